@@ -1,0 +1,220 @@
+"""
+The exceptions of rxdispatch.
+
+::
+
+    RxDispatchError
+     ├── ConfigError (also ValueError)     a bad argument or setting
+     ├── CodecError (also ValueError)      a payload that cannot be written or read
+     ├── BoardFullError                    no room for more tasks
+     ├── TaskRejectedError                 an intake refused a task
+     ├── TaskExecutionError                a handler failed; its error is the cause
+     ├── ItemTimeoutError (also TimeoutError)
+     ├── StaleClaimError                   the token of a claim no longer holds
+     ├── BufferOverflowError               a bounded buffer was full
+     ├── NodeNotFoundError
+     ├── NoCapacityError                   no node has room
+     └── StoreUnavailableError             the server did not answer in time
+
+Each error takes facts, keeps them as attributes and builds its message from them:
+the rule first, then the value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "BoardFullError",
+    "BufferOverflowError",
+    "CodecError",
+    "ConfigError",
+    "ItemTimeoutError",
+    "NoCapacityError",
+    "NodeNotFoundError",
+    "RxDispatchError",
+    "StaleClaimError",
+    "StoreUnavailableError",
+    "TaskExecutionError",
+    "TaskRejectedError",
+]
+
+
+class RxDispatchError(Exception):
+    """The root of every error that rxdispatch raises on purpose."""
+
+
+class ConfigError(RxDispatchError, ValueError):
+    """
+    An argument or a setting breaks a rule.
+
+    Args:
+        rule: What must hold, such as ``"count must be >= 1"``.
+        value: What was given; left out of the message when it may hold a secret.
+    """
+
+    def __init__(self, rule: str, *value: Any) -> None:
+        self.rule = rule
+        self.value = value[0] if value else None
+        super().__init__(f"{rule}, got {_short(value[0])}" if value else rule)
+
+
+class CodecError(RxDispatchError, ValueError):
+    """
+    A payload cannot be encoded, or stored bytes cannot be decoded.
+
+    Args:
+        rule: What must hold, such as ``"payload must be at most 1048576 bytes"``.
+        task_id: The task it belongs to, where one is known.
+        value: What was found.
+    """
+
+    def __init__(self, rule: str, *value: Any, task_id: str | None = None) -> None:
+        self.rule = rule
+        self.value = value[0] if value else None
+        self.task_id = task_id
+        text = f"{rule}, got {_short(value[0])}" if value else rule
+        super().__init__(text if task_id is None else f"task {task_id!r}: {text}")
+
+
+class BoardFullError(RxDispatchError):
+    """
+    A board has no room for more tasks; tasks that are on it can still be finished.
+
+    Args:
+        board: The board's name.
+        accepted: Ids that were written before the board was full.
+        why: What the store said.
+    """
+
+    def __init__(self, board: str, accepted: tuple[str, ...] = (), why: str = "") -> None:
+        self.board = board
+        self.accepted = accepted
+        self.why = why
+        tail = f": {why}" if why else ""
+        super().__init__(f"board {board!r} must have room for new tasks, got a full one{tail}")
+
+
+class TaskRejectedError(RxDispatchError):
+    """
+    An intake refused a task.
+
+    Args:
+        reason: Why it was refused.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"task refused: {reason}")
+
+
+class TaskExecutionError(RxDispatchError):
+    """
+    A handler failed; the handler's own error is the ``__cause__``.
+
+    Args:
+        task_id: The task that failed.
+        attempt: Which try it was, from 1.
+    """
+
+    def __init__(self, task_id: str, attempt: int) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        super().__init__(f"task {task_id!r} failed at attempt {attempt}")
+
+
+class ItemTimeoutError(RxDispatchError, TimeoutError):
+    """
+    A limit in time ran out.
+
+    Args:
+        seconds: The limit.
+        item: What was being worked on, or None for a gap between items.
+    """
+
+    def __init__(self, seconds: float, item: Any = None) -> None:
+        self.seconds = seconds
+        self.item = item
+        what = "the next item" if item is None else _short(item)
+        super().__init__(f"{what} must be done within {seconds:g} s")
+
+
+class StaleClaimError(RxDispatchError):
+    """
+    The token of a claim no longer holds: the task was taken over, cancelled or settled.
+
+    Args:
+        task_id: The task.
+        token: The token that was refused.
+    """
+
+    def __init__(self, task_id: str, token: int) -> None:
+        self.task_id = task_id
+        self.token = token
+        super().__init__(f"task {task_id!r} must still be held by token {token}")
+
+
+class BufferOverflowError(RxDispatchError):
+    """
+    A bounded buffer was full and its policy is to fail.
+
+    Args:
+        size: How many items the buffer holds.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(f"buffer must hold at most {size} items")
+
+
+class NodeNotFoundError(RxDispatchError):
+    """
+    No node of that id is registered.
+
+    Args:
+        node_id: The id that was asked for.
+    """
+
+    def __init__(self, node_id: str) -> None:
+        self.node_id = node_id
+        super().__init__(f"node {node_id!r} must be registered")
+
+
+class NoCapacityError(RxDispatchError):
+    """
+    No node has room for one more job.
+
+    Args:
+        criteria: What was asked of a node.
+    """
+
+    def __init__(self, criteria: str) -> None:
+        self.criteria = criteria
+        super().__init__(f"a node with room must match {criteria}")
+
+
+class StoreUnavailableError(RxDispatchError):
+    """
+    The server did not answer within the configured limit.
+
+    Args:
+        operation: What was asked of it.
+        maybe_executed: True when the request may have been carried out all the same,
+            because it was sent and only its reply is missing.
+        accepted: For a submit of several chunks, the ids that were acknowledged before.
+    """
+
+    def __init__(
+        self, operation: str, *, maybe_executed: bool = False, accepted: tuple[str, ...] = ()
+    ) -> None:
+        self.operation = operation
+        self.maybe_executed = maybe_executed
+        self.accepted = accepted
+        tail = "; it may have been executed" if maybe_executed else ""
+        super().__init__(f"{operation}: the server did not answer in time{tail}")
+
+
+def _short(value: Any, limit: int = 200) -> str:
+    """Return the repr of *value*, cut so that a message stays readable."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

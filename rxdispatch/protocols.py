@@ -1,0 +1,140 @@
+"""What the layers know of each other: boards, valves, codecs, as protocols."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from reactivex import Observable
+from reactivex.abc import DisposableBase
+
+from rxdispatch.task import (
+    Claim,
+    ClaimBatch,
+    Counts,
+    DeadLetter,
+    Settlement,
+    SubmitResult,
+    Task,
+    TaskEvent,
+    TaskState,
+)
+
+__all__ = ["Board", "Intake", "Valve"]
+
+
+@runtime_checkable
+class Valve(Protocol):
+    """What bounds a stream: an operator that holds a limited number of items."""
+
+    def room(self) -> int:
+        """How many more items it can take now; 0 while the valve below it has no room."""
+        ...
+
+    def listen(self, on_room: Callable[[], None]) -> DisposableBase:
+        """Call *on_room* whenever there may be room again, until disposed."""
+        ...
+
+
+class Intake(Protocol):
+    """Something that claims tasks from a board and can be told to stop."""
+
+    def stop(self) -> None:
+        """Claim nothing more and give back what was not handed on."""
+        ...
+
+    def revoke(self) -> None:
+        """Have the work on every held claim cancelled and the claims given back."""
+        ...
+
+    def idle(self) -> Awaitable[None]:
+        """Wait until nothing is held."""
+        ...
+
+
+class Board(Protocol):
+    """A shared list of tasks, claimed by status mark."""
+
+    @property
+    def name(self) -> str:
+        """The board's name."""
+        ...
+
+    @property
+    def hints(self) -> Observable[None]:
+        """Hot; emits when there may be something to claim."""
+        ...
+
+    @property
+    def events(self) -> Observable[TaskEvent]:
+        """Hot; what happens to tasks in all processes, at most once each."""
+        ...
+
+    async def submit(self, tasks: Task[Any] | Iterable[Task[Any]]) -> SubmitResult:
+        """Add tasks."""
+        ...
+
+    async def claim_batch(
+        self, limit: int, *, ids: Sequence[str] | None, worker: str | None, lease: float
+    ) -> ClaimBatch:
+        """Claim up to *limit* tasks and say when the next one is due."""
+        ...
+
+    async def claim(
+        self,
+        limit: int,
+        *,
+        ids: Sequence[str] | None = None,
+        worker: str | None = None,
+        lease: float = 30.0,
+    ) -> list[Claim[Any]]:
+        """Claim up to *limit* tasks."""
+        ...
+
+    async def renew(self, claims: Sequence[Claim[Any]], lease: float) -> list[Claim[Any]]:
+        """Extend leases; returns the claims that were lost."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """End claims; False where the token no longer holds."""
+        ...
+
+    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
+        """Release *claims* in the background, ready again after *delay* seconds."""
+        ...
+
+    def attach(self, intake: Intake) -> DisposableBase:
+        """Let *intake* be drained when the board's owner closes."""
+        ...
+
+    async def counts(self) -> Counts:
+        """How many tasks have each mark."""
+        ...
+
+    async def get(self, task_id: str) -> TaskState | None:
+        """What is known of one task."""
+        ...
+
+    async def cancel(self, ids: str | Iterable[str]) -> list[bool]:
+        """End tasks as dead, with reason ``cancelled``."""
+        ...
+
+    async def pause(self) -> None:
+        """Let no worker claim until :meth:`resume`."""
+        ...
+
+    async def resume(self) -> None:
+        """Let workers claim again."""
+        ...
+
+    async def join(self) -> None:
+        """Wait until nothing is scheduled, ready or claimed."""
+        ...
+
+    def dead_letters(self) -> AsyncIterator[DeadLetter[Any]]:
+        """The dead tasks, oldest first."""
+        ...
+
+    async def redrive(self, ids: str | Iterable[str] | None = None) -> int:
+        """Make dead tasks ready again; returns how many."""
+        ...

@@ -1,0 +1,403 @@
+"""Tasks and what becomes of them: the values that flow through boards and operators."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
+
+import attrs
+from uuid_utils import uuid7
+
+from rxdispatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = [
+    "Claim",
+    "ClaimBatch",
+    "Counts",
+    "DeadLetter",
+    "EventKind",
+    "Outcome",
+    "OutcomeStatus",
+    "Settlement",
+    "SettlementKind",
+    "Status",
+    "SubmitResult",
+    "Task",
+    "TaskEvent",
+    "TaskState",
+    "seconds",
+]
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+PRIORITY_LIMIT: Final = 4096
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+SettlementKind = Literal["done", "retry", "dead", "released"]
+OutcomeStatus = Literal["done", "retry", "dead", "released", "lost"]
+EventKind = Literal[
+    "submitted",
+    "claimed",
+    "done",
+    "retried",
+    "released",
+    "crashed",
+    "dead",
+    "redriven",
+    "discarded",
+]
+
+
+class Status(str, Enum):
+    """The mark of a task."""
+
+    SCHEDULED = "SCHEDULED"
+    READY = "READY"
+    CLAIMED = "CLAIMED"
+    DONE = "DONE"
+    DEAD = "DEAD"
+
+
+def seconds(name: str, value: float | timedelta, *, zero: bool = True) -> float:
+    """
+    Return a duration as float seconds.
+
+    Args:
+        name: What the duration is called in the error.
+        value: Seconds, or a ``timedelta``.
+        zero: Whether 0 is allowed.
+
+    Raises:
+        ConfigError: If it is not a finite number, negative, or 0 where *zero* is False.
+    """
+    total = getattr(value, "total_seconds", None)
+    number = total() if total is not None else value
+    rule = f"{name} must be a finite number of seconds {'>= 0' if zero else '> 0'}"
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise ConfigError(rule, value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise ConfigError(rule, value)
+    return float(number)
+
+
+def _default_id() -> str:
+    return str(uuid7())
+
+
+@attrs.frozen(slots=True, weakref_slot=False, hash=False)
+class Task(Generic[P]):
+    """
+    A piece of work.
+
+    Args:
+        payload: What the handler gets: anything msgspec can write as MessagePack, at most
+            1 MiB, without NaN or infinity.
+        id: Unique on its board; a UUID version 7 by default. Stored literally.
+        kind: A label for the handler.
+        priority: Higher first, an int from -4096 to 4096.
+        delay: Seconds to wait before it is ready.
+        ttl: Seconds from submission after which it is dead if no attempt is running.
+        timeout: Seconds an attempt may take; beats the operator's own.
+        max_attempts: Tries in total before it is dead.
+        headers: Short strings that travel along, such as a trace context.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> Task({"path": "a.py"}, id="a.py", priority=5).priority
+        5
+    """
+
+    payload: P
+    id: str = attrs.field(kw_only=True, factory=_default_id)
+    kind: str = attrs.field(kw_only=True, default="default")
+    priority: int = attrs.field(kw_only=True, default=0)
+    delay: float = attrs.field(kw_only=True, default=0.0)
+    ttl: float | None = attrs.field(kw_only=True, default=None)
+    timeout: float | None = attrs.field(kw_only=True, default=None)
+    max_attempts: int = attrs.field(kw_only=True, default=5)
+    headers: Mapping[str, str] = attrs.field(kw_only=True, default=NO_HEADERS)
+
+    def __attrs_post_init__(self) -> None:
+        # Plain comparisons first: validators of attrs would cost more than the rest of a submit.
+        if self.id.__class__ is not str or not self.id:
+            raise ConfigError("id must be a str that is not empty", self.id)
+        if self.kind != "default" and self.kind.__class__ is not str:
+            raise ConfigError("kind must be a str", self.kind)
+        if self.priority.__class__ is not int or not -4096 <= self.priority <= 4096:
+            raise ConfigError(
+                f"priority must be an int from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}",
+                self.priority,
+            )
+        if self.delay.__class__ is not float or self.delay != 0.0:
+            object.__setattr__(self, "delay", seconds("delay", self.delay))
+        if self.ttl is not None:
+            object.__setattr__(self, "ttl", seconds("ttl", self.ttl, zero=False))
+        if self.timeout is not None:
+            object.__setattr__(self, "timeout", seconds("timeout", self.timeout, zero=False))
+        if self.max_attempts.__class__ is not int or self.max_attempts < 1:
+            raise ConfigError("max_attempts must be an int >= 1", self.max_attempts)
+        if self.headers is not NO_HEADERS:
+            object.__setattr__(self, "headers", _headers(self.headers))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def _headers(given: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a read-only copy of *given*, which must map str to str."""
+    if not isinstance(given, Mapping):
+        raise ConfigError("headers must map str to str", given)
+    for key, value in given.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ConfigError("headers must map str to str", {key: value})
+    return MappingProxyType(dict(given))
+
+
+class Custody(Protocol):
+    """What a board lends to the claims of one batch: who holds them, where, by which clock."""
+
+    worker: str
+    clock: Callable[[], float]
+
+    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
+        """Release *claims* in the background."""
+        ...
+
+
+@attrs.define(slots=True, eq=False, weakref_slot=True)
+class Claim(Generic[P]):
+    """
+    A task that this worker holds until its lease runs out.
+
+    Made by boards, never by hand. A claim ends with exactly one of :meth:`done`,
+    :meth:`retry`, :meth:`dead` or :meth:`release`, handed to ``board.settle``.
+
+    Attributes:
+        task: The task.
+        token: Unique on the board and only growing; every later write names it.
+        attempt: Which try this is, from 1.
+    """
+
+    task: Task[P]
+    token: int
+    attempt: int
+    custody: Custody = attrs.field(repr=False)
+    deadline: float = attrs.field(repr=False)
+    revoked: bool = attrs.field(default=False, repr=False)
+    answer: tuple[SettlementKind, bool] | None = attrs.field(default=None, repr=False)
+    on_revoke: Callable[[OutcomeStatus], None] | None = attrs.field(default=None, repr=False)
+    on_settled: Callable[[Claim[Any]], None] | None = attrs.field(default=None, repr=False)
+
+    @property
+    def worker(self) -> str:
+        """The label of the worker that claimed it."""
+        return self.custody.worker
+
+    @property
+    def lost(self) -> bool:
+        """True when renewal said so, or when the lease passed without a confirmation."""
+        return self.revoked or (self.answer is None and self.custody.clock() >= self.deadline)
+
+    def done(self) -> Settlement:
+        """The task is finished."""
+        return Settlement(self, "done")
+
+    def retry(self, error: BaseException | str, delay: float = 0.0) -> Settlement:
+        """
+        The attempt failed; try again after *delay* seconds, or die at ``max_attempts``.
+
+        Raises:
+            ConfigError: If *delay* is negative or not finite.
+        """
+        return Settlement(self, "retry", error=_describe(error), delay=seconds("delay", delay))
+
+    def dead(self, reason: str, error: BaseException | str = "") -> Settlement:
+        """The task is not to be tried again; *reason* says why."""
+        if not isinstance(reason, str) or not reason:
+            raise ConfigError("reason must be a str that is not empty", reason)
+        return Settlement(self, "dead", error=_describe(error), reason=reason)
+
+    def release(self, delay: float = 0.0) -> Settlement:
+        """Give the task back untouched: it keeps its place and nothing is counted."""
+        return Settlement(self, "released", delay=seconds("delay", delay))
+
+    def revoke(self, status: OutcomeStatus) -> None:
+        """Tell whoever works on this claim to stop; *status* is ``lost`` or ``released``."""
+        self.revoked = self.revoked or status == "lost"
+        stop, self.on_revoke = self.on_revoke, None
+        if stop is not None:
+            stop(status)
+
+
+ERROR_LIMIT: Final = 2000
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def _describe(error: BaseException | str) -> str:
+    """Return ``Type: message`` of *error*, or of its cause where it only wraps one, cut short."""
+    if isinstance(error, BaseException):
+        if type(error).__name__ == "TaskExecutionError" and error.__cause__ is not None:
+            error = error.__cause__
+        error = f"{type(error).__name__}: {error}"
+    # Error texts may quote file names with undecodable bytes; what is stored must be UTF-8.
+    return _LONE.sub("\ufffd", error[:ERROR_LIMIT])
+
+
+@attrs.define(slots=True, eq=False)
+class Settlement:
+    """How a claim ends; made by the methods of :class:`Claim`."""
+
+    claim: Claim[Any]
+    kind: SettlementKind
+    error: str = ""
+    delay: float = 0.0
+    reason: str = ""
+
+
+@attrs.define(slots=True, eq=False)
+class Outcome(Generic[P, R]):
+    """
+    What a handler made of a claim.
+
+    Attributes:
+        claim: The claim.
+        status: ``done``, ``retry``, ``dead``, ``released`` or ``lost``.
+        result: What the handler returned, when done.
+        error: A ``TaskExecutionError`` whose cause is the handler's error, when it failed.
+        duration: Seconds the handler took.
+        delay: Seconds to wait before a retry.
+        reason: Why it is dead.
+    """
+
+    claim: Claim[P]
+    status: OutcomeStatus
+    result: R | None = None
+    error: BaseException | None = None
+    duration: float = 0.0
+    delay: float = 0.0
+    reason: str = ""
+
+    def settlement(self) -> Settlement | None:
+        """The settlement that writes this outcome to its board; None when the claim is lost."""
+        claim = self.claim
+        if self.status == "done":
+            return Settlement(claim, "done")
+        if self.status == "lost":
+            return None
+        if self.status == "released":
+            return Settlement(claim, "released", delay=self.delay)
+        error = "" if self.error is None else _describe(self.error)
+        return Settlement(claim, self.status, error, self.delay, self.reason)
+
+
+@attrs.frozen(slots=True)
+class SubmitResult:
+    """Which ids a submit added, and which were on the board already, in the order given."""
+
+    accepted: tuple[str, ...]
+    duplicates: tuple[str, ...]
+
+
+@attrs.frozen(slots=True)
+class ClaimBatch:
+    """
+    The answer to one claim.
+
+    Attributes:
+        claims: What was claimed.
+        due_in: Seconds until the next scheduled task is ready; None when there is none.
+    """
+
+    claims: list[Claim[Any]]
+    due_in: float | None
+
+
+@attrs.frozen(slots=True)
+class Counts:
+    """How many tasks have each mark; ``done`` is a running total."""
+
+    scheduled: int
+    ready: int
+    claimed: int
+    done: int
+    dead: int
+
+
+@attrs.frozen(slots=True)
+class TaskState:
+    """
+    What a board knows of one task.
+
+    Attributes:
+        status: Its mark.
+        attempts: Failed tries so far, with the running one where it is claimed.
+        crashes: How often its worker died or let the lease run out.
+        worker: Who holds it, when claimed.
+        created_at: When it was made, in seconds since 1970 on the submitter's clock.
+        error: The last error, as ``Type: message``.
+    """
+
+    id: str
+    status: Status
+    attempts: int
+    crashes: int
+    worker: str | None
+    created_at: float
+    error: str | None
+
+
+@attrs.frozen(slots=True)
+class DeadLetter(Generic[P]):
+    """
+    A task that will not be tried again.
+
+    Attributes:
+        task: The task as it was submitted.
+        reason: ``failed``, ``crashed``, ``expired``, ``cancelled``, ``undecodable`` or the
+            handler's own.
+        error: The last error as ``Type: message``, or an empty string.
+        attempts: Failed tries.
+        crashes: Worker deaths.
+        at: When it died, in seconds since 1970 on the server's clock.
+    """
+
+    task: Task[P]
+    reason: str
+    error: str
+    attempts: int
+    crashes: int
+    at: float
+
+
+@attrs.frozen(slots=True)
+class TaskEvent:
+    """
+    Something that happened to a task, in whichever process.
+
+    Attributes:
+        kind: What happened.
+        task_id: To which task.
+        worker: By whom, where a claim was involved.
+        token: By which token, where a claim was involved.
+        attempt: At which try, where a claim was involved.
+        at: When, in seconds since 1970 on the server's clock.
+        reason: Why it died, for ``dead``.
+    """
+
+    kind: EventKind
+    task_id: str
+    worker: str | None
+    token: int | None
+    attempt: int | None
+    at: float
+    reason: str | None = None
