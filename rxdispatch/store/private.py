@@ -1,0 +1,107 @@
+"""Private directories: for this user only, and removed also when their owner was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from typing import Final
+
+from rxdispatch.store.lock import FileLock
+
+__all__ = ["PrivateDirectory"]
+
+_PREFIX: Final = "rxd-"
+_LOCK: Final = "lock"
+
+# The address of a unix socket holds 104 bytes on macOS and 108 on Linux, its end included.
+_LONGEST: Final = 103 - len("/server.sock")
+
+# A directory without a lock file is either being made just now, or its maker was killed then.
+_UNFINISHED: Final = 60.0
+
+
+class PrivateDirectory:
+    """
+    A directory of mode 0700 with a short path and a lock that tells that it is in use.
+
+    Args:
+        path: Where it is.
+        lock: The lock on the file in it.
+    """
+
+    def __init__(self, path: str, lock: FileLock) -> None:
+        self.path = path
+        self.lock = lock
+
+    @classmethod
+    def create(cls) -> PrivateDirectory:
+        """
+        Make one, after removing those whose owners are gone.
+
+        Raises:
+            OSError: If there is no place for it.
+        """
+        parent = _parent()
+        _sweep(parent)
+        while True:
+            path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+            try:
+                lock = FileLock.take(os.path.join(path, _LOCK))
+            except FileNotFoundError:
+                continue
+            if lock is not None:
+                return cls(path, lock)
+            # Somebody swept it between its making and its locking.
+
+    def remove(self) -> None:
+        """Remove it and what is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.lock.close()
+
+
+def _parent() -> str:
+    """The directory for temporary files, or ``/tmp`` where that is too deep for a socket."""
+    parent = tempfile.gettempdir()
+    return parent if len(os.fsencode(parent)) + len(_PREFIX) + 9 <= _LONGEST else "/tmp"
+
+
+def _sweep(parent: str) -> None:
+    """Remove the directories of this user that nobody holds the lock of."""
+    try:
+        with os.scandir(parent) as entries:
+            mine = [entry.path for entry in entries if _is_mine(entry)]
+    except OSError:
+        return
+    for path in mine:
+        try:
+            lock = FileLock.take(os.path.join(path, _LOCK), create=False)
+        except FileNotFoundError:
+            if _age(path) > _UNFINISHED:
+                shutil.rmtree(path, ignore_errors=True)
+            continue
+        except OSError:
+            continue
+        if lock is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            lock.close()
+
+
+def _is_mine(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a directory, not a link to one, of this user and with our prefix."""
+    if not entry.name.startswith(_PREFIX):
+        return False
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _age(path: str) -> float:
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except OSError:
+        return 0.0
