@@ -1,0 +1,103 @@
+# Each target sets up what it needs: `make demo` and `make test` work in a fresh clone.
+#
+#   make demo DEMO="--workers 4 src"     other arguments of the demo
+#   make test TESTS="tests/boards -x"    other arguments of pytest, in one run
+#   make PYTHON=python3.12 UV= test      another interpreter, pip instead of uv
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?=
+TESTS ?=
+# Most test processes at once.
+JOBS ?= 4
+# What a benchmark run is given besides.
+BENCH ?=
+
+UV ?= $(shell command -v uv 2>/dev/null)
+
+# The first interpreter that runs and is new enough: one named python3.13 may still be a stub.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	"$$python" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench docs clean
+
+help:
+	@echo 'make demo    dispatch a few thousand real files and watch'
+	@echo 'make test    run all tests'
+	@echo 'make check   lint, format, types and layers'
+	@echo 'make bench   measure, each figure beside its baseline'
+	@echo 'make docs    build the documentation into docs/_build/html'
+	@echo 'make clean   remove all that was built, and $(VENV)'
+
+# ---------------------------------------------------------------- the environment
+
+# uv can fetch an interpreter where there is none; pip needs one that is there.
+$(VENV)/pyvenv.cfg:
+ifneq ($(UV),)
+	$(UV) venv --quiet --seed --clear --python '$(or $(PYTHON),3.13)' $(VENV)
+else
+	@test -n '$(PYTHON)' || { \
+		echo 'rxdispatch needs Python 3.11 or newer, and none was found on the PATH.' >&2; \
+		echo 'Install one, or name it: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }
+	@'$(PYTHON)' -c '$(NEW_ENOUGH)' || { \
+		echo 'rxdispatch needs Python 3.11 or newer; $(PYTHON) is older or does not run.' >&2; exit 1; }
+	'$(PYTHON)' -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+endif
+
+ifneq ($(UV),)
+install = $(UV) pip install --quiet --python $(BIN)/python --editable '.[$(1)]'
+else
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+endif
+
+# The stamps make the second run quick. What the demo needs is part of what development needs.
+$(VENV)/.demo: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml
+	$(call install,demo)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml
+	$(call install,dev)
+	@touch $(VENV)/.demo $@
+
+# ---------------------------------------------------------------- what to run
+
+demo: $(VENV)/.demo
+	$(BIN)/rxdispatch demo $(DEMO)
+
+# A file stays in one process, as its tests may share a server. Tests that measure time come
+# last and alone; pytest says 5 when there are none.
+test: $(VENV)/.dev
+ifneq ($(TESTS),)
+	$(BIN)/python -m pytest $(TESTS)
+else
+	$(BIN)/python -m pytest -q -n logical --maxprocesses $(JOBS) --dist loadfile -m 'not serial' \
+		--cov --cov-report=
+	$(BIN)/python -m pytest -q -m serial --cov --cov-append || test $$? -eq 5
+endif
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+# bench_*.py are scripts, one question each; test_*.py are for pytest-benchmark.
+bench: $(VENV)/.dev
+	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
+		echo "== $$script"; $(BIN)/python "$$script" $(BENCH); done
+ifneq ($(wildcard benchmarks/test_*.py),)
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
+endif
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo 'docs/_build/html/index.html'
+
+clean:
+	rm -rf $(VENV) .nox build dist *.egg-info docs/_build htmlcov .coverage .coverage.* \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	find rxdispatch/ operators tests -name __pycache__ -type d -prune -exec rm -rf {} +
