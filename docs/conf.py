@@ -1,0 +1,34 @@
+"""How the documentation is built: Markdown pages, and the reference from the docstrings."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed
+
+project = "rxdispatch"
+author = "rxdispatch contributors"
+copyright = "rxdispatch contributors"
+version = release = installed("rxdispatch")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = f"rxdispatch {release}"
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+# Arguments of a class are described in its docstring, not in that of __init__.
+autoclass_content = "class"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
