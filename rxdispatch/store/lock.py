@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
 from weakref import WeakSet
 
 __all__ = ["FileLock"]
@@ -29,7 +30,7 @@ class FileLock:
         _held.add(self)
 
     @classmethod
-    def take(cls, path: str, *, create: bool = True) -> FileLock | None:
+    def take(cls, path: Path, *, create: bool = True) -> FileLock | None:
         """
         Lock the file at *path*; None when somebody else holds it.
 
@@ -41,7 +42,7 @@ class FileLock:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it before may have removed the file meanwhile: then this lock is on
             # a file without a name, and a second owner could lock a new file of that name.
-            found, named = os.fstat(fd), os.stat(path)
+            found, named = os.fstat(fd), path.stat()
             if (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino):
                 return cls(fd)
         except (BlockingIOError, FileNotFoundError):

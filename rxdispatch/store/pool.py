@@ -6,7 +6,8 @@ import asyncio
 
 from redis.asyncio.connection import AbstractConnection
 
-from rxdispatch.store.connection import Connector, abort
+from rxdispatch.store.connection import Connector
+from rxdispatch.store.wire import abort
 
 __all__ = ["Pool"]
 
@@ -45,16 +46,19 @@ class Pool:
                 await self._slots.acquire()
         else:
             await self._slots.acquire()
+        connection = await self._reusable() or self._connector.make()
+        self._lent.add(connection)
+        return connection
+
+    async def _reusable(self) -> AbstractConnection | None:
         while self._idle:
             connection = self._idle.pop()
             # The server may have closed it meanwhile; data that nobody asked for is as bad.
+            # This can_read does not wait, so there is no point here to be cancelled at.
             if connection.is_connected and not await connection.can_read():
-                break
+                return connection
             abort(connection)
-        else:
-            connection = self._connector.make()
-        self._lent.add(connection)
-        return connection
+        return None
 
     def give_back(self, connection: AbstractConnection, *, clean: bool) -> None:
         """Return a connection; *clean* tells that the reply to its last command was read."""

@@ -7,6 +7,7 @@ import shutil
 import stat
 import tempfile
 import time
+from pathlib import Path
 from typing import Final
 
 from rxdispatch.store.lock import FileLock
@@ -32,7 +33,7 @@ class PrivateDirectory:
         lock: The lock on the file in it.
     """
 
-    def __init__(self, path: str, lock: FileLock) -> None:
+    def __init__(self, path: Path, lock: FileLock) -> None:
         self.path = path
         self.lock = lock
 
@@ -47,9 +48,9 @@ class PrivateDirectory:
         parent = _parent()
         _sweep(parent)
         while True:
-            path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+            path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
             try:
-                lock = FileLock.take(os.path.join(path, _LOCK))
+                lock = FileLock.take(path / _LOCK)
             except FileNotFoundError:
                 continue
             if lock is not None:
@@ -65,19 +66,19 @@ class PrivateDirectory:
 def _parent() -> str:
     """The directory for temporary files, or ``/tmp`` where that is too deep for a socket."""
     parent = tempfile.gettempdir()
-    return parent if len(os.fsencode(parent)) + len(_PREFIX) + 9 <= _LONGEST else "/tmp"
+    return parent if len(os.fsencode(parent)) + len(_PREFIX) + 9 <= _LONGEST else "/tmp"  # noqa: S108
 
 
 def _sweep(parent: str) -> None:
     """Remove the directories of this user that nobody holds the lock of."""
     try:
         with os.scandir(parent) as entries:
-            mine = [entry.path for entry in entries if _is_mine(entry)]
+            mine = [Path(entry.path) for entry in entries if _is_mine(entry)]
     except OSError:
         return
     for path in mine:
         try:
-            lock = FileLock.take(os.path.join(path, _LOCK), create=False)
+            lock = FileLock.take(path / _LOCK, create=False)
         except FileNotFoundError:
             if _age(path) > _UNFINISHED:
                 shutil.rmtree(path, ignore_errors=True)
@@ -100,8 +101,8 @@ def _is_mine(entry: os.DirEntry[str]) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
-def _age(path: str) -> float:
+def _age(path: Path) -> float:
     try:
-        return time.time() - os.stat(path).st_mtime
+        return time.time() - path.stat().st_mtime
     except OSError:
         return 0.0

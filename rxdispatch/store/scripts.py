@@ -22,12 +22,12 @@ class Script:
     """
 
     text: str = attrs.field(repr=False)
-    sha: str = attrs.field()
+    sha: str = attrs.field(default=attrs.Factory(lambda self: _hash(self.text), takes_self=True))
 
-    @sha.default
-    def _(self) -> str:
-        # The name under which the server files a script; nothing rests on its secrecy.
-        return sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+def _hash(text: str) -> str:
+    # The name under which the server files a script; nothing rests on its secrecy.
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache

@@ -1,0 +1,132 @@
+"""``Channels``: Pub/Sub as hot observables that say when they may have missed something."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.store.client import Client
+from rxdispatch.store.session import Session
+from rxdispatch.store.subscription import Subscription
+
+__all__ = ["Channels"]
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+
+
+class Channels:
+    """
+    The Pub/Sub channels of one server, over one connection.
+
+    The connection is opened for the first subscriber and closed after the last. When it fails
+    it is replaced, after a random pause, until :meth:`close`. Everything happens on the thread
+    of the loop.
+
+    Args:
+        client: Opens the connection and knows the settings.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._wanted: dict[bytes, Subscription] = {}
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._failures = 0
+
+    def channel(self, name: bytes) -> Observable[bytes | None]:
+        """
+        Return the messages of a channel, hot.
+
+        Emits each message, and None once the server has confirmed the subscription, at first
+        and again after each reconnection: what was published before that may have been
+        missed. Who subscribes to what is confirmed already gets the None at once. Completes
+        when the channels are closed.
+        """
+
+        def subscribe(
+            observer: abc.ObserverBase[bytes | None], _: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            if self._closed:
+                observer.on_completed()
+                return Disposable()
+            return self._subscription(name).add(observer)
+
+        return Observable(subscribe)
+
+    async def confirmed(self, name: bytes) -> None:
+        """
+        Wait until the server has confirmed the subscription to *name*.
+
+        Raises:
+            ConfigError: If nobody has subscribed to it.
+            StoreUnavailableError: If the last subscriber leaves, or the channels are closed.
+        """
+        subscription = self._wanted.get(name)
+        if subscription is None:
+            raise ConfigError("the channel must have a subscriber", name)
+        await subscription.confirmed.wait()
+        if self._wanted.get(name) is not subscription:
+            raise StoreUnavailableError("subscribe")
+
+    async def close(self) -> None:
+        """Close the connection and complete every observable; does nothing the second time."""
+        self._closed = True
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        subscriptions = tuple(self._wanted.values())
+        self._wanted.clear()
+        for subscription in subscriptions:
+            subscription.confirmed.set()
+            subscription.complete()
+
+    def _subscription(self, name: bytes) -> Subscription:
+        subscription = self._wanted.get(name)
+        if subscription is None:
+            subscription = self._wanted[name] = Subscription(name, self._forget)
+            self._changed.set()
+            if self._task is None:
+                self._task = asyncio.get_running_loop().create_task(self._run())
+        return subscription
+
+    def _forget(self, subscription: Subscription) -> None:
+        if self._wanted.get(subscription.name) is subscription:
+            del self._wanted[subscription.name]
+            self._changed.set()
+            subscription.confirmed.set()
+
+    async def _run(self) -> None:
+        """Hold a session while anything is wanted, the next one when it fails."""
+        while self._wanted:
+            session = Session(self._client, self._wanted, self._changed, self._restored)
+            try:
+                await session.run()
+            except Exception as error:
+                self._lost(error)
+                longest = min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE)
+                await asyncio.sleep(random.uniform(0, longest))
+            # No await from here to the end: a subscriber that comes later starts a new task.
+        self._task = None
+
+    def _lost(self, error: Exception) -> None:
+        for subscription in self._wanted.values():
+            subscription.confirmed.clear()
+        if not self._failures:
+            log.warning("channels_lost", server=self._client.target.safe, error=str(error))
+        self._failures = min(self._failures + 1, 16)
+
+    def _restored(self) -> None:
+        if self._failures:
+            self._failures = 0
+            log.info("channels_restored", server=self._client.target.safe)
