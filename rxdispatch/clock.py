@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from reactivex import abc, typing
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
@@ -19,7 +20,7 @@ __all__ = ["LoopScheduler", "valve_of"]
 _State = TypeVar("_State")
 
 # One anchor a loop, so that every scheduler on it agrees on what time it is.
-_anchors: WeakKeyDictionary[asyncio.AbstractEventLoop, float] = WeakKeyDictionary()
+_anchors: WeakKeyDictionary[asyncio.AbstractEventLoop, datetime] = WeakKeyDictionary()
 
 
 class LoopScheduler(AsyncIOScheduler):
@@ -47,14 +48,14 @@ class LoopScheduler(AsyncIOScheduler):
         True
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, valve: Valve | None = None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, valve: Valve | None = None) -> None:
         super().__init__(loop)
         self.valve = valve
-        self._anchor = _anchors.get(loop)
-        if self._anchor is None:
-            self._anchor = _anchors[loop] = time.time() - loop.time()
+        anchor = _anchors.get(loop)
+        if anchor is None:
+            anchor = datetime.fromtimestamp(time.time() - loop.time(), tz=UTC)
+            _anchors[loop] = anchor
+        self._anchor = anchor
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -63,8 +64,9 @@ class LoopScheduler(AsyncIOScheduler):
 
     @property
     def now(self) -> datetime:
-        """The loop's time as an aware UTC datetime."""
-        return self.to_datetime(self._anchor + self._loop.time())
+        """The loop's time as an aware UTC datetime, exact to the microsecond."""
+        # As a timedelta: a float of seconds since 1970 has lost the last microsecond.
+        return self._anchor + timedelta(seconds=self._loop.time())
 
     def schedule(
         self, action: typing.ScheduledAction[_State], state: _State | None = None
@@ -75,6 +77,29 @@ class LoopScheduler(AsyncIOScheduler):
             return action(self, state)
 
         return CurrentThreadScheduler.singleton().schedule(run, state)
+
+    def schedule_relative(
+        self,
+        duetime: typing.RelativeTime,
+        action: typing.ScheduledAction[_State],
+        state: _State | None = None,
+    ) -> abc.DisposableBase:
+        """Run *action* after *duetime*, at the earliest with the loop's next turn."""
+        # Never on the trampoline, also when it is due already: a periodic action that is late
+        # would call itself again for ever and the loop would not get another turn.
+        inner = SingleAssignmentDisposable()
+
+        def run() -> None:
+            inner.disposable = self.invoke_action(action, state=state)
+
+        seconds = self.to_seconds(duetime)
+        handle = self._loop.call_later(seconds, run) if seconds > 0 else self._loop.call_soon(run)
+
+        def dispose() -> None:
+            handle.cancel()
+            inner.dispose()
+
+        return Disposable(dispose)
 
 
 def valve_of(scheduler: abc.SchedulerBase | None) -> Valve | None:

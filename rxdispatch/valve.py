@@ -19,19 +19,51 @@ class Gate:
 
     The operator makes one for each subscription, subscribes to its source with
     ``LoopScheduler(loop, valve=gate)``, and calls :meth:`opened` whenever an item leaves it.
-    The room of the valve below counts too, so that demand flows up a whole chain.
+    The room of the valve below counts too, so that demand flows up a whole chain. It disposes
+    the gate when its stream ends, in whichever way.
 
     Args:
         own: How many more items the operator itself can take.
         below: The valve of the operator's own subscriber, if any.
+        fail: Ends the operator's stream with an error at once, cancelling what runs. A drain
+            that ran out of time uses it.
+
+    Example:
+        >>> gate = Gate(lambda: 3, None)
+        >>> gate.room()
+        3
+        >>> gate.dispose()
+        >>> gate.closed
+        True
     """
 
-    __slots__ = ("_below", "_link", "_listeners", "_own")
+    __slots__ = (
+        "_below",
+        "_closers",
+        "_fail",
+        "_link",
+        "_listeners",
+        "_own",
+        "closed",
+        "watched",
+    )
 
-    def __init__(self, own: Callable[[], int], below: Valve | None) -> None:
+    def __init__(
+        self,
+        own: Callable[[], int],
+        below: Valve | None,
+        *,
+        fail: Callable[[Exception], None] | None = None,
+    ) -> None:
         self._own = own
         self._below = below
+        self._fail = fail
         self._listeners: list[Callable[[], None]] = []
+        self._closers: list[Callable[[], None]] = []
+        #: True once the stream of the operator has ended.
+        self.closed = False
+        #: True once a source has asked to be told of room: it can wait.
+        self.watched = False
         self._link = None if below is None else below.listen(self.opened)
 
     def room(self) -> int:
@@ -43,30 +75,65 @@ class Gate:
 
     def listen(self, on_room: Callable[[], None]) -> DisposableBase:
         """Call *on_room* whenever there may be room again, until disposed."""
-        self._listeners.append(on_room)
-
-        def forget() -> None:
-            if on_room in self._listeners:
-                self._listeners.remove(on_room)
-
-        return Disposable(forget)
+        self.watched = True
+        return _listed(self._listeners, on_room)
 
     def opened(self) -> None:
         """Tell the source that there may be room again."""
         listeners = self._listeners
         if len(listeners) == 1:
             listeners[0]()
-        else:
+        elif listeners:
             for on_room in tuple(listeners):
-                on_room()
+                # One of those before it may have disposed it.
+                if on_room in listeners:
+                    on_room()
+
+    @property
+    def lowest(self) -> Gate:
+        """The last gate of the chain below this one: its stream ends after all others."""
+        gate = self
+        while isinstance(gate._below, Gate):
+            gate = gate._below
+        return gate
+
+    def when_closed(self, on_closed: Callable[[], None]) -> DisposableBase:
+        """Call *on_closed* once the stream of the operator has ended, unless disposed before."""
+        if self.closed:
+            on_closed()
+            return Disposable()
+        return _listed(self._closers, on_closed)
+
+    def fail(self, error: Exception) -> bool:
+        """End the operator's stream with *error*; False when it ended before or cannot be."""
+        if self.closed or self._fail is None:
+            return False
+        self._fail(error)
+        return True
 
     def dispose(self) -> None:
         """Open for good: who no longer takes anything must not hold up others."""
+        if self.closed:
+            return
+        self.closed = True
         if self._link is not None:
             self._link.dispose()
-        self._below = self._link = None
+        self._below = self._link = self._fail = None
         self._own = _unbounded
+        closers, self._closers = self._closers, []
         self.opened()
+        for on_closed in closers:
+            on_closed()
+
+
+def _listed(calls: list[Callable[[], None]], call: Callable[[], None]) -> DisposableBase:
+    calls.append(call)
+
+    def forget() -> None:
+        if call in calls:
+            calls.remove(call)
+
+    return Disposable(forget)
 
 
 def _unbounded() -> int:

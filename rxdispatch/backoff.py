@@ -1,0 +1,108 @@
+"""``Backoff``: how long to wait before the next try."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.task import seconds
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ["Backoff"]
+
+
+def _first(value: float | timedelta) -> float:
+    return seconds("first", value)
+
+
+def _maximum(value: float | timedelta) -> float:
+    return seconds("maximum", value)
+
+
+def _factor(value: float) -> float:
+    # As a float, so that a huge power overflows at once instead of growing an endless int.
+    return seconds("factor", value)
+
+
+def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value.__class__ is not int or value < 1:
+        raise ConfigError(f"{attribute.name} must be an int >= 1", value)
+
+
+def _random(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, random.Random):
+        raise ConfigError("rng must be a random.Random or None", value)
+
+
+@attrs.frozen(slots=True)
+class Backoff:
+    """
+    Exponential waits between tries, with jitter.
+
+    Args:
+        first: Seconds before the second try.
+        factor: By how much each wait is longer than the one before, at least 1.
+        maximum: Seconds that no wait exceeds, jitter included.
+        attempts: Tries in a row, the first one included.
+        jitter: The part of a wait, from 0 to 1, by which it is spread either way. Of a wait
+            that is at its maximum only the lower half is left.
+        rng: Where the jitter comes from; the ``random`` module by default.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> backoff = Backoff(first=1.0, maximum=10.0, jitter=0.0)
+        >>> [backoff.delay(n) for n in (1, 2, 3, 4, 5)]
+        [1.0, 2.0, 4.0, 8.0, 10.0]
+    """
+
+    first: float = attrs.field(default=2.0, converter=_first)
+    factor: float = attrs.field(default=2.0, converter=_factor)
+    maximum: float = attrs.field(default=32.0, converter=_maximum)
+    attempts: int = attrs.field(default=5, validator=_at_least_one)
+    jitter: float = attrs.field(default=0.1)
+    rng: random.Random | None = attrs.field(default=None, eq=False, repr=False, validator=_random)
+
+    def __attrs_post_init__(self) -> None:
+        if self.factor < 1:
+            raise ConfigError("factor must be >= 1", self.factor)
+        if self.maximum < self.first:
+            raise ConfigError(f"maximum must be >= first ({self.first:g} s)", self.maximum)
+        jitter: Any = self.jitter
+        if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+            raise ConfigError("jitter must be a number from 0 to 1", jitter)
+
+    def delay(self, n: int) -> float:
+        """
+        Return how many seconds to wait after the failure number *n* in a row.
+
+        Args:
+            n: From 1; as large as you like.
+
+        Raises:
+            ConfigError: If *n* is not an int >= 1.
+        """
+        if n.__class__ is not int or n < 1:
+            raise ConfigError("n must be an int >= 1", n)
+        wait = min(self.maximum, self._grown(n - 1))
+        if not self.jitter:
+            return wait
+        low = wait * (1 - self.jitter)
+        high = min(self.maximum, wait * (1 + self.jitter))
+        share = random.random() if self.rng is None else self.rng.random()
+        # Rounding may lift the sum a hair above its upper end.
+        return min(high, low + (high - low) * share)
+
+    def _grown(self, times: int) -> float:
+        if self.factor == 1.0 or self.first == 0.0:
+            return self.first
+        try:
+            return self.first * self.factor**times
+        except OverflowError:
+            return self.maximum

@@ -1,0 +1,140 @@
+"""``VirtualTimeLoop``: an asyncio loop whose clock jumps instead of waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import selectors
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from contextvars import Context
+from typing import Any, TypeVar, TypeVarTuple
+
+__all__ = ["VirtualTimeLoop", "run_virtual"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """
+    An event loop on virtual time, for tests.
+
+    ``time()`` starts at 0 and stands still while there is something to run; when nothing is,
+    it jumps to the next timer. Hours of waiting run in milliseconds, and in the same order
+    each time.
+
+    What is outside the loop does not know its clock. While calls of ``run_in_executor`` are
+    under way, the loop waits in real time before it jumps. Sockets, subprocesses and threads
+    started in other ways break virtual time: a timer is due at once while they still work.
+    Where no timer is set the loop waits for them; where nothing at all could wake it, it
+    raises instead of hanging.
+
+    Raises:
+        RuntimeError: From the loop, when everything in it waits and nothing can wake it.
+
+    Example:
+        >>> loop = VirtualTimeLoop()
+        >>> loop.run_until_complete(asyncio.sleep(3600))
+        >>> loop.time()
+        3600.0
+        >>> loop.close()
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._whens: list[float] = []
+        self._outside = 0
+        super().__init__(_JumpingSelector(self._wait))
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self._now
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call *callback* at the virtual time *when*."""
+        heapq.heappush(self._whens, when)
+        return super().call_at(when, callback, *args, context=context)
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[*Ts], T],
+        *args: *Ts,
+    ) -> asyncio.Future[T]:
+        """Run *func* in a thread; until it is back, the clock does not jump ahead of it."""
+        future = super().run_in_executor(executor, func, *args)
+        self._outside += 1
+        future.add_done_callback(self._back)
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads of the default executor, in real time."""
+        del timeout
+        self._outside += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._outside -= 1
+
+    def _back(self, _: asyncio.Future[Any]) -> None:
+        self._outside -= 1
+
+    def _wait(self, real: _Select, timeout: float | None, alone: bool) -> _Events:
+        """Wait as the selector would, but let virtual time pass instead of real time."""
+        if timeout is None:
+            if alone and not self._outside and threading.active_count() == 1:
+                raise RuntimeError("something must be able to wake the loop: everything waits")
+            return real(None)
+        events = real(max(timeout, 0) if self._outside else 0)
+        if not events and timeout > 0:
+            self._jump(self._now + timeout)
+        return events
+
+    def _jump(self, target: float) -> None:
+        """Set the clock to *target*, or to the timer that *target* is rounded from."""
+        whens = self._whens
+        slack = 1e-9 * max(1.0, target)
+        while whens and whens[0] < target - slack:
+            heapq.heappop(whens)
+        self._now = whens[0] if whens and whens[0] <= target + slack else target
+
+
+_Events = list[tuple[selectors.SelectorKey, int]]
+_Select = Callable[[float | None], _Events]
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """The platform's selector, with the waiting left to the loop."""
+
+    def __init__(self, wait: Callable[[_Select, float | None, bool], _Events]) -> None:
+        super().__init__()
+        self._wait = wait
+
+    def select(self, timeout: float | None = None) -> _Events:
+        # One file is always watched: the pipe by which other threads wake the loop.
+        return self._wait(super().select, timeout, len(self.get_map()) <= 1)
+
+
+def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+    """
+    Run a coroutine on a new :class:`VirtualTimeLoop` and return its result.
+
+    Like ``asyncio.run`` it cancels what is left at the end and closes the loop.
+
+    Example:
+        >>> async def day() -> float:
+        ...     await asyncio.sleep(24 * 3600)
+        ...     return asyncio.get_running_loop().time()
+        >>> run_virtual(day())
+        86400.0
+    """
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
