@@ -1,0 +1,37 @@
+"""Test functions may be coroutines; whatever they leave running fails them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from tests.servers import throwaway_ca
+
+__all__ = ["throwaway_ca"]
+
+
+async def _checked(test: Coroutine[Any, Any, None]) -> None:
+    trouble: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
+    await test
+    # What was cancelled or closed at the very end needs a few rounds of the loop.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"tasks left behind: {left}"
+    assert not trouble, f"errors that nobody saw: {trouble}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    with asyncio.Runner(debug=False) as runner:
+        runner.run(_checked(pyfuncitem.obj(**arguments)))
+    return True

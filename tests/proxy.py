@@ -1,0 +1,171 @@
+"""``Proxy``: stands between client and server and loses, delays or cuts on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any, Final, Self
+
+import attrs
+import hiredis
+
+from rxdispatch.store.url import Target
+
+__all__ = ["Proxy"]
+
+_CHUNK: Final = 1 << 16
+
+
+class _Link:
+    """One client's connection and the one to the server behind it."""
+
+    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self.client = client
+        self.server = server
+        self.asked = False
+
+    def cut(self) -> None:
+        self.client.transport.abort()
+        self.server.transport.abort()
+
+
+class Proxy:
+    """
+    Listens on a unix socket, or on 127.0.0.1, and forwards to a server.
+
+    ::
+
+        async with Proxy(server.target) as proxy:
+            client = Client(proxy.target, StoreSettings())
+            proxy.drop_replies(1)
+
+    Args:
+        upstream: The server, without TLS.
+        tcp: Listen on a port instead of a unix socket.
+    """
+
+    def __init__(self, upstream: Target, *, tcp: bool = False) -> None:
+        self.upstream = upstream
+        self.accepted = 0
+        self.dropped = 0
+        self._tcp = tcp
+        self._links: set[_Link] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._delay = 0.0
+        self._drop = 0
+        self._command: bytes | None = None
+
+    async def __aenter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="rxd-proxy-")
+        if self._tcp:
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+            port = self._server.sockets[0].getsockname()[1]
+            self.target = attrs.evolve(
+                self.upstream, scheme="redis", host="127.0.0.1", port=port, path=""
+            )
+        else:
+            path = str(Path(self._folder.name, "proxy.sock"))
+            self._server = await asyncio.start_unix_server(self._accept, path)
+            self.target = attrs.evolve(self.upstream, scheme="unix", path=path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._folder.cleanup()
+
+    def drop_replies(self, count: int, command: bytes | None = None) -> None:
+        """
+        Swallow the next *count* replies; after each, cut the connection it was meant for.
+
+        The server has carried out what was asked.
+
+        Args:
+            count: How many.
+            command: Count only replies to this one, such as ``b"EVALSHA"``.
+        """
+        self._drop = count
+        self._command = command
+        for link in self._links:
+            link.asked = False
+
+    def cut(self) -> None:
+        """Cut every connection; new ones are accepted."""
+        for link in tuple(self._links):
+            link.cut()
+
+    def blackhole(self) -> None:
+        """Accept connections and bytes, but pass nothing on until :meth:`heal`."""
+        self._flowing.clear()
+
+    def delay(self, seconds: float) -> None:
+        """Hold back every reply for *seconds*."""
+        self._delay = seconds
+
+    def heal(self) -> None:
+        """End whatever trouble was asked for; what a black hole held goes on its way."""
+        self._drop = 0
+        self._delay = 0.0
+        self._flowing.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task: Any = asyncio.current_task()
+        self._tasks.add(task)
+        self.accepted += 1
+        try:
+            await self._serve(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.upstream.scheme == "unix":
+            back, forth = await asyncio.open_unix_connection(self.upstream.path)
+        else:
+            back, forth = await asyncio.open_connection(self.upstream.host, self.upstream.port)
+        link = _Link(writer, forth)
+        self._links.add(link)
+        pumps = [
+            asyncio.create_task(self._requests(reader, link)),
+            asyncio.create_task(self._replies(back, link)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._links.discard(link)
+            link.cut()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _requests(self, reader: asyncio.StreamReader, link: _Link) -> None:
+        while data := await reader.read(_CHUNK):
+            await self._flowing.wait()
+            if self._command is None or b"\r\n" + self._command + b"\r\n" in data.upper():
+                link.asked = True
+            link.server.write(data)
+            await link.server.drain()
+
+    async def _replies(self, reader: asyncio.StreamReader, link: _Link) -> None:
+        parser = hiredis.Reader(notEnoughData=self)
+        while data := await reader.read(_CHUNK):
+            if self._delay:
+                await asyncio.sleep(self._delay)
+            await self._flowing.wait()
+            if self._drop and link.asked:
+                parser.feed(data)
+                if parser.gets() is self:
+                    continue
+                self._drop -= 1
+                self.dropped += 1
+                return
+            link.client.write(data)
+            await link.client.drain()
