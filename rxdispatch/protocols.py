@@ -51,6 +51,10 @@ class Intake(Protocol):
         """Wait until nothing is held."""
         ...
 
+    def wind_down(self) -> Awaitable[None]:
+        """Wait a short while for revoked work to end; give back what is held all the same."""
+        ...
+
 
 class Board(Protocol):
     """A shared list of tasks, claimed by status mark."""
@@ -101,6 +105,10 @@ class Board(Protocol):
 
     def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
         """Release *claims* in the background, ready again after *delay* seconds."""
+        ...
+
+    def post(self, settlements: list[Settlement]) -> None:
+        """Settle in the background."""
         ...
 
     def attach(self, intake: Intake) -> DisposableBase:

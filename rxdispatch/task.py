@@ -152,6 +152,17 @@ class Task(Generic[P]):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only mappings cannot be pickled, and tasks travel to process pools.
+        fields = {a.name: getattr(self, a.name) for a in attrs.fields(Task)}
+        fields["headers"] = dict(self.headers)
+        return _restore, (fields,)
+
+
+def _restore(fields: dict[str, Any]) -> Task[Any]:
+    fields["headers"] = fields["headers"] or NO_HEADERS
+    return Task(**fields)
+
 
 def _headers(given: Mapping[str, str]) -> Mapping[str, str]:
     """Return a read-only copy of *given*, which must map str to str."""
@@ -174,6 +185,19 @@ class Custody(Protocol):
         ...
 
 
+class Holder(Protocol):
+    """Who renews claims and must hear when one is settled."""
+
+    @property
+    def out(self) -> int:
+        """How many claims it holds."""
+        ...
+
+    def settled(self, claim: Claim[Any]) -> None:
+        """Forget *claim*."""
+        ...
+
+
 @attrs.define(slots=True, eq=False, weakref_slot=True)
 class Claim(Generic[P]):
     """
@@ -186,17 +210,19 @@ class Claim(Generic[P]):
         task: The task.
         token: Unique on the board and only growing; every later write names it.
         attempt: Which try this is, from 1.
+        crashes: How often a worker of this task died.
     """
 
     task: Task[P]
     token: int
     attempt: int
+    crashes: int
     custody: Custody = attrs.field(repr=False)
     deadline: float = attrs.field(repr=False)
     revoked: bool = attrs.field(default=False, repr=False)
     answer: tuple[SettlementKind, bool] | None = attrs.field(default=None, repr=False)
     on_revoke: Callable[[OutcomeStatus], None] | None = attrs.field(default=None, repr=False)
-    on_settled: Callable[[Claim[Any]], None] | None = attrs.field(default=None, repr=False)
+    holder: Holder | None = attrs.field(default=None, repr=False)
 
     @property
     def worker(self) -> str:

@@ -1,0 +1,225 @@
+"""The ``claim`` operator: take tasks from a board in batches, as fast as downstream has room."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.operators.tasks._handout import Handout
+from rxdispatch.protocols import Board
+from rxdispatch.task import Claim, seconds
+
+__all__ = ["claim"]
+
+log = structlog.get_logger(__name__)
+
+POLL = 1.4
+"""Seconds between claims of an idle worker, jittered; what a lost wake-up costs."""
+
+AHEAD = 0.05
+"""Seconds of work to claim ahead: enough to hide a round trip, too little to hoard."""
+
+
+def claim(
+    board: Board, *, prefetch: int = 1024, lease: float = 30.0, worker: str | None = None
+) -> Callable[[Observable[Any]], Observable[Claim[Any]]]:
+    """
+    Claim tasks from *board*; source items are hints that there may be work.
+
+    ::
+
+        --h------------h------------|
+        [       claim(board)        ]
+        ---c-c-c-c------c-c---------|
+
+    Claims in batches while fewer than *prefetch* claims are unsettled and there is room
+    downstream: as many as there is room for, and as many more as downstream has lately taken
+    in 50 ms, so that fast handlers never wait for the server and slow ones hold no tasks that
+    others could run. What it claimed is renewed at a third of the lease until it is settled.
+
+    Args:
+        board: Where to claim.
+        prefetch: How many claims may be unsettled at a time, at least 1.
+        lease: Seconds a claim lasts without renewal.
+        worker: A label for this worker; host and process id by default.
+
+    Raises:
+        ConfigError: If *prefetch* is less than 1 or *lease* is not a positive number.
+
+    Completes when the source has and nothing is ready. While the server is away it waits and
+    goes on by itself. Errors of the source pass through. Disposal stops claiming and gives back
+    what was not emitted; a claim that was emitted and then dropped is given back after a lease.
+    """
+    if prefetch.__class__ is not int or prefetch < 1:
+        raise ConfigError("prefetch must be an int >= 1", prefetch)
+    lease = seconds("lease", lease, zero=False)
+
+    def operator(source: Observable[Any]) -> Observable[Claim[Any]]:
+        def subscribe(
+            observer: abc.ObserverBase[Claim[Any]],
+            scheduler: abc.SchedulerBase | None = None,
+        ) -> abc.DisposableBase:
+            claimer = _Claimer(board, prefetch, lease, worker, observer, scheduler)
+            # Hints are few and never wait: the valve below is not theirs to ask.
+            hints = source.subscribe(
+                claimer.hint,
+                claimer.fail,
+                claimer.source_done,
+                scheduler=LoopScheduler(asyncio.get_running_loop()),
+            )
+            claimer.hint()
+            return CompositeDisposable(hints, Disposable(claimer.close))
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Claimer:
+    """One subscription: decides when to claim how many."""
+
+    def __init__(
+        self,
+        board: Board,
+        prefetch: int,
+        lease: float,
+        worker: str | None,
+        observer: abc.ObserverBase[Claim[Any]],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        self._board = board
+        self._prefetch = prefetch
+        self._lease = lease
+        self._worker = worker
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
+        self._claiming: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._promising = False  # whether the board may have something ready
+        self._hinted = False  # whether a hint came while a claim was under way
+        self._sweep = False  # whether it is time to look even without room
+        self._done = False
+        self._away = False
+        self._ahead = 0
+        self._counted = 0
+        self._since = self._loop.time()
+
+    # -- what happens ------------------------------------------------------------------------
+
+    def hint(self, _: Any = None) -> None:
+        """There may be something to claim."""
+        self._hinted = self._promising = True
+        self._advance()
+
+    def source_done(self) -> None:
+        """No more hints; look once more and complete."""
+        self._done = self._promising = True
+        self._advance()
+
+    def fail(self, error: Exception) -> None:
+        """End the stream with *error*."""
+        if not self._handout.stopped:
+            self.close()
+            self._observer.on_error(error)
+
+    def close(self) -> None:
+        """Stop claiming; what a running claim brings goes back."""
+        self._handout.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._claiming is not None:
+            self._claiming.cancel()
+
+    def _stop(self) -> None:
+        self.close()
+        self._observer.on_completed()
+
+    # -- how many ----------------------------------------------------------------------------
+
+    def _wanted(self) -> int:
+        handout = self._handout
+        waiting, room = len(handout.waiting), handout.room()
+        if room <= 0 and waiting * 2 > self._ahead:
+            return 0
+        return min(self._prefetch - handout.ledger.out, room + self._ahead - waiting)
+
+    def _measure(self) -> None:
+        """Note how many claims downstream takes in the time that we claim ahead."""
+        now = self._loop.time()
+        if now > self._since:
+            taken = self._handout.emitted - self._counted
+            self._ahead = max(int(taken / (now - self._since) * AHEAD), self._ahead // 2)
+        self._since, self._counted = now, self._handout.emitted
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Claim if there is a reason and room; else see whether all is done."""
+        handout = self._handout
+        if self._claiming is not None or handout.stopped:
+            return
+        wanted = self._wanted() if self._promising else 0
+        if wanted > 0 or self._sweep:
+            self._sweep = False
+            self._measure()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._claiming = self._loop.create_task(self._claim(max(0, wanted)))
+            self._claiming.add_done_callback(self._claimed)
+        elif self._done and not self._promising and not handout.waiting:
+            self.close()
+            self._observer.on_completed()
+
+    async def _claim(self, wanted: int) -> None:
+        self._hinted = False
+        try:
+            batch = await self._board.claim_batch(
+                wanted, ids=None, worker=self._worker, lease=self._lease
+            )
+        except StoreUnavailableError as error:
+            if not self._away:
+                log.warning("claims_waiting", board=self._board.name, error=str(error))
+            self._away = True
+            self._look_again(random.uniform(0.1, 0.5))
+            return
+        if self._away:
+            self._away = False
+            log.info("claims_going_on", board=self._board.name)
+        if self._handout.stopped:
+            self._board.give_back(batch.claims)
+            return
+        if wanted > 0:
+            self._promising = self._hinted or len(batch.claims) >= wanted
+        wait = POLL * random.uniform(0.7, 1.3)
+        self._look_again(wait if batch.due_in is None else min(wait, batch.due_in))
+        self._handout.add(batch.claims)
+
+    def _claimed(self, task: asyncio.Task[None]) -> None:
+        self._claiming = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            self.fail(error)
+        else:
+            self._advance()
+
+    def _look_again(self, delay: float) -> None:
+        if not self._handout.stopped:
+            self._timer = self._loop.call_later(delay, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._promising = self._sweep = True
+        self._advance()

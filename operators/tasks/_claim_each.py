@@ -1,0 +1,168 @@
+"""The ``claim_each`` operator: of a broadcast of tasks, run those whose mark this worker wins."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.operators.tasks._handout import Handout
+from rxdispatch.protocols import Board
+from rxdispatch.task import Claim, Task, seconds
+from rxdispatch.valve import Gate
+
+__all__ = ["claim_each"]
+
+log = structlog.get_logger(__name__)
+
+BATCH = 1000
+
+
+def claim_each(
+    board: Board, *, lease: float = 30.0, worker: str | None = None
+) -> Callable[[Observable[Task[Any] | str]], Observable[Claim[Any]]]:
+    """
+    For each task (or id) that passes by, emit a claim only if this worker won its mark.
+
+    ::
+
+        --a--b--c--d------|
+        [ claim_each(bd)  ]
+        ----A-----C-------|      (another worker won b and d)
+
+    Several workers may see the same tasks, say by a broadcast; each task runs once. The tasks
+    must have been submitted to *board*. What arrives in one turn of the loop, and while a claim
+    is under way, is claimed together.
+
+    Args:
+        board: Where the marks are.
+        lease: Seconds a claim lasts without renewal; renewed at a third of it until settled.
+        worker: A label for this worker.
+
+    Raises:
+        ConfigError: If *lease* is not a positive number of seconds.
+
+    Completes when the source has and everything is decided. Errors of the source pass through
+    at once; disposal gives back what was not emitted. Owns a valve of 1,000 items.
+    """
+    lease = seconds("lease", lease, zero=False)
+
+    def operator(source: Observable[Task[Any] | str]) -> Observable[Claim[Any]]:
+        def subscribe(
+            observer: abc.ObserverBase[Claim[Any]],
+            scheduler: abc.SchedulerBase | None = None,
+        ) -> abc.DisposableBase:
+            chooser = _Chooser(board, lease, worker, observer, scheduler)
+            subscription = source.subscribe(
+                chooser.on_next,
+                chooser.fail,
+                chooser.source_done,
+                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=chooser.gate),
+            )
+            return CompositeDisposable(subscription, Disposable(chooser.close))
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Chooser:
+    """One subscription."""
+
+    def __init__(
+        self,
+        board: Board,
+        lease: float,
+        worker: str | None,
+        observer: abc.ObserverBase[Claim[Any]],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        self._board = board
+        self._lease = lease
+        self._worker = worker
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._ids: dict[str, None] = {}
+        self._claiming: asyncio.Task[None] | None = None
+        self._done = False
+        self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
+        self.gate = Gate(self._room, valve_of(scheduler))
+
+    def on_next(self, item: Task[Any] | str) -> None:
+        """Claim the task of that id as soon as possible."""
+        task_id = item.id if isinstance(item, Task) else item
+        if not isinstance(task_id, str):
+            self.fail(ConfigError("claim_each must be given Tasks or ids", item))
+            return
+        self._ids[task_id] = None
+        self._advance()
+
+    def source_done(self) -> None:
+        """Complete once everything is decided."""
+        self._done = True
+        self._advance()
+
+    def fail(self, error: Exception) -> None:
+        """End the stream with *error*."""
+        if not self._handout.stopped:
+            self.close()
+            self._observer.on_error(error)
+
+    def close(self) -> None:
+        """Stop; what a running claim brings goes back."""
+        self._handout.close()
+        self._ids.clear()
+        if self._claiming is not None:
+            self._claiming.cancel()
+        self.gate.dispose()
+
+    def _stop(self) -> None:
+        self.close()
+        self._observer.on_completed()
+
+    def _room(self) -> int:
+        return BATCH - len(self._ids) - len(self._handout.waiting)
+
+    def _advance(self) -> None:
+        handout = self._handout
+        if self._claiming is not None or handout.stopped:
+            return
+        if self._ids:
+            self._claiming = self._loop.create_task(self._claim())
+            self._claiming.add_done_callback(self._claimed)
+        elif self._done and not handout.waiting:
+            self.close()
+            self._observer.on_completed()
+
+    async def _claim(self) -> None:
+        ids = list(self._ids)[:BATCH]
+        for task_id in ids:
+            del self._ids[task_id]
+        while True:
+            try:
+                batch = await self._board.claim_batch(
+                    len(ids), ids=ids, worker=self._worker, lease=self._lease
+                )
+                break
+            except StoreUnavailableError as error:
+                log.warning("claims_waiting", board=self._board.name, error=str(error))
+                await asyncio.sleep(random.uniform(0.1, 0.5))
+        self._handout.add(batch.claims)
+
+    def _claimed(self, task: asyncio.Task[None]) -> None:
+        self._claiming = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            self.fail(error)
+            return
+        self.gate.opened()
+        self._advance()

@@ -1,0 +1,27 @@
+"""``current_claim``: the claim whose handler is running."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from rxdispatch.task import Claim
+
+__all__ = ["current", "current_claim"]
+
+current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
+
+
+def current_claim() -> Claim[Any]:
+    """
+    Return the claim that the calling handler works on.
+
+    Works in coroutines and in threads that ``execute`` runs; not in other processes.
+
+    Raises:
+        LookupError: If no handler is running here.
+    """
+    try:
+        return current.get()
+    except LookupError:
+        raise LookupError("current_claim() must be called from within a handler") from None

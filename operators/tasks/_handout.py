@@ -1,0 +1,144 @@
+"""``Handout``: hands claims to an observer as fast as its valve has room."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from reactivex import abc
+from reactivex.disposable import Disposable
+
+from rxdispatch.clock import valve_of
+from rxdispatch.operators.tasks._ledger import Ledger
+from rxdispatch.protocols import Board
+from rxdispatch.task import Claim
+
+__all__ = ["Handout"]
+
+WIND_DOWN = 2.0
+"""Seconds that cancelled handlers get to end before their claims are given back."""
+
+
+class Handout:
+    """
+    The claims of one subscription between the board and the observer.
+
+    Also the subscription's ``Intake``: what the owner of the board stops and drains.
+
+    Args:
+        board: Where the claims come from.
+        lease: Seconds a claim lasts.
+        observer: Who gets them.
+        scheduler: May carry the valve of whoever bounds the stream.
+        on_room: Called when there may be room, or when held claims have left.
+        on_stop: Called when the intake is told to stop.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        lease: float,
+        observer: abc.ObserverBase[Claim[Any]],
+        scheduler: abc.SchedulerBase | None,
+        on_room: Callable[[], None],
+        on_stop: Callable[[], None],
+    ) -> None:
+        self._board = board
+        self._observer = observer
+        self._valve = valve_of(scheduler)
+        self._on_room = on_room
+        self._on_stop = on_stop
+        self._pumping = False
+        self.emitted = 0
+        self.stopped = False
+        self.waiting: deque[Claim[Any]] = deque()
+        self.ledger = Ledger(board, lease, self._left, self._recall)
+        self._attached = board.attach(self)
+        self._listening: abc.DisposableBase = (
+            Disposable() if self._valve is None else self._valve.listen(self._opened)
+        )
+
+    def room(self) -> int:
+        """How many claims downstream can take now."""
+        return sys.maxsize if self._valve is None else self._valve.room()
+
+    def add(self, claims: list[Claim[Any]]) -> None:
+        """Hold *claims*, and hand on what there is room for."""
+        self.ledger.add(claims)
+        self.waiting.extend(claims)
+        self.pump()
+
+    def pump(self) -> None:
+        """Hand on what there is room for; safe against being called from within."""
+        if self._pumping:
+            return
+        self._pumping = True
+        valve, on_next = self._valve, self._observer.on_next
+        try:
+            while self.waiting and not self.stopped and (valve is None or valve.room() > 0):
+                claim = self.waiting.popleft()
+                if claim.revoked:
+                    continue  # taken from us while it waited
+                self.emitted += 1
+                on_next(claim)
+        finally:
+            self._pumping = False
+
+    def close(self) -> None:
+        """Hand on nothing more and give back what waits; what was handed on stays held."""
+        if self.stopped:
+            return
+        self.stopped = True
+        self._listening.dispose()
+        waiting = [claim for claim in self.waiting if not claim.revoked]
+        self.waiting.clear()
+        self._board.give_back(waiting)
+        if not self.ledger.out:
+            self._attached.dispose()
+
+    # -- Intake ------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Claim nothing more and give back what was not handed on."""
+        if not self.stopped:
+            self._on_stop()
+
+    def revoke(self) -> None:
+        """Have the work on every held claim cancelled."""
+        for claim in self.ledger.claims():
+            claim.revoke("released")
+
+    async def idle(self) -> None:
+        """Wait until every claim that was handed on is settled."""
+        await self.ledger.idle()
+
+    async def wind_down(self) -> None:
+        """Wait for cancelled work to end; give back what is held all the same."""
+        try:
+            async with asyncio.timeout(WIND_DOWN):
+                await self.ledger.idle()
+        except TimeoutError:
+            self._board.give_back(self.ledger.claims())
+
+    def _recall(self, tokens: set[int]) -> list[Claim[Any]]:
+        """Take out of the queue, and return, the claims with these tokens."""
+        recalled = [claim for claim in self.waiting if claim.token in tokens]
+        if recalled:
+            self.waiting = deque(c for c in self.waiting if c.token not in tokens)
+        return recalled
+
+    # -- changes -----------------------------------------------------------------------------
+
+    def _opened(self) -> None:
+        self.pump()
+        self._on_room()
+
+    def _left(self) -> None:
+        if self.stopped:
+            if not self.ledger.out:
+                self._attached.dispose()
+            return
+        self._on_room()

@@ -1,0 +1,214 @@
+"""``Ledger``: the claims that were taken and are not settled yet."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.protocols import Board
+from rxdispatch.task import Claim, Custody, Settlement, Task
+
+__all__ = ["Ledger"]
+
+log = structlog.get_logger(__name__)
+
+
+class _Held(weakref.ref[Claim[Any]]):
+    """A weak reference that still knows which claim it was when the claim has gone."""
+
+    __slots__ = ("custody", "task_id", "token")
+    custody: Custody
+    task_id: str
+    token: int
+
+
+class Ledger:
+    """
+    Renews claims until they are settled, and gives back those that nobody holds any more.
+
+    It refers to claims weakly: a claim that downstream dropped (a ``filter``, an exception)
+    would otherwise be renewed for ever. It outlives the subscription that filled it.
+
+    Args:
+        board: Where the claims came from.
+        lease: Seconds a renewal lasts; renewed at a third of it.
+        on_change: Called once a loop turn after claims have left.
+        recall: Takes back those of the claims given that nobody has seen yet.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        lease: float,
+        on_change: Callable[[], None],
+        recall: Callable[[set[int]], list[Claim[Any]]],
+    ) -> None:
+        self._board = board
+        self._lease = lease
+        self._on_change = on_change
+        self._recall = recall
+        self._loop = asyncio.get_running_loop()
+        self._held: dict[int, _Held] = {}
+        self._dropped: list[_Held] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._changing = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def out(self) -> int:
+        """How many claims are held."""
+        return len(self._held)
+
+    def add(self, claims: Iterable[Claim[Any]]) -> None:
+        """Hold *claims* from now on."""
+        held, gone = self._held, self._gone
+        for claim in claims:
+            claim.holder = self
+            reference = _Held(claim, gone)
+            reference.custody = claim.custody
+            reference.task_id = claim.task.id
+            reference.token = claim.token
+            held[claim.token] = reference
+        if held:
+            self._empty.clear()
+            if self._timer is None and self._renewal is None:
+                self._wait(self._lease / 3)
+
+    def settled(self, claim: Claim[Any]) -> None:
+        """Forget *claim*: its end has been written, or refused."""
+        if self._held.pop(claim.token, None) is not None:
+            self._changed()
+
+    def claims(self) -> list[Claim[Any]]:
+        """The claims that are held."""
+        return [claim for held in self._held.values() if (claim := held()) is not None]
+
+    async def idle(self) -> None:
+        """Wait until nothing is held."""
+        await self._empty.wait()
+
+    # -- renewal -----------------------------------------------------------------------------
+
+    def _wait(self, delay: float) -> None:
+        self._timer = self._loop.call_later(delay, self._tick, self._loop.time() + delay)
+
+    def _tick(self, expected: float) -> None:
+        self._timer = None
+        if not self._held:
+            return
+        now = self._loop.time()
+        if now - expected > self._lease / 3:
+            # Nothing could be renewed meanwhile: somebody blocks the loop.
+            log.warning(
+                "event_loop_blocked",
+                board=self._board.name,
+                lag=round(now - expected, 3),
+                lease=self._lease,
+            )
+        claims = self.claims()
+        lapsed = [claim for claim in claims if claim.lost]
+        if lapsed:
+            self._lapse(lapsed)
+        due = [c for c in claims if now < c.deadline < now + self._lease * 0.7]
+        if due:
+            self._renewal = self._loop.create_task(self._renew(due))
+            self._renewal.add_done_callback(self._renewed)
+        else:
+            self._next(self._lease / 3)
+
+    async def _renew(self, due: list[Claim[Any]]) -> None:
+        # A server that does not answer must not keep us from noticing that the lease passed.
+        lapse = min(claim.deadline for claim in due)
+        try:
+            async with asyncio.timeout_at(lapse):
+                lost = await self._board.renew(due, self._lease)
+        except (StoreUnavailableError, TimeoutError) as error:
+            log.warning("renewal_failed", board=self._board.name, error=str(error))
+        else:
+            for claim in lost:
+                self._lose(claim)
+
+    def _renewed(self, task: asyncio.Task[None]) -> None:
+        self._renewal = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("renewal_failed", board=self._board.name, error=str(error))
+        claims = self.claims()
+        soonest = min((c.deadline for c in claims), default=0.0) - self._loop.time()
+        # Renewed: a third of the lease. Not renewed: again soon, and at the latest when it ends.
+        self._next(max(0.0, min(self._lease / 3, soonest if soonest < 0.05 else soonest / 3)))
+
+    def _next(self, delay: float) -> None:
+        if self._held and self._timer is None:
+            self._wait(delay)
+
+    def _lapse(self, lapsed: list[Claim[Any]]) -> None:
+        """The leases of *lapsed* ended unconfirmed: stop the work; what never began goes back."""
+        unseen = self._recall({claim.token for claim in lapsed})
+        tokens = {claim.token for claim in unseen}
+        for claim in lapsed:
+            if claim.token in tokens:
+                self._held.pop(claim.token, None)
+            else:
+                self._lose(claim)
+        self._board.give_back(unseen)
+        self._changed()
+
+    def _lose(self, claim: Claim[Any]) -> None:
+        if claim.answer is None:
+            log.warning(
+                "claim_lost", board=self._board.name, task=claim.task.id, token=claim.token
+            )
+        self._held.pop(claim.token, None)
+        claim.revoke("lost")
+        self._changed()
+
+    # -- leaving -----------------------------------------------------------------------------
+
+    def _gone(self, held: weakref.ref[Claim[Any]]) -> None:
+        # May run in any thread and at any allocation: only hand it to the loop.
+        try:
+            self._loop.call_soon_threadsafe(self._drop, held)
+        except RuntimeError:
+            pass  # the loop is closed; the lease lapses by itself
+
+    def _drop(self, held: _Held) -> None:
+        if self._held.pop(held.token, None) is not None:
+            self._dropped.append(held)
+            self._changed()
+
+    def _changed(self) -> None:
+        if not self._changing:
+            self._changing = True
+            self._loop.call_soon(self._settle_change)
+
+    def _settle_change(self) -> None:
+        self._changing = False
+        dropped, self._dropped = self._dropped, []
+        if dropped:
+            log.warning(
+                "claims_dropped",
+                board=self._board.name,
+                count=len(dropped),
+                first=dropped[0].task_id,
+                rule="a claim must be settled or released",
+            )
+            # Ready again after a lease: a pipeline that drops it each time must not spin.
+            self._board.post([self._release(held) for held in dropped])
+        if not self._held:
+            self._empty.set()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        self._on_change()
+
+    def _release(self, held: _Held) -> Settlement:
+        task: Task[Any] = Task(None, id=held.task_id)
+        claim: Claim[Any] = Claim(task, held.token, 1, 0, held.custody, float("inf"))
+        return claim.release(self._lease)

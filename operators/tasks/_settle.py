@@ -1,0 +1,204 @@
+"""The ``settle`` operator: write outcomes to their board, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.protocols import Board
+from rxdispatch.task import Outcome, Settlement, seconds
+from rxdispatch.valve import Gate
+
+__all__ = ["settle"]
+
+log = structlog.get_logger(__name__)
+
+Result = Outcome[Any, Any]
+
+
+def settle(
+    board: Board, *, count: int = 256, timespan: float | timedelta = 0.002
+) -> Callable[[Observable[Result]], Observable[Result]]:
+    """
+    Write outcomes to *board* and pass each on once it is written.
+
+    ::
+
+        --o1-o2---------o3--|
+        [   settle(board)   ]
+        --------o1-o2------o3|
+
+    Writes when *count* outcomes have come or the first has waited *timespan*, and at once when
+    all claims of the stream are here, since then nothing more can come. An outcome whose claim
+    was lost, or whose token was refused, is passed on with status ``lost``.
+
+    Args:
+        board: Where the claims came from.
+        count: Outcomes in one write, at least 1.
+        timespan: Seconds an outcome waits for others, more than 0.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    While the server is away it holds on and goes on by itself; its valve, of 4 times *count*
+    outcomes, then closes. Completion and errors follow what was written before. Disposal writes
+    what is held, in the background.
+    """
+    if count.__class__ is not int or count < 1:
+        raise ConfigError("count must be an int >= 1", count)
+    span = seconds("timespan", timespan, zero=False)
+
+    def operator(source: Observable[Result]) -> Observable[Result]:
+        def subscribe(
+            observer: abc.ObserverBase[Result], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            settler = _Settler(board, count, span, observer, scheduler)
+            subscription = source.subscribe(
+                settler.on_next,
+                settler.on_error,
+                settler.on_completed,
+                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=settler.gate),
+            )
+            return CompositeDisposable(subscription, Disposable(settler.dispose))
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Settler:
+    """One subscription."""
+
+    def __init__(
+        self,
+        board: Board,
+        count: int,
+        timespan: float,
+        observer: abc.ObserverBase[Result],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        self._board = board
+        self._count = count
+        self._span = timespan
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._batch: list[Result] = []
+        self._writing = 0
+        self._writes: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._end: Callable[[], None] | None = None
+        self._stopped = False
+        self.gate = Gate(self._room, valve_of(scheduler))
+
+    def on_next(self, outcome: Result) -> None:
+        """Add *outcome* to the batch; write it if there is nothing to wait for."""
+        batch = self._batch
+        batch.append(outcome)
+        size = len(batch)
+        holder = outcome.claim.holder
+        if size >= self._count or (holder is not None and size + self._writing >= holder.out):
+            self._flush()
+        elif size == 1:
+            self._timer = self._loop.call_later(self._span, self._flush)
+
+    def on_error(self, error: Exception) -> None:
+        """Write what is held, then pass *error* on."""
+        self._finish(lambda: self._observer.on_error(error))
+
+    def on_completed(self) -> None:
+        """Write what is held, then complete."""
+        self._finish(self._observer.on_completed)
+
+    def dispose(self) -> None:
+        """Write what is held, and tell nobody."""
+        if not self._stopped:
+            self._stopped = True
+            batch = self._take()
+            self._board.post([s for outcome in batch if (s := outcome.settlement())])
+            self.gate.dispose()
+
+    def _room(self) -> int:
+        return 4 * self._count - len(self._batch) - self._writing
+
+    def _take(self) -> list[Result]:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._batch = self._batch, []
+        return batch
+
+    def _flush(self) -> None:
+        batch = self._take()
+        if batch:
+            self._writing += len(batch)
+            task = self._loop.create_task(self._write(batch))
+            self._writes.add(task)
+            task.add_done_callback(self._written)
+
+    def _finish(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self._flush()
+        self._ended()
+
+    async def _write(self, batch: list[Result]) -> None:
+        try:
+            await self._settle(batch)
+        finally:
+            self._writing -= len(batch)
+        on_next = self._observer.on_next
+        for outcome in batch:
+            if self._stopped:
+                return
+            on_next(outcome)
+        if not self._stopped:
+            self.gate.opened()
+
+    async def _settle(self, batch: list[Result]) -> None:
+        pairs = [(o, s) for o in batch if (s := o.settlement()) is not None]
+        if not pairs:
+            return
+        settlements: list[Settlement] = [settlement for _, settlement in pairs]
+        told = False
+        while True:
+            try:
+                held = await self._board.settle(settlements)
+                break
+            except StoreUnavailableError as error:
+                # The same settlements again: the board answers as it did if it did execute.
+                if not told:
+                    log.warning("settle_waits", board=self._board.name, error=str(error))
+                    told = True
+                await asyncio.sleep(random.uniform(0.05, 0.3))
+        for (outcome, _), holds in zip(pairs, held, strict=True):
+            if not holds:
+                outcome.status = "lost"
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writes.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            if not self._stopped:
+                self._stopped = True
+                self.gate.dispose()
+                self._observer.on_error(error)
+            else:
+                log.error("settle_failed", board=self._board.name, error=str(error))
+        else:
+            self._ended()
+
+    def _ended(self) -> None:
+        if self._end is not None and not self._writes and not self._stopped:
+            self._stopped = True
+            self.gate.dispose()
+            self._end()

@@ -1,0 +1,169 @@
+"""The ``submit`` operator: put tasks on a board, in batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.errors import ConfigError
+from rxdispatch.protocols import Board
+from rxdispatch.task import SubmitResult, Task, seconds
+from rxdispatch.valve import Gate
+
+__all__ = ["submit"]
+
+
+def submit(
+    board: Board, *, count: int = 256, timespan: float | timedelta = 0.002
+) -> Callable[[Observable[Task[Any]]], Observable[SubmitResult]]:
+    """
+    Put each task on *board* and emit one result for each batch that was written.
+
+    ::
+
+        --t1-t2-t3------t4--|
+        [   submit(board)   ]
+        -----------r-------r|
+
+    Args:
+        board: Where to put them.
+        count: Tasks in one write, at least 1.
+        timespan: Seconds a task waits for others, more than 0.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Batches are written one after the other, so that tasks keep their order; what comes meanwhile
+    is held, and the valve, of 4 times *count* tasks, closes. A task that cannot be stored, a full
+    board or a server that does not answer end the stream with that error. Disposal drops what is
+    not written. Completion writes what is held first.
+    """
+    if count.__class__ is not int or count < 1:
+        raise ConfigError("count must be an int >= 1", count)
+    span = seconds("timespan", timespan, zero=False)
+
+    def operator(source: Observable[Task[Any]]) -> Observable[SubmitResult]:
+        def subscribe(
+            observer: abc.ObserverBase[SubmitResult],
+            scheduler: abc.SchedulerBase | None = None,
+        ) -> abc.DisposableBase:
+            submitter = _Submitter(board, count, span, observer, scheduler)
+            subscription = source.subscribe(
+                submitter.on_next,
+                submitter.fail,
+                submitter.source_done,
+                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=submitter.gate),
+            )
+            return CompositeDisposable(subscription, Disposable(submitter.dispose))
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Submitter:
+    """One subscription."""
+
+    def __init__(
+        self,
+        board: Board,
+        count: int,
+        timespan: float,
+        observer: abc.ObserverBase[SubmitResult],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        self._board = board
+        self._count = count
+        self._span = timespan
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._held: list[Task[Any]] = []
+        self._writing = 0
+        self._write: asyncio.Task[SubmitResult] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = False
+        self._done = False
+        self._error: Exception | None = None
+        self._stopped = False
+        self.gate = Gate(self._room, valve_of(scheduler))
+
+    def on_next(self, task: Task[Any]) -> None:
+        """Hold *task* for the next batch."""
+        self._held.append(task)
+        if len(self._held) >= self._count:
+            self._advance()
+        elif self._timer is None and not self._due:
+            self._timer = self._loop.call_later(self._span, self._ripe)
+
+    def source_done(self) -> None:
+        """Write what is held, then complete."""
+        self._done = self._due = True
+        self._advance()
+
+    def fail(self, error: Exception) -> None:
+        """Write what is held, then pass *error* on."""
+        self._error = error
+        self.source_done()
+
+    def dispose(self) -> None:
+        """Drop what is not written; a write under way is cancelled."""
+        self._stopped = True
+        self._held.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._write is not None:
+            self._write.cancel()
+        self.gate.dispose()
+
+    def _room(self) -> int:
+        return 4 * self._count - len(self._held) - self._writing
+
+    def _ripe(self) -> None:
+        self._timer = None
+        self._due = True
+        self._advance()
+
+    def _advance(self) -> None:
+        if self._write is not None or self._stopped:
+            return
+        if self._held and (self._due or len(self._held) >= self._count):
+            batch, self._held = self._held[: self._count], self._held[self._count :]
+            self._due = self._done or bool(self._held)
+            self._writing = len(batch)
+            self._write = self._loop.create_task(self._board.submit(batch))
+            self._write.add_done_callback(self._written)
+        elif self._done and not self._held:
+            self._stop()
+            if self._error is None:
+                self._observer.on_completed()
+            else:
+                self._observer.on_error(self._error)
+
+    def _written(self, task: asyncio.Task[SubmitResult]) -> None:
+        self._write = None
+        self._writing = 0
+        if task.cancelled() or self._stopped:
+            if not task.cancelled():
+                task.exception()
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            self._stop()
+            self._observer.on_error(error)
+            return
+        self._observer.on_next(task.result())
+        if not self._stopped:
+            self.gate.opened()
+            self._advance()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.gate.dispose()

@@ -1,0 +1,581 @@
+"""``BoardBase``: the contract of every board, over the atomic steps of an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from itertools import islice
+from typing import Any, Generic, Literal, TypeVar
+
+import attrs
+import reactivex
+import structlog
+from reactivex import Observable, abc
+from reactivex import operators as rx
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxdispatch.boards.codec import TaskCodec, id_bytes
+from rxdispatch.boards.engine import CHUNK, Ending, Engine, Found
+from rxdispatch.errors import CodecError, ConfigError, RxDispatchError, StoreUnavailableError
+from rxdispatch.operators.tasks._claim import claim as claim_operator
+from rxdispatch.protocols import Intake
+from rxdispatch.task import (
+    Claim,
+    ClaimBatch,
+    Counts,
+    DeadLetter,
+    Settlement,
+    SubmitResult,
+    Task,
+    TaskEvent,
+    TaskState,
+    seconds,
+)
+
+__all__ = ["BoardBase"]
+
+P = TypeVar("P")
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+_BYTES = 4 * 1024 * 1024
+_POLL = 1.5
+_HOST = platform.node()[:100]
+
+
+@attrs.define(slots=True, eq=False)
+class _Custody:
+    """What the claims of one batch have in common."""
+
+    board: BoardBase[Any]
+    worker: str
+    clock: Callable[[], float]
+
+    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
+        self.board.give_back(claims, delay)
+
+
+class BoardBase(Generic[P]):
+    """
+    A shared list of tasks, claimed by status mark instead of by lock.
+
+    The subclasses differ only in the engine that keeps the tasks; see DESIGN in the docs for
+    the rules they share. Obtain one with ``hub.board(name)`` or make a ``MemoryBoard``.
+    """
+
+    def __init__(self, name: str, engine: Engine, payload: type[P] | None) -> None:
+        self._name = name
+        self._engine = engine
+        self._codec: TaskCodec[P] = TaskCodec(payload)
+        self._background: set[asyncio.Task[Any]] = set()
+        self._intakes: set[Intake] = set()
+        self._hints: Observable[None] = engine.signals.pipe(
+            rx.filter(lambda signal: signal != "joined"), rx.map(lambda _: None)
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name!r})"
+
+    @property
+    def name(self) -> str:
+        """The board's name."""
+        return self._name
+
+    @property
+    def hints(self) -> Observable[None]:
+        """Hot; emits when there may be something to claim. Only a hint: it may get lost."""
+        return self._hints
+
+    @property
+    def events(self) -> Observable[TaskEvent]:
+        """Hot; what happens to tasks in all processes, at most once, only while subscribed."""
+        return self._engine.events
+
+    # -- adding ------------------------------------------------------------------------------
+
+    async def submit(self, tasks: Task[Any] | Iterable[Task[Any]]) -> SubmitResult:
+        """
+        Add one task or many.
+
+        Everything is checked first; then it is written in atomic chunks of at most 1,000.
+
+        Returns:
+            The ids that were added and the ids that were known (unfinished or dead).
+
+        Raises:
+            ConfigError: If something is not a Task, or an id cannot be stored.
+            CodecError: If a payload cannot be stored.
+            BoardFullError: If the board has no room; carries what was accepted before.
+            StoreUnavailableError: If the server does not answer; carries what was accepted.
+        """
+        entries = self._codec.encode_all((tasks,) if isinstance(tasks, Task) else _iterable(tasks))
+        accepted: list[str] = []
+        duplicates: list[str] = []
+        start = 0
+        while start < len(entries):
+            stop, size = start, 0
+            while stop < len(entries) and stop - start < CHUNK and (size < _BYTES or stop == start):
+                size += len(entries[stop].record)
+                stop += 1
+            chunk = entries[start:stop]
+            start = stop
+            try:
+                added = await self._engine.submit(chunk)
+            except RxDispatchError as error:
+                # What earlier chunks wrote stands; the caller must learn of it.
+                if hasattr(error, "accepted"):
+                    error.accepted = tuple(accepted)
+                raise
+            for entry, new in zip(chunk, added, strict=True):
+                (accepted if new else duplicates).append(entry.id)
+        return SubmitResult(tuple(accepted), tuple(duplicates))
+
+    # -- claiming ----------------------------------------------------------------------------
+
+    def claims(
+        self,
+        *,
+        prefetch: int = 1024,
+        lease: float = 30.0,
+        worker: str | None = None,
+        until: Literal["never", "idle", "joined"] = "never",
+    ) -> Observable[Claim[P]]:
+        """
+        The tasks of this board as a cold observable of claims.
+
+        Args:
+            prefetch: How many claims may be unsettled at a time.
+            lease: Seconds a claim lasts; renewed until it is settled.
+            worker: A label for this worker.
+            until: When to complete: ``never``, ``idle`` (nothing is ready) or ``joined``
+                (nothing is scheduled, ready or claimed by anyone).
+
+        Raises:
+            ConfigError: If an argument breaks its rule.
+        """
+        sources: dict[str, Observable[None]] = {
+            "never": self._hints,
+            "idle": reactivex.empty(),
+            "joined": self._hints_until_joined(),
+        }
+        if until not in sources:
+            raise ConfigError("until must be 'never', 'idle' or 'joined'", until)
+        return sources[until].pipe(
+            claim_operator(self, prefetch=prefetch, lease=lease, worker=worker)
+        )
+
+    async def claim(
+        self,
+        limit: int,
+        *,
+        ids: Sequence[str] | None = None,
+        worker: str | None = None,
+        lease: float = 30.0,
+    ) -> list[Claim[P]]:
+        """
+        Claim up to *limit* ready tasks, best first; lapsed leases are swept before.
+
+        Args:
+            limit: How many at most; 0 only sweeps.
+            ids: Only these.
+            worker: A label for this worker.
+            lease: Seconds until others may take them; extend with :meth:`renew`.
+
+        Raises:
+            ConfigError: If an argument breaks its rule.
+            StoreUnavailableError: If the server does not answer.
+        """
+        return (await self.claim_batch(limit, ids=ids, worker=worker, lease=lease)).claims
+
+    async def claim_batch(
+        self,
+        limit: int,
+        *,
+        ids: Sequence[str] | None = None,
+        worker: str | None = None,
+        lease: float = 30.0,
+    ) -> ClaimBatch:
+        """Do as :meth:`claim` does, and also tell in how many seconds a task is due."""
+        if limit.__class__ is not int or limit < 0:
+            raise ConfigError("limit must be an int >= 0", limit)
+        lease = seconds("lease", lease, zero=False)
+        if isinstance(ids, str):
+            ids = (ids,)
+        for task_id in ids or ():
+            _check_id(task_id)
+        # Shielded: a claim that is cancelled half-way has moved marks already, and what it
+        # brings must go back rather than wait for its lease to lapse.
+        work = self._spawn(self._claim(limit, ids, _label(worker), lease))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._return_unread)
+            raise
+
+    async def _claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> ClaimBatch:
+        clock = asyncio.get_running_loop().time
+        custody = _Custody(self, worker, clock)
+        claims: list[Claim[P]] = []
+        due: float | None = None
+        left, wanted = limit, None if ids is None else list(ids)
+        while True:
+            step = min(left, CHUNK)
+            some = None if wanted is None else wanted[:CHUNK]
+            # Counted from before the call: the server's lease starts later, never earlier.
+            deadline = clock() + lease
+            try:
+                found, due = await self._engine.claim(step, some, worker, lease)
+            except RxDispatchError:
+                self.give_back(claims)
+                raise
+            broken = self._decode(found, custody, deadline, claims)
+            left -= len(found) - broken
+            if wanted is not None:
+                wanted = wanted[CHUNK:]
+            if left <= 0 or (not wanted if wanted is not None else len(found) < step):
+                return ClaimBatch(claims, due)
+
+    def _decode(
+        self, found: list[Found], custody: _Custody, deadline: float, claims: list[Claim[P]]
+    ) -> int:
+        """Append what can be read to *claims*; bury what cannot and return how many."""
+        decode = self._codec.decode
+        broken: list[Settlement] = []
+        for item in found:
+            try:
+                task = decode(item.id, item.record)
+            except CodecError as error:
+                log.warning("task_undecodable", board=self._name, task=item.id, error=str(error))
+                claim: Claim[Any] = Claim(
+                    Task(None, id=item.id),
+                    item.token,
+                    item.attempts + 1,
+                    item.crashes,
+                    custody,
+                    deadline,
+                )
+                broken.append(claim.dead("undecodable", error))
+            else:
+                claims.append(
+                    Claim(task, item.token, item.attempts + 1, item.crashes, custody, deadline)
+                )
+        if broken:
+            self.post(broken)
+        return len(broken)
+
+    def _return_unread(self, work: asyncio.Task[ClaimBatch]) -> None:
+        if not work.cancelled() and work.exception() is None:
+            self.give_back(work.result().claims)
+
+    # -- holding and ending ------------------------------------------------------------------
+
+    async def renew(self, claims: Sequence[Claim[Any]], lease: float) -> list[Claim[Any]]:
+        """
+        Extend the leases of *claims* to *lease* seconds from now.
+
+        Returns:
+            The claims whose token no longer holds; they are ``lost`` from now on.
+
+        Raises:
+            ConfigError: If *lease* is not a positive number of seconds.
+            StoreUnavailableError: If the server does not answer.
+        """
+        lease = seconds("lease", lease, zero=False)
+        clock = asyncio.get_running_loop().time
+        lost: list[Claim[Any]] = []
+        for chunk in _chunks(claims):
+            deadline = clock() + lease
+            held = await self._engine.renew([(c.task.id, c.token) for c in chunk], lease)
+            for claim, holds in zip(chunk, held, strict=True):
+                if holds:
+                    claim.deadline = max(claim.deadline, deadline)
+                else:
+                    claim.revoked = True
+                    lost.append(claim)
+        return lost
+
+    async def settle(self, settlements: Settlement | Iterable[Settlement]) -> list[bool]:
+        """
+        End claims.
+
+        Args:
+            settlements: What ``claim.done()``, ``retry()``, ``dead()`` or ``release()`` made.
+
+        Returns:
+            For each, whether its token still held; the same answer when repeated.
+
+        Raises:
+            ConfigError: If something is not a Settlement of this board.
+            StoreUnavailableError: If the server does not answer; repeat it later.
+        """
+        wanted = [settlements] if isinstance(settlements, Settlement) else list(settlements)
+        fresh: list[Settlement] = []
+        seen: set[int] = set()
+        for settlement in wanted:
+            claim = _claim_of(settlement, self._name)
+            if claim.answer is None and claim.token not in seen:
+                seen.add(claim.token)
+                fresh.append(settlement)
+        for chunk in _chunks(fresh):
+            held = await self._engine.settle([_ending(settlement) for settlement in chunk])
+            for settlement, holds in zip(chunk, held, strict=True):
+                claim = settlement.claim
+                if claim.answer is None:
+                    claim.answer = (settlement.kind, holds)
+                    if claim.holder is not None:
+                        claim.holder.settled(claim)
+        return [_answer(settlement) for settlement in wanted]
+
+    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
+        """Release *claims* in the background; the owner of the board waits for it on closing."""
+        self.post([claim.release(delay) for claim in claims if claim.answer is None])
+
+    def post(self, settlements: list[Settlement]) -> None:
+        """Settle in the background; the owner of the board waits for it on closing."""
+        if settlements:
+            self._spawn(self._quietly(self.settle(settlements)))
+
+    # -- looking and steering ----------------------------------------------------------------
+
+    async def counts(self) -> Counts:
+        """How many tasks have each mark, all at one moment; ``done`` is a running total."""
+        return await self._engine.counts()
+
+    async def get(self, task_id: str) -> TaskState | None:
+        """What is known of one task; None when it was never submitted or is done and forgotten."""
+        _check_id(task_id)
+        known = await self._engine.get(task_id)
+        if known is None:
+            return None
+        created = 0.0
+        if known.record:
+            created = self._codec.decode_with_time(task_id, known.record)[1]
+        attempts = known.attempts + (1 if known.status.value == "CLAIMED" else 0)
+        return TaskState(
+            task_id,
+            known.status,
+            attempts,
+            known.crashes,
+            known.worker,
+            created,
+            known.error or None,
+        )
+
+    async def cancel(self, ids: str | Iterable[str]) -> list[bool]:
+        """
+        End tasks as dead with reason ``cancelled``; claims on them are lost.
+
+        Returns:
+            For each id, whether there was something to cancel.
+        """
+        answers: list[bool] = []
+        for chunk in _chunks(_ids(ids)):
+            answers.extend(await self._engine.cancel(chunk))
+        return answers
+
+    async def pause(self) -> None:
+        """Let no worker, in whichever process, claim until :meth:`resume`."""
+        await self._engine.pause(True)
+
+    async def resume(self) -> None:
+        """Let workers claim again."""
+        await self._engine.pause(False)
+
+    async def join(self) -> None:
+        """Wait until nothing is scheduled, ready or claimed; sweeps, and outlives outages."""
+        news = asyncio.Event()
+        watch = self._engine.signals.subscribe(
+            lambda signal: news.set() if signal != "ready" else None
+        )
+        try:
+            while True:
+                news.clear()
+                wait = _POLL * random.uniform(0.7, 1.2)
+                try:
+                    tally = await self._engine.tick()
+                except StoreUnavailableError:
+                    log.warning("join_waits_for_server", board=self._name)
+                else:
+                    if not (tally.scheduled or tally.ready or tally.claimed):
+                        return
+                    if tally.due_in is not None:
+                        wait = min(wait, max(tally.due_in, 0.01))
+                try:
+                    async with asyncio.timeout(wait):
+                        await news.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            watch.dispose()
+
+    async def dead_letters(self) -> AsyncIterator[DeadLetter[Any]]:
+        """Iterate over the dead tasks, oldest first, a page at a time."""
+        after = ""
+        while True:
+            page, after = await self._engine.dead(after)
+            for row in page:
+                try:
+                    task: Task[Any] = self._codec.decode(row.id, row.record)
+                except CodecError:
+                    task = Task(row.record, id=row.id)
+                yield DeadLetter(task, row.reason, row.error, row.attempts, row.crashes, row.at)
+            if not page:
+                return
+
+    async def redrive(self, ids: str | Iterable[str] | None = None) -> int:
+        """
+        Make dead tasks ready again, with attempts and crashes at 0 and without a ttl.
+
+        Args:
+            ids: Only these; all that are dead now when None.
+
+        Returns:
+            How many are ready again.
+        """
+        total = 0
+        if ids is not None:
+            for chunk in _chunks(_ids(ids)):
+                total += (await self._engine.redrive(chunk, ""))[0]
+            return total
+        until = ""
+        while True:
+            count, until = await self._engine.redrive(None, until)
+            total += count
+            if count < CHUNK:
+                return total
+
+    # -- life --------------------------------------------------------------------------------
+
+    def attach(self, intake: Intake) -> abc.DisposableBase:
+        """Let *intake* be drained when the owner of this board closes."""
+        self._intakes.add(intake)
+        return Disposable(lambda: self._intakes.discard(intake))
+
+    async def drain(self, grace: float) -> None:
+        """
+        Stop claiming, give running work *grace* seconds, then cancel it and give it back.
+
+        Cancelled itself, it cancels the work at once.
+        """
+        intakes = list(self._intakes)
+        for intake in intakes:
+            intake.stop()
+        try:
+            async with asyncio.timeout(grace):
+                await asyncio.gather(*(intake.idle() for intake in intakes))
+        except TimeoutError:
+            log.warning("grace_ended", board=self._name, grace=grace)
+        finally:
+            for intake in intakes:
+                intake.revoke()
+        await asyncio.gather(*(intake.wind_down() for intake in intakes))
+        await self.finished()
+
+    async def finished(self) -> None:
+        """Wait for what runs in the background: claims on their way back, mostly."""
+        while self._background:
+            await asyncio.wait(self._background)
+            await asyncio.sleep(0)
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _quietly(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Await *work*; a failure is logged, and the leases then lapse by themselves."""
+        try:
+            await work
+        except RxDispatchError as error:
+            log.warning("give_back_failed", board=self._name, error=str(error))
+
+    def _hints_until_joined(self) -> Observable[None]:
+        def subscribe(
+            observer: abc.ObserverBase[None], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            def ended(task: asyncio.Task[None]) -> None:
+                if task.cancelled():
+                    return
+                error = task.exception()
+                if isinstance(error, Exception):
+                    observer.on_error(error)
+                else:
+                    observer.on_completed()
+
+            hints = self._hints.subscribe(observer.on_next, scheduler=scheduler)
+            joined = asyncio.get_running_loop().create_task(self.join())
+            joined.add_done_callback(ended)
+            return CompositeDisposable(hints, Disposable(joined.cancel))
+
+        return Observable(subscribe)
+
+
+def _chunks(items: Sequence[T]) -> Iterable[list[T]]:
+    walk = iter(items)
+    while chunk := list(islice(walk, CHUNK)):
+        yield chunk
+
+
+def _iterable(tasks: Any) -> Iterable[Any]:
+    try:
+        return iter(tasks)
+    except TypeError:
+        raise ConfigError("tasks must be a Task or an iterable of Tasks", tasks) from None
+
+
+def _label(worker: str | None) -> str:
+    if worker is None:
+        return f"{_HOST}-{os.getpid()}"
+    if not isinstance(worker, str) or len(worker) > 200:
+        raise ConfigError("worker must be a str of at most 200 characters", worker)
+    return worker
+
+
+def _check_id(task_id: Any) -> None:
+    if not isinstance(task_id, str) or not task_id:
+        raise ConfigError("id must be a str that is not empty", task_id)
+    id_bytes(task_id)
+
+
+def _ids(ids: str | Iterable[str]) -> list[str]:
+    found = [ids] if isinstance(ids, str) else list(ids)
+    for task_id in found:
+        _check_id(task_id)
+    return found
+
+
+def _claim_of(settlement: Any, board: str) -> Claim[Any]:
+    if settlement.__class__ is not Settlement:
+        raise ConfigError(
+            "settlements must come from done(), retry(), dead() or release() of a claim", settlement
+        )
+    claim: Claim[Any] = settlement.claim
+    owner: Any = claim.custody
+    if owner.board.name != board:
+        raise ConfigError(f"settlements must be of claims of board {board!r}", owner.board.name)
+    return claim
+
+
+def _ending(settlement: Settlement) -> Ending:
+    """What is written: a retry that has no attempt left is a death."""
+    claim = settlement.claim
+    kind, reason = settlement.kind, settlement.reason
+    if kind == "retry" and claim.attempt >= claim.task.max_attempts:
+        kind, reason = "dead", "failed"
+    return Ending(
+        kind, claim.task.id, claim.token, settlement.delay, reason, settlement.error
+    )
+
+
+def _answer(settlement: Settlement) -> bool:
+    answer = settlement.claim.answer
+    return answer is not None and answer[1] and answer[0] == settlement.kind
+
+

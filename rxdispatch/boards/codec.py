@@ -1,0 +1,253 @@
+"""``TaskCodec``: tasks to the bytes that every board stores, and back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import attrs
+import msgspec
+
+from rxdispatch.errors import CodecError, ConfigError
+from rxdispatch.task import NO_HEADERS, Task
+
+__all__ = ["DEPTH_LIMIT", "SIZE_LIMIT", "Entry", "TaskCodec", "id_bytes", "id_text"]
+
+SIZE_LIMIT: Final = 1024 * 1024
+"""Bytes a payload may have once encoded."""
+
+DEPTH_LIMIT: Final = 100
+"""How deep lists and mappings of a payload may be nested."""
+
+P = TypeVar("P")
+
+
+class Entry(msgspec.Struct, gc=False):
+    """What a board is told of a new task; durations in seconds, ``ttl`` 0 for none."""
+
+    id: str
+    record: bytes
+    priority: int
+    delay: float
+    ttl: float
+
+
+class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
+    """What is stored. Trailing defaults are left out, so that a plain task costs two fields."""
+
+    payload: P
+    created: int
+    kind: str = "default"
+    timeout: float | None = None
+    max_attempts: int = 5
+    headers: dict[str, str] | None = None
+    priority: int = 0
+    delay: float = 0.0
+    ttl: float | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_PLAIN: Final = frozenset({str, bytes, int, bool, type(None)})
+
+# Bytes with which MessagePack opens containers and extension types. Text in ASCII has none of
+# them, so that counting them tells quickly that most payloads are neither deep nor strange.
+_OPENERS: Final = bytes([*range(0x80, 0xA0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9), *range(0xDC, 0xE0)])
+_OTHERS: Final = bytes(set(range(256)) - set(_OPENERS))
+_EXTENSIONS: Final = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
+
+
+class TaskCodec(Generic[P]):
+    """
+    Encodes tasks for a board and decodes them again.
+
+    MessagePack by msgspec: it writes plain values, attrs classes, dataclasses and Structs,
+    refuses what it does not know, and never runs code of the sender as pickle does.
+
+    Args:
+        payload: The type to decode payloads into; None for plain values.
+
+    Raises:
+        ConfigError: If msgspec cannot decode into that type.
+    """
+
+    def __init__(self, payload: type[P] | None = None) -> None:
+        self.payload = payload
+        target: Any = Any if payload is None else payload
+        try:
+            self._decoder = msgspec.msgpack.Decoder(Record[target], ext_hook=_refuse_extension)
+        except TypeError as error:
+            raise ConfigError("payload must be a type that msgspec can decode", payload) from error
+
+    def encode_all(self, tasks: Iterable[Task[Any]]) -> list[Entry]:
+        """
+        Encode *tasks*, all of them or none.
+
+        Raises:
+            ConfigError: If one is not a Task or has an id that cannot be stored.
+            CodecError: If a payload is too large, too deep, not finite or not encodable.
+        """
+        created = int(time.time() * 1000)
+        entries: list[Entry] = []
+        add = entries.append
+        for task in tasks:
+            if not isinstance(task, Task):
+                raise ConfigError("tasks must be rxdispatch.Task objects", task)
+            id_bytes(task.id)
+            record = _record(task, created)
+            if len(record) > SIZE_LIMIT or task.payload.__class__ not in _PLAIN:
+                _check(task, record)
+            add(Entry(task.id, record, task.priority, task.delay, task.ttl or 0.0))
+        return entries
+
+    def decode(self, task_id: str, record: bytes) -> Task[P]:
+        """
+        Read a task back.
+
+        Raises:
+            CodecError: If the bytes are not a record, or the payload is not of the type.
+        """
+        return self.decode_with_time(task_id, record)[0]
+
+    def decode_with_time(self, task_id: str, record: bytes) -> tuple[Task[P], float]:
+        """Read a task and the time (seconds since 1970) at which it was submitted."""
+        try:
+            found = self._decoder.decode(record)
+            if found.headers is None and found.kind == "default" and found.max_attempts == 5:
+                task = Task(
+                    found.payload,
+                    id=task_id,
+                    priority=found.priority,
+                    delay=found.delay,
+                    ttl=found.ttl,
+                    timeout=found.timeout,
+                )
+            else:
+                task = Task(
+                    found.payload,
+                    id=task_id,
+                    kind=found.kind,
+                    priority=found.priority,
+                    delay=found.delay,
+                    ttl=found.ttl,
+                    timeout=found.timeout,
+                    max_attempts=found.max_attempts,
+                    headers=found.headers or NO_HEADERS,
+                )
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise CodecError(f"stored bytes must be a task: {error}", task_id=task_id) from error
+        return task, found.created / 1000
+
+
+def _record(task: Task[Any], created: int) -> bytes:
+    fields: Sequence[Any] = (task.payload, created)
+    if (
+        task.priority
+        or task.delay
+        or task.headers
+        or task.ttl is not None
+        or task.timeout is not None
+        or task.max_attempts != 5
+        or task.kind != "default"
+    ):
+        fields = (
+            *fields,
+            task.kind,
+            task.timeout,
+            task.max_attempts,
+            dict(task.headers) if task.headers else None,
+            task.priority,
+            task.delay,
+            task.ttl,
+        )
+    try:
+        return _encode(fields)
+    except RecursionError as error:
+        raise _too_deep(task) from error
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise CodecError(f"payload must be encodable: {error}", task_id=task.id) from error
+
+
+def _check(task: Task[Any], record: bytes) -> None:
+    """Refuse what is encodable but must not be stored; cheap tests first."""
+    if len(record) > SIZE_LIMIT:
+        size = len(_encode(task.payload))
+        if size > SIZE_LIMIT:
+            raise CodecError(
+                f"payload must be at most {SIZE_LIMIT} bytes", size, task_id=task.id
+            )
+        if len(record) - size > SIZE_LIMIT:
+            raise CodecError(
+                f"kind and headers must be at most {SIZE_LIMIT} bytes",
+                len(record) - size,
+                task_id=task.id,
+            )
+    strange = (
+        b"\xcb\x7f" in record
+        or b"\xcb\xff" in record
+        or record.translate(None, _EXTENSIONS)
+        or len(record.translate(None, _OTHERS)) > DEPTH_LIMIT
+    )
+    if strange:
+        _walk(task)
+
+
+def _walk(task: Task[Any]) -> None:
+    """Look at every value of the payload as it will be read."""
+    try:
+        value = msgspec.msgpack.decode(_encode(task.payload), ext_hook=_refuse_extension)
+    except RecursionError as error:
+        raise _too_deep(task) from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise CodecError(f"payload must be encodable: {error}", task_id=task.id) from error
+    layer: list[Any] = [value]
+    for _ in range(DEPTH_LIMIT + 1):
+        below: list[Any] = []
+        for item in layer:
+            if isinstance(item, float) and not math.isfinite(item):
+                raise CodecError("payload must hold finite numbers", item, task_id=task.id)
+            if isinstance(item, dict):
+                below.extend(item.keys())
+                below.extend(item.values())
+            elif isinstance(item, (list, tuple)):
+                below.extend(item)
+        if not below:
+            return
+        layer = below
+    raise _too_deep(task)
+
+
+def _too_deep(task: Task[Any]) -> CodecError:
+    return CodecError(
+        f"payload must be nested at most {DEPTH_LIMIT} deep", type(task.payload), task_id=task.id
+    )
+
+
+def _refuse_extension(code: int, _: memoryview) -> Any:
+    raise ValueError(f"MessagePack extension type {code} is not allowed")
+
+
+def id_bytes(task_id: str) -> bytes:
+    """
+    Return the bytes under which an id is stored: UTF-8, or what ``os.fsdecode`` made it from.
+
+    Raises:
+        ConfigError: If the id holds surrogates that stand for no byte.
+    """
+    try:
+        return task_id.encode()
+    except UnicodeEncodeError:
+        stored = task_id.encode("utf-8", "surrogateescape") if _escaped(task_id) else b""
+        if not stored or id_text(stored) != task_id:
+            raise ConfigError("id must be encodable as UTF-8", task_id) from None
+        return stored
+
+
+def id_text(stored: bytes) -> str:
+    """Return the id that is stored as *stored*."""
+    return stored.decode("utf-8", "surrogateescape")
+
+
+def _escaped(task_id: str) -> bool:
+    return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in task_id)

@@ -1,0 +1,112 @@
+"""The rows of a ``MemoryBoard``, and the queues in which the ready ones stand."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+import msgspec
+
+from rxdispatch.task import Status
+
+__all__ = ["CLAIMED", "DEAD", "GONE", "READY", "SCHEDULED", "STATUS", "History", "Lease", "Ready", "Row"]
+
+READY, SCHEDULED, CLAIMED, DEAD, GONE = range(5)
+STATUS = (Status.READY, Status.SCHEDULED, Status.CLAIMED, Status.DEAD)
+
+
+class History(msgspec.Struct, gc=False):
+    """What only some tasks have: failures, a time limit, a death."""
+
+    attempts: int = 0
+    crashes: int = 0
+    error: str = ""
+    reason: str = ""
+    expires: float = 0.0
+    at: float = 0.0
+
+
+class Lease(msgspec.Struct, gc=False):
+    """What only claimed tasks have."""
+
+    token: int
+    deadline: float
+    worker: str
+
+
+class Row(msgspec.Struct, gc=False, weakref=False):
+    """
+    One task. ``place`` orders it among those of its priority.
+
+    ``queued`` is True while some queue refers to the row: queues forget rows only when they
+    reach them, so a row whose mark changed meanwhile is still in there and must not be added
+    again. A row that joins the end is replaced by a new one, and its old self is ``gone``.
+    """
+
+    id: str
+    record: bytes
+    place: int
+    priority: int
+    mark: int
+    queued: bool = False
+    history: History | None = None
+    lease: Lease | None = None
+
+
+class Ready:
+    """The ready rows: by priority, then by place."""
+
+    __slots__ = ("_order", "_queues")
+
+    def __init__(self) -> None:
+        self._queues: dict[int, _Queue] = {}
+        self._order: list[int] = []  # the priorities in use, highest first
+
+    def append(self, row: Row) -> None:
+        """Add a row that has the last place of all."""
+        row.queued = True
+        self._queue(row.priority).fresh.append(row)
+
+    def put_back(self, row: Row) -> None:
+        """Add a row at the place it had."""
+        if not row.queued:
+            row.queued = True
+            heappush(self._queue(row.priority).back, (row.place, row))
+
+    def best(self) -> Iterator[Row]:
+        """Remove and yield rows that are still ready, best first."""
+        for priority in self._order:
+            queue = self._queues[priority]
+            while (row := queue.pop()) is not None:
+                yield row
+
+    def _queue(self, priority: int) -> _Queue:
+        queue = self._queues.get(priority)
+        if queue is None:
+            queue = self._queues[priority] = _Queue()
+            self._order = sorted(self._queues, reverse=True)
+        return queue
+
+
+class _Queue:
+    """The ready rows of one priority: in order of submission, and those that came back."""
+
+    __slots__ = ("back", "fresh")
+
+    def __init__(self) -> None:
+        self.fresh: deque[Row] = deque()
+        self.back: list[tuple[int, Row]] = []
+
+    def pop(self) -> Row | None:
+        """Remove and return the first row that is still ready."""
+        fresh, back = self.fresh, self.back
+        while fresh or back:
+            if back and (not fresh or back[0][0] < fresh[0].place):
+                row = heappop(back)[1]
+            else:
+                row = fresh.popleft()
+            row.queued = False
+            if row.mark == READY:
+                return row
+        return None

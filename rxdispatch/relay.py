@@ -1,0 +1,80 @@
+"""``Relay``: a hot observable whose subscribers cannot harm each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+__all__ = ["Relay"]
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Relay(Generic[T]):
+    """
+    Pushes values to whoever is subscribed at the moment.
+
+    A ``Subject`` hands an observer's exception to the producer and starves the observers after
+    it; here the exception is logged, and that observer alone is unsubscribed with ``on_error``.
+
+    Args:
+        name: What the log calls it.
+        on_first: Called when the first subscriber comes.
+        on_last: Called when the last subscriber has gone.
+    """
+
+    __slots__ = ("_name", "_observers", "_on_first", "_on_last", "observable")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        on_first: Callable[[], None] | None = None,
+        on_last: Callable[[], None] | None = None,
+    ) -> None:
+        self._name = name
+        self._observers: list[abc.ObserverBase[T]] = []
+        self._on_first = on_first
+        self._on_last = on_last
+        self.observable: Observable[T] = Observable(self._subscribe)
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody is subscribed."""
+        return bool(self._observers)
+
+    def emit(self, value: T) -> None:
+        """Hand *value* to every subscriber."""
+        for observer in tuple(self._observers):
+            try:
+                observer.on_next(value)
+            except Exception as error:
+                log.exception("subscriber_failed", source=self._name)
+                self._drop(observer)
+                observer.on_error(error)
+
+    def complete(self) -> None:
+        """End the stream for every subscriber."""
+        observers, self._observers = self._observers, []
+        for observer in observers:
+            observer.on_completed()
+
+    def _subscribe(
+        self, observer: abc.ObserverBase[T], _: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        self._observers.append(observer)
+        if len(self._observers) == 1 and self._on_first is not None:
+            self._on_first()
+        return Disposable(lambda: self._drop(observer))
+
+    def _drop(self, observer: abc.ObserverBase[T]) -> None:
+        if observer in self._observers:
+            self._observers.remove(observer)
+            if not self._observers and self._on_last is not None:
+                self._on_last()

@@ -1,0 +1,115 @@
+-- ARGV 6: limit, 7: lease in microseconds, 8: worker, 9: 'any' or 'only', then the only ids.
+-- KEYS 14 and on: requests of this session whose replies were never read.
+-- Reply: {first token, microseconds until something is due or -1, ids, records, tries}; the i-th
+-- id has the token first + i - 1. Kept for a repetition: first token, count and deadline; the
+-- leases with that deadline are then the claim, less what was taken away meanwhile.
+-- The first write is one that a full server allows: claims free memory.
+local limit, lease, worker = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
+
+local again = call('GET', REPLY)
+if again then
+  local base, count, deadline = struct.unpack('>I8I4d', again)
+  local ids, records, history = {}, {}, {}
+  for i = 1, count do ids[i], records[i], history[i] = false, false, false end
+  if count > 0 then
+    for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, deadline, deadline)) do
+      local token = read_mark(call('HGET', MARKS, id))
+      if token >= base and token < base + count then
+        local i = token - base + 1
+        ids[i] = id
+        records[i] = call('HGET', TASKS, id)
+        history[i] = call('HGET', TRIES, id)
+      end
+    end
+  end
+  return { base, due_in(), ids, records, history }
+end
+
+call('DEL', REPLY)
+for i = 14, #KEYS do abandon(KEYS[i]) end
+sweep()
+
+local ids, places, records, history = {}, {}, {}, {}
+
+-- Takes what was just removed from READY; the expired that no sweep has met yet are buried.
+local function take(found, at)
+  if #found == 0 then return 0 end
+  local written = call('HMGET', TASKS, unpack(found))
+  local limits = {}
+  if call('ZCARD', EXPIRY) > 0 then limits = call('ZMSCORE', EXPIRY, unpack(found)) end
+  local before = {}
+  if call('HLEN', TRIES) > 0 then before = call('HMGET', TRIES, unpack(found)) end
+  local size = 0
+  for i, id in ipairs(found) do
+    if limits[i] and tonumber(limits[i]) <= now then
+      local attempts, crashes, _, err = tries(id)
+      bury(id, at[i], 'expired', err, attempts, crashes)
+    elseif written[i] then
+      ids[#ids + 1] = id
+      places[#ids] = at[i]
+      records[#ids] = written[i]
+      history[#ids] = before[i] or false
+      size = size + #written[i]
+    end
+  end
+  return size
+end
+
+if limit > 0 and call('HEXISTS', META, 'paused') == 0 then
+  if ARGV[9] == 'only' then
+    local wanted, seen = {}, {}
+    for i = 10, #ARGV do
+      if not seen[ARGV[i]] then
+        seen[ARGV[i]] = true
+        wanted[#wanted + 1] = ARGV[i]
+      end
+    end
+    local found, at = {}, {}
+    if #wanted > 0 then
+      local scores = call('ZMSCORE', READY, unpack(wanted))
+      for i, id in ipairs(wanted) do
+        if scores[i] and #found < limit then
+          found[#found + 1] = id
+          at[#at + 1] = tonumber(scores[i])
+        end
+      end
+    end
+    if #found > 0 then call('ZREM', READY, unpack(found)) end
+    take(found, at)
+  else
+    -- A reply stays below some 8 MiB: a first few tell how large records are.
+    local room, step = 8388608, math.min(16, limit)
+    while #ids < limit and step > 0 do
+      local popped = call('ZPOPMIN', READY, math.min(step, limit - #ids))
+      if #popped == 0 then break end
+      local found, at = {}, {}
+      for i = 1, #popped, 2 do
+        found[#found + 1] = popped[i]
+        at[#at + 1] = tonumber(popped[i + 1])
+      end
+      local size = take(found, at)
+      room = room - size
+      step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
+    end
+  end
+end
+
+local count = #ids
+local base, deadline = 0, now + lease
+if count > 0 then
+  base = math.max(tonumber(call('HGET', META, 'token') or 0) + 1, raw)
+  local leases, marks = {}, {}
+  for i, id in ipairs(ids) do
+    leases[2 * i - 1] = deadline
+    leases[2 * i] = id
+    marks[2 * i - 1] = id
+    marks[2 * i] = mark_of(base + i - 1, places[i], worker)
+    if heard then event('claimed', id, base + i - 1, tries(id) + 1, worker) end
+  end
+  call('ZADD', LEASES, unpack(leases))
+  call('HSET', MARKS, unpack(marks))
+  call('HSET', META, 'token', base + count - 1)
+end
+finish()
+keep(struct.pack('>I8I4d', base, count, deadline))
+return { base, due_in(), ids, records, history }

@@ -1,0 +1,18 @@
+-- ARGV 6: an id. Reply: {mark, record, tries, worker, grave}, or nothing. Writes nothing.
+local id = ARGV[6]
+local record = call('HGET', TASKS, id)
+if not record then
+  local kept = call('ZSCORE', PAST, id)
+  if kept and tonumber(kept) > now then return { 'DONE', '', '', '', '' } end
+  return false
+end
+local history = call('HGET', TRIES, id) or ''
+local mark = call('HGET', MARKS, id)
+if mark then
+  local _, _, worker = read_mark(mark)
+  return { 'CLAIMED', record, history, worker, '' }
+end
+local grave = call('HGET', GRAVE, id)
+if grave then return { 'DEAD', record, '', '', grave } end
+if call('ZSCORE', SCHED, id) then return { 'SCHEDULED', record, history, '', '' } end
+return { 'READY', record, history, '', '' }

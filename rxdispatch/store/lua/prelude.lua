@@ -1,0 +1,246 @@
+-- INVARIANT. A task that is on the board has a record in TASKS and stands in exactly one of
+--   READY  (score: its place),
+--   SCHED  (score: when it is due; PLACE says where it will stand),
+--   LEASES (score: when the lease lapses; MARKS holds token, place and worker),
+--   DEAD   (score: when it died; GRAVE says why).
+-- Only who names the token in the mark may renew or settle; sweeping or cancelling removes the
+-- mark, so that from then on the token is refused. Tokens only grow.
+--
+-- A place is -priority * 2^40 + number, numbers being handed out in order of submission.
+-- Numbers go to redis.call as numbers: `..` would cut them to 14 digits.
+local READY, SCHED, LEASES, MARKS, TASKS, TRIES, PLACE, EXPIRY, DEAD, GRAVE, PAST, META, REPLY =
+  unpack(KEYS, 1, 13)
+local EVENTS, HINTS = ARGV[1], ARGV[2]
+local SPAN = 1099511627776
+local call = redis.call
+
+local known = call('HMGET', META, 'raw', 'skew', 'max_crashes', 'remember', 'dead_limit',
+  'stamp')
+
+-- Options: what is stored counts; who gives another value is refused before anything changes.
+local OPTIONS = { 'max_crashes', 'remember', 'dead_limit' }
+local unstored = {}
+for i = 1, 3 do
+  local given, stored = ARGV[2 + i], known[2 + i]
+  if given ~= '' then
+    if not stored then
+      known[2 + i] = given
+      unstored[#unstored + 1] = OPTIONS[i]
+      unstored[#unstored + 1] = given
+    elseif tonumber(stored) ~= tonumber(given) then
+      return redis.error_reply('CONFLICT ' .. OPTIONS[i] .. ' ' .. stored)
+    end
+  end
+end
+local MAX_CRASHES = tonumber(known[3] or 3)
+local REMEMBER = tonumber(known[4] or 0)
+local DEAD_LIMIT = tonumber(known[5] or 100000)
+
+-- The board's clock: server TIME in microseconds, which goes on where it was when TIME is set back.
+local time = call('TIME')
+local raw = time[1] * 1000000 + time[2]
+local skew = tonumber(known[2] or 0)
+local last_raw = tonumber(known[1] or 0)
+if raw < last_raw then skew = skew + (last_raw - raw) end
+local now = raw + skew
+
+local ready_before = call('ZCARD', READY)
+local ended, sooner, stamp_used = false, false, false
+-- Deaths have times of their own, so that a reader of them can go on where it was.
+local stamp = math.max(now, tonumber(known[6] or 0) + 1)
+local heard = call('PUBSUB', 'NUMSUB', EVENTS)[2] ~= 0
+local log = {}
+
+local KINDS = {
+  submitted = 0, claimed = 1, done = 2, retried = 3, released = 4,
+  crashed = 5, dead = 6, redriven = 7, discarded = 8,
+}
+
+local function event(kind, id, token, attempt, worker, reason)
+  if heard then
+    log[#log + 1] = struct.pack('>BI8I4I4I2I2', KINDS[kind], token or 0, attempt or 0,
+      #id, #(worker or ''), #(reason or '')) .. id .. (worker or '') .. (reason or '')
+  end
+end
+
+-- TRIES: failed attempts, crashes, whether the ttl ran out meanwhile, the last error.
+local function tries(id)
+  local found = call('HGET', TRIES, id)
+  if not found then return 0, 0, 0, '' end
+  local attempts, crashes, late = struct.unpack('>I4I4B', found)
+  return attempts, crashes, late, string.sub(found, 10)
+end
+
+local function set_tries(id, attempts, crashes, late, err)
+  call('HSET', TRIES, id, struct.pack('>I4I4B', attempts, crashes, late) .. err)
+end
+
+local function mark_of(token, place, worker)
+  return struct.pack('>I8d', token, place) .. worker
+end
+
+local function read_mark(mark)
+  local token, place = struct.unpack('>I8d', mark)
+  return token, place, string.sub(mark, 17)
+end
+
+local function base_of(place)
+  return math.floor(place / SPAN) * SPAN
+end
+
+-- Numbers for *count* tasks that join the end; returns the number before the first.
+local function numbers(count)
+  return call('HINCRBY', META, 'seq', count) - count
+end
+
+local function schedule(id, due, place)
+  local first = call('ZRANGE', SCHED, 0, 0, 'WITHSCORES')
+  if not first[2] or due < tonumber(first[2]) then sooner = true end
+  call('ZADD', SCHED, due, id)
+  call('HSET', PLACE, id, place)
+end
+
+local function bury(id, place, reason, err, attempts, crashes, token, worker)
+  ended = true
+  call('HDEL', TRIES, id)
+  call('ZREM', EXPIRY, id)
+  call('ZADD', DEAD, stamp, id)
+  stamp = stamp + 1
+  stamp_used = true
+  call('HSET', GRAVE, id,
+    struct.pack('>I4I4dI2', attempts, crashes, base_of(place), #reason) .. reason .. err)
+  event('dead', id, token, attempts, worker, reason)
+end
+
+-- What a sweep moves at the most of each kind; the reply then asks to come back at once.
+local SWEEP = 500
+local more = false
+
+local function sweep_leases()
+  local lapsed = call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, SWEEP)
+  if #lapsed == 0 then return end
+  more = more or #lapsed == SWEEP
+  local marks = call('HMGET', MARKS, unpack(lapsed))
+  call('ZREM', LEASES, unpack(lapsed))
+  call('HDEL', MARKS, unpack(lapsed))
+  for i, id in ipairs(lapsed) do
+    if marks[i] then
+      local token, place, worker = read_mark(marks[i])
+      local attempts, crashes, late, err = tries(id)
+      crashes = crashes + 1
+      event('crashed', id, token, attempts + 1, worker)
+      if crashes > MAX_CRASHES then
+        bury(id, place, 'crashed', err, attempts, crashes, token, worker)
+      elseif late == 1 then
+        bury(id, place, 'expired', err, attempts, crashes, token, worker)
+      else
+        set_tries(id, attempts, crashes, late, err)
+        call('ZADD', READY, place, id)
+      end
+    end
+  end
+end
+
+local function sweep_expired()
+  local old = call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, SWEEP)
+  more = more or #old == SWEEP
+  for _, id in ipairs(old) do
+    local attempts, crashes, _, err = tries(id)
+    if call('HEXISTS', MARKS, id) == 1 then
+      -- A running attempt may finish; what it gives back is dead.
+      call('ZREM', EXPIRY, id)
+      set_tries(id, attempts, crashes, 1, err)
+    else
+      local place = call('ZSCORE', READY, id)
+      if not place then
+        local later = call('HGET', PLACE, id) or '0'
+        place = string.gsub(later, '%+', '')
+        call('ZREM', SCHED, id)
+        call('HDEL', PLACE, id)
+      end
+      call('ZREM', READY, id)
+      bury(id, tonumber(place), 'expired', err, attempts, crashes)
+    end
+  end
+end
+
+local function sweep_due()
+  local due = call('ZRANGEBYSCORE', SCHED, '-inf', now, 'LIMIT', 0, SWEEP)
+  if #due == 0 then return end
+  more = more or #due == SWEEP
+  local places = call('HMGET', PLACE, unpack(due))
+  call('ZREM', SCHED, unpack(due))
+  call('HDEL', PLACE, unpack(due))
+  local rows = {}
+  for i, id in ipairs(due) do
+    local place = places[i] or '+0'
+    if string.sub(place, 1, 1) == '+' then
+      -- A retry joins the end when its wait is over.
+      place = tonumber(string.sub(place, 2)) + numbers(1)
+    end
+    rows[#rows + 1] = place
+    rows[#rows + 1] = id
+  end
+  call('ZADD', READY, unpack(rows))
+end
+
+local function sweep()
+  sweep_leases()
+  sweep_expired()
+  sweep_due()
+  if REMEMBER > 0 then call('ZREMRANGEBYSCORE', PAST, '-inf', now) end
+end
+
+-- Microseconds until somebody should claim again; -1 when nothing is scheduled.
+local function due_in()
+  if more then return 0 end
+  local first = call('ZRANGE', SCHED, 0, 0, 'WITHSCORES')
+  if not first[2] then return -1 end
+  return math.max(0, tonumber(first[2]) - now)
+end
+
+-- Undo a claim whose reply nobody read: back to their places, nothing counted.
+local function abandon(key)
+  local kept = call('GET', key)
+  if kept and #kept == 20 then
+    local base, count, deadline = struct.unpack('>I8I4d', kept)
+    for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, deadline, deadline)) do
+      local token, place = read_mark(call('HGET', MARKS, id))
+      if token >= base and token < base + count then
+        call('ZREM', LEASES, id)
+        call('HDEL', MARKS, id)
+        call('ZADD', READY, place, id)
+      end
+    end
+  end
+  -- Should the request still be on its way, it finds this and does nothing.
+  call('SET', key, struct.pack('>I8I4d', 0, 0, 0), 'PX', 60000)
+end
+
+local function trim_dead()
+  local over = call('ZCARD', DEAD) - DEAD_LIMIT
+  if over <= 0 then return end
+  local oldest = call('ZRANGE', DEAD, 0, math.min(over, 2000) - 1)
+  call('ZREM', DEAD, unpack(oldest))
+  call('HDEL', GRAVE, unpack(oldest))
+  call('HDEL', TASKS, unpack(oldest))
+  for _, id in ipairs(oldest) do event('discarded', id) end
+end
+
+-- The end of every script that writes: clock and options kept, events and hints sent.
+local function finish()
+  if stamp_used then call('HSET', META, 'stamp', stamp - 1) end
+  if ended then trim_dead() end
+  call('HSET', META, 'raw', raw, 'skew', skew, unpack(unstored))
+  if #log > 0 then call('PUBLISH', EVENTS, struct.pack('>d', now) .. table.concat(log)) end
+  if sooner or (ready_before == 0 and call('ZCARD', READY) > 0) then call('PUBLISH', HINTS, 'r') end
+  if ended and call('ZCARD', LEASES) == 0 and call('ZCARD', READY) == 0
+    and call('ZCARD', SCHED) == 0 then
+    call('PUBLISH', HINTS, 'j')
+  end
+end
+
+local function keep(reply)
+  call('SET', REPLY, reply, 'PX', 60000)
+  return reply
+end

@@ -1,0 +1,39 @@
+-- ARGV 6: 'some', then ids; or 'all', then the time (seconds) after which deaths are left alone,
+-- '' at first. Reply: {how many are ready again, the time to go on with, '0' when none is left}.
+-- What was dead starts anew at the end: attempts and crashes at 0, without a ttl.
+local again = call('GET', REPLY)
+if again then return cjson.decode(again) end
+
+local until_time = ARGV[7]
+local ids = {}
+if ARGV[6] == 'some' then
+  local seen = {}
+  for i = 7, #ARGV do
+    if not seen[ARGV[i]] and call('ZSCORE', DEAD, ARGV[i]) then
+      seen[ARGV[i]] = true
+      ids[#ids + 1] = ARGV[i]
+    end
+  end
+else
+  if until_time == '' then until_time = string.format('%.0f', now) end
+  ids = call('ZRANGEBYSCORE', DEAD, '-inf', until_time, 'LIMIT', 0, 1000)
+end
+
+if #ids > 0 then
+  local number = numbers(#ids)
+  local graves = call('HMGET', GRAVE, unpack(ids))
+  local rows = {}
+  for i, id in ipairs(ids) do
+    local _, _, base = struct.unpack('>I4I4d', graves[i])
+    rows[2 * i - 1] = base + number + i - 1
+    rows[2 * i] = id
+    event('redriven', id)
+  end
+  call('ZREM', DEAD, unpack(ids))
+  call('HDEL', GRAVE, unpack(ids))
+  call('ZADD', READY, unpack(rows))
+end
+finish()
+local reply = { #ids, until_time or '' }
+keep(cjson.encode(reply))
+return reply

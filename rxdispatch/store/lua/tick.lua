@@ -1,0 +1,6 @@
+-- A sweep for who waits without claiming. Reply: {scheduled, ready, claimed, microseconds until
+-- something is due or -1}. Safe to repeat.
+call('DEL', REPLY)
+sweep()
+finish()
+return { call('ZCARD', SCHED), call('ZCARD', READY), call('ZCARD', LEASES), due_in() }
