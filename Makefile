@@ -22,7 +22,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check lint format mypy pyright layers bench docs clean
 
 help:
 	@echo 'make demo    dispatch a few thousand real files and watch'
@@ -78,12 +78,23 @@ else
 	$(BIN)/python -m pytest -q -m serial --cov --cov-append || test $$? -eq 5
 endif
 
-check: $(VENV)/.dev
+# Stops at the first that fails; `make -k check` runs them all.
+check: lint format mypy pyright layers
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+
+format: $(VENV)/.dev
 	$(BIN)/ruff format --check .
+
+mypy: $(VENV)/.dev
 	$(BIN)/mypy
+
+pyright: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports --no-logo
 
 # bench_*.py are scripts, one question each; test_*.py are for pytest-benchmark.
 bench: $(VENV)/.dev
