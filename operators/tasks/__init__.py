@@ -1,0 +1,1 @@
+"""Operators between task streams and boards."""

@@ -37,8 +37,9 @@ def settle(
         [   settle(board)   ]
         --------o1-o2------o3|
 
-    Writes when *count* outcomes have come or the first has waited *timespan*, and at once when
-    all claims of the stream are here, since then nothing more can come. An outcome whose claim
+    Writes when *count* outcomes have come, at once when all claims of the stream are here, since
+    then nothing more can come, and when the first has waited *timespan*, but then not beside
+    another write: under load a batch grows while the one before it is on its way. An outcome whose claim
     was lost, or whose token was refused, is passed on with status ``lost``.
 
     Args:
@@ -96,6 +97,7 @@ class _Settler:
         self._writes: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._end: Callable[[], None] | None = None
+        self._due = False
         self._stopped = False
         self.gate = Gate(self._room, valve_of(scheduler))
 
@@ -108,7 +110,7 @@ class _Settler:
         if size >= self._count or (holder is not None and size + self._writing >= holder.out):
             self._flush()
         elif size == 1:
-            self._timer = self._loop.call_later(self._span, self._flush)
+            self._timer = self._loop.call_later(self._span, self._ripe)
 
     def on_error(self, error: Exception) -> None:
         """Write what is held, then pass *error* on."""
@@ -133,8 +135,16 @@ class _Settler:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._due = False
         batch, self._batch = self._batch, []
         return batch
+
+    def _ripe(self) -> None:
+        self._timer = None
+        if self._writing:
+            self._due = True
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         batch = self._take()
@@ -154,6 +164,8 @@ class _Settler:
             await self._settle(batch)
         finally:
             self._writing -= len(batch)
+            if self._due and not self._stopped:
+                self._flush()
         on_next = self._observer.on_next
         for outcome in batch:
             if self._stopped:

@@ -339,7 +339,7 @@ class BoardBase(Generic[P]):
     def post(self, settlements: list[Settlement]) -> None:
         """Settle in the background; the owner of the board waits for it on closing."""
         if settlements:
-            self._spawn(self._quietly(self.settle(settlements)))
+            self._spawn(self._settle_quietly(settlements))
 
     # -- looking and steering ----------------------------------------------------------------
 
@@ -489,10 +489,10 @@ class BoardBase(Generic[P]):
         task.add_done_callback(self._background.discard)
         return task
 
-    async def _quietly(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Await *work*; a failure is logged, and the leases then lapse by themselves."""
+    async def _settle_quietly(self, settlements: list[Settlement]) -> None:
+        """Settle; a failure is logged, and the leases then lapse by themselves."""
         try:
-            await work
+            await self.settle(settlements)
         except RxDispatchError as error:
             log.warning("give_back_failed", board=self._name, error=str(error))
 

@@ -53,7 +53,7 @@ class MemoryEngine:
         self._max_crashes, self._remember, self._dead_limit = DEFAULTS
         self._rows: dict[str, Row] = {}
         self._ready = Ready()
-        self._held: dict[str, Row] = {}
+        self._claimed: dict[str, Row] = {}
         self._lapse = math.inf  # no lease lapses before this
         self._dead: dict[str, Row] = {}
         self._past: dict[str, float] = {}
@@ -268,7 +268,7 @@ class MemoryEngine:
 
     def _drop_lease(self, row: Row) -> None:
         row.lease = None
-        self._held.pop(row.id, None)
+        self._claimed.pop(row.id, None)
 
     def _schedule(self, row: Row, due: float) -> None:
         row.mark = SCHEDULED
@@ -280,7 +280,7 @@ class MemoryEngine:
         self._token += 1
         self._set(row, CLAIMED)
         row.lease = Lease(self._token, deadline, worker)
-        self._held[row.id] = row
+        self._claimed[row.id] = row
         self._lapse = min(self._lapse, deadline)
         past = row.history
         self._event("claimed", row)
@@ -412,7 +412,7 @@ class MemoryEngine:
     def _sweep_leases(self, now: float) -> bool:
         """Look at all leases: they lapse so rarely that keeping them sorted would cost more."""
         ended, self._lapse = False, math.inf
-        for row in list(self._held.values()):
+        for row in list(self._claimed.values()):
             lease = row.lease
             if lease is None or lease.deadline > now:
                 self._lapse = min(self._lapse, math.inf if lease is None else lease.deadline)

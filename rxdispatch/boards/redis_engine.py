@@ -1,0 +1,308 @@
+"""``RedisEngine``: the atomic steps of a board as scripts on a Redis or Valkey server."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+from reactivex import Observable
+from reactivex import operators as rx
+from redis.exceptions import ResponseError
+
+from rxdispatch.boards.codec import Entry, id_bytes, id_text
+from rxdispatch.boards.engine import Dead, Ending, Found, Haul, Known, Options, Signal, Tally
+from rxdispatch.boards.events import read_events
+from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
+from rxdispatch.store.channels import Channels
+from rxdispatch.store.client import Client
+from rxdispatch.store.keys import BoardKeys
+from rxdispatch.store.scripts import Script, load_script
+from rxdispatch.task import Counts, Status, TaskEvent
+
+__all__ = ["RedisEngine"]
+
+_token: Final = struct.Struct(">Q").pack
+_TRIES: Final = struct.Struct(">IIB")
+_GRAVE: Final = struct.Struct(">IIdH")
+_KINDS: Final = {"retry": b"r", "dead": b"x", "released": b"l"}
+_SIGNALS: Final[dict[bytes | None, Signal]] = {b"r": "ready", b"j": "joined", None: "reconnected"}
+_PAGE: Final = 256
+_UNSURE: Final = 64
+
+_SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _GET, _DEAD = (
+    load_script("prelude", name)
+    for name in (
+        "submit",
+        "claim",
+        "renew",
+        "settle",
+        "cancel",
+        "redrive",
+        "tick",
+        "pause",
+        "counts",
+        "get",
+        "dead",
+    )
+)
+
+
+class RedisEngine:
+    """
+    One handle on a board: the session under which its requests are numbered.
+
+    The server keeps the reply to each request for a minute, so a request whose reply was lost
+    is sent again as it was and gets the same reply. Where the client gave up before that, the
+    number of the request is kept here, and the next call asks what became of it.
+
+    Args:
+        client: The server.
+        channels: Its Pub/Sub.
+        namespace: What the names of keys begin with.
+        board: The board's name.
+        options: What this handle gives.
+    """
+
+    def __init__(
+        self, client: Client, channels: Channels, namespace: str, board: str, options: Options
+    ) -> None:
+        self._client = client
+        self._board = board
+        self._keys = BoardKeys.of(namespace, board)
+        self._session = self._keys.replies + os.urandom(9).hex().encode() + b":"
+        self._requests = itertools.count(1)
+        self._head: tuple[bytes | str, ...] = (
+            self._keys.events,
+            self._keys.hints,
+            *("" if value is None else repr(value) for value in options),
+        )
+        self._abandoned: list[bytes] = []
+        self._unsure: dict[int, tuple[bytes, int]] = {}
+        self._signals: Observable[Signal] = channels.channel(self._keys.hints).pipe(
+            rx.filter(_SIGNALS.__contains__), rx.map(_SIGNALS.__getitem__)
+        )
+        self._events: Observable[TaskEvent] = channels.channel(self._keys.events).pipe(
+            rx.filter(lambda message: message is not None), rx.flat_map(read_events)
+        )
+
+    @property
+    def signals(self) -> Observable[Signal]:
+        """Hot: ready, joined, or reconnected."""
+        return self._signals
+
+    @property
+    def events(self) -> Observable[TaskEvent]:
+        """Hot: what happens to tasks, in all processes."""
+        return self._events
+
+    # -- the steps ---------------------------------------------------------------------------
+
+    async def submit(self, entries: Sequence[Entry]) -> list[bool]:
+        """Add tasks; False where the id is known."""
+        args: list[bytes | str | int] = [len(entries)]
+        for entry in entries:
+            options: bytes | str = b""
+            if entry.priority or entry.delay or entry.ttl:
+                ttl = max(1, _micro(entry.ttl)) if entry.ttl else 0
+                options = f"{entry.priority} {_micro(entry.delay)} {ttl}"
+            args += (id_bytes(entry.id), entry.record, options)
+        return _bits(await self._run("submit", _SUBMIT, args))
+
+    async def claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> Haul:
+        """Sweep, then claim up to *limit* tasks."""
+        args: list[bytes | str | int] = [limit, _micro(lease), worker.encode("utf-8", "replace")]
+        if ids is None:
+            args.append(b"any")
+        else:
+            args += (b"only", *map(id_bytes, ids))
+        given_up, self._abandoned = self._abandoned, []
+        reply_key = self._request()
+        try:
+            base, due, found, records, history = await self._run(
+                "claim", _CLAIM, args, reply_key, given_up
+            )
+        except StoreUnavailableError as error:
+            # Nobody will read that reply: let the next claim undo what it may have done.
+            self._abandoned = given_up + self._abandoned
+            if error.maybe_executed:
+                self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
+            raise
+        haul = [
+            Found(id_text(raw), base + i, record, *_tries(past))
+            for i, (raw, record, past) in enumerate(zip(found, records, history, strict=True))
+            if raw is not None and record is not None
+        ]
+        return Haul(haul, None if due < 0 else due / 1e6)
+
+    async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
+        """Extend leases; False where the token no longer holds."""
+        args: list[bytes | str | int] = [_micro(lease), len(held)]
+        args += [id_bytes(task_id) for task_id, _ in held]
+        args += [_token(token) for _, token in held]
+        return _bits(await self._run("renew", _RENEW, args))
+
+    async def settle(self, endings: Sequence[Ending]) -> list[bool]:
+        """End claims; False where the token no longer holds."""
+        known = await self._recall(endings) if self._unsure else {}
+        done = [e for e in endings if e.kind == "done" and e.token not in known]
+        rest = [e for e in endings if e.kind != "done" and e.token not in known]
+        order = done + rest
+        if order:
+            args: list[bytes | str | int] = [len(done)]
+            args += [id_bytes(ending.id) for ending in done]
+            args += [_token(ending.token) for ending in done]
+            for e in rest:
+                args += (
+                    _KINDS[e.kind],
+                    id_bytes(e.id),
+                    _token(e.token),
+                    _micro(e.delay),
+                    e.reason.encode("utf-8", "replace"),
+                    e.error.encode("utf-8", "replace"),
+                )
+            reply_key = self._request()
+            try:
+                bits = _bits(await self._run("settle", _SETTLE, args, reply_key))
+            except BaseException as error:
+                # Cancelled, or given up on: it may have been carried out all the same.
+                if getattr(error, "maybe_executed", True):
+                    for i, ending in enumerate(order):
+                        self._unsure[ending.token] = (reply_key, i)
+                raise
+            if len(order) == len(endings) == len(done):
+                return bits
+            known.update(zip((ending.token for ending in order), bits, strict=True))
+        return [known[ending.token] for ending in endings]
+
+    async def cancel(self, ids: Sequence[str]) -> list[bool]:
+        """Bury tasks as cancelled; False where there is nothing to cancel."""
+        return _bits(await self._run("cancel", _CANCEL, list(map(id_bytes, ids))))
+
+    async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
+        """Make dead tasks ready at the end of their priority."""
+        args: list[bytes | str | int] = ["all", until]
+        if ids is not None:
+            args = ["some", *map(id_bytes, ids)]
+        count, until_bytes = await self._run("redrive", _REDRIVE, args)
+        return count, until_bytes.decode()
+
+    async def pause(self, paused: bool) -> None:
+        """Hold back, or no longer hold back, all claims."""
+        await self._run("pause" if paused else "resume", _PAUSE, [int(paused)])
+
+    async def counts(self) -> Counts:
+        """How many tasks have each mark."""
+        return Counts(*await self._run("counts", _COUNTS, []))
+
+    async def get(self, task_id: str) -> Known | None:
+        """What is known of one task."""
+        reply = await self._run("get", _GET, [id_bytes(task_id)])
+        if reply is None:
+            return None
+        mark, record, past, worker, grave = reply
+        status = Status(mark.decode())
+        if grave:
+            _, error, attempts, crashes = _grave(grave)
+        else:
+            attempts, crashes = _tries(past)
+            error = past[_TRIES.size :].decode("utf-8", "replace")
+        label = worker.decode("utf-8", "replace") if status is Status.CLAIMED else None
+        return Known(status, record, attempts, crashes, label, error)
+
+    async def dead(self, after: str) -> tuple[list[Dead], str]:
+        """A page of dead tasks, oldest first."""
+        args: list[bytes | str | int] = [after or "-inf", _PAGE]
+        ids, records, graves, times = await self._run("dead letters", _DEAD, args)
+        page: list[Dead] = []
+        for raw, record, grave, at in zip(ids, records, graves, times, strict=True):
+            if record is not None and grave is not None:
+                page.append(Dead(id_text(raw), record, *_grave(grave), int(at) / 1e6))
+        return page, times[-1].decode() if times else after
+
+    async def tick(self) -> Tally:
+        """Sweep, and count what is unfinished."""
+        scheduled, ready, claimed, due = await self._run("join", _TICK, [])
+        return Tally(scheduled, ready, claimed, None if due < 0 else due / 1e6)
+
+    # -- requests ----------------------------------------------------------------------------
+
+    def _request(self) -> bytes:
+        return self._session + str(next(self._requests)).encode()
+
+    async def _run(
+        self,
+        operation: str,
+        script: Script,
+        args: Sequence[bytes | str | int],
+        reply_key: bytes | None = None,
+        more_keys: Sequence[bytes] = (),
+    ) -> Any:
+        keys = (*self._keys.keys, reply_key or self._request(), *more_keys)
+        try:
+            return await self._client.run(operation, script, keys, (*self._head, *args))
+        except ResponseError as error:
+            raise self._refused(operation, error) from error
+
+    def _refused(self, operation: str, error: ResponseError) -> Exception:
+        text = str(error)
+        if text.startswith("CONFLICT "):
+            _, name, stored = text.split(" ")[:3]
+            given = self._head[2 + Options._fields.index(name)]
+            return ConfigError(
+                f"{name} must be {stored}, as stored with board {self._board!r}", given
+            )
+        if text.startswith("OOM ") or "OOM command not allowed" in text:
+            return BoardFullError(self._board, why="the server is at its maxmemory")
+        if text.startswith("MISCONF"):
+            return StoreUnavailableError(f"{operation} (the server cannot write its disk)")
+        return error
+
+    async def _recall(self, endings: Sequence[Ending]) -> dict[int, bool]:
+        """Ask what became of earlier requests that tried to settle these."""
+        asked: dict[bytes, bytes | None] = {}
+        known: dict[int, bool] = {}
+        for ending in endings:
+            found = self._unsure.get(ending.token)
+            if found is None:
+                continue
+            key, index = found
+            if key not in asked:
+                asked[key] = await self._client.call("settle", "GET", key)
+            bits = asked[key]
+            if bits is not None:
+                known[ending.token] = bits[index : index + 1] == b"1"
+        for ending in endings:
+            self._unsure.pop(ending.token, None)
+        return known
+
+
+def _micro(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _bits(reply: bytes) -> list[bool]:
+    return [bit == 49 for bit in reply]  # "1"
+
+
+def _tries(past: bytes | None) -> tuple[int, int]:
+    if not past:
+        return 0, 0
+    attempts, crashes, _ = _TRIES.unpack_from(past)
+    return attempts, crashes
+
+
+def _grave(grave: bytes) -> tuple[str, str, int, int]:
+    attempts, crashes, _, length = _GRAVE.unpack_from(grave)
+    text = grave[_GRAVE.size :]
+    reason, error = text[:length], text[length:]
+    return (
+        reason.decode("utf-8", "replace"),
+        error.decode("utf-8", "replace"),
+        attempts,
+        crashes,
+    )

@@ -1,0 +1,225 @@
+"""``connect()`` and ``Hub``: where servers, boards and their lifetimes come together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.engine import Options
+from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.memory_engine import MemoryEngine
+from rxdispatch.boards.redis import RedisBoard
+from rxdispatch.config import Settings
+from rxdispatch.errors import ConfigError
+from rxdispatch.store.channels import Channels
+from rxdispatch.store.client import Client
+from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.url import Target, parse_url
+
+__all__ = ["Hub", "connect"]
+
+P = TypeVar("P")
+
+
+class Hub:
+    """
+    A connection to a server, and the boards on it; made by :func:`connect`.
+
+    Use it as an asynchronous context manager. Leaving the block normally stops all claims and
+    gives running handlers ``settings.grace`` seconds, then cancels them and gives their tasks
+    back; leaving it by an exception or a cancellation does that at once.
+    """
+
+    def __init__(
+        self,
+        target: Target | None,
+        namespace: str,
+        data_dir: str | os.PathLike[str] | None,
+        settings: Settings,
+    ) -> None:
+        self._target = target
+        self._namespace = namespace
+        self._data_dir = data_dir
+        self._settings = settings
+        self._server: EmbeddedServer | None = None
+        self._client: Client | None = None
+        self._channels: Channels | None = None
+        self._engines: dict[str, MemoryEngine] = {}
+        self._boards: list[BoardBase[Any]] = []
+        self._state = "new"
+
+    def __repr__(self) -> str:
+        where = "embedded" if self._target is None else self._target.safe
+        return f"<Hub {where} {self._state}>"
+
+    @property
+    def client(self) -> Client:
+        """
+        The client of this hub's server.
+
+        Raises:
+            ConfigError: If the hub is not open, or has no server.
+        """
+        if self._client is None:
+            raise ConfigError("hub must be open and connected to a server", self._state)
+        return self._client
+
+    def board(
+        self,
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: type[P] | None = None,
+        remember: float | None = None,
+        dead_limit: int | None = None,
+    ) -> BoardBase[P]:
+        """
+        Return a handle on the board of that name, which need not exist yet.
+
+        Args:
+            name: 1 to 200 characters.
+            max_crashes: How often a task may outlive its worker before it is dead; 3 if no
+                handle gives it.
+            payload: A type to decode payloads into; plain values when None.
+            remember: Seconds for which the id of a done task may not come again; 0.
+            dead_limit: How many dead tasks are kept, the oldest go first; 100,000.
+
+        Raises:
+            ConfigError: If the hub is not open, or an argument breaks its rule.
+        """
+        if self._state != "open":
+            raise ConfigError("hub must be open; use it with 'async with'", self._state)
+        check_name("name", name)
+        options = Options(max_crashes, remember, dead_limit).checked()
+        board: BoardBase[P]
+        if self._client is None or self._channels is None:
+            engine = self._engines.get(name) or MemoryEngine()
+            board = MemoryBoard(
+                name,
+                max_crashes=max_crashes,
+                payload=payload,
+                remember=remember,
+                dead_limit=dead_limit,
+                engine=engine,
+            )
+            self._engines[name] = engine
+        else:
+            board = RedisBoard(
+                name,
+                client=self._client,
+                channels=self._channels,
+                namespace=self._namespace,
+                options=options,
+                payload=payload,
+            )
+        self._boards.append(board)
+        return board
+
+    async def __aenter__(self) -> Self:
+        """Start the embedded server if there is no other, and connect."""
+        if self._state != "new":
+            raise ConfigError("hub must be entered once", self._state)
+        self._state = "opening"
+        try:
+            if self._target is None:
+                self._server = await EmbeddedServer.start(
+                    self._data_dir, timeout=self._settings.store.start
+                )
+                self._target = self._server.target
+            if self._target.scheme != "memory":
+                self._client = Client(self._target, self._settings.store)
+                await self._client.open()
+                self._channels = Channels(self._client)
+        except BaseException:
+            await self._close()
+            raise
+        self._state = "open"
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drain the boards and disconnect."""
+        self._state = "closing"
+        grace = self._settings.grace if error is None else 0.0
+        try:
+            # Each by itself: one that fails must not keep another from giving back.
+            results = await asyncio.gather(
+                *(board.drain(grace) for board in self._boards), return_exceptions=True
+            )
+        finally:
+            await self._close()
+        for result in results:
+            if isinstance(result, Exception) and error is None:
+                raise result
+
+    async def _close(self) -> None:
+        self._state = "closed"
+        if self._channels is not None:
+            await self._channels.close()
+        if self._client is not None:
+            await self._client.close()
+        if self._server is not None:
+            await self._server.stop()
+
+
+def connect(
+    url: str | None = None,
+    *,
+    namespace: str = "rxd",
+    data_dir: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+) -> Hub:
+    """
+    Return a hub to be used with ``async with``.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; None means
+            ``$RXDISPATCH_URL``, else a server of our own that lives as long as the block.
+        namespace: What the names of keys begin with, so that several applications can share a
+            server; without braces.
+        data_dir: Where our own server keeps its data; only when there is no url.
+        settings: Limits in time and number.
+
+    Raises:
+        ConfigError: If an argument breaks its rule, at once; a wrong password on entry.
+        StoreUnavailableError: On entry, if the server does not answer.
+
+    Example:
+        >>> import asyncio
+        >>> from rxdispatch.task import Task
+        >>> async def main() -> int:
+        ...     async with connect("memory://") as hub:
+        ...         board = hub.board("jobs")
+        ...         await board.submit(Task("hello"))
+        ...         return (await board.counts()).ready
+        >>> asyncio.run(main())
+        1
+    """
+    check_name("namespace", namespace)
+    if "{" in namespace or "}" in namespace:
+        raise ConfigError("namespace must hold no braces", namespace)
+    if settings is not None and not isinstance(settings, Settings):
+        raise ConfigError("settings must be a Settings object", settings)
+    if url is None and data_dir is None:
+        url = os.environ.get("RXDISPATCH_URL") or None
+    if url is not None and data_dir is not None:
+        raise ConfigError("data_dir must be given without a url")
+    target = None if url is None else parse_url(url)
+    return Hub(target, namespace, data_dir, settings or Settings())
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise ConfigError unless *name* can be part of a key."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 200:
+        raise ConfigError(f"{what} must be a str of 1 to 200 characters", name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what} must be encodable as UTF-8", name) from None
