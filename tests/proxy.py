@@ -41,7 +41,7 @@ class Proxy:
             proxy.drop_replies(1)
 
     Args:
-        upstream: The server, without TLS.
+        upstream: The server, without TLS; may be set to another one, for later connections.
         tcp: Listen on a port instead of a unix socket.
     """
 

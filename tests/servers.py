@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -47,14 +47,14 @@ class Certificates:
 @asynccontextmanager
 async def valkey_server(
     data_dir: str | os.PathLike[str] | None = None,
-) -> AsyncIterator[EmbeddedServer]:
+) -> AsyncGenerator[EmbeddedServer]:
     """Run the embedded server."""
     async with await EmbeddedServer.start(data_dir) as server:
         yield server
 
 
 @asynccontextmanager
-async def any_server(kind: Kind) -> AsyncIterator[Target]:
+async def any_server(kind: Kind) -> AsyncGenerator[Target]:
     """Run a server of that kind; skips the test where there is none."""
     if kind == "valkey":
         async with valkey_server() as server:
@@ -71,7 +71,7 @@ def system_redis(
     acl: Sequence[str] = (),
     tls: Certificates | None = None,
     options: Mapping[str, str] | None = None,
-) -> Iterator[str]:
+) -> Generator[str]:
     """
     Run the system's ``redis-server`` on a port of 127.0.0.1; skips the test without one.
 
@@ -108,18 +108,17 @@ def system_redis(
         lines += [f"user {line}" for line in acl]
         config = Path(folder, "redis.conf")
         config.write_text("\n".join(lines) + "\n")
-        log = Path(folder, "log").open("wb")
-        process = subprocess.Popen(
-            [program, str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        with Path(folder, "log").open("wb") as log:
+            process = subprocess.Popen(
+                [program, str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             wait_until(lambda: _accepts(port) or process.poll() is not None)
             assert process.poll() is None, Path(folder, "log").read_text()
             login = f":{quote(password, safe='')}@" if password else ""
             yield f"{'rediss' if tls else 'redis'}://{login}127.0.0.1:{port}"
         finally:
-            log.close()
-            # A test may have stopped it.
+            # Also when a test has stopped it.
             process.send_signal(signal.SIGKILL)
             process.wait()
 
@@ -150,9 +149,8 @@ def throwaway_ca(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
 
 
-def wait_until(condition: object, seconds: float = 10.0) -> None:
-    """Block until *condition*, a callable, is true."""
-    assert callable(condition)
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Block until *condition* holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"

@@ -91,8 +91,6 @@ class Connector:
             if isinstance(reason, ssl.SSLCertVerificationError):
                 why = reason.verify_message
                 return ConfigError(f"{self.target.safe}: its certificate must be trusted ({why})")
-            if isinstance(reason, ssl.SSLError) and reason.reason == "WRONG_VERSION_NUMBER":
-                return ConfigError(f"{self.target.safe}: the server must speak TLS")
         return None
 
 

@@ -1,0 +1,276 @@
+"""``Channels``: hot, counted, honest about what may have been missed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from reactivex import operators as ops
+
+from rxdispatch.config import StoreSettings
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.store.channels import Channels
+from rxdispatch.store.client import Client
+from rxdispatch.store.url import Target
+from tests.proxy import Proxy
+from tests.servers import Kind, any_server, valkey_server
+
+
+@asynccontextmanager
+async def opened(target: Target, ping: float = 5.0) -> AsyncGenerator[tuple[Client, Channels]]:
+    """A client and its channels, closed at the end."""
+    client = Client(target, StoreSettings(ping=ping, attempt=0.2))
+    channels = Channels(client)
+    try:
+        yield client, channels
+    finally:
+        await channels.close()
+        await client.close()
+
+
+async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+    """Wait for *condition* without blocking the loop."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def publish(client: Client, name: str, *messages: str) -> None:
+    """Publish, one after the other."""
+    for message in messages:
+        await client.call("publish", "PUBLISH", name, message)
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_messages_follow_a_confirmation(kind: Kind) -> None:
+    """None first, then each message of this channel and no other."""
+    async with any_server(kind) as target, opened(target) as (client, channels):
+        got: list[bytes | None] = []
+        channels.channel(b"a\xff").subscribe(got.append)
+        await channels.confirmed(b"a\xff")
+        assert [None] == got
+        await client.call("publish", "PUBLISH", b"a\xff", b"\x00")
+        await publish(client, "b", "other")
+        await client.call("publish", "PUBLISH", b"a\xff", b"2")
+        await until(lambda: len(got) == 3)
+        assert [None, b"\x00", b"2"] == got
+
+
+async def test_one_subscription_for_all_who_listen() -> None:
+    """It begins with the first and ends with the last; the connection goes too."""
+    async with valkey_server() as server, opened(server.target) as (client, channels):
+        first: list[bytes | None] = []
+        second: list[bytes | None] = []
+        await publish(client, "a", "nobody hears it")
+        await client.call("list", "PUBSUB", "CHANNELS")
+        before = _descriptors()
+        one = channels.channel(b"a").subscribe(first.append)
+        await channels.confirmed(b"a")
+        two = channels.channel(b"a").subscribe(second.append)
+        assert [None] == second
+        assert [b"a", 1] == await client.call("count", "PUBSUB", "NUMSUB", "a")
+        one.dispose()
+        one.dispose()
+        await publish(client, "a", "x")
+        await until(lambda: len(second) == 2)
+        assert [[None], [None, b"x"]] == [first, second]
+        other = channels.channel(b"b").subscribe()
+        await channels.confirmed(b"b")
+        two.dispose()
+        while await client.call("list", "PUBSUB", "CHANNELS") != [b"b"]:
+            await asyncio.sleep(0.002)
+        other.dispose()
+        await until(lambda: _descriptors() == before)
+        assert await _listening(client) == b""
+        again = channels.channel(b"a").subscribe(first.append)
+        await channels.confirmed(b"a")
+        assert [None, None] == first
+        again.dispose()
+
+
+async def test_leaving_and_coming_back_at_once() -> None:
+    """The new subscriber gets a confirmation of its own, and what follows."""
+    async with valkey_server() as server, opened(server.target) as (client, channels):
+        for rounds in range(12):
+            channels.channel(b"a").subscribe().dispose()
+            got: list[bytes | None] = []
+            subscription = channels.channel(b"a").subscribe(got.append)
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            subscription.dispose()
+            got.clear()
+            subscription = channels.channel(b"a").subscribe(got.append)
+            await channels.confirmed(b"a")
+            await publish(client, "a", str(rounds))
+            await until(partial(_reached, got, 2))
+            assert [None, str(rounds).encode()] == got
+            subscription.dispose()
+
+
+async def test_take_one() -> None:
+    """A subscriber may leave while it is being told."""
+    async with valkey_server() as server, opened(server.target) as (client, channels):
+        done: list[bool] = []
+        channels.channel(b"a").pipe(ops.take(1)).subscribe(on_completed=lambda: done.append(True))
+        await until(lambda: done)
+        while await _listening(client):
+            await asyncio.sleep(0.002)
+
+
+async def test_a_killed_connection_is_noticed() -> None:
+    """None again, for every channel: what was sent meanwhile is gone."""
+    async with valkey_server() as server, opened(server.target) as (client, channels):
+        got: list[bytes | None] = []
+        other: list[bytes | None] = []
+        channels.channel(b"a").subscribe(got.append)
+        channels.channel(b"b").subscribe(other.append)
+        await channels.confirmed(b"a")
+        await channels.confirmed(b"b")
+        with structlog.testing.capture_logs() as logs:
+            for count in (2, 3):
+                await client.call("kill", "CLIENT", "KILL", "TYPE", "pubsub")
+                await until(partial(_reached, got, count))
+                await until(partial(_reached, other, count))
+        await publish(client, "a", "x")
+        await until(lambda: len(got) == 4)
+        assert [[None, None, None, b"x"], [None, None, None]] == [got, other]
+        events = [(entry["event"], entry["server"]) for entry in logs]
+        safe = server.target.safe
+        assert [("channels_lost", safe), ("channels_restored", safe)] * 2 == events
+
+
+async def test_a_silent_connection_is_noticed() -> None:
+    """A ping that nobody answers ends it, though nothing was closed."""
+    async with (
+        valkey_server() as server,
+        Proxy(server.target) as proxy,
+        opened(proxy.target, ping=0.05) as (_, channels),
+    ):
+        got: list[bytes | None] = []
+        channels.channel(b"a").subscribe(got.append)
+        await channels.confirmed(b"a")
+        await asyncio.sleep(0.2)
+        # Answered pings change nothing.
+        assert [None] == got
+        proxy.blackhole()
+        accepted = proxy.accepted
+        await until(lambda: proxy.accepted > accepted)
+        proxy.heal()
+        await until(lambda: len(got) == 2)
+        await channels.confirmed(b"a")
+
+
+async def test_a_server_that_comes_back(tmp_path: Path) -> None:
+    """However long it takes, and also at first."""
+    async with valkey_server() as server:
+        target = server.target
+        async with Proxy(target) as proxy, opened(proxy.target) as (client, channels):
+            proxy.upstream = Target(scheme="unix", path="/nowhere")
+            got: list[bytes | None] = []
+            channels.channel(b"a").subscribe(got.append)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await channels.confirmed(b"a")
+            proxy.upstream = target
+            await channels.confirmed(b"a")
+            os.kill(server.pid, signal.SIGKILL)
+            await until(lambda: not _confirmed(channels))
+            async with valkey_server() as other:
+                proxy.upstream = other.target
+                await channels.confirmed(b"a")
+                await publish(client, "a", "x")
+                await until(lambda: len(got) == 3)
+                assert [None, None, b"x"] == got
+
+
+async def test_a_failing_subscriber_harms_nobody() -> None:
+    """It is logged; the others get everything."""
+    async with valkey_server() as server, opened(server.target) as (client, channels):
+
+        def fail(_: bytes | None) -> None:
+            raise LookupError("mine")
+
+        got: list[bytes | None] = []
+        with structlog.testing.capture_logs() as logs:
+            channels.channel(b"a").subscribe(fail)
+            channels.channel(b"a").subscribe(got.append)
+            await channels.confirmed(b"a")
+            await publish(client, "a", "x")
+            await until(lambda: len(got) == 2)
+        assert ["channel_listener_failed"] * 2 == [entry["event"] for entry in logs]
+
+
+async def test_an_idle_connection_sends_pings_only() -> None:
+    """Nothing is polled."""
+    async with valkey_server() as server, opened(server.target) as (client, channels):
+        channels.channel(b"a").subscribe()
+        await channels.confirmed(b"a")
+        before = await _commands(client)
+        await asyncio.sleep(0.3)
+        after = await _commands(client)
+        # The one is the question before.
+        assert after - before == 1
+
+
+async def test_closing() -> None:
+    """Completes who listens, wakes who waits, leaves nothing open."""
+    before = _descriptors()
+    async with valkey_server() as server:
+        client = Client(server.target, StoreSettings())
+        channels = Channels(client)
+        done: list[str] = []
+        channels.channel(b"a").subscribe(on_completed=lambda: done.append("a"))
+        waiting = asyncio.create_task(channels.confirmed(b"a"))
+        await asyncio.sleep(0)
+        await channels.close()
+        await channels.close()
+        with pytest.raises(StoreUnavailableError):
+            await waiting
+        channels.channel(b"b").subscribe(on_completed=lambda: done.append("b"))
+        assert ["a", "b"] == done
+        await client.close()
+    await asyncio.sleep(0.01)
+    assert before == _descriptors()
+
+
+async def test_nobody_listens() -> None:
+    """Then there is nothing to wait for."""
+    async with valkey_server() as server, opened(server.target) as (_, channels):
+        with pytest.raises(ConfigError, match="the channel must have a subscriber, got b'a'"):
+            await channels.confirmed(b"a")
+        subscription = channels.channel(b"a").subscribe()
+        waiting = asyncio.create_task(channels.confirmed(b"a"))
+        await asyncio.sleep(0)
+        subscription.dispose()
+        with pytest.raises(StoreUnavailableError):
+            await waiting
+
+
+def _reached(got: list[bytes | None], count: int) -> bool:
+    return len(got) >= count
+
+
+async def _listening(client: Client) -> Any:
+    return await client.call("list", "CLIENT", "LIST", "TYPE", "pubsub")
+
+
+async def _commands(client: Client) -> int:
+    text: bytes = await client.call("info", "INFO", "stats")
+    return int(text.partition(b"total_commands_processed:")[2].split()[0])
+
+
+def _confirmed(channels: Channels) -> bool:
+    return any(sub.confirmed.is_set() for sub in channels._wanted.values())
+
+
+def _descriptors() -> int:
+    folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
+    return len(list(folder.iterdir()))

@@ -1,0 +1,131 @@
+"""Logging in: ACL users, passwords and TLS, and no secret in any message."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from hashlib import sha256
+from urllib.parse import quote
+
+import attrs
+import pytest
+import structlog
+
+from rxdispatch.config import StoreSettings
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.store.channels import Channels
+from rxdispatch.store.client import Client
+from rxdispatch.store.connection import Connector
+from rxdispatch.store.url import parse_url
+from tests.servers import Certificates, system_redis
+
+SECRET = "s3cr3t p@ss/w#rd:%"
+QUICK = StoreSettings(limit=0.3)
+
+
+async def ping(url: str) -> object:
+    """Connect, ask once, and close."""
+    client = Client(parse_url(url), QUICK)
+    try:
+        await client.open()
+        return await client.call("ask", "PING")
+    finally:
+        await client.close()
+
+
+async def test_a_password() -> None:
+    """The default user's."""
+    with system_redis(password=SECRET) as url:
+        assert await ping(url)
+
+
+async def test_an_acl_user() -> None:
+    """Of TCP and of the own connections of the channels."""
+    with system_redis(acl=["default off", f'bob on "#{_sha256(SECRET)}" ~* &* +@all']) as url:
+        login = url.replace("//", f"//bob:{quote(SECRET, safe='')}@")
+        assert await ping(login)
+        client = Client(parse_url(login), QUICK)
+        channels = Channels(client)
+        with channels.channel(b"c").subscribe():
+            await channels.confirmed(b"c")
+        await channels.close()
+        await client.close()
+
+
+@pytest.mark.parametrize("login", ["bob:wr0ng@", ":wr0ng@", "", "nobody:wr0ng@"])
+async def test_a_wrong_password(login: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It fails at once, and what is shown anywhere does not hold it."""
+    caplog.set_level(logging.DEBUG)
+    with (
+        system_redis(acl=[f'bob on "#{_sha256(SECRET)}" ~* &* +@all'], password=SECRET) as url,
+        structlog.testing.capture_logs() as logs,
+    ):
+        target = parse_url(url.replace(quote(SECRET, safe=""), "x").replace(":x@", login))
+        client = Client(target, QUICK)
+        with pytest.raises(ConfigError, match="the server must accept the user and password") as e:
+            await client.open()
+        shown = [
+            *traceback.format_exception(e.value),
+            repr(e.value),
+            repr(vars(e.value)),
+            repr(client),
+            repr(vars(client)),
+            repr(target),
+            repr(attrs.asdict(target)),
+            repr(client.redis),
+            repr(client.connector.pool.connection_kwargs),
+            repr(vars(client.connector)),
+            repr(logs),
+            caplog.text,
+        ]
+        await client.close()
+    assert [] == [text for text in shown if "wr0ng" in text]
+
+
+async def test_a_wrong_password_over_a_unix_socket(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Where redis-py wraps the error of the server."""
+    path = tmp_path_factory.mktemp("s") / "s"
+    with system_redis(password=SECRET, options={"unixsocket": str(path)}):
+        assert await ping(f"unix://:{quote(SECRET, safe='')}@{path}")
+        with pytest.raises(ConfigError, match="the server must accept the user and password"):
+            await ping(f"unix://:wrong@{path}")
+
+
+async def test_a_changed_password() -> None:
+    """Found out at the next connection."""
+    with system_redis(password=SECRET) as url:
+        client = Client(parse_url(url), QUICK)
+        await client.open()
+        await client.call("change", "CONFIG", "SET", "requirepass", "other")
+        await client.call("cut", "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
+        with pytest.raises(ConfigError, match="the server must accept the user and password"):
+            await client.call("ask", "PING")
+        await client.close()
+
+
+async def test_tls(throwaway_ca: Certificates) -> None:
+    """With an authority of one's own."""
+    with system_redis(tls=throwaway_ca, password=SECRET) as url:
+        assert await ping(f"{url}?ssl_ca_certs={throwaway_ca.ca}")
+        assert await ping(f"{url}?ssl_cert_reqs=none")
+        with pytest.raises(ConfigError, match="its certificate must be trusted"):
+            await ping(url)
+        with pytest.raises(ConfigError, match="ssl_ca_certs must be a file") as caught:
+            await ping(f"{url}?ssl_ca_certs=/nowhere.pem")
+        assert caught.value.value == "/nowhere.pem"
+        with pytest.raises(StoreUnavailableError):
+            await ping(url.replace("rediss", "redis"))
+
+
+async def test_authorities_are_read_once(throwaway_ca: Certificates) -> None:
+    """Connections share what TLS needs to know."""
+    target = parse_url(f"rediss://localhost?ssl_ca_certs={throwaway_ca.ca}")
+    connector = Connector(target, QUICK)
+    contexts = [getattr(connector.make(), "ssl_context", None) for _ in range(2)]
+    assert contexts[0] is contexts[1] is not None
+
+
+def _sha256(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

@@ -1,0 +1,27 @@
+"""Scripts are read once and known by their hash."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+import pytest
+
+from rxdispatch.store.scripts import Script, load_script
+
+
+def test_the_hash_is_the_servers() -> None:
+    """EVALSHA finds a script by the SHA-1 of its text."""
+    assert sha1(b"return 1").hexdigest() == Script("return 1").sha
+
+
+def test_files_are_put_together_once() -> None:
+    """In the order given; the same names give the same object."""
+    both = load_script("prelude", "claim")
+    assert load_script("prelude").text + "\n" + load_script("claim").text == both.text
+    assert both is load_script("prelude", "claim")
+
+
+def test_a_missing_file() -> None:
+    """It is named."""
+    with pytest.raises(FileNotFoundError, match=r"missing\.lua"):
+        load_script("missing")
