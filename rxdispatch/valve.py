@@ -10,7 +10,7 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.protocols import Valve
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "bound_by"]
 
 
 class Gate:
@@ -23,7 +23,8 @@ class Gate:
     the gate when its stream ends, in whichever way.
 
     Args:
-        own: How many more items the operator itself can take.
+        own: How many more items the operator itself can take; None when nothing limits it and
+            the gate only tells that its stream ended.
         below: The valve of the operator's own subscriber, if any.
         fail: Ends the operator's stream with an error at once, cancelling what runs. A drain
             that ran out of time uses it.
@@ -39,24 +40,28 @@ class Gate:
 
     __slots__ = (
         "_below",
+        "_bound",
         "_closers",
         "_fail",
         "_link",
         "_listeners",
         "_own",
+        "_unbounded",
         "closed",
         "watched",
     )
 
     def __init__(
         self,
-        own: Callable[[], int],
+        own: Callable[[], int] | None,
         below: Valve | None,
         *,
         fail: Callable[[Exception], None] | None = None,
     ) -> None:
-        self._own = own
+        self._own = own or _unbounded
+        self._unbounded = own is None and below is None
         self._below = below
+        self._bound = bound_by(below)
         self._fail = fail
         self._listeners: list[Callable[[], None]] = []
         self._closers: list[Callable[[], None]] = []
@@ -68,8 +73,8 @@ class Gate:
 
     def room(self) -> int:
         """How many more items may come now; 0 while the valve below has no room."""
-        below = self._below
-        if below is not None and below.room() <= 0:
+        bound = self._bound
+        if bound is not None and bound.room() <= 0:
             return 0
         return self._own()
 
@@ -118,12 +123,17 @@ class Gate:
         self.closed = True
         if self._link is not None:
             self._link.dispose()
-        self._below = self._link = self._fail = None
+        self._below = self._bound = self._link = self._fail = None
         self._own = _unbounded
         closers, self._closers = self._closers, []
         self.opened()
         for on_closed in closers:
             on_closed()
+
+
+def bound_by(valve: Valve | None) -> Valve | None:
+    """Return *valve*, or None if it never closes and so need not be asked for room."""
+    return None if isinstance(valve, Gate) and valve._unbounded else valve
 
 
 def _listed(calls: list[Callable[[], None]], call: Callable[[], None]) -> DisposableBase:

@@ -1,0 +1,1 @@
+"""Operators on any stream, one a module."""

@@ -1,0 +1,373 @@
+"""The machine below ``map_async`` and ``map_blocking``: a bounded number of items at work."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections import deque
+from contextvars import copy_context
+from typing import Any
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
+
+from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.operators.flow._flight import NO_KEY, Flight, Lanes
+from rxdispatch.operators.flow._options import MapOptions
+from rxdispatch.valve import Gate, bound_by
+
+__all__ = ["BoundedMap"]
+
+log = structlog.get_logger(__name__)
+
+
+class BoundedMap:
+    """
+    One subscription of a bounded map.
+
+    Every item is *pending* from its arrival until its outcome has passed. It waits in
+    ``held`` until a slot is free and there is room below, then perhaps in the lane of its
+    key until the item before it has landed. It keeps its slot until it has landed and, in
+    ordered mode, passed. Room is the number of free slots that nobody waits for; it is read
+    anew each time, so the number of slots may change under way.
+
+    What differs between coroutines and threads is how work is started and cut short:
+    :meth:`start`, :meth:`failed`, :meth:`cut`, :meth:`cancel` and :meth:`shut`. A future
+    that was started calls :meth:`landed` with itself, on the loop and in a later turn: so
+    nothing is emitted while an item is taken in, and no failure makes the code recurse.
+    """
+
+    #: Whether every item needs a context of its own from the start.
+    carries_context = False
+
+    def __init__(self, options: MapOptions, observer: abc.ObserverBase[Any]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.options = options
+        self.fn = options.fn
+        self.closed = False
+        self.running: dict[Any, Flight] = {}
+        self._observer = observer
+        self._ordered = options.ordered
+        self._key = options.key
+        self._timeout = options.timeout
+        self._own_context = options.ordered or self.carries_context
+        # What the source does about new room has nothing to do with the item that made it.
+        self._home = copy_context()
+        self._free = options.limit
+        self._pending = 0
+        self._held: deque[Flight] = deque()
+        self._order: deque[Flight] = deque()
+        self._lanes = Lanes()
+        self._flushing = self._exhausted = self._warned = False
+        self._skipped = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._source = SingleAssignmentDisposable()
+
+    def connect(
+        self, source: Observable[Any], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        """Subscribe to *source*; the disposable ends everything."""
+        valve = valve_of(scheduler)
+        below = self._below = bound_by(valve)
+        # Before the gate listens: what is held goes first, the source is asked after.
+        self._link = None if below is None else below.listen(self._pump)
+        self._gate = Gate(self._room, valve, fail=self.on_error)
+        self._source.disposable = source.subscribe(
+            self.on_next,
+            self.on_error,
+            self.on_completed,
+            scheduler=LoopScheduler(self.loop, valve=self._gate),
+        )
+        return Disposable(self.dispose)
+
+    # ------------------------------------------------ what the kinds of work do in their own way
+
+    def start(self, item: Any) -> Any:
+        """Start the work on *item* and return its future."""
+        raise NotImplementedError
+
+    def failed(self, error: BaseException) -> Any:
+        """Return a future for work that failed before it started."""
+        raise NotImplementedError
+
+    def cut(self, future: Any) -> bool:
+        """Cut work short; False when its slot stays taken, so that it is to be reported now."""
+        raise NotImplementedError
+
+    def cancel(self, future: Any) -> None:
+        """Cancel work whose outcome nobody waits for."""
+        raise NotImplementedError
+
+    def shut(self) -> None:
+        """Give up what belongs to the subscription."""
+
+    # ------------------------------------------------ what comes in
+
+    def on_next(self, item: Any) -> None:
+        """Start on *item*, or keep it until there is a slot for it."""
+        if self.closed:
+            return
+        self._pending += 1
+        below = self._below
+        if self._free > 0 and not self._held and (below is None or below.room() > 0):
+            self._admit(Flight(item, copy_context() if self._own_context else None))
+            return
+        self._held.append(Flight(item, copy_context()))
+        if not self._warned and not self._gate.watched:
+            self._warned = True
+            log.warning("no_demand", operator=self.options.name, limit=self.options.limit)
+
+    def on_completed(self) -> None:
+        """Complete as soon as nothing is pending."""
+        self._exhausted = True
+        if not self._pending:
+            self._complete()
+
+    def on_error(self, error: Exception) -> None:
+        """End at once with *error*, cancelling what runs."""
+        if self.closed:
+            return
+        self._shut()
+        try:
+            self._observer.on_error(error)
+        finally:
+            self._gate.dispose()
+
+    def dispose(self) -> None:
+        """End without a word, cancelling what runs."""
+        self._shut()
+        self._gate.dispose()
+
+    # ------------------------------------------------ admission
+
+    def _room(self) -> int:
+        # In ordered mode those in the lanes have their slots already.
+        waiting = 0 if self._ordered else self._lanes.waiting
+        return self._free - len(self._held) - waiting
+
+    def _pump(self) -> None:
+        """Admit what is held, as far as there are slots and room below."""
+        held, below = self._held, self._below
+        while held and self._free > 0 and (below is None or below.room() > 0):
+            self._admit(held.popleft())
+
+    def _admit(self, flight: Flight) -> None:
+        if self._ordered:
+            self._order.append(flight)
+            self._free -= 1
+        if self._key is not None:
+            if flight.context is None:
+                # Whatever happens to this item, it may be for another one to start it.
+                flight.context = copy_context()
+            try:
+                free = self._lanes.enter(self._key(flight.item), flight)
+            except Exception as error:
+                self._take_slot()
+                self._take_off(flight, self.failed(error))
+                return
+            if not free:
+                return
+        self._take_slot()
+        self._launch(flight)
+
+    def _take_slot(self) -> None:
+        if not self._ordered:
+            self._free -= 1
+
+    def _launch(self, flight: Flight) -> None:
+        context = flight.context
+        if context is None:
+            future = self.start(flight.item)
+        else:
+            future = context.run(self.start, flight.item)
+        self._take_off(flight, future)
+
+    def _take_off(self, flight: Flight, future: Any) -> None:
+        self.running[future] = flight
+        if self._timeout is not None:
+            flight.deadline = self.loop.time() + self._timeout
+            if self._timer is None:
+                self._set_timer(flight.deadline)
+
+    # ------------------------------------------------ outcomes
+
+    def landed(self, future: Any) -> None:
+        """Take note that the work of *future* is over."""
+        flight = self.running.pop(future)
+        if self.closed:
+            self._report_late(future)
+            return
+        flight.landed = True
+        if not flight.known:
+            try:
+                flight.value = future.result()
+            except BaseException as error:
+                self._resolve_error(flight, error)
+                if self.closed:
+                    return
+            flight.known = True
+        elif flight.passed:
+            # Its time ran out long ago; only the slot was still taken.
+            self._free += 1
+        if flight.key is not NO_KEY:
+            # Before the emission, which may lead to new items: the slot goes to the next of
+            # the lane and to nobody else.
+            heir = self._lanes.leave(flight.key)
+            if heir is not None:
+                self._take_slot()
+                self._launch(heir)
+        self._leave(flight)
+
+    def _leave(self, flight: Flight | None) -> None:
+        """Emit what may go now that the outcome of *flight* is known, and use what gets free."""
+        try:
+            if self._ordered:
+                self._flush()
+            elif flight is not None and not flight.passed:
+                self._emit(flight)
+        finally:
+            self._go_on()
+
+    def _resolve_error(self, flight: Flight, error: BaseException) -> None:
+        """Find the outcome of an item whose work failed; it may be the end of the stream."""
+        if flight.expired:
+            timed_out = ItemTimeoutError(self._timeout or 0.0, flight.item)
+            timed_out.__cause__ = error
+            error = timed_out
+        policy = self.options.on_error
+        # KeyboardInterrupt and SystemExit are nobody's to skip.
+        if policy == "stop" or not isinstance(error, (Exception, CancelledError)):
+            self.on_error(error)  # type: ignore[arg-type]
+        elif policy == "skip":
+            self._skipped += 1
+            flight.skipped = True
+            log.warning(
+                "item_skipped",
+                operator=self.options.name,
+                error=type(error).__name__,
+                skipped=self._skipped,
+                exc_info=error,
+            )
+        else:
+            try:
+                flight.value = policy(flight.item, error)
+            except Exception as worse:
+                if worse.__context__ is None and worse is not error:
+                    worse.__context__ = error
+                self.on_error(worse)
+
+    def _flush(self) -> None:
+        """Emit, in ordered mode, all whose turn it is."""
+        # An emission that leads to another one must not overtake itself.
+        if self._flushing:
+            return
+        self._flushing = True
+        order = self._order
+        try:
+            while order and order[0].known and not self.closed:
+                self._emit(order.popleft())
+        except BaseException:
+            # The subscriber raised; those behind are due all the same, perhaps the last ones.
+            self.loop.call_soon(self._leave, None)
+            raise
+        finally:
+            self._flushing = False
+
+    def _emit(self, flight: Flight) -> None:
+        flight.passed = True
+        if flight.landed:
+            self._free += 1
+        try:
+            if flight.skipped:
+                pass
+            elif flight.context is None:
+                self._observer.on_next(flight.value)
+            else:
+                flight.context.run(self._observer.on_next, flight.value)
+        finally:
+            self._pending -= 1
+
+    def _go_on(self) -> None:
+        """Use the slot or the room that an item has left."""
+        if self.closed:
+            return
+        if self._held:
+            self._pump()
+        if self._exhausted:
+            if not self._pending:
+                self._complete()
+        elif self._free > 0:
+            self._home.run(self._gate.opened)
+
+    def _complete(self) -> None:
+        if self.closed:
+            return
+        self._shut()
+        try:
+            self._observer.on_completed()
+        finally:
+            self._gate.dispose()
+
+    # ------------------------------------------------ time limits
+
+    def _set_timer(self, when: float) -> None:
+        self._timer = self.loop.call_at(when, self._expire, when, context=self._home.copy())
+
+    def _expire(self, when: float) -> None:
+        """Cut short what has been at work too long; one timer serves all items."""
+        self._timer = None
+        now = max(self.loop.time(), when)
+        late: list[tuple[Any, Flight]] = []
+        # They took off in the order of their deadlines.
+        for future, flight in self.running.items():
+            if flight.deadline > now:
+                self._set_timer(flight.deadline)
+                break
+            if not flight.expired and not future.done():
+                late.append((future, flight))
+        for future, flight in late:
+            flight.expired = True
+            if not self.cut(future):
+                # Each in its own turn, so that a subscriber that raises harms no other item.
+                self.loop.call_soon(self._time_out, flight)
+
+    def _time_out(self, flight: Flight) -> None:
+        """Report an item whose work goes on all the same."""
+        if self.closed or flight.known:
+            return
+        self._resolve_error(flight, TimeoutError("the function is still running"))
+        if not self.closed:
+            flight.known = True
+            self._leave(flight)
+
+    # ------------------------------------------------ the end
+
+    def _shut(self) -> None:
+        """Stop everything, but let nobody upstream hear of it yet."""
+        if self.closed:
+            return
+        self.closed = True
+        self._source.dispose()
+        if self._link is not None:
+            self._link.dispose()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._held.clear()
+        self._order.clear()
+        self._lanes.clear()
+        for future in tuple(self.running):
+            self.cancel(future)
+        self.shut()
+
+    def _report_late(self, future: Any) -> None:
+        """An error after the end reaches nobody: say so, and let asyncio know it was seen."""
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, Exception):
+            log.warning(
+                "error_after_end",
+                operator=self.options.name,
+                error=type(error).__name__,
+                exc_info=error,
+            )

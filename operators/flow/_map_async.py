@@ -1,0 +1,138 @@
+"""The ``map_async`` operator: a coroutine for each item, so many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from datetime import timedelta
+from types import CoroutineType
+from typing import Any, TypeVar
+
+from reactivex import Observable, abc
+
+from rxdispatch.operators.flow._bounded import BoundedMap
+from rxdispatch.operators.flow._options import MapOptions, OnError
+
+__all__ = ["map_async"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_async(
+    fn: Callable[[T], Awaitable[R]],
+    *,
+    max_concurrent: int = 16,
+    ordered: bool = False,
+    key: Callable[[T], Hashable] | None = None,
+    timeout: float | timedelta | None = None,
+    on_error: OnError[T, R] = "stop",
+) -> Callable[[Observable[T]], Observable[R]]:
+    """
+    Await *fn* for each item, *max_concurrent* at a time, and emit what it returns.
+
+    ::
+
+        --1--2--3-----------|
+        [ map_async(fetch)  ]
+        -----b----a---c-----|
+
+    Each item gets a task of its own and a copy of the ``contextvars`` it was pushed under;
+    its result is emitted under them too. *fn* is called only when a slot is free. A source
+    that can wait is asked for no more than there are slots; what any other source pushes
+    beyond that is kept, and logged once as ``no_demand``. While the consumer below has no
+    room, what is at work is finished and emitted but nothing new is begun.
+
+    Completion waits for what is at work. An error of the source ends the stream at once, and
+    so does disposal; both cancel what is at work. An error that comes to light only after
+    the end is logged as ``error_after_end``.
+
+    Args:
+        fn: Makes an awaitable of an item.
+        max_concurrent: The number of slots.
+        ordered: Emit in the order of arrival; a result that waits for its turn keeps its slot.
+        key: Items of equal keys are worked on one after the other, in order of arrival.
+        timeout: Seconds an item may take. Then its coroutine alone is cancelled, and its error
+            is ``ItemTimeoutError`` with the item; its slot is free when the coroutine has
+            ended. A ``TimeoutError`` that *fn* raises is passed on as it is.
+        on_error: What becomes of an item that fails: ``"stop"`` ends the stream with the
+            original error, ``"skip"`` logs it as ``item_skipped`` and goes on, and a callable
+            is given the item and the error and returns what to emit instead. A
+            ``CancelledError`` that *fn* raises by itself counts as its error.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> import asyncio, reactivex
+        >>> from rxdispatch.streams import run
+        >>> async def double(n: int) -> int:
+        ...     await asyncio.sleep(0.001)
+        ...     return 2 * n
+        >>> async def main() -> int | None:
+        ...     return await run(reactivex.of(1, 2, 3).pipe(map_async(double, ordered=True)))
+        >>> asyncio.run(main())
+        6
+    """
+    options = MapOptions.checked(
+        "map_async",
+        fn,
+        max_concurrent=max_concurrent,
+        ordered=ordered,
+        key=key,
+        timeout=timeout,
+        on_error=on_error,
+    )
+
+    def operator(source: Observable[T]) -> Observable[R]:
+        def subscribe(
+            observer: abc.ObserverBase[R], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _AsyncMap(options, observer).connect(source, scheduler)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _AsyncMap(BoundedMap):
+    """A task for each item."""
+
+    def start(self, item: Any) -> asyncio.Future[Any]:
+        try:
+            work = self.fn(item)
+            if work.__class__ is not CoroutineType and not asyncio.iscoroutine(work):
+                work = _coroutine(work)
+            task = self.loop.create_task(work)
+        except (Exception, CancelledError) as error:
+            return self.failed(error)
+        task.add_done_callback(self.landed)
+        return task
+
+    def failed(self, error: BaseException) -> asyncio.Future[Any]:
+        if isinstance(error, StopIteration):
+            # No future takes it; Python too makes this of it in a coroutine.
+            cause, error = error, RuntimeError("fn raised StopIteration")
+            error.__cause__ = cause
+        future: asyncio.Future[Any] = self.loop.create_future()
+        future.set_exception(error)
+        future.add_done_callback(self.landed)
+        return future
+
+    def cut(self, future: asyncio.Future[Any]) -> bool:
+        return future.cancel()
+
+    def cancel(self, future: asyncio.Future[Any]) -> None:
+        future.cancel()
+
+
+def _coroutine(work: Any) -> Coroutine[Any, Any, Any]:
+    if not inspect.isawaitable(work):
+        raise TypeError(f"fn must return an awaitable, got {type(work).__name__}")
+
+    async def wait() -> Any:
+        return await work
+
+    return wait()

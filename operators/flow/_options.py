@@ -1,0 +1,69 @@
+"""What ``map_async`` and ``map_blocking`` have in common: their options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import attrs
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.task import seconds
+
+__all__ = ["MapOptions", "OnError"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+OnError = Literal["stop", "skip"] | Callable[[T, BaseException], R]
+
+
+@attrs.frozen(slots=True)
+class MapOptions:
+    """The options of a bounded map, checked."""
+
+    name: str
+    fn: Callable[[Any], Any]
+    limit: int
+    ordered: bool
+    key: Callable[[Any], Hashable] | None
+    timeout: float | None
+    on_error: Literal["stop", "skip"] | Callable[[Any, BaseException], Any]
+
+    @classmethod
+    def checked(
+        cls,
+        name: str,
+        fn: Callable[[Any], Any],
+        *,
+        max_concurrent: int,
+        ordered: bool,
+        key: Callable[[Any], Hashable] | None,
+        timeout: float | timedelta | None,
+        on_error: Literal["stop", "skip"] | Callable[[Any, Any], Any],
+    ) -> MapOptions:
+        """
+        Return the options, or raise for the first one that breaks its rule.
+
+        Raises:
+            ConfigError: If an option breaks its rule.
+        """
+        if not callable(fn):
+            raise ConfigError("fn must be callable", fn)
+        if max_concurrent.__class__ is not int or max_concurrent < 1:
+            raise ConfigError("max_concurrent must be an int >= 1", max_concurrent)
+        if ordered.__class__ is not bool:
+            raise ConfigError("ordered must be True or False", ordered)
+        if key is not None and not callable(key):
+            raise ConfigError("key must be callable or None", key)
+        # Its coroutine would be taken for the key, or the replacement, and never awaited.
+        if inspect.iscoroutinefunction(key):
+            raise ConfigError("key must be a plain function", key)
+        if on_error not in ("stop", "skip") and not callable(on_error):
+            raise ConfigError('on_error must be "stop", "skip" or callable', on_error)
+        if inspect.iscoroutinefunction(on_error):
+            raise ConfigError("on_error must be a plain function", on_error)
+        limit = None if timeout is None else seconds("timeout", timeout, zero=False)
+        return cls(name, fn, max_concurrent, ordered, key, limit, on_error)

@@ -1,0 +1,199 @@
+"""``KillSwitch``: end streams from outside, gently or at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
+
+from rxdispatch.clock import valve_of
+from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.task import seconds
+from rxdispatch.valve import Gate
+
+__all__ = ["KillSwitch"]
+
+T = TypeVar("T")
+
+
+class KillSwitch:
+    """
+    Ends the streams that pass through its gates.
+
+    Put ``switch.gate()`` into a pipe once, behind the source whose intake is to stop; any
+    number of pipes may share a switch. :meth:`drain` completes the streams at their gates:
+    what is at work below is finished and what is buffered is flushed. :meth:`abort` ends them
+    with an error.
+
+    A stream counts as ended when its lowest operator with a valve is done: ``run``, where it is
+    awaited that way, else ``map_async``, ``batch`` and their like. Items that RxPY's ``delay``
+    or ``observe_on`` hold below that are not waited for, nor is what the second subscriber of a
+    ``share`` does. ``repeat`` belongs above a gate: below it, it would start the stream again.
+
+    Example:
+        >>> import reactivex
+        >>> from rxdispatch.clock import LoopScheduler
+        >>> from rxdispatch.streams import run
+        >>> async def main() -> tuple[bool, int | None]:
+        ...     switch = KillSwitch()
+        ...     ticks = reactivex.interval(
+        ...         0.001, scheduler=LoopScheduler(asyncio.get_running_loop())
+        ...     )
+        ...     running = asyncio.create_task(run(ticks.pipe(switch.gate())))
+        ...     await asyncio.sleep(0.02)
+        ...     return await switch.drain(1.0), (await running) is not None
+        >>> asyncio.run(main())
+        (True, True)
+    """
+
+    def __init__(self) -> None:
+        self._passages: dict[_Passage, None] = {}
+        # The lowest gate of each stream that has not ended yet, and how to stop waiting for it.
+        self._open: dict[Gate, abc.DisposableBase] = {}
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._draining = False
+        self._error: Exception | None = None
+
+    def gate(self) -> Callable[[Observable[T]], Observable[T]]:
+        """
+        Return the operator at which this switch ends a stream.
+
+        A stream that is started later completes at once after a drain, and fails at once after
+        an abort.
+        """
+
+        def operator(source: Observable[T]) -> Observable[T]:
+            def subscribe(
+                observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+            ) -> abc.DisposableBase:
+                if self._error is not None:
+                    observer.on_error(self._error)
+                    return Disposable()
+                if self._draining:
+                    observer.on_completed()
+                    return Disposable()
+                return self._enter(source, observer, scheduler)
+
+            return Observable(subscribe)
+
+        return operator
+
+    async def drain(self, timeout: float | timedelta | None = None) -> bool:
+        """
+        Stop the intake and wait until the streams have ended.
+
+        May be called again, also while it is under way. Cancelling it leaves the streams
+        draining.
+
+        Args:
+            timeout: Seconds after which what is left is aborted with ``ItemTimeoutError``; work
+                is cancelled and what was claimed is given back. None waits as long as it takes.
+
+        Returns:
+            True if all streams ended in time, False if they had to be aborted, now or before.
+
+        Raises:
+            ConfigError: If *timeout* is not a finite number of seconds >= 0.
+        """
+        limit = None if timeout is None else seconds("timeout", timeout)
+        self._draining = True
+        for passage in tuple(self._passages):
+            passage.complete()
+        if self._running():
+            ended = asyncio.get_running_loop().create_future()
+            self._waiters.add(ended)
+            try:
+                await asyncio.wait({ended}, timeout=limit)
+            finally:
+                self._waiters.discard(ended)
+        if self._running():
+            self.abort(ItemTimeoutError(limit or 0.0, "work in flight"))
+        return self._error is None
+
+    def abort(self, error: Exception) -> None:
+        """
+        End the streams with *error* now, cancelling what they are at.
+
+        Raises:
+            ConfigError: If *error* is not an exception.
+        """
+        if not isinstance(error, Exception):
+            raise ConfigError("error must be an exception", error)
+        if self._error is None:
+            self._error = error
+        for passage in tuple(self._passages):
+            passage.fail(error)
+        # Those that completed at their gate before no longer hear of it; the lowest operator
+        # disposes all that is above it.
+        for lowest in tuple(self._open):
+            lowest.fail(error)
+
+    def _enter(
+        self,
+        source: Observable[T],
+        observer: abc.ObserverBase[T],
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        valve = valve_of(scheduler)
+        if isinstance(valve, Gate):
+            lowest = valve.lowest
+            if lowest not in self._open and not lowest.closed:
+                self._open[lowest] = lowest.when_closed(lambda: self._ended(lowest))
+        passage = _Passage(self, observer)
+        self._passages[passage] = None
+        passage.upstream.disposable = source.subscribe(
+            observer.on_next, passage.fail, passage.complete, scheduler=scheduler
+        )
+        return Disposable(passage.leave)
+
+    def _running(self) -> bool:
+        return bool(self._passages or self._open)
+
+    def _ended(self, lowest: Gate) -> None:
+        del self._open[lowest]
+        self.settle()
+
+    def left(self, passage: _Passage) -> None:
+        """Forget *passage*, through which nothing comes any more."""
+        if passage in self._passages:
+            del self._passages[passage]
+            self.settle()
+
+    def settle(self) -> None:
+        """Wake those who wait for the end, if this is it."""
+        if not self._running():
+            for ended in self._waiters:
+                if not ended.done():
+                    ended.set_result(None)
+
+
+class _Passage:
+    """A subscription that passes through a gate."""
+
+    def __init__(self, switch: KillSwitch, observer: abc.ObserverBase[Any]) -> None:
+        self._switch = switch
+        self._observer = observer
+        self.upstream = SingleAssignmentDisposable()
+
+    def complete(self) -> None:
+        # The source first: what it still has it gives back, instead of pushing it.
+        self.upstream.dispose()
+        try:
+            self._observer.on_completed()
+        finally:
+            self._switch.left(self)
+
+    def fail(self, error: Exception) -> None:
+        self.upstream.dispose()
+        try:
+            self._observer.on_error(error)
+        finally:
+            self._switch.left(self)
+
+    def leave(self) -> None:
+        self.upstream.dispose()
+        self._switch.left(self)
