@@ -99,7 +99,7 @@ layers: $(VENV)/.dev
 # bench_*.py are scripts, one question each; test_*.py are for pytest-benchmark.
 bench: $(VENV)/.dev
 	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
-		echo "== $$script"; $(BIN)/python "$$script" $(BENCH); done
+		echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script" $(BENCH); done
 ifneq ($(wildcard benchmarks/test_*.py),)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
 endif
