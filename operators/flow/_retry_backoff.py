@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
@@ -72,9 +72,7 @@ def retry_backoff(
 
 
 def _predicate(retry_on: Any) -> Callable[[BaseException], bool]:
-    classes: tuple[Any, ...] = (retry_on,)
-    if isinstance(retry_on, tuple):
-        classes = retry_on
+    classes = cast("tuple[Any, ...]", retry_on if isinstance(retry_on, tuple) else (retry_on,))
     if all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
         return lambda error: isinstance(error, classes)
     if isinstance(retry_on, (tuple, type)) or not callable(retry_on):

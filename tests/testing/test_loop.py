@@ -1,0 +1,167 @@
+"""The virtual-time loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rxdispatch.testing import VirtualTimeLoop, run_virtual
+
+
+def test_a_day_takes_no_time() -> None:
+    """The clock starts at 0 and jumps over what is slept."""
+
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await asyncio.sleep(24 * 3600)
+        await asyncio.sleep(30 * 24 * 3600)
+        return start, loop.time()
+
+    before = time.monotonic()
+    assert (0.0, 31 * 24 * 3600.0) == run_virtual(main())
+    assert time.monotonic() - before < 5
+
+
+def test_the_clock_is_exactly_that_of_the_timer() -> None:
+    """No rounding error creeps in between a timer's time and the clock it sees."""
+
+    async def main() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        seen: list[bool] = []
+        for n in range(1, 200):
+            when = n * 0.1
+            loop.call_at(when, lambda when=when: seen.append(loop.time() == when))
+        await asyncio.sleep(30)
+        return seen
+
+    assert [True] * 199 == run_virtual(main())
+
+
+def test_timers_fire_in_order_and_cancelled_ones_do_not() -> None:
+    """Whatever the order in which they were set."""
+
+    async def main() -> list[tuple[str, float]]:
+        loop = asyncio.get_running_loop()
+        seen: list[tuple[str, float]] = []
+        for name, after in (("c", 3.0), ("a", 1.0), ("b", 2.0)):
+            loop.call_later(after, lambda name=name: seen.append((name, loop.time())))
+        loop.call_later(1.5, seen.append, ("never", 1.5)).cancel()
+        await asyncio.sleep(10)
+        return seen
+
+    assert [("a", 1.0), ("b", 2.0), ("c", 3.0)] == run_virtual(main())
+
+
+def test_time_stands_still_while_there_is_something_to_run() -> None:
+    """However long that takes."""
+
+    async def main() -> float:
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == 0.0
+
+
+def test_a_thread_can_wake_the_loop_when_no_timer_is_set() -> None:
+    """The loop waits for it instead of jumping."""
+
+    async def main() -> tuple[str, float]:
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[str] = loop.create_future()
+
+        def other() -> None:
+            time.sleep(0.02)
+            loop.call_soon_threadsafe(woken.set_result, "woken")
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        result = await woken
+        thread.join()
+        return result, loop.time()
+
+    assert ("woken", 0.0) == run_virtual(main())
+
+
+def test_the_clock_does_not_jump_ahead_of_an_executor() -> None:
+    """A limit of a second is not up while a thread works for a moment."""
+
+    async def main() -> tuple[str, float]:
+        def work() -> str:
+            time.sleep(0.02)
+            return "done"
+
+        async with asyncio.timeout(60):
+            result = await asyncio.to_thread(work)
+        return result, asyncio.get_running_loop().time()
+
+    assert ("done", 0.0) == run_virtual(main())
+
+
+def test_a_thread_that_waits_for_a_timer_is_not_waited_for_without_end() -> None:
+    """The loop waits in real time, then jumps."""
+
+    async def main() -> bool:
+        go = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.05, go.set)
+        with ThreadPoolExecutor(1) as pool:
+            return await loop.run_in_executor(pool, go.wait, 30)
+
+    assert run_virtual(main())
+
+
+def test_a_wait_that_nothing_can_end_raises() -> None:
+    """Instead of hanging the test run."""
+    if threading.active_count() > 1:
+        pytest.skip("another thread could wake the loop")
+
+    async def main() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(RuntimeError, match="something must be able to wake the loop"):
+        run_virtual(main())
+
+
+def test_what_is_left_is_cancelled_at_the_end() -> None:
+    """As with ``asyncio.run``."""
+    ended: list[str] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.sleep(1e9)
+        finally:
+            ended.append("cancelled")
+
+    async def main() -> asyncio.Task[None]:
+        task = asyncio.create_task(forever())
+        await asyncio.sleep(1)
+        return task
+
+    assert run_virtual(main()).cancelled()
+    assert ["cancelled"] == ended
+
+
+def test_an_error_comes_out() -> None:
+    """``run_virtual`` raises what the coroutine raised."""
+
+    async def main() -> None:
+        await asyncio.sleep(1)
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        run_virtual(main())
+
+
+def test_two_loops_have_clocks_of_their_own() -> None:
+    """Each starts at 0."""
+    loops = VirtualTimeLoop(), VirtualTimeLoop()
+    loops[0].run_until_complete(asyncio.sleep(5))
+    assert [5.0, 0.0] == [loop.time() for loop in loops]
+    for loop in loops:
+        loop.close()
