@@ -245,7 +245,7 @@ class Claim(Generic[P]):
         Raises:
             ConfigError: If *delay* is negative or not finite.
         """
-        return Settlement(self, "retry", error=_describe(error), delay=seconds("delay", delay))
+        return Settlement(self, "retry", _describe(error), seconds("delay", delay), "failed")
 
     def dead(self, reason: str, error: BaseException | str = "") -> Settlement:
         """The task is not to be tried again; *reason* says why."""
@@ -281,13 +281,30 @@ def _describe(error: BaseException | str) -> str:
 
 @attrs.define(slots=True, eq=False)
 class Settlement:
-    """How a claim ends; made by the methods of :class:`Claim`."""
+    """
+    How a claim ends; made by the methods of :class:`Claim`.
+
+    Attributes:
+        claim: The claim.
+        kind: What was asked for.
+        error: ``Type: message`` of what went wrong.
+        delay: Seconds until it is ready again.
+        reason: Why it is dead, if it is.
+    """
 
     claim: Claim[Any]
     kind: SettlementKind
     error: str = ""
     delay: float = 0.0
     reason: str = ""
+
+    @property
+    def verdict(self) -> SettlementKind:
+        """What is written: a retry without an attempt left is a death."""
+        claim = self.claim
+        if self.kind == "retry" and claim.attempt >= claim.task.max_attempts:
+            return "dead"
+        return self.kind
 
 
 @attrs.define(slots=True, eq=False)
@@ -323,7 +340,7 @@ class Outcome(Generic[P, R]):
         if self.status == "released":
             return Settlement(claim, "released", delay=self.delay)
         error = "" if self.error is None else _describe(self.error)
-        return Settlement(claim, self.status, error, self.delay, self.reason)
+        return Settlement(claim, self.status, error, self.delay, self.reason or "failed")
 
 
 @attrs.frozen(slots=True)

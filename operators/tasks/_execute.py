@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any
@@ -16,10 +16,10 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.clock import LoopScheduler, valve_of
-from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
-from rxdispatch.operators.tasks._current import current
-from rxdispatch.operators.tasks._pool import HandlerCrashedError, Pool
-from rxdispatch.task import Claim, Outcome, OutcomeStatus, Task, seconds
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.tasks._attempt import Attempt, Start
+from rxdispatch.operators.tasks._pool import Pool
+from rxdispatch.task import Claim, Outcome, Task, seconds
 from rxdispatch.valve import Gate
 
 __all__ = ["execute"]
@@ -100,7 +100,14 @@ def execute(
 
 
 class _Execution:
-    """One subscription."""
+    """
+    One subscription: slots, and the workers that run attempts.
+
+    A worker is a task that runs one attempt after the other. Another is woken only when an
+    attempt suspends while more wait, so that handlers which do not suspend cost no task each.
+    An outcome is emitted at once, since what has run must not be given back; room is announced
+    once a turn of the loop, for all slots that became free in it.
+    """
 
     def __init__(
         self,
@@ -111,16 +118,21 @@ class _Execution:
         observer: abc.ObserverBase[Outcome[Any, Any]],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
-        self.handler: Callable[[Task[Any]], Awaitable[Any]] = handler
+        self.start: Start = handler
         self.timeout = timeout
         self.backoff = backoff
-        self.loop = asyncio.get_running_loop()
-        self.gate = Gate(self._room, valve_of(scheduler))
+        self._loop = asyncio.get_running_loop()
+        self.clock = self._loop.time
+        self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
         self._most = max_concurrent
         self._observer = observer
         self._pool: Pool | None = None
-        self._waiting: deque[Claim[Any]] = deque()
-        self._running: set[_Attempt] = set()
+        self._queue: deque[Attempt] = deque()
+        self._live: set[Attempt] = set()  # queued or running
+        self._workers: set[asyncio.Task[None]] = set()
+        self._parked: list[asyncio.Future[None]] = []
+        self._taking = False  # whether a worker is on its way to the queue
+        self._freeing = False  # whether room is about to be announced
         self._end: Callable[[], None] | None = None
         self._stopped = False
         self._warned = False
@@ -128,28 +140,29 @@ class _Execution:
     def use_pool(self, executor: Executor | None) -> None:
         """Run the handler, a plain function, in *executor*."""
         pool = self._pool = Pool(executor, self._most, self._advance)
-        fn = self.handler
+        fn: Handler = self.start
 
         async def call(task: Task[Any]) -> Any:
             result = await pool.call(fn, task)
             # A plain function may also return something to await, as a lambda often does.
             return await result if inspect.isawaitable(result) else result
 
-        self.handler = call
+        self.start = call
 
     # -- source ------------------------------------------------------------------------------
 
     def on_next(self, claim: Claim[Any]) -> None:
-        """Start the claim's handler, or keep it until a slot is free."""
+        """Run the claim's handler as soon as a slot is free."""
         if self._stopped:
             claim.custody.give_back([claim])
-        elif self._free() > 0 and not self._waiting:
-            self._start(claim)
-        else:
-            self._waiting.append(claim)
-            if not self._warned:
-                self._warned = True
-                log.warning("no_demand", operator="execute", rule="its source must heed the valve")
+            return
+        attempt = Attempt(self, claim)
+        self._live.add(attempt)
+        self._queue.append(attempt)
+        if len(self._live) > self._most and not self._warned and not self.gate.watched:
+            self._warned = True
+            log.warning("no_demand", operator="execute", rule="its source must heed the valve")
+        self._wake()
 
     def on_error(self, error: Exception) -> None:
         """Pass *error* on when nothing runs any more."""
@@ -165,128 +178,122 @@ class _Execution:
         """Cancel what runs and give all of it back."""
         if self._stopped:
             return
-        self._stopped = True
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        for claim in waiting:
-            claim.custody.give_back([claim])
-        for attempt in tuple(self._running):
+        self._stop()
+        for attempt in tuple(self._live):
             attempt.revoke("released")
-        if self._pool is not None:
-            self._pool.close()
-        self.gate.dispose()
+        for attempt in self._queue:
+            self._give_back(attempt.claim)
+        self._queue.clear()
+
+    def _fail(self, error: Exception) -> None:
+        self.dispose()
+        self._observer.on_error(error)
 
     # -- slots -------------------------------------------------------------------------------
 
-    def _free(self) -> int:
-        stuck = 0 if self._pool is None else self._pool.stuck
-        return self._most - len(self._running) - stuck
-
     def _room(self) -> int:
-        return self._free() - len(self._waiting)
+        stuck = 0 if self._pool is None else self._pool.stuck
+        return self._most - len(self._live) - stuck
 
-    def _start(self, claim: Claim[Any]) -> None:
-        self._running.add(_Attempt(self, claim))
+    def _busy(self) -> int:
+        stuck = 0 if self._pool is None else self._pool.stuck
+        return len(self._live) - len(self._queue) + stuck
 
-    def finished(self, attempt: _Attempt, outcome: Outcome[Any, Any]) -> None:
-        """A handler has ended: emit its outcome and use the slot."""
-        self._running.discard(attempt)
-        if self._stopped:
-            # The subscriber has left: what was cancelled, or ended just now, cannot be settled
-            # by it any more.
-            self._abandon(outcome)
+    def _wake(self) -> None:
+        """Send a worker to the queue, unless one is on its way."""
+        if self._taking or not self._queue or self._busy() >= self._most:
             return
-        self._observer.on_next(outcome)
+        self._taking = True
+        if self._parked:
+            self._parked.pop().set_result(None)
+        else:
+            worker = self._loop.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    def suspended(self) -> None:
+        """A handler waits for something: let the next one run."""
+        self._wake()
+
+    async def _work(self) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        while not self._stopped:
+            self._taking = False
+            while self._queue and self._busy() < self._most:
+                attempt = self._queue.popleft()
+                self._finished(attempt, await attempt)
+                if me.cancelling():
+                    await _forgive(me, 0 if attempt.status is None else 1)
+            if self._stopped:
+                return
+            parked = self._loop.create_future()
+            self._parked.append(parked)
+            await parked
+
+    def _finished(self, attempt: Attempt, outcome: Outcome[Any, Any]) -> None:
+        self._live.discard(attempt)
+        if self._stopped:
+            # The subscriber has left and cannot settle it any more.
+            self._give_back(attempt.claim)
+            return
+        if not self._freeing:
+            self._freeing = True
+            self._loop.call_soon(self._freed)
+        try:
+            self._observer.on_next(outcome)
+        except Exception as error:
+            # As for any callback of the loop: who raises here must not stop other handlers.
+            self._loop.call_exception_handler(
+                {"message": "a subscriber of execute() raised", "exception": error}
+            )
+
+    def _freed(self) -> None:
+        self._freeing = False
         self._advance()
 
-    def _abandon(self, outcome: Outcome[Any, Any]) -> None:
-        claim = outcome.claim
+    def _give_back(self, claim: Claim[Any]) -> None:
         if claim.answer is None and not claim.revoked:
             claim.custody.give_back([claim])
 
     def _advance(self) -> None:
-        while self._waiting and self._free() > 0 and not self._stopped:
-            self._start(self._waiting.popleft())
-        if self._end is not None:
-            if not self._running and not self._waiting and not self._stopped:
-                self._stopped = True
-                if self._pool is not None:
-                    self._pool.close()
-                self.gate.dispose()
-                self._end()
-        elif not self._stopped:
+        if self._stopped:
+            return
+        self._wake()
+        if self._end is None:
             self.gate.opened()
+        elif not self._live:
+            end = self._end
+            self._stop()
+            end()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._pool is not None:
+            self._pool.close()
+        for parked in self._parked:
+            if not parked.done():
+                parked.set_result(None)
+        self._parked.clear()
+        self.gate.dispose()
 
 
-class _Attempt:
-    """One run of the handler, in a task of its own."""
+async def _forgive(worker: asyncio.Task[Any], asked: int) -> None:
+    """
+    Forget that this worker's attempt was cancelled, which we *asked* for once or not at all.
 
-    __slots__ = ("_claim", "_execution", "_status", "_task")
-
-    def __init__(self, execution: _Execution, claim: Claim[Any]) -> None:
-        self._execution = execution
-        self._claim = claim
-        self._status: OutcomeStatus | None = None
-        self._task = execution.loop.create_task(self._run())
-        self._task.add_done_callback(self._ended)
-        claim.on_revoke = self.revoke
-
-    def revoke(self, status: OutcomeStatus) -> None:
-        """Cancel the handler; its outcome is *status*."""
-        if self._status is None:
-            self._status = status
-            self._task.cancel()
-
-    async def _run(self) -> Outcome[Any, Any]:
-        execution, claim = self._execution, self._claim
-        current.set(claim)
-        started = execution.loop.time()
-        try:
-            limit = claim.task.timeout or execution.timeout
-            if limit is None:
-                result = await execution.handler(claim.task)
-            else:
-                result = await _limited(execution.handler, claim.task, limit)
-        except asyncio.CancelledError as error:
-            # Ours, or the handler's own: who cancels itself has failed like any other.
-            failure: BaseException = error
-        except Exception as error:
-            failure = error
-        else:
-            return Outcome(claim, "done", result, None, execution.loop.time() - started)
-        return self._failed(failure, execution.loop.time() - started)
-
-    def _failed(self, cause: BaseException, duration: float) -> Outcome[Any, Any]:
-        claim = self._claim
-        if self._status is not None:
-            return Outcome(claim, self._status, None, None, duration)
-        error = TaskExecutionError(claim.task.id, claim.attempt)
-        error.__cause__ = cause
-        if isinstance(cause, HandlerCrashedError):
-            return Outcome(claim, "dead", None, error, duration, 0.0, "crashed")
-        if claim.attempt >= claim.task.max_attempts:
-            return Outcome(claim, "dead", None, error, duration, 0.0, "failed")
-        delay = self._execution.backoff.delay(claim.attempt)
-        return Outcome(claim, "retry", None, error, duration, delay)
-
-    def _ended(self, task: asyncio.Task[Outcome[Any, Any]]) -> None:
-        claim = self._claim
-        claim.on_revoke = None
-        if task.cancelled():  # before it began
-            outcome: Outcome[Any, Any] = Outcome(claim, self._status or "released")
-        else:
-            outcome = task.result()
-        self._execution.finished(self, outcome)
-
-
-async def _limited(handler: Handler, task: Task[Any], limit: float) -> Any:
+    A cancellation that the handler never met, because it ended at the same moment, is still to
+    be delivered: it is met here. One that we did not ask for is meant for the worker.
+    """
+    for_worker = worker.cancelling() > asked
+    while worker.cancelling():
+        worker.uncancel()
     try:
-        async with asyncio.timeout(limit) as scope:
-            return await handler(task)
-    except TimeoutError as error:
-        if scope.expired():
-            raise ItemTimeoutError(limit, task.id) from error
-        raise  # the handler's own
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        pass
+    if for_worker:
+        raise asyncio.CancelledError
 
 
 def _is_async(handler: Any) -> bool:

@@ -18,7 +18,7 @@ from reactivex import operators as rx
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.boards.codec import TaskCodec, id_bytes
-from rxdispatch.boards.engine import CHUNK, Ending, Engine, Found
+from rxdispatch.boards.engine import CHUNK, Engine, Found
 from rxdispatch.errors import CodecError, ConfigError, RxDispatchError, StoreUnavailableError
 from rxdispatch.operators.tasks._claim import claim as claim_operator
 from rxdispatch.protocols import Intake
@@ -323,7 +323,7 @@ class BoardBase(Generic[P]):
                 seen.add(claim.token)
                 fresh.append(settlement)
         for chunk in _chunks(fresh):
-            held = await self._engine.settle([_ending(settlement) for settlement in chunk])
+            held = await self._engine.settle(chunk)
             for settlement, holds in zip(chunk, held, strict=True):
                 claim = settlement.claim
                 if claim.answer is None:
@@ -561,17 +561,6 @@ def _claim_of(settlement: Any, board: str) -> Claim[Any]:
     if owner.board.name != board:
         raise ConfigError(f"settlements must be of claims of board {board!r}", owner.board.name)
     return claim
-
-
-def _ending(settlement: Settlement) -> Ending:
-    """What is written: a retry that has no attempt left is a death."""
-    claim = settlement.claim
-    kind, reason = settlement.kind, settlement.reason
-    if kind == "retry" and claim.attempt >= claim.task.max_attempts:
-        kind, reason = "dead", "failed"
-    return Ending(
-        kind, claim.task.id, claim.token, settlement.delay, reason, settlement.error
-    )
 
 
 def _answer(settlement: Settlement) -> bool:

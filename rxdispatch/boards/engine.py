@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+import msgspec
 from reactivex import Observable
 
 from rxdispatch.boards.codec import Entry
 from rxdispatch.errors import ConfigError
-from rxdispatch.task import Counts, Status, TaskEvent, seconds
+from rxdispatch.task import Counts, Settlement, Status, TaskEvent, seconds
 
 __all__ = [
     "CHUNK",
     "DEFAULTS",
     "Dead",
     "Engine",
-    "Ending",
     "Found",
     "Haul",
     "Known",
@@ -69,14 +69,14 @@ class Options(NamedTuple):
         )
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, gc=False):
     """A task that was claimed."""
 
     id: str
     token: int
     record: bytes
-    attempts: int
-    crashes: int
+    attempts: int = 0
+    crashes: int = 0
 
 
 class Haul(NamedTuple):
@@ -84,17 +84,6 @@ class Haul(NamedTuple):
 
     found: list[Found]
     due_in: float | None
-
-
-class Ending(NamedTuple):
-    """How one claim ends: ``done``, ``retry``, ``dead`` or ``released``."""
-
-    kind: str
-    id: str
-    token: int
-    delay: float
-    reason: str
-    error: str
 
 
 class Known(NamedTuple):
@@ -161,7 +150,7 @@ class Engine(Protocol):
         """Extend the leases of (id, token) pairs; False where the token no longer holds."""
         ...
 
-    async def settle(self, endings: Sequence[Ending]) -> list[bool]:
+    async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End claims; False where the token no longer holds."""
         ...
 

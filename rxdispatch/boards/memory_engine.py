@@ -15,7 +15,6 @@ from rxdispatch.boards.engine import (
     CHUNK,
     DEFAULTS,
     Dead,
-    Ending,
     Found,
     Haul,
     Known,
@@ -36,7 +35,7 @@ from rxdispatch.boards.rows import (
     Row,
 )
 from rxdispatch.relay import Relay
-from rxdispatch.task import Counts, EventKind, Status, TaskEvent
+from rxdispatch.task import Counts, EventKind, Settlement, Status, TaskEvent
 
 __all__ = ["MemoryEngine"]
 
@@ -144,11 +143,11 @@ class MemoryEngine:
                 self._lapse = min(self._lapse, deadline)
         return answers
 
-    async def settle(self, endings: Sequence[Ending]) -> list[bool]:
+    async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End claims; False where the token no longer holds."""
         now, before = _now(), self._amount[READY]
         earliest = self._next_due()
-        answers = [self._end(ending, now) for ending in endings]
+        answers = [self._end(settlement, now) for settlement in settlements]
         due = self._next_due()
         self._hint(before, due is not None and (earliest is None or due < earliest))
         self._joined(any(answers))
@@ -298,20 +297,20 @@ class MemoryEngine:
             return None
         return row
 
-    def _end(self, ending: Ending, now: float) -> bool:
-        row = self._held(ending.id, ending.token)
+    def _end(self, ending: Settlement, now: float) -> bool:
+        row = self._held(ending.claim.task.id, ending.claim.token)
         if row is None:
             return False
         past = row.history
         expired = past is not None and 0.0 < past.expires <= now
-        if ending.kind == "done":
+        if ending.verdict == "done":
             self._event("done", row)
             self._forget(row)
             self._done += 1
             if self._remember:
                 self._past.pop(row.id, None)
                 self._past[row.id] = now + self._remember
-        elif ending.kind == "released" and not expired:
+        elif ending.verdict == "released" and not expired:
             self._event("released", row)
             if ending.delay:
                 self._amount[row.mark] -= 1
@@ -319,7 +318,7 @@ class MemoryEngine:
                 self._schedule(row, now + ending.delay)
             else:
                 self._put_back(row)
-        elif ending.kind == "retry" and not expired:
+        elif ending.verdict == "retry" and not expired:
             past = row.history = past or History()
             past.error = ending.error
             self._event("retried", row)
@@ -333,10 +332,10 @@ class MemoryEngine:
                 self._enqueue(row)
         else:
             past = row.history = past or History()
-            if ending.kind != "released":
+            if ending.verdict != "released":
                 past.attempts += 1
                 past.error = ending.error
-            self._bury(row, ending.reason if ending.kind == "dead" else "expired")
+            self._bury(row, ending.reason if ending.verdict == "dead" else "expired")
         return True
 
     def _forget(self, row: Row) -> None:

@@ -13,14 +13,14 @@ from reactivex import operators as rx
 from redis.exceptions import ResponseError
 
 from rxdispatch.boards.codec import Entry, id_bytes, id_text
-from rxdispatch.boards.engine import Dead, Ending, Found, Haul, Known, Options, Signal, Tally
+from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, Tally
 from rxdispatch.boards.events import read_events
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
 from rxdispatch.store.keys import BoardKeys
 from rxdispatch.store.scripts import Script, load_script
-from rxdispatch.task import Counts, Status, TaskEvent
+from rxdispatch.task import Counts, Settlement, Status, TaskEvent
 
 __all__ = ["RedisEngine"]
 
@@ -132,11 +132,14 @@ class RedisEngine:
             if error.maybe_executed:
                 self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
             raise
-        haul = [
-            Found(id_text(raw), base + i, record, *_tries(past))
-            for i, (raw, record, past) in enumerate(zip(found, records, history, strict=True))
-            if raw is not None and record is not None
-        ]
+        haul: list[Found] = []
+        for token, raw in enumerate(found, base):
+            i = token - base
+            past, record = history[i], records[i]
+            if past is not None:
+                haul.append(Found(id_text(raw), token, record, *_tries(past)))
+            elif raw is not None and record is not None:
+                haul.append(Found(id_text(raw), token, record))
         return Haul(haul, None if due < 0 else due / 1e6)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
@@ -146,38 +149,40 @@ class RedisEngine:
         args += [_token(token) for _, token in held]
         return _bits(await self._run("renew", _RENEW, args))
 
-    async def settle(self, endings: Sequence[Ending]) -> list[bool]:
+    async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End claims; False where the token no longer holds."""
-        known = await self._recall(endings) if self._unsure else {}
-        done = [e for e in endings if e.kind == "done" and e.token not in known]
-        rest = [e for e in endings if e.kind != "done" and e.token not in known]
-        order = done + rest
-        if order:
-            args: list[bytes | str | int] = [len(done)]
-            args += [id_bytes(ending.id) for ending in done]
-            args += [_token(ending.token) for ending in done]
-            for e in rest:
+        known = await self._recall(settlements) if self._unsure else {}
+        fresh = [s for s in settlements if s.claim.token not in known] if known else settlements
+        done = [s.claim for s in fresh if s.verdict == "done"]
+        order = done
+        args: list[bytes | str | int] = [len(done)]
+        args += [id_bytes(claim.task.id) for claim in done]
+        args += [_token(claim.token) for claim in done]
+        if len(done) < len(fresh):
+            rest = [s for s in fresh if s.verdict != "done"]
+            order = [*done, *(s.claim for s in rest)]
+            for s in rest:
                 args += (
-                    _KINDS[e.kind],
-                    id_bytes(e.id),
-                    _token(e.token),
-                    _micro(e.delay),
-                    e.reason.encode("utf-8", "replace"),
-                    e.error.encode("utf-8", "replace"),
+                    _KINDS[s.verdict],
+                    id_bytes(s.claim.task.id),
+                    _token(s.claim.token),
+                    _micro(s.delay),
+                    s.reason.encode("utf-8", "replace"),
+                    s.error.encode("utf-8", "replace"),
                 )
+        if order:
             reply_key = self._request()
             try:
                 bits = _bits(await self._run("settle", _SETTLE, args, reply_key))
             except BaseException as error:
                 # Cancelled, or given up on: it may have been carried out all the same.
                 if getattr(error, "maybe_executed", True):
-                    for i, ending in enumerate(order):
-                        self._unsure[ending.token] = (reply_key, i)
+                    self._unsure.update((c.token, (reply_key, i)) for i, c in enumerate(order))
                 raise
-            if len(order) == len(endings) == len(done):
+            if len(done) == len(settlements):
                 return bits
-            known.update(zip((ending.token for ending in order), bits, strict=True))
-        return [known[ending.token] for ending in endings]
+            known.update(zip((claim.token for claim in order), bits, strict=True))
+        return [known[s.claim.token] for s in settlements]
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
         """Bury tasks as cancelled; False where there is nothing to cancel."""
@@ -262,22 +267,20 @@ class RedisEngine:
             return StoreUnavailableError(f"{operation} (the server cannot write its disk)")
         return error
 
-    async def _recall(self, endings: Sequence[Ending]) -> dict[int, bool]:
+    async def _recall(self, settlements: Sequence[Settlement]) -> dict[int, bool]:
         """Ask what became of earlier requests that tried to settle these."""
         asked: dict[bytes, bytes | None] = {}
         known: dict[int, bool] = {}
-        for ending in endings:
-            found = self._unsure.get(ending.token)
-            if found is None:
-                continue
-            key, index = found
+        tokens = [s.claim.token for s in settlements if s.claim.token in self._unsure]
+        for token in tokens:
+            key, index = self._unsure[token]
             if key not in asked:
                 asked[key] = await self._client.call("settle", "GET", key)
             bits = asked[key]
             if bits is not None:
-                known[ending.token] = bits[index : index + 1] == b"1"
-        for ending in endings:
-            self._unsure.pop(ending.token, None)
+                known[token] = bits[index : index + 1] == b"1"
+        for token in tokens:
+            del self._unsure[token]
         return known
 
 
