@@ -1,0 +1,31 @@
+"""What the tasks of these tests do; in a module that worker processes import in no time."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["in_process", "note"]
+
+
+def note(path: str, line: str) -> None:
+    """Append a line, whole or not at all, so that it survives the end of this process."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(fd, line.encode() + b"\n")
+    finally:
+        os.close(fd)
+
+
+def in_process(task: Any) -> str:
+    """Note the start, then end the process, or sleep; ``{"do", "path", "seconds"}``."""
+    order = task.payload
+    note(order["path"], task.id)
+    if order["do"] == "exit":
+        # Not at once: others must be running beside it.
+        time.sleep(order["seconds"])
+        os._exit(3)
+    time.sleep(order["seconds"])
+    return Path(order["path"]).name

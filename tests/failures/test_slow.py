@@ -1,0 +1,89 @@
+"""Handlers that take longer than their lease, with and without blocking the loop."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import rxdispatch as rxd
+from tests.failures.fleet import Worker, eventually, orders, subscribed
+from tests.servers import valkey_server
+
+
+async def test_blocked_loop_is_reported_and_nothing_settles_twice(tmp_path: Path) -> None:
+    """A handler that blocks the loop past the lease loses its task to a worker that does not."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board: rxd.BoardBase[Any] = hub.board("b")
+        # Beside the one that blocks there is one that only waits: it is lost as well.
+        tasks = [
+            rxd.Task({"do": "block", "seconds": 2.5}, id="block"),
+            rxd.Task({"do": "sleep", "seconds": 60.0}, id="beside"),
+        ]
+        ids = [task.id for task in tasks]
+        async with subscribed(hub, board) as account:
+            # Started in turn: the sleeper before the blocker.
+            await board.submit(tasks[1])
+            plan = orders(server.target, "b", tmp_path, "a", lease=0.6)
+            with Worker(plan) as a:
+                await eventually(lambda: a.tasks("start") == ["beside"])
+                await board.submit(tasks[0])
+                await eventually(lambda: "block" in a.tasks("start"))
+                with Worker(orders(server.target, "b", tmp_path, "b", lease=0.6)) as b:
+                    await eventually(lambda: account.finished(ids))
+                    await eventually(lambda: len(a.tasks("outcome")) == 2)
+                    assert Counter(ids) == Counter(b.tasks("outcome", status="done"))
+                assert Counter(ids) == Counter(a.tasks("outcome", status="lost"))
+                assert ["beside"] == a.tasks("cancelled")
+                warnings = a.logged("event_loop_blocked")
+                assert ["warning"] * len(warnings) == [entry["level"] for entry in warnings]
+                assert max(float(entry["lag"]) for entry in warnings) > 0.6
+                # It lives on.
+                await board.submit(rxd.Task({"do": "sleep", "seconds": 0.0}, id="next"))
+                await eventually(lambda: a.tasks("outcome", status="done") == ["next"])
+            assert account.settled_once([*ids, "next"])
+
+
+async def test_blocked_alone_it_settles_what_nobody_took(tmp_path: Path) -> None:
+    """Late, but nobody swept meanwhile: the token holds, so the work counts, once."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board: rxd.BoardBase[Any] = hub.board("b")
+        async with subscribed(hub, board) as account:
+            await board.submit(rxd.Task({"do": "block", "seconds": 1.0}, id="block"))
+            plan = orders(
+                server.target, "b", tmp_path, "a", lease=0.3, concurrent=1, prefetch=1
+            )
+            with Worker(plan) as a:
+                await eventually(lambda: a.tasks("outcome"))
+                await board.join()
+                a.signal(signal.SIGTERM)
+            await eventually(lambda: account.finished(["block"]))
+            # Its own next claim may sweep before the settle arrives; then it ran again.
+            runs = len(a.tasks("start"))
+            assert runs in {1, 2}
+            assert account.settled_once(["block"])
+            assert runs - 1 == account.count("crashed")["block"]
+
+
+async def test_healthy_task_of_three_leases_runs_once(tmp_path: Path) -> None:
+    """Renewal keeps it, beside a worker that is eager to take it."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board: rxd.BoardBase[Any] = hub.board("b")
+        lease = 0.9
+        tasks = [
+            rxd.Task({"do": "sleep", "seconds": 3 * lease}, id=f"long{i}") for i in range(6)
+        ]
+        ids = [task.id for task in tasks]
+        async with subscribed(hub, board) as account:
+            await board.submit(tasks)
+            with (
+                Worker(orders(server.target, "b", tmp_path, "a", lease=lease)) as a,
+                Worker(orders(server.target, "b", tmp_path, "b", lease=lease)) as b,
+            ):
+                await board.join()
+                await eventually(lambda: account.finished(ids))
+                assert Counter(ids) == Counter(a.tasks("start") + b.tasks("start"))
+            assert account.settled_once(ids)
+            assert Counter(ids) == account.count("claimed")
+            assert not account.count("crashed", "released", "retried", "dead")
