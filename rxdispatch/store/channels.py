@@ -123,10 +123,14 @@ class Channels:
         for subscription in self._wanted.values():
             subscription.confirmed.clear()
         if not self._failures:
-            log.warning("channels_lost", server=self._client.target.safe, error=str(error))
+            log.warning("channels_lost", server=self._client.target.safe, error=_text(error))
         self._failures = min(self._failures + 1, 16)
 
     def _restored(self) -> None:
         if self._failures:
             self._failures = 0
             log.info("channels_restored", server=self._client.target.safe)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -74,7 +74,10 @@ class Connector:
         try:
             await cast("Any", connection).connect()
         except RedisError as error:
-            raise self._refusal(error) or error from error
+            refusal = self._refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from error
 
     def login_refused(self) -> ConfigError:
         """What to raise when the server does not know us."""

@@ -30,6 +30,8 @@ class EmbeddedServer:
     It listens on a unix socket in a private directory and on no TCP port, ends with its owner
     even when that is killed, and leaves nothing behind once stopped. Made by :meth:`start`.
 
+    On Linux the owner is the *thread* that runs :meth:`start`: the server ends with it.
+
     Attributes:
         socket_path: Its unix socket.
         pid: Its process.

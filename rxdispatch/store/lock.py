@@ -1,4 +1,4 @@
-"""``FileLock``: an flock that dies with its holders, whatever ends them."""
+"""``FileLock``: a lock on a file or directory that its holders cannot leave behind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _held: WeakSet[FileLock]
 
 class FileLock:
     """
-    An exclusive ``flock`` on a file, held until closed.
+    An exclusive ``flock`` on a file or directory, held until closed.
 
     The kernel ties it to the open file, not to a process: a child that was started with the
     descriptor in ``pass_fds`` holds it as well, and it is free once all of them are gone. A
@@ -30,18 +30,23 @@ class FileLock:
         _held.add(self)
 
     @classmethod
-    def take(cls, path: Path, *, create: bool = True) -> FileLock | None:
+    def take(cls, path: Path, *, directory: bool = False) -> FileLock | None:
         """
-        Lock the file at *path*; None when somebody else holds it.
+        Lock what is at *path*; None when somebody else holds it.
+
+        Args:
+            path: A file, which is made where there is none, or a directory.
+            directory: Which of the two.
 
         Raises:
-            OSError: If the file cannot be opened, or is a symbolic link.
+            OSError: If it cannot be opened, or is a symbolic link.
         """
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0), 0o600)
+        kind = os.O_RDONLY | os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT
+        fd = os.open(path, kind | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it before may have removed the file meanwhile: then this lock is on
-            # a file without a name, and a second owner could lock a new file of that name.
+            # Whoever held it before may have removed it meanwhile: then this lock is on
+            # something without a name, and a second owner could lock a new one of that name.
             found, named = os.fstat(fd), path.stat()
             if (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino):
                 return cls(fd)

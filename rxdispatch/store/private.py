@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
@@ -14,23 +13,24 @@ from rxdispatch.store.lock import FileLock
 
 __all__ = ["PrivateDirectory"]
 
-_PREFIX: Final = "rxd-"
-_LOCK: Final = "lock"
+# Long and odd, as whatever is called so and is not locked will be removed.
+_PREFIX: Final = "rxdispatch-"
+_SUFFIX: Final = ".server"
 
 # The address of a unix socket holds 104 bytes on macOS and 108 on Linux, its end included.
-_LONGEST: Final = 103 - len("/server.sock")
-
-# A directory without a lock file is either being made just now, or its maker was killed then.
-_UNFINISHED: Final = 60.0
+_LONGEST: Final = 103 - len(f"/{_PREFIX}12345678{_SUFFIX}/server.sock")
 
 
 class PrivateDirectory:
     """
     A directory of mode 0700 with a short path and a lock that tells that it is in use.
 
+    The lock is on the directory itself: so it cannot be lost with a file, and what tidies up
+    directories for temporary files (``systemd-tmpfiles``) leaves it alone.
+
     Args:
         path: Where it is.
-        lock: The lock on the file in it.
+        lock: The lock on it.
     """
 
     def __init__(self, path: Path, lock: FileLock) -> None:
@@ -48,9 +48,9 @@ class PrivateDirectory:
         parent = _parent()
         _sweep(parent)
         while True:
-            path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            path = Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, parent))
             try:
-                lock = FileLock.take(path / _LOCK)
+                lock = FileLock.take(path, directory=True)
             except FileNotFoundError:
                 continue
             if lock is not None:
@@ -66,7 +66,7 @@ class PrivateDirectory:
 def _parent() -> str:
     """The directory for temporary files, or ``/tmp`` where that is too deep for a socket."""
     parent = tempfile.gettempdir()
-    return parent if len(os.fsencode(parent)) + len(_PREFIX) + 9 <= _LONGEST else "/tmp"  # noqa: S108
+    return parent if len(os.fsencode(parent)) <= _LONGEST else "/tmp"  # noqa: S108
 
 
 def _sweep(parent: str) -> None:
@@ -78,11 +78,7 @@ def _sweep(parent: str) -> None:
         return
     for path in mine:
         try:
-            lock = FileLock.take(path / _LOCK, create=False)
-        except FileNotFoundError:
-            if _age(path) > _UNFINISHED:
-                shutil.rmtree(path, ignore_errors=True)
-            continue
+            lock = FileLock.take(path, directory=True)
         except OSError:
             continue
         if lock is not None:
@@ -91,18 +87,11 @@ def _sweep(parent: str) -> None:
 
 
 def _is_mine(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a directory, not a link to one, of this user and with our prefix."""
-    if not entry.name.startswith(_PREFIX):
+    """Whether it is a directory, not a link to one, of this user and with a name of ours."""
+    if not (entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)):
         return False
     try:
         found = entry.stat(follow_symlinks=False)
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0

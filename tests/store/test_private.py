@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,21 +42,39 @@ def test_a_deep_place_is_not_used(parent: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_stale_ones_are_swept(parent: Path) -> None:
-    """Those whose lock is free; those in use, of others and half made ones stay."""
+    """Those whose lock is free; those in use, and what is not ours, stay."""
     stale, used = PrivateDirectory.create(), PrivateDirectory.create()
     (stale.path / "server.sock").touch()
     stale.lock.close()
-    fresh, old = parent / "rxd-fresh", parent / "rxd-old"
-    fresh.mkdir()
-    old.mkdir()
-    os.utime(old, (0, 0))
     other, target = parent / "unrelated", parent / "target"
     other.mkdir()
     target.mkdir()
-    (parent / "rxd-link").symlink_to(target)
+    (parent / "rxdispatch-link.server").symlink_to(target)
     private = PrivateDirectory.create()
     left = {path.name for path in parent.iterdir()}
-    expected = {used.path.name, private.path.name, "rxd-fresh", "unrelated", "target", "rxd-link"}
+    expected = {used.path.name, private.path.name, "unrelated", "target", "rxdispatch-link.server"}
     assert expected == left
     used.remove()
     private.remove()
+
+
+def test_many_makers_at_once(parent: Path) -> None:
+    """None sweeps what another has just made."""
+    made: list[PrivateDirectory] = []
+    errors: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            made.extend(PrivateDirectory.create() for _ in range(20))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [] == errors
+    assert {private.path for private in made} == set(parent.iterdir())
+    for private in made:
+        private.remove()
