@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar, cast
 
 import attrs
 from uuid_utils import uuid7
@@ -92,8 +92,28 @@ def _default_id() -> str:
     return str(uuid7())
 
 
+@attrs.define(slots=True, weakref_slot=False, eq=False)
+class _Fields(Generic[P]):
+    """
+    The fields of a task that is not frozen yet.
+
+    A frozen class sets its fields the slow way. Boards, which make tasks from what was checked
+    when it was submitted, fill these and then turn the object into a Task.
+    """
+
+    payload: P
+    id: str = attrs.field(kw_only=True, factory=_default_id)
+    kind: str = attrs.field(kw_only=True, default="default")
+    priority: int = attrs.field(kw_only=True, default=0)
+    delay: float = attrs.field(kw_only=True, default=0.0)
+    ttl: float | None = attrs.field(kw_only=True, default=None)
+    timeout: float | None = attrs.field(kw_only=True, default=None)
+    max_attempts: int = attrs.field(kw_only=True, default=5)
+    headers: Mapping[str, str] = attrs.field(kw_only=True, default=NO_HEADERS)
+
+
 @attrs.frozen(slots=True, weakref_slot=False, hash=False)
-class Task(Generic[P]):
+class Task(_Fields[P]):
     """
     A piece of work.
 
@@ -117,16 +137,6 @@ class Task(Generic[P]):
         5
     """
 
-    payload: P
-    id: str = attrs.field(kw_only=True, factory=_default_id)
-    kind: str = attrs.field(kw_only=True, default="default")
-    priority: int = attrs.field(kw_only=True, default=0)
-    delay: float = attrs.field(kw_only=True, default=0.0)
-    ttl: float | None = attrs.field(kw_only=True, default=None)
-    timeout: float | None = attrs.field(kw_only=True, default=None)
-    max_attempts: int = attrs.field(kw_only=True, default=5)
-    headers: Mapping[str, str] = attrs.field(kw_only=True, default=NO_HEADERS)
-
     def __attrs_post_init__(self) -> None:
         # Plain comparisons first: validators of attrs would cost more than the rest of a submit.
         if self.id.__class__ is not str or not self.id:
@@ -148,6 +158,13 @@ class Task(Generic[P]):
             raise ConfigError("max_attempts must be an int >= 1", self.max_attempts)
         if self.headers is not NO_HEADERS:
             object.__setattr__(self, "headers", _headers(self.headers))
+
+    @classmethod
+    def trusted(cls, payload: P, task_id: str) -> Task[P]:
+        """Return a task with default settings whose arguments are known to be good."""
+        made: Any = _Fields(payload, id=task_id)
+        made.__class__ = cls
+        return cast("Task[P]", made)
 
     def __hash__(self) -> int:
         return hash(self.id)

@@ -93,7 +93,7 @@ class _Chooser:
         self._claiming: asyncio.Task[None] | None = None
         self._done = False
         self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
-        self.gate = Gate(self._room, valve_of(scheduler))
+        self.gate = Gate(self._room, valve_of(scheduler), fail=self.fail)
 
     def on_next(self, item: Task[Any] | str) -> None:
         """Claim the task of that id as soon as possible."""

@@ -129,6 +129,7 @@ class _Execution:
         self._pool: Pool | None = None
         self._queue: deque[Attempt] = deque()
         self._live: set[Attempt] = set()  # queued or running
+        self._running = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._parked: list[asyncio.Future[None]] = []
         self._taking = False  # whether a worker is on its way to the queue
@@ -195,13 +196,13 @@ class _Execution:
         stuck = 0 if self._pool is None else self._pool.stuck
         return self._most - len(self._live) - stuck
 
-    def _busy(self) -> int:
+    def _free(self) -> bool:
         stuck = 0 if self._pool is None else self._pool.stuck
-        return len(self._live) - len(self._queue) + stuck
+        return self._running + stuck < self._most
 
     def _wake(self) -> None:
         """Send a worker to the queue, unless one is on its way."""
-        if self._taking or not self._queue or self._busy() >= self._most:
+        if self._taking or not self._queue or not self._free():
             return
         self._taking = True
         if self._parked:
@@ -220,9 +221,12 @@ class _Execution:
         assert me is not None
         while not self._stopped:
             self._taking = False
-            while self._queue and self._busy() < self._most:
+            while self._queue and self._free():
                 attempt = self._queue.popleft()
-                self._finished(attempt, await attempt)
+                self._running += 1
+                outcome = await attempt
+                self._running -= 1
+                self._finished(attempt, outcome)
                 if me.cancelling():
                     await _forgive(me, 0 if attempt.status is None else 1)
             if self._stopped:

@@ -76,14 +76,17 @@ class Handout:
         if self._pumping:
             return
         self._pumping = True
-        valve, on_next = self._valve, self._observer.on_next
+        on_next = self._observer.on_next
         try:
-            while self.waiting and not self.stopped and (valve is None or valve.room() > 0):
-                claim = self.waiting.popleft()
-                if claim.revoked:
-                    continue  # taken from us while it waited
-                self.emitted += 1
-                on_next(claim)
+            while self.waiting and not self.stopped and (room := self.room()) > 0:
+                # As many as there is room for before asking again: asking costs a whole chain.
+                while room > 0 and self.waiting and not self.stopped:
+                    claim = self.waiting.popleft()
+                    if claim.revoked:
+                        continue  # taken from us while it waited
+                    room -= 1
+                    self.emitted += 1
+                    on_next(claim)
         finally:
             self._pumping = False
 

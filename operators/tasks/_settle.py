@@ -99,7 +99,7 @@ class _Settler:
         self._end: Callable[[], None] | None = None
         self._due = False
         self._stopped = False
-        self.gate = Gate(self._room, valve_of(scheduler))
+        self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
 
     def on_next(self, outcome: Result) -> None:
         """Add *outcome* to the batch; write it if there is nothing to wait for."""
@@ -127,6 +127,10 @@ class _Settler:
             batch = self._take()
             self._board.post([s for outcome in batch if (s := outcome.settlement())])
             self.gate.dispose()
+
+    def _fail(self, error: Exception) -> None:
+        self.dispose()
+        self._observer.on_error(error)
 
     def _room(self) -> int:
         return 4 * self._count - len(self._batch) - self._writing
@@ -200,12 +204,10 @@ class _Settler:
             return
         error = task.exception()
         if isinstance(error, Exception):
-            if not self._stopped:
-                self._stopped = True
-                self.gate.dispose()
-                self._observer.on_error(error)
-            else:
+            if self._stopped:
                 log.error("settle_failed", board=self._board.name, error=str(error))
+            else:
+                self._fail(error)
         else:
             self._ended()
 

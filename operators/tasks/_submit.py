@@ -91,7 +91,7 @@ class _Submitter:
         self._done = False
         self._error: Exception | None = None
         self._stopped = False
-        self.gate = Gate(self._room, valve_of(scheduler))
+        self.gate = Gate(self._room, valve_of(scheduler), fail=self._abort)
 
     def on_next(self, task: Task[Any]) -> None:
         """Hold *task* for the next batch."""
@@ -121,6 +121,10 @@ class _Submitter:
             self._write.cancel()
         self.gate.dispose()
 
+    def _abort(self, error: Exception) -> None:
+        self.dispose()
+        self._observer.on_error(error)
+
     def _room(self) -> int:
         return 4 * self._count - len(self._held) - self._writing
 
@@ -139,7 +143,7 @@ class _Submitter:
             self._write = self._loop.create_task(self._board.submit(batch))
             self._write.add_done_callback(self._written)
         elif self._done and not self._held:
-            self._stop()
+            self.dispose()
             if self._error is None:
                 self._observer.on_completed()
             else:
@@ -154,16 +158,9 @@ class _Submitter:
             return
         error = task.exception()
         if isinstance(error, Exception):
-            self._stop()
-            self._observer.on_error(error)
+            self._abort(error)
             return
         self._observer.on_next(task.result())
         if not self._stopped:
             self.gate.opened()
             self._advance()
-
-    def _stop(self) -> None:
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self.gate.dispose()

@@ -49,6 +49,7 @@ class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_PLAIN_RECORD: Final = 0x92  # an array of two: payload and time, all else being default
 _PLAIN: Final = frozenset({str, bytes, int, bool, type(None)})
 
 # Bytes with which MessagePack opens containers and extension types. Text in ASCII has none of
@@ -114,27 +115,19 @@ class TaskCodec(Generic[P]):
         """Read a task and the time (seconds since 1970) at which it was submitted."""
         try:
             found = self._decoder.decode(record)
-            if found.headers is None and found.kind == "default" and found.max_attempts == 5:
-                task = Task(
-                    found.payload,
-                    id=task_id,
-                    priority=found.priority,
-                    delay=found.delay,
-                    ttl=found.ttl,
-                    timeout=found.timeout,
-                )
-            else:
-                task = Task(
-                    found.payload,
-                    id=task_id,
-                    kind=found.kind,
-                    priority=found.priority,
-                    delay=found.delay,
-                    ttl=found.ttl,
-                    timeout=found.timeout,
-                    max_attempts=found.max_attempts,
-                    headers=found.headers or NO_HEADERS,
-                )
+            if record[0] == _PLAIN_RECORD:
+                return Task.trusted(found.payload, task_id), found.created / 1000
+            task = Task(
+                found.payload,
+                id=task_id,
+                kind=found.kind,
+                priority=found.priority,
+                delay=found.delay,
+                ttl=found.ttl,
+                timeout=found.timeout,
+                max_attempts=found.max_attempts,
+                headers=found.headers or NO_HEADERS,
+            )
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise CodecError(f"stored bytes must be a task: {error}", task_id=task_id) from error
         return task, found.created / 1000
