@@ -34,9 +34,7 @@ class Paced(Generic[T]):
 
 
 class _Flow(Generic[T]):
-    def __init__(
-        self, paced: Paced[T], items: Iterator[T], observer: abc.ObserverBase[T]
-    ) -> None:
+    def __init__(self, paced: Paced[T], items: Iterator[T], observer: abc.ObserverBase[T]) -> None:
         self.paced = paced
         self.items = items
         self.observer = observer

@@ -1,0 +1,951 @@
+"""``map_async``: slots, order, keys, limits, errors, demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+import reactivex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import Observable
+from reactivex import operators as rx
+from reactivex.subject import Subject
+from structlog.testing import capture_logs
+
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.streams import run
+from rxdispatch.testing import run_virtual
+from rxdispatch.valve import Gate
+from tests.operators.flow.paced import Paced
+
+
+class Work:
+    """A handler that sleeps as long as it is told and knows how many of it were at work."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+        self.ended: list[Any] = []
+        self.cancelled: list[Any] = []
+        self.now = 0
+        self.most = 0
+
+    async def __call__(self, item: Any) -> Any:
+        self.started.append(item)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(item if isinstance(item, (int, float)) else 1)
+        except asyncio.CancelledError:
+            self.cancelled.append(item)
+            raise
+        finally:
+            self.now -= 1
+        self.ended.append(item)
+        return item
+
+
+class Log:
+    """A subscriber that keeps what it gets, with the time."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.got: list[Any] = []
+
+    def on_next(self, item: Any) -> None:
+        self.got.append((self.loop.time(), item))
+
+    def on_error(self, error: Exception) -> None:
+        self.got.append((self.loop.time(), error))
+
+    def on_completed(self) -> None:
+        self.got.append((self.loop.time(), "|"))
+
+    @property
+    def items(self) -> list[Any]:
+        return [item for _, item in self.got]
+
+
+def to_list(stream: Observable[Any]) -> Coroutine[Any, Any, Any]:
+    """Run *stream* to its end and return its items."""
+    return run(stream.pipe(rx.to_list()))
+
+
+# ---------------------------------------------------------------- values and completion
+
+
+def test_results_come_as_they_are_ready() -> None:
+    """The shortest first; completion waits for the longest."""
+
+    async def main() -> tuple[Any, float]:
+        items = await to_list(Paced([3, 1, 2]).stream().pipe(map_async(Work())))
+        return items, asyncio.get_running_loop().time()
+
+    assert ([1, 2, 3], 3.0) == run_virtual(main())
+
+
+def test_no_more_than_the_limit_are_at_work() -> None:
+    """And as many as that, as long as there are items."""
+
+    async def main() -> tuple[int, float]:
+        work = Work()
+        await run(Paced([1] * 10).stream().pipe(map_async(work, max_concurrent=3)))
+        return work.most, asyncio.get_running_loop().time()
+
+    assert (3, 4.0) == run_virtual(main())
+
+
+def test_an_empty_source_completes() -> None:
+    """Nothing is waited for."""
+    assert run_virtual(to_list(reactivex.empty().pipe(map_async(Work())))) == []
+
+
+def test_any_awaitable_will_do() -> None:
+    """Futures and objects with ``__await__``, not only coroutines."""
+
+    class Later:
+        def __await__(self) -> Any:
+            yield from asyncio.sleep(1).__await__()
+            return "later"
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+
+        def fn(item: int) -> Awaitable[Any]:
+            if item:
+                return Later()
+            future: asyncio.Future[str] = loop.create_future()
+            loop.call_later(2, future.set_result, "future")
+            return future
+
+        return await to_list(Paced([0, 1]).stream().pipe(map_async(fn)))
+
+    assert ["later", "future"] == run_virtual(main())
+
+
+def test_one_instance_serves_many_subscriptions() -> None:
+    """At once and one after the other, with slots of their own."""
+
+    async def main() -> list[Any]:
+        work = Work()
+        stream = Paced([1, 1]).stream().pipe(map_async(work, max_concurrent=1))
+        both = await asyncio.gather(to_list(stream), to_list(stream))
+        return [*both, await to_list(stream), asyncio.get_running_loop().time()]
+
+    assert [[1, 1], [1, 1], [1, 1], 4.0] == run_virtual(main())
+
+
+# ---------------------------------------------------------------- order and keys
+
+
+def test_ordered_results_come_in_the_order_of_the_items() -> None:
+    """Each as soon as those before it are out."""
+
+    async def main() -> list[Any]:
+        log = Log()
+        Paced([2, 1, 3]).stream().pipe(map_async(Work(), ordered=True)).subscribe(log)
+        await asyncio.sleep(10)
+        return log.got
+
+    assert [(2.0, 2), (2.0, 1), (3.0, 3), (3.0, "|")] == run_virtual(main())
+
+
+def test_what_waits_for_its_turn_keeps_its_slot() -> None:
+    """In ordered mode finished results count against the limit."""
+
+    async def main() -> list[Any]:
+        work = Work()
+        paced = Paced([10, 1, 1, 1])
+        paced.stream().pipe(map_async(work, max_concurrent=2, ordered=True)).subscribe(
+            scheduler=LoopScheduler(asyncio.get_running_loop())
+        )
+        await asyncio.sleep(9)
+        before = list(work.started)
+        await asyncio.sleep(9)
+        return [before, work.started, paced.most_room]
+
+    assert [[10, 1], [10, 1, 1, 1], 2] == run_virtual(main())
+
+
+def test_items_of_one_key_are_worked_on_one_after_the_other() -> None:
+    """Those of other keys overtake them."""
+
+    async def main() -> list[Any]:
+        log = Log()
+        work = Work()
+        items = [("a", 3), ("a", 1), ("b", 1), ("b", 1)]
+
+        async def fn(item: tuple[str, int]) -> tuple[str, int]:
+            await work(item[1])
+            return item
+
+        Paced(items).stream().pipe(map_async(fn, key=lambda item: item[0])).subscribe(log)
+        await asyncio.sleep(10)
+        return log.got
+
+    assert [
+        (1.0, ("b", 1)),
+        (2.0, ("b", 1)),
+        (3.0, ("a", 3)),
+        (4.0, ("a", 1)),
+        (4.0, "|"),
+    ] == run_virtual(main())
+
+
+def test_waiting_for_a_key_takes_no_slot_but_room() -> None:
+    """Other keys go on; the source is asked for no more than the limit in total."""
+
+    async def main() -> list[Any]:
+        paced = Paced(["a"] * 9)
+        work = Work()
+        paced.stream().pipe(map_async(work, max_concurrent=4, key=str)).subscribe(
+            scheduler=LoopScheduler(asyncio.get_running_loop())
+        )
+        sent = [paced.sent]
+        await asyncio.sleep(1.5)
+        sent.append(paced.sent)
+        await asyncio.sleep(20)
+        return [sent, work.most, len(work.ended)]
+
+    assert [[4, 5], 1, 9] == run_virtual(main())
+
+
+def test_more_keys_than_slots_do_not_hang() -> None:
+    """Nor do idle keys leave anything behind."""
+
+    async def main() -> Any:
+        stream = Paced(range(1000)).stream()
+        return await to_list(stream.pipe(map_async(_echo, max_concurrent=2, key=lambda n: n % 100)))
+
+    assert sorted(run_virtual(main())) == list(range(1000))
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("on_error", ["skip", "stop"])
+def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_error: Any) -> None:
+    """A key function that raises, or a key that has no hash."""
+
+    def key(item: int) -> Any:
+        if item == 1:
+            raise KeyError("no key")
+        return [] if item == 2 else item
+
+    async def main() -> Any:
+        source = Paced([0, 1, 2, 3]).stream()
+        operator = map_async(_echo, key=key, on_error=on_error, ordered=ordered)
+        return await to_list(source.pipe(operator))
+
+    if on_error == "skip":
+        with capture_logs() as logs:
+            assert [0, 3] == run_virtual(main())
+        assert ["KeyError", "TypeError"] == [entry["error"] for entry in logs]
+    else:
+        with pytest.raises(KeyError, match="no key"):
+            run_virtual(main())
+
+
+# ---------------------------------------------------------------- errors
+
+
+async def _echo(item: Any) -> Any:
+    return item
+
+
+async def _odd_fails(item: int) -> int:
+    await asyncio.sleep(item)
+    if item % 2:
+        raise ValueError(item)
+    return item
+
+
+def test_stop_passes_on_the_original_error_and_cancels_the_rest() -> None:
+    """At the time it happens, once, and nothing is emitted after it."""
+
+    async def main() -> tuple[list[Any], list[Any], int]:
+        work = Work()
+        error = ValueError("x")
+
+        async def fn(item: int) -> int:
+            await work(item)
+            if item == 2:
+                raise error
+            return item
+
+        log = Log()
+        paced = Paced([3, 2, 1, 4])
+        paced.stream().pipe(map_async(fn)).subscribe(log)
+        await asyncio.sleep(10)
+        assert [(1.0, 1), (2.0, error)] == log.got
+        return work.ended, work.cancelled, paced.disposed
+
+    assert ([1, 2], [3, 4], 1) == run_virtual(main())
+
+
+def test_skip_reports_and_goes_on() -> None:
+    """Each failure is logged and counted."""
+
+    async def main() -> Any:
+        return await to_list(Paced(range(6)).stream().pipe(map_async(_odd_fails, on_error="skip")))
+
+    with capture_logs() as logs:
+        assert [0, 2, 4] == run_virtual(main())
+    assert [("item_skipped", "map_async", "ValueError", n) for n in (1, 2, 3)] == [
+        (entry["event"], entry["operator"], entry["error"], entry["skipped"]) for entry in logs
+    ]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("key", [None, lambda n: n % 3])
+def test_more_failures_than_slots_do_not_hang(ordered: bool, key: Any) -> None:
+    """Also when the last ones fail, and when *fn* fails before it returns an awaitable."""
+
+    async def late(item: int) -> int:
+        raise ValueError(item)
+
+    def early(item: int) -> Awaitable[int]:
+        raise ValueError(item)
+
+    async def main(fn: Any) -> Any:
+        stream = Paced(range(500)).stream()
+        operator = map_async(fn, max_concurrent=2, on_error="skip", ordered=ordered, key=key)
+        return await to_list(stream.pipe(operator))
+
+    with capture_logs() as logs:
+        assert [] == run_virtual(main(late))
+        assert [] == run_virtual(main(early))
+    assert len(logs) == 1000
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_replacement_takes_the_place_of_the_result(ordered: bool) -> None:
+    """The callable gets the item and the error."""
+
+    async def main() -> Any:
+        stream = Paced(range(4)).stream()
+        operator = map_async(
+            _odd_fails, on_error=lambda item, error: (item, repr(error)), ordered=ordered
+        )
+        return await to_list(stream.pipe(operator))
+
+    assert [0, (1, "ValueError(1)"), 2, (3, "ValueError(3)")] == run_virtual(main())
+
+
+def test_a_replacement_that_fails_stops_the_stream() -> None:
+    """With its own error, the item's as the context."""
+
+    def replace(item: int, error: BaseException) -> int:
+        raise KeyError(item)
+
+    with pytest.raises(KeyError) as caught:
+        run_virtual(to_list(Paced([1]).stream().pipe(map_async(_odd_fails, on_error=replace))))
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_a_result_that_is_no_awaitable_is_an_error() -> None:
+    """It says what was returned."""
+
+    def plain(item: int) -> Any:
+        return item
+
+    with pytest.raises(TypeError, match="fn must return an awaitable, got int"):
+        run_virtual(to_list(Paced([1]).stream().pipe(map_async(plain))))
+
+
+def test_stop_iteration_becomes_a_runtime_error() -> None:
+    """As in any coroutine."""
+
+    def stops(item: int) -> Any:
+        raise StopIteration(item)
+
+    with pytest.raises(RuntimeError, match="fn raised StopIteration"):
+        run_virtual(to_list(Paced([1]).stream().pipe(map_async(stops))))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_cancelled_error_of_its_own_is_an_error_of_the_item(early: bool) -> None:
+    """It neither hangs nor cancels anything else."""
+
+    async def late(item: int) -> int:
+        if item == 1:
+            raise asyncio.CancelledError
+        return item
+
+    def at_once(item: int) -> Awaitable[int]:
+        if item == 1:
+            raise asyncio.CancelledError
+        return _echo(item)
+
+    async def main() -> Any:
+        return await to_list(
+            Paced(range(3))
+            .stream()
+            .pipe(map_async(at_once if early else late, on_error=lambda _, e: type(e).__name__))
+        )
+
+    assert [0, 2, "CancelledError"] == sorted(run_virtual(main()), key=str)
+
+
+def test_a_cancelled_error_of_its_own_stops_the_stream() -> None:
+    """By default, as any other error."""
+
+    async def fn(item: int) -> int:
+        raise asyncio.CancelledError
+
+    async def main() -> list[Any]:
+        log = Log()
+        Paced([1]).stream().pipe(map_async(fn)).subscribe(log)
+        await asyncio.sleep(1)
+        return [type(item) for item in log.items]
+
+    assert [asyncio.CancelledError] == run_virtual(main())
+
+
+def test_an_error_of_the_source_ends_the_stream_at_once() -> None:
+    """What is at work is cancelled."""
+
+    async def main() -> tuple[list[Any], list[Any]]:
+        work = Work()
+        source: Subject[int] = Subject()
+        error = OSError("x")
+        log = Log()
+        source.pipe(map_async(work)).subscribe(log)
+        source.on_next(5)
+        await asyncio.sleep(1)
+        source.on_error(error)
+        await asyncio.sleep(10)
+        assert [(1.0, error)] == log.got
+        return work.ended, work.cancelled
+
+    assert ([], [5]) == run_virtual(main())
+
+
+def test_one_terminal_event_when_errors_and_completion_race() -> None:
+    """Two items fail and the source completes, all in the same instant."""
+
+    async def fail(item: int) -> int:
+        await asyncio.sleep(1)
+        raise ValueError(item)
+
+    async def main() -> list[Any]:
+        source: Subject[int] = Subject()
+        log = Log()
+        source.pipe(map_async(fail)).subscribe(log)
+        loop = asyncio.get_running_loop()
+        loop.call_at(1.0, source.on_completed)
+        source.on_next(1)
+        source.on_next(2)
+        await asyncio.sleep(5)
+        return [str(item) for item in log.items]
+
+    with capture_logs() as logs:
+        assert ["1"] == run_virtual(main())
+    assert ["error_after_end"] == [entry["event"] for entry in logs]
+
+
+def test_an_error_while_being_cancelled_is_reported() -> None:
+    """It can reach nobody else."""
+
+    async def stubborn(item: int) -> int:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            raise KeyError("clean-up")
+        return item
+
+    async def main() -> None:
+        subscription = Paced([1]).stream().pipe(map_async(stubborn)).subscribe()
+        await asyncio.sleep(1)
+        subscription.dispose()
+        await asyncio.sleep(1)
+
+    with capture_logs() as logs:
+        run_virtual(main())
+    assert [("error_after_end", "KeyError")] == [(e["event"], e["error"]) for e in logs]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_subscriber_that_raises_stops_nothing(ordered: bool) -> None:
+    """The loop hears of it; slots, order and completion are not harmed."""
+
+    async def main() -> tuple[list[Any], int]:
+        loop = asyncio.get_running_loop()
+        heard: list[Any] = []
+        loop.set_exception_handler(lambda _, context: heard.append(context["exception"]))
+        got: list[Any] = []
+
+        def on_next(item: int) -> None:
+            got.append(item)
+            raise ValueError(item)
+
+        stream = Paced([2, 1, 2, 1, 2]).stream()
+        stream.pipe(map_async(Work(), max_concurrent=2, ordered=ordered)).subscribe(
+            on_next, on_completed=lambda: got.append("|")
+        )
+        await asyncio.sleep(20)
+        return got, len(heard)
+
+    got, heard = run_virtual(main())
+    assert (6, "|", 5) == (len(got), got[-1], heard)
+
+
+# ---------------------------------------------------------------- time limits
+
+
+def test_a_limit_cancels_that_item_alone() -> None:
+    """The error carries the item and the limit; the siblings go on."""
+
+    async def main() -> tuple[Any, list[Any]]:
+        work = Work()
+        errors: list[Any] = []
+
+        def on_error(item: int, error: BaseException) -> Any:
+            assert isinstance(error, ItemTimeoutError)
+            assert isinstance(error, TimeoutError)
+            errors.append((item, error.item, error.seconds, type(error.__cause__)))
+            return asyncio.get_running_loop().time()
+
+        stream = Paced([9, 1, 9, 2]).stream()
+        items = await to_list(stream.pipe(map_async(work, timeout=3, on_error=on_error)))
+        assert [9, 9] == work.cancelled
+        return items, errors
+
+    items, errors = run_virtual(main())
+    assert [1, 2, 3.0, 3.0] == items
+    assert [(9, 9, 3.0, asyncio.CancelledError)] * 2 == errors
+
+
+def test_limits_of_items_that_start_at_different_times() -> None:
+    """Each has its own, though one timer serves all."""
+
+    async def main() -> list[Any]:
+        log = Log()
+        source: Subject[int] = Subject()
+        source.pipe(map_async(Work(), timeout=5, on_error=lambda item, _: -item)).subscribe(log)
+        for item in (7, 1, 8, 4):
+            source.on_next(item)
+            await asyncio.sleep(2)
+        source.on_completed()
+        await asyncio.sleep(20)
+        source.on_next(1)
+        return log.got
+
+    assert [(3.0, 1), (5.0, -7), (9.0, -8), (10.0, 4), (10.0, "|")] == run_virtual(main())
+
+
+def test_stop_passes_on_the_limits_error() -> None:
+    """The stream ends with ``ItemTimeoutError``."""
+    with pytest.raises(ItemTimeoutError, match="9 must be done within 2 s") as caught:
+        run_virtual(to_list(Paced([9]).stream().pipe(map_async(Work(), timeout=2))))
+    assert caught.value.item == 9
+
+
+def test_a_handlers_own_timeout_error_is_left_alone() -> None:
+    """It is not taken for the operator's."""
+
+    async def own(item: int) -> int:
+        async with asyncio.timeout(1):
+            await asyncio.sleep(item)
+        return item
+
+    with pytest.raises(TimeoutError) as caught:
+        run_virtual(to_list(Paced([9]).stream().pipe(map_async(own, timeout=5))))
+    assert not isinstance(caught.value, ItemTimeoutError)
+
+
+def test_an_item_that_is_done_in_time_is_not_cancelled() -> None:
+    """Nor does its limit harm those that come after it."""
+
+    async def main() -> Any:
+        operator = map_async(Work(), timeout=2, max_concurrent=1)
+        return await to_list(Paced([1.9, 0, 1.9, 1]).stream().pipe(operator))
+
+    assert [1.9, 0, 1.9, 1] == run_virtual(main())
+
+
+def test_the_slot_is_free_when_the_coroutine_has_ended() -> None:
+    """A handler that takes its time to clean up holds it that long."""
+
+    async def slow(item: int) -> int:
+        try:
+            await asyncio.sleep(item)
+        except asyncio.CancelledError:
+            await asyncio.sleep(4)
+            raise
+        return item
+
+    async def main() -> list[Any]:
+        log = Log()
+        Paced([9, 1]).stream().pipe(
+            map_async(slow, max_concurrent=1, timeout=2, on_error=lambda item, _: -item)
+        ).subscribe(log, scheduler=LoopScheduler(log.loop))
+        await asyncio.sleep(30)
+        return log.got
+
+    assert [(6.0, -9), (7.0, 1), (7.0, "|")] == run_virtual(main())
+
+
+# ---------------------------------------------------------------- disposal
+
+
+def test_disposal_cancels_what_is_at_work() -> None:
+    """The source is disposed and nothing more is emitted."""
+
+    async def main() -> tuple[list[Any], list[Any], int]:
+        work = Work()
+        paced = Paced([1, 5, 5, 5])
+        log = Log()
+        subscription = paced.stream().pipe(map_async(work, max_concurrent=3)).subscribe(log)
+        await asyncio.sleep(2)
+        subscription.dispose()
+        subscription.dispose()
+        await asyncio.sleep(20)
+        assert [(1.0, 1)] == log.got[:1]
+        return log.items, work.cancelled, paced.disposed
+
+    assert ([1], [5, 5, 5], 1) == run_virtual(main())
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("key", [None, lambda _: 0])
+def test_disposal_from_within_on_next(ordered: bool, key: Any) -> None:
+    """``take`` ends the stream while a result is being emitted."""
+
+    async def main() -> tuple[Any, int]:
+        work = Work()
+        stream = Paced([1] * 10).stream()
+        operator = map_async(work, max_concurrent=4, ordered=ordered, key=key)
+        items = await to_list(stream.pipe(operator, rx.take(2)))
+        await asyncio.sleep(10)
+        return items, work.now
+
+    assert ([1, 1], 0) == run_virtual(main())
+
+
+def test_disposal_before_a_task_had_its_first_step() -> None:
+    """No coroutine is left without having been awaited."""
+
+    async def main() -> list[Any]:
+        work = Work()
+        Paced([1, 2]).stream().pipe(map_async(work)).subscribe().dispose()
+        await asyncio.sleep(5)
+        return work.started
+
+    assert [] == run_virtual(main())
+
+
+# ---------------------------------------------------------------- demand
+
+
+def test_the_source_is_asked_for_no_more_than_there_are_slots() -> None:
+    """From the first item to the last."""
+
+    async def main() -> list[int]:
+        paced = Paced([1] * 100)
+        stream = paced.stream().pipe(map_async(Work(), max_concurrent=5))
+        running = asyncio.ensure_future(run(stream))
+        sent: list[int] = []
+        for _ in range(4):
+            await asyncio.sleep(0.5)
+            sent.append(paced.sent)
+            await asyncio.sleep(0.5)
+        await running
+        return [*sent, paced.sent, paced.most_room]
+
+    assert [5, 10, 15, 20, 100, 5] == run_virtual(main())
+
+
+def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
+    """Nothing is lost, in order, and one warning tells which operator was full."""
+
+    async def main() -> list[Any]:
+        work = Work()
+        items = await to_list(reactivex.range(20).pipe(map_async(work, max_concurrent=3)))
+        return [work.most, work.started, items]
+
+    with capture_logs() as logs:
+        assert [3, list(range(20)), list(range(20))] == run_virtual(main())
+    assert [
+        {"event": "no_demand", "operator": "map_async", "limit": 3, "log_level": "warning"}
+    ] == logs
+
+
+def test_a_closed_valve_below_stops_the_intake_but_not_the_results() -> None:
+    """What is at work is finished and emitted; new items wait until there is room."""
+
+    async def main() -> list[Any]:
+        room = 1
+        gate = Gate(lambda: room, None)
+        work = Work()
+        paced = Paced([1] * 6)
+        log = Log()
+        paced.stream().pipe(map_async(work, max_concurrent=2)).subscribe(
+            log, scheduler=LoopScheduler(log.loop, valve=gate)
+        )
+        room = 0
+        await asyncio.sleep(10)
+        closed = [paced.sent, len(log.got)]
+        room = 1
+        gate.opened()
+        await asyncio.sleep(10)
+        return [*closed, paced.sent, len(log.got)]
+
+    assert [2, 2, 6, 7] == run_virtual(main())
+
+
+def test_what_is_pushed_while_the_valve_below_is_closed_is_kept() -> None:
+    """It is begun when there is room, before the source is asked for more."""
+
+    async def main() -> list[Any]:
+        room = 0
+        gate = Gate(lambda: room, None)
+        source: Subject[int] = Subject()
+        log = Log()
+        source.pipe(map_async(_echo)).subscribe(log, scheduler=LoopScheduler(log.loop, valve=gate))
+        source.on_next(1)
+        source.on_next(2)
+        source.on_completed()
+        await asyncio.sleep(5)
+        assert log.got == []
+        room = 1
+        gate.opened()
+        await asyncio.sleep(1)
+        return log.got
+
+    with capture_logs() as logs:
+        assert [(5.0, 1), (5.0, 2), (5.0, "|")] == run_virtual(main())
+    assert ["no_demand"] == [entry["event"] for entry in logs]
+
+
+def test_a_slow_stage_below_slows_down_the_source() -> None:
+    """Two stages in a row hold no more than the sum of their limits, and nobody complains."""
+
+    async def main() -> int:
+        paced = Paced([0] * 50)
+        stream = paced.stream().pipe(
+            map_async(_echo, max_concurrent=4),
+            map_async(lambda _: asyncio.sleep(1), max_concurrent=2),
+        )
+        running = asyncio.ensure_future(run(stream))
+        most = 0
+        for second in range(1, 25):
+            await asyncio.sleep(1)
+            most = max(most, paced.sent - 2 * second)
+        await running
+        assert paced.sent == 50
+        return most
+
+    with capture_logs() as logs:
+        assert run_virtual(main()) <= 6
+    assert [] == logs
+
+
+def test_the_context_of_the_push_goes_with_the_item() -> None:
+    """Also when it has to wait for a slot, for its key or for its turn."""
+    name = contextvars.ContextVar("name", default="none")
+
+    async def fn(item: int) -> str:
+        await asyncio.sleep(3 - item)
+        return name.get()
+
+    async def main(**options: Any) -> list[Any]:
+        source: Subject[int] = Subject()
+        seen: list[Any] = []
+        source.pipe(map_async(fn, **options)).subscribe(
+            lambda value: seen.append((value, name.get()))
+        )
+        for item in range(3):
+            context = contextvars.copy_context()
+            context.run(name.set, f"push {item}")
+            context.run(source.on_next, item)
+        await asyncio.sleep(20)
+        return sorted(seen)
+
+    expected = [(f"push {n}", f"push {n}") for n in range(3)]
+    with capture_logs():
+        assert expected == run_virtual(main())
+        assert expected == run_virtual(main(max_concurrent=1))
+        assert expected == run_virtual(main(ordered=True))
+        assert expected == run_virtual(main(key=lambda _: 0))
+        assert expected == run_virtual(main(max_concurrent=1, key=lambda _: 0, ordered=True))
+
+
+def test_what_a_handler_sets_does_not_leak() -> None:
+    """Each task has a copy of its own."""
+    name = contextvars.ContextVar("name", default="none")
+
+    async def fn(item: int) -> str:
+        before = name.get()
+        name.set(f"item {item}")
+        await asyncio.sleep(0)
+        return before
+
+    async def main() -> Any:
+        stream = Paced(range(5)).stream().pipe(map_async(fn, max_concurrent=1))
+        seen: list[str] = []
+        await run(stream.pipe(rx.do_action(lambda _: seen.append(name.get())), rx.to_list()))
+        return seen, await to_list(stream)
+
+    assert (["none"] * 5, ["none"] * 5) == run_virtual(main())
+
+
+def test_a_subscriber_may_push_more_items() -> None:
+    """A result that leads to new items of the same stream."""
+
+    async def main() -> list[int]:
+        source: Subject[int] = Subject()
+        seen: list[int] = []
+
+        def on_next(item: int) -> None:
+            seen.append(item)
+            if item < 5:
+                source.on_next(item + 1)
+            else:
+                source.on_completed()
+
+        source.pipe(map_async(_echo, max_concurrent=1, key=str, ordered=True)).subscribe(
+            on_next, on_completed=lambda: seen.append(-1)
+        )
+        source.on_next(0)
+        await asyncio.sleep(1)
+        return seen
+
+    assert [0, 1, 2, 3, 4, 5, -1] == run_virtual(main())
+
+
+def test_a_subscriber_that_pushes_does_not_make_it_exceed_the_limit() -> None:
+    """The slot that gets free goes to one item, not to the next of the key and a new one."""
+
+    async def main() -> int:
+        work = Work()
+        source: Subject[str] = Subject()
+        left = 20
+
+        def on_next(_: str) -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                source.on_next(f"new {left}")
+
+        source.pipe(map_async(work, max_concurrent=2, key=str)).subscribe(on_next)
+        for item in ("a", "a", "a", "b"):
+            source.on_next(item)
+        await asyncio.sleep(100)
+        assert len(work.ended) == 24
+        return work.most
+
+    with capture_logs():
+        assert run_virtual(main()) == 2
+
+
+# ---------------------------------------------------------------- properties
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    items=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=30),
+    limit=st.integers(1, 5),
+    ordered=st.booleans(),
+    keyed=st.booleans(),
+    paced=st.booleans(),
+)
+def test_whatever_the_items_every_rule_holds(
+    items: list[tuple[int, int, bool]], limit: int, ordered: bool, keyed: bool, paced: bool
+) -> None:
+    """Nothing lost, nothing twice, the limit kept, order kept in total or per key."""
+    numbered = [(index, *item) for index, item in enumerate(items)]
+    now = 0
+    most = 0
+    at_work: list[int] = []
+
+    async def fn(item: tuple[int, int, int, bool]) -> tuple[int, int]:
+        nonlocal now, most
+        index, key, seconds, fails = item
+        if keyed:
+            assert key not in at_work
+        at_work.append(key)
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(seconds)
+        now -= 1
+        at_work.remove(key)
+        if fails:
+            raise ValueError(index)
+        return index, key
+
+    async def main() -> Any:
+        source = Paced(numbered).stream() if paced else reactivex.from_iterable(numbered)
+        operator = map_async(
+            fn,
+            max_concurrent=limit,
+            ordered=ordered,
+            key=(lambda item: item[1]) if keyed else None,
+            on_error="skip",
+        )
+        return await to_list(source.pipe(operator))
+
+    with capture_logs() as logs:
+        got = run_virtual(main())
+    expected = [(index, key) for index, key, _, fails in numbered if not fails]
+    assert sorted(got) == expected
+    assert most <= limit
+    skipped = [entry for entry in logs if entry["event"] == "item_skipped"]
+    assert len(skipped) == len(items) - len(expected)
+    if ordered:
+        assert got == expected
+    if keyed:
+        for key in range(4):
+            assert [pair for pair in got if pair[1] == key] == [
+                pair for pair in expected if pair[1] == key
+            ]
+
+
+# ---------------------------------------------------------------- arguments
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"max_concurrent": 0}, "max_concurrent must be an int >= 1, got 0"),
+    ({"max_concurrent": True}, "max_concurrent must be an int >= 1, got True"),
+    ({"max_concurrent": 1.5}, "max_concurrent must be an int >= 1, got 1.5"),
+    ({"ordered": 1}, "ordered must be True or False, got 1"),
+    ({"key": "name"}, "key must be callable or None, got 'name'"),
+    ({"timeout": 0}, "timeout must be a finite number of seconds > 0, got 0"),
+    ({"timeout": -1.0}, "timeout must be a finite number of seconds > 0, got -1.0"),
+    ({"on_error": "ignore"}, 'on_error must be "stop", "skip" or callable, got \'ignore\''),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_a_bad_argument_is_refused_when_the_operator_is_made(
+    arguments: dict[str, Any], message: str
+) -> None:
+    """Not when it is subscribed to."""
+    with pytest.raises(ConfigError) as caught:
+        map_async(_echo, **arguments)
+    assert message == str(caught.value)
+
+
+def test_functions_of_the_wrong_kind_are_refused() -> None:
+    """Their coroutine would never be awaited."""
+    with pytest.raises(ConfigError, match="fn must be callable"):
+        map_async(3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="key must be a plain function"):
+        map_async(_echo, key=_echo)
+    with pytest.raises(ConfigError, match="on_error must be a plain function"):
+        map_async(_echo, on_error=_two)
+
+
+async def _two(item: Any, error: Any) -> Any:
+    return item
+
+
+def test_a_subscription_without_a_loop_is_an_error() -> None:
+    """It goes where errors go."""
+    errors: list[Exception] = []
+    fn: Callable[[int], Awaitable[int]] = _echo
+    reactivex.of(1).pipe(map_async(fn)).subscribe(on_error=errors.append)
+    assert "no running event loop" in str(errors[0])

@@ -1,0 +1,350 @@
+"""``map_blocking``: what is different when the work is done in threads or processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import Observable
+from reactivex import operators as rx
+from structlog.testing import capture_logs
+
+from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.operators.flow._map_blocking import map_blocking
+from rxdispatch.streams import run
+from rxdispatch.testing import run_virtual
+from tests.operators.flow.paced import Paced
+
+
+def to_list(stream: Observable[Any]) -> Coroutine[Any, Any, Any]:
+    """Run *stream* to its end and return its items."""
+    return run(stream.pipe(rx.to_list()))
+
+
+def own_threads() -> list[threading.Thread]:
+    """The threads of the operator's pools, once those that are to end have done so."""
+    found = [t for t in threading.enumerate() if t.name.startswith("map_blocking")]
+    for thread in found:
+        thread.join(5)
+    return [thread for thread in found if thread.is_alive()]
+
+
+def square(n: int) -> int:
+    """For processes too, so it must be importable."""
+    return n * n
+
+
+def die(n: int) -> int:
+    """Take the whole process along."""
+    import os  # noqa: PLC0415
+
+    os._exit(n)
+
+
+class Doors:
+    """A function whose calls wait until they are let go, one by one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.doors: dict[Any, threading.Event] = {}
+        self.inside: list[Any] = []
+        self.most = 0
+
+    def door(self, item: Any) -> threading.Event:
+        with self.lock:
+            return self.doors.setdefault(item, threading.Event())
+
+    def __call__(self, item: Any) -> Any:
+        with self.lock:
+            self.inside.append(item)
+            self.most = max(self.most, len(self.inside))
+        try:
+            assert self.door(item).wait(10)
+        finally:
+            with self.lock:
+                self.inside.remove(item)
+        return item
+
+    def open(self, *items: Any) -> None:
+        for item in items:
+            self.door(item).set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what threads do."""
+    limit = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < limit
+        await asyncio.to_thread(time.sleep, 0.001)
+
+
+def test_results_of_threads() -> None:
+    """In order when asked for; no thread is left."""
+
+    async def main() -> Any:
+        return await to_list(Paced(range(50)).stream().pipe(map_blocking(square, ordered=True)))
+
+    assert [n * n for n in range(50)] == run_virtual(main())
+    assert [] == own_threads()
+
+
+def test_no_more_threads_than_the_limit() -> None:
+    """As many calls run at a time, and the source is asked for no more."""
+
+    async def main() -> tuple[int, int, Any]:
+        doors = Doors()
+        paced = Paced(range(9))
+        stream = paced.stream().pipe(map_blocking(doors, max_concurrent=3))
+        running = asyncio.ensure_future(to_list(stream))
+        await until(lambda: len(doors.inside) == 3)
+        sent = paced.sent
+        doors.open(*range(9))
+        return sent, doors.most, sorted(await running)
+
+    assert (3, 3, list(range(9))) == run_virtual(main())
+
+
+def test_a_given_executor_is_used_and_stays_open() -> None:
+    """Who made it closes it."""
+    with ThreadPoolExecutor(2, thread_name_prefix="given") as pool:
+
+        async def main() -> Any:
+            names = map_blocking(lambda _: threading.current_thread().name, executor=pool)
+            return await to_list(Paced(range(8)).stream().pipe(names))
+
+        assert all(name.startswith("given") for name in run_virtual(main()))
+        assert pool.submit(square, 3).result() == 9
+
+
+def test_processes() -> None:
+    """A function that can be imported runs in them."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        stream = Paced(range(4)).stream().pipe(map_blocking(square, executor=pool, ordered=True))
+        assert [0, 1, 4, 9] == asyncio.run(to_list(stream))
+
+
+def test_a_broken_pool_is_an_error_of_each_item() -> None:
+    """Nothing hangs, also when the pool takes no more."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        stream = (
+            Paced(range(5))
+            .stream()
+            .pipe(map_blocking(die, executor=pool, on_error=lambda _, error: type(error).__name__))
+        )
+        assert ["BrokenProcessPool"] * 5 == asyncio.run(to_list(stream))
+
+
+def test_a_pool_that_was_shut_down_is_an_error() -> None:
+    """As the executor words it."""
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        run_virtual(to_list(Paced([1]).stream().pipe(map_blocking(square, executor=pool))))
+
+
+def test_stop_passes_on_the_original_error() -> None:
+    """And the pool is gone."""
+
+    def fail(item: int) -> int:
+        raise KeyError(item)
+
+    with pytest.raises(KeyError):
+        run_virtual(to_list(Paced([1]).stream().pipe(map_blocking(fail))))
+    assert [] == own_threads()
+
+
+def test_skipped_errors_do_not_hang() -> None:
+    """More of them than there are threads."""
+
+    def fail(item: int) -> int:
+        raise KeyError(item)
+
+    with capture_logs() as logs:
+        stream = Paced(range(20)).stream()
+        operator = map_blocking(fail, max_concurrent=2, on_error="skip")
+        assert [] == run_virtual(to_list(stream.pipe(operator)))
+    assert ["map_blocking"] * 20 == [entry["operator"] for entry in logs]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_limit_reports_at_once_but_the_slot_stays_taken(ordered: bool) -> None:
+    """Until the function returns; what it returns then is dropped."""
+
+    async def main() -> list[Any]:
+        doors = Doors()
+        paced = Paced(["slow", "next"])
+        got: list[Any] = []
+        stream = paced.stream().pipe(
+            map_blocking(
+                doors,
+                max_concurrent=1,
+                ordered=ordered,
+                timeout=1000,
+                on_error=lambda _, error: error,
+            )
+        )
+        running = asyncio.ensure_future(run(stream.pipe(rx.do_action(got.append))))
+        # In virtual time the limit is up at once, while the thread still waits.
+        await asyncio.sleep(1500)
+        assert [ItemTimeoutError] == [type(error) for error in got]
+        assert ("slow", 1000.0) == (got[0].item, got[0].seconds)
+        sent = paced.sent
+        doors.open("slow", "next")
+        await until(lambda: doors.inside == [] and paced.sent == 2)
+        await running
+        return [sent, got[1:]]
+
+    assert [1, ["next"]] == run_virtual(main())
+    assert [] == own_threads()
+
+
+def test_a_limit_of_an_item_that_has_not_begun_takes_no_slot() -> None:
+    """It is taken out of the executor's queue."""
+
+    async def main() -> list[Any]:
+        doors = Doors()
+        with ThreadPoolExecutor(1) as pool:
+            stream = (
+                Paced(["first", "queued"])
+                .stream()
+                .pipe(
+                    map_blocking(
+                        doors, executor=pool, timeout=5, on_error=lambda _, error: type(error)
+                    )
+                )
+            )
+            items = await to_list(stream)
+            doors.open("first")
+        return [items, "queued" in doors.doors]
+
+    assert [[ItemTimeoutError, ItemTimeoutError], False] == run_virtual(main())
+
+
+def test_completion_does_not_wait_for_a_function_whose_time_is_up() -> None:
+    """Its outcome is known; its thread ends when the function does."""
+
+    async def main() -> Doors:
+        doors = Doors()
+        with capture_logs():
+            stream = Paced(["slow"]).stream()
+            await run(stream.pipe(map_blocking(doors, timeout=1, on_error="skip")))
+        return doors
+
+    doors = run_virtual(main())
+    doors.open("slow")
+    assert [] == own_threads()
+
+
+def test_a_key_stays_taken_while_a_function_runs_past_its_limit() -> None:
+    """Two calls of one key never overlap."""
+
+    async def main() -> list[Any]:
+        doors = Doors()
+        stream = Paced([("a", 1), ("a", 2)]).stream()
+        operator = map_blocking(
+            doors, key=lambda item: item[0], timeout=10, on_error=lambda *_: "late"
+        )
+        running = asyncio.ensure_future(to_list(stream.pipe(operator)))
+        await asyncio.sleep(50)
+        before = list(doors.inside)
+        doors.open(("a", 1), ("a", 2))
+        return [before, await running]
+
+    assert [[("a", 1)], ["late", ("a", 2)]] == run_virtual(main())
+
+
+def test_disposal_leaves_no_thread() -> None:
+    """What has not begun never does; what runs is not waited for."""
+
+    async def main() -> tuple[Doors, list[Any]]:
+        doors = Doors()
+        got: list[Any] = []
+        subscription = (
+            reactivex.range(9).pipe(map_blocking(doors, max_concurrent=2)).subscribe(got.append)
+        )
+        await until(lambda: len(doors.inside) == 2)
+        subscription.dispose()
+        doors.open(*range(9))
+        await until(lambda: doors.inside == [])
+        return doors, got
+
+    with capture_logs():
+        doors, got = run_virtual(main())
+    assert ([], 2, []) == (got, doors.most, own_threads())
+
+
+def test_the_loop_may_be_closed_before_the_function_returns() -> None:
+    """The thread ends without a complaint."""
+
+    async def main() -> Doors:
+        doors = Doors()
+        subscription = Paced([1]).stream().pipe(map_blocking(doors)).subscribe()
+        await until(lambda: bool(doors.inside))
+        subscription.dispose()
+        return doors
+
+    doors = run_virtual(main())
+    doors.open(1)
+    assert [] == own_threads()
+
+
+def test_an_error_after_the_end_is_reported() -> None:
+    """It can reach nobody else."""
+
+    async def main() -> None:
+        doors = Doors()
+
+        def fail(item: int) -> int:
+            doors(item)
+            raise KeyError(item)
+
+        subscription = Paced([1]).stream().pipe(map_blocking(fail)).subscribe()
+        await until(lambda: bool(doors.inside))
+        subscription.dispose()
+        doors.open(1)
+        await until(lambda: bool(logs))
+
+    with capture_logs() as logs:
+        run_virtual(main())
+    assert [("error_after_end", "KeyError")] == [(e["event"], e["error"]) for e in logs]
+
+
+def test_threads_see_the_context_of_the_push() -> None:
+    """And what they set stays with them."""
+    name = contextvars.ContextVar("name", default="none")
+
+    def fn(item: int) -> str:
+        before = name.get()
+        name.set(f"item {item}")
+        return before
+
+    async def main() -> list[Any]:
+        name.set("subscriber")
+        seen: list[str] = []
+        stream = Paced(range(4)).stream().pipe(map_blocking(fn, max_concurrent=1))
+        await run(stream.pipe(rx.do_action(lambda value: seen.extend((value, name.get())))))
+        return seen
+
+    assert ["subscriber"] * 8 == run_virtual(main())
+
+
+def test_bad_arguments_are_refused() -> None:
+    """When the operator is made."""
+
+    async def coroutine(item: int) -> int:
+        return item
+
+    with pytest.raises(ConfigError, match="fn must be a plain function; map_async takes"):
+        map_blocking(coroutine)
+    with pytest.raises(ConfigError, match="executor must be a concurrent.futures.Executor"):
+        map_blocking(square, executor=3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="max_concurrent must be an int >= 1, got 0"):
+        map_blocking(square, max_concurrent=0)
