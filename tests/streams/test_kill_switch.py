@@ -1,0 +1,385 @@
+"""``KillSwitch``: drain, its limit, abort."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import operators as rx
+from reactivex.subject import Subject
+from structlog.testing import capture_logs
+
+from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.operators.flow._retry_backoff import retry_backoff
+from rxdispatch.streams import KillSwitch, run
+from rxdispatch.testing import run_virtual
+from tests.operators.flow.paced import Paced
+
+
+class Log:
+    """A subscriber that keeps what it gets, with the time."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.got: list[Any] = []
+
+    def on_next(self, item: Any) -> None:
+        self.got.append((self.loop.time(), item))
+
+    def on_error(self, error: Exception) -> None:
+        self.got.append((self.loop.time(), error))
+
+    def on_completed(self) -> None:
+        self.got.append((self.loop.time(), "|"))
+
+
+async def slow(item: Any) -> Any:
+    """Take ten seconds."""
+    await asyncio.sleep(10)
+    return item
+
+
+def test_a_gate_changes_nothing_until_then() -> None:
+    """Values, completion, errors, demand."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        paced = Paced(range(4))
+        stream = paced.stream().pipe(switch.gate(), map_async(slow, max_concurrent=2))
+        first = await run(stream.pipe(rx.to_list()))
+        with pytest.raises(OSError, match="x"):
+            await run(reactivex.throw(OSError("x")).pipe(switch.gate()))
+        return [first, paced.most_room, await switch.drain(0)]
+
+    assert [[0, 1, 2, 3], 2, True] == run_virtual(main())
+
+
+def test_drain_finishes_what_is_at_work_and_flushes() -> None:
+    """The intake stops at once; the drain is over when the subscriber has all."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        paced = Paced(range(1000))
+        stream = paced.stream().pipe(
+            switch.gate(), map_async(slow, max_concurrent=4, ordered=True), batch(3, 60)
+        )
+        running = asyncio.ensure_future(run(stream.pipe(rx.to_list())))
+        await asyncio.sleep(15)
+        assert await switch.drain(20)
+        return [asyncio.get_running_loop().time(), paced.sent, paced.disposed, await running]
+
+    expected = [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert [20.0, 8, 1, expected] == run_virtual(main())
+
+
+def test_drain_waits_for_streams_whose_source_has_ended_before() -> None:
+    """What they have at work counts all the same."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        running = asyncio.ensure_future(
+            run(Paced([1]).stream().pipe(switch.gate(), map_async(slow)))
+        )
+        await asyncio.sleep(1)
+        return [await switch.drain(60), asyncio.get_running_loop().time(), await running]
+
+    assert [True, 10.0, 1] == run_virtual(main())
+
+
+def test_drain_without_run() -> None:
+    """With a plain subscription, the lowest operator that has a valve tells the end."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        log = Log()
+        source: Subject[int] = Subject()
+        source.pipe(switch.gate(), map_async(slow), batch(5, 60), rx.map(len)).subscribe(log)
+        source.on_next(1)
+        await asyncio.sleep(1)
+        drained = await switch.drain(60)
+        return [drained, *log.got, len(source.observers)]
+
+    assert [True, (10.0, 1), (10.0, "|"), 0] == run_virtual(main())
+
+
+def test_drain_of_a_stream_without_any_valve() -> None:
+    """It ends as soon as it is completed."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        log = Log()
+        source: Subject[int] = Subject()
+        source.pipe(switch.gate(), rx.to_list()).subscribe(log)
+        source.on_next(1)
+        return [await switch.drain(0), *log.got]
+
+    assert [True, (0.0, [1]), (0.0, "|")] == run_virtual(main())
+
+
+def test_a_drain_that_takes_too_long_aborts() -> None:
+    """What is at work is cancelled and the error says how long it had."""
+
+    async def main() -> list[Any]:
+        cancelled: list[int] = []
+
+        async def stuck(item: int) -> int:
+            try:
+                await asyncio.sleep(1e6)
+            except asyncio.CancelledError:
+                cancelled.append(item)
+                raise
+            return item
+
+        switch = KillSwitch()
+        stream = (
+            Paced(range(9))
+            .stream()
+            .pipe(switch.gate(), map_async(stuck, max_concurrent=2), batch(3, 60))
+        )
+        running = asyncio.ensure_future(run(stream))
+        await asyncio.sleep(1)
+        drained = await switch.drain(5)
+        with pytest.raises(ItemTimeoutError) as caught:
+            await running
+        return [
+            drained,
+            asyncio.get_running_loop().time(),
+            cancelled,
+            caught.value.seconds,
+            await switch.drain(5),
+        ]
+
+    assert [False, 6.0, [0, 1], 5.0, False] == run_virtual(main())
+
+
+def test_a_drain_that_takes_too_long_without_run() -> None:
+    """The lowest operator ends with the error, and all above it is disposed."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        log = Log()
+        stream = Paced(range(9)).stream().pipe(switch.gate(), map_async(slow), batch(3, 60))
+        stream.subscribe(log)
+        drained = await switch.drain(3)
+        await asyncio.sleep(100)
+        return [drained, [(when, type(error)) for when, error in log.got]]
+
+    assert [False, [(3.0, ItemTimeoutError)]] == run_virtual(main())
+
+
+def test_a_drain_of_no_time_aborts_at_once() -> None:
+    """Unless nothing is at work."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        log = Log()
+        Paced([1]).stream().pipe(switch.gate(), map_async(slow)).subscribe(log)
+        return [await switch.drain(0), log.got[0][0]]
+
+    assert [False, 0.0] == run_virtual(main())
+
+
+def test_drain_is_idempotent() -> None:
+    """Called twice at once and again after, it gives the same answer."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        log = Log()
+        Paced(range(2)).stream().pipe(switch.gate(), map_async(slow)).subscribe(log)
+        both = await asyncio.gather(switch.drain(60), switch.drain())
+        return [*both, await switch.drain(0), [item for _, item in log.got]]
+
+    assert [True, True, True, [0, 1, "|"]] == run_virtual(main())
+
+
+def test_a_cancelled_drain_leaves_the_streams_draining() -> None:
+    """Another one may wait for them."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        running = asyncio.ensure_future(
+            run(Paced(range(99)).stream().pipe(switch.gate(), map_async(slow, max_concurrent=1)))
+        )
+        await asyncio.sleep(1)
+        first = asyncio.ensure_future(switch.drain())
+        await asyncio.sleep(1)
+        first.cancel()
+        await asyncio.wait([first])
+        return [first.cancelled(), await switch.drain(60), await running]
+
+    assert [True, True, 0] == run_virtual(main())
+
+
+def test_several_streams_share_a_switch() -> None:
+    """The drain waits for the last of them."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        gate = switch.gate()
+        streams = [
+            Paced([seconds] * 9).stream().pipe(gate, map_async(asyncio.sleep, max_concurrent=1))
+            for seconds in (5, 20)
+        ]
+        running = [asyncio.ensure_future(run(stream)) for stream in streams]
+        await asyncio.sleep(1)
+        drained = await switch.drain(60)
+        time = asyncio.get_running_loop().time()
+        await asyncio.gather(*running)
+        return [drained, time]
+
+    assert [True, 20.0] == run_virtual(main())
+
+
+def test_two_gates_merged_into_one_stream() -> None:
+    """It ends when both have completed."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        merged = reactivex.merge(
+            Paced(range(99)).stream().pipe(switch.gate()),
+            Subject[int]().pipe(switch.gate()),
+        )
+        running = asyncio.ensure_future(run(merged.pipe(map_async(slow, max_concurrent=1))))
+        await asyncio.sleep(1)
+        return [await switch.drain(60), await running]
+
+    assert [True, 0] == run_virtual(main())
+
+
+def test_a_stream_that_is_started_again_is_followed() -> None:
+    """Below a retry, the gate that counts is the current one."""
+
+    async def main() -> list[Any]:
+        tries = 0
+
+        async def flaky(item: int) -> int:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise OSError
+            return item
+
+        switch = KillSwitch()
+        source = Paced(range(3)).stream().pipe(rx.concat(reactivex.never()))
+        stream = source.pipe(switch.gate(), map_async(flaky), retry_backoff(), map_async(slow))
+        running = asyncio.ensure_future(run(stream.pipe(rx.to_set())))
+        await asyncio.sleep(5)
+        return [await switch.drain(60), await running]
+
+    assert [True, {0, 1, 2}] == run_virtual(main())
+
+
+def test_a_drain_while_a_retry_waits() -> None:
+    """The try that follows completes at once."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        stream = reactivex.throw(OSError("x")).pipe(switch.gate(), retry_backoff())
+        running = asyncio.ensure_future(run(stream))
+        await asyncio.sleep(1)
+        return [await switch.drain(60), await running]
+
+    assert [True, None] == run_virtual(main())
+
+
+def test_a_stream_started_after_the_drain_completes_at_once() -> None:
+    """Its source is not even subscribed to."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        drained = await switch.drain(0)
+        paced = Paced([1])
+        return [drained, await run(paced.stream().pipe(switch.gate())), paced.sent]
+
+    assert [True, None, 0] == run_virtual(main())
+
+
+def test_disposal_by_the_subscriber() -> None:
+    """The switch forgets the stream; also from within ``on_next``."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        source: Subject[int] = Subject()
+        source.pipe(switch.gate(), map_async(slow)).subscribe().dispose()
+        source.pipe(switch.gate(), rx.take(1)).subscribe()
+        source.on_next(1)
+        return [len(source.observers), await switch.drain(0)]
+
+    assert [0, True] == run_virtual(main())
+
+
+def test_abort_ends_the_streams_with_the_error() -> None:
+    """Now: what is at work is cancelled; what is buffered goes by the operators' own rules."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        log = Log()
+        error = OSError("enough")
+        source: Subject[int] = Subject()
+        source.pipe(switch.gate(), batch(5, 60)).subscribe(log)
+        other = Log()
+        source.pipe(switch.gate(), map_async(slow)).subscribe(other)
+        source.on_next(1)
+        await asyncio.sleep(1)
+        switch.abort(error)
+        assert [[(1.0, [1]), (1.0, error)], [(1.0, error)]] == [log.got, other.got]
+        late = Log()
+        source.pipe(switch.gate()).subscribe(late)
+        await asyncio.sleep(60)
+        return [len(log.got), len(other.got), late.got == [(1.0, error)], await switch.drain(1)]
+
+    assert [2, 1, True, False] == run_virtual(main())
+
+
+def test_abort_while_a_drain_waits() -> None:
+    """The drain is over, and tells that it was not one."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        running = asyncio.ensure_future(
+            run(Paced(range(9)).stream().pipe(switch.gate(), map_async(slow)))
+        )
+        draining = asyncio.ensure_future(switch.drain(60))
+        await asyncio.sleep(1)
+        switch.abort(OSError("enough"))
+        with pytest.raises(OSError, match="enough"):
+            await running
+        return [await draining, asyncio.get_running_loop().time()]
+
+    assert [False, 1.0] == run_virtual(main())
+
+
+def test_many_inner_streams_leave_nothing_behind() -> None:
+    """The switch remembers streams that run, not those that ran."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        stream = reactivex.range(500).pipe(
+            rx.flat_map(lambda n: reactivex.of(n).pipe(switch.gate())), map_async(slow)
+        )
+        running = asyncio.ensure_future(run(stream))
+        await asyncio.sleep(1)
+        kept = [len(switch._passages), len(switch._open)]
+        await running
+        return [kept, len(switch._passages), len(switch._open)]
+
+    with capture_logs():
+        assert [[0, 1], 0, 0] == run_virtual(main())
+
+
+def test_bad_arguments_are_refused() -> None:
+    """Before anything is stopped."""
+
+    async def main() -> bool:
+        switch = KillSwitch()
+        with pytest.raises(ConfigError, match="timeout must be a finite number of seconds >= 0"):
+            await switch.drain(-1)
+        with pytest.raises(ConfigError, match="error must be an exception, got 'x'"):
+            switch.abort("x")  # type: ignore[arg-type]
+        return await run(reactivex.of(1).pipe(switch.gate())) == 1
+
+    assert run_virtual(main())

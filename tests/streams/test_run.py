@@ -1,0 +1,118 @@
+"""``run``: results, errors, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import Observable
+from reactivex import operators as rx
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.streams import run
+from rxdispatch.testing import run_virtual
+
+
+def test_it_returns_the_last_item() -> None:
+    """Of a stream that ends at once, and of one that takes its time."""
+    assert run_virtual(run(reactivex.of(1, 2, 3))) == 3
+    assert run_virtual(run(reactivex.interval(1.0).pipe(rx.take(3)))) == 2
+
+
+def test_it_returns_none_for_an_empty_stream() -> None:
+    """There is no last item."""
+    assert run_virtual(run(reactivex.empty())) is None
+
+
+@pytest.mark.parametrize("error", [OSError("x"), asyncio.CancelledError("x")])
+def test_it_raises_the_error_itself(error: Any) -> None:
+    """The same instance, whatever it is."""
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        observer.on_error(error)
+        return Disposable()
+
+    async def main() -> bool:
+        try:
+            await run(Observable(subscribe))
+        except BaseException as caught:
+            return caught is error
+        return False
+
+    assert run_virtual(main())
+
+
+def test_it_leaves_no_subscription() -> None:
+    """Neither after the end nor when it is cancelled."""
+
+    async def main() -> list[int]:
+        source: Subject[int] = Subject()
+        seen: list[int] = []
+        for end in (lambda task: source.on_completed(), lambda task: task.cancel()):
+            source = Subject()
+            task = asyncio.ensure_future(run(source))
+            await asyncio.sleep(1)
+            seen.append(len(source.observers))
+            end(task)
+            await asyncio.wait([task])
+            seen.append(len(source.observers))
+            seen.append(task.cancelled())
+        return seen
+
+    assert [1, 0, False, 1, 0, True] == run_virtual(main())
+
+
+def test_its_scheduler_is_on_the_loop() -> None:
+    """Timed operators take their time from it."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+
+        def subscribe(observer: Any, scheduler: Any = None) -> Any:
+            found.append(scheduler)
+            observer.on_completed()
+            return Disposable()
+
+        await run(Observable(subscribe))
+        return [isinstance(found[0], LoopScheduler), found[0].loop is asyncio.get_running_loop()]
+
+    assert [True, True] == run_virtual(main())
+
+
+def test_a_stream_may_end_in_another_thread() -> None:
+    """The loop is woken."""
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        def other() -> None:
+            observer.on_next(1)
+            observer.on_completed()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        return Disposable(thread.join)
+
+    assert run_virtual(run(Observable(subscribe))) == 1
+
+
+def test_an_error_keeps_nothing_alive() -> None:
+    """No circle of error, traceback and frame is left for the garbage collector."""
+
+    async def main() -> bool:
+        error = OSError("x")
+        try:
+            await run(reactivex.throw(error))
+        except OSError:
+            pass
+        trace = error.__traceback__
+        while trace is not None:
+            if error in trace.tb_frame.f_locals.values() and trace.tb_frame.f_code is run.__code__:
+                return False
+            trace = trace.tb_next
+        return True
+
+    assert run_virtual(main())
