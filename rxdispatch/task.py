@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar, cast
 
@@ -56,7 +56,7 @@ EventKind = Literal[
 ]
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """The mark of a task."""
 
     SCHEDULED = "SCHEDULED"
@@ -97,7 +97,7 @@ class _Fields(Generic[P]):
     """
     The fields of a task that is not frozen yet.
 
-    A frozen class sets its fields the slow way. Boards, which make tasks from what was checked
+    A frozen class sets its fields the slow way, and may not derive from this one as pyright has it. Boards, which make tasks from what was checked
     when it was submitted, fill these and then turn the object into a Task.
     """
 
@@ -112,7 +112,7 @@ class _Fields(Generic[P]):
     headers: Mapping[str, str] = attrs.field(kw_only=True, default=NO_HEADERS)
 
 
-@attrs.frozen(slots=True, weakref_slot=False, hash=False)
+@attrs.frozen(slots=True, weakref_slot=False, hash=False)  # pyright: ignore
 class Task(_Fields[P]):
     """
     A piece of work.
@@ -160,11 +160,11 @@ class Task(_Fields[P]):
             object.__setattr__(self, "headers", _headers(self.headers))
 
     @classmethod
-    def trusted(cls, payload: P, task_id: str) -> Task[P]:
+    def trusted(cls, payload: Any, task_id: str) -> Task[Any]:
         """Return a task with default settings whose arguments are known to be good."""
         made: Any = _Fields(payload, id=task_id)
         made.__class__ = cls
-        return cast("Task[P]", made)
+        return cast("Task[Any]", made)
 
     def __hash__(self) -> int:
         return hash(self.id)

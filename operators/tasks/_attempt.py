@@ -129,8 +129,9 @@ async def limited(start: Start, task: Task[Any], limit: float) -> Any:
     Raises:
         ItemTimeoutError: If it took longer; a ``TimeoutError`` of its own passes as it is.
     """
+    scope = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit) as scope:
+        async with scope:
             return await start(task)
     except TimeoutError as error:
         if scope.expired():

@@ -44,13 +44,14 @@ def dead_letter(
     A sink that raises is logged and does not disturb the stream. The board keeps its own dead
     letters whatever the sink does. Put it after ``settle``: then what it is told is written.
     """
+    given: Any = sink
     if isinstance(sink, (str, os.PathLike)):
-        path = Path(sink)
+        path = Path(given)
         if not path.parent.is_dir():
-            raise ConfigError("sink must be a path in a folder that exists", str(sink))
+            raise ConfigError("sink must be a path in a folder that exists", str(path))
         hand_on: Callable[[Result], Any] = _Lines(path)
     elif isinstance(sink, abc.ObserverBase):
-        hand_on = sink.on_next
+        hand_on = given.on_next
     elif callable(sink):
         hand_on = sink
     else:

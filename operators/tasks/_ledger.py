@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -162,9 +162,7 @@ class Ledger:
 
     def _lose(self, claim: Claim[Any]) -> None:
         if claim.answer is None:
-            log.warning(
-                "claim_lost", board=self._board.name, task=claim.task.id, token=claim.token
-            )
+            log.warning("claim_lost", board=self._board.name, task=claim.task.id, token=claim.token)
         self._held.pop(claim.token, None)
         claim.revoke("lost")
         self._changed()
@@ -174,7 +172,7 @@ class Ledger:
     def _gone(self, held: weakref.ref[Claim[Any]]) -> None:
         # May run in any thread and at any allocation: only hand it to the loop.
         try:
-            self._loop.call_soon_threadsafe(self._drop, held)
+            self._loop.call_soon_threadsafe(self._drop, cast("_Held", held))
         except RuntimeError:
             pass  # the loop is closed; the lease lapses by itself
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextvars import copy_context
 from typing import Any
 
@@ -71,9 +76,7 @@ class Pool:
         if self._executor is not self._given:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _again(
-        self, broken: ProcessPoolExecutor, fn: Callable[[Any], Any], item: Any
-    ) -> Any:
+    async def _again(self, broken: ProcessPoolExecutor, fn: Callable[[Any], Any], item: Any) -> Any:
         self._suspects += 1
         try:
             async with self._one_by_one:

@@ -39,8 +39,8 @@ def settle(
 
     Writes when *count* outcomes have come, at once when all claims of the stream are here, since
     then nothing more can come, and when the first has waited *timespan*, but then not beside
-    another write: under load a batch grows while the one before it is on its way. An outcome whose claim
-    was lost, or whose token was refused, is passed on with status ``lost``.
+    another write: under load a batch grows while the one before it is on its way. An outcome
+    whose claim was lost, or whose token was refused, is passed on with status ``lost``.
 
     Args:
         board: Where the claims came from.

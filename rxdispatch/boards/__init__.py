@@ -1,0 +1,1 @@
+"""Boards: shared lists of tasks, claimed by status mark."""

@@ -19,7 +19,13 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.boards.codec import TaskCodec, id_bytes
 from rxdispatch.boards.engine import CHUNK, Engine, Found
-from rxdispatch.errors import CodecError, ConfigError, RxDispatchError, StoreUnavailableError
+from rxdispatch.errors import (
+    BoardFullError,
+    CodecError,
+    ConfigError,
+    RxDispatchError,
+    StoreUnavailableError,
+)
 from rxdispatch.operators.tasks._claim import claim as claim_operator
 from rxdispatch.protocols import Intake
 from rxdispatch.task import (
@@ -127,7 +133,7 @@ class BoardBase(Generic[P]):
                 added = await self._engine.submit(chunk)
             except RxDispatchError as error:
                 # What earlier chunks wrote stands; the caller must learn of it.
-                if hasattr(error, "accepted"):
+                if isinstance(error, (BoardFullError, StoreUnavailableError)):
                     error.accepted = tuple(accepted)
                 raise
             for entry, new in zip(chunk, added, strict=True):
@@ -512,7 +518,11 @@ class BoardBase(Generic[P]):
             hints = self._hints.subscribe(observer.on_next, scheduler=scheduler)
             joined = asyncio.get_running_loop().create_task(self.join())
             joined.add_done_callback(ended)
-            return CompositeDisposable(hints, Disposable(joined.cancel))
+
+            def stop() -> None:
+                joined.cancel()
+
+            return CompositeDisposable(hints, Disposable(stop))
 
         return Observable(subscribe)
 
@@ -523,11 +533,10 @@ def _chunks(items: Sequence[T]) -> Iterable[list[T]]:
         yield chunk
 
 
-def _iterable(tasks: Any) -> Iterable[Any]:
-    try:
-        return iter(tasks)
-    except TypeError:
-        raise ConfigError("tasks must be a Task or an iterable of Tasks", tasks) from None
+def _iterable(tasks: Iterable[Task[Any]]) -> Iterable[Task[Any]]:
+    if isinstance(tasks, Iterable) and not isinstance(tasks, str):
+        return tasks
+    raise ConfigError("tasks must be a Task or an iterable of Tasks", tasks)
 
 
 def _label(worker: str | None) -> str:
@@ -566,5 +575,3 @@ def _claim_of(settlement: Any, board: str) -> Claim[Any]:
 def _answer(settlement: Settlement) -> bool:
     answer = settlement.claim.answer
     return answer is not None and answer[1] and answer[0] == settlement.kind
-
-

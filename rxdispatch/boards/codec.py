@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar, cast
 
-import attrs
 import msgspec
 
 from rxdispatch.errors import CodecError, ConfigError
@@ -54,7 +53,9 @@ _PLAIN: Final = frozenset({str, bytes, int, bool, type(None)})
 
 # Bytes with which MessagePack opens containers and extension types. Text in ASCII has none of
 # them, so that counting them tells quickly that most payloads are neither deep nor strange.
-_OPENERS: Final = bytes([*range(0x80, 0xA0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9), *range(0xDC, 0xE0)])
+_OPENERS: Final = bytes(
+    [*range(0x80, 0xA0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9), *range(0xDC, 0xE0)]
+)
 _OTHERS: Final = bytes(set(range(256)) - set(_OPENERS))
 _EXTENSIONS: Final = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
 
@@ -116,7 +117,8 @@ class TaskCodec(Generic[P]):
         try:
             found = self._decoder.decode(record)
             if record[0] == _PLAIN_RECORD:
-                return Task.trusted(found.payload, task_id), found.created / 1000
+                task: Task[Any] = Task.trusted(found.payload, task_id)
+                return task, found.created / 1000
             task = Task(
                 found.payload,
                 id=task_id,
@@ -167,9 +169,7 @@ def _check(task: Task[Any], record: bytes) -> None:
     if len(record) > SIZE_LIMIT:
         size = len(_encode(task.payload))
         if size > SIZE_LIMIT:
-            raise CodecError(
-                f"payload must be at most {SIZE_LIMIT} bytes", size, task_id=task.id
-            )
+            raise CodecError(f"payload must be at most {SIZE_LIMIT} bytes", size, task_id=task.id)
         if len(record) - size > SIZE_LIMIT:
             raise CodecError(
                 f"kind and headers must be at most {SIZE_LIMIT} bytes",
@@ -194,17 +194,18 @@ def _walk(task: Task[Any]) -> None:
         raise _too_deep(task) from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise CodecError(f"payload must be encodable: {error}", task_id=task.id) from error
-    layer: list[Any] = [value]
+    layer: list[object] = [value]
     for _ in range(DEPTH_LIMIT + 1):
-        below: list[Any] = []
+        below: list[object] = []
         for item in layer:
             if isinstance(item, float) and not math.isfinite(item):
                 raise CodecError("payload must hold finite numbers", item, task_id=task.id)
             if isinstance(item, dict):
-                below.extend(item.keys())
-                below.extend(item.values())
+                pairs = cast("dict[object, object]", item)
+                below.extend(pairs)
+                below.extend(pairs.values())
             elif isinstance(item, (list, tuple)):
-                below.extend(item)
+                below.extend(cast("Iterable[object]", item))
         if not below:
             return
         layer = below

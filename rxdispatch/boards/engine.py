@@ -140,9 +140,7 @@ class Engine(Protocol):
         """Add tasks; False where the id is known."""
         ...
 
-    async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
-    ) -> Haul:
+    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
         """Sweep, then claim up to *limit* tasks."""
         ...
 

@@ -43,7 +43,8 @@ def read_events(message: bytes | None) -> list[TaskEvent]:
         at = _AT.unpack_from(message)[0] / 1e6
         start = _AT.size
         while start < len(message):
-            kind, token, attempt, size, worker_size, reason_size = _HEAD.unpack_from(message, start)
+            head: tuple[int, ...] = _HEAD.unpack_from(message, start)
+            kind, token, attempt, size, worker_size, reason_size = head
             start += _HEAD.size
             task_id = message[start : start + size]
             start += size

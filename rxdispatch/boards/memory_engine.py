@@ -114,9 +114,7 @@ class MemoryEngine:
         self._hint(before, due is not None and (earliest is None or due < earliest))
         return answers
 
-    async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
-    ) -> Haul:
+    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
         """Sweep, then claim up to *limit* tasks."""
         now, before = _now(), self._amount[READY]
         ended = self._sweep(now)
@@ -172,9 +170,9 @@ class MemoryEngine:
         for row in rows:
             del self._dead[row.id]
             row.history = None
-            row = self._anew(row)
-            self._enqueue(row)
-            self._event("redriven", row)
+            fresh = self._anew(row)
+            self._enqueue(fresh)
+            self._event("redriven", fresh)
         self._hint(before)
         return len(rows), until
 
@@ -198,9 +196,7 @@ class MemoryEngine:
             return None
         past = row.history or History()
         worker = None if row.lease is None else row.lease.worker
-        return Known(
-            STATUS[row.mark], row.record, past.attempts, past.crashes, worker, past.error
-        )
+        return Known(STATUS[row.mark], row.record, past.attempts, past.crashes, worker, past.error)
 
     async def dead(self, after: str) -> tuple[list[Dead], str]:
         """A page of dead tasks, oldest first."""

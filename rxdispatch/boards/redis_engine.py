@@ -111,9 +111,7 @@ class RedisEngine:
             args += (id_bytes(entry.id), entry.record, options)
         return _bits(await self._run("submit", _SUBMIT, args))
 
-    async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
-    ) -> Haul:
+    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
         """Sweep, then claim up to *limit* tasks."""
         args: list[bytes | str | int] = [limit, _micro(lease), worker.encode("utf-8", "replace")]
         if ids is None:

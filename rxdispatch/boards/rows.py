@@ -10,7 +10,18 @@ import msgspec
 
 from rxdispatch.task import Status
 
-__all__ = ["CLAIMED", "DEAD", "GONE", "READY", "SCHEDULED", "STATUS", "History", "Lease", "Ready", "Row"]
+__all__ = [
+    "CLAIMED",
+    "DEAD",
+    "GONE",
+    "READY",
+    "SCHEDULED",
+    "STATUS",
+    "History",
+    "Lease",
+    "Ready",
+    "Row",
+]
 
 READY, SCHEDULED, CLAIMED, DEAD, GONE = range(5)
 STATUS = (Status.READY, Status.SCHEDULED, Status.CLAIMED, Status.DEAD)
