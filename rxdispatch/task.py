@@ -97,7 +97,7 @@ class _Fields(Generic[P]):
     """
     The fields of a task that is not frozen yet.
 
-    A frozen class sets its fields the slow way, and may not derive from this one as pyright has it. Boards, which make tasks from what was checked
+    A frozen class sets its fields the slow way. Boards, which make tasks from what was checked
     when it was submitted, fill these and then turn the object into a Task.
     """
 
@@ -112,7 +112,9 @@ class _Fields(Generic[P]):
     headers: Mapping[str, str] = attrs.field(kw_only=True, default=NO_HEADERS)
 
 
-@attrs.frozen(slots=True, weakref_slot=False, hash=False)  # pyright: ignore
+@attrs.frozen(  # pyright: ignore[reportGeneralTypeIssues]
+    slots=True, weakref_slot=False, hash=False
+)
 class Task(_Fields[P]):
     """
     A piece of work.
@@ -265,10 +267,10 @@ class Claim(Generic[P]):
         return Settlement(self, "retry", _describe(error), seconds("delay", delay), "failed")
 
     def dead(self, reason: str, error: BaseException | str = "") -> Settlement:
-        """The task is not to be tried again; *reason* says why."""
+        """The task is not to be tried again; *reason* says why, in up to 200 characters."""
         if not isinstance(reason, str) or not reason:
             raise ConfigError("reason must be a str that is not empty", reason)
-        return Settlement(self, "dead", error=_describe(error), reason=reason)
+        return Settlement(self, "dead", error=_describe(error), reason=_cut(reason, REASON_LIMIT))
 
     def release(self, delay: float = 0.0) -> Settlement:
         """Give the task back untouched: it keeps its place and nothing is counted."""
@@ -283,6 +285,7 @@ class Claim(Generic[P]):
 
 
 ERROR_LIMIT: Final = 2000
+REASON_LIMIT: Final = 200
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -292,8 +295,13 @@ def _describe(error: BaseException | str) -> str:
         if type(error).__name__ == "TaskExecutionError" and error.__cause__ is not None:
             error = error.__cause__
         error = f"{type(error).__name__}: {error}"
-    # Error texts may quote file names with undecodable bytes; what is stored must be UTF-8.
-    return _LONE.sub("\ufffd", error[:ERROR_LIMIT])
+    return _cut(error, ERROR_LIMIT)
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return *text* as it can be stored."""
+    # It may quote file names with undecodable bytes; what is stored must be UTF-8.
+    return _LONE.sub("\ufffd", text[:limit])
 
 
 @attrs.define(slots=True, eq=False)
@@ -357,7 +365,8 @@ class Outcome(Generic[P, R]):
         if self.status == "released":
             return Settlement(claim, "released", delay=self.delay)
         error = "" if self.error is None else _describe(self.error)
-        return Settlement(claim, self.status, error, self.delay, self.reason or "failed")
+        reason = _cut(self.reason or "failed", REASON_LIMIT)
+        return Settlement(claim, self.status, error, self.delay, reason)
 
 
 @attrs.frozen(slots=True)

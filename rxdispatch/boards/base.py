@@ -244,7 +244,11 @@ class BoardBase(Generic[P]):
             left -= len(found) - broken
             if wanted is not None:
                 wanted = wanted[CHUNK:]
-            if left <= 0 or (not wanted if wanted is not None else len(found) < step):
+                ended = not wanted
+            else:
+                # Due at once: the server had more than fits one reply or one sweep.
+                ended = len(found) < step and due != 0
+            if left <= 0 or ended:
                 return ClaimBatch(claims, due)
 
     def _decode(

@@ -77,7 +77,8 @@ if limit > 0 and call('HEXISTS', META, 'paused') == 0 then
     if #found > 0 then call('ZREM', READY, unpack(found)) end
     take(found, at)
   else
-    -- A reply stays below some 8 MiB: a first few tell how large records are.
+    -- A reply stays below some 8 MiB, give or take one record of each of the first few, which
+    -- tell how large records are. What is left is due at once.
     local room, step = 8388608, math.min(16, limit)
     while #ids < limit and step > 0 do
       local popped = call('ZPOPMIN', READY, math.min(step, limit - #ids))
@@ -91,6 +92,7 @@ if limit > 0 and call('HEXISTS', META, 'paused') == 0 then
       room = room - size
       step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
     end
+    more = more or (#ids < limit and step == 0)
   end
 end
 
