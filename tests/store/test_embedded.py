@@ -19,7 +19,7 @@ import pytest
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
-from rxdispatch.store import embedded
+from rxdispatch.store import launch
 from rxdispatch.store.client import Client
 from rxdispatch.store.embedded import EmbeddedServer
 from rxdispatch.store.guard import Guard
@@ -197,7 +197,7 @@ async def test_a_forked_child_does_not_keep_it_alive(temporary: Path, guard: Gua
 
 async def test_one_owner_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one is told which directory is taken."""
-    monkeypatch.setattr(embedded, "_LOCK_WAIT", 0.1)
+    monkeypatch.setattr(launch, "_LOCK_WAIT", 0.1)
     async with valkey_server(tmp_path):
         with pytest.raises(ConfigError, match="one owner at a time") as caught:
             await EmbeddedServer.start(tmp_path)

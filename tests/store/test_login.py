@@ -23,9 +23,9 @@ SECRET = "s3cr3t p@ss/w#rd:%"
 QUICK = StoreSettings(limit=0.3)
 
 
-async def ping(url: str) -> object:
+async def ping(url: str, settings: StoreSettings | None = None) -> object:
     """Connect, ask once, and close."""
-    client = Client(parse_url(url), QUICK)
+    client = Client(parse_url(url), settings or StoreSettings())
     try:
         await client.open()
         return await client.call("ask", "PING")
@@ -44,7 +44,7 @@ async def test_an_acl_user() -> None:
     with system_redis(acl=["default off", f'bob on "#{_sha256(SECRET)}" ~* &* +@all']) as url:
         login = url.replace("//", f"//bob:{quote(SECRET, safe='')}@")
         assert await ping(login)
-        client = Client(parse_url(login), QUICK)
+        client = Client(parse_url(login), StoreSettings())
         channels = Channels(client)
         with channels.channel(b"c").subscribe():
             await channels.confirmed(b"c")
@@ -61,7 +61,7 @@ async def test_a_wrong_password(login: str, caplog: pytest.LogCaptureFixture) ->
         structlog.testing.capture_logs() as logs,
     ):
         target = parse_url(url.replace(quote(SECRET, safe=""), "x").replace(":x@", login))
-        client = Client(target, QUICK)
+        client = Client(target, StoreSettings())
         with pytest.raises(ConfigError, match="the server must accept the user and password") as e:
             await client.open()
         shown = [
@@ -96,7 +96,7 @@ async def test_a_wrong_password_over_a_unix_socket(
 async def test_a_changed_password() -> None:
     """Found out at the next connection."""
     with system_redis(password=SECRET) as url:
-        client = Client(parse_url(url), QUICK)
+        client = Client(parse_url(url), StoreSettings())
         await client.open()
         await client.call("change", "CONFIG", "SET", "requirepass", "other")
         await client.call("cut", "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")
@@ -116,7 +116,7 @@ async def test_tls(throwaway_ca: Certificates) -> None:
             await ping(f"{url}?ssl_ca_certs=/nowhere.pem")
         assert caught.value.value == "/nowhere.pem"
         with pytest.raises(StoreUnavailableError):
-            await ping(url.replace("rediss", "redis"))
+            await ping(url.replace("rediss", "redis"), QUICK)
 
 
 async def test_authorities_are_read_once(throwaway_ca: Certificates) -> None:
