@@ -11,6 +11,7 @@ import pytest
 import reactivex
 from reactivex import Observable
 from reactivex import operators as rx
+from reactivex.disposable import Disposable
 from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.subject import Subject
 
@@ -133,10 +134,17 @@ def test_a_timed_action_can_be_cancelled() -> None:
     async def main() -> list[str]:
         scheduler = LoopScheduler(asyncio.get_running_loop())
         seen: list[str] = []
+
+        def never(*_: Any) -> None:
+            seen.append("never")
+
+        def in_time(*_: Any) -> None:
+            seen.append("in time")
+
         for after in (0, 1):
-            scheduler.schedule_relative(after, lambda *_: seen.append("never")).dispose()
+            scheduler.schedule_relative(after, never).dispose()
         at = scheduler.now + timedelta(seconds=2)
-        scheduler.schedule_absolute(at, lambda *_: seen.append("in time"))
+        scheduler.schedule_absolute(at, in_time)
         await asyncio.sleep(5)
         return seen
 
@@ -184,12 +192,16 @@ def test_the_first_item_of_a_hot_source_is_not_lost(form: str) -> None:
     assert [1, 2] == run_virtual(main())
 
 
+def _last(_: Any, item: Any) -> Any:
+    return item
+
+
 CARRIERS: dict[str, Callable[[Observable[Any]], Observable[Any]]] = {
     **FORMS,
     "map": lambda source: source.pipe(rx.map(str)),
     "filter": lambda source: source.pipe(rx.filter(bool)),
-    "scan": lambda source: source.pipe(rx.scan(lambda a, b: a + b, 0)),
-    "flat_map": lambda source: source.pipe(rx.flat_map(lambda n: reactivex.of(n))),
+    "scan": lambda source: source.pipe(rx.scan(_last, 0)),
+    "flat_map": lambda source: source.pipe(rx.flat_map(reactivex.of)),
     "inner of flat_map": lambda source: reactivex.of(1).pipe(rx.flat_map(lambda _: source)),
     "switch_latest": lambda source: reactivex.of(source).pipe(rx.switch_latest()),
     "take": lambda source: source.pipe(rx.take(5)),
@@ -201,9 +213,7 @@ CARRIERS: dict[str, Callable[[Observable[Any]], Observable[Any]]] = {
     "buffer_with_count": lambda source: source.pipe(rx.buffer_with_count(2)),
     "share": lambda source: source.pipe(rx.share()),
     "defer": lambda source: reactivex.defer(lambda _: source),
-    "using": lambda source: reactivex.using(
-        lambda: reactivex.disposable.Disposable(), lambda _: source
-    ),
+    "using": lambda source: reactivex.using(Disposable, lambda _: source),
 }
 
 
@@ -217,10 +227,10 @@ def test_the_valve_is_seen_through(form: str) -> None:
 
         def subscribe(_: Any, scheduler: Any = None) -> Any:
             found.append(valve_of(scheduler))
-            return reactivex.disposable.Disposable()
+            return Disposable()
 
         scheduler = LoopScheduler(asyncio.get_running_loop(), valve=gate)
-        subscription = CARRIERS[form](Observable(subscribe)).subscribe(scheduler=scheduler)
+        subscription = CARRIERS[form](Observable[Any](subscribe)).subscribe(scheduler=scheduler)
         await asyncio.sleep(1)
         subscription.dispose()
         return found == [gate]
@@ -237,9 +247,9 @@ def test_subscribe_on_cuts_demand() -> None:
 
         def subscribe(_: Any, scheduler: Any = None) -> Any:
             found.append(valve_of(scheduler))
-            return reactivex.disposable.Disposable()
+            return Disposable()
 
-        Observable(subscribe).pipe(rx.subscribe_on(LoopScheduler(loop))).subscribe(
+        Observable[Any](subscribe).pipe(rx.subscribe_on(LoopScheduler(loop))).subscribe(
             scheduler=LoopScheduler(loop, valve=Gate(lambda: 1, None))
         )
         await asyncio.sleep(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
@@ -71,13 +71,16 @@ def retry_backoff(
     return operator
 
 
-def _predicate(retry_on: Any) -> Callable[[BaseException], bool]:
-    classes = cast("tuple[Any, ...]", retry_on if isinstance(retry_on, tuple) else (retry_on,))
+def _predicate(retry_on: RetryOn) -> Callable[[BaseException], bool]:
+    # Whatever is given, it is checked; its annotation promises nothing.
+    given: Any = retry_on
+    classes: list[Any] = [*given] if isinstance(given, tuple) else [given]
     if all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
-        return lambda error: isinstance(error, classes)
-    if isinstance(retry_on, (tuple, type)) or not callable(retry_on):
+        chosen: tuple[type[BaseException], ...] = tuple(classes)
+        return lambda error: isinstance(error, chosen)
+    if isinstance(given, (tuple, type)) or not callable(given):
         raise ConfigError("retry_on must be exception classes or a function", retry_on)
-    return retry_on  # type: ignore[no-any-return]
+    return given  # type: ignore[no-any-return]
 
 
 class _Retry(Generic[T]):

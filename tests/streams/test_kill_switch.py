@@ -17,24 +17,7 @@ from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.streams import KillSwitch, run
 from rxdispatch.testing import run_virtual
-from tests.operators.flow.paced import Paced
-
-
-class Log:
-    """A subscriber that keeps what it gets, with the time."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.got: list[Any] = []
-
-    def on_next(self, item: Any) -> None:
-        self.got.append((self.loop.time(), item))
-
-    def on_error(self, error: Exception) -> None:
-        self.got.append((self.loop.time(), error))
-
-    def on_completed(self) -> None:
-        self.got.append((self.loop.time(), "|"))
+from tests.operators.flow.probes import Log, Paced
 
 
 async def slow(item: Any) -> Any:

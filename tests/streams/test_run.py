@@ -39,7 +39,7 @@ def test_it_raises_the_error_itself(error: Any) -> None:
 
     async def main() -> bool:
         try:
-            await run(Observable(subscribe))
+            await run(Observable[Any](subscribe))
         except BaseException as caught:
             return caught is error
         return False
@@ -51,14 +51,16 @@ def test_it_leaves_no_subscription() -> None:
     """Neither after the end nor when it is cancelled."""
 
     async def main() -> list[int]:
-        source: Subject[int] = Subject()
         seen: list[int] = []
-        for end in (lambda task: source.on_completed(), lambda task: task.cancel()):
-            source = Subject()
+        for cancelled in (False, True):
+            source: Subject[int] = Subject()
             task = asyncio.ensure_future(run(source))
             await asyncio.sleep(1)
             seen.append(len(source.observers))
-            end(task)
+            if cancelled:
+                task.cancel()
+            else:
+                source.on_completed()
             await asyncio.wait([task])
             seen.append(len(source.observers))
             seen.append(task.cancelled())
@@ -78,7 +80,7 @@ def test_its_scheduler_is_on_the_loop() -> None:
             observer.on_completed()
             return Disposable()
 
-        await run(Observable(subscribe))
+        await run(Observable[Any](subscribe))
         return [isinstance(found[0], LoopScheduler), found[0].loop is asyncio.get_running_loop()]
 
     assert [True, True] == run_virtual(main())
@@ -96,7 +98,7 @@ def test_a_stream_may_end_in_another_thread() -> None:
         thread.start()
         return Disposable(thread.join)
 
-    assert run_virtual(run(Observable(subscribe))) == 1
+    assert run_virtual(run(Observable[Any](subscribe))) == 1
 
 
 def test_an_error_keeps_nothing_alive() -> None:

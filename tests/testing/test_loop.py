@@ -33,9 +33,13 @@ def test_the_clock_is_exactly_that_of_the_timer() -> None:
     async def main() -> list[bool]:
         loop = asyncio.get_running_loop()
         seen: list[bool] = []
+
+        def note(when: float) -> None:
+            seen.append(loop.time() == when)
+
         for n in range(1, 200):
             when = n * 0.1
-            loop.call_at(when, lambda when=when: seen.append(loop.time() == when))
+            loop.call_at(when, note, when)
         await asyncio.sleep(30)
         return seen
 
@@ -48,8 +52,12 @@ def test_timers_fire_in_order_and_cancelled_ones_do_not() -> None:
     async def main() -> list[tuple[str, float]]:
         loop = asyncio.get_running_loop()
         seen: list[tuple[str, float]] = []
+
+        def note(name: str) -> None:
+            seen.append((name, loop.time()))
+
         for name, after in (("c", 3.0), ("a", 1.0), ("b", 2.0)):
-            loop.call_later(after, lambda name=name: seen.append((name, loop.time())))
+            loop.call_later(after, note, name)
         loop.call_later(1.5, seen.append, ("never", 1.5)).cancel()
         await asyncio.sleep(10)
         return seen

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import reactivex
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
@@ -22,7 +21,7 @@ from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
 from rxdispatch.valve import Gate
-from tests.operators.flow.paced import Paced
+from tests.operators.flow.probes import Log, Paced, to_list
 
 
 class Work:
@@ -36,6 +35,7 @@ class Work:
         self.most = 0
 
     async def __call__(self, item: Any) -> Any:
+        """Sleep *item* seconds, or one if it is no number."""
         self.started.append(item)
         self.now += 1
         self.most = max(self.most, self.now)
@@ -48,32 +48,6 @@ class Work:
             self.now -= 1
         self.ended.append(item)
         return item
-
-
-class Log:
-    """A subscriber that keeps what it gets, with the time."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.got: list[Any] = []
-
-    def on_next(self, item: Any) -> None:
-        self.got.append((self.loop.time(), item))
-
-    def on_error(self, error: Exception) -> None:
-        self.got.append((self.loop.time(), error))
-
-    def on_completed(self) -> None:
-        self.got.append((self.loop.time(), "|"))
-
-    @property
-    def items(self) -> list[Any]:
-        return [item for _, item in self.got]
-
-
-def to_list(stream: Observable[Any]) -> Coroutine[Any, Any, Any]:
-    """Run *stream* to its end and return its items."""
-    return run(stream.pipe(rx.to_list()))
 
 
 # ---------------------------------------------------------------- values and completion
@@ -252,6 +226,16 @@ def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_erro
 # ---------------------------------------------------------------- errors
 
 
+def _same(_: Any) -> int:
+    """One key for all."""
+    return 0
+
+
+def _third(item: int) -> int:
+    """One of three keys."""
+    return item % 3
+
+
 async def _echo(item: Any) -> Any:
     return item
 
@@ -300,7 +284,7 @@ def test_skip_reports_and_goes_on() -> None:
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("key", [None, lambda n: n % 3])
+@pytest.mark.parametrize("key", [None, _third])
 def test_more_failures_than_slots_do_not_hang(ordered: bool, key: Any) -> None:
     """Also when the last ones fail, and when *fn* fails before it returns an awaitable."""
 
@@ -611,7 +595,7 @@ def test_disposal_cancels_what_is_at_work() -> None:
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("key", [None, lambda _: 0])
+@pytest.mark.parametrize("key", [None, _same])
 def test_disposal_from_within_on_next(ordered: bool, key: Any) -> None:
     """``take`` ends the stream while a result is being emitted."""
 
@@ -770,8 +754,8 @@ def test_the_context_of_the_push_goes_with_the_item() -> None:
         assert expected == run_virtual(main())
         assert expected == run_virtual(main(max_concurrent=1))
         assert expected == run_virtual(main(ordered=True))
-        assert expected == run_virtual(main(key=lambda _: 0))
-        assert expected == run_virtual(main(max_concurrent=1, key=lambda _: 0, ordered=True))
+        assert expected == run_virtual(main(key=_same))
+        assert expected == run_virtual(main(max_concurrent=1, key=_same, ordered=True))
 
 
 def test_what_a_handler_sets_does_not_leak() -> None:
@@ -934,7 +918,7 @@ def test_functions_of_the_wrong_kind_are_refused() -> None:
     with pytest.raises(ConfigError, match="fn must be callable"):
         map_async(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="key must be a plain function"):
-        map_async(_echo, key=_echo)
+        map_async(_echo, key=_echo)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="on_error must be a plain function"):
         map_async(_echo, on_error=_two)
 

@@ -6,14 +6,13 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
 import pytest
 import reactivex
-from reactivex import Observable
 from reactivex import operators as rx
 from structlog.testing import capture_logs
 
@@ -21,12 +20,7 @@ from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.operators.flow._map_blocking import map_blocking
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
-from tests.operators.flow.paced import Paced
-
-
-def to_list(stream: Observable[Any]) -> Coroutine[Any, Any, Any]:
-    """Run *stream* to its end and return its items."""
-    return run(stream.pipe(rx.to_list()))
+from tests.operators.flow.probes import Paced, to_list
 
 
 def own_threads() -> list[threading.Thread]:
@@ -49,6 +43,11 @@ def die(n: int) -> int:
     os._exit(n)
 
 
+def _name(item: Any) -> Any:
+    """The key of an item."""
+    return item[0]
+
+
 class Doors:
     """A function whose calls wait until they are let go, one by one."""
 
@@ -58,24 +57,26 @@ class Doors:
         self.inside: list[Any] = []
         self.most = 0
 
-    def door(self, item: Any) -> threading.Event:
+    def _door(self, item: Any) -> threading.Event:
         with self.lock:
             return self.doors.setdefault(item, threading.Event())
 
     def __call__(self, item: Any) -> Any:
+        """Wait at the door of *item*."""
         with self.lock:
             self.inside.append(item)
             self.most = max(self.most, len(self.inside))
         try:
-            assert self.door(item).wait(10)
+            assert self._door(item).wait(10)
         finally:
             with self.lock:
                 self.inside.remove(item)
         return item
 
     def open(self, *items: Any) -> None:
+        """Let the calls with *items* go."""
         for item in items:
-            self.door(item).set()
+            self._door(item).set()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -117,8 +118,11 @@ def test_a_given_executor_is_used_and_stays_open() -> None:
     with ThreadPoolExecutor(2, thread_name_prefix="given") as pool:
 
         async def main() -> Any:
-            names = map_blocking(lambda _: threading.current_thread().name, executor=pool)
-            return await to_list(Paced(range(8)).stream().pipe(names))
+            def name(_: int) -> str:
+                return threading.current_thread().name
+
+            stream = Paced(range(8)).stream()
+            return await to_list(stream.pipe(map_blocking(name, executor=pool)))
 
         assert all(name.startswith("given") for name in run_virtual(main()))
         assert pool.submit(square, 3).result() == 9
@@ -192,6 +196,7 @@ def test_a_limit_reports_at_once_but_the_slot_stays_taken(ordered: bool) -> None
             )
         )
         running = asyncio.ensure_future(run(stream.pipe(rx.do_action(got.append))))
+        await until(lambda: bool(doors.inside))
         # In virtual time the limit is up at once, while the thread still waits.
         await asyncio.sleep(1500)
         assert [ItemTimeoutError] == [type(error) for error in got]
@@ -248,11 +253,14 @@ def test_a_key_stays_taken_while_a_function_runs_past_its_limit() -> None:
 
     async def main() -> list[Any]:
         doors = Doors()
-        stream = Paced([("a", 1), ("a", 2)]).stream()
-        operator = map_blocking(
-            doors, key=lambda item: item[0], timeout=10, on_error=lambda *_: "late"
-        )
-        running = asyncio.ensure_future(to_list(stream.pipe(operator)))
+
+        def late(item: Any, error: BaseException) -> str:
+            return "late"
+
+        source = Paced([("a", 1), ("a", 2)]).stream()
+        stream = source.pipe(map_blocking(doors, key=_name, timeout=10, on_error=late))
+        running = asyncio.ensure_future(to_list(stream))
+        await until(lambda: bool(doors.inside))
         await asyncio.sleep(50)
         before = list(doors.inside)
         doors.open(("a", 1), ("a", 2))
@@ -330,10 +338,10 @@ def test_threads_see_the_context_of_the_push() -> None:
         name.set("subscriber")
         seen: list[str] = []
         stream = Paced(range(4)).stream().pipe(map_blocking(fn, max_concurrent=1))
-        await run(stream.pipe(rx.do_action(lambda value: seen.extend((value, name.get())))))
+        await run(stream.pipe(rx.do_action(lambda value: seen.append(f"{value}, {name.get()}"))))
         return seen
 
-    assert ["subscriber"] * 8 == run_virtual(main())
+    assert ["subscriber, subscriber"] * 4 == run_virtual(main())
 
 
 def test_bad_arguments_are_refused() -> None:
@@ -344,7 +352,7 @@ def test_bad_arguments_are_refused() -> None:
 
     with pytest.raises(ConfigError, match="fn must be a plain function; map_async takes"):
         map_blocking(coroutine)
-    with pytest.raises(ConfigError, match="executor must be a concurrent.futures.Executor"):
+    with pytest.raises(ConfigError, match=r"executor must be a concurrent\.futures\.Executor"):
         map_blocking(square, executor=3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="max_concurrent must be an int >= 1, got 0"):
         map_blocking(square, max_concurrent=0)

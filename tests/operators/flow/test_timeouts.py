@@ -11,6 +11,7 @@ import pytest
 import reactivex
 from reactivex import Observable
 from reactivex import operators as rx
+from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
 from rxdispatch.clock import LoopScheduler, valve_of
@@ -21,7 +22,7 @@ from rxdispatch.operators.flow._timeout_idle import timeout_idle
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
 from rxdispatch.valve import Gate
-from tests.operators.flow.paced import Paced
+from tests.operators.flow.probes import Paced
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
 BOTH = pytest.mark.parametrize("make", [timeout_idle, deadline])
@@ -137,10 +138,10 @@ def test_demand_passes_through(make: Callable[[float], Operator]) -> None:
 
         def subscribe(_: Any, scheduler: Any = None) -> Any:
             found.append(valve_of(scheduler))
-            return reactivex.disposable.Disposable()
+            return Disposable()
 
         scheduler = LoopScheduler(asyncio.get_running_loop(), valve=gate)
-        Observable(subscribe).pipe(make(5)).subscribe(scheduler=scheduler).dispose()
+        Observable[Any](subscribe).pipe(make(5)).subscribe(scheduler=scheduler).dispose()
         return found == [gate]
 
     assert run_virtual(main())
@@ -195,7 +196,7 @@ def test_there_is_no_timer_for_each_item() -> None:
             timers += 1
             return call_at(*args, **options)
 
-        loop.call_at = counted  # type: ignore[method-assign]
+        loop.call_at = counted  # type: ignore[method-assign,assignment]
         source: Subject[int] = Subject()
         subscription = source.pipe(timeout_idle(5)).subscribe()
         for n in range(10_000):

@@ -1,16 +1,49 @@
-"""A source that can wait, for tests of demand."""
+"""A source that can wait, and a subscriber that remembers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
+from reactivex import operators as rx
 from reactivex.disposable import Disposable
 
 from rxdispatch.clock import valve_of
+from rxdispatch.streams import run
 
 T = TypeVar("T")
+
+
+class Log(abc.ObserverBase[Any]):
+    """A subscriber that keeps what it gets, with the time; "|" is the completion."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.got: list[Any] = []
+
+    def on_next(self, value: Any) -> None:
+        """Keep an item."""
+        self.got.append((self.loop.time(), value))
+
+    def on_error(self, error: Exception) -> None:
+        """Keep the error."""
+        self.got.append((self.loop.time(), error))
+
+    def on_completed(self) -> None:
+        """Keep the completion."""
+        self.got.append((self.loop.time(), "|"))
+
+    @property
+    def items(self) -> list[Any]:
+        """What it got, without the times."""
+        return [item for _, item in self.got]
+
+
+def to_list(stream: Observable[Any]) -> Coroutine[Any, Any, Any]:
+    """Run *stream* to its end and return its items."""
+    return run(stream.pipe(rx.to_list()))
 
 
 class Paced(Generic[T]):
