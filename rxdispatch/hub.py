@@ -161,12 +161,17 @@ class Hub:
 
     async def _close(self) -> None:
         self._state = "closed"
-        if self._channels is not None:
-            await self._channels.close()
-        if self._client is not None:
-            await self._client.close()
-        if self._server is not None:
-            await self._server.stop()
+        # Cancelled at one of these, the others must still be closed.
+        try:
+            if self._channels is not None:
+                await self._channels.close()
+        finally:
+            try:
+                if self._client is not None:
+                    await self._client.close()
+            finally:
+                if self._server is not None:
+                    await self._server.stop()
 
 
 def connect(
