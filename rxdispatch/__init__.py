@@ -31,6 +31,7 @@ from rxdispatch.errors import (
 from rxdispatch.hub import Hub, connect
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.protocols import Board, Intake, Valve
+from rxdispatch.streams._kill_switch import KillSwitch
 from rxdispatch.streams._run import run
 from rxdispatch.task import (
     Claim,
@@ -59,6 +60,7 @@ __all__ = [
     "Hub",
     "Intake",
     "ItemTimeoutError",
+    "KillSwitch",
     "LoopScheduler",
     "MemoryBoard",
     "NoCapacityError",

@@ -1,0 +1,89 @@
+"""
+How many bytes does a pending task take?
+
+Prints, for 100,000 ready tasks with default ids and 20-byte payloads: what the ids and payloads
+alone come to, then what each place of keeping them grows by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+import subprocess
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import rxdispatch as rxd
+
+TASKS = 100_000
+CHUNK = 10_000
+
+
+async def fill(board: rxd.BoardBase[str]) -> None:
+    """Put the tasks on *board*, keeping none of them here."""
+    for _ in range(TASKS // CHUNK):
+        await board.submit([rxd.Task("x" * 20) for _ in range(CHUNK)])
+
+
+def show(name: str, used: float, limit: int | None) -> None:
+    """Print one row."""
+    goal = "" if limit is None else f"   goal <= {limit} B"
+    print(f"{name:28s} {used:6.0f} B a task{goal}")
+
+
+async def on_server(name: str, url: str | None, limit: int) -> None:
+    """Measure what a server's memory grows by."""
+    async with rxd.connect(url) as hub:
+        redis = hub.client.redis
+        server = await redis.info("server")
+        version = server.get("valkey_version") or server["redis_version"]
+        board = hub.board("memory")
+        await board.submit(rxd.Task("warm"))
+        before = (await redis.info("memory"))["used_memory"]
+        await fill(board)
+        # Kept replies go after a minute; they are no part of a pending task.
+        for key in [key async for key in redis.scan_iter("*:reply:*", count=1000)]:
+            await redis.delete(key)
+        used = (await redis.info("memory"))["used_memory"] - before
+        show(f"{name} {version}", used / TASKS, limit)
+
+
+async def in_memory() -> None:
+    """Measure what this process grows by."""
+    board = rxd.MemoryBoard[str]("memory")
+    await board.submit(rxd.Task("warm"))
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    await fill(board)
+    gc.collect()
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    show("MemoryBoard", used / TASKS, 400)
+
+
+async def main() -> None:
+    """Measure each place."""
+    show("id and payload alone", 36 + 20, None)
+    await in_memory()
+    await on_server("Valkey", None, 240)
+    binary = shutil.which("redis-server")
+    if binary is None:
+        print("Redis: no redis-server installed")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "s"
+        command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", ""]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+            try:
+                while not socket.exists():
+                    await asyncio.sleep(0.01)
+                await on_server("Redis", f"unix://{socket}", 320)
+            finally:
+                server.terminate()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

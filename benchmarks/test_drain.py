@@ -1,0 +1,124 @@
+"""
+How fast does one process drain a board, beside a bare loop of the same scripts?
+
+The bare loop sends the claim and the settle script and overlaps the two, 256 tasks at a time;
+it makes no task objects and runs no handler. The pipeline is what a user writes:
+``board.claims() | execute(handler) | settle(board)`` with a coroutine that does nothing.
+Embedded server, 20-byte payloads; only draining is timed, not filling the board.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import rxdispatch as rxd
+from benchmarks.scripts import claim_script, settle_script
+from rxdispatch import operators as ops
+
+TASKS = 20_000
+ROUNDS = 5
+CHUNK = 256
+
+names = (f"drain-{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """One loop for the module."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def hub(runner: asyncio.Runner) -> Iterator[rxd.Hub]:
+    """One embedded server for the module."""
+    hub = rxd.connect()
+    runner.run(hub.__aenter__())
+    yield hub
+    runner.run(hub.__aexit__(None, None, None))
+
+
+def drained(
+    benchmark: BenchmarkFixture, runner: asyncio.Runner, board: rxd.BoardBase[str]
+) -> None:
+    """Note the rate, and see that every task was settled once."""
+    counts = runner.run(board.counts())
+    assert counts.done == TASKS * ROUNDS
+    assert counts.ready == counts.claimed == counts.dead == 0
+    stats = benchmark.stats
+    if stats is not None:
+        benchmark.extra_info["tasks_per_second"] = round(TASKS / stats["min"])
+
+
+async def fill(board: rxd.BoardBase[str]) -> None:
+    """Put tasks on the board."""
+    await board.submit(rxd.Task("x" * 20) for _ in range(TASKS))
+
+
+@pytest.mark.benchmark(group="drain 20,000 tasks")
+def test_bare_loop(benchmark: BenchmarkFixture, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+    """The scripts alone."""
+    board = hub.board(next(names))
+
+    async def drain() -> None:
+        settling: asyncio.Task[bytes] | None = None
+        while True:
+            first, ids = await claim_script(board, CHUNK)
+            if settling is not None:
+                await settling
+            if not ids:
+                return
+            settling = asyncio.create_task(settle_script(board, first, ids))
+
+    benchmark.pedantic(
+        lambda: runner.run(drain()), setup=lambda: runner.run(fill(board)), rounds=ROUNDS
+    )
+    drained(benchmark, runner, board)
+
+
+async def nothing(_: rxd.Task[str]) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("width", [16, 64, 256])
+@pytest.mark.benchmark(group="drain 20,000 tasks")
+def test_pipeline(
+    benchmark: BenchmarkFixture, hub: rxd.Hub, runner: asyncio.Runner, width: int
+) -> None:
+    """The whole pipeline, with that many handlers at a time."""
+    board = hub.board(next(names))
+
+    async def drain() -> None:
+        await rxd.run(
+            board.claims(until="joined").pipe(
+                ops.execute(nothing, max_concurrent=width), ops.settle(board)
+            )
+        )
+
+    benchmark.pedantic(
+        lambda: runner.run(drain()), setup=lambda: runner.run(fill(board)), rounds=ROUNDS
+    )
+    drained(benchmark, runner, board)
+
+
+@pytest.mark.benchmark(group="drain 20,000 tasks")
+def test_pipeline_in_memory(benchmark: BenchmarkFixture, runner: asyncio.Runner) -> None:
+    """The whole pipeline on a MemoryBoard, 64 handlers at a time."""
+    board = rxd.MemoryBoard[str](next(names))
+
+    async def drain() -> None:
+        await rxd.run(
+            board.claims(until="joined").pipe(
+                ops.execute(nothing, max_concurrent=64), ops.settle(board)
+            )
+        )
+
+    benchmark.pedantic(
+        lambda: runner.run(drain()), setup=lambda: runner.run(fill(board)), rounds=ROUNDS
+    )
+    drained(benchmark, runner, board)
