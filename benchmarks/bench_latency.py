@@ -68,7 +68,7 @@ async def worker(url: str) -> None:
     async with rxd.connect(url) as hub:
         board = hub.board("far")
 
-        async def handler(task: rxd.Task[int]) -> None:
+        async def handler(_: rxd.Task[int]) -> None:
             print(time.perf_counter(), flush=True)
 
         work = board.claims().pipe(ops.execute(handler), ops.settle(board)).subscribe()

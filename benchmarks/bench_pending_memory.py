@@ -76,13 +76,13 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "s"
         command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", ""]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-            try:
-                while not socket.exists():
-                    await asyncio.sleep(0.01)
-                await on_server("Redis", f"unix://{socket}", 320)
-            finally:
-                server.terminate()
+        server = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
+        try:
+            # Connecting is tried again until the server is there, for two seconds.
+            await on_server("Redis", f"unix://{socket}", 320)
+        finally:
+            server.terminate()
+            await server.wait()
 
 
 if __name__ == "__main__":

@@ -43,9 +43,7 @@ def hub(runner: asyncio.Runner) -> Iterator[rxd.Hub]:
     runner.run(hub.__aexit__(None, None, None))
 
 
-def drained(
-    benchmark: BenchmarkFixture, runner: asyncio.Runner, board: rxd.BoardBase[str]
-) -> None:
+def drained(benchmark: BenchmarkFixture, runner: asyncio.Runner, board: rxd.BoardBase[str]) -> None:
     """Note the rate, and see that every task was settled once."""
     counts = runner.run(board.counts())
     assert counts.done == TASKS * ROUNDS

@@ -20,7 +20,7 @@ from redis.exceptions import (
 )
 
 from rxdispatch.config import StoreSettings
-from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.store.connection import Connector
 from rxdispatch.store.pool import Pool
 from rxdispatch.store.scripts import Script
@@ -98,6 +98,7 @@ class Client:
             args: Its data.
 
         Raises:
+            ConfigError: If the client is closed.
             StoreUnavailableError: If no reply came within ``settings.limit``.
             redis.exceptions.ResponseError: If the server or the script says no.
         """
@@ -123,6 +124,9 @@ class Client:
     ) -> Any:
         loop = asyncio.get_running_loop()
         pool = self._pool
+        if pool.closed:
+            # Not "unavailable": who waits for the server to come back would wait for ever.
+            raise ConfigError(f"{operation}: the hub must be open", "closed")
         deadline = loop.time() + self.settings.limit
         pause = _FIRST_PAUSE
         maybe_executed = False
