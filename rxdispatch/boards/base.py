@@ -78,6 +78,7 @@ class BoardBase(Generic[P]):
         self._engine = engine
         self._codec: TaskCodec[P] = TaskCodec(payload)
         self._background: set[asyncio.Task[Any]] = set()
+        self._reading: set[asyncio.Task[ClaimBatch]] = set()
         self._intakes: set[Intake] = set()
         self._hints: Observable[None] = engine.signals.pipe(
             rx.filter(lambda signal: signal != "joined"), rx.map(lambda _: None)
@@ -216,11 +217,17 @@ class BoardBase(Generic[P]):
         # Shielded: a claim that is cancelled half-way has moved marks already, and what it
         # brings must go back rather than wait for its lease to lapse.
         work = self._spawn(self._claim(limit, ids, _label(worker), lease))
+        self._reading.add(work)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            work.add_done_callback(self._return_unread)
+            if work.done():
+                self._return_unread(work)
+            else:
+                work.add_done_callback(self._return_unread)
             raise
+        finally:
+            self._reading.discard(work)
 
     async def _claim(
         self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
@@ -471,26 +478,33 @@ class BoardBase(Generic[P]):
         """
         Stop claiming, give running work *grace* seconds, then cancel it and give it back.
 
-        Cancelled itself, it cancels the work at once.
+        Cancelled itself, it does the latter at once, which takes a moment, and is cancelled then.
         """
         intakes = list(self._intakes)
         for intake in intakes:
             intake.stop()
+        cancelled: asyncio.CancelledError | None = None
         try:
             async with asyncio.timeout(grace):
                 await asyncio.gather(*(intake.idle() for intake in intakes))
         except TimeoutError:
-            log.warning("grace_ended", board=self._name, grace=grace)
-        finally:
-            for intake in intakes:
-                intake.revoke()
+            if grace > 0:
+                log.warning("grace_ended", board=self._name, grace=grace)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        for intake in intakes:
+            intake.revoke()
         await asyncio.gather(*(intake.wind_down() for intake in intakes))
         await self.finished()
+        if cancelled is not None:
+            raise cancelled
 
     async def finished(self) -> None:
         """Wait for what runs in the background: claims on their way back, mostly."""
-        while self._background:
-            await asyncio.wait(self._background)
+        # A claim that has come, but whose reader had no turn yet: he may give it back.
+        while self._background or self._reading:
+            if self._background:
+                await asyncio.wait(self._background)
             await asyncio.sleep(0)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
