@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import structlog
 from redis import asyncio as aioredis
 from redis import exceptions
 from redis.exceptions import (
@@ -28,8 +27,6 @@ from rxdispatch.store.url import Target
 from rxdispatch.store.wire import Value, exchange, pack
 
 __all__ = ["Client"]
-
-log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
@@ -122,11 +119,16 @@ class Client:
     async def _request(
         self, operation: str, packed: bytes, full: Callable[[], bytes] | None
     ) -> Any:
-        loop = asyncio.get_running_loop()
-        pool = self._pool
-        if pool.closed:
+        if self._pool.closed:
             # Not "unavailable": who waits for the server to come back would wait for ever.
             raise ConfigError(f"{operation}: the hub must be open", "closed")
+        return await self._repeat(operation, packed, full)
+
+    async def _repeat(
+        self, operation: str, packed: bytes, full: Callable[[], bytes] | None
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        pool = self._pool
         deadline = loop.time() + self.settings.limit
         pause = _FIRST_PAUSE
         maybe_executed = False
@@ -171,7 +173,6 @@ class Client:
             left = deadline - loop.time()
             if left <= 0 or pool.closed:
                 raise StoreUnavailableError(operation, maybe_executed=maybe_executed) from cause
-            log.debug("store_retry", operation=operation, error=type(cause).__name__)
             await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))
             pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -24,7 +24,7 @@ for i = 6, #ARGV do
   end
   if place then
     local attempts, crashes, _, err = tries(id)
-    bury(id, tonumber(place), 'cancelled', err, attempts, crashes, token, worker)
+    bury(id, tonumber(place), 'cancelled', err, attempts, crashes, token, worker, attempts + 1)
     answer[#answer + 1] = '1'
   else
     answer[#answer + 1] = '0'

@@ -100,7 +100,8 @@ local function schedule(id, due, place)
   call('HSET', PLACE, id, place)
 end
 
-local function bury(id, place, reason, err, attempts, crashes, token, worker)
+-- The last three where it was claimed: *attempt* is the try that was running.
+local function bury(id, place, reason, err, attempts, crashes, token, worker, attempt)
   ended = true
   call('HDEL', TRIES, id)
   call('ZREM', EXPIRY, id)
@@ -109,7 +110,7 @@ local function bury(id, place, reason, err, attempts, crashes, token, worker)
   stamp_used = true
   call('HSET', GRAVE, id,
     struct.pack('>I4I4dI2', attempts, crashes, base_of(place), #reason) .. reason .. err)
-  event('dead', id, token, attempts, worker, reason)
+  event('dead', id, token, attempt, worker, reason)
 end
 
 -- What a sweep moves at the most of each kind; the reply then asks to come back at once.
@@ -130,9 +131,9 @@ local function sweep_leases()
       crashes = crashes + 1
       event('crashed', id, token, attempts + 1, worker)
       if crashes > MAX_CRASHES then
-        bury(id, place, 'crashed', err, attempts, crashes, token, worker)
+        bury(id, place, 'crashed', err, attempts, crashes, token, worker, attempts + 1)
       elseif late == 1 then
-        bury(id, place, 'expired', err, attempts, crashes, token, worker)
+        bury(id, place, 'expired', err, attempts, crashes, token, worker, attempts + 1)
       else
         set_tries(id, attempts, crashes, late, err)
         call('ZADD', READY, place, id)

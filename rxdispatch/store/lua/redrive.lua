@@ -1,10 +1,10 @@
--- ARGV 6: 'some', then ids; or 'all', then the time (seconds) after which deaths are left alone,
--- '' at first. Reply: {how many are ready again, the time to go on with, '0' when none is left}.
+-- ARGV 6: 'some', then ids; or 'all', then the time (microseconds) after which deaths are left
+-- alone, '' at first. Reply: {how many are ready again, the time to go on with}.
 -- What was dead starts anew at the end: attempts and crashes at 0, without a ttl.
 local again = call('GET', REPLY)
 if again then return cjson.decode(again) end
 
-local until_time = ARGV[7]
+local until_time = ARGV[6] == 'all' and ARGV[7] or ''
 local ids = {}
 if ARGV[6] == 'some' then
   local seen = {}
@@ -34,6 +34,6 @@ if #ids > 0 then
   call('ZADD', READY, unpack(rows))
 end
 finish()
-local reply = { #ids, until_time or '' }
+local reply = { #ids, until_time }
 keep(cjson.encode(reply))
 return reply

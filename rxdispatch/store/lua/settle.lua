@@ -60,7 +60,7 @@ local function end_one(at)
   local expired = late == 1 or (expires and tonumber(expires) <= now)
   if kind == 'l' then
     if expired then
-      bury(id, place, 'expired', last, attempts, crashes, token, worker)
+      bury(id, place, 'expired', last, attempts, crashes, token, worker, attempts + 1)
     else
       if delay > 0 then schedule(id, now + delay, place) else call('ZADD', READY, place, id) end
       event('released', id, token, attempts + 1, worker)
@@ -77,7 +77,7 @@ local function end_one(at)
     event('retried', id, token, attempts, worker)
   else
     if kind == 'r' then reason = 'expired' end
-    bury(id, place, reason, err, attempts + 1, crashes, token, worker)
+    bury(id, place, reason, err, attempts + 1, crashes, token, worker, attempts + 1)
   end
   return '1'
 end
