@@ -329,9 +329,10 @@ class MemoryEngine:
         else:
             past = row.history = past or History()
             if ending.verdict != "released":
-                past.attempts += 1
                 past.error = ending.error
             self._bury(row, ending.reason if ending.verdict == "dead" else "expired")
+            if ending.verdict != "released":
+                past.attempts += 1
         return True
 
     def _forget(self, row: Row) -> None:
@@ -442,7 +443,7 @@ class MemoryEngine:
                     row.id,
                     None if lease is None else lease.worker,
                     None if lease is None else lease.token,
-                    None if lease is None else attempts + (kind != "dead"),
+                    None if lease is None else attempts + 1,
                     time.time(),
                     reason,
                 )

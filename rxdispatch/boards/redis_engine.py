@@ -71,6 +71,7 @@ class RedisEngine:
     ) -> None:
         self._client = client
         self._board = board
+        self._options = options
         self._keys = BoardKeys.of(namespace, board)
         self._session = self._keys.replies + os.urandom(9).hex().encode() + b":"
         self._requests = itertools.count(1)
@@ -255,7 +256,7 @@ class RedisEngine:
         text = str(error)
         if text.startswith("CONFLICT "):
             _, name, stored = text.split(" ")[:3]
-            given = self._head[2 + Options._fields.index(name)]
+            given = getattr(self._options, name)
             return ConfigError(
                 f"{name} must be {stored}, as stored with board {self._board!r}", given
             )
