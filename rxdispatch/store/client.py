@@ -24,6 +24,7 @@ from rxdispatch.store.connection import Connector
 from rxdispatch.store.pool import Pool
 from rxdispatch.store.scripts import Script
 from rxdispatch.store.url import Target
+from rxdispatch.store.version import check_version
 from rxdispatch.store.wire import Value, exchange, pack
 
 __all__ = ["Client"]
@@ -68,10 +69,17 @@ class Client:
         See that the server is there and lets us in.
 
         Raises:
-            ConfigError: If it refuses the user and password, the database or the certificate.
+            ConfigError: If it refuses the user and password, the database or the certificate,
+                or is too old.
             StoreUnavailableError: If it does not answer within ``settings.limit``.
         """
-        await self.call(f"connect to {self.target.safe}", "PING")
+        operation = f"connect to {self.target.safe}"
+        await self.call(operation, "PING")
+        try:
+            info = await self.call(operation, "INFO", "server")
+        except ResponseError:
+            return  # a user who may not ask
+        check_version(info)
 
     async def close(self) -> None:
         """Close every connection; calls that are still running fail."""

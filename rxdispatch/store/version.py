@@ -1,0 +1,33 @@
+"""Whether a server is new enough."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["check_version"]
+
+_OLDEST: Final = {"valkey": (7, 2), "redis": (6, 2)}
+
+
+def check_version(info: bytes) -> None:
+    """
+    Look at what ``INFO server`` says.
+
+    Raises:
+        ConfigError: If the server is older than Redis 6.2 or Valkey 7.2, which lack commands
+            that the scripts need.
+    """
+    fields: dict[str, str] = {}
+    for line in info.decode("utf-8", "replace").splitlines():
+        name, found, value = line.partition(":")
+        if found:
+            fields[name] = value.strip()
+    # Valkey also says which Redis it stands for.
+    kind = "valkey" if "valkey_version" in fields else "redis"
+    version = fields.get(f"{kind}_version", "")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if len(numbers) == 2 and numbers < _OLDEST[kind]:
+        least = ".".join(map(str, _OLDEST[kind]))
+        raise ConfigError(f"server must be {kind.title()} >= {least}", version)
