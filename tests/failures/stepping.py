@@ -1,0 +1,87 @@
+"""Cancelling a coroutine at each of its awaits in turn, and a loop at each of its rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Literal, TypeVar
+
+__all__ = ["Moment", "Rounds", "cancelled_at"]
+
+T = TypeVar("T")
+
+Moment = Literal["waiting", "answered"]
+
+
+def cancelled_at(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> asyncio.Task[T]:
+    """
+    Run *work* in a task that is cancelled at its n-th suspension, counted from 1.
+
+    Args:
+        work: What to run.
+        n: At which suspension; one that it never reaches cancels nothing.
+        moment: ``waiting`` cancels as it begins to wait; ``answered`` when what it waits for
+            has come, but before it could take it.
+    """
+
+    async def stepped() -> T:
+        return await _steps(work, n, moment)
+
+    return asyncio.get_running_loop().create_task(stepped())
+
+
+@types.coroutine
+def _steps(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> Generator[Any, Any, T]:
+    task: Any = asyncio.current_task()
+    step = 0
+    send: Callable[[], Any] = lambda: work.send(None)  # noqa: E731 - replaced in each round
+    while True:
+        try:
+            waited = send()
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        step += 1
+        if step == n:
+            if moment == "answered" and isinstance(waited, asyncio.Future):
+                # Before the task's own callback, which is added when this yields.
+                waited.add_done_callback(lambda _: task.cancel())
+            else:
+                task.cancel()
+        try:
+            yield waited
+        except BaseException as error:  # noqa: BLE001 - whatever comes belongs to the coroutine
+            send = lambda error=error: work.throw(error)  # noqa: E731
+        else:
+            send = lambda: work.send(None)  # noqa: E731
+
+
+class Rounds(selectors.DefaultSelector):
+    """A selector that calls somebody at a certain round of its loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = 0
+        self._call: Callable[[], object] | None = None
+
+    def after(self, rounds: int, call: Callable[[], object]) -> None:
+        """Call *call* after that many rounds."""
+        self._left, self._call = rounds, call
+
+    @property
+    def pending(self) -> bool:
+        """Whether the call is still to come."""
+        return self._call is not None
+
+    def select(self, timeout: float | None = None) -> Any:
+        """Wait for events, as any selector; count."""
+        if self._call is not None:
+            self._left -= 1
+            if self._left <= 0:
+                call, self._call = self._call, None
+                call()
+                # The loop has decided how long to wait before it knew of this.
+                timeout = 0
+        return super().select(timeout)

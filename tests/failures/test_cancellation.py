@@ -1,0 +1,260 @@
+"""Cancellation at each await of each method, and in each round of a loop with a pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+import rxdispatch as rxd
+from rxdispatch import operators as ops
+from tests.failures.fleet import Account, eventually, subscribed
+from tests.failures.stepping import Moment, Rounds, cancelled_at
+from tests.servers import alive, valkey_server
+
+Board = rxd.BoardBase[Any]
+ONE = rxd.Settings(store=rxd.StoreSettings(connections=1))
+
+#: Tasks on each board: "r" is ready, "c" claimed, "d" dead.
+EACH = 3
+
+
+async def _submit(board: Board, _: list[rxd.Claim[Any]]) -> None:
+    await board.submit([rxd.Task(0, id=f"new{i}") for i in range(EACH)])
+
+
+async def _claim(board: Board, _: list[rxd.Claim[Any]]) -> None:
+    await _kept(board, await board.claim(10))
+
+
+async def _claim_ids(board: Board, _: list[rxd.Claim[Any]]) -> None:
+    await _kept(board, await board.claim(10, ids=["r0", "r1", "c0"]))
+
+
+async def _kept(board: Board, claims: list[rxd.Claim[Any]]) -> None:
+    # What came is ours to end; what did not come is not.
+    board.give_back(claims)
+
+
+async def _renew(board: Board, claims: list[rxd.Claim[Any]]) -> None:
+    assert [] == await board.renew(claims, 30.0)
+
+
+async def _settle(board: Board, claims: list[rxd.Claim[Any]]) -> None:
+    assert [True] * EACH == await board.settle([claim.done() for claim in claims])
+
+
+async def _settle_mixed(board: Board, claims: list[rxd.Claim[Any]]) -> None:
+    a, b, c = claims
+    assert [True] * EACH == await board.settle([a.retry("x"), b.dead("x"), c.release()])
+
+
+async def _cancel(board: Board, _: list[rxd.Claim[Any]]) -> None:
+    await board.cancel(["r0", "c0"])
+
+
+async def _redrive(board: Board, _: list[rxd.Claim[Any]]) -> None:
+    await board.redrive()
+
+
+async def _look(board: Board, _: list[rxd.Claim[Any]]) -> None:
+    await board.get("r0")
+    await board.counts()
+    assert EACH == len([letter async for letter in board.dead_letters()])
+
+
+async def _pause(board: Board, _: list[rxd.Claim[Any]]) -> None:
+    await board.pause()
+    await board.resume()
+
+
+METHODS: list[Callable[[Board, list[rxd.Claim[Any]]], Awaitable[None]]] = [
+    *(_submit, _claim, _claim_ids, _renew, _settle, _settle_mixed),
+    *(_cancel, _redrive, _look, _pause),
+]
+
+
+async def _fill(board: Board) -> list[rxd.Claim[Any]]:
+    """Make EACH tasks ready, claimed and dead; returns the claims."""
+    await board.submit([rxd.Task(0, id=f"d{i}") for i in range(EACH)])
+    await board.settle([claim.dead("x") for claim in await board.claim(EACH)])
+    await board.submit([rxd.Task(0, id=f"c{i}") for i in range(EACH)])
+    claims = await board.claim(EACH, worker="holder")
+    await board.submit([rxd.Task(0, id=f"r{i}") for i in range(EACH)])
+    return claims
+
+
+@pytest.mark.parametrize("moment", ["waiting", "answered"])
+@pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
+async def test_methods_cancelled_anywhere_leave_nothing(moment: Moment, cold: bool) -> None:
+    """Each await of each method: the one connection is free, no claim is kept, no task is lost."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as other:
+        for method in METHODS:
+            name = method.__name__
+            for n in range(1, 100):
+                async with rxd.connect(server.target.safe, settings=ONE) as hub:
+                    board: Board = hub.board(f"{name}-{n}")
+                    claims = await _fill(board)
+                    before = asyncio.all_tasks()
+                    if cold:
+                        await other.client.call("kill", "CLIENT", "KILL", "TYPE", "normal")
+                    work = cancelled_at(_awaited(method, board, claims), n, moment)
+                    await asyncio.wait({work})
+                    await board.finished()
+                    # Its one connection is there to be used, at once.
+                    async with asyncio.timeout(1.0):
+                        counts = await board.counts()
+                    assert before == asyncio.all_tasks(), (name, n)
+                    assert 0 == counts.scheduled
+                    total = counts.ready + counts.claimed + counts.done + counts.dead
+                    assert total in {3 * EACH, 4 * EACH if method is _submit else 3 * EACH}
+                    held = [await board.get(f"c{i}") for i in range(EACH)]
+                    workers = {state.worker for state in held if state is not None}
+                    assert workers <= {"holder", None}, (name, n)
+                    assert counts.claimed == sum(
+                        state is not None and state.worker == "holder" for state in held
+                    ), (name, n)
+                    if method in {_settle, _settle_mixed}:
+                        # Whether or not it was carried out: asked again, it is.
+                        await _settle_again(method, board, claims)
+                if not work.cancelled():
+                    work.result()
+                    break
+            assert n > 1, f"{name} was never cancelled"
+        clients = await other.client.call("list", "CLIENT", "LIST")
+        assert len(clients.splitlines()) <= 1
+
+
+async def _awaited(
+    method: Callable[[Board, list[rxd.Claim[Any]]], Awaitable[None]],
+    board: Board,
+    claims: list[rxd.Claim[Any]],
+) -> None:
+    await method(board, claims)
+
+
+async def _settle_again(method: object, board: Board, claims: list[rxd.Claim[Any]]) -> None:
+    if method is _settle:
+        await _settle(board, claims)
+        assert (EACH, 0) == ((await board.counts()).done, (await board.counts()).claimed)
+    else:
+        await _settle_mixed(board, claims)
+        assert 0 == (await board.counts()).claimed
+
+
+async def test_join_cancelled_anywhere_leaves_nothing() -> None:
+    """``join`` of a board that is not empty waits until it is cancelled."""
+    async with (
+        valkey_server() as server,
+        rxd.connect(server.target.safe, settings=ONE) as hub,
+    ):
+        board: Board = hub.board("b")
+        await board.submit(rxd.Task(0))
+        for n in range(1, 9):
+            for moment in ("waiting", "answered"):
+                work = cancelled_at(board.join(), n, moment)
+                await asyncio.wait({work}, timeout=0.05)
+                work.cancel()
+                await asyncio.wait({work})
+                assert work.cancelled()
+                async with asyncio.timeout(1.0):
+                    assert 1 == (await board.counts()).ready
+
+
+@pytest.mark.parametrize("moment", ["waiting", "answered"])
+async def test_connecting_cancelled_anywhere_leaves_no_server(moment: Moment) -> None:
+    """From ``connect()`` to the end of its block."""
+    pids: list[int] = []
+
+    async def session() -> None:
+        async with rxd.connect() as hub:
+            server: Any = hub._server
+            pids.append(server.pid)
+            board: Board = hub.board("b")
+            await board.submit([rxd.Task(i) for i in range(3)])
+            assert 3 == len(await board.claim(3))
+
+    before = asyncio.all_tasks()
+    steps = 0
+    step = 1
+    while True:
+        work = cancelled_at(session(), step, moment)
+        await asyncio.wait({work})
+        assert before == asyncio.all_tasks()
+        await eventually(lambda: not any(alive(pid) for pid in pids))
+        steps += 1
+        if not work.cancelled():
+            work.result()
+            break
+        # How often it must ask until the server is there differs; never more than this.
+        step += 1 if step < 6 else 2
+        assert step < 400
+    assert steps > 5
+
+
+def test_pipeline_cancelled_in_any_round_gives_everything_back() -> None:
+    """A pipeline that is cancelled in the n-th round of the loop, for each n until it is done."""
+    rounds = Rounds()
+
+    async def main() -> int:
+        trouble: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, c: trouble.append(c))
+        async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+            n = 0
+            ended = False
+            while not ended:
+                n += 1
+                board: Board = hub.board(f"b{n}")
+                async with subscribed(hub, board) as account:
+                    ended = await _cancelled_round(server.target.safe, board, account, rounds, n)
+                assert not trouble, (n, trouble)
+        return n
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(rounds)) as runner:
+        assert runner.run(main()) > 10
+
+
+async def _cancelled_round(
+    url: str, board: Board, account: Account, rounds: Rounds, n: int
+) -> bool:
+    """Cancel in round *n*; returns whether it was done before."""
+    ids = [f"t{i}" for i in range(12)]
+    runs: Counter[str] = Counter()
+
+    async def handler(task: rxd.Task[int]) -> None:
+        runs[task.id] += 1
+        await asyncio.sleep(0.001 * task.payload)
+
+    def stream(board: Board) -> Any:
+        return board.claims(until="joined", prefetch=8, lease=30.0).pipe(
+            ops.execute(handler, max_concurrent=3), ops.settle(board, count=2)
+        )
+
+    await board.submit([rxd.Task(i % 3, id=task_id) for i, task_id in enumerate(ids)])
+    before = asyncio.all_tasks()
+
+    async def session() -> None:
+        async with rxd.connect(url) as hub:
+            await rxd.run(stream(hub.board(board.name)))
+
+    with capture_logs() as logs:
+        work = asyncio.create_task(session())
+        rounds.after(n, work.cancel)
+        await asyncio.wait({work})
+    ended = rounds.pending or not work.cancelled()
+    rounds.after(0, lambda: None)
+    assert before == asyncio.all_tasks(), n
+    assert [] == [entry for entry in logs if entry["log_level"] not in {"debug", "info"}], n
+    counts = await board.counts()
+    # At once, not after the lease of 30 s.
+    assert (0, 0) == (counts.claimed, counts.scheduled), n
+    assert len(ids) == counts.ready + counts.done, n
+    await rxd.run(stream(board))
+    await eventually(lambda: account.finished(ids))
+    assert account.settled_once(ids), n
+    assert not account.count("dead", "crashed"), n
+    return ended
