@@ -9,8 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?=
-# Test processes at once. Not many by default: on two cores they are no quicker, and tests against
-# real servers and real limits in seconds then fail for want of a turn.
+# Test processes at once; 0 is this one alone. More save a quarter of the time or less on two cores,
+# and tests with real servers, threads and limits in seconds then fail at times for want of a turn.
 JOBS ?= 0
 # What a benchmark run is given besides.
 BENCH ?=
