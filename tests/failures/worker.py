@@ -132,8 +132,12 @@ async def raw(board: rxd.BoardBase[Any], orders: Orders, journal: Journal) -> No
 def claims_of(board: rxd.BoardBase[Any], orders: Orders) -> Observable[rxd.Claim[Any]]:
     """Return the source of the pipeline."""
     if orders.flow == "each":
-        return reactivex.from_iterable(orders.ids).pipe(
-            ops.claim_each(board, lease=orders.lease, worker=orders.name)
+        # One by one, as a broadcast would bring them.
+        scheduler = rxd.LoopScheduler(asyncio.get_running_loop())
+        return reactivex.interval(0.002, scheduler=scheduler).pipe(
+            rx.take(len(orders.ids)),
+            rx.map(orders.ids.__getitem__),
+            ops.claim_each(board, lease=orders.lease, worker=orders.name),
         )
     return board.claims(
         prefetch=orders.prefetch, lease=orders.lease, worker=orders.name, until=orders.until

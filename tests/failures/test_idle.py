@@ -1,0 +1,99 @@
+"""What a worker costs the server while there is nothing to do, and what a lost wake-up costs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import rxdispatch as rxd
+from rxdispatch import operators as ops
+from rxdispatch.store.url import Target
+from tests.failures.fleet import NOISE, eventually, subscribed
+from tests.servers import valkey_server
+
+Board = rxd.BoardBase[Any]
+
+
+@asynccontextmanager
+async def monitored(target: Target) -> AsyncGenerator[list[str]]:
+    """Collect each command that a client sends, but not those of scripts."""
+    commands: list[str] = []
+    reader, writer = await asyncio.open_unix_connection(target.path)
+
+    async def reading() -> None:
+        while line := (await reader.readline()).decode():
+            # +1700000000.123456 [0 unix:/path] "EVALSHA" ...; "lua" instead of a client.
+            if "[" in line and " lua]" not in line.split('"')[0]:
+                commands.append(line.split('"')[1].upper())
+
+    writer.write(b"MONITOR\r\n")
+    assert b"+OK\r\n" == await reader.readline()
+    task = asyncio.create_task(reading())
+    try:
+        yield commands
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        writer.close()
+        await writer.wait_closed()
+
+
+async def handler(_: rxd.Task[int]) -> None:
+    """Do nothing."""
+
+
+async def test_idle_workers_send_two_commands_a_second() -> None:
+    """With Pub/Sub, pings, polls and sweeps; before and after there was something to do."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board: Board = hub.board("b")
+        pipeline = asyncio.create_task(
+            rxd.run(board.claims().pipe(ops.execute(handler), ops.settle(board)))
+        )
+        # Over its start.
+        await asyncio.sleep(0.3)
+        for _ in range(2):
+            async with monitored(server.target) as commands:
+                start = time.monotonic()
+                await asyncio.sleep(3.0)
+                seconds = time.monotonic() - start
+            assert commands, "the slow poll is there"
+            assert len(commands) <= 2.0 * seconds, commands
+            await board.submit([rxd.Task(i) for i in range(10)])
+            await board.join()
+        pipeline.cancel()
+        await asyncio.wait({pipeline})
+
+
+async def test_lost_wakeup_costs_one_poll() -> None:
+    """Tasks whose hint nobody hears are found within 2 s."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board: Board = hub.board("b")
+        mute: Board = hub.board("b")
+        engine: Any = mute._engine
+        events, _, *options = engine._head
+        engine._head = (events, b"nobody listens here", *options)
+        started: dict[str, float] = {}
+
+        async def notes(task: rxd.Task[int]) -> None:
+            started[task.id] = time.monotonic()
+
+        async with subscribed(hub, board):
+            pipeline = asyncio.create_task(
+                rxd.run(board.claims().pipe(ops.execute(notes), ops.settle(board)))
+            )
+            await asyncio.sleep(0.3)
+            for i in range(2):
+                start = time.monotonic()
+                await mute.submit(rxd.Task(0, id=f"lost{i}"))
+                await eventually(lambda i=i: f"lost{i}" in started)
+                assert started[f"lost{i}"] - start < 2.0 + NOISE / 2
+            # To compare with: one that is heard.
+            start = time.monotonic()
+            await board.submit(rxd.Task(0, id="heard"))
+            await eventually(lambda: "heard" in started)
+            assert started["heard"] - start < 0.5
+            pipeline.cancel()
+            await asyncio.wait({pipeline})
