@@ -295,6 +295,8 @@ def _describe(error: BaseException | str) -> str:
         if type(error).__name__ == "TaskExecutionError" and error.__cause__ is not None:
             error = error.__cause__
         error = f"{type(error).__name__}: {error}"
+    elif not isinstance(error, str):
+        raise ConfigError("error must be an exception or a str", error)
     return _cut(error, ERROR_LIMIT)
 
 

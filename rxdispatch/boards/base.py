@@ -169,7 +169,8 @@ class BoardBase(Generic[P]):
             "idle": reactivex.empty(),
             "joined": self._hints_until_joined(),
         }
-        if until not in sources:
+        _label(worker)
+        if not isinstance(until, str) or until not in sources:
             raise ConfigError("until must be 'never', 'idle' or 'joined'", until)
         return sources[until].pipe(
             claim_operator(self, prefetch=prefetch, lease=lease, worker=worker)
@@ -210,10 +211,8 @@ class BoardBase(Generic[P]):
         if limit.__class__ is not int or limit < 0:
             raise ConfigError("limit must be an int >= 0", limit)
         lease = seconds("lease", lease, zero=False)
-        if isinstance(ids, str):
-            ids = (ids,)
-        for task_id in ids or ():
-            _check_id(task_id)
+        if ids is not None:
+            ids = _ids(ids)
         # Shielded: a claim that is cancelled half-way has moved marks already, and what it
         # brings must go back rather than wait for its lease to lapse.
         work = self._spawn(self._claim(limit, ids, _label(worker), lease))
@@ -236,7 +235,7 @@ class BoardBase(Generic[P]):
         custody = _Custody(self, worker, clock)
         claims: list[Claim[P]] = []
         due: float | None = None
-        left, wanted = limit, None if ids is None else list(ids)
+        left, wanted = limit, ids
         while True:
             step = min(left, CHUNK)
             some = None if wanted is None else wanted[:CHUNK]
@@ -300,10 +299,15 @@ class BoardBase(Generic[P]):
             The claims whose token no longer holds; they are ``lost`` from now on.
 
         Raises:
-            ConfigError: If *lease* is not a positive number of seconds.
+            ConfigError: If *lease* is not a positive number of seconds, or something is not a
+                claim of this board.
             StoreUnavailableError: If the server does not answer.
         """
         lease = seconds("lease", lease, zero=False)
+        if not isinstance(claims, Sequence):
+            raise ConfigError("claims must be a list of claims", claims)
+        for claim in claims:
+            _check_claim(claim, self._name)
         clock = asyncio.get_running_loop().time
         lost: list[Claim[Any]] = []
         for chunk in _chunks(claims):
@@ -331,7 +335,11 @@ class BoardBase(Generic[P]):
             ConfigError: If something is not a Settlement of this board.
             StoreUnavailableError: If the server does not answer; repeat it later.
         """
-        wanted = [settlements] if isinstance(settlements, Settlement) else list(settlements)
+        if isinstance(settlements, Settlement):
+            settlements = (settlements,)
+        elif not isinstance(settlements, Iterable):
+            raise ConfigError("settlements must be an iterable of them", settlements)
+        wanted = list(settlements)
         fresh: list[Settlement] = []
         seen: set[int] = set()
         for settlement in wanted:
@@ -572,6 +580,8 @@ def _check_id(task_id: Any) -> None:
 
 
 def _ids(ids: str | Iterable[str]) -> list[str]:
+    if not isinstance(ids, Iterable):
+        raise ConfigError("ids must be a str or an iterable of them", ids)
     found = [ids] if isinstance(ids, str) else list(ids)
     for task_id in found:
         _check_id(task_id)
@@ -588,6 +598,14 @@ def _claim_of(settlement: Any, board: str) -> Claim[Any]:
     if owner.board.name != board:
         raise ConfigError(f"settlements must be of claims of board {board!r}", owner.board.name)
     return claim
+
+
+def _check_claim(claim: Any, board: str) -> None:
+    if not isinstance(claim, Claim):
+        raise ConfigError("claims must come from a board", claim)
+    owner: Any = claim.custody
+    if owner.board.name != board:
+        raise ConfigError(f"claims must be of board {board!r}", owner.board.name)
 
 
 def _answer(settlement: Settlement) -> bool:

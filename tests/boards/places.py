@@ -51,6 +51,10 @@ class Bench:
         """Return a handle on the board."""
         return self.hub.board(self.name, **options)
 
+    def another(self, name: str) -> BoardBase[Any]:
+        """Return a handle on another board."""
+        return self.hub.board(name)
+
     def elsewhere(self, **options: Any) -> BoardBase[Any]:
         """Return a handle of another process, as far as the server can tell."""
         return self.other_hub.board(self.name, **options)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.task import Claim, DeadLetter, Status, Task
 from tests.boards.places import Place, counts, order, until
 
 
-async def dead(board: BoardBase[int]) -> list[DeadLetter[int]]:
+async def dead(board: BoardBase[Any]) -> list[DeadLetter[Any]]:
     """Return the dead letters."""
     return [letter async for letter in board.dead_letters()]
 
@@ -186,7 +187,7 @@ async def test_redriving_wakes_claimers(place: Place) -> None:
         board = bench.board()
         await board.submit(Task(0, id="a"))
         await board.cancel("a")
-        found: list[Claim[int]] = []
+        found: list[Claim[Any]] = []
         with board.claims().subscribe(found.append):
             await asyncio.sleep(0.1)
             await bench.elsewhere().redrive()

@@ -139,7 +139,7 @@ async def test_an_undecodable_only_one(place: Place) -> None:
 async def test_a_type_that_cannot_be_read(place: Place) -> None:
     """It is refused when the handle is made."""
     async with place.bench() as bench:
-        with pytest.raises(ConfigError, match="^payload must be a type that msgspec can decode"):
+        with pytest.raises(ConfigError, match=r"^payload must be a type that msgspec can decode"):
             bench.board(payload=Opaque | Job)
 
 
