@@ -89,16 +89,19 @@ def test_its_scheduler_is_on_the_loop() -> None:
 def test_a_stream_may_end_in_another_thread() -> None:
     """The loop is woken."""
 
+    threads: list[threading.Thread] = []
+
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
         def other() -> None:
             observer.on_next(1)
             observer.on_completed()
 
-        thread = threading.Thread(target=other)
-        thread.start()
-        return Disposable(thread.join)
+        threads.append(threading.Thread(target=other))
+        threads[0].start()
+        return Disposable()
 
     assert run_virtual(run(Observable[Any](subscribe))) == 1
+    threads[0].join()
 
 
 def test_an_error_keeps_nothing_alive() -> None:
