@@ -27,15 +27,15 @@ Left = dict[str, Any]
 def left() -> Left:
     """What this process has open."""
     gc.collect()
-    fds = {}
-    for fd in sorted(os.listdir("/proc/self/fd"), key=int):
+    fds: list[str] = []
+    for fd in list(Path("/proc/self/fd").iterdir()):
         try:
-            fds[fd] = str(Path("/proc/self/fd", fd).readlink())
+            fds.append(str(fd.readlink()))
         except FileNotFoundError:
             pass  # the one that listed them
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     threads = sorted(thread.name for thread in threading.enumerate())
-    return {"fds": sorted(fds.values()), "children": children, "threads": threads}
+    return {"fds": sorted(fds), "children": children, "threads": threads}
 
 
 def plain(task: rxd.Task[float]) -> None:
@@ -55,9 +55,7 @@ async def use(url: str | None, how: str) -> None:
         events: list[rxd.TaskEvent] = []
         board.events.subscribe(events.append)
         await board.submit([rxd.Task(0.0) for _ in range(20)])
-        await rxd.run(
-            board.claims(until="joined").pipe(ops.execute(handler), ops.settle(board))
-        )
+        await rxd.run(board.claims(until="joined").pipe(ops.execute(handler), ops.settle(board)))
         await board.submit([rxd.Task(0.0) for _ in range(20)])
         await rxd.run(board.claims(until="idle").pipe(ops.execute(plain), ops.settle(board)))
         # Dropped, claimed by hand, and running for long.
@@ -97,4 +95,4 @@ if __name__ == "__main__":
     )
     before = left()
     tasks = asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else None), debug=True)
-    print(json.dumps({"before": before, "after": left(), "tasks": tasks}))
+    sys.stdout.write(json.dumps({"before": before, "after": left(), "tasks": tasks}))

@@ -36,10 +36,10 @@ def cancelled_at(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> asynci
 def _steps(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> Generator[Any, Any, T]:
     task: Any = asyncio.current_task()
     step = 0
-    send: Callable[[], Any] = lambda: work.send(None)  # noqa: E731 - replaced in each round
+    error: BaseException | None = None
     while True:
         try:
-            waited = send()
+            waited = work.send(None) if error is None else work.throw(error)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -50,12 +50,12 @@ def _steps(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> Generator[An
                 waited.add_done_callback(lambda _: task.cancel())
             else:
                 task.cancel()
+        error = None
         try:
             yield waited
-        except BaseException as error:  # noqa: BLE001 - whatever comes belongs to the coroutine
-            send = lambda error=error: work.throw(error)  # noqa: E731
-        else:
-            send = lambda: work.send(None)  # noqa: E731
+        except BaseException as thrown:
+            # Whatever comes belongs to the coroutine.
+            error = thrown
 
 
 class Rounds(selectors.DefaultSelector):

@@ -50,6 +50,7 @@ class Work:
 
 
 def tasks(count: int) -> list[rxd.Task[int]]:
+    """Return tasks whose payload is their number."""
     return [rxd.Task(i, id=f"t{i}") for i in range(count)]
 
 
@@ -58,9 +59,7 @@ async def the_rest(board: Board, before: int) -> None:
     counts = await board.counts()
     assert (0, 0) == (counts.claimed, counts.scheduled)
     work = Work(0.0)
-    await rxd.run(
-        board.claims(until="joined").pipe(ops.execute(work.handler), ops.settle(board))
-    )
+    await rxd.run(board.claims(until="joined").pipe(ops.execute(work.handler), ops.settle(board)))
     assert before == len(work.ended)
 
 
@@ -152,8 +151,9 @@ async def test_dropped_claims_come_back_after_a_lease() -> None:
                 )
                 # The first lot comes twice.
                 await eventually(
-                    lambda: account.count("claimed")["t1"] >= 2
-                    and account.count("claimed")["t39"] >= 2
+                    lambda: (
+                        account.count("claimed")["t1"] >= 2 and account.count("claimed")["t39"] >= 2
+                    )
                 )
                 assert Counter(ids[::2]) == Counter(work.ended)
                 claimed = account.count("claimed")

@@ -16,10 +16,9 @@ from tests.servers import valkey_server
 LEASE = 1.0
 
 
-def sleeping(count: int, seconds: float, prefix: str = "t") -> list[rxd.Task[Any]]:
-    return [
-        rxd.Task({"do": "sleep", "seconds": seconds}, id=f"{prefix}{i}") for i in range(count)
-    ]
+def sleeping(count: int, seconds: float) -> list[rxd.Task[Any]]:
+    """Return tasks that take that long."""
+    return [rxd.Task({"do": "sleep", "seconds": seconds}, id=f"t{i}") for i in range(count)]
 
 
 async def test_killed_worker_is_replaced_and_each_task_settles_once(tmp_path: Path) -> None:
@@ -41,9 +40,7 @@ async def test_killed_worker_is_replaced_and_each_task_settles_once(tmp_path: Pa
                 await board.join()
             await eventually(lambda: account.finished(ids))
             held = {e.task_id for e in account.events if e.kind == "claimed" and e.worker == "a"}
-            lost = {
-                e.task_id for e in account.events if e.kind == "crashed" and e.worker == "a"
-            }
+            lost = {e.task_id for e in account.events if e.kind == "crashed" and e.worker == "a"}
             assert lost, "it was killed mid-task"
             assert lost <= held
             assert account.settled_once(ids)
@@ -98,9 +95,7 @@ async def test_late_settles_are_refused(tmp_path: Path) -> None:
         go = tmp_path / "go"
         async with subscribed(hub, board) as account:
             await board.submit(tasks)
-            late = orders(
-                server.target, "b", tmp_path, "a", flow="raw", lease=0.5, go=str(go)
-            )
+            late = orders(server.target, "b", tmp_path, "a", flow="raw", lease=0.5, go=str(go))
             with Worker(late) as a:
                 await eventually(lambda: a.entries("claimed"))
                 a.signal(signal.SIGSTOP)

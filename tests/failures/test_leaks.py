@@ -41,4 +41,4 @@ async def test_nothing_is_left_behind(where: str) -> None:
             found = json.loads(done.stdout)
             assert [] == found["tasks"]
             assert found["before"] == found["after"]
-            assert [] == os.listdir(folder)
+            assert [] == list(Path(folder).iterdir())

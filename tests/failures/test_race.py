@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,21 @@ from tests.servers import valkey_server
 
 
 async def test_each_task_of_a_broadcast_runs_once(tmp_path: Path) -> None:
-    """Two processes see all ids at about the same time, and each task runs in one of them."""
+    """Two processes see all ids, each in an order of its own, and each task runs in one of them."""
     ids = [f"t{i}" for i in range(400)]
     go = tmp_path / "go"
+
+    def mixed(seed: int) -> list[str]:
+        return random.Random(seed).sample(ids, len(ids))
+
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.BoardBase[Any] = hub.board("b")
         async with subscribed(hub, board) as account:
             await board.submit([rxd.Task({"do": "sleep", "seconds": 0.002}, id=i) for i in ids])
             common: dict[str, Any] = {"flow": "each", "lease": 5.0, "go": str(go)}
             with (
-                Worker(orders(server.target, "b", tmp_path, "a", ids=ids, **common)) as a,
-                Worker(orders(server.target, "b", tmp_path, "b", ids=ids, **common)) as b,
+                Worker(orders(server.target, "b", tmp_path, "a", ids=mixed(1), **common)) as a,
+                Worker(orders(server.target, "b", tmp_path, "b", ids=mixed(2), **common)) as b,
             ):
                 await eventually(lambda: a.entries("ready") and b.entries("ready"))
                 go.touch()

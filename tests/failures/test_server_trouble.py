@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reactivex import operators as rx
 from structlog.testing import capture_logs
 
-from reactivex import operators as rx
 import rxdispatch as rxd
 from rxdispatch import operators as ops
 from tests.failures.fleet import NOISE, Worker, eventually, lasting, orders, subscribed
@@ -52,12 +52,15 @@ async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path:
             def done() -> list[str]:
                 return a.tasks("outcome", status="done") + b.tasks("outcome", status="done")
 
-            for goal in (100, 300):
-                await eventually(lambda goal=goal: len(done()) >= goal)
+            async def restart(after: int, pause: float) -> None:
+                await eventually(lambda: len(done()) >= after)
                 server.kill()
-                # Away for longer than a call is repeated by itself, the second time.
-                await asyncio.sleep(0.2 if goal == 100 else 2.2)
+                await asyncio.sleep(pause)
                 server.start()
+
+            await restart(100, 0.2)
+            # Away for longer than a call is repeated by itself.
+            await restart(300, 2.2)
             await eventually(lambda: len(done()) >= 500)
             stop.set()
             await submitter
@@ -170,4 +173,7 @@ async def test_forgotten_scripts_go_unnoticed() -> None:
 
 
 def _collect(outcomes: list[tuple[str, str]]) -> Any:
-    return rx.do_action(lambda o: outcomes.append((o.claim.task.id, o.status)))
+    def note(outcome: rxd.Outcome[Any, Any]) -> None:
+        outcomes.append((outcome.claim.task.id, outcome.status))
+
+    return rx.do_action(note)

@@ -51,9 +51,7 @@ async def test_blocked_alone_it_settles_what_nobody_took(tmp_path: Path) -> None
         board: rxd.BoardBase[Any] = hub.board("b")
         async with subscribed(hub, board) as account:
             await board.submit(rxd.Task({"do": "block", "seconds": 1.0}, id="block"))
-            plan = orders(
-                server.target, "b", tmp_path, "a", lease=0.3, concurrent=1, prefetch=1
-            )
+            plan = orders(server.target, "b", tmp_path, "a", lease=0.3, concurrent=1, prefetch=1)
             with Worker(plan) as a:
                 await eventually(lambda: a.tasks("outcome"))
                 await board.join()
@@ -71,9 +69,7 @@ async def test_healthy_task_of_three_leases_runs_once(tmp_path: Path) -> None:
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.BoardBase[Any] = hub.board("b")
         lease = 0.9
-        tasks = [
-            rxd.Task({"do": "sleep", "seconds": 3 * lease}, id=f"long{i}") for i in range(6)
-        ]
+        tasks = [rxd.Task({"do": "sleep", "seconds": 3 * lease}, id=f"long{i}") for i in range(6)]
         ids = [task.id for task in tasks]
         async with subscribed(hub, board) as account:
             await board.submit(tasks)

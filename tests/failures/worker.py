@@ -71,6 +71,11 @@ class Journal:
         """Append one line; it is there even if the process is killed next."""
         note(self._path, json.dumps({"at": at, "time": time.monotonic(), **facts}))
 
+    def outcome(self, outcome: rxd.Outcome[Any, Any]) -> None:
+        """Append what became of a claim."""
+        claim = outcome.claim
+        self.write("outcome", task=claim.task.id, token=claim.token, status=outcome.status)
+
     def log(self, _: Any, method: str, event: MutableMapping[str, Any]) -> str:
         """Append a log entry; the last processor of structlog."""
         name = event.pop("event")
@@ -94,7 +99,7 @@ async def handle(task: rxd.Task[dict[str, Any]], journal: Journal) -> str:
     if claim.crashes == 0:
         try:
             if order["do"] == "block":
-                time.sleep(order["seconds"])
+                time.sleep(order["seconds"])  # noqa: ASYNC251 - on purpose
             else:
                 await asyncio.sleep(order["seconds"])
         except asyncio.CancelledError:
@@ -162,11 +167,7 @@ async def work(orders: Orders, journal: Journal) -> None:
             claims_of(board, orders).pipe(
                 ops.execute(handler, max_concurrent=orders.concurrent),
                 ops.settle(board),
-                rx.do_action(
-                    lambda o: journal.write(
-                        "outcome", task=o.claim.task.id, token=o.claim.token, status=o.status
-                    )
-                ),
+                rx.do_action(journal.outcome),
             )
         )
 
