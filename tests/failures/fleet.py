@@ -194,6 +194,16 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    def freeze(self) -> None:
+        """Stop it, with its connections open."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on; what arrived meanwhile is carried out now."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     async def answers(self) -> None:
         """Wait until it does."""
         await eventually(self._connects)

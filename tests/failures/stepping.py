@@ -39,15 +39,16 @@ def _steps(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> Generator[An
     error: BaseException | None = None
     while True:
         try:
-            waited = work.send(None) if error is None else work.throw(error)
+            waited: Any = work.send(None) if error is None else work.throw(error)
         except StopIteration as end:
             result: T = end.value
             return result
         step += 1
         if step == n:
-            if moment == "answered" and isinstance(waited, asyncio.Future):
+            if moment == "answered" and waited is not None:
                 # Before the task's own callback, which is added when this yields.
-                waited.add_done_callback(lambda _: task.cancel())
+                future: asyncio.Future[Any] = waited
+                future.add_done_callback(lambda _: task.cancel())
             else:
                 task.cancel()
         error = None

@@ -133,6 +133,7 @@ async def test_task_that_kills_its_process_dies(tmp_path: Path) -> None:
                 until="joined",
             )
             generations = 0
+            starts: list[str] = []
             while not joined.done():
                 generations += 1
                 with Worker(plan) as worker:

@@ -106,19 +106,19 @@ async def test_leaving_drains_within_the_grace() -> None:
         async with subscribed(observer, board) as account:
             await board.submit(tasks(20))
             load = Load(seconds=0.4)
-            outcomes: list[str] = []
+            outcomes: list[rxd.Outcome[Any, Any]] = []
             start = time.monotonic()
             with capture_logs() as logs:
                 async with rxd.connect(server.target.safe) as hub:
                     stream = load.stream(hub.board("b"))
                     stream.subscribe(
-                        lambda o: outcomes.append(o.status),
+                        outcomes.append,
                         scheduler=LoopScheduler(asyncio.get_running_loop()),
                     )
                     await eventually(lambda: len(load.started) == 4)
             assert time.monotonic() - start < 0.4 + NOISE
             assert Counter(load.started) == Counter(load.ended)
-            assert ["done"] * 4 == outcomes
+            assert ["done"] * 4 == [outcome.status for outcome in outcomes]
             counts = await board.counts()
             assert (16, 0, 4) == (counts.ready, counts.claimed, counts.done)
             await eventually(lambda: account.finished(load.started))
@@ -132,19 +132,19 @@ async def test_leaving_cancels_what_outlasts_the_grace() -> None:
         board: Board = observer.board("b")
         await board.submit(tasks(20))
         load = Load()
-        outcomes: list[str] = []
+        outcomes: list[rxd.Outcome[Any, Any]] = []
         with capture_logs() as logs:
             async with rxd.connect(server.target.safe, settings=rxd.Settings(grace=0.3)) as hub:
                 stream = load.stream(hub.board("b"))
                 stream.subscribe(
-                    lambda o: outcomes.append(o.status),
+                    outcomes.append,
                     scheduler=LoopScheduler(asyncio.get_running_loop()),
                 )
                 await eventually(lambda: len(load.started) == 4)
                 start = time.monotonic()
         assert 0.3 <= time.monotonic() - start < 0.3 + 0.5 + NOISE
         assert Counter(load.started) == Counter(load.cancelled)
-        assert ["released"] * 4 == outcomes
+        assert ["released"] * 4 == [outcome.status for outcome in outcomes]
         counts = await board.counts()
         assert (20, 0, 0) == (counts.ready, counts.claimed, counts.done)
         assert ["grace_ended"] == [e["event"] for e in logs if e["log_level"] == "warning"]
@@ -176,6 +176,7 @@ async def test_leaving_ends_also_without_a_server(how: str) -> None:
     """The server is dead, settles are under way: the hub ends, and no task is left that tries."""
     async with lasting("valkey") as server:
         load = Load(seconds=0.2)
+        errors: list[Exception] = []
         session: asyncio.Task[None]
 
         async def main() -> None:
@@ -186,7 +187,7 @@ async def test_leaving_ends_also_without_a_server(how: str) -> None:
                 board: Board = hub.board("b")
                 await board.submit(tasks(20))
                 load.stream(board).subscribe(
-                    on_error=lambda _: None,
+                    on_error=errors.append,
                     scheduler=LoopScheduler(asyncio.get_running_loop()),
                 )
                 await eventually(lambda: len(load.started) == 4)

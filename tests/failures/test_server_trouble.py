@@ -72,7 +72,7 @@ async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
-async def test_submit_fails_in_time_while_the_server_is_away(kind: Kind) -> None:
+async def test_submit_fails_in_time_while_the_server_is_dead(kind: Kind) -> None:
     """Within 2 s, and works again as soon as the server does."""
     async with lasting(kind) as server, rxd.connect(server.target.safe) as hub:
         board: rxd.BoardBase[Any] = hub.board("b")
@@ -87,6 +87,45 @@ async def test_submit_fails_in_time_while_the_server_is_away(kind: Kind) -> None
         await server.answers()
         result = await board.submit([rxd.Task(1, id="before"), rxd.Task(3, id="after")])
         assert (("after",), ("before",)) == (result.accepted, result.duplicates)
+
+
+async def test_submit_fails_in_time_while_the_server_is_frozen() -> None:
+    """Within 2 s; the caller is told that nobody can know, and may do it again."""
+    async with lasting("valkey") as server, rxd.connect(server.target.safe) as hub:
+        board: rxd.BoardBase[Any] = hub.board("b")
+        await board.submit(rxd.Task(1, id="before"))
+        server.freeze()
+        start = time.monotonic()
+        with pytest.raises(rxd.StoreUnavailableError) as caught:
+            await board.submit(rxd.Task(2, id="meanwhile"))
+        assert time.monotonic() - start < 2.0 + NOISE / 2
+        assert caught.value.maybe_executed
+        server.thaw()
+        result = await board.submit(rxd.Task(2, id="meanwhile"))
+        assert {"meanwhile"} == {*result.accepted, *result.duplicates}
+        assert 2 == (await board.counts()).ready
+
+
+async def test_frozen_server_costs_workers_nothing(tmp_path: Path) -> None:
+    """Frozen for longer than a call is repeated, shorter than the lease: each task runs once."""
+    ids = [f"t{i}" for i in range(200)]
+    async with lasting("valkey") as server, rxd.connect(server.target.safe) as hub:
+        board: rxd.BoardBase[Any] = hub.board("b")
+        async with subscribed(hub, board) as account:
+            tasks = [rxd.Task({"do": "sleep", "seconds": 0.05}, id=i) for i in ids]
+            plans = [orders(server.target, "b", tmp_path, name, lease=8.0) for name in ("a", "b")]
+            with Worker(plans[0]) as a, Worker(plans[1]) as b:
+                await eventually(lambda: a.entries("ready") and b.entries("ready"))
+                await board.submit(tasks)
+                await eventually(lambda: len(a.tasks("end")) > 10 and len(b.tasks("end")) > 10)
+                server.freeze()
+                await asyncio.sleep(2.5)
+                server.thaw()
+                await eventually(lambda: account.finished(ids))
+                assert Counter(ids) == Counter(a.tasks("start") + b.tasks("start"))
+                assert None is a.process.poll() is b.process.poll()
+            assert account.settled_once(ids)
+            assert not account.count("crashed", "dead", "retried")
 
 
 async def test_stream_survives_a_server_that_forgets_everything() -> None:
