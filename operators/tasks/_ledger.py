@@ -116,7 +116,8 @@ class Ledger:
         lapsed = [claim for claim in claims if claim.lost]
         if lapsed:
             self._lapse(lapsed)
-        due = [c for c in claims if now < c.deadline < now + self._lease * 0.7]
+        # All but the newest: what is passed over now must wait for another third.
+        due = [c for c in claims if now < c.deadline < now + self._lease * 0.9]
         if due:
             self._renewal = self._loop.create_task(self._renew(due))
             self._renewal.add_done_callback(self._renewed)
