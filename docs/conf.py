@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as installed
+from configparser import ConfigParser
+from pathlib import Path
+
+# From the source and not from what is installed, which may be another version.
+_setup = ConfigParser()
+_setup.read(Path(__file__).parents[1] / "setup.cfg", encoding="utf-8")
 
 project = "rxdispatch"
 author = "rxdispatch contributors"
 copyright = "rxdispatch contributors"
-version = release = installed("rxdispatch")
+version = release = _setup["metadata"]["version"]
 
 extensions = [
     "myst_parser",
