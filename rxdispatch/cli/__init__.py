@@ -1,0 +1,1 @@
+"""The ``rxdispatch`` command; needs the extra ``cli``."""

@@ -1,0 +1,83 @@
+"""The ``rxdispatch`` command and its subcommands."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import structlog
+
+from rxdispatch.cli.demo import demonstrate
+from rxdispatch.errors import ConfigError, RxDispatchError
+
+__all__ = ["rxdispatch"]
+
+
+@click.group()
+@click.version_option(package_name="rxdispatch")
+def rxdispatch() -> None:
+    """Reactive task dispatch on asyncio, RxPY and Redis."""
+    # Names of files may hold what a terminal or its encoding cannot show.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        # Looked up for each line: while a progress bar is drawn, stderr is the bar's.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
+@rxdispatch.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Server with the board: redis://, rediss://, unix:// or memory://."
+    "  [default: $RXDISPATCH_URL, else a server of its own]",
+)
+@click.option(
+    "--workers", type=int, metavar="N", help="Worker processes.  [default: one for each CPU]"
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep board and counts in DIR, so that a run that was stopped or killed can be finished.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+def demo(
+    path: Path | None, url: str | None, workers: int | None, data_dir: Path | None, as_json: bool
+) -> None:
+    """
+    Count functions, classes and lines of the Python files in PATH, in worker processes.
+
+    PATH is a folder or a file; by default the standard library of this Python. Each file is a
+    task. Files that cannot be read or parsed are tried again and become dead letters.
+
+    Ctrl-C finishes what is running, gives the rest back and shows what is done so far; a second
+    one aborts. With the same --data-dir the command goes on where the last one ended, however
+    it ended, and does each file once: a complete run is only shown again. Name another directory
+    to start anew.
+    """
+    with _exit_codes():
+        demonstrate(path, url=url, workers=workers, data_dir=data_dir, as_json=as_json)
+
+
+@contextmanager
+def _exit_codes() -> Generator[None]:
+    """Say what went wrong in one sentence."""
+    try:
+        yield
+    except RxDispatchError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise click.exceptions.Exit(2 if isinstance(error, ConfigError) else 1) from None

@@ -1,0 +1,36 @@
+"""The entry point: sees that the command's own dependencies are there, then hands over."""
+
+from __future__ import annotations
+
+import sys
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """
+    Run the ``rxdispatch`` command; does not return.
+
+    Exit codes: 0 when done or interrupted in good order, 1 when the server cannot be reached or
+    files are missing in the end, 2 for a bad argument or a missing extra, 128 and the number of
+    the signal when aborted.
+    """
+    # Here and not above: worker processes import this module again and need none of it, and
+    # without the extra there must be a sentence instead of a traceback.
+    try:
+        from rxdispatch.cli.commands import rxdispatch  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("click", "rich"):
+            raise
+        missing = ConfigError(
+            "the command must have click and rich; install them with pip install 'rxdispatch[cli]'"
+        )
+        print(f"Error: {missing} (no module named {error.name!r})", file=sys.stderr)
+        sys.exit(2)
+    rxdispatch(prog_name="rxdispatch")
+
+
+if __name__ == "__main__":
+    main()

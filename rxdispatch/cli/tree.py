@@ -1,0 +1,77 @@
+"""``Tree``: the files that the demo dispatches."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sysconfig
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["Tree", "find_files"]
+
+_NOT_OURS: Final = ("site-packages", "dist-packages")
+
+
+@attrs.frozen
+class Tree:
+    """
+    The files below a folder.
+
+    Args:
+        root: The folder, or the only file.
+        files: Their absolute paths as bytes, by their path relative to the root; sorted.
+        unread: Folders that could not be read.
+    """
+
+    root: Path
+    files: dict[str, bytes]
+    unread: tuple[str, ...]
+
+
+def find_files(path: Path | None) -> Tree:
+    """
+    Return every ``.py`` file below *path*, or *path* itself where it is a file.
+
+    Links to folders are not followed. Links that lead nowhere count as files: reading them
+    fails, as it should. What is no regular file, such as a pipe, is left out: reading it may
+    take for ever.
+
+    Args:
+        path: None for the standard library of this Python, without what was installed later.
+
+    Raises:
+        ConfigError: If there is no such path or no such file in it.
+    """
+    root = Path(sysconfig.get_path("stdlib") if path is None else path).resolve()
+    if not root.exists():
+        raise ConfigError("PATH must exist", str(root))
+    if root.is_file():
+        return Tree(root, {root.name: os.fsencode(root)}, ())
+    if not root.is_dir():
+        raise ConfigError("PATH must be a folder or a file", str(root))
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise ConfigError("PATH must be a folder that can be read", str(root))
+    top, unread = str(root), list[str]()
+    files: dict[str, bytes] = {}
+    for folder, folders, names in os.walk(top, onerror=lambda e: unread.append(str(e.filename))):
+        if path is None and folder == top:
+            folders[:] = [name for name in folders if name not in _NOT_OURS]
+        for name in names:
+            full = os.path.join(folder, name)  # noqa: PTH118 - os.walk deals in str
+            if name.endswith(".py") and _is_regular(full):
+                files[os.path.relpath(full, top)] = os.fsencode(full)
+    if not files:
+        raise ConfigError("PATH must hold at least one .py file", str(root))
+    return Tree(root, dict(sorted(files.items())), tuple(sorted(unread)))
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - by far the quickest
+    except OSError:
+        return True
