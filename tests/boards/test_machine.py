@@ -1,0 +1,256 @@
+"""Every board does what the model does, whatever is asked of it in whichever order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from itertools import count
+from math import inf
+from typing import Any, TypeVar
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.task import Claim, Settlement, Task
+from tests.boards.model import Ending, Entry, Held, Model, Verb
+from tests.boards.places import Bench, Place, counts
+
+T = TypeVar("T")
+
+IDS = "abcdefgh"
+PRIORITIES = (0,) * 6 + (1, 4096, -4096)
+
+# Time passes in tens of seconds, and everything ends in a five: no two things ever happen at
+# the same time, and however slow the machine is, a few seconds more make no difference.
+WAITS = (10, 10, 20, 40)
+SPANS = (5.0, 15.0, 35.0)
+
+_numbers = count()
+
+ids = st.sampled_from(IDS)
+spans = st.sampled_from(SPANS)
+some_ids = st.lists(ids, max_size=4)
+entries = st.builds(
+    Entry,
+    id=ids,
+    priority=st.sampled_from(PRIORITIES),
+    delay=st.sampled_from((0.0,) * 6 + (5.0, 15.0)),
+    ttl=st.sampled_from((inf,) * 6 + (15.0, 35.0)),
+    max_attempts=st.sampled_from((1, 2, 5)),
+)
+verbs: st.SearchStrategy[Verb] = st.sampled_from(("done", "retry", "dead", "release"))
+
+
+class Machine(RuleBasedStateMachine):
+    """Drives a board and the model alike."""
+
+    def __init__(self, runner: asyncio.Runner, bench: Bench) -> None:
+        super().__init__()
+        self.runner = runner
+        self.bench = Bench(bench.kind, bench.hub, bench.other_hub, f"{bench.name}-{next(_numbers)}")
+        self.claims: list[tuple[Claim[Any], Held]] = []
+        self.token = 0
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    @initialize(max_crashes=st.sampled_from((0, 1, 3)), remember=st.sampled_from((0.0, 25.0)))
+    def start(self, max_crashes: int, remember: float) -> None:
+        self.model = Model(max_crashes, remember)
+        self.model.step()
+        options: dict[str, Any] = {"max_crashes": max_crashes, "remember": remember}
+        self.boards: list[BoardBase[Any]] = [self.bench.board(**options), self.bench.elsewhere()]
+        # What the other handle does first must find the options stored.
+        self.run(self.boards[0].resume())
+
+    @property
+    def board(self) -> BoardBase[Any]:
+        """One handle after the other."""
+        self.boards.reverse()
+        self.model.step()
+        return self.boards[0]
+
+    @rule(entries=st.lists(entries, min_size=1, max_size=6))
+    def submit(self, entries: list[Entry]) -> None:
+        tasks = [
+            Task(
+                e.id,
+                id=e.id,
+                priority=e.priority,
+                delay=e.delay,
+                ttl=None if e.ttl == inf else e.ttl,
+                max_attempts=e.max_attempts,
+            )
+            for e in entries
+        ]
+        result = self.run(self.board.submit(tasks))
+        assert self.model.submit(entries) == (result.accepted, result.duplicates)
+
+    @rule(
+        limit=st.sampled_from((0, 1, 2, 3, 8)),
+        only=st.one_of(st.none(), st.none(), st.none(), some_ids),
+        lease=spans,
+    )
+    def claim(self, limit: int, only: list[str] | None, lease: float) -> None:
+        claims = self.run(self.board.claim(limit, ids=only, lease=lease))
+        expected = self.model.claim(limit, only, lease)
+        assert [(row.entry.id, row.attempts + 1, row.crashes) for row in expected] == [
+            (claim.task.id, claim.attempt, claim.crashes) for claim in claims
+        ]
+        for claim, row in zip(claims, expected, strict=True):
+            assert claim.token > self.token
+            assert claim.task.payload == row.entry.id
+            self.token = row.token = claim.token
+            held = Held(row.entry.id, claim.token, claim.attempt, row.entry.max_attempts)
+            self.claims.append((claim, held))
+
+    def some_claims(self, data: st.DataObject) -> list[tuple[Claim[Any], Held]]:
+        """Choose among the claims, mostly those that are not settled."""
+        unsettled = [pair for pair in self.claims if pair[1].answer is None][-8:]
+        chosen = unsettled * 3 + self.claims[-4:]
+        return (
+            data.draw(st.lists(st.sampled_from(chosen), min_size=1, max_size=4)) if chosen else []
+        )
+
+    @rule(data=st.data(), delay=st.just(0.0) | spans)
+    def settle(self, data: st.DataObject, delay: float) -> None:
+        endings: list[Ending] = []
+        settlements: list[Settlement] = []
+        for claim, held in self.some_claims(data):
+            verb = data.draw(verbs)
+            # Of tasks that are due at the same time it does not matter who comes first.
+            wait = delay if verb in {"retry", "release"} and not endings else 0.0
+            endings.append(Ending(held, verb, wait))
+            settlements.append(
+                {
+                    "done": claim.done,
+                    "retry": lambda c=claim, w=wait: c.retry("retry", w),
+                    "dead": lambda c=claim: c.dead("unfit", "dead"),
+                    "release": lambda c=claim, w=wait: c.release(w),
+                }[verb]()
+            )
+        answers = self.run(self.board.settle(settlements))
+        assert [self.model.settle(ending) for ending in endings] == answers
+
+    @rule(data=st.data(), lease=spans)
+    def renew(self, data: st.DataObject, lease: float) -> None:
+        chosen = self.some_claims(data)
+        lost = self.run(self.board.renew([claim for claim, _ in chosen], lease))
+        expected = self.model.renew([held for _, held in chosen], lease)
+        assert [held.token for held in expected] == [claim.token for claim in lost]
+
+    @rule(some=some_ids)
+    def cancel(self, some: list[str]) -> None:
+        answers = self.run(self.board.cancel(some))
+        assert self.model.cancel(some) == answers
+
+    @rule(some=some_ids)
+    def redrive(self, some: list[str]) -> None:
+        assert self.model.redrive(some) == self.run(self.board.redrive(some))
+
+    @rule()
+    def redrive_all(self) -> None:
+        dead = self.dead_letters()
+        assert self.model.redrive(dead) == self.run(self.board.redrive())
+        assert [] == self.dead_letters()
+
+    @rule()
+    def pause(self) -> None:
+        """Nothing is claimed until it goes on; sweeps are not held up."""
+        self.run(self.board.pause())
+        self.model.paused = True
+        self.claim(limit=8, only=None, lease=5.0)
+        self.run(self.board.resume())
+        self.model.paused = False
+
+    @rule(seconds=st.sampled_from(WAITS))
+    def wait(self, seconds: int) -> None:
+        self.run(self.bench.later(seconds))
+        self.model.now += seconds
+
+    @invariant()
+    def the_same_order(self) -> None:
+        """Claim everything and give it back, unless a claim would change more than that."""
+        if self.model.swept():
+            self.look_at_the_order()
+
+    def look_at_the_order(self) -> None:
+        board = self.board
+        claims = self.run(board.claim(100))
+        answers = self.run(board.settle([claim.release() for claim in claims]))
+        assert all(answers)
+        self.token = max([self.token, *(claim.token for claim in claims)])
+        self.model.sweep()
+        assert self.model.order() == [claim.task.id for claim in claims]
+
+    def dead_letters(self) -> list[str]:
+        """Return the ids of what is dead, after comparing all of it."""
+
+        async def read() -> list[tuple[str, str, str | None, int, int]]:
+            return [
+                (x.task.id, x.reason, x.error or None, x.attempts, x.crashes)
+                async for x in self.boards[0].dead_letters()
+            ]
+
+        letters = self.run(read())
+        rows = self.model.rows
+        assert [
+            (i, rows[i].reason, rows[i].error, rows[i].attempts, rows[i].crashes)
+            for i, *_ in letters
+        ] == letters
+        order = [letter[0] for letter in letters]
+        expected = self.model.dead
+        walk = iter(order)
+        assert [some for some in expected if some] == [
+            {next(walk) for _ in some} for some in expected if some
+        ]
+        assert [] == list(walk)
+        return order
+
+    @invariant()
+    def the_same_counts(self) -> None:
+        assert self.model.counts() == self.run(counts(self.boards[0]))
+
+    @invariant()
+    def the_same_states(self) -> None:
+        async def read() -> dict[str, Any]:
+            states = await asyncio.gather(*(self.boards[0].get(i) for i in IDS))
+            return {
+                i: s and (s.status.value, s.attempts, s.crashes, s.error)
+                for i, s in zip(IDS, states, strict=True)
+            }
+
+        assert {i: self.model.state(i) for i in IDS} == self.run(read())
+
+    def teardown(self) -> None:
+        if hasattr(self, "model"):
+            self.look_at_the_order()
+            self.dead_letters()
+
+
+def test_machine(place: Place) -> None:
+    """Boards and model agree on every answer, count, state and order."""
+    profile = settings(
+        max_examples=60,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    with asyncio.Runner(loop_factory=place.loop_factory) as runner:
+        stack = AsyncExitStack()
+        bench = runner.run(stack.enter_async_context(place.bench()))
+        try:
+            run_state_machine_as_test(lambda: Machine(runner, bench), settings=profile)
+        finally:
+            runner.run(stack.aclose())
