@@ -148,14 +148,25 @@ class Hub:
         """Drain the boards and disconnect."""
         self._state = "closing"
         grace = self._settings.grace if error is None else 0.0
+        hurry = asyncio.Event()
+        # Each by itself: one that fails must not keep another from giving back.
+        drained = asyncio.gather(
+            *(board.drain(grace, hurry) for board in self._boards), return_exceptions=True
+        )
+        cancelled: asyncio.CancelledError | None = None
         try:
-            # Each by itself: one that fails must not keep another from giving back.
-            results = await asyncio.gather(
-                *(board.drain(grace) for board in self._boards), return_exceptions=True
-            )
+            while not drained.done():
+                try:
+                    await asyncio.shield(drained)
+                except asyncio.CancelledError as reason:
+                    # Giving back takes a moment, and is not to be cut short.
+                    cancelled = reason
+                    hurry.set()
         finally:
             await self._close()
-        for result in results:
+        if cancelled is not None:
+            raise cancelled
+        for result in drained.result():
             if isinstance(result, Exception) and error is None:
                 raise result
 

@@ -482,30 +482,31 @@ class BoardBase(Generic[P]):
         self._intakes.add(intake)
         return Disposable(lambda: self._intakes.discard(intake))
 
-    async def drain(self, grace: float) -> None:
+    async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """
         Stop claiming, give running work *grace* seconds, then cancel it and give it back.
 
-        Cancelled itself, it does the latter at once, which takes a moment, and is cancelled then.
+        Once *hurry* is set, the grace is over.
         """
         intakes = list(self._intakes)
         for intake in intakes:
             intake.stop()
-        cancelled: asyncio.CancelledError | None = None
-        try:
-            async with asyncio.timeout(grace):
-                await asyncio.gather(*(intake.idle() for intake in intakes))
-        except TimeoutError:
-            if grace > 0:
-                log.warning("grace_ended", board=self._name, grace=grace)
-        except asyncio.CancelledError as error:
-            cancelled = error
+        if intakes and grace > 0:
+            idle = asyncio.create_task(_idle(intakes))
+            hurried = asyncio.create_task(_set(hurry))
+            try:
+                await asyncio.wait(
+                    {idle, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not idle.done() and not hurried.done():
+                    log.warning("grace_ended", board=self._name, grace=grace)
+            finally:
+                idle.cancel()
+                hurried.cancel()
         for intake in intakes:
             intake.revoke()
         await asyncio.gather(*(intake.wind_down() for intake in intakes))
         await self.finished()
-        if cancelled is not None:
-            raise cancelled
 
     async def finished(self) -> None:
         """Wait for what runs in the background: claims on their way back, mostly."""
@@ -551,6 +552,15 @@ class BoardBase(Generic[P]):
             return CompositeDisposable(hints, Disposable(stop))
 
         return Observable(subscribe)
+
+
+async def _idle(intakes: Iterable[Intake]) -> None:
+    for intake in intakes:
+        await intake.idle()
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def _chunks(items: Sequence[T]) -> Iterable[list[T]]:

@@ -77,6 +77,8 @@ async def use(url: str | None, how: str) -> None:
 async def main(url: str | None) -> list[str]:
     """Use a hub in each way; returns tasks that were left."""
     found: list[str] = []
+    # Debug mode tells of slow steps, such as the import of a server; that is not what is asked.
+    asyncio.get_running_loop().slow_callback_duration = 30.0
     for how in ("normal", "error", "cancelled"):
         work = asyncio.create_task(use(url, how))
         await asyncio.wait({work})

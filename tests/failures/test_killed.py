@@ -67,6 +67,7 @@ async def test_stopped_worker_loses_its_claims_and_learns_of_it(tmp_path: Path) 
                 await eventually(lambda: len(a.tasks("start")) == 4)
                 a.signal(signal.SIGSTOP)
                 with Worker(orders(server.target, "b", tmp_path, "b", lease=0.6)) as b:
+                    # It takes over what has lapsed.
                     await eventually(lambda: len(b.tasks("outcome", status="done")) == 4)
                     a.signal(signal.SIGCONT)
                     await eventually(lambda: len(a.tasks("outcome")) == 4)

@@ -18,20 +18,27 @@ async def test_blocked_loop_is_reported_and_nothing_settles_twice(tmp_path: Path
         board: rxd.BoardBase[Any] = hub.board("b")
         # Beside the one that blocks there is one that only waits: it is lost as well.
         tasks = [
-            rxd.Task({"do": "block", "seconds": 2.5}, id="block"),
+            rxd.Task({"do": "block", "seconds": 5.0}, id="block"),
             rxd.Task({"do": "sleep", "seconds": 60.0}, id="beside"),
         ]
         ids = [task.id for task in tasks]
         async with subscribed(hub, board) as account:
             # Started in turn: the sleeper before the blocker.
             await board.submit(tasks[1])
-            plan = orders(server.target, "b", tmp_path, "a", lease=0.6)
-            with Worker(plan) as a:
-                await eventually(lambda: a.tasks("start") == ["beside"])
-                await board.submit(tasks[0])
-                await eventually(lambda: "block" in a.tasks("start"))
-                with Worker(orders(server.target, "b", tmp_path, "b", lease=0.6)) as b:
+            go = tmp_path / "go"
+            plans = [
+                orders(server.target, "b", tmp_path, "a", lease=0.6),
+                orders(server.target, "b", tmp_path, "b", lease=0.6, go=str(go)),
+            ]
+            with Worker(plans[0]) as a:
+                with Worker(plans[1]) as b:
+                    await eventually(lambda: b.entries("ready"))
+                    await eventually(lambda: a.tasks("start") == ["beside"])
+                    await board.submit(tasks[0])
+                    await eventually(lambda: "block" in a.tasks("start"))
+                    go.touch()
                     await eventually(lambda: account.finished(ids))
+                    assert a.tasks("outcome") == []
                     await eventually(lambda: len(a.tasks("outcome")) == 2)
                     assert Counter(ids) == Counter(b.tasks("outcome", status="done"))
                 assert Counter(ids) == Counter(a.tasks("outcome", status="lost"))
