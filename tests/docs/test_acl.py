@@ -1,0 +1,123 @@
+"""The user that the documentation proposes may do all that a board does, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+import structlog
+from redis.exceptions import NoPermissionError, ResponseError
+
+import rxdispatch as rxd
+from rxdispatch import operators as ops
+from rxdispatch.config import StoreSettings
+from rxdispatch.store.client import Client
+from rxdispatch.store.url import Target
+from tests.docs.examples import ROOT
+from tests.servers import Kind, any_server
+
+PASSWORD = "CHANGE-ME"
+
+
+def _rules() -> list[str]:
+    page = (ROOT / "docs" / "how-to" / "own-redis.md").read_text("utf-8")
+    found = re.search(r"^user worker (.*)$", page, re.MULTILINE)
+    assert found is not None
+    return found[1].split()
+
+
+def _as_worker(target: Target) -> str:
+    return target.safe.replace("//", f"//worker:{PASSWORD}@", 1)
+
+
+async def _allow(target: Target, rules: list[str]) -> None:
+    admin = Client(target, StoreSettings())
+    await admin.open()
+    await admin.call("allow", "ACL", "SETUSER", "worker", *rules)
+    await admin.close()
+
+
+async def _exercise(board: rxd.BoardBase[int]) -> None:
+    """Do everything that reaches a command of its own."""
+    await board.submit(rxd.Task(n, id=f"n{n}", priority=n % 3) for n in range(8))
+    await board.submit(rxd.Task(8, id="late", delay=0.01, ttl=60.0))
+    await board.submit(rxd.Task(9, id="expired", delay=60.0, ttl=0.001))
+    claims = await board.claim(4, lease=5.0)
+    assert [] == await board.renew(claims, 5.0)
+    a, b, c, d = claims
+    assert [True] * 4 == await board.settle([a.done(), b.retry("x"), c.dead("y"), d.release(0.01)])
+    assert a.task.id in (await board.submit(rxd.Task(0, id=a.task.id))).duplicates
+    assert 1 == len(await board.claim(1, ids=["n0", "n1", "n2"], lease=0.001))
+    await asyncio.sleep(0.01)
+    assert [True] == await board.cancel("n7")
+    await board.pause()
+    await board.resume()
+    assert await board.get("n7")
+    assert await board.get("n0")
+    await board.redrive(["n7"])
+    await rxd.run(
+        board.claims(until="joined", lease=1.0).pipe(
+            ops.execute(lambda task: task.payload), ops.settle(board)
+        )
+    )
+    assert {"expired", "y"} == {letter.reason async for letter in board.dead_letters()}
+    assert 2 == await board.redrive()
+
+
+async def _live(target: Target) -> set[str]:
+    """Connect as that user and do everything, listening all the while; returns the events."""
+    async with rxd.connect(_as_worker(target)) as hub:
+        board: rxd.BoardBase[int] = hub.board("b", remember=60.0, dead_limit=10)
+        kinds: set[str] = set()
+        redriven = asyncio.Event()
+
+        def note(event: rxd.TaskEvent) -> None:
+            kinds.add(event.kind)
+            # Redriven at the very end.
+            if event.kind == "redriven" and event.task_id == "expired":
+                redriven.set()
+
+        with board.events.subscribe(note):
+            await _exercise(board)
+            async with asyncio.timeout(5):
+                await redriven.wait()
+    return kinds
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_it_is_enough(kind: Kind) -> None:
+    """Every method of a board works, events and wake-ups too."""
+    async with any_server(kind) as target:
+        await _allow(target, _rules())
+        with structlog.testing.capture_logs() as logs:
+            kinds = await _live(target)
+    assert {"claimed", "done", "dead", "crashed", "retried", "released", "redriven"} <= kinds
+    assert [] == logs
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_it_is_not_more(kind: Kind) -> None:
+    """Other keys, other channels and other commands are refused."""
+    async with any_server(kind) as target:
+        await _allow(target, _rules())
+        async with rxd.connect(_as_worker(target)) as hub:
+            for command in (("GET", "other"), ("PUBLISH", "other", "x"), ("FLUSHALL",)):
+                with pytest.raises(NoPermissionError):
+                    await hub.client.call("try", *command)
+
+
+@pytest.mark.parametrize("name", [rule for rule in _rules() if rule.startswith("+")])
+async def test_nothing_of_it_is_spare(name: str) -> None:
+    """Without any one of the commands something fails, or Pub/Sub is lost."""
+    if name in ("+info", "+select"):
+        pytest.skip("the version is then not checked; only databases other than 0 need SELECT")
+    async with any_server("valkey") as target:
+        await _allow(target, [*_rules(), f"-{name[1:]}"])
+        failed = False
+        with structlog.testing.capture_logs() as logs:
+            try:
+                await _live(target)
+            except (ResponseError, rxd.RxDispatchError, TimeoutError):
+                failed = True
+    assert failed or [log for log in logs if log["event"] == "channels_lost"]
