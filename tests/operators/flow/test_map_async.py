@@ -933,3 +933,44 @@ def test_a_subscription_without_a_loop_is_an_error() -> None:
     fn: Callable[[int], Awaitable[int]] = _echo
     reactivex.of(1).pipe(map_async(fn)).subscribe(on_error=errors.append)
     assert "no running event loop" in str(errors[0])
+
+
+# ---------------------------------------------------------------- known limits of demand
+
+
+def test_after_share_only_the_first_subscriber_is_asked() -> None:
+    """The second one keeps what comes, and says so."""
+
+    async def main() -> list[int]:
+        paced = Paced(range(20))
+        shared = paced.stream().pipe(rx.share())
+        slow = Work()
+        first = asyncio.ensure_future(run(shared.pipe(map_async(_echo, max_concurrent=4))))
+        second = asyncio.ensure_future(
+            run(shared.pipe(map_async(slow, max_concurrent=1, ordered=True), rx.count()))
+        )
+        await first
+        sent = paced.sent
+        await second
+        return [sent, slow.most, len(slow.ended)]
+
+    with capture_logs() as logs:
+        assert [20, 1, 16] == run_virtual(main())
+    assert ["no_demand"] == [entry["event"] for entry in logs]
+
+
+def test_after_share_the_second_subscriber_does_not_starve() -> None:
+    """When the first one is disposed with its valve closed, the source goes on."""
+
+    async def main() -> int:
+        paced = Paced(range(20))
+        shared = paced.stream().pipe(rx.share())
+        first = shared.pipe(map_async(lambda _: asyncio.sleep(1e6), max_concurrent=2)).subscribe()
+        second = Log()
+        shared.pipe(map_async(_echo)).subscribe(second)
+        await asyncio.sleep(5)
+        first.dispose()
+        await asyncio.sleep(5)
+        return len(second.got)
+
+    assert run_virtual(main()) == 19
