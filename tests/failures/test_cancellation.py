@@ -201,9 +201,14 @@ async def test_connecting_cancelled_anywhere_leaves_no_server(moment: Moment) ->
     assert steps > 5
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["awaited", "left-alone"])
 @pytest.mark.parametrize("flow", ["claims", "claim_each", "threads"])
-def test_pipeline_cancelled_in_any_round_gives_everything_back(flow: str) -> None:
-    """A pipeline that is cancelled in the n-th round of the loop, for each n until it is done."""
+def test_pipeline_cancelled_in_any_round_gives_everything_back(flow: str, beside: bool) -> None:
+    """
+    A pipeline that is cancelled in the n-th round of the loop, for each n until it is done.
+
+    Awaited, or running beside while its hub is left.
+    """
     work = {"claims": _claims, "claim_each": _each, "threads": _threads}[flow]
     rounds = Rounds()
 
@@ -218,7 +223,7 @@ def test_pipeline_cancelled_in_any_round_gives_everything_back(flow: str) -> Non
                 board: Board = hub.board(f"b{n}")
                 async with subscribed(hub, board) as account:
                     ended = await _cancelled_round(
-                        server.target.safe, board, account, rounds, n, work
+                        server.target.safe, board, account, rounds, n, work, beside
                     )
                 assert not trouble, (n, trouble)
         return n
@@ -260,7 +265,7 @@ def _threads(board: Board) -> Observable[Any]:
 
 
 async def _cancelled_round(
-    url: str, board: Board, account: Account, rounds: Rounds, n: int, stream: Stream
+    url: str, board: Board, account: Account, rounds: Rounds, n: int, stream: Stream, beside: bool
 ) -> bool:
     """Cancel in round *n*; returns whether it was done before."""
     ids = IDS
@@ -269,7 +274,12 @@ async def _cancelled_round(
 
     async def session() -> None:
         async with rxd.connect(url) as hub:
-            await rxd.run(stream(hub.board(board.name)))
+            source = stream(hub.board(board.name))
+            if beside:
+                source.subscribe(scheduler=rxd.LoopScheduler(asyncio.get_running_loop()))
+                await asyncio.sleep(0.002)
+            else:
+                await rxd.run(source)
 
     with capture_logs() as logs:
         work = asyncio.create_task(session())
