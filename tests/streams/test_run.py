@@ -88,7 +88,6 @@ def test_its_scheduler_is_on_the_loop() -> None:
 
 def test_a_stream_may_end_in_another_thread() -> None:
     """The loop is woken."""
-
     threads: list[threading.Thread] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
