@@ -327,7 +327,7 @@ class Settlement:
 
     @property
     def verdict(self) -> SettlementKind:
-        """What is written: a retry without an attempt left is a death."""
+        """What is written; a retry without an attempt left is a death."""
         claim = self.claim
         if self.kind == "retry" and claim.attempt >= claim.task.max_attempts:
             return "dead"
@@ -414,7 +414,7 @@ class TaskState:
         attempts: Failed tries so far, with the running one where it is claimed.
         crashes: How often its worker died or let the lease run out.
         worker: Who holds it, when claimed.
-        created_at: When it was made, in seconds since 1970 on the submitter's clock.
+        created_at: When it was submitted, in seconds since 1970 on the submitter's clock.
         error: The last error, as ``Type: message``.
     """
 

@@ -69,8 +69,9 @@ class BoardBase(Generic[P]):
     """
     A shared list of tasks, claimed by status mark instead of by lock.
 
-    The subclasses differ only in the engine that keeps the tasks; see DESIGN in the docs for
-    the rules they share. Obtain one with ``hub.board(name)`` or make a ``MemoryBoard``.
+    The subclasses differ only in the engine that keeps the tasks; the architecture page of the
+    documentation has the rules they share. Obtain one with ``hub.board(name)`` or make a
+    ``MemoryBoard``.
     """
 
     def __init__(self, name: str, engine: Engine, payload: type[P] | None) -> None:
@@ -94,7 +95,7 @@ class BoardBase(Generic[P]):
 
     @property
     def hints(self) -> Observable[None]:
-        """Hot; emits when there may be something to claim. Only a hint: it may get lost."""
+        """Hot; emits when there may be something to claim; may get lost, so it is only a hint."""
         return self._hints
 
     @property
