@@ -28,6 +28,8 @@ class Gate:
         below: The valve of the operator's own subscriber, if any.
         fail: Ends the operator's stream with an error at once, cancelling what runs. A drain
             that ran out of time uses it.
+        holds: The operator is there to take items while there is no room below: its own room
+            alone counts.
 
     Example:
         >>> gate = Gate(lambda: 3, None)
@@ -57,11 +59,13 @@ class Gate:
         below: Valve | None,
         *,
         fail: Callable[[Exception], None] | None = None,
+        holds: bool = False,
     ) -> None:
+        bound = None if holds else below
         self._own = own or _unbounded
-        self._unbounded = own is None and below is None
+        self._unbounded = own is None and bound is None
         self._below = below
-        self._bound = bound_by(below)
+        self._bound = bound_by(bound)
         self._fail = fail
         self._listeners: list[Callable[[], None]] = []
         self._closers: list[Callable[[], None]] = []
@@ -69,7 +73,7 @@ class Gate:
         self.closed = False
         #: True once a source has asked to be told of room: it can wait.
         self.watched = False
-        self._link = None if below is None else below.listen(self.opened)
+        self._link = None if bound is None else bound.listen(self.opened)
 
     def room(self) -> int:
         """How many more items may come now; 0 while the valve below has no room."""

@@ -142,3 +142,17 @@ def test_a_gate_without_a_limit_bounds_nobody() -> None:
     assert Gate(None, tight).room() == 0
     assert bound_by(Gate(None, tight)) is not None
     assert bound_by(None) is None
+
+
+def test_a_gate_that_holds_is_open_while_the_one_below_is_closed() -> None:
+    """What is below tells it nothing, but is still the end of its chain."""
+    below = Gate(lambda: 0, None)
+    gate = Gate(lambda: 2, below, holds=True)
+    heard: list[str] = []
+    gate.listen(lambda: heard.append("room"))
+    below.opened()
+    assert [] == heard
+    assert gate.room() == 2
+    assert gate.lowest is below
+    assert bound_by(gate) is gate
+    assert bound_by(Gate(None, below, holds=True)) is None

@@ -1,0 +1,89 @@
+"""The ``buffer_bounded`` operator: so many items wait, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from reactivex import Observable, abc
+
+from rxdispatch.operators.flow._holding import Holding
+from rxdispatch.operators.flow._outlet import Line
+from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
+
+__all__ = ["buffer_bounded"]
+
+T = TypeVar("T")
+
+
+def buffer_bounded(
+    size: int, overflow: Overflow[T] = "wait"
+) -> Callable[[Observable[T]], Observable[T]]:
+    """
+    Let up to *size* items wait while downstream is busy; *overflow* says what then.
+
+    ::
+
+        --1-2-3-4-5------------|
+        [ buffer_bounded(2,    ]
+        [    "drop_oldest")    ]   busy after 1
+        --1-------------4--5---|
+
+    Downstream is busy while the valve below has no room; where there is no valve below it never
+    is, and items pass straight through. Each item is emitted under the ``contextvars`` it was
+    pushed under.
+
+    Unlike that of other operators the valve of a buffer stays open while the one below is
+    closed: with ``"wait"`` it closes when the buffer is full, so a source that can wait is
+    asked for as much as fits. What any other source pushes beyond that is kept, and logged once
+    as ``no_demand``. With the other policies it never closes.
+
+    Args:
+        size: How many items may wait, at least 1.
+        overflow: ``"wait"`` closes the valve; ``"drop_oldest"`` drops the one that has waited
+            longest and ``"drop_newest"`` the one that does not fit, each burst being logged as
+            ``items_dropped`` with their number; ``"error"`` ends the stream with
+            ``BufferOverflowError``; a callable is given the item that does not fit.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Completion waits until all has been emitted. An error, also one that *overflow* raises, is
+    passed on at once; what waits is dropped then, and logged. Disposal drops what waits.
+
+    Example:
+        >>> import asyncio, reactivex
+        >>> from reactivex import operators as rx
+        >>> from structlog.testing import capture_logs
+        >>> from rxdispatch.operators.flow._map_async import map_async
+        >>> from rxdispatch.streams import run
+        >>> async def slow(n: int) -> int:
+        ...     await asyncio.sleep(0.001)
+        ...     return n
+        >>> stream = reactivex.range(100).pipe(
+        ...     buffer_bounded(2, "drop_oldest"), map_async(slow, max_concurrent=1), rx.to_list()
+        ... )
+        >>> with capture_logs():
+        ...     asyncio.run(run(stream))
+        [0, 98, 99]
+    """
+    checked_size(size)
+    checked_overflow(overflow)
+    reason = reason_of(overflow)
+
+    def operator(source: Observable[T]) -> Observable[T]:
+        def subscribe(
+            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            holding = Holding[T](
+                "buffer_bounded",
+                Line(),
+                Drops("buffer_bounded", reason),
+                size=size,
+                overflow=overflow,
+            )
+            return holding.connect(source, observer, scheduler)
+
+        return Observable(subscribe)
+
+    return operator

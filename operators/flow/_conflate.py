@@ -1,0 +1,131 @@
+"""The ``conflate`` operator: keep the newest item while downstream is busy."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable, Hashable
+from contextvars import Context
+from typing import Any, Generic, TypeVar
+
+from reactivex import Observable, abc
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.flow._holding import Holding
+from rxdispatch.operators.flow._outlet import Entry
+from rxdispatch.overflow import Drops
+
+__all__ = ["conflate"]
+
+T = TypeVar("T")
+
+
+def conflate(
+    *,
+    key: Callable[[T], Hashable] | None = None,
+    merge: Callable[[T, T], T] | None = None,
+) -> Callable[[Observable[T]], Observable[T]]:
+    """
+    Keep only the newest item per *key* while downstream is busy.
+
+    ::
+
+        --a1-a2-b1-a3----------|
+        [    conflate(key)     ]   busy after a1
+        --a1----------a3--b1---|
+
+    Downstream is busy while the valve below has no room; where there is no valve below it never
+    is, and items pass straight through. A key keeps the place in the line that its first waiting
+    item took, so that one that changes all the time is not put off for ever. The number of items
+    that wait is bounded by the number of keys. The operator's own valve never closes.
+
+    Args:
+        key: Groups items; by default all are one group.
+        merge: Makes one item of the one that waits and a newer one of its key, in this order.
+            By default the newer one replaces the other, which is logged, each burst as one
+            ``items_dropped`` with their number, as information.
+
+    Raises:
+        ConfigError: If an argument is not a plain function.
+
+    Completion waits until all has been emitted. An error, also one that *key* or *merge* raises,
+    is passed on at once; what waits is dropped then, and logged. Disposal drops what waits.
+
+    Example:
+        >>> import reactivex
+        >>> from reactivex import operators as rx
+        >>> from structlog.testing import capture_logs
+        >>> from rxdispatch.operators.flow._map_async import map_async
+        >>> from rxdispatch.streams import run
+        >>> async def slow(n: int) -> int:
+        ...     await asyncio.sleep(0.001)
+        ...     return n
+        >>> def total(merge: Callable[[int, int], int] | None) -> list[int] | None:
+        ...     last = map_async(slow, max_concurrent=1)
+        ...     stream = reactivex.range(10).pipe(conflate(merge=merge), last, rx.to_list())
+        ...     with capture_logs():
+        ...         return asyncio.run(run(stream))
+        >>> total(None), total(lambda old, new: old + new)
+        ([0, 9], [0, 45])
+    """
+    for name, function in (("key", key), ("merge", merge)):
+        if function is not None and not callable(function):
+            raise ConfigError(f"{name} must be callable or None", function)
+        # Its coroutine would be taken for the key, or the item, and never awaited.
+        if inspect.iscoroutinefunction(function):
+            raise ConfigError(f"{name} must be a plain function", function)
+
+    def operator(source: Observable[T]) -> Observable[T]:
+        def subscribe(
+            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            drops = Drops("conflate", "replaced", expected=True)
+            waiting = _NewestOfEach(key, merge, drops)
+            return Holding("conflate", waiting, drops).connect(source, observer, scheduler)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _NewestOfEach(Generic[T]):
+    """The newest entry of each key; the keys in the order in which they came."""
+
+    def __init__(
+        self,
+        key: Callable[[T], Hashable] | None,
+        merge: Callable[[T, T], T] | None,
+        drops: Drops,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._key = key
+        self._merge = merge
+        self._drops = drops
+        self._newest: dict[Hashable, Entry[T]] = {}
+        # Beside the dict: one that is emptied from its front gets slower and slower.
+        self._order: deque[Hashable] = deque()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def put(self, entry: Entry[T], /) -> None:
+        item: Any = entry[0]
+        context: Context = entry[1]
+        key = None if self._key is None else self._key(item)
+        old = self._newest.get(key)
+        if old is None:
+            self._order.append(key)
+        elif self._merge is not None:
+            item = self._merge(old[0], item)
+        else:
+            self._drops.count()
+            self._drops.arm(self._loop)
+        self._newest[key] = (item, context)
+
+    def take(self) -> Entry[T]:
+        return self._newest.pop(self._order.popleft())
+
+    def clear(self) -> None:
+        self._order.clear()
+        self._newest.clear()

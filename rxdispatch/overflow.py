@@ -1,0 +1,124 @@
+"""What becomes of an item that does not fit, and how that is told."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import structlog
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["Drops", "Overflow", "Policy", "checked_overflow", "checked_size", "reason_of"]
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+Policy = Literal["wait", "drop_oldest", "drop_newest", "error"]
+Overflow = Policy | Callable[[T], object]
+
+BURST = 1.0
+"""Seconds of drops that are told as one."""
+
+_POLICIES = ("wait", "drop_oldest", "drop_newest", "error")
+
+
+def checked_size(size: int) -> int:
+    """
+    Return *size*.
+
+    Raises:
+        ConfigError: If it is not an int >= 1.
+    """
+    if size.__class__ is not int or size < 1:
+        raise ConfigError("size must be an int >= 1", size)
+    return size
+
+
+def checked_overflow(overflow: Overflow[T]) -> Overflow[T]:
+    """
+    Return *overflow*.
+
+    Raises:
+        ConfigError: If it is neither a policy nor a plain function.
+    """
+    if overflow.__class__ is str and overflow in _POLICIES:
+        return overflow
+    if not callable(overflow):
+        raise ConfigError(f"overflow must be one of {', '.join(_POLICIES)} or callable", overflow)
+    # Its coroutine would never be awaited, and the item lost without a word.
+    if inspect.iscoroutinefunction(overflow):
+        raise ConfigError("overflow must be a plain function", overflow)
+    return overflow
+
+
+def reason_of(overflow: Overflow[T]) -> str:
+    """Return what the log calls the policy *overflow*."""
+    return overflow if isinstance(overflow, str) else "overflow"
+
+
+class Drops:
+    """
+    Counts the items that are dropped in one place and logs ``items_dropped``.
+
+    A burst is one event: it comes a second after the first drop, or at the end, and holds the
+    number of items. :meth:`count` may be called in any thread, one at a time.
+
+    Args:
+        where: The operator or source.
+        reason: Why they are dropped.
+        expected: Dropping is what the place is for: logged as information, not as a warning.
+
+    Example:
+        >>> from structlog.testing import capture_logs
+        >>> drops = Drops("buffer_bounded", "drop_oldest")
+        >>> with capture_logs() as logs:
+        ...     for _ in range(3):
+        ...         drops.count()
+        ...     drops.report()
+        >>> logs[0]["event"], logs[0]["items"], drops.total
+        ('items_dropped', 3, 3)
+    """
+
+    __slots__ = ("_expected", "_reason", "_timer", "_untold", "_where", "total")
+
+    def __init__(self, where: str, reason: str, *, expected: bool = False) -> None:
+        self._where = where
+        self._reason = reason
+        self._expected = expected
+        self._untold = 0
+        self._timer: asyncio.TimerHandle | None = None
+        #: How many were dropped so far.
+        self.total = 0
+
+    def count(self) -> None:
+        """Take note of one dropped item."""
+        self._untold += 1
+        self.total += 1
+
+    def arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that what was counted is logged within a second; called on the loop."""
+        if self._timer is None and self._untold:
+            self._timer = loop.call_later(BURST, self.report)
+
+    def report(self) -> None:
+        """Log what has not been logged yet."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        items, self._untold = self._untold, 0
+        if items:
+            self._tell(log.info if self._expected else log.warning, self._reason, items)
+
+    def lost(self, items: int) -> None:
+        """Log *items* that are dropped because an error ended the stream."""
+        self.report()
+        if items:
+            self.total += items
+            self._tell(log.warning, "error", items)
+
+    def _tell(self, tell: Callable[..., object], reason: str, items: int) -> None:
+        tell("items_dropped", operator=self._where, reason=reason, items=items, total=self.total)

@@ -1,0 +1,183 @@
+"""``from_async_iterable``: a stream of what an async iterable yields, at the pace of demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Generic, TypeVar
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+from rxdispatch.clock import valve_of
+from rxdispatch.errors import ConfigError
+from rxdispatch.valve import bound_by
+
+__all__ = ["from_async_iterable"]
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+TURN = 64
+"""Items after which others get a turn of the loop, should the iterable never really wait."""
+
+# The loop itself holds tasks only weakly, and one that closes its iterable has no other owner.
+_pulling: set[asyncio.Task[None]] = set()
+
+
+def from_async_iterable(iterable: AsyncIterable[T]) -> Observable[T]:
+    """
+    Emit the items of an async iterable as downstream has room for them.
+
+    One task for each subscription pulls: it asks for an item only while the valve below has
+    room, and waits while it has none. Where there is no valve below, it pulls as fast as the
+    iterable yields; it lets others have a turn of the loop now and then. Nothing is emitted
+    before the loop's next turn.
+
+    Disposal cancels the pull that is under way and closes the iterable: ``aclose``, where it has
+    one, is awaited by that task. An error there is logged as ``close_failed``.
+
+    Args:
+        iterable: What to pull from. One that makes a new iterator each time is pulled anew by
+            each subscription. An async generator, or any other iterator, serves one
+            subscription; each later one gets a ``ConfigError``, because a half-read iterator
+            that was closed would seem to be a stream that has completed. To retry a generator,
+            defer it: ``reactivex.defer(lambda _: from_async_iterable(read()))``.
+
+    Raises:
+        ConfigError: If *iterable* is not an async iterable.
+
+    Errors of the iterable pass, a ``CancelledError`` of its own included. If the subscriber
+    raises, that ends the stream with this error.
+
+    Example:
+        >>> from reactivex import operators as rx
+        >>> from rxdispatch.streams import run
+        >>> async def numbers() -> AsyncIterator[int]:
+        ...     for n in range(3):
+        ...         yield n
+        >>> asyncio.run(run(from_async_iterable(numbers()).pipe(rx.to_list())))
+        [0, 1, 2]
+    """
+    if not isinstance(iterable, AsyncIterable):
+        raise ConfigError("iterable must be an async iterable", iterable)
+    used = False
+
+    def subscribe(
+        observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        nonlocal used
+        iterator = aiter(iterable)
+        if iterator is iterable:
+            if used:
+                observer.on_error(
+                    ConfigError("an async iterator can be subscribed to once; defer what makes it")
+                )
+                return Disposable()
+            used = True
+        return _Pull(iterator, observer).begin(scheduler)
+
+    return Observable(subscribe)
+
+
+class _Pull(Generic[T]):
+    """One subscription."""
+
+    def __init__(self, iterator: AsyncIterator[T], observer: abc.ObserverBase[T]) -> None:
+        self._iterator = iterator
+        self._observer = observer
+        self._started = self._disposed = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def begin(self, scheduler: abc.SchedulerBase | None) -> abc.DisposableBase:
+        self._loop = asyncio.get_running_loop()
+        self._below = bound_by(valve_of(scheduler))
+        self._link = None if self._below is None else self._below.listen(self._on_room)
+        self._task = self._loop.create_task(self._run())
+        _pulling.add(self._task)
+        self._task.add_done_callback(_pulling.discard)
+        return Disposable(self._dispose)
+
+    def _on_room(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _dispose(self) -> None:
+        if self._disposed:
+            return
+        self._disposed = True
+        if self._link is not None:
+            self._link.dispose()
+        # Cancelled before its first step it would never close the iterator, and from within
+        # on_next the cancellation would hit ``aclose``: both times it sees by itself.
+        if self._started and asyncio.current_task(self._loop) is not self._task:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        self._started = True
+        error: BaseException | None = None
+        try:
+            if not self._disposed:
+                await self._pull()
+        except asyncio.CancelledError as cancelled:
+            if self._task.cancelling():
+                await self._close()
+                raise
+            error = cancelled
+        except Exception as failed:
+            error = failed
+        if self._disposed:
+            if error is not None:
+                self._log(error)
+            await self._close()
+        elif error is None:
+            self._observer.on_completed()
+        else:
+            self._observer.on_error(error)  # type: ignore[arg-type]
+
+    async def _pull(self) -> None:
+        iterator, observer, below = self._iterator, self._observer, self._below
+        turn = TURN
+        while True:
+            while below is not None and below.room() <= 0:
+                await self._room()
+                turn = TURN
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            if self._disposed:
+                return
+            try:
+                observer.on_next(item)
+            except Exception:
+                await self._close()
+                raise
+            if self._disposed:
+                return
+            turn -= 1
+            if not turn:
+                turn = TURN
+                await asyncio.sleep(0)
+
+    async def _room(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def _close(self) -> None:
+        aclose = getattr(self._iterator, "aclose", None)
+        if aclose is None:
+            return
+        try:
+            await aclose()
+        except Exception as error:
+            self._log(error)
+
+    def _log(self, error: BaseException) -> None:
+        log.warning("close_failed", source="from_async_iterable", exc_info=error)

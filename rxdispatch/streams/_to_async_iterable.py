@@ -1,0 +1,212 @@
+"""``to_async_iterable``: read a stream with ``async for``."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+import structlog
+from reactivex import Observable
+from reactivex.disposable import SingleAssignmentDisposable
+
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.errors import ConfigError
+from rxdispatch.overflow import checked_size
+from rxdispatch.valve import Gate
+
+__all__ = ["Reader", "to_async_iterable"]
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+def to_async_iterable(source: Observable[T], *, size: int = 64) -> Reader[T]:
+    """
+    Read *source* with ``async for``, at the pace of the reader.
+
+    Up to *size* items wait for the reader; when so many do, the valve closes and a source that
+    can wait pauses. What any other source pushes beyond that is kept, and logged once as
+    ``no_demand``.
+
+    It subscribes when it is first read, and disposes the subscription when it is exhausted,
+    closed with ``aclose`` or left by ``async with``, and when nobody refers to it any more:
+    so leaving ``async for item in to_async_iterable(source)`` early is enough. It can be read
+    once, by one reader at a time.
+
+    Args:
+        source: The stream.
+        size: How many items may wait for the reader, at least 1.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    An error of *source* is raised after what came before it has been read.
+
+    Example:
+        >>> import reactivex
+        >>> async def main() -> list[int]:
+        ...     return [n async for n in to_async_iterable(reactivex.of(1, 2, 3))]
+        >>> asyncio.run(main())
+        [1, 2, 3]
+    """
+    if not isinstance(source, Observable):
+        raise ConfigError("source must be an Observable", source)
+    return Reader(source, checked_size(size))
+
+
+class Reader(AsyncIterator[T]):
+    """What :func:`to_async_iterable` returns."""
+
+    # The stream refers to the inlet and the inlet not to this, so that this goes when its last
+    # user lets go of it, and can tell.
+    def __init__(self, source: Observable[T], size: int) -> None:
+        self._source = source
+        self._size = size
+        self._inlet: _Inlet[T] | None = None
+        self._reading = self._closed = False
+
+    def __aiter__(self) -> Reader[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._reading:
+            raise RuntimeError("one reader at a time must wait for the next item, got another one")
+        if self._closed:
+            raise StopAsyncIteration
+        inlet = self._inlet
+        if inlet is None:
+            inlet = self._inlet = _Inlet(self._size)
+            inlet.connect(self._source)
+        self._reading = True
+        try:
+            while not inlet.items and not inlet.ended:
+                await inlet.changed()
+        finally:
+            self._reading = False
+        if inlet.items:
+            return inlet.take()
+        await self.aclose()
+        error = inlet.error
+        if error is None:
+            raise StopAsyncIteration
+        try:
+            raise error
+        finally:
+            # The error's traceback holds this frame, which must not hold the error.
+            inlet.error = None
+            del error
+
+    async def aclose(self) -> None:
+        """Dispose the subscription and forget what waits; a reader that waits is told the end."""
+        self._closed = True
+        if self._inlet is not None:
+            self._inlet.close()
+
+    async def __aenter__(self) -> Reader[T]:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if self._inlet is not None:
+            self._inlet.abandon()
+
+
+class _Inlet(Generic[T]):
+    """What came and has not been read."""
+
+    def __init__(self, size: int) -> None:
+        self.items: deque[T] = deque()
+        self.ended = False
+        self.error: BaseException | None = None
+        self._size = size
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._waiter: asyncio.Future[None] | None = None
+        self._warned = False
+        self._subscription = SingleAssignmentDisposable()
+        self._gate = Gate(self._room, None, fail=self._abort)
+
+    def connect(self, source: Observable[T]) -> None:
+        self._subscription.disposable = source.subscribe(
+            self._on_next,
+            self._fail,
+            self._end,
+            scheduler=LoopScheduler(self._loop, valve=self._gate),
+        )
+
+    def take(self) -> T:
+        item = self.items.popleft()
+        self._gate.opened()
+        return item
+
+    async def changed(self) -> None:
+        """Wait until there is an item, or the end."""
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def close(self) -> None:
+        self._subscription.dispose()
+        self._gate.dispose()
+        self.items.clear()
+        self.ended = True
+        self._wake()
+
+    def abandon(self) -> None:
+        """Close, in whichever thread the reader was let go of."""
+        if self._thread == threading.get_ident() or self._loop.is_closed():
+            self.close()
+        else:
+            self._loop.call_soon_threadsafe(self.close)
+
+    def _room(self) -> int:
+        return self._size - len(self.items)
+
+    def _on_next(self, item: T) -> None:
+        if self.ended:
+            return
+        self.items.append(item)
+        if len(self.items) > self._size and not self._warned and not self._gate.watched:
+            self._warned = True
+            log.warning("no_demand", operator="to_async_iterable", size=self._size)
+        self._wake()
+
+    def _abort(self, error: Exception) -> None:
+        self._subscription.dispose()
+        self.items.clear()
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.ended:
+            self.error = error
+        self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        self._gate.dispose()
+        self._wake()
+
+    def _wake(self) -> None:
+        # RxPY's thread-based schedulers push in threads of their own.
+        if self._thread != threading.get_ident():
+            self._loop.call_soon_threadsafe(self._tell)
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
