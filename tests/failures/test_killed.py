@@ -16,16 +16,17 @@ from tests.servers import valkey_server
 LEASE = 1.0
 
 
-def sleeping(count: int, seconds: float) -> list[rxd.Task[Any]]:
-    """Return tasks that take that long."""
-    return [rxd.Task({"do": "sleep", "seconds": seconds}, id=f"t{i}") for i in range(count)]
+def sleeping(count: int, seconds: float, prefix: str = "t") -> list[rxd.Task[Any]]:
+    """Return tasks that take that long, unless they come again after a crash."""
+    return [rxd.Task({"do": "sleep", "seconds": seconds}, id=f"{prefix}{i}") for i in range(count)]
 
 
 async def test_killed_worker_is_replaced_and_each_task_settles_once(tmp_path: Path) -> None:
     """One of two workers dies by -9 mid-task: all is done once, within lease + 2 s."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.BoardBase[Any] = hub.board("b")
-        tasks = sleeping(80, 0.1)
+        # Of the six long ones each worker has two at least, as four run at a time.
+        tasks = [*sleeping(6, 4.0, "long"), *sleeping(60, 0.05)]
         ids = [task.id for task in tasks]
         async with subscribed(hub, board) as account:
             with (
@@ -34,14 +35,14 @@ async def test_killed_worker_is_replaced_and_each_task_settles_once(tmp_path: Pa
             ):
                 await eventually(lambda: a.entries("ready") and b.entries("ready"))
                 await board.submit(tasks)
-                await eventually(lambda: len(a.tasks("end")) >= 4 and len(b.tasks("end")) >= 4)
+                await eventually(lambda: len([i for i in a.tasks("start") if "long" in i]) >= 2)
                 a.signal(signal.SIGKILL)
                 killed = time.monotonic()
                 await board.join()
             await eventually(lambda: account.finished(ids))
             held = {e.task_id for e in account.events if e.kind == "claimed" and e.worker == "a"}
             lost = {e.task_id for e in account.events if e.kind == "crashed" and e.worker == "a"}
-            assert lost, "it was killed mid-task"
+            assert len([i for i in lost if "long" in i]) >= 2
             assert lost <= held
             assert account.settled_once(ids)
             assert account.count("done") == Counter(ids)

@@ -49,6 +49,7 @@ async def test_blocked_loop_is_reported_and_nothing_settles_twice(tmp_path: Path
                 # It lives on.
                 await board.submit(rxd.Task({"do": "sleep", "seconds": 0.0}, id="next"))
                 await eventually(lambda: a.tasks("outcome", status="done") == ["next"])
+            await eventually(lambda: account.finished([*ids, "next"]))
             assert account.settled_once([*ids, "next"])
 
 
