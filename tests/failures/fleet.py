@@ -37,7 +37,7 @@ NOISE = 2.0
 
 
 async def eventually(
-    condition: Callable[[], object | Awaitable[object]], within: float = 15.0
+    condition: Callable[[], object | Awaitable[object]], within: float = 30.0
 ) -> float:
     """Wait until *condition* holds, asking again and again; returns the seconds it took."""
     start = time.monotonic()
@@ -99,7 +99,7 @@ class Worker:
         if number is signal.SIGKILL:
             self.process.wait()
 
-    async def ended(self, within: float = 15.0) -> int:
+    async def ended(self, within: float = 30.0) -> int:
         """Wait for the process to end; returns its exit status."""
         await eventually(lambda: self.process.poll() is not None, within)
         return int(self.process.returncode)
