@@ -68,6 +68,10 @@ class LoopScheduler(AsyncIOScheduler):
         # As a timedelta: a float of seconds since 1970 has lost the last microsecond.
         return self._anchor + timedelta(seconds=self._loop.time())
 
+    def loop_time(self, when: datetime) -> float:
+        """Return the time on the loop's clock, in seconds, at which ``now`` will be *when*."""
+        return (when - self._anchor).total_seconds()
+
     def schedule(
         self, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:

@@ -11,6 +11,8 @@ from concurrent.futures import Executor
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
+from rxdispatch.task import seconds as duration
+
 __all__ = ["VirtualTimeLoop", "run_virtual"]
 
 T = TypeVar("T")
@@ -51,6 +53,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self._now
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let *seconds* pass at once, as if what is running had blocked the loop for so long.
+
+        Timers that are due by then run late, with the next turn of the loop.
+
+        Raises:
+            ConfigError: If *seconds* is not a finite number of seconds >= 0.
+        """
+        self._now += duration("seconds", seconds)
 
     def call_at(
         self,

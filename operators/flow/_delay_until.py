@@ -1,0 +1,133 @@
+"""The ``delay_until`` operator: each item goes when it is due."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from contextvars import Context
+from datetime import datetime
+from heapq import heappop, heappush
+from typing import Any, TypeVar
+
+from reactivex import Observable, abc
+
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.flow._release import Release
+from rxdispatch.overflow import checked_size
+
+__all__ = ["delay_until"]
+
+T = TypeVar("T")
+
+_RULE = "when must return an aware datetime or a finite loop time"
+
+
+def delay_until(
+    when: Callable[[T], datetime | float], *, size: int = 1024
+) -> Callable[[Observable[T]], Observable[T]]:
+    """
+    Hold each item until the time that *when* gives for it.
+
+    ::
+
+        --a9-b5-c7-----------|
+        [ delay_until(number) ]
+        -----b----c---a|
+
+    Items go in the order of their times, those of equal times in the order of arrival; one that
+    is due already goes at once. What is due while there is no room below waits until there is.
+    Each item is emitted under the ``contextvars`` it was pushed under.
+
+    Up to *size* items are held, and a source that can wait is asked for no more: then an item
+    that is due earlier than all of them is late if it is behind them. What any other source
+    pushes beyond that is kept, and logged once as ``no_demand``.
+
+    Args:
+        when: Called once with each item. An aware ``datetime`` is compared with
+            ``LoopScheduler.now``: the wall clock as it was when the loop was first used,
+            moved on by the loop's clock, so setting the wall clock later changes nothing. A
+            float is in seconds on the loop's own clock, as for ``loop.call_at``.
+        size: How many items may be held, at least 1.
+
+    Raises:
+        ConfigError: If an argument breaks its rule; on the stream, if what *when* returns does.
+
+    Completion waits until all have gone. An error, also one that *when* raises, is passed on at
+    once and disposal ends at once; both drop what is held, an error logs how much as
+    ``items_dropped``.
+
+    Example:
+        >>> import asyncio, reactivex
+        >>> from reactivex import operators as rx
+        >>> from rxdispatch.streams import run
+        >>> from rxdispatch.testing import run_virtual
+        >>> stream = reactivex.of(9, 5, 7).pipe(delay_until(float), rx.to_list())
+        >>> run_virtual(run(stream))
+        [5, 7, 9]
+    """
+    if not callable(when):
+        raise ConfigError("when must be callable", when)
+    if inspect.iscoroutinefunction(when):
+        raise ConfigError("when must be a plain function", when)
+    checked_size(size)
+
+    def operator(source: Observable[T]) -> Observable[T]:
+        def subscribe(
+            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _Delayer(when, size, observer).connect(source, scheduler)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Delayer(Release[T]):
+    """One subscription: a heap of items by time, then by number of arrival."""
+
+    def __init__(
+        self, when: Callable[[T], datetime | float], size: int, observer: abc.ObserverBase[T]
+    ) -> None:
+        super().__init__("delay_until", size, observer)
+        self._when = when
+        self._size = size
+        self._clock = LoopScheduler(self.loop)
+        self._arrived = 0
+        self._heap: list[tuple[float, int, T, Context]] = []
+
+    def keep(self, item: T, context: Context) -> bool:
+        when = self._loop_time(self._when(item))
+        self._arrived += 1
+        entry = (when, self._arrived, item, context)
+        heappush(self._heap, entry)
+        return self._heap[0] is entry
+
+    def next_time(self) -> float:
+        return self._heap[0][0]
+
+    def ready(self, now: float) -> int:
+        return 1 if self._heap and self._heap[0][0] <= now else 0
+
+    def take(self) -> tuple[T, Context]:
+        _, _, item, context = heappop(self._heap)
+        return item, context
+
+    def room(self) -> int:
+        return self._size - len(self._heap)
+
+    def count(self) -> int:
+        return len(self._heap)
+
+    def clear(self) -> None:
+        self._heap.clear()
+
+    def _loop_time(self, when: Any) -> float:
+        if isinstance(when, datetime):
+            if when.tzinfo is None:
+                raise ConfigError(_RULE, when)
+            return self._clock.loop_time(when)
+        if isinstance(when, bool) or not isinstance(when, (int, float)) or not math.isfinite(when):
+            raise ConfigError(_RULE, when)
+        return float(when)

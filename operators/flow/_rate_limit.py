@@ -1,0 +1,184 @@
+"""The ``rate_limit`` operator: a token bucket."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from datetime import timedelta
+from typing import TypeVar
+
+from reactivex import Observable, abc
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.flow._release import Release
+from rxdispatch.task import seconds
+
+__all__ = ["rate_limit"]
+
+T = TypeVar("T")
+
+
+def rate_limit(
+    count: int, per: float | timedelta = 1.0, *, burst: int | None = None
+) -> Callable[[Observable[T]], Observable[T]]:
+    """
+    Let *count* items go each *per* seconds.
+
+    ::
+
+        --123456-----------7|
+        [ rate_limit(1, 3s, burst=2) ]
+        --12--3--4--5--6--7|
+
+    A bucket holds up to *burst* tokens and is full at first; each item takes one, and a new one
+    comes every ``per / count`` seconds. So after a pause up to *burst* items go at once, and in
+    any time *t* no more than ``burst + count * t / per``. With ``burst=1`` items are never
+    closer to each other than ``per / count``.
+
+    Tokens come by the loop's clock, not by timers: a loop that was blocked never lets more than
+    *burst* go at once afterwards, and errors of rounding do not add up. A full bucket takes no
+    more tokens, so with ``burst=1`` a timer that is late makes the next item late too; a larger
+    bucket makes up for it.
+
+    A source that can wait is asked for as many items as there are tokens while there is room
+    below, so nothing waits here: what is upstream, such as ``conflate``, decides what is taken
+    when there is a token again. What any other source pushes is kept in order, and logged once
+    as ``no_demand`` when more than *burst* wait. Each item is emitted under the ``contextvars``
+    it was pushed under.
+
+    Args:
+        count: How many items, at least 1.
+        per: In how many seconds.
+        burst: How many tokens the bucket holds, at least 1; *count* by default. To keep up the
+            rate it should cover what passes while the source fetches a new item.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Completion waits for what is held. An error is passed on at once and disposal ends at once;
+    both drop what is held, an error logs how much as ``items_dropped``.
+
+    Example:
+        >>> import reactivex
+        >>> from rxdispatch.streams import run
+        >>> from rxdispatch.testing import run_virtual
+        >>> async def main() -> float:
+        ...     await run(reactivex.range(100).pipe(rate_limit(10, burst=1)))
+        ...     return asyncio.get_running_loop().time()
+        >>> import asyncio
+        >>> from structlog.testing import capture_logs
+        >>> with capture_logs():
+        ...     run_virtual(main())
+        9.9
+    """
+    if count.__class__ is not int or count < 1:
+        raise ConfigError("count must be an int >= 1", count)
+    span = seconds("per", per, zero=False)
+    size = count if burst is None else burst
+    if size.__class__ is not int or size < 1:
+        raise ConfigError("burst must be an int >= 1 or None", burst)
+
+    def operator(source: Observable[T]) -> Observable[T]:
+        def subscribe(
+            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _Limiter(count, span, size, observer).connect(source, scheduler)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Limiter(Release[T]):
+    """
+    One subscription.
+
+    ``spent`` tokens were taken since ``since``, when the bucket was full; it is full again at
+    ``full``. All times are reckoned from there, in one step, so that no error of rounding is
+    carried on. ``left`` tokens are known to be in the bucket; only when there are none the
+    clock is asked whether some have come.
+    """
+
+    def __init__(self, count: int, per: float, burst: int, observer: abc.ObserverBase[T]) -> None:
+        super().__init__("rate_limit", burst, observer)
+        self._count = count
+        self._per = per
+        self._burst = self._left = burst
+        self._since = self._full = self.loop.time()
+        self._spent = 0
+        self._waiting: deque[tuple[T, Context]] = deque()
+        self._time = self.loop.time
+
+    def on_next(self, item: T) -> None:
+        if self._waiting or self.emitting or self.closed or self._left <= 0 or not self.open():
+            super().on_next(item)
+            return
+        # It has to wait for nothing, so neither does it need a context.
+        self._spend(self._time())
+        self.emitting = True
+        try:
+            self.observer.on_next(item)
+        except BaseException:
+            self.loop.call_soon(self.resume)
+            raise
+        finally:
+            self.emitting = False
+        if self.exhausted or self._waiting:
+            self.drain()
+
+    def keep(self, item: T, context: Context) -> bool:
+        self._waiting.append((item, context))
+        # What those before it wait for will come.
+        return len(self._waiting) == 1
+
+    def next_time(self) -> float:
+        return self._when(1)
+
+    def ready(self, now: float) -> int:
+        if self._left <= 0:
+            self._refill(now)
+        return min(self._left, len(self._waiting))
+
+    def take(self) -> tuple[T, Context]:
+        # By the clock again, as the subscriber may have blocked the loop since.
+        self._spend(self._time())
+        return self._waiting.popleft()
+
+    def room(self) -> int:
+        if self._left <= 0:
+            self._refill(self.now())
+        return self._left - len(self._waiting)
+
+    def count(self) -> int:
+        return len(self._waiting)
+
+    def clear(self) -> None:
+        self._waiting.clear()
+
+    def _when(self, tokens: int) -> float:
+        """When there will be so many *tokens* in the bucket, or were."""
+        return self._since + (self._spent - self._burst + tokens) * self._per / self._count
+
+    def _refill(self, now: float) -> None:
+        """Count what has come; by the same reckoning as the timers, however that is rounded."""
+        if now < self._when(1):
+            return
+        come = math.floor((now - self._since) * self._count / self._per)
+        self._left = min(self._burst, max(1, self._burst - self._spent + come))
+
+    def _spend(self, now: float) -> None:
+        # Not when it gets full just now: counting on from before adds no error of rounding.
+        if now > self._full:
+            self._since = now
+            self._spent = 0
+            self._left = self._burst
+        self._spent = spent = self._spent + 1
+        self._left = left = self._left - 1
+        self._full = self._since + spent * self._per / self._count
+        if left <= 0:
+            self._refill(now)
+            if self._left <= 0:
+                # Whoever waits for a token is told when there is one.
+                self.wake_at(self._when(1))
