@@ -29,7 +29,6 @@ html_title = f"rxdispatch {release}"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
 # Arguments of a class are described in its docstring, not in that of __init__.
 autoclass_content = "class"
 napoleon_google_docstring = True

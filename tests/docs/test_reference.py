@@ -1,0 +1,48 @@
+"""The reference speaks of everything there is, and the README promises nothing more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import rxdispatch
+from rxdispatch import operators
+from tests.docs.examples import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def _text(*path: str) -> str:
+    return Path(ROOT, *path).read_text("utf-8")
+
+
+def test_every_public_name() -> None:
+    """Each is documented once."""
+    pages = "".join(page.read_text("utf-8") for page in REFERENCE.glob("*.md"))
+    found = re.findall(r"\.\. auto\w+:: rxdispatch\.([A-Za-z_]\w*)(?![\w.])", pages)
+    modules = {"testing", "errors", "operators"}
+    assert sorted(rxdispatch.__all__) == sorted(name for name in found if name not in modules)
+
+
+def test_every_operator() -> None:
+    """Each has a row in the table, and so has nothing else."""
+    table = _text("docs", "reference", "operators.md").partition("An error of")[0]
+    assert operators.__all__ == sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+
+
+def test_every_log_event() -> None:
+    """Each has a row in the table."""
+    sources = [*(ROOT / "rxdispatch").rglob("*.py"), *(ROOT / "operators").rglob("*.py")]
+    code = "".join(path.read_text("utf-8") for path in sources)
+    logged = set(re.findall(r"\blog\.\w+\(\s*\"(\w+)\"", code))
+    rows = re.findall(r"^\| (`.*?) \|", _text("docs", "reference", "logs.md"), re.MULTILINE)
+    assert set() == logged - set(re.findall(r"`(\w+)`", " ".join(rows)))
+
+
+@pytest.mark.parametrize("module", [rxdispatch, operators], ids=lambda module: module.__name__)
+def test_what_is_missing(module: object) -> None:
+    """The README does not call missing what is there."""
+    section = _text("README.md").partition("## What it does not do yet")[2].partition("\n## ")[0]
+    assert set() == set(re.findall(r"`(\w+)`", section)) & set(getattr(module, "__all__", ()))
