@@ -29,6 +29,8 @@ def main() -> None:
         )
         print(f"Error: {missing} (no module named {error.name!r})", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     rxdispatch(prog_name="rxdispatch")
 
 

@@ -50,7 +50,8 @@ def _headline(report: Report) -> Text:
             text.append(f", after {report.before:,} in earlier runs")
     else:
         text.append(
-            f"nothing left of {number(len(report.tree.files), 'file')}, all dispatched by earlier runs"
+            f"nothing was left of {number(len(report.tree.files), 'file')},"
+            " all dispatched by earlier runs"
         )
     return text
 

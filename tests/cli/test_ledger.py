@@ -1,0 +1,32 @@
+"""The ledger of counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rxdispatch.cli.ledger import FileCounts, Ledger
+from rxdispatch.errors import ConfigError
+
+
+def test_same_task_twice_is_one_row(tmp_path: Path) -> None:
+    """Two connections write as two workers would; boards do not mix; names need not be text."""
+    path = tmp_path / "l.sqlite3"
+    with Ledger(path, create=True) as one, Ledger(path) as other:
+        one.put("b", "a\udcff.py", FileCounts(1, 2, 3))
+        other.put("b", "a\udcff.py", FileCounts(4, 5, 6))
+        other.put("c", "a.py", FileCounts(7, 8, 9))
+        assert {"a\udcff.py": FileCounts(4, 5, 6)} == one.counts("b")
+        identity = one.identity
+    with Ledger(path, create=True) as again:
+        assert identity == again.identity
+        assert 1 == len(again.counts("c"))
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    """A file that is no database is named."""
+    path = tmp_path / "l.sqlite3"
+    path.write_text("something else, and long enough to be read as the head of a database" * 9)
+    with pytest.raises(ConfigError, match="the ledger must be a database"):
+        Ledger(path, create=True)

@@ -1,0 +1,47 @@
+"""Which files are found."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from rxdispatch.cli.tree import find_files
+from rxdispatch.errors import ConfigError
+
+
+def test_finds_python_files_sorted(tmp_path: Path) -> None:
+    """Also in folders below and behind links; no pipes, no other files, no folders so named."""
+    (tmp_path / "b" / "x.py").mkdir(parents=True)
+    for name in ("b/b.py", "a.py", "b/x.py/c.py", "b/notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "dangling.py").symlink_to("missing")
+    (tmp_path / "again").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.py")
+    found = find_files(tmp_path)
+    names = ["a.py", "b/b.py", "b/x.py/c.py", "dangling.py"]
+    assert names == list(found.files)
+    assert [os.fsencode(tmp_path / name) for name in names] == list(found.files.values())
+
+
+def test_default_is_the_standard_library() -> None:
+    """Some thousand files, none of which was installed later."""
+    found = find_files(None)
+    assert Path(sysconfig.get_path("stdlib")).resolve() == found.root
+    assert {"ast.py", "json/decoder.py"} <= set(found.files)
+    assert not any(name.startswith(("site-packages", "dist-packages")) for name in found.files)
+
+
+def test_a_file_need_not_be_called_py(tmp_path: Path) -> None:
+    """A single file is taken as it is."""
+    script = tmp_path / "script"
+    script.touch()
+    assert {"script": os.fsencode(script)} == find_files(script).files
+
+
+def test_refuses_what_is_no_place_for_files(tmp_path: Path) -> None:
+    """A device cannot be walked."""
+    with pytest.raises(ConfigError, match="PATH must be a folder or a file"):
+        find_files(Path(os.devnull))
