@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from reactivex import Observable
 from reactivex import operators as rx
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from rxdispatch.boards.codec import Entry, id_bytes, id_text
 from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, Tally
@@ -260,7 +260,7 @@ class RedisEngine:
             return ConfigError(
                 f"{name} must be {stored}, as stored with board {self._board!r}", given
             )
-        if text.startswith("OOM ") or "OOM command not allowed" in text:
+        if isinstance(error, OutOfMemoryError):
             return BoardFullError(self._board, why="the server is at its maxmemory")
         if text.startswith("MISCONF"):
             return StoreUnavailableError(f"{operation} (the server cannot write its disk)")
