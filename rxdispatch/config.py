@@ -49,6 +49,11 @@ class StoreSettings:
     start: float = attrs.field(default=5.0, validator=_duration(zero=False))
 
 
+def _store(_: Any, __: attrs.Attribute[StoreSettings], value: Any) -> None:
+    if not isinstance(value, StoreSettings):
+        raise ConfigError("store must be a StoreSettings object", value)
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class Settings:
     """
@@ -64,4 +69,4 @@ class Settings:
     """
 
     grace: float = attrs.field(default=10.0, validator=_duration(zero=True))
-    store: StoreSettings = attrs.field(factory=StoreSettings)
+    store: StoreSettings = attrs.field(factory=StoreSettings, validator=_store)

@@ -43,6 +43,11 @@ __all__ = [
 class RxDispatchError(Exception):
     """The root of every error that rxdispatch raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are unpickled by calling their class with the message, which these do not
+        # take; one that fails to arrive breaks the process pool that it was raised in.
+        return _restore, (type(self), self.args, self.__dict__)
+
 
 class ConfigError(RxDispatchError, ValueError):
     """
@@ -212,6 +217,13 @@ class StoreUnavailableError(RxDispatchError):
         self.accepted = accepted
         tail = "; it may have been executed" if maybe_executed else ""
         super().__init__(f"{operation}: the server did not answer in time{tail}")
+
+
+def _restore(kind: type[RxDispatchError], args: tuple[Any, ...], facts: Any) -> RxDispatchError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 def _short(value: Any, limit: int = 200) -> str:

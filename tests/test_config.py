@@ -1,0 +1,61 @@
+"""Settings are frozen and checked when made."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import pytest
+
+from rxdispatch.config import Settings, StoreSettings
+from rxdispatch.errors import ConfigError
+
+
+def test_defaults() -> None:
+    """The figures that the documentation names."""
+    settings = Settings()
+    assert 10.0 == settings.grace
+    assert 2.0 == settings.store.limit
+    assert settings.store.attempt < settings.store.limit
+
+
+@pytest.mark.parametrize("name", ["limit", "attempt", "ping", "start"])
+@pytest.mark.parametrize("value", [0, 0.0, -1.0, math.nan, math.inf, "1", None, True])
+def test_durations_of_the_store(name: str, value: Any) -> None:
+    """Finite seconds above 0."""
+    with pytest.raises(ConfigError, match=rf"^{name} must be a finite number of seconds > 0, got"):
+        StoreSettings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, "4", None, True])
+def test_connections(value: Any) -> None:
+    """At least one."""
+    with pytest.raises(ConfigError, match=r"^connections must be an int >= 1, got"):
+        StoreSettings(connections=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "1", None, True])
+def test_bad_grace(value: Any) -> None:
+    """Finite seconds, 0 for none."""
+    with pytest.raises(ConfigError, match=r"^grace must be a finite number of seconds >= 0, got"):
+        Settings(grace=value)
+    assert 0 == Settings(grace=0).grace
+
+
+def test_a_store_must_be_settings() -> None:
+    """Not a mapping, not a url."""
+    bad: Any = {"limit": 1.0}
+    with pytest.raises(ConfigError, match=r"^store must be a StoreSettings object, got"):
+        Settings(store=bad)
+
+
+def test_frozen_and_by_name() -> None:
+    """They do not change, and nobody has to know their order."""
+    settings: Any = Settings()
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        settings.grace = 1.0
+    made: Any = Settings
+    with pytest.raises(TypeError):
+        made(1.0)
+    assert attrs.evolve(settings, grace=1.0) == Settings(grace=1.0)

@@ -1,0 +1,108 @@
+"""Errors carry facts, and say the rule before the value."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+
+import rxdispatch
+from rxdispatch import errors
+
+MADE: list[tuple[errors.RxDispatchError, str, dict[str, Any]]] = [
+    (
+        errors.ConfigError("count must be >= 1", 0),
+        "count must be >= 1, got 0",
+        {"rule": "count must be >= 1", "value": 0},
+    ),
+    (
+        errors.ConfigError("url must name a server", None),
+        "url must name a server, got None",
+        {"value": None},
+    ),
+    (errors.ConfigError("the login must succeed"), "the login must succeed", {"value": None}),
+    (
+        errors.CodecError("payload must be finite", float("inf"), task_id="a"),
+        "task 'a': payload must be finite, got inf",
+        {"rule": "payload must be finite", "task_id": "a"},
+    ),
+    (errors.CodecError("stored bytes must be a task"), "stored bytes must be a task", {}),
+    (
+        errors.BoardFullError("jobs", ("a",), "the disk is full"),
+        "board 'jobs' must have room for new tasks, got a full one: the disk is full",
+        {"board": "jobs", "accepted": ("a",), "why": "the disk is full"},
+    ),
+    (errors.TaskRejectedError("closed"), "task refused: closed", {"reason": "closed"}),
+    (
+        errors.TaskExecutionError("a", 2),
+        "task 'a' failed at attempt 2",
+        {"task_id": "a", "attempt": 2},
+    ),
+    (
+        errors.ItemTimeoutError(1.5, "item"),
+        "'item' must be done within 1.5 s",
+        {"seconds": 1.5, "item": "item"},
+    ),
+    (errors.ItemTimeoutError(2.0), "the next item must be done within 2 s", {"item": None}),
+    (
+        errors.StaleClaimError("a", 7),
+        "task 'a' must still be held by token 7",
+        {"task_id": "a", "token": 7},
+    ),
+    (errors.BufferOverflowError(5), "buffer must hold at most 5 items", {"size": 5}),
+    (errors.NodeNotFoundError("n"), "node 'n' must be registered", {"node_id": "n"}),
+    (errors.NoCapacityError("pool=gpu"), "a node with room must match pool=gpu", {}),
+    (
+        errors.StoreUnavailableError("submit", maybe_executed=True, accepted=("a",)),
+        "submit: the server did not answer in time; it may have been executed",
+        {"operation": "submit", "maybe_executed": True, "accepted": ("a",)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "text", "facts"), MADE, ids=lambda value: type(value).__name__)
+def test_messages_and_facts(
+    error: errors.RxDispatchError, text: str, facts: dict[str, Any]
+) -> None:
+    """The message is built from what the error keeps."""
+    assert text == str(error)
+    assert facts == {name: getattr(error, name) for name in facts}
+    assert isinstance(error, errors.RxDispatchError)
+
+
+def test_they_are_of_known_kinds_too() -> None:
+    """Who knows nothing of rxdispatch can catch them all the same."""
+    assert issubclass(errors.ConfigError, ValueError)
+    assert issubclass(errors.CodecError, ValueError)
+    assert issubclass(errors.ItemTimeoutError, TimeoutError)
+
+
+def test_all_of_them_are_public_and_drawn() -> None:
+    """Each is in the tree of the docstring, in ``__all__`` and in the package."""
+    found = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.RxDispatchError)
+    }
+    assert sorted(found) == errors.__all__
+    assert found <= set(rxdispatch.__all__)
+    assert errors.__doc__ is not None
+    assert [] == [name for name in found if name not in errors.__doc__]
+
+
+def test_long_values_are_cut() -> None:
+    """A message stays readable whatever was given."""
+    text = str(errors.ConfigError("id must be short", "x" * 10_000))
+    assert len(text) < 300
+    assert text.endswith("... (10002 characters)")
+
+
+@pytest.mark.parametrize("error", [made[0] for made in MADE], ids=lambda e: type(e).__name__)
+def test_they_travel(error: errors.RxDispatchError) -> None:
+    """A process pool hands errors over pickled: message and facts arrive."""
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(error) is type(copy)
+    assert str(error) == str(copy)
+    assert vars(error) == vars(copy)

@@ -1,0 +1,186 @@
+"""``connect()`` and ``Hub``: where boards come from, and how long they live."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.redis import RedisBoard
+from rxdispatch.config import Settings, StoreSettings
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.hub import Hub, connect
+from rxdispatch.task import Claim, Task
+from tests.servers import valkey_server
+
+
+def board_of(hub: Hub, **options: Any) -> BoardBase[Any]:
+    """Return a handle on the one board of these tests."""
+    return hub.board("b", **options)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"url": ""}, "url must"),
+    ({"url": 5}, "url must"),
+    ({"url": "localhost"}, "url must"),
+    ({"url": "http://localhost"}, "url must"),
+    ({"url": "memory://", "data_dir": "x"}, "data_dir must be given without a url"),
+    ({"namespace": ""}, "namespace must be a str of 1 to 200 characters, got ''"),
+    ({"namespace": 5}, "namespace must be a str of 1 to 200 characters, got 5"),
+    ({"namespace": "x" * 201}, "namespace must be a str of 1 to 200 characters"),
+    ({"namespace": "a{b"}, "namespace must hold no braces and no colon, got 'a{b'"),
+    ({"namespace": "a}b"}, "namespace must hold no braces and no colon, got 'a}b'"),
+    ({"namespace": "a:b"}, "namespace must hold no braces and no colon, got 'a:b'"),
+    ({"namespace": "\ud800"}, "namespace must be encodable as UTF-8"),
+    ({"settings": {"grace": 1}}, "settings must be a Settings object, got {'grace': 1}"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    """They are refused at once, not on entry."""
+    with pytest.raises(ConfigError) as caught:
+        connect(**options)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://h/m", "redis+cluster://h"])
+def test_what_is_not_yet_there(url: str) -> None:
+    """Said in so many words."""
+    with pytest.raises(ConfigError, match="not yet"):
+        connect(url)
+
+
+async def test_boards_need_an_open_hub() -> None:
+    """Neither before nor after the block."""
+    hub = connect("memory://")
+    with pytest.raises(ConfigError, match=r"^hub must be open"):
+        hub.board("b")
+    async with hub:
+        board = board_of(hub)
+        assert isinstance(board, MemoryBoard)
+    with pytest.raises(ConfigError, match=r"^hub must be open"):
+        hub.board("b")
+    with pytest.raises(ConfigError, match=r"^hub must be entered once"):
+        async with hub:
+            pass
+
+
+async def test_in_memory_there_is_no_server() -> None:
+    """Handles of one hub share a board; hubs share nothing; there is no client."""
+    async with connect("memory://") as one, connect("memory://") as two:
+        first = board_of(one)
+        await first.submit(Task(0, id="a"))
+        second = board_of(one)
+        other = board_of(two)
+        assert 1 == (await second.counts()).ready
+        assert 0 == (await other.counts()).ready
+        with pytest.raises(ConfigError, match=r"^hub must be open and connected to a server"):
+            _ = one.client
+
+
+async def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``$RXDISPATCH_URL`` counts where no url is given, and only there."""
+    async with valkey_server() as server:
+        monkeypatch.setenv("RXDISPATCH_URL", server.target.safe)
+        async with connect() as hub:
+            board = board_of(hub)
+            await board.submit(Task(0))
+            assert isinstance(board, RedisBoard)
+            assert str(server.socket_path) in repr(hub)
+        async with connect("memory://") as hub:
+            board = board_of(hub)
+            assert isinstance(board, MemoryBoard)
+        monkeypatch.setenv("RXDISPATCH_URL", "http://wrong")
+        with pytest.raises(ConfigError, match=r"^url must"):
+            connect()
+
+
+async def test_a_server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a url; it forgets everything when the block ends."""
+    monkeypatch.delenv("RXDISPATCH_URL", raising=False)
+    for _ in range(2):
+        async with connect() as hub:
+            board = board_of(hub)
+            assert 0 == (await board.counts()).ready
+            await board.submit(Task(0))
+            path = Path((await hub.client.call("ask", "CONFIG", "GET", "unixsocket"))[1].decode())
+            assert path.exists()
+        assert not path.exists()
+
+
+async def test_a_server_that_keeps_its_data(tmp_path: Path) -> None:
+    """With ``data_dir``, the next block finds what the last one left."""
+    async with connect(data_dir=tmp_path / "data") as hub:
+        board = board_of(hub, max_crashes=1)
+        await board.submit([Task(n, id=f"{n}") for n in range(10)])
+        (claim,) = await board.claim(1)
+        await board.settle([claim.done()])
+        (held,) = await board.claim(1, lease=60.0)
+    async with connect(data_dir=tmp_path / "data") as hub:
+        board = board_of(hub)
+        counts = await board.counts()
+        assert (8, 1, 1) == (counts.ready, counts.claimed, counts.done)
+        (claim,) = await board.claim(1)
+        assert ("2", 2) == (claim.task.id, claim.task.payload)
+        assert claim.token > held.token
+        with pytest.raises(ConfigError, match=r"^max_crashes must be 1"):
+            await board_of(hub, max_crashes=2).counts()
+
+
+async def test_namespaces_are_apart() -> None:
+    """Boards of the same name in two namespaces share nothing, whatever the names."""
+    async with (
+        valkey_server() as server,
+        connect(server.target.safe, namespace="a") as one,
+        connect(server.target.safe, namespace="a b") as two,
+    ):
+        first = board_of(one)
+        second = board_of(two)
+        await first.submit(Task(0))
+        assert 0 == (await second.counts()).ready
+
+
+async def test_entering_without_a_server(tmp_path: Path) -> None:
+    """It fails in time, and leaves nothing behind."""
+    settings = Settings(store=StoreSettings(limit=0.2, attempt=0.1))
+    with pytest.raises(StoreUnavailableError, match="connect to unix:"):
+        async with connect(f"unix://{tmp_path}/none.sock", settings=settings):
+            pass
+
+
+async def test_leaving_gives_back_what_was_not_handed_on() -> None:
+    """An open subscription ends; what it holds stays claimed no longer than the grace."""
+    async with valkey_server() as server:
+        found: list[Claim[Any]] = []
+        ended = asyncio.Event()
+        settings = Settings(grace=0.05)
+        async with connect(server.target.safe, settings=settings) as hub:
+            board = board_of(hub)
+            await board.submit([Task(n) for n in range(5)])
+            board.claims(prefetch=3).subscribe(found.append, on_completed=ended.set)
+            while len(found) < 3:
+                await asyncio.sleep(0.005)
+            await board.settle([found[0].done()])
+        assert ended.is_set()
+        async with connect(server.target.safe) as hub:
+            counts = await board_of(hub).counts()
+            assert (4, 0, 1) == (counts.ready, counts.claimed, counts.done)
+
+
+async def test_an_error_in_the_block_comes_out() -> None:
+    """The hub hides nothing."""
+    with pytest.raises(RuntimeError, match="mine"):
+        async with connect("memory://"):
+            raise RuntimeError("mine")
+
+
+def test_the_repr_hides_the_password() -> None:
+    """In every state."""
+    hub = connect("redis://user:secret@localhost:1")
+    assert "secret" not in repr(hub)
+    assert "localhost" in repr(hub)
