@@ -20,7 +20,7 @@ from rxdispatch.task import (
     TaskState,
 )
 
-__all__ = ["Board", "Intake", "Valve"]
+__all__ = ["Board", "Intake", "Limit", "Valve"]
 
 
 @runtime_checkable
@@ -33,6 +33,30 @@ class Valve(Protocol):
 
     def listen(self, on_room: Callable[[], None]) -> DisposableBase:
         """Call *on_room* whenever there may be room again, until disposed."""
+        ...
+
+
+@runtime_checkable
+class Limit(Protocol):
+    """How many items may be at work at once, where that changes under way."""
+
+    @property
+    def limit(self) -> int:
+        """How many may be at work now, at least 1; read anew whenever one ends."""
+        ...
+
+    @property
+    def maximum(self) -> int:
+        """What ``limit`` never exceeds."""
+        ...
+
+    def ended(self, seconds: float, *, in_flight: int, dropped: bool) -> None:
+        """
+        Learn from an item that has ended, after *seconds* at work.
+
+        *in_flight* were at work then, itself included. *dropped*: it ran out of time. Items that
+        fail in other ways are not told.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ItemTimeoutError
 from rxdispatch.operators.flow._flight import NO_KEY, Flight, Lanes
 from rxdispatch.operators.flow._options import MapOptions
+from rxdispatch.protocols import Limit
 from rxdispatch.valve import Gate, bound_by
 
 __all__ = ["BoundedMap"]
@@ -55,11 +56,15 @@ class BoundedMap:
         self._own_context = options.ordered or self.carries_context
         # What the source does about new room has nothing to do with the item that made it.
         self._home = copy_context()
-        self._free = options.limit
+        self._adaptive = options.adaptive
+        self._slots = options.limit if options.adaptive is None else options.adaptive.limit
+        self._free = self._slots
         self._pending = 0
         self._held: deque[Flight] = deque()
         self._order: deque[Flight] = deque()
         self._lanes = Lanes()
+        # Those that have their lane but must wait for a slot again.
+        self._heirs: deque[Flight] = deque()
         self._flushing = self._exhausted = self._warned = False
         self._skipped = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -144,12 +149,15 @@ class BoundedMap:
 
     def _room(self) -> int:
         # In ordered mode those in the lanes have their slots already.
-        waiting = 0 if self._ordered else self._lanes.waiting
+        waiting = 0 if self._ordered else self._lanes.waiting + len(self._heirs)
         return self._free - len(self._held) - waiting
 
     def _pump(self) -> None:
         """Admit what is held, as far as there are slots and room below."""
-        held, below = self._held, self._below
+        heirs, held, below = self._heirs, self._held, self._below
+        while heirs and self._free > 0:
+            self._take_slot()
+            self._launch(heirs.popleft())
         while held and self._free > 0 and (below is None or below.room() > 0):
             self._admit(held.popleft())
 
@@ -186,6 +194,8 @@ class BoundedMap:
 
     def _take_off(self, flight: Flight, future: Any) -> None:
         self.running[future] = flight
+        if self._adaptive is not None:
+            flight.started = self.loop.time()
         if self._timeout is not None:
             flight.deadline = self.loop.time() + self._timeout
             if self._timer is None:
@@ -199,6 +209,10 @@ class BoundedMap:
         if self.closed:
             self._report_late(future)
             return
+        if self._adaptive is not None:
+            self._adapt(self._adaptive, flight, future)
+            if self.closed:
+                return
         flight.landed = True
         if not flight.known:
             try:
@@ -216,9 +230,29 @@ class BoundedMap:
             # the lane and to nobody else.
             heir = self._lanes.leave(flight.key)
             if heir is not None:
-                self._take_slot()
-                self._launch(heir)
+                if self._ordered or self._free + (not flight.passed) > 0:
+                    self._take_slot()
+                    self._launch(heir)
+                else:
+                    # The limit has become lower since.
+                    self._heirs.append(heir)
         self._leave(flight)
+
+    def _adapt(self, limit: Limit, flight: Flight, future: Any) -> None:
+        """Let *limit* learn from an item whose work is over, and follow it."""
+        error = None if future.cancelled() else future.exception()
+        dropped = flight.expired or isinstance(error, TimeoutError)
+        try:
+            if dropped or not (error or future.cancelled()):
+                took = self.loop.time() - flight.started
+                limit.ended(took, in_flight=len(self.running) + 1, dropped=dropped)
+            # What is at work already goes on, whatever becomes of the limit.
+            slots = max(1, limit.limit)
+        except Exception as error:
+            self.on_error(error)
+            return
+        self._free += slots - self._slots
+        self._slots = slots
 
     def _leave(self, flight: Flight | None) -> None:
         """Emit what may go now that the outcome of *flight* is known, and use what gets free."""
@@ -293,7 +327,7 @@ class BoundedMap:
         """Use the slot or the room that an item has left."""
         if self.closed:
             return
-        if self._held:
+        if self._held or self._heirs:
             self._pump()
         if self._exhausted:
             if not self._pending:
@@ -356,6 +390,7 @@ class BoundedMap:
             self._timer.cancel()
         self._held.clear()
         self._order.clear()
+        self._heirs.clear()
         self._lanes.clear()
         for future in tuple(self.running):
             self.cancel(future)

@@ -24,6 +24,7 @@ class Flight:
         known: Whether its outcome is known.
         passed: Whether its outcome has left the operator.
         skipped: Whether its outcome is to be nothing at all.
+        started: When its work began, where a limit wants to know.
         value: Its outcome otherwise.
     """
 
@@ -37,10 +38,12 @@ class Flight:
         "landed",
         "passed",
         "skipped",
+        "started",
         "value",
     )
 
     deadline: float
+    started: float
     value: Any
 
     def __init__(self, item: Any, context: Context | None) -> None:

@@ -14,6 +14,7 @@ from reactivex import Observable, abc
 
 from rxdispatch.operators.flow._bounded import BoundedMap
 from rxdispatch.operators.flow._options import MapOptions, OnError
+from rxdispatch.protocols import Limit
 
 __all__ = ["map_async"]
 
@@ -24,7 +25,7 @@ R = TypeVar("R")
 def map_async(
     fn: Callable[[T], Awaitable[R]],
     *,
-    max_concurrent: int = 16,
+    max_concurrent: int | Limit = 16,
     ordered: bool = False,
     key: Callable[[T], Hashable] | None = None,
     timeout: float | timedelta | None = None,
@@ -51,7 +52,8 @@ def map_async(
 
     Args:
         fn: Makes an awaitable of an item.
-        max_concurrent: The number of slots.
+        max_concurrent: The number of slots; or a ``Limit``, such as ``AdaptiveLimit``, that finds
+            it by how long items take.
         ordered: Emit in the order of arrival; a result that waits for its turn keeps its slot.
         key: Items of equal keys are worked on one after the other, in order of arrival.
         timeout: Seconds an item may take. Then its coroutine alone is cancelled, and its error

@@ -15,6 +15,7 @@ from reactivex import Observable, abc
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._bounded import BoundedMap
 from rxdispatch.operators.flow._options import MapOptions, OnError
+from rxdispatch.protocols import Limit
 
 __all__ = ["map_blocking"]
 
@@ -26,7 +27,7 @@ def map_blocking(
     fn: Callable[[T], R],
     *,
     executor: Executor | None = None,
-    max_concurrent: int = 16,
+    max_concurrent: int | Limit = 16,
     ordered: bool = False,
     key: Callable[[T], Hashable] | None = None,
     timeout: float | timedelta | None = None,
@@ -51,7 +52,8 @@ def map_blocking(
     Args:
         fn: What to call with each item; for processes it must be importable.
         executor: Where to run; None for own threads.
-        max_concurrent: The number of slots.
+        max_concurrent: The number of slots; or a ``Limit``, such as ``AdaptiveLimit``, that finds
+            it by how long items take.
         ordered: Emit in the order of arrival; a result that waits for its turn keeps its slot.
         key: Items of equal keys are worked on one after the other, in order of arrival.
         timeout: Seconds an item may take, from when it is handed to the executor. Then its

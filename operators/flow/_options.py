@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.protocols import Limit
 from rxdispatch.task import seconds
 
 __all__ = ["MapOptions", "OnError"]
@@ -22,11 +23,16 @@ OnError = Literal["stop", "skip"] | Callable[[T, BaseException], R]
 
 @attrs.frozen(slots=True)
 class MapOptions:
-    """The options of a bounded map, checked."""
+    """
+    The options of a bounded map, checked.
+
+    ``limit`` is the number of slots, or with ``adaptive`` the most there will ever be.
+    """
 
     name: str
     fn: Callable[[Any], Any]
     limit: int
+    adaptive: Limit | None
     ordered: bool
     key: Callable[[Any], Hashable] | None
     timeout: float | None
@@ -38,7 +44,7 @@ class MapOptions:
         name: str,
         fn: Callable[[Any], Any],
         *,
-        max_concurrent: int,
+        max_concurrent: int | Limit,
         ordered: bool,
         key: Callable[[Any], Hashable] | None,
         timeout: float | timedelta | None,
@@ -52,8 +58,10 @@ class MapOptions:
         """
         if not callable(fn):
             raise ConfigError("fn must be callable", fn)
-        if max_concurrent.__class__ is not int or max_concurrent < 1:
-            raise ConfigError("max_concurrent must be an int >= 1", max_concurrent)
+        adaptive = max_concurrent if isinstance(max_concurrent, Limit) else None
+        most = max_concurrent if adaptive is None else adaptive.maximum
+        if most.__class__ is not int or most < 1:
+            raise ConfigError("max_concurrent must be an int >= 1 or a Limit", max_concurrent)
         if ordered.__class__ is not bool:
             raise ConfigError("ordered must be True or False", ordered)
         if key is not None and not callable(key):
@@ -65,5 +73,5 @@ class MapOptions:
             raise ConfigError('on_error must be "stop", "skip" or callable', on_error)
         if inspect.iscoroutinefunction(on_error):
             raise ConfigError("on_error must be a plain function", on_error)
-        limit = None if timeout is None else seconds("timeout", timeout, zero=False)
-        return cls(name, fn, max_concurrent, ordered, key, limit, on_error)
+        span = None if timeout is None else seconds("timeout", timeout, zero=False)
+        return cls(name, fn, most, adaptive, ordered, key, span, on_error)

@@ -24,6 +24,30 @@ from rxdispatch.valve import Gate
 from tests.operators.flow.probes import Log, Paced, to_list
 
 
+def at(item: Any) -> float:
+    """When an item is due, which says so itself."""
+    return float(item["at"])
+
+
+def itself(item: datetime) -> datetime:
+    """When a datetime is due."""
+    return item
+
+
+def second(item: tuple[int, int]) -> int:
+    """When a pair is due."""
+    return item[1]
+
+
+def one_later(item: int) -> float:
+    """When a number is due."""
+    return item + 1.0
+
+
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Hear of errors without a word."""
+
+
 def log_of(stream: reactivex.Observable[Any], seconds: float = 1000) -> list[Any]:
     """Return what *stream* emits within so many seconds."""
 
@@ -51,7 +75,7 @@ def test_equal_times_keep_the_order_of_arrival() -> None:
 
     async def main() -> Any:
         items = [{"n": n, "at": float(n % 2)} for n in range(6)]
-        got = await to_list(reactivex.from_iterable(items).pipe(delay_until(lambda i: i["at"])))
+        got = await to_list(reactivex.from_iterable(items).pipe(delay_until(at)))
         return [item["n"] for item in got]
 
     assert [0, 2, 4, 1, 3, 5] == run_virtual(main())
@@ -85,7 +109,7 @@ def test_datetimes_are_those_of_the_scheduler(zone: Any) -> None:
         times = [now + timedelta(seconds=1.5), now + timedelta(days=3, microseconds=1)]
         log = Log()
         times_of: Any = reactivex.from_iterable(times)
-        times_of.pipe(delay_until(lambda when: when)).subscribe(log)
+        times_of.pipe(delay_until(itself)).subscribe(log)
         await asyncio.sleep(10**6)
         return [when for when, _ in log.got[:2]]
 
@@ -137,7 +161,7 @@ def test_the_source_is_asked_for_no_more_than_the_size() -> None:
 
 def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
     """When more than the size wait."""
-    stream = reactivex.range(10).pipe(delay_until(lambda n: n + 1.0, size=3))
+    stream = reactivex.range(10).pipe(delay_until(one_later, size=3))
     with capture_logs() as logs:
         assert list(range(10)) == run_virtual(to_list(stream))
     assert [
@@ -191,9 +215,7 @@ def test_nothing_is_lost_and_nothing_goes_early(
 
         source = Paced(items).stream() if pace else reactivex.from_iterable(items)
         return await to_list(
-            source.pipe(
-                delay_until(lambda item: item[1], size=size), map_async(slow, max_concurrent=width)
-            )
+            source.pipe(delay_until(second, size=size), map_async(slow, max_concurrent=width))
         )
 
     with capture_logs() as logs:
@@ -278,7 +300,7 @@ def test_a_subscriber_that_raises_stops_nothing() -> None:
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda *_: None)
+        loop.set_exception_handler(_ignore)
         got: list[Any] = []
 
         def on_next(item: int) -> None:

@@ -892,9 +892,9 @@ def test_whatever_the_items_every_rule_holds(
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"max_concurrent": 0}, "max_concurrent must be an int >= 1, got 0"),
-    ({"max_concurrent": True}, "max_concurrent must be an int >= 1, got True"),
-    ({"max_concurrent": 1.5}, "max_concurrent must be an int >= 1, got 1.5"),
+    ({"max_concurrent": 0}, "max_concurrent must be an int >= 1 or a Limit, got 0"),
+    ({"max_concurrent": True}, "max_concurrent must be an int >= 1 or a Limit, got True"),
+    ({"max_concurrent": 1.5}, "max_concurrent must be an int >= 1 or a Limit, got 1.5"),
     ({"ordered": 1}, "ordered must be True or False, got 1"),
     ({"key": "name"}, "key must be callable or None, got 'name'"),
     ({"timeout": 0}, "timeout must be a finite number of seconds > 0, got 0"),

@@ -356,5 +356,5 @@ def test_bad_arguments_are_refused() -> None:
         map_blocking(coroutine)
     with pytest.raises(ConfigError, match=r"executor must be a concurrent\.futures\.Executor"):
         map_blocking(square, executor=3)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="max_concurrent must be an int >= 1, got 0"):
+    with pytest.raises(ConfigError, match="max_concurrent must be an int >= 1 or a Limit, got 0"):
         map_blocking(square, max_concurrent=0)

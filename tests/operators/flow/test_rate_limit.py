@@ -49,6 +49,10 @@ def timed(pushes: list[tuple[float, Any]], *args: Any, **options: Any) -> list[A
         return run_virtual(main())
 
 
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Hear of errors without a word."""
+
+
 def at_once(count: int) -> list[tuple[float, Any]]:
     """Push so many at time 0."""
     return [(0.0, n) for n in range(count)]
@@ -403,7 +407,7 @@ def test_a_subscriber_that_raises_stops_nothing() -> None:
     async def main() -> list[Any]:
         got: list[Any] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda *_: None)
+        loop.set_exception_handler(_ignore)
 
         def on_next(item: int) -> None:
             got.append((loop.time(), item))

@@ -1,0 +1,183 @@
+"""``AdaptiveLimit``: as many at work as the service below takes without getting slower."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["AdaptiveLimit"]
+
+
+class AdaptiveLimit:
+    """
+    A ``max_concurrent`` that finds itself: additive increase, multiplicative decrease, by latency.
+
+    While the typical latency is near the best one known, the limit grows by one for each round
+    of items (twice as fast as that, doubling, until the first decrease). When it is above
+    *tolerance* times the best one, or when an item timed out, the limit is multiplied by
+    *backoff*. So it stays about where latency begins to rise, its knee: from there on more at
+    once only wait for each other. Nothing grows while the limit is not used. Every 50 rounds it is
+    halved for one, to measure the best latency anew: the service itself may have changed.
+
+    The idea is that of Netflix's concurrency-limits and of TCP Vegas; latency is judged by the
+    median of a round, so that a few slow items change nothing.
+
+    An instance learns from all streams that use it, and each of them may have ``limit`` items at
+    work: share one only between streams that use the same service, and on the same loop.
+
+    Args:
+        minimum: The limit never goes below it, at least 1.
+        maximum: The limit never goes above it.
+        initial: Where to start; *minimum* by default.
+        tolerance: How many times the best latency counts as near it, above 1.
+        backoff: What the limit is multiplied by, between 0 and 1.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> limit = AdaptiveLimit(maximum=100)
+        >>> for _ in range(50):
+        ...     limit.ended(0.1, in_flight=limit.limit, dropped=False)
+        >>> limit.limit
+        16
+        >>> limit.ended(5.0, in_flight=16, dropped=True)
+        >>> limit.limit
+        12
+    """
+
+    __slots__ = (
+        "_backoff",
+        "_best",
+        "_busiest",
+        "_ignore",
+        "_limit",
+        "_maximum",
+        "_minimum",
+        "_resume",
+        "_rounds",
+        "_samples",
+        "_starting",
+        "_tolerance",
+    )
+
+    def __init__(
+        self,
+        *,
+        minimum: int = 1,
+        maximum: int = 1000,
+        initial: int | None = None,
+        tolerance: float = 1.25,
+        backoff: float = 0.8,
+    ) -> None:
+        if minimum.__class__ is not int or minimum < 1:
+            raise ConfigError("minimum must be an int >= 1", minimum)
+        if maximum.__class__ is not int or maximum < minimum:
+            raise ConfigError(f"maximum must be an int >= minimum ({minimum})", maximum)
+        first = minimum if initial is None else initial
+        if first.__class__ is not int or not minimum <= first <= maximum:
+            raise ConfigError(f"initial must be an int from {minimum} to {maximum}", initial)
+        if not _is_number(tolerance) or not tolerance > 1:
+            raise ConfigError("tolerance must be a finite number > 1", tolerance)
+        if not _is_number(backoff) or not 0 < backoff < 1:
+            raise ConfigError("backoff must be a number between 0 and 1", backoff)
+        self._minimum = minimum
+        self._maximum = maximum
+        self._limit = first
+        self._tolerance = tolerance
+        self._backoff = backoff
+        self._best = math.inf
+        self._starting = True
+        self._samples: list[float] = []
+        self._busiest = 0
+        # How many that were begun under the limit before are still to end.
+        self._ignore = 0
+        # The limit to go back to after a probe, or 0; and the rounds since the last one.
+        self._resume = self._rounds = 0
+
+    @property
+    def limit(self) -> int:
+        """How many may be at work now."""
+        return self._limit
+
+    @property
+    def maximum(self) -> int:
+        """What ``limit`` never exceeds."""
+        return self._maximum
+
+    @property
+    def latency(self) -> float:
+        """The best typical latency known, in seconds; infinite before the first round."""
+        return self._best
+
+    def ended(self, seconds: float, *, in_flight: int, dropped: bool) -> None:
+        """
+        Learn from an item that has ended.
+
+        Args:
+            seconds: How long it was at work.
+            in_flight: How many were at work when it ended, itself included.
+            dropped: It timed out; *seconds* then counts for nothing.
+        """
+        if self._ignore > 0:
+            self._ignore -= 1
+            return
+        if dropped:
+            self._decrease(in_flight)
+            return
+        self._samples.append(seconds)
+        self._busiest = max(self._busiest, in_flight)
+        # A round: as many as may be at work, but enough to tell what is typical.
+        if len(self._samples) >= min(max(_ROUND, self._limit), _LONGEST):
+            self._judge(in_flight)
+
+    def _judge(self, in_flight: int) -> None:
+        typical = median(self._samples)
+        used = self._busiest >= self._limit
+        self._samples.clear()
+        self._busiest = 0
+        if self._resume:
+            # Measured with half as many at work: this is what the service is like now.
+            self._best = typical
+            self._limit, self._resume = self._resume, 0
+            return
+        if self._limit == self._minimum:
+            # Fewer cannot be tried, so this is the best there is. Find the knee anew.
+            self._starting = self._starting or typical > self._best * self._tolerance
+            self._best = typical
+        self._best = min(self._best, typical)
+        self._rounds += 1
+        if typical > self._best * self._tolerance:
+            self._decrease(in_flight)
+        elif used and self._limit < self._maximum:
+            grown = self._limit * 2 if self._starting else self._limit + 1
+            self._limit = min(self._maximum, grown)
+        if self._rounds >= _PROBE:
+            self._rounds = 0
+            self._resume = self._limit
+            self._limit = max(self._minimum, self._limit // 2)
+            self._ignore = max(0, in_flight - 1)
+
+    def _decrease(self, in_flight: int) -> None:
+        self._starting = False
+        self._resume = 0
+        self._samples.clear()
+        self._busiest = 0
+        # Those that are at work still are as slow as the old limit made them.
+        self._ignore = max(0, in_flight - 1)
+        self._limit = max(self._minimum, min(self._limit - 1, int(self._limit * self._backoff)))
+
+    def __repr__(self) -> str:
+        return f"AdaptiveLimit(limit={self._limit}, {self._minimum} to {self._maximum})"
+
+
+# A round has at least and at most so many items; there is a probe every so many rounds.
+_ROUND = 10
+_LONGEST = 200
+_PROBE = 50
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
