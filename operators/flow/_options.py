@@ -58,8 +58,11 @@ class MapOptions:
         """
         if not callable(fn):
             raise ConfigError("fn must be callable", fn)
-        adaptive = max_concurrent if isinstance(max_concurrent, Limit) else None
-        most = max_concurrent if adaptive is None else adaptive.maximum
+        adaptive: Limit | None = None
+        if isinstance(max_concurrent, Limit):
+            adaptive, most = max_concurrent, max_concurrent.maximum
+        else:
+            most = max_concurrent
         if most.__class__ is not int or most < 1:
             raise ConfigError("max_concurrent must be an int >= 1 or a Limit", max_concurrent)
         if ordered.__class__ is not bool:
