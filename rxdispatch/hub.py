@@ -199,7 +199,7 @@ def connect(
         url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; None means
             ``$RXDISPATCH_URL``, else a server of our own that lives as long as the block.
         namespace: What the names of keys begin with, so that several applications can share a
-            server; without braces and colons.
+            server; without braces.
         data_dir: Where our own server keeps its data; only when there is no url.
         settings: Limits in time and number.
 
@@ -219,9 +219,8 @@ def connect(
         1
     """
     check_name("namespace", namespace)
-    # Neither the end of the hash tag nor that of the namespace may be in doubt.
-    if not {*"{}:"}.isdisjoint(namespace):
-        raise ConfigError("namespace must hold no braces and no colon", namespace)
+    if not {*"{}"}.isdisjoint(namespace):
+        raise ConfigError("namespace must hold no braces", namespace)
     if settings is not None and not isinstance(settings, Settings):
         raise ConfigError("settings must be a Settings object", settings)
     if url is None and data_dir is None:

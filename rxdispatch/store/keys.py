@@ -42,7 +42,10 @@ class BoardKeys:
     @classmethod
     def of(cls, namespace: str, board: str) -> BoardKeys:
         """Return the names for *board* in *namespace*."""
-        tag = b"{" + f"{namespace}:{board}".encode() + b"}:"
+        # The first colon ends the namespace: one of its own is written otherwise, or "a:b" with
+        # board "c" would have the keys of "a" with board "b:c".
+        space = namespace.replace("%", "%25").replace(":", "%3A")
+        tag = b"{" + f"{space}:{board}".encode() + b"}:"
         return cls(
             keys=tuple(tag + name.encode() for name in _KEYS),
             replies=tag + b"reply:",
