@@ -1,0 +1,202 @@
+"""
+Whether an item costs more the more of them wait.
+
+For each operator at which items wait: so many wait already; then one more comes and one leaves,
+again and again. Prints microseconds for that with 10,000 and with 1,000,000 waiting, and the
+ratio; the goal is 1.2 at most. *Filling* is the cost of an item that comes to wait, averaged over
+the whole backlog. Bare deques of the same length show what the machine's caches make of it.
+
+``--flood N`` instead pulls N items through a chain of operators into a slow sink and prints how
+much memory that took, which must not depend on N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import resource
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import structlog
+from reactivex import Observable
+from reactivex import operators as rx
+from reactivex.subject import Subject
+
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
+from rxdispatch.operators.flow._conflate import conflate
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.operators.flow._prioritize import prioritize
+from rxdispatch.streams._from_async_iterable import from_async_iterable
+from rxdispatch.streams._ingress import Ingress
+from rxdispatch.streams._run import run
+from rxdispatch.valve import Gate
+
+SIZES = (10_000, 1_000_000)
+STEPS = 30_000
+ROUNDS = 2
+
+Push = Callable[[int], object]
+Costs = tuple[float, float]
+Case = Callable[[int], Costs]
+
+
+class Way:
+    """A stream with a valve that lets one item through at a time."""
+
+    def __init__(self, source: Observable[int], push: Push) -> None:
+        self._room = 0
+        self._gate = Gate(lambda: self._room, None)
+        self._push = push
+        scheduler = LoopScheduler(asyncio.get_running_loop(), valve=self._gate)
+        self._subscription = source.subscribe(self._take, scheduler=scheduler)
+
+    def _take(self, _: int) -> None:
+        self._room = 0
+
+    def measure(self, size: int) -> Costs:
+        """Return the microseconds of filling and of a step, an item."""
+        push, gate = self._push, self._gate
+        gc.collect()
+        start = time.process_time()
+        for n in range(size):
+            push(n)
+        filled = time.process_time()
+        for n in range(size, size + STEPS):
+            push(n)
+            self._room = 1
+            gate.opened()
+        ended = time.process_time()
+        self._subscription.dispose()
+        return (filled - start) / size * 1e6, (ended - filled) / STEPS * 1e6
+
+
+def through(operator: Callable[[int], Callable[[Observable[int]], Observable[int]]]) -> Case:
+    """Let items wait at an operator that is made for so many."""
+
+    def case(size: int) -> Costs:
+        async def main() -> Costs:
+            source: Subject[int] = Subject()
+            return Way(source.pipe(operator(size + 1)), source.on_next).measure(size)
+
+        return asyncio.run(main())
+
+    return case
+
+
+def ingress(size: int) -> Costs:
+    """Let items wait at an ingress."""
+
+    async def main() -> Costs:
+        way_in = Ingress[int](size + 1)
+        way = Way(way_in, way_in.offer)
+        await asyncio.sleep(0)
+        return way.measure(size)
+
+    return asyncio.run(main())
+
+
+def bare(size: int) -> Costs:
+    """A deque and nothing else."""
+    line: deque[int] = deque()
+    start = time.process_time()
+    for n in range(size):
+        line.append(n)
+    filled = time.process_time()
+    for n in range(size, size + STEPS):
+        line.append(n)
+        line.popleft()
+    return (filled - start) / size * 1e6, (time.process_time() - filled) / STEPS * 1e6
+
+
+CASES: dict[str, Case] = {
+    "deque": bare,
+    "buffer_bounded": through(buffer_bounded),
+    "conflate, all keys": through(lambda _: conflate(key=lambda n: n)),
+    "prioritize, 10 keys": through(lambda size: prioritize(lambda n: n % 10, size=size)),
+    "Ingress": ingress,
+}
+
+
+def compare() -> None:
+    """Print the costs at both sizes, and their ratio."""
+    print(f"{'us an item':<22}{'filling':>18}{'steps':>26}{'ratio':>9}")
+    best: dict[tuple[str, int], Costs] = {}
+    for _ in range(ROUNDS):
+        for name, case in CASES.items():
+            for size in SIZES:
+                filling, step = case(size)
+                before = best.get((name, size), (float("inf"), float("inf")))
+                best[name, size] = (min(filling, before[0]), min(step, before[1]))
+    for name in CASES:
+        (fill_few, few), (fill_many, many) = (best[name, size] for size in SIZES)
+        print(
+            f"{name:<22}{fill_few:>8.2f} -> {fill_many:>6.2f}"
+            f"{few:>16.2f} -> {many:>6.2f}{many / few:>9.2f}"
+        )
+
+
+def flood(count: int) -> None:
+    """Pull *count* items through a chain into a slow sink; print the memory it took."""
+    sent = most = taken = 0
+
+    async def numbers() -> AsyncIterator[int]:
+        nonlocal sent
+        for n in range(count):
+            sent += 1
+            yield n
+
+    async def slow(items: list[Any]) -> int:
+        nonlocal most
+        most = max(most, sent - taken)
+        await asyncio.sleep(0)
+        return len(items)
+
+    def note(items: int) -> None:
+        nonlocal taken
+        taken += items
+
+    async def same(items: list[int]) -> list[int]:
+        return items
+
+    async def main() -> None:
+        await run(
+            from_async_iterable(numbers()).pipe(
+                rx.map(lambda n: n + 1),
+                rx.filter(lambda n: n > 0),
+                batch(100, 1.0),
+                map_async(same, max_concurrent=8),
+                rx.flat_map(lambda items: [items]),
+                buffer_bounded(10),
+                map_async(slow, max_concurrent=2),
+            ).pipe(rx.do_action(note))
+        )
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    asyncio.run(main())
+    passed = time.process_time() - start
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(f"{count:,} items in {passed:.1f} s of CPU: at most {most:,} held, {grown:,} KiB more memory")
+
+
+def main() -> None:
+    """Do what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flood", type=int, default=0, metavar="N")
+    options, _ = parser.parse_known_args()
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    if options.flood:
+        flood(options.flood)
+    else:
+        compare()
+        flood(200_000)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,547 @@
+"""``buffer_bounded``: policies, conservation, the end, demand."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+import reactivex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import operators as rx
+from reactivex.subject import Subject
+from structlog.testing import capture_logs
+
+from rxdispatch.errors import BufferOverflowError, ConfigError
+from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.streams import KillSwitch, run
+from rxdispatch.testing import run_virtual
+from tests.operators.flow.probes import Log, Paced, to_list
+from tests.operators.flow.tap import Tap, dropped
+
+WARNING = {"event": "items_dropped", "operator": "buffer_bounded", "log_level": "warning"}
+
+
+# ---------------------------------------------------------------- values
+
+
+def test_items_pass_while_nothing_below_is_busy() -> None:
+    """Without a valve below nothing waits, so nothing overflows."""
+    stream = reactivex.range(50).pipe(buffer_bounded(1, "error"))
+    assert list(range(50)) == run_virtual(to_list(stream))
+
+
+async def test_what_waits_goes_in_order_as_there_is_room() -> None:
+    """Items that come later do not overtake it."""
+    tap = Tap()
+    source: Subject[int] = Subject()
+    tap.subscribe_to(source.pipe(buffer_bounded(5)))
+    for n in range(3):
+        source.on_next(n)
+    assert [] == tap.items
+    tap.open(2)
+    assert [0, 1] == tap.items
+    tap.room = 1
+    source.on_next(3)
+    assert [0, 1, 2] == tap.items
+    tap.open(9)
+    assert [0, 1, 2, 3] == tap.items
+
+
+def test_each_item_keeps_its_context() -> None:
+    """Also when it is the subscriber's room that sets it going."""
+    name: ContextVar[str] = ContextVar("name", default="nobody")
+
+    async def main() -> list[str]:
+        tap = Tap()
+        seen: list[str] = []
+        tap.then = lambda _: seen.append(name.get())
+        source: Subject[int] = Subject()
+        tap.subscribe_to(source.pipe(buffer_bounded(5)))
+
+        async def push(who: str) -> None:
+            name.set(who)
+            source.on_next(1)
+
+        for who in ("ann", "bob"):
+            await asyncio.create_task(push(who))
+        tap.open(2)
+        return seen
+
+    assert ["ann", "bob"] == run_virtual(main())
+
+
+# ---------------------------------------------------------------- policies
+
+
+async def overflowing(overflow: Any, count: int = 5, size: int = 2) -> list[Any]:
+    """Push *count* items while there is no room, then make some, and complete."""
+    tap = Tap()
+    source: Subject[int] = Subject()
+    tap.subscribe_to(source.pipe(buffer_bounded(size, overflow)))
+    for n in range(count):
+        source.on_next(n)
+    tap.open(100)
+    source.on_completed()
+    return tap.items
+
+
+def test_the_oldest_may_be_dropped() -> None:
+    """A burst is logged once, with the number of items."""
+    with capture_logs() as logs:
+        assert [3, 4, "|"] == run_virtual(overflowing("drop_oldest"))
+    assert [{**WARNING, "reason": "drop_oldest", "items": 3, "total": 3}] == logs
+
+
+def test_the_newest_may_be_dropped() -> None:
+    """What waits stays."""
+    with capture_logs() as logs:
+        assert [0, 1, "|"] == run_virtual(overflowing("drop_newest"))
+    assert [{**WARNING, "reason": "drop_newest", "items": 3, "total": 3}] == logs
+
+
+def test_a_callable_takes_what_does_not_fit() -> None:
+    """It is not dropped, so nothing is logged."""
+    taken: list[int] = []
+    with capture_logs() as logs:
+        assert [0, 1, "|"] == run_virtual(overflowing(taken.append))
+    assert [2, 3, 4] == taken
+    assert [] == logs
+
+
+def test_a_callable_that_raises_ends_the_stream() -> None:
+    """With its error; what waited, and what it was given, is dropped."""
+    error = OSError("x")
+
+    def refuse(_: int) -> None:
+        raise error
+
+    with capture_logs() as logs:
+        assert [error] == run_virtual(overflowing(refuse))
+    assert [{**WARNING, "reason": "error", "items": 3, "total": 3}] == logs
+
+
+def test_overflow_may_be_an_error() -> None:
+    """The source is disposed."""
+
+    async def main() -> None:
+        tap = Tap()
+        source: Subject[int] = Subject()
+        tap.subscribe_to(source.pipe(buffer_bounded(2, "error")))
+        for n in range(3):
+            source.on_next(n)
+        (error,) = tap.items
+        assert isinstance(error, BufferOverflowError)
+        assert error.size == 2
+        assert [] == source.observers
+
+    with capture_logs() as logs:
+        run_virtual(main())
+    assert [{**WARNING, "reason": "error", "items": 3, "total": 3}] == logs
+
+
+def test_a_burst_is_a_second() -> None:
+    """What is dropped later is told later, with the sum so far."""
+
+    async def main() -> list[Any]:
+        tap = Tap()
+        source: Subject[int] = Subject()
+        tap.subscribe_to(source.pipe(buffer_bounded(1, "drop_newest")))
+        told: list[Any] = []
+        for pause in (0.9, 0.2, 5.0):
+            for n in range(10):
+                source.on_next(n)
+            await asyncio.sleep(pause)
+            told.append([(entry["items"], entry["total"]) for entry in logs])
+        source.on_error(OSError("x"))
+        return told
+
+    with capture_logs() as logs:
+        told = run_virtual(main())
+    assert [[], [(19, 19)], [(19, 19), (10, 29)]] == told
+    assert (1, 30) == (logs[-1]["items"], logs[-1]["total"])
+
+
+# ---------------------------------------------------------------- demand
+
+
+def test_its_valve_closes_when_it_is_full_and_not_before() -> None:
+    """Also while the one below is closed: that is what it is for."""
+
+    async def main() -> list[int]:
+        paced = Paced(range(100))
+        tap = Tap()
+        subscription = tap.subscribe_to(paced.stream().pipe(buffer_bounded(7)))
+        sent = [paced.sent]
+        tap.open(3)
+        sent.append(paced.sent)
+        subscription.dispose()
+        return sent
+
+    with capture_logs() as logs:
+        assert [7, 10] == run_virtual(main())
+    assert [] == logs
+
+
+def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
+    """Nothing is lost with "wait"; it is logged once."""
+    with capture_logs() as logs:
+        assert [*range(5), "|"] == run_virtual(overflowing("wait"))
+    assert [
+        {"event": "no_demand", "operator": "buffer_bounded", "size": 2, "log_level": "warning"}
+    ] == logs
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_with_a_policy_that_drops_the_source_never_waits(overflow: Any) -> None:
+    """It is pulled as fast as it goes."""
+
+    async def main() -> int:
+        paced = Paced(range(100))
+        tap = Tap()
+        tap.subscribe_to(paced.stream().pipe(buffer_bounded(7, overflow)))
+        await asyncio.sleep(2)
+        return paced.sent
+
+    with capture_logs() as logs:
+        assert run_virtual(main()) == 100
+    assert 93 == dropped(logs)
+
+
+def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
+    """Through operators of RxPY and of this package."""
+
+    async def main() -> list[int]:
+        paced = Paced(range(20_000))
+        most = done = 0
+
+        async def slow(items: list[int]) -> None:
+            nonlocal most, done
+            most = max(most, paced.sent - done)
+            await asyncio.sleep(1)
+            done += len(items)
+
+        async def same(n: int) -> int:
+            return n
+
+        stream = paced.stream().pipe(
+            rx.map(lambda n: n + 1),
+            rx.filter(lambda n: n > 0),
+            map_async(same, max_concurrent=8),
+            buffer_bounded(30),
+            batch(10, 1.0),
+            map_async(slow, max_concurrent=2),
+        )
+        await run(stream)
+        return [done, most]
+
+    with capture_logs() as logs:
+        done, most = run_virtual(main())
+    assert 20_000 == done
+    # Two batches at work, what waits, and eight on their way to it; one batch is being made.
+    assert 20 <= most <= 2 * 10 + 30 + 8 + 10
+    assert [] == logs
+
+
+# ---------------------------------------------------------------- the end
+
+
+async def test_completion_waits_for_what_waits() -> None:
+    """A terminal event is never dropped."""
+    tap = Tap()
+    source: Subject[int] = Subject()
+    tap.subscribe_to(source.pipe(buffer_bounded(2)))
+    source.on_next(1)
+    source.on_next(2)
+    source.on_completed()
+    assert [] == tap.items
+    tap.open(1)
+    assert [1] == tap.items
+    tap.open(1)
+    assert [1, 2, "|"] == tap.items
+
+
+async def test_completion_with_nothing_waiting_needs_no_room() -> None:
+    """There is nothing to wait for."""
+    tap = Tap()
+    tap.subscribe_to(reactivex.empty().pipe(buffer_bounded(2)))
+    assert ["|"] == tap.items
+
+
+def test_an_error_passes_at_once() -> None:
+    """What waits is dropped and logged."""
+    error = OSError("x")
+
+    async def main() -> list[Any]:
+        tap = Tap()
+        source: Subject[int] = Subject()
+        tap.subscribe_to(source.pipe(buffer_bounded(2)))
+        source.on_next(1)
+        source.on_error(error)
+        tap.open(5)
+        return tap.items
+
+    with capture_logs() as logs:
+        assert [error] == run_virtual(main())
+    assert [{**WARNING, "reason": "error", "items": 1, "total": 1}] == logs
+
+
+async def test_disposal_drops_what_waits() -> None:
+    """The source is left and nothing is listened to."""
+    tap = Tap()
+    source: Subject[int] = Subject()
+    subscription = tap.subscribe_to(source.pipe(buffer_bounded(2)))
+    source.on_next(1)
+    subscription.dispose()
+    subscription.dispose()
+    tap.open(5)
+    assert [] == tap.items
+    assert [] == source.observers
+
+
+def test_disposal_from_within_on_next() -> None:
+    """Nothing comes after that, however much waits."""
+
+    async def main() -> list[Any]:
+        tap = Tap()
+        paced = Paced(range(10))
+        subscription = tap.subscribe_to(paced.stream().pipe(buffer_bounded(5)))
+        tap.then = lambda n: subscription.dispose() if n == 1 else None
+        tap.open(5)
+        return [tap.items, paced.disposed]
+
+    assert [[0, 1], 1] == run_virtual(main())
+
+
+@pytest.mark.parametrize("end", ["on_completed", "on_error"])
+def test_the_end_from_within_on_next(end: str) -> None:
+    """One terminal event: completion after what waits, an error before it."""
+    error = OSError("x")
+
+    async def main() -> list[Any]:
+        tap = Tap()
+        source: Subject[int] = Subject()
+        tap.subscribe_to(source.pipe(buffer_bounded(5)))
+
+        def finish(n: int) -> None:
+            if n == 0:
+                getattr(source, end)(*([error] if end == "on_error" else []))
+
+        tap.then = finish
+        source.on_next(0)
+        source.on_next(1)
+        tap.open(5)
+        return tap.items
+
+    with capture_logs():
+        expected = [0, error] if end == "on_error" else [0, 1, "|"]
+        assert expected == run_virtual(main())
+
+
+def test_an_item_that_an_item_leads_to_comes_after_it() -> None:
+    """While the subscriber is inside of on_next it is busy."""
+
+    async def main() -> list[Any]:
+        source: Subject[int] = Subject()
+        got: list[Any] = []
+
+        def on_next(n: int) -> None:
+            got.append(("begin", n))
+            if n < 3:
+                source.on_next(n + 1)
+            got.append(("end", n))
+
+        source.pipe(buffer_bounded(2)).subscribe(on_next)
+        source.on_next(0)
+        return got
+
+    assert [(what, n) for n in range(4) for what in ("begin", "end")] == run_virtual(main())
+
+
+def test_a_subscriber_that_raises_loses_only_that_item() -> None:
+    """What waits behind it comes all the same, and so does the end."""
+
+    async def main() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        tap = Tap()
+        source: Subject[int] = Subject()
+        tap.subscribe_to(source.pipe(buffer_bounded(5)))
+
+        def fail(n: int) -> None:
+            raise ValueError(n)
+
+        tap.then = fail
+        for n in range(3):
+            source.on_next(n)
+        source.on_completed()
+        with pytest.raises(ValueError, match="0"):
+            tap.open(5)
+        await asyncio.sleep(1)
+        return tap.items
+
+    assert [0, 1, 2, "|"] == run_virtual(main())
+
+
+def test_one_instance_serves_many_subscriptions() -> None:
+    """Each has a buffer of its own."""
+
+    async def main() -> list[Any]:
+        source: Subject[int] = Subject()
+        stream = source.pipe(buffer_bounded(2))
+        one, two, three = Tap(), Tap(5), Log()
+        one.subscribe_to(stream)
+        source.on_next(1)
+        two.subscribe_to(stream)
+        source.on_next(2)
+        source.on_completed()
+        one.open(5)
+        stream.subscribe(three)
+        return [one.items, two.items, three.items]
+
+    assert [[1, 2, "|"], [2, "|"], ["|"]] == run_virtual(main())
+
+
+def test_a_drain_waits_for_what_waits() -> None:
+    """The gate of a buffer is part of its stream."""
+
+    async def main() -> list[Any]:
+        switch = KillSwitch()
+        done: list[int] = []
+
+        async def slow(n: int) -> None:
+            await asyncio.sleep(1)
+            done.append(n)
+
+        source: Subject[int] = Subject()
+        stream = source.pipe(switch.gate(), buffer_bounded(5), map_async(slow, max_concurrent=1))
+        running = asyncio.create_task(run(stream))
+        await asyncio.sleep(0)
+        for n in range(4):
+            source.on_next(n)
+        drained = await switch.drain(100)
+        await running
+        return [drained, done, asyncio.get_running_loop().time()]
+
+    assert [True, [0, 1, 2, 3], 4.0] == run_virtual(main())
+
+
+def test_a_drain_that_runs_out_of_time_ends_it() -> None:
+    """What waits is dropped."""
+
+    async def main() -> bool:
+        switch = KillSwitch()
+        source: Subject[int] = Subject()
+        stream = source.pipe(
+            switch.gate(), buffer_bounded(5), map_async(asyncio.sleep, max_concurrent=1)
+        )
+        running = asyncio.create_task(run(stream))
+        await asyncio.sleep(0)
+        for _ in range(4):
+            source.on_next(100)
+        drained = await switch.drain(1)
+        await asyncio.wait([running])
+        return drained or running.exception() is None
+
+    with capture_logs():
+        assert not run_virtual(main())
+
+
+# ---------------------------------------------------------------- properties
+
+STEPS = st.lists(
+    st.one_of(
+        st.integers(1, 6).map(lambda n: ("push", n)), st.integers(1, 4).map(lambda n: ("open", n))
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=STEPS,
+    size=st.integers(1, 4),
+    overflow=st.sampled_from(["wait", "drop_oldest", "drop_newest", "callable"]),
+    end=st.sampled_from(["complete", "fail", "dispose"]),
+)
+def test_no_item_is_lost_without_a_word(
+    steps: list[tuple[str, int]], size: int, overflow: Any, end: str
+) -> None:
+    """Delivered + dropped + taken + held = offered, in order, after every step."""
+
+    async def main() -> None:
+        tap = Tap()
+        taken: list[int] = []
+        source: Subject[int] = Subject()
+        policy = taken.append if overflow == "callable" else overflow
+        subscription = tap.subscribe_to(source.pipe(buffer_bounded(size, policy)))
+        offered = 0
+        for what, count in steps:
+            if what == "push":
+                for _ in range(count):
+                    source.on_next(offered)
+                    offered += 1
+            else:
+                tap.open(count)
+            assert sorted(tap.items) == tap.items
+        delivered = len(tap.items)
+        held = 0
+        if end == "complete":
+            source.on_completed()
+            tap.open(10**6)
+            assert "|" == tap.items[-1]
+            delivered = len(tap.items) - 1
+        elif end == "fail":
+            source.on_error(OSError("x"))
+            assert isinstance(tap.items[-1], OSError)
+        else:
+            subscription.dispose()
+            # Disposal alone is silent: what was held is what no policy has dealt with.
+            held = offered - delivered - dropped(logs) - len(taken)
+            assert 0 <= held <= (offered if overflow == "wait" else size)
+        assert offered == delivered + dropped(logs) + len(taken) + held
+        if overflow == "wait" and end == "complete":
+            assert [*range(offered), "|"] == tap.items
+
+    with capture_logs() as logs:
+        run_virtual(main())
+
+
+# ---------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "size must be an int >= 1, got 0"),
+        ((1.5,), "size must be an int >= 1, got 1.5"),
+        ((True,), "size must be an int >= 1, got True"),
+        (
+            (1, "drop"),
+            "overflow must be one of wait, drop_oldest, drop_newest, error or callable, got 'drop'",
+        ),
+        (
+            (1, None),
+            "overflow must be one of wait, drop_oldest, drop_newest, error or callable, got None",
+        ),
+    ],
+)
+def test_a_bad_argument_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    """When the operator is made."""
+    with pytest.raises(ConfigError) as caught:
+        buffer_bounded(*arguments)
+    assert message == str(caught.value)
+
+
+def test_a_coroutine_function_is_refused() -> None:
+    """It would never be awaited."""
+
+    async def take(_: int) -> None:
+        """Take it."""
+
+    with pytest.raises(ConfigError, match="overflow must be a plain function"):
+        buffer_bounded(1, take)
