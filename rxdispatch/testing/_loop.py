@@ -115,7 +115,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Set the clock to *target*, or to the timer that *target* is rounded from."""
         whens = self._whens
         slack = 1e-9 * max(1.0, target)
-        while whens and whens[0] < target - slack:
+        # What is not ahead has run or was cancelled; to stay there would be to stay for ever.
+        while whens and (whens[0] <= self._now or whens[0] < target - slack):
             heapq.heappop(whens)
         self._now = whens[0] if whens and whens[0] <= target + slack else target
 

@@ -46,6 +46,19 @@ def test_the_clock_is_exactly_that_of_the_timer() -> None:
     assert [True] * 199 == run_virtual(main())
 
 
+def test_timers_that_are_close_to_each_other() -> None:
+    """Late in the day, where the clock's steps are coarse, time goes on all the same."""
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(20_000)
+        for _ in range(5):
+            await asyncio.sleep(5e-6)
+        return loop.time()
+
+    assert 20_000.000_025 == pytest.approx(run_virtual(main()), abs=1e-8)
+
+
 def test_timers_fire_in_order_and_cancelled_ones_do_not() -> None:
     """Whatever the order in which they were set."""
 
