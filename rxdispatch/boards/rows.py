@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import msgspec
 
@@ -25,6 +25,10 @@ __all__ = [
 
 READY, SCHEDULED, CLAIMED, DEAD, GONE = range(5)
 STATUS = (Status.READY, Status.SCHEDULED, Status.CLAIMED, Status.DEAD)
+
+
+_FEW = 1024
+"""Rows that a queue may hold before it asks whether all of them are ready."""
 
 
 class History(msgspec.Struct, gc=False):
@@ -77,13 +81,19 @@ class Ready:
     def append(self, row: Row) -> None:
         """Add a row that has the last place of all."""
         row.queued = True
-        self._queue(row.priority).fresh.append(row)
+        queue = self._queue(row.priority)
+        queue.fresh.append(row)
+        if len(queue.fresh) > queue.limit:
+            queue.prune()
 
     def put_back(self, row: Row) -> None:
         """Add a row at the place it had."""
         if not row.queued:
             row.queued = True
-            heappush(self._queue(row.priority).back, (row.place, row))
+            queue = self._queue(row.priority)
+            heappush(queue.back, (row.place, row))
+            if len(queue.back) > queue.limit:
+                queue.prune()
 
     def best(self) -> Iterator[Row]:
         """Remove and yield rows that are still ready, best first."""
@@ -101,13 +111,28 @@ class Ready:
 
 
 class _Queue:
-    """The ready rows of one priority: in order of submission, and those that came back."""
+    """
+    The ready rows of one priority: in order of submission, and those that came back.
 
-    __slots__ = ("back", "fresh")
+    Rows that are not ready any more are skipped when they are met. Where tasks are claimed by
+    id nobody comes to meet them, so each time a queue has doubled it is cleared of them.
+    """
+
+    __slots__ = ("back", "fresh", "limit")
 
     def __init__(self) -> None:
         self.fresh: deque[Row] = deque()
         self.back: list[tuple[int, Row]] = []
+        self.limit = _FEW
+
+    def prune(self) -> None:
+        """Forget the rows that are not ready any more."""
+        for row in (*self.fresh, *(row for _, row in self.back)):
+            row.queued = row.mark == READY
+        self.fresh = deque(row for row in self.fresh if row.queued)
+        self.back = [item for item in self.back if item[1].queued]
+        heapify(self.back)
+        self.limit = max(_FEW, 2 * len(self.fresh), 2 * len(self.back))
 
     def pop(self) -> Row | None:
         """Remove and return the first row that is still ready."""
