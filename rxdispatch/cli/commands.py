@@ -52,7 +52,8 @@ def rxdispatch() -> None:
     "--data-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep board and counts in DIR, so that a run that was stopped or killed can be finished.",
+    help="Keep board, counts and dead letters in DIR, so that a run that was stopped or killed"
+    " can be finished.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def demo(

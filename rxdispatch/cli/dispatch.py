@@ -118,6 +118,7 @@ async def _pipeline(
                             backoff=BACKOFF,
                         ),
                         ops.settle(board),
+                        ops.dead_letter(job.ledger_path.with_name("dead.jsonl")),
                         rx.do_action(tally.note),
                     )
                 )

@@ -125,7 +125,7 @@ def long_tree(root: Path) -> None:
     """Write a hundred files and some, one of them broken."""
     root.mkdir()
     body = "def f(a, b=[1, 2, 3]):\n    return [a + b[0] * c for c in range(a)]\n"
-    for i in range(120):
+    for i in range(100):
         (root / f"m{i:03}.py").write_text(body * (10 + i // 2) + "class A: pass\n")
     (root / "m001.py").write_text("def broken(:\n")
 

@@ -41,7 +41,7 @@ def test_killed_and_started_again(tree: Path, wanted: dict[str, Any], tmp_path: 
         assert not any(alive(pid) for pid in command.family(again=False))
     assert counted < wanted["counted"]
 
-    done = run(tree, "--json", "--workers", 2, "--data-dir", home)
+    done = run(tree, "--json", "--workers", 1, "--data-dir", home)
     assert 0 == done.returncode, done.stderr
     assert wanted == part(done.stdout, wanted)
     this: dict[str, Any] = json.loads(done.stdout)["run"]
@@ -74,7 +74,7 @@ async def test_interrupted_and_finished(tree: Path, wanted: dict[str, Any], tmp_
         assert 0 == counts.claimed
         assert document["remaining"] == counts.ready + counts.scheduled
 
-    done = run(tree, "--json", "--workers", 2, "--data-dir", home)
+    done = run(tree, "--json", "--workers", 1, "--data-dir", home)
     assert 0 == done.returncode, done.stderr
     assert wanted == part(done.stdout, wanted)
 
@@ -111,6 +111,6 @@ def test_what_does_not_end_in_time_is_given_up(
     assert "Gave up on what did not end in time" in err
     assert "Traceback" not in err
 
-    done = run(tree, "--json", "--workers", 2, "--data-dir", home)
+    done = run(tree, "--json", "--workers", 1, "--data-dir", home)
     assert 0 == done.returncode, done.stderr
     assert wanted == part(done.stdout, wanted)
