@@ -1,0 +1,207 @@
+"""The ``measure`` operator: rates, latency, in flight and errors of a part of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.flow._meter import Meter, Section, meter_of
+
+__all__ = ["measure"]
+
+Operator = Callable[[Observable[Any]], Observable[Any]]
+
+
+def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]], Observable[Any]]:
+    """
+    Measure a *section* of a stream, given as the operators it consists of.
+
+    ::
+
+        --a--b--c-----------|
+        [ measure("parse", map_async(parse)) ]   a took 2 s, b took 1 s
+        ------A-B--C--------|
+
+    The numbers are read at any time with ``rxdispatch.measurements()``, or from a ``Meter`` that
+    is given instead of a name: how many items went in and came out, how many are in flight,
+    rates over the last seconds, latency with its percentiles, and how many streams failed.
+    They are added up over all subscriptions with that name, and stay when those have ended.
+
+    Without a section it is what passes at this point that is counted: items, rate and errors.
+
+    An item is followed from entry to exit by its ``contextvars``: through operators that keep
+    them, as all of rxdispatch do, and those of RxPY that emit where they are pushed to. What
+    ``batch`` collects counts as left when it is collected, and a list has the latency of the
+    item that filled it; an item that a section drops is no longer in flight.
+
+    Args:
+        name: What it is called in ``measurements()``; or a meter of your own.
+        *section: The operators to measure, in order.
+
+    Raises:
+        ConfigError: If *name* is no name and no meter, or an operator is not callable.
+
+    Items, errors, completion, disposal and demand pass as without it.
+
+    Example:
+        >>> import reactivex
+        >>> from rxdispatch.operators.flow._map_async import map_async
+        >>> from rxdispatch.streams import run
+        >>> from rxdispatch.testing import run_virtual
+        >>> async def parse(seconds: int) -> int:
+        ...     await asyncio.sleep(seconds)
+        ...     return seconds
+        >>> meter = Meter("parse")
+        >>> stream = reactivex.of(2, 4).pipe(measure(meter, map_async(parse)))
+        >>> _ = run_virtual(run(stream))
+        >>> seen = meter.read()
+        >>> seen.entered, seen.left, seen.in_flight, seen.latency.mean
+        (2, 2, 0, 3.0)
+    """
+    meter = name if isinstance(name, Meter) else meter_of(name)
+    for operator_of in section:
+        if not callable(operator_of):
+            raise ConfigError("section must consist of operators", operator_of)
+
+    def operator(source: Observable[Any]) -> Observable[Any]:
+        def subscribe(
+            observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return _Passage(meter, observer).connect(source, section, scheduler)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Token:
+    """
+    An item in flight.
+
+    It lives in the context of its item. When nothing holds that any more the item cannot come
+    out: it has been dropped, or collected.
+    """
+
+    __slots__ = ("outer", "section", "since")
+
+    def __init__(self, section: Section, outer: _Token | None, since: float) -> None:
+        self.section: Section | None = section
+        self.outer = outer
+        self.since = since
+        section.live.add(id(self))
+
+    def close(self) -> None:
+        """Be in flight no longer."""
+        section, self.section = self.section, None
+        if section is not None:
+            section.live.discard(id(self))
+
+    __del__ = close
+
+
+_current: ContextVar[_Token | None] = ContextVar("rxdispatch_measure", default=None)
+
+
+def _outer(section: Section) -> _Token | None:
+    """Return the token of the part of the stream that *section* lies in, if any."""
+    outer = token = _current.get()
+    inner: _Token | None = None
+    while token is not None:
+        if token.section is section:
+            # A handler inside of the section pushed it: it is no part of that item.
+            outer, inner = token.outer, None
+        elif token.section is not None:
+            inner = token
+        elif inner is None:
+            outer = token.outer
+        else:
+            # One that has left: or else a chain of items that lead to others would not end.
+            inner.outer = token.outer
+        token = token.outer
+    return outer
+
+
+class _Passage:
+    """One subscription."""
+
+    def __init__(self, meter: Meter, observer: abc.ObserverBase[Any]) -> None:
+        self._meter = meter
+        self._observer = observer
+        self._section = Section()
+        self._time = asyncio.get_running_loop().time
+
+    def connect(
+        self,
+        source: Observable[Any],
+        section: tuple[Operator, ...],
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        self._meter.begin(self._section, self._time)
+        stream = self._entrance(source) if section else source
+        for operator in section:
+            stream = operator(stream)
+        upstream = stream.subscribe(
+            self._leave if section else self._pass,
+            self._on_error,
+            self._on_completed,
+            scheduler=scheduler,
+        )
+
+        def dispose() -> None:
+            self._meter.end(self._section)
+            upstream.dispose()
+
+        return Disposable(dispose)
+
+    def _entrance(self, source: Observable[Any]) -> Observable[Any]:
+        def subscribe(
+            observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            def on_next(item: Any) -> None:
+                # A context of its own, so that what is pushed next does not see this token.
+                copy_context().run(self._enter, observer, item)
+
+            return source.subscribe(
+                on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+
+        return Observable(subscribe)
+
+    def _enter(self, observer: abc.ObserverBase[Any], item: Any) -> None:
+        now = self._time()
+        _current.set(_Token(self._section, _outer(self._section), now))
+        self._meter.enter(now)
+        observer.on_next(item)
+
+    def _leave(self, item: Any) -> None:
+        now = self._time()
+        token = _current.get()
+        while token is not None and token.section is not self._section:
+            token = token.outer
+        self._meter.leave(now)
+        if token is not None:
+            token.close()
+            self._meter.took(now - token.since)
+            # What follows is no part of the section.
+            _current.set(token.outer)
+        self._observer.on_next(item)
+
+    def _pass(self, item: Any) -> None:
+        now = self._time()
+        self._meter.enter(now)
+        self._meter.leave(now)
+        self._observer.on_next(item)
+
+    def _on_error(self, error: Exception) -> None:
+        self._meter.end(self._section, failed=True)
+        self._observer.on_error(error)
+
+    def _on_completed(self) -> None:
+        self._meter.end(self._section, completed=True)
+        self._observer.on_completed()
