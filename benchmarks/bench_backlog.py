@@ -166,7 +166,8 @@ def flood(count: int) -> None:
 
     async def main() -> None:
         await run(
-            from_async_iterable(numbers()).pipe(
+            from_async_iterable(numbers())
+            .pipe(
                 rx.map(lambda n: n + 1),
                 rx.filter(lambda n: n > 0),
                 batch(100, 1.0),
@@ -174,7 +175,8 @@ def flood(count: int) -> None:
                 rx.flat_map(lambda items: [items]),
                 buffer_bounded(10),
                 map_async(slow, max_concurrent=2),
-            ).pipe(rx.do_action(note))
+            )
+            .pipe(rx.do_action(note))
         )
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -182,7 +184,8 @@ def flood(count: int) -> None:
     asyncio.run(main())
     passed = time.process_time() - start
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"{count:,} items in {passed:.1f} s of CPU: at most {most:,} held, {grown:,} KiB more memory")
+    print(f"{count:,} items in {passed:.1f} s of processor time:", end=" ")
+    print(f"at most {most:,} held, {grown:,} KiB more memory")
 
 
 def main() -> None:

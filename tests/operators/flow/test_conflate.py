@@ -1,0 +1,300 @@
+"""``conflate``: the newest of each key, the end, demand."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+import reactivex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex.subject import Subject
+from structlog.testing import capture_logs
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.flow._conflate import conflate
+from rxdispatch.testing import run_virtual
+from tests.operators.flow.probes import Log, Paced, to_list
+from tests.operators.flow.tap import Tap, dropped
+
+
+def letter(item: str) -> str:
+    """Return the key of an item like ``"a1"``."""
+    return item[0]
+
+
+async def busy(operator: Any, *pushes: Any) -> list[Any]:
+    """Push while there is no room, then make some, and complete."""
+    tap = Tap()
+    source: Subject[Any] = Subject()
+    tap.subscribe_to(source.pipe(operator))
+    for item in pushes:
+        source.on_next(item)
+    tap.open(100)
+    source.on_completed()
+    return tap.items
+
+
+# ---------------------------------------------------------------- values
+
+
+def test_items_pass_while_nothing_below_is_busy() -> None:
+    """Without a valve below nothing is replaced."""
+    assert list(range(50)) == run_virtual(to_list(reactivex.range(50).pipe(conflate())))
+
+
+def test_only_the_newest_is_left() -> None:
+    """How many were replaced is logged once, as information."""
+    with capture_logs() as logs:
+        assert [4, "|"] == run_virtual(busy(conflate(), 1, 2, 3, 4))
+    assert [
+        {
+            "event": "items_dropped",
+            "operator": "conflate",
+            "reason": "replaced",
+            "items": 3,
+            "total": 3,
+            "log_level": "info",
+        }
+    ] == logs
+
+
+def test_each_key_keeps_its_place_in_line() -> None:
+    """However often it changes, and also when it comes anew."""
+    with capture_logs():
+        pushes = ["a1", "b1", "a2", "c1", "b2", "a3"]
+        assert ["a3", "b2", "c1", "|"] == run_virtual(busy(conflate(key=letter), *pushes))
+
+
+async def test_a_key_that_has_left_goes_to_the_end_of_the_line() -> None:
+    """It is a new one."""
+    tap = Tap()
+    source: Subject[str] = Subject()
+    tap.subscribe_to(source.pipe(conflate(key=letter)))
+    source.on_next("a1")
+    source.on_next("b1")
+    tap.open(1)
+    source.on_next("a2")
+    tap.open(5)
+    assert ["a1", "b1", "a2"] == tap.items
+
+
+def test_items_may_be_merged() -> None:
+    """The older one is the first argument; then nothing is dropped."""
+
+    def merge(old: str, new: str) -> str:
+        return old + new[1:]
+
+    with capture_logs() as logs:
+        got = run_virtual(busy(conflate(key=letter, merge=merge), "a1", "b2", "a3", "a4"))
+    assert ["a134", "b2", "|"] == got
+    assert [] == logs
+
+
+def test_none_is_an_item_as_any_other() -> None:
+    """Also as a key."""
+    with capture_logs() as logs:
+        assert [None, "|"] == run_virtual(busy(conflate(), None, None))
+        assert [None, 1, "|"] == run_virtual(busy(conflate(key=lambda n: n), None, 1))
+    assert 1 == dropped(logs)
+
+
+def test_the_newest_item_brings_its_context() -> None:
+    """It replaces that of the older one too."""
+    name: ContextVar[str] = ContextVar("name", default="nobody")
+
+    async def main() -> list[str]:
+        tap = Tap()
+        seen: list[str] = []
+        tap.then = lambda _: seen.append(name.get())
+        source: Subject[int] = Subject()
+        tap.subscribe_to(source.pipe(conflate()))
+
+        async def push(who: str) -> None:
+            name.set(who)
+            source.on_next(1)
+
+        for who in ("ann", "bob"):
+            await asyncio.create_task(push(who))
+        tap.open(2)
+        source.on_completed()
+        return seen
+
+    with capture_logs():
+        assert ["bob"] == run_virtual(main())
+
+
+# ---------------------------------------------------------------- demand
+
+
+def test_the_source_never_waits() -> None:
+    """Who can wait is pulled to its end; nothing is warned of."""
+
+    async def main() -> int:
+        paced = Paced(range(100))
+        tap = Tap()
+        tap.subscribe_to(paced.stream().pipe(conflate()))
+        tap.open(1)
+        assert [99, "|"] == tap.items
+        return paced.sent
+
+    with capture_logs() as logs:
+        assert run_virtual(main()) == 100
+    assert ["info"] == [entry["log_level"] for entry in logs]
+
+
+# ---------------------------------------------------------------- the end
+
+
+@pytest.mark.parametrize("which", ["key", "merge"])
+def test_a_function_that_raises_ends_the_stream(which: str) -> None:
+    """With its error, and at once."""
+    error = OSError("x")
+
+    def fail(*_: Any) -> Any:
+        raise error
+
+    with capture_logs() as logs:
+        operator = conflate(key=fail) if which == "key" else conflate(merge=fail)
+        assert [error] == run_virtual(busy(operator, 1, 2))
+    assert {"key": 1, "merge": 2}[which] == dropped(logs)
+
+
+def test_a_key_that_cannot_be_hashed_ends_the_stream() -> None:
+    """With the error that Python has for that."""
+
+    def unhashable(_: Any) -> Any:
+        return []
+
+    with capture_logs():
+        (error,) = run_virtual(busy(conflate(key=unhashable), 1))
+    assert isinstance(error, TypeError)
+
+
+def test_an_error_passes_at_once() -> None:
+    """What waits is dropped, which is a warning."""
+    error = OSError("x")
+
+    async def main() -> list[Any]:
+        tap = Tap()
+        source: Subject[str] = Subject()
+        tap.subscribe_to(source.pipe(conflate(key=letter)))
+        source.on_next("a1")
+        source.on_next("b1")
+        source.on_error(error)
+        tap.open(5)
+        return tap.items
+
+    with capture_logs() as logs:
+        assert [error] == run_virtual(main())
+    assert [("error", 2, "warning")] == [
+        (entry["reason"], entry["items"], entry["log_level"]) for entry in logs
+    ]
+
+
+async def test_disposal_drops_what_waits() -> None:
+    """Also from within on_next; the source is left."""
+    tap = Tap()
+    source: Subject[str] = Subject()
+    subscription = tap.subscribe_to(source.pipe(conflate(key=letter)))
+    tap.then = lambda _: subscription.dispose()
+    for item in ("a1", "b1", "c1"):
+        source.on_next(item)
+    tap.open(5)
+    tap.open(5)
+    assert ["a1"] == tap.items
+    assert [] == source.observers
+
+
+async def test_an_item_that_an_item_leads_to_waits_its_turn() -> None:
+    """While the subscriber is inside of on_next it is busy."""
+    source: Subject[int] = Subject()
+    got: list[Any] = []
+
+    def on_next(n: int) -> None:
+        got.append(("begin", n))
+        if n == 0:
+            source.on_next(1)
+            source.on_next(2)
+        got.append(("end", n))
+
+    with capture_logs():
+        source.pipe(conflate()).subscribe(on_next)
+        source.on_next(0)
+        source.on_completed()
+    assert [("begin", 0), ("end", 0), ("begin", 2), ("end", 2)] == got
+
+
+def test_one_instance_serves_many_subscriptions() -> None:
+    """Each keeps items of its own."""
+
+    async def main() -> list[Any]:
+        source: Subject[int] = Subject()
+        stream = source.pipe(conflate())
+        one, two = Tap(), Log()
+        one.subscribe_to(stream)
+        stream.subscribe(two)
+        source.on_next(1)
+        source.on_next(2)
+        one.open(5)
+        source.on_completed()
+        return [one.items, two.items]
+
+    with capture_logs():
+        assert [[2, "|"], [1, 2, "|"]] == run_virtual(main())
+
+
+# ---------------------------------------------------------------- properties
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps=st.lists(st.one_of(st.sampled_from("abc"), st.integers(1, 3)), max_size=40))
+def test_it_is_what_its_description_says(steps: list[Any]) -> None:
+    """Beside a model: a dict that keeps the order of its keys."""
+
+    async def main() -> None:
+        tap = Tap()
+        source: Subject[tuple[str, int]] = Subject()
+        tap.subscribe_to(source.pipe(conflate(key=lambda item: item[0])))
+        model: dict[str, tuple[str, int]] = {}
+        expected: list[Any] = []
+        replaced = 0
+        for number, step in enumerate(steps):
+            if isinstance(step, int):
+                tap.open(step)
+                expected.extend(model.pop(key) for key in list(model)[:step])
+                tap.room = 0
+            else:
+                replaced += step in model
+                model[step] = (step, number)
+                source.on_next((step, number))
+            assert expected == tap.items
+        source.on_completed()
+        tap.open(9)
+        assert [*expected, *model.values(), "|"] == tap.items
+        assert replaced == dropped(logs)
+
+    with capture_logs() as logs:
+        run_virtual(main())
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def test_a_bad_argument_is_refused() -> None:
+    """When the operator is made."""
+
+    async def later(*_: Any) -> Any:
+        """Come too late."""
+
+    wrong: Any = 1
+    for arguments, message in (
+        ({"key": wrong}, "key must be callable or None, got 1"),
+        ({"merge": wrong}, "merge must be callable or None, got 1"),
+        ({"key": later}, "key must be a plain function"),
+        ({"merge": later}, "merge must be a plain function"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            conflate(**arguments)
