@@ -239,6 +239,7 @@ class Claim(Generic[P]):
     custody: Custody = attrs.field(repr=False)
     deadline: float = attrs.field(repr=False)
     revoked: bool = attrs.field(default=False, repr=False)
+    settling: bool = attrs.field(default=False, repr=False)
     answer: tuple[SettlementKind, bool] | None = attrs.field(default=None, repr=False)
     on_revoke: Callable[[OutcomeStatus], None] | None = attrs.field(default=None, repr=False)
     holder: Holder | None = attrs.field(default=None, repr=False)

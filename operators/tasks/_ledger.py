@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -113,7 +114,7 @@ class Ledger:
                 lease=self._lease,
             )
         claims = self.claims()
-        lapsed = [claim for claim in claims if claim.lost]
+        lapsed = [claim for claim in claims if claim.lost and not claim.settling]
         if lapsed:
             self._lapse(lapsed)
         # All but the newest: what is passed over now must wait for another third.
@@ -131,7 +132,8 @@ class Ledger:
             async with asyncio.timeout_at(lapse):
                 lost = await self._board.renew(due, self._lease)
         except (StoreUnavailableError, TimeoutError) as error:
-            log.warning("renewal_failed", board=self._board.name, error=str(error))
+            reason = str(error) or type(error).__name__
+            log.warning("renewal_failed", board=self._board.name, error=reason)
         else:
             for claim in lost:
                 self._lose(claim)
@@ -140,8 +142,8 @@ class Ledger:
         self._renewal = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("renewal_failed", board=self._board.name, error=str(error))
-        claims = self.claims()
-        soonest = min((c.deadline for c in claims), default=0.0) - self._loop.time()
+        ends = [claim.deadline for claim in self.claims() if not claim.settling]
+        soonest = min(ends, default=math.inf) - self._loop.time()
         # Renewed: a third of the lease. Not renewed: again soon, and at the latest when it ends.
         self._next(max(0.0, min(self._lease / 3, soonest if soonest < 0.05 else soonest / 3)))
 

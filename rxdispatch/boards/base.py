@@ -313,11 +313,14 @@ class BoardBase(Generic[P]):
         lost: list[Claim[Any]] = []
         for chunk in _chunks(claims):
             deadline = clock() + lease
+            over = [claim.answer is not None for claim in chunk]
             held = await self._engine.renew([(c.task.id, c.token) for c in chunk], lease)
-            for claim, holds in zip(chunk, held, strict=True):
+            for claim, holds, was_over in zip(chunk, held, over, strict=True):
                 if holds:
                     claim.deadline = max(claim.deadline, deadline)
-                else:
+                elif was_over:
+                    lost.append(claim)
+                elif not claim.settling:
                     claim.revoked = True
                     lost.append(claim)
         return lost
@@ -348,14 +351,21 @@ class BoardBase(Generic[P]):
             if claim.answer is None and claim.token not in seen:
                 seen.add(claim.token)
                 fresh.append(settlement)
-        for chunk in _chunks(fresh):
-            held = await self._engine.settle(chunk)
-            for settlement, holds in zip(chunk, held, strict=True):
-                claim = settlement.claim
-                if claim.answer is None:
-                    claim.answer = (settlement.kind, holds)
-                    if claim.holder is not None:
-                        claim.holder.settled(claim)
+                # A renewal that overtakes the reply finds the token gone; that is no loss.
+                claim.settling = True
+        try:
+            for chunk in _chunks(fresh):
+                held = await self._engine.settle(chunk)
+                for settlement, holds in zip(chunk, held, strict=True):
+                    claim = settlement.claim
+                    if claim.answer is None:
+                        claim.answer = (settlement.kind, holds)
+                        if claim.holder is not None:
+                            claim.holder.settled(claim)
+        except BaseException:
+            for settlement in fresh:
+                settlement.claim.settling = False
+            raise
         return [_answer(settlement) for settlement in wanted]
 
     def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:

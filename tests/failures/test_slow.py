@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections import Counter
 from pathlib import Path
@@ -91,3 +92,19 @@ async def test_healthy_task_of_three_leases_runs_once(tmp_path: Path) -> None:
             assert account.settled_once(ids)
             assert Counter(ids) == account.count("claimed")
             assert not account.count("crashed", "released", "retried", "dead")
+
+
+async def test_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
+    """A claim that is being settled is not reported as lost when a renewal finds it gone."""
+    async with rxd.connect() as hub:
+        board: rxd.BoardBase[int] = hub.board("overtaken")
+        await board.submit(rxd.Task(number) for number in range(50))
+        claims = await board.claim(50, lease=5.0)
+        settling = asyncio.create_task(board.settle([claim.done() for claim in claims]))
+        # Until the server has executed the settlement, whose reply is on its way.
+        while (await board.counts()).done < 50:
+            await asyncio.sleep(0)
+        lost, held = await asyncio.gather(board.renew(claims, 5.0), settling)
+        assert [] == lost
+        assert [True] * 50 == held
+        assert not any(claim.revoked for claim in claims)
