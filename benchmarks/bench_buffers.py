@@ -41,7 +41,7 @@ Operator = Callable[[Observable[Any]], Observable[Any]]
 Case = Callable[[int], Awaitable[None]]
 
 
-def sink(_: object) -> None:
+def sink(*_: object) -> None:
     """Take an item."""
 
 

@@ -187,7 +187,6 @@ class _Inlet(Generic[T]):
 
     def _abort(self, error: Exception) -> None:
         self._subscription.dispose()
-        self.items.clear()
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

@@ -27,6 +27,11 @@ from tests.operators.flow.probes import Log, Paced, to_list
 from tests.operators.flow.tap import Tap, dropped
 
 
+async def sleep(seconds: int) -> None:
+    """Work for so long."""
+    await asyncio.sleep(seconds)
+
+
 def later(paced: Paced[Any]) -> Observable[Any]:
     """Let the stream begin with the loop's next turn, as those of this package do."""
 
@@ -117,7 +122,11 @@ async def test_somebody_may_come_from_within_on_next() -> None:
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     two = Log()
-    shared.pipe(rx.take(1)).subscribe(lambda _: shared.subscribe(two))
+
+    def bring(_: int) -> None:
+        shared.subscribe(two)
+
+    shared.pipe(rx.take(1)).subscribe(bring)
     shared.subscribe()
     source.on_next(1)
     source.on_next(2)
@@ -251,7 +260,7 @@ def test_who_overflows_with_an_error_goes_alone() -> None:
         taken: list[int] = []
         source: Subject[int] = Subject()
         for overflow in ("error", taken.append):
-            shared: Observable[int] = source.pipe(broadcast(2, overflow))  # type: ignore[arg-type]
+            shared: Observable[int] = source.pipe(broadcast(2, overflow))
             slow, fast = Tap(), Tap(100)
             slow.subscribe_to(shared)
             fast.subscribe_to(shared)
@@ -417,7 +426,7 @@ def test_retry_below_works() -> None:
 
 async def test_one_instance_serves_many_sources() -> None:
     """Each source has subscribers of its own."""
-    operator: Any = broadcast(5)
+    operator: Callable[[Observable[int]], Observable[int]] = broadcast(5)
     one, two = Log(), Log()
     reactivex.of(1).pipe(operator).subscribe(one)
     reactivex.of(2).pipe(operator).subscribe(two)
@@ -461,11 +470,11 @@ def test_a_drain_that_runs_out_of_time_ends_all() -> None:
         switch = KillSwitch()
         source: Subject[int] = Subject()
         shared = source.pipe(switch.gate(), broadcast(5))
-        stream = shared.pipe(map_async(asyncio.sleep, max_concurrent=1))
+        stream = shared.pipe(map_async(sleep, max_concurrent=1))
         running = [asyncio.create_task(run(stream)) for _ in range(2)]
         await asyncio.sleep(0)
         source.on_next(100)
-        short = asyncio.create_task(run(shared.pipe(map_async(asyncio.sleep, max_concurrent=9))))
+        short = asyncio.create_task(run(shared.pipe(map_async(sleep, max_concurrent=9))))
         await asyncio.sleep(0)
         source.on_next(200)
         drained = await switch.drain(1)

@@ -362,12 +362,16 @@ def test_an_item_that_an_item_leads_to_comes_after_it() -> None:
     assert [(what, n) for n in range(4) for what in ("begin", "end")] == run_virtual(main())
 
 
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Hear of errors without a word."""
+
+
 def test_a_subscriber_that_raises_loses_only_that_item() -> None:
     """What waits behind it comes all the same, and so does the end."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda *_: None)
+        loop.set_exception_handler(_ignore)
         tap = Tap()
         source: Subject[int] = Subject()
         tap.subscribe_to(source.pipe(buffer_bounded(5)))

@@ -1,0 +1,396 @@
+"""``from_async_iterable``: pulling on demand, closing, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import operators as rx
+from structlog.testing import capture_logs
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.streams._from_async_iterable import from_async_iterable
+from rxdispatch.streams._run import run
+from rxdispatch.testing import run_virtual
+from tests.operators.flow.probes import Log, to_list
+from tests.operators.flow.tap import Tap
+
+
+class Numbers:
+    """An async iterable that can be read again and again, and tells what is done to it."""
+
+    def __init__(self, count: int, pause: float | None = None, closing: float = 0.0) -> None:
+        self.count = count
+        self.pause = pause
+        self.closing = closing
+        self.asked = 0
+        self.closed = 0
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        """Yield numbers; closing takes its time."""
+        try:
+            for n in range(self.count):
+                self.asked += 1
+                if self.pause is not None:
+                    await asyncio.sleep(self.pause)
+                yield n
+        finally:
+            if self.closing:
+                await asyncio.sleep(self.closing)
+            self.closed += 1
+
+
+def others() -> set[asyncio.Task[Any]]:
+    """Return the tasks beside this one."""
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- values
+
+
+def test_it_emits_what_the_iterable_yields() -> None:
+    """And completes with it."""
+
+    async def main() -> list[Any]:
+        log = Log()
+        from_async_iterable(Numbers(3, 1.0)).subscribe(log)
+        assert [] == log.got
+        await asyncio.sleep(10)
+        assert not others()
+        return log.got
+
+    assert [(1.0, 0), (2.0, 1), (3.0, 2), (3.0, "|")] == run_virtual(main())
+
+
+def test_it_completes_when_there_is_nothing() -> None:
+    """With no item."""
+    assert [] == run_virtual(to_list(from_async_iterable(Numbers(0))))
+
+
+def test_each_subscription_reads_an_iterable_anew() -> None:
+    """One after the other, and at the same time."""
+
+    async def main() -> list[Any]:
+        stream = from_async_iterable(Numbers(3, 1.0))
+        return [await to_list(stream), *await asyncio.gather(to_list(stream), to_list(stream))]
+
+    assert [[0, 1, 2]] * 3 == run_virtual(main())
+    twice = from_async_iterable(Numbers(2)).pipe(rx.repeat(2))
+    assert [0, 1, 0, 1] == run_virtual(to_list(twice))
+
+
+def test_an_iterator_serves_one_subscription() -> None:
+    """The next one gets an error instead of what would look like a stream without items."""
+
+    async def main() -> list[Any]:
+        stream = from_async_iterable(aiter(Numbers(3)))
+        got: list[Any] = [await to_list(stream)]
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="subscribed to once; defer what makes it"):
+                await run(stream)
+        deferred = reactivex.defer(lambda _: from_async_iterable(aiter(Numbers(1))))
+        got.append(await to_list(deferred.pipe(rx.repeat(2))))
+        return got
+
+    assert [[0, 1, 2], [0, 0]] == run_virtual(main())
+
+
+# ---------------------------------------------------------------- demand
+
+
+def test_it_asks_only_while_there_is_room() -> None:
+    """For no item more than is taken."""
+
+    async def main() -> list[int]:
+        numbers = Numbers(100)
+        tap = Tap()
+        tap.subscribe_to(from_async_iterable(numbers))
+        asked: list[int] = []
+        for room in (0, 3, 0, 1, 1000):
+            tap.open(room)
+            await asyncio.sleep(1)
+            asked.append(numbers.asked)
+        assert [*range(100), "|"] == tap.items
+        return asked
+
+    assert [0, 3, 3, 4, 100] == run_virtual(main())
+
+
+def test_room_that_goes_while_it_pulls_is_noticed() -> None:
+    """The item that was under way comes all the same; no other is asked for."""
+
+    async def main() -> list[Any]:
+        numbers = Numbers(100, 1.0)
+        tap = Tap(5)
+        tap.subscribe_to(from_async_iterable(numbers))
+        await asyncio.sleep(1.5)
+        tap.room = 0
+        await asyncio.sleep(20)
+        return [numbers.asked, tap.items]
+
+    assert [2, [0, 1]] == run_virtual(main())
+
+
+def test_a_slow_sink_is_never_ahead_of_by_more_than_its_operators_hold() -> None:
+    """Through operators of RxPY and of this package."""
+
+    async def main() -> list[int]:
+        numbers = Numbers(5_000)
+        most = done = 0
+
+        async def slow(items: list[int]) -> None:
+            nonlocal most, done
+            most = max(most, numbers.asked - done)
+            await asyncio.sleep(1)
+            done += len(items)
+
+        async def same(n: int) -> int:
+            return n
+
+        await run(
+            from_async_iterable(numbers).pipe(
+                rx.map(lambda n: n + 1),
+                rx.filter(lambda n: n > 0),
+                batch(5, 1.0),
+                rx.flat_map(reactivex.from_iterable),
+                map_async(same, max_concurrent=8),
+                batch(10, 1.0),
+                map_async(slow, max_concurrent=2),
+            )
+        )
+        return [done, most]
+
+    with capture_logs() as logs:
+        done, most = run_virtual(main())
+    assert 5_000 == done
+    assert most <= 2 * 10 + 10 + 8 * 5
+    assert [] == [entry for entry in logs if entry["event"] != "no_demand"]
+
+
+def test_others_get_their_turns() -> None:
+    """Also when the iterable never really waits and nothing bounds it."""
+
+    async def main() -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.create_task(count())
+        await run(from_async_iterable(Numbers(10_000)))
+        counting.cancel()
+        return turns
+
+    assert run_virtual(main()) > 100
+
+
+def test_it_makes_one_task() -> None:
+    """However many items there are."""
+
+    async def main() -> int:
+        made = 0
+        loop = asyncio.get_running_loop()
+
+        def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+            nonlocal made
+            made += 1
+            return asyncio.Task(coro, loop=loop, **options)
+
+        loop.set_task_factory(make)
+        await run(from_async_iterable(Numbers(1000)))
+        return made
+
+    assert run_virtual(main()) == 1
+
+
+# ---------------------------------------------------------------- disposal
+
+
+def test_disposal_closes_an_iterable_that_is_being_waited_for() -> None:
+    """Its cleanup may take time, and is not cut short; nothing is left afterwards."""
+
+    async def main() -> list[int]:
+        numbers = Numbers(3, 10.0, closing=5.0)
+        log = Log()
+        subscription = from_async_iterable(numbers).subscribe(log)
+        await asyncio.sleep(1)
+        subscription.dispose()
+        subscription.dispose()
+        gc.collect()
+        left = [len(others())]
+        await asyncio.sleep(6)
+        assert [] == log.items
+        return [*left, len(others()), numbers.closed]
+
+    assert [1, 0, 1] == run_virtual(main())
+
+
+def test_disposal_closes_an_iterable_while_there_is_no_room() -> None:
+    """It was not being waited for: ``aclose`` is awaited."""
+
+    async def main() -> list[int]:
+        numbers = Numbers(3, closing=5.0)
+        tap = Tap(1)
+        subscription = tap.subscribe_to(from_async_iterable(numbers))
+        await asyncio.sleep(1)
+        subscription.dispose()
+        await asyncio.sleep(6)
+        assert [0] == tap.items
+        return [len(others()), numbers.closed]
+
+    assert [0, 1] == run_virtual(main())
+
+
+def test_disposal_from_within_on_next_closes_it_too() -> None:
+    """The cleanup is not cut short either."""
+
+    async def main() -> list[int]:
+        numbers = Numbers(3, closing=5.0)
+        assert [0] == await to_list(from_async_iterable(numbers).pipe(rx.take(1)))
+        await asyncio.sleep(6)
+        return [len(others()), numbers.closed, numbers.asked]
+
+    assert [0, 1, 1] == run_virtual(main())
+
+
+def test_disposal_before_the_first_turn_closes_it_too() -> None:
+    """Though nothing was ever asked of it."""
+
+    class Closable:
+        closed = 0
+
+        def __aiter__(self) -> Closable:
+            return self
+
+        async def __anext__(self) -> int:
+            raise AssertionError
+
+        async def aclose(self) -> None:
+            self.closed += 1
+
+    async def main() -> list[int]:
+        closable = Closable()
+        from_async_iterable(closable).subscribe().dispose()
+        await asyncio.sleep(1)
+        return [len(others()), closable.closed]
+
+    assert [0, 1] == run_virtual(main())
+
+
+def test_an_iterable_that_will_not_be_cancelled_is_closed_after_its_item() -> None:
+    """That item goes nowhere."""
+
+    async def stubborn() -> AsyncIterator[int]:
+        for n in range(9):
+            try:
+                await asyncio.sleep(5)
+            except asyncio.CancelledError:
+                await asyncio.sleep(1)
+            yield n
+
+    async def main() -> list[Any]:
+        log = Log()
+        subscription = from_async_iterable(stubborn()).subscribe(log)
+        await asyncio.sleep(6)
+        subscription.dispose()
+        await asyncio.sleep(3)
+        return [log.items, len(others())]
+
+    assert [[0], 0] == run_virtual(main())
+
+
+def test_an_error_while_it_is_closed_is_logged() -> None:
+    """Nobody is there to hear of it."""
+
+    async def bad() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            raise OSError("x")
+
+    with capture_logs() as logs:
+        assert [1] == run_virtual(to_list(from_async_iterable(bad()).pipe(rx.take(1))))
+    assert [("close_failed", "warning")] == [(e["event"], e["log_level"]) for e in logs]
+
+
+def test_the_end_of_the_loop_closes_it() -> None:
+    """As with any other task."""
+    numbers = Numbers(3, 10.0, closing=1.0)
+
+    async def main() -> None:
+        from_async_iterable(numbers).subscribe()
+        await asyncio.sleep(1)
+
+    run_virtual(main())
+    assert 1 == numbers.closed
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("error", [OSError("x"), asyncio.CancelledError("x")])
+def test_an_error_passes_after_what_came_before(error: BaseException) -> None:
+    """Also one that would be taken for a cancellation of the task."""
+
+    async def failing() -> AsyncIterator[int]:
+        yield 1
+        raise error
+
+    async def main() -> list[Any]:
+        log = Log()
+        from_async_iterable(failing()).subscribe(log)
+        await asyncio.sleep(1)
+        assert not others()
+        return log.items
+
+    assert [1, error] == run_virtual(main())
+
+
+def test_a_subscriber_that_raises_ends_the_stream() -> None:
+    """It gets its own error, and the iterable is closed."""
+    error = ValueError("x")
+
+    async def main() -> list[Any]:
+        numbers = Numbers(3, closing=1.0)
+        tap = Tap()
+
+        def fail(_: int) -> None:
+            raise error
+
+        tap.then = fail
+        from_async_iterable(numbers).subscribe(tap)
+        await asyncio.sleep(2)
+        return [tap.items, numbers.closed, len(others())]
+
+    assert [[0, error], 1, 0] == run_virtual(main())
+
+
+def test_cancelling_who_waits_for_it_leaves_nothing() -> None:
+    """``run`` disposes, and that closes."""
+
+    async def main() -> list[int]:
+        numbers = Numbers(1000, 1.0)
+        waiting = asyncio.create_task(run(from_async_iterable(numbers)))
+        await asyncio.sleep(3.5)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await asyncio.sleep(0)
+        return [len(others()), numbers.closed, numbers.asked]
+
+    assert [0, 1, 4] == run_virtual(main())
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], 5, None])
+def test_a_bad_argument_is_refused(wrong: Any) -> None:
+    """When the stream is made."""
+    with pytest.raises(ConfigError, match="iterable must be an async iterable, got "):
+        from_async_iterable(wrong)
