@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 Handler = Callable[[Task[Any]], Any]
 
+BURST = 64
+"""Attempts that a worker runs before it lets the loop have a turn, if none of them suspends."""
+
 
 def execute(
     handler: Handler,
@@ -106,7 +109,7 @@ class _Execution:
     A worker is a task that runs one attempt after the other. Another is woken only when an
     attempt suspends while more wait, so that handlers which do not suspend cost no task each.
     An outcome is emitted at once, since what has run must not be given back; room is announced
-    once a turn of the loop, for all slots that became free in it.
+    when the queue is empty, for all slots that became free meanwhile.
     """
 
     def __init__(
@@ -133,7 +136,6 @@ class _Execution:
         self._workers: set[asyncio.Task[None]] = set()
         self._parked: list[asyncio.Future[None]] = []
         self._taking = False  # whether a worker is on its way to the queue
-        self._freeing = False  # whether room is about to be announced
         self._end: Callable[[], None] | None = None
         self._stopped = False
         self._warned = False
@@ -219,6 +221,7 @@ class _Execution:
     async def _work(self) -> None:
         me = asyncio.current_task()
         assert me is not None
+        burst = BURST
         while not self._stopped:
             self._taking = False
             while self._queue and self._free():
@@ -229,6 +232,15 @@ class _Execution:
                 self._finished(attempt, outcome)
                 if me.cancelling():
                     await _forgive(me, 0 if attempt.status is None else 1)
+                if not self._queue:
+                    # What comes now is for this worker: it need not be woken for it.
+                    self._taking = True
+                    self._advance()
+                    self._taking = False
+                burst -= 1
+                if burst <= 0:
+                    burst = BURST
+                    await asyncio.sleep(0)
             if self._stopped:
                 return
             parked = self._loop.create_future()
@@ -241,9 +253,6 @@ class _Execution:
             # The subscriber has left and cannot settle it any more.
             self._give_back(attempt.claim)
             return
-        if not self._freeing:
-            self._freeing = True
-            self._loop.call_soon(self._freed)
         try:
             self._observer.on_next(outcome)
         except Exception as error:
@@ -251,10 +260,6 @@ class _Execution:
             self._loop.call_exception_handler(
                 {"message": "a subscriber of execute() raised", "exception": error}
             )
-
-    def _freed(self) -> None:
-        self._freeing = False
-        self._advance()
 
     def _give_back(self, claim: Claim[Any]) -> None:
         if claim.answer is None and not claim.revoked:
