@@ -1,0 +1,211 @@
+"""``cold``, ``hot`` and ``expect``: streams as drawings, on a virtual-time loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex import operators as rx
+from reactivex.disposable import Disposable
+from reactivex.notification import Notification, OnError, OnNext
+from reactivex.observable.marbles import parse
+from reactivex.subject import Subject
+
+from rxdispatch.task import seconds
+from rxdispatch.testing._loop import VirtualTimeLoop
+from rxdispatch.testing._probe import Probe
+
+__all__ = ["cold", "expect", "hot"]
+
+Messages = list[tuple[float, Notification[Any]]]
+Values = Mapping[str | float, Any]
+
+
+def cold(
+    marbles: str,
+    values: Values | None = None,
+    *,
+    error: Exception | None = None,
+    tick: float = 1.0,
+) -> Observable[Any]:
+    """
+    Make a stream of a drawing, which begins when it is subscribed to.
+
+    The drawings are those of ``reactivex.testing.marbles``: each character is one tick; ``-`` is
+    nothing, ``|`` the completion, ``#`` an error, ``(a,b)`` items of one instant, though as many
+    ticks long as it has characters, spaces do not count, and anything else is an item: ``ab`` is
+    one, two ticks long. Numbers are numbers.
+
+    It cannot wait: items come when they are drawn, whether there is room or not.
+
+    Args:
+        marbles: The drawing.
+        values: What to emit for the items that are named in it.
+        error: What ``#`` is; by default ``Exception("error")``.
+        tick: Seconds a character.
+
+    Raises:
+        ValueError: If *marbles* goes on after its end.
+        ConfigError: If *tick* is not a finite number of seconds > 0.
+
+    Example:
+        >>> from rxdispatch.operators.flow._map_async import map_async
+        >>> from rxdispatch.testing import run_virtual
+        >>> async def slow(item: str) -> str:
+        ...     await asyncio.sleep(3)
+        ...     return item.upper()
+        >>> async def main() -> None:
+        ...     stream = cold("--a-b-----|").pipe(map_async(slow))
+        ...     await expect(stream, "-----A-B--|")
+        >>> run_virtual(main())
+    """
+    messages = _parsed(marbles, values, error, tick)
+
+    def subscribe(
+        observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        return _play(messages, observer)
+
+    return Observable(subscribe)
+
+
+def hot(
+    marbles: str,
+    values: Values | None = None,
+    *,
+    error: Exception | None = None,
+    tick: float = 1.0,
+) -> Observable[Any]:
+    """
+    Make a stream of a drawing, which begins now, whoever listens.
+
+    Otherwise as :func:`cold`. To be called on a running loop.
+
+    Example:
+        >>> from rxdispatch.testing import run_virtual
+        >>> async def main() -> None:
+        ...     stream = hot("a-b-c|")
+        ...     await asyncio.sleep(1)
+        ...     await expect(stream, "-b-c|")
+        >>> run_virtual(main())
+    """
+    subject: Subject[Any] = Subject()
+    _play(_parsed(marbles, values, error, tick), subject)
+    return subject.pipe(rx.as_observable())
+
+
+async def expect(
+    stream: Observable[Any],
+    marbles: str,
+    values: Values | None = None,
+    *,
+    error: Exception | type[Exception] | None = None,
+    tick: float = 1.0,
+) -> None:
+    """
+    Subscribe to *stream* and check that it emits what is drawn, when it is drawn.
+
+    It is watched for as long as the drawing is, then disposed. Needs a ``VirtualTimeLoop``.
+
+    Args:
+        stream: The stream.
+        marbles: The drawing, as for :func:`cold`.
+        values: What the items that are named in it must be equal to.
+        error: What ``#`` must be: an error, or its class; by default any.
+        tick: Seconds a character.
+
+    Raises:
+        AssertionError: If anything else is emitted, or at another time.
+        RuntimeError: If the running loop is not on virtual time.
+    """
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, VirtualTimeLoop):
+        raise RuntimeError("expect must run on a VirtualTimeLoop")
+    wanted = _parsed(marbles, values, None, tick)
+    start = loop.time()
+    probe = Probe().watch(stream)
+    try:
+        await asyncio.sleep(len(marbles.replace(" ", "")) * tick)
+        # What happens in the last instant may take some turns of the loop.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+    finally:
+        probe.dispose()
+    if not _matches(probe, start, wanted, error):
+        got = [(when - start, repr(item)) for when, item in probe.events]
+        if probe.ended_at is not None:
+            end = "|" if probe.error is None else repr(probe.error)
+            got.append((probe.ended_at - start, end))
+        drawn = [(when, _named(message)) for when, message in wanted]
+        raise AssertionError(f"expected {_listed(drawn)}\n     got {_listed(got)}")
+
+
+_TURNS = 20
+
+
+def _parsed(marbles: str, values: Values | None, error: Exception | None, tick: float) -> Messages:
+    span = seconds("tick", tick, zero=False)
+    found = parse(marbles, timespan=span, lookup=values, error=error, raise_stopped=True)
+    return [(float(when), message) for when, message in found]  # type: ignore[arg-type]
+
+
+def _play(messages: Messages, observer: abc.ObserverBase[Any]) -> abc.DisposableBase:
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+
+    def emit(now: list[Notification[Any]]) -> None:
+        for message in now:
+            message.accept(observer)
+
+    # One timer an instant: timers of equal times need not fire in order.
+    timers = [
+        loop.call_at(start + when, emit, [message for _, message in together])
+        for when, together in groupby(messages, key=lambda entry: entry[0])
+    ]
+
+    def dispose() -> None:
+        for timer in timers:
+            timer.cancel()
+
+    return Disposable(dispose)
+
+
+def _matches(
+    probe: Probe, start: float, wanted: Messages, error: Exception | type[Exception] | None
+) -> bool:
+    items = [entry for entry in wanted if isinstance(entry[1], OnNext)]
+    ends = [entry for entry in wanted if not isinstance(entry[1], OnNext)]
+    if len(items) != len(probe.events) or len(ends) != probe.ends:
+        return False
+    for (when, message), (came, item) in zip(items, probe.events, strict=True):
+        if not _near(when, came - start) or message.value != item:
+            return False
+    for when, message in ends:
+        if not _near(when, (probe.ended_at or 0.0) - start):
+            return False
+        if isinstance(message, OnError) != (probe.error is not None):
+            return False
+    return probe.error is None or error is None or _is_like(probe.error, error)
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= 1e-6
+
+
+def _is_like(got: Exception, wanted: Exception | type[Exception]) -> bool:
+    if isinstance(wanted, type):
+        return isinstance(got, wanted)
+    return got is wanted or (type(got) is type(wanted) and got.args == wanted.args)
+
+
+def _named(message: Notification[Any]) -> str:
+    if isinstance(message, OnNext):
+        return repr(message.value)
+    return "#" if isinstance(message, OnError) else "|"
+
+
+def _listed(events: list[tuple[float, str]]) -> str:
+    return ", ".join(f"{what} at {when:g}" for when, what in events) or "nothing"

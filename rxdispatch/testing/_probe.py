@@ -1,0 +1,278 @@
+"""``Probe`` and ``Supply``: a subscriber and a source that know about demand."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
+
+from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.errors import ConfigError
+from rxdispatch.valve import Gate
+
+__all__ = ["Probe", "Supply"]
+
+T = TypeVar("T")
+
+
+class Probe(abc.ObserverBase[Any]):
+    """
+    A subscriber that records what it gets and when, with a valve that the test moves.
+
+    Made and used on a running loop. It may be subscribed by itself, with :meth:`watch`, so that
+    its valve counts; or be given to ``subscribe`` where demand does not matter.
+
+    Args:
+        room: How many items it lets come before its valve closes; None for any number.
+
+    Raises:
+        ConfigError: If *room* is neither None nor an int >= 0.
+
+    Example:
+        >>> from rxdispatch.testing import run_virtual
+        >>> async def main() -> list[int]:
+        ...     supply = Supply(range(100))
+        ...     probe = Probe(room=2).watch(supply)
+        ...     await asyncio.sleep(1)
+        ...     probe.open(1)
+        ...     return [probe.items, probe.times, supply.sent]
+        >>> run_virtual(main())
+        [[0, 1, 2], [0.0, 0.0, 1.0], 3]
+    """
+
+    def __init__(self, room: int | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._room = _checked(room)
+        self._gate = Gate(self._ask, None, fail=self._abort)
+        self._subscription = SingleAssignmentDisposable()
+        self._changed = asyncio.Event()
+        #: All that came: time and item. The error or ``"|"`` is not among them.
+        self.events: list[tuple[float, Any]] = []
+        #: The error that ended the stream, if one did.
+        self.error: Exception | None = None
+        #: Whether the stream has completed.
+        self.completed = False
+        #: When it ended, on the loop's clock; None while it goes on.
+        self.ended_at: float | None = None
+        #: How often a source asked for room.
+        self.asked = 0
+        #: How many items came although there was no room.
+        self.unasked = 0
+        #: How many terminal events came; more than one is a fault.
+        self.ends = 0
+
+    # ------------------------------------------------ what came
+
+    @property
+    def items(self) -> list[Any]:
+        """The items, without their times."""
+        return [item for _, item in self.events]
+
+    @property
+    def times(self) -> list[float]:
+        """The times of the items, on the loop's clock."""
+        return [when for when, _ in self.events]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has completed or failed."""
+        return self.ended_at is not None
+
+    async def wait(self, items: int | None = None) -> None:
+        """
+        Wait until so many *items* have come in all, or until the stream has ended.
+
+        Args:
+            items: None waits for the end.
+        """
+        while not self.ended and (items is None or len(self.events) < items):
+            self._changed.clear()
+            await self._changed.wait()
+
+    # ------------------------------------------------ demand
+
+    @property
+    def room(self) -> int:
+        """How many more items it lets come now."""
+        return self._room
+
+    def open(self, items: int | None = None) -> None:
+        """
+        Let so many more *items* come, and tell the source.
+
+        Args:
+            items: None for any number, until :meth:`close`.
+
+        Raises:
+            ConfigError: If *items* is neither None nor an int >= 0.
+        """
+        more = _checked(items)
+        self._room = sys.maxsize if items is None else max(self._room, 0) + more
+        self._gate.opened()
+
+    def close(self) -> None:
+        """Let nothing more come until :meth:`open`."""
+        self._room = 0
+
+    # ------------------------------------------------ the subscription
+
+    def watch(self, stream: Observable[Any]) -> Probe:
+        """Subscribe to *stream*, which sees the valve, and return the probe."""
+        self._subscription.disposable = stream.subscribe(
+            self, scheduler=LoopScheduler(self._loop, valve=self._gate)
+        )
+        return self
+
+    def dispose(self) -> None:
+        """End the subscription that :meth:`watch` made, and open the valve for good."""
+        self._subscription.dispose()
+        self._gate.dispose()
+
+    def on_next(self, value: Any) -> None:
+        """Record an item."""
+        if self._room <= 0:
+            self.unasked += 1
+        elif self._room != sys.maxsize:
+            self._room -= 1
+        self.events.append((self._loop.time(), value))
+        self._changed.set()
+
+    def on_error(self, error: Exception) -> None:
+        """Record the error."""
+        self.error = error
+        self._end()
+
+    def on_completed(self) -> None:
+        """Record the completion."""
+        self.completed = True
+        self._end()
+
+    def _ask(self) -> int:
+        self.asked += 1
+        return self._room
+
+    def _abort(self, error: Exception) -> None:
+        self._subscription.dispose()
+        self.on_error(error)
+
+    def _end(self) -> None:
+        self.ends += 1
+        self.ended_at = self._loop.time()
+        self._changed.set()
+        self._gate.dispose()
+
+
+def _checked(items: int | None) -> int:
+    if items is None:
+        return sys.maxsize
+    if items.__class__ is not int or items < 0:
+        raise ConfigError("room must be an int >= 0 or None", items)
+    return items
+
+
+class Supply(Observable[T]):
+    """
+    A source that can wait: it emits items as there is room, and counts them.
+
+    It emits within the calls that subscribe to it and that make room, and completes when the
+    items run out. Each subscription begins with a new iterator. Subscribed without a valve, it
+    emits all at once.
+
+    Args:
+        items: What to emit.
+        error: What to end with instead of completing.
+
+    Example:
+        >>> from rxdispatch.testing import run_virtual
+        >>> async def main() -> int:
+        ...     supply = Supply(range(100))
+        ...     Probe(room=7).watch(supply)
+        ...     return supply.sent
+        >>> run_virtual(main())
+        7
+    """
+
+    def __init__(self, items: Iterable[T], error: Exception | None = None) -> None:
+        super().__init__()
+        self._items = items
+        self._error = error
+        #: How many items were emitted, over all subscriptions.
+        self.sent = 0
+        #: The most room it ever found; 0 if it never had to ask.
+        self.most_room = 0
+        #: How many subscriptions were made, and how many of them have ended.
+        self.subscribed = 0
+        self.disposed = 0
+
+    def _subscribe_core(
+        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        self.subscribed += 1
+        return _Flow(self, iter(self._items), self._error, observer).begin(scheduler)
+
+
+class _Flow(Generic[T]):
+    """One subscription."""
+
+    def __init__(
+        self,
+        supply: Supply[T],
+        items: Iterator[T],
+        error: Exception | None,
+        observer: abc.ObserverBase[T],
+    ) -> None:
+        self._supply = supply
+        self._items = items
+        self._error = error
+        self._observer = observer
+        self._busy = self._again = self._ended = False
+
+    def begin(self, scheduler: abc.SchedulerBase | None) -> abc.DisposableBase:
+        self._valve = valve_of(scheduler)
+        link = None if self._valve is None else self._valve.listen(self._emit)
+        self._emit()
+
+        def dispose() -> None:
+            self._ended = True
+            self._supply.disposed += 1
+            if link is not None:
+                link.dispose()
+
+        return Disposable(dispose)
+
+    def _emit(self) -> None:
+        # Room may be made by what an emission leads to: a loop, so that nothing recurses.
+        self._again = True
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._again and not self._ended:
+                self._again = False
+                self._emit_some()
+        finally:
+            self._busy = False
+
+    def _emit_some(self) -> None:
+        supply, valve = self._supply, self._valve
+        while not self._ended:
+            if valve is not None:
+                room = valve.room()
+                if room <= 0:
+                    return
+                supply.most_room = max(supply.most_room, room)
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._ended = True
+                if self._error is None:
+                    self._observer.on_completed()
+                else:
+                    self._observer.on_error(self._error)
+                return
+            supply.sent += 1
+            self._observer.on_next(item)
