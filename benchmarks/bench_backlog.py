@@ -164,19 +164,25 @@ def flood(count: int) -> None:
     async def same(items: list[int]) -> list[int]:
         return items
 
+    def more(n: int) -> int:
+        return n + 1
+
+    def positive(n: int) -> bool:
+        return n > 0
+
     async def main() -> None:
+        batches = from_async_iterable(numbers()).pipe(
+            rx.map(more),
+            rx.filter(positive),
+            batch(100, 1.0),
+            map_async(same, max_concurrent=8),
+        )
         await run(
-            from_async_iterable(numbers())
-            .pipe(
-                rx.map(lambda n: n + 1),
-                rx.filter(lambda n: n > 0),
-                batch(100, 1.0),
-                map_async(same, max_concurrent=8),
-                rx.flat_map(lambda items: [items]),
+            batches.pipe(
                 buffer_bounded(10),
                 map_async(slow, max_concurrent=2),
+                rx.do_action(note),
             )
-            .pipe(rx.do_action(note))
         )
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

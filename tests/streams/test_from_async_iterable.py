@@ -48,7 +48,7 @@ class Numbers:
 
 def others() -> set[asyncio.Task[Any]]:
     """Return the tasks beside this one."""
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
 # ---------------------------------------------------------------- values
@@ -153,10 +153,16 @@ def test_a_slow_sink_is_never_ahead_of_by_more_than_its_operators_hold() -> None
         async def same(n: int) -> int:
             return n
 
+        def more(n: int) -> int:
+            return n + 1
+
+        def positive(n: int) -> bool:
+            return n > 0
+
         await run(
             from_async_iterable(numbers).pipe(
-                rx.map(lambda n: n + 1),
-                rx.filter(lambda n: n > 0),
+                rx.map(more),
+                rx.filter(positive),
                 batch(5, 1.0),
                 rx.flat_map(reactivex.from_iterable),
                 map_async(same, max_concurrent=8),

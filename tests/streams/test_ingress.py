@@ -48,7 +48,11 @@ async def test_what_is_put_is_emitted() -> None:
 async def test_it_is_an_observable_as_any_other() -> None:
     """Its operators are there too."""
     ingress = Ingress[int](5)
-    running = asyncio.create_task(to_list(ingress.pipe(rx.map(lambda n: 2 * n), rx.take(2))))
+
+    def double(n: int) -> int:
+        return 2 * n
+
+    running = asyncio.create_task(to_list(ingress.pipe(rx.map(double), rx.take(2))))
     await turn()
     for n in range(3):
         ingress.offer(n)
@@ -234,7 +238,11 @@ async def overflowing(overflow: Any, wait: bool) -> tuple[Ingress[int], list[Any
     answers: list[Any] = []
     for n in range(5):
         try:
-            answers.append(await ingress.put(n) if wait else ingress.offer(n))
+            if wait:
+                await ingress.put(n)
+                answers.append(None)
+            else:
+                answers.append(ingress.offer(n))
         except BufferOverflowError as error:
             answers.append(error.size)
     tap.open(9)
@@ -537,11 +545,11 @@ def test_items_may_come_before_there_is_a_loop_and_outlive_it() -> None:
     assert ingress.offer_threadsafe(0)
 
     async def take(count: int) -> list[Any]:
-        got = await asyncio.gather(to_list(ingress.pipe(rx.take(count))))
+        got: list[Any] = await to_list(ingress.pipe(rx.take(count)))
         waiting = asyncio.create_task(ingress.put(7))
         await turn()
         waiting.cancel()
-        return got[0]
+        return got
 
     assert [0] == run_virtual(take(1))
     assert ingress.offer_threadsafe(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,24 +10,32 @@ from reactivex import Observable, abc
 
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.valve import Gate
-from tests.operators.flow.probes import Log
 
 
-class Tap(Log):
-    """Takes as many items as it was opened for; keeps them like ``Log``."""
+class Tap(abc.ObserverBase[Any]):
+    """Takes as many items as it was opened for; "|" is the completion, an error is itself."""
 
     def __init__(self, room: int = 0) -> None:
-        super().__init__()
+        self.items: list[Any] = []
         self.room = room
         self.gate = Gate(lambda: self.room, None)
         self.then: Callable[[Any], None] | None = None
+        self._loop = asyncio.get_running_loop()
 
     def on_next(self, value: Any) -> None:
         """Keep an item, and do what the test wants to happen then."""
         self.room -= 1
-        super().on_next(value)
+        self.items.append(value)
         if self.then is not None:
             self.then(value)
+
+    def on_error(self, error: Exception) -> None:
+        """Keep the error."""
+        self.items.append(error)
+
+    def on_completed(self) -> None:
+        """Keep the completion."""
+        self.items.append("|")
 
     def open(self, items: int) -> None:
         """Make room for so many items."""
@@ -35,7 +44,7 @@ class Tap(Log):
 
     def subscribe_to(self, stream: Observable[Any]) -> abc.DisposableBase:
         """Subscribe with its valve."""
-        return stream.subscribe(self, scheduler=LoopScheduler(self.loop, valve=self.gate))
+        return stream.subscribe(self, scheduler=LoopScheduler(self._loop, valve=self.gate))
 
 
 def dropped(logs: list[Any]) -> int:

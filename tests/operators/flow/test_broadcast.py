@@ -443,7 +443,7 @@ def test_a_drain_waits_for_what_all_have_below() -> None:
         switch = KillSwitch()
         done: list[float] = []
         source: Subject[int] = Subject()
-        shared = source.pipe(switch.gate(), broadcast(5))
+        shared: Observable[int] = source.pipe(switch.gate(), broadcast(5))
 
         def working(seconds: float) -> Any:
             async def work(_: int) -> None:
@@ -469,7 +469,7 @@ def test_a_drain_that_runs_out_of_time_ends_all() -> None:
     async def main() -> list[bool]:
         switch = KillSwitch()
         source: Subject[int] = Subject()
-        shared = source.pipe(switch.gate(), broadcast(5))
+        shared: Observable[int] = source.pipe(switch.gate(), broadcast(5))
         stream = shared.pipe(map_async(sleep, max_concurrent=1))
         running = [asyncio.create_task(run(stream)) for _ in range(2)]
         await asyncio.sleep(0)

@@ -257,7 +257,11 @@ def test_it_is_what_its_description_says(steps: list[Any]) -> None:
     async def main() -> None:
         tap = Tap()
         source: Subject[tuple[str, int]] = Subject()
-        tap.subscribe_to(source.pipe(conflate(key=lambda item: item[0])))
+
+        def key(item: tuple[str, int]) -> str:
+            return item[0]
+
+        tap.subscribe_to(source.pipe(conflate(key=key)))
         model: dict[str, tuple[str, int]] = {}
         expected: list[Any] = []
         replaced = 0

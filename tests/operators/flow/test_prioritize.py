@@ -238,7 +238,11 @@ def test_it_takes_what_a_stable_sort_would(steps: list[tuple[str, int]]) -> None
     async def main() -> None:
         tap = Tap()
         source: Subject[tuple[int, int]] = Subject()
-        tap.subscribe_to(source.pipe(prioritize(lambda item: item[0], size=100)))
+
+        def first(item: tuple[int, int]) -> int:
+            return item[0]
+
+        tap.subscribe_to(source.pipe(prioritize(first, size=100)))
         model: list[tuple[int, int]] = []
         expected: list[tuple[int, int]] = []
         for number, (what, key) in enumerate(steps):
@@ -266,10 +270,11 @@ def test_a_bad_argument_is_refused() -> None:
         return 1
 
     wrong: Any = 1
-    for key, size, message in (
+    cases: tuple[tuple[Any, int, str], ...] = (
         (wrong, 1, "key must be callable, got 1"),
         (later, 1, "key must be a plain function"),
         (itself, 0, "size must be an int >= 1, got 0"),
-    ):
+    )
+    for key, size, message in cases:
         with pytest.raises(ConfigError, match=message):
             prioritize(key, size=size)
