@@ -10,6 +10,7 @@ from typing import Any
 
 import rxdispatch as rxd
 from tests.failures.fleet import Worker, eventually, orders, subscribed
+from tests.proxy import Proxy
 from tests.servers import valkey_server
 
 
@@ -96,15 +97,23 @@ async def test_healthy_task_of_three_leases_runs_once(tmp_path: Path) -> None:
 
 async def test_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
     """A claim that is being settled is not reported as lost when a renewal finds it gone."""
-    async with rxd.connect() as hub:
+    async with (
+        valkey_server() as server,
+        Proxy(server.target) as proxy,
+        rxd.connect(server.target.safe) as direct,
+        rxd.connect(proxy.target.safe) as hub,
+    ):
         board: rxd.BoardBase[int] = hub.board("overtaken")
         await board.submit(rxd.Task(number) for number in range(50))
         claims = await board.claim(50, lease=5.0)
+        proxy.delay(0.5)
         settling = asyncio.create_task(board.settle([claim.done() for claim in claims]))
         # Until the server has executed the settlement, whose reply is on its way.
-        while (await board.counts()).done < 50:
+        observed: rxd.BoardBase[int] = direct.board("overtaken")
+        while (await observed.counts()).done < 50:
             await asyncio.sleep(0)
-        lost, held = await asyncio.gather(board.renew(claims, 5.0), settling)
-        assert [] == lost
-        assert [True] * 50 == held
+        proxy.delay(0.0)
+        assert [] == await board.renew(claims, 5.0)
+        assert not settling.done(), "it was overtaken"
+        assert [True] * 50 == await settling
         assert not any(claim.revoked for claim in claims)
