@@ -31,13 +31,13 @@ IDS = "abcdefghijkl"
 VERBS: tuple[Verb, ...] = ("done", "retry", "dead", "release")
 PRIORITIES = (0,) * 6 + (1, 4096, -4096)
 
-# Time passes in tens of seconds, and everything ends in a five: no two things ever happen at
-# the same time, and however slow the machine is, a few seconds more make no difference.
-WAITS = (10, 10, 20, 40)
-SPANS = (5.0, 15.0, 35.0)
-LEASES = (5.0, 35.0, 35.0, 35.0)
-DELAYS = (0.0,) * 6 + (5.0, 15.0)
-TTLS = (inf,) * 4 + (15.0, 35.0, 55.0)
+# Time passes in hundreds of seconds, and everything ends in a fifty: no two things ever happen
+# at the same time, and however slow the machine is, some seconds more make no difference.
+WAITS = (100, 100, 200, 400)
+SPANS = (50.0, 150.0, 350.0)
+LEASES = (50.0, 350.0, 350.0, 350.0)
+DELAYS = (0.0,) * 6 + (50.0, 150.0)
+TTLS = (inf,) * 4 + (150.0, 350.0, 550.0)
 ATTEMPTS = (1, 2, 5)
 
 _numbers = count()
@@ -69,7 +69,7 @@ class Machine(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
-    @initialize(max_crashes=st.sampled_from((0, 1, 3)), remember=st.sampled_from((0.0, 25.0)))
+    @initialize(max_crashes=st.sampled_from((0, 1, 3)), remember=st.sampled_from((0.0, 250.0)))
     def start(self, max_crashes: int, remember: float) -> None:
         self.model = Model(max_crashes, remember)
         self.model.step()
@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
         """Nothing is claimed until it goes on; sweeps are not held up."""
         self.run(self.board.pause())
         self.model.paused = True
-        self.claim(limit=8, only=None, lease=5.0)
+        self.claim(limit=8, only=None, lease=50.0)
         self.run(self.board.resume())
         self.model.paused = False
 
@@ -307,7 +307,7 @@ def test_long_runs(place: Place) -> None:
     with opened(place) as machine:
         for seed in range(16):
             run = machine()
-            run.start(max_crashes=seed % 3, remember=(0.0, 25.0)[seed % 2])
+            run.start(max_crashes=seed % 3, remember=(0.0, 250.0)[seed % 2])
             chance = Random(seed)
             for _ in range(10):
                 run.many_things(chance)

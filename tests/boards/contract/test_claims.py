@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.task import Claim, Task
@@ -87,6 +89,7 @@ async def test_until_joined(place: Place) -> None:
         assert (0, 0, 0, 21, 0) == await counts(board)
 
 
+@pytest.mark.serial
 async def test_never(place: Place) -> None:
     """It waits for more, and hears of it at once."""
     async with place.bench() as bench:
@@ -177,6 +180,7 @@ async def test_disposal_while_claiming(place: Place) -> None:
         ]
 
 
+@pytest.mark.serial
 async def test_what_is_held_is_renewed(place: Place) -> None:
     """Three leases long, and nobody else gets it."""
     async with place.bench() as bench:
@@ -192,6 +196,7 @@ async def test_what_is_held_is_renewed(place: Place) -> None:
             assert [True] == await board.settle([found[0].done()])
 
 
+@pytest.mark.serial
 async def test_what_was_taken_away_is_lost(place: Place) -> None:
     """The next renewal tells the claim of it."""
     async with place.bench() as bench:

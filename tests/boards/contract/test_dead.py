@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.task import Claim, DeadLetter, Status, Task
 from tests.boards.places import Place, counts, order, until
@@ -181,6 +183,7 @@ async def test_redriven_tasks_can_die_again(place: Place) -> None:
             )
 
 
+@pytest.mark.serial
 async def test_redriving_wakes_claimers(place: Place) -> None:
     """At once, not with their next poll."""
     async with place.bench() as bench:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from rxdispatch.task import Claim, Task
 from tests.boards.places import Place, counts, until
 
@@ -51,6 +53,7 @@ async def test_what_is_claimed_goes_on(place: Place) -> None:
         assert [False] == await board.settle([two.done()])
 
 
+@pytest.mark.serial
 async def test_resuming_wakes_claimers(place: Place) -> None:
     """At once, not with their next poll."""
     async with place.bench() as bench:
@@ -95,6 +98,7 @@ async def test_join_waits_for_each_state(place: Place) -> None:
             await joined
 
 
+@pytest.mark.serial
 async def test_join_wakes_promptly(place: Place) -> None:
     """Every handle that waits hears of the end, long before it would look by itself."""
     async with place.bench() as bench:
