@@ -2,14 +2,23 @@
 The operators of rxdispatch, to be used in ``Observable.pipe``.
 
 Around boards: ``submit``, ``claim``, ``claim_each``, ``execute``, ``settle``, ``dead_letter``.
-On any stream: ``map_async``, ``map_blocking``, ``batch``, ``retry_backoff``, ``timeout_idle``,
-``deadline``.
+Work: ``map_async``, ``map_blocking``, ``batch``. Pressure: ``buffer_bounded``, ``conflate``,
+``prioritize``, ``broadcast``. Time: ``rate_limit``, ``delay_until``, ``timeout_idle``,
+``deadline``, ``retry_backoff``. Watching: ``measure``, ``checkpoint``.
 """
 
 from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._broadcast import broadcast
+from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
+from rxdispatch.operators.flow._checkpoint import checkpoint
+from rxdispatch.operators.flow._conflate import conflate
 from rxdispatch.operators.flow._deadline import deadline
+from rxdispatch.operators.flow._delay_until import delay_until
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
+from rxdispatch.operators.flow._measure import measure
+from rxdispatch.operators.flow._prioritize import prioritize
+from rxdispatch.operators.flow._rate_limit import rate_limit
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.operators.flow._timeout_idle import timeout_idle
 from rxdispatch.operators.tasks._claim import claim
@@ -21,13 +30,21 @@ from rxdispatch.operators.tasks._submit import submit
 
 __all__ = [
     "batch",
+    "broadcast",
+    "buffer_bounded",
+    "checkpoint",
     "claim",
     "claim_each",
+    "conflate",
     "dead_letter",
     "deadline",
+    "delay_until",
     "execute",
     "map_async",
     "map_blocking",
+    "measure",
+    "prioritize",
+    "rate_limit",
     "retry_backoff",
     "settle",
     "submit",

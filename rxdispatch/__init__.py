@@ -29,10 +29,16 @@ from rxdispatch.errors import (
     TaskRejectedError,
 )
 from rxdispatch.hub import Hub, connect
+from rxdispatch.operators._fluent import install_fluent
+from rxdispatch.operators.flow._limits import AdaptiveLimit
+from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
 from rxdispatch.operators.tasks._current import current_claim
-from rxdispatch.protocols import Board, Intake, Valve
+from rxdispatch.protocols import Board, Intake, Limit, Valve
+from rxdispatch.streams._from_async_iterable import from_async_iterable
+from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._kill_switch import KillSwitch
 from rxdispatch.streams._run import run
+from rxdispatch.streams._to_async_iterable import to_async_iterable
 from rxdispatch.task import (
     Claim,
     Counts,
@@ -47,6 +53,7 @@ from rxdispatch.task import (
 )
 
 __all__ = [
+    "AdaptiveLimit",
     "Backoff",
     "Board",
     "BoardBase",
@@ -58,11 +65,16 @@ __all__ = [
     "Counts",
     "DeadLetter",
     "Hub",
+    "Ingress",
     "Intake",
     "ItemTimeoutError",
     "KillSwitch",
+    "Latency",
+    "Limit",
     "LoopScheduler",
+    "Measurement",
     "MemoryBoard",
+    "Meter",
     "NoCapacityError",
     "NodeNotFoundError",
     "Outcome",
@@ -83,5 +95,9 @@ __all__ = [
     "Valve",
     "connect",
     "current_claim",
+    "from_async_iterable",
+    "install_fluent",
+    "measurements",
     "run",
+    "to_async_iterable",
 ]
