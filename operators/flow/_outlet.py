@@ -100,7 +100,7 @@ class Outlet(Generic[T]):
 
     def push(self, item: T) -> None:
         """Hand *item* on, keep it, or do with it as the policy says."""
-        if self.keep(item):
+        if self.keep(item) and ((below := self._below) is None or below.room() > 0):
             self.drain()
 
     def keep(self, item: T) -> bool:
