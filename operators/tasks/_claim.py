@@ -27,6 +27,9 @@ POLL = 1.4
 AHEAD = 0.05
 """Seconds of work to claim ahead: enough to hide a round trip, too little to hoard."""
 
+WINDOW = 0.02
+"""Seconds over which the pace is measured at least; in less, slots freed together look fast."""
+
 
 def claim(
     board: Board, *, prefetch: int = 1024, lease: float = 30.0, worker: str | None = None
@@ -106,7 +109,7 @@ class _Claimer:
         self._timer: asyncio.TimerHandle | None = None
         self._promising = False  # whether the board may have something ready
         self._hinted = False  # whether a hint came while a claim was under way
-        self._sweep = False  # whether it is time to look even without room
+        self._sweep = True  # whether it is time to look even without room
         self._done = False
         self._away = False
         self._ahead = 0
@@ -156,10 +159,10 @@ class _Claimer:
     def _measure(self) -> None:
         """Note how many claims downstream takes in the time that we claim ahead."""
         now = self._loop.time()
-        if now > self._since:
+        if now - self._since >= WINDOW:
             taken = self._handout.emitted - self._counted
             self._ahead = max(int(taken / (now - self._since) * AHEAD), self._ahead // 2)
-        self._since, self._counted = now, self._handout.emitted
+            self._since, self._counted = now, self._handout.emitted
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -168,6 +171,8 @@ class _Claimer:
         handout = self._handout
         if self._claiming is not None or handout.stopped:
             return
+        if self._away and not self._hinted and self._timer is not None:
+            return  # The server gets a moment, unless a hint says that it is back.
         wanted = self._wanted() if self._promising else 0
         if wanted > 0 or self._sweep:
             self._sweep = False
@@ -202,7 +207,10 @@ class _Claimer:
         if wanted > 0:
             self._promising = self._hinted or len(batch.claims) >= wanted
         wait = POLL * random.uniform(0.7, 1.3)
-        self._look_again(wait if batch.due_in is None else min(wait, batch.due_in))
+        if batch.due_in is not None:
+            # Not sooner than clocks can tell apart: a timer fires a hair before its time.
+            wait = min(wait, max(batch.due_in, 0.001))
+        self._look_again(wait)
         self._handout.add(batch.claims)
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
