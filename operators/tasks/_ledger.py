@@ -167,7 +167,9 @@ class Ledger:
         if claim.answer is None:
             log.warning("claim_lost", board=self._board.name, task=claim.task.id, token=claim.token)
         self._held.pop(claim.token, None)
-        claim.revoke("lost")
+        # A renewal that was under way while the claim was settled finds its token gone as well.
+        if claim.answer is None or not claim.answer[1]:
+            claim.revoke("lost")
         self._changed()
 
     # -- leaving -----------------------------------------------------------------------------
