@@ -1,0 +1,628 @@
+"""``claim``: when it claims, how much, and what becomes of what nobody takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import operators as rx
+from structlog.testing import capture_logs
+
+from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.tasks._claim import claim
+from rxdispatch.operators.tasks._execute import execute
+from rxdispatch.operators.tasks._settle import settle
+from rxdispatch.streams import run
+from rxdispatch.task import Claim, Task
+from tests.operators.flow.probes import Log, to_list
+from tests.operators.flow.tap import Tap
+from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place, tasks, turns
+
+
+def named(logs: list[Any], event: str) -> list[Any]:
+    """Return the log entries of that event."""
+    return [entry for entry in logs if entry["event"] == event]
+
+
+def deaf(board: Board) -> None:
+    """Let the hints of *board* get lost."""
+    board._hints = reactivex.never()
+
+
+# ---------------------------------------------------------------- when it claims
+
+
+async def test_all_that_is_ready_comes_and_then_the_end() -> None:
+    """Best first; without a valve the whole prefetch at once."""
+    board, engine = await filled(3)
+    await board.submit(Task(0, id="first", priority=9))
+    log = Log()
+    reactivex.empty().pipe(claim(board, worker="me")).subscribe(log)
+    await turns()
+    assert ["first", "0", "1", "2"] == ids(log.items)
+    assert "|" == log.items[-1]
+    assert {"me"} == {item.worker for item in log.items[:-1]}
+    assert [1000] == engine.sizes("claim")
+
+
+async def test_a_hint_wakes_it() -> None:
+    """At once: a submit is claimed in the same instant."""
+    board, _ = place()
+    log = Log()
+    with board.claims().subscribe(log):
+        await asyncio.sleep(10.0)
+        await board.submit(tasks(2))
+        await turns()
+        assert [10.0, 10.0] == [when for when, _ in log.got]
+        await asyncio.sleep(100)
+        assert 2 == len(log.got)
+        board.give_back(log.items)
+        await turns()
+
+
+async def test_items_of_the_source_are_hints() -> None:
+    """Whatever they are."""
+    board, _ = place()
+    hand, log = Hand(), Log()
+    hand.stream().pipe(claim(board)).subscribe(log)
+    await asyncio.sleep(3.0)
+    await board.submit(tasks(1))
+    hand.push("anything")
+    await turns()
+    assert [3.0] == [when for when, _ in log.got]
+    hand.complete()
+    await turns()
+    assert "|" == log.items[-1]
+
+
+async def test_a_hint_during_a_claim_is_not_forgotten() -> None:
+    """What was submitted while an empty reply is on its way is claimed right after."""
+    board, engine = place()
+    engine.after["claim"] = 1.0
+    log = Log()
+    subscription = board.claims().subscribe(log)
+    await asyncio.sleep(0.5)
+    await board.submit(tasks(1))
+    await asyncio.sleep(2)
+    assert [2.0] == [when for when, _ in log.got]
+    subscription.dispose()
+
+
+async def test_a_lost_hint_costs_two_seconds() -> None:
+    """At the most: it looks by itself as well."""
+    board, _ = place()
+    deaf(board)
+    log = Log()
+    with board.claims().subscribe(log):
+        for n in range(20):
+            await asyncio.sleep(3.3)
+            before = log.loop.time()
+            await board.submit(Task(0))
+            await asyncio.sleep(2.0)
+            assert n + 1 == len(log.got)
+            assert before < log.got[-1][0] <= before + 2.0
+
+
+async def test_an_idle_worker_asks_seldom() -> None:
+    """Less than two commands a second."""
+    board, engine = place()
+    with board.claims().subscribe(Log()):
+        await asyncio.sleep(100)
+    assert 50 <= len(engine.calls) <= 105
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.5, 1.0, 7.0, 100.0])
+async def test_scheduled_tasks_start_on_time(delay: float) -> None:
+    """At most 50 ms late, also where the hint is lost."""
+    for lost in (False, True):
+        board, _ = place()
+        await board.submit(Task(0, delay=delay))
+        due = asyncio.get_running_loop().time() + delay
+        if lost:
+            deaf(board)
+        log = Log()
+        with board.claims().subscribe(log):
+            await asyncio.sleep(delay + 0.06)
+        assert 1 == len(log.got)
+        assert due <= log.got[0][0] <= due + 0.05
+
+
+async def test_lapsed_claims_of_others_are_taken_over() -> None:
+    """Within 2 s of the end of their lease, and counted as a crash."""
+    board, engine = await filled(1)
+    other: Board = MemoryBoard("b", engine=engine)
+    held = await other.claim(1, lease=10.0)
+    log = Log()
+    with board.claims().subscribe(log):
+        await asyncio.sleep(12.0)
+        assert 10.0 <= log.got[0][0] <= 12.0
+        assert (1, 1) == (log.items[0].crashes, log.items[0].attempt)
+        assert [False] == await other.settle([held[0].done()])
+
+
+# ---------------------------------------------------------------- the end
+
+
+async def test_until_idle_does_not_wait_for_what_is_scheduled() -> None:
+    """Nothing is ready: that is the end."""
+    board, _ = await filled(2)
+    await board.submit(Task(0, id="later", delay=5.0))
+    assert ["0", "1"] == ids(await to_list(board.claims(until="idle")))
+
+
+async def test_until_idle_reads_more_than_a_prefetch() -> None:
+    """It goes on as claims are settled."""
+    board, _ = await filled(10)
+    got: list[str] = []
+
+    def end(item: Claim[Any]) -> None:
+        got.append(item.task.id)
+        board.post([item.done()])
+
+    await run(board.claims(until="idle", prefetch=3).pipe(rx.do_action(end)))
+    assert [str(n) for n in range(10)] == got
+
+
+async def test_until_joined_waits_for_all() -> None:
+    """For delays, retries and the work of others."""
+    board, engine = await filled(1)
+    await board.submit(Task(0, id="later", delay=50.0))
+    other: Board = MemoryBoard("b", engine=engine)
+    held = await other.claim(1)
+    log = Log()
+    board.claims(until="joined").subscribe(log)
+    await asyncio.sleep(20)
+    await other.settle([held[0].retry("x", 70.0)])
+    await asyncio.sleep(20)
+    assert [] == log.got
+    await asyncio.sleep(60)
+    assert ["later", "0"] == ids(log.items)
+    assert 50.0 <= log.got[0][0] <= 50.05
+    assert 90.0 <= log.got[1][0] <= 90.05
+    await board.settle([item.done() for item in log.items])
+    await asyncio.sleep(5)
+    assert (100.0, "|") == log.got[-1]
+
+
+async def test_without_an_end_it_goes_on() -> None:
+    """Until it is disposed."""
+    board, _ = await filled(1)
+    log = Log()
+    with board.claims(until="never").subscribe(log):
+        await asyncio.sleep(1000)
+    assert ["0"] == ids(log.items) == ids([log.items[-1]])
+    await asyncio.sleep(1000)
+    assert 1 == len(log.items)
+
+
+async def test_an_error_of_the_source_passes_through() -> None:
+    """At once; what was handed on stays held, the rest goes back."""
+    board, _ = await filled(3)
+    error = OSError("x")
+    hand, log = Hand(), Log()
+    hand.stream().pipe(claim(board, prefetch=2)).subscribe(log)
+    await turns()
+    hand.fail(error)
+    assert error is log.items[-1]
+    await turns()
+    assert (0, 1, 2, 0, 0) == await marks(board)
+
+
+async def test_an_error_of_the_board_ends_the_stream() -> None:
+    """Unless it is that the server is away."""
+    board, engine = await filled(3)
+    error = RuntimeError("x")
+    engine.faults["claim"].append(error)
+    log = Log()
+    board.claims().subscribe(log)
+    await asyncio.sleep(9)
+    assert [error] == log.items
+    assert 1 == len(engine.calls)
+
+
+async def test_a_bad_label_is_an_error_of_the_stream() -> None:
+    """The board knows which labels it takes."""
+    board, _ = await filled(1)
+    label: Any = 5
+    with pytest.raises(ConfigError, match="worker must be a str of at most 200 characters, got 5"):
+        await run(reactivex.empty().pipe(claim(board, worker=label)))
+
+
+async def test_a_server_that_is_away_is_waited_for() -> None:
+    """It says so once, and once more when it goes on."""
+    board, engine = await filled(1)
+    engine.away("claim", 7)
+    log = Log()
+    with capture_logs() as logs, board.claims().subscribe(log):
+        await asyncio.sleep(10)
+        assert ["0"] == ids(log.items)
+        assert 0.7 <= log.got[0][0] <= 3.5
+        assert ["claims_waiting", "claims_going_on"] == [entry["event"] for entry in logs]
+        assert "b" == logs[0]["board"]
+        board.give_back(log.items)
+        await turns()
+
+
+async def test_the_end_waits_for_the_server() -> None:
+    """A source that completes while it is away loses nothing."""
+    board, engine = await filled(2)
+    engine.away("claim", 3)
+    with capture_logs():
+        assert ["0", "1"] == ids(await to_list(board.claims(until="idle")))
+
+
+# ---------------------------------------------------------------- how much
+
+
+async def test_prefetch_bounds_what_is_unsettled() -> None:
+    """One goes, one comes."""
+    board, _ = await filled(10)
+    log = Log()
+    with board.claims(prefetch=3).subscribe(log):
+        for n in range(7):
+            await asyncio.sleep(5)
+            assert 3 + n == len(log.items)
+            assert (0, 7 - n, 3, n, 0) == await marks(board)
+            await board.settle([log.items[n].done()])
+
+
+async def test_prefetch_is_never_exceeded() -> None:
+    """However fast it goes."""
+    board, engine = await filled(400)
+    engine.after["claim"] = engine.before["settle"] = 0.002
+    most = 0
+
+    async def handler(_: Task[int]) -> None:
+        nonlocal most
+        await asyncio.sleep(0.0001)
+        most = max(most, (await board.counts()).claimed)
+
+    await run(board.claims(until="idle", prefetch=40).pipe(execute(handler), settle(board)))
+    assert 16 < most <= 40
+    assert (0, 0, 0, 400, 0) == await marks(board)
+
+
+async def test_a_stalled_consumer_stops_claiming() -> None:
+    """It holds what it had room for, and keeps that renewed; the rest is for others."""
+    board, _ = await filled(50)
+    tap = Tap(room=4)
+    subscription = tap.subscribe_to(board.claims(lease=3.0))
+    for _ in range(20):
+        await asyncio.sleep(5)
+        assert (0, 46, 4, 0, 0) == await marks(board)
+    assert not any(item.lost for item in tap.items)
+    tap.open(3)
+    await asyncio.sleep(1)
+    assert [str(n) for n in range(7)] == ids(tap.items)
+    subscription.dispose()
+    assert (0, 43, 7, 0, 0) == await marks(board)
+
+
+async def test_no_room_no_claim() -> None:
+    """It looks, so that lapsed leases are seen, but takes nothing."""
+    board, engine = await filled(5)
+    tap = Tap(room=0)
+    with tap.subscribe_to(board.claims()):
+        await asyncio.sleep(20)
+    assert {0} == set(engine.sizes("claim"))
+    assert (0, 5, 0, 0, 0) == await marks(board)
+
+
+async def _watched(
+    board: Board, speed: Callable[[], float], until: float, **options: Any
+) -> list[tuple[float, int]]:
+    """Run handlers that take ``speed()`` seconds; returns how many claims were held, and when."""
+    seen: list[tuple[float, int]] = []
+    loop = asyncio.get_running_loop()
+
+    async def handler(_: Task[int]) -> None:
+        await asyncio.sleep(speed())
+
+    stream = board.claims(**options).pipe(execute(handler, max_concurrent=4), settle(board))
+    with stream.subscribe(Log()):
+        while loop.time() < until:
+            await asyncio.sleep(0.01)
+            seen.append((loop.time(), (await board.counts()).claimed))
+    await turns()
+    return seen
+
+
+async def test_fast_handlers_are_claimed_ahead_for() -> None:
+    """About as many as they take in 50 ms, beside those that run."""
+    board, engine = await filled(5000)
+    engine.after["claim"] = 0.005
+    seen = await _watched(board, lambda: 0.002, until=2.0)
+    # 4 at a time, 2 ms each: 2,000 a second, which is 100 in 50 ms.
+    assert 50 <= max(held for _, held in seen) <= 150
+    assert (await board.counts()).done > 0.9 * 2.0 * 4 / 0.002
+
+
+async def test_slow_handlers_hold_nothing_that_others_could_run() -> None:
+    """Only what runs is claimed."""
+    board, engine = await filled(100)
+    engine.after["claim"] = 0.005
+    seen = await _watched(board, lambda: 1.0, until=10.0)
+    assert 4 == max(held for _, held in seen)
+
+
+async def test_handlers_that_slow_down_are_claimed_less_for() -> None:
+    """What was claimed ahead is worked off, and no new hoard is made."""
+    board, engine = await filled(20_000)
+    engine.after["claim"] = 0.005
+    loop = asyncio.get_running_loop()
+    seen = await _watched(board, lambda: 0.002 if loop.time() < 1.0 else 0.5, until=60.0)
+    assert 50 <= max(held for when, held in seen if when < 1.0)
+    assert 4 == max(held for when, held in seen if when > 50.0)
+
+
+# ---------------------------------------------------------------- renewal
+
+
+async def test_claims_are_renewed_at_a_third_of_the_lease_until_settled() -> None:
+    """For ever if need be, and no longer than that."""
+    board, engine = await filled(2)
+    log = Log()
+    with board.claims(lease=30.0).subscribe(log):
+        await asyncio.sleep(3005)
+        times = engine.times("renew")
+        assert {10.0} == {round(b - a, 3) for a, b in zip([0.0, *times], times, strict=False)}
+        assert {2} == set(engine.sizes("renew"))
+        await board.settle([log.items[0].done()])
+        await asyncio.sleep(10)
+        assert 1 == engine.sizes("renew")[-1]
+        await board.settle([log.items[1].release(5000.0)])
+        count = len(engine.named("renew"))
+        await asyncio.sleep(300)
+        assert count == len(engine.named("renew"))
+    assert not log.items[0].lost
+
+
+async def test_renewal_outlives_the_subscription() -> None:
+    """Who was handed a claim may still be at work."""
+    board, engine = await filled(2)
+    log = Log()
+    board.claims(lease=3.0, prefetch=1).subscribe(log).dispose()
+    await asyncio.sleep(60)
+    assert [] == log.items
+    subscription = board.claims(lease=3.0, prefetch=1).subscribe(log)
+    await turns()
+    subscription.dispose()
+    await asyncio.sleep(60.5)
+    assert (0, 1, 1, 0, 0) == await marks(board)
+    assert [True] == await board.settle([log.items[0].done()])
+    count = len(engine.calls)
+    await asyncio.sleep(60)
+    assert count == len(engine.calls)
+
+
+async def test_a_settled_claim_is_not_lost_to_a_renewal() -> None:
+    """One that sets out before it was settled and arrives after."""
+    board, engine = await filled(1)
+    engine.before["renew"] = 1.0
+    log = Log()
+    with capture_logs() as logs, board.claims(lease=30.0).subscribe(log):
+        for moment in (10.0, 0.5):
+            await asyncio.sleep(moment)
+        assert [10.0] == engine.times("renew")
+        await board.settle([log.items[0].done()])
+        await asyncio.sleep(60)
+    assert not log.items[0].lost
+    assert [] == logs
+
+
+async def test_a_claim_that_is_taken_away_is_lost() -> None:
+    """The next renewal learns of it; its place is free for another."""
+    board, engine = await filled(2)
+    other: Board = MemoryBoard("b", engine=engine)
+    log = Log()
+    with capture_logs() as logs, board.claims(lease=3.0, prefetch=1).subscribe(log):
+        await turns()
+        await other.cancel("0")
+        assert not log.items[0].lost
+        await asyncio.sleep(1.01)
+        assert log.items[0].lost
+        assert ["0", "1"] == ids(log.items)
+    entry = {"board": "b", "task": "0", "token": log.items[0].token, "log_level": "warning"}
+    assert [entry | {"event": "claim_lost"}] == logs
+
+
+async def test_dropped_claims_are_given_back_with_a_warning() -> None:
+    """Ready again after one lease, so that a filter does not spin."""
+    board, engine = await filled(4)
+    log = Log()
+
+    def is_even(item: Claim[Any]) -> bool:
+        return bool(item.task.payload % 2 == 0)
+
+    even = rx.filter(is_even)
+    with capture_logs() as logs, board.claims(lease=10.0).pipe(even).subscribe(log):
+        await asyncio.sleep(5)
+        assert (2, 0, 2, 0, 0) == await marks(board)
+        warning = {
+            "event": "claims_dropped",
+            "board": "b",
+            "count": 2,
+            "rule": "a claim must be settled or released",
+            "log_level": "warning",
+        }
+        (entry,) = named(logs, "claims_dropped")
+        assert entry["first"] in {"1", "3"}
+        assert warning | {"first": entry["first"]} == entry
+        await asyncio.sleep(5.05)
+        assert ["0", "2"] == ids(log.items)
+        assert 2 == len(named(logs, "claims_dropped"))
+        assert [None, None] == [(await _state(board, n)).worker for n in "13"]
+        assert [(0, 0)] * 2 == [((s := await _state(board, n)).attempts, s.crashes) for n in "13"]
+        await asyncio.sleep(95)
+    # Once a lease.
+    assert 10 <= len(named(logs, "claims_dropped")) <= 12
+    assert len(engine.sizes("settle")) <= 12
+
+
+async def _state(board: Board, task_id: str) -> Any:
+    state = await board.get(task_id)
+    assert state is not None
+    return state
+
+
+# ---------------------------------------------------------------- disposal
+
+
+async def test_disposal_gives_back_what_was_not_handed_on() -> None:
+    """What the room it was claimed for no longer takes."""
+    board, engine = await filled(9)
+    engine.after["claim"] = 1.0
+    tap = Tap(room=5)
+    subscription = tap.subscribe_to(board.claims())
+    await asyncio.sleep(0.5)
+    tap.room = 2
+    await asyncio.sleep(1)
+    assert ["0", "1"] == ids(tap.items)
+    assert (0, 4, 5, 0, 0) == await marks(board)
+    subscription.dispose()
+    await turns()
+    assert (0, 7, 2, 0, 0) == await marks(board)
+    assert [str(n) for n in range(2, 9)] == ids(await board.claim(9))
+
+
+async def test_disposal_during_a_claim_gives_back_what_it_brings() -> None:
+    """It cannot be called back any more."""
+    board, engine = await filled(3)
+    engine.after["claim"] = 1.0
+    log = Log()
+    subscription = board.claims().subscribe(log)
+    await asyncio.sleep(0.5)
+    assert (0, 0, 3, 0, 0) == await marks(board)
+    subscription.dispose()
+    await asyncio.sleep(1)
+    assert (0, 3, 0, 0, 0) == await marks(board)
+    assert [] == log.items
+
+
+async def test_disposal_as_a_claim_ends_gives_back_what_it_brings() -> None:
+    """Whichever turn of the loop it comes in."""
+    for turn in range(8):
+        board, _ = await filled(3)
+        log = Log()
+        subscription = board.claims().subscribe(log)
+        await turns(turn)
+        subscription.dispose()
+        await turns(9)
+        assert (0, 3 - len(log.items), len(log.items), 0, 0) == await marks(board)
+        await board.settle([item.done() for item in log.items])
+
+
+async def test_disposal_from_within() -> None:
+    """The first of a batch is taken, the others go back."""
+    board, _ = await filled(5)
+    got = await to_list(board.claims().pipe(rx.take(1)))
+    await turns()
+    assert ["0"] == ids(got)
+    assert (0, 4, 1, 0, 0) == await marks(board)
+
+
+async def test_settling_from_within() -> None:
+    """Room that an emission makes is used."""
+    board, _ = await filled(20)
+    tap = Tap(room=1)
+
+    def reopen(item: Any) -> None:
+        board.post([item.done()])
+        tap.open(1)
+
+    tap.then = reopen
+    with tap.subscribe_to(board.claims(prefetch=2)):
+        await asyncio.sleep(1)
+    assert [str(n) for n in range(20)] == ids(tap.items)
+    assert (0, 0, 0, 20, 0) == await marks(board)
+
+
+async def test_a_subscriber_that_raises_ends_its_stream() -> None:
+    """Its error is told to the loop; what it was not handed goes back."""
+    board, _ = await filled(5)
+    told: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context.get("exception")))
+    error = ValueError("x")
+    kept: list[Any] = []
+
+    def on_next(item: Claim[Any]) -> None:
+        kept.append(item)
+        raise error
+
+    board.claims().subscribe(on_next)
+    await asyncio.sleep(5)
+    assert 1 == len(kept)
+    assert [error] == told
+    assert (0, 4, 1, 0, 0) == await marks(board)
+
+
+async def test_one_stream_serves_many_subscriptions() -> None:
+    """Each claims for itself."""
+    board, _ = await filled(4)
+    stream = board.claims(prefetch=2)
+    logs = [Log(), Log()]
+    subscriptions = [stream.subscribe(log) for log in logs]
+    await turns()
+    assert [["0", "1"], ["2", "3"]] == [ids(log.items) for log in logs]
+    for subscription in subscriptions:
+        subscription.dispose()
+    await board.settle([item.release() for log in logs for item in log.items])
+    assert ["0", "1"] == ids(await to_list(stream.pipe(rx.take(2))))
+    await turns()
+
+
+async def test_the_owner_of_the_board_can_stop_it() -> None:
+    """It completes, and the drain waits for what was handed on."""
+    board, _ = await filled(3)
+    log = Log()
+    board.claims(prefetch=2).subscribe(log)
+    await turns()
+    drained = asyncio.create_task(board.drain(100.0, asyncio.Event()))
+    await asyncio.sleep(5)
+    assert "|" == log.items[-1]
+    assert not drained.done()
+    await board.settle([item.done() for item in log.items[:-1]])
+    await drained
+    assert 5.0 == log.loop.time()
+    assert (0, 1, 0, 2, 0) == await marks(board)
+
+
+async def test_a_drain_ends_what_does_not_end() -> None:
+    """After the grace it gives back what is held all the same."""
+    board, _ = await filled(2)
+    log = Log()
+    board.claims().subscribe(log)
+    await turns()
+    with capture_logs() as logs:
+        await board.drain(10.0, asyncio.Event())
+    assert ["grace_ended"] == [entry["event"] for entry in logs]
+    assert 12.0 == log.loop.time()
+    assert (0, 2, 0, 0, 0) == await marks(board)
+
+
+# ---------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prefetch": 0}, "prefetch must be an int >= 1, got 0"),
+        ({"prefetch": True}, "prefetch must be an int >= 1, got True"),
+        ({"prefetch": 1.5}, "prefetch must be an int >= 1, got 1.5"),
+        ({"lease": 0}, "lease must be a finite number of seconds > 0, got 0"),
+        ({"lease": -1.0}, "lease must be a finite number of seconds > 0, got -1.0"),
+        ({"lease": float("nan")}, "lease must be a finite number of seconds > 0, got nan"),
+        ({"lease": "30"}, "lease must be a finite number of seconds > 0, got '30'"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    """They are refused when the operator is made."""
+    board, _ = place()
+    with pytest.raises(ConfigError) as caught:
+        claim(board, **options)
+    assert message == str(caught.value)

@@ -1,0 +1,300 @@
+"""``submit``: batches, their order, and what happens when one cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import operators as rx
+
+from rxdispatch.errors import BoardFullError, CodecError, ConfigError, StoreUnavailableError
+from rxdispatch.operators.tasks._submit import submit
+from rxdispatch.streams import run
+from rxdispatch.task import SubmitResult, Task
+from rxdispatch.testing import Supply
+from tests.operators.flow.probes import Log
+from tests.operators.flow.tap import Tap
+from tests.operators.tasks.places import Hand, filled, ids, marks, place, tasks
+
+
+def accepted(log: Log | Tap) -> list[tuple[str, ...]]:
+    """Return the ids that the results in *log* tell of."""
+    return [item.accepted for item in log.items if isinstance(item, SubmitResult)]
+
+
+# ---------------------------------------------------------------- values
+
+
+async def test_tasks_keep_their_order_over_batches() -> None:
+    """One result for each batch that was written; the board has them as they came."""
+    board, engine = place()
+    log = Log()
+    reactivex.from_iterable(tasks(10)).pipe(submit(board, count=4)).subscribe(log)
+    await asyncio.sleep(1)
+    assert [("0", "1", "2", "3"), ("4", "5", "6", "7"), ("8", "9")] == accepted(log)
+    assert "|" == log.items[-1]
+    assert [4, 4, 2] == engine.sizes("submit")
+    assert [str(n) for n in range(10)] == ids(await board.claim(99))
+
+
+async def test_known_ids_are_reported() -> None:
+    """They are no error."""
+    board, _ = await filled(2)
+    result = await run(reactivex.from_iterable(tasks(4)).pipe(submit(board)))
+    assert SubmitResult(("2", "3"), ("0", "1")) == result
+
+
+async def test_a_batch_goes_when_its_first_task_has_waited() -> None:
+    """The time runs from the first task of each."""
+    board, engine = place()
+    hand, log = Hand(), Log()
+    hand.stream().pipe(submit(board, timespan=timedelta(seconds=2))).subscribe(log)
+    a, b, c = tasks(3)
+    hand.push(a)
+    await asyncio.sleep(0.5)
+    hand.push(b)
+    await asyncio.sleep(2.5)
+    hand.push(c)
+    await asyncio.sleep(9)
+    assert [2.0, 5.0] == engine.times("submit") == [when for when, _ in log.got]
+    assert [("0", "1"), ("2",)] == accepted(log)
+
+
+async def test_batches_are_written_one_after_the_other() -> None:
+    """What comes while one is on its way waits for it, full or not."""
+    board, engine = place()
+    engine.before["submit"] = 5.0
+    hand, log = Hand(), Log()
+    hand.stream().pipe(submit(board, count=3, timespan=1.0)).subscribe(log)
+    hand.push(*tasks(7)[:4])
+    await asyncio.sleep(1)
+    hand.push(*tasks(7)[4:])
+    await asyncio.sleep(60)
+    assert 1 == engine.most_running
+    assert [(0.0, 3), (5.0, 3), (10.0, 1)] == [(c.at, c.size) for c in engine.named("submit")]
+    assert [5.0, 10.0, 15.0] == [when for when, _ in log.got]
+    assert [str(n) for n in range(7)] == ids(await board.claim(99))
+
+
+async def test_what_ripens_during_a_write_goes_right_after_it() -> None:
+    """It need not fill a batch then."""
+    board, engine = place()
+    engine.before["submit"] = 5.0
+    hand, log = Hand(), Log()
+    hand.stream().pipe(submit(board, count=2, timespan=1.0)).subscribe(log)
+    a, b, c = tasks(3)
+    hand.push(a, b)
+    await asyncio.sleep(2)
+    hand.push(c)
+    await asyncio.sleep(60)
+    assert [(0.0, 2), (5.0, 1)] == [(call.at, call.size) for call in engine.named("submit")]
+
+
+# ---------------------------------------------------------------- the end
+
+
+async def test_completion_writes_what_is_held_first() -> None:
+    """At once, without waiting for the time."""
+    board, engine = place()
+    engine.after["submit"] = 1.0
+    hand, log = Hand(), Log()
+    hand.stream().pipe(submit(board, timespan=60.0)).subscribe(log)
+    hand.push(*tasks(2))
+    hand.complete()
+    await asyncio.sleep(99)
+    assert [(1.0, SubmitResult(("0", "1"), ())), (1.0, "|")] == log.got
+    assert [0.0] == engine.times("submit")
+
+
+async def test_an_empty_source_completes_at_once() -> None:
+    """Nothing is written for it."""
+    board, engine = place()
+    log = Log()
+    reactivex.empty().pipe(submit(board)).subscribe(log)
+    assert ["|"] == log.items
+    assert [] == engine.calls
+
+
+async def test_an_error_of_the_source_comes_after_what_is_held() -> None:
+    """What came before it is on the board."""
+    board, _ = place()
+    error = OSError("x")
+    hand, log = Hand(), Log()
+    hand.stream().pipe(submit(board, count=2)).subscribe(log)
+    hand.push(*tasks(3))
+    hand.fail(error)
+    await asyncio.sleep(1)
+    assert [SubmitResult(("0", "1"), ()), SubmitResult(("2",), ()), error] == log.items
+
+
+@pytest.mark.parametrize(
+    "fault", [BoardFullError("b"), StoreUnavailableError("submit"), RuntimeError("x")]
+)
+async def test_a_write_that_fails_ends_the_stream(fault: Exception) -> None:
+    """With its error; the source is left and nothing more is written."""
+    board, engine = place()
+    engine.faults["submit"].append(fault)
+    hand, log = Hand(), Log()
+    hand.stream().pipe(submit(board, count=2)).subscribe(log)
+    hand.push(*tasks(5))
+    await asyncio.sleep(1)
+    assert [fault] == log.items
+    assert 1 == hand.disposed
+    assert [2] == engine.sizes("submit")
+    assert hand.gate.closed
+
+
+async def test_a_task_that_cannot_be_stored_ends_the_stream() -> None:
+    """Its batch is refused as a whole; those before it stand."""
+    board, _ = place()
+    log = Log()
+    bad: list[Task[Any]] = [*tasks(3), Task(float("nan"), id="bad")]
+    reactivex.from_iterable(bad).pipe(submit(board, count=2)).subscribe(log)
+    await asyncio.sleep(1)
+    result, error = log.items
+    assert SubmitResult(("0", "1"), ()) == result
+    assert isinstance(error, CodecError)
+    assert "bad" == error.task_id
+    assert (0, 2, 0, 0, 0) == await marks(board)
+
+
+async def test_the_valve_can_end_the_stream() -> None:
+    """As a drain that ran out of time does; once."""
+    board, engine = place()
+    error = TimeoutError("x")
+    hand, log = Hand(), Log()
+    hand.stream().pipe(submit(board)).subscribe(log)
+    gate = hand.gate
+    hand.push(*tasks(2))
+    assert gate.fail(error)
+    assert not gate.fail(error)
+    await asyncio.sleep(1)
+    assert [error] == log.items
+    assert [] == engine.calls
+
+
+# ---------------------------------------------------------------- disposal
+
+
+async def test_disposal_drops_what_is_not_written() -> None:
+    """Neither the batch nor its timer is left."""
+    board, engine = place()
+    hand, log = Hand(), Log()
+    subscription = hand.stream().pipe(submit(board, timespan=1.0)).subscribe(log)
+    hand.push(*tasks(2))
+    subscription.dispose()
+    assert 1 == hand.disposed
+    await asyncio.sleep(9)
+    assert ([], []) == (log.items, engine.calls)
+
+
+@pytest.mark.parametrize("fault", [None, RuntimeError("x")])
+async def test_disposal_cancels_a_write(fault: Exception | None) -> None:
+    """Nobody hears of it any more, whatever becomes of it."""
+    board, engine = place()
+    engine.before["submit"] = 1.0
+    if fault is not None:
+        engine.faults["submit"].append(fault)
+    hand, log = Hand(), Log()
+    subscription = hand.stream().pipe(submit(board, count=2)).subscribe(log)
+    hand.push(*tasks(4))
+    await asyncio.sleep(0.5)
+    subscription.dispose()
+    await asyncio.sleep(9)
+    assert [] == log.items
+    assert (0, 0, 0, 0, 0) == await marks(board)
+
+
+async def test_disposal_as_a_write_ends() -> None:
+    """In the turn between the reply and its delivery."""
+    board, engine = place()
+    for fault in (None, RuntimeError("x")):
+        hand, log = Hand(), Log()
+        if fault is not None:
+            engine.faults["submit"].append(fault)
+        subscription = hand.stream().pipe(submit(board, count=1)).subscribe(log)
+        hand.push(Task(0))
+        # The write is the first to run, and its end is announced a turn later.
+        asyncio.get_running_loop().call_soon(subscription.dispose)
+        await asyncio.sleep(1)
+        assert [] == log.items
+
+
+async def test_disposal_from_within() -> None:
+    """After the first result nothing more is written."""
+    board, engine = place()
+    result = await run(reactivex.from_iterable(tasks(9)).pipe(submit(board, count=2), rx.take(1)))
+    await asyncio.sleep(1)
+    assert SubmitResult(("0", "1"), ()) == result
+    assert [2] == engine.sizes("submit")
+
+
+async def test_one_instance_serves_many_subscriptions() -> None:
+    """Side by side and one after the other; each has its own batch."""
+    board, _ = place()
+    operator = submit(board, timespan=1.0)
+    hands, logs = [Hand(), Hand()], [Log(), Log()]
+    for hand, log in zip(hands, logs, strict=True):
+        hand.stream().pipe(operator).subscribe(log)
+    for task in tasks(4):
+        hands[int(task.id) % 2].push(task)
+    await asyncio.sleep(2)
+    assert [[("0", "2")], [("1", "3")]] == [accepted(log) for log in logs]
+    again = reactivex.of(Task(0, id="x")).pipe(operator)
+    assert SubmitResult(("x",), ()) == await run(again)
+    assert SubmitResult((), ("x",)) == await run(again)
+
+
+# ---------------------------------------------------------------- demand
+
+
+async def test_the_valve_holds_four_batches() -> None:
+    """The source goes on as they are written."""
+    board, engine = place()
+    engine.before["submit"] = 1.0
+    supply, tap = Supply(tasks(50)), Tap(room=99)
+    tap.subscribe_to(supply.pipe(submit(board, count=3, timespan=1.0)))
+    assert (12, 12) == (supply.sent, supply.most_room)
+    for n in range(1, 9):
+        await asyncio.sleep(1)
+        assert 12 + 3 * n - 3 <= supply.sent <= 12 + 3 * n
+    await asyncio.sleep(99)
+    assert "|" == tap.items[-1]
+    assert 50 == sum(len(batch) for batch in accepted(tap))
+
+
+async def test_no_room_below_closes_the_valve() -> None:
+    """A subscriber that takes nothing stops the source."""
+    board, _ = place()
+    supply, tap = Supply(tasks(5)), Tap(room=0)
+    tap.subscribe_to(supply.pipe(submit(board)))
+    await asyncio.sleep(1)
+    assert 0 == supply.sent
+    tap.open(1)
+    await asyncio.sleep(1)
+    assert [("0", "1", "2", "3", "4")] == accepted(tap)
+
+
+# ---------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 0}, "count must be an int >= 1, got 0"),
+        ({"count": True}, "count must be an int >= 1, got True"),
+        ({"count": 2.0}, "count must be an int >= 1, got 2.0"),
+        ({"timespan": 0}, "timespan must be a finite number of seconds > 0, got 0"),
+        ({"timespan": -1.0}, "timespan must be a finite number of seconds > 0, got -1.0"),
+        ({"timespan": "1"}, "timespan must be a finite number of seconds > 0, got '1'"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    """They are refused when the operator is made."""
+    board, _ = place()
+    with pytest.raises(ConfigError) as caught:
+        submit(board, **options)
+    assert message == str(caught.value)
