@@ -21,7 +21,7 @@ from rxdispatch.testing._probe import Probe
 __all__ = ["cold", "expect", "hot"]
 
 Messages = list[tuple[float, Notification[Any]]]
-Values = Mapping[str | float, Any]
+Values = Mapping[Any, Any]
 
 
 def cold(
