@@ -17,7 +17,7 @@ from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.boards.memory_engine import MemoryEngine
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import StoreUnavailableError
-from rxdispatch.task import Claim, Outcome, Settlement, Task
+from rxdispatch.task import Outcome, Settlement, Task
 from rxdispatch.valve import Gate
 
 Board = MemoryBoard[Any]
@@ -135,7 +135,7 @@ async def marks(board: Board) -> tuple[int, int, int, int, int]:
 def ids(items: Iterable[Any]) -> list[str]:
     """Return the ids of claims or outcomes."""
     claims: list[Any] = [getattr(item, "claim", item) for item in items]
-    return [claim.task.id for claim in claims if isinstance(claim, Claim)]
+    return [str(claim.task.id) for claim in claims if hasattr(claim, "task")]
 
 
 async def turns(count: int = 5) -> None:

@@ -1,0 +1,239 @@
+"""``claim_each``: of what passes by, only what this worker has won."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import operators as rx
+from reactivex.subject import Subject
+from structlog.testing import capture_logs
+
+from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators.tasks._claim_each import claim_each
+from rxdispatch.streams import run
+from rxdispatch.task import Task
+from rxdispatch.testing import Supply
+from tests.operators.flow.probes import Log, to_list
+from tests.operators.flow.tap import Tap
+from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place, tasks, turns
+
+
+async def test_each_task_has_one_winner() -> None:
+    """However many workers see it."""
+    board, engine = await filled(20)
+    boards: list[Board] = [board, MemoryBoard("b", engine=engine), MemoryBoard("b", engine=engine)]
+    broadcast: Subject[Any] = Subject()
+    logs = [Log() for _ in boards]
+    for n, (one, log) in enumerate(zip(boards, logs, strict=True)):
+        broadcast.pipe(claim_each(one, worker=f"w{n}")).subscribe(log)
+    for n in range(20):
+        engine.before["claim"] = 0.3 if n % 3 else 0.0
+        broadcast.on_next(str(n))
+        await asyncio.sleep(0.1)
+    broadcast.on_completed()
+    await asyncio.sleep(1)
+    won = [ids(log.items) for log in logs]
+    assert sorted(str(n) for n in range(20)) == sorted(sum(won, []))
+    assert ["|"] * 3 == [log.items[-1] for log in logs]
+    for n, log in enumerate(logs):
+        assert {f"w{n}"} >= {item.worker for item in log.items[:-1]}
+
+
+async def test_tasks_and_ids_both_name_a_task() -> None:
+    """Ids that the board does not know, or that others hold, are passed over."""
+    board, _ = await filled(4)
+    held = await board.claim(1, ids=["3"])
+    stream = reactivex.of(Task(0, id="2"), "nothing", "0", "3", "2")
+    assert ["2", "0"] == ids(await to_list(stream.pipe(claim_each(board))))
+    assert [True] == await board.settle([held[0].done()])
+
+
+async def test_what_comes_in_one_turn_is_claimed_together() -> None:
+    """And what comes while a claim is under way."""
+    board, engine = await filled(9)
+    engine.after["claim"] = 1.0
+    hand, log = Hand(), Log()
+    hand.stream().pipe(claim_each(board)).subscribe(log)
+    hand.push("0", "1", "2")
+    await asyncio.sleep(0.5)
+    hand.push("3", "4")
+    await asyncio.sleep(0.1)
+    hand.push("5")
+    await asyncio.sleep(9)
+    assert [(0.0, 3), (1.0, 3)] == [(c.at, c.size) for c in engine.named("claim")]
+    assert [1.0] * 3 + [2.0] * 3 == [when for when, _ in log.got]
+    hand.complete()
+    assert "|" == log.items[-1]
+
+
+async def test_completion_waits_until_all_is_decided() -> None:
+    """Also for what nobody has room for yet."""
+    board, engine = await filled(3)
+    engine.after["claim"] = 1.0
+    hand, tap = Hand(), Tap(room=1)
+    tap.subscribe_to(hand.stream().pipe(claim_each(board)))
+    hand.push("0", "1", "2")
+    hand.complete()
+    await asyncio.sleep(9)
+    assert ["0"] == ids(tap.items)
+    tap.open(2)
+    assert ["0", "1", "2"] == ids(tap.items)
+    assert "|" == tap.items[-1]
+
+
+async def test_an_empty_source_completes_at_once() -> None:
+    """Nothing is asked for it."""
+    board, engine = place()
+    log = Log()
+    reactivex.empty().pipe(claim_each(board)).subscribe(log)
+    assert (["|"], []) == (log.items, engine.calls)
+
+
+async def test_an_error_of_the_source_passes_at_once() -> None:
+    """What a claim under way brings goes back."""
+    board, engine = await filled(2)
+    engine.after["claim"] = 1.0
+    error = OSError("x")
+    hand, log = Hand(), Log()
+    hand.stream().pipe(claim_each(board)).subscribe(log)
+    hand.push("0", "1")
+    await asyncio.sleep(0.5)
+    hand.fail(error)
+    assert [(0.5, error)] == log.got
+    await asyncio.sleep(1)
+    assert (0, 2, 0, 0, 0) == await marks(board)
+
+
+async def test_a_server_that_is_away_is_waited_for() -> None:
+    """The same ids again."""
+    board, engine = await filled(2)
+    engine.away("claim", 3)
+    with capture_logs() as logs:
+        got = await to_list(reactivex.of("0", "1").pipe(claim_each(board)))
+    assert ["0", "1"] == ids(got)
+    assert {("claims_waiting", "b")} == {(entry["event"], entry["board"]) for entry in logs}
+    assert [2] * 4 == engine.sizes("claim")
+
+
+async def test_another_error_of_the_board_ends_the_stream() -> None:
+    """At once; the source is left."""
+    board, engine = await filled(2)
+    error = RuntimeError("x")
+    engine.faults["claim"].append(error)
+    hand, log = Hand(), Log()
+    hand.stream().pipe(claim_each(board)).subscribe(log)
+    hand.push("0")
+    await turns()
+    assert [error] == log.items
+    assert 1 == hand.disposed
+    assert hand.gate.closed
+
+
+@pytest.mark.parametrize("item", [5, None, b"0"])
+async def test_what_is_no_task_and_no_id_is_an_error(item: Any) -> None:
+    """The stream ends with it, once."""
+    board, _ = await filled(1)
+    hand, log = Hand(), Log()
+    hand.stream().pipe(claim_each(board)).subscribe(log)
+    hand.push("0", item, item)
+    await turns()
+    (error,) = log.items
+    assert isinstance(error, ConfigError)
+    assert f"claim_each must be given Tasks or ids, got {item!r}" == str(error)
+    assert (0, 1, 0, 0, 0) == await marks(board)
+
+
+async def test_disposal_gives_back_what_was_not_emitted() -> None:
+    """What waits for room, and what is on its way."""
+    board, engine = await filled(6)
+    engine.after["claim"] = 1.0
+    hand, tap = Hand(), Tap(room=1)
+    subscription = tap.subscribe_to(hand.stream().pipe(claim_each(board)))
+    hand.push("0", "1", "2")
+    await asyncio.sleep(1.5)
+    hand.push("3", "4")
+    await asyncio.sleep(0.1)
+    assert (0, 1, 5, 0, 0) == await marks(board)
+    subscription.dispose()
+    await asyncio.sleep(2)
+    assert ["0"] == ids(tap.items)
+    assert (0, 5, 1, 0, 0) == await marks(board)
+
+
+async def test_disposal_from_within() -> None:
+    """The first of a batch is taken, the others go back."""
+    board, _ = await filled(5)
+    last = await run(reactivex.of("3", "1", "2").pipe(claim_each(board), rx.take(1)))
+    await turns()
+    assert last is not None
+    assert "3" == last.task.id
+    assert (0, 4, 1, 0, 0) == await marks(board)
+
+
+async def test_claims_are_renewed_until_they_are_settled() -> None:
+    """At a third of the lease."""
+    board, engine = await filled(1)
+    log = Log()
+    reactivex.of("0").pipe(claim_each(board, lease=3.0)).subscribe(log)
+    await asyncio.sleep(100.5)
+    assert 100 == len(engine.named("renew"))
+    await board.settle([log.items[0].done()])
+    await asyncio.sleep(100)
+    assert 100 == len(engine.named("renew"))
+
+
+async def test_one_instance_serves_many_subscriptions() -> None:
+    """Each with what passes by it."""
+    board, _ = await filled(4)
+    operator = claim_each(board)
+    got = await asyncio.gather(
+        *(to_list(reactivex.of(*some).pipe(operator)) for some in (("0", "1"), ("1", "2")))
+    )
+    assert [["0", "1"], ["2"]] == [ids(items) for items in got]
+
+
+async def test_the_valve_holds_a_thousand() -> None:
+    """Of ids that are not decided and of claims that nobody takes."""
+    board, _ = place()
+    await board.submit(tasks(3000))
+    supply, tap = Supply([str(n) for n in range(3000)]), Tap(room=1)
+    subscription = tap.subscribe_to(supply.pipe(claim_each(board)))
+    assert 1000 == supply.sent
+    await asyncio.sleep(1)
+    assert 1 == len(tap.items)
+    assert 1000 >= (await board.counts()).claimed
+    tap.open(5000)
+    await asyncio.sleep(1)
+    assert [str(n) for n in range(3000)] == ids(tap.items)
+    assert "|" == tap.items[-1]
+    subscription.dispose()
+
+
+async def test_the_owner_of_the_board_can_stop_it() -> None:
+    """It completes, and what was handed on is waited for."""
+    board, _ = await filled(2)
+    hand, log = Hand(), Log()
+    hand.stream().pipe(claim_each(board)).subscribe(log)
+    hand.push("0")
+    await turns()
+    drained = asyncio.create_task(board.drain(9.0, asyncio.Event()))
+    await asyncio.sleep(1)
+    assert "|" == log.items[-1]
+    assert 1 == hand.disposed
+    await board.settle([log.items[0].done()])
+    await drained
+    assert 1.0 == log.loop.time()
+
+
+@pytest.mark.parametrize("lease", [0, -1.0, float("inf"), "3", None])
+def test_bad_arguments(lease: Any) -> None:
+    """They are refused when the operator is made."""
+    board, _ = place()
+    with pytest.raises(ConfigError) as caught:
+        claim_each(board, lease=lease)
+    rule = "lease must be a finite number of seconds > 0, got "
+    assert f"{rule}{lease!r}" == str(caught.value)

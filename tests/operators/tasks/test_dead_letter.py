@@ -1,0 +1,164 @@
+"""``dead_letter``: who is told of what died, and that nothing else changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex.subject import Subject
+from structlog.testing import capture_logs
+
+from rxdispatch.errors import ConfigError, TaskExecutionError
+from rxdispatch.operators.tasks._dead_letter import dead_letter
+from rxdispatch.task import Outcome, Task
+from tests.operators.flow.probes import Log
+from tests.operators.tasks.places import Hand, Result, ids, place
+
+
+async def found(*statuses: Any) -> list[Result]:
+    """Return one outcome of each status; their ids tell them apart."""
+    board, _ = place()
+    await board.submit([Task({"n": n}, id=f"{n}-{s}") for n, s in enumerate(statuses)])
+    claims = await board.claim(99)
+    return [Outcome(c, s) for c, s in zip(claims, statuses, strict=True)]
+
+
+async def test_all_pass_and_the_dead_are_handed_on() -> None:
+    """To a callable; in the order in which they died."""
+    items = await found("done", "dead", "retry", "released", "lost", "dead")
+    told: list[Result] = []
+    log = Log()
+    reactivex.from_iterable(items).pipe(dead_letter(told.append)).subscribe(log)
+    assert [*items, "|"] == log.items
+    assert ["1-dead", "5-dead"] == ids(told)
+
+
+async def test_a_subject_is_told_but_not_ended() -> None:
+    """It may serve other streams as well."""
+    sink: Subject[Result] = Subject()
+    log = Log()
+    sink.subscribe(log)
+    operator = dead_letter(sink)
+    for _ in range(2):
+        reactivex.from_iterable(await found("done", "dead")).pipe(operator).subscribe(Log())
+    reactivex.throw(OSError("x")).pipe(operator).subscribe(Log())
+    assert ["1-dead", "1-dead"] == ids(log.items)
+    assert 2 == len(log.items)
+
+
+async def test_the_end_passes_through() -> None:
+    """Errors and disposal too."""
+    error = OSError("x")
+    hand, log = Hand(), Log()
+    subscription = hand.stream().pipe(dead_letter(lambda _: None)).subscribe(log)
+    subscription.dispose()
+    assert 1 == hand.disposed
+    hand = Hand()
+    hand.stream().pipe(dead_letter(lambda _: None)).subscribe(log)
+    hand.fail(error)
+    assert [error] == log.items
+
+
+async def test_a_sink_that_raises_is_logged() -> None:
+    """The stream goes on, and so does the sink."""
+    told: list[str] = []
+
+    def sink(outcome: Result) -> None:
+        told.append(outcome.claim.task.id)
+        raise ValueError("x")
+
+    items = await found("dead", "done", "dead")
+    log = Log()
+    with capture_logs() as logs:
+        reactivex.from_iterable(items).pipe(dead_letter(sink)).subscribe(log)
+    assert [*items, "|"] == log.items
+    assert ["0-dead", "2-dead"] == told
+    assert [("dead_letter_sink_failed", "0-dead"), ("dead_letter_sink_failed", "2-dead")] == [
+        (entry["event"], entry["task"]) for entry in logs
+    ]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+async def test_a_path_gets_a_line_of_json_for_each(kind: Any, tmp_path: Path) -> None:
+    """What is in the file already stays."""
+    path = tmp_path / "dead.jsonl"
+    path.write_text("before\n")
+    items = await found("dead", "done", "dead", "dead")
+    for n, reason in ((0, "failed"), (2, "crashed"), (3, "")):
+        items[n].reason = reason
+    items[0].error = TaskExecutionError("0-dead", 1)
+    items[0].error.__cause__ = ValueError("bad\nline ü")
+    items[2].error = OSError("plain")
+    items[2].claim.crashes = 4
+    reactivex.from_iterable(items).pipe(dead_letter(kind(path))).subscribe(Log())
+    before, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert "before" == before
+    assert [
+        {
+            "id": "0-dead",
+            "kind": "default",
+            "payload": {"n": 0},
+            "reason": "failed",
+            "error": "ValueError: bad\nline ü",
+            "attempts": 1,
+            "crashes": 0,
+        },
+        {
+            "id": "2-dead",
+            "kind": "default",
+            "payload": {"n": 2},
+            "reason": "crashed",
+            "error": "OSError: plain",
+            "attempts": 1,
+            "crashes": 4,
+        },
+        {
+            "id": "3-dead",
+            "kind": "default",
+            "payload": {"n": 3},
+            "reason": "",
+            "error": "",
+            "attempts": 1,
+            "crashes": 0,
+        },
+    ] == [json.loads(line) for line in lines]
+
+
+async def test_the_file_may_be_rotated(tmp_path: Path) -> None:
+    """It is opened anew for each line."""
+    path = tmp_path / "dead.jsonl"
+    hand = Hand()
+    hand.stream().pipe(dead_letter(path)).subscribe(Log())
+    for name in ("a", "b"):
+        hand.push(*await found("dead"))
+        path.rename(tmp_path / name)
+    assert 1 == len((tmp_path / "a").read_text().splitlines())
+    assert 1 == len((tmp_path / "b").read_text().splitlines())
+
+
+async def test_an_id_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    """What JSON cannot say is replaced."""
+    path = tmp_path / "dead.jsonl"
+    (outcome,) = await found("dead")
+    outcome.claim.task = Task(1, id="a\udcffb")
+    reactivex.of(outcome).pipe(dead_letter(path)).subscribe(Log())
+    assert "a?b" == json.loads(path.read_text())["id"]
+
+
+@pytest.mark.parametrize("sink", [5, None, ["x"]])
+def test_bad_sinks(sink: Any) -> None:
+    """They are refused when the operator is made."""
+    with pytest.raises(ConfigError) as caught:
+        dead_letter(sink)
+    assert f"sink must be an observer, a callable or a path, got {sink!r}" == str(caught.value)
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    """Better said now than at the first death."""
+    path = tmp_path / "none" / "dead.jsonl"
+    with pytest.raises(ConfigError) as caught:
+        dead_letter(path)
+    assert f"sink must be a path in a folder that exists, got {str(path)!r}" == str(caught.value)
