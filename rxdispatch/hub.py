@@ -6,6 +6,7 @@ import asyncio
 import os
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakSet
 
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.engine import Options
@@ -48,7 +49,7 @@ class Hub:
         self._client: Client | None = None
         self._channels: Channels | None = None
         self._engines: dict[str, MemoryEngine] = {}
-        self._boards: list[BoardBase[Any]] = []
+        self._boards: WeakSet[BoardBase[Any]] = WeakSet()
         self._state = "new"
 
     def __repr__(self) -> str:
@@ -115,7 +116,7 @@ class Hub:
                 options=options,
                 payload=payload,
             )
-        self._boards.append(board)
+        self._boards.add(board)
         return board
 
     async def __aenter__(self) -> Self:
@@ -151,7 +152,7 @@ class Hub:
         hurry = asyncio.Event()
         # Each by itself: one that fails must not keep another from giving back.
         drained = asyncio.gather(
-            *(board.drain(grace, hurry) for board in self._boards), return_exceptions=True
+            *(board.drain(grace, hurry) for board in tuple(self._boards)), return_exceptions=True
         )
         cancelled: asyncio.CancelledError | None = None
         try:

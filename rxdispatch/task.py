@@ -239,6 +239,7 @@ class Claim(Generic[P]):
     custody: Custody = attrs.field(repr=False)
     deadline: float = attrs.field(repr=False)
     revoked: bool = attrs.field(default=False, repr=False)
+    told: OutcomeStatus | None = attrs.field(default=None, repr=False)
     settling: bool = attrs.field(default=False, repr=False)
     answer: tuple[SettlementKind, bool] | None = attrs.field(default=None, repr=False)
     on_revoke: Callable[[OutcomeStatus], None] | None = attrs.field(default=None, repr=False)
@@ -280,6 +281,8 @@ class Claim(Generic[P]):
     def revoke(self, status: OutcomeStatus) -> None:
         """Tell whoever works on this claim to stop; *status* is ``lost`` or ``released``."""
         self.revoked = self.revoked or status == "lost"
+        # Kept for who gets the claim only later: it may wait in a buffer.
+        self.told = self.told or status
         stop, self.on_revoke = self.on_revoke, None
         if stop is not None:
             stop(status)

@@ -8,12 +8,13 @@ from contextvars import copy_context
 from typing import Any, Protocol
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.errors import ItemTimeoutError, TaskExecutionError
+from rxdispatch.errors import TaskExecutionError
 from rxdispatch.operators.tasks._current import current
+from rxdispatch.operators.tasks._limited import limited
 from rxdispatch.operators.tasks._pool import HandlerCrashedError
 from rxdispatch.task import Claim, Outcome, OutcomeStatus, Task
 
-__all__ = ["Attempt", "Start", "Terms", "limited"]
+__all__ = ["Attempt", "Start", "Terms"]
 
 Start = Callable[[Task[Any]], Coroutine[Any, Any, Any]]
 
@@ -26,9 +27,8 @@ class Terms(Protocol):
         """Makes the coroutine of a handler."""
         ...
 
-    @property
-    def timeout(self) -> float | None:
-        """Seconds an attempt may take where the task does not say."""
+    def limit(self, task: Task[Any]) -> float | None:
+        """Seconds that the coroutine may take; None when it sees to that itself."""
         ...
 
     @property
@@ -62,7 +62,7 @@ class Attempt:
         self._terms = terms
         self._runner: asyncio.Task[Any] | None = None
         self.claim = claim
-        self.status: OutcomeStatus | None = "lost" if claim.revoked else None
+        self.status: OutcomeStatus | None = claim.told
         claim.on_revoke = self.revoke
 
     def revoke(self, status: OutcomeStatus) -> None:
@@ -74,20 +74,24 @@ class Attempt:
 
     def __await__(self) -> Generator[Any, Any, Outcome[Any, Any]]:
         claim, terms = self.claim, self._terms
+        started = terms.clock()
+        if self.status is None and started >= claim.deadline:
+            self.status = "lost"  # while it waited; whoever renews it had no turn to say so
         if self.status is not None:
             claim.on_revoke = None
             return Outcome(claim, self.status)
         context = copy_context()
         context.run(current.set, claim)
-        started = terms.clock()
-        limit = claim.task.timeout or terms.timeout
+        limit = terms.limit(claim.task)
         try:
             if limit is None:
                 coroutine = terms.start(claim.task)
             else:
-                coroutine = limited(terms.start, claim.task, limit)
+                coroutine = limited(terms.start(claim.task), claim.task.id, limit)
             step = context.run(coroutine.send, None)
             self._runner = asyncio.current_task()
+            if self.status is not None and self._runner is not None:
+                self._runner.cancel()  # the handler itself had its stream disposed
             terms.suspended()
             while True:
                 try:
@@ -98,7 +102,8 @@ class Attempt:
                     step = context.run(coroutine.send, value)
         except StopIteration as stop:
             outcome = Outcome(claim, "done", stop.value, None, terms.clock() - started)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError, SystemExit) as error:
+            # SystemExit too: it would end this worker and the next and the next, uncounted.
             outcome = self._failed(error, terms.clock() - started)
         claim.on_revoke = self._runner = None
         return outcome
@@ -120,20 +125,3 @@ class Attempt:
             return Outcome(claim, "dead", None, error, duration, 0.0, "failed")
         delay = self._terms.backoff.delay(claim.attempt)
         return Outcome(claim, "retry", None, error, duration, delay)
-
-
-async def limited(start: Start, task: Task[Any], limit: float) -> Any:
-    """
-    Run a handler for at most *limit* seconds.
-
-    Raises:
-        ItemTimeoutError: If it took longer; a ``TimeoutError`` of its own passes as it is.
-    """
-    scope = asyncio.timeout(limit)
-    try:
-        async with scope:
-            return await start(task)
-    except TimeoutError as error:
-        if scope.expired():
-            raise ItemTimeoutError(limit, task.id) from error
-        raise

@@ -31,6 +31,9 @@ Handler = Callable[[Task[Any]], Any]
 BURST = 64
 """Attempts that a worker runs before it lets the loop have a turn, if none of them suspends."""
 
+SLICE = 0.01
+"""Seconds after which it does so in any case."""
+
 
 def execute(
     handler: Handler,
@@ -122,7 +125,7 @@ class _Execution:
         scheduler: abc.SchedulerBase | None,
     ) -> None:
         self.start: Start = handler
-        self.timeout = timeout
+        self._timeout = timeout
         self.backoff = backoff
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
@@ -130,6 +133,7 @@ class _Execution:
         self._most = max_concurrent
         self._observer = observer
         self._pool: Pool | None = None
+        self._freed = False  # whether there is room that nobody was told of
         self._queue: deque[Attempt] = deque()
         self._live: set[Attempt] = set()  # queued or running
         self._running = 0
@@ -146,11 +150,16 @@ class _Execution:
         fn: Handler = self.start
 
         async def call(task: Task[Any]) -> Any:
-            result = await pool.call(fn, task)
+            # The limit is the pool's: waiting for its turn there is not the handler's doing.
+            result = await pool.call(fn, task, task.timeout or self._timeout)
             # A plain function may also return something to await, as a lambda often does.
             return await result if inspect.isawaitable(result) else result
 
         self.start = call
+
+    def limit(self, task: Task[Any]) -> float | None:
+        """Seconds that the coroutine of a handler may take."""
+        return None if self._pool is not None else task.timeout or self._timeout
 
     # -- source ------------------------------------------------------------------------------
 
@@ -158,6 +167,10 @@ class _Execution:
         """Run the claim's handler as soon as a slot is free."""
         if self._stopped:
             claim.custody.give_back([claim])
+            return
+        if claim.told is not None:
+            # Lost, or called back, while it waited in a buffer above: nothing is to be started.
+            self._observer.on_next(Outcome(claim, claim.told))
             return
         attempt = Attempt(self, claim)
         self._live.add(attempt)
@@ -216,12 +229,15 @@ class _Execution:
 
     def suspended(self) -> None:
         """A handler waits for something: let the next one run."""
-        self._wake()
+        if self._freed and not self._queue:
+            self._advance()
+        else:
+            self._wake()
 
     async def _work(self) -> None:
         me = asyncio.current_task()
         assert me is not None
-        burst = BURST
+        burst, until = BURST, self.clock() + SLICE
         while not self._stopped:
             self._taking = False
             while self._queue and self._free():
@@ -235,12 +251,14 @@ class _Execution:
                 if not self._queue:
                     # What comes now is for this worker: it need not be woken for it.
                     self._taking = True
-                    self._advance()
-                    self._taking = False
+                    try:
+                        self._advance()
+                    finally:
+                        self._taking = False
                 burst -= 1
-                if burst <= 0:
-                    burst = BURST
+                if burst <= 0 or self.clock() >= until:
                     await asyncio.sleep(0)
+                    burst, until = BURST, self.clock() + SLICE
             if self._stopped:
                 return
             parked = self._loop.create_future()
@@ -249,6 +267,7 @@ class _Execution:
 
     def _finished(self, attempt: Attempt, outcome: Outcome[Any, Any]) -> None:
         self._live.discard(attempt)
+        self._freed = True
         if self._stopped:
             # The subscriber has left and cannot settle it any more.
             self._give_back(attempt.claim)
@@ -262,12 +281,20 @@ class _Execution:
             )
 
     def _give_back(self, claim: Claim[Any]) -> None:
-        if claim.answer is None and not claim.revoked:
-            claim.custody.give_back([claim])
+        def now() -> None:
+            if claim.answer is None and not claim.revoked:
+                claim.custody.give_back([claim])
+
+        if self._pool is None:
+            now()
+        else:
+            # A thread cannot be interrupted: as long as it works nobody else may have the task.
+            self._pool.when_returned(claim.task, now)
 
     def _advance(self) -> None:
         if self._stopped:
             return
+        self._freed = False
         self._wake()
         if self._end is None:
             self.gate.opened()
@@ -301,7 +328,7 @@ async def _forgive(worker: asyncio.Task[Any], asked: int) -> None:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
         pass
-    if for_worker:
+    if for_worker or worker.cancelling():
         raise asyncio.CancelledError
 
 

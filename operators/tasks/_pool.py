@@ -12,9 +12,13 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import structlog
+
+from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.operators.tasks._limited import limited
 
 __all__ = ["HandlerCrashedError", "Pool"]
 
@@ -51,32 +55,58 @@ class Pool:
         self._suspects = 0
         self._flying = 0
         self._calm = asyncio.Condition()
-        self.stuck = 0
+        # Calls nobody awaits any more, by the identity of their item, and who is to be told.
+        self._stuck: dict[int, list[Callable[[], None]]] = {}
 
-    async def call(self, fn: Callable[[Any], Any], item: Any) -> Any:
+    @property
+    def stuck(self) -> int:
+        """How many calls go on although their callers have given up."""
+        return len(self._stuck)
+
+    def when_returned(self, item: Any, then: Callable[[], None]) -> None:
+        """Call *then* once no call for *item* goes on, at once if there is none."""
+        waiting = self._stuck.get(id(item))
+        if waiting is None:
+            then()
+        else:
+            waiting.append(then)
+
+    async def call(self, fn: Callable[[Any], Any], item: Any, limit: float | None) -> Any:
         """
         Return ``fn(item)``.
 
+        Args:
+            fn: The function.
+            item: Its argument.
+            limit: Seconds it may take, from when it is handed to the executor.
+
         Raises:
             HandlerCrashedError: If the call killed the process it ran in.
+            ItemTimeoutError: If it took longer.
         """
         if self._suspects:
             async with self._calm:
                 await self._calm.wait_for(lambda: not self._suspects)
         executor = self._executor
         try:
-            return await self._run(executor, fn, item)
+            return await self._run(executor, fn, item, limit)
         except BrokenExecutor:
             if not isinstance(executor, ProcessPoolExecutor):
                 raise
-            return await self._again(executor, fn, item)
+            return await self._again(executor, fn, item, limit)
 
     def close(self) -> None:
         """Let go of what is ours; calls that run go on to their end."""
         if self._executor is not self._given:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _again(self, broken: ProcessPoolExecutor, fn: Callable[[Any], Any], item: Any) -> Any:
+    async def _again(
+        self,
+        broken: ProcessPoolExecutor,
+        fn: Callable[[Any], Any],
+        item: Any,
+        limit: float | None,
+    ) -> Any:
         self._suspects += 1
         try:
             async with self._one_by_one:
@@ -88,7 +118,7 @@ class Pool:
                     log.warning("process_pool_rebuilt")
                 alone = self._executor
                 try:
-                    return await self._run(alone, fn, item)
+                    return await self._run(alone, fn, item, limit)
                 except BrokenExecutor as error:
                     if isinstance(alone, ProcessPoolExecutor) and self._executor is alone:
                         self._executor = _like(alone)
@@ -98,7 +128,9 @@ class Pool:
             async with self._calm:
                 self._calm.notify_all()
 
-    async def _run(self, executor: Executor, fn: Callable[[Any], Any], item: Any) -> Any:
+    async def _run(
+        self, executor: Executor, fn: Callable[[Any], Any], item: Any, limit: float | None
+    ) -> Any:
         self._flying += 1
         try:
             future: Future[Any]
@@ -106,12 +138,15 @@ class Pool:
                 future = executor.submit(copy_context().run, fn, item)
             else:
                 future = executor.submit(fn, item)
+            waiting = asyncio.wrap_future(future)
             try:
-                return await asyncio.wrap_future(future)
-            except asyncio.CancelledError:
+                if limit is None:
+                    return await waiting
+                return await limited(waiting, getattr(item, "id", item), limit)
+            except (asyncio.CancelledError, ItemTimeoutError):
                 if not future.cancel() and not future.done():
-                    self.stuck += 1
-                    future.add_done_callback(self._returned)
+                    self._stuck[id(item)] = []
+                    future.add_done_callback(partial(self._returned, item))
                 raise
         finally:
             self._flying -= 1
@@ -119,14 +154,15 @@ class Pool:
                 async with self._calm:
                     self._calm.notify_all()
 
-    def _returned(self, _: Future[Any]) -> None:
+    def _returned(self, item: Any, _: Future[Any]) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._freed)
+            self._loop.call_soon_threadsafe(self._freed, item)
         except RuntimeError:
             pass  # the loop is closed, and nobody waits for the slot
 
-    def _freed(self) -> None:
-        self.stuck -= 1
+    def _freed(self, item: Any) -> None:
+        for then in self._stuck.pop(id(item), ()):
+            then()
         self._on_free()
 
 

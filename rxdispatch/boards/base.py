@@ -244,7 +244,7 @@ class BoardBase(Generic[P]):
             deadline = clock() + lease
             try:
                 found, due = await self._engine.claim(step, some, worker, lease)
-            except RxDispatchError:
+            except BaseException:
                 self.give_back(claims)
                 raise
             broken = self._decode(found, custody, deadline, claims)
@@ -348,17 +348,23 @@ class BoardBase(Generic[P]):
         seen: set[int] = set()
         for settlement in wanted:
             claim = _claim_of(settlement, self._name)
-            if claim.answer is None and claim.token not in seen:
+            # What was refused in one way may have been done in another, by a call that failed.
+            known = claim.answer is not None and (
+                claim.answer[1] or claim.answer[0] == settlement.kind
+            )
+            if not known and claim.token not in seen:
                 seen.add(claim.token)
                 fresh.append(settlement)
-                # A renewal that overtakes the reply finds the token gone; that is no loss.
-                claim.settling = True
         try:
+            for settlement in fresh:
+                # A renewal that overtakes the reply finds the token gone; that is no loss.
+                settlement.claim.settling = True
             for chunk in _chunks(fresh):
                 held = await self._engine.settle(chunk)
                 for settlement, holds in zip(chunk, held, strict=True):
                     claim = settlement.claim
-                    if claim.answer is None:
+                    # Of two at once the one that held counts, whichever reply comes first.
+                    if claim.answer is None or (holds and not claim.answer[1]):
                         claim.answer = (settlement.kind, holds)
                         if claim.holder is not None:
                             claim.holder.settled(claim)
@@ -501,7 +507,11 @@ class BoardBase(Generic[P]):
         """
         intakes = list(self._intakes)
         for intake in intakes:
-            intake.stop()
+            try:
+                intake.stop()
+            except Exception:
+                # A subscriber's on_completed raised; the other intakes are to be stopped too.
+                log.exception("subscriber_failed", source=self._name)
         if intakes and grace > 0:
             idle = asyncio.create_task(_idle(intakes))
             hurried = asyncio.create_task(_set(hurry))
@@ -537,7 +547,7 @@ class BoardBase(Generic[P]):
         """Settle; a failure is logged, and the leases then lapse by themselves."""
         try:
             await self.settle(settlements)
-        except RxDispatchError as error:
+        except Exception as error:
             log.warning("give_back_failed", board=self._name, error=str(error))
 
     def _hints_until_joined(self) -> Observable[None]:

@@ -130,7 +130,7 @@ class TaskCodec(Generic[P]):
                 max_attempts=found.max_attempts,
                 headers=found.headers or NO_HEADERS,
             )
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except Exception as error:  # a payload type of the user's may raise anything
             raise CodecError(f"stored bytes must be a task: {error}", task_id=task_id) from error
         return task, found.created / 1000
 

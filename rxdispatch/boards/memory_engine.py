@@ -6,7 +6,8 @@ import asyncio
 import math
 import time
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from reactivex import Observable
 
@@ -105,6 +106,7 @@ class MemoryEngine:
             if entry.ttl:
                 row.history = History(expires=now + entry.ttl)
                 heappush(self._limits, (now + entry.ttl, row.place, row.id))
+                self._prune_limits()
             if entry.delay:
                 self._schedule(row, now + entry.delay)
             else:
@@ -165,7 +167,7 @@ class MemoryEngine:
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
         """Make dead tasks ready at the end of their priority."""
         before = self._amount[READY]
-        wanted = list(self._dead)[:CHUNK] if ids is None else list(dict.fromkeys(ids))
+        wanted = list(islice(self._dead, CHUNK)) if ids is None else list(dict.fromkeys(ids))
         rows = [row for task_id in wanted if (row := self._dead.get(task_id)) is not None]
         for row in rows:
             del self._dead[row.id]
@@ -369,6 +371,12 @@ class MemoryEngine:
             row = self._rows.get(task_id)
             if row is not None and row.mark == READY:
                 yield row
+
+    def _prune_limits(self) -> None:
+        """Forget the limits of tasks that are done, once they are more than the others."""
+        if len(self._limits) > 2 * len(self._rows) + CHUNK:
+            self._limits = [entry for entry in self._limits if entry[2] in self._rows]
+            heapify(self._limits)
 
     def _next_due(self) -> float | None:
         later = self._later

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
+import re
 import struct
+import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from reactivex import Observable
 from reactivex import operators as rx
@@ -20,7 +23,7 @@ from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
 from rxdispatch.store.keys import BoardKeys
 from rxdispatch.store.scripts import Script, load_script
-from rxdispatch.task import Counts, Settlement, Status, TaskEvent
+from rxdispatch.task import Claim, Counts, Settlement, Status, TaskEvent
 
 __all__ = ["RedisEngine"]
 
@@ -28,9 +31,11 @@ _token: Final = struct.Struct(">Q").pack
 _TRIES: Final = struct.Struct(">IIB")
 _GRAVE: Final = struct.Struct(">IIdH")
 _KINDS: Final = {"retry": b"r", "dead": b"x", "released": b"l"}
+_STATES: Final = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|READONLY|MASTERDOWN)\b")
 _SIGNALS: Final[dict[bytes | None, Signal]] = {b"r": "ready", b"j": "joined", None: "reconnected"}
 _PAGE: Final = 256
 _UNSURE: Final = 64
+_KEPT: Final = 60
 
 _SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _GET, _DEAD = (
     load_script("prelude", name)
@@ -81,7 +86,7 @@ class RedisEngine:
             *("" if value is None else repr(value) for value in options),
         )
         self._abandoned: list[bytes] = []
-        self._unsure: dict[int, tuple[bytes, int]] = {}
+        self._unsure: dict[int, _Doubt] = {}
         self._signals: Observable[Signal] = channels.channel(self._keys.hints).pipe(
             rx.filter(_SIGNALS.__contains__), rx.map(_SIGNALS.__getitem__)
         )
@@ -125,10 +130,10 @@ class RedisEngine:
             base, due, found, records, history = await self._run(
                 "claim", _CLAIM, args, reply_key, given_up
             )
-        except StoreUnavailableError as error:
+        except BaseException as error:
             # Nobody will read that reply: let the next claim undo what it may have done.
             self._abandoned = given_up + self._abandoned
-            if error.maybe_executed:
+            if _maybe_executed(error):
                 self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
             raise
         haul: list[Found] = []
@@ -174,9 +179,8 @@ class RedisEngine:
             try:
                 bits = _bits(await self._run("settle", _SETTLE, args, reply_key))
             except BaseException as error:
-                # Cancelled, or given up on: it may have been carried out all the same.
-                if getattr(error, "maybe_executed", True):
-                    self._unsure.update((c.token, (reply_key, i)) for i, c in enumerate(order))
+                if _maybe_executed(error):
+                    self._doubt(reply_key, order, fresh)
                 raise
             if len(done) == len(settlements):
                 return bits
@@ -260,27 +264,70 @@ class RedisEngine:
             return ConfigError(
                 f"{name} must be {stored}, as stored with board {self._board!r}", given
             )
-        if isinstance(error, OutOfMemoryError):
+        # A script of Redis 6.2 reports what stopped it in the middle of its own message.
+        found = _STATES.search(text)
+        state = None if found is None else found[1]
+        if state == "OOM" or isinstance(error, OutOfMemoryError):
             return BoardFullError(self._board, why="the server is at its maxmemory")
-        if text.startswith("MISCONF"):
-            return StoreUnavailableError(f"{operation} (the server cannot write its disk)")
+        if state is not None:
+            # Refused before anything was written; it may pass when the server has recovered.
+            return StoreUnavailableError(f"{operation} (the server says {state})")
         return error
+
+    def _doubt(
+        self, key: bytes, order: Sequence[Claim[Any]], settlements: Sequence[Settlement]
+    ) -> None:
+        """Note under which request these may have been settled, as long as its reply is kept."""
+        now = time.monotonic()
+        verdicts = {s.claim.token: s.verdict for s in settlements}
+        self._unsure = {t: doubt for t, doubt in self._unsure.items() if doubt.until > now}
+        for position, claim in enumerate(order):
+            self._unsure[claim.token] = _Doubt(key, position, verdicts[claim.token], now + _KEPT)
 
     async def _recall(self, settlements: Sequence[Settlement]) -> dict[int, bool]:
         """Ask what became of earlier requests that tried to settle these."""
-        asked: dict[bytes, bytes | None] = {}
+        asked: dict[bytes, bytes] = {}
         known: dict[int, bool] = {}
-        tokens = [s.claim.token for s in settlements if s.claim.token in self._unsure]
-        for token in tokens:
-            key, index = self._unsure[token]
-            if key not in asked:
-                asked[key] = await self._client.call("settle", "GET", key)
-            bits = asked[key]
-            if bits is not None:
-                known[token] = bits[index : index + 1] == b"1"
-        for token in tokens:
-            del self._unsure[token]
+        for settlement in settlements:
+            token = settlement.claim.token
+            doubt = self._unsure.get(token)
+            if doubt is None:
+                continue
+            if doubt.key not in asked:
+                asked[doubt.key] = await self._what_became_of(doubt.key)
+            bit = asked[doubt.key][doubt.position : doubt.position + 1]
+            if bit:
+                known[token] = bit == b"1" and doubt.verdict == settlement.verdict
         return known
+
+    async def _what_became_of(self, key: bytes) -> bytes:
+        """
+        Return the kept reply of a settle request; nothing if it was not executed, and never will.
+
+        A request that is still on its way finds what is left here as if it had been executed.
+        """
+        try:
+            planted = await self._client.call("settle", "SET", key, b"", "NX", "PX", _KEPT * 1000)
+        except ResponseError:
+            planted = None  # a full server takes nothing new, but can still be asked
+        reply = None if planted else await self._client.call("settle", "GET", key)
+        return reply or b""
+
+
+class _Doubt(NamedTuple):
+    """Which request may have settled a claim, where in it, how, and until when that is known."""
+
+    key: bytes
+    position: int
+    verdict: str
+    until: float
+
+
+def _maybe_executed(error: BaseException) -> bool:
+    """Whether a call that failed so may have been carried out all the same."""
+    if isinstance(error, StoreUnavailableError):
+        return error.maybe_executed
+    return isinstance(error, asyncio.CancelledError)
 
 
 def _micro(seconds: float) -> int:

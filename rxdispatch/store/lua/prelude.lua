@@ -128,11 +128,12 @@ local function sweep_leases()
     if marks[i] then
       local token, place, worker = read_mark(marks[i])
       local attempts, crashes, late, err = tries(id)
+      local expires = call('ZSCORE', EXPIRY, id)
       crashes = crashes + 1
       event('crashed', id, token, attempts + 1, worker)
       if crashes > MAX_CRASHES then
         bury(id, place, 'crashed', err, attempts, crashes, token, worker, attempts + 1)
-      elseif late == 1 then
+      elseif late == 1 or (expires and tonumber(expires) <= now) then
         bury(id, place, 'expired', err, attempts, crashes, token, worker, attempts + 1)
       else
         set_tries(id, attempts, crashes, late, err)
@@ -208,9 +209,14 @@ local function abandon(key)
     for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, deadline, deadline)) do
       local token, place = read_mark(call('HGET', MARKS, id))
       if token >= base and token < base + count then
+        local attempts, crashes, late, err = tries(id)
         call('ZREM', LEASES, id)
         call('HDEL', MARKS, id)
-        call('ZADD', READY, place, id)
+        if late == 1 then
+          bury(id, place, 'expired', err, attempts, crashes)
+        else
+          call('ZADD', READY, place, id)
+        end
       end
     end
   end
