@@ -37,7 +37,7 @@ async def test_each_task_has_one_winner() -> None:
     broadcast.on_completed()
     await asyncio.sleep(1)
     won = [ids(log.items) for log in logs]
-    assert sorted(str(n) for n in range(20)) == sorted(sum(won, []))
+    assert sorted(str(n) for n in range(20)) == sorted(task_id for some in won for task_id in some)
     assert ["|"] * 3 == [log.items[-1] for log in logs]
     for n, log in enumerate(logs):
         assert {f"w{n}"} >= {item.worker for item in log.items[:-1]}

@@ -1,0 +1,210 @@
+"""``Pool`` and plain handlers: real threads and processes, whatever becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.operators.tasks._execute import execute
+from rxdispatch.operators.tasks._pool import HandlerCrashedError, Pool
+from rxdispatch.task import Task
+from tests.operators.flow.probes import Log, to_list
+from tests.operators.tasks.places import Board, Hand, Result, filled
+
+MARK: ContextVar[str] = ContextVar("mark", default="none")
+READY: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def loop_factory() -> None:
+    """Threads and processes know nothing of virtual time."""
+
+
+@pytest.fixture
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Two worker processes that were told something at their start."""
+    with ProcessPoolExecutor(
+        2,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=begin,
+        initargs=("x",),
+    ) as executor:
+        yield executor
+
+
+def begin(word: str) -> None:
+    """Note what this process was told at its start."""
+    READY.append(word)
+
+
+def work(item: Any) -> Any:
+    """Do what *item* says, in another process."""
+    if item == "exit":
+        os._exit(3)
+    if isinstance(item, float):
+        time.sleep(item)
+    return item, list(READY)
+
+
+def broken() -> None:
+    """Fail at the start of a thread."""
+    raise ValueError("x")
+
+
+async def outcomes(board: Board, handler: Any, **options: Any) -> list[Result]:
+    """Run *handler* for what is ready on *board*; returns what became of it."""
+    stream = board.claims(until="idle").pipe(execute(handler, **options))
+    return list(await to_list(stream))
+
+
+async def until(true: Any) -> None:
+    """Wait until *true* says so."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+async def test_calls_run_in_threads_of_its_own() -> None:
+    """Values and errors come back; the caller's context goes along; closing lets them go."""
+    pool = Pool(None, 2, lambda: None)
+    MARK.set("mine")
+    assert "mine" == await pool.call(lambda _: MARK.get(), None, None)
+    assert threading.get_ident() != await pool.call(lambda _: threading.get_ident(), None, None)
+    with pytest.raises(ZeroDivisionError):
+        await pool.call(lambda n: 1 // n, 0, None)
+    pool.close()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        await pool.call(lambda n: n, 0, None)
+
+
+async def test_an_executor_that_was_given_stays_open() -> None:
+    """It belongs to the caller."""
+    with ThreadPoolExecutor(1) as executor:
+        pool = Pool(executor, 1, lambda: None)
+        pool.close()
+        assert 5 == await pool.call(lambda n: n, 5, None)
+
+
+async def test_a_call_that_is_given_up_is_stuck_until_it_returns() -> None:
+    """One that has not begun is not."""
+    freed: list[int] = []
+    release = threading.Event()
+    pool = Pool(None, 1, lambda: freed.append(pool.stuck))
+    first = asyncio.create_task(pool.call(lambda _: release.wait(10), None, None))
+    second = asyncio.create_task(pool.call(lambda _: release.wait(10), None, None))
+    await asyncio.sleep(0.05)
+    first.cancel()
+    second.cancel()
+    await asyncio.wait({first, second})
+    assert (1, []) == (pool.stuck, freed)
+    release.set()
+    await until(lambda: freed)
+    assert (0, [0]) == (pool.stuck, freed)
+    pool.close()
+
+
+def test_a_stuck_call_may_outlive_its_loop() -> None:
+    """Nobody waits for the slot then."""
+    release = threading.Event()
+
+    async def main() -> Pool:
+        pool = Pool(None, 1, lambda: None)
+        call = asyncio.create_task(pool.call(lambda _: release.wait(10), None, None))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.wait({call})
+        return pool
+
+    pool = asyncio.run(main())
+    release.set()
+    pool._executor.shutdown(wait=True)
+    assert 1 == pool.stuck
+
+
+async def test_threads_that_cannot_start_are_an_error() -> None:
+    """Only processes are made anew."""
+    with ThreadPoolExecutor(1, initializer=broken) as executor:
+        pool = Pool(executor, 1, lambda: None)
+        with pytest.raises(BrokenExecutor):
+            await pool.call(lambda n: n, 0, None)
+
+
+async def test_who_breaks_a_process_pool_is_found(processes: ProcessPoolExecutor) -> None:
+    """The others run again, in a pool made like the first; so do those that come later."""
+    pool = Pool(processes, 2, lambda: None)
+    calls = [pool.call(work, item, None) for item in (0.2, "exit", 0.1, "exit", 0.0)]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [HandlerCrashedError if n in {1, 3} else tuple for n in range(5)] == [
+        type(one) for one in found
+    ]
+    assert (0.2, ["x"]) == found[0]
+    assert "the handler must not end its process" == str(found[1])
+    assert (0.0, ["x"]) == await pool.call(work, 0.0, None)
+    pool.close()
+
+
+async def test_plain_handlers_run_in_threads() -> None:
+    """As many at a time as there are slots; ``current_claim`` works there."""
+    board, _ = await filled(6)
+    barrier = threading.Barrier(3)
+
+    def handler(task: Task[Any]) -> Any:
+        barrier.wait(10)
+        return current_claim().task.id, threading.get_ident()
+
+    found = await outcomes(board, handler, max_concurrent=3)
+    assert [o.claim.task.id for o in found] == [(o.result or "?")[0] for o in found]
+    assert threading.get_ident() not in {(o.result or (0, 0))[1] for o in found}
+
+
+async def test_a_plain_function_may_return_something_to_await() -> None:
+    """It is awaited on the loop."""
+    board, _ = await filled(2)
+
+    async def inner(task: Task[Any]) -> tuple[str, int]:
+        await asyncio.sleep(0)
+        return current_claim().task.id, threading.get_ident()
+
+    def handler(task: Task[Any]) -> Any:
+        return inner(task)
+
+    found = await outcomes(board, handler)
+    assert [(o.claim.task.id, threading.get_ident()) for o in found] == [o.result for o in found]
+
+
+async def test_a_plain_handler_that_times_out_keeps_its_slot() -> None:
+    """Its outcome comes at once; the next starts when it has returned."""
+    board, _ = await filled(2)
+    release = threading.Event()
+    ran: list[str] = []
+
+    def handler(task: Task[Any]) -> None:
+        ran.append(task.id)
+        release.wait(10)
+
+    hand, log = Hand(), Log()
+    hand.stream().pipe(execute(handler, max_concurrent=1, timeout=0.05)).subscribe(log)
+    first, second = await board.claim(2)
+    hand.push(first)
+    await until(lambda: log.items)
+    assert isinstance(log.items[0].error.__cause__, ItemTimeoutError)
+    assert 0 == hand.gate.room()
+    hand.push(second)
+    await asyncio.sleep(0.05)
+    assert ["0"] == ran
+    release.set()
+    await until(lambda: len(log.items) == 2)
+    assert ["0", "1"] == ran
+    hand.complete()
+    await until(lambda: log.items[-1] == "|")
