@@ -204,8 +204,9 @@ class Supply(Observable[T]):
         self.sent = 0
         #: The most room it ever found; 0 if it never had to ask.
         self.most_room = 0
-        #: How many subscriptions were made, and how many of them have ended.
+        #: How many subscriptions were made.
         self.subscribed = 0
+        #: How many of them have ended.
         self.disposed = 0
 
     def _subscribe_core(
