@@ -1,3 +1,5 @@
+# pyright: basic
+# The types of redis-py commands are partial.
 """
 How many bytes does a pending task take?
 
@@ -52,7 +54,7 @@ async def on_server(name: str, url: str | None, limit: int) -> None:
 
 async def in_memory() -> None:
     """Measure what this process grows by."""
-    board = rxd.MemoryBoard[str]("memory")
+    board = rxd.MemoryBoard("memory")
     await board.submit(rxd.Task("warm"))
     gc.collect()
     tracemalloc.start()

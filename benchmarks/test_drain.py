@@ -1,3 +1,5 @@
+# pyright: basic
+# pytest-benchmark has no types.
 """
 How fast does one process drain a board, beside a bare loop of the same scripts?
 
@@ -107,7 +109,7 @@ def test_pipeline(
 @pytest.mark.benchmark(group="drain 20,000 tasks")
 def test_pipeline_in_memory(benchmark: BenchmarkFixture, runner: asyncio.Runner) -> None:
     """The whole pipeline on a MemoryBoard, 64 handlers at a time."""
-    board = rxd.MemoryBoard[str](next(names))
+    board = rxd.MemoryBoard(next(names))
 
     async def drain() -> None:
         await rxd.run(

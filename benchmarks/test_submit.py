@@ -1,3 +1,5 @@
+# pyright: basic
+# pytest-benchmark has no types.
 """
 How fast can tasks be put on a board, beside a bare loop of the same script?
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 from weakref import WeakSet
 
 from rxdispatch.boards.base import BoardBase
@@ -68,15 +68,37 @@ class Hub:
             raise ConfigError("hub must be open and connected to a server", self._state)
         return self._client
 
+    @overload
     def board(
         self,
         name: str,
         *,
         max_crashes: int | None = None,
-        payload: type[P] | None = None,
+        payload: None = None,
         remember: float | None = None,
         dead_limit: int | None = None,
-    ) -> BoardBase[P]:
+    ) -> BoardBase[Any]: ...
+
+    @overload
+    def board(
+        self,
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: type[P],
+        remember: float | None = None,
+        dead_limit: int | None = None,
+    ) -> BoardBase[P]: ...
+
+    def board(
+        self,
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: type[Any] | None = None,
+        remember: float | None = None,
+        dead_limit: int | None = None,
+    ) -> BoardBase[Any]:
         """
         Return a handle on the board of that name, which need not exist yet.
 
@@ -95,7 +117,7 @@ class Hub:
             raise ConfigError("hub must be open; use it with 'async with'", self._state)
         check_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
-        board: BoardBase[P]
+        board: BoardBase[Any]
         if self._client is None or self._channels is None:
             engine = self._engines.get(name) or MemoryEngine()
             board = MemoryBoard(

@@ -33,7 +33,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
     # A fixture of that name may give the test a loop of its own kind.
-    factory = pyfuncitem.funcargs.get("loop_factory")
+    factory: Any = pyfuncitem.funcargs.get("loop_factory")
     with asyncio.Runner(debug=False, loop_factory=factory) as runner:
         runner.run(_checked(pyfuncitem.obj(**arguments)))
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.engine import Options
@@ -40,6 +40,30 @@ class MemoryBoard(BoardBase[P]):
         >>> asyncio.run(main())
         3
     """
+
+    @overload
+    def __init__(
+        self: MemoryBoard[Any],
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: None = None,
+        remember: float | None = None,
+        dead_limit: int | None = None,
+        engine: MemoryEngine | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: type[P],
+        remember: float | None = None,
+        dead_limit: int | None = None,
+        engine: MemoryEngine | None = None,
+    ) -> None: ...
 
     def __init__(
         self,

@@ -132,9 +132,7 @@ class Client:
             raise ConfigError(f"{operation}: the hub must be open", "closed")
         return await self._repeat(operation, packed, full)
 
-    async def _repeat(
-        self, operation: str, packed: bytes, full: Callable[[], bytes] | None
-    ) -> Any:
+    async def _repeat(self, operation: str, packed: bytes, full: Callable[[], bytes] | None) -> Any:
         loop = asyncio.get_running_loop()
         pool = self._pool
         deadline = loop.time() + self.settings.limit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import reactivex
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
@@ -228,11 +230,16 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
         async def same(n: int) -> int:
             return n
 
-        stream = paced.stream().pipe(
-            rx.map(lambda n: n + 1),
-            rx.filter(lambda n: n > 0),
+        # mypy cannot tell what purely generic operators in a row pass on.
+        hold: Callable[[Observable[int]], Observable[int]] = buffer_bounded(30)
+        more: Callable[[Observable[int]], Observable[int]] = rx.map(lambda n: n + 1)
+        positive: Callable[[Observable[int]], Observable[int]] = rx.filter(lambda n: n > 0)
+        source = paced.stream()
+        stream = source.pipe(
+            more,
+            positive,
             map_async(same, max_concurrent=8),
-            buffer_bounded(30),
+            hold,
             batch(10, 1.0),
             map_async(slow, max_concurrent=2),
         )
@@ -422,7 +429,9 @@ def test_a_drain_waits_for_what_waits() -> None:
             done.append(n)
 
         source: Subject[int] = Subject()
-        stream = source.pipe(switch.gate(), buffer_bounded(5), map_async(slow, max_concurrent=1))
+        gate: Callable[[Observable[int]], Observable[int]] = switch.gate()
+        hold: Callable[[Observable[int]], Observable[int]] = buffer_bounded(5)
+        stream = source.pipe(gate, hold, map_async(slow, max_concurrent=1))
         running = asyncio.create_task(run(stream))
         await asyncio.sleep(0)
         for n in range(4):
@@ -440,9 +449,9 @@ def test_a_drain_that_runs_out_of_time_ends_it() -> None:
     async def main() -> bool:
         switch = KillSwitch()
         source: Subject[int] = Subject()
-        stream = source.pipe(
-            switch.gate(), buffer_bounded(5), map_async(asyncio.sleep, max_concurrent=1)
-        )
+        gate: Callable[[Observable[int]], Observable[int]] = switch.gate()
+        hold: Callable[[Observable[int]], Observable[int]] = buffer_bounded(5)
+        stream = source.pipe(gate, hold, map_async(asyncio.sleep, max_concurrent=1))
         running = asyncio.create_task(run(stream))
         await asyncio.sleep(0)
         for _ in range(4):

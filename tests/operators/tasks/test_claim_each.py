@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import reactivex
+from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
@@ -47,7 +48,7 @@ async def test_tasks_and_ids_both_name_a_task() -> None:
     """Ids that the board does not know, or that others hold, are passed over."""
     board, _ = await filled(4)
     held = await board.claim(1, ids=["3"])
-    stream = reactivex.of(Task(0, id="2"), "nothing", "0", "3", "2")
+    stream: Observable[Any] = reactivex.of(Task(0, id="2"), "nothing", "0", "3", "2")
     assert ["2", "0"] == ids(await to_list(stream.pipe(claim_each(board))))
     assert [True] == await board.settle([held[0].done()])
 
