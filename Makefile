@@ -24,11 +24,12 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint format mypy pyright layers bench docs clean
+.PHONY: help demo test coverage check lint format mypy pyright layers bench docs clean
 
 help:
 	@echo 'make demo    dispatch a few thousand real files and watch'
 	@echo 'make test    run all tests'
+	@echo 'make coverage  all tests, with the branches that they take'
 	@echo 'make check   lint, format, types and layers'
 	@echo 'make bench   measure, each figure beside its baseline'
 	@echo 'make docs    build the documentation into docs/_build/html'
@@ -75,11 +76,14 @@ test: $(VENV)/.dev
 ifneq ($(TESTS),)
 	$(BIN)/python -m pytest $(TESTS)
 else ifeq ($(JOBS),0)
-	$(BIN)/python -m pytest -q --cov
+	$(BIN)/python -m pytest -q
 else
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m 'not serial' --cov --cov-report=
-	$(BIN)/python -m pytest -q -m serial --cov --cov-append || test $$? -eq 5
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m 'not serial'
+	$(BIN)/python -m pytest -q -m serial || test $$? -eq 5
 endif
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest -q --cov
 
 # Stops at the first that fails; `make -k check` runs them all.
 check: lint format mypy pyright layers
