@@ -13,6 +13,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import Board
 from rxdispatch.task import Claim, Task, seconds
@@ -94,6 +95,7 @@ class _Chooser:
         self._done = False
         self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
         self.gate = Gate(self._room, valve_of(scheduler), fail=self.fail)
+        self._overfull = Overfull("claim_each", self.gate)
 
     def on_next(self, item: Task[Any] | str) -> None:
         """Claim the task of that id as soon as possible."""
@@ -102,6 +104,7 @@ class _Chooser:
             self.fail(ConfigError("claim_each must be given Tasks or ids", item))
             return
         self._ids[task_id] = None
+        self._overfull.look(self._room())
         self._advance()
 
     def source_done(self) -> None:

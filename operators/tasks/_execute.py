@@ -10,7 +10,6 @@ from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
@@ -18,13 +17,12 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._attempt import Attempt, Start
+from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.task import Claim, Outcome, Task, seconds
 from rxdispatch.valve import Gate
 
 __all__ = ["execute"]
-
-log = structlog.get_logger(__name__)
 
 Handler = Callable[[Task[Any]], Any]
 
@@ -130,6 +128,7 @@ class _Execution:
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
         self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
+        self._overfull = Overfull("execute", self.gate)
         self._most = max_concurrent
         self._observer = observer
         self._pool: Pool | None = None
@@ -142,7 +141,6 @@ class _Execution:
         self._taking = False  # whether a worker is on its way to the queue
         self._end: Callable[[], None] | None = None
         self._stopped = False
-        self._warned = False
 
     def use_pool(self, executor: Executor | None) -> None:
         """Run the handler, a plain function, in *executor*."""
@@ -175,9 +173,7 @@ class _Execution:
         attempt = Attempt(self, claim)
         self._live.add(attempt)
         self._queue.append(attempt)
-        if len(self._live) > self._most and not self._warned and not self.gate.watched:
-            self._warned = True
-            log.warning("no_demand", operator="execute", rule="its source must heed the valve")
+        self._overfull.look(self._most - len(self._live))
         self._wake()
 
     def on_error(self, error: Exception) -> None:

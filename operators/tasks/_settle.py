@@ -14,6 +14,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.protocols import Board
 from rxdispatch.task import Outcome, Settlement, seconds
 from rxdispatch.valve import Gate
@@ -100,6 +101,7 @@ class _Settler:
         self._due = False
         self._stopped = False
         self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
+        self._overfull = Overfull("settle", self.gate)
 
     def on_next(self, outcome: Result) -> None:
         """Add *outcome* to the batch; write it if there is nothing to wait for."""
@@ -110,6 +112,7 @@ class _Settler:
         if size >= self._count or (holder is not None and size + self._writing >= holder.out):
             self._flush()
         elif size == 1:
+            self._overfull.look(self._room())
             self._timer = self._loop.call_later(self._span, self._ripe)
 
     def on_error(self, error: Exception) -> None:

@@ -12,6 +12,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.protocols import Board
 from rxdispatch.task import SubmitResult, Task, seconds
 from rxdispatch.valve import Gate
@@ -92,10 +93,12 @@ class _Submitter:
         self._error: Exception | None = None
         self._stopped = False
         self.gate = Gate(self._room, valve_of(scheduler), fail=self._abort)
+        self._overfull = Overfull("submit", self.gate)
 
     def on_next(self, task: Task[Any]) -> None:
         """Hold *task* for the next batch."""
         self._held.append(task)
+        self._overfull.look(self._room())
         if len(self._held) >= self._count:
             self._advance()
         elif self._timer is None and not self._due:

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import reactivex
 from reactivex import operators as rx
+from reactivex.subject import Subject
+from structlog.testing import capture_logs
 
+from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.errors import BoardFullError, CodecError, ConfigError, StoreUnavailableError
 from rxdispatch.operators.tasks._submit import submit
 from rxdispatch.streams import run
@@ -298,3 +301,18 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         submit(board, **options)
     assert message == str(caught.value)
+
+
+async def test_a_source_that_cannot_wait_is_warned_of_once() -> None:
+    """Everything is kept; the log says why it piles up."""
+    board = MemoryBoard("jobs")
+    source: Subject[Task[Any]] = Subject()
+    with capture_logs() as logs:
+        running = source.pipe(submit(board, count=1)).subscribe()
+        for number in range(20):
+            source.on_next(Task(number))
+        source.on_completed()
+        await asyncio.sleep(1)
+        running.dispose()
+    assert [("no_demand", "submit")] == [(entry["event"], entry["operator"]) for entry in logs]
+    assert 20 == (await board.counts()).ready
