@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -27,22 +26,6 @@ ROUNDS = 5
 CHUNK = 256
 
 names = (f"drain-{number}" for number in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    """One loop for the module."""
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
-def hub(runner: asyncio.Runner) -> Iterator[rxd.Hub]:
-    """One embedded server for the module."""
-    hub = rxd.connect()
-    runner.run(hub.__aenter__())
-    yield hub
-    runner.run(hub.__aexit__(None, None, None))
 
 
 def drained(benchmark: BenchmarkFixture, runner: asyncio.Runner, board: rxd.BoardBase[str]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -24,22 +23,6 @@ TASKS = 20_000
 ROUNDS = 5
 
 names = (f"submit-{number}" for number in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    """One loop for the module."""
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
-def hub(runner: asyncio.Runner) -> Iterator[rxd.Hub]:
-    """One embedded server for the module."""
-    hub = rxd.connect()
-    runner.run(hub.__aenter__())
-    yield hub
-    runner.run(hub.__aexit__(None, None, None))
 
 
 def make() -> list[rxd.Task[str]]:
