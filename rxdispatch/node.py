@@ -1,0 +1,279 @@
+"""Nodes and what happens to them: the values that flow through a feed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final, Literal, cast
+
+import attrs
+import msgspec
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["ChangeKind", "Mode", "Node", "NodeChange", "NodeStatus", "node_id"]
+
+ChangeKind = Literal["added", "updated", "suspect", "removed", "synced"]
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+CAPACITY_LIMIT: Final = 2**31 - 1
+
+_decode_state = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+class NodeStatus(StrEnum):
+    """
+    Whether a node may be given work.
+
+    ``SUSPECT`` is the judgement of one feed: it has not heard of the node for longer than the
+    node's ttl, or can no longer prove what it knows.
+    """
+
+    READY = "ready"
+    DRAINING = "draining"
+    SUSPECT = "suspect"
+
+
+class Mode(StrEnum):
+    """
+    Where a feed's knowledge comes from.
+
+    ``NORMAL``: from the server. ``L2_ONLY``: the server is away, the snapshot on disk is young
+    enough. ``LOCAL_ONLY``: neither; what is in the process is all there is.
+    """
+
+    NORMAL = "NORMAL"
+    L2_ONLY = "L2_ONLY"
+    LOCAL_ONLY = "LOCAL_ONLY"
+
+
+@attrs.define(slots=True, weakref_slot=False, eq=False, repr=False)
+class _Fields:
+    """
+    The fields of a node that is not frozen yet.
+
+    A frozen class sets its fields the slow way. Feeds, which make tens of thousands a second
+    from what was checked when it was written, fill these and turn the object into a Node.
+    """
+
+    id: str
+    pool: str = attrs.field(kw_only=True, default="default")
+    capacity: int = attrs.field(kw_only=True, default=1)
+    current_jobs: int = attrs.field(kw_only=True, default=0)
+    labels: Mapping[str, str] = attrs.field(kw_only=True, default=NOTHING)
+    # MessagePack as it came, until somebody asks: most states are never read, and a dict takes
+    # five times the memory.
+    _state: Mapping[str, Any] | bytes = attrs.field(kw_only=True, default=NOTHING, alias="state")
+    status: NodeStatus = attrs.field(kw_only=True, default=NodeStatus.READY)
+    version: int = attrs.field(kw_only=True, default=0)
+    seq: int = attrs.field(kw_only=True, default=0)
+
+
+@attrs.frozen(  # pyright: ignore[reportGeneralTypeIssues]
+    slots=True, weakref_slot=False, eq=False, repr=False
+)
+class Node(_Fields):
+    """
+    A member of a fleet.
+
+    Args:
+        id: Unique in the fleet, 1 to 200 characters.
+        pool: A group of nodes that do the same kind of work, 1 to 200 characters.
+        capacity: How many jobs it takes at once, an int >= 0.
+        labels: Short strings that selections ask for, such as ``{"zone": "a"}``; read-only.
+        state: Whatever the node tells of itself with its heartbeats; str keys, values that
+            msgspec can write as MessagePack, without NaN or infinity. Read-only.
+
+    The others are set by the registry:
+
+    Attributes:
+        current_jobs: How many slots are reserved.
+        status: Whether it may be given work.
+        version: Grows by one with every change of this node, from 1; for people.
+        seq: Its place in the order of all changes; what feeds go by.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> node = Node("gpu-1", pool="gpu", capacity=8, labels={"zone": "a"})
+        >>> node.pool, node.room
+        ('gpu', 8)
+    """
+
+    def __attrs_post_init__(self) -> None:
+        node_id(self.id)
+        _name("pool", self.pool)
+        for field in ("capacity", "current_jobs"):
+            value = getattr(self, field)
+            if value.__class__ is not int or not 0 <= value <= CAPACITY_LIMIT:
+                raise ConfigError(f"{field} must be an int from 0 to {CAPACITY_LIMIT}", value)
+        if self.labels is not NOTHING:
+            object.__setattr__(self, "labels", _labels(self.labels))
+        if self._state is not NOTHING and not isinstance(self._state, bytes):
+            object.__setattr__(self, "_state", _state(self._state))
+
+    @classmethod
+    def trusted(
+        cls,
+        node: str,
+        pool: str,
+        capacity: int,
+        current_jobs: int,
+        labels: Mapping[str, str],
+        state: bytes,
+        status: NodeStatus,
+        version: int,
+        seq: int,
+    ) -> Node:
+        """Return a node whose fields are known to be good; *state* is MessagePack."""
+        made: Any = _Fields(
+            node,
+            pool=pool,
+            capacity=capacity,
+            current_jobs=current_jobs,
+            labels=labels,
+            state=state,
+            status=status,
+            version=version,
+            seq=seq,
+        )
+        made.__class__ = cls
+        return cast("Node", made)
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What the node tells of itself."""
+        held = self._state
+        if isinstance(held, bytes):
+            held = MappingProxyType(_decode_state(held))
+            object.__setattr__(self, "_state", held)
+        return held
+
+    @property
+    def room(self) -> int:
+        """How many more jobs it takes; 0 unless it is ready."""
+        if self.status is not NodeStatus.READY:
+            return 0
+        return max(0, self.capacity - self.current_jobs)
+
+    def renewed(self, version: int, seq: int) -> Node:
+        """Return this node as a later heartbeat without news left it."""
+        return self._but(self.status, version, seq)
+
+    def marked(self, status: NodeStatus) -> Node:
+        """Return this node with another *status*."""
+        return self._but(status, self.version, self.seq)
+
+    def _but(self, status: NodeStatus, version: int, seq: int) -> Node:
+        made: Any = _Fields(
+            self.id,
+            pool=self.pool,
+            capacity=self.capacity,
+            current_jobs=self.current_jobs,
+            labels=self.labels,
+            state=self._state,
+            status=status,
+            version=version,
+            seq=seq,
+        )
+        made.__class__ = Node
+        return cast("Node", made)
+
+    def _facts(self) -> tuple[Any, ...]:
+        return (
+            *(self.id, self.pool, self.capacity, self.current_jobs, self.labels),
+            *(self.state, self.status, self.version, self.seq),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is not Node:
+            return NotImplemented
+        return self._facts() == cast("Node", other)._facts()
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.seq))
+
+    def __repr__(self) -> str:
+        jobs = f"{self.current_jobs}/{self.capacity}"
+        return (
+            f"Node({self.id!r}, pool={self.pool!r}, jobs={jobs}, labels={dict(self.labels)!r}, "
+            f"state={dict(self.state)!r}, status={self.status.value!r}, version={self.version}, "
+            f"seq={self.seq})"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read-only mappings cannot be pickled.
+        fields = dict(zip(_NAMES, self._facts(), strict=True))
+        return _restore, ({**fields, "labels": dict(self.labels), "state": dict(self.state)},)
+
+
+_NAMES: Final = (
+    *("id", "pool", "capacity", "current_jobs", "labels"),
+    *("state", "status", "version", "seq"),
+)
+
+
+@attrs.frozen(slots=True)
+class NodeChange:
+    """
+    Something that happened to a node, or to a feed.
+
+    Attributes:
+        kind: ``added``, ``updated``, ``suspect``, ``removed``, or ``synced``: the feed has caught
+            up after having missed something.
+        node: The node as it is now; as it last was, where it is removed; None for ``synced``.
+        previous: The node as it was before; None where it is added.
+        epoch: The life of the registry's data to which *seq* belongs; another one means that the
+            server has lost or replaced its data.
+        seq: The place of the change in the order of all changes, up to which the feed has seen
+            everything for ``synced``.
+    """
+
+    kind: ChangeKind
+    node: Node | None
+    previous: Node | None
+    epoch: str
+    seq: int
+
+
+def node_id(value: Any) -> str:
+    """
+    Return *value*, which must be the id of a node.
+
+    Raises:
+        ConfigError: If it is not a str of 1 to 200 characters that UTF-8 can encode.
+    """
+    return _name("id", value)
+
+
+def _name(what: str, value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200:
+        raise ConfigError(f"{what} must be a str of 1 to 200 characters", value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what} must be encodable as UTF-8", value) from None
+    return value
+
+
+def _labels(given: Any) -> Mapping[str, str]:
+    if not isinstance(given, Mapping):
+        raise ConfigError("labels must map str to str", given)
+    for key, value in given.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ConfigError("labels must map str to str", {key: value})
+    return MappingProxyType(dict(given))
+
+
+def _state(given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise ConfigError("state must be a mapping with str keys", given)
+    return MappingProxyType(dict(given))
+
+
+def _restore(fields: dict[str, Any]) -> Node:
+    return Node(
+        **{name: value if value != {} else NOTHING for name, value in fields.items()},
+    )
