@@ -1,0 +1,1 @@
+"""The node feed: a registry to write to, and a replica of it in every process."""
