@@ -1,0 +1,66 @@
+"""How many nodes each filter refused."""
+
+from __future__ import annotations
+
+import random
+
+from rxdispatch.node import Node, NodeStatus
+from rxdispatch.nodes.criteria import Criteria
+from rxdispatch.nodes.explain import Explanation, explain
+from rxdispatch.nodes.placements import Placements
+
+ORDER = ["pool", "labels", "where", "exclude", "draining", "suspect", "full", "rejecting"]
+
+# Each breaks the criteria below in one more way than the one after it.
+NODES = [
+    Node("x", pool="cpu", capacity=0),
+    Node("b", pool="gpu", capacity=0),
+    Node("w", pool="gpu", labels={"zone": "a"}, capacity=0, status=NodeStatus.DRAINING),
+    Node("x", pool="gpu", labels={"zone": "a"}, status=NodeStatus.SUSPECT),
+    Node("d", pool="gpu", labels={"zone": "a"}, status=NodeStatus.DRAINING),
+    Node("s", pool="gpu", labels={"zone": "a"}, status=NodeStatus.SUSPECT, capacity=0),
+    Node("f", pool="gpu", labels={"zone": "a"}, capacity=2, current_jobs=3),
+    Node("r", pool="gpu", labels={"zone": "a"}),
+    Node("g", pool="gpu", labels={"zone": "a", "rack": "3"}),
+]
+
+
+def not_w(node: Node) -> bool:
+    """Any but one."""
+    return node.id != "w"
+
+
+CRITERIA = Criteria(pool="gpu", labels={"zone": "a"}, where=not_w, exclude=["x"])
+
+
+def placements() -> Placements:
+    """A node r that keeps refusing."""
+    made = Placements(lambda: 0.0, random.Random(1))
+    for _ in range(3):
+        made.refused("r")
+    return made
+
+
+def test_a_node_counts_at_the_first_filter_that_refuses_it() -> None:
+    """And every filter is named, in its order."""
+    explanation = explain(NODES, CRITERIA, placements())
+    assert Explanation(9, dict.fromkeys(ORDER, 1), 1) == explanation
+    assert ORDER == list(explanation.refused)
+
+
+def test_nothing_asked_refuses_only_who_has_no_room() -> None:
+    """Filters that refuse nobody say 0."""
+    explanation = explain(NODES[:3], Criteria(), placements())
+    expected = {**dict.fromkeys(ORDER, 0), "draining": 1, "full": 2}
+    assert Explanation(3, expected, 0) == explanation
+    assert Explanation(0, dict.fromkeys(ORDER, 0), 0) == explain([], CRITERIA, placements())
+
+
+def test_it_reads_well() -> None:
+    """Numbers are aligned, and filters that refused nobody are left out."""
+    text = "12 nodes:\n 5 in another pool\n 2 without the labels\n 4 full\n 1 eligible"
+    refused = {**dict.fromkeys(ORDER, 0), "pool": 5, "labels": 2, "full": 4}
+    assert text == str(Explanation(12, refused, 1))
+    assert "1 node:\n1 full\n0 eligible" == str(Explanation(1, {"full": 1}, 0))
+    everything = str(explain(NODES, CRITERIA, placements()))
+    assert 10 == len(everything.splitlines())

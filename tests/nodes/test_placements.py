@@ -1,0 +1,165 @@
+"""What a process placed lately, and what was refused it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxdispatch.nodes.placements import GENERATION, PASS_OVER, REFUSALS, Placements
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made() -> tuple[Clock, Placements]:
+    """Placements and their clock."""
+    clock = Clock()
+    return clock, Placements(clock, random.Random(7))
+
+
+def test_placements_count_until_the_registry_tells() -> None:
+    """Each node on its own."""
+    _, placements = made()
+    for node in ("a", "a", "b"):
+        placements.placed(node)
+    assert [2, 1, 0] == [placements.load(node) for node in "abc"]
+    placements.heard("a")
+    assert [0, 1, 0] == [placements.load(node) for node in "abc"]
+
+
+def test_a_placement_is_taken_back_once() -> None:
+    """And one that is not counted any more not at all."""
+    clock, placements = made()
+    placements.placed("a")
+    clock.now += GENERATION
+    placements.placed("a")
+    loads: list[int] = []
+    for _ in range(3):
+        loads.append(placements.load("a"))
+        placements.unplaced("a")
+    assert [2, 1, 0] == loads
+    assert 0 == placements.load("a")
+
+
+@given(st.lists(st.floats(0.0, 1.5), max_size=20), st.floats(0.0, 0.49))
+def test_a_placement_counts_for_one_to_two_generations(pauses: list[float], phase: float) -> None:
+    """However often somebody looks, and whenever it was."""
+    clock, placements = made()
+    clock.now += phase
+    placements.placed("a")
+    born = clock.now
+    for pause in pauses:
+        clock.now += pause
+        load = placements.load("a")
+        age = clock.now - born
+        assert 1 == load or age >= GENERATION - phase - 1e-9
+        assert 0 == load or age < 2 * GENERATION
+
+
+def test_an_old_placement_does_not_renew_itself() -> None:
+    """Later ones on the same node leave its age alone."""
+    clock, placements = made()
+    for _ in range(10):
+        placements.placed("a")
+        clock.now += 0.2
+        assert placements.load("a") <= 5
+
+
+def test_three_refusals_in_a_row_pass_a_node_over() -> None:
+    """For a short time; one more renews it."""
+    clock, placements = made()
+    assert not placements.refusals
+    told: list[bool] = []
+    for _ in range(REFUSALS):
+        placements.refused("a")
+        told.append(placements.rejecting("a"))
+    assert [False, False, True] == told
+    assert placements.refusals
+    assert not placements.rejecting("b")
+    clock.now += PASS_OVER[1]
+    assert not placements.rejecting("a")
+    placements.refused("a")
+    assert placements.rejecting("a")
+
+
+def test_how_long_is_left_to_chance() -> None:
+    """So that processes do not all come back at once."""
+    clock, placements = made()
+    ends: set[float] = set()
+    for n in range(50):
+        for _ in range(REFUSALS):
+            placements.refused(f"n{n}")
+    start = clock.now
+    for step in range(35):
+        clock.now = start + step / 100
+        ends.add(sum(placements.rejecting(f"n{n}") for n in range(50)))
+        if clock.now < start + PASS_OVER[0]:
+            assert {50} == ends
+    assert 0 in ends
+    assert len(ends) > 10
+
+
+def test_a_placement_ends_the_row() -> None:
+    """A node that takes a job is a good one."""
+    _, placements = made()
+    for _ in range(REFUSALS):
+        placements.refused("a")
+    placements.placed("a")
+    assert not placements.rejecting("a")
+    placements.refused("a")
+    assert not placements.rejecting("a")
+
+
+def test_refusals_far_apart_are_not_in_a_row() -> None:
+    """They are forgotten like placements."""
+    clock, placements = made()
+    for _ in range(10):
+        placements.refused("a")
+        assert not placements.rejecting("a")
+        clock.now += 2 * GENERATION
+    placements.load("a")
+    assert not placements.refusals
+
+
+def test_hearing_of_a_node_does_not_pardon_it() -> None:
+    """A busy one is heard of all the time."""
+    _, placements = made()
+    for _ in range(REFUSALS):
+        placements.heard("a")
+        placements.refused("a")
+    placements.heard("a")
+    assert placements.rejecting("a")
+
+
+def test_a_node_that_is_gone_is_forgotten() -> None:
+    """With its refusals."""
+    _, placements = made()
+    for _ in range(REFUSALS):
+        placements.placed("a")
+        placements.refused("a")
+    placements.forget("a")
+    placements.forget("b")
+    assert 0 == placements.load("a")
+    assert not placements.refusals
+
+
+@pytest.mark.parametrize("generations", [1, 2, 5])
+def test_nothing_is_kept_of_nodes_that_come_and_go(generations: int) -> None:
+    """Even if nobody says that they are gone."""
+    clock, placements = made()
+    for n in range(1000):
+        placements.placed(f"n{n}")
+        placements.refused(f"n{n}")
+        clock.now += GENERATION * generations / 100
+    young, old = placements.recent()
+    assert len(young) + len(old) <= 200
