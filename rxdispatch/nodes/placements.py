@@ -56,12 +56,9 @@ class Placements:
         self._old_refusals: dict[str, tuple[int, float]] = {}
 
     def placed(self, node_id: str) -> None:
-        """Count a job that was given to a node; what it refused before no longer matters."""
+        """Count a job that is being given to a node, before anybody knows whether it takes it."""
         self._turn()
         self._young[node_id] = self._young.get(node_id, 0) + 1
-        if self._young_refusals or self._old_refusals:
-            self._young_refusals.pop(node_id, None)
-            self._old_refusals.pop(node_id, None)
 
     def unplaced(self, node_id: str) -> None:
         """Take back a placement, if it is still counted: the job has ended, or never came."""
@@ -103,6 +100,12 @@ class Placements:
         until = now + self._rng.uniform(*PASS_OVER) if count >= REFUSALS else now
         young[node_id] = (count, until)
 
+    def accepted(self, node_id: str) -> None:
+        """End a row of refusals: the node has taken a job."""
+        if self._young_refusals or self._old_refusals:
+            self._young_refusals.pop(node_id, None)
+            self._old_refusals.pop(node_id, None)
+
     def rejecting(self, node_id: str) -> bool:
         """Return whether a node is to be passed over for now."""
         if not self._young_refusals and not self._old_refusals:
@@ -119,9 +122,7 @@ class Placements:
     def forget(self, node_id: str) -> None:
         """Forget all of a node that is gone."""
         self.heard(node_id)
-        if self._young_refusals or self._old_refusals:
-            self._young_refusals.pop(node_id, None)
-            self._old_refusals.pop(node_id, None)
+        self.accepted(node_id)
 
     def _turn(self) -> float:
         """Let the generations follow the clock, and return what it says."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -34,6 +33,7 @@ Choose = Callable[[Iterator[Node], int, Jobs], list[Node]]
 Rank = TypeVar("Rank", int, float, tuple[bool, int])
 
 _PRIME: Final = 2**61 - 1
+# Nodes whose hash is kept; more than there are, or all would be hashed for every choice.
 _MARKS: Final = 1 << 18
 
 
@@ -112,7 +112,7 @@ def _sticky(key: str) -> Choose:
     factor = _hashed(key)
 
     def choose(nodes: Iterator[Node], count: int, _: Jobs) -> list[Node]:
-        return _lowest(nodes, count, lambda node: _mark(node.id) * factor % _PRIME)
+        return _lowest(nodes, count, lambda node: _marks[node.id] * factor % _PRIME)
 
     return choose
 
@@ -123,9 +123,17 @@ def _hashed(text: str) -> int:
     return 1 + int.from_bytes(digest) % (_PRIME - 1)
 
 
-# Of nodes alone: keys are many, and each is hashed once a Criteria.
-_mark = lru_cache(_MARKS)(_hashed)
+class _Marks(dict[str, int]):
+    """The numbers of nodes; keys are many, and each is hashed once a Criteria."""
 
+    def __missing__(self, node_id: str) -> int:
+        if len(self) >= _MARKS:
+            self.clear()
+        mark = self[node_id] = _hashed(node_id)
+        return mark
+
+
+_marks: Final = _Marks()
 _CHOICES: Final[dict[Any, Choose]] = {
     "power_of_two": _power_of_two,
     "least_loaded": _least_loaded,

@@ -109,12 +109,16 @@ def test_how_long_is_left_to_chance() -> None:
     assert len(ends) > 10
 
 
-def test_a_placement_ends_the_row() -> None:
-    """A node that takes a job is a good one."""
+def test_a_node_that_takes_a_job_is_a_good_one() -> None:
+    """A placement alone says nothing: it is counted before the node is asked."""
     _, placements = made()
     for _ in range(REFUSALS):
+        placements.placed("a")
+        placements.unplaced("a")
         placements.refused("a")
     placements.placed("a")
+    assert placements.rejecting("a")
+    placements.accepted("a")
     assert not placements.rejecting("a")
     placements.refused("a")
     assert not placements.rejecting("a")

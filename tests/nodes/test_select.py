@@ -298,9 +298,9 @@ class Changes(RuleBasedStateMachine):
         if node_id in self.fleet.nodes:
             self.fleet.remove(node_id)
 
-    @rule(node_id=st.sampled_from(IDS), what=st.sampled_from(["placed", "unplaced"]))
+    @rule(node_id=st.sampled_from(IDS), what=st.sampled_from(["placed", "unplaced", "accepted"]))
     def place(self, node_id: str, what: str) -> None:
-        """A job is given, or taken back."""
+        """A job is given, taken back, or taken on."""
         getattr(self.fleet.placements, what)(node_id)
 
     @rule(node_id=st.sampled_from(IDS), times=st.integers(1, 4))

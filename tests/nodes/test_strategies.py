@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from rxdispatch.node import Node
+from rxdispatch.nodes import strategies as module
 from rxdispatch.nodes.strategies import Cost, StrategyName, chooser
 
 
@@ -160,3 +161,15 @@ def test_a_node_that_leaves_moves_only_its_own_keys() -> None:
 def first(nodes: list[Node], key: str) -> str:
     """The node that a key goes to."""
     return chooser("sticky", key)(iter(nodes), 1, lambda node: node.current_jobs)[0].id
+
+
+def test_hashes_of_nodes_that_are_gone_are_not_kept_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And it makes no difference to anybody when they are dropped."""
+    nodes = [Node(f"node-{n}") for n in range(30)]
+    before = [first(nodes, f"key-{n}") for n in range(20)]
+    monkeypatch.setattr(module, "_MARKS", 7)
+    first([Node("new")], "key")
+    assert before == [first(nodes, f"key-{n}") for n in range(20)]
+    assert len(vars(module)["_marks"]) <= 7
