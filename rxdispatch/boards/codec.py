@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from rxdispatch.errors import CodecError, ConfigError
+from rxdispatch.plain import looks_strange, require_plain, too_deep
 from rxdispatch.task import NO_HEADERS, Task
 
-__all__ = ["DEPTH_LIMIT", "SIZE_LIMIT", "Entry", "TaskCodec", "id_bytes", "id_text"]
+__all__ = ["SIZE_LIMIT", "Entry", "TaskCodec", "id_bytes", "id_text"]
 
 SIZE_LIMIT: Final = 1024 * 1024
 """Bytes a payload may have once encoded."""
-
-DEPTH_LIMIT: Final = 100
-"""How deep lists and mappings of a payload may be nested."""
 
 P = TypeVar("P")
 
@@ -50,14 +47,6 @@ class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
 _encode = msgspec.msgpack.Encoder().encode
 _PLAIN_RECORD: Final = 0x92  # an array of two: payload and time, all else being default
 _PLAIN: Final = frozenset({str, bytes, int, bool, type(None)})
-
-# Bytes with which MessagePack opens containers and extension types. Text in ASCII has none of
-# them, so that counting them tells quickly that most payloads are neither deep nor strange.
-_OPENERS: Final = bytes(
-    [*range(0x80, 0xA0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9), *range(0xDC, 0xE0)]
-)
-_OTHERS: Final = bytes(set(range(256)) - set(_OPENERS))
-_EXTENSIONS: Final = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
 
 
 class TaskCodec(Generic[P]):
@@ -176,46 +165,16 @@ def _check(task: Task[Any], record: bytes) -> None:
                 len(record) - size,
                 task_id=task.id,
             )
-    strange = (
-        b"\xcb\x7f" in record
-        or b"\xcb\xff" in record
-        or record.translate(None, _EXTENSIONS)
-        or len(record.translate(None, _OTHERS)) > DEPTH_LIMIT
-    )
-    if strange:
-        _walk(task)
-
-
-def _walk(task: Task[Any]) -> None:
-    """Look at every value of the payload as it will be read."""
-    try:
-        value = msgspec.msgpack.decode(_encode(task.payload), ext_hook=_refuse_extension)
-    except RecursionError as error:
-        raise _too_deep(task) from error
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise CodecError(f"payload must be encodable: {error}", task_id=task.id) from error
-    layer: list[object] = [value]
-    for _ in range(DEPTH_LIMIT + 1):
-        below: list[object] = []
-        for item in layer:
-            if isinstance(item, float) and not math.isfinite(item):
-                raise CodecError("payload must hold finite numbers", item, task_id=task.id)
-            if isinstance(item, dict):
-                pairs = cast("dict[object, object]", item)
-                below.extend(pairs)
-                below.extend(pairs.values())
-            elif isinstance(item, (list, tuple)):
-                below.extend(cast("Iterable[object]", item))
-        if not below:
-            return
-        layer = below
-    raise _too_deep(task)
+    if looks_strange(record):
+        try:
+            packed = _encode(task.payload)
+        except RecursionError as error:
+            raise _too_deep(task) from error
+        require_plain("payload", packed, task.id)
 
 
 def _too_deep(task: Task[Any]) -> CodecError:
-    return CodecError(
-        f"payload must be nested at most {DEPTH_LIMIT} deep", type(task.payload), task_id=task.id
-    )
+    return too_deep("payload", type(task.payload), task_id=task.id)
 
 
 def _refuse_extension(code: int, _: memoryview) -> Any:

@@ -1,0 +1,81 @@
+"""Which MessagePack may be stored: finite, not too deep, without extension types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+import msgspec
+
+from rxdispatch.errors import CodecError
+
+__all__ = ["DEPTH_LIMIT", "looks_strange", "require_plain", "too_deep"]
+
+DEPTH_LIMIT: Final = 100
+"""How deep lists and mappings may be nested."""
+
+# Bytes with which MessagePack opens containers and extension types. Text in ASCII has none of
+# them, so that counting them tells quickly that most values are neither deep nor strange.
+_OPENERS: Final = bytes(
+    [*range(0x80, 0xA0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9), *range(0xDC, 0xE0)]
+)
+_OTHERS: Final = bytes(set(range(256)) - set(_OPENERS))
+_EXTENSIONS: Final = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
+
+
+def looks_strange(packed: bytes) -> bool:
+    """Return False if *packed* is plain for sure; a cheap test before the thorough one."""
+    return bool(
+        b"\xcb\x7f" in packed
+        or b"\xcb\xff" in packed
+        or b"\xca\x7f" in packed
+        or b"\xca\xff" in packed
+        or packed.translate(None, _EXTENSIONS)
+        or len(packed.translate(None, _OTHERS)) > DEPTH_LIMIT
+    )
+
+
+def require_plain(what: str, packed: bytes, task_id: str | None = None) -> None:
+    """
+    Look at every value.
+
+    Args:
+        what: What it is called in errors.
+        packed: MessagePack.
+        task_id: The task it belongs to, if any.
+
+    Raises:
+        CodecError: If it is malformed, too deep, or holds NaN, infinity or extension types.
+    """
+    try:
+        value = msgspec.msgpack.decode(packed, ext_hook=_refuse_extension)
+    except RecursionError:
+        raise too_deep(what, task_id=task_id) from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise CodecError(f"{what} must be encodable: {error}", task_id=task_id) from error
+    layer: list[object] = [value]
+    for _ in range(DEPTH_LIMIT + 1):
+        below: list[object] = []
+        for item in layer:
+            if isinstance(item, float) and not math.isfinite(item):
+                raise CodecError(f"{what} must hold finite numbers", item, task_id=task_id)
+            if isinstance(item, dict):
+                pairs = cast("dict[object, object]", item)
+                below.extend(pairs)
+                below.extend(pairs.values())
+            elif isinstance(item, (list, tuple)):
+                below.extend(cast("Iterable[object]", item))
+        if not below:
+            return
+        layer = below
+    raise too_deep(what, task_id=task_id)
+
+
+def too_deep(what: str, *value: Any, task_id: str | None = None) -> CodecError:
+    """Return the error for a value that is nested too deeply."""
+    return CodecError(f"{what} must be nested at most {DEPTH_LIMIT} deep", *value, task_id=task_id)
+
+
+def _refuse_extension(code: int, _: memoryview) -> Any:
+    raise ValueError(f"MessagePack extension type {code} is not allowed")
