@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import re
 import struct
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from reactivex import Observable
 from reactivex import operators as rx
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import ResponseError
 
 from rxdispatch.boards.codec import Entry, id_bytes, id_text
 from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, Tally
@@ -22,6 +21,7 @@ from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
 from rxdispatch.store.keys import BoardKeys
+from rxdispatch.store.refusal import state_of
 from rxdispatch.store.scripts import Script, load_script
 from rxdispatch.task import Claim, Counts, Settlement, Status, TaskEvent
 
@@ -31,7 +31,6 @@ _token: Final = struct.Struct(">Q").pack
 _TRIES: Final = struct.Struct(">IIB")
 _GRAVE: Final = struct.Struct(">IIdH")
 _KINDS: Final = {"retry": b"r", "dead": b"x", "released": b"l"}
-_STATES: Final = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|READONLY|MASTERDOWN)\b")
 _SIGNALS: Final[dict[bytes | None, Signal]] = {b"r": "ready", b"j": "joined", None: "reconnected"}
 _PAGE: Final = 256
 _UNSURE: Final = 64
@@ -264,10 +263,8 @@ class RedisEngine:
             return ConfigError(
                 f"{name} must be {stored}, as stored with board {self._board!r}", given
             )
-        # A script of Redis 6.2 reports what stopped it in the middle of its own message.
-        found = _STATES.search(text)
-        state = None if found is None else found[1]
-        if state == "OOM" or isinstance(error, OutOfMemoryError):
+        state = state_of(error)
+        if state == "OOM":
             return BoardFullError(self._board, why="the server is at its maxmemory")
         if state is not None:
             # Refused before anything was written; it may pass when the server has recovered.
