@@ -40,6 +40,7 @@ class Channels:
         self._wanted: dict[bytes, Subscription] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._session: Session | None = None
         self._closed = False
         self._failures = 0
 
@@ -78,6 +79,22 @@ class Channels:
         if self._wanted.get(name) is not subscription:
             raise StoreUnavailableError("subscribe")
 
+    async def barrier(self, timeout: float) -> None:
+        """
+        Wait until everything that was published before this call has been handed out.
+
+        A PING and its PONG: the server answers on the connection on which it has sent the rest.
+
+        Args:
+            timeout: Seconds after which the connection is given up and replaced.
+
+        Raises:
+            StoreUnavailableError: If no answer came, or there is no connection.
+        """
+        session = self._session
+        if session is None or not await session.barrier(timeout):
+            raise StoreUnavailableError("ping the channels")
+
     async def close(self) -> None:
         """Close the connection and complete every observable; does nothing the second time."""
         self._closed = True
@@ -110,6 +127,7 @@ class Channels:
         """Hold a session while anything is wanted, the next one when it fails."""
         while self._wanted:
             session = Session(self._client, self._wanted, self._changed, self._restored)
+            self._session = session
             try:
                 await session.run()
             except Exception as error:
@@ -120,6 +138,7 @@ class Channels:
         self._task = None
 
     def _lost(self, error: Exception) -> None:
+        self._session = None
         for subscription in self._wanted.values():
             subscription.confirmed.clear()
         if not self._failures:

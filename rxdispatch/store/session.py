@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -51,6 +51,32 @@ class Session:
         self._told: dict[bytes, Subscription] = {}
         self._outstanding: Counter[bytes] = Counter()
         self._answered = True
+        # One for each PING on its way, in order; a barrier waits for it or nobody does.
+        self._pings: deque[asyncio.Future[None] | None] = deque()
+        self._barriers: list[asyncio.Future[None]] = []
+        self._open = self._given_up = False
+
+    async def barrier(self, timeout: float) -> bool:
+        """
+        Wait until all that the server has sent up to now has been handed out.
+
+        Returns:
+            False if it did not answer within *timeout* seconds; then the session ends. Also
+            when there is no connection yet.
+        """
+        if not self._open:
+            return False
+        answer = asyncio.get_running_loop().create_future()
+        self._barriers.append(answer)
+        self._changed.set()
+        done, _ = await asyncio.wait({answer}, timeout=timeout)
+        if not done:
+            # The loop may have been blocked and the answer be there: let it be read.
+            done, _ = await asyncio.wait({answer}, timeout=_LAST_CHANCE)
+        if not done:
+            self._given_up = True
+            self._changed.set()
+        return bool(done) and not answer.cancelled()
 
     async def run(self) -> None:
         """
@@ -64,6 +90,7 @@ class Session:
         try:
             async with asyncio.timeout(self._client.settings.attempt):
                 await connector.open(connection)
+            self._open = True
             reader = asyncio.create_task(self._read(connection))
             reader.add_done_callback(lambda _: self._changed.set())
             try:
@@ -73,6 +100,10 @@ class Session:
                 await asyncio.gather(reader, return_exceptions=True)
         finally:
             abort(connection)
+            self._open = False
+            for answer in (*self._barriers, *self._pings):
+                if answer is not None:
+                    answer.cancel()
 
     async def _write(self, connection: AbstractConnection, reader: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
@@ -84,7 +115,12 @@ class Session:
                 reader.result()
             if not self._wanted:
                 return
+            if self._given_up:
+                raise exceptions.ConnectionError("no answer to a ping")
             await self._adapt(connection)
+            while self._barriers:
+                self._pings.append(self._barriers.pop(0))
+                await self._ask(connection, b"PING")
             try:
                 async with asyncio.timeout_at(ping_at):
                     await self._changed.wait()
@@ -95,6 +131,7 @@ class Session:
                     await asyncio.sleep(_LAST_CHANCE)
                 if not self._answered:
                     raise exceptions.ConnectionError("no answer to the last ping") from None
+                self._pings.append(None)
                 await self._ask(connection, b"PING")
                 ping_at = loop.time() + interval * random.uniform(*_SPREAD)
 
@@ -126,8 +163,15 @@ class Session:
                         subscription.emit(data)
                 case [b"subscribe", bytes(name), _]:
                     self._confirm(name)
+                case [b"pong", _]:
+                    self._pong()
                 case _:
                     pass
+
+    def _pong(self) -> None:
+        answer = self._pings.popleft() if self._pings else None
+        if answer is not None and not answer.done():
+            answer.set_result(None)
 
     def _confirm(self, name: bytes) -> None:
         self._outstanding[name] -= 1
