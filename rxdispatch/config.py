@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import attrs
@@ -9,7 +10,7 @@ import attrs
 from rxdispatch.errors import ConfigError
 from rxdispatch.task import seconds
 
-__all__ = ["Settings", "StoreSettings"]
+__all__ = ["FeedSettings", "Settings", "StoreSettings"]
 
 
 def _duration(*, zero: bool) -> Any:
@@ -49,6 +50,51 @@ class StoreSettings:
     start: float = attrs.field(default=5.0, validator=_duration(zero=False))
 
 
+def _share(_: Any, attribute: attrs.Attribute[float], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise ConfigError(f"{attribute.name} must be a number > 0 and <= 1", value)
+
+
+def _path(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not (isinstance(value, (str, os.PathLike)) and os.fspath(value)):
+        raise ConfigError(f"{attribute.name} must be a path or None", value)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class FeedSettings:
+    """
+    How node feeds keep up, and when nodes are given up.
+
+    Args:
+        pulse: Seconds between two proofs that a feed has missed nothing; each is up to a fifth
+            sooner, so that many feeds drift apart.
+        check: Seconds that ``fetch`` waits for a version check before it returns what is cached.
+        max_stale: Seconds without a proof after which every node is suspect.
+        snapshot: A SQLite file on a local disk, shared by the processes of this host, where the
+            fleet is kept; none by default.
+        snapshot_age: Seconds up to which the snapshot is young enough to work from.
+        tombstones: Seconds for which removals are remembered; a feed that was away for longer
+            reads the whole fleet again.
+        lapse_share: The share of a fleet of at least 10 nodes that may lapse within half a
+            minute; if more does, it is taken for a fault of the network and nobody is removed.
+        lapse_patience: Seconds after which they are removed all the same.
+    """
+
+    pulse: float = attrs.field(default=1.0, validator=_duration(zero=False))
+    check: float = attrs.field(default=0.05, validator=_duration(zero=False))
+    max_stale: float = attrs.field(default=60.0, validator=_duration(zero=False))
+    snapshot: str | os.PathLike[str] | None = attrs.field(default=None, validator=_path)
+    snapshot_age: float = attrs.field(default=10.0, validator=_duration(zero=False))
+    tombstones: float = attrs.field(default=600.0, validator=_duration(zero=False))
+    lapse_share: float = attrs.field(default=0.3, validator=_share)
+    lapse_patience: float = attrs.field(default=120.0, validator=_duration(zero=True))
+
+
+def _feed(_: Any, __: attrs.Attribute[FeedSettings], value: Any) -> None:
+    if not isinstance(value, FeedSettings):
+        raise ConfigError("feed must be a FeedSettings object", value)
+
+
 def _store(_: Any, __: attrs.Attribute[StoreSettings], value: Any) -> None:
     if not isinstance(value, StoreSettings):
         raise ConfigError("store must be a StoreSettings object", value)
@@ -62,6 +108,7 @@ class Settings:
     Args:
         grace: Seconds that running handlers get when the hub closes normally.
         store: How the server is talked to.
+        feed: How node feeds keep up.
 
     Example:
         >>> Settings(grace=2.5).grace
@@ -70,3 +117,4 @@ class Settings:
 
     grace: float = attrs.field(default=10.0, validator=_duration(zero=True))
     store: StoreSettings = attrs.field(factory=StoreSettings, validator=_store)
+    feed: FeedSettings = attrs.field(factory=FeedSettings, validator=_feed)

@@ -15,6 +15,9 @@ from rxdispatch.boards.memory_engine import MemoryEngine
 from rxdispatch.boards.redis import RedisBoard
 from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError
+from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.registry import Registry
+from rxdispatch.nodes.store import FleetStore
 from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
 from rxdispatch.store.embedded import EmbeddedServer
@@ -50,6 +53,8 @@ class Hub:
         self._channels: Channels | None = None
         self._engines: dict[str, MemoryEngine] = {}
         self._boards: WeakSet[BoardBase[Any]] = WeakSet()
+        self._fleet: FleetStore | None = None
+        self._feeds: WeakSet[NodeFeed] = WeakSet()
         self._state = "new"
 
     def __repr__(self) -> str:
@@ -141,6 +146,43 @@ class Hub:
         self._boards.add(board)
         return board
 
+    @property
+    def nodes(self) -> Registry:
+        """
+        The registry of this namespace's nodes, to write to.
+
+        Raises:
+            ConfigError: If the hub is not open, or has no server.
+        """
+        return Registry(self._require_fleet())
+
+    def feed(self) -> NodeFeed:
+        """
+        Return a feed of this namespace's nodes, to be used with ``async with``.
+
+        Raises:
+            ConfigError: If the hub is not open, or has no server.
+        """
+        fleet = self._require_fleet()
+        assert self._channels is not None
+        assert self._target is not None
+        feed = NodeFeed(
+            fleet,
+            self._channels,
+            self._settings.feed,
+            limit=self._settings.store.limit,
+            name=f"{self._target.safe} {self._namespace}",
+        )
+        self._feeds.add(feed)
+        return feed
+
+    def _require_fleet(self) -> FleetStore:
+        if self._state != "open":
+            raise ConfigError("hub must be open; use it with 'async with'", self._state)
+        if self._fleet is None:
+            raise ConfigError("nodes must have a server", "memory://")
+        return self._fleet
+
     async def __aenter__(self) -> Self:
         """Start the embedded server if there is no other, and connect."""
         if self._state != "new":
@@ -156,6 +198,7 @@ class Hub:
                 self._client = Client(self._target, self._settings.store)
                 await self._client.open()
                 self._channels = Channels(self._client)
+                self._fleet = FleetStore(self._client, self._namespace, self._settings.feed)
         except BaseException:
             await self._close()
             raise
@@ -197,6 +240,7 @@ class Hub:
         self._state = "closed"
         # Cancelled at one of these, the others must still be closed.
         try:
+            await asyncio.gather(*(feed.close() for feed in tuple(self._feeds)))
             if self._channels is not None:
                 await self._channels.close()
         finally:

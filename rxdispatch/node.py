@@ -12,13 +12,14 @@ import msgspec
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["ChangeKind", "Mode", "Node", "NodeChange", "NodeStatus", "node_id"]
+__all__ = ["ChangeKind", "Mode", "Node", "NodeChange", "NodeStatus", "Slot", "node_id"]
 
 ChangeKind = Literal["added", "updated", "suspect", "removed", "synced"]
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 CAPACITY_LIMIT: Final = 2**31 - 1
 
+_encode = msgspec.msgpack.Encoder().encode
 _decode_state = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
@@ -118,22 +119,21 @@ class Node(_Fields):
     def trusted(
         cls,
         node: str,
-        pool: str,
+        spec: tuple[str, Mapping[str, str]],
         capacity: int,
         current_jobs: int,
-        labels: Mapping[str, str],
         state: bytes,
         status: NodeStatus,
         version: int,
         seq: int,
     ) -> Node:
-        """Return a node whose fields are known to be good; *state* is MessagePack."""
+        """Return a node of fields that are known to be good: pool and labels, packed state."""
         made: Any = _Fields(
             node,
-            pool=pool,
+            pool=spec[0],
             capacity=capacity,
             current_jobs=current_jobs,
-            labels=labels,
+            labels=spec[1],
             state=state,
             status=status,
             version=version,
@@ -150,6 +150,12 @@ class Node(_Fields):
             held = MappingProxyType(_decode_state(held))
             object.__setattr__(self, "_state", held)
         return held
+
+    @property
+    def packed_state(self) -> bytes:
+        """The state as MessagePack."""
+        held = self._state
+        return held if isinstance(held, bytes) else _encode(dict(held))
 
     @property
     def room(self) -> int:
@@ -188,9 +194,7 @@ class Node(_Fields):
         )
 
     def __eq__(self, other: object) -> bool:
-        if other.__class__ is not Node:
-            return NotImplemented
-        return self._facts() == cast("Node", other)._facts()
+        return isinstance(other, Node) and self._facts() == other._facts()
 
     def __hash__(self) -> int:
         return hash((self.id, self.seq))
@@ -205,7 +209,7 @@ class Node(_Fields):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings cannot be pickled.
-        fields = dict(zip(_NAMES, self._facts(), strict=True))
+        fields: dict[str, Any] = dict(zip(_NAMES, self._facts(), strict=True))
         return _restore, ({**fields, "labels": dict(self.labels), "state": dict(self.state)},)
 
 
@@ -238,6 +242,23 @@ class NodeChange:
     seq: int
 
 
+@attrs.define(slots=True, eq=False)
+class Slot:
+    """
+    Room for one job on a node.
+
+    Attributes:
+        id: What it is reserved under.
+        node: The node as it is with this job.
+        lost: True once the reservation is known not to hold any more: the node was removed, or
+            the lease passed while the server could not be reached.
+    """
+
+    id: str
+    node: Node
+    lost: bool = False
+
+
 def node_id(value: Any) -> str:
     """
     Return *value*, which must be the id of a node.
@@ -261,19 +282,23 @@ def _name(what: str, value: Any) -> str:
 def _labels(given: Any) -> Mapping[str, str]:
     if not isinstance(given, Mapping):
         raise ConfigError("labels must map str to str", given)
-    for key, value in given.items():
+    labels: dict[Any, Any] = {**given}
+    for key, value in labels.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise ConfigError("labels must map str to str", {key: value})
-    return MappingProxyType(dict(given))
+    return MappingProxyType(labels)
 
 
 def _state(given: Any) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+    if not isinstance(given, Mapping):
         raise ConfigError("state must be a mapping with str keys", given)
-    return MappingProxyType(dict(given))
+    state: dict[Any, Any] = {**given}
+    if not all(isinstance(key, str) for key in state):
+        raise ConfigError("state must be a mapping with str keys", given)
+    return MappingProxyType(state)
 
 
 def _restore(fields: dict[str, Any]) -> Node:
-    return Node(
-        **{name: value if value != {} else NOTHING for name, value in fields.items()},
-    )
+    for name in ("labels", "state"):
+        fields[name] = fields[name] or NOTHING
+    return Node(**fields)

@@ -1,0 +1,214 @@
+"""How nodes are written: specs, records, and the rows of messages that tell of changes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from rxdispatch.errors import CodecError
+from rxdispatch.node import NOTHING, Node, NodeStatus
+from rxdispatch.plain import looks_strange, require_plain, too_deep
+
+__all__ = [
+    "MESSAGE_LIMIT",
+    "RECORD_LIMIT",
+    "Message",
+    "Reader",
+    "Row",
+    "pack_record",
+    "pack_spec",
+    "pack_state",
+]
+
+RECORD_LIMIT: Final = 65536
+"""Bytes that pool and labels, or the state, of a node may have once encoded."""
+
+MESSAGE_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes of a message that are looked at; the registry cuts what it publishes much shorter."""
+
+_FORMAT: Final = 1
+_RECORD, _TOMBSTONE, _TOUCH = 1, 2, 3
+_HEAD: Final = struct.Struct(">B16sQI")
+_ROW: Final = struct.Struct(">BQIHI")
+_NODE: Final = struct.Struct(">BBQQIIII")
+_VERSION: Final = struct.Struct(">Q")
+_STATUS: Final = (NodeStatus.READY, NodeStatus.DRAINING)
+_SPECS: Final = 4096
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_spec = msgspec.msgpack.Decoder(tuple[str, dict[str, str]]).decode
+_decode_state = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+class Row(NamedTuple):
+    """
+    One change, or how one node is.
+
+    Attributes:
+        id: The node's id.
+        seq: The number of the change.
+        node: The node; None where it is gone, or where only its heartbeat came.
+        version: Of a heartbeat without news the version it brought, else 0.
+        ttl: Seconds until the node lapses, unless it is heard of again.
+    """
+
+    id: str
+    seq: int
+    node: Node | None
+    version: int
+    ttl: float
+
+
+class Message(NamedTuple):
+    """
+    What one message tells.
+
+    Attributes:
+        epoch: The life of the data.
+        first: The number of its first row.
+        length: How many numbers it has, one a row.
+        rows: The rows that could be read.
+        bad: How many could not.
+        last: The number of the last row, whether it could be read or not; 0 without rows.
+    """
+
+    epoch: bytes
+    first: int
+    length: int
+    rows: list[Row]
+    bad: int
+    last: int
+
+
+def pack_spec(node: Node) -> bytes:
+    """
+    Return pool and labels as they are stored.
+
+    Raises:
+        CodecError: If they are too large.
+    """
+    return _limited("labels", node.id, _encode((node.pool, dict(node.labels))))
+
+
+def pack_state(node: str, state: Mapping[str, Any]) -> bytes:
+    """
+    Return a state as it is stored.
+
+    Raises:
+        CodecError: If it is not encodable, too large, too deep or not finite.
+    """
+    try:
+        packed = _encode(dict(state))
+    except RecursionError:
+        raise too_deep(f"node {node!r}: state") from None
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise CodecError(f"node {node!r}: state must be encodable: {error}") from error
+    _limited("state", node, packed)
+    if looks_strange(packed):
+        require_plain(f"node {node!r}: state", packed)
+    return packed
+
+
+def _limited(what: str, node: str, packed: bytes) -> bytes:
+    if len(packed) > RECORD_LIMIT:
+        rule = f"node {node!r}: {what} must be at most {RECORD_LIMIT} bytes"
+        raise CodecError(rule, len(packed))
+    return packed
+
+
+def pack_record(node: Node) -> bytes:
+    """Return *node* as the registry has it, but for its birth and ttl."""
+    spec, state = pack_spec(node), node.packed_state
+    status = _STATUS.index(node.status) if node.status in _STATUS else 0
+    head = (_FORMAT, status, node.version, 0, node.capacity, node.current_jobs, 0, len(spec))
+    return _NODE.pack(*head) + spec + state
+
+
+class Reader:
+    """
+    Reads messages and records; whatever bytes come, it raises ValueError at the worst.
+
+    Nodes that have pool and labels in common share them: a fleet has few different ones.
+    """
+
+    def __init__(self) -> None:
+        self._specs: dict[bytes, tuple[str, Mapping[str, str]]] = {}
+
+    def message(self, data: bytes) -> Message:
+        """
+        Read a message; rows that are malformed are passed over and counted.
+
+        Raises:
+            ValueError: If it is no message of this format.
+        """
+        rows: list[Row] = []
+        bad = seq = 0
+        try:
+            version, epoch, first, count = _HEAD.unpack_from(data)
+            if version != _FORMAT:
+                raise ValueError(f"format must be {_FORMAT}, got {version}")
+            at = _HEAD.size
+            for _ in range(count):
+                kind, seq, remaining, id_size, size = _ROW.unpack_from(data, at)
+                at += _ROW.size
+                middle = at + id_size
+                end = middle + size
+                if end > len(data):
+                    raise ValueError("message must hold whole rows")
+                try:
+                    name = data[at:middle].decode()
+                    rows.append(self._row(kind, name, seq, remaining / 1000, data[middle:end]))
+                except (ValueError, RecursionError, msgspec.MsgspecError):
+                    bad += 1
+                at = end
+        except struct.error as error:
+            raise ValueError(f"message must be whole: {error}") from None
+        if at != len(data):
+            raise ValueError("message must end with its last row")
+        return Message(epoch, first, count, rows, bad, seq)
+
+    def _row(self, kind: int, name: str, seq: int, ttl: float, body: bytes) -> Row:
+        if kind == _RECORD:
+            return Row(name, seq, self.record(name, seq, body), 0, ttl)
+        if kind == _TOUCH and len(body) == _VERSION.size:
+            return Row(name, seq, None, _VERSION.unpack(body)[0], ttl)
+        if kind == _TOMBSTONE and not body:
+            return Row(name, seq, None, 0, 0.0)
+        raise ValueError(f"row must be of a known kind, got {kind}")
+
+    def record(self, name: str, seq: int, record: bytes) -> Node:
+        """
+        Read a stored node.
+
+        Raises:
+            ValueError: If it is malformed, or its state holds NaN, infinity or extension types.
+        """
+        try:
+            head: tuple[int, ...] = _NODE.unpack_from(record)
+        except struct.error:
+            raise ValueError("record must be whole") from None
+        form, status, version, _, capacity, jobs, _, size = head
+        if form != _FORMAT or status > 1 or not name:
+            raise ValueError(f"record must be of format {_FORMAT}, got {form}")
+        middle = _NODE.size + size
+        spec = self._spec(record[_NODE.size : middle])
+        state = record[middle:]
+        # Here and not when somebody reads it: that must not be who meets an error.
+        _decode_state(state)
+        if looks_strange(state):
+            require_plain("state", state)
+        return Node.trusted(name, spec, capacity, jobs, state, _STATUS[status], version, seq)
+
+    def _spec(self, packed: bytes) -> tuple[str, Mapping[str, str]]:
+        spec = self._specs.get(packed)
+        if spec is None:
+            pool, labels = _decode_spec(packed)
+            spec = (pool, MappingProxyType(labels) if labels else NOTHING)
+            if len(self._specs) >= _SPECS:
+                self._specs.clear()
+            self._specs[packed] = spec
+        return spec

@@ -1,0 +1,232 @@
+"""``Registry``: the writing side of a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Final, overload
+
+from uuid_utils import uuid7
+
+from rxdispatch.errors import ConfigError, NoCapacityError, NodeNotFoundError
+from rxdispatch.node import Node, node_id
+from rxdispatch.nodes.records import Reader, pack_spec, pack_state
+from rxdispatch.nodes.store import FleetStore, Registration
+from rxdispatch.task import seconds
+
+__all__ = ["Registry"]
+
+_BATCH: Final = 256
+TTL_LIMIT: Final = 30 * 86400.0
+
+
+class Registry:
+    """
+    The nodes of a namespace, as those write them who speak for them; ``hub.nodes``.
+
+    Every call is one atomic step on the server (one for each 256 nodes), which also tells all
+    feeds. A node that is not heard of for its ttl is removed.
+
+    Args:
+        store: The fleet on the server.
+
+    All methods raise StoreUnavailableError if the server does not answer in time; they can be
+    repeated safely.
+    """
+
+    def __init__(self, store: FleetStore) -> None:
+        self._store = store
+
+    @overload
+    async def register(self, nodes: Node, ttl: float | timedelta = 30.0) -> int: ...
+
+    @overload
+    async def register(self, nodes: Iterable[Node], ttl: float | timedelta = 30.0) -> list[int]: ...
+
+    async def register(
+        self, nodes: Node | Iterable[Node], ttl: float | timedelta = 30.0
+    ) -> int | list[int]:
+        """
+        Add nodes; one whose id is known gets what is given, is ready again, and keeps its jobs.
+
+        Args:
+            nodes: One, or several with different ids. What the registry sets itself, such as
+                ``current_jobs``, is not looked at.
+            ttl: Seconds without a heartbeat after which a node is removed, at most 30 days.
+
+        Returns:
+            The node's version, or one for each, from 1.
+
+        Raises:
+            ConfigError: If something is not a Node, or *ttl* is not a number of seconds > 0.
+            CodecError: If a state cannot be stored, or is larger than 64 KiB.
+        """
+        ttl = seconds("ttl", ttl, zero=False)
+        if ttl > TTL_LIMIT:
+            raise ConfigError(f"ttl must be at most {TTL_LIMIT:g} s", ttl)
+        single = isinstance(nodes, Node)
+        rows: list[Registration] = []
+        seen: set[str] = set()
+        for node in _several("nodes", (nodes,) if isinstance(nodes, Node) else nodes):
+            if not isinstance(node, Node):
+                raise ConfigError("nodes must be rxdispatch.Node objects", node)
+            if node.id in seen:
+                raise ConfigError("nodes must have different ids", node.id)
+            seen.add(node.id)
+            state = pack_state(node.id, node.state)
+            rows.append(Registration(node.id, node.capacity, ttl, pack_spec(node), state))
+        versions: list[int] = []
+        for at in range(0, len(rows), _BATCH):
+            versions += await self._store.register(rows[at : at + _BATCH])
+        return versions[0] if single else versions
+
+    async def heartbeat(self, node: str, state: Mapping[str, Any] | None = None) -> int:
+        """
+        Say that a node is alive; its ttl begins anew.
+
+        Args:
+            node: Its id.
+            state: What it tells of itself, in place of what it told before; None leaves that.
+                A state like the one before puts off the end of the ttl and disturbs nobody.
+
+        Returns:
+            Its version.
+
+        Raises:
+            NodeNotFoundError: If it is not registered, or was removed.
+            CodecError: If the state cannot be stored, or is larger than 64 KiB.
+        """
+        return _there(node, (await self.heartbeats({node: state}))[node])
+
+    async def heartbeats(
+        self, states: Mapping[str, Mapping[str, Any] | None]
+    ) -> dict[str, int | None]:
+        """
+        Say that several nodes are alive; for an agent that speaks for many.
+
+        Args:
+            states: What each tells of itself, by id, as for :meth:`heartbeat`.
+
+        Returns:
+            Their versions by id; None for those that are not registered.
+
+        Raises:
+            CodecError: If a state cannot be stored; then nothing was written.
+        """
+        if not isinstance(states, Mapping):
+            raise ConfigError("states must be a mapping from ids to states", states)
+        rows = [(node_id(node), _packed(node, state)) for node, state in states.items()]
+        versions: dict[str, int | None] = {}
+        for at in range(0, len(rows), _BATCH):
+            chunk = rows[at : at + _BATCH]
+            found = await self._store.heartbeat(chunk)
+            for (node, _), version in zip(chunk, found, strict=True):
+                versions[node] = version or None
+        return versions
+
+    async def drain(self, node: str) -> int:
+        """
+        Let a node get no more work; what runs there goes on. Registering it again ends that.
+
+        Returns:
+            Its version.
+
+        Raises:
+            NodeNotFoundError: If it is not registered.
+        """
+        return _there(node, (await self._store.drain([node_id(node)]))[0])
+
+    async def remove(self, node: str) -> None:
+        """
+        Remove a node at once; removing it twice does no harm.
+
+        Raises:
+            NodeNotFoundError: If there was no such node, now or lately.
+        """
+        _there(node, (await self._store.remove([node_id(node)]))[0])
+
+    async def reserve(self, node: str, *, lease: float | timedelta = 30.0) -> str:
+        """
+        Reserve a slot on that node; ``feed.reserve`` chooses one and keeps the slot.
+
+        Args:
+            node: Its id.
+            lease: Seconds after which the slot is free again, unless it is renewed.
+
+        Returns:
+            The slot's id, for :meth:`renew` and :meth:`release`.
+
+        Raises:
+            NodeNotFoundError: If it is not registered.
+            NoCapacityError: If it is full, or draining.
+        """
+        lease = checked_lease(lease)
+        slot = str(uuid7())
+        chosen, refusing = await self._store.reserve([(slot, [node_id(node)])], lease)
+        if chosen[0] < 0:
+            rows = [] if refusing is None else Reader().message(refusing).rows
+            if not rows or rows[0].node is None:
+                raise NodeNotFoundError(node)
+            raise NoCapacityError(f"id={node!r}")
+        return slot
+
+    async def renew(
+        self, slots: str | Iterable[str], lease: float | timedelta = 30.0
+    ) -> list[bool]:
+        """
+        Let slots be held for another *lease* seconds.
+
+        Returns:
+            For each whether it was still held: False once its lease has passed, it was released,
+            or its node is gone.
+        """
+        ids = _slots(slots)
+        lease = checked_lease(lease)
+        held: list[bool] = []
+        for at in range(0, len(ids), _BATCH):
+            held += map(bool, await self._store.renew(ids[at : at + _BATCH], lease))
+        return held
+
+    async def release(self, slots: str | Iterable[str]) -> None:
+        """Give slots back; twice, late, or after the node has gone does no harm."""
+        ids = _slots(slots)
+        for at in range(0, len(ids), _BATCH):
+            await self._store.release(ids[at : at + _BATCH])
+
+
+def checked_lease(lease: float | timedelta) -> float:
+    """
+    Return *lease* in seconds.
+
+    Raises:
+        ConfigError: If it is not a positive number of them.
+    """
+    return seconds("lease", lease, zero=False)
+
+
+def _there(node: str, version: int | None) -> int:
+    if not version:
+        raise NodeNotFoundError(node)
+    return version
+
+
+def _packed(node: str, state: Mapping[str, Any] | None) -> bytes | None:
+    if state is None:
+        return None
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise ConfigError("state must be a mapping with str keys, or None", state)
+    return pack_state(node, state)
+
+
+def _several(what: str, given: Any) -> list[Any]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise ConfigError(f"{what} must be one or an iterable of them", given)
+    return [*given]  # pyright: ignore[reportUnknownVariableType]
+
+
+def _slots(given: str | Iterable[str]) -> list[str]:
+    ids = [given] if isinstance(given, str) else _several("slots", given)
+    for slot in ids:
+        if not isinstance(slot, str) or not slot:
+            raise ConfigError("slots must be ids that reserve returned", slot)
+    return ids

@@ -1,0 +1,253 @@
+"""``Replica``: the fleet as this process knows it (L1), and the rules by which it changes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from rxdispatch.node import ChangeKind, Node, NodeChange, NodeStatus
+from rxdispatch.nodes.records import Message, Row
+
+__all__ = ["Observer", "Replica"]
+
+# Nodes that were registered together do not all become suspect in one moment.
+_SPREAD: Final = 0.05
+
+
+class Observer(Protocol):
+    """Who hears of every change of the replica."""
+
+    def changed(self, previous: Node | None, node: Node | None) -> None:
+        """A node was added, is different now, or was removed (*node* is None)."""
+        ...
+
+    def replaced(self) -> None:
+        """All nodes at once may be others now; told of one by one all the same."""
+        ...
+
+    def told(self, change: NodeChange) -> None:
+        """The same for subscribers."""
+        ...
+
+    def doubted(self, node: str) -> None:
+        """Something was missed of that node, or it has lapsed: look it up."""
+        ...
+
+
+class Replica:
+    """
+    Nodes by id, each as of some number in the order of all changes.
+
+    INVARIANT. All changes up to ``high`` are in here. A node may be ahead of that, because it
+    was looked up or written from here: then its own ``seq`` says so, or ``_gone`` where it is
+    absent, and what the stream brings of it up to there is passed over. So whatever comes late,
+    twice or in another order, a node only goes forward.
+
+    Nothing in here waits; all of it runs on the loop.
+
+    Args:
+        clock: Seconds that only grow.
+        observer: Hears of every change.
+    """
+
+    def __init__(self, clock: Callable[[], float], observer: Observer) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.epoch = b""
+        self.high = 0
+        self._clock = clock
+        self._observer = observer
+        self._gone: dict[str, int] = {}
+        self._lapse: dict[str, float] = {}
+        self._next_lapse = float("inf")
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    def follow(self, message: Message) -> bool:
+        """
+        Apply the next message of the stream.
+
+        Returns:
+            False if it leaves a gap, or parts of it could not be read: then nothing of what is
+            missing may be taken for seen.
+        """
+        if message.first > self.high + 1 or message.epoch != self.epoch:
+            return False
+        last = message.first + message.length - 1
+        if last <= self.high:
+            return True
+        for row in message.rows:
+            if row.seq > self.high:
+                self._apply(row)
+        if message.bad:
+            return False
+        self._seen(last)
+        return True
+
+    def fill(self, rows: Iterable[Row], upto: int, *, complete: bool = False) -> None:
+        """
+        Apply what was read from the registry, or written to it.
+
+        Args:
+            rows: Nodes as they were at the number *upto*.
+            upto: That number.
+            complete: Everything that changed between ``high`` and *upto* is in *rows*.
+        """
+        stale = upto < self.high
+        for row in rows:
+            if stale and (row.seq <= self.high) and row.id not in self.nodes:
+                continue  # it was removed meanwhile, which we know and the reply does not
+            if stale and row.node is None and not row.version:
+                continue
+            self._apply(row)
+        if complete:
+            self._seen(upto)
+
+    def replace(self, epoch: bytes, rows: Iterable[Row], upto: int) -> None:
+        """Let the fleet be *rows*, all there are at the number *upto*; tell the differences."""
+        before = dict(self.nodes)
+        self.nodes.clear()
+        new_life = epoch != self.epoch
+        self.epoch = epoch
+        self._gone.clear()
+        self._lapse.clear()
+        self._next_lapse = float("inf")
+        self.high = 0
+        told: list[NodeChange] = []
+        epoch_text = epoch.hex()
+        for row in rows:
+            node = row.node
+            if node is None:
+                continue
+            old = before.pop(row.id, None)
+            if old is not None and not new_life and old.seq > row.seq:
+                node = old  # looked up a moment ago, and ahead
+            if row.ttl > 0:
+                self._live(row.id, row.ttl)
+            else:
+                node = node.marked(NodeStatus.SUSPECT)
+            self.nodes[row.id] = node
+            if old is None or (old is not node and not _alike(old, node)):
+                kind: ChangeKind = "added" if old is None else "updated"
+                told.append(NodeChange(kind, node, old, epoch_text, node.seq))
+        for old in before.values():
+            if not new_life and old.seq > upto:
+                self.nodes[old.id] = old
+            else:
+                told.append(NodeChange("removed", old, old, epoch_text, upto))
+        self.high = upto
+        self._observer.replaced()
+        for change in told:
+            self._observer.told(change)
+
+    # -- time --------------------------------------------------------------------------------
+
+    def lapse(self) -> None:
+        """Suspect the nodes whose ttl has run out here, and have them looked up."""
+        now = self._clock()
+        if now < self._next_lapse:
+            return
+        late = [node for node, at in self._lapse.items() if at <= now]
+        for node in late:
+            del self._lapse[node]
+            self._suspect(node)
+            self._observer.doubted(node)
+        self._next_lapse = min(self._lapse.values(), default=float("inf"))
+
+    def suspect_all(self) -> None:
+        """Suspect every node: nothing can be proven any more."""
+        for node in tuple(self.nodes):
+            self._suspect(node)
+
+    def remaining(self, name: str) -> float:
+        """Return the seconds until a node lapses; 0 where it has."""
+        return max(0.0, self._lapse.get(name, 0.0) - self._clock())
+
+    def suspects(self) -> list[str]:
+        """Return the ids of the nodes that are suspect."""
+        return [n.id for n in self.nodes.values() if n.status is NodeStatus.SUSPECT]
+
+    def _suspect(self, name: str) -> None:
+        old = self.nodes.get(name)
+        if old is not None and old.status is not NodeStatus.SUSPECT:
+            node = self.nodes[name] = old.marked(NodeStatus.SUSPECT)
+            self._observer.changed(old, node)
+            self._tell("suspect", node, old, node.seq)
+
+    def _live(self, name: str, ttl: float) -> None:
+        if ttl <= 0:
+            # The registry knows that it has lapsed, and holds on to it for now.
+            self._lapse.pop(name, None)
+            self._suspect(name)
+            return
+        at = self._clock() + ttl * (1 + _SPREAD * random.random())
+        self._lapse[name] = at
+        self._next_lapse = min(self._next_lapse, at)
+
+    # -- rows --------------------------------------------------------------------------------
+
+    def _apply(self, row: Row) -> None:
+        name, seq, node, version, ttl = row
+        old = self.nodes.get(name)
+        if old is not None:
+            if seq <= old.seq:
+                if seq == old.seq and node is not None:
+                    self._confirm(old, node, ttl)
+                return
+        elif self._gone and seq <= self._gone.get(name, 0):
+            return
+        if node is not None:
+            self.nodes[name] = node
+            self._gone.pop(name, None)
+            self._observer.changed(old, node)
+            self._tell("added" if old is None else "updated", node, old, seq)
+            self._live(name, ttl)
+        elif version:
+            self._touch(old, row)
+        else:
+            if seq > self.high:
+                self._gone[name] = seq
+            if old is not None:
+                del self.nodes[name]
+                self._lapse.pop(name, None)
+                self._observer.changed(old, None)
+                self._tell("removed", old, old, seq)
+
+    def _touch(self, old: Node | None, row: Row) -> None:
+        """A heartbeat without news: nothing to tell, unless the node had been given up."""
+        if old is None or old.version != row.version - 1:
+            self._observer.doubted(row.id)
+            return
+        if old.status is NodeStatus.SUSPECT:
+            # What it was before is not known here.
+            self._observer.doubted(row.id)
+        node = self.nodes[row.id] = old.renewed(row.version, row.seq)
+        self._observer.changed(old, node)
+        self._live(row.id, row.ttl)
+
+    def _confirm(self, old: Node, node: Node, ttl: float) -> None:
+        """It was looked up and nothing has changed."""
+        if ttl > 0 and old.status is NodeStatus.SUSPECT:
+            self.nodes[node.id] = node
+            self._observer.changed(old, node)
+            self._tell("updated", node, old, node.seq)
+        self._live(node.id, ttl)
+
+    def _seen(self, upto: int) -> None:
+        if upto > self.high:
+            self.high = upto
+            if self._gone:
+                self._gone = {name: seq for name, seq in self._gone.items() if seq > upto}
+
+    def _tell(self, kind: ChangeKind, node: Node, previous: Node | None, seq: int) -> None:
+        self._observer.told(NodeChange(kind, node, previous, self.epoch.hex(), seq))
+
+
+def _alike(one: Node, other: Node) -> bool:
+    # Of another life the numbers may be the same and the rest not.
+    return (
+        (one.seq, one.version, one.status, one.pool, one.capacity, one.current_jobs)
+        == (other.seq, other.version, other.status, other.pool, other.capacity, other.current_jobs)
+        and one.labels == other.labels
+        and one.packed_state == other.packed_state
+    )

@@ -1,0 +1,175 @@
+"""``Slots``: reservations that this process holds, renewed until they are released."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+from uuid_utils import uuid7
+
+from rxdispatch.errors import RxDispatchError, StoreUnavailableError
+from rxdispatch.node import Node, Slot
+from rxdispatch.nodes.store import FleetStore
+
+__all__ = ["Slots"]
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 256
+
+
+class Slots:
+    """
+    Reserves, renews and releases, many in one call.
+
+    Args:
+        store: The registry.
+        refused: Given the message with the nodes that refused, as they are.
+    """
+
+    def __init__(self, store: FleetStore, refused: Callable[[bytes], None]) -> None:
+        self._store = store
+        self._refused = refused
+        self._loop = asyncio.get_running_loop()
+        self._held: dict[str, tuple[Slot, float]] = {}
+        self._ends: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._leaving: dict[str, None] = {}
+        self._leave: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> int:
+        """How many are held."""
+        return len(self._held)
+
+    async def take(self, wanted: Sequence[Sequence[Node]], lease: float) -> list[Slot | None]:
+        """
+        Reserve a slot on the first of some nodes that has room, for each of *wanted*.
+
+        Args:
+            wanted: At most 256 lists of nodes, each the best first.
+            lease: Seconds.
+
+        Returns:
+            For each a slot, or None where all refused.
+
+        Raises:
+            StoreUnavailableError: If the server does not answer.
+        """
+        asked = [(str(uuid7()), nodes) for nodes in wanted]
+        started = self._loop.time()
+        try:
+            chosen, refusing = await self._store.reserve(
+                [(slot, [node.id for node in nodes]) for slot, nodes in asked], lease
+            )
+        except BaseException:
+            # It may have been done all the same. Should it be on its way still, the lease ends it.
+            self.release_later(slot for slot, _ in asked)
+            raise
+        slots: list[Slot | None] = []
+        for (name, nodes), choice in zip(asked, chosen, strict=True):
+            slot = None if choice < 0 else Slot(name, nodes[choice])
+            if slot is not None:
+                self._held[name] = (slot, lease)
+                self._ends[name] = started + lease
+            slots.append(slot)
+        self._schedule()
+        if refusing is not None:
+            self._refused(refusing)
+        return slots
+
+    async def release(self, slot: Slot) -> None:
+        """Give *slot* back; if the server cannot be reached its lease will end it."""
+        self.release_later([slot.id])
+        task = self._leave
+        if task is not None:
+            await asyncio.shield(task)
+
+    def release_later(self, slots: Iterable[str]) -> None:
+        """Give slots back in the background, whether they are held or not."""
+        for slot in slots:
+            self._held.pop(slot, None)
+            self._ends.pop(slot, None)
+            self._leaving[slot] = None
+        if self._leaving and self._leave is None:
+            self._leave = self._loop.create_task(self._depart())
+
+    async def close(self) -> None:
+        """Give back what is held, as far as the server can be reached."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
+        self.release_later(tuple(self._held))
+        if self._leave is not None:
+            await asyncio.gather(self._leave, return_exceptions=True)
+
+    async def _depart(self) -> None:
+        try:
+            while self._leaving:
+                await asyncio.sleep(0)  # more may come in this turn of the loop
+                ids = list(self._leaving)[:_BATCH]
+                for slot in ids:
+                    del self._leaving[slot]
+                try:
+                    await self._store.release(ids)
+                except RxDispatchError as error:
+                    log.warning("slots_not_released", count=len(ids), error=str(error))
+        finally:
+            self._leave = None
+
+    # -- renewal -----------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if self._timer is None and self._renewal is None and self._held:
+            shortest = min(lease for _, lease in self._held.values())
+            self._timer = self._loop.call_later(shortest / 3, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._held:
+            self._renewal = self._loop.create_task(self._renew())
+            self._renewal.add_done_callback(self._renewed)
+
+    def _renewed(self, task: asyncio.Task[None]) -> None:
+        self._renewal = None
+        if not task.cancelled():
+            if (error := task.exception()) is not None:
+                log.error("slots_not_renewed", error=str(error))
+            self._schedule()
+
+    async def _renew(self) -> None:
+        leases: dict[float, list[str]] = {}
+        for name, (_, lease) in self._held.items():
+            leases.setdefault(lease, []).append(name)
+        for lease, names in leases.items():
+            for at in range(0, len(names), _BATCH):
+                await self._renew_batch(names[at : at + _BATCH], lease)
+
+    async def _renew_batch(self, names: list[str], lease: float) -> None:
+        started = self._loop.time()
+        try:
+            held = await self._store.renew(names, lease)
+        except StoreUnavailableError as error:
+            log.warning("slots_not_renewed", count=len(names), error=str(error))
+            now = self._loop.time()
+            for name in names:
+                if self._ends.get(name, now) < now:
+                    self._lose(name)
+            return
+        for name, holds in zip(names, held, strict=True):
+            if not holds:
+                self._lose(name)
+            elif name in self._ends:
+                self._ends[name] = started + lease
+
+    def _lose(self, name: str) -> None:
+        found = self._held.pop(name, None)
+        self._ends.pop(name, None)
+        if found is not None:
+            slot = found[0]
+            slot.lost = True
+            log.warning("slot_lost", node=slot.node.id, slot=slot.id)

@@ -1,0 +1,15 @@
+-- Ids. Reads only. Reply: epoch, seq, floor, a row for each as a message; 0.
+if not epoch then return { '', 0, 0, '', 0 } end
+local ids, list = {}, {}
+for at = REST, #ARGV do ids[#ids + 1] = ARGV[at] end
+local records = call('HMGET', NODES, unpack(ids))
+local ends = call('ZMSCORE', EXPIRY, unpack(ids))
+local numbers = call('ZMSCORE', LOG, unpack(ids))
+for i, id in ipairs(ids) do
+  if records[i] then
+    list[i] = row(RECORD, tonumber(numbers[i]), left(ends[i]), id, records[i])
+  else
+    list[i] = row(TOMBSTONE, seq, 0, id, '')
+  end
+end
+return { epoch, seq, floor, message(seq, list), 0 }

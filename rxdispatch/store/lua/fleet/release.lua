@@ -1,0 +1,4 @@
+-- Ids of slots; those that are not held are passed over. Reply: what was published.
+sweep()
+for at = REST, #ARGV do free(ARGV[at]) end
+return { finish() }
