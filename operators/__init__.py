@@ -1,7 +1,8 @@
 """
 The operators of rxdispatch, to be used in ``Observable.pipe``.
 
-Around boards: ``submit``, ``claim``, ``claim_each``, ``execute``, ``settle``, ``dead_letter``.
+Around boards: ``submit``, ``claim``, ``claim_each``, ``execute``, ``settle``,
+``dead_letter``. Around nodes: ``assign``.
 Work: ``map_async``, ``map_blocking``, ``batch``. Pressure: ``buffer_bounded``, ``conflate``,
 ``prioritize``, ``broadcast``. Time: ``rate_limit``, ``delay_until``, ``timeout_idle``,
 ``deadline``, ``retry_backoff``. Watching: ``measure``, ``checkpoint``.
@@ -21,6 +22,7 @@ from rxdispatch.operators.flow._prioritize import prioritize
 from rxdispatch.operators.flow._rate_limit import rate_limit
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.operators.flow._timeout_idle import timeout_idle
+from rxdispatch.operators.tasks._assign import assign
 from rxdispatch.operators.tasks._claim import claim
 from rxdispatch.operators.tasks._claim_each import claim_each
 from rxdispatch.operators.tasks._dead_letter import dead_letter
@@ -29,6 +31,7 @@ from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.operators.tasks._submit import submit
 
 __all__ = [
+    "assign",
     "batch",
     "broadcast",
     "buffer_bounded",

@@ -2,10 +2,11 @@
 rxdispatch: reactive, event-driven task dispatch for asyncio.
 
 A *board* is a shared list of tasks that workers claim by status mark instead of by lock; task
-flow is made of RxPY observables whose demand flows upstream, so that they stay bounded.
+flow is made of RxPY observables whose demand flows upstream, so that they stay bounded. A *feed*
+is a fleet of nodes as it is now, pushed into every process and proven fresh.
 
-Start with :func:`connect`, ``hub.board(name)``, ``board.submit`` and ``board.claims()``; the
-operators are in :mod:`rxdispatch.operators`.
+Start with :func:`connect`, ``hub.board(name)``, ``board.submit`` and ``board.claims()``, or with
+``hub.nodes`` and ``hub.feed()``; the operators are in :mod:`rxdispatch.operators`.
 """
 
 from rxdispatch.backoff import Backoff
@@ -13,7 +14,7 @@ from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.boards.redis import RedisBoard
 from rxdispatch.clock import LoopScheduler
-from rxdispatch.config import Settings, StoreSettings
+from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import (
     BoardFullError,
     BufferOverflowError,
@@ -29,11 +30,18 @@ from rxdispatch.errors import (
     TaskRejectedError,
 )
 from rxdispatch.hub import Hub, connect
+from rxdispatch.node import Mode, Node, NodeChange, NodeStatus, Slot
+from rxdispatch.nodes.criteria import Criteria
+from rxdispatch.nodes.explain import Explanation
+from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.registry import Registry
+from rxdispatch.nodes.stats import FeedStats, RedisLatency
 from rxdispatch.operators._fluent import install_fluent
 from rxdispatch.operators.flow._limits import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
+from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
-from rxdispatch.protocols import Board, Intake, Limit, Valve
+from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
 from rxdispatch.streams._from_async_iterable import from_async_iterable
 from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._kill_switch import KillSwitch
@@ -54,6 +62,7 @@ from rxdispatch.task import (
 
 __all__ = [
     "AdaptiveLimit",
+    "Assignment",
     "Backoff",
     "Board",
     "BoardBase",
@@ -63,7 +72,12 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "Counts",
+    "Criteria",
     "DeadLetter",
+    "Explanation",
+    "Feed",
+    "FeedSettings",
+    "FeedStats",
     "Hub",
     "Ingress",
     "Intake",
@@ -75,13 +89,21 @@ __all__ = [
     "Measurement",
     "MemoryBoard",
     "Meter",
+    "Mode",
     "NoCapacityError",
+    "Node",
+    "NodeChange",
+    "NodeFeed",
     "NodeNotFoundError",
+    "NodeStatus",
     "Outcome",
     "RedisBoard",
+    "RedisLatency",
+    "Registry",
     "RxDispatchError",
     "Settings",
     "Settlement",
+    "Slot",
     "StaleClaimError",
     "Status",
     "StoreSettings",
@@ -95,6 +117,7 @@ __all__ = [
     "Valve",
     "connect",
     "current_claim",
+    "current_node",
     "from_async_iterable",
     "install_fluent",
     "measurements",

@@ -1,4 +1,4 @@
-"""What the layers know of each other: boards, valves, codecs, as protocols."""
+"""What the layers know of each other: boards, feeds, valves, limits, as protocols."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from reactivex import Observable
 from reactivex.abc import DisposableBase
 
+from rxdispatch.node import NodeChange, Slot
 from rxdispatch.task import (
     Claim,
     ClaimBatch,
@@ -20,7 +21,7 @@ from rxdispatch.task import (
     TaskState,
 )
 
-__all__ = ["Board", "Intake", "Limit", "Valve"]
+__all__ = ["Board", "Feed", "Intake", "Limit", "Valve"]
 
 
 @runtime_checkable
@@ -169,4 +170,25 @@ class Board(Protocol):
 
     async def redrive(self, ids: str | Iterable[str] | None = None) -> int:
         """Make dead tasks ready again; returns how many."""
+        ...
+
+
+class Feed(Protocol):
+    """A fleet of nodes that work can be placed on."""
+
+    @property
+    def changes(self) -> Observable[NodeChange]:
+        """Hot; what happens to nodes."""
+        ...
+
+    def criteria(self, **criteria: Any) -> object:
+        """Raise ConfigError unless these are criteria that a node can meet."""
+        ...
+
+    async def reserve_many(self, count: int, *, lease: float = 30.0, **criteria: Any) -> list[Slot]:
+        """Reserve up to *count* slots on nodes that meet the criteria."""
+        ...
+
+    def release_later(self, slots: Iterable[Slot]) -> None:
+        """Give slots back in the background."""
         ...

@@ -205,7 +205,7 @@ class Custody(Protocol):
 
 
 class Holder(Protocol):
-    """Who renews claims and must hear when one is settled."""
+    """Who keeps something for claims, such as their renewal, and must hear when one has ended."""
 
     @property
     def out(self) -> int:
@@ -213,7 +213,7 @@ class Holder(Protocol):
         ...
 
     def settled(self, claim: Claim[Any]) -> None:
-        """Forget *claim*."""
+        """Forget *claim*: it is settled, or lost."""
         ...
 
 
@@ -286,6 +286,8 @@ class Claim(Generic[P]):
         stop, self.on_revoke = self.on_revoke, None
         if stop is not None:
             stop(status)
+        if status == "lost" and self.holder is not None:
+            self.holder.settled(self)
 
 
 ERROR_LIMIT: Final = 2000

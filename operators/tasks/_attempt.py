@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.errors import TaskExecutionError
+from rxdispatch.node import Slot
+from rxdispatch.operators.tasks._assignment import assigned
 from rxdispatch.operators.tasks._current import current
 from rxdispatch.operators.tasks._limited import limited
 from rxdispatch.operators.tasks._pool import HandlerCrashedError
@@ -56,10 +58,11 @@ class Attempt:
     so that what it sets is gone with it.
     """
 
-    __slots__ = ("_runner", "_terms", "claim", "status")
+    __slots__ = ("_runner", "_slot", "_terms", "claim", "status")
 
-    def __init__(self, terms: Terms, claim: Claim[Any]) -> None:
+    def __init__(self, terms: Terms, claim: Claim[Any], slot: Slot | None = None) -> None:
         self._terms = terms
+        self._slot = slot
         self._runner: asyncio.Task[Any] | None = None
         self.claim = claim
         self.status: OutcomeStatus | None = claim.told
@@ -82,6 +85,8 @@ class Attempt:
             return Outcome(claim, self.status)
         context = copy_context()
         context.run(current.set, claim)
+        if self._slot is not None:
+            context.run(assigned.set, self._slot)
         limit = terms.limit(claim.task)
         try:
             if limit is None:

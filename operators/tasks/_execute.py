@@ -16,6 +16,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from rxdispatch.backoff import Backoff
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators.tasks._assignment import Assignment, opened
 from rxdispatch.operators.tasks._attempt import Attempt, Start
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._pool import Pool
@@ -25,6 +26,7 @@ from rxdispatch.valve import Gate
 __all__ = ["execute"]
 
 Handler = Callable[[Task[Any]], Any]
+Work = Observable[Claim[Any]] | Observable[Assignment[Any]]
 
 BURST = 64
 """Attempts that a worker runs before it lets the loop have a turn, if none of them suspends."""
@@ -40,7 +42,7 @@ def execute(
     executor: Executor | None = None,
     timeout: float | timedelta | None = None,
     backoff: Backoff = Backoff(),
-) -> Callable[[Observable[Claim[Any]]], Observable[Outcome[Any, Any]]]:
+) -> Callable[[Work], Observable[Outcome[Any, Any]]]:
     """
     Run ``handler(task)`` for each claim and emit what became of it.
 
@@ -53,7 +55,8 @@ def execute(
     The stream never ends because of a handler: a failure becomes an outcome with status
     ``retry`` and a delay of ``backoff.delay(attempt)``, or ``dead`` once ``task.max_attempts``
     is reached; its ``error`` is a ``TaskExecutionError`` whose cause is the handler's error.
-    A claim that is lost cancels its handler. :func:`current_claim` works inside.
+    A claim that is lost cancels its handler. :func:`current_claim` works inside, and
+    :func:`current_node` where the claims come through ``assign``.
 
     Args:
         handler: A coroutine function, or a plain function, which runs in threads.
@@ -82,7 +85,7 @@ def execute(
         raise ConfigError("executor must be None for a coroutine function", executor)
     limit = None if timeout is None else seconds("timeout", timeout, zero=False)
 
-    def operator(source: Observable[Claim[Any]]) -> Observable[Outcome[Any, Any]]:
+    def operator(source: Work) -> Observable[Outcome[Any, Any]]:
         def subscribe(
             observer: abc.ObserverBase[Outcome[Any, Any]],
             scheduler: abc.SchedulerBase | None = None,
@@ -161,8 +164,9 @@ class _Execution:
 
     # -- source ------------------------------------------------------------------------------
 
-    def on_next(self, claim: Claim[Any]) -> None:
+    def on_next(self, item: Claim[Any] | Assignment[Any]) -> None:
         """Run the claim's handler as soon as a slot is free."""
+        claim, slot = opened(item)
         if self._stopped:
             claim.custody.give_back([claim])
             return
@@ -170,7 +174,7 @@ class _Execution:
             # Lost, or called back, while it waited in a buffer above: nothing is to be started.
             self._observer.on_next(Outcome(claim, claim.told))
             return
-        attempt = Attempt(self, claim)
+        attempt = Attempt(self, claim, slot)
         self._live.add(attempt)
         self._queue.append(attempt)
         self._overfull.look(self._most - len(self._live))

@@ -1,0 +1,246 @@
+"""The ``assign`` operator: give each claim a slot on a node that has room."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.node import NodeChange, Slot
+from rxdispatch.operators.tasks._assignment import Assignment
+from rxdispatch.operators.tasks._demand import Overfull
+from rxdispatch.operators.tasks._tenancy import Tenancy
+from rxdispatch.protocols import Feed
+from rxdispatch.task import Claim, OutcomeStatus, seconds
+from rxdispatch.valve import Gate
+
+__all__ = ["assign"]
+
+log = structlog.get_logger(__name__)
+
+BATCH = 256
+
+
+def assign(
+    feed: Feed, *, lease: float | timedelta = 30.0, **criteria: Any
+) -> Callable[[Observable[Claim[Any]]], Observable[Assignment[Any]]]:
+    """
+    Reserve a slot on a node for each claim.
+
+    ::
+
+        --a--b--c-----------|
+        [   assign(feed)    ]   room for two, then one more
+        --A--B-------C------|
+
+    Claims wait in the order in which they came while no node has room, and the valve is closed;
+    they go on when the feed tells of room. A slot is released when its claim is settled, lost or
+    dropped. ``execute`` takes what this emits; within its handler ``current_node()`` is the node.
+
+    Args:
+        feed: The fleet, open.
+        lease: Seconds after which a slot is free should this process die; renewed until then.
+        criteria: What is asked of a node, see ``Criteria``: ``pool``, ``labels``, ``where``,
+            ``exclude``, ``strategy``, ``key``.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    While the server is away claims wait. Errors of the source pass through at once, and disposal
+    gives back what has no slot yet. Completes when the source has and every claim has gone on.
+    Owns a valve of 256 claims.
+    """
+    lease = seconds("lease", lease, zero=False)
+    feed.criteria(**criteria)
+
+    def operator(source: Observable[Claim[Any]]) -> Observable[Assignment[Any]]:
+        def subscribe(
+            observer: abc.ObserverBase[Assignment[Any]],
+            scheduler: abc.SchedulerBase | None = None,
+        ) -> abc.DisposableBase:
+            assigner = _Assigner(feed, lease, criteria, observer, scheduler)
+            subscription = source.subscribe(
+                assigner.on_next,
+                assigner.fail,
+                assigner.source_done,
+                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=assigner.gate),
+            )
+            return CompositeDisposable(subscription, Disposable(assigner.close))
+
+        return Observable(subscribe)
+
+    return operator
+
+
+class _Assigner:
+    """One subscription."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        lease: float,
+        criteria: dict[str, Any],
+        observer: abc.ObserverBase[Assignment[Any]],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        self._feed = feed
+        self._lease = lease
+        self._criteria = criteria
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Claim[Any]] = deque()
+        self._ready: deque[Assignment[Any]] = deque()
+        self._tenancy = Tenancy(feed)
+        self._taking: asyncio.Task[None] | None = None
+        self._full = False  # no node has room, as far as is known
+        self._news = 0  # how often the feed told of room
+        self._done = self._stopped = False
+        self._below = valve_of(scheduler)
+        self.gate = Gate(self._room, self._below, fail=self.fail)
+        self._overfull = Overfull("assign", self.gate)
+        self._opened: abc.DisposableBase = (
+            Disposable() if self._below is None else self._below.listen(self._advance)
+        )
+        self._changes = feed.changes.subscribe(self._changed)
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    def on_next(self, claim: Claim[Any]) -> None:
+        """Reserve a slot for *claim* as soon as possible."""
+        if self._stopped:
+            claim.custody.give_back([claim])
+            return
+        if claim.told is not None:
+            self._recalled(claim, claim.told)
+            return
+        claim.on_revoke = partial(self._recalled, claim)
+        self._waiting.append(claim)
+        self._overfull.look(BATCH - len(self._waiting))
+        self._advance()
+
+    def source_done(self) -> None:
+        """Complete once every claim has a slot."""
+        self._done = True
+        self._advance()
+
+    def fail(self, error: Exception) -> None:
+        """End the stream with *error*."""
+        if not self._stopped:
+            self.close()
+            self._observer.on_error(error)
+
+    def close(self) -> None:
+        """Stop; claims without a slot go back, slots without a taker too."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._changes.dispose()
+        self._opened.dispose()
+        if self._taking is not None:
+            self._taking.cancel()
+        unseen = [*(made.claim for made in self._ready), *self._waiting]
+        self._waiting.clear()
+        self._ready.clear()
+        for claim in unseen:
+            claim.on_revoke = None
+            if claim.answer is None and not claim.revoked:
+                claim.custody.give_back([claim])
+        self.gate.dispose()
+
+    def _recalled(self, claim: Claim[Any], status: OutcomeStatus) -> None:
+        """The claim was lost, or is called back, before it had a slot."""
+        if claim in self._waiting:
+            self._waiting.remove(claim)
+        if status != "lost":
+            claim.custody.give_back([claim])
+        self._advance()
+
+    # -- room --------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        return 0 if self._full else BATCH - len(self._waiting) - len(self._ready)
+
+    def _room_below(self) -> int:
+        return sys.maxsize if self._below is None else self._below.room()
+
+    def _changed(self, change: NodeChange) -> None:
+        if change.node is not None and change.kind != "removed" and change.node.room > 0:
+            self._news += 1
+            if self._full:
+                self._full = False
+                self._advance()
+
+    # -- slots -------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        while self._ready and not self._stopped and self._room_below() > 0:
+            self._emit(self._ready.popleft())
+        if self._stopped:
+            return
+        if self._waiting:
+            # No slot is taken for a claim that nobody could work on.
+            count = min(len(self._waiting), BATCH, self._room_below() - len(self._ready))
+            if count > 0 and not self._full and self._taking is None:
+                self._taking = self._loop.create_task(self._take(count))
+                self._taking.add_done_callback(self._taken)
+        elif self._done and not self._ready and self._taking is None:
+            self.close()
+            self._observer.on_completed()
+
+    async def _take(self, count: int) -> None:
+        while True:
+            news = self._news
+            try:
+                slots = await self._feed.reserve_many(count, lease=self._lease, **self._criteria)
+                break
+            except StoreUnavailableError as error:
+                log.warning("assign_waits", error=str(error))
+                await asyncio.sleep(random.uniform(0.1, 0.5))
+        # Room that was told of while the call was under way may have been seen by it, or not.
+        self._full = len(slots) < count and news == self._news
+        self._hand_out(slots)
+
+    def _hand_out(self, slots: list[Slot]) -> None:
+        unused: list[Slot] = []
+        for slot in slots:
+            if self._waiting and not self._stopped:
+                claim = self._waiting.popleft()
+                claim.on_revoke = None
+                self._tenancy.add(claim, slot)
+                self._ready.append(Assignment(claim, slot))
+            else:
+                unused.append(slot)
+        if unused:
+            self._feed.release_later(unused)
+
+    def _emit(self, made: Assignment[Any]) -> None:
+        if made.claim.told is not None or made.claim.revoked:
+            # It has a slot and no taker: both go back.
+            self._tenancy.settled(made.claim)
+            if not made.claim.revoked:
+                made.claim.custody.give_back([made.claim])
+            return
+        self._observer.on_next(made)
+
+    def _taken(self, task: asyncio.Task[None]) -> None:
+        self._taking = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception):
+            self.fail(error)
+            return
+        self._advance()
+        if not self._stopped:
+            self.gate.opened()
