@@ -34,6 +34,7 @@ class Placements:
         rng: Where the jitter comes from; by default a source of its own.
 
     Example:
+        >>> import time
         >>> placements = Placements(time.monotonic)
         >>> placements.placed("gpu-1")
         >>> placements.load("gpu-1")

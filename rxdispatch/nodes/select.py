@@ -33,6 +33,7 @@ class Selector:
         rng: Where chance comes from.
 
     Example:
+        >>> import time
         >>> nodes = {"a": Node("a", capacity=2), "b": Node("b", pool="gpu", capacity=2)}
         >>> selector = Selector(nodes, Placements(time.monotonic), random.Random(1))
         >>> [node.id for node in selector.pick(Criteria(pool="gpu"))]
