@@ -8,13 +8,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from weakref import WeakSet
 
+import structlog
+
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.boards.memory_engine import MemoryEngine
 from rxdispatch.boards.redis import RedisBoard
 from rxdispatch.config import Settings
-from rxdispatch.errors import ConfigError
+from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.nodes.feed import NodeFeed
 from rxdispatch.nodes.registry import Registry
 from rxdispatch.nodes.store import FleetStore
@@ -26,6 +28,8 @@ from rxdispatch.store.url import Target, parse_url
 __all__ = ["Hub", "connect"]
 
 P = TypeVar("P")
+
+log = structlog.get_logger(__name__)
 
 
 class Hub:
@@ -196,7 +200,7 @@ class Hub:
                 self._target = self._server.target
             if self._target.scheme != "memory":
                 self._client = Client(self._target, self._settings.store)
-                await self._client.open()
+                await self._reach(self._client)
                 self._channels = Channels(self._client)
                 self._fleet = FleetStore(self._client, self._namespace, self._settings.feed)
         except BaseException:
@@ -204,6 +208,15 @@ class Hub:
             raise
         self._state = "open"
         return self
+
+    async def _reach(self, client: Client) -> None:
+        try:
+            await client.open()
+        except StoreUnavailableError as error:
+            # A service that was started again while the server is away has the snapshot.
+            if self._settings.feed.snapshot is None:
+                raise
+            log.warning("hub_opened_without_server", error=str(error))
 
     async def __aexit__(
         self,
@@ -272,7 +285,8 @@ def connect(
 
     Raises:
         ConfigError: If an argument breaks its rule, at once; a wrong password on entry.
-        StoreUnavailableError: On entry, if the server does not answer.
+        StoreUnavailableError: On entry, if the server does not answer. With
+            ``FeedSettings.snapshot`` the hub opens all the same, so that feeds can work from it.
 
     Example:
         >>> import asyncio

@@ -390,7 +390,8 @@ class NodeFeed:
                     self._placements.unplaced(node.id)
                 self._placements.refused(node.id)
             if slot is not None:
-                # With this job, where the registry has told of it.
+                self._placements.accepted(slot.node.id)
+                # With this job: the reply that gave the slot has told of it.
                 slot.node = self._nodes.get(slot.node.id, slot.node)
         return slots
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Final
 
 from rxdispatch.nodes.records import Reader, Row, pack_record
 from rxdispatch.nodes.replica import Replica
 from rxdispatch.nodes.snapshot import Snapshot, Stored, StoredRow
 
 __all__ = ["Keeper"]
+
+_FULL: Final = 1000
 
 
 class Keeper:
@@ -29,6 +32,7 @@ class Keeper:
         self._reader = Reader()
         self._dirty: set[str] = set()
         self._epoch = b""
+        self._saves = 0
         self._saving: asyncio.Task[None] | None = None
 
     def changed(self, node: str) -> None:
@@ -67,18 +71,21 @@ class Keeper:
 
     async def _save(self) -> None:
         replica = self._replica
-        dirty, self._dirty = self._dirty, set()
-        full = self._epoch != replica.epoch
         try:
-            rows = list(self._rows(tuple(replica.nodes) if full else dirty))
-            saved = await self._snapshot.save(
-                replica.epoch.hex(), "", replica.high, rows, full=full
-            )
-            if saved:
-                self._epoch = replica.epoch
-            else:
+            if not await self._snapshot.lead():
                 # Another process writes; should it end, all of it is to be written.
                 self._epoch = b""
+                self._dirty.clear()
+                return
+            # Now and then all of it: removals of long ago would pile up.
+            self._saves += 1
+            full = self._epoch != replica.epoch or self._saves % _FULL == 0
+            dirty, self._dirty = self._dirty, set()
+            # All of it without an await: the rows and the number belong together.
+            rows = list(self._rows(tuple(replica.nodes) if full else dirty))
+            epoch, high = replica.epoch, replica.high
+            saved = await self._snapshot.save(epoch.hex(), high, rows, full=full)
+            self._epoch = epoch if saved else b""
         finally:
             self._saving = None
 

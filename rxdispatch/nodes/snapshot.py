@@ -1,0 +1,334 @@
+"""``Snapshot``: a fleet in a SQLite file, shared by the processes of one host (L2)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+import attrs
+import structlog
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.store.lock import FileLock
+
+__all__ = ["Snapshot", "Stored", "StoredRow"]
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_APPLICATION: Final = 0x52584446
+_LAYOUT: Final = 1
+_BUSY: Final = 0.5
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS fleets (
+  name TEXT PRIMARY KEY, epoch TEXT, seq INTEGER, proven REAL, boot TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS nodes (
+  fleet TEXT, id TEXT, seq INTEGER, record BLOB, lapse REAL, PRIMARY KEY (fleet, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_seq ON nodes (fleet, seq);
+"""
+
+_UPSERT: Final = """
+INSERT INTO nodes VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (fleet, id) DO UPDATE
+SET seq = excluded.seq, record = excluded.record, lapse = excluded.lapse
+WHERE excluded.seq >= nodes.seq
+"""
+
+
+@attrs.frozen(slots=True)
+class StoredRow:
+    """
+    One node.
+
+    Attributes:
+        id: Its id.
+        seq: The number of its last change.
+        record: The node as it is written; empty where it was removed.
+        remaining: Seconds until it lapses; not more than 0 where it has.
+    """
+
+    id: str
+    seq: int
+    record: bytes
+    remaining: float
+
+
+@attrs.frozen(slots=True)
+class Stored:
+    """
+    What the snapshot holds of one fleet.
+
+    Attributes:
+        epoch: The life of the data.
+        seq: The number up to which it is complete.
+        age: Seconds since it was last proven; infinite when it is from before a reboot.
+        rows: The nodes that were asked for.
+    """
+
+    epoch: str
+    seq: int
+    age: float
+    rows: list[StoredRow]
+
+
+class Snapshot:
+    """
+    The nodes of one fleet in a file that several processes and several fleets may share.
+
+    One process of the host writes, the one that holds a lock which the kernel drops when it
+    dies; the others read. Times are those of the monotonic clock, which all processes of a host
+    share until it is started again; from before that everything counts as lapsed.
+
+    SQLite works in a thread of its own, so that a slow disk holds up nobody. Where the file
+    cannot be written or read, that is logged and there is no snapshot: it is a tier that a feed
+    can do without.
+
+    Args:
+        path: The file, on a local disk; its directory must exist.
+        name: Which fleet this is about; no secrets.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], name: str) -> None:
+        self._path = Path(path)
+        self._name = name
+        self._boot = _boot_id()
+        self._lock: FileLock | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._failing = False
+
+    # -- lifetime ----------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """
+        Open the file, or make it.
+
+        Raises:
+            ConfigError: If it cannot be, or is another application's.
+        """
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rxdispatch-snapshot")
+        try:
+            await self._in_thread(self._open)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"snapshot must be a file that can be written ({error})") from error
+
+    async def close(self) -> None:
+        """Let go of the file; the second time does nothing."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        thread.submit(self._close)
+        # Not waited for in the loop: what is under way ends by itself, and soon.
+        await asyncio.get_running_loop().run_in_executor(None, thread.shutdown)
+
+    def _open(self) -> None:
+        if self._path.is_file() and not self._ours():
+            raise ConfigError("snapshot must be a file of its own", str(self._path))
+        with suppress(FileNotFoundError):
+            if self._broken():
+                log.warning("snapshot_reset", reason="it cannot be read")
+                self._remove()
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.close(descriptor)
+        self._connect()
+
+    def _connect(self) -> None:
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False
+        )
+        self._connection = connection
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A power cut may lose the last writes: they are on the server.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+        connection.executescript(_SCHEMA)
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
+    def _ours(self) -> bool:
+        """Whether the file is empty, or says that it is ours; what is not is left alone."""
+        with self._path.open("rb") as file:
+            head = file.read(100)
+        if not head:
+            return True
+        return head[:16] == b"SQLite format 3\0" and head[68:72] == _APPLICATION.to_bytes(4, "big")
+
+    def _broken(self) -> bool:
+        """Whether it is ours but cannot be read here: damaged, or of another layout."""
+        if not self._path.stat().st_size:
+            return False
+        try:
+            connection = sqlite3.connect(self._path, timeout=_BUSY)
+            try:
+                layout = connection.execute("PRAGMA user_version").fetchone()[0]
+                sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            finally:
+                connection.close()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return True
+        return bool(layout != _LAYOUT or sound != "ok")
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    async def lead(self) -> bool:
+        """Return whether this process is the one that writes; become it if nobody is."""
+        return bool(await self._tried(self._lead, False))
+
+    async def save(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
+        """
+        Write nodes, and that all is proven up to *seq* now.
+
+        Args:
+            epoch: The life of the data.
+            seq: The number up to which all changes are in here, with *rows*.
+            rows: What has changed; older rows than the stored ones are passed over.
+            full: They are all there are, and replace what is stored.
+
+        Returns:
+            False if this process does not write, or could not.
+        """
+
+        def write() -> bool:
+            return self._lead() and self._write(epoch, seq, rows, full=full)
+
+        return bool(await self._tried(write, False))
+
+    def _lead(self) -> bool:
+        if self._lock is None:
+            self._lock = FileLock.take(self._path.with_name(f"{self._path.name}.lock"))
+        return self._lock is not None
+
+    def _write(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
+        connection = self._connection
+        assert connection is not None
+        now = time.monotonic()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            stored = connection.execute(
+                "SELECT epoch, seq FROM fleets WHERE name = ?", (self._name,)
+            ).fetchone()
+            if stored is not None and stored[0] == epoch and stored[1] > seq:
+                connection.execute("ROLLBACK")
+                return True
+            if full:
+                connection.execute("DELETE FROM nodes WHERE fleet = ?", (self._name,))
+            values = ((self._name, r.id, r.seq, r.record, now + r.remaining) for r in rows)
+            connection.executemany(_UPSERT, values)
+            connection.execute(
+                "INSERT OR REPLACE INTO fleets VALUES (?, ?, ?, ?, ?)",
+                (self._name, epoch, seq, now, self._boot),
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        return True
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def load(self) -> Stored | None:
+        """Return all that is stored of the fleet; None where there is nothing."""
+        return await self._tried(lambda: self._read("", -1), None)
+
+    async def since(self, epoch: str, seq: int) -> Stored | None:
+        """Return what changed after *seq*; everything where the epoch is another one."""
+        return await self._tried(lambda: self._read(epoch, seq), None)
+
+    def _read(self, epoch: str, seq: int) -> Stored | None:
+        connection = self._connection
+        assert connection is not None
+        connection.execute("BEGIN")
+        try:
+            found = connection.execute(
+                "SELECT epoch, seq, proven, boot FROM fleets WHERE name = ?", (self._name,)
+            ).fetchone()
+            if found is None:
+                return None
+            after = seq if found[0] == epoch else -1
+            rows = connection.execute(
+                "SELECT id, seq, record, lapse FROM nodes WHERE fleet = ? AND seq > ?",
+                (self._name, after),
+            ).fetchall()
+        finally:
+            connection.execute("ROLLBACK")
+        now = time.monotonic()
+        same_boot = found[3] == self._boot and found[2] <= now
+        return Stored(
+            found[0],
+            found[1],
+            now - found[2] if same_boot else float("inf"),
+            [
+                StoredRow(name, number, record, lapse - now if same_boot else 0.0)
+                for name, number, record, lapse in rows
+            ],
+        )
+
+    # -- the thread --------------------------------------------------------------------------
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        assert self._thread is not None
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _tried(self, work: Callable[[], T], otherwise: T) -> T:
+        """Do *work* in the thread; what goes wrong with the file is logged once."""
+        if self._thread is None:
+            return otherwise
+        try:
+            result = await self._in_thread(work)
+        except (OSError, sqlite3.Error) as error:
+            if not self._failing:
+                log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}")
+            self._failing = True
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+                error, sqlite3.OperationalError
+            ):
+                await self._reset()
+            return otherwise
+        self._failing = False
+        return result
+
+    async def _reset(self) -> None:
+        """Begin anew where the file turned out to be damaged, if it is ours to write."""
+
+        def anew() -> None:
+            if self._lock is not None and self._connection is not None:
+                self._connection.close()
+                self._remove()
+                self._connect()
+
+        with suppress(OSError, sqlite3.Error):
+            await self._in_thread(anew)
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT.read_text("ascii").strip()
+    except OSError:
+        return ""
