@@ -13,13 +13,14 @@ from typing import Any
 
 import structlog
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import Disposable
 
-from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.clock import valve_of
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.node import NodeChange, Slot
 from rxdispatch.operators.tasks._assignment import Assignment
 from rxdispatch.operators.tasks._demand import Overfull
+from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._tenancy import Tenancy
 from rxdispatch.protocols import Feed
 from rxdispatch.task import Claim, OutcomeStatus, seconds
@@ -64,23 +65,7 @@ def assign(
     lease = seconds("lease", lease, zero=False)
     feed.criteria(**criteria)
 
-    def operator(source: Observable[Claim[Any]]) -> Observable[Assignment[Any]]:
-        def subscribe(
-            observer: abc.ObserverBase[Assignment[Any]],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            assigner = _Assigner(feed, lease, criteria, observer, scheduler)
-            subscription = source.subscribe(
-                assigner.on_next,
-                assigner.fail,
-                assigner.source_done,
-                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=assigner.gate),
-            )
-            return CompositeDisposable(subscription, Disposable(assigner.close))
-
-        return Observable(subscribe)
-
-    return operator
+    return gated(lambda observer, scheduler: _Assigner(feed, lease, criteria, observer, scheduler))
 
 
 class _Assigner:
@@ -107,7 +92,7 @@ class _Assigner:
         self._news = 0  # how often the feed told of room
         self._done = self._stopped = False
         self._below = valve_of(scheduler)
-        self.gate = Gate(self._room, self._below, fail=self.fail)
+        self.gate = Gate(self._room, self._below, fail=self.on_error)
         self._overfull = Overfull("assign", self.gate)
         self._opened: abc.DisposableBase = (
             Disposable() if self._below is None else self._below.listen(self._advance)
@@ -129,18 +114,18 @@ class _Assigner:
         self._overfull.look(BATCH - len(self._waiting))
         self._advance()
 
-    def source_done(self) -> None:
+    def on_completed(self) -> None:
         """Complete once every claim has a slot."""
         self._done = True
         self._advance()
 
-    def fail(self, error: Exception) -> None:
+    def on_error(self, error: Exception) -> None:
         """End the stream with *error*."""
         if not self._stopped:
-            self.close()
+            self.dispose()
             self._observer.on_error(error)
 
-    def close(self) -> None:
+    def dispose(self) -> None:
         """Stop; claims without a slot go back, slots without a taker too."""
         if self._stopped:
             return
@@ -195,7 +180,7 @@ class _Assigner:
                 self._taking = self._loop.create_task(self._take(count))
                 self._taking.add_done_callback(self._taken)
         elif self._done and not self._ready and self._taking is None:
-            self.close()
+            self.dispose()
             self._observer.on_completed()
 
     async def _take(self, count: int) -> None:
@@ -239,7 +224,7 @@ class _Assigner:
             return
         error = task.exception()
         if isinstance(error, Exception):
-            self.fail(error)
+            self.on_error(error)
             return
         self._advance()
         if not self._stopped:

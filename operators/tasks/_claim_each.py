@@ -9,11 +9,11 @@ from typing import Any
 
 import structlog
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.operators.tasks._demand import Overfull
+from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import Board
 from rxdispatch.task import Claim, Task, seconds
@@ -55,23 +55,7 @@ def claim_each(
     """
     lease = seconds("lease", lease, zero=False)
 
-    def operator(source: Observable[Task[Any] | str]) -> Observable[Claim[Any]]:
-        def subscribe(
-            observer: abc.ObserverBase[Claim[Any]],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            chooser = _Chooser(board, lease, worker, observer, scheduler)
-            subscription = source.subscribe(
-                chooser.on_next,
-                chooser.fail,
-                chooser.source_done,
-                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=chooser.gate),
-            )
-            return CompositeDisposable(subscription, Disposable(chooser.close))
-
-        return Observable(subscribe)
-
-    return operator
+    return gated(lambda observer, scheduler: _Chooser(board, lease, worker, observer, scheduler))
 
 
 class _Chooser:
@@ -94,31 +78,31 @@ class _Chooser:
         self._claiming: asyncio.Task[None] | None = None
         self._done = False
         self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
-        self.gate = Gate(self._room, valve_of(scheduler), fail=self.fail)
+        self.gate = Gate(self._room, valve_of(scheduler), fail=self.on_error)
         self._overfull = Overfull("claim_each", self.gate)
 
     def on_next(self, item: Task[Any] | str) -> None:
         """Claim the task of that id as soon as possible."""
         task_id = item.id if isinstance(item, Task) else item
         if not isinstance(task_id, str):
-            self.fail(ConfigError("claim_each must be given Tasks or ids", item))
+            self.on_error(ConfigError("claim_each must be given Tasks or ids", item))
             return
         self._ids[task_id] = None
         self._overfull.look(self._room())
         self._advance()
 
-    def source_done(self) -> None:
+    def on_completed(self) -> None:
         """Complete once everything is decided."""
         self._done = True
         self._advance()
 
-    def fail(self, error: Exception) -> None:
+    def on_error(self, error: Exception) -> None:
         """End the stream with *error*."""
         if not self._handout.stopped:
-            self.close()
+            self.dispose()
             self._observer.on_error(error)
 
-    def close(self) -> None:
+    def dispose(self) -> None:
         """Stop; what a running claim brings goes back."""
         self._handout.close()
         self._ids.clear()
@@ -127,7 +111,7 @@ class _Chooser:
         self.gate.dispose()
 
     def _stop(self) -> None:
-        self.close()
+        self.dispose()
         self._observer.on_completed()
 
     def _room(self) -> int:
@@ -141,7 +125,7 @@ class _Chooser:
             self._claiming = self._loop.create_task(self._claim())
             self._claiming.add_done_callback(self._claimed)
         elif self._done and not handout.waiting:
-            self.close()
+            self.dispose()
             self._observer.on_completed()
 
     async def _claim(self) -> None:
@@ -165,7 +149,7 @@ class _Chooser:
             return
         error = task.exception()
         if isinstance(error, Exception):
-            self.fail(error)
+            self.on_error(error)
             return
         self.gate.opened()
         self._advance()

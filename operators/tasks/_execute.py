@@ -11,14 +11,14 @@ from datetime import timedelta
 from typing import Any
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._assignment import Assignment, opened
 from rxdispatch.operators.tasks._attempt import Attempt, Start
 from rxdispatch.operators.tasks._demand import Overfull
+from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.task import Claim, Outcome, Task, seconds
 from rxdispatch.valve import Gate
@@ -85,25 +85,15 @@ def execute(
         raise ConfigError("executor must be None for a coroutine function", executor)
     limit = None if timeout is None else seconds("timeout", timeout, zero=False)
 
-    def operator(source: Work) -> Observable[Outcome[Any, Any]]:
-        def subscribe(
-            observer: abc.ObserverBase[Outcome[Any, Any]],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            execution = _Execution(handler, max_concurrent, limit, backoff, observer, scheduler)
-            if plain:
-                execution.use_pool(executor)
-            subscription = source.subscribe(
-                execution.on_next,
-                execution.on_error,
-                execution.on_completed,
-                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=execution.gate),
-            )
-            return CompositeDisposable(subscription, Disposable(execution.dispose))
+    def make(
+        observer: abc.ObserverBase[Outcome[Any, Any]], scheduler: abc.SchedulerBase | None
+    ) -> _Execution:
+        execution = _Execution(handler, max_concurrent, limit, backoff, observer, scheduler)
+        if plain:
+            execution.use_pool(executor)
+        return execution
 
-        return Observable(subscribe)
-
-    return operator
+    return gated(make)
 
 
 class _Execution:

@@ -10,11 +10,11 @@ from typing import Any
 
 import structlog
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.operators.tasks._demand import Overfull
+from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.protocols import Board
 from rxdispatch.task import Outcome, Settlement, seconds
 from rxdispatch.valve import Gate
@@ -59,22 +59,7 @@ def settle(
         raise ConfigError("count must be an int >= 1", count)
     span = seconds("timespan", timespan, zero=False)
 
-    def operator(source: Observable[Result]) -> Observable[Result]:
-        def subscribe(
-            observer: abc.ObserverBase[Result], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            settler = _Settler(board, count, span, observer, scheduler)
-            subscription = source.subscribe(
-                settler.on_next,
-                settler.on_error,
-                settler.on_completed,
-                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=settler.gate),
-            )
-            return CompositeDisposable(subscription, Disposable(settler.dispose))
-
-        return Observable(subscribe)
-
-    return operator
+    return gated(lambda observer, scheduler: _Settler(board, count, span, observer, scheduler))
 
 
 class _Settler:

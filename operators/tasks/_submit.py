@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._demand import Overfull
+from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.protocols import Board
 from rxdispatch.task import SubmitResult, Task, seconds
 from rxdispatch.valve import Gate
@@ -49,23 +49,7 @@ def submit(
         raise ConfigError("count must be an int >= 1", count)
     span = seconds("timespan", timespan, zero=False)
 
-    def operator(source: Observable[Task[Any]]) -> Observable[SubmitResult]:
-        def subscribe(
-            observer: abc.ObserverBase[SubmitResult],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            submitter = _Submitter(board, count, span, observer, scheduler)
-            subscription = source.subscribe(
-                submitter.on_next,
-                submitter.fail,
-                submitter.source_done,
-                scheduler=LoopScheduler(asyncio.get_running_loop(), valve=submitter.gate),
-            )
-            return CompositeDisposable(subscription, Disposable(submitter.dispose))
-
-        return Observable(subscribe)
-
-    return operator
+    return gated(lambda observer, scheduler: _Submitter(board, count, span, observer, scheduler))
 
 
 class _Submitter:
@@ -104,15 +88,15 @@ class _Submitter:
         elif self._timer is None and not self._due:
             self._timer = self._loop.call_later(self._span, self._ripe)
 
-    def source_done(self) -> None:
+    def on_completed(self) -> None:
         """Write what is held, then complete."""
         self._done = self._due = True
         self._advance()
 
-    def fail(self, error: Exception) -> None:
+    def on_error(self, error: Exception) -> None:
         """Write what is held, then pass *error* on."""
         self._error = error
-        self.source_done()
+        self.on_completed()
 
     def dispose(self) -> None:
         """Drop what is not written; a write under way is cancelled."""
