@@ -109,7 +109,7 @@ class Replica:
         self.nodes.clear()
         new_life = epoch != self.epoch
         self.epoch = epoch
-        self._gone.clear()
+        self._gone = {} if new_life else {n: s for n, s in self._gone.items() if s > upto}
         self._lapse.clear()
         self._next_lapse = float("inf")
         self.high = 0
@@ -117,7 +117,7 @@ class Replica:
         epoch_text = epoch.hex()
         for row in rows:
             node = row.node
-            if node is None:
+            if node is None or row.seq <= self._gone.get(row.id, 0):
                 continue
             old = before.pop(row.id, None)
             if old is not None and not new_life and old.seq > row.seq:

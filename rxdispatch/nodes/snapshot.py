@@ -29,7 +29,10 @@ _LAYOUT: Final = 1
 _BUSY: Final = 0.5
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
-_SCHEMA: Final = """
+_BIRTH: Final = f"""
+BEGIN EXCLUSIVE;
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_LAYOUT};
 CREATE TABLE IF NOT EXISTS fleets (
   name TEXT PRIMARY KEY, epoch TEXT, seq INTEGER, proven REAL, boot TEXT
 ) WITHOUT ROWID;
@@ -37,6 +40,7 @@ CREATE TABLE IF NOT EXISTS nodes (
   fleet TEXT, id TEXT, seq INTEGER, record BLOB, lapse REAL, PRIMARY KEY (fleet, id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_seq ON nodes (fleet, seq);
+COMMIT;
 """
 
 _UPSERT: Final = """
@@ -149,12 +153,12 @@ class Snapshot:
             self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False
         )
         self._connection = connection
+        if not connection.execute("PRAGMA application_id").fetchone()[0]:
+            # Before the log is turned on: the header must tell whose file it is from the start.
+            connection.executescript(_BIRTH)
         connection.execute("PRAGMA journal_mode = WAL")
         # A power cut may lose the last writes: they are on the server.
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {_LAYOUT}")
-        connection.executescript(_SCHEMA)
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
