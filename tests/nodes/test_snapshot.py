@@ -280,6 +280,7 @@ async def test_nothing_is_left_behind(path: Path) -> None:
     await snapshot.close()
     assert not await snapshot.save("e", 2, rows(2), full=False)
     deadline = time.monotonic() + 5
+    extra = threading.enumerate()
     while time.monotonic() < deadline:
         # The loop's own pool, in which was waited, keeps a thread.
         extra = [t for t in threading.enumerate() if "snapshot" in t.name]
