@@ -96,7 +96,7 @@ class Registry:
             NodeNotFoundError: If it is not registered, or was removed.
             CodecError: If the state cannot be stored, or is larger than 64 KiB.
         """
-        return _there(node, (await self.heartbeats({node: state}))[node])
+        return _there(node, (await self.heartbeats({node_id(node): state}))[node])
 
     async def heartbeats(
         self, states: Mapping[str, Mapping[str, Any] | None]

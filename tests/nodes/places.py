@@ -1,0 +1,138 @@
+"""A fleet on a server, looked at from below: what is stored, and what is published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import attrs
+
+from rxdispatch.config import FeedSettings, Settings
+from rxdispatch.hub import Hub, connect
+from rxdispatch.node import Node
+from rxdispatch.nodes.records import Message, Reader
+from rxdispatch.nodes.registry import Registry
+from rxdispatch.nodes.store import FleetStore, Page, Position
+from rxdispatch.store.channels import Channels
+from rxdispatch.store.keys import FleetKeys
+from rxdispatch.store.url import Target
+from tests.servers import Kind, any_server
+
+__all__ = ["KINDS", "Ground", "ground", "ground_at", "until"]
+
+KINDS: tuple[Kind, ...] = ("valkey", "redis")
+NAMESPACE = "rxd"
+
+
+@attrs.frozen
+class Ground:
+    """
+    A server with two hubs that know its fleet.
+
+    Attributes:
+        target: The server.
+        hub: One process, as far as the server can tell.
+        other: Another one.
+        store: The steps themselves.
+    """
+
+    target: Target
+    hub: Hub
+    other: Hub
+    store: FleetStore
+
+    @property
+    def nodes(self) -> Registry:
+        """The registry."""
+        return self.hub.nodes
+
+    async def call(self, *args: Any) -> Any:
+        """Send any command."""
+        return await self.hub.client.call("test", *args)
+
+    def key(self, name: str) -> bytes:
+        """Return the name of one of the fleet's keys."""
+        return b"{rxd}:fleet:" + name.encode()
+
+    async def later(self, seconds: float) -> None:
+        """
+        Let time pass for the fleet.
+
+        It keeps by how much its clock is ahead of TIME; moving that on saves from waiting.
+        """
+        await self.call("HINCRBY", self.key("meta"), "skew", round(seconds * 1_000_000))
+
+    async def fleet(self) -> dict[str, Node]:
+        """Return the nodes as they are stored."""
+        reader, found = Reader(), await self.call("HGETALL", self.key("nodes"))
+        numbers = {
+            node: int(await self.call("ZSCORE", self.key("log"), node)) for node in found[::2]
+        }
+        return {
+            node.decode(): reader.record(node.decode(), numbers[node], record)
+            for node, record in zip(found[::2], found[1::2], strict=True)
+        }
+
+    async def ids(self) -> list[str]:
+        """Return the ids of the nodes that are stored."""
+        return sorted(node.decode() for node in await self.call("HKEYS", self.key("nodes")))
+
+    async def jobs(self, node: str) -> int:
+        """Return how many jobs a node has."""
+        return (await self.fleet())[node].current_jobs
+
+    async def dump(self) -> dict[bytes, Any]:
+        """Return everything that is stored, to see whether it has changed."""
+        keys = await self.call("KEYS", "*")
+        return {key: await self.call("DUMP", key) for key in sorted(keys)}
+
+    async def pulse(self) -> Position:
+        """Sweep, and return where things stand."""
+        return await self.store.pulse()
+
+    async def changes(self, after: int = 0, limit: int = 1000) -> tuple[Page, Message]:
+        """Return what has changed after that number."""
+        page = await self.store.changes(after, limit)
+        return page, Reader().message(page.message)
+
+    @asynccontextmanager
+    async def overheard(self) -> AsyncGenerator[list[Message]]:
+        """Collect what is published; complete once the block has been left."""
+        channels, messages, reader = Channels(self.hub.client), list[Message](), Reader()
+        name = FleetKeys.of(NAMESPACE).changes
+        heard = channels.channel(name).subscribe(
+            lambda data: None if data is None else messages.append(reader.message(data))
+        )
+        try:
+            await channels.confirmed(name)
+            yield messages
+            await channels.barrier(5.0)
+        finally:
+            heard.dispose()
+            await channels.close()
+
+
+@asynccontextmanager
+async def ground(kind: Kind = "valkey", **feed: Any) -> AsyncGenerator[Ground]:
+    """Run a server; *feed* are settings of feeds."""
+    async with any_server(kind) as target, ground_at(target, **feed) as found:
+        yield found
+
+
+@asynccontextmanager
+async def ground_at(target: Target, **feed: Any) -> AsyncGenerator[Ground]:
+    """Open two hubs on a server."""
+    settings = Settings(feed=FeedSettings(**feed))
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(connect(target.safe, settings=settings))
+        other = await stack.enter_async_context(connect(target.safe, settings=settings))
+        yield Ground(target, hub, other, FleetStore(hub.client, NAMESPACE, settings.feed))
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until *condition* holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
