@@ -5,15 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import structlog
 
 from rxdispatch.cli.demo import demonstrate
-from rxdispatch.errors import ConfigError, RxDispatchError
+from rxdispatch.cli.exits import exit_codes
+from rxdispatch.cli.nodes import nodes
 
 __all__ = ["rxdispatch"]
 
@@ -70,15 +69,8 @@ def demo(
     it ended, and does each file once: a complete run is only shown again. Name another directory
     to start anew.
     """
-    with _exit_codes():
+    with exit_codes():
         demonstrate(path, url=url, workers=workers, data_dir=data_dir, as_json=as_json)
 
 
-@contextmanager
-def _exit_codes() -> Generator[None]:
-    """Say what went wrong in one sentence."""
-    try:
-        yield
-    except RxDispatchError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise click.exceptions.Exit(2 if isinstance(error, ConfigError) else 1) from None
+rxdispatch.add_command(nodes)

@@ -1,0 +1,74 @@
+"""``Lines``: JSON lines into a pipe that somebody reads at their own pace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+__all__ = ["Lines", "as_json"]
+
+# select(2): what is said to be writable takes so much at least without waiting.
+_PIECE: Final = select.PIPE_BUF
+
+
+class Lines:
+    """
+    Writes to a file without keeping the loop waiting, so that the feed goes on and signals come.
+
+    Args:
+        descriptor: Of the file; as it is, it may be shared with other processes.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    async def write(self, documents: Iterable[dict[str, Any]]) -> None:
+        """
+        Write each as one line.
+
+        Raises:
+            BrokenPipeError: If nobody reads any more.
+        """
+        left = memoryview("".join(f"{as_json(document)}\n" for document in documents).encode())
+        while left:
+            await self._writable()
+            left = left[os.write(self._descriptor, left[:_PIECE]) :]
+
+    async def _writable(self) -> None:
+        # Files on disk, which the loop does not know how to wait for, always are.
+        if select.select((), (self._descriptor,), (), 0)[1]:
+            return
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
+        loop.add_writer(self._descriptor, _done, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_writer(self._descriptor)
+
+
+def as_json(document: dict[str, Any], *, indent: int | None = None) -> str:
+    """Return *document* in ASCII; what JSON has no words for is told as text."""
+    try:
+        return json.dumps(document, indent=indent, default=str)
+    except TypeError:
+        # MessagePack allows any keys.
+        return json.dumps(_text_keys(document), indent=indent, default=str)
+
+
+def _text_keys(value: object) -> object:
+    if isinstance(value, dict):
+        pairs = cast("dict[object, object]", value)
+        return {k if isinstance(k, str) else str(k): _text_keys(v) for k, v in pairs.items()}
+    if isinstance(value, (list, tuple)):
+        return [_text_keys(item) for item in cast("Iterable[object]", value)]
+    return value
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

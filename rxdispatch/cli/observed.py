@@ -1,0 +1,80 @@
+"""``Observed``: when which node has changed, as far as somebody watched."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import attrs
+
+from rxdispatch.node import NodeChange
+
+__all__ = ["Observed", "of_pool"]
+
+_WINDOW: Final = 5.0
+
+
+class Observed:
+    """
+    What a watcher remembers of changes.
+
+    Args:
+        now: When it began to watch, in seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.changes = 0
+        self._began = now
+        self._last: dict[str, float] = {}
+        self._recent: deque[list[float]] = deque()
+
+    def saw(self, change: NodeChange, now: float) -> None:
+        """Take note of a change of a node."""
+        node = change.node
+        if node is None:
+            return
+        self.changes += 1
+        if change.kind == "removed":
+            self._last.pop(node.id, None)
+        else:
+            self._last[node.id] = now
+        # Counted by tenths of a second: one entry for each change would be thousands.
+        if self._recent and now - self._recent[-1][0] < 0.1:
+            self._recent[-1][1] += 1
+        else:
+            self._recent.append([now, 1.0])
+            self._forget(now)
+
+    def age(self, node: str, now: float) -> tuple[float, bool]:
+        """Return the seconds since its last change, and whether that was seen or they are more."""
+        last = self._last.get(node)
+        return (now - self._began, False) if last is None else (now - last, True)
+
+    def rate(self, now: float) -> float:
+        """Return changes per second, over the last five."""
+        self._forget(now)
+        count = sum(count for _, count in self._recent)
+        return count / min(_WINDOW, max(1.0, now - self._began))
+
+    def _forget(self, now: float) -> None:
+        while self._recent and now - self._recent[0][0] > _WINDOW:
+            self._recent.popleft()
+
+
+def of_pool(change: NodeChange, pool: str | None) -> NodeChange | None:
+    """
+    Return *change* as it looks from within a pool, None if it does not concern it.
+
+    A node that goes over to another pool is removed from this one. With None for *pool*, or
+    without a node, it is as it is.
+    """
+    node, previous = change.node, change.previous
+    if pool is None or node is None:
+        return change
+    if node.pool == pool:
+        if change.kind != "added" and previous is not None and previous.pool != pool:
+            return attrs.evolve(change, kind="added", previous=None)
+        return change
+    if previous is not None and previous.pool == pool:
+        return attrs.evolve(change, kind="removed", node=previous)
+    return None
