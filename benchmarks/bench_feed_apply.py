@@ -1,0 +1,268 @@
+# pyright: basic
+# The types of redis-py commands are partial.
+"""
+How many messages a second does a feed apply?
+
+10,000 nodes, 50,000 messages of one heartbeat with news each, recorded as they were published.
+Prints messages a second
+
+- from the recorded bytes alone: pushed through a Subject to an observer that does nothing; to one
+  that puts three fields and the decoded state into a dict, unchecked, which is the least that
+  anybody must do; to the feed's stream and replica, with their gap checks;
+- through Pub/Sub, from another process that publishes as fast as it can: redis-py's own PubSub
+  into a Subject, and the feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis
+from reactivex import Subject
+from redis import asyncio as aioredis
+
+import rxdispatch as rxd
+from benchmarks.fleet import change, recorded, register
+from rxdispatch.nodes.records import Reader
+from rxdispatch.nodes.replica import Replica
+from rxdispatch.nodes.stats import Counters
+from rxdispatch.nodes.stream import Stream
+
+NODES = 10_000
+MESSAGES = 50_000
+ROUNDS = 5
+PIPELINE = 500
+# Where in a message of one row the id begins, and in a record what does not change.
+ID, SPEC = 48, 34
+
+
+class Nobody:
+    """An observer of a replica whom nothing concerns."""
+
+    def changed(self, previous: rxd.Node | None, node: rxd.Node | None) -> None:
+        """Do nothing."""
+
+    def replaced(self) -> None:
+        """Do nothing."""
+
+    def told(self, change: rxd.NodeChange) -> None:
+        """Do nothing."""
+
+    def doubted(self, node: str) -> None:
+        """Do nothing."""
+
+
+async def record(hub: rxd.Hub) -> tuple[list[bytes], list[bytes]]:
+    """Return the messages of a fleet's registration, and of its heartbeats."""
+    with recorded(hub) as first:
+        await register(hub, NODES)
+    with recorded(hub) as beats:
+        for number in range(MESSAGES):
+            await change(hub, [number % NODES], number // NODES + 1)
+    return first, beats
+
+
+# -- from recorded bytes ---------------------------------------------------------------------
+
+
+def to_nobody(_: list[bytes]) -> Callable[[bytes], Any]:
+    """Return what does nothing with a message."""
+    return lambda _: None
+
+
+def to_dict(_: list[bytes]) -> Callable[[bytes], Any]:
+    """Return what decodes the one row of a message by hand, unchecked, into a dict."""
+    decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+    number = int.from_bytes
+    nodes: dict[str, tuple[int, int, dict[str, Any]]] = {}
+
+    def apply(data: bytes) -> None:
+        at = ID + number(data[ID - 6 : ID - 4])
+        name = data[ID:at].decode()
+        state = at + SPEC + number(data[at + 30 : at + 34])
+        version, jobs = number(data[at + 2 : at + 10]), number(data[at + 22 : at + 26])
+        nodes[name] = (version, jobs, decode(data[state:]))
+
+    return apply
+
+
+def to_stream(first: list[bytes]) -> Callable[[bytes], Any]:
+    """Return the stream of a replica that knows the fleet."""
+    replica = Replica(time.monotonic, Nobody())
+    stream = Stream(replica, Counters(), lambda: None)
+    replica.epoch = Reader().message(first[0]).epoch
+    stream.behind = False
+    for data in first:
+        stream.heard(data)
+    return stream.heard
+
+
+def recorded_rates(first: list[bytes], beats: list[bytes]) -> None:
+    """Print what comes of bytes that are at hand."""
+    cases = {
+        "Subject to nobody": to_nobody,
+        "Subject to a dict, nothing checked": to_dict,
+        "Subject to Stream and Replica": to_stream,
+    }
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(-1, ROUNDS):
+        for name, make in cases.items():
+            source: Subject[bytes] = Subject()
+            source.subscribe(make(first))
+            start = time.perf_counter()
+            for data in beats:
+                source.on_next(data)
+            if number >= 0:
+                rates[name].append(len(beats) / (time.perf_counter() - start))
+    show(rates, "Subject to a dict, nothing checked")
+
+
+# -- through Pub/Sub -------------------------------------------------------------------------
+
+
+def flood(path: str, file: str, channel: str) -> None:
+    """Be the other process: publish what is in the file, at a line on stdin each time."""
+    server = redis.Redis(unix_socket_path=path)
+    beats: list[bytes] = pickle.loads(Path(file).read_bytes())
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        for at in range(0, len(beats), PIPELINE):
+            pipe = server.pipeline(transaction=False)
+            for data in beats[at : at + PIPELINE]:
+                pipe.publish(channel, data)
+            pipe.execute()
+
+
+class Flood:
+    """A process that publishes."""
+
+    async def start(self, path: str, file: Path, channel: bytes) -> None:
+        """Start it."""
+        pipe = asyncio.subprocess.PIPE
+        arguments = (sys.executable, __file__, "flood", path, str(file), channel.decode())
+        self._process = await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe)
+        assert self._process.stdout is not None
+        await self._process.stdout.readline()
+
+    def go(self) -> None:
+        """Let it publish all once."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"go\n")
+
+    async def stop(self) -> None:
+        """Let it end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
+
+async def bare(path: str, channel: bytes, flooding: Flood) -> float:
+    """Return the rate of redis-py's PubSub into a Subject."""
+    async with aioredis.Redis(unix_socket_path=path) as server, server.pubsub() as pubsub:
+        await pubsub.subscribe(channel)
+        await pubsub.get_message(timeout=1.0)
+        source: Subject[Any] = Subject()
+        count = 0
+
+        def heard(_: object) -> None:
+            nonlocal count
+            count += 1
+
+        source.subscribe(heard)
+        start = 0.0
+        flooding.go()
+        while count < MESSAGES:
+            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5.0)
+            if message is not None:
+                start = start or time.perf_counter()
+                source.on_next(message["data"])
+        return MESSAGES / (time.perf_counter() - start)
+
+
+async def followed(feed: rxd.NodeFeed, flooding: Flood, first: int) -> float:
+    """Return the rate of the feed, put back to where the recording began."""
+    inner: Any = feed
+    # The task would find that the registry is further than what is published again.
+    inner._task.cancel()
+    await asyncio.gather(inner._task, return_exceptions=True)
+    replica = inner._replica
+    replica.high = first - 1
+    for name, node in replica.nodes.items():
+        replica.nodes[name] = node.renewed(1, 0)
+    last = first - 1 + MESSAGES
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    def heard(change: rxd.NodeChange) -> None:
+        if change.seq == first:
+            begun.set()
+        elif change.seq == last:
+            done.set()
+
+    before = feed.stats.messages
+    with feed.changes.subscribe(heard):
+        flooding.go()
+        await begun.wait()
+        start = time.perf_counter()
+        await done.wait()
+        took = time.perf_counter() - start
+    assert (feed.stats.messages - before, feed.stats.gaps) == (MESSAGES, 0)
+    return MESSAGES / took
+
+
+def kept(beats: list[bytes], folder: str) -> Path:
+    """Write the messages down for the other process."""
+    file = Path(folder, "beats")
+    file.write_bytes(pickle.dumps(beats))
+    return file
+
+
+async def through_pubsub(hub: rxd.Hub, beats: list[bytes]) -> None:
+    """Print what comes of a flood."""
+    path = str(hub.client.target.path)
+    fleet: Any = hub._fleet
+    channel: bytes = fleet.keys.changes
+    first = Reader().message(beats[0]).first
+    rates: dict[str, list[float]] = {"redis-py PubSub to a Subject": [], "feed": []}
+    with tempfile.TemporaryDirectory() as folder:
+        flooding = Flood()
+        await flooding.start(path, kept(beats, folder), channel)
+        for number in range(-1, ROUNDS):
+            rate = await bare(path, channel, flooding)
+            async with hub.feed() as feed:
+                ours = await followed(feed, flooding, first)
+            if number >= 0:
+                rates["redis-py PubSub to a Subject"].append(rate)
+                rates["feed"].append(ours)
+        await flooding.stop()
+    show(rates, "redis-py PubSub to a Subject")
+
+
+def show(rates: dict[str, list[float]], base: str) -> None:
+    """Print the medians."""
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    for name, rate in medians.items():
+        print(f"{name:36s} {rate:10,.0f} messages/s   {rate / medians[base]:6.2f} of {base!r}")
+
+
+async def main() -> None:
+    """Record, then measure."""
+    async with rxd.connect() as hub:
+        first, beats = await record(hub)
+        recorded_rates(first, beats)
+        await through_pubsub(hub, beats)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["flood"]:
+        flood(*sys.argv[2:])
+    else:
+        asyncio.run(main())
