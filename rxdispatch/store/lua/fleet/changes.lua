@@ -1,6 +1,7 @@
 -- A number, and how many rows at the most. Reads only.
 -- Reply: epoch, seq, floor, the first rows after that number as a message; whether there are more.
-if not epoch then return { '', 0, 0, '', 0 } end
+-- An epoch that this call has found is written by nobody: it would be another one each time.
+if not epoch or founded then return { '', 0, 0, '', 0 } end
 local PAGE = 1048576
 local found = call('ZRANGEBYSCORE', LOG, '(' .. ARGV[REST], '+inf', 'WITHSCORES', 'LIMIT', 0,
   ARGV[REST + 1])

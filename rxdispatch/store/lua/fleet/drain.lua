@@ -1,4 +1,5 @@
 -- Ids. Reply: their versions, 0 where there is no such node; what was published.
+in_need()
 sweep()
 local versions = {}
 for at = REST, #ARGV do

@@ -1,5 +1,6 @@
 -- For each node, each once: id, whether it has news ('1' or ''), state.
 -- Reply: their versions, 0 where there is no such node; what was published.
+in_need()
 sweep()
 local ids, versions = {}, {}
 for at = REST, #ARGV, 3 do ids[#ids + 1] = ARGV[at] end

@@ -1,5 +1,6 @@
 -- Ids. Reads only. Reply: epoch, seq, floor, a row for each as a message; 0.
-if not epoch then return { '', 0, 0, '', 0 } end
+-- An epoch that this call has found is written by nobody: it would be another one each time.
+if not epoch or founded then return { '', 0, 0, '', 0 } end
 local ids, list = {}, {}
 for at = REST, #ARGV do ids[#ids + 1] = ARGV[at] end
 local records = call('HMGET', NODES, unpack(ids))

@@ -26,13 +26,19 @@ local time = call('TIME')
 local raw = time[1] * 1000000 + time[2]
 local skew = tonumber(known[5] or 0)
 local last_raw = tonumber(known[4] or 0)
-if raw < last_raw then skew = skew + (last_raw - raw) end
-local now = raw + skew
 
 local function set(name, value)
   news[#news + 1] = name
   news[#news + 1] = value
 end
+
+if raw < last_raw then
+  -- Kept at once: where nobody writes, the clock would stand still until TIME has caught up.
+  skew = skew + (last_raw - raw)
+  set('raw', raw)
+  set('skew', skew)
+end
+local now = raw + skew
 
 -- Which process the server is; nothing where the user may not ask.
 local function run_id()
@@ -40,8 +46,9 @@ local function run_id()
   return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
 end
 
+local founded = false
 local function found_epoch(run)
-  epoch = CANDIDATE
+  epoch, founded = CANDIDATE, true
   set('epoch', epoch)
   set('run', run)
   set('raw', raw)
@@ -52,7 +59,7 @@ end
 -- data: what follows is a new epoch. And as long as it was away nobody could be heard, so that time
 -- does not count: otherwise the first to come would find the whole fleet lapsed.
 local function adopt(run)
-  if known[6] == run then return end
+  if founded or known[6] == run then return end
   skew = skew + math.min(0, last_raw - raw)
   now = raw + skew
   found_epoch(run)
@@ -148,6 +155,10 @@ local function free(slot)
     write(id, node)
   end
 end
+
+-- The first write is one that a full server allows, and then it allows the rest: whoever is alive
+-- must be able to say so, or all would be removed for want of memory.
+local function in_need() call('HDEL', META, '') end
 
 -- Bounded, so that nobody waits long; the next call goes on.
 local SWEEP = 200

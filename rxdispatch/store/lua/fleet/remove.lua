@@ -1,4 +1,5 @@
 -- Ids. Reply: 1 where there was such a node, or was lately, else 0; what was published.
+in_need()
 sweep()
 local there = {}
 for at = REST, #ARGV do

@@ -1,5 +1,6 @@
 -- The lease in microseconds, then ids of slots.
 -- Reply: 1 where it is held and its node is the one that gave it, else 0; what was published.
+in_need()
 sweep()
 local held = {}
 for at = REST + 1, #ARGV do
