@@ -1,4 +1,4 @@
-"""The user that the documentation proposes may do all that a board does, and no more."""
+"""The user that the documentation proposes may do what boards and a fleet do, and no more."""
 
 from __future__ import annotations
 
@@ -65,9 +65,43 @@ async def _exercise(board: rxd.BoardBase[int]) -> None:
     assert 2 == await board.redrive()
 
 
+async def _exercise_fleet(hub: rxd.Hub) -> None:
+    """Do everything that a registry and a feed do, down to the end of a tombstone."""
+    nodes = hub.nodes
+    async with hub.feed() as feed:
+        came: set[tuple[str, str]] = set()
+        lapsed = asyncio.Event()
+
+        def note(change: rxd.NodeChange) -> None:
+            if change.node is not None:
+                came.add((change.kind, change.node.id))
+            if ("removed", "late") in came:
+                lapsed.set()
+
+        feed.changes.subscribe(note)
+        await nodes.register([rxd.Node("a", capacity=2), rxd.Node("b")])
+        await nodes.register(rxd.Node("late"), ttl=0.001)
+        await nodes.heartbeats({"a": {"load": 1}, "b": None})
+        slot = await nodes.reserve("a")
+        assert [True] == await nodes.renew(slot)
+        await nodes.release(slot)
+        async with feed.reserve(pool="default"):
+            pass
+        await nodes.drain("b")
+        await nodes.remove("b")
+        async with asyncio.timeout(5):
+            await lapsed.wait()
+        assert feed.current
+        assert ["a"] == [node.id for node in feed.nodes()]
+
+
+# Tombstones that end at once, so that what ends them is reached.
+SETTINGS = rxd.Settings(feed=rxd.FeedSettings(pulse=0.5, tombstones=0.001))
+
+
 async def _live(target: Target) -> set[str]:
     """Connect as that user and do everything, listening all the while; returns the events."""
-    async with rxd.connect(_as_worker(target)) as hub:
+    async with rxd.connect(_as_worker(target), settings=SETTINGS) as hub:
         board: rxd.BoardBase[int] = hub.board("b", remember=60.0, dead_limit=10)
         kinds: set[str] = set()
         redriven = asyncio.Event()
@@ -82,12 +116,13 @@ async def _live(target: Target) -> set[str]:
             await _exercise(board)
             async with asyncio.timeout(5):
                 await redriven.wait()
+        await _exercise_fleet(hub)
     return kinds
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_it_is_enough(kind: Kind) -> None:
-    """Every method of a board works, events and wake-ups too."""
+    """Every method works, events, wake-ups and changes too."""
     async with any_server(kind) as target:
         await _allow(target, _rules())
         with structlog.testing.capture_logs() as logs:
@@ -102,7 +137,13 @@ async def test_it_is_not_more(kind: Kind) -> None:
     async with any_server(kind) as target:
         await _allow(target, _rules())
         async with rxd.connect(_as_worker(target)) as hub:
-            for command in (("GET", "other"), ("PUBLISH", "other", "x"), ("FLUSHALL",)):
+            for command in (
+                ("GET", "other"),
+                ("GET", "{rxd}:other"),
+                ("PUBLISH", "other", "x"),
+                ("PUBLISH", "{rxd}:other", "x"),
+                ("FLUSHALL",),
+            ):
                 with pytest.raises(NoPermissionError):
                     await hub.client.call("try", *command)
 
@@ -120,4 +161,4 @@ async def test_nothing_of_it_is_spare(name: str) -> None:
                 await _live(target)
             except (ResponseError, rxd.RxDispatchError, TimeoutError):
                 failed = True
-    assert failed or [log for log in logs if log["event"] == "channels_lost"]
+    assert failed or [log for log in logs if log["event"] in ("channels_lost", "feed_behind")]
