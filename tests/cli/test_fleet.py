@@ -1,0 +1,170 @@
+"""What happens to simulated nodes, without a server and without time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from rxdispatch.cli.fleet import SimulatedFleet
+from rxdispatch.errors import ConfigError
+
+
+def fleet(size: int = 30, **other: Any) -> SimulatedFleet:
+    """Return a fleet with a quick churn."""
+    options: dict[str, Any] = {
+        "pools": ["cpu", "gpu"],
+        "capacity": 8,
+        "churn": 0.1,
+        "interval": 2.0,
+        "ttl": 6.0,
+        "seed": 7,
+    }
+    return SimulatedFleet(size, **{**options, **other})
+
+
+class Server:
+    """Does what the registry would, and remembers who is there."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+        self.draining: set[str] = set()
+        self.beats: dict[str, list[float]] = {}
+        self.loads: set[float] = set()
+
+    def serve(self, simulated: SimulatedFleet, now: float) -> None:
+        """Carry out what is to do."""
+        todo = simulated.todo
+        self.known |= {*todo.register}
+        self.draining |= {*todo.drain}
+        self.known -= {*todo.remove}
+        for node, state in todo.heartbeats.items():
+            self.beats.setdefault(node, []).append(now)
+            self.loads.add(state["load"])
+        for part in (todo.register, todo.drain, todo.remove, todo.heartbeats):
+            part.clear()
+
+
+def play(simulated: SimulatedFleet, seconds: int, step: float = 0.5) -> Server:
+    """Let the fleet run."""
+    server = Server()
+    for tick in range(int(seconds / step)):
+        simulated.advance(tick * step)
+        server.serve(simulated, tick * step)
+    return server
+
+
+def test_it_comes_at_once_in_pools_and_zones() -> None:
+    """The first step registers all, spread evenly over pools and zones."""
+    simulated = fleet()
+    simulated.advance(100.0)
+    nodes = list(simulated.todo.register.values())
+    assert 30 == len(nodes) == simulated.ready
+    assert {("cpu", 15), ("gpu", 15)} == {
+        (pool, sum(node.pool == pool for node in nodes)) for pool in ("cpu", "gpu")
+    }
+    places = {(node.pool, node.labels["zone"]) for node in nodes}
+    assert 6 == len(places)
+    assert {8} == {node.capacity for node in nodes}
+    assert all(0 <= node.state["load"] <= 1 for node in nodes)
+
+
+def test_its_size_stays_and_nothing_is_lost_count_of() -> None:
+    """Whatever happens, as many come; what the registry has is what the fleet says."""
+    simulated = fleet()
+    server = play(simulated, 60)
+    happened = simulated.happened
+    assert 30 == simulated.ready
+    # Three a second, in each but the first.
+    assert 3 * 59 == happened.came - 30
+    gone = happened.died + happened.went + simulated.draining
+    assert happened.came == simulated.ready + gone
+    assert min(happened.died, happened.drained, happened.went) > 20
+    assert {*simulated.ids} == server.known
+    assert len(server.draining) == happened.drained
+
+
+def test_the_same_seed_has_the_same_fates() -> None:
+    """However often it is asked within a second; another seed has others."""
+    slow, fast, other = fleet(), fleet(), fleet(seed=8)
+    assert play(slow, 20, 0.5).known == play(fast, 20, 0.25).known
+    assert slow.happened == fast.happened
+    assert play(other, 20).known != {*slow.ids}
+
+
+def test_small_shares_add_up() -> None:
+    """Half a node a second is one every two seconds, and not none."""
+    simulated = fleet(32, churn=1 / 64)
+    play(simulated, 101)
+    assert 50 == simulated.happened.came - 32
+
+
+def test_heartbeats_take_turns() -> None:
+    """Every node beats once in each interval, not all of them in one moment."""
+    server = play(fleet(churn=0.0), 20)
+    assert 30 == len(server.beats)
+    for beats in server.beats.values():
+        assert {2.0} == {later - sooner for sooner, later in pairwise(beats)}
+    assert 4 == len({beats[0] % 2 for beats in server.beats.values()})
+    assert len(server.loads) > 20
+
+
+def test_the_dead_are_silent_until_they_are_forgotten() -> None:
+    """A node that died beats no more, and is removed in the end in case it is still known."""
+    simulated = fleet(churn=1.0, size=6)
+    simulated.advance(0.0)
+    known = {*simulated.todo.register}
+    simulated.todo.register.clear()
+    simulated.advance(1.0)
+    dead = known - {*simulated.todo.drain} - {*simulated.todo.remove}
+    assert len(dead) == simulated.happened.died > 0
+    server = play(simulated, 10)
+    assert dead.isdisjoint(server.beats)
+    assert dead <= {*simulated.ids}
+    for second in range(400):
+        simulated.advance(20.0 + second)
+        server.serve(simulated, 20.0 + second)
+    assert dead.isdisjoint(simulated.ids)
+
+
+def test_a_break_is_not_made_up_for() -> None:
+    """After an hour without a step, one second's worth happens and each node beats once."""
+    simulated = fleet()
+    play(simulated, 5)
+    came = simulated.happened.came
+    simulated.advance(3600.0)
+    assert 3 == simulated.happened.came - came
+    assert len(simulated.todo.heartbeats) <= simulated.ready + simulated.draining
+
+
+def test_who_is_lost_comes_back() -> None:
+    """The registry has forgotten all: those that are ready register again, the drained do not."""
+    simulated = fleet()
+    play(simulated, 5)
+    assert simulated.draining
+    known = simulated.ids
+    simulated.lost(known)
+    assert 30 == len(simulated.todo.register) == simulated.happened.lost
+    assert 0 == simulated.draining
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ("nodes must", {"size": 0}),
+        ("nodes must", {"size": True}),
+        ("pools must be different", {"pools": []}),
+        ("pools must be different", {"pools": ["a", "a"]}),
+        ("pool must", {"pools": [""]}),
+        ("capacity must", {"capacity": -1}),
+        ("churn must", {"churn": 1.5}),
+        ("churn must", {"churn": float("nan")}),
+        ("interval must", {"interval": 0.0}),
+        ("interval must", {"interval": 6.0}),
+    ],
+)
+def test_bad_arguments(rule: str, options: dict[str, Any]) -> None:
+    """Each names the rule that was broken."""
+    with pytest.raises(ConfigError, match=rule):
+        fleet(**options)

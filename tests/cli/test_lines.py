@@ -1,0 +1,72 @@
+"""JSON lines into pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxdispatch.cli.lines import Lines, as_json
+
+
+def test_everything_becomes_ascii_json() -> None:
+    """Also what JSON has no words for: bytes, and keys that are no text."""
+    document: dict[str, Any] = {"n": "\x1b[2J\u2028\x85", "b": b"\xff", "m": {(1, 2): [{b"k": 1}]}}
+    text = as_json(document)
+    assert text.isascii()
+    assert text.isprintable()
+    assert {"n": document["n"], "b": "b'\\xff'", "m": {"(1, 2)": [{"b'k'": 1}]}} == json.loads(text)
+
+
+async def test_a_full_pipe_does_not_stop_the_loop() -> None:
+    """While nobody reads, everything else goes on; then all of it comes."""
+    reading, writing = os.pipe()
+    documents = [{"n": n, "text": "x" * 100} for n in range(5000)]
+    try:
+        writer = asyncio.create_task(Lines(writing).write(documents))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not writer.done()
+        assert os.get_blocking(writing)
+        found = b""
+        while found.count(b"\n") < len(documents):
+            found += await asyncio.to_thread(os.read, reading, 1 << 16)
+        await writer
+        assert documents == [json.loads(line) for line in found.splitlines()]
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+async def test_cancelled_while_it_waits() -> None:
+    """It can be cancelled in front of a full pipe, and leaves nothing with the loop."""
+    reading, writing = os.pipe()
+    try:
+        writer = asyncio.create_task(Lines(writing).write([{"text": "x" * (1 << 20)}]))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        writer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writer
+        assert not asyncio.get_running_loop().remove_writer(writing)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+async def test_nobody_reads_any_more(tmp_path: Path) -> None:
+    """A pipe whose reader has gone is an error; a file never has to be waited for."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        with pytest.raises(BrokenPipeError):
+            await Lines(writing).write([{}])
+    finally:
+        os.close(writing)
+    with (tmp_path / "out").open("wb") as file:
+        await Lines(file.fileno()).write([{"a": 1}, {"a": 2}])
+    assert '{"a": 1}\n{"a": 2}\n' == (tmp_path / "out").read_text()

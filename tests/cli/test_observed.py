@@ -1,0 +1,60 @@
+"""What a watcher remembers of changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from rxdispatch.cli.observed import Observed, of_pool
+from rxdispatch.node import ChangeKind, Node, NodeChange
+
+
+def change(kind: ChangeKind, node: Node | None, previous: Node | None = None) -> NodeChange:
+    """Return a change of no matter what number."""
+    return NodeChange(kind, node, previous, "00", 1)
+
+
+def test_ages() -> None:
+    """Exact once a change was seen, else at least since the watch began; gone with the node."""
+    observed = Observed(100.0)
+    node = Node("n1")
+    assert (5.0, False) == observed.age("n1", 105.0)
+    observed.saw(change("updated", node, node), 106.0)
+    assert (2.0, True) == observed.age("n1", 108.0)
+    observed.saw(change("removed", node, node), 109.0)
+    assert (10.0, False) == observed.age("n1", 110.0)
+
+
+def test_rate() -> None:
+    """Over five seconds, or as many as there were; it falls to nothing by itself."""
+    observed = Observed(0.0)
+    node = Node("n1")
+    for tick in range(20):
+        observed.saw(change("updated", node, node), tick * 0.1)
+    observed.saw(change("synced", None), 2.0)
+    assert 10.0 == observed.rate(2.0)
+    assert 4.0 == observed.rate(5.0)
+    assert 0.0 == observed.rate(60.0)
+    assert 20 == observed.changes
+
+
+A, A2, B = Node("n", pool="a"), Node("n", pool="a", capacity=2), Node("n", pool="b")
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (change("updated", A2, A), change("updated", A2, A)),
+        (change("added", A), change("added", A)),
+        (change("removed", A, A), change("removed", A, A)),
+        (change("suspect", A, A), change("suspect", A, A)),
+        (change("added", B), None),
+        (change("removed", B, B), None),
+        (change("updated", A, B), change("added", A)),
+        (change("updated", B, A), change("removed", A, A)),
+        (change("synced", None), change("synced", None)),
+    ],
+)
+def test_of_pool(seen: NodeChange, told: NodeChange | None) -> None:
+    """From within a pool, a node that moves comes or goes."""
+    assert told == of_pool(seen, "a")
+    assert seen is of_pool(seen, None)
