@@ -39,6 +39,8 @@ _VERSION: Final = struct.Struct(">Q")
 _STATUS: Final = (NodeStatus.READY, NodeStatus.DRAINING)
 _SPECS: Final = 4096
 
+_SCALARS: Final = frozenset({str, int, bool, bytes, type(None)})
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_spec = msgspec.msgpack.Decoder(tuple[str, dict[str, str]]).decode
 _decode_state = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -113,6 +115,18 @@ def pack_state(node: str, state: Mapping[str, Any]) -> bytes:
     return packed
 
 
+def _flat(state: dict[str, Any]) -> bool:
+    """Return True if *state* holds nothing but plain scalars; it takes less than looking closer."""
+    for value in state.values():
+        kind = value.__class__
+        if kind is float:
+            if value - value != 0.0:  # infinite, or not a number
+                return False
+        elif kind not in _SCALARS:
+            return False
+    return True
+
+
 def _limited(what: str, node: str, packed: bytes) -> bytes:
     if len(packed) > RECORD_LIMIT:
         rule = f"node {node!r}: {what} must be at most {RECORD_LIMIT} bytes"
@@ -148,9 +162,9 @@ class Reader:
         rows: list[Row] = []
         bad = seq = 0
         try:
-            version, epoch, first, count = _HEAD.unpack_from(data)
-            if version != _FORMAT:
-                raise ValueError(f"format must be {_FORMAT}, got {version}")
+            form, epoch, first, count = _HEAD.unpack_from(data)
+            if form != _FORMAT:
+                raise ValueError(f"format must be {_FORMAT}, got {form}")
             at = _HEAD.size
             for _ in range(count):
                 kind, seq, remaining, id_size, size = _ROW.unpack_from(data, at)
@@ -160,8 +174,12 @@ class Reader:
                 if end > len(data):
                     raise ValueError("message must hold whole rows")
                 try:
-                    name = data[at:middle].decode()
-                    rows.append(self._row(kind, name, seq, remaining / 1000, data[middle:end]))
+                    name, body = data[at:middle].decode(), data[middle:end]
+                    if kind == _RECORD:
+                        node, version = self.record(name, seq, body), 0
+                    else:
+                        node, version = None, _news(kind, body)
+                    rows.append(Row(name, seq, node, version, remaining / 1000))
                 except (ValueError, RecursionError, msgspec.MsgspecError):
                     bad += 1
                 at = end
@@ -170,15 +188,6 @@ class Reader:
         if at != len(data):
             raise ValueError("message must end with its last row")
         return Message(epoch, first, count, rows, bad, seq)
-
-    def _row(self, kind: int, name: str, seq: int, ttl: float, body: bytes) -> Row:
-        if kind == _RECORD:
-            return Row(name, seq, self.record(name, seq, body), 0, ttl)
-        if kind == _TOUCH and len(body) == _VERSION.size:
-            return Row(name, seq, None, _VERSION.unpack(body)[0], ttl)
-        if kind == _TOMBSTONE and not body:
-            return Row(name, seq, None, 0, 0.0)
-        raise ValueError(f"row must be of a known kind, got {kind}")
 
     def record(self, name: str, seq: int, record: bytes) -> Node:
         """
@@ -198,7 +207,10 @@ class Reader:
         spec = self._spec(record[_NODE.size : middle])
         state = record[middle:]
         # Here and not when somebody reads it: that must not be who meets an error.
-        _decode_state(state)
+        try:
+            _decode_state(state)
+        except RecursionError:
+            raise too_deep("state") from None
         if looks_strange(state):
             require_plain("state", state)
         return Node.trusted(name, spec, capacity, jobs, state, _STATUS[status], version, seq)
@@ -212,3 +224,13 @@ class Reader:
                 self._specs.clear()
             self._specs[packed] = spec
         return spec
+
+
+def _news(kind: int, body: bytes) -> int:
+    """Return the version that a heartbeat without news brought; 0 of a node that went."""
+    if kind == _TOUCH and len(body) == _VERSION.size:
+        version: int = _VERSION.unpack(body)[0]
+        return version
+    if kind == _TOMBSTONE and not body:
+        return 0
+    raise ValueError(f"row must be of a known kind, got {kind}")
