@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -28,6 +31,12 @@ class _Link:
     def cut(self) -> None:
         self.client.transport.abort()
         self.server.transport.abort()
+
+    def reset(self) -> None:
+        own: socket.socket = self.client.get_extra_info("socket")
+        # To close with this is to send an RST; only TCP knows of it.
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.cut()
 
 
 class Proxy:
@@ -57,6 +66,7 @@ class Proxy:
         self._delay = 0.0
         self._drop = 0
         self._command: bytes | None = None
+        self._tamper: Callable[[bytes], Iterable[bytes]] | None = None
 
     async def __aenter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="rxd-proxy-")
@@ -100,6 +110,21 @@ class Proxy:
         for link in tuple(self._links):
             link.cut()
 
+    def reset(self) -> None:
+        """Cut every connection by an RST; only with ``tcp``."""
+        for link in tuple(self._links):
+            link.reset()
+
+    def tamper(self, change: Callable[[bytes], Iterable[bytes]] | None) -> None:
+        """
+        Change what Pub/Sub brings; None ends that.
+
+        Args:
+            change: Given what a message holds, in order over all connections; returns what is
+                passed on in its place, each as a message of its own.
+        """
+        self._tamper = change
+
     def blackhole(self) -> None:
         """Accept connections and bytes, but pass nothing on until :meth:`heal`."""
         self._flowing.clear()
@@ -112,6 +137,7 @@ class Proxy:
         """End whatever trouble was asked for; what a black hole held goes on its way."""
         self._drop = 0
         self._delay = 0.0
+        self._tamper = None
         self._flowing.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,6 +182,7 @@ class Proxy:
 
     async def _replies(self, reader: asyncio.StreamReader, link: _Link) -> None:
         parser = hiredis.Reader(notEnoughData=self)
+        frames = _Frames()
         while data := await reader.read(_CHUNK):
             if self._delay:
                 await asyncio.sleep(self._delay)
@@ -167,5 +194,52 @@ class Proxy:
                 self._drop -= 1
                 self.dropped += 1
                 return
+            if self._tamper is not None or frames.rest:
+                data = b"".join(frames.changed(data, self._tamper))
             link.client.write(data)
             await link.client.drain()
+
+
+class _Frames:
+    """Finds the messages of Pub/Sub in what a server sends."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def changed(
+        self, data: bytes, change: Callable[[bytes], Iterable[bytes]] | None
+    ) -> Iterable[bytes]:
+        """Yield whole replies, messages as *change* wants them."""
+        self.rest += data
+        while (end := _end(self.rest, 0)) is not None:
+            frame, self.rest = self.rest[:end], self.rest[end:]
+            reader = hiredis.Reader()
+            reader.feed(frame)
+            match reader.gets():
+                case [b"message", bytes(name), bytes(text)] if change is not None:
+                    for changed in change(text):
+                        yield b"*3\r\n" + b"".join(map(_bulk, (b"message", name, changed)))
+                case _:
+                    yield frame
+
+
+def _bulk(text: bytes) -> bytes:
+    return b"$%d\r\n%s\r\n" % (len(text), text)
+
+
+def _end(data: bytes, at: int) -> int | None:
+    """Return where the reply that begins at *at* ends; None if it is not whole."""
+    line = data.find(b"\r\n", at)
+    if line < 0:
+        return None
+    kind, end = data[at : at + 1], line + 2
+    size = int(data[at + 1 : line]) if kind in {b"$", b"*"} else -1
+    if kind == b"$" and size >= 0:
+        end += size + 2
+    elif kind == b"*":
+        for _ in range(size):
+            found = _end(data, end)
+            if found is None:
+                return None
+            end = found
+    return end if end <= len(data) else None
