@@ -122,23 +122,22 @@ class Node(_Fields):
         spec: tuple[str, Mapping[str, str]],
         capacity: int,
         current_jobs: int,
-        state: bytes,
+        state: Mapping[str, Any] | bytes,
         status: NodeStatus,
         version: int,
         seq: int,
     ) -> Node:
         """Return a node of fields that are known to be good: pool and labels, packed state."""
-        made: Any = _Fields(
-            node,
-            pool=spec[0],
-            capacity=capacity,
-            current_jobs=current_jobs,
-            labels=spec[1],
-            state=state,
-            status=status,
-            version=version,
-            seq=seq,
-        )
+        # One by one, which takes a third of the time of a call with keywords.
+        made: Any = object.__new__(_Fields)
+        made.id = node
+        made.pool, made.labels = spec
+        made.capacity = capacity
+        made.current_jobs = current_jobs
+        made._state = state
+        made.status = status
+        made.version = version
+        made.seq = seq
         made.__class__ = cls
         return cast("Node", made)
 
@@ -173,19 +172,9 @@ class Node(_Fields):
         return self._but(status, self.version, self.seq)
 
     def _but(self, status: NodeStatus, version: int, seq: int) -> Node:
-        made: Any = _Fields(
-            self.id,
-            pool=self.pool,
-            capacity=self.capacity,
-            current_jobs=self.current_jobs,
-            labels=self.labels,
-            state=self._state,
-            status=status,
-            version=version,
-            seq=seq,
-        )
-        made.__class__ = Node
-        return cast("Node", made)
+        spec = (self.pool, self.labels)
+        jobs = self.current_jobs
+        return Node.trusted(self.id, spec, self.capacity, jobs, self._state, status, version, seq)
 
     def _facts(self) -> tuple[Any, ...]:
         return (

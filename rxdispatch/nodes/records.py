@@ -38,7 +38,6 @@ _NODE: Final = struct.Struct(">BBQQIIII")
 _VERSION: Final = struct.Struct(">Q")
 _STATUS: Final = (NodeStatus.READY, NodeStatus.DRAINING)
 _SPECS: Final = 4096
-
 _SCALARS: Final = frozenset({str, int, bool, bytes, type(None)})
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -208,10 +207,10 @@ class Reader:
         state = record[middle:]
         # Here and not when somebody reads it: that must not be who meets an error.
         try:
-            _decode_state(state)
+            decoded = _decode_state(state)
         except RecursionError:
             raise too_deep("state") from None
-        if looks_strange(state):
+        if not _flat(decoded) and looks_strange(state):
             require_plain("state", state)
         return Node.trusted(name, spec, capacity, jobs, state, _STATUS[status], version, seq)
 

@@ -198,7 +198,8 @@ class Replica:
             return
         if node is not None:
             self.nodes[name] = node
-            self._gone.pop(name, None)
+            if self._gone:
+                self._gone.pop(name, None)
             self._observer.changed(old, node)
             self._tell("added" if old is None else "updated", node, old, seq)
             self._live(name, ttl)
