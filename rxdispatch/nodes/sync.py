@@ -226,13 +226,16 @@ class Sync:
         after, epoch = 0, b""
         while True:
             page = await self._timed(self._store.changes(after, _PAGE))
-            if page.position.epoch != epoch:
-                # The first page, or the data was lost in the middle of the list.
-                if epoch:
-                    after, epoch = 0, b""
-                    rows.clear()
-                    continue
-                epoch = page.position.epoch
+            found = page.position.epoch
+            if not found or epoch not in {b"", found}:
+                # The data was lost in the middle of the list.
+                after, epoch = 0, b""
+                rows.clear()
+                if not found:
+                    # And nobody has written since: then it is on us to begin an epoch.
+                    await self._timed(self._store.pulse())
+                continue
+            epoch = found
             message = self._read(page)
             for row in message.rows:
                 # A node that changes while the list is read comes again, later.
