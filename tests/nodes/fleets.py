@@ -107,9 +107,11 @@ async def converged(at: Scene, *feeds: NodeFeed, seconds: float = 15.0) -> dict[
     try:
         await until(lambda: all(truth == nodes_of(feed) for feed in feeds), seconds)
     except TimeoutError:
-        found = [{n: x for n, x in nodes_of(feed).items() if x != truth.get(n)} for feed in feeds]
-        missing = [sorted(truth.keys() - nodes_of(feed).keys()) for feed in feeds]
-        raise AssertionError(f"differ: {found}, missing: {missing}") from None
+        for feed in feeds:
+            here = nodes_of(feed)
+            names = [name for name in truth | here if truth.get(name) != here.get(name)]
+            told = [(truth.get(name), here.get(name)) for name in names[:3]]
+            assert not names, f"{len(names)} nodes differ, such as {told}"
     return truth
 
 
@@ -160,7 +162,7 @@ class Account:
         name, node = change.node.id, change.node
         if change.epoch != self._epoch:
             self._epoch, self._last = change.epoch, {}
-        seq, kind = self._last.get(name, (0, ""))
+        seq, kind = self._last.get(name, (-1, ""))
         # That it is suspect, or is not any more, is nothing that happened to it.
         again = "suspect" in {kind, change.kind} and kind != change.kind
         if change.seq < seq or (change.seq == seq and not again):
