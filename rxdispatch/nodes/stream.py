@@ -69,7 +69,9 @@ class Stream:
         if message.first <= replica.high + 1 and not self.behind:
             self._follow(message)
         else:
-            replica.fill(message.rows, message.first + message.length - 1)
+            # Of a node that came and went in it, the first row must not bring it back.
+            unseen = [row for row in message.rows if row.seq > replica.high]
+            replica.fill(unseen, message.first + message.length - 1)
 
     @property
     def held(self) -> int:
