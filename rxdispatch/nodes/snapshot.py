@@ -92,8 +92,9 @@ class Snapshot:
     The nodes of one fleet in a file that several processes and several fleets may share.
 
     One process of the host writes, the one that holds a lock which the kernel drops when it
-    dies; the others read. Times are those of the monotonic clock, which all processes of a host
-    share until it is started again; from before that everything counts as lapsed.
+    dies; the others read. Times are seconds since the host was started, a clock that all its
+    processes share; what is from before that counts as lapsed. So it does where the system does
+    not tell one start from another, as on macOS.
 
     SQLite works in a thread of its own, so that a slow disk holds up nobody. Where the file
     cannot be written or read, that is logged and there is no snapshot: it is a tier that a feed
@@ -112,6 +113,7 @@ class Snapshot:
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._failing = False
+        self._identity = 0
 
     # -- lifetime ----------------------------------------------------------------------------
 
@@ -125,8 +127,12 @@ class Snapshot:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rxdispatch-snapshot")
         try:
             await self._in_thread(self._open)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"snapshot must be a file that can be written ({error})") from error
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, (OSError, sqlite3.Error)):
+                rule = f"snapshot must be a file that can be written ({error})"
+                raise ConfigError(rule, str(self._path)) from error
+            raise
 
     async def close(self) -> None:
         """Let go of the file; the second time does nothing."""
@@ -138,15 +144,44 @@ class Snapshot:
         await asyncio.get_running_loop().run_in_executor(None, thread.shutdown)
 
     def _open(self) -> None:
-        if self._path.is_file() and not self._ours():
-            raise ConfigError("snapshot must be a file of its own", str(self._path))
-        with suppress(FileNotFoundError):
-            if self._broken():
-                log.warning("snapshot_reset", reason="it cannot be read")
-                self._remove()
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.close(descriptor)
+        self._path.touch(0o600)
+        if self._state() == "broken":
+            # Only who may write: to another it may be neither broken nor old.
+            if not self._lead():
+                log.warning("snapshot_unusable", reason="it is of another layout, or damaged")
+                return
+            log.warning("snapshot_reset", reason="it was of another layout, or damaged")
+            self._remove()
         self._connect()
+
+    def _state(self) -> str:
+        """
+        Return ``ours``, or ``broken`` where it is ours but cannot be used.
+
+        Through SQLite, as all else that opens the file: POSIX drops every lock that a process has
+        on a file when it closes any descriptor of it.
+        """
+        connection = sqlite3.connect(self._path, timeout=_BUSY)
+        try:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if application != _APPLICATION and (application or tables):
+                raise ConfigError("snapshot must be a file of its own", str(self._path))
+            layout = connection.execute("PRAGMA user_version").fetchone()[0]
+            if not tables:
+                return "ours"
+            sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+            return "ours" if sound and layout == _LAYOUT else "broken"
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            # Ours too may be so damaged that nobody can tell; it is not for us to remove then.
+            if "malformed" in str(error):
+                return "broken"
+            rule = f"snapshot must be a file of its own ({error})"
+            raise ConfigError(rule, str(self._path)) from error
+        finally:
+            connection.close()
 
     def _connect(self) -> None:
         connection = sqlite3.connect(
@@ -159,6 +194,21 @@ class Snapshot:
         connection.execute("PRAGMA journal_mode = WAL")
         # A power cut may lose the last writes: they are on the server.
         connection.execute("PRAGMA synchronous = NORMAL")
+        self._identity = self._path.stat().st_ino
+
+    def _ready(self) -> sqlite3.Connection | None:
+        """Return the connection; None where there is none, or the file has been replaced."""
+        if self._connection is not None:
+            try:
+                replaced = self._path.stat().st_ino != self._identity
+            except FileNotFoundError:
+                replaced = True
+            if replaced:
+                self._connection.close()
+                self._connection = None
+                self._open()
+                return None
+        return self._connection
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -168,31 +218,6 @@ class Snapshot:
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.close()
-
-    def _ours(self) -> bool:
-        """Whether the file is empty, or says that it is ours; what is not is left alone."""
-        with self._path.open("rb") as file:
-            head = file.read(100)
-        if not head:
-            return True
-        return head[:16] == b"SQLite format 3\0" and head[68:72] == _APPLICATION.to_bytes(4, "big")
-
-    def _broken(self) -> bool:
-        """Whether it is ours but cannot be read here: damaged, or of another layout."""
-        if not self._path.stat().st_size:
-            return False
-        try:
-            connection = sqlite3.connect(self._path, timeout=_BUSY)
-            try:
-                layout = connection.execute("PRAGMA user_version").fetchone()[0]
-                sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            finally:
-                connection.close()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
-            return True
-        return bool(layout != _LAYOUT or sound != "ok")
 
     def _remove(self) -> None:
         for suffix in ("", "-wal", "-shm"):
@@ -212,10 +237,10 @@ class Snapshot:
             epoch: The life of the data.
             seq: The number up to which all changes are in here, with *rows*.
             rows: What has changed; older rows than the stored ones are passed over.
-            full: They are all there are, and replace what is stored.
+            full: They are all there are, and replace what is stored. Of another epoch they must be.
 
         Returns:
-            False if this process does not write, or could not.
+            False if this process does not write, or could not; then all of it is to be written.
         """
 
         def write() -> bool:
@@ -229,17 +254,20 @@ class Snapshot:
         return self._lock is not None
 
     def _write(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
-        connection = self._connection
-        assert connection is not None
-        now = time.monotonic()
+        connection = self._ready()
+        if connection is None:
+            return False
+        now = _now()
         connection.execute("BEGIN IMMEDIATE")
         try:
             stored = connection.execute(
                 "SELECT epoch, seq FROM fleets WHERE name = ?", (self._name,)
             ).fetchone()
-            if stored is not None and stored[0] == epoch and stored[1] > seq:
+            known, at = stored or ("", 0)
+            same = known == epoch
+            if (same and at > seq) or not (same or full):
                 connection.execute("ROLLBACK")
-                return True
+                return same
             if full:
                 connection.execute("DELETE FROM nodes WHERE fleet = ?", (self._name,))
             values = ((self._name, r.id, r.seq, r.record, now + r.remaining) for r in rows)
@@ -266,8 +294,9 @@ class Snapshot:
         return await self._tried(lambda: self._read(epoch, seq), None)
 
     def _read(self, epoch: str, seq: int) -> Stored | None:
-        connection = self._connection
-        assert connection is not None
+        connection = self._ready()
+        if connection is None:
+            return None
         connection.execute("BEGIN")
         try:
             found = connection.execute(
@@ -282,8 +311,8 @@ class Snapshot:
             ).fetchall()
         finally:
             connection.execute("ROLLBACK")
-        now = time.monotonic()
-        same_boot = found[3] == self._boot and found[2] <= now
+        now = _now()
+        same_boot = self._boot != "" and found[3] == self._boot and found[2] <= now
         return Stored(
             found[0],
             found[1],
@@ -310,9 +339,7 @@ class Snapshot:
             if not self._failing:
                 log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}")
             self._failing = True
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(
-                error, sqlite3.OperationalError
-            ):
+            if "malformed" in str(error):
                 await self._reset()
             return otherwise
         self._failing = False
@@ -323,12 +350,22 @@ class Snapshot:
 
         def anew() -> None:
             if self._lock is not None and self._connection is not None:
+                log.warning("snapshot_reset", reason="it is damaged")
                 self._connection.close()
+                self._connection = None
                 self._remove()
+                self._path.touch(0o600)
                 self._connect()
 
-        with suppress(OSError, sqlite3.Error):
-            await self._in_thread(anew)
+        if self._thread is not None:
+            with suppress(OSError, sqlite3.Error):
+                await self._in_thread(anew)
+
+
+def _now() -> float:
+    """Return seconds since the host was started, sleep included where the system counts it."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def _boot_id() -> str:

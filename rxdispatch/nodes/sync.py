@@ -221,7 +221,7 @@ class Sync:
 
     async def _relist(self) -> None:
         """Read the whole fleet, and put it in place of what is there in one go."""
-        self._counters.relists += 1
+        self._counters.relists += self._listed
         rows: dict[str, Row] = {}
         after, epoch = 0, b""
         while True:

@@ -123,11 +123,12 @@ async def main():
     await snapshot.open()
     assert await snapshot.lead()
     print("leads", flush=True)
-    number = int(sys.argv[2])
+    number, first = int(sys.argv[2]), True
     while True:
         number += 1
         rows = [StoredRow(f"n{i}", number, b"x" * 200, 30.0) for i in range(200)]
-        assert await snapshot.save("e", number, rows, full=number % 3 == 0)
+        assert await snapshot.save("e", number, rows, full=number % 3 == 0 or first)
+        first = False
 asyncio.run(main())
 """
 
@@ -218,6 +219,54 @@ async def test_somebody_elses_database(path: Path) -> None:
     assert before == path.read_bytes()
 
 
+async def test_two_handles_of_one_process(path: Path) -> None:
+    """A second one takes no lock from the first, nor its log away."""
+    code = f"import sqlite3; sqlite3.connect({str(path)!r}).execute('SELECT * FROM nodes').close()"
+    async with opened(path) as first:
+        await first.save("e", 1, rows(1), full=True)
+        async with opened(path, "other"):
+            pass
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=True)
+        await first.save("e", 2, rows(2), full=False)
+        async with opened(path) as second:
+            assert [1, 2] == numbers(await second.load())
+
+
+async def test_the_file_is_removed_under_it(path: Path) -> None:
+    """The next save says that all is to be written, and the one after it goes to a new file."""
+    async with opened(path) as snapshot, opened(path) as reader:
+        await snapshot.save("e", 1, rows(1), full=True)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        assert not await snapshot.save("e", 2, rows(2), full=False)
+        assert await snapshot.save("e", 3, rows(3), full=True)
+        assert await reader.load() is None
+        assert [3] == numbers(await reader.load())
+
+
+async def test_of_another_epoch_only_as_a_whole(path: Path) -> None:
+    """Numbers of two lives do not mix."""
+    async with opened(path) as snapshot:
+        await snapshot.save("e", 9, rows(9), full=True)
+        assert not await snapshot.save("f", 1, rows(1), full=False)
+        assert [9] == numbers(await snapshot.load())
+
+
+async def test_another_layout_in_use(path: Path) -> None:
+    """Is left to who writes it; here there is no snapshot then."""
+    async with opened(path) as writer:
+        await writer.save("e", 1, rows(1), full=True)
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+        with capture_logs() as logs:
+            async with opened(path) as snapshot:
+                assert await snapshot.load() is None
+                assert not await snapshot.save("e", 2, rows(2), full=True)
+        assert ["snapshot_unusable"] == [entry["event"] for entry in logs]
+        assert [1] == numbers(await writer.load())
+
+
 async def test_no_such_directory(tmp_path: Path) -> None:
     """The error says what must hold."""
     with pytest.raises(ConfigError, match="snapshot must be a file that can be written"):
@@ -258,6 +307,7 @@ async def test_cancelled_while_it_saves(path: Path) -> None:
     """The transaction ends in the thread, in one way or the other."""
     many: Sequence[StoredRow] = rows(*range(5000))
     async with opened(path) as snapshot:
+        await snapshot.save("e", 1, [], full=True)
         for delay in (0.0, 0.001, 0.01):
             task = asyncio.create_task(snapshot.save("e", 5000, many, full=True))
             await asyncio.sleep(delay)
