@@ -14,7 +14,7 @@ The exceptions of rxdispatch.
      ├── BufferOverflowError               a bounded buffer was full
      ├── NodeNotFoundError
      ├── NoCapacityError                   no node has room
-     └── StoreUnavailableError             the server did not answer in time
+     └── StoreUnavailableError             the server did not answer in time, or refuses to write
 
 Each error takes facts, keeps them as attributes and builds its message from them:
 the rule first, then the value.
@@ -200,23 +200,32 @@ class NoCapacityError(RxDispatchError):
 
 class StoreUnavailableError(RxDispatchError):
     """
-    The server did not answer within the configured limit.
+    The server did not answer within the configured limit, or refuses to write.
 
     Args:
         operation: What was asked of it.
         maybe_executed: True when the request may have been carried out all the same,
             because it was sent and only its reply is missing.
         accepted: For a submit of several chunks, the ids that were acknowledged before.
+        state: What the server said, if it did answer: that it refuses to write for now, such as
+            ``MISCONF`` or ``READONLY``.
     """
 
     def __init__(
-        self, operation: str, *, maybe_executed: bool = False, accepted: tuple[str, ...] = ()
+        self,
+        operation: str,
+        *,
+        maybe_executed: bool = False,
+        accepted: tuple[str, ...] = (),
+        state: str = "",
     ) -> None:
         self.operation = operation
         self.maybe_executed = maybe_executed
         self.accepted = accepted
+        self.state = state
         tail = "; it may have been executed" if maybe_executed else ""
-        super().__init__(f"{operation}: the server did not answer in time{tail}")
+        text = f"must accept writes, it says {state}" if state else f"did not answer in time{tail}"
+        super().__init__(f"{operation}: the server {text}")
 
 
 def _restore(kind: type[RxDispatchError], args: tuple[Any, ...], facts: Any) -> RxDispatchError:

@@ -268,7 +268,7 @@ class RedisEngine:
             return BoardFullError(self._board, why="the server is at its maxmemory")
         if state is not None:
             # Refused before anything was written; it may pass when the server has recovered.
-            return StoreUnavailableError(f"{operation} (the server says {state})")
+            return StoreUnavailableError(operation, state=state)
         return error
 
     def _doubt(

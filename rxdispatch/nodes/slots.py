@@ -75,7 +75,8 @@ class Slots:
                 self._held[name] = (slot, lease)
                 self._ends[name] = started + lease
             slots.append(slot)
-        self._schedule()
+        if self._held:
+            self._schedule(lease)
         if refusing is not None:
             self._refused(refusing)
         return slots
@@ -123,10 +124,15 @@ class Slots:
 
     # -- renewal -----------------------------------------------------------------------------
 
-    def _schedule(self) -> None:
-        if self._timer is None and self._renewal is None and self._held:
-            shortest = min(lease for _, lease in self._held.values())
-            self._timer = self._loop.call_later(shortest / 3, self._tick)
+    def _schedule(self, lease: float) -> None:
+        """Renew in a third of *lease*, unless that is to happen sooner anyway."""
+        if self._renewal is None:
+            due = self._loop.time() + lease / 3
+            if self._timer is not None:
+                if self._timer.when() <= due:
+                    return
+                self._timer.cancel()
+            self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -139,7 +145,8 @@ class Slots:
         if not task.cancelled():
             if (error := task.exception()) is not None:
                 log.error("slots_not_renewed", error=str(error))
-            self._schedule()
+            if self._held:
+                self._schedule(min(lease for _, lease in self._held.values()))
 
     async def _renew(self) -> None:
         leases: dict[float, list[str]] = {}

@@ -169,7 +169,7 @@ class FleetStore:
             state = state_of(error)
             if state is None:
                 raise
-            raise StoreUnavailableError(f"{operation} (the server says {state})") from error
+            raise StoreUnavailableError(operation, state=state) from error
 
     def _told(self, reply: Sequence[Any]) -> list[int]:
         """Tell the feeds of this process what was written; they would hear of it a moment later."""

@@ -41,9 +41,13 @@ end
 local now = raw + skew
 
 -- Which process the server is; nothing where the user may not ask.
+local asked
 local function run_id()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+  if not asked then
+    local info = redis.pcall('INFO', 'server')
+    asked = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+  end
+  return asked
 end
 
 local founded = false
