@@ -181,12 +181,13 @@ class Feed(Protocol):
         """Hot; what happens to nodes."""
         ...
 
-    def criteria(self, **criteria: Any) -> object:
+    # Any arguments at all, as type checkers read it: a feed may name its criteria more strictly.
+    def criteria(self, *args: Any, **criteria: Any) -> object:
         """Raise ConfigError unless these are criteria that a node can meet."""
         ...
 
-    async def reserve_many(self, count: int, *, lease: float = 30.0, **criteria: Any) -> list[Slot]:
-        """Reserve up to *count* slots on nodes that meet the criteria."""
+    async def reserve_many(self, count: int, *args: Any, **options: Any) -> list[Slot]:
+        """Reserve up to *count* slots, of *lease* seconds, on nodes that meet the criteria."""
         ...
 
     def release_later(self, slots: Iterable[Slot]) -> None:

@@ -1,0 +1,654 @@
+"""``assign``: each claim gets a slot, in order, and the slot ends with the claim."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+from reactivex import Observable
+from reactivex import operators as rx
+from structlog.testing import capture_logs
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.config import FeedSettings, Settings, StoreSettings
+from rxdispatch.errors import ConfigError
+from rxdispatch.hub import Hub, connect
+from rxdispatch.node import Node
+from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.operators import assign, claim_each, execute, settle
+from rxdispatch.operators.tasks._assignment import Assignment, current_node
+from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.streams import run
+from rxdispatch.task import Claim, Task
+from tests.operators.flow.probes import Log, to_list
+from tests.operators.flow.tap import Tap
+from tests.operators.tasks.places import Hand, ids, tasks
+from tests.proxy import Proxy
+from tests.servers import valkey_server
+
+
+@pytest.fixture(autouse=True)
+def loop_factory() -> None:
+    """The times of a server are real."""
+
+
+@attrs.frozen
+class Bench:
+    """A board and a fleet, seen by one process; another one sees them too."""
+
+    proxy: Proxy
+    hub: Hub
+    other: Hub
+    feed: NodeFeed
+    board: BoardBase[Any]
+
+    async def fleet(self, **capacities: int) -> None:
+        """Register nodes."""
+        nodes = [Node(name, capacity=capacity) for name, capacity in capacities.items()]
+        await self.hub.nodes.register(nodes, ttl=1000.0)
+
+    async def claims(self, count: int) -> list[Claim[Any]]:
+        """Submit so many tasks, and claim them."""
+        await self.board.submit(tasks(count))
+        return await self.board.claim(count)
+
+    def jobs(self) -> int:
+        """Return how many slots are taken, as far as the feed knows."""
+        return sum(node.current_jobs for node in self.feed.nodes())
+
+    async def until_jobs(self, jobs: int) -> None:
+        """Wait until so many slots are taken."""
+        await until(lambda: self.jobs() == jobs)
+
+    async def counts(self) -> tuple[int, int, int, int]:
+        """Return how many tasks are ready, claimed, done and dead, as others see it."""
+        counts = await self.other.board("b").counts()
+        return counts.ready, counts.claimed, counts.done, counts.dead
+
+    async def settles(self, ready: int, claimed: int, done: int, dead: int) -> None:
+        """Wait until so many are."""
+        async with asyncio.timeout(10.0):
+            while await self.counts() != (ready, claimed, done, dead):
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def bench(limit: float = 2.0, grace: float = 10.0) -> AsyncGenerator[Bench]:
+    """Run a server, without nodes and tasks."""
+    settings = Settings(
+        grace=grace,
+        feed=FeedSettings(pulse=0.2),
+        store=StoreSettings(limit=limit, attempt=limit / 2),
+    )
+    async with (
+        valkey_server() as server,
+        Proxy(server.target) as proxy,
+        connect(server.target.safe) as other,
+        connect(proxy.target.safe, settings=settings) as hub,
+        hub.feed() as feed,
+    ):
+        yield Bench(proxy, hub, other, feed, hub.board("b"))
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until *condition* holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def nodes_of(items: list[Any]) -> list[str]:
+    """Return the nodes that assignments are for."""
+    return [item.node.id for item in items if isinstance(item, Assignment)]
+
+
+# -- values ----------------------------------------------------------------------------------
+
+
+async def test_each_claim_gets_a_slot() -> None:
+    """In their order, on nodes with room; the slots are held until the claims are settled."""
+    async with bench() as it:
+        await it.fleet(a=3, b=5)
+        claims = await it.claims(8)
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(it.feed)).subscribe(log)
+        hand.push(*claims)
+        await until(lambda: len(log.items) == 8)
+        assert [claim.task.id for claim in claims] == ids(log.items)
+        assert ["a"] * 3 + ["b"] * 5 == sorted(nodes_of(log.items))
+        assert 8 == it.jobs()
+        assert [True] * 8 == await it.board.settle([claim.done() for claim in claims])
+        await it.until_jobs(0)
+        hand.complete()
+        assert "|" == log.items[-1]
+
+
+async def test_criteria() -> None:
+    """Only nodes that meet them are asked."""
+    async with bench() as it:
+        await it.hub.nodes.register(
+            [Node("a", capacity=9), Node("b", pool="gpu", capacity=2, labels={"zone": "x"})]
+        )
+        hand, log = Hand(), Log()
+        criteria: dict[str, Any] = {"pool": "gpu", "labels": {"zone": "x"}}
+        hand.stream().pipe(assign(it.feed, **criteria)).subscribe(log)
+        claims = await it.claims(3)
+        hand.push(*claims)
+        await until(lambda: len(log.items) == 2)
+        await it.hub.nodes.register(Node("c", pool="gpu", labels={"zone": "x"}))
+        await until(lambda: len(log.items) == 3)
+        assert ["b", "b", "c"] == nodes_of(log.items)
+        hand.complete()
+        await it.board.settle([claim.release() for claim in claims])
+
+
+async def test_more_than_fits() -> None:
+    """What waits goes on in its order, as slots are given back, also by another process."""
+    async with bench() as it:
+        await it.fleet(a=1, b=1)
+        claims = await it.claims(4)
+        held = await it.other.nodes.reserve("b")
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(it.feed)).subscribe(log)
+        hand.push(*claims)
+        await until(lambda: log.items)
+        await asyncio.sleep(0.1)
+        assert ["a"] == nodes_of(log.items)
+        await it.other.nodes.release(held)
+        await until(lambda: len(log.items) == 2)
+        await it.board.settle([claims[0].done()])
+        await until(lambda: len(log.items) == 3)
+        hand.complete()
+        assert "|" != log.items[-1]
+        await it.board.settle([claims[1].done()])
+        await until(lambda: log.items[-1] == "|")
+        assert (["a", "b", "a", "b"], ["0", "1", "2", "3"]) == (
+            nodes_of(log.items),
+            ids(log.items),
+        )
+        await it.board.settle([claim.done() for claim in claims[2:]])
+
+
+async def test_a_fleet_that_comes_later() -> None:
+    """Claims wait for the first node, for one that is ready again, for more capacity."""
+    async with bench() as it:
+        claims = await it.claims(3)
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(it.feed)).subscribe(log)
+        hand.push(*claims)
+        await it.fleet(a=1)
+        await until(lambda: len(log.items) == 1)
+        await it.fleet(a=2)
+        await until(lambda: len(log.items) == 2)
+        await it.hub.nodes.drain("a")
+        await it.hub.nodes.register(Node("a", capacity=3))
+        await until(lambda: len(log.items) == 3)
+        hand.complete()
+        assert "|" == log.items[-1]
+        await it.board.settle([claim.done() for claim in claims])
+
+
+async def test_many() -> None:
+    """More than go into one call; no node ever has more than it takes."""
+    async with bench() as it:
+        await it.fleet(a=7, b=20, c=150)
+        most: list[int] = []
+        it.feed.changes.subscribe(
+            lambda change: (
+                most.append(change.node.current_jobs - change.node.capacity)
+                if change.node
+                else None
+            )
+        )
+        await it.board.submit(tasks(1500))
+
+        async def work(task: Task[Any]) -> None:
+            await asyncio.sleep(0)
+
+        await run(
+            it.board.claims(until="joined").pipe(
+                assign(it.feed), execute(work, max_concurrent=400), settle(it.board)
+            )
+        )
+        assert (0, 0, 1500, 0) == await it.counts()
+        await it.until_jobs(0)
+        assert 0 == max(most)
+
+
+# -- ends ------------------------------------------------------------------------------------
+
+
+async def test_an_empty_source_completes() -> None:
+    """At once, and with no nodes either."""
+    async with bench() as it:
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(it.feed)).subscribe(log)
+        hand.complete()
+        assert ["|"] == log.items
+
+
+async def test_an_error_of_the_source() -> None:
+    """It passes at once; what has no slot goes back, what has one is the follower's."""
+    async with bench() as it:
+        await it.fleet(a=1)
+        claims = await it.claims(3)
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(it.feed)).subscribe(log)
+        hand.push(*claims)
+        await until(lambda: log.items)
+        error = OSError("x")
+        hand.fail(error)
+        assert error is log.items[-1]
+        await it.settles(2, 1, 0, 0)
+        assert 1 == it.jobs()
+        await it.board.settle([claims[0].done()])
+        await it.until_jobs(0)
+        assert (2, 0, 1, 0) == await it.counts()
+
+
+async def test_disposal() -> None:
+    """The same; the source is left too, and what comes still goes back."""
+    async with bench() as it:
+        await it.fleet(a=1)
+        claims = await it.claims(4)
+        hand, log = Hand(), Log()
+        subscription = hand.stream().pipe(assign(it.feed)).subscribe(log)
+        hand.push(*claims[:3])
+        await until(lambda: log.items)
+        subscription.dispose()
+        assert 1 == hand.disposed
+        await it.settles(2, 2, 0, 0)
+        await it.board.settle([claims[0].retry("no"), claims[3].release()])
+        await it.until_jobs(0)
+        assert 1 == len(log.items)
+
+
+async def test_disposal_while_slots_are_asked_for() -> None:
+    """Whatever the server has reserved by then is given back."""
+    async with bench() as it:
+        await it.fleet(a=5)
+        (claim,) = await it.claims(1)
+        hand, log = Hand(), Log()
+        subscription = hand.stream().pipe(assign(it.feed)).subscribe(log)
+        it.proxy.delay(0.1)
+        hand.push(claim)
+        watch = it.other.feed()
+        async with watch:
+            await until(lambda: sum(node.current_jobs for node in watch.nodes()) == 1)
+            subscription.dispose()
+            it.proxy.delay(0.0)
+            await until(lambda: sum(node.current_jobs for node in watch.nodes()) == 0)
+        await it.settles(1, 0, 0, 0)
+        assert [] == log.items
+
+
+async def test_subscribed_twice() -> None:
+    """Each has its own claims."""
+    async with bench() as it:
+        await it.fleet(a=5)
+        hands, logs = [Hand(), Hand()], [Log(), Log()]
+        operator = assign(it.feed)
+        for hand, log in zip(hands, logs, strict=True):
+            hand.stream().pipe(operator).subscribe(log)
+        claims = await it.claims(4)
+        hands[0].push(*claims[:2])
+        hands[1].push(*claims[2:])
+        await until(lambda: all(len(log.items) == 2 for log in logs))
+        assert [["0", "1"], ["2", "3"]] == [ids(log.items) for log in logs]
+        for hand in hands:
+            hand.complete()
+        await it.board.settle([claim.done() for claim in claims])
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"lease": 0}, "lease must be a finite number of seconds > 0, got 0"),
+    ({"lease": float("nan")}, "lease must be a finite number of seconds > 0, got nan"),
+    ({"pool": ""}, "pool must be a str"),
+    ({"pool": 5}, "pool must be a str"),
+    ({"labels": ["x"]}, "labels must map str to str"),
+    ({"where": 5}, "where must be a plain function"),
+    ({"exclude": "a"}, "exclude must be an iterable"),
+    ({"strategy": "best"}, "strategy must be one of"),
+]
+
+
+async def test_bad_arguments() -> None:
+    """They are refused when it is made."""
+    async with bench() as it:
+        for options, message in BAD:
+            with pytest.raises(ConfigError) as caught:
+                assign(it.feed, **options)
+            assert str(caught.value).startswith(message)
+        with pytest.raises((ConfigError, TypeError), match="colour"):
+            assign(it.feed, colour="red")
+
+
+async def test_a_feed_that_is_closed() -> None:
+    """An error, and not an endless wait; the claims go back."""
+    async with bench() as it:
+        await it.fleet(a=1)
+        feed = it.hub.feed()
+        async with feed:
+            pass
+        claims = await it.claims(2)
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(feed)).subscribe(log)
+        hand.push(*claims)
+        await until(lambda: log.items)
+        assert isinstance(log.items[-1], ConfigError)
+        await it.settles(2, 0, 0, 0)
+
+
+# -- demand ----------------------------------------------------------------------------------
+
+
+async def test_the_valve_is_closed_while_no_node_has_room() -> None:
+    """And opens when another process gives a slot back."""
+    async with bench() as it:
+        await it.fleet(a=1)
+        held = await it.other.nodes.reserve("a")
+        (claim,) = await it.claims(1)
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(it.feed)).subscribe(log)
+        assert 256 == hand.gate.room()
+        opened: list[int] = []
+        hand.gate.listen(lambda: opened.append(hand.gate.room()))
+        hand.push(claim)
+        await until(lambda: hand.gate.room() == 0)
+        await it.other.nodes.release(held)
+        await until(lambda: log.items)
+        await until(lambda: opened)
+        assert 0 < opened[-1] == hand.gate.room()
+        hand.complete()
+        await it.board.settle([claim.done()])
+
+
+async def test_no_slots_for_what_nobody_works_on() -> None:
+    """As many as there is room below, and no more."""
+    async with bench() as it:
+        await it.fleet(a=9)
+        claims = await it.claims(5)
+        hand, tap = Hand(), Tap(room=2)
+        tap.subscribe_to(hand.stream().pipe(assign(it.feed)))
+        hand.push(*claims)
+        await until(lambda: len(tap.items) == 2)
+        await asyncio.sleep(0.05)
+        assert 2 == it.jobs()
+        tap.open(3)
+        hand.complete()
+        await until(lambda: tap.items[-1] == "|")
+        assert 5 == it.jobs()
+        await it.board.settle([claim.done() for claim in claims])
+
+
+async def test_claims_are_taken_only_for_room() -> None:
+    """What does not fit stays on the board, for workers whose nodes have room."""
+    async with bench() as it:
+        await it.fleet(a=2)
+        await it.board.submit(tasks(1000))
+        log = Log()
+        with it.board.claims(prefetch=600).pipe(assign(it.feed)).subscribe(log):
+            await until(lambda: len(log.items) == 2)
+            await asyncio.sleep(0.1)
+            before = await it.counts()
+            assert before[0] >= 400
+            await asyncio.sleep(0.1)
+            assert before == await it.counts()
+            assert 2 == len(log.items)
+        await it.settles(998, 2, 0, 0)
+        await it.board.settle([item.claim.release() for item in log.items])
+
+
+# -- how claims end --------------------------------------------------------------------------
+
+
+async def test_every_settlement_frees_the_slot() -> None:
+    """Done, retried, dead, released."""
+    async with bench() as it:
+        await it.fleet(a=9)
+        log = Log()
+        await it.board.submit(tasks(4))
+        subscription = it.board.claims().pipe(assign(it.feed)).subscribe(log)
+        await until(lambda: len(log.items) == 4)
+        one, two, three, four = (item.claim for item in log.items)
+        left = 4
+        for end in (one.done(), two.retry("no", 99.0), three.dead("no"), four.release(99.0)):
+            assert [True] == await it.board.settle([end])
+            left -= 1
+            await it.until_jobs(left)
+        subscription.dispose()
+
+
+async def test_a_claim_that_is_lost() -> None:
+    """Its slot is free as soon as that is known."""
+    async with bench() as it:
+        await it.fleet(a=9)
+        log = Log()
+        await it.board.submit(tasks(2))
+        subscription = it.board.claims(lease=0.6).pipe(assign(it.feed)).subscribe(log)
+        await until(lambda: len(log.items) == 2)
+        await it.other.board("b").cancel(["0"])
+        await it.until_jobs(1)
+        assert [True, False] == [item.claim.lost for item in log.items]
+        await it.board.settle([log.items[1].claim.done()])
+        subscription.dispose()
+        await it.until_jobs(0)
+
+
+async def test_a_claim_that_is_dropped() -> None:
+    """Nobody has it any more: the slot is free, and the task ready after a lease."""
+    async with bench() as it:
+        await it.fleet(a=9)
+        await it.board.submit(tasks(3))
+        seen: list[str] = []
+
+        def unwanted(item: Assignment[Any]) -> bool:
+            seen.append(item.node.id)
+            return False
+
+        with capture_logs() as logs:
+            stream: Observable[Any] = it.board.claims().pipe(assign(it.feed), rx.filter(unwanted))
+            with stream.subscribe():
+                await until(lambda: len(seen) == 3)
+                gc.collect()
+                await until(lambda: it.jobs() == 0 and logs)
+        assert {"claims_dropped"} == {entry["event"] for entry in logs}
+
+
+async def test_a_claim_that_is_lost_while_it_waits() -> None:
+    """It gets no slot; those behind it do."""
+    async with bench() as it:
+        await it.fleet(a=1)
+        held = await it.other.nodes.reserve("a")
+        log = Log()
+        await it.board.submit(tasks(2))
+        subscription = it.board.claims(lease=0.6).pipe(assign(it.feed)).subscribe(log)
+        await it.settles(0, 2, 0, 0)
+        await it.other.board("b").cancel(["0"])
+        # So long that a renewal has told of it.
+        await asyncio.sleep(0.5)
+        await it.other.nodes.release(held)
+        await until(lambda: log.items)
+        assert ["1"] == ids(log.items)
+        await it.board.settle([log.items[0].claim.done()])
+        subscription.dispose()
+        assert (0, 0, 1, 1) == await it.counts()
+
+
+async def test_a_hub_that_closes() -> None:
+    """After its grace, claims that wait for a slot are ready for others; a slot is given back."""
+    settings = Settings(grace=0.2)
+    async with bench() as it:
+        await it.fleet(a=1)
+        async with asyncio.timeout(5.0), connect(it.proxy.target.safe, settings=settings) as hub:
+            feed = hub.feed()
+            await feed.__aenter__()
+            board: BoardBase[Any] = hub.board("b")
+            await board.submit(tasks(3))
+            started: list[str] = []
+
+            async def work(task: Task[Any]) -> None:
+                started.append(task.id)
+                await asyncio.sleep(60)
+
+            board.claims().pipe(assign(feed), execute(work), settle(board)).subscribe()
+            await until(lambda: started)
+            await it.settles(0, 3, 0, 0)
+        assert (3, 0, 0, 0) == await it.counts()
+        assert ["0"] == started
+        await it.until_jobs(0)
+
+
+# -- a server that is away -------------------------------------------------------------------
+
+
+async def test_a_server_that_is_away() -> None:
+    """Claims wait, and go on by themselves."""
+    async with bench(limit=0.3) as it:
+        await it.fleet(a=9)
+        claims = await it.claims(3)
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(it.feed)).subscribe(log)
+        it.proxy.blackhole()
+        with capture_logs() as logs:
+            hand.push(*claims)
+            await until(lambda: "assign_waits" in {entry["event"] for entry in logs})
+            assert [] == log.items
+            it.proxy.heal()
+            it.proxy.cut()
+            await until(lambda: len(log.items) == 3)
+        # What calls may have reserved whose replies were lost is given back.
+        await it.until_jobs(3)
+        hand.complete()
+        assert "|" == log.items[-1]
+        await it.board.settle([claim.done() for claim in claims])
+        await it.until_jobs(0)
+
+
+async def test_replies_that_are_lost() -> None:
+    """No slot is counted twice."""
+    async with bench() as it:
+        await it.fleet(a=9)
+        claims = await it.claims(3)
+        hand, log = Hand(), Log()
+        hand.stream().pipe(assign(it.feed)).subscribe(log)
+        it.proxy.drop_replies(2, b"EVALSHA")
+        hand.push(*claims)
+        await until(lambda: len(log.items) == 3)
+        await it.until_jobs(3)
+        hand.complete()
+        await it.board.settle([claim.done() for claim in claims])
+        await it.until_jobs(0)
+
+
+# -- whole pipelines -------------------------------------------------------------------------
+
+
+async def test_the_node_of_a_handler() -> None:
+    """In coroutines and in threads, each its own; with the claim beside it."""
+    async with bench() as it:
+        await it.fleet(a=3, b=3)
+        seen: dict[str, tuple[str, str]] = {}
+
+        async def coroutine(task: Task[Any]) -> None:
+            before = current_node().id
+            await asyncio.sleep(0.01)
+            assert before == current_node().id
+            seen[task.id] = (before, current_claim().task.id)
+
+        def function(task: Task[Any]) -> None:
+            seen[task.id] = (current_node().id, current_claim().task.id)
+
+        for handler in (coroutine, function):
+            seen.clear()
+            await it.board.submit(tasks(12))
+            made: list[Assignment[Any]] = []
+            await run(
+                it.board.claims(until="joined").pipe(
+                    assign(it.feed), rx.do_action(made.append), execute(handler), settle(it.board)
+                )
+            )
+            expected = {item.claim.task.id: (item.node.id, item.claim.task.id) for item in made}
+            assert expected == seen
+            assert 12 == len(seen)
+        await it.until_jobs(0)
+
+
+async def test_no_node() -> None:
+    """Outside of a handler, or where nothing was assigned."""
+    with pytest.raises(LookupError, match=r"^current_node\(\) must be called from within"):
+        current_node()
+    async with bench() as it:
+        await it.board.submit(tasks(1))
+        outcomes: list[Any] = await to_list(
+            it.board.claims(until="idle").pipe(execute(lambda _: current_node()), settle(it.board))
+        )
+        assert ["retry"] == [outcome.status for outcome in outcomes]
+        assert isinstance(outcomes[0].error.__cause__, LookupError)
+
+
+async def test_handlers_that_fail() -> None:
+    """The slot of each attempt is given back, and the next one has its own."""
+    async with bench() as it:
+        await it.fleet(a=1)
+        tries: list[str] = []
+
+        async def fail(task: Task[Any]) -> None:
+            tries.append(current_node().id)
+            raise OSError("x")
+
+        await it.board.submit(tasks(2, max_attempts=1))
+        await run(
+            it.board.claims(until="joined").pipe(assign(it.feed), execute(fail), settle(it.board))
+        )
+        assert ["a", "a"] == tries
+        assert (0, 0, 0, 2) == await it.counts()
+        await it.until_jobs(0)
+
+
+async def test_claims_that_were_won() -> None:
+    """What ``claim_each`` emits is assigned like any other."""
+    async with bench() as it:
+        await it.fleet(a=1)
+        await it.board.submit(tasks(4))
+        done: list[str] = []
+
+        async def work(task: Task[Any]) -> None:
+            done.append(f"{task.id} on {current_node().id}")
+
+        names = Hand()
+        ended = asyncio.create_task(
+            run(
+                names.stream().pipe(
+                    claim_each(it.board), assign(it.feed), execute(work), settle(it.board)
+                )
+            )
+        )
+        await asyncio.sleep(0)
+        names.push("3", "none", "1", "1")
+        names.complete()
+        await ended
+        assert ["3 on a", "1 on a"] == done
+        assert (2, 0, 2, 0) == await it.counts()
+        await it.until_jobs(0)
+
+
+async def test_until_idle() -> None:
+    """Completes once nothing is ready, with more tasks than slots."""
+    async with bench() as it:
+        await it.fleet(a=2)
+        await it.board.submit(tasks(9))
+
+        async def work(task: Task[Any]) -> None:
+            await asyncio.sleep(0.002)
+
+        async with asyncio.timeout(10.0):
+            await run(
+                it.board.claims(until="idle").pipe(assign(it.feed), execute(work), settle(it.board))
+            )
+        assert (0, 0, 9, 0) == await it.counts()
