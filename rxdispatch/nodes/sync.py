@@ -165,6 +165,9 @@ class Sync:
         if self._lost(position, high):
             await self._relist()
         else:
+            if self._failures and position.seq > self._replica.high:
+                # Where calls failed messages will too: not to wait for a PONG that never comes.
+                await self._catch_up()
             # Before judging what is missing: it may be on its way.
             self._alive = await self._ping()
             if self._stream.behind or position.seq > self._replica.high:
