@@ -27,6 +27,7 @@ class _Link:
         self.client = client
         self.server = server
         self.asked = False
+        self.dead = False
 
     def cut(self) -> None:
         self.client.transport.abort()
@@ -133,8 +134,16 @@ class Proxy:
         """Hold back every reply for *seconds*."""
         self._delay = seconds
 
-    def heal(self) -> None:
-        """End whatever trouble was asked for; what a black hole held goes on its way."""
+    def heal(self, *, dead: bool = False) -> None:
+        """
+        End whatever trouble was asked for; what a black hole held goes on its way.
+
+        Args:
+            dead: On connections that are there nothing passes ever again, nor are they cut: as
+                behind a router that has forgotten them.
+        """
+        for link in self._links:
+            link.dead = link.dead or dead
         self._drop = 0
         self._delay = 0.0
         self._tamper = None
@@ -172,9 +181,14 @@ class Proxy:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
 
+    async def _passes(self, link: _Link) -> None:
+        await self._flowing.wait()
+        if link.dead:
+            await asyncio.Event().wait()
+
     async def _requests(self, reader: asyncio.StreamReader, link: _Link) -> None:
         while data := await reader.read(_CHUNK):
-            await self._flowing.wait()
+            await self._passes(link)
             if self._command is None or b"\r\n" + self._command + b"\r\n" in data.upper():
                 link.asked = True
             link.server.write(data)
@@ -186,7 +200,7 @@ class Proxy:
         while data := await reader.read(_CHUNK):
             if self._delay:
                 await asyncio.sleep(self._delay)
-            await self._flowing.wait()
+            await self._passes(link)
             if self._drop and link.asked:
                 parser.feed(data)
                 if parser.gets() is self:

@@ -1,0 +1,255 @@
+"""Version checks, and many of them at once."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from rxdispatch.node import Mode, Node
+from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.store.scripts import load_script
+from rxdispatch.testing import no_leaks
+from tests.nodes.fleets import (
+    CHANGES,
+    Account,
+    Scene,
+    Stepped,
+    commands,
+    converged,
+    monitored,
+    scene,
+    stepped_feed,
+)
+from tests.nodes.places import until
+
+TTL = 1000.0
+LOOKUP = load_script("fleet/prelude", "fleet/lookup").sha.encode()
+
+
+def _far_ahead(feed: NodeFeed) -> bytes:
+    """A heartbeat that leaves a gap."""
+    seq = feed._replica.high + 1000
+    row = struct.pack(">BQIHI", 3, seq, 9000, 1, 8) + b"a" + struct.pack(">Q", 99)
+    return struct.pack(">B16sQI", 1, feed._replica.epoch, seq, 1) + row
+
+
+@asynccontextmanager
+async def _doubtful(at: Scene, feed: NodeFeed, store: Stepped) -> AsyncGenerator[asyncio.Event]:
+    """
+    Let *feed* be one that knows of a gap and has not filled it, for as long as the block runs.
+
+    It cannot prove then that what it has is current, and is in no trouble either.
+    """
+    go = asyncio.Event()
+    store.before.append(("changes", go.wait))
+    await at.call("PUBLISH", CHANGES, _far_ahead(feed))
+    await until(lambda: not feed.current)
+    assert Mode.NORMAL is feed.mode
+    try:
+        yield go
+    finally:
+        go.set()
+
+
+@asynccontextmanager
+async def _one_feed(**settings: Any) -> AsyncGenerator[tuple[Scene, NodeFeed, Stepped]]:
+    async with scene(pulse=60.0) as at, no_leaks():
+        feed, store = stepped_feed(at.hub, **{"pulse": 60.0, **settings})
+        async with feed:
+            yield at, feed, store
+
+
+async def test_a_check_that_takes_too_long() -> None:
+    """After 50 ms the cached node is returned; the answer is applied when it comes."""
+    async with _one_feed() as (at, feed, store):
+        await at.straight.nodes.register(Node("a"), ttl=TTL)
+        await until(lambda: feed.get("a"))
+        async with _doubtful(at, feed, store):
+            await at.straight.nodes.heartbeat("a", {"x": 1})
+            at.proxy.delay(0.5)
+            cached = feed.get("a")
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            assert cached is await feed.fetch("a")
+            assert 0.04 < loop.time() - began < 0.4
+            assert {"a": cached, "b": None} == await feed.fetch_many(["a", "b"])
+            assert 2 == feed.stats.check_timeouts
+            assert 3 == feed.stats.hits_stale
+            await until(lambda: (node := feed.get("a")) and node.state == {"x": 1})
+            at.proxy.heal()
+            await until(lambda: feed._lookups._task is None)
+            assert not feed._lookups._wanted
+            assert not feed._lookups._asked
+
+
+async def test_a_check_that_is_cancelled() -> None:
+    """Others that wait for the same answer get it."""
+    async with _one_feed(check=10.0) as (at, feed, store):
+        await at.straight.nodes.register(Node("a"), ttl=TTL)
+        await until(lambda: feed.get("a"))
+        async with _doubtful(at, feed, store):
+            at.proxy.delay(0.02)
+            first, second = (asyncio.create_task(feed.fetch("a")) for _ in range(2))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            first.cancel()
+            assert await second == feed.get("a")
+            assert 1 == feed.stats.hits_redis
+            assert first.cancelled()
+
+
+async def test_a_late_answer_overwrites_nothing() -> None:
+    """Of nodes that have changed, went, or came anew since it was given."""
+    async with _one_feed() as (at, feed, store):
+        nodes = at.straight.nodes
+        await nodes.register([Node(name) for name in "abcd"], ttl=TTL)
+        await until(lambda: feed.get("d"))
+        with Account(feed) as account:
+            answered, go = asyncio.Event(), asyncio.Event()
+
+            async def hold() -> None:
+                answered.set()
+                await go.wait()
+
+            store.after.append(("lookup", hold))
+            async with _doubtful(at, feed, store):
+                late = asyncio.create_task(feed.fetch_many([*"abcde"]))
+                await answered.wait()
+                await nodes.heartbeat("a", {"new": True})
+                await nodes.remove("b")
+                await nodes.remove("c")
+                assert 1 == await nodes.register(Node("c", capacity=7), ttl=TTL)
+                await nodes.register(Node("e", capacity=8), ttl=TTL)
+                await late
+            truth = await converged(at, feed)
+            told = len(account.changes)
+            go.set()
+            await until(lambda: feed._lookups._task is None)
+            assert truth == {node.id: node for node in feed.nodes()}
+            assert told == len(account.changes)
+
+
+async def test_an_answer_that_is_ahead() -> None:
+    """What it says is told once, though the changes behind it come later."""
+    async with _one_feed(check=10.0) as (at, feed, store):
+        nodes = at.straight.nodes
+        await nodes.register([Node(name) for name in "ab"], ttl=TTL)
+        await until(lambda: feed.get("b"))
+        with Account(feed) as account:
+            async with _doubtful(at, feed, store):
+                await nodes.heartbeat("a", {"n": 1})
+                await nodes.heartbeat("a", {"n": 2})
+                await nodes.remove("b")
+                await nodes.register(Node("c"), ttl=TTL)
+                found = await feed.fetch_many([*"abc"])
+                assert found["a"] is not None
+                assert {"n": 2} == found["a"].state
+                assert found["b"] is None
+                assert found["c"] is not None
+                assert 3 == feed.stats.hits_redis
+            await converged(at, feed)
+        assert ["updated"] == account.kinds("a")
+        assert ["removed"] == account.kinds("b")
+        assert ["added"] == account.kinds("c")
+
+
+async def test_an_answer_of_another_epoch() -> None:
+    """Is left alone."""
+    async with _one_feed(check=10.0) as (at, feed, store):
+        await at.straight.nodes.register(Node("a"), ttl=TTL)
+        await until(lambda: feed.get("a"))
+        with Account(feed) as account:
+            async with _doubtful(at, feed, store):
+                await at.call("FLUSHALL")
+                await at.straight.nodes.register(Node("a", capacity=9), ttl=TTL)
+                node = await feed.fetch("a")
+                assert node is not None
+                assert 1 == node.capacity
+                assert [] == account.kinds()
+            await converged(at, feed)
+
+
+async def test_a_thousand_misses_at_once() -> None:
+    """One call, and then none for a while; what is registered meanwhile is found all the same."""
+    async with _one_feed(check=10.0) as (at, feed, store), monitored(at.target) as lines:
+        async with _doubtful(at, feed, store):
+            found = await asyncio.gather(*(feed.fetch("ghost") for _ in range(1000)))
+            assert {None} == set(found)
+            assert 1000 == feed.stats.misses
+            for _ in range(10):
+                assert await feed.fetch("ghost") is None
+        await at.straight.nodes.register(Node("ghost"), ttl=TTL)
+        await until(lambda: feed.get("ghost"))
+        assert await feed.fetch("ghost") is not None
+        await until(lambda: commands(lines, b'"PUBLISH"', b"x03") == 1)
+        assert 1 == commands(lines, LOOKUP)
+        assert 1 == store.count["lookup"]
+
+
+async def test_a_thousand_misses_of_different_nodes() -> None:
+    """As few calls as there are hundreds of them."""
+    async with _one_feed(check=10.0) as (at, feed, store), _doubtful(at, feed, store):
+        names = [f"{n}" for n in range(1000)]
+        assert dict.fromkeys(names) == await feed.fetch_many(names)
+        assert 2 >= store.count["lookup"]
+
+
+async def test_a_miss_hides_nothing_newer() -> None:
+    """A node that came after it was found missing is returned at once."""
+    async with _one_feed(check=10.0) as (at, feed, store), _doubtful(at, feed, store):
+        assert await feed.fetch("a") is None
+        await at.hub.nodes.register(Node("b"), ttl=TTL)
+        # What is read of it later goes ahead of the stream, which is stuck.
+        await feed._lookups.ask("b")
+        assert await feed.fetch("b") is not None
+        assert await feed.fetch("a") is None
+
+
+async def test_checks_at_once_by_many() -> None:
+    """200 of them, each a call of its own: they wait for a connection, none fails."""
+    async with scene(pulse=60.0) as at, no_leaks():
+        await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
+        made = [stepped_feed(at.straight, pulse=60.0, check=10.0) for _ in range(200)]
+        feeds = [feed for feed, _ in made]
+        try:
+            for n in range(0, 200, 20):
+                await asyncio.gather(*(feed.__aenter__() for feed in feeds[n : n + 20]))
+            go = asyncio.Event()
+            for _, store in made:
+                store.before.append(("changes", go.wait))
+            await at.call("PUBLISH", CHANGES, _far_ahead(feeds[0]))
+            await until(lambda: not any(feed.current for feed in feeds))
+            found = await asyncio.gather(*(feed.fetch(f"{n}") for n, feed in enumerate(feeds)))
+            assert [f"{n}" for n in range(200)] == [node.id for node in found if node]
+            assert [1] * 200 == [feed.stats.hits_redis for feed in feeds]
+            assert [0] * 200 == [feed.stats.check_timeouts for feed in feeds]
+            go.set()
+            await until(lambda: all(feed.current for feed in feeds))
+        finally:
+            await asyncio.gather(*(feed.close() for feed in feeds))
+
+
+async def test_checks_of_one_feed() -> None:
+    """200 at once, of nodes that differ: together they are one or two calls."""
+    async with _one_feed(check=10.0) as (at, feed, store):
+        await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
+        await until(lambda: feed.get("199"))
+        async with _doubtful(at, feed, store):
+            found = await asyncio.gather(*(feed.fetch(f"{n}") for n in range(200)))
+            assert all(found)
+            assert 200 == feed.stats.hits_redis + feed.stats.hits_stale
+            assert 2 >= store.count["lookup"]
+
+
+async def test_a_current_feed_asks_nobody() -> None:
+    """What is provable needs no call, and neither does what is not there."""
+    async with _one_feed(check=10.0) as (at, feed, store):
+        await at.straight.nodes.register(Node("a"), ttl=TTL)
+        await until(lambda: feed.get("a"))
+        assert await feed.fetch("a") is feed.get("a")
+        assert await feed.fetch("ghost") is None
+        assert 0 == store.count.get("lookup", 0)
+        assert (2, 1) == (feed.stats.hits_l1, feed.stats.misses)
