@@ -1,0 +1,117 @@
+# pyright: basic
+# pytest-benchmark has no types.
+"""
+The quick ones of the node feed: reading, following, choosing and the calls of the registry.
+
+1,000 nodes on an embedded server. See ``bench_feed_*.py`` for what these are compared with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import rxdispatch as rxd
+from benchmarks.bench_feed_apply import to_stream
+from benchmarks.fleet import change, node, recorded, register, state
+
+NODES = 1_000
+MESSAGES = 5_000
+ROUNDS = 5
+CALLS = 200
+
+
+@pytest.fixture(scope="module")
+def feed(hub: rxd.Hub, runner: asyncio.Runner) -> Iterator[rxd.NodeFeed]:
+    """A feed of a fleet."""
+
+    async def entered() -> rxd.NodeFeed:
+        await register(hub, NODES)
+        return await hub.feed().__aenter__()
+
+    feed = runner.run(entered())
+    yield feed
+    runner.run(feed.close())
+
+
+@pytest.mark.benchmark(group="read a node")
+def test_get(benchmark: BenchmarkFixture, feed: rxd.NodeFeed) -> None:
+    """``feed.get``, to be compared with a dict."""
+    benchmark(feed.get, "node-000007")
+
+
+@pytest.mark.benchmark(group="read a node")
+def test_dict(benchmark: BenchmarkFixture, feed: rxd.NodeFeed) -> None:
+    """A dict of the same nodes."""
+    nodes = {node.id: node for node in feed.nodes()}
+    assert benchmark(nodes.get, "node-000007") is feed.get("node-000007")
+
+
+@pytest.mark.benchmark(group="choose a node")
+def test_select(benchmark: BenchmarkFixture, feed: rxd.NodeFeed) -> None:
+    """``feed.select`` of a pool, 200 at a time: the room that they take is remembered."""
+
+    def select() -> None:
+        for _ in range(CALLS):
+            assert feed.select(pool="gpu") is not None
+
+    # Placements are forgotten after a second.
+    benchmark.pedantic(select, setup=lambda: time.sleep(1.1), rounds=ROUNDS)
+
+
+@pytest.mark.benchmark(group="apply 5,000 messages")
+def test_apply(benchmark: BenchmarkFixture, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+    """The stream and the replica alone."""
+    with recorded(hub) as first:
+        runner.run(register(hub, NODES))
+
+    async def beat() -> None:
+        for number in range(MESSAGES):
+            await change(hub, [number % NODES], number // NODES + 1)
+
+    with recorded(hub) as beats:
+        runner.run(beat())
+    assert len(beats) == MESSAGES
+
+    def apply(heard: object) -> None:
+        assert callable(heard)
+        for data in beats:
+            heard(data)
+
+    benchmark.pedantic(apply, setup=lambda: ((to_stream(first),), {}), rounds=ROUNDS)
+
+
+@pytest.mark.benchmark(group="200 calls of the registry")
+@pytest.mark.parametrize("what", ["ping", "heartbeat", "register", "reserve"])
+def test_calls(
+    benchmark: BenchmarkFixture,
+    hub: rxd.Hub,
+    feed: rxd.NodeFeed,
+    runner: asyncio.Runner,
+    what: str,
+) -> None:
+    """Round trips, one after the other."""
+    beats = itertools.count()
+
+    async def call(number: int) -> None:
+        match what:
+            case "heartbeat":
+                await hub.nodes.heartbeat(node(number).id, state(number, next(beats)))
+            case "register":
+                await hub.nodes.register(node(number), ttl=3600.0)
+            case "reserve":
+                async with feed.reserve(pool="gpu"):
+                    pass
+            case _:
+                await hub.client.redis.ping()
+
+    async def calls() -> None:
+        for number in range(CALLS):
+            await call(number)
+
+    benchmark.pedantic(lambda: runner.run(calls()), rounds=ROUNDS, warmup_rounds=1)
