@@ -111,12 +111,16 @@ class Stream:
 
         Args:
             data: The message.
-            trusted: It is a reply of a script, which may be large.
+            trusted: It is a reply of a script, which may be large, and leave numbers out.
         """
         try:
             if len(data) > MESSAGE_LIMIT and not trusted:
                 raise ValueError(f"message must be at most {MESSAGE_LIMIT} bytes, got {len(data)}")
             message = self.reader.message(data)
+            if message.length and not trusted:
+                last = message.first + message.length - 1
+                if message.last != last:
+                    raise ValueError(f"message must end with number {last}, got {message.last}")
         except ValueError as error:
             self._dropped(1, str(error))
             return None
