@@ -249,7 +249,7 @@ def stepped_feed(hub: Hub, **feed: Any) -> tuple[NodeFeed, Stepped]:
     settings = FeedSettings(**feed)
     store = Stepped(hub.client, "rxd", settings)
     channels: Any = hub._channels
-    return NodeFeed(store, channels, settings, limit=2.0, name="test"), store
+    return NodeFeed(store, channels, settings, limit=20.0, name="test"), store
 
 
 @asynccontextmanager

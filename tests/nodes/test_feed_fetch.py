@@ -184,7 +184,8 @@ async def test_a_thousand_misses_at_once() -> None:
         await at.straight.nodes.register(Node("ghost"), ttl=TTL)
         await until(lambda: feed.get("ghost"))
         assert await feed.fetch("ghost") is not None
-        await until(lambda: commands(lines, b'"PUBLISH"', b"x03") == 1)
+        await at.call("ECHO", "the end")
+        await until(lambda: commands(lines, b'"ECHO" "the end"'))
         assert 1 == commands(lines, LOOKUP)
         assert 1 == store.count["lookup"]
 
