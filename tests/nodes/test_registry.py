@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from operator import methodcaller
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ import pytest
 from rxdispatch.config import Settings, StoreSettings
 from rxdispatch.errors import CodecError, ConfigError, NoCapacityError, NodeNotFoundError
 from rxdispatch.hub import connect
-from rxdispatch.node import Node, NodeStatus
+from rxdispatch.node import Node, NodeChange, NodeStatus
+from rxdispatch.nodes.feed import NodeFeed
 from rxdispatch.nodes.registry import Registry
 from tests.nodes.places import KINDS, Ground, ground
 from tests.proxy import Proxy
@@ -680,3 +683,93 @@ async def test_jobs_stay_within_bounds(kind: Kind) -> None:
     rows = [row for message in heard for row in message.rows]
     assert [*range(1, len(rows) + 1)] == [row.seq for row in rows]
     assert {0, 1, 2, 3} >= {row.node.current_jobs for row in rows if row.node is not None}
+
+
+# -- many who place --------------------------------------------------------------------------
+
+
+class Watch:
+    """Follows a feed, and notes whatever a node's jobs should never be."""
+
+    def __init__(self, feed: NodeFeed) -> None:
+        self.wrong: list[Node] = []
+        self.most = self.seen = 0
+        feed.changes.subscribe(self._look)
+
+    def _look(self, change: NodeChange) -> None:
+        node = change.node
+        if node is not None:
+            self.seen += 1
+            self.most = max(self.most, node.current_jobs)
+            if not 0 <= node.current_jobs <= node.capacity:
+                self.wrong.append(node)
+
+
+async def place(feed: NodeFeed, rounds: int) -> int:
+    """Reserve and give back, with up to 19 slots at a time; returns how often it got one."""
+    got = 0
+
+    async def one() -> None:
+        nonlocal got
+        for _ in range(rounds):
+            with suppress(NoCapacityError):
+                async with feed.reserve():
+                    got += 1
+                    await asyncio.sleep(0.001)
+
+    await asyncio.gather(*(one() for _ in range(19)))
+    return got
+
+
+@every_kind
+async def test_schedulers_at_95_percent(kind: Kind) -> None:
+    """Eight of them, 152 jobs for 160 slots: no node ever has more than it takes."""
+    async with ground(kind) as it, AsyncExitStack() as stack:
+        await it.nodes.register([Node(f"{n}", capacity=4) for n in range(40)], ttl=1000.0)
+        hubs = [await stack.enter_async_context(connect(it.target.safe)) for _ in range(8)]
+        feeds = [await stack.enter_async_context(hub.feed()) for hub in hubs]
+        watch = Watch(feeds[0])
+        got = await asyncio.gather(*(place(feed, 5) for feed in feeds))
+        assert sum(got) > 8 * 19 * 5 * 0.9
+        async with asyncio.timeout(10.0):
+            while sum(node.current_jobs for node in feeds[0].nodes()):
+                await asyncio.sleep(0.01)
+        assert ([], 4) == (watch.wrong, watch.most)
+        assert {0} == {node.current_jobs for node in (await it.fleet()).values()}
+
+
+SCHEDULER = """
+import asyncio, sys
+from rxdispatch import connect
+from tests.nodes.test_registry import place
+
+async def main():
+    async with connect(sys.argv[1]) as hub, hub.feed() as feed:
+        print(await place(feed, 4))
+
+asyncio.run(main())
+"""
+
+
+async def test_schedulers_in_processes_of_their_own() -> None:
+    """The same, where nobody shares a loop."""
+    async with ground() as it, it.hub.feed() as feed:
+        await it.nodes.register([Node(f"{n}", capacity=4) for n in range(40)], ttl=1000.0)
+        watch = Watch(feed)
+        processes = [
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", SCHEDULER, it.target.safe),
+                stdout=asyncio.subprocess.PIPE,
+                cwd=Path(__file__).parents[2],
+            )
+            for _ in range(4)
+        ]
+        outputs = await asyncio.gather(*(process.communicate() for process in processes))
+        assert [0] * 4 == [process.returncode for process in processes]
+        assert sum(int(output) for output, _ in outputs) > 4 * 19 * 4 * 0.8
+        async with asyncio.timeout(10.0):
+            while sum(node.current_jobs for node in feed.nodes()):
+                await asyncio.sleep(0.01)
+        assert [] == watch.wrong
+        assert 0 < watch.most <= 4
+        assert watch.seen >= 2 * sum(int(output) for output, _ in outputs) * 0.9

@@ -1,0 +1,112 @@
+"""``CriteriaCache``: the same question is checked once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.node import Node
+from rxdispatch.nodes.criteria import Criteria
+from rxdispatch.nodes.wanted import CriteriaCache
+
+
+def test_the_same_question() -> None:
+    """The same criteria, the very same, also for labels in a new mapping."""
+    cache = CriteriaCache()
+    first = cache.get({"pool": "gpu", "labels": {"zone": "a"}})
+    assert first is cache.get({"pool": "gpu", "labels": {"zone": "a"}})
+    assert Criteria(pool="gpu", labels={"zone": "a"}).spec == first.spec
+    assert cache.get({}) is cache.get({})
+
+
+def test_other_questions() -> None:
+    """Whatever differs makes others."""
+    cache = CriteriaCache()
+
+    def good(node: Node) -> bool:
+        return node.id == "a"
+
+    def bad(node: Node) -> bool:
+        return not good(node)
+
+    questions: list[Any] = [
+        {},
+        {"pool": "a"},
+        {"pool": "b"},
+        {"labels": {"pool": "a"}},
+        {"labels": {"a": "pool"}},
+        {"where": good},
+        {"where": bad},
+        {"exclude": ("a",)},
+        {"exclude": frozenset("a")},
+        {"strategy": "spread"},
+        {"strategy": "least_loaded"},
+    ]
+    found = [cache.get(question) for question in questions]
+    assert len(questions) == len({id(one) for one in found})
+    assert found == [cache.get(question) for question in questions]
+
+
+def test_labels_that_change_afterwards() -> None:
+    """The criteria are those of the question as it was asked."""
+    cache = CriteriaCache()
+    labels = {"zone": "a"}
+    first = cache.get({"labels": labels})
+    labels["zone"] = "b"
+    second = cache.get({"labels": labels})
+    assert [{"zone": "a"}, {"zone": "b"}] == [dict(first.labels), dict(second.labels)]
+
+
+def test_what_cannot_be_remembered() -> None:
+    """Lists of ids are looked at each time."""
+    cache = CriteriaCache()
+    exclude = ["a"]
+    assert {"a"} == cache.get({"exclude": exclude}).exclude
+    exclude.append("b")
+    assert {"a", "b"} == cache.get({"exclude": exclude}).exclude
+    ids = iter("ab")
+    assert {"a", "b"} == cache.get({"exclude": list(ids)}).exclude
+
+
+def test_generators_are_not_remembered() -> None:
+    """They can be read once only, and say nothing about the next."""
+    cache = CriteriaCache()
+    asked: list[Any] = [{"exclude": iter("ab")}, {"exclude": iter("cd")}]
+    assert [{"a", "b"}, {"c", "d"}] == [cache.get(question).exclude for question in asked]
+
+
+BAD: list[dict[str, Any]] = [
+    {"pool": 5},
+    {"pool": []},
+    {"labels": {"a": 1}},
+    {"labels": {"a": []}},
+    {"where": 1},
+    {"exclude": "a"},
+    {"strategy": "best"},
+]
+
+
+@pytest.mark.parametrize("question", BAD, ids=str)
+def test_bad_questions(question: Any) -> None:
+    """The error comes each time."""
+    cache = CriteriaCache()
+    for _ in range(2):
+        with pytest.raises(ConfigError):
+            cache.get(question)
+
+
+def test_an_unknown_name() -> None:
+    """An error that names it."""
+    unknown: Any = {"colour": "red"}
+    with pytest.raises((ConfigError, TypeError), match="colour"):
+        CriteriaCache().get(unknown)
+
+
+def test_ever_new_questions() -> None:
+    """They do not fill the memory."""
+    cache = CriteriaCache()
+    for n in range(2000):
+        cache.get({"pool": f"{n}"})
+    assert len(cache._known) <= 256
