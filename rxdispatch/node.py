@@ -112,7 +112,10 @@ class Node(_Fields):
                 raise ConfigError(f"{field} must be an int from 0 to {CAPACITY_LIMIT}", value)
         if self.labels is not NOTHING:
             object.__setattr__(self, "labels", _labels(self.labels))
-        if self._state is not NOTHING and not isinstance(self._state, bytes):
+        if isinstance(self._state, bytes):
+            # A node of a feed that was evolved; of anything else it is no state.
+            _packed_state(self._state)
+        elif self._state is not NOTHING:
             object.__setattr__(self, "_state", _state(self._state))
 
     @classmethod
@@ -275,6 +278,10 @@ def _labels(given: Any) -> Mapping[str, str]:
     for key, value in labels.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise ConfigError("labels must map str to str", {key: value})
+        try:
+            f"{key}{value}".encode()
+        except UnicodeEncodeError:
+            raise ConfigError("labels must be encodable as UTF-8", {key: value}) from None
     return MappingProxyType(labels)
 
 
@@ -285,6 +292,13 @@ def _state(given: Any) -> Mapping[str, Any]:
     if not all(isinstance(key, str) for key in state):
         raise ConfigError("state must be a mapping with str keys", given)
     return MappingProxyType(state)
+
+
+def _packed_state(given: bytes) -> None:
+    try:
+        _decode_state(given)
+    except (ValueError, RecursionError):
+        raise ConfigError("state must be a mapping with str keys", given) from None
 
 
 def _restore(fields: dict[str, Any]) -> Node:
