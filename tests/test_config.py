@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from rxdispatch.config import Settings, StoreSettings
+from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import ConfigError
 
 
@@ -59,3 +60,50 @@ def test_frozen_and_by_name() -> None:
     with pytest.raises(TypeError):
         made(1.0)
     assert attrs.evolve(settings, grace=1.0) == Settings(grace=1.0)
+
+
+def test_defaults_of_feeds() -> None:
+    """As documented."""
+    feed = Settings().feed
+    assert (1.0, 0.05, 60.0) == (feed.pulse, feed.check, feed.max_stale)
+    assert (None, 10.0, 600.0) == (feed.snapshot, feed.snapshot_age, feed.tombstones)
+    assert (0.3, 120.0) == (feed.lapse_share, feed.lapse_patience)
+
+
+@pytest.mark.parametrize("name", ["pulse", "check", "max_stale", "snapshot_age", "tombstones"])
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "1", None, True])
+def test_durations_of_feeds(name: str, value: Any) -> None:
+    """Finite seconds above 0."""
+    with pytest.raises(ConfigError, match=rf"^{name} must be a finite number of seconds > 0, got"):
+        FeedSettings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "1", None, True])
+def test_patience(value: Any) -> None:
+    """Finite seconds; 0 for none."""
+    with pytest.raises(ConfigError, match=r"^lapse_patience must be a finite number of sec"):
+        FeedSettings(lapse_patience=value)
+    assert 0 == FeedSettings(lapse_patience=0).lapse_patience
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf, "1", None, True])
+def test_shares(value: Any) -> None:
+    """A part of the whole."""
+    with pytest.raises(ConfigError, match=r"^lapse_share must be"):
+        FeedSettings(lapse_share=value)
+    assert 1.0 == FeedSettings(lapse_share=1.0).lapse_share
+
+
+@pytest.mark.parametrize("value", [5, b"x", True, ["x"]])
+def test_paths_of_snapshots(value: Any) -> None:
+    """A str or a path."""
+    with pytest.raises(ConfigError, match=r"^snapshot must be"):
+        FeedSettings(snapshot=value)
+    assert Path("x") == FeedSettings(snapshot=Path("x")).snapshot
+
+
+def test_a_feed_must_be_settings() -> None:
+    """Not a mapping."""
+    bad: Any = {"pulse": 1.0}
+    with pytest.raises(ConfigError, match=r"^feed must be a FeedSettings object, got"):
+        Settings(feed=bad)

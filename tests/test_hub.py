@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rxdispatch.boards.redis import RedisBoard
 from rxdispatch.config import Settings, StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.hub import Hub, connect
+from rxdispatch.node import Node
 from rxdispatch.task import Claim, Task
 from tests.servers import valkey_server
 
@@ -183,3 +185,72 @@ def test_the_repr_hides_the_password() -> None:
     hub = connect("redis://user:secret@localhost:1")
     assert "secret" not in repr(hub)
     assert "localhost" in repr(hub)
+
+
+async def test_nodes_need_an_open_hub_with_a_server() -> None:
+    """Neither in memory, nor before or after the block."""
+    async with valkey_server() as server:
+        hub = connect(server.target.safe)
+        asks: list[Callable[[Hub], object]] = [lambda hub: hub.nodes, lambda hub: hub.feed()]
+        for ask in asks:
+            with pytest.raises(ConfigError, match=r"^hub must be open"):
+                ask(hub)
+        async with hub, connect("memory://") as memory:
+            for ask in asks:
+                with pytest.raises(ConfigError, match=r"^nodes must have a server"):
+                    ask(memory)
+                ask(hub)
+        for ask in asks:
+            with pytest.raises(ConfigError, match=r"^hub must be open"):
+                ask(hub)
+
+
+async def test_fleets_of_namespaces_are_apart() -> None:
+    """Nodes of the same id are others."""
+    async with (
+        valkey_server() as server,
+        connect(server.target.safe, namespace="a") as one,
+        connect(server.target.safe, namespace="a:b") as two,
+        one.feed() as feed,
+        two.feed() as other,
+    ):
+        await one.nodes.register(Node("n", capacity=3))
+        await two.nodes.register(Node("n", capacity=5))
+        first, second = feed.get("n"), other.get("n")
+        assert first is not None
+        assert second is not None
+        assert (3, 5) == (first.capacity, second.capacity)
+
+
+async def test_a_feed_that_is_open_when_the_hub_closes() -> None:
+    """It ends like the rest: streams complete, slots go back, what is known stays readable."""
+    async with valkey_server() as server, connect(server.target.safe) as watching:
+        ended: list[str] = []
+        async with connect(server.target.safe) as hub:
+            await hub.nodes.register(Node("a"))
+            feed = hub.feed()
+            await feed.__aenter__()
+            feed.changes.subscribe(on_completed=lambda: ended.append("changes"))
+            feed.modes.subscribe(on_completed=lambda: ended.append("modes"))
+            (slot,) = await feed.reserve_many(1)
+            assert "a" == slot.node.id
+        assert ["changes", "modes"] == sorted(ended)
+        assert feed.get("a") is not None
+        with pytest.raises(ConfigError, match=r"^feed must be open"):
+            await feed.reserve_many(1)
+        await feed.close()
+        await watching.nodes.reserve("a")
+
+
+async def test_a_feed_is_entered_once() -> None:
+    """Another one is made for the next time."""
+    async with valkey_server() as server, connect(server.target.safe) as hub:
+        feed = hub.feed()
+        async with feed:
+            pass
+        with pytest.raises(ConfigError, match=r"^feed must be entered once"):
+            async with feed:
+                pass
+        with pytest.raises(ConfigError, match=r"^feed must be open"):
+            async with hub.feed().reserve():
+                pass

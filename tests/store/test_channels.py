@@ -254,6 +254,72 @@ async def test_nobody_listens() -> None:
             await waiting
 
 
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+async def test_a_barrier(kind: Kind) -> None:
+    """What was published before it has been handed out once it is passed."""
+    async with any_server(kind) as target, opened(target) as (client, channels):
+        got: list[bytes | None] = []
+        channels.channel(b"a").subscribe(got.append)
+        await channels.confirmed(b"a")
+        for n in range(50):
+            await publish(client, "a", *(f"{n}-{i}" for i in range(5)))
+            await channels.barrier(5.0)
+            assert f"{n}-4".encode() == got[-1]
+        assert 251 == len(got)
+        await asyncio.gather(*(channels.barrier(5.0) for _ in range(20)))
+
+
+async def test_a_barrier_without_a_connection() -> None:
+    """Nobody listens yet, or no more."""
+    async with valkey_server() as server, opened(server.target) as (_, channels):
+        with pytest.raises(StoreUnavailableError, match="ping the channels"):
+            await channels.barrier(5.0)
+        subscription = channels.channel(b"a").subscribe()
+        await channels.confirmed(b"a")
+        await channels.barrier(5.0)
+        await channels.close()
+        with pytest.raises(StoreUnavailableError):
+            await channels.barrier(5.0)
+        subscription.dispose()
+
+
+async def test_a_barrier_that_is_not_answered() -> None:
+    """The connection is given up and replaced, and who listens is told."""
+    async with (
+        valkey_server() as server,
+        Proxy(server.target) as proxy,
+        opened(proxy.target) as (_, channels),
+    ):
+        got: list[bytes | None] = []
+        channels.channel(b"a").subscribe(got.append)
+        await channels.confirmed(b"a")
+        proxy.blackhole()
+        with pytest.raises(StoreUnavailableError):
+            await channels.barrier(0.1)
+        proxy.heal()
+        await until(lambda: _reached(got, 2))
+        assert [None, None] == got
+        await channels.barrier(5.0)
+
+
+async def test_a_barrier_whose_connection_is_cut() -> None:
+    """It fails at once, and not after its time."""
+    async with (
+        valkey_server() as server,
+        Proxy(server.target) as proxy,
+        opened(proxy.target) as (_, channels),
+    ):
+        channels.channel(b"a").subscribe()
+        await channels.confirmed(b"a")
+        proxy.delay(0.2)
+        waiting = asyncio.create_task(channels.barrier(60.0))
+        await asyncio.sleep(0.05)
+        proxy.cut()
+        async with asyncio.timeout(5.0):
+            with pytest.raises(StoreUnavailableError):
+                await waiting
+
+
 def _reached(got: list[bytes | None], count: int) -> bool:
     return len(got) >= count
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from rxdispatch.store.keys import BoardKeys
+from rxdispatch.store.keys import BoardKeys, FleetKeys
 
 
 def test_names_share_one_hash_tag() -> None:
@@ -18,3 +18,19 @@ def test_namespaces_are_apart() -> None:
     parts = ("a", "b", "a:b", "b:a", "a%3Ab", "a%", "%3A")
     tags = {BoardKeys.of(space, board).replies for space, board in itertools.product(parts, parts)}
     assert len(parts) ** 2 == len(tags)
+
+
+def test_a_fleet_is_no_board() -> None:
+    """Its names share one hash tag too, and are none of any board's, however that is named."""
+    fleet = FleetKeys.of("rxd")
+    assert all(name.startswith(b"{rxd}:fleet:") for name in (*fleet.keys, fleet.changes))
+    assert len(fleet.keys) + 1 == len({*fleet.keys, fleet.changes})
+    for name in ("fleet", "", ":fleet", "}:fleet", "rxd"):
+        board = BoardKeys.of("rxd", name)
+        assert not {*fleet.keys, fleet.changes} & {*board.keys, board.events, board.hints}
+
+
+def test_fleets_of_namespaces_are_apart() -> None:
+    """Also where one has a colon in it."""
+    spaces = ("a", "b", "a:b", "a%3Ab", "a%", "%3A", "a:fleet")
+    assert len(spaces) == len({FleetKeys.of(space).changes for space in spaces})
