@@ -18,7 +18,7 @@ HOUR = 3600.0
 
 
 def state(number: int, beat: int = 0) -> dict[str, Any]:
-    """Return what a node may tell of itself: 66 bytes of MessagePack."""
+    """Return what a node may tell of itself: 67 bytes of MessagePack."""
     return {
         "load": (number * 7 + beat) % 100 / 100,
         "memory": 16_000_000_000 + beat,
