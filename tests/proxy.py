@@ -35,8 +35,9 @@ class _Link:
 
     def reset(self) -> None:
         own: socket.socket = self.client.get_extra_info("socket")
-        # To close with this is to send an RST; only TCP knows of it.
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if own.fileno() >= 0:
+            # To close with this is to send an RST; only TCP knows of it.
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.cut()
 
 
