@@ -97,7 +97,7 @@ class _Assigner:
         self._opened: abc.DisposableBase = (
             Disposable() if self._below is None else self._below.listen(self._advance)
         )
-        self._changes = feed.changes.subscribe(self._changed)
+        self._changes = feed.changes.subscribe(self._changed, on_completed=self._retry)
 
     # -- what comes in -----------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class _Assigner:
             self._waiting.remove(claim)
         if status != "lost":
             claim.custody.give_back([claim])
-        self._advance()
+        self._retry()
 
     # -- room --------------------------------------------------------------------------------
 
@@ -163,8 +163,14 @@ class _Assigner:
         if change.node is not None and change.kind != "removed" and change.node.room > 0:
             self._news += 1
             if self._full:
-                self._full = False
-                self._advance()
+                self._retry()
+
+    def _retry(self) -> None:
+        """There may be room, or one claim less; or the feed is closed, which the next try tells."""
+        self._full = False
+        self._advance()
+        if not self._stopped:
+            self.gate.opened()
 
     # -- slots -------------------------------------------------------------------------------
 
@@ -192,8 +198,9 @@ class _Assigner:
             except StoreUnavailableError as error:
                 log.warning("assign_waits", error=str(error))
                 await asyncio.sleep(random.uniform(0.1, 0.5))
-        # Room that was told of while the call was under way may have been seen by it, or not.
-        self._full = len(slots) < count and news == self._news
+        # Where some had room others may. Room that was told of while the call was under way may
+        # have been seen by it, or not.
+        self._full = not slots and news == self._news
         self._hand_out(slots)
 
     def _hand_out(self, slots: list[Slot]) -> None:

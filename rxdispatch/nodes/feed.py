@@ -74,7 +74,10 @@ class NodeFeed:
         limit: float,
         name: str,
     ) -> None:
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigError("feed must be made in a running loop") from None
         self._channels = channels
         self._channel = store.keys.changes
         self._limit = limit
@@ -238,7 +241,7 @@ class NodeFeed:
         self, count: int, *, lease: float | timedelta = 30.0, **criteria: Unpack[Wanted]
     ) -> list[Slot]:
         """
-        Reserve up to *count* slots in one round trip, for :meth:`release` to give back.
+        Reserve up to *count* slots, mostly in one round trip, for :meth:`release` to give back.
 
         Args:
             count: At least 1; of more than 256 the rest is left out.
@@ -253,14 +256,19 @@ class NodeFeed:
         wanted = self._criteria.get(criteria)
         seconds = checked_lease(lease)
         self._require_open()
-        candidates: list[list[Node]] = []
-        for _ in range(min(count, _MOST)):
-            nodes = self._selector.pick(wanted, _FALLBACKS)
-            if not nodes:
-                break
-            self._placements.placed(nodes[0].id)
-            candidates.append(nodes)
-        return [slot for slot in await self._take(candidates, seconds) if slot is not None]
+        taken: list[Slot] = []
+        try:
+            for _ in range(_TRIES):
+                candidates = self._candidates(wanted, min(count, _MOST) - len(taken))
+                if not candidates:
+                    break
+                # Several of them may have gone for the same last slot.
+                slots = await self._take(candidates, seconds)
+                taken += [slot for slot in slots if slot is not None]
+        except BaseException:
+            self.release_later(taken)
+            raise
+        return taken
 
     async def release(self, slot: Slot) -> None:
         """Give a slot back; again, or after its node has gone, does no harm."""
@@ -335,16 +343,20 @@ class NodeFeed:
     async def _until_ready(self) -> None:
         assert self._task is not None
         ready = asyncio.get_running_loop().create_task(self._sync.ready.wait())
+        calls = -1
         try:
-            done, _ = await asyncio.wait(
-                {ready, self._task},
-                timeout=self._limit + self._limit / 2,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            # A large fleet takes its time; what must not happen is that nothing comes.
+            while calls != self._counters.calls and not self._sync.ready.is_set():
+                calls = self._counters.calls
+                await asyncio.wait(
+                    {ready, self._task},
+                    timeout=self._limit * 1.5,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if self._task.done():
+                    self._task.result()
         finally:
             ready.cancel()
-        if self._task in done:
-            self._task.result()
         if not self._sync.ready.is_set():
             raise StoreUnavailableError("read the fleet")
 
@@ -376,6 +388,16 @@ class NodeFeed:
                 return slot
             refused.update(node.id for node in nodes)
         raise NoCapacityError(str(criteria))
+
+    def _candidates(self, wanted: Criteria, count: int) -> list[list[Node]]:
+        candidates: list[list[Node]] = []
+        for _ in range(count):
+            nodes = self._selector.pick(wanted, _FALLBACKS)
+            if not nodes:
+                break
+            self._placements.placed(nodes[0].id)
+            candidates.append(nodes)
+        return candidates
 
     async def _take(self, candidates: list[list[Node]], lease: float) -> list[Slot | None]:
         """Reserve, each on one of its candidates; the first of each was counted as placed."""

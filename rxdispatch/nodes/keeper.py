@@ -49,12 +49,21 @@ class Keeper:
         if stored is not None:
             self._take(stored)
 
-    async def refresh(self) -> float:
-        """Take what another process has written since; returns its age in seconds."""
+    async def refresh(self, away: float) -> float:
+        """
+        Take what another process has written since.
+
+        Args:
+            away: Seconds since the replica was proven; older data of another epoch is no news.
+
+        Returns:
+            Its age in seconds.
+        """
         stored = await self._snapshot.since(self._replica.epoch.hex(), self._replica.high)
         if stored is None:
             return float("inf")
-        if stored.epoch != self._replica.epoch.hex() or stored.seq > self._replica.high:
+        same = stored.epoch == self._replica.epoch.hex()
+        if stored.seq > self._replica.high if same else stored.age < away:
             self._take(stored)
         return stored.age
 

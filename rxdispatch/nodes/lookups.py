@@ -7,8 +7,9 @@ import time
 from typing import Final
 
 import structlog
+from redis.exceptions import ResponseError
 
-from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.errors import RxDispatchError
 from rxdispatch.nodes.replica import Replica
 from rxdispatch.nodes.stats import Counters
 from rxdispatch.nodes.store import FleetStore
@@ -74,12 +75,14 @@ class Lookups:
                 applied = False
                 try:
                     applied = await self._lookup(ids)
-                except StoreUnavailableError as error:
+                except (RxDispatchError, ResponseError) as error:
                     log.info("lookup_failed", count=len(ids), error=str(error))
                 finally:
                     self._answer(self._asked, applied=applied)
         finally:
             self._task = None
+            # Whatever ended it, nobody may wait for an answer that does not come.
+            self._answer(self._wanted, applied=False)
 
     async def _lookup(self, ids: list[str]) -> bool:
         started = time.perf_counter()

@@ -107,7 +107,8 @@ class Replica:
         """Let the fleet be *rows*, all there are at the number *upto*; tell the differences."""
         before = dict(self.nodes)
         self.nodes.clear()
-        new_life = epoch != self.epoch
+        # Numbers that went back are another life too, whatever its name.
+        new_life = epoch != self.epoch or upto < self.high
         self.epoch = epoch
         self._gone = {} if new_life else {n: s for n, s in self._gone.items() if s > upto}
         self._lapse.clear()

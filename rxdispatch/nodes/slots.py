@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
+from redis.exceptions import ResponseError
 from uuid_utils import uuid7
 
 from rxdispatch.errors import RxDispatchError, StoreUnavailableError
@@ -38,6 +39,7 @@ class Slots:
         self._renewal: asyncio.Task[None] | None = None
         self._leaving: dict[str, None] = {}
         self._leave: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def held(self) -> int:
@@ -71,7 +73,9 @@ class Slots:
         slots: list[Slot | None] = []
         for (name, nodes), choice in zip(asked, chosen, strict=True):
             slot = None if choice < 0 else Slot(name, nodes[choice])
-            if slot is not None:
+            if slot is not None and self._closed:
+                self.release_later([name])
+            elif slot is not None:
                 self._held[name] = (slot, lease)
                 self._ends[name] = started + lease
             slots.append(slot)
@@ -99,6 +103,7 @@ class Slots:
 
     async def close(self) -> None:
         """Give back what is held, as far as the server can be reached."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._renewal is not None:
@@ -117,7 +122,7 @@ class Slots:
                     del self._leaving[slot]
                 try:
                     await self._store.release(ids)
-                except RxDispatchError as error:
+                except (RxDispatchError, ResponseError) as error:
                     log.warning("slots_not_released", count=len(ids), error=str(error))
         finally:
             self._leave = None

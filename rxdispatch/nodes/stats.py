@@ -79,6 +79,11 @@ class Counters:
         self._calls = 0
         self._latencies: deque[float] = deque(maxlen=_WINDOW)
 
+    @property
+    def calls(self) -> int:
+        """How many calls to the server have been answered."""
+        return self._calls
+
     def took(self, seconds: float) -> None:
         """Take note of a call to the server."""
         self._calls += 1

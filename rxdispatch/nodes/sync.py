@@ -110,6 +110,7 @@ class Sync:
         return (
             self._alive
             and not self._stream.behind
+            and not self._stream.anew
             and self._clock() < self.proven_at + _PROOF * self._settings.pulse
         )
 
@@ -224,6 +225,8 @@ class Sync:
 
     async def _relist(self) -> None:
         """Read the whole fleet, and put it in place of what is there in one go."""
+        # Messages are held back until it is done, or a page could be older than what they say.
+        self._stream.behind = True
         self._counters.relists += self._listed
         rows: dict[str, Row] = {}
         after, epoch = 0, b""
@@ -268,13 +271,13 @@ class Sync:
 
     async def _resolve(self) -> None:
         """Look up the nodes of which something was missed, or which have lapsed."""
-        asked = tuple(self._doubts)
+        # Taken out before asking: what is doubted meanwhile is to be asked again.
+        asked, self._doubts = tuple(self._doubts), set()
         answers = [self._lookups.ask(node) for node in asked]
         await asyncio.wait(answers)
-        for node, answer in zip(asked, answers, strict=True):
-            if answer.result():
-                self._doubts.discard(node)
-        if self._doubts.intersection(asked):
+        late = {node for node, a in zip(asked, answers, strict=True) if not a.result()}
+        if late:
+            self._doubts |= late
             raise StoreUnavailableError("look up nodes")
 
     # -- trouble -----------------------------------------------------------------------------
@@ -290,7 +293,7 @@ class Sync:
         self._alive = False
         age = float("inf")
         if self._keeper is not None:
-            age = await self._keeper.refresh()
+            age = await self._keeper.refresh(away)
             self._listed = self._replica.epoch != b""
         if age <= settings.snapshot_age:
             self._modes.switch(Mode.L2_ONLY)

@@ -167,7 +167,7 @@ async def test_messages_that_do_not_come_as_they_were_sent(trouble: str) -> None
         if trouble == "twice":
             assert 0 == feed.stats.gaps
         else:
-            assert account.count("synced") > 1
+            assert account.count("synced") >= 1
 
 
 async def test_a_lost_last_message() -> None:

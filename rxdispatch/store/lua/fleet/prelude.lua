@@ -63,7 +63,8 @@ end
 -- data: what follows is a new epoch. And as long as it was away nobody could be heard, so that time
 -- does not count: otherwise the first to come would find the whole fleet lapsed.
 local function adopt(run)
-  if founded or known[6] == run then return end
+  -- Who may not ask cannot tell, and must not undo what another has found.
+  if founded or run == '' or known[6] == run then return end
   skew = skew + math.min(0, last_raw - raw)
   now = raw + skew
   found_epoch(run)
