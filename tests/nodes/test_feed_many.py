@@ -157,7 +157,7 @@ async def test_feeds_in_one_process() -> None:
             name = f"{rng.randrange(9)}"
             await at.straight.nodes.register(Node(name, capacity=n), ttl=TTL)
             if n % 4 == 3:
-                await at.hub.nodes.remove(name)
+                await at.straight.nodes.remove(name)
             if n % 20 == 10:
                 at.proxy.cut()
         await converged(at, *feeds)
