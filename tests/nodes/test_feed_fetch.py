@@ -56,7 +56,7 @@ async def _doubtful(at: Scene, feed: NodeFeed, store: Stepped) -> AsyncGenerator
 
 @asynccontextmanager
 async def _one_feed(**settings: Any) -> AsyncGenerator[tuple[Scene, NodeFeed, Stepped]]:
-    async with scene(pulse=60.0) as at, no_leaks():
+    async with no_leaks(), scene(pulse=60.0) as at:
         feed, store = stepped_feed(at.hub, **{"pulse": 60.0, **settings})
         async with feed:
             yield at, feed, store
@@ -215,7 +215,7 @@ async def test_a_miss_hides_nothing_newer() -> None:
 
 async def test_checks_at_once_by_many() -> None:
     """200 of them, each a call of its own: they wait for a connection, none fails."""
-    async with scene(pulse=60.0) as at, no_leaks():
+    async with no_leaks(), scene(pulse=60.0) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
         made = [stepped_feed(at.straight, pulse=60.0, check=10.0) for _ in range(200)]
         feeds = [feed for feed, _ in made]
