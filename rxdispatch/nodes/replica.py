@@ -53,7 +53,7 @@ class Replica:
 
     def __init__(self, clock: Callable[[], float], observer: Observer) -> None:
         self.nodes: dict[str, Node] = {}
-        self.epoch = b""
+        self.epoch: bytes = b""
         self.high = 0
         self._clock = clock
         self._observer = observer
