@@ -103,7 +103,7 @@ def _forward_only(told: list[tuple[str, str, int, str]]) -> None:
         last[key] = seq
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1])
 async def test_processes_that_write_and_die(tmp_path: Path, seed: int) -> None:
     """Six of them; two are killed, all are cut off now and then; those that live agree."""
     rng = random.Random(seed)

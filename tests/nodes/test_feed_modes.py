@@ -201,7 +201,7 @@ def _fleet(count: int) -> list[Node]:
     return [Node(f"{n:02}") for n in range(count)]
 
 
-@every_kind
+@pytest.mark.parametrize("kind", ["redis"])
 async def test_most_of_a_fleet_lapses_at_once(kind: Kind) -> None:
     """Suspect, and kept; after a while of that they are given up all the same."""
     async with ground(kind, pulse=0.2, lapse_patience=5.0) as it, it.hub.feed() as feed:

@@ -58,8 +58,7 @@ async def _changing(at: Scene, seed: int, count: int = 50) -> AsyncGenerator[Non
         await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.parametrize(("dead", "age"), [(False, 0.1), (True, 0.6)])
-@every_kind
+@pytest.mark.parametrize(("kind", "dead", "age"), [("redis", False, 0.1), ("valkey", True, 0.6)])
 async def test_a_black_hole_that_heals(kind: Kind, dead: bool, age: float) -> None:
     """
     After 5 s of it nothing is stale 1.5 s later, while writes go on.
