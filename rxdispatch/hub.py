@@ -15,6 +15,7 @@ from rxdispatch.boards.engine import Options
 from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.boards.memory_engine import MemoryEngine
 from rxdispatch.boards.redis import RedisBoard
+from rxdispatch.checks import name_of
 from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.nodes.feed import NodeFeed
@@ -122,9 +123,8 @@ class Hub:
         Raises:
             ConfigError: If the hub is not open, or an argument breaks its rule.
         """
-        if self._state != "open":
-            raise ConfigError("hub must be open; use it with 'async with'", self._state)
-        check_name("name", name)
+        self._require_open()
+        name_of("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
         board: BoardBase[Any]
         if self._client is None or self._channels is None:
@@ -180,9 +180,12 @@ class Hub:
         self._feeds.add(feed)
         return feed
 
-    def _require_fleet(self) -> FleetStore:
+    def _require_open(self) -> None:
         if self._state != "open":
             raise ConfigError("hub must be open; use it with 'async with'", self._state)
+
+    def _require_fleet(self) -> FleetStore:
+        self._require_open()
         if self._fleet is None:
             raise ConfigError("nodes must have a server", "memory://")
         return self._fleet
@@ -299,7 +302,7 @@ def connect(
         >>> asyncio.run(main())
         1
     """
-    check_name("namespace", namespace)
+    name_of("namespace", namespace)
     if not {*"{}"}.isdisjoint(namespace):
         raise ConfigError("namespace must hold no braces", namespace)
     if settings is not None and not isinstance(settings, Settings):
@@ -310,13 +313,3 @@ def connect(
         raise ConfigError("data_dir must be given without a url")
     target = None if url is None else parse_url(url)
     return Hub(target, namespace, data_dir, settings or Settings())
-
-
-def check_name(what: str, name: str) -> None:
-    """Raise ConfigError unless *name* can be part of a key."""
-    if not isinstance(name, str) or not 1 <= len(name) <= 200:
-        raise ConfigError(f"{what} must be a str of 1 to 200 characters", name)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"{what} must be encodable as UTF-8", name) from None

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, cast
 import attrs
 import msgspec
 
+from rxdispatch.checks import name_of, strings
 from rxdispatch.errors import ConfigError
 
 __all__ = ["ChangeKind", "Mode", "Node", "NodeChange", "NodeStatus", "Slot", "node_id"]
@@ -105,7 +106,7 @@ class Node(_Fields):
 
     def __attrs_post_init__(self) -> None:
         node_id(self.id)
-        _name("pool", self.pool)
+        name_of("pool", self.pool)
         for field in ("capacity", "current_jobs"):
             value = getattr(self, field)
             if value.__class__ is not int or not 0 <= value <= CAPACITY_LIMIT:
@@ -258,31 +259,17 @@ def node_id(value: Any) -> str:
     Raises:
         ConfigError: If it is not a str of 1 to 200 characters that UTF-8 can encode.
     """
-    return _name("id", value)
-
-
-def _name(what: str, value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 200:
-        raise ConfigError(f"{what} must be a str of 1 to 200 characters", value)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"{what} must be encodable as UTF-8", value) from None
-    return value
+    return name_of("id", value)
 
 
 def _labels(given: Any) -> Mapping[str, str]:
-    if not isinstance(given, Mapping):
-        raise ConfigError("labels must map str to str", given)
-    labels: dict[Any, Any] = {**given}
+    labels = strings("labels", given)
     for key, value in labels.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise ConfigError("labels must map str to str", {key: value})
         try:
             f"{key}{value}".encode()
         except UnicodeEncodeError:
             raise ConfigError("labels must be encodable as UTF-8", {key: value}) from None
-    return MappingProxyType(labels)
+    return labels
 
 
 def _state(given: Any) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 import attrs
 from uuid_utils import uuid7
 
+from rxdispatch.checks import strings
 from rxdispatch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Task(_Fields[P]):
         if self.max_attempts.__class__ is not int or self.max_attempts < 1:
             raise ConfigError("max_attempts must be an int >= 1", self.max_attempts)
         if self.headers is not NO_HEADERS:
-            object.__setattr__(self, "headers", _headers(self.headers))
+            object.__setattr__(self, "headers", strings("headers", self.headers))
 
     @classmethod
     def trusted(cls, payload: Any, task_id: str) -> Task[Any]:
@@ -181,16 +182,6 @@ class Task(_Fields[P]):
 def _restore(fields: dict[str, Any]) -> Task[Any]:
     fields["headers"] = fields["headers"] or NO_HEADERS
     return Task(**fields)
-
-
-def _headers(given: Mapping[str, str]) -> Mapping[str, str]:
-    """Return a read-only copy of *given*, which must map str to str."""
-    if not isinstance(given, Mapping):
-        raise ConfigError("headers must map str to str", given)
-    for key, value in given.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise ConfigError("headers must map str to str", {key: value})
-    return MappingProxyType(dict(given))
 
 
 class Custody(Protocol):

@@ -11,13 +11,14 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
+from rxdispatch.checks import name_of
 from rxdispatch.cli.fleet_table import MARGIN, headline, show_fleet
 from rxdispatch.cli.fleet_view import FleetView, Sort, change_document, node_document
 from rxdispatch.cli.lines import Lines, as_json
 from rxdispatch.cli.observed import Observed, of_pool
 from rxdispatch.cli.until import Until
 from rxdispatch.errors import ConfigError
-from rxdispatch.hub import check_name, connect
+from rxdispatch.hub import connect
 from rxdispatch.node import NodeChange
 from rxdispatch.nodes.feed import NodeFeed
 
@@ -59,7 +60,7 @@ def watch(
             " ('rxdispatch nodes simulate' starts one and prints its url)"
         )
     if pool is not None:
-        check_name("pool", pool)
+        name_of("pool", pool)
     asyncio.run(_run(url, namespace, _Watcher(pool, sort), once=once, json=json))
 
 

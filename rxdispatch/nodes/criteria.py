@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, Final, cast
 
 import attrs
 
+from rxdispatch.checks import strings
 from rxdispatch.errors import ConfigError
 from rxdispatch.node import NOTHING, Node
 from rxdispatch.nodes.strategies import STRATEGY_NAMES, Choose, Cost, StrategyName, chooser
@@ -31,13 +31,7 @@ def _pool(given: Any) -> str | None:
 
 
 def _labels(given: Any) -> Mapping[str, str]:
-    if not isinstance(given, Mapping):
-        raise ConfigError("labels must map str to str", given)
-    labels: dict[Any, Any] = dict(given)  # pyright: ignore[reportUnknownArgumentType]
-    for key, value in labels.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise ConfigError("labels must map str to str", {key: value})
-    return MappingProxyType(labels) if labels else NOTHING
+    return strings("labels", given) or NOTHING
 
 
 def _where(given: Any) -> Callable[[Node], bool] | None:
