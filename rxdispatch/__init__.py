@@ -13,6 +13,7 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.boards.redis import RedisBoard
+from rxdispatch.boards.shared import SharedMemoryBoard
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import (
@@ -103,6 +104,7 @@ __all__ = [
     "RxDispatchError",
     "Settings",
     "Settlement",
+    "SharedMemoryBoard",
     "Slot",
     "StaleClaimError",
     "Status",

@@ -1,4 +1,4 @@
-"""One suite, three places: tests that ask for ``place`` run in each."""
+"""One suite, four places: tests that ask for ``place`` run in each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from tests.boards.places import Place, memory_place, server_place
+from tests.boards.places import Place, memory_place, server_place, shared_place
 
 
 @pytest.fixture(scope="session")
@@ -22,10 +22,12 @@ def redis_place() -> Generator[Place]:
         yield place
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
+@pytest.fixture(params=["memory", "shm", "valkey", "redis"])
 def place(request: pytest.FixtureRequest) -> Place:
     if request.param == "memory":
         return memory_place()
+    if request.param == "shm":
+        return shared_place()
     found: Place = request.getfixturevalue(f"{request.param}_place")
     return found
 

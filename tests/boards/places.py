@@ -1,9 +1,10 @@
-"""Where the contract tests keep their boards: in memory, on Valkey, on Redis."""
+"""Where the contract tests keep their boards: in memory, shared or not, on Valkey, on Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from typing import Any, Literal
 import attrs
 
 from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.shared import SharedMemoryBoard
+from rxdispatch.boards.shared_map import path_of
 from rxdispatch.config import Settings
 from rxdispatch.hub import Hub, connect
 from rxdispatch.store.embedded import EmbeddedServer
@@ -26,12 +29,34 @@ __all__ = [
     "memory_place",
     "order",
     "server_place",
+    "shared_place",
     "until",
 ]
 
-PlaceKind = Literal["memory", "valkey", "redis"]
+PlaceKind = Literal["memory", "shm", "valkey", "redis"]
 
 _names = itertools.count()
+
+
+@attrs.define
+class SharedHub:
+    """Makes a board in shared memory, or attaches to it where it was made before."""
+
+    boards: list[SharedMemoryBoard[Any]] = attrs.field(factory=list[SharedMemoryBoard[Any]])
+
+    def board(self, name: str, **options: Any) -> SharedMemoryBoard[Any]:
+        made = isinstance(name, str) and 0 < len(name) <= 200 and "\ud800" not in name
+        if made and path_of(name).exists():
+            board = SharedMemoryBoard[Any].attach(name, **options)
+        else:
+            board = SharedMemoryBoard[Any].create(name, capacity=50_000, **options)
+        self.boards.append(board)
+        return board
+
+    def close(self) -> None:
+        for board in self.boards:
+            board.close()
+            board.unlink()
 
 
 @attrs.frozen
@@ -43,21 +68,24 @@ class Bench:
     """
 
     kind: PlaceKind
-    hub: Hub
-    other_hub: Hub
+    hub: Any
+    other_hub: Any
     name: str
 
     def board(self, **options: Any) -> BoardBase[Any]:
         """Return a handle on the board."""
-        return self.hub.board(self.name, **options)
+        board: BoardBase[Any] = self.hub.board(self.name, **options)
+        return board
 
     def another(self, name: str) -> BoardBase[Any]:
         """Return a handle on another board."""
-        return self.hub.board(name)
+        board: BoardBase[Any] = self.hub.board(name)
+        return board
 
     def elsewhere(self, **options: Any) -> BoardBase[Any]:
         """Return a handle of another process, as far as the server can tell."""
-        return self.other_hub.board(self.name, **options)
+        board: BoardBase[Any] = self.other_hub.board(self.name, **options)
+        return board
 
     async def later(self, seconds: int) -> None:
         """
@@ -68,6 +96,8 @@ class Bench:
         """
         if self.kind == "memory":
             await asyncio.sleep(seconds)
+        elif self.kind == "shm":
+            self.hub.board(self.name)._shared.skew(seconds)
         else:
             skew = seconds * 1_000_000
             await self.hub.client.call("later", "HINCRBY", self.key("meta"), "skew", skew)
@@ -92,12 +122,26 @@ class Place:
     @asynccontextmanager
     async def bench(self, settings: Settings | None = None) -> AsyncGenerator[Bench]:
         """Open the hubs and name a board that nobody has used."""
+        if self.kind == "shm":
+            shared = SharedHub()
+            try:
+                yield Bench(self.kind, shared, shared, f"board-{os.getpid()}-{next(_names)}")
+                for board in shared.boards:
+                    await board.finished()
+            finally:
+                shared.close()
+            return
         async with AsyncExitStack() as stack:
-            hub = await stack.enter_async_context(connect(self.url, settings=settings))
+            hub: Hub = await stack.enter_async_context(connect(self.url, settings=settings))
             other = hub
             if self.kind != "memory":
                 other = await stack.enter_async_context(connect(self.url, settings=settings))
             yield Bench(self.kind, hub, other, f"board-{next(_names)}")
+
+
+def shared_place() -> Place:
+    """Boards in shared memory, with several handles."""
+    return Place("shm", "")
 
 
 def memory_place() -> Place:

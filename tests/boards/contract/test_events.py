@@ -24,7 +24,7 @@ async def heard(bench: Bench, board: BoardBase[Any]) -> AsyncGenerator[list[Task
 
 async def listening(bench: Bench, count: int) -> None:
     """Wait until so many listen to the board's events."""
-    while bench.kind != "memory":
+    while bench.kind not in {"memory", "shm"}:
         reply = await bench.hub.client.call("ask", "PUBSUB", "NUMSUB", bench.key("events"))
         if reply[1] == count:
             return

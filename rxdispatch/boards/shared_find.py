@@ -1,0 +1,303 @@
+"""``Finder``: what one process knows of where work is, all of which it may forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from rxdispatch.boards import shared_layout as lay
+from rxdispatch.boards.shared_cells import Cells
+from rxdispatch.boards.shared_layout import number_of
+
+__all__ = ["Finder", "lapses"]
+
+_PAGE = 512
+_NEVER = (1 << 63) - 1
+_HALF = 1 << (lay.LOW_BITS - 1)
+_READY = frozenset((lay.FRESH, lay.READY))
+_LATER = frozenset((lay.FRESH_LATER, lay.LATER))
+_BEGUN = frozenset((lay.MOVED, lay.PENDING, lay.GONE, lay.DISCARD, lay.ABORT))
+
+
+class _Page(NamedTuple):
+    """What a look at some marks found, good until they change, or *wake*, or the ring passes."""
+
+    raw: bytes
+    wake: int
+    lapse: int
+    place: int
+    dead: int
+
+
+class Finder:
+    """
+    Heaps of what is ready, scheduled or limited, fed by hints and, now and then, by a look at
+    all marks.
+
+    Plain tasks are not in them: they stand in the shared ring, from which every process takes
+    runs of places. A process that dies between taking a run and claiming its tasks has hidden
+    them from the ring; the next look at all marks finds them.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        lapsed: Callable[[int, int], None],
+        forget: Callable[[int, int], None],
+    ) -> None:
+        self._cells = cells
+        self._memory = cells.memory
+        self._layout = cells.layout
+        self._lapsed = lapsed
+        self._forget = forget
+        self._ready: list[tuple[int, int, int, int, int]] = []
+        self._later: list[tuple[int, int, int, int]] = []
+        self._limits: list[tuple[int, int, int]] = []
+        self._known: dict[int, int] = {}
+        self._limited: dict[int, int] = {}
+        self._pages: dict[int, _Page] = {}
+        self._hints = self._memory.load(lay.HINTS)
+        self._holes: list[int] = []
+        self.scanned = -_NEVER
+
+    # -- hints ---------------------------------------------------------------------------------
+
+    def tell(self, cells: list[int]) -> None:
+        """Tell all processes to look at *cells*."""
+        if not cells:
+            return
+        memory, ring = self._memory, self._layout.hints
+        slot = memory.add(lay.HINTS, len(cells))
+        for at, cell in enumerate(cells, slot):
+            memory.store(ring + at % lay.HINT_SLOTS * 8, (at + 1 & 0x3FFFFFFFFF) << 26 | cell)
+
+    def listen(self) -> None:
+        """Look at the cells that somebody told of since the last time."""
+        memory = self._memory
+        end = memory.load(lay.HINTS)
+        if end == self._hints and not self._holes:
+            return
+        if end - self._hints > lay.HINT_SLOTS - 2048:
+            self._hints = end
+            self._pages.clear()
+            self.scanned = -_NEVER
+            return
+        holes, self._holes = self._holes, []
+        for at in (*holes, *range(self._hints, end)):
+            hint = memory.load(self._layout.hints + at % lay.HINT_SLOTS * 8)
+            if hint >> 26 == at + 1 & 0x3FFFFFFFFF:
+                self.note(hint & lay.LOWS)
+            elif at + 4096 > end:
+                # Somebody is about to write it, or died.
+                self._holes.append(at)
+        self._hints = end
+
+    def note(self, cell: int) -> None:
+        """Look at one cell."""
+        cells = self._cells
+        mark = cells.mark(cell)
+        state = mark >> lay.STATE_SHIFT
+        if state in _BEGUN:
+            cells.finish(cell, mark)
+            if state == lay.MOVED:
+                cell = mark & lay.LOWS
+            mark = cells.mark(cell)
+            state = mark >> lay.STATE_SHIFT
+        ready = state in _READY
+        if not ready and state not in _LATER:
+            return
+        if self._uncommitted(state, mark):
+            return
+        head, _ = cells.head(cell)
+        if cells.mark(cell) != mark:
+            return
+        if head.expires and self._limited.get(cell) != mark:
+            self._limited[cell] = mark
+            heappush(self._limits, (head.expires, cell, mark))
+        if self._known.get(cell) == mark or (ready and self._in_ring(mark) is not None):
+            return
+        self._known[cell] = mark
+        if ready:
+            heappush(self._ready, (-head.priority, head.at, head.tie, cell, mark))
+        else:
+            heappush(self._later, (head.due, head.tie, cell, mark))
+
+    def _uncommitted(self, state: int, mark: int) -> bool:
+        return state in (lay.FRESH, lay.FRESH_LATER) and number_of(mark) == self._memory.load(
+            lay.STAGING
+        )
+
+    def _in_ring(self, mark: int) -> int | None:
+        """Return the place of a mark that the ring still leads to."""
+        if mark >> lay.STATE_SHIFT != lay.FRESH or not mark & lay.IN_RING:
+            return None
+        head, tail = self._memory.load(lay.RING_HEAD), self._memory.load(lay.RING_TAIL)
+        ahead = (mark - head) & lay.PLACES
+        return head + ahead if ahead < tail - head else None
+
+    # -- what is first -------------------------------------------------------------------------
+
+    def first(self) -> tuple[int, int, int, int, int] | None:
+        """Return the first that is ready outside the ring: -priority, place (2), cell, mark."""
+        heap = self._ready
+        while heap:
+            top = heap[0]
+            if self._cells.mark(top[3]) == top[4]:
+                return top
+            self.drop()
+        return None
+
+    def drop(self) -> None:
+        """Forget what :meth:`first` returned."""
+        _, _, _, cell, mark = heappop(self._ready)
+        if self._known.get(cell) == mark:
+            del self._known[cell]
+
+    def due(self, now: int) -> list[tuple[int, int]]:
+        """Remove and return what is due: cell and mark."""
+        found: list[tuple[int, int]] = []
+        while (wait := self.next_due()) is not None and wait <= now:
+            _, _, cell, mark = heappop(self._later)
+            self._known.pop(cell, None)
+            found.append((cell, mark))
+        return found
+
+    def next_due(self) -> int | None:
+        """Return when something is due."""
+        heap = self._later
+        while heap:
+            due, _, cell, mark = heap[0]
+            if self._cells.mark(cell) == mark:
+                return due
+            heappop(heap)
+            if self._known.get(cell) == mark:
+                del self._known[cell]
+        return None
+
+    def expired(self, now: int) -> list[tuple[int, int]]:
+        """Remove and return what has outlived its ttl: cell and mark."""
+        found: list[tuple[int, int]] = []
+        while self._limits and self._limits[0][0] <= now:
+            _, cell, mark = heappop(self._limits)
+            if self._limited.get(cell) == mark:
+                del self._limited[cell]
+            if self._cells.mark(cell) == mark:
+                found.append((cell, mark))
+        return found
+
+    # -- all marks -----------------------------------------------------------------------------
+
+    def scan(self, now: int) -> None:
+        """Look at all marks: lapsed leases, what was begun, what hints did not tell."""
+        memory, layout = self._memory, self._layout
+        self.scanned = now
+        tick = now // lay.TICK
+        memory.exchange(lay.EARLIEST, _NEVER)
+        ring_head = memory.load(lay.RING_HEAD)
+        high, earliest, dead = memory.load(lay.HIGH), _NEVER, 0
+        seats: set[int] = set()
+        for start in range(0, high, _PAGE):
+            at = layout.marks + start * 8
+            raw = memory.map[at : at + (min(start + _PAGE, high) - start) * 8]
+            page = self._pages.get(start)
+            if (
+                page is None
+                or page.raw != raw
+                or page.wake <= now
+                or page.place < ring_head
+            ):
+                page = self._pages[start] = self._look(start, raw, tick, seats)
+            earliest = min(earliest, page.lapse)
+            dead += page.dead
+        self.at_latest(earliest)
+        memory.store(lay.DEAD_GUESS, dead)
+        for seat in seats:
+            if memory.proven_dead(seat):
+                try:
+                    self._cells.clean(seat)
+                finally:
+                    memory.leave(seat)
+
+    def at_latest(self, time: int) -> None:
+        """Let everybody look at the leases once *time* has come."""
+        memory = self._memory
+        while (old := memory.load(lay.EARLIEST)) > time:
+            if memory.cas(lay.EARLIEST, old, time) == old:
+                return
+
+    def _look(self, start: int, raw: bytes, tick: int, seats: set[int]) -> _Page:
+        wake = lapse = place = _NEVER
+        dead = 0
+        for cell, mark in enumerate(memoryview(raw).cast("Q").tolist(), start):
+            state = mark >> lay.STATE_SHIFT
+            if state == lay.FREE or state == lay.TAIL:
+                continue
+            if state == lay.CLAIMED or state == lay.DONE:
+                left = lapses(mark, tick)
+                if left > 0:
+                    ends = (tick + left) * lay.TICK
+                    wake = min(wake, ends)
+                    if state == lay.CLAIMED:
+                        lapse = min(lapse, ends)
+                else:
+                    wake = 0
+                    (self._lapsed if state == lay.CLAIMED else self._forget)(cell, mark)
+            elif state == lay.DEAD:
+                dead += 1
+            elif state == lay.WRITING:
+                seats.add(mark & lay.LOWS)
+                wake = 0
+            elif state in _BEGUN:
+                self.note(cell)
+                if state == lay.PENDING:
+                    seats.add(mark & lay.LOWS)
+                wake = 0
+            else:
+                standing = self._in_ring(mark)
+                if standing is not None:
+                    place = min(place, standing)
+                else:
+                    self.note(cell)
+                if self._uncommitted(state, mark):
+                    wake = 0
+        return _Page(raw, wake, lapse, place, dead)
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def census(self) -> list[int]:
+        """Return how many marks have each state, at one moment if nothing moves meanwhile."""
+        memory, layout = self._memory, self._layout
+        base, shift = layout.marks >> 3, lay.STATE_SHIFT
+        amounts: list[int] = []
+        for _ in range(5):
+            before = memory.load(lay.MOVES)
+            amounts = [0] * 16
+            staging = memory.load(lay.STAGING)
+            begun: list[int] = []
+            for cell, mark in enumerate(memory.words[base : base + memory.load(lay.HIGH)].tolist()):
+                state = mark >> shift
+                amounts[state] += 1
+                if state in _BEGUN:
+                    begun.append(cell)
+                elif (
+                    staging
+                    and number_of(mark) == staging
+                    and state in (lay.FRESH, lay.FRESH_LATER)
+                ):
+                    amounts[state] -= 1
+            for cell in begun:
+                self.note(cell)
+            # A pending version may have been decided after we passed its old self.
+            if not (amounts[lay.MOVED] or amounts[lay.PENDING]) and (
+                memory.load(lay.MOVES) == before
+            ):
+                break
+        return amounts
+
+
+def lapses(mark: int, tick: int) -> int:
+    """Return in how many ticks a lease lapses; 0 or less when it has."""
+    left = ((mark & lay.LOWS) - tick) & lay.LOWS
+    return left if left < _HALF else left - (1 << lay.LOW_BITS)
+

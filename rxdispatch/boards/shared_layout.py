@@ -1,0 +1,171 @@
+"""The words and offsets of a board in shared memory; docs/explanation/shared-memory.md says why."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["CELL", "HEAD", "HOT", "INLINE", "NONE", "Head", "Layout", "number_of"]
+
+MAGIC: Final = 0x52584453484D3031
+VERSION: Final = 1
+
+# -- marks: state (4 bits), number (34), low (26) ---------------------------------------------
+
+(
+    FREE,  # nobody's
+    WRITING,  # low: the participant whose alone it is
+    TAIL,  # bytes that belong to some head
+    FRESH,  # ready since its submission, unless STAGING is its number; low: its place in the ring
+    FRESH_LATER,  # scheduled since its submission, unless STAGING is its number
+    READY,
+    LATER,  # scheduled
+    CLAIMED,  # number: the token's; low: the tick at which the lease lapses
+    DEAD,
+    MOVED,  # low: the cell of the next version
+    PENDING,  # a next version; low: the participant that decides whether it becomes one
+    GONE,  # over; its tails are being freed
+    DISCARD,  # dead and discarded; counted unless INTENT is its number
+    DONE,  # remembered; low: the second until which
+    ABORT,  # a next version that came too late; its own tails are being freed
+) = range(15)
+
+NUMBER_BITS: Final = 34
+LOW_BITS: Final = 26
+NUMBERS: Final = (1 << NUMBER_BITS) - 1
+LOWS: Final = (1 << LOW_BITS) - 1
+STATE_SHIFT: Final = NUMBER_BITS + LOW_BITS
+IN_RING: Final = 1 << 25
+PLACES: Final = IN_RING - 1
+TICK: Final = 10_000
+"""Microseconds of a lease tick; 26 bits of them are 7.7 days, compared modulo that."""
+LEASE_LIMIT: Final = 259_200.0
+"""Seconds a lease may have: less than half the range of the tick."""
+
+CELL: Final = 192
+NONE: Final = 0xFFFFFFFF
+LINK: Final = 1 << 63
+"""Bit of a tail's first word, so that no bytes of a tail look like a head's seal."""
+TO_END: Final = 1
+"""Flag of a scheduled task that joins the end when it is due."""
+
+
+class Head(NamedTuple):
+    """What the first 112 bytes of a head cell say; times in microseconds."""
+
+    birth: int = 0
+    attempts: int = 0
+    crashes: int = 0
+    id_size: int = 0
+    body_size: int = 0
+    expires: int = 0
+    chain: int = NONE
+    text: int = NONE
+    chain_number: int = 0
+    text_number: int = 0
+    at: int = 0
+    tie: int = 0
+    due: int = 0
+    priority: int = 0
+    final: int = 0
+    flags: int = 0
+    reason_size: int = 0
+    error_size: int = 0
+    death: int = 0
+    old_word: int = 0
+    old_cell: int = 0
+    old_birth: int = 0
+
+
+HEAD: Final = struct.Struct("<QIIIIqIIQQqQqhBBHHqQII")
+HOT: Final = struct.Struct("<IIIIqI")
+HOT_AT: Final = 8
+INLINE: Final = CELL - HEAD.size
+PIECE: Final = CELL - 8
+
+# -- the header -------------------------------------------------------------------------------
+
+HEADER: Final = 4096
+(AT_MAGIC, AT_VERSION, AT_CELLS, AT_RING, AT_INDEX, AT_SPARE, AT_SIZE, AT_MADE) = range(0, 64, 8)
+# What many processes write stands on cache lines of its own.
+NUMBER, RING_HEAD, RING_TAIL, HINTS, MOVES, ENDS = range(128, 128 + 6 * 64, 64)
+(
+    STAGING,
+    STAGED_TAIL,
+    STAGED_ACCEPTED,
+    ACCEPTED,
+    DISCARDED,
+    INTENT,
+    INTENT_CELL,
+    INTENT_TOTAL,
+    FREE_GUESS,
+    CURSOR,
+    HIGH,
+    MAX_CRASHES,
+    REMEMBER,
+    DEAD_LIMIT,
+    PAUSED,
+    RESUMES,
+    SKEW,
+    EARLIEST,
+    LAST_DEATH,
+    DEAD_GUESS,
+    LISTENING,
+    EVENTS,
+) = range(512, 512 + 22 * 8, 8)
+NAME_AT: Final = 1024
+SEATS_AT: Final = 2048
+SEATS: Final = 256
+
+LABELS: Final = 8
+LABEL: Final = 832
+HINT_SLOTS: Final = 1 << 16
+EVENT_BYTES: Final = 1 << 20
+WINDOW: Final = 32
+CELL_LIMIT: Final = 1 << 24
+
+
+class Layout:
+    """
+    Where everything lies, for a number of cells.
+
+    Args:
+        capacity: Tasks that fit where each takes one cell.
+
+    Raises:
+        ConfigError: If there would be too few cells or too many.
+    """
+
+    def __init__(self, capacity: int, spare: int | None = None) -> None:
+        if capacity.__class__ is not int or not 1 <= capacity <= CELL_LIMIT // 2:
+            raise ConfigError(f"capacity must be an int from 1 to {CELL_LIMIT // 2}", capacity)
+        self.capacity = capacity
+        self.spare = max(1024, capacity // 32) if spare is None else spare
+        self.cells = capacity + self.spare
+        self.ring_slots = _power(2 * capacity)
+        self.index_slots = _power(3 * self.cells)
+        self.labels = HEADER
+        self.hints = self.labels + SEATS * LABELS * LABEL
+        self.events = self.hints + HINT_SLOTS * 8
+        self.marks = self.events + EVENT_BYTES
+        self.holders = self.marks + self.cells * 8
+        self.ring = self.holders + self.cells * 8
+        self.index = self.ring + self.ring_slots * 8
+        self.data = -(-(self.index + (self.index_slots + WINDOW) * 8) // 64) * 64
+        self.size = self.data + self.cells * CELL
+
+
+def word(state: int, number: int, low: int = 0) -> int:
+    """Return a mark."""
+    return state << STATE_SHIFT | (number & NUMBERS) << LOW_BITS | low
+
+
+def number_of(mark: int) -> int:
+    """Return the number of a mark."""
+    return mark >> LOW_BITS & NUMBERS
+
+
+def _power(least: int) -> int:
+    return 1 << max(0, least - 1).bit_length()
