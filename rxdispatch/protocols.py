@@ -136,7 +136,7 @@ class Board(Protocol):
         """Settle in the background."""
         ...
 
-    def attach(self, intake: Intake) -> DisposableBase:
+    def enlist(self, intake: Intake) -> DisposableBase:
         """Let *intake* be drained when the board's owner closes."""
         ...
 

@@ -56,7 +56,7 @@ class Handout:
         self.stopped = False
         self.waiting: deque[Claim[Any]] = deque()
         self.ledger = Ledger(board, lease, self._left, self._recall)
-        self._attached = board.attach(self)
+        self._attached = board.enlist(self)
         self._listening: abc.DisposableBase = (
             Disposable() if self._valve is None else self._valve.listen(self._opened)
         )

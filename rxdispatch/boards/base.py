@@ -494,7 +494,7 @@ class BoardBase(Generic[P]):
 
     # -- life --------------------------------------------------------------------------------
 
-    def attach(self, intake: Intake) -> abc.DisposableBase:
+    def enlist(self, intake: Intake) -> abc.DisposableBase:
         """Let *intake* be drained when the owner of this board closes."""
         self._intakes.add(intake)
         return Disposable(lambda: self._intakes.discard(intake))

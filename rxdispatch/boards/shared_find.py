@@ -194,7 +194,7 @@ class Finder:
         self.scanned = now
         tick = now // lay.TICK
         memory.exchange(lay.EARLIEST, _NEVER)
-        ring_head = memory.load(lay.RING_HEAD)
+        ring_head, moves = memory.load(lay.RING_HEAD), memory.load(lay.MOVES)
         high, earliest, dead = memory.load(lay.HIGH), _NEVER, 0
         seats: set[int] = set()
         for start in range(0, high, _PAGE):
@@ -211,7 +211,9 @@ class Finder:
             earliest = min(earliest, page.lapse)
             dead += page.dead
         self.at_latest(earliest)
-        memory.store(lay.DEAD_GUESS, dead)
+        if memory.load(lay.MOVES) == moves:
+            # A count that was cut short by a death is put right.
+            memory.store(lay.DEAD_GUESS, dead)
         for seat in seats:
             if memory.proven_dead(seat):
                 try:

@@ -49,7 +49,7 @@ class SharedHub:
         if made and path_of(name).exists():
             board = SharedMemoryBoard[Any].attach(name, **options)
         else:
-            board = SharedMemoryBoard[Any].create(name, capacity=50_000, **options)
+            board = SharedMemoryBoard[Any].create(name, capacity=400_000, **options)
         self.boards.append(board)
         return board
 
