@@ -675,7 +675,8 @@ class SharedEngine:
         now, number = self._memory.load(lay.NUMBER), number_of(mark)
         whole = now - ((now - number) & lay.NUMBERS)
         start = self._memory.layout.data + cell * lay.CELL
-        big = HOT.unpack_from(self._memory.map, start + lay.HOT_AT)[5] != lay.NONE
+        tails = HOT.unpack_from(self._memory.map, start + lay.HOT_AT)[5:]
+        big = tails != (lay.NONE, lay.NONE)
         return whole << 27 | (_BIG if big else 0) | cell
 
     def _time_of_death(self) -> int:
@@ -841,7 +842,9 @@ class _Taker:
         layout, data = memory.layout, memory.map
         memory.store(layout.holders + (cell << 3), (number & lay.NUMBERS) << 16 | self._label)
         start = layout.data + cell * lay.CELL
-        attempts, crashes, id_size, body_size, expires, chain = HOT.unpack_from(data, start + 8)
+        attempts, crashes, id_size, body_size, expires, chain, text = HOT.unpack_from(
+            data, start + 8
+        )
         if 0 < expires <= self._now:
             self._engine.expire_claimed(cell, claimed)
             return
@@ -849,7 +852,7 @@ class _Taker:
             start += lay.HEAD.size
             middle = start + id_size
             raw, record = data[start:middle], data[middle : start + body_size]
-            token = number << 27 | cell
+            token = number << 27 | (0 if text == lay.NONE else _BIG) | cell
         else:
             raw, record = self._engine.read_body(cell)
             token = number << 27 | _BIG | cell

@@ -80,7 +80,7 @@ class Head(NamedTuple):
 
 
 HEAD: Final = struct.Struct("<QIIIIqIIQQqQqhBBHHqQII")
-HOT: Final = struct.Struct("<IIIIqI")
+HOT: Final = struct.Struct("<IIIIqII")
 HOT_AT: Final = 8
 INLINE: Final = CELL - HEAD.size
 PIECE: Final = CELL - 8

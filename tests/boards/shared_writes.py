@@ -1,0 +1,224 @@
+"""A process that ends at its k-th write to shared memory, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from rxdispatch.boards import shared_layout as lay
+from rxdispatch.boards.engine import Options
+from rxdispatch.boards.shared import SharedMemoryBoard
+from rxdispatch.boards.shared_engine import SharedEngine
+from rxdispatch.boards.shared_map import Memory
+from rxdispatch.task import Task
+
+__all__ = ["SCENES", "Stepped", "check", "fell", "opened"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Board = SharedMemoryBoard[Any]
+Scene = Callable[[Board], Coroutine[Any, Any, Any]]
+
+
+class Stepped(Memory):
+    """Counts the writes of this process and, at one of them, does not come back."""
+
+    left = -1
+    how = signal.SIGKILL
+    writes = 0
+
+    def step(self, write: F) -> F:
+        """Count, then write; or end before it."""
+
+        def counted(*args: Any) -> Any:
+            if Stepped.left >= 0:
+                Stepped.writes += 1
+                if Stepped.writes > Stepped.left:
+                    os.kill(os.getpid(), Stepped.how)
+            return write(*args)
+
+        return counted  # type: ignore[return-value]
+
+
+def opened(name: str) -> Board:
+    """Attach through a memory that counts."""
+    return Board(name, SharedEngine(name, Stepped.attach(name), Options()), None)
+
+
+async def submit(board: Board) -> None:
+    """Plain ones, one with tails, a scheduled one, one that outranks, one that is known."""
+    await board.submit(
+        [
+            Task("plain", id="n1"),
+            Task("x" * 500, id="n2"),
+            Task(0, id="n3", delay=30.0),
+            Task(0, id="n4", priority=5, ttl=3000.0),
+            Task(0, id="a"),
+        ]
+    )
+
+
+async def claim(board: Board) -> None:
+    """Some, and one by its id."""
+    await board.claim(3, lease=50.0)
+    await board.claim(1, ids=["d"], lease=50.0)
+
+
+async def renew(board: Board) -> None:
+    """Twice."""
+    claims = await board.claim(2, lease=50.0)
+    await board.renew(claims, 60.0)
+
+
+async def done(board: Board) -> None:
+    """One with tails, one without."""
+    claims = await board.claim(5, lease=50.0)
+    await board.settle([claim.done() for claim in claims])
+
+
+async def settle(board: Board) -> None:
+    """In all other ways, with errors that take tails."""
+    claims = await board.claim(5, lease=50.0)
+    error = "e" * 400
+    await board.settle(
+        [
+            claims[0].retry(error),
+            claims[1].retry(error, 20.0),
+            claims[2].release(),
+            claims[3].release(20.0),
+            claims[4].dead("unfit", error),
+        ]
+    )
+
+
+async def cancel(board: Board) -> None:
+    """Ready, with tails, claimed."""
+    await board.claim(1, lease=50.0)
+    await board.cancel(["a", "b", "c"])
+
+
+async def redrive(board: Board) -> None:
+    """What died with an error."""
+    await board.redrive()
+
+
+async def crash(board: Board) -> None:
+    """Take back what lapsed; one is dead of it."""
+    board._shared.skew(100.0)
+    await board.claim(0)
+    board._shared.skew(100.0)
+    await board.claim(2, lease=50.0)
+
+
+async def discard(board: Board) -> None:
+    """More die than are kept."""
+    claims = await board.claim(4, lease=50.0)
+    await board.settle([claim.dead("unfit", "e" * 300) for claim in claims])
+
+
+SCENES: dict[str, Scene] = {
+    scene.__name__: scene
+    for scene in (submit, claim, renew, done, settle, cancel, redrive, crash, discard)
+}
+
+
+def fell(name: str, scene: str, writes: int, how: signal.Signals) -> bool:
+    """Play a scene in a child that ends at the write after so many; False if it came through."""
+    child = os.fork()
+    if child == 0:
+        try:
+            board = opened(name)
+            Stepped.left, Stepped.how, Stepped.writes = writes, how, 0
+            asyncio.run(SCENES[scene](board))
+            Stepped.left = -1
+        finally:
+            os._exit(7)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        return bool(child)
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 7
+    return os.WIFSIGNALED(status)
+
+
+async def prepare(board: Board) -> None:
+    """Some tasks of each kind, for scenes to act on."""
+    await board.submit(
+        [
+            Task("1", id="a"),
+            Task("y" * 600, id="b"),
+            *(Task(0, id=i) for i in "cdef"),
+            Task(0, id="dead1"),
+            Task("z" * 400, id="dead2"),
+        ]
+    )
+    claims = await board.claim(2, ids=["dead1", "dead2"])
+    await board.settle([claim.dead("unfit", "e" * 300) for claim in claims])
+    # One more crash kills it.
+    (worn,) = await board.claim(1, ids=["f"], lease=10.0)
+    board._shared.skew(20.0)
+    assert worn
+    await board.claim(0)
+
+
+def states(board: Board) -> dict[int, int]:
+    """Return how many cells have each state."""
+    layout = board._shared.memory.layout
+    base = layout.marks >> 3
+    found: dict[int, int] = {}
+    for mark in board._shared.memory.words[base : base + layout.cells].tolist():
+        found[mark >> lay.STATE_SHIFT] = found.get(mark >> lay.STATE_SHIFT, 0) + 1
+    return found
+
+
+async def check(board: Board, *, cleaned: bool = True) -> None:
+    """Every task is in one place, can be finished once, and leaves nothing behind."""
+    await board.claim(0)
+    board._shared.skew(2.0)  # so that all marks are looked at
+    await board.claim(0)
+    ids = [*"abcdef", "dead1", "dead2", "n1", "n2", "n3", "n4"]
+    counts = await board.counts()
+    known: dict[str, Any] = {i: await board.get(i) for i in ids}
+    tally: dict[str, int] = {}
+    for state in known.values():
+        if state is not None:
+            tally[state.status.value] = tally.get(state.status.value, 0) + 1
+    expected = {
+        "SCHEDULED": counts.scheduled,
+        "READY": counts.ready,
+        "CLAIMED": counts.claimed,
+        "DEAD": counts.dead,
+    }
+    assert {k: v for k, v in expected.items() if v} == tally, (counts, known)
+    new = [known[i] is not None for i in ("n1", "n2", "n3", "n4")]
+    assert all(new) or not any(new)
+    letters = [letter.task.id async for letter in board.dead_letters()]
+    assert len(letters) == len(set(letters)) == counts.dead
+    await board.redrive()
+    left = {i for i, state in known.items() if state is not None}
+    finished: set[str] = set()
+    before = (await board.counts()).done
+    for _ in range(6):
+        board._shared.skew(5000.0)
+        claims = await board.claim(100, lease=4000.0)
+        for claim in claims:
+            assert claim.task.id not in finished
+        answers = await board.settle([claim.done() for claim in claims])
+        assert all(answers)
+        finished |= {claim.task.id for claim in claims}
+        # What outlived its ttl, or crashed too often, is dead by now.
+        await board.redrive()
+    assert left == finished
+    after = await board.counts()
+    assert (0, 0, 0, 0) == (after.scheduled, after.ready, after.claimed, after.dead)
+    assert before + len(left) == after.done
+    await board.submit([Task(0, id=i) for i in ids])
+    claims = await board.claim(100)
+    assert sorted(ids) == sorted(claim.task.id for claim in claims)
+    await board.settle([claim.done() for claim in claims])
+    board._shared.skew(2.0)
+    await board.claim(0)
+    if cleaned:
+        layout = board._shared.memory.layout
+        assert {lay.FREE: layout.cells} == states(board), states(board)
