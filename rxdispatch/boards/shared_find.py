@@ -231,9 +231,21 @@ class Finder:
     def _look(self, start: int, raw: bytes, tick: int, seats: set[int]) -> _Page:
         wake = lapse = place = _NEVER
         dead = 0
+        load = self._memory.load
+        head = load(lay.RING_HEAD)
+        length = load(lay.RING_TAIL) - head
+        staging, fresh, in_ring, places = load(lay.STAGING), lay.FRESH, lay.IN_RING, lay.PLACES
+        nearest = length
         for cell, mark in enumerate(memoryview(raw).cast("Q").tolist(), start):
-            state = mark >> lay.STATE_SHIFT
+            state = mark >> 60
             if state == lay.FREE or state == lay.TAIL:
+                continue
+            if state == fresh and mark & in_ring and (ahead := (mark - head) & places) < length:
+                # The ring leads to it, as long as it has not passed.
+                if ahead < nearest:
+                    nearest = ahead
+                if staging and number_of(mark) == staging:
+                    wake = 0
                 continue
             if state == lay.CLAIMED or state == lay.DONE:
                 left = lapses(mark, tick)
@@ -256,13 +268,11 @@ class Finder:
                     seats.add(mark & lay.LOWS)
                 wake = 0
             else:
-                standing = self._in_ring(mark)
-                if standing is not None:
-                    place = min(place, standing)
-                else:
-                    self.note(cell)
+                self.note(cell)
                 if self._uncommitted(state, mark):
                     wake = 0
+        if nearest < length:
+            place = head + nearest
         return _Page(raw, wake, lapse, place, dead)
 
     # -- counting ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from rxdispatch.boards.shared_engine import SharedEngine
 from rxdispatch.boards.shared_map import Memory
 from rxdispatch.task import Task
 
-__all__ = ["SCENES", "Stepped", "check", "fell", "opened"]
+__all__ = ["SCENES", "check", "check_empty", "fell", "prepare", "stopped"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Board = SharedMemoryBoard[Any]
@@ -25,7 +25,7 @@ Scene = Callable[[Board], Coroutine[Any, Any, Any]]
 class Stepped(Memory):
     """Counts the writes of this process and, at one of them, does not come back."""
 
-    left = -1
+    left = -2
     how = signal.SIGKILL
     writes = 0
 
@@ -33,10 +33,9 @@ class Stepped(Memory):
         """Count, then write; or end before it."""
 
         def counted(*args: Any) -> Any:
-            if Stepped.left >= 0:
-                Stepped.writes += 1
-                if Stepped.writes > Stepped.left:
-                    os.kill(os.getpid(), Stepped.how)
+            Stepped.writes += 1
+            if Stepped.writes == Stepped.left + 1:
+                os.kill(os.getpid(), Stepped.how)
             return write(*args)
 
         return counted  # type: ignore[return-value]
@@ -124,22 +123,30 @@ SCENES: dict[str, Scene] = {
 }
 
 
-def fell(name: str, scene: str, writes: int, how: signal.Signals) -> bool:
-    """Play a scene in a child that ends at the write after so many; False if it came through."""
+def fell(name: str, scene: str, writes: int) -> bool:
+    """Play a scene in a child that is killed at the write after so many; False if it was not."""
+    _, status = os.waitpid(_play(name, scene, writes, signal.SIGKILL), 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 7
+    return os.WIFSIGNALED(status)
+
+
+def stopped(name: str, scene: str, writes: int) -> int:
+    """Play a scene in a child that stops at the write after so many; 0 if it did not."""
+    child = _play(name, scene, writes, signal.SIGSTOP)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    return child if os.WIFSTOPPED(status) else 0
+
+
+def _play(name: str, scene: str, writes: int, how: signal.Signals) -> int:
     child = os.fork()
     if child == 0:
         try:
             board = opened(name)
             Stepped.left, Stepped.how, Stepped.writes = writes, how, 0
             asyncio.run(SCENES[scene](board))
-            Stepped.left = -1
         finally:
             os._exit(7)
-    _, status = os.waitpid(child, os.WUNTRACED)
-    if os.WIFSTOPPED(status):
-        return bool(child)
-    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 7
-    return os.WIFSIGNALED(status)
+    return child
 
 
 async def prepare(board: Board) -> None:
@@ -222,3 +229,13 @@ async def check(board: Board, *, cleaned: bool = True) -> None:
     if cleaned:
         layout = board._shared.memory.layout
         assert {lay.FREE: layout.cells} == states(board), states(board)
+
+
+async def check_empty(board: Board) -> None:
+    """Nothing has come back, and nothing is left behind."""
+    for _ in range(2):
+        board._shared.skew(2.0)
+        await board.claim(0)
+    counts = await board.counts()
+    assert (0, 0, 0, 0) == (counts.scheduled, counts.ready, counts.claimed, counts.dead)
+    assert {lay.FREE: board._shared.memory.layout.cells} == states(board), states(board)

@@ -10,12 +10,12 @@ from itertools import count
 import pytest
 
 from rxdispatch.boards.shared import SharedMemoryBoard
-from tests.boards.shared_writes import SCENES, check, fell, prepare
+from tests.boards.shared_writes import SCENES, check, check_empty, fell, prepare, stopped
 
 _names = count()
 
 
-def play(scene: str, writes: int, how: signal.Signals) -> bool:
+def play(scene: str, writes: int) -> bool:
     """Prepare a board, let a child end on it, and check; False if the child came through."""
     name = f"deaths-{os.getpid()}-{next(_names)}"
     limit = 3 if scene == "discard" else None
@@ -23,7 +23,7 @@ def play(scene: str, writes: int, how: signal.Signals) -> bool:
         try:
             with asyncio.Runner() as runner:
                 runner.run(prepare(board))
-                ended = fell(name, scene, writes, how)
+                ended = fell(name, scene, writes)
                 runner.run(check(board))
             return ended
         finally:
@@ -34,7 +34,45 @@ def play(scene: str, writes: int, how: signal.Signals) -> bool:
 def test_killed_at_any_write(scene: str) -> None:
     """Each write of each step in turn is the one that is not made."""
     writes = 0
-    while play(scene, writes, signal.SIGKILL):
+    while play(scene, writes):
         writes += 1
     assert writes > 5
+
+
+@pytest.mark.parametrize("scene", [scene for scene in SCENES if scene != "submit"])
+def test_stopped_for_ever_at_any_write(scene: str) -> None:
+    """
+    The others go on, and none of them waits; going on later, it changes nothing.
+
+    Who is stopped holding the submit lock holds up submitters, so that is not asked of them.
+    """
+    writes = 0
+    while rest(scene, writes):
+        writes += 1
+    assert writes > 5
+
+
+def rest(scene: str, writes: int) -> bool:
+    """Prepare a board, let a child stop on it, finish all, let it go on, and look again."""
+    name = f"deaths-{os.getpid()}-{next(_names)}"
+    with SharedMemoryBoard.create(name, capacity=60, max_crashes=1) as board:
+        child = 0
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(prepare(board))
+                child = stopped(name, scene, writes)
+                if not child:
+                    return False
+                runner.run(check(board, cleaned=False))
+                os.kill(child, signal.SIGCONT)
+                os.waitpid(child, 0)
+                child = 0
+                board._shared.skew(200.0)
+                runner.run(check_empty(board))
+            return True
+        finally:
+            if child:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            board.unlink()
 
