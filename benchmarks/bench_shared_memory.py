@@ -112,8 +112,10 @@ def main() -> None:
         seconds, taken = measure(public, name, processes)
         ours = tasks / seconds
         numbers = {taken[i : i + 4] for i in range(0, len(taken), 4)}
-        print(f"public claim + settle     {ours:12,.0f}/s, {len(taken) // 4 - len(numbers)} twice,"
-              f" {tasks - len(numbers)} missing")
+        print(
+            f"public claim + settle     {ours:12,.0f}/s, {len(taken) // 4 - len(numbers)} twice,"
+            f" {tasks - len(numbers)} missing"
+        )
 
         async def single() -> float:
             await board.submit(Task(n) for n in range(5000))
@@ -145,7 +147,9 @@ def main() -> None:
         board.unlink()
     print(f"marks alone               {alone:12,.0f}/s, {alone / theirs:.1f} x the queue")
     seconds, _ = measure(lock, (CONTEXT.Lock(), CONTEXT.RawValue("q", tasks)), processes)
-    print(f"multiprocessing.Lock      {tasks / seconds:12,.0f}/s, marks {alone * seconds / tasks:.1f} x")
+    print(
+        f"multiprocessing.Lock      {tasks / seconds:12,.0f}/s, marks {alone * seconds / tasks:.1f} x"
+    )
 
 
 if __name__ == "__main__":

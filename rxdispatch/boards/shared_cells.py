@@ -317,7 +317,9 @@ class Cells:
         base = self._marks >> 3
         for start in range(0, self.memory.load(lay.HIGH), 4096):
             stop = min(start + 4096, self.layout.cells)
-            for cell, mark in enumerate(self.memory.words[base + start : base + stop].tolist(), start):
+            for cell, mark in enumerate(
+                self.memory.words[base + start : base + stop].tolist(), start
+            ):
                 state = mark >> lay.STATE_SHIFT
                 if state == lay.WRITING and mark & lay.LOWS == seat:
                     self._clear(cell, mark)

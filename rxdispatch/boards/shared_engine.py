@@ -39,6 +39,7 @@ _SCAN = 1_500_000
 """Microseconds after which all marks are looked at again, for what hints did not tell."""
 _PATIENCE = 5.0
 """Seconds to wait for the submit lock."""
+_LEASE_RULE = f"lease must be at most {lay.LEASE_LIMIT:g} s in shared memory"
 _BIG = 1 << 26
 _STATUS = {
     lay.FRESH: Status.READY,
@@ -132,9 +133,7 @@ class SharedEngine:
         ):
             if value is None:
                 continue
-            raw = 1 + (
-                _RAW.unpack(_DOUBLE.pack(value))[0] if at == lay.REMEMBER else int(value)
-            )
+            raw = 1 + (_RAW.unpack(_DOUBLE.pack(value))[0] if at == lay.REMEMBER else int(value))
             if self._memory.cas(at, 0, raw) not in (0, raw):
                 self._stored().merged(options)
 
@@ -168,7 +167,9 @@ class SharedEngine:
     async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
         """Sweep, then claim up to *limit* tasks."""
         if lease > lay.LEASE_LIMIT:
-            raise ConfigError(f"lease must be at most {lay.LEASE_LIMIT:g} s in shared memory", lease)
+            raise ConfigError(
+                f"lease must be at most {lay.LEASE_LIMIT:g} s in shared memory", lease
+            )
         now = self._begin()
         self._sweep(now)
         memory, finder = self._memory, self._finder
@@ -189,9 +190,7 @@ class SharedEngine:
             if self._log is not None:
                 label = worker.encode("utf-8", "replace")
                 for item in found:
-                    self._event(
-                        "claimed", id_bytes(item.id), label, item.token, item.attempts + 1
-                    )
+                    self._event("claimed", id_bytes(item.id), label, item.token, item.attempts + 1)
         self._finish()
         due = finder.next_due()
         return Haul(found, None if due is None else max(0.0, (due - now) / 1e6))
@@ -199,7 +198,9 @@ class SharedEngine:
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         """Extend leases; False where the token no longer holds."""
         if lease > lay.LEASE_LIMIT:
-            raise ConfigError(f"lease must be at most {lay.LEASE_LIMIT:g} s in shared memory", lease)
+            raise ConfigError(
+                f"lease must be at most {lay.LEASE_LIMIT:g} s in shared memory", lease
+            )
         now = self._begin()
         deadline = now + round(lease * 1e6)
         tick = -(-deadline // lay.TICK) & lay.LOWS
@@ -553,7 +554,7 @@ class SharedEngine:
     def _end(self, ending: Settlement, now: int, told: list[int]) -> bool:
         """End one claim."""
         token = ending.claim.token
-        cell, cells = token & lay.LOWS, self._cells
+        cell = token & lay.LOWS
         while (mark := self._held(token)) is not None:
             known = self._read(cell, mark)
             if known is not None and self._end_as(ending, cell, mark, *known, now, told):
@@ -588,9 +589,7 @@ class SharedEngine:
             kind = "released"
             if ending.delay:
                 later = head._replace(due=due, flags=0)
-                new = cells.move(
-                    cell, mark, later, inline, lay.LATER, text=cells.texts(head)
-                )
+                new = cells.move(cell, mark, later, inline, lay.LATER, text=cells.texts(head))
                 if new is None:
                     return False
                 told.append(new)

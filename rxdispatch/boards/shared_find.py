@@ -32,8 +32,9 @@ class _Page(NamedTuple):
 
 class Finder:
     """
-    Heaps of what is ready, scheduled or limited, fed by hints and, now and then, by a look at
-    all marks.
+    Heaps of what is ready, scheduled or limited.
+
+    They are fed by hints and, now and then, by a look at all marks.
 
     Plain tasks are not in them: they stand in the shared ring, from which every process takes
     runs of places. A process that dies between taking a run and claiming its tasks has hidden
@@ -201,12 +202,7 @@ class Finder:
             at = layout.marks + start * 8
             raw = memory.map[at : at + (min(start + _PAGE, high) - start) * 8]
             page = self._pages.get(start)
-            if (
-                page is None
-                or page.raw != raw
-                or page.wake <= now
-                or page.place < ring_head
-            ):
+            if page is None or page.raw != raw or page.wake <= now or page.place < ring_head:
                 page = self._pages[start] = self._look(start, raw, tick, seats)
             earliest = min(earliest, page.lapse)
             dead += page.dead
@@ -238,16 +234,15 @@ class Finder:
         nearest = length
         for cell, mark in enumerate(memoryview(raw).cast("Q").tolist(), start):
             state = mark >> 60
-            if state == lay.FREE or state == lay.TAIL:
+            if state in (lay.FREE, lay.TAIL):
                 continue
             if state == fresh and mark & in_ring and (ahead := (mark - head) & places) < length:
                 # The ring leads to it, as long as it has not passed.
-                if ahead < nearest:
-                    nearest = ahead
+                nearest = min(nearest, ahead)
                 if staging and number_of(mark) == staging:
                     wake = 0
                 continue
-            if state == lay.CLAIMED or state == lay.DONE:
+            if state in (lay.CLAIMED, lay.DONE):
                 left = lapses(mark, tick)
                 if left > 0:
                     ends = (tick + left) * lay.TICK
@@ -293,9 +288,7 @@ class Finder:
                 if state in _BEGUN:
                     begun.append(cell)
                 elif (
-                    staging
-                    and number_of(mark) == staging
-                    and state in (lay.FRESH, lay.FRESH_LATER)
+                    staging and number_of(mark) == staging and state in (lay.FRESH, lay.FRESH_LATER)
                 ):
                     amounts[state] -= 1
             for cell in begun:
@@ -312,4 +305,3 @@ def lapses(mark: int, tick: int) -> int:
     """Return in how many ticks a lease lapses; 0 or less when it has."""
     left = ((mark & lay.LOWS) - tick) & lay.LOWS
     return left if left < _HALF else left - (1 << lay.LOW_BITS)
-

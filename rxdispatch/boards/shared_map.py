@@ -51,7 +51,7 @@ class Memory:
         self._lock_file = descriptor
         # Everything that is ever written goes through these five: tests step from one to the
         # next and end the process there.
-        self.load = self._view.load_u64
+        self.load: Callable[[int], int] = self._view.load_u64
         self.store: Callable[[int, int], None] = self.step(self._view.store_u64)
         self.cas: Callable[[int, int, int], int] = self.step(self._view.cas_u64)
         self.add: Callable[[int, int], int] = self.step(self._view.fetch_add_u64)

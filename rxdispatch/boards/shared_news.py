@@ -49,8 +49,9 @@ class Happening(NamedTuple):
 
 class News:
     """
-    Polls while somebody subscribes: each millisecond after something came, less and less often
-    down to each 20 ms when nothing does. That is some ten thousand instructions a second.
+    Polls while somebody subscribes.
+
+    Each millisecond after something came, then less and less often, down to each 20 ms.
     """
 
     def __init__(self, memory: Memory, joined: Callable[[], bool]) -> None:
@@ -203,4 +204,3 @@ class News:
             if zlib.crc32(message) == facts >> 32:
                 for event in read_events(message):
                     self.events.emit(event)
-

@@ -1,4 +1,4 @@
-"""``Submitter``: adds chunks of tasks, whole or not at all, under a lock that dies with its owner."""
+"""``Submitter``: adds tasks, whole chunks or nothing, under a lock that dies with its owner."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class Submitter:
         base, cells = self._layout.marks >> 3, self._cells
         for start in range(0, self._memory.load(lay.HIGH), 4096):
             stop = min(start + 4096, self._layout.cells)
-            for cell, mark in enumerate(self._memory.words[base + start : base + stop].tolist(), start):
+            for cell, mark in enumerate(
+                self._memory.words[base + start : base + stop].tolist(), start
+            ):
                 if number_of(mark) == number and mark >> lay.STATE_SHIFT in (
                     lay.FRESH,
                     lay.FRESH_LATER,
@@ -170,7 +172,7 @@ class Submitter:
             )
             cells.write(some, head, body[: lay.INLINE], body[lay.INLINE :], b"")
             if not cells.index.add(raw, cell, number):
-                self._undo(number)
+                self._undo()
                 raise BoardFullError(self._name, why="too many ids have the same hash")
             if plain:
                 memory.store(layout.ring + tail % layout.ring_slots * 8, cell)
@@ -185,7 +187,7 @@ class Submitter:
         memory.store(lay.STAGED_ACCEPTED, memory.load(lay.ACCEPTED) + len(fresh))
         return told
 
-    def _undo(self, number: int) -> None:
+    def _undo(self) -> None:
         self._cells.clean(self._memory.seat)
         self.recover()
 

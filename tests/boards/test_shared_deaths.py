@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def play(scene: str, writes: int) -> bool:
     """Prepare a board, let a child end on it, and check; False if the child came through."""
     name = f"deaths-{os.getpid()}-{next(_names)}"
     limit = 3 if scene == "discard" else None
-    with SharedMemoryBoard.create(name, capacity=60, max_crashes=1, dead_limit=limit) as board:
+    with SharedMemoryBoard[Any].create(name, capacity=60, max_crashes=1, dead_limit=limit) as board:
         try:
             with asyncio.Runner() as runner:
                 runner.run(prepare(board))
@@ -55,7 +56,7 @@ def test_stopped_for_ever_at_any_write(scene: str) -> None:
 def rest(scene: str, writes: int) -> bool:
     """Prepare a board, let a child stop on it, finish all, let it go on, and look again."""
     name = f"deaths-{os.getpid()}-{next(_names)}"
-    with SharedMemoryBoard.create(name, capacity=60, max_crashes=1) as board:
+    with SharedMemoryBoard[Any].create(name, capacity=60, max_crashes=1) as board:
         child = 0
         try:
             with asyncio.Runner() as runner:
@@ -75,4 +76,3 @@ def rest(scene: str, writes: int) -> bool:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
             board.unlink()
-
