@@ -147,9 +147,8 @@ def main() -> None:
         board.unlink()
     print(f"marks alone               {alone:12,.0f}/s, {alone / theirs:.1f} x the queue")
     seconds, _ = measure(lock, (CONTEXT.Lock(), CONTEXT.RawValue("q", tasks)), processes)
-    print(
-        f"multiprocessing.Lock      {tasks / seconds:12,.0f}/s, marks {alone * seconds / tasks:.1f} x"
-    )
+    locked = tasks / seconds
+    print(f"multiprocessing.Lock      {locked:12,.0f}/s, marks {alone / locked:.1f} x")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from rxdispatch.boards.shared_engine import SharedEngine
 from rxdispatch.boards.shared_map import Memory
 from rxdispatch.task import Task
 
-__all__ = ["SCENES", "check", "check_empty", "fell", "prepare", "stopped"]
+__all__ = ["SCENES", "check", "check_empty", "fell", "prepare", "states", "stopped"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Board = SharedMemoryBoard[Any]
