@@ -65,7 +65,7 @@ class News:
         )
         self._timer: asyncio.TimerHandle | None = None
         self._wait = _FAST
-        self._state = (0, 0, 0)
+        self._state: tuple[int, int, int] = (0, 0, 0)
         self._ends = 0
         self._look_after = 0.0
         self._cursor = 0
