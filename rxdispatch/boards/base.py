@@ -214,9 +214,14 @@ class BoardBase(Generic[P]):
         lease = seconds("lease", lease, zero=False)
         if ids is not None:
             ids = _ids(ids)
+        label = _label(worker)
+        if self._engine.instant:
+            # The one moment to be cancelled at; and others get their turn too.
+            await asyncio.sleep(0)
+            return await self._claim(limit, ids, label, lease)
         # Shielded: a claim that is cancelled half-way has moved marks already, and what it
         # brings must go back rather than wait for its lease to lapse.
-        work = self._spawn(self._claim(limit, ids, _label(worker), lease))
+        work = self._spawn(self._claim(limit, ids, label, lease))
         self._reading.add(work)
         try:
             return await asyncio.shield(work)
@@ -343,16 +348,18 @@ class BoardBase(Generic[P]):
             settlements = (settlements,)
         elif not isinstance(settlements, Iterable):
             raise ConfigError("settlements must be an iterable of them", settlements)
-        wanted = list(settlements)
+        wanted: list[Any] = list(settlements)
         fresh: list[Settlement] = []
         seen: set[int] = set()
         for settlement in wanted:
-            claim = _claim_of(settlement, self._name)
+            if settlement.__class__ is not Settlement or settlement.claim.custody.board is not self:
+                _check_settlement(settlement, self._name)
+            claim: Claim[Any] = settlement.claim
+            answer = claim.answer
             # What was refused in one way may have been done in another, by a call that failed.
-            known = claim.answer is not None and (
-                claim.answer[1] or claim.answer[0] == settlement.kind
-            )
-            if not known and claim.token not in seen:
+            if answer is not None and (answer[1] or answer[0] == settlement.kind):
+                continue
+            if claim.token not in seen:
                 seen.add(claim.token)
                 fresh.append(settlement)
         try:
@@ -372,7 +379,12 @@ class BoardBase(Generic[P]):
             for settlement in fresh:
                 settlement.claim.settling = False
             raise
-        return [_answer(settlement) for settlement in wanted]
+        return [
+            (answer := settlement.claim.answer) is not None
+            and answer[1]
+            and answer[0] == settlement.kind
+            for settlement in wanted
+        ]
 
     def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
         """Release *claims* in the background; the owner of the board waits for it on closing."""
@@ -619,16 +631,14 @@ def _ids(ids: str | Iterable[str]) -> list[str]:
     return found
 
 
-def _claim_of(settlement: Any, board: str) -> Claim[Any]:
+def _check_settlement(settlement: Any, board: str) -> None:
     if settlement.__class__ is not Settlement:
         raise ConfigError(
             "settlements must come from done(), retry(), dead() or release() of a claim", settlement
         )
-    claim: Claim[Any] = settlement.claim
-    owner: Any = claim.custody
-    if owner.board.name != board:
-        raise ConfigError(f"settlements must be of claims of board {board!r}", owner.board.name)
-    return claim
+    owner = settlement.claim.custody.board
+    if owner.name != board:
+        raise ConfigError(f"settlements must be of claims of board {board!r}", owner.name)
 
 
 def _check_claim(claim: Any, board: str) -> None:
@@ -637,8 +647,3 @@ def _check_claim(claim: Any, board: str) -> None:
     owner: Any = claim.custody
     if owner.board.name != board:
         raise ConfigError(f"claims must be of board {board!r}", owner.board.name)
-
-
-def _answer(settlement: Settlement) -> bool:
-    answer = settlement.claim.answer
-    return answer is not None and answer[1] and answer[0] == settlement.kind

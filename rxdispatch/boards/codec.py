@@ -99,6 +99,11 @@ class TaskCodec(Generic[P]):
         Raises:
             CodecError: If the bytes are not a record, or the payload is not of the type.
         """
+        try:
+            if record[0] == _PLAIN_RECORD:
+                return Task.trusted(self._decoder.decode(record).payload, task_id)
+        except Exception as error:
+            raise _undecodable(task_id, error) from error
         return self.decode_with_time(task_id, record)[0]
 
     def decode_with_time(self, task_id: str, record: bytes) -> tuple[Task[P], float]:
@@ -120,7 +125,7 @@ class TaskCodec(Generic[P]):
                 headers=found.headers or NO_HEADERS,
             )
         except Exception as error:  # a payload type of the user's may raise anything
-            raise CodecError(f"stored bytes must be a task: {error}", task_id=task_id) from error
+            raise _undecodable(task_id, error) from error
         return task, found.created / 1000
 
 
@@ -171,6 +176,10 @@ def _check(task: Task[Any], record: bytes) -> None:
         except RecursionError as error:
             raise _too_deep(task) from error
         require_plain("payload", packed, task.id)
+
+
+def _undecodable(task_id: str, error: Exception) -> CodecError:
+    return CodecError(f"stored bytes must be a task: {error}", task_id=task_id)
 
 
 def _too_deep(task: Task[Any]) -> CodecError:

@@ -127,6 +127,11 @@ class Engine(Protocol):
     """
 
     @property
+    def instant(self) -> bool:
+        """Whether ``claim`` is known never to suspend, so that nobody can cancel it half-way."""
+        ...
+
+    @property
     def signals(self) -> Observable[Signal]:
         """Hot: there may be something ready, or nothing unfinished, or news may be missing."""
         ...

@@ -69,6 +69,11 @@ class MemoryEngine:
         self._events: Relay[TaskEvent] = Relay("events")
 
     @property
+    def instant(self) -> bool:
+        """Claims do not wait here, but may where this engine is extended."""
+        return False
+
+    @property
     def signals(self) -> Observable[Signal]:
         """Hot: ready, or joined."""
         return self._signals.observable

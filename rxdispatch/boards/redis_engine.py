@@ -94,6 +94,11 @@ class RedisEngine:
         )
 
     @property
+    def instant(self) -> bool:
+        """Claims wait for the server."""
+        return False
+
+    @property
     def signals(self) -> Observable[Signal]:
         """Hot: ready, joined, or reconnected."""
         return self._signals

@@ -105,6 +105,8 @@ class Cells:
             if mark >> lay.STATE_SHIFT == lay.FREE and self.swap(cell, mark, mine):
                 taken.append(cell)
                 if len(taken) == count:
+                    # Neighbours are claimed with less work.
+                    taken.sort()
                     return taken
         self.give_up(taken, number)
         return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import struct
 import time
 import weakref
 from bisect import bisect_right
 from collections.abc import Sequence
+from struct import Struct, pack
 
 from reactivex import Observable
 
@@ -26,7 +26,7 @@ from rxdispatch.boards.engine import (
 )
 from rxdispatch.boards.shared_cells import Cells
 from rxdispatch.boards.shared_find import Finder, lapses
-from rxdispatch.boards.shared_layout import HOT, Head, number_of, word
+from rxdispatch.boards.shared_layout import Head, number_of, word
 from rxdispatch.boards.shared_map import Memory
 from rxdispatch.boards.shared_news import Happening, News
 from rxdispatch.boards.shared_submit import Submitter
@@ -41,6 +41,7 @@ _PATIENCE = 5.0
 """Seconds to wait for the submit lock."""
 _LEASE_RULE = f"lease must be at most {lay.LEASE_LIMIT:g} s in shared memory"
 _BIG = 1 << 26
+_CELL = _BIG - 1
 _STATUS = {
     lay.FRESH: Status.READY,
     lay.READY: Status.READY,
@@ -51,8 +52,8 @@ _STATUS = {
     lay.DONE: Status.DONE,
 }
 _HALF = 1 << (lay.NUMBER_BITS - 1)
-_DOUBLE = struct.Struct("<d")
-_RAW = struct.Struct("<Q")
+_DOUBLE = Struct("<d")
+_RAW = Struct("<Q")
 
 _engines: weakref.WeakSet[SharedEngine] = weakref.WeakSet()
 
@@ -71,7 +72,7 @@ class SharedEngine:
         self._memory = memory
         self._cells = Cells(memory, name)
         self._submitter = Submitter(self._cells, name)
-        self._finder = Finder(self._cells, self._lapsed, self._forgotten)
+        self._finder = Finder(self._cells, self._lapsed, self._forgotten, self._now())
         self._news = News(memory, self._is_joined)
         self._label_of: dict[str, int] = {}
         self._log: list[Happening] | None = None
@@ -85,6 +86,11 @@ class SharedEngine:
             raise
         self._seated()
         _engines.add(self)
+
+    @property
+    def instant(self) -> bool:
+        """Claims never wait."""
+        return True
 
     def close(self) -> None:
         """Give up the mapping and the seat."""
@@ -219,30 +225,31 @@ class SharedEngine:
         now = self._begin()
         answers: list[bool] = []
         remember = self._memory.load(lay.REMEMBER) > 1
-        load, cas = self._memory.load, self._memory.cas
-        marks, stash = self._memory.layout.marks, self._cells.stash
-        claimed, shift, numbers, lows = lay.CLAIMED << lay.STATE_SHIFT, 27, lay.NUMBERS, lay.LOWS
-        fast = not remember and self._log is None
         told: list[int] = []
+        fast = not remember and self._log is None
+        words, cas = self._memory.words, self._memory.cas
+        marks, stash = self._memory.layout.marks, self._cells.stash
+        top, numbers, lows = lay.CLAIMED << lay.STATE_SHIFT, lay.NUMBERS << lay.LOW_BITS, lay.LOWS
+        freed: list[int] = []
         for settlement in settlements:
             token = settlement.claim.token
-            if fast and settlement.kind == "done" and not token & _BIG:
-                cell = token & lows
-                at = marks + (cell << 3)
-                number = (token >> shift & numbers) << 26
-                # FREE is 0, so that what is left of the mark is the word of a free cell.
-                mark = load(at)
-                while mark & ~lows == claimed | number:
-                    was = cas(at, mark, number)
-                    if was == mark:
-                        stash.append(cell)
-                        answers.append(True)
-                        break
-                    mark = was
-                else:
-                    answers.append(False)
+            if not fast or token & _BIG or settlement.kind != "done":
+                answers.append(self._end(settlement, now, told))
                 continue
-            answers.append(self._end(settlement, now, told))
+            cell, number = token & lows, token >> 1 & numbers
+            at = marks + (cell << 3)
+            # FREE is 0, so that what is left of the mark is the word of a free cell.
+            mark = words[at >> 3]
+            while mark & ~lows == top | number:
+                was = cas(at, mark, number)
+                if was == mark:
+                    freed.append(cell)
+                    answers.append(True)
+                    break
+                mark = was
+            else:
+                answers.append(False)
+        stash += freed
         if len(stash) > 4096:
             del stash[:-4096]
         self._finder.tell(told)
@@ -418,7 +425,11 @@ class SharedEngine:
             self._seated()
         self._log = [] if self._news.heard else None
         self._ended = self._buried = False
-        return time.monotonic_ns() // 1000 + memory.load(lay.SKEW)
+        return self._now()
+
+    def _now(self) -> int:
+        """Microseconds on the clock that all processes of a host share."""
+        return time.monotonic_ns() // 1000 + self._memory.load(lay.SKEW)
 
     def _finish(self, *, ready: bool = False) -> None:
         if self._buried:
@@ -674,7 +685,7 @@ class SharedEngine:
         now, number = self._memory.load(lay.NUMBER), number_of(mark)
         whole = now - ((now - number) & lay.NUMBERS)
         start = self._memory.layout.data + cell * lay.CELL
-        tails = HOT.unpack_from(self._memory.map, start + lay.HOT_AT)[5:]
+        tails = lay.TASK.unpack_from(self._memory.map, start)[5:7]
         big = tails != (lay.NONE, lay.NONE)
         return whole << 27 | (_BIG if big else 0) | cell
 
@@ -722,7 +733,7 @@ class SharedEngine:
         if known is None:
             return
         head, inline = known
-        now = time.monotonic_ns() // 1000 + self._memory.load(lay.SKEW)
+        now = self._now()
         limit = self._stored().filled()[0]
         if head.crashes + 1 > limit or 0 < head.expires <= now:
             reason = b"crashed" if head.crashes + 1 > limit else b"expired"
@@ -815,54 +826,108 @@ class _Taker:
         if self._memory.cas(at, mark, claimed) != mark:
             return False
         self._number = number + 1
-        self._keep(cell, number, claimed)
+        self._keep(range(cell, cell + 1), [claimed], number)
         return True
 
-    def take_run(self, place: int, run: list[int]) -> None:
-        """Claim the tasks of a run of the ring, as far as they are still there."""
-        memory = self._memory
-        load, cas, marks = memory.load, memory.cas, memory.layout.marks
-        keep, tick, numbers = self._keep, self._tick, lay.NUMBERS
-        top, fresh, lows = lay.CLAIMED << lay.STATE_SHIFT | tick, lay.FRESH, lay.LOWS
-        for cell in run:
-            at = marks + (cell << 3)
-            mark = load(at)
-            if mark >> 60 == fresh and mark & lows == lay.IN_RING | place & lay.PLACES:
-                number = self._number
-                claimed = top | (number & numbers) << 26
-                if cas(at, mark, claimed) == mark:
-                    self._number = number + 1
-                    keep(cell, number, claimed)
-            place += 1
+    def take_run(self, place: int, run: Sequence[int]) -> None:
+        """
+        Claim the tasks of a run of the ring, as far as they are still there.
 
-    def _keep(self, cell: int, number: int, claimed: int) -> None:
-        """Read a task that is ours."""
-        memory = self._memory
-        layout, data = memory.layout, memory.map
-        memory.store(layout.holders + (cell << 3), (number & lay.NUMBERS) << 16 | self._label)
-        start = layout.data + cell * lay.CELL
-        attempts, crashes, id_size, body_size, expires, chain, text = HOT.unpack_from(
-            data, start + 8
-        )
-        if 0 < expires <= self._now:
-            self._engine.expire_claimed(cell, claimed)
+        Submitters take neighbouring cells in order where they can, so that most runs are ranges
+        of cells whose marks count up as the places do: one look at both is enough for all.
+        """
+        count, cell = len(run), run[0]
+        if count == 1:
+            mark = self._memory.words[(self._memory.layout.marks >> 3) + cell]
+            low = lay.IN_RING | place & lay.PLACES
+            if mark >> lay.STATE_SHIFT == lay.FRESH and mark & lay.LOWS == low:
+                self.take(cell, mark)
             return
-        if chain == lay.NONE:
-            start += lay.HEAD.size
-            middle = start + id_size
-            raw, record = data[start:middle], data[middle : start + body_size]
-            token = number << 27 | (0 if text == lay.NONE else _BIG) | cell
+        if run.__class__ is not range and run[-1] - cell == count - 1:
+            straight = range(cell, cell + count)
+            run = straight if list(straight) == run else run
+        if run.__class__ is not range:
+            self.take_run(place, run[: count // 2])
+            self.take_run(place + count // 2, run[count // 2 :])
+            return
+        marks = marks_of(self._memory, run)
+        mark, low = marks[0], place & lay.PLACES
+        if low + count <= lay.PLACES and list(range(mark, mark + count)) == marks:
+            if mark >> 60 == lay.FRESH and mark & lay.LOWS == lay.IN_RING | low:
+                self._take_all(run, marks)
         else:
-            raw, record = self._engine.read_body(cell)
-            token = number << 27 | _BIG | cell
-        if load_differs(memory, cell, claimed):
+            self.take_run(place, run[: count // 2])
+            self.take_run(place + count // 2, run[count // 2 :])
+
+    def _take_all(self, cells: Sequence[int], marks: list[int]) -> None:
+        memory, number, count = self._memory, self._number, len(cells)
+        cas, base, top = memory.cas, memory.layout.marks, self._tick | lay.CLAIMED << 60
+        # From one to the next the number grows by one; the bits above 34 are lost on the way.
+        first = (number & lay.NUMBERS) << 26 | top
+        if number & lay.NUMBERS > lay.NUMBERS - count:
+            claimed = [(number + i & lay.NUMBERS) << 26 | top for i in range(count)]
+        else:
+            claimed = list(range(first, first + (count << 26), 1 << 26))
+        at = range(base + (cells[0] << 3), base + (cells[0] + count << 3), 8)
+        self._number = number + count
+        missed = [
+            i
+            for i, (offset, mark, new) in enumerate(zip(at, marks, claimed, strict=True))
+            if cas(offset, mark, new) != mark
+        ]
+        if not missed:
+            self._keep(cells, claimed, number)
             return
-        self.found.append(Found(id_text(raw), token, record, attempts, crashes))
+        for i in set(range(count)).difference(missed):
+            self._keep(cells[i : i + 1], claimed[i : i + 1], number + i)
+
+    def _keep(self, cells: Sequence[int], claimed: list[int], first: int) -> None:
+        """Read tasks of neighbouring cells that are ours, of numbers from *first* on."""
+        memory, found = self._memory, self.found
+        none, now, before = lay.NONE, self._now, len(self.found)
+        self._sign(cells, first)
+        late: list[tuple[int, int]] = []
+        start = memory.layout.data + cells[0] * lay.CELL
+        rows = lay.TASK.iter_unpack(memory.map[start : start + len(cells) * lay.CELL])
+        numbers = range(first, first + len(cells))
+        for cell, number, row in zip(cells, numbers, rows, strict=True):
+            attempts, crashes, id_size, body_size, expires, chain, text, inline = row
+            if expires and expires <= now:
+                late.append((cell, claimed[number - first]))
+                continue
+            token = number << 27 | cell
+            if chain == none:
+                raw, record = inline[:id_size], inline[id_size:body_size]
+                if text != none:
+                    token |= _BIG
+            else:
+                raw, record = self._engine.read_body(cell)
+                token |= _BIG
+            found.append(
+                Found(str(raw, "utf-8", "surrogateescape"), token, record, attempts, crashes)
+            )
+        marks = marks_of(memory, cells)
+        if marks != claimed:
+            held = {c for c, old, new in zip(cells, claimed, marks, strict=True) if old == new}
+            found[before:] = [item for item in found[before:] if item.token & _CELL in held]
+        for cell, mark in late:
+            self._engine.expire_claimed(cell, mark)
+
+    def _sign(self, cells: Sequence[int], first: int) -> None:
+        """Write beside the marks of neighbouring cells who it was."""
+        memory, count = self._memory, len(cells)
+        at = memory.layout.holders + (cells[0] << 3)
+        sign = (first & lay.NUMBERS) << 16 | self._label
+        if count == 1:
+            memory.store(at, sign)
+        else:
+            memory.put(at, pack(f"<{count}q", *range(sign, sign + (count << 16), 1 << 16)))
 
 
-def load_differs(memory: Memory, cell: int, mark: int) -> bool:
-    """Whether a claim was lost while it was read."""
-    return memory.load(memory.layout.marks + (cell << 3)) != mark
+def marks_of(memory: Memory, cells: Sequence[int]) -> list[int]:
+    """Return the marks of neighbouring cells."""
+    at = (memory.layout.marks >> 3) + cells[0]
+    return memory.words[at : at + len(cells)].tolist()
 
 
 def _after_fork() -> None:

@@ -15,8 +15,12 @@ __all__ = ["Finder", "lapses"]
 _PAGE = 512
 _NEVER = (1 << 63) - 1
 _HALF = 1 << (lay.LOW_BITS - 1)
+_STATES = bytes(top >> 4 for top in range(256))
+"""What the last byte of a mark, the highest, says of its state."""
 _READY = frozenset((lay.FRESH, lay.READY))
 _LATER = frozenset((lay.FRESH_LATER, lay.LATER))
+_IDLE = frozenset((lay.FREE, lay.TAIL))
+_UNDECIDED = frozenset((lay.FRESH, lay.FRESH_LATER))
 _BEGUN = frozenset((lay.MOVED, lay.PENDING, lay.GONE, lay.DISCARD, lay.ABORT))
 
 
@@ -46,6 +50,7 @@ class Finder:
         cells: Cells,
         lapsed: Callable[[int, int], None],
         forget: Callable[[int, int], None],
+        now: int,
     ) -> None:
         self._cells = cells
         self._memory = cells.memory
@@ -60,7 +65,8 @@ class Finder:
         self._pages: dict[int, _Page] = {}
         self._hints = self._memory.load(lay.HINTS)
         self._holes: list[int] = []
-        self.scanned = -_NEVER
+        # Where nobody ever told of anything, all there is stands in the ring.
+        self.scanned = -_NEVER if self._hints else now
 
     # -- hints ---------------------------------------------------------------------------------
 
@@ -226,71 +232,84 @@ class Finder:
 
     def _look(self, start: int, raw: bytes, tick: int, seats: set[int]) -> _Page:
         wake = lapse = place = _NEVER
-        dead = 0
+        states = states_of(raw)
+        present = set(states) - _IDLE
+        if not present:
+            return _Page(raw, wake, lapse, place, 0)
         load = self._memory.load
-        head = load(lay.RING_HEAD)
-        length = load(lay.RING_TAIL) - head
-        staging, fresh, in_ring, places = load(lay.STAGING), lay.FRESH, lay.IN_RING, lay.PLACES
-        nearest = length
-        for cell, mark in enumerate(memoryview(raw).cast("Q").tolist(), start):
-            state = mark >> 60
-            if state in (lay.FREE, lay.TAIL):
-                continue
-            if state == fresh and mark & in_ring and (ahead := (mark - head) & places) < length:
-                # The ring leads to it, as long as it has not passed.
-                nearest = min(nearest, ahead)
-                if staging and number_of(mark) == staging:
-                    wake = 0
-                continue
-            if state in (lay.CLAIMED, lay.DONE):
-                left = lapses(mark, tick)
-                if left > 0:
-                    ends = (tick + left) * lay.TICK
-                    wake = min(wake, ends)
-                    if state == lay.CLAIMED:
-                        lapse = min(lapse, ends)
-                else:
-                    wake = 0
-                    (self._lapsed if state == lay.CLAIMED else self._forget)(cell, mark)
-            elif state == lay.DEAD:
-                dead += 1
-            elif state == lay.WRITING:
-                seats.add(mark & lay.LOWS)
-                wake = 0
-            elif state in _BEGUN:
-                self.note(cell)
-                if state == lay.PENDING:
-                    seats.add(mark & lay.LOWS)
-                wake = 0
+        marks = memoryview(raw).cast("Q").tolist()
+        rest = present - {lay.FRESH, lay.CLAIMED, lay.DEAD}
+        if lay.CLAIMED in present:
+            top, lows = lay.CLAIMED, lay.LOWS
+            left = [(mark - tick) & lows for mark in marks if mark >> 60 == top]
+            # 0, and what has wrapped around, is lapsed.
+            if min(left) and max(left) < _HALF:
+                wake = lapse = (tick + min(left)) * lay.TICK
             else:
-                self.note(cell)
-                if self._uncommitted(state, mark):
-                    wake = 0
-        if nearest < length:
-            place = head + nearest
-        return _Page(raw, wake, lapse, place, dead)
+                rest.add(lay.CLAIMED)
+        if lay.FRESH in present:
+            head = load(lay.RING_HEAD)
+            length = load(lay.RING_TAIL) - head
+            top, places = lay.FRESH, lay.PLACES
+            plain = top << lay.STATE_SHIFT | lay.IN_RING
+            mask = 15 << lay.STATE_SHIFT | lay.IN_RING
+            ahead = [(mark - head) & places for mark in marks if mark & mask == plain]
+            # The ring leads to them, as long as it has not passed, and nobody is still adding.
+            if load(lay.STAGING) or len(ahead) < states.count(lay.FRESH) or max(ahead) >= length:
+                rest.add(lay.FRESH)
+            else:
+                place = head + min(ahead)
+        if rest:
+            for cell, mark in enumerate(marks, start):
+                if mark >> 60 in rest:
+                    ends, lapsing, standing = self._look_at(cell, mark, tick, seats)
+                    wake, lapse, place = min(wake, ends), min(lapse, lapsing), min(place, standing)
+        return _Page(raw, wake, lapse, place, states.count(lay.DEAD))
+
+    def _look_at(self, cell: int, mark: int, tick: int, seats: set[int]) -> tuple[int, int, int]:
+        """Look at one mark; returns when to look again, when it lapses, and where it stands."""
+        state = mark >> lay.STATE_SHIFT
+        if state in (lay.CLAIMED, lay.DONE):
+            left = lapses(mark, tick)
+            if left > 0:
+                ends = (tick + left) * lay.TICK
+                return ends, ends if state == lay.CLAIMED else _NEVER, _NEVER
+            (self._lapsed if state == lay.CLAIMED else self._forget)(cell, mark)
+            return 0, _NEVER, _NEVER
+        if state == lay.WRITING:
+            seats.add(mark & lay.LOWS)
+            return 0, _NEVER, _NEVER
+        uncommitted = self._uncommitted(state, mark)
+        if not uncommitted and (standing := self._in_ring(mark)) is not None:
+            return _NEVER, _NEVER, standing
+        self.note(cell)
+        if state == lay.PENDING:
+            seats.add(mark & lay.LOWS)
+        return 0 if state in _BEGUN or uncommitted else _NEVER, _NEVER, _NEVER
 
     # -- counting ------------------------------------------------------------------------------
 
     def census(self) -> list[int]:
         """Return how many marks have each state, at one moment if nothing moves meanwhile."""
         memory, layout = self._memory, self._layout
-        base, shift = layout.marks >> 3, lay.STATE_SHIFT
+        shift = lay.STATE_SHIFT
         amounts: list[int] = []
         for _ in range(5):
             before = memory.load(lay.MOVES)
             amounts = [0] * 16
             staging = memory.load(lay.STAGING)
             begun: list[int] = []
-            for cell, mark in enumerate(memory.words[base : base + memory.load(lay.HIGH)].tolist()):
-                state = mark >> shift
-                amounts[state] += 1
-                if state in _BEGUN:
-                    begun.append(cell)
-                elif (
-                    staging and number_of(mark) == staging and state in (lay.FRESH, lay.FRESH_LATER)
-                ):
-                    amounts[state] -= 1
+            start = layout.marks
+            raw = memory.map[start : start + memory.load(lay.HIGH) * 8]
+            states = states_of(raw)
+            amounts = [states.count(state) for state in range(16)]
+            if staging:
+                for mark in memoryview(raw).cast("Q").tolist():
+                    if number_of(mark) == staging and mark >> shift in _UNDECIDED:
+                        amounts[mark >> shift] -= 1
+            for state in _BEGUN:
+                if amounts[state]:
+                    begun += [cell for cell, found in enumerate(states) if found == state]
             for cell in begun:
                 self.note(cell)
             # A pending version may have been decided after we passed its old self.
@@ -299,6 +318,11 @@ class Finder:
             ):
                 break
         return amounts
+
+
+def states_of(raw: bytes) -> bytes:
+    """Return the states of marks, a byte each."""
+    return raw[7::8].translate(_STATES)
 
 
 def lapses(mark: int, tick: int) -> int:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["CELL", "HEAD", "HOT", "INLINE", "NONE", "Head", "Layout", "number_of"]
+__all__ = ["CELL", "HEAD", "INLINE", "NONE", "TASK", "Head", "Layout", "number_of"]
 
 MAGIC: Final = 0x52584453484D3031
 VERSION: Final = 1
@@ -80,10 +80,10 @@ class Head(NamedTuple):
 
 
 HEAD: Final = struct.Struct("<QIIIIqIIQQqQqhBBHHqQII")
-HOT: Final = struct.Struct("<IIIIqII")
-HOT_AT: Final = 8
 INLINE: Final = CELL - HEAD.size
 PIECE: Final = CELL - 8
+TASK: Final = struct.Struct(f"<8xIIIIqII{HEAD.size - 40}x{INLINE}s")
+"""What a claim reads of a cell: attempts to text, and the inline bytes."""
 
 # -- the header -------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ LABELS: Final = 8
 LABEL: Final = 832
 HINT_SLOTS: Final = 1 << 16
 EVENT_BYTES: Final = 1 << 20
-WINDOW: Final = 32
+WINDOW: Final = 48
 CELL_LIMIT: Final = 1 << 24
 
 
@@ -144,8 +144,8 @@ class Layout:
         self.capacity = capacity
         self.spare = max(1024, capacity // 32) if spare is None else spare
         self.cells = capacity + self.spare
-        self.ring_slots = _power(2 * capacity)
-        self.index_slots = _power(3 * self.cells)
+        self.ring_slots = self.cells
+        self.index_slots = 3 * self.cells
         self.labels = HEADER
         self.hints = self.labels + SEATS * LABELS * LABEL
         self.events = self.hints + HINT_SLOTS * 8
@@ -165,7 +165,3 @@ def word(state: int, number: int, low: int = 0) -> int:
 def number_of(mark: int) -> int:
     """Return the number of a mark."""
     return mark >> LOW_BITS & NUMBERS
-
-
-def _power(least: int) -> int:
-    return 1 << max(0, least - 1).bit_length()
