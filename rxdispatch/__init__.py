@@ -10,7 +10,7 @@ Start with :func:`connect`, ``hub.board(name)``, ``board.submit`` and ``board.cl
 """
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import BoardBase, BoardStats
 from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.boards.redis import RedisBoard
 from rxdispatch.clock import LoopScheduler
@@ -67,6 +67,7 @@ __all__ = [
     "Board",
     "BoardBase",
     "BoardFullError",
+    "BoardStats",
     "BufferOverflowError",
     "Claim",
     "CodecError",
