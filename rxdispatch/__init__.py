@@ -41,6 +41,8 @@ from rxdispatch.operators.flow._limits import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.pipelines.workflow import Workflow
+from rxdispatch.pipelines.workflow_values import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
 from rxdispatch.streams._from_async_iterable import from_async_iterable
 from rxdispatch.streams._ingress import Ingress
@@ -91,6 +93,7 @@ __all__ = [
     "MemoryBoard",
     "Meter",
     "Mode",
+    "Move",
     "NoCapacityError",
     "Node",
     "NodeChange",
@@ -115,7 +118,11 @@ __all__ = [
     "TaskExecutionError",
     "TaskRejectedError",
     "TaskState",
+    "Transition",
     "Valve",
+    "Workflow",
+    "WorkflowError",
+    "WorkflowResult",
     "connect",
     "current_claim",
     "current_node",
