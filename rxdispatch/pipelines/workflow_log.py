@@ -33,7 +33,7 @@ import attrs
 import structlog
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.errors import BoardFullError, StaleClaimError, StoreUnavailableError
+from rxdispatch.errors import BoardFullError, StoreUnavailableError
 from rxdispatch.pipelines.workflow_states import Step
 from rxdispatch.pipelines.workflow_values import Transition
 from rxdispatch.protocols import Board
@@ -122,21 +122,17 @@ def _step(payload: dict[str, Any]) -> Step:
 
 
 async def patiently(claim: Claim[Any], work: Callable[[], Awaitable[T]]) -> T:
-    """
-    Await *work* until the board answers, or *claim* is lost meanwhile.
-
-    Raises:
-        StaleClaimError: If it is.
-    """
+    """Await *work* once *claim* is known to hold, and again until the board answers."""
     turn = 0
     while True:
-        # Whoever has been overtaken has no business here, though the log would refuse him.
-        if claim.lost:
-            raise StaleClaimError(claim.task.id, claim.token)
+        # Past its lease nobody knows: either a renewal confirms it, or it is lost, and then this
+        # is cancelled. To fail here would end a workflow for a loop that was blocked.
+        while claim.lost:
+            turn += 1
+            await asyncio.sleep(_PATIENCE.delay(turn))
         try:
             return await work()
         except (StoreUnavailableError, BoardFullError) as error:
+            log.warning("workflow_waits", workflow=claim.task.id, error=str(error))
             turn += 1
-            if turn == 1:
-                log.warning("workflow_waits", workflow=claim.task.id, error=str(error))
             await asyncio.sleep(_PATIENCE.delay(turn))
