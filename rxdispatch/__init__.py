@@ -41,6 +41,9 @@ from rxdispatch.operators.flow._limits import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
+from rxdispatch.pipelines.outbox import Outbox
+from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
 from rxdispatch.pipelines.workflow import Workflow
 from rxdispatch.pipelines.workflow_values import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
@@ -77,6 +80,9 @@ __all__ = [
     "Counts",
     "Criteria",
     "DeadLetter",
+    "Dedupe",
+    "EdgePipeline",
+    "EdgeResult",
     "Explanation",
     "Feed",
     "FeedSettings",
@@ -100,6 +106,9 @@ __all__ = [
     "NodeFeed",
     "NodeNotFoundError",
     "NodeStatus",
+    "Outbox",
+    "OutboxEvent",
+    "OutboxStats",
     "Outcome",
     "RedisBoard",
     "RedisLatency",
