@@ -64,6 +64,8 @@ from rxdispatch.task import (
     TaskEvent,
     TaskState,
 )
+from rxdispatch.telemetry.metrics import Metrics
+from rxdispatch.telemetry.tracing import inject_trace, traced
 
 __all__ = [
     "AdaptiveLimit",
@@ -98,6 +100,7 @@ __all__ = [
     "Measurement",
     "MemoryBoard",
     "Meter",
+    "Metrics",
     "Mode",
     "Move",
     "NoCapacityError",
@@ -136,8 +139,10 @@ __all__ = [
     "current_claim",
     "current_node",
     "from_async_iterable",
+    "inject_trace",
     "install_fluent",
     "measurements",
     "run",
     "to_async_iterable",
+    "traced",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar, cast
@@ -33,6 +34,7 @@ __all__ = [
     "Task",
     "TaskEvent",
     "TaskState",
+    "current",
     "seconds",
 ]
 
@@ -280,6 +282,9 @@ class Claim(Generic[P]):
         if status == "lost" and self.holder is not None:
             self.holder.settled(self)
 
+
+current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
+"""The claim whose handler is running; here, so that tracing finds it without the operators."""
 
 ERROR_LIMIT: Final = 2000
 REASON_LIMIT: Final = 200
