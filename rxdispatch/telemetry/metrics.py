@@ -93,14 +93,14 @@ class Metrics:
     def __repr__(self) -> str:
         return f"<Metrics {self._state} {len(self._sources)} watched>"
 
-    def watch_board(self, board: WatchedBoard, *, events: bool = True) -> None:
+    def watch_board(self, board: WatchedBoard, *, events: bool = False) -> None:
         """
         Watch a board: tasks by mark, lag, events, and what this process settled.
 
         Args:
             board: The handle with which this process settles, if it does.
-            events: Whether to count events by kind. On a server each event then is sent to this
-                process; where many processes watch one board, let one of them count.
+            events: Whether to count events by kind. Each then costs time, and on a server is sent
+                to this process: where many processes watch one board, let one of them count.
 
         Raises:
             ConfigError: If it is no board, or one of that name is watched already.

@@ -141,7 +141,9 @@ class _Attempt:
     def __init__(self, task: Task[Any]) -> None:
         api = self._api = _api()
         # Only what came with the task is its parent: what is current here is the worker's.
-        context = api.propagate.extract(task.headers, api.context.Context())
+        context = api.context.Context()
+        if task.headers:
+            context = api.propagate.extract(task.headers, context)
         self._span: Span = api.tracer.start_span(
             f"process {task.kind}",
             context,
@@ -165,12 +167,17 @@ class _Attempt:
         self._span.end()
 
 
+def _shown(text: str) -> str:
+    # It may hold what UTF-8 cannot encode, and exporters would drop the span for it.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _attributes(task: Task[Any]) -> dict[str, Any]:
     # The names of OpenTelemetry's conventions for messaging where there is one.
     found: dict[str, Any] = {
         "messaging.system": "rxdispatch",
         "messaging.operation.type": "process",
-        "messaging.message.id": task.id.encode("utf-8", "backslashreplace").decode(),
+        "messaging.message.id": task.id if task.id.isascii() else _shown(task.id),
         "rxdispatch.task.kind": task.kind,
     }
     # There is none in another process, nor where a handler is called by hand.

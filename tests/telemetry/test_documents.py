@@ -57,7 +57,7 @@ def test_a_scrape_has_what_the_families_promise() -> None:
     async def main() -> str:
         registry = CollectorRegistry()
         async with rxd.Metrics(registry) as metrics:
-            metrics.watch_board(rxd.MemoryBoard[Any]("jobs"))
+            metrics.watch_board(rxd.MemoryBoard[Any]("jobs"), events=True)
             await metrics.refresh()
             return generate_latest(registry).decode()
 

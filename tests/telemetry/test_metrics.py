@@ -39,7 +39,7 @@ def test_a_board() -> None:
         registry = CollectorRegistry()
         board = rxd.MemoryBoard("jobs")
         async with rxd.Metrics(registry) as metrics:
-            metrics.watch_board(board)
+            metrics.watch_board(board, events=True)
             await board.submit(rxd.Task(n, max_attempts=1) for n in range(10))
             work = board.claims(until="idle").pipe(ops.execute(fail), ops.settle(board))
             await rxd.run(work)
@@ -73,7 +73,7 @@ def test_refused_and_lost() -> None:
         registry = CollectorRegistry()
         board = rxd.MemoryBoard("jobs")
         async with rxd.Metrics(registry) as metrics:
-            metrics.watch_board(board, events=False)
+            metrics.watch_board(board)
             await board.submit(rxd.Task(n) for n in range(3))
             a, b, c = await board.claim(3, lease=5.0)
             await asyncio.sleep(6)
