@@ -44,6 +44,9 @@ from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
 from rxdispatch.pipelines.outbox import Outbox
 from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
+from rxdispatch.pipelines.pipeline import Pipeline
+from rxdispatch.pipelines.stage import Stage, StageError, stage
+from rxdispatch.pipelines.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow import Workflow
 from rxdispatch.pipelines.workflow_values import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
@@ -113,6 +116,8 @@ __all__ = [
     "OutboxEvent",
     "OutboxStats",
     "Outcome",
+    "Pipeline",
+    "PipelineStats",
     "RedisBoard",
     "RedisLatency",
     "Registry",
@@ -120,6 +125,9 @@ __all__ = [
     "Settings",
     "Settlement",
     "Slot",
+    "Stage",
+    "StageError",
+    "StageStats",
     "StaleClaimError",
     "Status",
     "StoreSettings",
@@ -143,6 +151,7 @@ __all__ = [
     "install_fluent",
     "measurements",
     "run",
+    "stage",
     "to_async_iterable",
     "traced",
 ]
