@@ -10,7 +10,7 @@ Start with :func:`connect`, ``hub.board(name)``, ``board.submit`` and ``board.cl
 """
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import BoardBase, BoardStats
 from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.boards.redis import RedisBoard
 from rxdispatch.boards.shared import SharedMemoryBoard
@@ -42,6 +42,14 @@ from rxdispatch.operators.flow._limits import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
+from rxdispatch.pipelines.outbox import Outbox
+from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
+from rxdispatch.pipelines.pipeline import Pipeline
+from rxdispatch.pipelines.stage import Stage, StageError, stage
+from rxdispatch.pipelines.stats import PipelineStats, StageStats
+from rxdispatch.pipelines.workflow import Workflow
+from rxdispatch.pipelines.workflow_values import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
 from rxdispatch.streams._from_async_iterable import from_async_iterable
 from rxdispatch.streams._ingress import Ingress
@@ -60,6 +68,8 @@ from rxdispatch.task import (
     TaskEvent,
     TaskState,
 )
+from rxdispatch.telemetry.metrics import Metrics
+from rxdispatch.telemetry.tracing import inject_trace, traced
 
 __all__ = [
     "AdaptiveLimit",
@@ -68,6 +78,7 @@ __all__ = [
     "Board",
     "BoardBase",
     "BoardFullError",
+    "BoardStats",
     "BufferOverflowError",
     "Claim",
     "CodecError",
@@ -75,6 +86,9 @@ __all__ = [
     "Counts",
     "Criteria",
     "DeadLetter",
+    "Dedupe",
+    "EdgePipeline",
+    "EdgeResult",
     "Explanation",
     "Feed",
     "FeedSettings",
@@ -90,14 +104,21 @@ __all__ = [
     "Measurement",
     "MemoryBoard",
     "Meter",
+    "Metrics",
     "Mode",
+    "Move",
     "NoCapacityError",
     "Node",
     "NodeChange",
     "NodeFeed",
     "NodeNotFoundError",
     "NodeStatus",
+    "Outbox",
+    "OutboxEvent",
+    "OutboxStats",
     "Outcome",
+    "Pipeline",
+    "PipelineStats",
     "RedisBoard",
     "RedisLatency",
     "Registry",
@@ -106,6 +127,9 @@ __all__ = [
     "Settlement",
     "SharedMemoryBoard",
     "Slot",
+    "Stage",
+    "StageError",
+    "StageStats",
     "StaleClaimError",
     "Status",
     "StoreSettings",
@@ -116,13 +140,20 @@ __all__ = [
     "TaskExecutionError",
     "TaskRejectedError",
     "TaskState",
+    "Transition",
     "Valve",
+    "Workflow",
+    "WorkflowError",
+    "WorkflowResult",
     "connect",
     "current_claim",
     "current_node",
     "from_async_iterable",
+    "inject_trace",
     "install_fluent",
     "measurements",
     "run",
+    "stage",
     "to_async_iterable",
+    "traced",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
@@ -34,6 +35,7 @@ __all__ = [
     "Task",
     "TaskEvent",
     "TaskState",
+    "current",
     "seconds",
 ]
 
@@ -299,6 +301,9 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         if status == "lost" and self.holder is not None:
             self.holder.settled(self)
 
+
+current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
+"""The claim whose handler is running; here, so that tracing finds it without the operators."""
 
 ERROR_LIMIT: Final = 2000
 REASON_LIMIT: Final = 200

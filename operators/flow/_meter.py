@@ -31,6 +31,7 @@ class Latency:
         count: How many items it is known of.
         mean: The average.
         p50: Half of the items took no longer.
+        p95: All but one in twenty took no longer.
         p99: All but one in a hundred took no longer.
         maximum: The longest.
     """
@@ -38,6 +39,7 @@ class Latency:
     count: int
     mean: float
     p50: float
+    p95: float
     p99: float
     maximum: float
 
@@ -172,6 +174,7 @@ class Meter:
             count=timed,
             mean=self._total / timed if timed else 0.0,
             p50=self._percentile(0.5),
+            p95=self._percentile(0.95),
             p99=self._percentile(0.99),
             maximum=self._longest,
         )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import Any
 
-from rxdispatch.task import Claim
+from rxdispatch.task import Claim, current
 
 __all__ = ["current", "current_claim"]
-
-current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
 
 
 def current_claim() -> Claim[Any]:

@@ -41,7 +41,7 @@ from rxdispatch.task import (
     seconds,
 )
 
-__all__ = ["BoardBase"]
+__all__ = ["BoardBase", "BoardStats"]
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -65,6 +65,23 @@ class _Custody:
         self.board.give_back(claims, delay)
 
 
+@attrs.frozen(slots=True, kw_only=True)
+class BoardStats:
+    """
+    What one handle on a board has counted; two handles on a board count for themselves.
+
+    Args:
+        settled: Claims that it ended.
+        refused: Settlements whose token held no longer: what was done may be done again by
+            somebody else, or was.
+        lost: Claims of which a renewal learned that they are somebody else's.
+    """
+
+    settled: int
+    refused: int
+    lost: int
+
+
 class BoardBase(Generic[P]):
     """
     A shared list of tasks, claimed by status mark instead of by lock.
@@ -81,6 +98,7 @@ class BoardBase(Generic[P]):
         self._background: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[ClaimBatch]] = set()
         self._intakes: set[Intake] = set()
+        self._settled = self._refused = self._lost = 0
         self._hints: Observable[None] = engine.signals.pipe(
             rx.filter(lambda signal: signal != "joined"), rx.map(lambda _: None)
         )
@@ -102,6 +120,11 @@ class BoardBase(Generic[P]):
     def events(self) -> Observable[TaskEvent]:
         """Hot; what happens to tasks in all processes, at most once, only while subscribed."""
         return self._engine.events
+
+    @property
+    def stats(self) -> BoardStats:
+        """What this handle has counted since it was made."""
+        return BoardStats(settled=self._settled, refused=self._refused, lost=self._lost)
 
     # -- adding ------------------------------------------------------------------------------
 
@@ -326,6 +349,7 @@ class BoardBase(Generic[P]):
                 elif was_over:
                     lost.append(claim)
                 elif not claim.settling:
+                    self._lost += not claim.revoked
                     claim.revoked = True
                     lost.append(claim)
         return lost
@@ -370,6 +394,8 @@ class BoardBase(Generic[P]):
                 held = await self._engine.settle(chunk)
                 for settlement, holds in zip(chunk, held, strict=True):
                     claim = settlement.claim
+                    self._settled += holds
+                    self._refused += not holds
                     # Of two at once the one that held counts, whichever reply comes first.
                     if claim.answer is None or (holds and not claim.answer[1]):
                         claim.answer = (settlement.kind, holds)
@@ -400,6 +426,16 @@ class BoardBase(Generic[P]):
     async def counts(self) -> Counts:
         """How many tasks have each mark, all at one moment; ``done`` is a running total."""
         return await self._engine.counts()
+
+    async def lag(self) -> float:
+        """
+        How many seconds ago the oldest READY task took its place; 0 when nothing is ready.
+
+        It takes one when it is submitted, when its delay is over, when a retry is ready, and when
+        it is redriven; one that was given back, or whose worker died, keeps the place it had. On a
+        server it is known to a second, or to a tenth or so of itself.
+        """
+        return await self._engine.lag()
 
     async def get(self, task_id: str) -> TaskState | None:
         """What is known of one task; None when it was never submitted or is done and forgotten."""

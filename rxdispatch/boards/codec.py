@@ -12,7 +12,7 @@ from rxdispatch.errors import CodecError, ConfigError
 from rxdispatch.plain import looks_strange, require_plain, too_deep
 from rxdispatch.task import NO_HEADERS, Task
 
-__all__ = ["SIZE_LIMIT", "Entry", "TaskCodec", "id_bytes", "id_text"]
+__all__ = ["SIZE_LIMIT", "Entry", "TaskCodec", "delay_of", "id_bytes", "id_text"]
 
 SIZE_LIMIT: Final = 1024 * 1024
 """Bytes a payload may have once encoded."""
@@ -45,6 +45,7 @@ class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_bare: Final = msgspec.msgpack.Decoder(Record[msgspec.Raw])
 _PLAIN_RECORD: Final = 0x92  # an array of two: payload and time, all else being default
 _PLAIN: Final = frozenset({str, bytes, int, bool, type(None)})
 
@@ -127,6 +128,11 @@ class TaskCodec(Generic[P]):
         except Exception as error:  # a payload type of the user's may raise anything
             raise _undecodable(task_id, error) from error
         return task, found.created / 1000
+
+
+def delay_of(record: bytes) -> float:
+    """Return the delay with which a task was submitted, in seconds."""
+    return 0.0 if record[0] == _PLAIN_RECORD else _bare.decode(record).delay
 
 
 def _record(task: Task[Any], created: int) -> bytes:

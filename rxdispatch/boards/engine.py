@@ -173,6 +173,10 @@ class Engine(Protocol):
         """How many tasks have each mark."""
         ...
 
+    async def lag(self) -> float:
+        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        ...
+
     async def get(self, task_id: str) -> Known | None:
         """What is known of one task."""
         ...

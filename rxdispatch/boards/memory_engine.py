@@ -11,7 +11,7 @@ from itertools import islice
 
 from reactivex import Observable
 
-from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.codec import Entry, delay_of
 from rxdispatch.boards.engine import (
     CHUNK,
     DEFAULTS,
@@ -23,6 +23,7 @@ from rxdispatch.boards.engine import (
     Signal,
     Tally,
 )
+from rxdispatch.boards.pace import Pace
 from rxdispatch.boards.rows import (
     CLAIMED,
     DEAD,
@@ -39,6 +40,9 @@ from rxdispatch.relay import Relay
 from rxdispatch.task import Counts, EventKind, Settlement, Status, TaskEvent
 
 __all__ = ["MemoryEngine"]
+
+_FIRST = 8
+"""Of each priority, the rows that may be the oldest; the others came later."""
 
 
 class MemoryEngine:
@@ -63,6 +67,7 @@ class MemoryEngine:
         self._done = 0
         self._paused = False
         self._number = 0
+        self._pace = Pace()
         self._tie = 0
         self._token = time.time_ns() // 1000
         self._signals: Relay[Signal] = Relay("signals")
@@ -194,6 +199,18 @@ class MemoryEngine:
         ready, scheduled, claimed, dead = self._amount
         return Counts(scheduled, ready, claimed, self._done, dead)
 
+    async def lag(self) -> float:
+        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        now = _now()
+        return max((now - self._since(row) for row in self._ready.first(_FIRST)), default=0.0)
+
+    def _since(self, row: Row) -> float:
+        """When *row* took its place: when it was submitted, was due, or came back as a retry."""
+        given = self._pace.given(row.place)
+        failed = row.history is not None and row.history.attempts > 0
+        # What was delayed stands where it was submitted.
+        return given if failed else min(_now(), given + delay_of(row.record))
+
     async def get(self, task_id: str) -> Known | None:
         """What is known of one task."""
         row = self._rows.get(task_id)
@@ -241,6 +258,7 @@ class MemoryEngine:
 
     def _next(self) -> int:
         self._number += 1
+        self._pace.note(self._number)
         return self._number
 
     def _set(self, row: Row, mark: int) -> None:

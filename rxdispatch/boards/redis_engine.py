@@ -36,7 +36,7 @@ _PAGE: Final = 256
 _UNSURE: Final = 64
 _KEPT: Final = 60
 
-_SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _GET, _DEAD = (
+_SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LAG, _GET, _DEAD = (
     load_script("prelude", name)
     for name in (
         "submit",
@@ -48,6 +48,7 @@ _SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _GE
         "tick",
         "pause",
         "counts",
+        "lag",
         "get",
         "dead",
     )
@@ -210,6 +211,10 @@ class RedisEngine:
     async def counts(self) -> Counts:
         """How many tasks have each mark."""
         return Counts(*await self._run("counts", _COUNTS, []))
+
+    async def lag(self) -> float:
+        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        return max(0, int(await self._run("lag", _LAG, []))) / 1e6
 
     async def get(self, task_id: str) -> Known | None:
         """What is known of one task."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
+from itertools import islice
+from operator import itemgetter
 
 import msgspec
 
@@ -101,6 +103,13 @@ class Ready:
             queue = self._queues[priority]
             while (row := queue.pop()) is not None:
                 yield row
+
+    def first(self, most: int) -> Iterator[Row]:
+        """Yield the first few rows of each priority and leave them where they are."""
+        for queue in self._queues.values():
+            came_back = (item for item in queue.back if item[1].mark == READY)
+            yield from (row for _, row in nsmallest(most, came_back, key=itemgetter(0)))
+            yield from islice((row for row in queue.fresh if row.mark == READY), most)
 
     def _queue(self, priority: int) -> _Queue:
         queue = self._queues.get(priority)

@@ -13,6 +13,7 @@ import structlog
 from rxdispatch.cli.demo import demonstrate
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.nodes import nodes
+from rxdispatch.cli.top import top
 
 __all__ = ["rxdispatch"]
 
@@ -74,3 +75,4 @@ def demo(
 
 
 rxdispatch.add_command(nodes)
+rxdispatch.add_command(top)

@@ -1,0 +1,47 @@
+"""``Pace``: when numbers were given, in little room."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+
+__all__ = ["Pace"]
+
+_MOST = 64
+_GAP = 1.0
+
+
+class Pace:
+    """
+    Up to 64 samples of which number was given when, at most one a second.
+
+    The one is dropped whose neighbours are closest together for their age, so that the error
+    stays a share of the age. The scripts of a server's board do the same.
+    """
+
+    __slots__ = ("_due", "_numbers", "_times")
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._times: list[float] = []
+        self._due = float("-inf")
+
+    def note(self, number: int) -> None:
+        """Take note that *number* is given now."""
+        now = asyncio.get_running_loop().time()
+        if now < self._due:
+            return
+        self._due = now + _GAP
+        if len(self._numbers) >= _MOST:
+            times = self._times
+            drop = min(
+                range(1, _MOST - 1),
+                key=lambda i: (times[i + 1] - times[i - 1]) / (now - times[i + 1] + _GAP),
+            )
+            del self._numbers[drop], times[drop]
+        self._numbers.append(number)
+        self._times.append(now)
+
+    def given(self, number: int) -> float:
+        """Return when *number* was given: up to a second, or a share of its age, too early."""
+        return self._times[max(0, bisect_right(self._numbers, number) - 1)]

@@ -1,0 +1,1 @@
+"""Ways to arrange work, as thin layers over the operators, the streams and the boards."""

@@ -1,0 +1,440 @@
+"""``Pipeline``: stages in a row, each with its own queue and its own workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable
+from datetime import timedelta
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import reactivex
+import structlog
+from reactivex import Observable
+from reactivex import operators as rx
+from reactivex.abc import DisposableBase
+from reactivex.subject import AsyncSubject
+from uuid_utils import uuid7
+
+from rxdispatch.checks import name_of
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
+from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
+from rxdispatch.pipelines.envelope import Envelope
+from rxdispatch.pipelines.stage import Stage, StageError
+from rxdispatch.pipelines.stage_run import run_stage
+from rxdispatch.pipelines.stage_work import Crew
+from rxdispatch.pipelines.stats import PipelineStats, Tally
+from rxdispatch.pipelines.tap import Tap
+from rxdispatch.protocols import Limit
+from rxdispatch.streams import Ingress, from_async_iterable, to_async_iterable
+from rxdispatch.task import seconds
+
+__all__ = ["Pipeline"]
+
+log = structlog.get_logger(__name__)
+
+LEAST = 16
+"""Items that may wait at least where a stage does not say how many; also for each subscriber."""
+
+Operator = Callable[[Observable[Envelope]], Observable[Envelope]]
+Source = Observable[Any] | AsyncIterable[Any] | Iterable[Any]
+
+
+class Pipeline:
+    """
+    Stages in a row; each has a bounded queue of its own, and works on it at its own pace.
+
+    It works from when it is entered with ``async with``. Leaving the block waits for *source* to
+    end, and then for every item that was taken in; leaving it by an exception, or by
+    cancellation, cancels what is at work, drops the rest, and waits for coroutines to end. It can
+    be entered once.
+
+    :attr:`results` and :attr:`failures` are hot: each item goes to those who are subscribed at the
+    moment, and to nobody if there are none; it is counted all the same. A subscriber that can
+    make its source wait, such as ``to_async_iterable``, holds up the pipeline, and in the end
+    :meth:`submit`, while so many results wait for it; the block cannot be left before it has
+    read them. Subscribe before you submit.
+
+    Args:
+        *stages: Made by :func:`stage`; no two of the same name.
+        ordered: Give the results in the order of submission. An item that is done before its
+            turn then keeps its slot.
+        source: Fed from the start, and the end of it closes the pipeline. An error of it is
+            raised when the block is left, after what came before it is done.
+        stats_every: Seconds from one snapshot of :attr:`stats` to the next.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> async def fetch(n: int) -> int:
+        ...     await asyncio.sleep(0.001)
+        ...     return n * n
+        >>> async def main() -> list[str]:
+        ...     found = []
+        ...     async with Pipeline(stage(fetch, concurrency=8), stage(str), ordered=True) as p:
+        ...         p.results.subscribe(found.append)
+        ...         for n in range(4):
+        ...             await p.submit(n)
+        ...     return found
+        >>> from rxdispatch.pipelines.stage import stage
+        >>> asyncio.run(main())
+        ['0', '1', '4', '9']
+    """
+
+    def __init__(
+        self,
+        *stages: Stage,
+        ordered: bool = False,
+        source: Source | None = None,
+        stats_every: float | timedelta = 1.0,
+    ) -> None:
+        if not stages:
+            raise ConfigError("a pipeline must have a stage")
+        self._stages: dict[str, Stage] = {}
+        for one in stages:
+            if not isinstance(one, Stage):
+                raise ConfigError("stages must be made by stage()", one)
+            if one.name in self._stages:
+                raise ConfigError("stages must have names that differ", one.name)
+            self._stages[one.name] = one
+        if ordered.__class__ is not bool:
+            raise ConfigError("ordered must be True or False", ordered)
+        if source is not None:
+            _checked_source(source)
+        self._ordered = ordered
+        self._source = source
+        self._period = seconds("stats_every", stats_every, zero=False)
+        self._tallies = {name: Tally(name) for name in self._stages}
+        self._queues = _queues(stages)
+        self._ingress: Ingress[Envelope] = Ingress(self._queues[0])
+        self._results: Tap[Any] = Tap(LEAST)
+        self._failures: Tap[StageError] = Tap(LEAST)
+        self._crew = Crew()
+        self._submitted = self._emitted = self._feeding = 0
+        self._entered = self._closing = self._aborted = False
+        self._failure: Exception | None = None
+        # Fire once, also for those who listen later: no more is taken in; all has ended.
+        self._stop: AsyncSubject[None] = AsyncSubject()
+        self._over: AsyncSubject[None] = AsyncSubject()
+
+    # ------------------------------------------------ what it is
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages, in order."""
+        return tuple(self._stages.values())
+
+    def stage(self, name: str) -> Stage:
+        """
+        Return the stage of that name.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        try:
+            return self._stages[name]
+        except KeyError:
+            raise ConfigError(f"name must be one of {', '.join(self._stages)}", name) from None
+
+    # ------------------------------------------------ what goes in
+
+    async def submit(self, item: Any, id: str | None = None) -> str:  # noqa: A002
+        """
+        Put *item* into the first stage's queue, and wait while that is full.
+
+        Args:
+            item: What the first stage gets.
+            id: What failures call it, of 1 to 200 characters; a new uuid by default. Nobody looks
+                whether it has been used before.
+
+        Returns:
+            The id. From then on the item comes out as a result or as a failure, unless the
+            pipeline is cancelled.
+
+        Raises:
+            TaskRejectedError: If the pipeline has not been entered, or takes no more, also while
+                this waits.
+            ConfigError: If *id* breaks its rule.
+        """
+        called = str(uuid7()) if id is None else name_of("id", id)
+        if self._closing or not self._entered:
+            raise self._refusal()
+        await self._put(Envelope(called, item))
+        return called
+
+    async def feed(self, source: Source) -> int:
+        """
+        Submit all that *source* has, at the pace of the first stage.
+
+        A source that can wait is asked for no more than fits. A drain ends this early: what was
+        taken from the source by then is submitted, the rest stays there.
+
+        Args:
+            source: An observable, an async iterable, or any iterable.
+
+        Returns:
+            How many items were submitted.
+
+        Raises:
+            TaskRejectedError: As :meth:`submit`.
+            ConfigError: If *source* is none of these.
+            Exception: The error of *source*; what came before it has been submitted.
+        """
+        _checked_source(source)
+        if self._closing or not self._entered:
+            raise self._refusal()
+        fed = 0
+        self._feeding += 1
+        try:
+            if isinstance(source, (Observable, AsyncIterable)):
+                stream = source if isinstance(source, Observable) else from_async_iterable(source)
+                until = stream.pipe(rx.take_until(self._stop))
+                async with to_async_iterable(until, size=LEAST) as items:
+                    async for item in items:
+                        await self._put(Envelope(str(uuid7()), item))
+                        fed += 1
+            else:
+                for item in source:
+                    await self._put(Envelope(str(uuid7()), item))
+                    fed += 1
+                    if self._closing:
+                        break
+        finally:
+            self._feeding -= 1
+            if self._closing and not self._feeding:
+                self._ingress.close()
+        return fed
+
+    async def _put(self, envelope: Envelope) -> None:
+        try:
+            await self._ingress.put(envelope)
+        except TaskRejectedError:
+            raise self._refusal() from None
+        self._submitted += 1
+
+    def _refusal(self) -> TaskRejectedError:
+        return TaskRejectedError(
+            "the pipeline is closed" if self._entered else "the pipeline must be entered first"
+        )
+
+    # ------------------------------------------------ what comes out
+
+    @property
+    def results(self) -> Observable[Any]:
+        """What the last stage returned, as it comes; completes when the pipeline has ended."""
+        return self._results.stream
+
+    @property
+    def failures(self) -> Observable[StageError]:
+        """
+        The items that failed; completes when the pipeline has ended.
+
+        While nobody is subscribed they are logged, as ``item_failed``. A subscriber that can make
+        its source wait holds up the intake.
+        """
+        return self._failures.stream
+
+    @property
+    def stats(self) -> Observable[PipelineStats]:
+        """
+        Snapshots: at once, every ``stats_every`` seconds, and at the end, then it completes.
+
+        Nothing is done for it while nobody is subscribed.
+        """
+
+        def start(_: Any) -> Observable[Any]:
+            clock = LoopScheduler(asyncio.get_running_loop())
+            return reactivex.timer(0.0, self._period, scheduler=clock)
+
+        def read(_: Any) -> PipelineStats:
+            return self.read()
+
+        ticks: Observable[Any] = reactivex.defer(start).pipe(rx.take_until(self._over))
+        return ticks.pipe(rx.concat(reactivex.of(None)), rx.map(read))
+
+    def read(self) -> PipelineStats:
+        """Return a snapshot of now."""
+        arrived = self._submitted
+        stages: dict[str, Any] = {}
+        for name, stage in self._stages.items():
+            limit = stage.concurrency
+            slots = limit.limit if isinstance(limit, Limit) else limit
+            tally = self._tallies[name]
+            stages[name] = tally.read(slots, arrived)
+            arrived = tally.left
+        return PipelineStats(
+            submitted=self._submitted,
+            results=self._emitted,
+            failed=sum(tally.failed for tally in self._tallies.values()),
+            stages=MappingProxyType(stages),
+        )
+
+    def _on_result(self, envelope: Envelope) -> None:
+        self._emitted += 1
+        self._results.emit(envelope.value)
+
+    def _on_failure(self, failure: StageError) -> None:
+        if self._failures.open:
+            self._failures.emit(failure)
+            return
+        cause = failure.__cause__
+        log.warning(
+            "item_failed",
+            stage=failure.stage,
+            item=failure.task_id,
+            error=type(cause).__name__,
+            exc_info=cause,
+        )
+
+    # ------------------------------------------------ its life
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise ConfigError("a pipeline must be entered once; make another one")
+        self._entered = True
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self._gate = self._results.gate(None)
+        self._subscription: DisposableBase = self._chain(loop).subscribe(
+            self._on_result,
+            self._fail,
+            self._finish,
+            scheduler=LoopScheduler(loop, valve=self._gate),
+        )
+        self._sourcing: asyncio.Task[None] | None = None
+        if self._source is not None:
+            self._sourcing = loop.create_task(self._feed_all(self._source))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                if self._sourcing is not None:
+                    await asyncio.wait({self._sourcing})
+                await self.drain()
+        except BaseException as worse:
+            error = worse
+            raise
+        finally:
+            if error is not None:
+                self._abort(error if isinstance(error, Exception) else self._refusal())
+            if self._sourcing is not None:
+                self._sourcing.cancel()
+                await asyncio.wait({self._sourcing})
+            await self._crew.idle()
+        if self._sourcing is not None and not self._aborted:
+            self._sourcing.result()
+
+    async def drain(self, timeout: float | timedelta | None = None) -> bool:
+        """
+        Take no more in, and wait until every item that was has come out.
+
+        May be called again. Cancelling it leaves the pipeline draining.
+
+        Args:
+            timeout: Seconds after which what is left is cancelled: ``results`` then end with an
+                ``ItemTimeoutError``. None waits as long as it takes.
+
+        Returns:
+            True if all came out, False if the rest was cancelled, now or before.
+
+        Raises:
+            ConfigError: If *timeout* is no number of seconds, or the pipeline was not entered.
+            Exception: What ended the pipeline, if that was neither a time limit nor the block.
+        """
+        limit = None if timeout is None else seconds("timeout", timeout)
+        if not self._entered:
+            raise ConfigError("a pipeline must be entered before it is drained")
+        self._close()
+        if not self._ended.done():
+            await asyncio.wait({self._ended}, timeout=limit)
+        if not self._ended.done():
+            self._abort(ItemTimeoutError(limit or 0.0, "work in flight"))
+            await self._crew.idle()
+        if self._failure is not None:
+            raise self._failure
+        return not self._aborted
+
+    def _chain(self, loop: asyncio.AbstractEventLoop) -> Observable[Envelope]:
+        stream: Observable[Envelope] = self._ingress.pipe(self._failures.throttle)
+        for place, (stage, tally) in enumerate(
+            zip(self._stages.values(), self._tallies.values(), strict=True)
+        ):
+            tally.begin(loop.time)
+            if place:
+                # The first one's is the ingress.
+                queue: Operator = buffer_bounded(self._queues[place])
+                stream = stream.pipe(queue)
+            stream = stream.pipe(
+                run_stage(
+                    stage,
+                    tally=tally,
+                    crew=self._crew,
+                    failed=self._on_failure,
+                    ordered=self._ordered,
+                )
+            )
+        return stream
+
+    async def _feed_all(self, source: Source) -> None:
+        try:
+            await self.feed(source)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Take no more in than what feeds have taken from their sources."""
+        if self._closing:
+            return
+        self._closing = True
+        self._stop.on_next(None)
+        self._stop.on_completed()
+        if not self._feeding:
+            self._ingress.close()
+
+    def _abort(self, error: Exception) -> None:
+        if self._ended.done():
+            return
+        self._aborted = True
+        self._subscription.dispose()
+        self._finish(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        self._finish(error)
+
+    def _finish(self, error: Exception | None = None) -> None:
+        self._ended.set_result(None)
+        self._close()
+        self._ingress.close()
+        self._gate.dispose()
+        self._results.end(error)
+        self._failures.end()
+        self._over.on_next(None)
+        self._over.on_completed()
+
+
+def _queues(stages: tuple[Stage, ...]) -> tuple[int, ...]:
+    """
+    Return how many items may wait for each stage.
+
+    A stage ends what it has at work at about the same time: the next one must be able to take all
+    of that, or it stands still later.
+    """
+    before = [LEAST, *(stage.burst for stage in stages)]
+    return tuple(
+        stage.queue or max(LEAST, stage.burst, burst)
+        for stage, burst in zip(stages, before, strict=False)
+    )
+
+
+def _checked_source(source: Any) -> None:
+    if not isinstance(source, (Observable, AsyncIterable, Iterable)):
+        raise ConfigError("source must be an Observable, an async iterable or an iterable", source)

@@ -1,0 +1,186 @@
+"""``stage``: what a stage of a pipeline is, as data."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import timedelta
+from typing import Any, Literal
+
+import attrs
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.checks import name_of
+from rxdispatch.errors import ConfigError, TaskExecutionError
+from rxdispatch.protocols import Limit
+from rxdispatch.task import seconds
+
+__all__ = ["Stage", "StageError", "stage"]
+
+OnError = Literal["fail", "skip"] | Callable[[Any, BaseException], Any]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Stage:
+    """
+    A stage, as :func:`stage` has described it; any number of pipelines may use it.
+
+    Attributes:
+        fn: What is done with an item, or with a list of them.
+        name: What it is called in failures and statistics.
+        concurrency: How many calls may be at work at once; or a ``Limit`` that knows.
+        queue: How many items may wait for it; None leaves that to the pipeline.
+        batch: How many items make a list, and after how many seconds it goes all the same.
+        timeout: Seconds a try may take.
+        retry: How often an item is tried, and the waits in between.
+        on_error: What becomes of an item that failed.
+        executor: Where a plain function runs; None for threads of its own.
+    """
+
+    fn: Callable[[Any], Any]
+    name: str
+    concurrency: int | Limit
+    queue: int | None
+    batch: tuple[int, float] | None
+    timeout: float | None
+    retry: Backoff | None
+    on_error: OnError
+    executor: Executor | None
+
+    @property
+    def slots(self) -> int:
+        """The most calls that are ever at work at once."""
+        limit = self.concurrency
+        return limit.maximum if isinstance(limit, Limit) else limit
+
+    @property
+    def burst(self) -> int:
+        """The most items that are ever at work at once."""
+        return self.slots * (self.batch[0] if self.batch else 1)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the function is a plain one, which runs in threads or processes."""
+        return not _is_async(self.fn)
+
+
+class StageError(TaskExecutionError):
+    """
+    An item failed in a stage of a pipeline; the error is the ``__cause__``.
+
+    Args:
+        task_id: The item's id.
+        attempt: Which try it was, from 1.
+        stage: The name of the stage.
+        item: The item as it came into that stage; not part of the message.
+    """
+
+    def __init__(self, task_id: str, attempt: int, stage: str, item: Any) -> None:
+        super().__init__(task_id, attempt)
+        self.stage = stage
+        self.item = item
+        self.args = (f"item {task_id!r} failed in stage {stage!r} at attempt {attempt}",)
+
+
+def stage(
+    fn: Callable[[Any], Any],
+    *,
+    name: str | None = None,
+    concurrency: int | Limit = 16,
+    queue: int | None = None,
+    batch: tuple[int, float | timedelta] | None = None,
+    timeout: float | timedelta | None = None,
+    retry: Backoff | None = None,
+    on_error: OnError = "fail",
+    executor: Executor | None = None,
+) -> Stage:
+    """
+    Describe a stage of a :class:`Pipeline`.
+
+    Args:
+        fn: Called with an item, returns what goes on to the next stage. Coroutine functions run
+            on the loop as in ``map_async``, plain ones in threads as in ``map_blocking``.
+        name: What it is called in failures and statistics; by default the function's name.
+        concurrency: How many calls may be at work at once, at least 1; or a ``Limit`` such as
+            ``AdaptiveLimit``, which finds that out.
+        queue: How many items may wait for it, at least 1. By default as many as it, or the stage
+            before it, has at work at most, and at least 16: fewer make fast stages wait.
+        batch: A count and a time in seconds: *fn* is then called with a list of up to *count*
+            items, at the latest so long after the first of them came, if it has a free slot
+            then; and must return a list of as many results, in the same order. A list fails,
+            and is tried again, as a whole.
+        timeout: Seconds that each try may take. The function of a thread cannot be stopped: it
+            keeps its thread until it returns.
+        retry: How often an item is tried at most, and the waits in between, during which it
+            keeps its slot. None: once. An ``AdaptiveLimit`` takes tries and waits together for
+            how long an item took, so use one or the other.
+        on_error: What becomes of an item whose last try failed: ``"fail"`` tells the pipeline's
+            ``failures``, ``"skip"`` only logs ``item_skipped``, and a callable is given the item
+            and the error and returns what goes on instead; if it raises, that is the failure.
+        executor: Where a plain function runs instead of in threads of the stage's own; it stays
+            open. For processes *fn* and the items must be such that they can be pickled.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> stage(str.upper, concurrency=4).name
+        'upper'
+    """
+    if not callable(fn):
+        raise ConfigError("fn must be callable", fn)
+    called = name_of("name", _name(fn) if name is None else name)
+    most: Any = concurrency.maximum if isinstance(concurrency, Limit) else concurrency
+    if most.__class__ is not int or most < 1:
+        raise ConfigError("concurrency must be an int >= 1 or a Limit", concurrency)
+    if queue is not None and (queue.__class__ is not int or queue < 1):
+        raise ConfigError("queue must be an int >= 1 or None", queue)
+    if retry is not None and not isinstance(retry, Backoff):
+        raise ConfigError("retry must be a Backoff or None", retry)
+    if on_error not in ("fail", "skip") and not callable(on_error):
+        raise ConfigError('on_error must be "fail", "skip" or callable', on_error)
+    if _is_async(on_error):
+        raise ConfigError("on_error must be a plain function", on_error)
+    if executor is not None and not isinstance(executor, Executor):
+        raise ConfigError("executor must be a concurrent.futures.Executor or None", executor)
+    if executor is not None and _is_async(fn):
+        raise ConfigError("executor must be left out for a coroutine function", executor)
+    return Stage(
+        fn=fn,
+        name=called,
+        concurrency=concurrency,
+        queue=queue,
+        batch=_batch(batch),
+        timeout=None if timeout is None else seconds("timeout", timeout, zero=False),
+        retry=retry,
+        on_error=on_error,
+        executor=executor,
+    )
+
+
+def _batch(given: Any) -> tuple[int, float] | None:
+    if given is None:
+        return None
+    if given.__class__ is not tuple or len(given) != 2:
+        raise ConfigError("batch must be a pair of a count and seconds", given)
+    count, span = given
+    if count.__class__ is not int or count < 1:
+        raise ConfigError("the count of batch must be an int >= 1", count)
+    return count, seconds("the time of batch", span, zero=False)
+
+
+def _name(fn: Any) -> Any:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def _is_async(fn: Any) -> bool:
+    # Of an object it is the call that counts.
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    kind: Any = type(fn)  # pyright: ignore[reportUnknownVariableType]
+    call = getattr(kind, "__call__", None)  # noqa: B004 - the method itself is looked at
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)

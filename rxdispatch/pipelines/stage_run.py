@@ -1,0 +1,221 @@
+"""``run_stage``: one stage, as an operator on envelopes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import structlog
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.operators.flow._map_blocking import map_blocking
+from rxdispatch.pipelines.envelope import Envelope
+from rxdispatch.pipelines.stage import Stage, StageError
+from rxdispatch.pipelines.stage_work import Crew, call_many, call_one, in_executor, work_of
+from rxdispatch.pipelines.stats import Tally
+
+__all__ = ["run_stage"]
+
+log = structlog.get_logger(__name__)
+
+Operator = Callable[[Observable[Any]], Observable[Any]]
+
+
+def run_stage(
+    stage: Stage,
+    *,
+    tally: Tally,
+    crew: Crew,
+    failed: Callable[[StageError], None],
+    ordered: bool = False,
+) -> Callable[[Observable[Envelope]], Observable[Envelope]]:
+    """
+    Return the operator that does the work of *stage*, without the queue before it.
+
+    Args:
+        stage: The stage.
+        tally: Where items are counted.
+        crew: Where coroutines are counted that are at work.
+        failed: Called with each failure that ``on_error`` does not settle.
+        ordered: Emit in the order of arrival.
+
+    Only an error that is no ``Exception``, such as ``SystemExit``, or one of a ``Limit``, ends
+    the stream.
+    """
+
+    def operator(source: Observable[Envelope]) -> Observable[Envelope]:
+        def subscribe(
+            observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            run = _Run(stage, tally, failed, observer)
+            mapped, close = _map(stage, crew, ordered, run.on_error)
+            collected = source if stage.batch is None else source.pipe(batch(*stage.batch))
+            subscription = (
+                run.begun(collected)
+                .pipe(mapped)
+                .subscribe(
+                    run.on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+                )
+            )
+
+            def dispose() -> None:
+                subscription.dispose()
+                close()
+
+            return Disposable(dispose)
+
+        return Observable(subscribe)
+
+    return operator
+
+
+def _map(
+    stage: Stage, crew: Crew, ordered: bool, on_error: Callable[[Any, BaseException], Any]
+) -> tuple[Operator, Callable[[], None]]:
+    """Return the bounded map that fits the function, and what to call when it has ended."""
+    options: dict[str, Any] = {
+        "max_concurrent": stage.concurrency,
+        "ordered": ordered,
+        "on_error": on_error,
+    }
+    if not stage.plain:
+        limit = stage.timeout if stage.retry is None else None
+        return map_async(work_of(stage, stage.fn, crew), timeout=limit, **options), _nothing
+    if stage.retry is None:
+        call = partial(call_one if stage.batch is None else call_many, stage.fn)
+        mapped = map_blocking(call, executor=stage.executor, timeout=stage.timeout, **options)
+        return mapped, _nothing
+    # Between its tries an item waits on the loop, and not in a thread.
+    pool = None if stage.executor else ThreadPoolExecutor(stage.slots, "pipeline")
+    executor: Executor = stage.executor or pool  # type: ignore[assignment]
+    mapped = map_async(work_of(stage, in_executor(stage, executor), crew), **options)
+    if pool is None:
+        return mapped, _nothing
+    return mapped, partial(pool.shutdown, wait=False, cancel_futures=True)
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Run:
+    """
+    One subscription.
+
+    What the map emits is an envelope, None for one that failed, or a list of envelopes.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        tally: Tally,
+        failed: Callable[[StageError], None],
+        observer: abc.ObserverBase[Envelope],
+    ) -> None:
+        self._stage = stage
+        self._many = stage.batch is not None
+        self._tally = tally
+        self._meter = tally.meter
+        self._failed = failed
+        self._observer = observer
+        self._time = asyncio.get_running_loop().time
+        self._skipped = 0
+
+    def begun(self, source: Observable[Any]) -> Observable[Any]:
+        """Count what goes to work: the map is handed no more than it has slots for."""
+
+        def subscribe(
+            observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return source.subscribe(
+                partial(self._begin, observer.on_next),
+                observer.on_error,
+                observer.on_completed,
+                scheduler=scheduler,
+            )
+
+        return Observable(subscribe)
+
+    def _begin(self, on_next: Callable[[Any], None], load: Any) -> None:
+        if self._many:
+            self._tally.started += len(load)
+            load[0].since = self._time()
+        else:
+            self._tally.started += 1
+            load.since = self._time()
+        on_next(load)
+
+    def on_next(self, load: Any) -> None:
+        """Count what was done, and pass it on."""
+        if not load:
+            return
+        now, tally, meter = self._time(), self._tally, self._meter
+        if not self._many:
+            tally.left += 1
+            meter.leave(now)
+            meter.took(now - load.since)
+            self._observer.on_next(load)
+            return
+        meter.took(now - load[0].since)
+        tally.left += len(load)
+        for envelope in load:
+            meter.leave(now)
+            self._observer.on_next(envelope)
+
+    # ------------------------------------------------ what failed
+
+    def on_error(self, load: Any, error: BaseException) -> Any:
+        """Return what goes on although the work on *load* failed."""
+        if isinstance(error, ItemTimeoutError) and error.item is not None:
+            # It names the envelope.
+            error = self._timed_out(error, load)
+        if not self._many:
+            return self._settle(load, error)
+        first = load[0].since
+        left = [envelope for envelope in load if self._settle(envelope, error)]
+        if left:
+            left[0].since = first
+        return left
+
+    def _timed_out(self, error: ItemTimeoutError, load: Any) -> ItemTimeoutError:
+        item = [envelope.value for envelope in load] if self._many else load.value
+        plain = ItemTimeoutError(error.seconds, item)
+        plain.__cause__ = error.__cause__
+        return plain
+
+    def _settle(self, envelope: Envelope, error: BaseException) -> Envelope | None:
+        self._tally.failed += 1
+        policy, name = self._stage.on_error, self._stage.name
+        if policy == "skip":
+            self._skipped += 1
+            log.warning(
+                "item_skipped",
+                operator="stage",
+                stage=name,
+                error=type(error).__name__,
+                skipped=self._skipped,
+                exc_info=error,
+            )
+            return None
+        if policy != "fail":
+            try:
+                envelope.value = policy(envelope.value, error)
+            except Exception as worse:
+                if worse.__context__ is None and worse is not error:
+                    worse.__context__ = error
+                error = worse
+            else:
+                envelope.attempt = 1
+                self._tally.replaced += 1
+                return envelope
+        failure = StageError(envelope.id, envelope.attempt, name, envelope.value)
+        failure.__cause__ = error
+        self._failed(failure)
+        return None

@@ -1,0 +1,168 @@
+"""How the function of a stage is applied to envelopes: once or repeatedly, to one or to many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from inspect import iscoroutine
+from typing import Any
+
+from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.pipelines.envelope import Envelope
+from rxdispatch.pipelines.stage import Stage
+
+__all__ = ["Crew", "call_many", "call_one", "in_executor", "work_of"]
+
+Call = Callable[[Any], Awaitable[Any]]
+
+
+class Crew:
+    """Counts the coroutines that are at work, so that their end can be waited for."""
+
+    __slots__ = ("_idle", "active")
+
+    def __init__(self) -> None:
+        self.active = 0
+        self._idle: asyncio.Future[None] | None = None
+
+    def gone(self) -> None:
+        """Take note that one of them has ended."""
+        self.active -= 1
+        if self._idle is not None and not self.active and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def idle(self) -> None:
+        """Wait until none is at work."""
+        while self.active:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+
+
+# ------------------------------------------------ on the loop
+
+
+def work_of(stage: Stage, call: Call, crew: Crew) -> Callable[[Any], Awaitable[Any]]:
+    """Return what ``map_async`` is to do: *call* made of the values of one or many envelopes."""
+
+    async def one(envelope: Envelope) -> Envelope:
+        crew.active += 1
+        try:
+            envelope.value = await call(envelope.value)
+        finally:
+            crew.gone()
+        return envelope
+
+    async def one_patiently(envelope: Envelope) -> Envelope:
+        crew.active += 1
+        try:
+            value = await _patiently(stage, lambda: call(envelope.value), (envelope,))
+        finally:
+            crew.gone()
+        envelope.value = value
+        return envelope
+
+    async def many(envelopes: list[Envelope]) -> list[Envelope]:
+        crew.active += 1
+        try:
+            # A list of its own for each try, whatever the function does to it.
+            values = await _patiently(stage, lambda: call([e.value for e in envelopes]), envelopes)
+        finally:
+            crew.gone()
+        for envelope, value in zip(envelopes, _checked(values, len(envelopes)), strict=True):
+            envelope.value = value
+        return envelopes
+
+    if stage.batch is not None:
+        return many
+    return one if stage.retry is None else one_patiently
+
+
+async def _patiently(
+    stage: Stage, make: Callable[[], Awaitable[Any]], envelopes: list[Envelope] | tuple[Envelope]
+) -> Any:
+    """Await what *make* makes, again and again until it succeeds or there was enough of that."""
+    backoff, limit = stage.retry, stage.timeout
+    if backoff is None:
+        return await make()
+    attempt = 0
+    while True:
+        attempt += 1
+        for envelope in envelopes:
+            envelope.attempt = attempt
+        try:
+            value = await (make() if limit is None else _in_time(limit, make, envelopes))
+        except Exception:
+            if attempt >= backoff.attempts:
+                raise
+        else:
+            for envelope in envelopes:
+                envelope.attempt = 1
+            return value
+        await asyncio.sleep(backoff.delay(attempt))
+
+
+async def _in_time(
+    limit: float, make: Callable[[], Awaitable[Any]], envelopes: list[Envelope] | tuple[Envelope]
+) -> Any:
+    span = asyncio.timeout(limit)
+    try:
+        async with span:
+            return await make()
+    except TimeoutError as error:
+        if not span.expired():
+            raise
+        raise ItemTimeoutError(limit, envelopes) from error
+
+
+def in_executor(stage: Stage, executor: Executor) -> Call:
+    """Return a coroutine function that calls the plain function of *stage* in *executor*."""
+    fn = stage.fn
+    # A context cannot be sent to a process.
+    in_threads = isinstance(executor, ThreadPoolExecutor)
+
+    async def call(value: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        call: Callable[[], Any] = partial(_plainly, fn, value)
+        if in_threads:
+            return await loop.run_in_executor(executor, copy_context().run, call)
+        return await loop.run_in_executor(executor, call)
+
+    return call
+
+
+# ------------------------------------------------ in threads and processes
+
+
+def call_one(fn: Callable[[Any], Any], envelope: Envelope) -> Envelope:
+    """Return what *fn* makes of an envelope, as a new one: the old one may have timed out."""
+    return Envelope(envelope.id, _plainly(fn, envelope.value), envelope.since)
+
+
+def call_many(fn: Callable[[Any], Any], envelopes: list[Envelope]) -> list[Envelope]:
+    """Return what *fn* makes of a list of them, as new ones."""
+    values = _checked(_plainly(fn, [e.value for e in envelopes]), len(envelopes))
+    return [Envelope(e.id, v, e.since) for e, v in zip(envelopes, values, strict=True)]
+
+
+def _plainly(fn: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        result = fn(value)
+    except StopIteration as error:
+        # No asyncio future takes it.
+        raise RuntimeError("fn raised StopIteration") from error
+    if iscoroutine(result):
+        result.close()
+        raise ConfigError("fn must be a coroutine function to return a coroutine", fn)
+    return result
+
+
+def _checked(values: Any, wanted: int) -> Any:
+    if not isinstance(values, (list, tuple)):
+        raise ConfigError("fn of a batch must return a list of results", type(values).__name__)
+    if len(values) != wanted:  # pyright: ignore[reportUnknownArgumentType]
+        rule = f"fn of a batch must return as many results as it got items ({wanted})"
+        raise ConfigError(rule, len(values))  # pyright: ignore[reportUnknownArgumentType]
+    return values  # pyright: ignore[reportUnknownVariableType]

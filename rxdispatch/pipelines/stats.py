@@ -1,0 +1,85 @@
+"""What a pipeline has counted, by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from rxdispatch.operators.flow._meter import Latency, Meter, Section
+
+__all__ = ["PipelineStats", "StageStats", "Tally"]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class StageStats:
+    """
+    What a stage showed at one moment.
+
+    Args:
+        name: Its name.
+        queued: How many items wait for it, those that a batch collects included.
+        in_flight: How many are at work, waits before another try included.
+        limit: How many calls may be at work now.
+        done: How many it has done.
+        failed: How many failed, whatever ``on_error`` made of them.
+        rate: Items a second that it did, over the last 5 to 10 s.
+        latency: From the first try to the result, without the wait before it; of a batch once.
+    """
+
+    name: str
+    queued: int
+    in_flight: int
+    limit: int
+    done: int
+    failed: int
+    rate: float
+    latency: Latency
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PipelineStats:
+    """
+    What a pipeline showed at one moment.
+
+    Args:
+        submitted: How many items were submitted or fed, from whatever place they had found.
+        results: How many have come out, whether or not anybody listened.
+        failed: How many failed in some stage; those that something else replaced are among both.
+        stages: What each stage showed, by name and in order.
+    """
+
+    submitted: int
+    results: int
+    failed: int
+    stages: Mapping[str, StageStats]
+
+
+class Tally:
+    """What is counted of one stage, on the loop."""
+
+    __slots__ = ("failed", "left", "meter", "replaced", "started")
+
+    def __init__(self, name: str) -> None:
+        self.meter = Meter(name)
+        #: Items whose work began, that came out, that failed, that came out although they failed.
+        self.started = self.left = self.failed = self.replaced = 0
+
+    def begin(self, time: Callable[[], float]) -> None:
+        """Begin to count, on this clock."""
+        self.meter.begin(Section(), time)
+
+    def read(self, limit: int, arrived: int) -> StageStats:
+        """Return what it shows, when *arrived* items have come to the stage."""
+        seen = self.meter.read()
+        ended = self.left + self.failed - self.replaced
+        return StageStats(
+            name=self.meter.name,
+            queued=max(0, arrived - self.started),
+            in_flight=self.started - ended,
+            limit=limit,
+            done=self.left - self.replaced,
+            failed=self.failed,
+            rate=seen.rate,
+            latency=seen.latency,
+        )

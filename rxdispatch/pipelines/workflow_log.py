@@ -1,0 +1,138 @@
+"""
+``WorkflowLog``: the transitions of workflows, kept on a board on which nobody works.
+
+Invariant: transition *n* of workflow *id* is the task ``<id>/<n>`` of the journal. A submit adds
+an id once only, in one atomic step, and nothing removes it before ``forget``. So of all who ever
+run a state, in however many processes, one alone records its transition; the others are told
+"duplicate" and go on from what is recorded. The log wins, always.
+
+What if the process is killed, or its lease is lost:
+
+- before the record is written: the state runs again, there is one record;
+- after it: the next one reads it and goes on behind it;
+- with its reply on the way: the same; and a living process asks for the reply again;
+- after the last record, before the workflow's own task is settled: the next one finds the log
+  ended and settles;
+- paused, and overtaken meanwhile: its record is a duplicate, or it is the first and then the
+  other's is. Of two different successors only one can ever be;
+- while it reads: the records that it holds are free again after ``READING`` seconds.
+
+After ``forget`` a paused one may still leave a single record of the old life behind: do not give
+the id of a forgotten workflow to another.
+
+A record is read by claiming it and giving it back, which counts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import attrs
+import structlog
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.errors import BoardFullError, StoreUnavailableError
+from rxdispatch.pipelines.workflow_states import Step
+from rxdispatch.pipelines.workflow_values import Transition
+from rxdispatch.protocols import Board
+from rxdispatch.task import Claim, Status, Task
+
+__all__ = ["WorkflowLog", "patiently"]
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+READING: Final = 5.0
+"""Seconds that records are held by who reads them."""
+
+_AGAIN: Final = Backoff(first=0.02, maximum=1.0)
+_PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
+
+
+class WorkflowLog:
+    """
+    The log of every workflow of one kind.
+
+    Args:
+        journal: A board of its own; its payloads are plain values.
+        limit: How many transitions a workflow has at most.
+    """
+
+    def __init__(self, journal: Board, limit: int) -> None:
+        self._journal = journal
+        self._limit = limit
+
+    async def add(self, workflow: str, number: int, step: Step) -> bool:
+        """Record transition *number*, from 1; False if it is recorded already."""
+        payload = {**attrs.asdict(step.entry, recurse=False), "data": step.data}
+        task = Task(payload, id=f"{workflow}/{number}", kind="workflow-transition")
+        return bool((await self._journal.submit(task)).accepted)
+
+    async def read(self, workflow: str) -> list[Step]:
+        """All transitions so far."""
+        if await self._journal.get(f"{workflow}/1") is None:
+            return []
+        claims = await self._claim(workflow)
+        await self._release(claims)
+        return [_step(claim.task.payload) for claim in claims]
+
+    async def forget(self, workflow: str) -> None:
+        """Remove what is recorded."""
+        claims = await self._claim(workflow)
+        # The last ones first: what is left if this is cut short is still a log.
+        await self._journal.settle([claim.done() for claim in reversed(claims)])
+
+    async def _claim(self, workflow: str) -> list[Claim[Any]]:
+        """Claim all records, which others may be reading as well."""
+        ids = [f"{workflow}/{n}" for n in range(1, self._limit + 1)]
+        turn = 0
+        while True:
+            batch = await self._journal.claim_batch(len(ids), ids=ids, worker=None, lease=READING)
+            found = {claim.task.id: claim for claim in batch.claims}
+            try:
+                missing = next((name for name in ids if name not in found), None)
+                state = None if missing is None else await self._journal.get(missing)
+            except BaseException:
+                self._journal.give_back(batch.claims)
+                raise
+            if state is None or state.status is Status.DONE:
+                return [found[name] for name in ids if name in found]
+            await self._release(batch.claims)
+            if state.status is Status.DEAD:
+                # Readers were killed time and again while they held it.
+                await self._journal.redrive([state.id])
+            turn += 1
+            await asyncio.sleep(_AGAIN.delay(turn))
+
+    async def _release(self, claims: list[Claim[Any]]) -> None:
+        try:
+            await self._journal.settle([claim.release() for claim in claims])
+        except BaseException:
+            self._journal.give_back(claims)
+            raise
+
+
+def _step(payload: dict[str, Any]) -> Step:
+    facts = dict(payload)
+    data = facts.pop("data")
+    return Step(Transition(**facts), data)
+
+
+async def patiently(claim: Claim[Any], work: Callable[[], Awaitable[T]]) -> T:
+    """Await *work* once *claim* is known to hold, and again until the board answers."""
+    turn = 0
+    while True:
+        # Past its lease nobody knows: either a renewal confirms it, or it is lost, and then this
+        # is cancelled. To fail here would end a workflow for a loop that was blocked.
+        while claim.lost:
+            turn += 1
+            await asyncio.sleep(_PATIENCE.delay(turn))
+        try:
+            return await work()
+        except (StoreUnavailableError, BoardFullError) as error:
+            log.warning("workflow_waits", workflow=claim.task.id, error=str(error))
+            turn += 1
+            await asyncio.sleep(_PATIENCE.delay(turn))

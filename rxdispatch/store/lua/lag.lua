@@ -1,0 +1,44 @@
+-- Reply: microseconds since the oldest READY task took its place, -1 where there is none. Writes
+-- nothing. Looks at the first eight of each of the first 64 priorities: within one, numbers were
+-- given in order, but what was delayed stands where it was submitted, and counts from when it was
+-- due. When a number was given is known to a second, or to a share of how long ago that was.
+local kept = call('HGET', META, 'pace') or ''
+
+local function given(number)
+  local low, high = 0, #kept / 16
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if struct.unpack('>d', kept, 16 * middle + 1) <= number then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  -- Of a task that is older than the first sample no more is known.
+  if #kept == 0 then return now end
+  return (struct.unpack('>d', kept, 16 * math.max(0, low - 1) + 9))
+end
+
+-- A record is an array: of two when it has no options, else of nine, which end with delay and ttl.
+-- The first byte of a delay, being positive, is never the head of a float.
+local function delay_of(id)
+  local record = call('HGET', TASKS, id) or ''
+  if #record < 20 or string.byte(record, 1) ~= 0x99 or (tries(id)) > 0 then return 0 end
+  local at = string.byte(record, -9) == 0xcb and -18 or -10
+  if string.byte(record, at) ~= 0xcb then return 0 end
+  return struct.unpack('>d', string.sub(record, at + 1, at + 8)) * 1000000
+end
+
+local from, oldest = '-inf', -1
+for _ = 1, 64 do
+  local found = call('ZRANGEBYSCORE', READY, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 8)
+  if #found == 0 then break end
+  local base = base_of(tonumber(found[2]))
+  for i = 1, #found, 2 do
+    local place = tonumber(found[i + 1])
+    if base_of(place) ~= base then break end
+    oldest = math.max(oldest, now - given(place - base) - delay_of(found[i]), 0)
+  end
+  from = string.format('%.0f', base + SPAN)
+end
+return math.floor(oldest)

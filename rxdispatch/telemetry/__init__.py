@@ -1,0 +1,1 @@
+"""Watching from outside: Prometheus metrics, and traces that follow a task through a board."""

@@ -1,0 +1,173 @@
+"""The Prometheus families: their names, labels and what they are filled with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from rxdispatch.node import Mode
+from rxdispatch.task import EventKind
+from rxdispatch.telemetry.readings import BoardReading, FeedReading, Reading
+
+__all__ = ["Families", "MetricsCollector", "Source"]
+
+_COUNTERS: Final = {
+    "board_done": ("Tasks that were done, ever, by whomever.", "board"),
+    "board_events": ("Events of tasks that this process was told of.", "board", "kind"),
+    "board_settled": ("Claims that this process ended.", "board"),
+    "board_refused": ("Settlements of this process whose claim was no longer its own.", "board"),
+    "board_lost": ("Claims that this process found lost when it renewed them.", "board"),
+    "feed_reads": ("Reads of nodes, by what answered them.", "feed", "tier"),
+    "feed_messages": ("Messages that were applied.", "feed"),
+    "feed_malformed": ("Messages that could not be read.", "feed"),
+    "feed_gaps": ("Times that something was noticed to be missing.", "feed"),
+    "feed_catch_ups": ("Times that what was missing was fetched.", "feed"),
+    "feed_relists": ("Times that the whole fleet was read again.", "feed"),
+    "feed_reconnects": ("Times that the subscription was confirmed anew.", "feed"),
+    "feed_mode_switches": ("Times that the mode has changed.", "feed"),
+    "feed_check_timeouts": ("Version checks that took too long.", "feed"),
+    "feed_redis_calls": ("Calls to the server that were answered.", "feed"),
+    "meter_entered": ("Items that went in.", "meter"),
+    "meter_left": ("Items that came out.", "meter"),
+    "meter_completed": ("Streams that completed.", "meter"),
+    "meter_errors": ("Streams that failed.", "meter"),
+}
+
+_GAUGES: Final = {
+    "board_up": ("1 if the board could be read the last time, else 0.", "board"),
+    "board_tasks": ("Tasks by mark.", "board", "mark"),
+    "board_lag_seconds": ("Age of the oldest ready task.", "board"),
+    "feed_nodes": ("Nodes by status.", "feed", "status"),
+    "feed_mode": ("1 for the mode that the feed is in.", "feed", "mode"),
+    "feed_staleness_seconds": ("Time since the last proof that nothing was missed.", "feed"),
+    "feed_redis_latency_seconds": ("Of the last 1,024 calls.", "feed", "quantile"),
+    "meter_streams": ("Subscriptions.", "meter"),
+    "meter_in_flight": ("Items between entry and exit.", "meter"),
+    "meter_entered_per_second": ("Items that went in, lately.", "meter"),
+    "meter_left_per_second": ("Items that came out, lately.", "meter"),
+    "meter_latency_max_seconds": ("The longest of all.", "meter"),
+}
+
+_FEED_COUNTERS: Final = (
+    "messages",
+    "malformed",
+    "gaps",
+    "catch_ups",
+    "relists",
+    "reconnects",
+    "mode_switches",
+    "check_timeouts",
+)
+
+
+class Families:
+    """One scrape: empty families that are filled one source after the other."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, Metric] = {
+            name: CounterMetricFamily(f"rxdispatch_{name}", about, labels=labels)
+            for name, (about, *labels) in _COUNTERS.items()
+        }
+        for name, (about, *labels) in _GAUGES.items():
+            self._all[name] = GaugeMetricFamily(f"rxdispatch_{name}", about, labels=labels)
+        self._all["meter_latency_seconds"] = SummaryMetricFamily(
+            "rxdispatch_meter_latency_seconds", "From entry to exit.", labels=["meter"]
+        )
+
+    def __iter__(self) -> Any:
+        return iter(self._all.values())
+
+    def add(self, name: str, value: float, *labels: str) -> None:
+        """Add a sample."""
+        family: Any = self._all[name]
+        family.add_metric([_shown(label) for label in labels], value)
+
+    def board(
+        self, name: str, reading: BoardReading | None, stats: Any, events: Mapping[EventKind, int]
+    ) -> None:
+        """Add a board; without *reading* it could not be read."""
+        self.add("board_up", reading is not None, name)
+        for kind, times in events.items():
+            self.add("board_events", times, name, kind)
+        self.add("board_settled", stats.settled, name)
+        self.add("board_refused", stats.refused, name)
+        self.add("board_lost", stats.lost, name)
+        if reading is not None:
+            counts = reading.counts
+            for mark in ("scheduled", "ready", "claimed", "dead"):
+                self.add("board_tasks", getattr(counts, mark), name, mark)
+            self.add("board_done", counts.done, name)
+            self.add("board_lag_seconds", reading.lag, name)
+
+    def feed(self, name: str, reading: FeedReading, now: Mode) -> None:
+        """Add a feed, which is in mode *now*."""
+        stats = reading.stats
+        for status, many in reading.statuses.items():
+            self.add("feed_nodes", many, name, status.value)
+        for mode in Mode:
+            self.add("feed_mode", now is mode, name, mode.value)
+        for tier in ("l1", "l2", "redis", "stale"):
+            self.add("feed_reads", getattr(stats, f"hits_{tier}"), name, tier)
+        self.add("feed_reads", stats.misses, name, "miss")
+        for counter in _FEED_COUNTERS:
+            self.add(f"feed_{counter}", getattr(stats, counter), name)
+        self.add("feed_staleness_seconds", stats.staleness, name)
+        self.add("feed_redis_calls", stats.redis.count, name)
+        for quantile in ("0.5", "0.95", "0.99"):
+            value = getattr(stats.redis, f"p{round(float(quantile) * 100)}")
+            self.add("feed_redis_latency_seconds", value, name, quantile)
+
+    def meter(self, name: str, reading: Reading) -> None:
+        """Add a meter."""
+        for counter in ("entered", "left", "completed", "errors", "streams", "in_flight"):
+            self.add(f"meter_{counter}", getattr(reading, counter), name)
+        self.add("meter_entered_per_second", reading.rate_in, name)
+        self.add("meter_left_per_second", reading.rate, name)
+        latency = reading.latency
+        self.add("meter_latency_max_seconds", latency.maximum, name)
+        family: Any = self._all["meter_latency_seconds"]
+        family.add_metric([_shown(name)], latency.count, latency.count * latency.mean)
+        if latency.count:
+            labels = {"meter": _shown(name)}
+            for quantile, value in (("0.5", latency.p50), ("0.99", latency.p99)):
+                family.add_sample(family.name, {**labels, "quantile": quantile}, value)
+
+
+class Source(Protocol):
+    """What fills families at a scrape, in whichever thread that happens."""
+
+    def fill(self, families: Families) -> None:
+        """Add what is known; asks nobody."""
+        ...
+
+
+class MetricsCollector(Collector):
+    """
+    What is registered with Prometheus.
+
+    Args:
+        sources: What is watched; may grow.
+    """
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._sources = sources
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the families without samples, so that nothing is read to register them."""
+        return tuple(Families())
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families as of the last reading."""
+        families = Families()
+        for source in tuple(self._sources):
+            source.fill(families)
+        return tuple(families)
+
+
+def _shown(label: str) -> str:
+    # A name may quote what UTF-8 cannot encode; a scrape must not fail for it.
+    return label.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,190 @@
+"""``rxdispatch top`` against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import rxdispatch as rxd
+from tests.cli.command import LIMIT, ROOT
+from tests.cli.nodes_command import NodesCommand, read_screen
+from tests.servers import valkey_server
+
+
+def environment() -> dict[str, str]:
+    """Return one in which nothing is cut off."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    found = {**os.environ, "PYTHONPATH": path, "COLUMNS": "140", "LINES": "20"}
+    found.pop("RXDISPATCH_URL", None)
+    return found
+
+
+def line_of(*arguments: object) -> list[str]:
+    """Return the command line."""
+    return [sys.executable, "-m", "rxdispatch.cli", "top", *map(str, arguments)]
+
+
+def run_top(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(
+        line_of(*arguments),
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+class TopCommand(NodesCommand):
+    """It while it runs."""
+
+    def __init__(self, *arguments: object, stdout: int = subprocess.PIPE) -> None:
+        self.process = subprocess.Popen(
+            line_of(*arguments),
+            env={**environment(), "TERM": "xterm-256color"},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._family: set[int] = set()
+
+
+async def prepare(hub: rxd.Hub) -> rxd.BoardBase[Any]:
+    """Put tasks of each mark on a board, and nodes into two pools."""
+    board = hub.board("jobs")
+    await board.submit(rxd.Task(n) for n in range(6))
+    await board.submit(rxd.Task(0, delay=900.0))
+    done, dead, _ = await board.claim(3, lease=900.0)
+    await board.settle([done.done(), dead.dead("no")])
+    nodes = [rxd.Node(f"n{n}", pool="gpu" if n else "cpu", capacity=4) for n in range(3)]
+    await hub.nodes.register(nodes, ttl=600)
+    await hub.nodes.drain("n2")
+    return board
+
+
+async def test_once() -> None:
+    """A table for people and a line for programs; a board that nobody has used is empty."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        await prepare(hub)
+        url = server.target.safe
+        done = await asyncio.to_thread(run_top, "jobs", "empty", "jobs", "--once", "--url", url)
+        assert (0, "") == (done.returncode, done.stderr)
+        lines = [line.split() for line in done.stdout.splitlines()]
+        assert ["server", "answers"] == lines[0]
+        assert ["jobs", "1", "3", "1", "1", "1"] == lines[3][:6]
+        assert ["empty", "0", "0", "0", "0", "0", "0.0", "0.0", "0.0s"] == lines[4]
+        assert ["cpu", "1", "0", "0", "0", "4"] in lines
+        options = ("jobs", "--once", "--json", "--url", url)
+        done = await asyncio.to_thread(run_top, *options)
+        document = json.loads(done.stdout)
+        (board,) = document.pop("boards")
+        assert 0 <= board.pop("lag")
+        assert {
+            "name": "jobs",
+            "scheduled": 1,
+            "ready": 3,
+            "claimed": 1,
+            "done": 1,
+            "dead": 1,
+            "rate_in": 0.0,
+            "rate_out": 0.0,
+        } == board
+        gpu = {"ready": 1, "draining": 1, "suspect": 0}
+        assert (None, "NORMAL") == (document["away"], document["mode"])
+        assert {"name": "gpu", "statuses": gpu, "jobs": 0, "capacity": 8} in document["pools"]
+
+
+async def test_lines_tell_rates() -> None:
+    """What comes and what goes, a second; a signal ends it well."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = hub.board("jobs")
+        options = ("jobs", "--json", "--interval", "0.05", "--url", server.target.safe)
+        with TopCommand(*options) as command:
+            first = await asyncio.to_thread(command.document)
+            assert first["boards"][0]["rate_in"] is None
+            assert [] == first["pools"]
+            await board.submit(rxd.Task(n) for n in range(30))
+            await board.settle([claim.done() for claim in await board.claim(10)])
+            found = first["boards"][0]
+            while not found["rate_out"]:
+                found = (await asyncio.to_thread(command.document))["boards"][0]
+            assert 10 == found["done"]
+            assert found["rate_in"] > found["rate_out"] > 0
+            command.process.send_signal(signal.SIGINT)
+            _, err = await asyncio.to_thread(command.end)
+        assert (0, "") == (command.process.returncode, err)
+
+
+async def test_live_on_a_terminal() -> None:
+    """A picture that follows what happens; Ctrl-C leaves the screen as it was."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = await prepare(hub)
+        ours, theirs = pty.openpty()
+        try:
+            options = ("jobs", "--interval", "0.1", "--url", server.target.safe)
+            with TopCommand(*options, stdout=theirs) as command:
+                await asyncio.to_thread(read_screen, ours, "server answers", "jobs", "gpu")
+                await board.submit(rxd.Task(n) for n in range(1231))
+                await asyncio.to_thread(read_screen, ours, "1,234")
+                command.process.send_signal(signal.SIGINT)
+                await asyncio.to_thread(read_screen, ours, "\x1b[?1049l", "\x1b[?25h")
+                _, err = await asyncio.to_thread(command.end)
+            assert (0, "") == (command.process.returncode, err)
+        finally:
+            os.close(ours)
+            os.close(theirs)
+
+
+async def test_the_server_goes_and_comes_back() -> None:
+    """It says so and shows what it knows; then it goes on by itself."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        await prepare(hub)
+        stop, go = signal.SIGSTOP, signal.SIGCONT
+        pid = int(
+            (await hub.client.call("ask", "INFO", "server")).split(b"process_id:")[1].split()[0]
+        )
+        with TopCommand("jobs", "--interval", "0.1", "--url", server.target.safe) as command:
+            line = await asyncio.to_thread(command.line)
+            assert line.startswith("server answers  jobs: 3 ready, 1 claimed, 1 done, 1 dead")
+            os.kill(pid, stop)
+            try:
+                while not line.startswith("server away"):
+                    line = await asyncio.to_thread(command.line)
+                assert "jobs: 3 ready" in line
+            finally:
+                os.kill(pid, go)
+            while not line.startswith("server answers"):
+                line = await asyncio.to_thread(command.line)
+            command.process.send_signal(signal.SIGTERM)
+            _, err = await asyncio.to_thread(command.end)
+        assert 0 == command.process.returncode, err
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "arguments"),
+    [
+        (2, "give --url or set RXDISPATCH_URL", ("jobs",)),
+        (2, "must have a server", ("jobs", "--url", "memory://")),
+        (2, "board must be", ("", "--url", "unix:///nowhere")),
+        (2, "interval must be", ("jobs", "--url", "unix:///nowhere", "--interval", "0")),
+        (1, "the server did not answer", ("jobs", "--url", "unix:///nowhere")),
+    ],
+)
+def test_bad_arguments(code: int, text: str, arguments: tuple[object, ...]) -> None:
+    """One sentence, which says what to do, and the exit code."""
+    done = run_top(*arguments)
+    assert (code, "") == (done.returncode, done.stdout)
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,361 @@
+"""The outbox: order, at least once, limits, kills, and who may open it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+import rxdispatch as rxd
+from rxdispatch.store.url import parse_url
+from tests.failures.fleet import eventually
+from tests.pipelines.far_side import FarSide, lines, send_to
+from tests.proxy import Proxy
+
+ROOT = Path(__file__).parents[2]
+QUICK = rxd.Backoff(first=0.001, maximum=0.01)
+
+
+class Sink:
+    """Takes what is sent, while it is there."""
+
+    def __init__(self, *, away: bool = False) -> None:
+        self.batches: list[list[rxd.OutboxEvent]] = []
+        self.away = away
+
+    @property
+    def events(self) -> list[Any]:
+        """What was sent so far."""
+        return [event.event for batch in self.batches for event in batch]
+
+    async def __call__(self, events: list[rxd.OutboxEvent]) -> None:
+        """Take a batch."""
+        await asyncio.sleep(0)
+        if self.away:
+            raise ConnectionError("away")
+        self.batches.append(events)
+
+
+async def test_sent_in_order_with_ids_and_numbers(tmp_path: Path) -> None:
+    """Batches hold what waits, the oldest first; nothing stays behind."""
+    sink = Sink()
+    async with rxd.Outbox(tmp_path / "box", sink, batch=7) as box:
+        numbers = await asyncio.gather(*(box.put({"n": n}) for n in range(50)))
+        await box.flush()
+        stats = box.stats
+    assert [{"n": n} for n in range(50)] == sink.events
+    assert max(len(batch) for batch in sink.batches) <= 7
+    sent = [event for batch in sink.batches for event in batch]
+    assert list(numbers) == [event.seq for event in sent] == list(range(1, 51))
+    assert 50 == len({event.id for event in sent})
+    assert rxd.OutboxStats(0, 0, 50, 0, 0, 0.0) == stats
+
+
+async def test_what_waits_is_sent_by_who_comes_next(tmp_path: Path) -> None:
+    """Leaving keeps it; numbers go on; an id that waits is not written again."""
+    path = tmp_path / "box"
+    sink = Sink(away=True)
+    async with rxd.Outbox(path, sink, backoff=QUICK) as box:
+        assert [1, 2, 1] == [await box.put(n % 2, id=f"i{n % 2}") for n in range(3)]
+        assert (2, 0) == (box.stats.waiting, box.stats.sent)
+        assert box.stats.bytes > 0
+        assert box.stats.oldest_age >= 0
+    sink.away = False
+    async with rxd.Outbox(path, sink) as box:
+        await box.flush()
+        # All is gone, and still no number comes twice.
+        assert 3 == await box.put("c", id="i0")
+        await box.flush()
+    assert [0, 1, "c"] == sink.events
+
+
+async def test_failures_are_told_once_and_waited_out(tmp_path: Path) -> None:
+    """The same events come again; also when send raises CancelledError by itself."""
+    tries: list[list[Any]] = []
+
+    async def send(events: list[rxd.OutboxEvent]) -> None:
+        tries.append([event.event for event in events])
+        if len(tries) == 1:
+            raise asyncio.CancelledError
+        if len(tries) < 4:
+            raise OSError("away")
+
+    with capture_logs() as logs:
+        async with rxd.Outbox(tmp_path / "box", send, backoff=QUICK) as box:
+            await box.put("x")
+            await box.flush()
+            assert (1, 3) == (box.stats.sent, box.stats.failures)
+    assert [["x"]] * 4 == tries
+    assert ["outbox_waits", "outbox_going_on"] == [entry["event"] for entry in logs]
+
+
+async def test_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    """By number or by size; what is there stays."""
+    sink = Sink(away=True)
+    async with rxd.Outbox(tmp_path / "a", sink, max_size=3, backoff=QUICK) as box:
+        answers = await asyncio.gather(*(box.put(n) for n in range(5)), return_exceptions=True)
+        assert [1, 2, 3] == answers[:3]
+        assert all(isinstance(answer, rxd.BufferOverflowError) for answer in answers[3:])
+        assert 3 == box.stats.waiting
+        sink.away = False
+        await box.flush()
+        await box.put("later")
+        await box.flush()
+    assert [0, 1, 2, "later"] == sink.events
+    async with rxd.Outbox(tmp_path / "b", Sink(away=True), max_bytes=100, backoff=QUICK) as box:
+        await box.put("x" * 60)
+        with pytest.raises(rxd.BufferOverflowError):
+            await box.put("x" * 60)
+
+
+async def test_drops_the_oldest_but_not_what_is_sent(tmp_path: Path) -> None:
+    """Under that policy the newest stay, and drops are counted and logged."""
+    started, go = asyncio.Event(), asyncio.Event()
+    got: list[Any] = []
+
+    async def send(events: list[rxd.OutboxEvent]) -> None:
+        started.set()
+        await go.wait()
+        got.extend(event.event for event in events)
+
+    with capture_logs() as logs:
+        async with rxd.Outbox(
+            tmp_path / "box", send, max_size=4, max_bytes=1000, policy="drop_oldest", batch=2
+        ) as box:
+            await box.put(0)
+            await started.wait()
+            for n in range(1, 10):
+                await box.put(n)
+            assert (4, 6) == (box.stats.waiting, box.stats.dropped)
+            with pytest.raises(rxd.BufferOverflowError):
+                await box.put("x" * 2000)
+            go.set()
+            await box.flush()
+            assert 4 == box.stats.sent
+    assert [0, 7, 8, 9] == got
+    told = [(entry["reason"], entry["items"]) for entry in logs]
+    assert [("max_size", 6)] == told
+
+
+async def test_takes_more_while_all_is_being_sent(tmp_path: Path) -> None:
+    """With nothing that may be dropped, drop_oldest goes over its limit by a batch at most."""
+    started, go = asyncio.Event(), asyncio.Event()
+    got: list[Any] = []
+
+    async def send(events: list[rxd.OutboxEvent]) -> None:
+        started.set()
+        await go.wait()
+        got.extend(event.event for event in events)
+
+    async with rxd.Outbox(tmp_path / "box", send, max_size=1, policy="drop_oldest") as box:
+        await box.put(0)
+        await started.wait()
+        await box.put(1)
+        await box.put(2)
+        go.set()
+        await box.flush()
+        assert 1 == box.stats.dropped
+    assert [0, 2] == got
+
+
+async def test_old_events_are_dropped(tmp_path: Path) -> None:
+    """Past their age they are not sent, whatever the policy."""
+    path = tmp_path / "box"
+    sink = Sink(away=True)
+    async with rxd.Outbox(path, sink, backoff=QUICK) as box:
+        await box.put("old")
+        await box.put("young")
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE events SET at = at - 3600 WHERE seq = 1")
+    database.close()
+    sink.away = False
+    with capture_logs() as logs:
+        async with rxd.Outbox(path, sink, max_age=1800) as box:
+            await box.flush()
+            assert (1, 1) == (box.stats.dropped, box.stats.sent)
+    assert ["young"] == sink.events
+    assert [("max_age", 1)] == [(entry["reason"], entry["items"]) for entry in logs]
+
+
+async def test_one_process_at_a_time(tmp_path: Path) -> None:
+    """Another one is told so, and may have it later."""
+    sink = Sink()
+    async with rxd.Outbox(tmp_path / "box", sink):
+        with pytest.raises(rxd.ConfigError, match="one process at a time"):
+            await rxd.Outbox(tmp_path / "box", sink).__aenter__()
+    async with rxd.Outbox(tmp_path / "box", sink) as box:
+        await box.put(1)
+
+
+async def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    """A database of another application, a text, a directory, no directory: ConfigError."""
+    with sqlite3.connect(tmp_path / "db") as database:
+        database.execute("CREATE TABLE t (x)")
+    database.close()
+    (tmp_path / "text").write_text("not a database, and longer than nothing at all" * 100)
+    (tmp_path / "dir").mkdir()
+    for name in ("db", "text", "dir", "none/box"):
+        with pytest.raises(rxd.ConfigError, match="outbox must be a file"):
+            await rxd.Outbox(tmp_path / name, Sink()).__aenter__()
+    assert (tmp_path / "text").read_text().startswith("not a database")
+
+
+async def test_bad_arguments(tmp_path: Path) -> None:
+    """Each is refused at once; so is use out of turn."""
+    wrong: list[dict[str, Any]] = [
+        {"send": 3},
+        {"max_size": 0},
+        {"max_bytes": True},
+        {"max_age": 0},
+        {"policy": "wait"},
+        {"batch": 0},
+        {"backoff": 3},
+    ]
+    for options in wrong:
+        arguments: dict[str, Any] = {"path": tmp_path / "box", "send": Sink(), **options}
+        with pytest.raises(rxd.ConfigError):
+            rxd.Outbox(**arguments)
+    box = rxd.Outbox(tmp_path / "box", Sink(away=True), backoff=QUICK)
+    with pytest.raises(rxd.ConfigError, match="must be open"):
+        await box.put(1)
+    async with box:
+        with pytest.raises(rxd.CodecError):
+            await box.put(object())
+        with pytest.raises(rxd.ConfigError):
+            await box.put(1, id="")
+        with pytest.raises(rxd.ConfigError, match="entered once"):
+            await box.__aenter__()
+        await box.put(1)
+        waiting = asyncio.create_task(box.flush())
+        await asyncio.sleep(0)
+    with pytest.raises(rxd.ConfigError, match="must be open"):
+        await waiting
+
+
+async def test_disk_that_fails(tmp_path: Path) -> None:
+    """Put says so, and the outbox goes on when it is well again."""
+    sink = Sink()
+    path = tmp_path / "box"
+    async with rxd.Outbox(path, sink, backoff=QUICK) as box:
+        await box.flush()
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("ALTER TABLE events RENAME TO away")
+        with pytest.raises(rxd.StoreUnavailableError, match="no such table"):
+            await box.put(1)
+        database.execute("ALTER TABLE away RENAME TO events")
+        database.close()
+        await box.put(2)
+        await box.flush()
+    assert [2] == sink.events
+
+
+async def test_cancelled_anywhere_it_is_whole(tmp_path: Path) -> None:
+    """Whatever is cancelled at whatever moment: what was acknowledged arrives, in order."""
+    sink = Sink()
+    kept: list[int] = []
+    path = tmp_path / "box"
+
+    async def use(turns: int) -> None:
+        async with rxd.Outbox(path, sink, batch=3, backoff=QUICK) as box:
+            while True:
+                number = len(kept) + 1000 * turns
+                await box.put(number, id=str(number))
+                kept.append(number)
+
+    for turns in range(60):
+        running = asyncio.create_task(use(turns))
+        for _ in range(turns * 3):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    async with rxd.Outbox(path, sink) as box:
+        await box.flush()
+    seen = rxd.Dedupe()
+    arrived: list[int] = []
+    for batch in sink.batches:
+        for event in batch:
+            if event.id not in seen:
+                seen.add(event.id)
+                arrived.append(event.event)
+    assert arrived == sorted(arrived)
+    assert set(kept) <= set(arrived)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_ten_thousand_events_through_cuts(tmp_path: Path, seed: int) -> None:
+    """The far side, and the way there, fail at random: all arrive, in order, each once."""
+    count = 10_000
+    rng = random.Random(seed)
+    async with FarSide(rng) as far:
+        target = parse_url(f"redis://127.0.0.1:{far.port}")
+        async with Proxy(target, tcp=True) as proxy:
+
+            async def send(events: list[rxd.OutboxEvent]) -> None:
+                await send_to(proxy.target.port, events)
+
+            async def cut() -> None:
+                while True:
+                    await asyncio.sleep(rng.uniform(0.001, 0.02))
+                    proxy.cut()
+
+            async with rxd.Outbox(tmp_path / "box", send, batch=50, backoff=QUICK) as box:
+                cutting = asyncio.create_task(cut())
+                for start in range(0, count, 500):
+                    await asyncio.gather(*(box.put(n) for n in range(start, start + 500)))
+                await box.flush()
+                cutting.cancel()
+                assert (count, 0) == (box.stats.sent, box.stats.dropped)
+                assert box.stats.failures > 20
+        assert list(range(count)) == far.received
+        assert far.dropped > 10
+        assert far.repeated > 0
+
+
+async def test_killed_again_and_again(tmp_path: Path) -> None:
+    """What was acknowledged before a kill -9 arrives all the same, in order."""
+    path, acknowledged = str(tmp_path / "box"), str(tmp_path / "acknowledged")
+    async with FarSide(random.Random(3)) as far:
+        port = str(far.port)
+        for turn in range(4):
+            goal = lines(acknowledged) + 10 + 7 * turn
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.pipelines.far_side", path, port, acknowledged],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+            )
+            try:
+                await eventually(lambda: lines(acknowledged) >= goal)  # noqa: B023
+            finally:
+                process.kill()
+                process.wait()
+
+        async def send(events: list[rxd.OutboxEvent]) -> None:
+            await send_to(far.port, events)
+
+        async with rxd.Outbox(path, send, backoff=QUICK) as box:
+            await box.flush()
+        received = [n for n in far.received if isinstance(n, int)]
+        unique = list(dict.fromkeys(received))
+        # Whoever is killed before he notes it puts the same again, under the same id.
+        assert set(range(10 * lines(acknowledged))) <= set(unique)
+        assert unique == sorted(unique)
+
+
+async def test_dedupe_forgets_the_oldest() -> None:
+    """It holds as many ids as it is told; one that comes again is new again."""
+    done = rxd.Dedupe(2)
+    for name in ("a", "b", "a", "c"):
+        done.add(name)
+    assert (True, False, True, 2) == ("a" in done, "b" in done, "c" in done, len(done))
+    with pytest.raises(rxd.ConfigError):
+        rxd.Dedupe(0)

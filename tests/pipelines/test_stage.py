@@ -1,0 +1,447 @@
+"""One stage: what it calls and where, its tries, its batches, its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+import rxdispatch as rxd
+from rxdispatch.testing import run_virtual
+
+Ended = tuple[list[Any], list[rxd.StageError], rxd.PipelineStats]
+
+AT_ONCE = rxd.Backoff(first=0.0, maximum=0.0, attempts=3, jitter=0.0)
+
+
+async def through(stage: rxd.Stage, items: Any, **options: Any) -> Ended:
+    """Send items through one stage; what came out, what failed, what was counted."""
+    got: list[Any] = []
+    failed: list[rxd.StageError] = []
+    async with rxd.Pipeline(stage, **options) as p:
+        p.results.subscribe(got.append)
+        p.failures.subscribe(failed.append)
+        await p.feed(items)
+    return got, failed, p.read()
+
+
+def causes(failed: list[rxd.StageError]) -> list[str]:
+    """What failures were caused by."""
+    return [f"{type(failure.__cause__).__name__}: {failure.__cause__}" for failure in failed]
+
+
+def doubled(n: int) -> int:
+    """Something that can be sent to a process."""
+    return 2 * n
+
+
+def all_doubled(numbers: list[int]) -> list[int]:
+    """The same for lists."""
+    return [2 * n for n in numbers]
+
+
+class Doubler:
+    """An object whose call is a coroutine function."""
+
+    async def __call__(self, n: int) -> int:
+        return 2 * n
+
+
+async def added(m: int, n: int) -> int:
+    """A coroutine function for ``partial``."""
+    return m + n
+
+
+# ------------------------------------------------ what is called, and where
+
+
+@pytest.mark.parametrize("fn", [Doubler(), partial(added, 0), partial(partial(added, 0))])
+def test_what_makes_coroutines_runs_on_the_loop(fn: Any) -> None:
+    """Objects and partial functions too."""
+    assert not rxd.stage(fn, name="s").plain
+
+
+@pytest.mark.parametrize("retry", [None, AT_ONCE])
+@pytest.mark.parametrize("batch", [None, (3, 0.01)])
+async def test_plain_functions_run_in_threads(retry: Any, batch: Any) -> None:
+    """As many at a time as there are slots, and with the item's context."""
+    who: ContextVar[str] = ContextVar("who")
+    seen: set[tuple[str, str]] = set()
+
+    def look(item: Any) -> Any:
+        seen.add((who.get(), threading.current_thread().name.rpartition("_")[0]))
+        return item
+
+    who.set("me")
+    stage = rxd.stage(look, batch=batch, retry=retry, concurrency=2)
+    got, failed, _ = await through(stage, range(10), ordered=True)
+    assert list(range(10)) == got
+    assert [] == failed
+    assert {("me", "map_blocking" if retry is None else "pipeline")} == seen
+    for thread in threading.enumerate():
+        if thread.name.startswith("pipeline"):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("retry", [None, AT_ONCE])
+async def test_an_executor_is_used_and_stays_open(retry: Any) -> None:
+    """For processes functions and items are pickled."""
+    with ProcessPoolExecutor(1) as pool:
+        one = rxd.stage(doubled, executor=pool, retry=retry)
+        assert [0, 2, 4] == (await through(one, range(3), ordered=True))[0]
+        many = rxd.stage(all_doubled, executor=pool, retry=retry, batch=(2, 0.01))
+        assert [0, 2, 4] == (await through(many, range(3), ordered=True))[0]
+    with ThreadPoolExecutor(1) as pool:
+        one = rxd.stage(doubled, executor=pool, retry=retry)
+        assert [0, 2, 4] == (await through(one, range(3), ordered=True))[0]
+
+
+@pytest.mark.parametrize("retry", [None, AT_ONCE])
+async def test_plain_functions_that_return_coroutines_are_a_mistake(retry: Any) -> None:
+    """It is named, and the coroutine does not linger."""
+    stage = rxd.stage(lambda n: added(n, n), name="s", retry=retry)
+    _, failed, _ = await through(stage, [1])
+    assert ["fn must be a coroutine function to return a coroutine"] == [
+        str(failure.__cause__).partition(",")[0] for failure in failed
+    ]
+
+
+@pytest.mark.parametrize("retry", [None, AT_ONCE])
+async def test_stop_iteration_is_an_error_like_others(retry: Any) -> None:
+    """Although no future takes it."""
+    stage = rxd.stage(lambda _: next(iter(())), name="s", retry=retry)
+    _, failed, _ = await through(stage, [1])
+    assert ["RuntimeError: fn raised StopIteration"] == causes(failed)
+
+
+async def test_a_context_goes_through_all_stages() -> None:
+    """Each result is emitted under that of its submitter."""
+    who: ContextVar[int] = ContextVar("who")
+    seen: list[tuple[int, int]] = []
+
+    async def look(n: int) -> int:
+        assert n == who.get()
+        return n
+
+    async def send(n: int) -> None:
+        who.set(n)
+        await p.submit(n)
+
+    stages = [rxd.stage(look, name="a"), rxd.stage(lambda n: n, name="b"), rxd.stage(look)]
+    async with rxd.Pipeline(*stages) as p:
+        p.results.subscribe(lambda n: seen.append((n, who.get())))
+        await asyncio.gather(*map(send, range(20)))
+    assert [(n, n) for n in range(20)] == sorted(seen)
+
+
+# ------------------------------------------------ errors
+
+
+async def odd_ones_fail(n: int) -> int:
+    """Fail for odd numbers."""
+    if n % 2:
+        raise ValueError(n)
+    return n
+
+
+async def test_an_item_that_fails_harms_no_other() -> None:
+    """Its failure tells the id, the stage, the try, the item and the cause."""
+    got, failed, stats = await through(rxd.stage(odd_ones_fail, name="s"), range(6))
+    assert [0, 2, 4] == sorted(got)
+    assert ["ValueError: 1", "ValueError: 3", "ValueError: 5"] == causes(failed)
+    first = failed[0]
+    assert ("s", 1, 1) == (first.stage, first.attempt, first.item)
+    assert f"item {first.task_id!r} failed in stage 's' at attempt 1" == str(first)
+    assert isinstance(first, rxd.TaskExecutionError)
+    assert (3, 3, 0) == (stats.stages["s"].done, stats.stages["s"].failed, stats.stages["s"].queued)
+    assert (6, 3, 3) == (stats.submitted, stats.results, stats.failed)
+
+
+async def test_failures_that_nobody_listens_to_are_logged() -> None:
+    """Without the item."""
+    with capture_logs() as logs:
+        async with rxd.Pipeline(rxd.stage(odd_ones_fail, name="s")) as p:
+            await p.submit(1, id="one")
+    assert [("item_failed", "s", "one", "ValueError")] == [
+        (log["event"], log["stage"], log["item"], log["error"]) for log in logs
+    ]
+
+
+async def test_items_that_fail_can_be_skipped() -> None:
+    """They are logged and counted."""
+    with capture_logs() as logs:
+        stage = rxd.stage(odd_ones_fail, name="s", on_error="skip")
+        got, failed, stats = await through(stage, range(4))
+    assert ([0, 2], [], 2) == (sorted(got), failed, stats.failed)
+    assert [("item_skipped", "s", 1), ("item_skipped", "s", 2)] == [
+        (log["event"], log["stage"], log["skipped"]) for log in logs
+    ]
+
+
+@pytest.mark.parametrize("batch", [None, (2, 0.01)])
+async def test_items_that_fail_can_be_replaced(batch: Any) -> None:
+    """By what a function makes of item and error; what that raises is the failure then."""
+
+    async def fail(item: Any) -> Any:
+        if item in (1, [0, 1]):
+            raise ValueError("bad")
+        return item
+
+    def replace(item: Any, error: BaseException) -> Any:
+        assert "bad" == str(error)
+        if item == 0:
+            raise KeyError(item)
+        return -item
+
+    stage = rxd.stage(fail, name="s", on_error=replace, batch=batch)
+    got, failed, stats = await through(stage, range(4), ordered=True)
+    if batch is None:
+        assert [0, -1, 2, 3] == got
+        assert [] == failed
+    else:
+        assert [-1, 2, 3] == got
+        assert ["KeyError: 0"] == causes(failed)
+        cause = failed[0].__cause__
+        assert cause is not None
+        assert "bad" == str(cause.__context__)
+    seen = stats.stages["s"]
+    assert (4, 0, 0) == (seen.done + seen.failed, seen.queued, seen.in_flight)
+
+
+@pytest.mark.parametrize(
+    ("returned", "rule"),
+    [
+        (None, "fn of a batch must return a list of results, got 'NoneType'"),
+        ("ab", "fn of a batch must return a list of results, got 'str'"),
+        ([1], r"fn of a batch must return as many results as it got items \(2\), got 1"),
+        ([1, 2, 3], r"fn of a batch must return as many results as it got items \(2\), got 3"),
+    ],
+)
+@pytest.mark.parametrize("plain", [False, True])
+async def test_batches_must_return_a_result_for_each_item(
+    returned: Any, rule: str, plain: bool
+) -> None:
+    """Else all of its items fail."""
+
+    async def on_loop(_: list[int]) -> Any:
+        return returned
+
+    def in_thread(_: list[int]) -> Any:
+        return returned
+
+    fn = in_thread if plain else on_loop
+    got, failed, _ = await through(rxd.stage(fn, name="s", batch=(2, 1.0)), range(2))
+    assert [] == got
+    assert [0, 1] == [failure.item for failure in failed]
+    with pytest.raises(rxd.ConfigError, match=rule):
+        raise failed[0].__cause__ or AssertionError
+
+
+async def test_a_coroutine_that_cancels_itself_has_failed() -> None:
+    """The pipeline goes on."""
+
+    async def give_up(n: int) -> int:
+        if n:
+            raise asyncio.CancelledError
+        return n
+
+    got, failed, _ = await through(rxd.stage(give_up), range(2))
+    assert ([0], ["CancelledError: "]) == (got, causes(failed))
+
+
+# ------------------------------------------------ time limits and tries
+
+
+@pytest.mark.parametrize("retry", [None, rxd.Backoff(first=5.0, attempts=2, jitter=0.0)])
+@pytest.mark.parametrize("batch", [None, (2, 1.0)])
+def test_a_try_has_a_limit_in_time(retry: rxd.Backoff | None, batch: Any) -> None:
+    """The error names the item, and each try has its own limit."""
+
+    async def slow(_: Any) -> None:
+        await asyncio.sleep(10)
+
+    async def main() -> None:
+        stage = rxd.stage(slow, timeout=2.0, retry=retry, batch=batch)
+        _, failed, _ = await through(stage, [7, 8])
+        item = [7, 8] if batch else 7
+        assert [f"ItemTimeoutError: {item} must be done within 2 s"] == causes(failed)[:1]
+        assert (1 if retry is None else 2) == failed[0].attempt
+        cause = failed[0].__cause__
+        assert isinstance(cause, rxd.ItemTimeoutError)
+        assert item == cause.item
+        assert (2.0 if retry is None else 9.0) == asyncio.get_running_loop().time()
+
+    run_virtual(main())
+
+
+def test_a_timeout_of_the_function_is_passed_on() -> None:
+    """It is no limit of ours."""
+
+    async def slow(_: Any) -> None:
+        raise TimeoutError("theirs")
+
+    async def main() -> None:
+        stage = rxd.stage(slow, timeout=2.0, retry=AT_ONCE)
+        assert ["TimeoutError: theirs"] == causes((await through(stage, [7]))[1])
+
+    run_virtual(main())
+
+
+async def test_a_thread_that_takes_too_long_fails_its_item_at_once() -> None:
+    """What it returns later is nobody's."""
+    go_on = threading.Event()
+
+    def wait(n: int) -> int:
+        if n == 0:
+            go_on.wait(30)
+        return n
+
+    for retry in (None, rxd.Backoff(first=0.0, maximum=0.0, attempts=2)):
+        go_on.clear()
+        stage = rxd.stage(wait, timeout=0.05, retry=retry, concurrency=4, on_error=lambda n, _: -1)
+        got, _, stats = await through(stage, range(3))
+        assert [-1, 1, 2] == sorted(got)
+        assert 1 == stats.failed
+        go_on.set()
+
+
+def test_tries_wait_in_between_and_keep_their_slot() -> None:
+    """The others use the other slots."""
+    tries: list[tuple[int, float]] = []
+
+    async def flaky(n: int) -> int:
+        tries.append((n, asyncio.get_running_loop().time()))
+        await asyncio.sleep(1)
+        if n == 0 and len([m for m, _ in tries if m == 0]) < 3:
+            raise ValueError
+        return n
+
+    async def main() -> None:
+        backoff = rxd.Backoff(first=2.0, factor=2.0, attempts=3, jitter=0.0)
+        stage = rxd.stage(flaky, retry=backoff, concurrency=2)
+        got, failed, stats = await through(stage, range(9))
+        assert list(range(1, 9)) == [n for n in got if n]
+        assert 9 == len(got)
+        assert ([], 0) == (failed, stats.failed)
+        assert [0.0, 3.0, 8.0] == [at for n, at in tries if n == 0]
+        assert [float(n - 1) for n in range(1, 9)] == [at for n, at in tries if n]
+        assert 9.0 == asyncio.get_running_loop().time()
+
+    run_virtual(main())
+
+
+async def test_the_last_try_counts() -> None:
+    """A failure tells which one that was, also behind a stage that needed several."""
+    tried: list[int] = []
+
+    async def flaky(n: int) -> int:
+        tried.append(n)
+        if len(tried) < 3:
+            raise ValueError(n)
+        return n
+
+    failed: list[rxd.StageError] = []
+    stages = [rxd.stage(flaky, retry=AT_ONCE), rxd.stage(odd_ones_fail, name="then")]
+    async with rxd.Pipeline(*stages) as p:
+        p.failures.subscribe(failed.append)
+        await p.submit(1)
+        await asyncio.sleep(0.05)
+        tried.clear()
+        await p.submit(3)
+    assert [("then", 1), ("then", 1)] == [(f.stage, f.attempt) for f in failed]
+    _, failed, _ = await through(rxd.stage(odd_ones_fail, retry=AT_ONCE), [1])
+    assert [3] == [f.attempt for f in failed]
+
+
+async def test_each_try_of_a_batch_gets_a_list_of_its_own() -> None:
+    """Whatever the one before did to it."""
+    seen: list[list[int]] = []
+
+    async def greedy(items: list[int]) -> list[int]:
+        seen.append(list(items))
+        if len(seen) < 3:
+            items.clear()
+            raise ValueError
+        return items
+
+    got, _, _ = await through(rxd.stage(greedy, batch=(3, 1.0), retry=AT_ONCE), range(3))
+    assert [[0, 1, 2]] * 3 == seen
+    assert [0, 1, 2] == got
+
+
+def test_concurrency_may_be_found_out() -> None:
+    """By a limit of the stage's own, which only learns from it."""
+
+    async def work(n: int) -> int:
+        await asyncio.sleep(1)
+        return n
+
+    async def main() -> None:
+        limit = rxd.AdaptiveLimit(maximum=64)
+        stage = rxd.stage(work, concurrency=limit)
+        assert (64, 64) == (stage.slots, stage.burst)
+        got, _, stats = await through(stage, range(1000))
+        assert 1000 == len(got)
+        assert limit.limit == stats.stages["work"].limit
+        assert 1 < limit.limit <= 64
+
+    run_virtual(main())
+
+
+# ------------------------------------------------ arguments
+
+
+def test_a_stage_is_data() -> None:
+    """With defaults, a name, and what follows from it."""
+    stage = rxd.stage(partial(doubled), batch=(10, 0.5), concurrency=3)
+    assert ("doubled", 3, 30, None, True) == (
+        stage.name,
+        stage.slots,
+        stage.burst,
+        stage.queue,
+        stage.plain,
+    )
+    assert "Doubler" == rxd.stage(Doubler()).name
+    with pytest.raises(AttributeError):
+        stage.name = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"name": ""}, "name must be a str of 1 to 200 characters"),
+        ({"concurrency": 0}, "concurrency must be an int >= 1 or a Limit, got 0"),
+        ({"concurrency": True}, "concurrency must be an int >= 1 or a Limit, got True"),
+        ({"queue": 0}, "queue must be an int >= 1 or None, got 0"),
+        ({"batch": 3}, "batch must be a pair of a count and seconds, got 3"),
+        ({"batch": (0, 1.0)}, "the count of batch must be an int >= 1, got 0"),
+        ({"batch": (1, 0)}, "the time of batch must be a finite number of seconds > 0, got 0"),
+        ({"timeout": 0}, "timeout must be a finite number of seconds > 0, got 0"),
+        ({"retry": 3}, "retry must be a Backoff or None, got 3"),
+        ({"on_error": "stop"}, 'on_error must be "fail", "skip" or callable'),
+        ({"on_error": added}, "on_error must be a plain function"),
+        ({"executor": 3}, "executor must be a concurrent.futures.Executor or None, got 3"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], rule: str) -> None:
+    """Each is refused at once."""
+    with pytest.raises(rxd.ConfigError, match=rule):
+        rxd.stage(doubled, **options)
+
+
+def test_bad_functions() -> None:
+    """What cannot be called, or not there."""
+    with pytest.raises(rxd.ConfigError, match="fn must be callable, got 3"):
+        rxd.stage(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(rxd.ConfigError, match="executor must be left out for a coroutine function"),
+    ):
+        rxd.stage(added, executor=pool)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

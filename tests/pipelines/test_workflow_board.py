@@ -1,0 +1,309 @@
+"""Workflows on a board: submitted, resumed after a kill, recorded once, and forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reactivex import operators as rx
+
+import rxdispatch as rxd
+from rxdispatch.pipelines.workflow_log import WorkflowLog
+from rxdispatch.pipelines.workflow_states import Step
+from rxdispatch.testing import run_virtual
+from tests.pipelines.workflow_worker import STATES, machine
+from tests.servers import valkey_server
+
+ROOT = Path(__file__).parents[2]
+Boards = tuple[rxd.BoardBase[Any], rxd.BoardBase[Any]]
+
+
+@asynccontextmanager
+async def places(kind: str) -> AsyncGenerator[Boards]:
+    """Two boards in memory, or on a server."""
+    if kind == "memory":
+        yield rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
+    else:
+        async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+            yield hub.board("w"), hub.board("w.journal")
+
+
+def counting(boards: Boards, process: Any = None) -> rxd.Workflow:
+    """A workflow that counts to three, once *process* has had its turn."""
+
+    async def count(n: int) -> rxd.Move:
+        return rxd.Move("done" if n == 2 else "on", n + 1)
+
+    workflow = rxd.Workflow("start", board=boards[0], journal=boards[1])
+    workflow.define_state("start", process or count, next_states={"on": "count"})
+    workflow.define_state("count", count, next_states={"on": "count", "done": "end"})
+    workflow.define_state("end")
+    return workflow
+
+
+async def work(workflow: rxd.Workflow) -> list[rxd.Outcome[Any, rxd.WorkflowResult]]:
+    """Run all that is on the board."""
+    outcomes: list[rxd.Outcome[Any, rxd.WorkflowResult]] = []
+    await rxd.run(workflow.worker(until="joined").pipe(rx.do_action(outcomes.append)))
+    return outcomes
+
+
+@pytest.mark.parametrize("kind", ["memory", "server"])
+async def test_submitted_run_and_asked_for(kind: str) -> None:
+    """The worker emits results, and whoever knows the id has them until they are forgotten."""
+    async with places(kind) as boards:
+        workflow = counting(boards)
+        waiting = asyncio.create_task(_later(workflow))
+        ids = [await workflow.submit(0, id=f"w{n}") for n in range(20)]
+        outcomes = await work(workflow)
+        assert Counter(ids) == Counter(o.result.id for o in outcomes if o.result)
+        expected = [("start", "count"), ("count", "count"), ("count", "end")]
+        for found in (await waiting, await workflow.result("w0"), await workflow.result("w0")):
+            assert ("w0", "end", 3) == (found.id, found.state, found.data)
+            assert expected == [(e.source, e.target) for e in found.history]
+        # One that has ended does not run again: the same result, of the same time.
+        assert "w0" == await workflow.submit(7, id="w0")
+        (again,) = await work(workflow)
+        assert await workflow.result("w0") == again.result
+        await workflow.forget("w0")
+        with pytest.raises(rxd.ConfigError, match="was submitted"):
+            await workflow.result("w0")
+        assert 19 * 3 == (await boards[1].counts()).ready
+        await workflow.submit(0, id="w0")
+        with pytest.raises(rxd.ConfigError, match="has ended"):
+            await workflow.forget("w0")
+        await boards[0].cancel("w0")
+
+
+async def _later(workflow: rxd.Workflow) -> rxd.WorkflowResult:
+    while True:
+        try:
+            return await workflow.result("w0")
+        except rxd.ConfigError:
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("kind", ["memory", "server"])
+async def test_failed_workflow_goes_on_after_redrive(kind: str) -> None:
+    """It is dead with its history; redriven, it goes on from the state it failed in."""
+    async with places(kind) as boards:
+        broken = True
+        runs: list[str] = []
+
+        async def start(_: Any) -> str:
+            runs.append("start")
+            return "on"
+
+        async def send(_: Any) -> str:
+            runs.append("send")
+            if broken:
+                raise OSError("away")
+            return "ok"
+
+        workflow = rxd.Workflow("start", board=boards[0], journal=boards[1])
+        workflow.define_state("start", start, next_states={"on": "send"})
+        workflow.define_state("send", send, next_states={"ok": "sent"})
+        workflow.define_state("sent")
+        await workflow.submit("x", id="w")
+        (outcome,) = await work(workflow)
+        assert outcome.status == "dead"
+        assert isinstance(outcome.error, rxd.TaskExecutionError)
+        inner = outcome.error.__cause__
+        assert isinstance(inner, rxd.WorkflowError)
+        assert isinstance(inner.__cause__, OSError)
+        with pytest.raises(rxd.WorkflowError, match="OSError: away") as caught:
+            await workflow.result("w")
+        assert ("send", 1) == (caught.value.state, len(caught.value.history))
+        assert inner.history == caught.value.history
+        broken = False
+        assert 1 == await boards[0].redrive("w")
+        await work(workflow)
+        assert "sent" == (await workflow.result("w")).state
+        assert ["start", "send", "send"] == runs
+
+
+@pytest.mark.parametrize("kind", ["memory", "server"])
+async def test_the_log_wins(kind: str) -> None:
+    """Who was overtaken while a state ran drops his own transition and takes the recorded one."""
+    async with places(kind) as boards:
+        log = WorkflowLog(boards[1], 100)
+
+        async def overtaken(_: Any) -> rxd.Move:
+            entry = rxd.Transition("start", "count", "on", 5.0, 4)
+            assert await log.add("w", 1, Step(entry, 1))
+            return rxd.Move("on", 2)
+
+        workflow = counting(boards, overtaken)
+        await workflow.submit(0, id="w")
+        await work(workflow)
+        result = await workflow.result("w")
+        assert rxd.Transition("start", "count", "on", 5.0, 4) == result.history[0]
+        assert ("end", 3, 3) == (result.state, result.data, len(result.history))
+
+
+async def test_data_that_cannot_be_stored() -> None:
+    """The workflow is dead, with a reason."""
+    boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
+
+    async def odd(_: Any) -> rxd.Move:
+        return rxd.Move("on", float("nan"))
+
+    workflow = counting(boards, odd)
+    await workflow.submit(0, id="w")
+    await work(workflow)
+    with pytest.raises(rxd.WorkflowError, match="CodecError"):
+        await workflow.result("w")
+
+
+def test_disposal_gives_back_and_another_goes_on() -> None:
+    """A worker that is stopped in a state leaves the workflow where its log ends."""
+
+    async def main() -> None:
+        boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
+        starts = asyncio.Event()
+
+        async def hang(_: Any) -> str:
+            starts.set()
+            await asyncio.sleep(1000)
+            return "on"
+
+        slow = counting(boards, hang)
+        await slow.submit(0, id="w")
+        running = asyncio.create_task(work(slow))
+        await starts.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await boards[0].finished()
+        await work(counting(boards))
+        assert "end" == (await slow.result("w")).state
+
+    run_virtual(main())
+
+
+def test_reading_waits_for_other_readers() -> None:
+    """Records that somebody holds, or held when he was killed, are waited for."""
+
+    async def main() -> None:
+        boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal", max_crashes=0)
+        workflow = counting(boards)
+        await workflow.submit(0, id="w")
+        await work(workflow)
+        assert 1 == len(await boards[1].claim(1, ids=["w/2"], lease=3.0))
+        # Its lease lapses; with no crash allowed it is dead then, and comes back.
+        assert 3 == len((await workflow.result("w")).history)
+        some = await asyncio.gather(*(workflow.result("w") for _ in range(20)))
+        assert [3] * 20 == [len(result.history) for result in some]
+
+    run_virtual(main())
+
+
+def test_waits_while_there_is_no_room() -> None:
+    """A board that is away or full holds the workflow up, and costs it nothing."""
+
+    class Full(rxd.MemoryBoard[Any]):
+        refusals = 3
+
+        async def submit(self, tasks: Any) -> rxd.SubmitResult:
+            if self.refusals:
+                self.refusals -= 1
+                raise rxd.BoardFullError("w.journal")
+            return await super().submit(tasks)
+
+    async def main() -> None:
+        boards: Boards = rxd.MemoryBoard("w"), Full("w.journal")
+        workflow = counting(boards)
+        await workflow.submit(0, id="w")
+        (outcome,) = await work(workflow)
+        assert ("done", 1) == (outcome.status, outcome.claim.attempt)
+
+    run_virtual(main())
+
+
+def test_lapsed_claim_records_nothing() -> None:
+    """Past its lease a worker does not go on, even before it is told; the workflow is not lost."""
+
+    async def main() -> None:
+        boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
+
+        async def stall(_: Any) -> rxd.Move:
+            claim = rxd.current_claim()
+            if claim.crashes == 0:
+                claim.deadline = 0.0
+            return rxd.Move("on", 1)
+
+        workflow = counting(boards, stall)
+        await workflow.submit(0, id="w")
+        await asyncio.sleep(1)
+        outcomes: list[Any] = []
+        with workflow.worker(lease=30.0).subscribe(outcomes.append):
+            await asyncio.sleep(1)
+            assert 0 == (await boards[1].counts()).ready
+            await asyncio.sleep(60)
+        assert ["lost", "done"] == [outcome.status for outcome in outcomes]
+        await boards[0].finished()
+
+    run_virtual(main())
+
+
+async def test_killed_processes_record_each_transition_once(tmp_path: Path) -> None:
+    """Two workers, killed by -9 at random again and again: all ends, each transition once."""
+    path = str(tmp_path / "states")
+    rng = random.Random(7)
+    count = 30
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        workflow = machine(hub, path, "nobody")
+        await asyncio.gather(*(workflow.submit([], id=f"w{n}") for n in range(count)))
+        results = asyncio.gather(*(workflow.result(f"w{n}") for n in range(count)))
+        workers: dict[str, subprocess.Popen[bytes]] = {}
+        kills = 0
+        try:
+            while kills <= 8:
+                for label in ("a", "b"):
+                    if label not in workers:
+                        workers[label] = _start(server.target.safe, label, path)
+                done = _lines(path)
+                goal = rng.randrange(5, 30)
+                while kills < 8 and _lines(path) < done + goal:
+                    await asyncio.sleep(0.001)
+                for label in rng.choice([["a"], ["b"], ["a", "b"]]) if kills < 8 else ():
+                    victim = workers.pop(label)
+                    victim.kill()
+                    victim.wait()
+                kills += 1
+            await results
+        finally:
+            for process in workers.values():
+                process.kill()
+                process.wait()
+        for result in await results:
+            chain = [(f"s{n}", f"s{n + 1}") for n in range(STATES)]
+            assert chain == [(entry.source, entry.target) for entry in result.history]
+            # The data tells the same story as the history: nobody's result was mixed in.
+            told = [f"{entry.source} {entry.result[3:]}" for entry in result.history]
+            assert told == result.data
+        assert count * STATES == (await hub.board("flows.journal").counts()).ready
+        # At least once, and not much more: who is killed repeats at most what it was at.
+        assert count * STATES <= _lines(path) <= count * STATES + kills * 8 * 2
+
+
+def _lines(path: str) -> int:
+    return Path(path).read_text().count("\n") if Path(path).exists() else 0
+
+
+def _start(url: str, label: str, path: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.pipelines.workflow_worker", url, label, path],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+    )

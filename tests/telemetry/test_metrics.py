@@ -1,0 +1,305 @@
+"""What Prometheus is told of boards, feeds and meters."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+import reactivex
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from structlog.testing import capture_logs
+
+import rxdispatch as rxd
+from rxdispatch import operators as ops
+from rxdispatch.testing import run_virtual
+from tests.proxy import Proxy
+from tests.servers import valkey_server
+
+
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    """Return a sample."""
+    return registry.get_sample_value(f"rxdispatch_{name}", labels)
+
+
+async def fail(task: rxd.Task[Any]) -> None:
+    """Fail for odd payloads."""
+    if task.payload % 2:
+        raise ValueError(task.payload)
+
+
+def test_a_board() -> None:
+    """Tasks by mark, the lag, each kind of event, and what was settled."""
+
+    async def main() -> None:
+        registry = CollectorRegistry()
+        board = rxd.MemoryBoard("jobs")
+        async with rxd.Metrics(registry) as metrics:
+            metrics.watch_board(board, events=True)
+            await board.submit(rxd.Task(n, max_attempts=1) for n in range(10))
+            work = board.claims(until="idle").pipe(ops.execute(fail), ops.settle(board))
+            await rxd.run(work)
+            await board.submit([rxd.Task(0), rxd.Task(0), rxd.Task(0, delay=99.0)])
+            await board.claim(1)
+            await asyncio.sleep(8)
+            await metrics.refresh()
+            found = {
+                mark: value(registry, "board_tasks", board="jobs", mark=mark)
+                for mark in ("scheduled", "ready", "claimed", "dead")
+            }
+            assert {"scheduled": 1, "ready": 1, "claimed": 1, "dead": 5} == found
+            assert 1 == value(registry, "board_up", board="jobs")
+            assert 5 == value(registry, "board_done_total", board="jobs")
+            assert 8 == value(registry, "board_lag_seconds", board="jobs")
+            assert 10 == value(registry, "board_settled_total", board="jobs")
+            assert 0 == value(registry, "board_refused_total", board="jobs")
+            assert 0 == value(registry, "board_lost_total", board="jobs")
+            kinds = {"submitted": 13, "claimed": 11, "done": 5, "dead": 5, "crashed": 0}
+            for kind, times in kinds.items():
+                assert times == value(registry, "board_events_total", board="jobs", kind=kind)
+        assert value(registry, "board_up", board="jobs") is None
+
+    run_virtual(main())
+
+
+def test_refused_and_lost() -> None:
+    """A worker that was too slow counts what it was refused."""
+
+    async def main() -> None:
+        registry = CollectorRegistry()
+        board = rxd.MemoryBoard("jobs")
+        async with rxd.Metrics(registry) as metrics:
+            metrics.watch_board(board)
+            await board.submit(rxd.Task(n) for n in range(3))
+            a, b, c = await board.claim(3, lease=5.0)
+            await asyncio.sleep(6)
+            await board.claim(0)
+            await board.renew([c], 5.0)
+            await board.settle([a.done(), b.done()])
+            await metrics.refresh()
+            assert 0 == value(registry, "board_settled_total", board="jobs")
+            assert 2 == value(registry, "board_refused_total", board="jobs")
+            assert 1 == value(registry, "board_lost_total", board="jobs")
+            # Nobody listens, so that the board need not tell.
+            assert value(registry, "board_events_total", board="jobs", kind="done") is None
+
+    run_virtual(main())
+
+
+def test_meters() -> None:
+    """Rates, latency, what is in flight and what failed."""
+
+    async def main() -> None:
+        registry = CollectorRegistry()
+
+        async def work(seconds: int) -> int:
+            await asyncio.sleep(seconds)
+            return seconds
+
+        async with rxd.Metrics(registry) as metrics:
+            metrics.watch_meters(rxd.measurements)
+            stream = reactivex.of(1, 1, 1, 3, 90)
+            section = ops.measure("metrics-test", ops.map_async(work, max_concurrent=5))
+            task = asyncio.create_task(rxd.run(stream.pipe(section)))
+            await asyncio.sleep(5)
+            await metrics.refresh()
+            name = {"meter": "metrics-test"}
+            assert 5 == value(registry, "meter_entered_total", **name)
+            assert 4 == value(registry, "meter_left_total", **name)
+            assert 1 == value(registry, "meter_in_flight", **name)
+            assert 1 == value(registry, "meter_streams", **name)
+            assert 1 == value(registry, "meter_entered_per_second", **name)
+            assert 0.8 == value(registry, "meter_left_per_second", **name)
+            assert 4 == value(registry, "meter_latency_seconds_count", **name)
+            assert 6 == value(registry, "meter_latency_seconds_sum", **name)
+            assert 3 == value(registry, "meter_latency_max_seconds", **name)
+            half = value(registry, "meter_latency_seconds", quantile="0.5", **name)
+            assert half == pytest.approx(1, rel=0.1)
+            task.cancel()
+            await asyncio.wait([task])
+
+            failing = reactivex.throw(ValueError("no")).pipe(ops.measure("metrics-failing"))
+            with pytest.raises(ValueError, match="no"):
+                await rxd.run(failing)
+            await metrics.refresh()
+            assert 1 == value(registry, "meter_errors_total", meter="metrics-failing")
+            assert (
+                value(registry, "meter_latency_seconds", meter="metrics-failing", quantile="0.5")
+                is None
+            )
+
+    run_virtual(main())
+
+
+async def test_a_feed() -> None:
+    """Nodes by status, the mode at once, reads by what answered them."""
+    registry = CollectorRegistry()
+    async with rxd.connect() as hub, hub.feed() as feed, rxd.Metrics(registry) as metrics:
+        metrics.watch_feed(feed)
+        changes = asyncio.Event()
+        feed.changes.subscribe(lambda _: changes.set())
+        await hub.nodes.register([rxd.Node("a", capacity=1), rxd.Node("b", capacity=1)], ttl=600)
+        await hub.nodes.drain("b")
+        while feed.get("b") is None or feed.nodes()[-1].status is not rxd.NodeStatus.DRAINING:
+            changes.clear()
+            await changes.wait()
+        await feed.fetch("a")
+        await metrics.refresh()
+        assert 1 == value(registry, "feed_nodes", feed="fleet", status="ready")
+        assert 1 == value(registry, "feed_nodes", feed="fleet", status="draining")
+        assert 0 == value(registry, "feed_nodes", feed="fleet", status="suspect")
+        assert 1 == value(registry, "feed_mode", feed="fleet", mode="NORMAL")
+        assert 0 == value(registry, "feed_mode", feed="fleet", mode="LOCAL_ONLY")
+        assert 1 == value(registry, "feed_reads_total", feed="fleet", tier="l1")
+        assert 0 == value(registry, "feed_gaps_total", feed="fleet")
+        calls = value(registry, "feed_redis_calls_total", feed="fleet")
+        assert calls is not None
+        assert calls > 0
+        slow = value(registry, "feed_redis_latency_seconds", feed="fleet", quantile="0.99")
+        assert slow is not None
+        assert slow > 0
+
+
+async def test_the_server_goes_and_comes_back() -> None:
+    """Nothing old is told as if it were new, one line is logged, and then all is well again."""
+    registry = CollectorRegistry()
+    settings = rxd.Settings(store=rxd.StoreSettings(limit=0.3, attempt=0.15))
+    async with (
+        valkey_server() as server,
+        Proxy(server.target) as proxy,
+        rxd.connect(proxy.target.safe, settings=settings) as hub,
+        rxd.Metrics(registry, interval=0.05) as metrics,
+    ):
+        board = hub.board("jobs")
+        metrics.watch_board(board)
+        await metrics.refresh()
+        assert 0 == value(registry, "board_tasks", board="jobs", mark="ready")
+        with capture_logs() as logs:
+            proxy.blackhole()
+            while value(registry, "board_up", board="jobs") != 0:
+                await asyncio.sleep(0.01)
+            assert value(registry, "board_tasks", board="jobs", mark="ready") is None
+            await metrics.refresh()
+        assert 1 == sum(entry["event"] == "metrics_unread" for entry in logs)
+        proxy.heal()
+        while value(registry, "board_up", board="jobs") != 1:
+            await asyncio.sleep(0.01)
+        assert 0 == value(registry, "board_tasks", board="jobs", mark="ready")
+
+
+def test_it_reads_every_interval() -> None:
+    """Again and again, and no more once the block has ended."""
+
+    async def main() -> None:
+        registry = CollectorRegistry()
+        reads: list[float] = []
+        clock = asyncio.get_running_loop().time
+        began = clock()
+
+        def read() -> dict[str, rxd.Measurement]:
+            reads.append(clock() - began)
+            return {}
+
+        metrics = rxd.Metrics(registry, interval=2.0)
+        metrics.watch_meters(read)
+        async with metrics:
+            await asyncio.sleep(5)
+        await asyncio.sleep(5)
+        assert [0.0, 2.0, 4.0] == reads
+
+    run_virtual(main())
+
+
+async def test_cancelled_while_it_enters() -> None:
+    """Nothing stays registered, and nothing runs on."""
+    registry = CollectorRegistry()
+
+    class Slow(rxd.MemoryBoard[Any]):
+        async def counts(self) -> rxd.Counts:
+            await asyncio.sleep(1000)
+            return await super().counts()
+
+    async def enter() -> None:
+        metrics = rxd.Metrics(registry)
+        metrics.watch_board(Slow("jobs"))
+        async with metrics:
+            pass
+
+    task = asyncio.create_task(enter())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert b"" == generate_latest(registry)
+    async with rxd.Metrics(registry):
+        pass
+
+
+async def test_scrapes_in_a_thread() -> None:
+    """A scrape needs no loop, and one source that fails does not hide the others."""
+    registry = CollectorRegistry()
+    board = rxd.MemoryBoard[Any]("jobs \udcff")
+
+    def broken() -> dict[str, rxd.Measurement]:
+        raise ValueError("no")
+
+    async with rxd.Metrics(registry) as metrics:
+        metrics.watch_meters(broken)
+        metrics.watch_board(board)
+        await metrics.refresh()
+        found: list[bytes] = []
+        thread = threading.Thread(target=lambda: found.append(generate_latest(registry)))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert b'rxdispatch_board_up{board="jobs \\\\udcff"} 1.0' in found[0]
+
+
+async def test_bad_arguments() -> None:
+    """Refused before anything is changed."""
+    registry = CollectorRegistry()
+    for bad in (0, -1, float("nan"), "x"):
+        with pytest.raises(rxd.ConfigError, match="interval must"):
+            rxd.Metrics(registry, interval=bad)  # type: ignore[arg-type]
+    with pytest.raises(rxd.ConfigError, match="registry must"):
+        rxd.Metrics("x")  # type: ignore[arg-type]
+    board = rxd.MemoryBoard[Any]("jobs")
+    async with rxd.Metrics(registry) as metrics:
+        with pytest.raises(rxd.ConfigError, match="board must be a board"):
+            metrics.watch_board("jobs")  # type: ignore[arg-type]
+        with pytest.raises(rxd.ConfigError, match="feed must be a feed"):
+            metrics.watch_feed(board)  # type: ignore[arg-type]
+        with pytest.raises(rxd.ConfigError, match="read must be callable"):
+            metrics.watch_meters({})  # type: ignore[arg-type]
+        metrics.watch_board(board)
+        with pytest.raises(rxd.ConfigError, match="board must be watched once"):
+            metrics.watch_board(rxd.MemoryBoard[Any]("jobs"))
+        with pytest.raises(rxd.ConfigError, match="registry must have one Metrics"):
+            async with rxd.Metrics(registry):
+                pass
+        with pytest.raises(rxd.ConfigError, match="entered once"):
+            await metrics.__aenter__()
+        assert "<Metrics open 1 watched>" == repr(metrics)
+    with pytest.raises(rxd.ConfigError, match="must be open"):
+        metrics.watch_board(rxd.MemoryBoard[Any]("more"))
+
+
+def test_without_the_extra() -> None:
+    """Everything else works, and the error names what to install."""
+    code = (
+        "import sys; sys.modules['prometheus_client'] = sys.modules['opentelemetry'] = None\n"
+        "import rxdispatch as rxd\n"
+        "for make in (rxd.Metrics, lambda: rxd.traced(print),"
+        " lambda: rxd.inject_trace(rxd.Task(0))):\n"
+        "    try: make()\n"
+        "    except rxd.ConfigError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second, third = done.stdout.splitlines()
+    assert "rxdispatch[metrics]" in first
+    assert "rxdispatch[tracing]" in second
+    assert second == third
