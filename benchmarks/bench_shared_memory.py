@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from rxdispatch import SharedMemoryBoard, Task
-from rxdispatch.boards import shared_layout as lay
+from rxdispatch.boards.shm import layout as lay
 
 PAYLOAD = "twenty bytes of text"
 CONTEXT = multiprocessing.get_context("fork")

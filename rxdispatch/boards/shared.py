@@ -7,9 +7,9 @@ from typing import Any, Self, TypeVar
 
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.engine import Options
-from rxdispatch.boards.shared_engine import SharedEngine
-from rxdispatch.boards.shared_layout import Layout
-from rxdispatch.boards.shared_map import Memory, path_of
+from rxdispatch.boards.shm.engine import SharedEngine
+from rxdispatch.boards.shm.layout import Layout
+from rxdispatch.boards.shm.map import Memory, path_of
 from rxdispatch.errors import ConfigError
 
 __all__ = ["SharedMemoryBoard"]

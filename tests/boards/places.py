@@ -13,7 +13,7 @@ import attrs
 
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.shared import SharedMemoryBoard
-from rxdispatch.boards.shared_map import path_of
+from rxdispatch.boards.shm.map import path_of
 from rxdispatch.config import Settings
 from rxdispatch.hub import Hub, connect
 from rxdispatch.store.embedded import EmbeddedServer
@@ -97,7 +97,8 @@ class Bench:
         if self.kind == "memory":
             await asyncio.sleep(seconds)
         elif self.kind == "shm":
-            self.hub.board(self.name)._shared.skew(seconds)
+            with SharedMemoryBoard[Any].attach(self.name) as board:
+                board._shared.skew(seconds)
         else:
             skew = seconds * 1_000_000
             await self.hub.client.call("later", "HINCRBY", self.key("meta"), "skew", skew)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rxdispatch.boards import shared_layout as lay
 from rxdispatch.boards.codec import Entry, id_bytes
-from rxdispatch.boards.shared_cells import Cells
-from rxdispatch.boards.shared_layout import Head, number_of, word
+from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.cells import Cells
+from rxdispatch.boards.shm.layout import Head, number_of, word
 from rxdispatch.errors import BoardFullError
 
 __all__ = ["Submitter"]
@@ -167,7 +167,7 @@ class Submitter:
                 expires=now + max(1, round(entry.ttl * 1e6)) if entry.ttl else 0,
                 at=tail if plain else tail - 1,
                 tie=0 if plain else number << 10 | i,
-                due=now + round(entry.delay * 1e6) if entry.delay else 0,
+                due=now + round(entry.delay * 1e6),
                 priority=entry.priority,
             )
             cells.write(some, head, body[: lay.INLINE], body[lay.INLINE :], b"")

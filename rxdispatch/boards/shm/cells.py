@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rxdispatch.boards import shared_layout as lay
-from rxdispatch.boards.shared_index import Index
-from rxdispatch.boards.shared_layout import CELL, HEAD, NONE, Head, number_of, word
-from rxdispatch.boards.shared_map import Memory
+from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.index import Index
+from rxdispatch.boards.shm.layout import CELL, HEAD, NONE, Head, number_of, word
+from rxdispatch.boards.shm.map import Memory
 from rxdispatch.errors import BoardFullError
 
 __all__ = ["Cells"]
@@ -51,6 +51,11 @@ class Cells:
         start = self._data + cell * CELL
         raw = self.memory.map[start : start + CELL]
         return Head._make(HEAD.unpack_from(raw)), raw[HEAD.size :]
+
+    def read(self, cell: int, mark: int) -> tuple[Head, bytes] | None:
+        """Return what a head says if its mark is *mark*."""
+        known = self.head(cell)
+        return known if self.mark(cell) == mark else None
 
     def body(self, head: Head, inline: bytes) -> tuple[bytes, bytes]:
         """Return id and record."""

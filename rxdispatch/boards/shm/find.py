@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from typing import NamedTuple
 
-from rxdispatch.boards import shared_layout as lay
-from rxdispatch.boards.shared_cells import Cells
-from rxdispatch.boards.shared_layout import number_of
+from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.cells import Cells
+from rxdispatch.boards.shm.layout import number_of
 
 __all__ = ["Finder", "lapses"]
 
 _PAGE = 512
+_OLDEST = 64
 _NEVER = (1 << 63) - 1
 _HALF = 1 << (lay.LOW_BITS - 1)
 _STATES = bytes(top >> 4 for top in range(256))
@@ -160,6 +161,22 @@ class Finder:
         _, _, _, cell, mark = heappop(self._ready)
         if self._known.get(cell) == mark:
             del self._known[cell]
+
+    def oldest(self) -> list[tuple[int, int]]:
+        """Return cells and marks among which is, as far as is known, the oldest that is ready."""
+        memory, layout = self._memory, self._layout
+        heap = self._ready
+        # The first by place; some, as those that were delayed stand where they were submitted.
+        first = nsmallest(_OLDEST, heap, key=_place)
+        found = [(cell, mark) for _, _, _, cell, mark in first if self._cells.mark(cell) == mark]
+        place, tail = memory.load(lay.RING_HEAD), memory.load(lay.RING_TAIL)
+        while place < tail:
+            cell = memory.load(layout.ring + place % layout.ring_slots * 8)
+            mark = self._cells.mark(cell)
+            if self._in_ring(mark) == place:
+                return [*found, (cell, mark)]
+            place += 1
+        return found
 
     def due(self, now: int) -> list[tuple[int, int]]:
         """Remove and return what is due: cell and mark."""
@@ -318,6 +335,10 @@ class Finder:
             ):
                 break
         return amounts
+
+
+def _place(entry: tuple[int, int, int, int, int]) -> tuple[int, int]:
+    return entry[1:3]
 
 
 def states_of(raw: bytes) -> bytes:

@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rxdispatch.boards import shared_layout as lay
 from rxdispatch.boards.engine import Signal
 from rxdispatch.boards.events import read_events
-from rxdispatch.boards.shared_map import Memory
+from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.map import Memory
 from rxdispatch.relay import Relay
 from rxdispatch.task import EventKind, TaskEvent
 

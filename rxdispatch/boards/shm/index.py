@@ -5,12 +5,12 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from rxdispatch.boards import shared_layout as lay
-from rxdispatch.boards.shared_layout import number_of
-from rxdispatch.boards.shared_map import Memory
+from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.layout import number_of
+from rxdispatch.boards.shm.map import Memory
 
 if TYPE_CHECKING:
-    from rxdispatch.boards.shared_cells import Cells
+    from rxdispatch.boards.shm.cells import Cells
 
 __all__ = ["Index"]
 

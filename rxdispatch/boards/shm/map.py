@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from rxdispatch.boards import shared_layout as lay
-from rxdispatch.boards.shared_layout import Layout
+from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.layout import Layout
 from rxdispatch.errors import ConfigError
 
 __all__ = ["Memory", "path_of"]

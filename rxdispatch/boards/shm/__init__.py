@@ -1,0 +1,1 @@
+"""A board in shared memory; docs/explanation/shared-memory.md says how and why."""
