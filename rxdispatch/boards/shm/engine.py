@@ -265,7 +265,9 @@ class SharedEngine:
         """How many tasks have each mark."""
         self._begin()
         load = self._memory.load
-        while True:
+        accepted, discarded, amounts = 0, 0, list[int]()
+        # Looked at again while tasks change places, but not for ever.
+        for _ in range(100):
             moves = load(lay.MOVES)
             accepted = load(lay.ACCEPTED if load(lay.STAGING) else lay.STAGED_ACCEPTED)
             amounts = self._finder.census()
