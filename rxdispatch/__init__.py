@@ -41,18 +41,22 @@ from rxdispatch.operators.flow._limits import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.pipelines.broadcast_ingress import BroadcastIngress
 from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
 from rxdispatch.pipelines.outbox import Outbox
 from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
+from rxdispatch.pipelines.overflow import SpillingIngress
 from rxdispatch.pipelines.pipeline import Pipeline
 from rxdispatch.pipelines.stage import Stage, StageError, stage
 from rxdispatch.pipelines.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow import Workflow
 from rxdispatch.pipelines.workflow_values import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
+from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._from_async_iterable import from_async_iterable
 from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._kill_switch import KillSwitch
+from rxdispatch.streams._priority_ingress import PriorityIngress
 from rxdispatch.streams._run import run
 from rxdispatch.streams._to_async_iterable import to_async_iterable
 from rxdispatch.task import (
@@ -78,6 +82,7 @@ __all__ = [
     "BoardBase",
     "BoardFullError",
     "BoardStats",
+    "BroadcastIngress",
     "BufferOverflowError",
     "Claim",
     "CodecError",
@@ -86,6 +91,7 @@ __all__ = [
     "Criteria",
     "DeadLetter",
     "Dedupe",
+    "DelayedIngress",
     "EdgePipeline",
     "EdgeResult",
     "Explanation",
@@ -118,6 +124,7 @@ __all__ = [
     "Outcome",
     "Pipeline",
     "PipelineStats",
+    "PriorityIngress",
     "RedisBoard",
     "RedisLatency",
     "Registry",
@@ -125,6 +132,7 @@ __all__ = [
     "Settings",
     "Settlement",
     "Slot",
+    "SpillingIngress",
     "Stage",
     "StageError",
     "StageStats",
