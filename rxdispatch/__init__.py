@@ -43,6 +43,8 @@ from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.pipelines.broadcast_ingress import BroadcastIngress
 from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
+from rxdispatch.pipelines.functions import RemoteError, RemoteFunction, remote
+from rxdispatch.pipelines.functions_app import StageApp, serve_stages
 from rxdispatch.pipelines.outbox import Outbox
 from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
 from rxdispatch.pipelines.overflow import SpillingIngress
@@ -128,12 +130,15 @@ __all__ = [
     "RedisBoard",
     "RedisLatency",
     "Registry",
+    "RemoteError",
+    "RemoteFunction",
     "RxDispatchError",
     "Settings",
     "Settlement",
     "Slot",
     "SpillingIngress",
     "Stage",
+    "StageApp",
     "StageError",
     "StageStats",
     "StaleClaimError",
@@ -158,7 +163,9 @@ __all__ = [
     "inject_trace",
     "install_fluent",
     "measurements",
+    "remote",
     "run",
+    "serve_stages",
     "stage",
     "to_async_iterable",
     "traced",

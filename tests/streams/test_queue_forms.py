@@ -33,7 +33,7 @@ async def slow(n: int) -> int:
 def test_the_highest_goes_first_and_equals_keep_their_order() -> None:
     """While the subscriber is busy; puts that wait get places as they came."""
 
-    async def main() -> list[int]:
+    async def main() -> Any:
         ingress = PriorityIngress[int](4, key=number)
         running = asyncio.create_task(to_list(ingress.pipe(map_async(slow, max_concurrent=1))))
         await asyncio.sleep(0)
@@ -96,10 +96,10 @@ async def test_other_threads_put_by_priority_too() -> None:
 def test_items_go_when_they_are_due() -> None:
     """In the order of their times, from when put was called; those due at once go at once."""
 
-    async def main() -> list[tuple[float, int]]:
+    async def main() -> list[tuple[float, Any]]:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        seen: list[tuple[float, int]] = []
+        seen: list[tuple[float, Any]] = []
         ingress = DelayedIngress[int](3)
         running = asyncio.create_task(
             run(ingress.pipe(rx.do_action(lambda n: seen.append((loop.time() - start, n)))))
@@ -125,7 +125,7 @@ def test_items_go_when_they_are_due() -> None:
 def test_what_is_due_waits_for_a_subscriber_and_for_room() -> None:
     """One that leaves takes no timer along; the next goes on."""
 
-    async def main() -> list[int]:
+    async def main() -> Any:
         ingress = DelayedIngress[int](5)
         for n in (3, 1, 2):
             ingress.offer(n, delay=n)
@@ -157,7 +157,7 @@ async def test_a_thread_needs_to_know_the_clock() -> None:
 def test_waiting_puts_end_with_the_close() -> None:
     """Cancelled ones leave their place to the next."""
 
-    async def main() -> list[int]:
+    async def main() -> Any:
         ingress = DelayedIngress[int](1)
         ingress.offer(1, delay=1)
         gone, next_one = (asyncio.create_task(ingress.put(n)) for n in (2, 3))
