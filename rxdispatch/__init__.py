@@ -42,18 +42,24 @@ from rxdispatch.operators.flow._limits import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.pipelines.broadcast_ingress import BroadcastIngress
 from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
+from rxdispatch.pipelines.functions import RemoteError, RemoteFunction, remote
+from rxdispatch.pipelines.functions_app import StageApp, serve_stages
 from rxdispatch.pipelines.outbox import Outbox
 from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
+from rxdispatch.pipelines.overflow import SpillingIngress
 from rxdispatch.pipelines.pipeline import Pipeline
 from rxdispatch.pipelines.stage import Stage, StageError, stage
 from rxdispatch.pipelines.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow import Workflow
 from rxdispatch.pipelines.workflow_values import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
+from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._from_async_iterable import from_async_iterable
 from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._kill_switch import KillSwitch
+from rxdispatch.streams._priority_ingress import PriorityIngress
 from rxdispatch.streams._run import run
 from rxdispatch.streams._to_async_iterable import to_async_iterable
 from rxdispatch.task import (
@@ -79,6 +85,7 @@ __all__ = [
     "BoardBase",
     "BoardFullError",
     "BoardStats",
+    "BroadcastIngress",
     "BufferOverflowError",
     "Claim",
     "CodecError",
@@ -87,6 +94,7 @@ __all__ = [
     "Criteria",
     "DeadLetter",
     "Dedupe",
+    "DelayedIngress",
     "EdgePipeline",
     "EdgeResult",
     "Explanation",
@@ -119,15 +127,20 @@ __all__ = [
     "Outcome",
     "Pipeline",
     "PipelineStats",
+    "PriorityIngress",
     "RedisBoard",
     "RedisLatency",
     "Registry",
+    "RemoteError",
+    "RemoteFunction",
     "RxDispatchError",
     "Settings",
     "Settlement",
     "SharedMemoryBoard",
     "Slot",
+    "SpillingIngress",
     "Stage",
+    "StageApp",
     "StageError",
     "StageStats",
     "StaleClaimError",
@@ -152,7 +165,9 @@ __all__ = [
     "inject_trace",
     "install_fluent",
     "measurements",
+    "remote",
     "run",
+    "serve_stages",
     "stage",
     "to_async_iterable",
     "traced",

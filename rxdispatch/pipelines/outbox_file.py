@@ -75,10 +75,12 @@ class OutboxFile:
     Args:
         path: On a local disk; its directory must exist.
         limits: What it holds at most.
+        what: What it is called in errors.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits, what: str = "outbox") -> None:
         self._path = path
+        self._what = what
         self._limits = limits
         self._codec = TaskCodec[Any]()
         self._thread: ThreadPoolExecutor | None = None
@@ -103,7 +105,7 @@ class OutboxFile:
         except BaseException as error:
             await self.close()
             if isinstance(error, (OSError, sqlite3.Error)):
-                rule = f"outbox must be a file that can be written ({error})"
+                rule = f"{self._what} must be a file that can be written ({error})"
                 raise ConfigError(rule, str(self._path)) from error
             raise
 
@@ -117,13 +119,14 @@ class OutboxFile:
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do *work*; once begun it is done to its end, even if this is cancelled."""
         if self._thread is None:
-            raise ConfigError("outbox must be open", str(self._path))
+            raise ConfigError(f"{self._what} must be open", str(self._path))
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _open(self) -> None:
         self._lock = FileLock.take(self._path.with_name(f"{self._path.name}.lock"))
         if self._lock is None:
-            raise ConfigError("outbox must be used by one process at a time", str(self._path))
+            rule = f"{self._what} must be used by one process at a time"
+            raise ConfigError(rule, str(self._path))
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._connection = connection
@@ -138,7 +141,7 @@ class OutboxFile:
         if not tables and not application:
             connection.executescript(_BIRTH)
         elif (application, layout) != (_APPLICATION, _LAYOUT):
-            raise ConfigError("outbox must be a file of its own", str(self._path))
+            raise ConfigError(f"{self._what} must be a file of its own", str(self._path))
         connection.execute("PRAGMA journal_mode = WAL")
         # What was acknowledged must survive a power cut.
         connection.execute("PRAGMA synchronous = FULL")
@@ -162,12 +165,14 @@ class OutboxFile:
         """Add events; returns their numbers, None where there is no room."""
         return self._transaction(lambda totals: [self._add(entry, totals) for entry in entries])
 
-    def first(self, count: int) -> list[OutboxEvent]:
-        """Return the oldest events; none of them is dropped before :meth:`sent`."""
+    def first(self, count: int, after: int = 0) -> list[OutboxEvent]:
+        """Return the oldest *after* a number; none of them is dropped before :meth:`sent`."""
         self._in_flight = 0
         rows = self._transaction(
             lambda _: self._do(
-                "SELECT seq, id, record, at FROM events ORDER BY seq LIMIT ?", count
+                "SELECT seq, id, record, at FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+                after,
+                count,
             ).fetchall()
         )
         self._in_flight = rows[-1][0] if rows else 0

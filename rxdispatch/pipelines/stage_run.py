@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from reactivex import Observable, abc
+from reactivex import Observable, abc, compose
 from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ItemTimeoutError
@@ -55,14 +55,10 @@ def run_stage(
             observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             run = _Run(stage, tally, failed, observer)
-            mapped, close = _map(stage, crew, ordered, run.on_error)
+            mapped, close = _map(stage, run, crew, ordered)
             collected = source if stage.batch is None else source.pipe(batch(*stage.batch))
-            subscription = (
-                run.begun(collected)
-                .pipe(mapped)
-                .subscribe(
-                    run.on_next, observer.on_error, observer.on_completed, scheduler=scheduler
-                )
+            subscription = collected.pipe(mapped).subscribe(
+                run.on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
             def dispose() -> None:
@@ -76,26 +72,27 @@ def run_stage(
     return operator
 
 
-def _map(
-    stage: Stage, crew: Crew, ordered: bool, on_error: Callable[[Any, BaseException], Any]
-) -> tuple[Operator, Callable[[], None]]:
+def _map(stage: Stage, run: _Run, crew: Crew, ordered: bool) -> tuple[Operator, Callable[[], None]]:
     """Return the bounded map that fits the function, and what to call when it has ended."""
     options: dict[str, Any] = {
         "max_concurrent": stage.concurrency,
         "ordered": ordered,
-        "on_error": on_error,
+        "on_error": run.on_error,
     }
     if not stage.plain:
         limit = stage.timeout if stage.retry is None else None
-        return map_async(work_of(stage, stage.fn, crew), timeout=limit, **options), _nothing
+        return map_async(
+            work_of(stage, stage.fn, crew, run.tally), timeout=limit, **options
+        ), _nothing
     if stage.retry is None:
         call = partial(call_one if stage.batch is None else call_many, stage.fn)
         mapped = map_blocking(call, executor=stage.executor, timeout=stage.timeout, **options)
-        return mapped, _nothing
+        return compose(run.begun, mapped), _nothing
     # Between its tries an item waits on the loop, and not in a thread.
     pool = None if stage.executor else ThreadPoolExecutor(stage.slots, "pipeline")
     executor: Executor = stage.executor or pool  # type: ignore[assignment]
-    mapped = map_async(work_of(stage, in_executor(stage, executor), crew), **options)
+    work = work_of(stage, in_executor(stage, executor), crew, run.tally)
+    mapped = map_async(work, **options)
     if pool is None:
         return mapped, _nothing
     return mapped, partial(pool.shutdown, wait=False, cancel_futures=True)
@@ -121,7 +118,7 @@ class _Run:
     ) -> None:
         self._stage = stage
         self._many = stage.batch is not None
-        self._tally = tally
+        self.tally = tally
         self._meter = tally.meter
         self._failed = failed
         self._observer = observer
@@ -129,7 +126,11 @@ class _Run:
         self._skipped = 0
 
     def begun(self, source: Observable[Any]) -> Observable[Any]:
-        """Count what goes to work: the map is handed no more than it has slots for."""
+        """
+        Count what goes to work in threads, which cannot do so themselves.
+
+        The map is handed no more than it has slots for.
+        """
 
         def subscribe(
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
@@ -145,10 +146,10 @@ class _Run:
 
     def _begin(self, on_next: Callable[[Any], None], load: Any) -> None:
         if self._many:
-            self._tally.started += len(load)
+            self.tally.started += len(load)
             load[0].since = self._time()
         else:
-            self._tally.started += 1
+            self.tally.started += 1
             load.since = self._time()
         on_next(load)
 
@@ -156,7 +157,7 @@ class _Run:
         """Count what was done, and pass it on."""
         if not load:
             return
-        now, tally, meter = self._time(), self._tally, self._meter
+        now, tally, meter = self._time(), self.tally, self._meter
         if not self._many:
             tally.left += 1
             meter.leave(now)
@@ -191,7 +192,7 @@ class _Run:
         return plain
 
     def _settle(self, envelope: Envelope, error: BaseException) -> Envelope | None:
-        self._tally.failed += 1
+        self.tally.failed += 1
         policy, name = self._stage.on_error, self._stage.name
         if policy == "skip":
             self._skipped += 1
@@ -213,7 +214,7 @@ class _Run:
                 error = worse
             else:
                 envelope.attempt = 1
-                self._tally.replaced += 1
+                self.tally.replaced += 1
                 return envelope
         failure = StageError(envelope.id, envelope.attempt, name, envelope.value)
         failure.__cause__ = error

@@ -13,6 +13,7 @@ from typing import Any
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.stage import Stage
+from rxdispatch.pipelines.stats import Tally
 
 __all__ = ["Crew", "call_many", "call_one", "in_executor", "work_of"]
 
@@ -44,11 +45,14 @@ class Crew:
 # ------------------------------------------------ on the loop
 
 
-def work_of(stage: Stage, call: Call, crew: Crew) -> Callable[[Any], Awaitable[Any]]:
+def work_of(stage: Stage, call: Call, crew: Crew, tally: Tally) -> Callable[[Any], Awaitable[Any]]:
     """Return what ``map_async`` is to do: *call* made of the values of one or many envelopes."""
+    time = asyncio.get_running_loop().time
 
     async def one(envelope: Envelope) -> Envelope:
         crew.active += 1
+        tally.started += 1
+        envelope.since = time()
         try:
             envelope.value = await call(envelope.value)
         finally:
@@ -57,6 +61,8 @@ def work_of(stage: Stage, call: Call, crew: Crew) -> Callable[[Any], Awaitable[A
 
     async def one_patiently(envelope: Envelope) -> Envelope:
         crew.active += 1
+        tally.started += 1
+        envelope.since = time()
         try:
             value = await _patiently(stage, lambda: call(envelope.value), (envelope,))
         finally:
@@ -66,6 +72,8 @@ def work_of(stage: Stage, call: Call, crew: Crew) -> Callable[[Any], Awaitable[A
 
     async def many(envelopes: list[Envelope]) -> list[Envelope]:
         crew.active += 1
+        tally.started += len(envelopes)
+        envelopes[0].since = time()
         try:
             # A list of its own for each try, whatever the function does to it.
             values = await _patiently(stage, lambda: call([e.value for e in envelopes]), envelopes)

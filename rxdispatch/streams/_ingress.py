@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -21,6 +21,16 @@ from rxdispatch.valve import bound_by
 __all__ = ["Ingress"]
 
 T = TypeVar("T")
+
+
+class Line(Protocol[T]):
+    """In which order items leave that wait; a deque is one."""
+
+    def __len__(self) -> int: ...
+
+    def append(self, entry: tuple[T, Context], /) -> None: ...
+
+    def popleft(self) -> tuple[T, Context]: ...
 
 
 class Ingress(Observable[T]):
@@ -82,8 +92,8 @@ class Ingress(Observable[T]):
         # A place is free, or promised to a put that has yet to wake up, or taken by an item.
         # Nothing of these four is touched without the lock: other threads take places too.
         self._lock = threading.Lock()
-        self._free = size
-        self._queue: deque[tuple[T, Context]] = deque()
+        self._free: int = size
+        self._queue: Line[T] = deque()
         self._closed = self._awaking = False
         # All else belongs to the loop. A waiting put wakes up to True when it is promised a
         # place, and to False when there will be none.
@@ -297,6 +307,14 @@ class Ingress(Observable[T]):
             self._exit = None
         return loop
 
+    def _ready(self) -> bool:
+        """Whether an item may go now."""
+        return len(self._queue) > 0
+
+    def _over(self) -> bool:
+        """Whether nothing comes after :meth:`close` any more."""
+        return not self._queue
+
     def _awake(self) -> None:
         with self._lock:
             self._awaking = False
@@ -333,7 +351,7 @@ class Ingress(Observable[T]):
         self._drops.arm(loop)
         self._pumping = True
         try:
-            while (way_out := self._exit) is not None and self._queue and way_out.open():
+            while (way_out := self._exit) is not None and self._ready() and way_out.open():
                 with self._lock:
                     item, context = self._queue.popleft()
                 self._release()
@@ -346,7 +364,7 @@ class Ingress(Observable[T]):
         finally:
             self._pumping = False
             self._tell_joins()
-        if (way_out := self._exit) is not None and self._closed and not self._queue:
+        if (way_out := self._exit) is not None and self._closed and self._over():
             self._leave(way_out)
             way_out.observer.on_completed()
 

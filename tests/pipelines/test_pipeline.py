@@ -98,6 +98,8 @@ async def test_a_slow_stage_holds_up_those_before_it() -> None:
     async with rxd.Pipeline(*stages) as p:
         for n in range(60):
             await p.submit(n)
+            # What was begun is counted as such from the loop's next turn on.
+            await asyncio.sleep(0)
             seen = p.read()
             worst = max(worst, seen.submitted - seen.results)
             assert seen.stages["slow"].queued <= 5 + 3

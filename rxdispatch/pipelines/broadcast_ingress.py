@@ -1,0 +1,110 @@
+"""``BroadcastIngress``: every subscriber gets what is put in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+
+from rxdispatch.operators.flow._broadcast import _Hub
+from rxdispatch.overflow import Overflow
+from rxdispatch.streams._ingress import Ingress
+
+__all__ = ["BroadcastIngress"]
+
+T = TypeVar("T")
+
+
+class BroadcastIngress(Ingress[T]):
+    """
+    An :class:`Ingress` for any number of subscribers, with ``broadcast`` behind it.
+
+    Each subscriber gets what is put in while it is there, and has a queue of its own for up to
+    *size* items. While nobody is subscribed, up to *size* wait for whoever comes first.
+
+    ``join`` waits until every subscriber has been handed everything; one that leaves is not
+    waited for. ``waiting`` and ``dropped`` count what has not been handed to the queues yet;
+    what these drop is logged.
+
+    Args:
+        size: How many items may wait for each subscriber, and as many before all of them.
+        overflow: What becomes of an item that does not fit. With ``"wait"`` the slowest
+            subscriber holds up the producers, and thereby the others. With the other policies
+            nobody is held up: each queue overflows by itself, ``"error"`` then ends the stream
+            of that subscriber, and producers meet the policy only while nobody is subscribed.
+        admit: As for :class:`Ingress`.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> import asyncio
+        >>> async def main() -> list[list[int]]:
+        ...     ingress = BroadcastIngress[int](10)
+        ...     one, two = [], []
+        ...     ingress.subscribe(one.append)
+        ...     ingress.subscribe(two.append)
+        ...     await ingress.put(1)
+        ...     await ingress.join()
+        ...     return [one, two]
+        >>> asyncio.run(main())
+        [[1], [1]]
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        overflow: Overflow[T] = "wait",
+        admit: Callable[[T], bool] | None = None,
+    ) -> None:
+        super().__init__(size, overflow=overflow, admit=admit)
+        source: Observable[T] = Observable(super()._enter)
+        self._hub: _Hub[T] = _Hub(source, size, overflow)
+        self._handing = 0
+
+    def _enter(
+        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        subscription = self._hub.subscribe(_Watched(self, observer), scheduler)
+
+        def leave() -> None:
+            subscription.dispose()
+            self._tell_joins()
+
+        return Disposable(leave)
+
+    def _idle(self) -> bool:
+        connection = self._hub.connection
+        return (
+            super()._idle()
+            and not self._handing
+            and (connection is None or not any(m.outlet.waiting for m in connection._members))
+        )
+
+
+class _Watched(abc.ObserverBase[T], Generic[T]):
+    """A subscriber, of which ``join`` hears when it has been handed something."""
+
+    def __init__(self, ingress: BroadcastIngress[T], observer: abc.ObserverBase[T]) -> None:
+        self._ingress: Any = ingress
+        self._observer = observer
+
+    def on_next(self, value: T) -> None:
+        ingress = self._ingress
+        ingress._handing += 1
+        try:
+            self._observer.on_next(value)
+        finally:
+            ingress._handing -= 1
+            ingress._tell_joins()
+
+    def on_error(self, error: Exception) -> None:
+        self._observer.on_error(error)
+        self._ingress._tell_joins()
+
+    def on_completed(self) -> None:
+        self._observer.on_completed()
+        self._ingress._tell_joins()

@@ -1,0 +1,111 @@
+"""``BroadcastIngress``: every subscriber, each with its queue."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import rxdispatch as rxd
+from rxdispatch import operators as ops
+from rxdispatch.testing import run_virtual
+from tests.operators.flow.probes import Log, to_list
+
+
+async def slow(n: int) -> int:
+    """Take a second."""
+    await asyncio.sleep(1)
+    return n
+
+
+def test_everybody_gets_everything_and_join_waits_for_the_slowest() -> None:
+    """The slowest holds up the producer, and no more than its queue waits."""
+
+    async def main() -> None:
+        ingress = rxd.BroadcastIngress[int](2)
+        quick = Log()
+        ingress.subscribe(quick)
+        running = asyncio.create_task(to_list(ingress.pipe(ops.map_async(slow, max_concurrent=1))))
+        await asyncio.sleep(0.1)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for n in range(8):
+            await ingress.put(n)
+        # One at work, two in its queue, two before all: the other three had to wait.
+        assert 2 < loop.time() - start < 4
+        await ingress.join()
+        # The last one is at work.
+        assert 6.5 < loop.time() - start < 7.5
+        assert list(range(8)) == quick.items
+        ingress.close()
+        assert list(range(8)) == await running
+
+    run_virtual(main())
+
+
+def test_a_slow_one_drops_for_itself() -> None:
+    """With a policy nobody is held up."""
+
+    async def main() -> None:
+        ingress = rxd.BroadcastIngress[int](2, overflow="drop_oldest")
+        quick = Log()
+        ingress.subscribe(quick)
+        running = asyncio.create_task(to_list(ingress.pipe(ops.map_async(slow, max_concurrent=1))))
+        await asyncio.sleep(0.1)
+        for n in range(8):
+            await ingress.put(n)
+        ingress.close()
+        assert [*range(8), "|"] == quick.items
+        assert [0, 6, 7] == await running
+
+    run_virtual(main())
+
+
+async def test_one_that_leaves_is_not_waited_for() -> None:
+    """Nor does it hold up others; what came while nobody was there goes to the first."""
+    ingress = rxd.BroadcastIngress[int](1)
+    assert ingress.offer(0)
+    assert not ingress.offer(1)
+    joining = asyncio.create_task(ingress.join())
+    await asyncio.sleep(0)
+    assert not joining.done()
+    blocked = ingress.pipe(ops.map_async(slow, max_concurrent=1)).subscribe()
+    await asyncio.sleep(0)
+    await joining
+    for n in (1, 2):
+        await ingress.put(n)
+    assert not ingress.offer(3)
+    joining = asyncio.create_task(ingress.join())
+    await asyncio.sleep(0)
+    assert not joining.done()
+    log = Log()
+    ingress.subscribe(log)
+    blocked.dispose()
+    await joining
+    assert [2] == log.items
+    ingress.close()
+    assert [2, "|"] == log.items
+    assert [] == await to_list(ingress)
+
+
+async def test_a_subscriber_that_raises_harms_no_other() -> None:
+    """It gets its error, and join does not wait for it."""
+    ingress = rxd.BroadcastIngress[int](3)
+    good, errors = Log(), list[Exception]()
+
+    def bad(n: int) -> None:
+        raise ValueError(n)
+
+    ingress.subscribe(bad, errors.append)
+    ingress.subscribe(good)
+    await ingress.put(1)
+    await ingress.put(2)
+    await ingress.join()
+    assert [1, 2] == good.items
+    assert ["1"] == [str(error) for error in errors]
+
+
+def test_bad_arguments() -> None:
+    """As for an ingress."""
+    with pytest.raises(rxd.ConfigError):
+        rxd.BroadcastIngress[int](0)
