@@ -1,0 +1,267 @@
+"""Handles on a board in shared memory: made, opened, inherited, closed, removed and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import multiprocessing
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxdispatch.boards.shared import SharedMemoryBoard
+from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.map import path_of
+from rxdispatch.errors import BoardFullError, ConfigError
+from rxdispatch.task import Task
+
+_names = itertools.count()
+
+Board = SharedMemoryBoard[Any]
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A name that is free afterwards."""
+    made = f"attach-{os.getpid()}-{next(_names)}"
+    yield made
+    path_of(made).unlink(missing_ok=True)
+
+
+async def take(board: Board, limit: int = 10) -> list[Any]:
+    """Claim and settle; returns the payloads."""
+    claims = await board.claim(limit)
+    assert all(await board.settle([claim.done() for claim in claims]))
+    return [claim.task.payload for claim in claims]
+
+
+def take_elsewhere(name: str, out: Any) -> None:
+    """Take what another process has submitted."""
+    with Board.attach(name) as board:
+        out.put(asyncio.run(take(board)))
+
+
+def taken(name: str) -> list[int]:
+    """Take all, as text, in a process that shares nothing."""
+    code = (
+        "import asyncio, sys\nfrom tests.boards.test_shared_attach import Board, take\n"
+        "with Board.attach(sys.argv[1]) as board: print(*asyncio.run(take(board)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes_open_it_by_name(name: str, method: str) -> None:
+    """What one submits, another claims and settles, and the first one counts."""
+    context: Any = multiprocessing.get_context(method)
+    with Board.create(name, capacity=100) as board:
+        asyncio.run(board.submit(Task(n) for n in range(3)))
+        out = context.Queue()
+        process = context.Process(target=take_elsewhere, args=(name, out))
+        process.start()
+        assert [0, 1, 2] == out.get(timeout=60)
+        process.join()
+        assert 0 == process.exitcode
+        assert 3 == asyncio.run(board.counts()).done
+
+
+def in_child(work: Any) -> int:
+    """Run *work* in a forked child; returns its wait status."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if work() else 3)
+        except BaseException:
+            os._exit(4)
+    return os.waitpid(pid, 0)[1]
+
+
+def test_a_child_may_use_what_it_inherits(name: str) -> None:
+    """It takes a seat of its own, and its end does not disturb its parent."""
+    with Board.create(name, capacity=100) as board:
+        asyncio.run(board.submit(Task(n) for n in range(4)))
+        seat = board._shared.memory.seat
+
+        def work() -> bool:
+            got = asyncio.run(take(board, 2))
+            return got == [0, 1] and board._shared.memory.seat != seat
+
+        assert 0 == in_child(work)
+
+        def die() -> bool:
+            asyncio.run(take(board, 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+            return False
+
+        assert signal.SIGKILL == os.WTERMSIG(in_child(die))
+        assert seat == board._shared.memory.seat
+        assert [3] == asyncio.run(take(board))
+        counts = asyncio.run(board.counts())
+        assert (0, 4) == (counts.ready, counts.done)
+
+
+def test_it_outlives_its_maker(name: str) -> None:
+    """Until it is unlinked it is there, whether anybody has it open or not."""
+    with Board.create(name, capacity=100) as board:
+        asyncio.run(board.submit(Task(7)))
+    assert [7] == taken(name)
+    with Board.attach(name) as board:
+        board.unlink()
+    with pytest.raises(ConfigError, match="name must be that of a board"):
+        Board.attach(name)
+
+
+def test_unlinked_while_it_is_open(name: str) -> None:
+    """Those who have it open go on; the name is free for another."""
+    with Board.create(name, capacity=100) as old, Board.attach(name) as second:
+        old.unlink()
+        old.unlink()
+        with Board.create(name, capacity=100) as new:
+            asyncio.run(old.submit(Task("old")))
+            asyncio.run(new.submit(Task("new")))
+            assert ["old"] == asyncio.run(take(second))
+            assert ["new"] == asyncio.run(take(new))
+
+
+def test_a_name_that_is_in_use(name: str) -> None:
+    """It is refused, and what is there stays as it was."""
+    with Board.create(name, capacity=100) as board:
+        asyncio.run(board.submit(Task(1)))
+        before = sorted(Path("/dev/shm").iterdir())
+        with pytest.raises(ConfigError, match="name must not be in use by another board, got "):
+            Board.create(name, capacity=100)
+        assert before == sorted(Path("/dev/shm").iterdir())
+        assert [1] == asyncio.run(take(board))
+
+
+def test_a_closed_handle(name: str) -> None:
+    """It may be closed twice, and says that it is closed."""
+    board = Board.create(name, capacity=100)
+    board.close()
+    board.close()
+    with pytest.raises(ConfigError, match="board must be open, got "):
+        asyncio.run(board.submit(Task(1)))
+
+
+@pytest.mark.parametrize("capacity", [0, -1, 1.5, True, "9", 1 << 24, None])
+def test_a_bad_capacity(name: str, capacity: Any) -> None:
+    """It is refused before there is a file."""
+    with pytest.raises(ConfigError, match="capacity must be an int from 1 to 8388608, got "):
+        Board.create(name, capacity=capacity)
+    assert not path_of(name).exists()
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 201, "\ud800", 5, None])
+def test_a_bad_name(bad: Any) -> None:
+    """The rule is named."""
+    for way in (Board.create, Board.attach):
+        with pytest.raises(ConfigError, match="name must be 1 to 200 characters"):
+            way(bad)
+
+
+def patched(name: str, offset: int, value: int) -> None:
+    """Write a word into the file of a board."""
+    with path_of(name).open("r+b") as file:
+        file.seek(offset)
+        file.write(struct.pack("<Q", value))
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "rule"),
+    [
+        (lay.AT_MAGIC, 5, "must have been made by rxdispatch"),
+        (lay.AT_VERSION, lay.VERSION + 1, f"must be of version {lay.VERSION}, got 2"),
+        (lay.AT_VERSION, 0, f"must be of version {lay.VERSION}, got 0"),
+        (lay.AT_SIZE, 4096, "must have [0-9]+ bytes"),
+        (lay.AT_CELLS, 101, "must have [0-9]+ bytes"),
+    ],
+)
+def test_a_file_of_another_making(name: str, offset: int, value: int, rule: str) -> None:
+    """Its header is compared, and it is left as it is."""
+    Board.create(name, capacity=100).close()
+    patched(name, offset, value)
+    before = path_of(name).read_bytes()
+    with pytest.raises(ConfigError, match=rule):
+        Board.attach(name)
+    assert before == path_of(name).read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"x", os.urandom(8192)])
+def test_a_file_that_is_no_board(name: str, content: bytes) -> None:
+    """Whatever it holds."""
+    path_of(name).write_bytes(content)
+    with pytest.raises(ConfigError, match="the file of a board must have been made by rxdispatch"):
+        Board.attach(name)
+
+
+def test_a_file_that_was_cut_short(name: str) -> None:
+    """Mapping it would end the process at the first access behind its end."""
+    Board.create(name, capacity=100).close()
+    os.truncate(path_of(name), 10_000)
+    with pytest.raises(ConfigError, match=r"the file of a board must have [0-9]+ bytes, got 10000"):
+        Board.attach(name)
+
+
+async def test_a_full_board(name: str) -> None:
+    """A chunk that does not fit is refused whole; what came before stands; room comes back."""
+    with Board.create(name, capacity=1500) as board:
+        with pytest.raises(BoardFullError) as caught:
+            await board.submit(Task(n, id=f"{n}") for n in range(2200))
+        assert tuple(str(n) for n in range(1000)) == caught.value.accepted
+        assert "500 are free" in str(caught.value)
+        assert 1000 == (await board.counts()).ready
+        assert 500 == len((await board.submit(Task(n) for n in range(500))).accepted)
+        with pytest.raises(BoardFullError):
+            await board.submit(Task(1))
+        assert list(range(600)) == await take(board, 600)
+        assert 600 == len((await board.submit(Task(n) for n in range(600))).accepted)
+        # A full board has room for what its tasks need when they fail.
+        claims = await board.claim(1500)
+        assert all(await board.settle([claim.retry("e" * 900) for claim in claims]))
+        assert 1500 == (await board.counts()).ready
+
+
+async def test_large_tasks(name: str) -> None:
+    """Ids and payloads of many cells come back as they were, and their cells are freed."""
+    with Board.create(name, capacity=20_000) as board:
+        for size in (1, 80, 81, 300, 5000, 1024 * 1024 - 100):
+            for task_id in ("a", "b" * 500, "\udcff" * 90):
+                payload = os.urandom(size)
+                await board.submit(Task(payload, id=task_id))
+                (claim,) = await board.claim(1)
+                assert (task_id, payload) == (claim.task.id, claim.task.payload)
+                assert [True] == await board.settle(claim.done())
+
+
+def test_without_the_extra() -> None:
+    """The error names it."""
+    code = (
+        "import sys\nsys.modules['atomicshm'] = None\n"
+        "from rxdispatch import ConfigError, SharedMemoryBoard\n"
+        "for way in (SharedMemoryBoard.create, SharedMemoryBoard.attach):\n"
+        "    try: way('x')\n    except ConfigError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [
+        "boards in shared memory need the extra rxdispatch[shm]"
+    ] * 2 == done.stdout.splitlines()
+
+
+def test_more_handles_than_seats(name: str) -> None:
+    """The rule is named; a closed handle's seat is free again."""
+    with Board.create(name, capacity=100):
+        boards = [Board.attach(name) for _ in range(lay.SEATS - 1)]
+        with pytest.raises(ConfigError, match="a board must have at most 256 handles at a time"):
+            Board.attach(name)
+        boards.pop().close()
+        boards.append(Board.attach(name))
+        for board in boards:
+            board.close()
