@@ -55,9 +55,21 @@ def rxdispatch() -> None:
     help="Keep board, counts and dead letters in DIR, so that a run that was stopped or killed"
     " can be finished.",
 )
+@click.option(
+    "--board",
+    type=click.Choice(["server", "shm"]),
+    default="server",
+    show_default=True,
+    help="Where the board is: on a server, or in shared memory.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def demo(
-    path: Path | None, url: str | None, workers: int | None, data_dir: Path | None, as_json: bool
+    path: Path | None,
+    url: str | None,
+    workers: int | None,
+    data_dir: Path | None,
+    board: str,
+    as_json: bool,
 ) -> None:
     """
     Count functions, classes and lines of the Python files in PATH, in worker processes.
@@ -71,7 +83,7 @@ def demo(
     to start anew.
     """
     with exit_codes():
-        demonstrate(path, url=url, workers=workers, data_dir=data_dir, as_json=as_json)
+        demonstrate(path, url=url, workers=workers, data_dir=data_dir, board=board, as_json=as_json)
 
 
 rxdispatch.add_command(nodes)

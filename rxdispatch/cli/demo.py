@@ -8,13 +8,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from rxdispatch.cli.dispatch import Job, dispatch
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.shared import SharedMemoryBoard
+from rxdispatch.cli.dispatch import REMEMBER, Job, dispatch
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.cli.ledger import Ledger
 from rxdispatch.cli.progress import Progress
@@ -40,6 +42,7 @@ def demonstrate(
     url: str | None,
     workers: int | None,
     data_dir: Path | None,
+    board: str,
     as_json: bool,
 ) -> None:
     """
@@ -54,11 +57,14 @@ def demonstrate(
     count = workers if workers is not None else min(os.cpu_count() or 1, MOST_WORKERS)
     if not 1 <= count <= MOST_WORKERS:
         raise ConfigError(f"workers must be from 1 to {MOST_WORKERS}", count)
-    if url is None and data_dir is None:
+    if board == "shm" and (url is not None or data_dir is not None):
+        given = "--url" if url is not None else "--data-dir"
+        raise ConfigError("--board shm must be given without --url and --data-dir", given)
+    if url is None and data_dir is None and board == "server":
         url = os.environ.get("RXDISPATCH_URL") or None
     progress = Progress(Console(stderr=True))
     with _home(data_dir) as home:
-        report = asyncio.run(_run(path, url, count, data_dir, home, progress))
+        report = asyncio.run(_run(path, url, count, data_dir, board, home, progress))
     if as_json:
         print(json.dumps(report.document(), indent=2))
     else:
@@ -76,6 +82,7 @@ async def _run(
     url: str | None,
     workers: int,
     data_dir: Path | None,
+    kind: str,
     home: Path,
     progress: Progress,
 ) -> Report:
@@ -87,28 +94,31 @@ async def _run(
         with interrupts:
             # In a thread: a large tree on a slow disk must not keep signals waiting.
             tree = await asyncio.to_thread(find_files, path)
-            where = "a server of its own" if url is None else parse_url(url).safe
-            kept = data_dir if url is None else None
-            async with connect(url, data_dir=kept) as hub:
-                progress.say(
-                    f"Dispatching {number(len(tree.files), 'file')} of {tree.root} to"
-                    f" {number(workers, 'worker process', 'worker processes')};"
-                    f" the board is on {where}."
+            with Ledger(home / "demo.sqlite3", create=True) as ledger:
+                # A board for each tree and ledger: what the board says is done must be in this
+                # ledger, and another tree must not mix in.
+                key = os.fsencode(tree.root) + ledger.identity.encode()
+                name = f"demo-{hashlib.sha256(key).hexdigest()[:16]}"
+                job = Job(
+                    board=name,
+                    tree=tree,
+                    ledger=ledger,
+                    ledger_path=home / "demo.sqlite3",
+                    workers=workers,
+                    clear=data_dir is None and url is not None,
                 )
-                with Ledger(home / "demo.sqlite3", create=True) as ledger:
-                    # A board for each tree and ledger: what the board says is done must be in
-                    # this ledger, and another tree must not mix in.
-                    key = os.fsencode(tree.root) + ledger.identity.encode()
-                    job = Job(
-                        board=f"demo-{hashlib.sha256(key).hexdigest()[:16]}",
-                        tree=tree,
-                        ledger=ledger,
-                        ledger_path=home / "demo.sqlite3",
-                        workers=workers,
-                        keep=data_dir is not None,
-                        clear=data_dir is None and url is not None,
+                if kind == "shm":
+                    place, where = _in_memory(name, len(tree.files)), "in shared memory"
+                else:
+                    place = _on_server(name, url, data_dir)
+                    where = "on a server of its own" if url is None else f"on {parse_url(url).safe}"
+                async with place as board:
+                    progress.say(
+                        f"Dispatching {number(len(tree.files), 'file')} of {tree.root} to"
+                        f" {number(workers, 'worker process', 'worker processes')};"
+                        f" the board is {where}."
                     )
-                    return await dispatch(hub, job, interrupts, progress)
+                    return await dispatch(board, job, interrupts, progress)
     except asyncio.CancelledError:
         if interrupts.aborted is None:
             raise
@@ -116,6 +126,24 @@ async def _run(
         sys.exit(128 + interrupts.aborted)
     finally:
         progress.end()
+
+
+@asynccontextmanager
+async def _on_server(
+    name: str, url: str | None, data_dir: Path | None
+) -> AsyncGenerator[BoardBase[bytes]]:
+    kept = data_dir if url is None else None
+    async with connect(url, data_dir=kept) as hub:
+        yield hub.board(name, remember=0.0 if data_dir is None else REMEMBER)
+
+
+@asynccontextmanager
+async def _in_memory(name: str, files: int) -> AsyncGenerator[BoardBase[bytes]]:
+    # A path may be as long as 22 cells; few are longer than one.
+    with SharedMemoryBoard[bytes].create(name, capacity=2 * files + 4096) as board:
+        # Nobody else is to open it; so nothing is left, however this process ends.
+        board.unlink()
+        yield board
 
 
 @contextmanager

@@ -24,11 +24,10 @@ from rxdispatch.cli.tally import Tally
 from rxdispatch.cli.tree import Tree
 from rxdispatch.cli.workers import Workers
 from rxdispatch.errors import ItemTimeoutError, StoreUnavailableError
-from rxdispatch.hub import Hub
 from rxdispatch.streams import run
 from rxdispatch.task import Task
 
-__all__ = ["Job", "dispatch"]
+__all__ = ["REMEMBER", "Job", "dispatch"]
 
 LEASE: Final = 3.0
 """Seconds; what was running when a run was killed waits that long in the next one."""
@@ -48,12 +47,11 @@ class Job:
     What to dispatch, and by what means.
 
     Args:
-        board: Name of the board.
+        board: Name of the board, by which the ledger keeps its counts.
         tree: The files.
         ledger: Where the counts are read.
         ledger_path: Where workers write them.
         workers: How many worker processes.
-        keep: Whether a later run may go on with the board.
         clear: Whether to leave nothing on the server.
     """
 
@@ -62,18 +60,18 @@ class Job:
     ledger: Ledger
     ledger_path: Path
     workers: int
-    keep: bool
     clear: bool
 
 
-async def dispatch(hub: Hub, job: Job, interrupts: Interrupts, progress: Progress) -> Report:
+async def dispatch(
+    board: BoardBase[bytes], job: Job, interrupts: Interrupts, progress: Progress
+) -> Report:
     """
     Submit every file, run what is not done yet, and report on all.
 
     Raises:
         StoreUnavailableError: If the server does not answer.
     """
-    board: BoardBase[bytes] = hub.board(job.board, remember=REMEMBER if job.keep else 0.0)
     files = job.tree.files
     # All of them, each time: what an earlier run has finished, or holds still, is a duplicate.
     await board.submit(Task(path, id=name, max_attempts=TRIES) for name, path in files.items())

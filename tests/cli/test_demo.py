@@ -70,6 +70,17 @@ def test_numbers_are_those_of_a_direct_count(tree: Path, tmp_path: Path) -> None
     }
 
 
+def test_a_board_in_shared_memory(tree: Path) -> None:
+    """The same numbers without a server, and nothing is left in shared memory."""
+    before = set(Path("/dev/shm").glob("rxdispatch-*"))
+    done = run(tree, "--json", "--workers", 2, "--board", "shm")
+    assert 0 == done.returncode, done.stderr
+    wanted = expected(tree)
+    assert wanted == part(done.stdout, wanted)
+    assert "the board is in shared memory." in done.stderr
+    assert set(Path("/dev/shm").glob("rxdispatch-*")) <= before
+
+
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     """Names of any bytes are dispatched and shown escaped; the text is for people."""
     root = tmp_path / "tree"
@@ -126,6 +137,11 @@ def test_leaves_nothing_on_a_server_of_others(tree: Path) -> None:
         (("{tmp}",), 2, "PATH must hold at least one .py file, got '{tmp}'"),
         (("--workers", "0"), 2, "workers must be from 1 to 256, got 0"),
         (("--url", "redis://me:geheim@x@h/"), 2, "must be percent-encoded (@ is %40)"),
+        (
+            ("--board", "shm", "--data-dir", "{tmp}"),
+            2,
+            "--board shm must be given without --url and --data-dir, got '--data-dir'",
+        ),
         (
             ("--url", "redis://:geheim@127.0.0.1:1/0"),
             1,
