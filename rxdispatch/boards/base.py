@@ -392,10 +392,11 @@ class BoardBase(Generic[P]):
                 settlement.claim.settling = True
             for chunk in _chunks(fresh):
                 held = await self._engine.settle(chunk)
+                done = sum(held)
+                self._settled += done
+                self._refused += len(held) - done
                 for settlement, holds in zip(chunk, held, strict=True):
                     claim = settlement.claim
-                    self._settled += holds
-                    self._refused += not holds
                     # Of two at once the one that held counts, whichever reply comes first.
                     if claim.answer is None or (holds and not claim.answer[1]):
                         claim.answer = (settlement.kind, holds)

@@ -187,28 +187,26 @@ class SharedEngine:
         answers: list[bool] = []
         told: list[int] = []
         fast = not self._options.remember and not self._journal.heard
-        words, cas = self._memory.words, self._memory.cas
-        marks, stash = self._memory.layout.marks, self._cells.stash
+        cas, marks, stash = self._memory.cas, self._memory.layout.marks, self._cells.stash
         top, numbers, lows = lay.CLAIMED << lay.STATE_SHIFT, lay.NUMBERS << lay.LOW_BITS, lay.LOWS
         freed: list[int] = []
+        tick = 0
         for settlement in settlements:
             token = settlement.claim.token
             if not fast or token & BIG or settlement.kind != "done":
                 answers.append(self._endings.settle(settlement, now, told))
                 continue
-            cell, number = token & lows, token >> 1 & numbers
-            at = marks + (cell << 3)
             # FREE is 0, so that what is left of the mark is the word of a free cell.
-            mark = words[at >> 3]
-            while mark & ~lows == top | number:
-                was = cas(at, mark, number)
-                if was == mark:
-                    freed.append(cell)
-                    answers.append(True)
-                    break
-                mark = was
-            else:
-                answers.append(False)
+            cell, free = token & lows, token >> 1 & numbers
+            mark = top | free | tick
+            was = cas(marks + (cell << 3), mark, free)
+            # Most leases of a batch lapse at the same tick as the one before.
+            while was != mark and was & ~lows == top | free:
+                mark, tick = was, was & lows
+                was = cas(marks + (cell << 3), mark, free)
+            answers.append(was == mark)
+            if was == mark:
+                freed.append(cell)
         stash += freed
         if len(stash) > 4096:
             del stash[:-4096]

@@ -169,7 +169,7 @@ class Taker:
                 raw, record = self._cells.body(*self._cells.head(cell))
                 token |= BIG
             found.append(
-                Found(str(raw, "utf-8", "surrogateescape"), token, record, attempts, crashes)
+                Found(raw.decode("utf-8", "surrogateescape"), token, record, attempts, crashes)
             )
         marks = _marks_of(memory, cells)
         if marks != claimed:
