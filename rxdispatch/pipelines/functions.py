@@ -16,7 +16,8 @@ from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.checks import name_of, strings
-from rxdispatch.errors import CodecError, ConfigError, ItemTimeoutError, RxDispatchError
+from rxdispatch.errors import ConfigError, ItemTimeoutError, RxDispatchError
+from rxdispatch.pipelines.functions_json import to_json
 from rxdispatch.task import seconds
 from rxdispatch.telemetry.extras import extra
 
@@ -87,7 +88,7 @@ class RemoteFunction:
         self._retries = retries
         self._headers = headers
         self._id = id
-        self._transport_error = httpx.TransportError
+        self._request_error = httpx.RequestError
         self._own = client is None
         # The time limit is that of a whole try.
         self._client = httpx.AsyncClient(timeout=None) if client is None else client  # noqa: S113
@@ -121,10 +122,7 @@ class RemoteFunction:
             RemoteError: If the server answers with an error, or not at all.
         """
         name = str(uuid7()) if self._id is None else name_of("id", self._id(item))
-        try:
-            body = msgspec.json.encode({"stage": self.__name__, "id": name, "data": item})
-        except (TypeError, ValueError, RecursionError) as error:
-            raise CodecError(f"data must be JSON: {error}", task_id=name) from error
+        body = to_json(name, {"stage": self.__name__, "id": name, "data": item})
         tries = 1
         while True:
             try:
@@ -146,7 +144,7 @@ class RemoteFunction:
         try:
             async with limit:
                 answer = await self._client.post(self._url, content=body, headers=headers)
-        except self._transport_error as error:
+        except self._request_error as error:
             kind = type(error).__name__
             raise RemoteError(self.__name__, name, None, kind, str(error)) from error
         except TimeoutError as error:

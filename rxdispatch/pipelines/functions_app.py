@@ -12,6 +12,7 @@ import structlog
 
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.pipelines.functions_json import to_json
 from rxdispatch.pipelines.stage import _is_async
 
 __all__ = ["StageApp", "serve_stages"]
@@ -39,7 +40,9 @@ class _RefusedError(Exception):
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
-        self.body = {"id": event, "error": {"type": kind, "message": message}}
+        # Anything may be in it, and not all of that in UTF-8.
+        told = message.encode(errors="backslashreplace").decode()
+        self.body = {"id": event, "error": {"type": kind, "message": told}}
 
 
 class _HungUpError(Exception):
@@ -189,7 +192,7 @@ async def _work(
     stage: str, fn: Callable[[Any], Awaitable[Any]], event: str, data: Any, receive: Receive
 ) -> bytes:
     async def call() -> bytes:
-        return msgspec.json.encode({"id": event, "data": await fn(data)})
+        return to_json(event, {"id": event, "data": await fn(data)})
 
     work = asyncio.create_task(call())
     gone = asyncio.create_task(_gone(receive))

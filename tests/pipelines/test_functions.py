@@ -150,6 +150,8 @@ async def test_too_much_work_is_put_off() -> None:
         ("POST", "/double", '{"id": "a", "data": 1, "stage": "b"}', 400, "stage must be"),
         ("POST", "/double", '{"id": "a", "data": "' + 200 * "x" + '"}', 413, "at most 200 bytes"),
         ("POST", "/odd", '{"id": "a", "data": 1}', 500, "object"),
+        ("POST", "/odd", '{"id": "a", "data": null}', 500, "finite numbers, got nan"),
+        ("POST", "/odd", '{"id": "a", "data": 2}', 500, "\\ud800"),
         ("GET", "/double", "", 405, "use POST"),
         ("POST", "/healthz", "", 405, "use GET"),
     ],
@@ -159,8 +161,10 @@ async def test_refusals_name_the_rule(
 ) -> None:
     """As JSON, with the id where it is known."""
 
-    async def odd(_: int) -> object:
-        return object()
+    async def odd(n: int | None) -> object:
+        if n == 2:
+            raise ValueError("\ud800")
+        return float("nan") if n is None else object()
 
     app = rxd.serve_stages({"double": double, "odd": odd}, max_body=200)
     async with AsgiServer(app) as server, httpx.AsyncClient(base_url=server.url) as client:
@@ -249,8 +253,20 @@ async def test_answers_that_are_none() -> None:
             await fn(1)
         await fn.aclose()
         assert not client.is_closed
+    for data in (object(), "\ud800", [None, {"a": (float("nan"),)}], -float("inf")):
         with pytest.raises(rxd.CodecError):
-            await fn(object())
+            await fn(data)
+
+
+async def test_an_answer_that_cannot_be_read_is_asked_for_again() -> None:
+    """Whatever the client makes of it."""
+
+    def garbled(request: httpx.Request) -> httpx.Response:
+        raise httpx.DecodingError("no gzip", request=request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(garbled)) as client:
+        with pytest.raises(rxd.RemoteError, match="DecodingError: no gzip"):
+            await rxd.remote("http://a/b", client=client, retries=QUICK)(1)
 
 
 async def test_headers_and_the_trace_go_along() -> None:
