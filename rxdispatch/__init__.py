@@ -46,6 +46,8 @@ from rxdispatch.pipelines.broadcast_ingress import BroadcastIngress
 from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
 from rxdispatch.pipelines.functions import RemoteError, RemoteFunction, remote
 from rxdispatch.pipelines.functions_app import StageApp, serve_stages
+from rxdispatch.pipelines.graph import Graph
+from rxdispatch.pipelines.graph_run import GraphRun
 from rxdispatch.pipelines.outbox import Outbox
 from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
 from rxdispatch.pipelines.overflow import SpillingIngress
@@ -101,6 +103,8 @@ __all__ = [
     "Feed",
     "FeedSettings",
     "FeedStats",
+    "Graph",
+    "GraphRun",
     "Hub",
     "Ingress",
     "Intake",
