@@ -14,6 +14,7 @@ from rxdispatch.cli.demo import demonstrate
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.nodes import nodes
 from rxdispatch.cli.top import top
+from rxdispatch.cli.worker import worker
 
 __all__ = ["rxdispatch"]
 
@@ -88,3 +89,4 @@ def demo(
 
 rxdispatch.add_command(nodes)
 rxdispatch.add_command(top)
+rxdispatch.add_command(worker)

@@ -1,0 +1,161 @@
+"""``rxdispatch worker``: run a handler for the tasks of a board."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import click
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.shared import SharedMemoryBoard
+from rxdispatch.checks import name_of
+from rxdispatch.cli.exits import exit_codes
+from rxdispatch.cli.interrupts import Interrupts
+from rxdispatch.cli.worker_run import Settled, Work, work
+from rxdispatch.cli.worker_target import handler_of
+from rxdispatch.config import Settings
+from rxdispatch.errors import ConfigError
+from rxdispatch.hub import connect
+from rxdispatch.store.url import parse_url
+from rxdispatch.task import Outcome, seconds
+
+__all__ = ["worker"]
+
+
+@click.command()
+@click.argument("handler", metavar="MODULE:HANDLER")
+@click.option("--board", metavar="NAME", help="The board on the server.")
+@click.option("--shm", metavar="NAME", help="A board in shared memory, instead of --board.")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Server with the board: redis://, rediss:// or unix://.  [default: $RXDISPATCH_URL]",
+)
+@click.option("--namespace", default="rxd", show_default=True, metavar="NAME", help="Of the keys.")
+@click.option("--max-tasks", type=int, metavar="N", help="End after N tasks.")
+@click.option(
+    "--concurrency",
+    type=int,
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Tasks that run at a time.",
+)
+@click.option(
+    "--lease",
+    type=float,
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a task stays with a worker that is not heard of.",
+)
+@click.option(
+    "--grace",
+    type=float,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For what is running when the worker is told to end.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say which tasks failed, and why.")
+def worker(
+    *,
+    handler: str,
+    board: str | None,
+    shm: str | None,
+    url: str | None,
+    namespace: str,
+    max_tasks: int | None,
+    concurrency: int,
+    lease: float,
+    grace: float,
+    verbose: bool,
+) -> None:
+    """
+    Run HANDLER of MODULE for each task of a board, until Ctrl-C or SIGTERM.
+
+    A coroutine function runs on the loop, a plain one in threads. A signal finishes what is
+    running and gives the rest back; a second one aborts. To use more processors, start several.
+    """
+    with exit_codes():
+        if (board is None) == (shm is None):
+            raise ConfigError("worker must have one of --board and --shm")
+        if shm is not None and url is not None:
+            raise ConfigError("--shm must be given without --url", url)
+        url = None if shm is not None else url or os.environ.get("RXDISPATCH_URL") or None
+        if board is not None:
+            name_of("board", board)
+            if url is None or parse_url(url).scheme == "memory":
+                raise ConfigError("worker must have a server: give --url or set RXDISPATCH_URL")
+        grace = seconds("grace", grace)
+        job = Work(handler_of(handler), concurrency, lease, max_tasks)
+        place = _in_memory(shm) if shm is not None else _on_server(board or "", url, namespace)
+        where = f"board {shm or board!r} " + (
+            "in shared memory" if url is None else f"on {parse_url(url).safe}"
+        )
+        asyncio.run(_run(place, where, handler, job, grace, verbose=verbose))
+
+
+async def _run(
+    place: Any, where: str, name: str, job: Work, grace: float, *, verbose: bool
+) -> None:
+    def told(_: signal.Signals) -> None:
+        _say("Finishing what is running; once more to abort.")
+
+    def failed(outcome: Outcome[Any, Any]) -> None:
+        cause = None if outcome.error is None else outcome.error.__cause__
+        if verbose:
+            words = " ".join(str(cause).split())
+            _say(f"{outcome.status} {outcome.claim.task.id}: {type(cause).__name__}: {words}")
+
+    interrupts = Interrupts(grace, told)
+    settled = Settled(failed)
+    code, in_time = 0, True
+    try:
+        with interrupts:
+            async with place as board:
+                _say(f"Running {name} for {where}.")
+                in_time = await work(board, job, interrupts, settled)
+                if not in_time:
+                    _say("Gave up on what did not end in time; its tasks are given back.")
+    except asyncio.CancelledError:
+        if interrupts.aborted is None:
+            raise
+        _say("Aborted.")
+        code = 128 + interrupts.aborted
+    _say(f"{settled}.")
+    if code or not in_time:
+        # A thread that is still busy cannot be stopped, and Python would wait for it.
+        _leave_at_once(code)
+
+
+@asynccontextmanager
+async def _on_server(name: str, url: str | None, namespace: str) -> AsyncGenerator[BoardBase[Any]]:
+    # Without a grace: by then the signal's is over, or everything has ended.
+    async with connect(url, namespace=namespace, settings=Settings(grace=0.0)) as hub:
+        yield hub.board(name)
+
+
+@asynccontextmanager
+async def _in_memory(name: str) -> AsyncGenerator[BoardBase[Any]]:
+    with SharedMemoryBoard[Any].attach(name) as board:
+        try:
+            yield board
+        finally:
+            await board.drain(0.0, asyncio.Event())
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

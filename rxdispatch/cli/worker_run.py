@@ -1,0 +1,114 @@
+"""The worker's pipeline: claims, a handler, settlements; until a signal or a number of tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+from reactivex import operators as rx
+
+from rxdispatch import operators as ops
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.cli.interrupts import Interrupts
+from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.streams import run
+from rxdispatch.task import Outcome, OutcomeStatus, seconds
+
+__all__ = ["Settled", "Work", "work"]
+
+PREFETCH: Final = 1024
+
+_SETTLED: Final = ("done", "retry", "dead")
+
+
+@attrs.frozen
+class Work:
+    """
+    What a worker is to do.
+
+    Args:
+        handler: Called with each task.
+        concurrency: How many tasks run at a time.
+        lease: Seconds a claim lasts without renewal.
+        max_tasks: After how many settled tasks it ends; None for never.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+    """
+
+    handler: Callable[[Any], Any]
+    concurrency: int
+    lease: float
+    max_tasks: int | None
+
+    def __attrs_post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigError("concurrency must be >= 1", self.concurrency)
+        if self.max_tasks is not None and self.max_tasks < 1:
+            raise ConfigError("max-tasks must be >= 1", self.max_tasks)
+        seconds("lease", self.lease, zero=False)
+
+
+class Settled:
+    """
+    Counts what became of tasks.
+
+    Args:
+        told: Called with each outcome that is a failure.
+    """
+
+    def __init__(self, told: Callable[[Outcome[Any, Any]], None]) -> None:
+        self._told = told
+        self._counts: Counter[OutcomeStatus] = Counter()
+
+    @property
+    def total(self) -> int:
+        """How many claims this worker has ended itself: done, to be tried again, or dead."""
+        return sum(self._counts[status] for status in _SETTLED)
+
+    def note(self, outcome: Outcome[Any, Any]) -> None:
+        """Count *outcome*, which is written."""
+        self._counts[outcome.status] += 1
+        if outcome.error is not None:
+            self._told(outcome)
+
+    def __str__(self) -> str:
+        counts = self._counts
+        return (
+            f"{counts['done']:,} done, {counts['retry']:,} retried, {counts['dead']:,} dead,"
+            f" {counts['lost']:,} lost"
+        )
+
+
+async def work(board: BoardBase[Any], job: Work, interrupts: Interrupts, settled: Settled) -> bool:
+    """
+    Run the handler for tasks of *board* until a signal comes or *max_tasks* are settled.
+
+    Returns:
+        False if something did not end within the grace after a signal.
+    """
+    while interrupts.first is None:
+        # What was lost or given back does not count: another round makes up for it.
+        left = None if job.max_tasks is None else job.max_tasks - settled.total
+        if left == 0:
+            break
+        claims = board.claims(
+            prefetch=PREFETCH if left is None else min(PREFETCH, left), lease=job.lease
+        )
+        if left is not None:
+            claims = claims.pipe(rx.take(left))
+        try:
+            await run(
+                claims.pipe(
+                    interrupts.switch.gate(),
+                    ops.execute(job.handler, max_concurrent=job.concurrency),
+                    ops.settle(board),
+                    rx.do_action(settled.note),
+                )
+            )
+        except ItemTimeoutError:
+            # Only the switch ends this stream so.
+            return False
+    return True

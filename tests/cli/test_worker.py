@@ -1,0 +1,311 @@
+"""``rxdispatch worker`` against real servers, in processes that are stopped and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import rxdispatch as rxd
+from tests.cli.command import LIMIT, ROOT, Command
+from tests.servers import valkey_server, wait_until
+
+HANDLERS: Final = """
+import asyncio, os, time
+from pathlib import Path
+
+def log(line):
+    with open("log", "a") as file:
+        file.write(f"{line}\\n")
+
+async def note(task):
+    log(task.payload)
+
+def plain(task):
+    log(task.payload)
+
+async def fail(task):
+    raise ValueError("no\\nway")
+
+async def gated(task):
+    log(task.payload)
+    while not Path("go").exists():
+        await asyncio.sleep(0.01)
+    log(f"end {task.payload}")
+
+async def stuck(task):
+    log(task.payload)
+    await asyncio.sleep(900)
+
+def busy(task):
+    log(task.payload)
+    time.sleep(900)
+
+class Methods:
+    async def note(self, task):
+        log(task.payload)
+
+methods = Methods()
+number = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a module of handlers, two that do not import, and an empty log."""
+    (tmp_path / "handlers.py").write_text(HANDLERS)
+    (tmp_path / "broken.py").write_text("raise OSError('two\\nlines')\n")
+    (tmp_path / "leaves.py").write_text("raise SystemExit\n")
+    (tmp_path / "log").touch()
+    return tmp_path
+
+
+def line_of(arguments: Sequence[object]) -> list[str]:
+    """Return the command line."""
+    return [sys.executable, "-m", "rxdispatch.cli", "worker", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Return one without a server."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    found = {**os.environ, "PYTHONPATH": path}
+    found.pop("RXDISPATCH_URL", None)
+    return found
+
+
+class Worker(Command):
+    """The command while it runs in *folder*."""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        self.process = subprocess.Popen(
+            line_of(arguments),
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._family: set[int] = set()
+
+    async def over(self) -> str:
+        """Wait for its end; return what it said."""
+        out, err = await asyncio.to_thread(self.end)
+        assert "" == out
+        assert "Traceback" not in err
+        return err
+
+
+async def has(path: Path, lines: int) -> list[str]:
+    """Wait until the log in *path* has so many lines; return all."""
+    await asyncio.to_thread(wait_until, lambda: len(read(path)) >= lines, LIMIT)
+    return read(path)
+
+
+def read(path: Path) -> list[str]:
+    """Return the lines of the log."""
+    return (path / "log").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["note", "plain", "methods.note"])
+async def test_max_tasks(folder: Path, name: str) -> None:
+    """It ends after exactly so many, whatever the handler is, and gives the rest back."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = hub.board("jobs")
+        await board.submit(rxd.Task(n) for n in range(100))
+        url = server.target.safe
+        spec = f"handlers:{name}"
+        with Worker(folder, spec, "--board", "jobs", "--url", url, "--max-tasks", 42) as worker:
+            err = await worker.over()
+        assert 0 == worker.process.returncode
+        assert err.startswith(f"Running {spec} for board 'jobs' on {url}.\n"), err
+        assert err.endswith("\n42 done, 0 retried, 0 dead, 0 lost.\n")
+        assert 42 == len(read(folder)) == len(set(read(folder)))
+        counts = await board.counts()
+        assert rxd.Counts(0, 58, 0, 42, 0) == counts
+
+
+async def test_failures(folder: Path) -> None:
+    """What fails is tried again or dead, and with --verbose said in a line each."""
+    async with valkey_server() as server, rxd.connect(server.target.safe, namespace="n") as hub:
+        board = hub.board("jobs")
+        await board.submit([rxd.Task(1, id="a", max_attempts=1), rxd.Task(1, id="b")])
+        with Worker(
+            *(folder, "handlers:fail", "--board", "jobs", "--url", server.target.safe),
+            *("--namespace", "n", "--max-tasks", 2, "-v"),
+        ) as worker:
+            err = await worker.over()
+        assert 0 == worker.process.returncode
+        assert "\ndead a: ValueError: no way\n" in err
+        assert "\nretry b: ValueError: no way\n" in err
+        assert err.endswith("\n0 done, 1 retried, 1 dead, 0 lost.\n")
+
+
+async def test_sigterm_finishes_what_runs(folder: Path) -> None:
+    """The first signal: what runs ends, the rest is given back untouched, exit code 0."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = hub.board("jobs")
+        await board.submit(rxd.Task(n) for n in range(50))
+        with Worker(
+            *(folder, "handlers:gated", "--board", "jobs", "--url", server.target.safe),
+            *("--concurrency", 3, "--grace", LIMIT),
+        ) as worker:
+            await has(folder, 3)
+            worker.process.send_signal(signal.SIGTERM)
+            worker.read_until("Finishing what is running; once more to abort.")
+            (folder / "go").touch()
+            err = await worker.over()
+        assert 0 == worker.process.returncode
+        assert "3 done, 0 retried, 0 dead, 0 lost.\n" == err
+        assert 6 == len(read(folder))
+        assert rxd.Counts(0, 47, 0, 3, 0) == await board.counts()
+
+
+@pytest.mark.parametrize("name", ["stuck", "busy"])
+async def test_the_grace_ends(folder: Path, name: str) -> None:
+    """What does not end in time is given back, also from a thread that cannot be stopped."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = hub.board("jobs")
+        await board.submit(rxd.Task(n) for n in range(5))
+        with Worker(
+            *(folder, f"handlers:{name}", "--board", "jobs", "--url", server.target.safe),
+            *("--concurrency", 2, "--grace", 0.1),
+        ) as worker:
+            await has(folder, 2)
+            worker.process.send_signal(signal.SIGINT)
+            err = await worker.over()
+        assert 0 == worker.process.returncode
+        assert "Gave up on what did not end in time; its tasks are given back.\n" in err
+        assert rxd.Counts(0, 5, 0, 0, 0) == await board.counts()
+
+
+@pytest.mark.parametrize("name", ["stuck", "busy"])
+async def test_a_second_signal_aborts(folder: Path, name: str) -> None:
+    """It ends with 128 and the number of the signal, and still gives back what it held."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = hub.board("jobs")
+        await board.submit(rxd.Task(n) for n in range(5))
+        with Worker(
+            folder, f"handlers:{name}", "--board", "jobs", "--url", server.target.safe
+        ) as worker:
+            await has(folder, 5)
+            worker.process.send_signal(signal.SIGINT)
+            worker.read_until("once more to abort")
+            worker.process.send_signal(signal.SIGTERM)
+            err = await worker.over()
+        assert 128 + signal.SIGTERM == worker.process.returncode
+        assert "Aborted.\n0 done, 0 retried, 0 dead, 0 lost.\n" == err
+        assert rxd.Counts(0, 5, 0, 0, 0) == await board.counts()
+
+
+async def test_kill_9(folder: Path) -> None:
+    """What a killed worker held is finished by another; nothing is lost."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = hub.board("jobs")
+        await board.submit(rxd.Task(n) for n in range(20))
+        place = ("--board", "jobs", "--url", server.target.safe, "--lease", 0.5)
+        with Worker(folder, "handlers:stuck", *place, "--concurrency", 7) as worker:
+            held = await has(folder, 7)
+            worker.process.kill()
+            await worker.over()
+        with Worker(folder, "handlers:note", *place, "--max-tasks", 20) as worker:
+            await worker.over()
+        assert rxd.Counts(0, 0, 0, 20, 0) == await board.counts()
+        assert sorted(map(str, range(20))) == sorted(read(folder)[len(held) :])
+
+
+async def test_in_shared_memory(folder: Path) -> None:
+    """The same on a board without a server; SIGTERM while it is idle ends it."""
+    name = f"worker-{os.getpid()}"
+    with rxd.SharedMemoryBoard[Any].create(name, capacity=100) as board:
+        try:
+            await board.submit(rxd.Task(n) for n in range(10))
+            with Worker(folder, "handlers:note", "--shm", name) as worker:
+                await has(folder, 10)
+                await board.join()
+                worker.process.send_signal(signal.SIGTERM)
+                err = await worker.over()
+            assert 0 == worker.process.returncode
+            assert f"for board '{name}' in shared memory." in err
+            assert err.endswith("10 done, 0 retried, 0 dead, 0 lost.\n")
+        finally:
+            board.unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("handlers",), 2, "handler must be given as module:name, got 'handlers'"),
+        (("handlers:",), 2, "handler must be given as module:name, got 'handlers:'"),
+        (("hand lers:a",), 2, "handler must be given as module:name, got 'hand lers:a'"),
+        (
+            ("nowhere:a",),
+            2,
+            "module nowhere must import (ModuleNotFoundError: No module named 'nowhere')",
+        ),
+        (("broken:a",), 2, "module broken must import (OSError: two lines)"),
+        (("leaves:a",), 2, "module leaves must import (SystemExit)"),
+        (("handlers:none",), 2, "handler must be in module handlers, got 'none'"),
+        (("handlers:number",), 2, "handler must be callable, got 3"),
+        (("handlers:note", "--concurrency", "0"), 2, "concurrency must be >= 1, got 0"),
+        (("handlers:note", "--max-tasks", "0"), 2, "max-tasks must be >= 1, got 0"),
+        (("handlers:note", "--lease", "0"), 2, "lease must be a finite number of seconds > 0"),
+        (("handlers:note", "--grace", "-1"), 2, "grace must be a finite number of seconds >= 0"),
+        (("handlers:note", "--namespace", "{{"), 2, "namespace must hold no braces"),
+        (("handlers:note", "--shm", "b"), 2, "worker must have one of --board and --shm"),
+        (
+            ("handlers:note",),
+            1,
+            "connect to redis://:***@127.0.0.1:1/0: the server did not answer in time",
+        ),
+    ],
+)
+def test_trouble_is_one_sentence(
+    folder: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    """Exit code 2 for what the user can put right, 1 for a server that is away."""
+    url = "redis://:geheim@127.0.0.1:1/0"
+    trouble(folder, (*arguments, "--board", "jobs", "--url", url), code, message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "worker must have one of --board and --shm"),
+        (("--board", "jobs"), "worker must have a server: give --url or set RXDISPATCH_URL"),
+        (("--board", "jobs", "--url", "memory://"), "worker must have a server"),
+        (("--board", "", "--url", "redis://h"), "board must be"),
+        (("--shm", "b", "--url", "redis://h"), "--shm must be given without --url"),
+        (("--shm", "no such board"), "no such board"),
+    ],
+)
+def test_where_the_board_is(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    """It must be said, once, and be there."""
+    trouble(folder, ("handlers:note", *arguments), 2, message)
+
+
+def trouble(folder: Path, arguments: Sequence[str], code: int, message: str) -> None:
+    """Run it to its end, and see that it says *message*."""
+    done = subprocess.run(
+        line_of(arguments),
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert code == done.returncode, done.stderr
+    assert message in done.stderr
+    assert ["Error: "] == [line[:7] for line in done.stderr.splitlines() if "Running" not in line]
+    assert "Traceback" not in done.stderr
+    assert "geheim" not in done.stderr
+    assert "" == done.stdout
