@@ -18,12 +18,20 @@ class Envelope:
         value: What the last stage made of it.
         since: When the work of the stage it is in began, on the loop's clock.
         attempt: Which try of that stage it is at, from 1.
+        token: That of its claim, if it came from a board.
     """
 
-    __slots__ = ("attempt", "id", "since", "value")
+    __slots__ = ("attempt", "id", "since", "token", "value")
 
-    def __init__(self, id: str, value: Any, since: float = 0.0) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        value: Any,
+        since: float = 0.0,
+        token: int = 0,
+    ) -> None:
         self.id = id
         self.value = value
         self.since = since
         self.attempt = 1
+        self.token = token

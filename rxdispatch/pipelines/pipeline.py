@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Iterable
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import reactivex
 import structlog
@@ -19,25 +19,22 @@ from uuid_utils import uuid7
 from rxdispatch.checks import name_of
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
-from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
+from rxdispatch.pipelines.chain import LEAST, chain, until_board, waiting
 from rxdispatch.pipelines.envelope import Envelope
+from rxdispatch.pipelines.hand_on import Boards, HandOn, board_of
+from rxdispatch.pipelines.section import work_section
 from rxdispatch.pipelines.stage import Stage, StageError
-from rxdispatch.pipelines.stage_run import run_stage
 from rxdispatch.pipelines.stage_work import Crew
 from rxdispatch.pipelines.stats import PipelineStats, Tally
 from rxdispatch.pipelines.tap import Tap
 from rxdispatch.protocols import Limit
 from rxdispatch.streams import Ingress, from_async_iterable, to_async_iterable
-from rxdispatch.task import seconds
+from rxdispatch.task import Outcome, seconds
 
 __all__ = ["Pipeline"]
 
 log = structlog.get_logger(__name__)
 
-LEAST = 16
-"""Items that may wait at least where a stage does not say how many; also for each subscriber."""
-
-Operator = Callable[[Observable[Envelope]], Observable[Envelope]]
 Source = Observable[Any] | AsyncIterable[Any] | Iterable[Any]
 
 
@@ -56,12 +53,17 @@ class Pipeline:
     :meth:`submit`, while so many results wait for it; the block cannot be left before it has
     read them. Subscribe before you submit.
 
+    A stage that has a board, and all after it, do not run here but in :meth:`worker`, here or in
+    other processes. The result of an item is then what it was when it was put on that board. If
+    that is the first stage, :meth:`submit` returns once the item is there.
+
     Args:
-        *stages: Made by :func:`stage`; no two of the same name.
+        *stages: Made by :func:`stage`; no two of the same name, or with the same board.
         ordered: Give the results in the order of submission. An item that is done before its
             turn then keeps its slot.
         source: Fed from the start, and the end of it closes the pipeline. An error of it is
             raised when the block is left, after what came before it is done.
+        hub: Where the boards are that stages give by name.
         stats_every: Seconds from one snapshot of :attr:`stats` to the next.
 
     Raises:
@@ -88,6 +90,7 @@ class Pipeline:
         *stages: Stage,
         ordered: bool = False,
         source: Source | None = None,
+        hub: Boards | None = None,
         stats_every: float | timedelta = 1.0,
     ) -> None:
         if not stages:
@@ -99,16 +102,26 @@ class Pipeline:
             if one.name in self._stages:
                 raise ConfigError("stages must have names that differ", one.name)
             self._stages[one.name] = one
+        boards = [_board_name(one) for one in stages if one.board is not None]
+        if len(set(boards)) < len(boards):
+            raise ConfigError("each board must be of one stage", boards)
         if ordered.__class__ is not bool:
             raise ConfigError("ordered must be True or False", ordered)
+        if ordered and boards:
+            raise ConfigError("ordered must be False where a stage has a board", ordered)
         if source is not None:
             _checked_source(source)
         self._ordered = ordered
         self._source = source
         self._period = seconds("stats_every", stats_every, zero=False)
-        self._tallies = {name: Tally(name) for name in self._stages}
-        self._queues = _queues(stages)
-        self._ingress: Ingress[Envelope] = Ingress(self._queues[0])
+        self._hub = hub
+        # What runs here; the rest runs where it is claimed.
+        self._here = stages[: until_board(stages)]
+        self._next = stages[len(self._here)] if boards else None
+        self._hand_on: HandOn | None = None
+        self._tallies = [Tally(stage.name) for stage in self._here]
+        self._queues = waiting(self._here)
+        self._ingress: Ingress[Envelope] = Ingress(self._queues[0] if self._here else LEAST)
         self._results: Tap[Any] = Tap(LEAST)
         self._failures: Tap[StageError] = Tap(LEAST)
         self._crew = Crew()
@@ -137,6 +150,54 @@ class Pipeline:
             return self._stages[name]
         except KeyError:
             raise ConfigError(f"name must be one of {', '.join(self._stages)}", name) from None
+
+    # ------------------------------------------------ where else it runs
+
+    def worker(
+        self,
+        name: str,
+        hub: Boards | None = None,
+        *,
+        lease: float = 30.0,
+        worker: str | None = None,
+        until: Literal["never", "idle", "joined"] = "never",
+    ) -> Observable[Outcome[Any, Any]]:
+        """
+        Run a stage that has a board, and those after it up to the next board, while subscribed.
+
+        The pipeline need not be entered, and any number of processes may do this. What comes out
+        is an outcome for each item, once it is settled: ``outcome.result`` is what the last of
+        these stages returned, None for one that was skipped. An item that fails is dead on the
+        board of *name*, the cause of ``outcome.error`` is a :class:`StageError`, and
+        ``board.redrive`` sends it to that stage again.
+
+        An item is settled after it is on the next board, under the same id. So one whose process
+        is killed goes through these stages again: at least once, and its functions should be
+        such that doing them twice does no harm. What has to be done with each result is done in
+        the last stage: an outcome may get lost with its process.
+
+        Args:
+            name: The stage.
+            hub: Where the boards are that stages give by name; that of the pipeline if None.
+            lease: Seconds until a killed process is replaced.
+            worker: A label for this worker.
+            until: When to complete, as for ``board.claims``.
+
+        Raises:
+            ConfigError: If there is no such stage, it has no board, a board is but a name and
+                there is no hub, or an argument breaks its rule.
+        """
+        stages = self.stages
+        place = stages.index(self.stage(name))
+        if stages[place].board is None:
+            raise ConfigError("name must be of a stage that has a board", name)
+        hub = self._hub if hub is None else hub
+        end = place + 1 + until_board(stages[place + 1 :])
+        board = board_of(stages[place], hub)
+        following = None if end == len(stages) else (stages[end], board_of(stages[end], hub))
+        return work_section(
+            stages[place:end], board, following, lease=lease, worker=worker, until=until
+        )
 
     # ------------------------------------------------ what goes in
 
@@ -208,6 +269,13 @@ class Pipeline:
         return fed
 
     async def _put(self, envelope: Envelope) -> None:
+        if not self._here:
+            # What is submitted is then safe at once.
+            assert self._hand_on is not None
+            await self._hand_on.add([envelope])
+            self._submitted += 1
+            self._on_result(envelope)
+            return
         try:
             await self._ingress.put(envelope)
         except TaskRejectedError:
@@ -223,7 +291,7 @@ class Pipeline:
 
     @property
     def results(self) -> Observable[Any]:
-        """What the last stage returned, as it comes; completes when the pipeline has ended."""
+        """What the last stage here returned, as it comes; completes when the pipeline has ended."""
         return self._results.stream
 
     @property
@@ -258,16 +326,15 @@ class Pipeline:
         """Return a snapshot of now."""
         arrived = self._submitted
         stages: dict[str, Any] = {}
-        for name, stage in self._stages.items():
+        for stage, tally in zip(self._here, self._tallies, strict=True):
             limit = stage.concurrency
             slots = limit.limit if isinstance(limit, Limit) else limit
-            tally = self._tallies[name]
-            stages[name] = tally.read(slots, arrived)
+            stages[stage.name] = tally.read(slots, arrived)
             arrived = tally.left
         return PipelineStats(
             submitted=self._submitted,
             results=self._emitted,
-            failed=sum(tally.failed for tally in self._tallies.values()),
+            failed=sum(tally.failed for tally in self._tallies),
             stages=MappingProxyType(stages),
         )
 
@@ -293,6 +360,9 @@ class Pipeline:
     async def __aenter__(self) -> Self:
         if self._entered:
             raise ConfigError("a pipeline must be entered once; make another one")
+        if self._next is not None:
+            board = board_of(self._next, self._hub)
+            self._hand_on = HandOn(self._next, board, lambda _, failure: self._on_failure(failure))
         self._entered = True
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -363,25 +433,18 @@ class Pipeline:
         return not self._aborted
 
     def _chain(self, loop: asyncio.AbstractEventLoop) -> Observable[Envelope]:
-        stream: Observable[Envelope] = self._ingress.pipe(self._failures.throttle)
-        for place, (stage, tally) in enumerate(
-            zip(self._stages.values(), self._tallies.values(), strict=True)
-        ):
+        for tally in self._tallies:
             tally.begin(loop.time)
-            if place:
-                # The first one's is the ingress.
-                queue: Operator = buffer_bounded(self._queues[place])
-                stream = stream.pipe(queue)
-            stream = stream.pipe(
-                run_stage(
-                    stage,
-                    tally=tally,
-                    crew=self._crew,
-                    failed=self._on_failure,
-                    ordered=self._ordered,
-                )
-            )
-        return stream
+        stream = chain(
+            self._ingress.pipe(self._failures.throttle),
+            self._here,
+            queues=self._queues,
+            tallies=self._tallies,
+            crew=self._crew,
+            failed=self._on_failure,
+            ordered=self._ordered,
+        )
+        return stream if self._hand_on is None else stream.pipe(self._hand_on)
 
     async def _feed_all(self, source: Source) -> None:
         try:
@@ -421,18 +484,10 @@ class Pipeline:
         self._over.on_completed()
 
 
-def _queues(stages: tuple[Stage, ...]) -> tuple[int, ...]:
-    """
-    Return how many items may wait for each stage.
-
-    A stage ends what it has at work at about the same time: the next one must be able to take all
-    of that, or it stands still later.
-    """
-    before = [LEAST, *(stage.burst for stage in stages)]
-    return tuple(
-        stage.queue or max(LEAST, stage.burst, burst)
-        for stage, burst in zip(stages, before, strict=False)
-    )
+def _board_name(stage: Stage) -> str:
+    board = stage.board
+    assert board is not None
+    return board if isinstance(board, str) else board.name
 
 
 def _checked_source(source: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from rxdispatch.backoff import Backoff
+from rxdispatch.boards.base import BoardBase
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError, TaskExecutionError
 from rxdispatch.protocols import Limit
@@ -37,6 +38,7 @@ class Stage:
         retry: How often an item is tried, and the waits in between.
         on_error: What becomes of an item that failed.
         executor: Where a plain function runs; None for threads of its own.
+        board: The board that its items are claimed from, or its name; None in the same process.
     """
 
     fn: Callable[[Any], Any]
@@ -48,6 +50,7 @@ class Stage:
     retry: Backoff | None
     on_error: OnError
     executor: Executor | None
+    board: str | BoardBase[Any] | None = None
 
     @property
     def slots(self) -> int:
@@ -95,6 +98,7 @@ def stage(
     retry: Backoff | None = None,
     on_error: OnError = "fail",
     executor: Executor | None = None,
+    board: str | BoardBase[Any] | None = None,
 ) -> Stage:
     """
     Describe a stage of a :class:`Pipeline`.
@@ -121,6 +125,9 @@ def stage(
             and the error and returns what goes on instead; if it raises, that is the failure.
         executor: Where a plain function runs instead of in threads of the stage's own; it stays
             open. For processes *fn* and the items must be such that they can be pickled.
+        board: A board, or its name, that stands before the stage instead of a queue, and that
+            :meth:`Pipeline.worker` takes the items from, in any process; a board of its own.
+            *queue* is then how many a worker claims ahead, as many as it works on by default.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -147,6 +154,10 @@ def stage(
         raise ConfigError("executor must be a concurrent.futures.Executor or None", executor)
     if executor is not None and _is_async(fn):
         raise ConfigError("executor must be left out for a coroutine function", executor)
+    if isinstance(board, str):
+        name_of("board", board)
+    elif board is not None and not isinstance(board, BoardBase):
+        raise ConfigError("board must be a board, its name, or None", board)
     return Stage(
         fn=fn,
         name=called,
@@ -157,6 +168,7 @@ def stage(
         retry=retry,
         on_error=on_error,
         executor=executor,
+        board=board,
     )
 
 

@@ -21,11 +21,12 @@ from rxdispatch.pipelines.stage import Stage, StageError
 from rxdispatch.pipelines.stage_work import Crew, call_many, call_one, in_executor, work_of
 from rxdispatch.pipelines.stats import Tally
 
-__all__ = ["run_stage"]
+__all__ = ["Gone", "run_stage"]
 
 log = structlog.get_logger(__name__)
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
+Gone = Callable[[Envelope, StageError | None], None]
 
 
 def run_stage(
@@ -34,6 +35,7 @@ def run_stage(
     tally: Tally,
     crew: Crew,
     failed: Callable[[StageError], None],
+    gone: Gone | None = None,
     ordered: bool = False,
 ) -> Callable[[Observable[Envelope]], Observable[Envelope]]:
     """
@@ -44,6 +46,8 @@ def run_stage(
         tally: Where items are counted.
         crew: Where coroutines are counted that are at work.
         failed: Called with each failure that ``on_error`` does not settle.
+        gone: Called with each item that does not go on, and with its failure if it has one, which
+            *failed* is then not told of.
         ordered: Emit in the order of arrival.
 
     Only an error that is no ``Exception``, such as ``SystemExit``, or one of a ``Limit``, ends
@@ -54,7 +58,7 @@ def run_stage(
         def subscribe(
             observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            run = _Run(stage, tally, failed, observer)
+            run = _Run(stage, tally, gone or _only(failed), observer)
             mapped, close = _map(stage, run, crew, ordered)
             collected = source if stage.batch is None else source.pipe(batch(*stage.batch))
             subscription = collected.pipe(mapped).subscribe(
@@ -102,6 +106,14 @@ def _nothing() -> None:
     pass
 
 
+def _only(failed: Callable[[StageError], None]) -> Gone:
+    def gone(_: Envelope, failure: StageError | None) -> None:
+        if failure is not None:
+            failed(failure)
+
+    return gone
+
+
 class _Run:
     """
     One subscription.
@@ -113,14 +125,14 @@ class _Run:
         self,
         stage: Stage,
         tally: Tally,
-        failed: Callable[[StageError], None],
+        gone: Gone,
         observer: abc.ObserverBase[Envelope],
     ) -> None:
         self._stage = stage
         self._many = stage.batch is not None
         self.tally = tally
         self._meter = tally.meter
-        self._failed = failed
+        self._gone = gone
         self._observer = observer
         self._time = asyncio.get_running_loop().time
         self._skipped = 0
@@ -204,6 +216,7 @@ class _Run:
                 skipped=self._skipped,
                 exc_info=error,
             )
+            self._gone(envelope, None)
             return None
         if policy != "fail":
             try:
@@ -218,5 +231,5 @@ class _Run:
                 return envelope
         failure = StageError(envelope.id, envelope.attempt, name, envelope.value)
         failure.__cause__ = error
-        self._failed(failure)
+        self._gone(envelope, failure)
         return None

@@ -146,13 +146,13 @@ def in_executor(stage: Stage, executor: Executor) -> Call:
 
 def call_one(fn: Callable[[Any], Any], envelope: Envelope) -> Envelope:
     """Return what *fn* makes of an envelope, as a new one: the old one may have timed out."""
-    return Envelope(envelope.id, _plainly(fn, envelope.value), envelope.since)
+    return Envelope(envelope.id, _plainly(fn, envelope.value), envelope.since, envelope.token)
 
 
 def call_many(fn: Callable[[Any], Any], envelopes: list[Envelope]) -> list[Envelope]:
     """Return what *fn* makes of a list of them, as new ones."""
     values = _checked(_plainly(fn, [e.value for e in envelopes]), len(envelopes))
-    return [Envelope(e.id, v, e.since) for e, v in zip(envelopes, values, strict=True)]
+    return [Envelope(e.id, v, e.since, e.token) for e, v in zip(envelopes, values, strict=True)]
 
 
 def _plainly(fn: Callable[[Any], Any], value: Any) -> Any:

@@ -1,0 +1,137 @@
+"""``HandOn``: where the next stage has a board, items leave this process for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import structlog
+from reactivex import Observable, abc
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
+from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.pipelines.envelope import Envelope
+from rxdispatch.pipelines.stage import Stage, StageError
+from rxdispatch.task import NO_HEADERS, Task
+
+__all__ = ["Boards", "HandOn", "board_of"]
+
+log = structlog.get_logger(__name__)
+
+COUNT: Final = 256
+SPAN: Final = 0.002
+"""Items in one write at most, and seconds that one waits for others: as for ``submit``."""
+
+_PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
+
+Lost = Callable[[Envelope, StageError], None]
+Headers = Callable[[Envelope], Mapping[str, str] | None]
+
+
+class Boards(Protocol):
+    """Where boards have names: a hub."""
+
+    def board(self, name: str, /) -> BoardBase[Any]:
+        """Return the board of that name."""
+        ...
+
+
+def board_of(stage: Stage, hub: Boards | None) -> BoardBase[Any]:
+    """
+    Return the board of *stage*, which has one.
+
+    Raises:
+        ConfigError: If it is a name, and there is no *hub* to ask.
+    """
+    board = stage.board
+    if not isinstance(board, str):
+        assert board is not None
+        return board
+    if hub is None:
+        raise ConfigError("hub must be given where the board of a stage is a name", board)
+    return hub.board(board)
+
+
+class HandOn:
+    """
+    Makes a task of each item, and puts it on the board of the next stage.
+
+    The task has the item's id: of an item that was handed on, and then again because nobody knew,
+    the board refuses the second.
+
+    Args:
+        stage: The next stage.
+        board: Its board.
+        lost: Called with each item that cannot be stored.
+        headers: Called with each item: what travels along, or None if it is not wanted any more.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        board: BoardBase[Any],
+        lost: Lost,
+        headers: Headers = lambda _: NO_HEADERS,
+    ) -> None:
+        self._kind = stage.name
+        self._board = board
+        self._lost = lost
+        self._headers = headers
+
+    def __call__(self, source: Observable[Envelope]) -> Observable[Envelope]:
+        """Return the items of *source*, each once it is on the board."""
+        written = source.pipe(batch(COUNT, SPAN), map_async(self._write, max_concurrent=1))
+
+        def subscribe(
+            observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            def each(envelopes: list[Envelope]) -> None:
+                for envelope in envelopes:
+                    observer.on_next(envelope)
+
+            return written.subscribe(
+                each, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+
+        return Observable(subscribe)
+
+    async def add(self, envelopes: list[Envelope]) -> None:
+        """
+        Put *envelopes* on the board, and wait while it is away or full.
+
+        Raises:
+            CodecError: If one of them cannot be stored; then none is.
+        """
+        tasks = [
+            # One attempt: the tries of stages are counted where they run, crashes by the board.
+            Task(e.value, id=e.id, kind=self._kind, max_attempts=1, headers=headers)
+            for e in envelopes
+            if (headers := self._headers(e)) is not None
+        ]
+        turn = 0
+        while tasks:
+            try:
+                await self._board.submit(tasks)
+            except (StoreUnavailableError, BoardFullError) as error:
+                log.warning("stage_waits", board=self._board.name, error=str(error))
+                turn += 1
+                await asyncio.sleep(_PATIENCE.delay(turn))
+            else:
+                return
+
+    async def _write(self, envelopes: list[Envelope]) -> list[Envelope]:
+        try:
+            await self.add(envelopes)
+        except Exception as error:
+            if len(envelopes) > 1:
+                # All were refused for the sake of one. What is there already is there once.
+                return [e for each in envelopes for e in await self._write([each])]
+            failure = StageError(envelopes[0].id, 1, self._kind, envelopes[0].value)
+            failure.__cause__ = error
+            self._lost(envelopes[0], failure)
+            return []
+        return envelopes

@@ -1,0 +1,54 @@
+"""
+A process that works on the stages of a pipeline; started with the server's URL, a stage, a journal.
+
+Each stage appends a line to a file, so that it is known how often it ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import rxdispatch as rxd
+from tests.failures.handlers import note
+
+
+def pipeline(path: str, hub: Any = None) -> rxd.Pipeline:
+    """Return stages of which all but the first run behind two boards."""
+
+    async def begin(n: int) -> list[str]:
+        return [f"item {n}"]
+
+    def step(name: str) -> Any:
+        async def work(marks: list[str]) -> list[str]:
+            await asyncio.sleep(0.003)
+            note(path, f"{name} {marks[0]}")
+            return [*marks, name]
+
+        return work
+
+    async def store(lists: list[list[str]]) -> list[None]:
+        await asyncio.sleep(0.003)
+        for marks in lists:
+            note(path, "stored " + " ".join(marks))
+        return [None] * len(lists)
+
+    return rxd.Pipeline(
+        rxd.stage(begin),
+        rxd.stage(step("enrich"), name="enrich", board="enriching", concurrency=4),
+        rxd.stage(step("polish"), name="polish", concurrency=4),
+        rxd.stage(store, board="storing", batch=(5, 0.01), concurrency=2),
+        hub=hub,
+    )
+
+
+async def main() -> None:
+    """Work until killed."""
+    url, stage, path = sys.argv[1:]
+    async with rxd.connect(url) as hub:
+        await rxd.run(pipeline(path).worker(stage, hub, lease=0.4))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

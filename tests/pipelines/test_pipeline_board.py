@@ -1,0 +1,474 @@
+"""Pipelines with boards between their stages: handed on, claimed, given back, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reactivex import operators as rx
+
+import rxdispatch as rxd
+from rxdispatch.testing import run_virtual
+from tests.pipelines.pipeline_worker import pipeline
+from tests.servers import valkey_server
+
+ROOT = Path(__file__).parents[2]
+
+Outcomes = list[rxd.Outcome[Any, Any]]
+
+
+async def plus(n: int) -> int:
+    """Take some time."""
+    await asyncio.sleep(0.01)
+    return n + 1
+
+
+async def same(n: Any) -> Any:
+    """Take none."""
+    return n
+
+
+def results(outcomes: Outcomes) -> list[Any]:
+    """What items became, in some order."""
+    found: list[Any] = [outcome.result for outcome in outcomes]
+    return sorted(found)
+
+
+async def work(p: rxd.Pipeline, name: str, **options: Any) -> Outcomes:
+    """Run a stage on all that is on its board, and on what comes while there is something."""
+    outcomes: Outcomes = []
+    options = {"until": "joined", **options}
+    await rxd.run(p.worker(name, **options).pipe(rx.do_action(outcomes.append)))
+    return outcomes
+
+
+async def test_stages_run_where_they_are_claimed() -> None:
+    """Through two boards, by name, with plain functions and batches; ids are kept."""
+    async with rxd.connect("memory://") as hub:
+
+        def thrice(n: int) -> int:
+            return 3 * n
+
+        async def text(numbers: list[int]) -> list[str]:
+            return [str(n) for n in numbers]
+
+        p = rxd.Pipeline(
+            rxd.stage(plus),
+            rxd.stage(thrice, board="b1"),
+            rxd.stage(plus, name="again"),
+            rxd.stage(text, board="b2", batch=(4, 0.01)),
+            hub=hub,
+        )
+        handed: list[int] = []
+        async with p:
+            p.results.subscribe(handed.append)
+            assert 10 == await p.feed(range(10))
+            assert "mine" == await p.submit(10, id="mine")
+        assert list(range(1, 12)) == sorted(handed)
+        assert ["plus"] == list(p.read().stages)
+        assert (11, 11) == (p.read().submitted, p.read().results)
+        assert 11 == (await hub.board("b1").counts()).ready
+        first = await work(p, "thrice")
+        assert sorted(3 * n + 1 for n in range(1, 12)) == results(first)
+        state = await hub.board("b2").get("mine")
+        assert state is not None
+        last = await work(p, "text")
+        assert {str(3 * n + 1) for n in range(1, 12)} == {o.result for o in last}
+        assert ["34"] == [o.result for o in last if o.claim.task.id == "mine"]
+        assert {"text"} == {o.claim.task.kind for o in last}
+        assert {"done"} == {o.status for o in first + last}
+
+
+async def test_what_is_submitted_to_a_board_is_safe_at_once() -> None:
+    """If the first stage has one; an id that is there is there once."""
+    board = rxd.MemoryBoard[Any]("b")
+    p = rxd.Pipeline(rxd.stage(same, board=board))
+    found: list[Any] = []
+    async with p:
+        p.results.subscribe(found.append)
+        await p.submit(1, id="a")
+        assert 1 == (await board.counts()).ready
+        await p.submit(1, id="a")
+        assert 2 == await p.feed([2, 3])
+        assert 3 == (await board.counts()).ready
+        with pytest.raises(rxd.CodecError):
+            await p.submit(float("nan"))
+    with pytest.raises(rxd.TaskRejectedError):
+        await p.submit(4)
+    assert [1, 1, 2, 3] == found
+    assert [1, 2, 3] == results(await work(p, "same"))
+
+
+async def test_an_item_that_fails_is_dead_on_its_board() -> None:
+    """With its cause; redriven, it goes through the same stages again. Others are not harmed."""
+    board, after = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
+    broken = True
+
+    async def picky(n: int) -> int:
+        if broken and n == 3:
+            raise ValueError(n)
+        return n
+
+    p = rxd.Pipeline(
+        rxd.stage(same, board=board), rxd.stage(picky), rxd.stage(same, name="end", board=after)
+    )
+    async with p:
+        await p.feed(range(6))
+    outcomes = await work(p, "same")
+    assert Counter(done=5, dead=1) == Counter(outcome.status for outcome in outcomes)
+    (error,) = [outcome.error for outcome in outcomes if outcome.error]
+    failure = error.__cause__
+    assert isinstance(failure, rxd.StageError)
+    assert ("picky", 3, 1) == (failure.stage, failure.item, failure.attempt)
+    assert isinstance(failure.__cause__, ValueError)
+    assert 5 == (await after.counts()).ready
+    broken = False
+    assert 1 == await board.redrive()
+    assert ["done"] == [outcome.status for outcome in await work(p, "same")]
+    assert set(range(6)) == {outcome.result for outcome in await work(p, "end")}
+
+
+async def test_items_that_fail_can_be_skipped_or_replaced() -> None:
+    """Then they are done."""
+
+    async def odd(n: int) -> int:
+        if not n % 2:
+            raise ValueError(n)
+        return n
+
+    board = rxd.MemoryBoard[Any]("b")
+    p = rxd.Pipeline(rxd.stage(odd, board=board, on_error="skip"))
+    async with p:
+        await p.feed(range(4))
+    outcomes = await work(p, "odd")
+    assert [("done", None), ("done", 1), ("done", None), ("done", 3)] == [
+        (o.status, o.result) for o in sorted(outcomes, key=lambda o: o.claim.task.payload)
+    ]
+    p = rxd.Pipeline(rxd.stage(odd, board=board, on_error=lambda item, _: -item))
+    async with p:
+        await p.feed(range(4))
+    assert [-2, 0, 1, 3] == results(await work(p, "odd"))
+
+
+async def test_what_cannot_be_stored_fails_alone() -> None:
+    """Here as a failure, at a worker as a dead task; those in the same write are handed on."""
+    boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
+
+    async def spoil(n: float) -> float:
+        return float("nan") if n in (2.0, 4.0) else n
+
+    p = rxd.Pipeline(
+        rxd.stage(same),
+        rxd.stage(spoil, board=boards[0]),
+        rxd.stage(same, name="end", board=boards[1]),
+    )
+    failed: list[rxd.StageError] = []
+    async with p:
+        p.failures.subscribe(failed.append)
+        await p.feed([1.0, 2.0, float("inf"), 4.0, 5.0])
+    assert [("spoil", float("inf"))] == [(failure.stage, failure.item) for failure in failed]
+    assert isinstance(failed[0].__cause__, rxd.CodecError)
+    outcomes = await work(p, "spoil")
+    assert Counter(done=2, dead=2) == Counter(outcome.status for outcome in outcomes)
+    causes = [outcome.error.__cause__ for outcome in outcomes if outcome.error]
+    assert ["end", "end"] == [cause.stage for cause in causes if isinstance(cause, rxd.StageError)]
+    assert [1.0, 5.0] == results(await work(p, "end"))
+
+
+def test_boards_that_are_full_or_away_are_waited_for() -> None:
+    """Nothing fails, and nothing is lost; submit waits too."""
+
+    class Full(rxd.MemoryBoard[Any]):
+        refusals = 3
+
+        async def submit(self, tasks: Any) -> rxd.SubmitResult:
+            if self.refusals:
+                self.refusals -= 1
+                if self.refusals == 1:
+                    raise rxd.StoreUnavailableError("submit", maybe_executed=True)
+                raise rxd.BoardFullError(self.name)
+            return await super().submit(tasks)
+
+    async def main() -> None:
+        first, second = Full("b"), Full("c")
+        p = rxd.Pipeline(rxd.stage(same, board=first), rxd.stage(same, name="end", board=second))
+        async with p:
+            await p.feed(range(5))
+        assert ["done"] * 5 == [outcome.status for outcome in await work(p, "same")]
+        assert list(range(5)) == results(await work(p, "end"))
+
+    run_virtual(main())
+
+
+def test_a_worker_claims_what_it_can_work_on() -> None:
+    """And one ahead for each slot, or as many as it is told; the rest is for others."""
+
+    async def main() -> None:
+        for queue, expected in ((None, 4), (5, 7)):
+            board = rxd.MemoryBoard[Any]("b")
+            p = rxd.Pipeline(rxd.stage(plus, board=board, concurrency=2, queue=queue))
+            async with p:
+                await p.feed(range(50))
+            seen: set[int] = set()
+            outcomes: Outcomes = []
+            with p.worker("plus").subscribe(outcomes.append):
+                for _ in range(400):
+                    await asyncio.sleep(0.001)
+                    seen.add((await board.counts()).claimed)
+            assert 50 == len(outcomes)
+            assert expected == max(seen)
+            await board.finished()
+
+    run_virtual(main())
+
+
+def test_two_workers_share() -> None:
+    """Each item goes to one of them, and together they take half the time."""
+
+    async def main() -> None:
+        board = rxd.MemoryBoard[Any]("b")
+        p = rxd.Pipeline(rxd.stage(plus, board=board, concurrency=2))
+        async with p:
+            await p.feed(range(40))
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        both = await asyncio.gather(work(p, "plus", until="idle"), work(p, "plus", until="idle"))
+        assert 40 == len({outcome.claim.task.id for one in both for outcome in one})
+        assert 0.1 == pytest.approx(loop.time() - start)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("moment", [n / 1000 for n in range(0, 60, 3)])
+def test_who_is_stopped_at_any_moment_loses_nothing(moment: float) -> None:
+    """What he was at is given back, and goes through once more; all arrives, each id once."""
+
+    async def main() -> None:
+        boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
+        runs: Counter[int] = Counter()
+
+        async def count(n: int) -> int:
+            runs[n] += 1
+            return await plus(n)
+
+        p = rxd.Pipeline(
+            rxd.stage(count, board=boards[0], concurrency=3),
+            rxd.stage(plus, concurrency=2),
+            rxd.stage(same, board=boards[1]),
+        )
+        async with p:
+            await p.feed(range(20))
+        running = asyncio.create_task(work(p, "count"))
+        await asyncio.sleep(moment)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await boards[0].finished()
+        counts = await boards[0].counts()
+        assert (0, 0) == (counts.claimed, counts.dead)
+        await work(p, "count")
+        ended = await work(p, "same")
+        assert list(range(2, 22)) == results(ended)
+        assert set(range(20)) == set(runs)
+        assert runs.total() <= 20 + 3 + 16 + 3 + 2
+
+    run_virtual(main())
+
+
+def test_who_lost_his_claim_hands_nothing_on() -> None:
+    """The one who took over does, once."""
+
+    async def main() -> None:
+        boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
+        release = asyncio.Event()
+
+        async def slow(n: int) -> int:
+            await release.wait()
+            return n
+
+        p = rxd.Pipeline(
+            rxd.stage(slow, board=boards[0]), rxd.stage(same, name="end", board=boards[1])
+        )
+        async with p:
+            await p.submit(1, id="a")
+        outcomes: Outcomes = []
+        with p.worker("slow").subscribe(outcomes.append):
+            await asyncio.sleep(1)
+            assert [True] == await boards[0].cancel("a")
+            await asyncio.sleep(60)
+            assert ["lost"] == [outcome.status for outcome in outcomes]
+            release.set()
+            await asyncio.sleep(1)
+            assert 0 == (await boards[1].counts()).ready
+            assert 1 == await boards[0].redrive("a")
+            await asyncio.sleep(1)
+        assert ["lost", "done"] == [outcome.status for outcome in outcomes]
+        assert 1 == (await boards[1].counts()).ready
+        await boards[0].finished()
+
+    run_virtual(main())
+
+
+def test_a_skip_or_failure_of_a_lost_claim_is_nothing() -> None:
+    """Nobody waits for it any more."""
+
+    async def main() -> None:
+        board = rxd.MemoryBoard[Any]("b")
+        release = asyncio.Event()
+
+        async def fail(n: int) -> int:
+            await release.wait()
+            raise ValueError(n)
+
+        p = rxd.Pipeline(rxd.stage(fail, board=board))
+        async with p:
+            await p.submit(1, id="a")
+        outcomes: Outcomes = []
+        with p.worker("fail").subscribe(outcomes.append):
+            await asyncio.sleep(1)
+            await board.cancel("a")
+            await asyncio.sleep(60)
+            release.set()
+            await asyncio.sleep(1)
+        assert ["lost"] == [outcome.status for outcome in outcomes]
+        await board.finished()
+
+    run_virtual(main())
+
+
+async def test_headers_travel_along() -> None:
+    """So a trace goes on behind the next board, which has them from the first one's task."""
+    boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
+    p = rxd.Pipeline(rxd.stage(same, board=boards[0]), rxd.stage(plus, board=boards[1]))
+    await boards[0].submit(rxd.Task(1, headers={"traceparent": "x"}))
+    await work(p, "same")
+    (outcome,) = await work(p, "plus")
+    assert {"traceparent": "x"} == dict(outcome.claim.task.headers)
+
+
+async def test_an_error_of_a_limit_ends_the_worker() -> None:
+    """What it was at is given back."""
+
+    class Broken(rxd.AdaptiveLimit):
+        def ended(self, seconds: float, *, in_flight: int, dropped: bool) -> None:
+            raise RuntimeError("no limit")
+
+    board = rxd.MemoryBoard[Any]("b")
+    p = rxd.Pipeline(rxd.stage(plus, board=board, concurrency=Broken(maximum=4)))
+    async with p:
+        await p.feed(range(3))
+    with pytest.raises(RuntimeError, match="no limit"):
+        await work(p, "plus")
+    await asyncio.sleep(0.01)
+    await board.finished()
+    counts = await board.counts()
+    assert (3, 0) == (counts.ready, counts.claimed)
+
+
+async def test_a_drain_leaves_the_rest_on_the_board() -> None:
+    """All that was submitted is there; nobody waits for those who work on it."""
+    board = rxd.MemoryBoard[Any]("b")
+    p = rxd.Pipeline(rxd.stage(plus), rxd.stage(same, board=board))
+    async with p:
+        await p.feed(range(30))
+        assert await p.drain()
+        assert 30 == (await board.counts()).ready
+
+
+def test_bad_arguments() -> None:
+    """Boards that are none, or of two stages, or nowhere; order; stages without a board."""
+    board = rxd.MemoryBoard[Any]("b")
+
+    def named(n: int) -> rxd.Stage:
+        return rxd.stage(same, name=f"s{n}", board="b")
+
+    with pytest.raises(rxd.ConfigError, match="board must be a board, its name, or None, got 7"):
+        rxd.stage(same, board=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(rxd.ConfigError, match="board must"):
+        rxd.stage(same, board="")
+    with pytest.raises(rxd.ConfigError, match="each board must be of one stage"):
+        rxd.Pipeline(named(1), rxd.stage(same, board=board))
+    with pytest.raises(rxd.ConfigError, match="ordered must be False where a stage has a board"):
+        rxd.Pipeline(named(1), ordered=True)
+    p = rxd.Pipeline(rxd.stage(same), named(1))
+    with pytest.raises(rxd.ConfigError, match="hub must be given"):
+        p.worker("s1")
+    with pytest.raises(rxd.ConfigError, match="name must be of a stage that has a board"):
+        p.worker("same")
+    with pytest.raises(rxd.ConfigError, match="name must be one of same, s1"):
+        p.worker("s2")
+    with pytest.raises(rxd.ConfigError, match="lease"):
+        rxd.Pipeline(rxd.stage(same, board=board)).worker("same", lease=0.0)
+
+
+async def test_a_pipeline_without_its_hub_cannot_be_entered() -> None:
+    """It can be once it has one: nothing was changed."""
+    p = rxd.Pipeline(rxd.stage(same), rxd.stage(plus, board="b"))
+    for _ in range(2):
+        with pytest.raises(rxd.ConfigError, match="hub must be given"):
+            async with p:
+                pass
+
+
+async def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
+    """Workers of both boards, killed by -9 at random again and again: every item is stored."""
+    path = str(tmp_path / "journal")
+    rng = random.Random(5)
+    count = 400
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        boards = [hub.board(name, max_crashes=1000) for name in ("enriching", "storing")]
+        p = pipeline(path, hub)
+        async with p:
+            await p.feed(range(count))
+        assert count == (await boards[0].counts()).ready
+        workers: dict[str, subprocess.Popen[bytes]] = {}
+        kills = 0
+        try:
+            while kills < 6:
+                _fill(workers, server.target.safe, path)
+                goal = _lines(path) + rng.randrange(20, 120)
+                while _lines(path) < goal:
+                    await asyncio.sleep(0.001)
+                for name in rng.choice([["enrich"], ["store"], ["enrich", "store"]]):
+                    _end(workers.pop(name))
+                    kills += 1
+            _fill(workers, server.target.safe, path)
+            # In this order: nothing is handed on any more once the first is empty.
+            for board in boards:
+                await board.join()
+        finally:
+            for process in workers.values():
+                _end(process)
+        seen = Counter(Path(path).read_text().splitlines())
+        expected = {f"stored item {n} enrich polish" for n in range(count)}
+        assert expected == {line for line in seen if line.startswith("stored")}
+        assert [0, 0] == [(await board.counts()).dead for board in boards]
+        # At least once, and not much more: who is killed repeats what it held.
+        assert seen.total() <= 3 * count + 150 * kills
+
+
+def _lines(path: str) -> int:
+    return Path(path).read_text().count("\n") if Path(path).exists() else 0
+
+
+def _fill(workers: dict[str, subprocess.Popen[bytes]], url: str, path: str) -> None:
+    for stage in ("enrich", "store"):
+        if stage not in workers:
+            workers[stage] = subprocess.Popen(
+                [sys.executable, "-m", "tests.pipelines.pipeline_worker", url, stage, path],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+            )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
