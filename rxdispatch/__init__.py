@@ -42,6 +42,9 @@ from rxdispatch.operators.flow._limits import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.pipelines.actor import Actor
+from rxdispatch.pipelines.actor_ref import ActorRef
+from rxdispatch.pipelines.actor_values import ActorError
 from rxdispatch.pipelines.broadcast_ingress import BroadcastIngress
 from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
 from rxdispatch.pipelines.functions import RemoteError, RemoteFunction, remote
@@ -80,6 +83,9 @@ from rxdispatch.telemetry.metrics import Metrics
 from rxdispatch.telemetry.tracing import inject_trace, traced
 
 __all__ = [
+    "Actor",
+    "ActorError",
+    "ActorRef",
     "AdaptiveLimit",
     "Assignment",
     "Backoff",

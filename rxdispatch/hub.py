@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 import structlog
 
+from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.memory import MemoryBoard
@@ -21,6 +22,9 @@ from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.nodes.feed import NodeFeed
 from rxdispatch.nodes.registry import Registry
 from rxdispatch.nodes.store import FleetStore
+from rxdispatch.pipelines.actor_ref import ActorRef
+from rxdispatch.pipelines.actor_values import Factory, Handle, Supervision
+from rxdispatch.pipelines.actors import Actors
 from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
 from rxdispatch.store.embedded import EmbeddedServer
@@ -39,7 +43,8 @@ class Hub:
 
     Use it as an asynchronous context manager. Leaving the block normally stops all claims and
     gives running handlers ``settings.grace`` seconds, then cancels them and gives their tasks
-    back; leaving it by an exception or a cancellation does that at once.
+    back; actors have what is left of that time to work off their mailboxes. Leaving it by an
+    exception or a cancellation does that at once.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Hub:
         self._channels: Channels | None = None
         self._engines: dict[str, MemoryEngine] = {}
         self._boards: WeakSet[BoardBase[Any]] = WeakSet()
+        self._actors = Actors()
         self._fleet: FleetStore | None = None
         self._feeds: WeakSet[NodeFeed] = WeakSet()
         self._state = "new"
@@ -180,6 +186,51 @@ class Hub:
         self._feeds.add(feed)
         return feed
 
+    def actor(
+        self,
+        name: str,
+        handle: Handle | None = None,
+        *,
+        factory: Factory | None = None,
+        mailbox: int = 100,
+        supervision: Supervision = "resume",
+        backoff: Backoff | None = None,
+        next: ActorRef | str | None = None,  # noqa: A002
+    ) -> ActorRef:
+        """
+        Start an actor; or, without *handle* and *factory*, return the address of the one there is.
+
+        Names are those of this hub, in this process; that of an actor that has stopped is free
+        again. When the hub closes normally, all stay open until no mailbox holds anything and
+        nothing is at work, or the grace is over.
+
+        Args:
+            name: 1 to 200 characters.
+            handle: As for :class:`Actor`, like the others.
+            factory: Instead of *handle*, makes it.
+            mailbox: How many messages may wait.
+            supervision: ``"resume"``, ``"restart"`` or ``"stop"``.
+            backoff: The waits before restarts, and how many there may be in a row.
+            next: The actor that is told what the handler returns; a name may be that of one that
+                comes later.
+
+        Raises:
+            ConfigError: If the hub is not open, an argument breaks its rule, the name is taken, or
+                there is none of that name.
+        """
+        self._require_open()
+        if handle is None and factory is None:
+            return self._actors.find(name)
+        return self._actors.start(
+            name,
+            handle,
+            factory=factory,
+            mailbox=mailbox,
+            supervision=supervision,
+            backoff=backoff,
+            next=next,
+        )
+
     def _require_open(self) -> None:
         if self._state != "open":
             raise ConfigError("hub must be open; use it with 'async with'", self._state)
@@ -231,10 +282,7 @@ class Hub:
         self._state = "closing"
         grace = self._settings.grace if error is None else 0.0
         hurry = asyncio.Event()
-        # Each by itself: one that fails must not keep another from giving back.
-        drained = asyncio.gather(
-            *(board.drain(grace, hurry) for board in tuple(self._boards)), return_exceptions=True
-        )
+        drained = asyncio.ensure_future(self._drain(grace, hurry))
         cancelled: asyncio.CancelledError | None = None
         try:
             while not drained.done():
@@ -251,6 +299,17 @@ class Hub:
         for result in drained.result():
             if isinstance(result, Exception) and error is None:
                 raise result
+
+    async def _drain(self, grace: float, hurry: asyncio.Event) -> list[BaseException | None]:
+        """Drain the boards, whose handlers may tell actors; then these."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + grace
+        # Each by itself: one that fails must not keep another from giving back.
+        drained = await asyncio.gather(
+            *(board.drain(grace, hurry) for board in tuple(self._boards)), return_exceptions=True
+        )
+        await self._actors.drain(max(0.0, until - clock()), hurry)
+        return drained
 
     async def _close(self) -> None:
         self._state = "closed"

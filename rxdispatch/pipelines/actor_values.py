@@ -1,0 +1,84 @@
+"""What actors are made with, and what goes to and from them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from rxdispatch.errors import ConfigError, TaskExecutionError
+
+__all__ = ["ActorError", "Factory", "Handle", "Letter", "Supervision", "checked_behaviour"]
+
+Supervision = Literal["resume", "restart", "stop"]
+Handle = Callable[[Any], Awaitable[Any]]
+Factory = Callable[[], Handle]
+
+
+class ActorError(TaskExecutionError):
+    """
+    An actor failed at a message; the error is the ``__cause__``.
+
+    Args:
+        task_id: The number of the message, as ``"<actor>/<n>"``.
+        actor: The name of the actor.
+        message: The message; not part of this error's text.
+    """
+
+    def __init__(self, task_id: str, actor: str, message: Any) -> None:
+        super().__init__(task_id, 1)
+        self.actor = actor
+        self.message = message
+        self.args = (f"actor {actor!r} failed at message {task_id!r}",)
+
+
+class Letter:
+    """A message on its way, with a future if somebody waits for the answer."""
+
+    __slots__ = ("id", "message", "reply")
+
+    def __init__(self, message: Any, reply: asyncio.Future[Any] | None = None) -> None:
+        self.message = message
+        self.reply = reply
+        self.id = ""
+
+
+def checked_behaviour(
+    handle: Handle | None, factory: Factory | None, supervision: Supervision
+) -> Factory:
+    """
+    Return what makes the handler.
+
+    Raises:
+        ConfigError: If these three do not go together.
+    """
+    if (handle is None) == (factory is None):
+        raise ConfigError("an actor must be given either handle or factory")
+    if supervision not in ("resume", "restart", "stop"):
+        raise ConfigError('supervision must be "resume", "restart" or "stop"', supervision)
+    if factory is not None:
+        if not callable(factory) or inspect.iscoroutinefunction(factory):
+            raise ConfigError("factory must be a class or a plain function", factory)
+        return factory
+    # Of one function nothing fresh can be made.
+    if supervision == "restart":
+        raise ConfigError('factory must be given with supervision="restart"', handle)
+    known = checked_handle("handle", handle)
+    return lambda: known
+
+
+def checked_handle(what: str, handle: Any) -> Handle:
+    """
+    Return *handle*.
+
+    Raises:
+        ConfigError: If it is no coroutine function, nor an object that is called like one.
+    """
+    kind: Any = type(handle)  # pyright: ignore[reportUnknownVariableType]
+    call = getattr(kind, "__call__", None)  # noqa: B004 - the method itself is looked at
+    if not (inspect.iscoroutinefunction(handle) or inspect.iscoroutinefunction(call)):
+        raise ConfigError(
+            f"{what} must be a coroutine function, or an object called as one", handle
+        )
+    return handle  # type: ignore[no-any-return]

@@ -1,0 +1,405 @@
+"""Actors: one message at a time, answers, supervision, chains, ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+import rxdispatch as rxd
+from rxdispatch.testing import VirtualTimeLoop
+
+
+@pytest.fixture(autouse=True)
+def loop_factory() -> type[VirtualTimeLoop]:
+    """Virtual time for every test here."""
+    return VirtualTimeLoop
+
+
+def now() -> float:
+    """The virtual time."""
+    return asyncio.get_running_loop().time()
+
+
+async def echo(message: Any) -> Any:
+    """Answer with the message."""
+    return message
+
+
+async def slow(message: Any) -> Any:
+    """Take ten seconds."""
+    await asyncio.sleep(10.0)
+    return message
+
+
+async def picky(message: Any) -> Any:
+    """Refuse what is negative."""
+    if message < 0:
+        raise ValueError(message)
+    return message
+
+
+class Counter:
+    """State that a restart forgets."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+        self.total = 0
+
+    async def __call__(self, n: int) -> int:
+        if n < 0:
+            raise ValueError(n)
+        self.total += n
+        return self.total
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"name": ""}, "name must be a str of 1 to 200 characters"),
+    ({"handle": None}, "an actor must be given either handle or factory"),
+    ({"factory": Counter}, "an actor must be given either handle or factory"),
+    ({"handle": print}, "handle must be a coroutine function, or an object called as one"),
+    ({"handle": None, "factory": echo}, "factory must be a class or a plain function"),
+    ({"handle": None, "factory": 5}, "factory must be a class or a plain function"),
+    ({"supervision": "x"}, 'supervision must be "resume", "restart" or "stop", got \'x\''),
+    ({"supervision": "restart"}, 'factory must be given with supervision="restart"'),
+    ({"mailbox": 0}, "mailbox must be an int >= 1, got 0"),
+    ({"backoff": 5}, "backoff must be a Backoff or None, got 5"),
+    ({"next": "other"}, "next must be an ActorRef outside of a hub, got 'other'"),
+    ({"next": 5}, "next must be an ActorRef, a name or None, got 5"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=lambda v: str(v)[:40])
+def test_bad_arguments(options: dict[str, Any], message: str) -> None:
+    """Each names its rule and the value."""
+    given: dict[str, Any] = {"name": "a", "handle": echo, **options}
+    with pytest.raises(rxd.ConfigError) as caught:
+        rxd.Actor(**given)
+    assert str(caught.value).startswith(message)
+
+
+async def test_what_a_factory_makes_is_checked() -> None:
+    """At the start."""
+    with pytest.raises(rxd.ConfigError, match=r"^what factory makes must be a coroutine function"):
+        rxd.Actor("a", factory=dict).start()  # type: ignore[arg-type]
+
+
+async def test_an_actor_is_started_once() -> None:
+    """Its mailbox is closed afterwards."""
+    actor = rxd.Actor("a", echo)
+    async with actor as ref:
+        assert "<ActorRef 'a' open>" == repr(ref)
+    assert "<ActorRef 'a' stopped>" == repr(ref)
+    assert "a" == ref.name
+    with pytest.raises(rxd.ConfigError, match=r"^an actor must be started once"):
+        actor.start()
+
+
+# ------------------------------------------------ messages
+
+
+async def test_one_at_a_time_and_in_order() -> None:
+    """Whoever tells."""
+    at_work = 0
+    seen: list[int] = []
+
+    async def handle(n: int) -> None:
+        nonlocal at_work
+        at_work += 1
+        assert 1 == at_work
+        await asyncio.sleep(1.0)
+        seen.append(n)
+        at_work -= 1
+
+    async with rxd.Actor("a", handle, mailbox=3) as ref:
+        await asyncio.gather(*(ref.tell(n) for n in range(30)))
+    assert list(range(30)) == seen
+    assert 30.0 == now()
+
+
+async def test_tell_waits_while_the_mailbox_is_full() -> None:
+    """And offer says no."""
+    async with rxd.Actor("a", slow, mailbox=2) as ref:
+        await ref.tell(0)
+        await asyncio.sleep(1)
+        assert [True, True, False] == [ref.offer(n) for n in (1, 2, 3)]
+        assert 2 == ref.waiting
+        await ref.tell(4)
+        assert 10.0 == now()
+    assert 40.0 == now()
+
+
+async def test_ask() -> None:
+    """The answer is what the handler returns, None too."""
+    async with rxd.Actor("a", echo) as ref:
+        assert [7, None, "x"] == [await ref.ask(m) for m in (7, None, "x")]
+        with pytest.raises(rxd.ConfigError, match=r"^timeout must"):
+            await ref.ask(1, timeout=0)
+
+
+async def test_ask_tells_what_was_raised() -> None:
+    """As the cause, with the actor and the message."""
+    with capture_logs():
+        async with rxd.Actor("a", picky) as ref:
+            await ref.tell(1)
+            with pytest.raises(rxd.ActorError) as caught:
+                await ref.ask(-1)
+    assert isinstance(caught.value, rxd.TaskExecutionError)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert ("a", "a/2", -1) == (caught.value.actor, caught.value.task_id, caught.value.message)
+    assert "actor 'a' failed at message 'a/2'" == str(caught.value)
+
+
+async def test_an_error_in_time_is_no_time_limit() -> None:
+    """A handler's TimeoutError is its own."""
+
+    async def handle(_: int) -> None:
+        raise TimeoutError
+
+    with capture_logs():
+        async with rxd.Actor("a", handle) as ref:
+            with pytest.raises(rxd.ActorError):
+                await ref.ask(1)
+
+
+async def test_ask_runs_out_of_time() -> None:
+    """At work, in the mailbox, and before it."""
+    seen: list[int] = []
+
+    async def handle(n: int) -> Any:
+        seen.append(n)
+        return await slow(n)
+
+    async with rxd.Actor("a", handle, mailbox=1) as ref:
+        asks = [asyncio.create_task(ref.ask(n, timeout=2.0 + n)) for n in range(3)]
+        ends = await asyncio.gather(*asks, return_exceptions=True)
+        assert 4.0 == now()
+        assert [rxd.ItemTimeoutError] * 3 == [type(end) for end in ends]
+        assert 5 == await ref.ask(5, timeout=None)
+        assert 20.0 == now()
+    assert [0, 5] == seen
+
+
+async def test_who_does_not_wait_any_more_is_skipped() -> None:
+    """Cancelled in the mailbox; and one at work goes on to its end."""
+    seen: list[int] = []
+
+    async def handle(n: int) -> None:
+        await asyncio.sleep(10.0)
+        seen.append(n)
+
+    async with rxd.Actor("a", handle) as ref:
+        asks = [asyncio.create_task(ref.ask(n, timeout=None)) for n in range(3)]
+        await asyncio.sleep(1)
+        asks[0].cancel()
+        asks[1].cancel()
+        await asyncio.wait(asks)
+    assert [0, 2] == seen
+
+
+# ------------------------------------------------ supervision
+
+
+async def test_resume() -> None:
+    """The next message, with the same state; told and logged."""
+    told: list[rxd.ActorError] = []
+    with capture_logs() as logs:
+        async with rxd.Actor("a", Counter()) as ref:
+            ref.failures.subscribe(told.append)
+            for n in (1, -1, 2, -2):
+                await ref.tell(n)
+            assert 3 == await ref.ask(0)
+    assert [("a/2", -1), ("a/4", -2)] == [(e.task_id, e.message) for e in told]
+    assert [("actor_failed", "a/2"), ("actor_failed", "a/4")] == [
+        (entry["event"], entry["message"]) for entry in logs
+    ]
+
+
+async def test_restart() -> None:
+    """A fresh handler, after a wait that grows with failures in a row."""
+    Counter.made = 0
+    backoff = rxd.Backoff(first=1.0, jitter=0.0, attempts=3)
+    with capture_logs():
+        async with rxd.Actor("a", factory=Counter, supervision="restart", backoff=backoff) as ref:
+            for n in (5, -1, -1, 2):
+                await ref.tell(n)
+            assert 3 == await ref.ask(1, timeout=10.0)
+            assert 3.0 == now()
+            await ref.tell(-1)
+            assert 1 == await ref.ask(1, timeout=10.0)
+            assert 4.0 == now()
+    assert 4 == Counter.made
+
+
+async def test_restart_has_a_limit() -> None:
+    """So many in a row, a factory that fails included, end the actor."""
+    made = 0
+
+    def factory() -> Any:
+        nonlocal made
+        made += 1
+        if made > 1:
+            raise LookupError
+        return Counter()
+
+    backoff = rxd.Backoff(first=1.0, factor=1.0, jitter=0.0, attempts=3)
+    with capture_logs() as logs:
+        async with rxd.Actor("a", factory=factory, supervision="restart", backoff=backoff) as ref:
+            await ref.tell(-1)
+            with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' has stopped"):
+                await ref.ask(1, timeout=10.0)
+    events = ["actor_failed", "actor_not_restarted", "actor_not_restarted", "actor_stopped"]
+    assert events == [entry["event"] for entry in logs]
+    assert 2.0 == now()
+
+
+async def test_stop() -> None:
+    """Who waits is told, at the mailbox, in it, and later; what was told is a failure."""
+    told: list[rxd.ActorError] = []
+    with capture_logs():
+        async with rxd.Actor("a", picky, supervision="stop", mailbox=2) as ref:
+            ref.failures.subscribe(told.append)
+            waiting = [
+                asyncio.create_task(ref.tell(-1)),
+                asyncio.create_task(ref.ask(1)),
+                asyncio.create_task(ref.tell(2)),
+                asyncio.create_task(ref.tell(3)),
+                asyncio.create_task(ref.ask(4)),
+            ]
+            ends = await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.sleep(1)
+            assert ref.stopped
+            for refused in (ref.tell(5), ref.ask(6)):
+                with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' has stopped"):
+                    await refused
+            with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' has stopped"):
+                ref.offer(7)
+    kept = [m for m, end in zip((-1, 1, 2, 3, 4), ends, strict=True) if end is None]
+    refused_ones = [end for end in ends if end is not None]
+    assert -1 in kept
+    assert {rxd.TaskRejectedError} == {type(end) for end in refused_ones}
+    assert kept == [error.message for error in told]
+
+
+async def test_a_cancellation_of_its_own_is_an_error() -> None:
+    """The actor goes on."""
+
+    async def handle(n: int) -> int:
+        if n < 0:
+            raise asyncio.CancelledError
+        return n
+
+    with capture_logs():
+        async with rxd.Actor("a", handle) as ref:
+            with pytest.raises(rxd.ActorError):
+                await ref.ask(-1)
+            assert 1 == await ref.ask(1)
+
+
+# ------------------------------------------------ chains
+
+
+async def test_next_is_told_what_comes_out() -> None:
+    """But for None; and its mailbox holds up the one before it."""
+    seen: list[int] = []
+
+    async def last(n: int) -> None:
+        await asyncio.sleep(1.0)
+        seen.append(n)
+
+    async def even(n: int) -> int | None:
+        return n if n % 2 == 0 else None
+
+    async with (
+        rxd.Actor("last", last, mailbox=1) as end,
+        rxd.Actor("first", even, mailbox=2, next=end) as ref,
+    ):
+        for n in range(20):
+            await ref.tell(n)
+            assert ref.waiting <= 2
+            assert end.waiting <= 1
+        # All but what waits in mailboxes, or is at work.
+        assert len(seen) >= 10 - 4
+    assert list(range(0, 20, 2)) == seen
+
+
+async def test_next_has_stopped() -> None:
+    """A failure, but no reason to stop."""
+    told: list[rxd.ActorError] = []
+    with capture_logs():
+        async with rxd.Actor("last", echo) as end:
+            pass
+        async with rxd.Actor("first", echo, next=end, supervision="stop") as ref:
+            ref.failures.subscribe(told.append)
+            assert [1, 2] == [await ref.ask(n) for n in (1, 2)]
+    assert [1, 2] == [error.message for error in told]
+    assert {rxd.TaskRejectedError} == {type(error.__cause__) for error in told}
+
+
+# ------------------------------------------------ the end
+
+
+async def test_leaving_normally_handles_all() -> None:
+    """And failures complete."""
+    seen: list[int] = []
+    ended: list[bool] = []
+
+    async def handle(n: int) -> None:
+        await asyncio.sleep(1.0)
+        seen.append(n)
+
+    async with rxd.Actor("a", handle) as ref:
+        ref.failures.subscribe(on_completed=lambda: ended.append(True))
+        for n in range(50):
+            await ref.tell(n)
+    assert list(range(50)) == seen
+    assert [True] == ended
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_leaving_by_an_exception_cancels(turns: int) -> None:
+    """Whoever asked is told, what was told is a failure, and the handler has ended."""
+    at_work = 0
+    told: list[Any] = []
+
+    async def handle(_: int) -> None:
+        nonlocal at_work
+        at_work += 1
+        try:
+            await asyncio.sleep(10.0)
+        finally:
+            await asyncio.sleep(1.0)
+            at_work -= 1
+
+    asks: list[asyncio.Task[Any]] = []
+    with capture_logs():  # noqa: SIM117
+        with pytest.raises(LookupError):  # noqa: PT012
+            async with rxd.Actor("a", handle, mailbox=3) as ref:
+                ref.failures.subscribe(lambda error: told.append(error.message))
+                await ref.tell("first")
+                asks = [asyncio.create_task(ref.ask(n, timeout=None)) for n in range(2)]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                raise LookupError
+    assert 0 == at_work
+    ends = await asyncio.gather(*asks, return_exceptions=True)
+    assert [rxd.TaskRejectedError] * 2 == [type(end) for end in ends]
+    assert ["first"] == told
+
+
+async def test_stop_with_a_limit() -> None:
+    """What is left then is cancelled and refused."""
+    with capture_logs():
+        async with rxd.Actor("a", slow) as ref:
+            await ref.tell(0)
+            waiting = asyncio.create_task(ref.ask(1, timeout=None))
+            await asyncio.sleep(0)
+            assert not await ref.stop(15.0)
+            with pytest.raises(rxd.TaskRejectedError):
+                await waiting
+            assert not await ref.stop()
+    assert 15.0 == now()

@@ -1,0 +1,156 @@
+"""Actors of a hub: names, chains by name, and the hub's closing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+import rxdispatch as rxd
+from rxdispatch import operators as ops
+from rxdispatch.testing import VirtualTimeLoop
+
+
+@pytest.fixture(autouse=True)
+def loop_factory() -> type[VirtualTimeLoop]:
+    """Virtual time for every test here."""
+    return VirtualTimeLoop
+
+
+async def echo(message: Any) -> Any:
+    """Answer with the message."""
+    return message
+
+
+async def test_names() -> None:
+    """Found by name, unknown ones and taken ones refused, those that stopped free again."""
+    async with rxd.connect("memory://") as hub:
+        ref = hub.actor("a", echo)
+        assert ref is hub.actor("a")
+        with pytest.raises(rxd.ConfigError, match=r"^an actor of that name must be there, got 'b'"):
+            hub.actor("b")
+        with pytest.raises(rxd.ConfigError, match=r"^actors must have names that differ, got 'a'"):
+            hub.actor("a", echo)
+        with pytest.raises(rxd.ConfigError, match=r"^mailbox must"):
+            hub.actor("b", echo, mailbox=0)
+        assert await ref.stop()
+        assert 1 == await hub.actor("a", echo).ask(1)
+    with pytest.raises(rxd.ConfigError, match=r"^hub must be open"):
+        hub.actor("a")
+
+
+async def test_next_by_name() -> None:
+    """It may come later; while it is not there, that is a failure."""
+    seen: list[int] = []
+    told: list[Any] = []
+
+    async def note(n: int) -> None:
+        seen.append(n)
+
+    with capture_logs():
+        async with rxd.connect("memory://") as hub:
+            first = hub.actor("first", echo, next="last")
+            first.failures.subscribe(lambda error: told.append(type(error.__cause__)))
+            await first.ask(1)
+            await asyncio.sleep(0)
+            hub.actor("last", note)
+            await first.tell(2)
+    assert [2] == seen
+    assert [rxd.ConfigError] == told
+
+
+async def test_closing_works_off_mailboxes() -> None:
+    """Those of chains and of handlers on boards too, in whichever order they were made."""
+    seen: list[int] = []
+
+    async def note(n: int) -> None:
+        await asyncio.sleep(0.1)
+        seen.append(n)
+
+    async def forward(n: int) -> int:
+        await asyncio.sleep(0.1)
+        return n
+
+    async with rxd.connect("memory://") as hub:
+        hub.actor("last", note, mailbox=2)
+        hub.actor("middle", forward, mailbox=2, next="last")
+        first = hub.actor("first", forward, next="middle")
+        board = hub.board("b")
+
+        async def handle(task: rxd.Task[int]) -> None:
+            await asyncio.sleep(1.0)
+            await first.tell(task.payload)
+
+        board.claims().pipe(ops.execute(handle), ops.settle(board)).subscribe()
+        await board.submit([rxd.Task(n) for n in range(100, 103)])
+        for n in range(20):
+            await first.tell(n)
+        await asyncio.sleep(0.5)
+    assert [*range(20), 100, 101, 102] == sorted(seen)
+
+
+async def test_closing_cancels_after_the_grace() -> None:
+    """And refuses what is left."""
+    ends: list[Any] = []
+
+    async def slow(_: Any) -> None:
+        await asyncio.sleep(100.0)
+
+    settings = rxd.Settings(grace=5.0)
+    with capture_logs():
+        async with rxd.connect("memory://", settings=settings) as hub:
+            ref = hub.actor("a", slow)
+            asks = [asyncio.create_task(ref.ask(n, timeout=None)) for n in range(3)]
+            await asyncio.sleep(0)
+        ends = await asyncio.gather(*asks, return_exceptions=True)
+    assert [rxd.TaskRejectedError] * 3 == [type(end) for end in ends]
+    assert 5.0 == asyncio.get_running_loop().time()
+
+
+async def test_closing_by_an_exception_cancels_at_once() -> None:
+    """Without a grace."""
+
+    async def slow(_: Any) -> None:
+        await asyncio.sleep(100.0)
+
+    with capture_logs(), pytest.raises(LookupError):  # noqa: PT012
+        async with rxd.connect("memory://") as hub:
+            await hub.actor("a", slow).tell(1)
+            await asyncio.sleep(1)
+            raise LookupError
+    assert 1.0 == asyncio.get_running_loop().time()
+
+
+async def test_a_ring_that_never_rests_ends_with_the_grace() -> None:
+    """Two that tell each other for ever."""
+
+    async def forward(n: int) -> int:
+        await asyncio.sleep(0.3)
+        return n + 1
+
+    with capture_logs():
+        async with rxd.connect("memory://") as hub:
+            hub.actor("a", forward, next="b")
+            await hub.actor("b", forward, next="a").tell(0)
+    assert 10.0 == asyncio.get_running_loop().time()
+
+
+async def test_cancelled_while_closing() -> None:
+    """The actors end at once."""
+
+    async def slow(_: Any) -> None:
+        await asyncio.sleep(100.0)
+
+    async def main() -> None:
+        async with rxd.connect("memory://") as hub:
+            await hub.actor("a", slow).tell(1)
+
+    with capture_logs():
+        task = asyncio.create_task(main())
+        await asyncio.sleep(2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert 2.0 == asyncio.get_running_loop().time()
