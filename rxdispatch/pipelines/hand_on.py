@@ -13,6 +13,7 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.stage import Stage, StageError
@@ -23,8 +24,8 @@ __all__ = ["Boards", "HandOn", "board_of"]
 log = structlog.get_logger(__name__)
 
 COUNT: Final = 256
-SPAN: Final = 0.002
-"""Items in one write at most, and seconds that one waits for others: as for ``submit``."""
+SPAN: Final = 0.0002
+"""Items in one write at most, and seconds that the first waits for others if none is under way."""
 
 _PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
 
@@ -84,7 +85,9 @@ class HandOn:
 
     def __call__(self, source: Observable[Envelope]) -> Observable[Envelope]:
         """Return the items of *source*, each once it is on the board."""
-        written = source.pipe(batch(COUNT, SPAN), map_async(self._write, max_concurrent=1))
+        # What comes during a write waits in the buffer, so that the next one is larger.
+        queue: Callable[[Observable[Envelope]], Observable[Envelope]] = buffer_bounded(COUNT)
+        written = source.pipe(queue, batch(COUNT, SPAN), map_async(self._write, max_concurrent=1))
 
         def subscribe(
             observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None

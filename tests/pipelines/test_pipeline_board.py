@@ -229,6 +229,82 @@ def test_a_worker_claims_what_it_can_work_on() -> None:
     run_virtual(main())
 
 
+def test_a_full_board_holds_up_those_before_it() -> None:
+    """A worker then claims no more, and submit waits; with room again all arrives."""
+
+    class Full(rxd.MemoryBoard[Any]):
+        full = True
+
+        async def submit(self, tasks: Any) -> rxd.SubmitResult:
+            if self.full:
+                raise rxd.BoardFullError(self.name)
+            return await super().submit(tasks)
+
+    async def main() -> None:
+        boards = Full("b"), Full("c")
+        p = rxd.Pipeline(
+            rxd.stage(plus, concurrency=2),
+            rxd.stage(same, board=boards[0], concurrency=2),
+            rxd.stage(same, name="end", board=boards[1]),
+        )
+        async with p:
+            feeding = asyncio.create_task(p.feed(range(2000)))
+            await asyncio.sleep(60)
+            # What is at work, what waits, and what is to be written now and next.
+            assert 256 <= p.read().submitted <= 2 * 256 + 2 * 16
+            boards[0].full = False
+            assert 2000 == await feeding
+        outcomes: Outcomes = []
+        with p.worker("same").subscribe(outcomes.append):
+            await asyncio.sleep(300)
+            assert (4, 1996) == ((c := await boards[0].counts()).claimed, c.ready)
+            assert [] == outcomes
+            boards[1].full = False
+            await boards[0].join()
+        await boards[0].finished()
+        assert 2000 == (await boards[1].counts()).ready
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("kind", ["memory", "server"])
+async def test_leaving_the_hub_finishes_what_is_at_work(kind: str) -> None:
+    """It is handed on and settled; the rest stays."""
+    if kind == "memory":
+        await _leave("memory://", None)
+        return
+    async with valkey_server() as server:
+        await _leave(server.target.safe, server.target.safe)
+
+
+async def _leave(url: str, again: str | None) -> None:
+    started = 0
+
+    async def slow(n: int) -> int:
+        nonlocal started
+        started += 1
+        await asyncio.sleep(0.1)
+        return n
+
+    p = rxd.Pipeline(
+        rxd.stage(slow, board="b", concurrency=2), rxd.stage(same, name="end", board="c")
+    )
+    outcomes: Outcomes = []
+    async with rxd.connect(url) as hub:
+        await hub.board("b").submit(rxd.Task(n) for n in range(10))
+        p.worker("slow", hub).subscribe(outcomes.append)
+        while started < 2:
+            await asyncio.sleep(0.001)
+    statuses = Counter(outcome.status for outcome in outcomes)
+    assert statuses["done"] >= 2
+    assert set(statuses) <= {"done", "released"}
+    if again is not None:
+        async with rxd.connect(again) as hub:
+            counts = await hub.board("b").counts()
+            assert (10 - statuses["done"], 0) == (counts.ready, counts.claimed)
+            assert statuses["done"] == (await hub.board("c").counts()).ready
+
+
 def test_two_workers_share() -> None:
     """Each item goes to one of them, and together they take half the time."""
 
