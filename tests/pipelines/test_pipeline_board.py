@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ async def test_stages_run_where_they_are_claimed() -> None:
         def thrice(n: int) -> int:
             return 3 * n
 
-        async def text(numbers: list[int]) -> list[str]:
+        def text(numbers: list[int]) -> list[str]:
             return [str(n) for n in numbers]
 
         p = rxd.Pipeline(
@@ -104,6 +105,23 @@ async def test_what_is_submitted_to_a_board_is_safe_at_once() -> None:
         await p.submit(4)
     assert [1, 1, 2, 3] == found
     assert [1, 2, 3] == results(await work(p, "same"))
+
+
+def tenfold(numbers: list[int]) -> list[int]:
+    """Something that can be sent to a process."""
+    return [10 * n for n in numbers]
+
+
+@pytest.mark.parametrize("retry", [None, rxd.Backoff(first=0.0, attempts=2)])
+@pytest.mark.parametrize("batch", [(3, 0.01), (1, 0.01)])
+async def test_stages_behind_a_board_may_run_in_processes(retry: Any, batch: Any) -> None:
+    """What came from there is still known to belong to its claim."""
+    board = rxd.MemoryBoard[Any]("b")
+    with ProcessPoolExecutor(1) as pool:
+        p = rxd.Pipeline(rxd.stage(tenfold, board=board, batch=batch, retry=retry, executor=pool))
+        async with p:
+            await p.feed(range(7))
+        assert [0, 10, 20, 30, 40, 50, 60] == results(await work(p, "tenfold"))
 
 
 async def test_an_item_that_fails_is_dead_on_its_board() -> None:
