@@ -55,6 +55,8 @@ from rxdispatch.pipelines.outbox import Outbox
 from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
 from rxdispatch.pipelines.overflow import SpillingIngress
 from rxdispatch.pipelines.pipeline import Pipeline
+from rxdispatch.pipelines.redis_list import from_redis_list
+from rxdispatch.pipelines.redis_list_hold import ListItem
 from rxdispatch.pipelines.stage import Stage, StageError, stage
 from rxdispatch.pipelines.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow import Workflow
@@ -118,6 +120,7 @@ __all__ = [
     "KillSwitch",
     "Latency",
     "Limit",
+    "ListItem",
     "LoopScheduler",
     "Measurement",
     "MemoryBoard",
@@ -172,6 +175,7 @@ __all__ = [
     "current_claim",
     "current_node",
     "from_async_iterable",
+    "from_redis_list",
     "inject_trace",
     "install_fluent",
     "measurements",

@@ -156,6 +156,8 @@ class _Pull(Generic[T]):
             except Exception:
                 await self._close()
                 raise
+            # Not kept alive while the next is awaited: what is dropped may have to go back.
+            del item
             if self._disposed:
                 return
             turn -= 1
