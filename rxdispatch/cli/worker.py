@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -18,10 +18,12 @@ from rxdispatch.checks import name_of
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.cli.worker_run import Settled, Work, work
-from rxdispatch.cli.worker_target import handler_of
+from rxdispatch.cli.worker_stage import work_stage
+from rxdispatch.cli.worker_target import handler_of, pipeline_of
 from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError
-from rxdispatch.hub import connect
+from rxdispatch.hub import Hub, connect
+from rxdispatch.pipelines.pipeline import Pipeline
 from rxdispatch.store.url import parse_url
 from rxdispatch.task import Outcome, seconds
 
@@ -33,6 +35,11 @@ __all__ = ["worker"]
 @click.option("--board", metavar="NAME", help="The board on the server.")
 @click.option("--shm", metavar="NAME", help="A board in shared memory, instead of --board.")
 @click.option(
+    "--stage",
+    metavar="NAME",
+    help="A stage with a board, of the pipeline MODULE:HANDLER; instead of --board.",
+)
+@click.option(
     "--url",
     metavar="URL",
     help="Server with the board: redis://, rediss:// or unix://.  [default: $RXDISPATCH_URL]",
@@ -42,10 +49,8 @@ __all__ = ["worker"]
 @click.option(
     "--concurrency",
     type=int,
-    default=16,
-    show_default=True,
     metavar="N",
-    help="Tasks that run at a time.",
+    help="Tasks that run at a time; stages have their own.  [default: 16]",
 )
 @click.option(
     "--lease",
@@ -69,10 +74,11 @@ def worker(
     handler: str,
     board: str | None,
     shm: str | None,
+    stage: str | None,
     url: str | None,
     namespace: str,
     max_tasks: int | None,
-    concurrency: int,
+    concurrency: int | None,
     lease: float,
     grace: float,
     verbose: bool,
@@ -82,19 +88,32 @@ def worker(
 
     A coroutine function runs on the loop, a plain one in threads. A signal finishes what is
     running and gives the rest back; a second one aborts. To use more processors, start several.
+
+    With --stage, what is named is a pipeline, and the stage runs, with those after it up to the
+    next that has a board.
     """
     with exit_codes():
-        if (board is None) == (shm is None):
-            raise ConfigError("worker must have one of --board and --shm")
+        if (board is None) + (shm is None) + (stage is None) != 2:
+            raise ConfigError("worker must have one of --board, --shm and --stage")
         if shm is not None and url is not None:
             raise ConfigError("--shm must be given without --url", url)
+        for option, value in (("--concurrency", concurrency), ("--max-tasks", max_tasks)):
+            if stage is not None and value is not None:
+                raise ConfigError(f"--stage must be given without {option}", value)
         url = None if shm is not None else url or os.environ.get("RXDISPATCH_URL") or None
         if board is not None:
             name_of("board", board)
-            if url is None or parse_url(url).scheme == "memory":
-                raise ConfigError("worker must have a server: give --url or set RXDISPATCH_URL")
-        grace = seconds("grace", grace)
-        job = Work(handler_of(handler), concurrency, lease, max_tasks)
+        if shm is None and (url is None or parse_url(url).scheme == "memory"):
+            raise ConfigError("worker must have a server: give --url or set RXDISPATCH_URL")
+        grace, lease = seconds("grace", grace), seconds("lease", lease, zero=False)
+        if stage is not None:
+            pipeline = pipeline_of(handler)
+            pipeline.stage(stage)
+            hub = connect(url, namespace=namespace, settings=Settings(grace=grace))
+            asyncio.run(_run_stage(hub, pipeline, stage, lease, grace, verbose=verbose))
+            return
+        slots = 16 if concurrency is None else concurrency
+        job = Work(handler_of(handler), slots, lease, max_tasks)
         place = _in_memory(shm) if shm is not None else _on_server(board or "", url, namespace)
         where = f"board {shm or board!r} " + (
             "in shared memory" if url is None else f"on {parse_url(url).safe}"
@@ -108,14 +127,8 @@ async def _run(
     def told(_: signal.Signals) -> None:
         _say("Finishing what is running; once more to abort.")
 
-    def failed(outcome: Outcome[Any, Any]) -> None:
-        cause = None if outcome.error is None else outcome.error.__cause__
-        if verbose:
-            words = " ".join(str(cause).split())
-            _say(f"{outcome.status} {outcome.claim.task.id}: {type(cause).__name__}: {words}")
-
     interrupts = Interrupts(grace, told)
-    settled = Settled(failed)
+    settled = Settled(_teller(verbose))
     code, in_time = 0, True
     try:
         with interrupts:
@@ -133,6 +146,40 @@ async def _run(
     if code or not in_time:
         # A thread that is still busy cannot be stopped, and Python would wait for it.
         _leave_at_once(code)
+
+
+async def _run_stage(
+    hub: Hub, pipeline: Pipeline, stage: str, lease: float, grace: float, *, verbose: bool
+) -> None:
+    stop = asyncio.Event()
+
+    def told(_: signal.Signals) -> None:
+        _say("Finishing what is running; once more to abort.")
+        stop.set()
+
+    interrupts, settled, code = Interrupts(grace, told), Settled(_teller(verbose)), 0
+    try:
+        with interrupts:
+            _say(f"Running stage {stage!r}.")
+            await work_stage(hub, pipeline, stage, lease, stop, settled)
+    except asyncio.CancelledError:
+        if interrupts.aborted is None:
+            raise
+        _say("Aborted.")
+        code = 128 + interrupts.aborted
+    _say(f"{settled}.")
+    if code:
+        _leave_at_once(code)
+
+
+def _teller(verbose: bool) -> Callable[[Outcome[Any, Any]], None]:
+    def failed(outcome: Outcome[Any, Any]) -> None:
+        cause = None if outcome.error is None else outcome.error.__cause__
+        if verbose:
+            words = " ".join(str(cause).split())
+            _say(f"{outcome.status} {outcome.claim.task.id}: {type(cause).__name__}: {words}")
+
+    return failed
 
 
 @asynccontextmanager

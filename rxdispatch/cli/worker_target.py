@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.pipelines.pipeline import Pipeline
 
-__all__ = ["handler_of"]
+__all__ = ["handler_of", "pipeline_of"]
 
 
 def handler_of(spec: str) -> Callable[[Any], Any]:
@@ -23,9 +24,30 @@ def handler_of(spec: str) -> Callable[[Any], Any]:
         ConfigError: If it is not of that form, the module does not import, or what it names is
             missing or cannot be called.
     """
+    found = _imported("handler", spec)
+    if not callable(found):
+        raise ConfigError("handler must be callable", found)
+    handler: Callable[[Any], Any] = found
+    return handler
+
+
+def pipeline_of(spec: str) -> Pipeline:
+    """
+    Import the pipeline that *spec* names, in the same way.
+
+    Raises:
+        ConfigError: As :func:`handler_of`, or if it is no pipeline.
+    """
+    found = _imported("pipeline", spec)
+    if not isinstance(found, Pipeline):
+        raise ConfigError("pipeline must be a Pipeline", type(found).__name__)
+    return found
+
+
+def _imported(what: str, spec: str) -> Any:
     module, colon, path = spec.partition(":")
     if not (colon and _dotted(module) and _dotted(path)):
-        raise ConfigError("handler must be given as module:name", spec)
+        raise ConfigError(f"{what} must be given as module:name", spec)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -37,11 +59,8 @@ def handler_of(spec: str) -> Callable[[Any], Any]:
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise ConfigError(f"handler must be in module {module}", path) from None
-    if not callable(found):
-        raise ConfigError("handler must be callable", found)
-    handler: Callable[[Any], Any] = found
-    return handler
+            raise ConfigError(f"{what} must be in module {module}", path) from None
+    return found
 
 
 def _dotted(path: str) -> bool:

@@ -57,10 +57,35 @@ number = 3
 """
 
 
+STAGES: Final = """
+import asyncio
+import rxdispatch as rxd
+from handlers import log
+
+async def begin(n):
+    return n
+
+async def enrich(n):
+    await asyncio.sleep(0.02)
+    log(f"enriched {n}")
+    return n
+
+async def store(n):
+    log(f"stored {n}")
+
+shop = rxd.Pipeline(
+    rxd.stage(begin),
+    rxd.stage(enrich, board="orders", concurrency=4),
+    rxd.stage(store, board="store"),
+)
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with a module of handlers, two that do not import, and an empty log."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
+    (tmp_path / "stages.py").write_text(STAGES)
     (tmp_path / "broken.py").write_text("raise OSError('two\\nlines')\n")
     (tmp_path / "leaves.py").write_text("raise SystemExit\n")
     (tmp_path / "log").touch()
@@ -259,7 +284,7 @@ async def test_in_shared_memory(folder: Path) -> None:
         (("handlers:note", "--lease", "0"), 2, "lease must be a finite number of seconds > 0"),
         (("handlers:note", "--grace", "-1"), 2, "grace must be a finite number of seconds >= 0"),
         (("handlers:note", "--namespace", "{{"), 2, "namespace must hold no braces"),
-        (("handlers:note", "--shm", "b"), 2, "worker must have one of --board and --shm"),
+        (("handlers:note", "--shm", "b"), 2, "worker must have one of --board, --shm and --stage"),
         (
             ("handlers:note",),
             1,
@@ -278,12 +303,15 @@ def test_trouble_is_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "worker must have one of --board and --shm"),
+        ((), "worker must have one of --board, --shm and --stage"),
         (("--board", "jobs"), "worker must have a server: give --url or set RXDISPATCH_URL"),
         (("--board", "jobs", "--url", "memory://"), "worker must have a server"),
         (("--board", "", "--url", "redis://h"), "board must be"),
         (("--shm", "b", "--url", "redis://h"), "--shm must be given without --url"),
         (("--shm", "no such board"), "no such board"),
+        (("--stage", "a", "--board", "b"), "worker must have one of --board, --shm and --stage"),
+        (("--stage", "a", "--max-tasks", "1"), "--stage must be given without --max-tasks, got 1"),
+        (("--stage", "a", "--url", "redis://h"), "pipeline must be a Pipeline, got 'function'"),
     ],
 )
 def test_where_the_board_is(folder: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -309,3 +337,38 @@ def trouble(folder: Path, arguments: Sequence[str], code: int, message: str) -> 
     assert "Traceback" not in done.stderr
     assert "geheim" not in done.stderr
     assert "" == done.stdout
+
+
+async def test_stages_in_processes_of_their_own(folder: Path) -> None:
+    """Each runs its stage; one is killed, another is told to end, and a third does the rest."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+
+        async def begin(n: int) -> int:
+            return n
+
+        async with rxd.Pipeline(
+            rxd.stage(begin), rxd.stage(begin, name="enrich", board="orders"), hub=hub
+        ) as pipeline:
+            await pipeline.feed(range(120))
+        at = ("--url", server.target.safe, "--lease", 0.5)
+        with Worker(folder, "stages:shop", "--stage", "enrich", *at) as first:
+            await has(folder, 10)
+            first.process.kill()
+            await asyncio.to_thread(first.end)
+        with Worker(folder, "stages:shop", "--stage", "enrich", *at) as second:
+            await has(folder, 40)
+            second.process.send_signal(signal.SIGTERM)
+            said = await second.over()
+            assert 0 == second.process.returncode
+            assert "Finishing what is running" in said
+            assert "0 retried, 0 dead, 0 lost." in said
+        with (
+            Worker(folder, "stages:shop", "--stage", "enrich", *at),
+            Worker(folder, "stages:shop", "--stage", "store", *at),
+        ):
+            for board in ("orders", "store"):
+                await hub.board(board).join()
+        lines = set(read(folder))
+        assert {f"enriched {n}" for n in range(120)} <= lines
+        assert {f"stored {n}" for n in range(120)} <= lines
+        assert 120 == (await hub.board("store").counts()).done
