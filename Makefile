@@ -2,16 +2,15 @@
 #
 #   make demo DEMO="--workers 4 src"     other arguments of the demo
 #   make test TESTS="tests/boards -x"    other arguments of pytest, in one run
-#   make test JOBS=4                     all tests, on four processes
+#   make test JOBS=4                     all tests, on four processes instead of two; 0: on one
 #   make PYTHON=python3.12 UV= test      another interpreter, pip instead of uv
 
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?=
-# Test processes at once; 0 is this one alone. More save a quarter of the time or less on two cores,
-# and tests with real servers, threads and limits in seconds then fail at times for want of a turn.
-JOBS ?= 0
+# Test processes at once; 0 is this one alone. One takes more than ten minutes on two cores.
+JOBS ?= 2
 # What a benchmark run is given besides.
 BENCH ?=
 
@@ -70,8 +69,8 @@ $(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml
 demo: $(VENV)/.demo
 	$(BIN)/rxdispatch demo $(DEMO)
 
-# With JOBS, a file stays in one process, as its tests may share a server, and tests that measure
-# time come last and alone; pytest says 5 when there are none.
+# A file stays in one process, as its tests may share a server, and tests that measure time come
+# last and alone; pytest says 5 when there are none.
 test: $(VENV)/.dev
 ifneq ($(TESTS),)
 	$(BIN)/python -m pytest $(TESTS)
