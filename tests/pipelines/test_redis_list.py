@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import reactivex
 from reactivex import operators as rx
+from redis.exceptions import ResponseError
 
 import rxdispatch as rxd
 from rxdispatch import operators as ops
@@ -317,3 +318,57 @@ def test_bad_arguments(server: Any, options: dict[str, Any], rule: str) -> None:
     arguments: dict[str, Any] = {"key": "work", **options}
     with pytest.raises(rxd.ConfigError, match=rule):
         rxd.from_redis_list(server, **arguments)
+
+
+async def test_an_outage_only_delays() -> None:
+    """What is settled while the server is away is written when it is back."""
+    async with (
+        valkey_server() as server,
+        client_of(server.target) as direct,
+        Proxy(server.target) as proxy,
+        client_of(proxy.target, StoreSettings(limit=0.2, attempt=0.1, ping=0.1)) as client,
+    ):
+        await fill(direct, *range(3))
+        items: list[rxd.ListItem] = []
+        subscription = rxd.from_redis_list(client, "work", prefetch=2).subscribe(items.append)
+
+        async def two() -> bool:
+            return len(items) == 2
+
+        await until(two)
+        proxy.blackhole()
+        finishing = [asyncio.create_task(item.done()) for item in items]
+        await asyncio.sleep(0.5)
+        assert not any(task.done() for task in finishing)
+        finishing.pop().cancel()
+        proxy.heal()
+        assert [True] == await asyncio.gather(*finishing)
+        assert await items[1].done()
+
+        async def three() -> bool:
+            return len(items) == 3
+
+        await until(three)
+        assert await items[2].done()
+        subscription.dispose()
+        await left(direct)
+
+
+async def test_a_refused_settlement_is_told() -> None:
+    """Who settles gets the server's own words; the stream goes on."""
+    async with valkey_server() as server, client_of(server.target) as client:
+        await fill(client, "a")
+        items: list[rxd.ListItem] = []
+        subscription = rxd.from_redis_list(client, "work").subscribe(items.append)
+
+        async def one() -> bool:
+            return len(items) == 1
+
+        await until(one)
+        [name] = await client.call("read", "ZRANGE", "work:processing-workers", 0, -1)
+        await client.call("break", "SET", b"work:processing:" + name, "text")
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await items[0].done()
+        await client.call("mend", "DEL", b"work:processing:" + name)
+        subscription.dispose()
+        await left(client)
