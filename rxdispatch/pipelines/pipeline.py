@@ -109,6 +109,8 @@ class Pipeline:
             raise ConfigError("ordered must be True or False", ordered)
         if ordered and boards:
             raise ConfigError("ordered must be False where a stage has a board", ordered)
+        if hub is not None:
+            _checked_hub(hub)
         if source is not None:
             _checked_source(source)
         self._ordered = ordered
@@ -191,6 +193,8 @@ class Pipeline:
         place = stages.index(self.stage(name))
         if stages[place].board is None:
             raise ConfigError("name must be of a stage that has a board", name)
+        if hub is not None:
+            _checked_hub(hub)
         hub = self._hub if hub is None else hub
         end = place + 1 + until_board(stages[place + 1 :])
         board = board_of(stages[place], hub)
@@ -488,6 +492,11 @@ def _board_name(stage: Stage) -> str:
     board = stage.board
     assert board is not None
     return board if isinstance(board, str) else board.name
+
+
+def _checked_hub(hub: Any) -> None:
+    if not callable(getattr(hub, "board", None)):
+        raise ConfigError("hub must be a Hub or None", hub)
 
 
 def _checked_source(source: Any) -> None:

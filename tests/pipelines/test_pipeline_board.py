@@ -496,6 +496,11 @@ def test_bad_arguments() -> None:
         p.worker("s1")
     with pytest.raises(rxd.ConfigError, match="name must be of a stage that has a board"):
         p.worker("same")
+    nowhere: Any = "redis://"
+    with pytest.raises(rxd.ConfigError, match="hub must be a Hub or None, got 'redis://'"):
+        p.worker("s1", nowhere)
+    with pytest.raises(rxd.ConfigError, match="hub must be a Hub or None, got 'redis://'"):
+        rxd.Pipeline(named(1), hub=nowhere)
     with pytest.raises(rxd.ConfigError, match="name must be one of same, s1"):
         p.worker("s2")
     with pytest.raises(rxd.ConfigError, match="lease"):
