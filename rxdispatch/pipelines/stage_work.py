@@ -38,8 +38,10 @@ class Crew:
     async def idle(self) -> None:
         """Wait until none is at work."""
         while self.active:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            # Others may wait too, and whoever of them is cancelled must not cancel that.
+            await asyncio.wait({self._idle})
 
 
 # ------------------------------------------------ on the loop

@@ -620,3 +620,22 @@ async def test_what_ends_the_whole_run() -> None:
             await r.submit("b", 1)
             await r.submit("a", 1)
     assert 0.0 == now()
+
+
+async def test_leaving_while_a_drain_runs_out_of_time() -> None:
+    """Both wait for the coroutines that were cancelled, and both hear of their end."""
+
+    async def lasting(_: int) -> None:
+        try:
+            await asyncio.sleep(1000.0)
+        finally:
+            await asyncio.sleep(5.0)
+
+    g = rxd.Graph()
+    g.add_node("a", lasting)
+    async with g.run() as r:
+        await r.submit("a", 1)
+        await asyncio.sleep(0)
+        draining = asyncio.create_task(r.drain(timeout=1.0))
+    assert not (await asyncio.wait({draining}, timeout=10.0))[1]
+    assert draining.result() is False
