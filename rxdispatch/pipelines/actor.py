@@ -108,6 +108,7 @@ class Actor:
         self._began = self._failed_in_a_row = 0
         self._entered = self._cancelled = self._over = False
         self._current: Letter | None = None
+        self._told = False
         self._handle: Handle | None = None
         #: Its address.
         self.ref = ActorRef(name, self._mailbox, self._failures.stream, self.stop)
@@ -193,7 +194,8 @@ class Actor:
         self._over = True
         self._subscription.dispose()
         self._mailbox.close()
-        if self._current is not None:
+        # One that has failed waits for a restart, no more.
+        if self._current is not None and not self._told:
             self._refuse(self._current)
         # What the mailbox still holds; it is closed, so that this ends with the next turn.
         self._mailbox.subscribe(self._refuse, on_completed=self._conclude)
@@ -207,6 +209,7 @@ class Actor:
     def _begin(self, letter: Letter) -> Coroutine[Any, Any, None]:
         # Here and not in the coroutine, which may be cancelled before it begins.
         self._current = letter
+        self._told = False
         self._name_it(letter)
         return self._work(letter)
 
@@ -232,6 +235,7 @@ class Actor:
             if self._cancelled:
                 raise
             self._report(letter, error)
+            self._told = True
             await self._supervise()
             return
         self._failed_in_a_row = 0

@@ -403,3 +403,18 @@ async def test_stop_with_a_limit() -> None:
                 await waiting
             assert not await ref.stop()
     assert 15.0 == now()
+
+
+async def test_a_failure_is_told_once_although_the_restart_is_cancelled() -> None:
+    """The message is done with; those behind it are refused."""
+    told: list[tuple[Any, str]] = []
+    with capture_logs():
+        async with rxd.Actor("a", factory=Counter, supervision="restart") as ref:
+            ref.failures.subscribe(
+                lambda error: told.append((error.message, type(error.__cause__).__name__))
+            )
+            await ref.tell(-1)
+            await ref.tell(2)
+            await asyncio.sleep(0.5)
+            assert not await ref.stop(timeout=0.5)
+    assert [(-1, "ValueError"), (2, "TaskRejectedError")] == told
