@@ -234,6 +234,9 @@ class Actor:
         except (Exception, asyncio.CancelledError) as error:
             if self._cancelled:
                 raise
+            if _from_outside(error):
+                self._refuse(letter)
+                raise
             self._report(letter, error)
             self._told = True
             await self._supervise()
@@ -312,3 +315,9 @@ class Actor:
         log.warning("actor_stopped", actor=self._name, error="")
         self._handle = None
         self._mailbox.close()
+
+
+def _from_outside(error: BaseException) -> bool:
+    """Whether the loop, in its last moments, cancels this task, and not the handler itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

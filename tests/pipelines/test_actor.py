@@ -418,3 +418,25 @@ async def test_a_failure_is_told_once_although_the_restart_is_cancelled() -> Non
             await asyncio.sleep(0.5)
             assert not await ref.stop(timeout=0.5)
     assert [(-1, "ValueError"), (2, "TaskRejectedError")] == told
+
+
+def test_a_loop_that_ends_ends_the_actor() -> None:
+    """Nobody left it: what is at work is cancelled, and nothing more is begun."""
+    begun: list[int] = []
+    told: list[Any] = []
+
+    async def handle(n: int) -> None:
+        begun.append(n)
+        await asyncio.sleep(10.0)
+
+    async def main() -> None:
+        ref = rxd.Actor("a", handle).start()
+        ref.failures.subscribe(lambda error: told.append(error.message))
+        for n in range(3):
+            await ref.tell(n)
+        await asyncio.sleep(0)
+
+    with capture_logs():
+        asyncio.run(main())
+    assert [0] == begun
+    assert [0] == told[:1]
