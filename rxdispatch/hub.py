@@ -218,6 +218,9 @@ class Hub:
             ConfigError: If the hub is not open, an argument breaks its rule, the name is taken, or
                 there is none of that name.
         """
+        # Those that are still at work while the hub closes may look for one another.
+        if handle is None and factory is None and self._state == "closing":
+            return self._actors.find(name)
         self._require_open()
         if handle is None and factory is None:
             return self._actors.find(name)

@@ -154,3 +154,25 @@ async def test_cancelled_while_closing() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert 2.0 == asyncio.get_running_loop().time()
+
+
+async def test_names_are_found_while_the_hub_closes() -> None:
+    """Actors that are at work may tell each other; new ones are refused."""
+    seen: list[int] = []
+    refused: list[str] = []
+
+    async def count(n: int) -> None:
+        seen.append(n)
+        if n:
+            await hub.actor("ab"[n % 2]).tell(n - 1)
+            return
+        try:
+            hub.actor("c", count)
+        except rxd.ConfigError as error:
+            refused.append(str(error))
+
+    async with rxd.connect("memory://") as hub:
+        hub.actor("a", count)
+        await hub.actor("b", count).tell(5)
+    assert [5, 4, 3, 2, 1, 0] == seen
+    assert ["hub must be open; use it with 'async with', got 'closing'"] == refused
