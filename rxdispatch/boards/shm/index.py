@@ -20,7 +20,7 @@ _NOBODY = frozenset((lay.FREE, lay.WRITING, lay.TAIL, lay.GONE, lay.DISCARD, lay
 
 class Index:
     """
-    An id stands in one of 32 slots that its hash names, and nowhere else.
+    An id stands in one of 48 slots that its hash names, and nowhere else.
 
     A slot holds cell, birth and eight bits of hash. It is never cleared: what it says counts
     only if the cell holds a task of that id, so slots of tasks that are over harm nobody and
@@ -36,13 +36,13 @@ class Index:
     def find(self, raw: bytes, cells: Cells) -> tuple[int, int] | None:
         """Return cell and mark of the task of that id, remembered ones included."""
         load, offset, tag = self._load, *self._place(raw)
-        first = offset >> 3
-        for i, entry in enumerate(self._memory.words[first : first + lay.WINDOW].tolist()):
-            if entry == 0:
-                break
-            if entry & 255 != tag:
-                continue
-            seen = entry
+        window = self._memory.map[offset : offset + lay.WINDOW * 8]
+        # The tag is the lowest byte of each entry: most slots hold what is long over, and only
+        # one of 256 of those has to be looked at.
+        tags = window[::8]
+        i = tags.find(tag)
+        while i >= 0:
+            seen = int.from_bytes(window[i * 8 : i * 8 + 8], "little")
             while True:
                 mark = self._holds(seen >> 38, raw, cells)
                 if mark:
@@ -52,6 +52,7 @@ class Index:
                 if now == seen:
                     break
                 seen = now
+            i = tags.find(tag, i + 1)
         return None
 
     def add(self, raw: bytes, cell: int, birth: int) -> bool:
