@@ -24,7 +24,6 @@ from rxdispatch.nodes.keeper import Keeper
 from rxdispatch.nodes.lookups import Lookups
 from rxdispatch.nodes.modes import Modes
 from rxdispatch.nodes.placements import Placements
-from rxdispatch.nodes.registry import checked_lease
 from rxdispatch.nodes.replica import Replica
 from rxdispatch.nodes.select import Selector
 from rxdispatch.nodes.slots import Slots
@@ -36,6 +35,7 @@ from rxdispatch.nodes.sync import Sync
 from rxdispatch.nodes.wanted import CriteriaCache, Wanted
 from rxdispatch.relay import Relay
 from rxdispatch.store.channels import Channels
+from rxdispatch.task import seconds
 
 __all__ = ["NodeFeed"]
 
@@ -235,7 +235,7 @@ class NodeFeed:
             NoCapacityError: On entry, if no node has room.
             StoreUnavailableError: On entry, if the registry cannot be reached.
         """
-        return self._reserved(self._criteria.get(criteria), checked_lease(lease))
+        return self._reserved(self._criteria.get(criteria), seconds("lease", lease, zero=False))
 
     async def reserve_many(
         self, count: int, *, lease: float | timedelta = 30.0, **criteria: Unpack[Wanted]
@@ -254,7 +254,7 @@ class NodeFeed:
         if count.__class__ is not int or count < 1:
             raise ConfigError("count must be an int >= 1", count)
         wanted = self._criteria.get(criteria)
-        seconds = checked_lease(lease)
+        span = seconds("lease", lease, zero=False)
         self._require_open()
         taken: list[Slot] = []
         try:
@@ -263,7 +263,7 @@ class NodeFeed:
                 if not candidates:
                     break
                 # Several of them may have gone for the same last slot.
-                slots = await self._take(candidates, seconds)
+                slots = await self._take(candidates, span)
                 taken += [slot for slot in slots if slot is not None]
         except BaseException:
             self.release_later(taken)

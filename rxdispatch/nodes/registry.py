@@ -160,7 +160,7 @@ class Registry:
             NodeNotFoundError: If it is not registered.
             NoCapacityError: If it is full, or draining.
         """
-        lease = checked_lease(lease)
+        lease = seconds("lease", lease, zero=False)
         slot = str(uuid7())
         chosen, refusing = await self._store.reserve([(slot, [node_id(node)])], lease)
         if chosen[0] < 0:
@@ -181,7 +181,7 @@ class Registry:
             or its node is gone.
         """
         ids = _slots(slots)
-        lease = checked_lease(lease)
+        lease = seconds("lease", lease, zero=False)
         held: list[bool] = []
         for at in range(0, len(ids), _BATCH):
             held += map(bool, await self._store.renew(ids[at : at + _BATCH], lease))
@@ -192,16 +192,6 @@ class Registry:
         ids = _slots(slots)
         for at in range(0, len(ids), _BATCH):
             await self._store.release(ids[at : at + _BATCH])
-
-
-def checked_lease(lease: float | timedelta) -> float:
-    """
-    Return *lease* in seconds.
-
-    Raises:
-        ConfigError: If it is not a positive number of them.
-    """
-    return seconds("lease", lease, zero=False)
 
 
 def _there(node: str, version: int | None) -> int:
