@@ -108,7 +108,7 @@ async def _run(
                     clear=data_dir is None and url is not None,
                 )
                 if kind == "shm":
-                    place, where = _in_memory(name, len(tree.files)), "in shared memory"
+                    place, where = _in_memory(name, tree.files), "in shared memory"
                 else:
                     place = _on_server(name, url, data_dir)
                     where = "on a server of its own" if url is None else f"on {parse_url(url).safe}"
@@ -138,9 +138,10 @@ async def _on_server(
 
 
 @asynccontextmanager
-async def _in_memory(name: str, files: int) -> AsyncGenerator[BoardBase[bytes]]:
-    # A path may be as long as 22 cells; few are longer than one.
-    with SharedMemoryBoard[bytes].create(name, capacity=2 * files + 4096) as board:
+async def _in_memory(name: str, files: dict[str, bytes]) -> AsyncGenerator[BoardBase[bytes]]:
+    # Cells are small: a long path takes several, as the id that it is and as the payload.
+    cells = sum(1 + (len(os.fsencode(own)) + len(at)) // 100 for own, at in files.items())
+    with SharedMemoryBoard[bytes].create(name, capacity=cells + 4096) as board:
         # Nobody else is to open it; so nothing is left, however this process ends.
         board.unlink()
         yield board

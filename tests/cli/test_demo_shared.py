@@ -1,0 +1,130 @@
+"""The demo with its board in shared memory: interrupted, aborted, killed, and on long paths."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.cli.command import Command, expected, long_tree, part, run, stalled
+from tests.servers import alive, wait_until
+
+SHARED = ("--board", "shm")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough files that a run can be met half-way."""
+    root = tmp_path_factory.mktemp("shared") / "tree"
+    long_tree(root)
+    return root
+
+
+@pytest.fixture
+def passing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the run keeps its ledger: in a folder of its own within this one."""
+    # Not pytest's, whose path may be too long for a private directory.
+    with tempfile.TemporaryDirectory() as place:
+        monkeypatch.setenv("TMPDIR", place)
+        monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+        yield Path(place)
+
+
+def home(command: Command, passing: Path) -> Path:
+    """Wait for the ledger, and return its folder."""
+    wait_until(lambda: list(passing.glob("*/demo.sqlite3")) or command.process.poll() is not None)
+    (found,) = passing.glob("*/demo.sqlite3")
+    return found.parent
+
+
+def boards() -> set[Path]:
+    """The boards in shared memory that have a name."""
+    return set(Path("/dev/shm").glob("rxdispatch-*"))
+
+
+def test_interrupted(tree: Path, passing: Path) -> None:
+    """Ctrl-C: it finishes what is running, and every file is counted, dead or remaining."""
+    before, files = boards(), expected(tree)["files"]
+    with Command(tree, "--json", "--workers", 2, *SHARED) as command:
+        with stalled(command, home(command, passing)):
+            # Not even while it runs has the board a name.
+            assert boards() <= before
+            # Two workers and the helper of multiprocessing; no server.
+            assert len(command.family()) == 3
+            command.process.send_signal(signal.SIGINT)
+            command.read_until("once more to abort")
+        out, err = command.end()
+    assert 0 == command.process.returncode, err
+    assert "Traceback" not in err
+    document: dict[str, Any] = json.loads(out)
+    assert "interrupted" == document["state"]
+    assert 0 < document["remaining"] < files
+    assert files == document["counted"] + document["dead"] + document["remaining"]
+    assert [] == list(passing.iterdir())
+
+
+def test_aborted(tree: Path, passing: Path) -> None:
+    """The second Ctrl-C does not wait for what runs, and leaves neither process nor file."""
+    before = boards()
+    with (
+        Command(tree, "--workers", 2, *SHARED) as command,
+        stalled(command, home(command, passing)),
+    ):
+        command.process.send_signal(signal.SIGINT)
+        command.read_until("once more to abort")
+        command.process.send_signal(signal.SIGINT)
+        _, err = command.end()
+    assert 128 + signal.SIGINT == command.process.returncode
+    assert "Traceback" not in err
+    assert boards() <= before
+
+
+def test_killed(tree: Path, passing: Path) -> None:
+    """Kill -9 takes the workers along, and the board: it has no name that could stay."""
+    before = boards()
+    with (
+        Command(tree, "--workers", 2, *SHARED) as command,
+        stalled(command, home(command, passing)),
+    ):
+        family = command.family()
+        command.process.kill()
+        command.end()
+        assert not any(alive(pid) for pid in family)
+    assert boards() <= before
+
+
+def test_a_worker_is_killed(tree: Path, passing: Path) -> None:
+    """Kill -9 of a worker: the pool is made anew, and the numbers are those of a direct count."""
+    before, wanted = boards(), expected(tree)
+    with Command(tree, "--json", "--workers", 2, *SHARED) as command:
+        with stalled(command, home(command, passing)):
+            worker, *_ = (
+                child
+                for child in psutil.Process(command.process.pid).children()
+                if any("spawn_main" in word for word in child.cmdline())
+            )
+            worker.kill()
+        out, err = command.end()
+    assert 0 == command.process.returncode, err
+    assert "process_pool_rebuilt" in err
+    assert wanted == part(out, wanted)
+    assert boards() <= before
+    assert [] == list(passing.iterdir())
+
+
+def test_long_paths(tmp_path: Path) -> None:
+    """They take several cells each, and all of them fit."""
+    folder = tmp_path.joinpath("tree", *(("d" * 200,) * 8))
+    folder.mkdir(parents=True)
+    for i in range(1500):
+        (folder / f"m{i}.py").write_text("x = 1\n")
+    done = run(tmp_path / "tree", "--json", "--workers", 2, *SHARED)
+    assert 0 == done.returncode, done.stderr
+    wanted = {"files": 1500, "counted": 1500, "dead": 0, "remaining": 0, "state": "complete"}
+    assert wanted == part(done.stdout, wanted)
