@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rxdispatch.boards.codec import Entry, id_bytes
 from rxdispatch.boards.shm import layout as lay
 from rxdispatch.boards.shm.cells import Cells
+from rxdispatch.boards.shm.find import states_of
 from rxdispatch.boards.shm.layout import Head, number_of, word
 from rxdispatch.errors import BoardFullError
 
@@ -129,10 +130,9 @@ class Submitter:
         memory, layout = self._memory, self._layout
         guess = memory.load(lay.FREE_GUESS)
         if guess < need + layout.spare:
-            base, limit, guess = layout.marks >> 3, 1 << lay.STATE_SHIFT, layout.cells
-            for start in range(0, memory.load(lay.HIGH), 4096):
-                stop = min(start + 4096, layout.cells)
-                guess -= sum(m >= limit for m in memory.words[base + start : base + stop].tolist())
+            high = memory.load(lay.HIGH)
+            states = states_of(memory.map[layout.marks : layout.marks + high * 8])
+            guess = layout.cells - high + states.count(lay.FREE)
             memory.store(lay.FREE_GUESS, max(0, guess))
         if guess < need + layout.spare:
             free = max(0, guess - layout.spare)
