@@ -308,6 +308,18 @@ async def test_a_claim_whose_reply_is_lost(server: Place) -> None:
         assert [True] * 6 == await it.board.settle([claim.done() for claim in claims])
 
 
+async def test_a_lost_claim_that_had_not_brought_all(server: Place) -> None:
+    """Repeated, it says again that more is waiting, and the rest comes too."""
+    async with shaky(server) as it:
+        await it.sure.submit([Task(b"x" * 900_000, id=f"{n}") for n in range(30)])
+        # So that the server knows the script.
+        await it.sure.claim(0)
+        it.proxy.drop_replies(1, b"EVALSHA")
+        claims = await it.board.claim(1000)
+        assert [f"{n}" for n in range(30)] == [claim.task.id for claim in claims]
+        assert [True] * 30 == await it.board.settle([claim.done() for claim in claims])
+
+
 async def test_a_lost_claim_less_what_was_taken(server: Place) -> None:
     """What was cancelled before the reply was asked for again is no longer part of it."""
     async with shaky(server) as it:

@@ -1,14 +1,16 @@
 -- ARGV 6: limit, 7: lease in microseconds, 8: worker, 9: 'any' or 'only', then the only ids.
 -- KEYS 14 and on: requests of this session whose replies were never read.
 -- Reply: {first token, microseconds until something is due or -1, ids, records, tries}; the i-th
--- id has the token first + i - 1. Kept for a repetition: first token, count and deadline; the
--- leases with that deadline are then the claim, less what was taken away meanwhile.
+-- id has the token first + i - 1. Kept for a repetition: first token, count (and MORE, if more was
+-- due at once) and deadline; the leases with that deadline are then the claim, less what was taken
+-- away meanwhile.
 -- The first write is one that a full server allows: claims free memory.
 local limit, lease, worker = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 
 local again = call('GET', REPLY)
 if again then
   local base, count, deadline = struct.unpack('>I8I4d', again)
+  more, count = count >= MORE, count % MORE
   local ids, records, history = {}, {}, {}
   for i = 1, count do ids[i], records[i], history[i] = false, false, false end
   if count > 0 then
@@ -113,5 +115,5 @@ if count > 0 then
   call('HSET', META, 'token', base + count - 1)
 end
 finish()
-keep(struct.pack('>I8I4d', base, count, deadline))
+keep(struct.pack('>I8I4d', base, count + (more and MORE or 0), deadline))
 return { base, due_in(), ids, records, history }

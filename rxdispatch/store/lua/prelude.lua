@@ -141,6 +141,8 @@ end
 -- What a sweep moves at the most of each kind; the reply then asks to come back at once.
 local SWEEP = 500
 local more = false
+-- Bit of the count that a claim keeps for its repetition.
+local MORE = 2147483648
 
 local function sweep_leases()
   local lapsed = call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, SWEEP)
@@ -231,6 +233,7 @@ local function abandon(key)
   local kept = call('GET', key)
   if kept and #kept == 20 then
     local base, count, deadline = struct.unpack('>I8I4d', kept)
+    count = count % MORE
     for _, id in ipairs(call('ZRANGEBYSCORE', LEASES, deadline, deadline)) do
       local token, place = read_mark(call('HGET', MARKS, id))
       if token >= base and token < base + count then
