@@ -8,10 +8,15 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import throwaway_ca
 
 __all__ = ["throwaway_ca"]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("rxdispatch", deadline=None)
+settings.load_profile("rxdispatch")
 
 
 async def _checked(test: Coroutine[Any, Any, None]) -> None:
