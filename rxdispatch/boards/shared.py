@@ -78,8 +78,13 @@ class SharedMemoryBoard(BoardBase[P]):
         _check_name(name)
         options = Options(max_crashes, remember, dead_limit).checked()
         layout = Layout(capacity)
-        engine = SharedEngine(name, Memory.create(name, layout), options)
-        return cls(name, engine, payload)
+        memory = Memory.create(name, layout)
+        try:
+            return cls(name, SharedEngine(name, memory, options), payload)
+        except BaseException:
+            memory.close()
+            path_of(name).unlink()
+            raise
 
     @classmethod
     def attach(
@@ -100,7 +105,12 @@ class SharedMemoryBoard(BoardBase[P]):
         """
         _check_name(name)
         options = Options(max_crashes, remember, dead_limit).checked()
-        return cls(name, SharedEngine(name, Memory.attach(name), options), payload)
+        memory = Memory.attach(name)
+        try:
+            return cls(name, SharedEngine(name, memory, options), payload)
+        except BaseException:
+            memory.close()
+            raise
 
     def close(self) -> None:
         """Give up this handle; what it holds lapses with its leases."""

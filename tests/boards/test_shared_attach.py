@@ -159,6 +159,28 @@ def test_a_bad_capacity(name: str, capacity: Any) -> None:
     assert not path_of(name).exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"remember": 1e6}, "remember must be at most 259200 s in shared memory"),
+        ({"payload": object()}, "payload must be a type that msgspec can decode"),
+        ({"max_crashes": -1}, "max_crashes must be an int >= 0"),
+    ],
+)
+def test_bad_options(name: str, options: dict[str, Any], rule: str) -> None:
+    """They leave no board behind, and no handle on one that is there."""
+    with pytest.raises(ConfigError, match=rule):
+        Board.create(name, capacity=100, **options)
+    assert not path_of(name).exists()
+    with Board.create(name, capacity=100, max_crashes=2) as board:
+        for _ in range(lay.SEATS + 10):
+            with pytest.raises(ConfigError):
+                Board.attach(name, **options)
+        with pytest.raises(ConfigError, match="max_crashes must be 2, as stored with the board"):
+            Board.attach(name, max_crashes=3)
+        assert 1 == len(asyncio.run(board.submit(Task(1))).accepted)
+
+
 @pytest.mark.parametrize("bad", ["", "x" * 201, "\ud800", 5, None])
 def test_a_bad_name(bad: Any) -> None:
     """The rule is named."""
