@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NoReturn
 
 import click
@@ -28,6 +28,11 @@ from rxdispatch.store.url import parse_url
 from rxdispatch.task import Outcome, seconds
 
 __all__ = ["worker"]
+
+Place = AbstractAsyncContextManager[BoardBase[Any]]
+#: Given what signals do, an event that the first one sets, and where to count; False if something
+#: did not end in time.
+Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
 
 
 @click.command()
@@ -110,33 +115,63 @@ def worker(
             pipeline = pipeline_of(handler)
             pipeline.stage(stage)
             hub = connect(url, namespace=namespace, settings=Settings(grace=grace))
-            asyncio.run(_run_stage(hub, pipeline, stage, lease, grace, verbose=verbose))
-            return
-        slots = 16 if concurrency is None else concurrency
-        job = Work(handler_of(handler), slots, lease, max_tasks)
-        place = _in_memory(shm) if shm is not None else _on_server(board or "", url, namespace)
-        where = f"board {shm or board!r} " + (
-            "in shared memory" if url is None else f"on {parse_url(url).safe}"
-        )
-        asyncio.run(_run(place, where, handler, job, grace, verbose=verbose))
+            labour = _staging(hub, pipeline, stage, lease)
+        else:
+            slots = 16 if concurrency is None else concurrency
+            job = Work(handler_of(handler), slots, lease, max_tasks)
+            place = _in_memory(shm) if shm is not None else _on_server(board or "", url, namespace)
+            where = f"board {shm or board!r} " + (
+                "in shared memory" if url is None else f"on {parse_url(url).safe}"
+            )
+            labour = _claiming(place, where, handler, job)
+        asyncio.run(_run(labour, grace, verbose=verbose))
 
 
-async def _run(
-    place: Any, where: str, name: str, job: Work, grace: float, *, verbose: bool
-) -> None:
+def _claiming(place: Place, where: str, name: str, job: Work) -> Labour:
+    """Return what runs a handler for the board of *place*."""
+
+    async def labour(interrupts: Interrupts, _: asyncio.Event, settled: Settled) -> bool:
+        async with place as board:
+            _say(f"Running {name} for {where}.")
+            in_time = await work(board, job, interrupts, settled)
+            if not in_time:
+                _say("Gave up on what did not end in time; its tasks are given back.")
+        return in_time
+
+    return labour
+
+
+def _staging(hub: Hub, pipeline: Pipeline, stage: str, lease: float) -> Labour:
+    """Return what runs a stage of *pipeline*."""
+
+    async def labour(_: Interrupts, stop: asyncio.Event, settled: Settled) -> bool:
+        _say(f"Running stage {stage!r}.")
+        await work_stage(hub, pipeline, stage, lease, stop, settled)
+        return True
+
+    return labour
+
+
+async def _run(labour: Labour, grace: float, *, verbose: bool) -> None:
+    """Run *labour* until it ends or signals end it, and say what came of it."""
+    stop = asyncio.Event()
+
     def told(_: signal.Signals) -> None:
         _say("Finishing what is running; once more to abort.")
+        stop.set()
+
+    def failed(outcome: Outcome[Any, Any]) -> None:
+        cause = None if outcome.error is None else outcome.error.__cause__
+        if verbose:
+            words = " ".join(str(cause).split())
+            _say(f"{outcome.status} {outcome.claim.task.id}: {type(cause).__name__}: {words}")
 
     interrupts = Interrupts(grace, told)
-    settled = Settled(_teller(verbose))
+    settled = Settled(failed)
     code, in_time = 0, True
     try:
         with interrupts:
-            async with place as board:
-                _say(f"Running {name} for {where}.")
-                in_time = await work(board, job, interrupts, settled)
-                if not in_time:
-                    _say("Gave up on what did not end in time; its tasks are given back.")
+            in_time = await labour(interrupts, stop, settled)
     except asyncio.CancelledError:
         if interrupts.aborted is None:
             raise
@@ -146,40 +181,6 @@ async def _run(
     if code or not in_time:
         # A thread that is still busy cannot be stopped, and Python would wait for it.
         _leave_at_once(code)
-
-
-async def _run_stage(
-    hub: Hub, pipeline: Pipeline, stage: str, lease: float, grace: float, *, verbose: bool
-) -> None:
-    stop = asyncio.Event()
-
-    def told(_: signal.Signals) -> None:
-        _say("Finishing what is running; once more to abort.")
-        stop.set()
-
-    interrupts, settled, code = Interrupts(grace, told), Settled(_teller(verbose)), 0
-    try:
-        with interrupts:
-            _say(f"Running stage {stage!r}.")
-            await work_stage(hub, pipeline, stage, lease, stop, settled)
-    except asyncio.CancelledError:
-        if interrupts.aborted is None:
-            raise
-        _say("Aborted.")
-        code = 128 + interrupts.aborted
-    _say(f"{settled}.")
-    if code:
-        _leave_at_once(code)
-
-
-def _teller(verbose: bool) -> Callable[[Outcome[Any, Any]], None]:
-    def failed(outcome: Outcome[Any, Any]) -> None:
-        cause = None if outcome.error is None else outcome.error.__cause__
-        if verbose:
-            words = " ".join(str(cause).split())
-            _say(f"{outcome.status} {outcome.claim.task.id}: {type(cause).__name__}: {words}")
-
-    return failed
 
 
 @asynccontextmanager
