@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -16,6 +14,7 @@ import attrs
 import structlog
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.store.file_thread import FileThread
 from rxdispatch.store.lock import FileLock
 
 __all__ = ["Snapshot", "Stored", "StoredRow"]
@@ -111,7 +110,7 @@ class Snapshot:
         self._boot = _boot_id()
         self._lock: FileLock | None = None
         self._connection: sqlite3.Connection | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread = FileThread(self._path, what="snapshot", label="snapshot", close=self._close)
         self._failing = False
         self._identity = 0
 
@@ -124,24 +123,11 @@ class Snapshot:
         Raises:
             ConfigError: If it cannot be, or is another application's.
         """
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rxdispatch-snapshot")
-        try:
-            await self._in_thread(self._open)
-        except BaseException as error:
-            await self.close()
-            if isinstance(error, (OSError, sqlite3.Error)):
-                rule = f"snapshot must be a file that can be written ({error})"
-                raise ConfigError(rule, str(self._path)) from error
-            raise
+        await self._thread.open(self._open)
 
     async def close(self) -> None:
         """Let go of the file; the second time does nothing."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        thread.submit(self._close)
-        # Not waited for in the loop: what is under way ends by itself, and soon.
-        await asyncio.get_running_loop().run_in_executor(None, thread.shutdown)
+        await self._thread.close()
 
     def _open(self) -> None:
         self._path.touch(0o600)
@@ -325,16 +311,12 @@ class Snapshot:
 
     # -- the thread --------------------------------------------------------------------------
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        assert self._thread is not None
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
     async def _tried(self, work: Callable[[], T], otherwise: T) -> T:
         """Do *work* in the thread; what goes wrong with the file is logged once."""
-        if self._thread is None:
+        if not self._thread.running:
             return otherwise
         try:
-            result = await self._in_thread(work)
+            result = await self._thread.run(work)
         except (OSError, sqlite3.Error) as error:
             if not self._failing:
                 log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}")
@@ -357,9 +339,9 @@ class Snapshot:
                 self._path.touch(0o600)
                 self._connect()
 
-        if self._thread is not None:
+        if self._thread.running:
             with suppress(OSError, sqlite3.Error):
-                await self._in_thread(anew)
+                await self._thread.run(anew)
 
 
 def _now() -> float:

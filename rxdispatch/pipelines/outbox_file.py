@@ -7,12 +7,10 @@ transaction. A lock beside the file, which the kernel drops with its process, ke
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,6 +20,7 @@ import attrs
 from rxdispatch.boards.codec import Entry, TaskCodec, id_bytes, id_text
 from rxdispatch.errors import ConfigError
 from rxdispatch.pipelines.outbox_values import OutboxEvent
+from rxdispatch.store.file_thread import FileThread
 from rxdispatch.store.lock import FileLock
 
 __all__ = ["Limits", "OutboxFile"]
@@ -83,7 +82,7 @@ class OutboxFile:
         self._what = what
         self._limits = limits
         self._codec = TaskCodec[Any]()
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread = FileThread(self._path, what=what, label="outbox", close=self._close)
         self._lock: FileLock | None = None
         self._connection: sqlite3.Connection | None = None
         self._in_flight = 0  # events up to this number are being sent
@@ -99,28 +98,15 @@ class OutboxFile:
         Raises:
             ConfigError: If another process has it, or it is no outbox, or it cannot be written.
         """
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rxdispatch-outbox")
-        try:
-            await self.in_thread(self._open)
-        except BaseException as error:
-            await self.close()
-            if isinstance(error, (OSError, sqlite3.Error)):
-                rule = f"{self._what} must be a file that can be written ({error})"
-                raise ConfigError(rule, str(self._path)) from error
-            raise
+        await self._thread.open(self._open)
 
     async def close(self) -> None:
         """Let go of the file once what is under way has ended; the second time does nothing."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.submit(self._close)
-            await asyncio.get_running_loop().run_in_executor(None, thread.shutdown)
+        await self._thread.close()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do *work*; once begun it is done to its end, even if this is cancelled."""
-        if self._thread is None:
-            raise ConfigError(f"{self._what} must be open", str(self._path))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._thread.run(work)
 
     def _open(self) -> None:
         self._lock = FileLock.take(self._path.with_name(f"{self._path.name}.lock"))
