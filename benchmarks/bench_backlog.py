@@ -2,7 +2,7 @@
 Whether an item costs more the more of them wait.
 
 For each operator at which items wait: so many wait already; then one more comes and one leaves,
-again and again. Prints microseconds for that with 10,000 and with 1,000,000 waiting, and the
+again and again. Keeps microseconds for that with 10,000 and with 1,000,000 waiting, and the
 ratio; the goal is 1.2 at most. *Filling* is the cost of an item that comes to wait, averaged over
 the whole backlog. Bare deques of the same length show what the machine's caches make of it.
 
@@ -26,6 +26,7 @@ from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.subject import Subject
 
+from benchmarks.record import Record
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
@@ -123,9 +124,8 @@ CASES: dict[str, Case] = {
 }
 
 
-def compare() -> None:
-    """Print the costs at both sizes, and their ratio."""
-    print(f"{'us an item':<22}{'filling':>18}{'steps':>26}{'ratio':>9}")
+def compare(record: Record) -> None:
+    """Keep the costs at both sizes, and their ratio."""
     best: dict[tuple[str, int], Costs] = {}
     for _ in range(ROUNDS):
         for name, case in CASES.items():
@@ -134,15 +134,22 @@ def compare() -> None:
                 before = best.get((name, size), (float("inf"), float("inf")))
                 best[name, size] = (min(filling, before[0]), min(step, before[1]))
     for name in CASES:
-        (fill_few, few), (fill_many, many) = (best[name, size] for size in SIZES)
-        print(
-            f"{name:<22}{fill_few:>8.2f} -> {fill_many:>6.2f}"
-            f"{few:>16.2f} -> {many:>6.2f}{many / few:>9.2f}"
-        )
+        for part, what in enumerate(("filling", "a step")):
+            few, many = (best[name, size][part] for size in SIZES)
+            base = f"{name}, {SIZES[0]:,} wait"
+            record.add(base, few, "us", group=what)
+            record.add(
+                f"{name}, {SIZES[1]:,} wait",
+                many,
+                "us",
+                group=what,
+                base=base,
+                at_most=1.2 if part and name != "deque" else None,
+            )
 
 
-def flood(count: int) -> None:
-    """Pull *count* items through a chain into a slow sink; print the memory it took."""
+def flood(record: Record, count: int) -> None:
+    """Pull *count* items through a chain into a slow sink; keep the memory it took."""
     sent = most = taken = 0
 
     async def numbers() -> AsyncIterator[int]:
@@ -190,8 +197,11 @@ def flood(count: int) -> None:
     asyncio.run(main())
     passed = time.process_time() - start
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"{count:,} items in {passed:.1f} s of processor time:", end=" ")
-    print(f"at most {most:,} held, {grown:,} KiB more memory")
+    record.control("every item of the flood came through", taken == count)
+    group = f"a flood of {count:,}"
+    record.add("processor time an item", passed / count * 1e6, "us", group=group)
+    record.add("items held at most", most, "items", group=group)
+    record.add("more memory", grown, "KiB", group=group)
 
 
 def main() -> None:
@@ -200,11 +210,11 @@ def main() -> None:
     parser.add_argument("--flood", type=int, default=0, metavar="N")
     options, _ = parser.parse_known_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    if options.flood:
-        flood(options.flood)
-    else:
-        compare()
-        flood(200_000)
+    with Record("bench_backlog", __doc__) as record:
+        record.note(sizes=SIZES, steps=STEPS, rounds=ROUNDS)
+        if not options.flood:
+            compare(record)
+        flood(record, options.flood or 200_000)
 
 
 if __name__ == "__main__":

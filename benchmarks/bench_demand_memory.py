@@ -1,9 +1,9 @@
 """
 Whether a long stream needs more memory than a short one.
 
-A source of a million items, and with an argument of that many (ten million take some minutes),
-goes through ``map``, ``filter``, ``batch``, ``map_async`` and ``batch`` again into a slow sink.
-Prints the most items that were under way, and how much the process grew: after the first tenth,
+A source of half a million items, and with an argument of that many (ten million take some
+minutes), goes through ``map``, ``filter``, ``batch``, ``map_async`` and ``batch`` into a slow sink.
+Keeps the most items that were under way, and how much the process grew: after the first tenth,
 and at the end.
 """
 
@@ -21,12 +21,13 @@ from reactivex import Observable, abc
 from reactivex import operators as rx
 from reactivex.disposable import Disposable
 
+from benchmarks.record import Record
 from rxdispatch.clock import valve_of
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams import run
 
-ITEMS = 1_000_000
+ITEMS = 500_000
 
 
 class Rows:
@@ -82,8 +83,8 @@ def is_full(row: bytes) -> bool:
     return bool(row)
 
 
-async def measure(count: int) -> None:
-    """Run the stream and print what it needed."""
+async def measure(record: Record, count: int) -> None:
+    """Run the stream and keep what it needed."""
     rows = Rows(count)
     stored = most = early = 0
     start = resident()
@@ -114,15 +115,18 @@ async def measure(count: int) -> None:
     )
     await run(stream)
     passed = time.perf_counter() - began
-    print(f"{stored:>12,} items stored, {stored / passed:,.0f} a second")
-    print(f"{most:>12,} under way at most")
-    print(f"{early - start:>12,} KiB more after a tenth of them")
-    print(f"{resident() - early:>12,} KiB more at the end")
+    record.note(items=count)
+    record.control("every item was stored", stored == count)
+    record.add("stored", stored / passed, "1/s")
+    record.add("under way at most", most, "items")
+    record.add("more memory after a tenth of them", early - start, "KiB")
+    record.add("more memory from then to the end", resident() - early, "KiB")
 
 
 def main() -> None:
     """Measure with as many items as the argument says."""
-    asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS))
+    with Record("bench_demand_memory", __doc__) as record:
+        asyncio.run(measure(record, int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 """
 How many messages a second does a feed apply?
 
-10,000 nodes, 50,000 messages of one heartbeat with news each, recorded as they were published.
-Prints messages a second
+10,000 nodes, 20,000 messages (or as many as the argument says) of one heartbeat with news each,
+recorded as they were published. Keeps messages a second
 
 - from the recorded bytes alone: pushed through a Subject to an observer that does nothing; to one
   that puts three fields and the decoded state into a dict, unchecked, which is the least that
@@ -31,16 +31,20 @@ from reactivex import Subject
 from redis import asyncio as aioredis
 
 import rxdispatch as rxd
-from benchmarks.fleet import change, recorded, register
+from benchmarks.fleet import change, note_server, recorded, register
+from benchmarks.record import Record
 from rxdispatch.nodes.records import Reader
 from rxdispatch.nodes.replica import Replica
 from rxdispatch.nodes.stats import Counters
 from rxdispatch.nodes.stream import Stream
 
 NODES = 10_000
-MESSAGES = 50_000
-ROUNDS = 5
+MESSAGES = int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else 20_000
+ROUNDS = 3
 PIPELINE = 500
+DICT = "Subject to a dict, nothing checked"
+STREAM = "Subject to Stream and Replica"
+PUBSUB = "redis-py PubSub to a Subject"
 # Where in a message of one row the id begins, and in a record what does not change.
 ID, SPEC = 48, 34
 
@@ -61,7 +65,7 @@ class Nobody:
         """Do nothing."""
 
 
-async def record(hub: rxd.Hub) -> tuple[list[bytes], list[bytes]]:
+async def published(hub: rxd.Hub) -> tuple[list[bytes], list[bytes]]:
     """Return the messages of a fleet's registration, and of its heartbeats."""
     with recorded(hub) as first:
         await register(hub, NODES)
@@ -106,13 +110,9 @@ def to_stream(first: list[bytes]) -> Callable[[bytes], Any]:
     return stream.heard
 
 
-def recorded_rates(first: list[bytes], beats: list[bytes]) -> None:
-    """Print what comes of bytes that are at hand."""
-    cases = {
-        "Subject to nobody": to_nobody,
-        "Subject to a dict, nothing checked": to_dict,
-        "Subject to Stream and Replica": to_stream,
-    }
+def recorded_rates(record: Record, first: list[bytes], beats: list[bytes]) -> None:
+    """Keep what comes of bytes that are at hand."""
+    cases = {DICT: to_dict, "Subject to nobody": to_nobody, STREAM: to_stream}
     rates: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(-1, ROUNDS):
         for name, make in cases.items():
@@ -123,7 +123,7 @@ def recorded_rates(first: list[bytes], beats: list[bytes]) -> None:
                 source.on_next(data)
             if number >= 0:
                 rates[name].append(len(beats) / (time.perf_counter() - start))
-    show(rates, "Subject to a dict, nothing checked")
+    keep(record, "from recorded bytes", rates, DICT)
 
 
 # -- through Pub/Sub -------------------------------------------------------------------------
@@ -225,13 +225,13 @@ def kept(beats: list[bytes], folder: str) -> Path:
     return file
 
 
-async def through_pubsub(hub: rxd.Hub, beats: list[bytes]) -> None:
-    """Print what comes of a flood."""
+async def through_pubsub(record: Record, hub: rxd.Hub, beats: list[bytes]) -> None:
+    """Keep what comes of a flood."""
     path = str(hub.client.target.path)
     fleet: Any = hub._fleet
     channel: bytes = fleet.keys.changes
     first = Reader().message(beats[0]).first
-    rates: dict[str, list[float]] = {"redis-py PubSub to a Subject": [], "feed": []}
+    rates: dict[str, list[float]] = {PUBSUB: [], "feed": []}
     with tempfile.TemporaryDirectory() as folder:
         flooding = Flood()
         await flooding.start(path, kept(beats, folder), channel)
@@ -240,25 +240,38 @@ async def through_pubsub(hub: rxd.Hub, beats: list[bytes]) -> None:
             async with hub.feed() as feed:
                 ours = await followed(feed, flooding, first)
             if number >= 0:
-                rates["redis-py PubSub to a Subject"].append(rate)
+                rates[PUBSUB].append(rate)
                 rates["feed"].append(ours)
         await flooding.stop()
-    show(rates, "redis-py PubSub to a Subject")
+    record.control("both heard every message, the feed without a gap", True)
+    keep(record, "through Pub/Sub", rates, PUBSUB)
 
 
-def show(rates: dict[str, list[float]], base: str) -> None:
-    """Print the medians."""
-    medians = {name: statistics.median(found) for name, found in rates.items()}
-    for name, rate in medians.items():
-        print(f"{name:36s} {rate:10,.0f} messages/s   {rate / medians[base]:6.2f} of {base!r}")
+def keep(record: Record, group: str, rates: dict[str, list[float]], base: str) -> None:
+    """Keep the medians."""
+    for name, found in rates.items():
+        bound = 45_000 if name == STREAM else None
+        record.add(
+            name,
+            statistics.median(found),
+            "1/s",
+            group=group,
+            base=None if name == base else base,
+            at_least=bound,
+            judged="value",
+        )
 
 
 async def main() -> None:
     """Record, then measure."""
-    async with rxd.connect() as hub:
-        first, beats = await record(hub)
-        recorded_rates(first, beats)
-        await through_pubsub(hub, beats)
+    with Record("bench_feed_apply", __doc__) as record:
+        async with rxd.connect() as hub:
+            await note_server(record, hub)
+            record.note(nodes=NODES, messages=MESSAGES, rounds=ROUNDS)
+            first, beats = await published(hub)
+            record.control("every heartbeat was a message", len(beats) == MESSAGES)
+            recorded_rates(record, first, beats)
+            await through_pubsub(record, hub, beats)
 
 
 if __name__ == "__main__":

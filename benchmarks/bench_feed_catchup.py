@@ -19,7 +19,8 @@ from functools import partial
 from typing import Any
 
 import rxdispatch as rxd
-from benchmarks.fleet import change, register
+from benchmarks.fleet import change, note_server, register
+from benchmarks.record import Record
 
 FLEETS = (10_000, 100_000)
 CHANGED = (100, 1_000, 10_000)
@@ -45,14 +46,7 @@ async def pages(store: Any, after: int) -> None:
         after += PAGE
 
 
-def show(name: str, times: list[float], relist: float, goal: int | None = None) -> None:
-    """Print one row."""
-    median = statistics.median(times)
-    wanted = "" if goal is None else f"   goal {goal} ms"
-    print(f"{name:44s} {median:9.1f} ms   {median / relist:6.3f} of a relist{wanted}")
-
-
-async def measure(hub: rxd.Hub, count: int) -> None:
+async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
     """Measure one fleet."""
     async with hub.feed() as feed:
         inner: Any = feed
@@ -88,23 +82,38 @@ async def measure(hub: rxd.Hub, count: int) -> None:
                 whole = await took(sync._relist)
                 if number >= 0:
                     relist.append(whole)
-        assert feed.stats.relists - before == ROUNDS + 1
-        print(f"\n{count:,} nodes")
-        base = statistics.median(relist)
+        asked = feed.stats.relists - before == ROUNDS + 1
+        record.control("the subscriber was told of every change; only relists were relists", asked)
+        group = f"{count:,} nodes"
+        record.add("relist", statistics.median(relist), "ms", group=group)
         for (changed, (bare, ours)), goal in zip(found.items(), GOALS[count], strict=True):
-            show(f"{changed:,} changed: pages of the server alone", bare, base)
-            show(f"{changed:,} changed: caught up", ours, base, goal)
-        show("relist", relist, base)
+            for case, times, bound in (
+                ("pages of the server alone", bare, None),
+                ("caught up", ours, goal),
+            ):
+                record.add(
+                    case,
+                    statistics.median(times),
+                    "ms",
+                    group=group,
+                    x=changed,
+                    base="relist",
+                    at_most=bound,
+                    judged="value",
+                )
 
 
 async def main() -> None:
     """Measure both fleets, each on a server of its own."""
-    for count in FLEETS:
-        # On a busy machine the largest fleet takes longer to read than a call may by default.
-        settings = rxd.Settings(store=rxd.StoreSettings(limit=60.0))
-        async with rxd.connect(settings=settings) as hub:
-            await register(hub, count)
-            await measure(hub, count)
+    with Record("bench_feed_catchup", __doc__) as record:
+        record.note(rounds=ROUNDS, page=PAGE)
+        for count in FLEETS:
+            # On a busy machine the largest fleet takes longer to read than a call may by default.
+            settings = rxd.Settings(store=rxd.StoreSettings(limit=60.0))
+            async with rxd.connect(settings=settings) as hub:
+                await note_server(record, hub)
+                await register(hub, count)
+                await measure(record, hub, count)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from redis.cache import CacheConfig
 from redis.connection import CacheProxyConnection
 
 import rxdispatch as rxd
-from benchmarks.fleet import HOUR, register, state
+from benchmarks.fleet import HOUR, note_server, register, state
+from benchmarks.record import Record
 from tests.servers import system_redis
 
 NODES = 10_000
@@ -42,6 +43,7 @@ READS = 2_000
 SLOW_READS = 500
 ROUNDS = 7
 SEED = 1
+PEERS = ("aiocache", "cachetools", "cashews")
 
 Read = Callable[[str], Any]
 Rows = list[tuple[str, Callable[[list[str]], Awaitable[None]], int]]
@@ -88,16 +90,13 @@ async def medians(rows: Rows, names: list[str]) -> dict[str, float]:
     return {name: statistics.median(times) - loop for name, times in took.items()}
 
 
-async def measure(rows: Rows, names: list[str]) -> None:
-    """Print both columns."""
-    few, any_of_all = await medians(rows, names[:FEW]), await medians(rows, names)
-    print(f"{'':38s}{'of ' + str(FEW):>12s}{'':15s}{'of all':>12s}")
-    for name in few:
-        columns = "".join(
-            f"{found[name]:9,.0f} ns {found[name] / found['dict.get']:8,.1f} x dict"
-            for found in (few, any_of_all)
-        )
-        print(f"{name:38s}{columns}")
+async def measure(record: Record, rows: Rows, names: list[str]) -> None:
+    """Keep both tables."""
+    for group, of in (("a few of them in turn", names[:FEW]), ("any of all", names)):
+        for name, taken in (await medians(rows, of)).items():
+            bound = 200 if name == "feed.get" and of is not names else None
+            base = None if name == "dict.get" else "dict.get"
+            record.add(name, taken, "ns", group=group, base=base, at_most=bound, judged="value")
 
 
 def fill(client: Any, fields: dict[str, dict[str, Any]]) -> None:
@@ -108,7 +107,7 @@ def fill(client: Any, fields: dict[str, dict[str, Any]]) -> None:
         pipe.execute()
 
 
-async def main() -> None:
+async def main(record: Record) -> None:
     """Measure all of them on one fleet; all are full before anything is measured."""
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(rxd.connect())
@@ -152,10 +151,24 @@ async def main() -> None:
             for name in names:
                 cached.hgetall(name)
             rows.append(("redis-py, client-side cache", plain(cached.hgetall), SLOW_READS))
-        await measure(rows, names)
+        node = feed.get(names[7])
+        same = node is not None and fields[names[7]] == node.state
+        there = same and all(
+            [
+                await memory.get(names[7]) == fields[names[7]],
+                await tracking.get(names[7]) == fields[names[7]],
+                await aio.get(names[7]) == fields[names[7]],
+                len(bare.hgetall(names[7])) == len(fields[names[7]]),
+            ]
+        )
+        record.control("every cache has the same node", there)
+        await note_server(record, hub)
+        record.note(nodes=NODES, few=FEW)
+        await measure(record, rows, names)
         await memory.close()
         await tracking.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with Record("bench_feed_read", __doc__, packages=PEERS) as kept:
+        asyncio.run(main(kept))

@@ -19,21 +19,29 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import rxdispatch as rxd
-from benchmarks.fleet import node, p50_p99, register, show_latency, state
+from benchmarks.fleet import add_latencies, node, note_server, p50_p99, register, state
+from benchmarks.record import Record
 
 NODES = 1_000
 ROUNDS = 1_500
 WARM = 100
 BATCH = 256
+BARE = "HSET + EXPIRE + PUBLISH, a pipeline"
+BUDGETS = {
+    "heartbeat with news": (None, 0.5),
+    "heartbeat without news": (None, 0.5),
+    "reserve a slot": (0.3, None),
+}
 
 Step = Callable[[], Awaitable[Any]]
 
 
-async def measure(hub: rxd.Hub, feed: rxd.NodeFeed) -> None:
+async def measure(record: Record, hub: rxd.Hub, feed: rxd.NodeFeed) -> None:
     """Measure all in turn."""
     bare, nodes = hub.client.redis, hub.nodes
     count = itertools.count()
     slots: list[rxd.Slot] = []
+    registered = 0
 
     async def unchecked() -> None:
         number = next(count)
@@ -56,29 +64,39 @@ async def measure(hub: rxd.Hub, feed: rxd.NodeFeed) -> None:
         async with feed.reserve(pool="gpu"):
             pass
 
+    def register_new() -> Awaitable[Any]:
+        nonlocal registered
+        registered += 1
+        return nodes.register(node(NODES + next(count)), ttl=3600.0)
+
     def beat() -> Awaitable[int]:
         number = next(count)
         return nodes.heartbeat(node(number % NODES).id, state(number, number))
 
     steps: dict[str, Step] = {
         "PING": bare.ping,
-        "HSET + EXPIRE + PUBLISH, a pipeline": unchecked,
+        BARE: unchecked,
         "heartbeat with news": beat,
         "heartbeat without news": lambda: nodes.heartbeat(node(next(count) % NODES).id),
-        "register a new node": lambda: nodes.register(node(NODES + next(count)), ttl=3600.0),
+        "register a new node": register_new,
         "register a known node": lambda: nodes.register(node(next(count) % NODES), ttl=3600.0),
         "reserve a slot": reserve,
         "release it": lambda: feed.release(slots.pop()),
         "async with feed.reserve(pool=...)": both,
     }
     took = await turns(steps, ROUNDS)
-    floor = took["HSET + EXPIRE + PUBLISH, a pipeline"]
-    for name, seconds in took.items():
-        show_latency(name, seconds, floor)
     # By itself: what the feed hears of it keeps the loop busy for a while after.
-    batches = (await turns({"many": many}, ROUNDS // 10))["many"]
-    show_latency(f"heartbeats, {BATCH} in a call", batches, floor)
-    print(f"that is {p50_p99(batches)[0] / BATCH * 1e6:.1f} us a heartbeat")
+    together = f"heartbeats, {BATCH} in a call"
+    took |= await turns({together: many}, ROUNDS // 10)
+    record.control("every slot was given back", not slots)
+    known = NODES + registered
+    record.control("every new node is in the feed", len(feed.nodes()) == known)
+    add_latencies(record, took, base=BARE, at_most=BUDGETS)
+    each = p50_p99(took[together])[0] / BATCH
+    single = p50_p99(took["heartbeat with news"])[0]
+    record.add("a heartbeat by itself", single * 1e6, "us", group="many heartbeats")
+    base = "a heartbeat by itself"
+    record.add(f"one of {BATCH}", each * 1e6, "us", group="many heartbeats", base=base)
 
 
 async def turns(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -95,10 +113,13 @@ async def turns(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
 
 async def main() -> None:
     """Measure on one embedded server."""
-    async with rxd.connect() as hub:
-        await register(hub, NODES)
-        async with hub.feed() as feed:
-            await measure(hub, feed)
+    with Record("bench_heartbeat", __doc__) as record:
+        async with rxd.connect() as hub:
+            await note_server(record, hub)
+            record.note(nodes=NODES, rounds=ROUNDS)
+            await register(hub, NODES)
+            async with hub.feed() as feed:
+                await measure(record, hub, feed)
 
 
 if __name__ == "__main__":

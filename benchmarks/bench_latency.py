@@ -11,24 +11,22 @@ same process and in another one.
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
 import time
 
 import rxdispatch as rxd
+from benchmarks.fleet import add_latencies, note_server
+from benchmarks.record import Record
 from rxdispatch import operators as ops
 
 ROUNDS = 500
 PAUSE = 0.005
+BARE = "bare publish to a subscriber"
+OURS = "submit until the handler starts, same process"
+FAR = "the same, another process"
 
 
-def show(name: str, seconds: list[float]) -> None:
-    """Print one row."""
-    cuts = statistics.quantiles(seconds, n=100)
-    print(f"{name:34s} p50 {cuts[49] * 1e3:6.2f} ms   p99 {cuts[98] * 1e3:6.2f} ms")
-
-
-async def publish(hub: rxd.Hub) -> None:
+async def publish(hub: rxd.Hub) -> list[float]:
     """Measure PUBLISH until a subscriber has it."""
     subscriber = hub.client.redis.pubsub()
     await subscriber.subscribe("latency")
@@ -42,10 +40,10 @@ async def publish(hub: rxd.Hub) -> None:
         took.append(time.perf_counter() - start)
         await asyncio.sleep(PAUSE)
     await subscriber.aclose()
-    show("bare publish to subscriber", took)
+    return took
 
 
-async def same_process(hub: rxd.Hub) -> None:
+async def same_process(hub: rxd.Hub) -> list[float]:
     """Measure submit until the handler starts, in one process."""
     board = hub.board("latency")
     started: asyncio.Queue[float] = asyncio.Queue()
@@ -62,7 +60,7 @@ async def same_process(hub: rxd.Hub) -> None:
         took.append(await started.get() - start)
         await asyncio.sleep(PAUSE)
     work.dispose()
-    show("submit -> handler, same process", took)
+    return took
 
 
 async def worker(url: str) -> None:
@@ -79,7 +77,7 @@ async def worker(url: str) -> None:
         work.dispose()
 
 
-async def other_process(hub: rxd.Hub, url: str) -> None:
+async def other_process(hub: rxd.Hub, url: str) -> list[float]:
     """Measure submit until the handler starts in another process; the clock is the host's."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -102,16 +100,23 @@ async def other_process(hub: rxd.Hub, url: str) -> None:
         await asyncio.sleep(PAUSE)
     process.stdin.close()
     await process.wait()
-    show("submit -> handler, another process", took)
+    return took
 
 
 async def main() -> None:
     """Measure all three against one embedded server."""
-    async with rxd.connect() as hub:
-        await publish(hub)
-        await same_process(hub)
-        server = hub.client.target
-        await other_process(hub, f"unix://{server.path}")
+    with Record("bench_latency", __doc__) as record:
+        async with rxd.connect() as hub:
+            await note_server(record, hub)
+            record.note(rounds=ROUNDS)
+            took = {
+                BARE: await publish(hub),
+                OURS: await same_process(hub),
+                FAR: await other_process(hub, f"unix://{hub.client.target.path}"),
+            }
+            done = [(await hub.board(name).counts()).done for name in ("latency", "far")]
+        record.control("every task was settled once", done == [ROUNDS, ROUNDS])
+        add_latencies(record, took, base=BARE, at_most={OURS: (0.6, 2.0)})
 
 
 if __name__ == "__main__":

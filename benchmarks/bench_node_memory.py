@@ -27,9 +27,11 @@ import psutil
 
 import rxdispatch as rxd
 from benchmarks.fleet import node, register
+from benchmarks.record import Record
 
 NODES = 50_000
 GOAL = 450
+BASE = "dict of JSON dicts"
 
 
 class Plain(msgspec.Struct):
@@ -152,8 +154,8 @@ async def fill(url: str) -> None:
 
 Case = Callable[[bool], Awaitable[list[float]]]
 CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
+    "json": (json_dicts, (BASE,)),
     "alone": (alone, ("id and state as MessagePack alone",)),
-    "json": (json_dicts, ("dict of JSON dicts",)),
     "structs": (structs, ("dict of msgspec Structs",)),
     "packed": (packed_structs, ("dict of msgspec Structs, states packed",)),
     "feed": (feed, ("feed, states not read", "feed, all states read")),
@@ -167,16 +169,23 @@ async def one(name: str, how: str) -> None:
 
 def main() -> None:
     """Run each case twice, in processes of their own."""
-    print(f"{'':42s}{'tracemalloc':>14s}{'process':>14s}")
-    for name, (_, titles) in CASES.items():
-        columns: list[list[float]] = []
-        for how in ("traced", "whole"):
-            command = [sys.executable, __file__, name, how]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-            columns.append(json.loads(output))
-        for title, traced, whole in zip(titles, *columns, strict=True):
-            goal = f"   goal <= {GOAL} B" if name == "feed" else ""
-            print(f"{title:42s}{traced:12.0f} B{whole:12.0f} B{goal}")
+    with Record("bench_node_memory", __doc__) as record:
+        record.note(nodes=NODES)
+        record.control("the feed has all nodes, and all states could be read", True)
+        for how, group in (("traced", "tracemalloc"), ("whole", "growth of the process")):
+            for name, (_, titles) in CASES.items():
+                command = [sys.executable, __file__, name, how]
+                output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+                for title, size in zip(titles, json.loads(output), strict=True):
+                    record.add(
+                        title,
+                        size,
+                        "B",
+                        group=group,
+                        base=None if title == BASE else BASE,
+                        at_most=GOAL if name == "feed" else None,
+                        judged="value",
+                    )
 
 
 if __name__ == "__main__":

@@ -18,9 +18,12 @@ import tracemalloc
 from pathlib import Path
 
 import rxdispatch as rxd
+from benchmarks.machine import server_version
+from benchmarks.record import Record
 
 TASKS = 100_000
 CHUNK = 10_000
+ALONE = "id and payload alone"
 
 
 async def fill(board: rxd.BoardBase[str]) -> None:
@@ -29,18 +32,16 @@ async def fill(board: rxd.BoardBase[str]) -> None:
         await board.submit([rxd.Task("x" * 20) for _ in range(CHUNK)])
 
 
-def show(name: str, used: float, limit: int | None) -> None:
-    """Print one row."""
-    goal = "" if limit is None else f"   goal <= {limit} B"
-    print(f"{name:28s} {used:6.0f} B a task{goal}")
+def keep(record: Record, place: str, used: float, limit: int) -> None:
+    """Keep what a task takes."""
+    record.add(place, used / TASKS, "B", base=ALONE, at_most=limit, judged="value")
 
 
-async def on_server(name: str, url: str | None, limit: int) -> None:
+async def on_server(record: Record, url: str | None, limit: int) -> None:
     """Measure what a server's memory grows by."""
     async with rxd.connect(url) as hub:
         redis = hub.client.redis
-        server = await redis.info("server")
-        version = server.get("valkey_version") or server["redis_version"]
+        place = server_version(await redis.info("server"))
         board = hub.board("memory")
         await board.submit(rxd.Task("warm"))
         before = (await redis.info("memory"))["used_memory"]
@@ -49,10 +50,12 @@ async def on_server(name: str, url: str | None, limit: int) -> None:
         for key in [key async for key in redis.scan_iter("*:reply:*", count=1000)]:
             await redis.delete(key)
         used = (await redis.info("memory"))["used_memory"] - before
-        show(f"{name} {version}", used / TASKS, limit)
+        ready = (await board.counts()).ready
+        record.control("every task was ready while it was measured", ready == TASKS + 1)
+        keep(record, place, used, limit)
 
 
-async def in_memory() -> None:
+async def in_memory(record: Record) -> None:
     """Measure what this process grows by."""
     board = rxd.MemoryBoard("memory")
     await board.submit(rxd.Task("warm"))
@@ -63,14 +66,15 @@ async def in_memory() -> None:
     gc.collect()
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    show("MemoryBoard", used / TASKS, 400)
+    keep(record, "MemoryBoard", used, 400)
 
 
-async def main() -> None:
+async def main(record: Record) -> None:
     """Measure each place."""
-    show("id and payload alone", 36 + 20, None)
-    await in_memory()
-    await on_server("Valkey", None, 240)
+    record.note(tasks=TASKS)
+    record.add(ALONE, 36 + 20, "B")
+    await in_memory(record)
+    await on_server(record, None, 240)
     binary = shutil.which("redis-server")
     if binary is None:
         print("Redis: no redis-server installed")
@@ -81,11 +85,12 @@ async def main() -> None:
         server = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
         try:
             # Connecting is tried again until the server is there, for two seconds.
-            await on_server("Redis", f"unix://{socket}", 320)
+            await on_server(record, f"unix://{socket}", 320)
         finally:
             server.terminate()
             await server.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with Record("bench_pending_memory", __doc__) as kept:
+        asyncio.run(main(kept))

@@ -19,12 +19,16 @@ from importlib.util import find_spec
 from typing import Any
 
 import rxdispatch as rxd
+from benchmarks.record import Record
 from rxdispatch import operators as ops
 
 SLOTS = 16
 ITEMS = 8_000
 ROUNDS = 3
 SLEEPERS = 400
+STAGES = (1, 2, 4, 8)
+QUEUES = "asyncio queues"
+BOUND = "slowest stage x items / slots + one way through"
 SECONDS = (0.02, 0.01, 0.03, 0.02, 0.01, 0.04, 0.02, 0.01)
 
 Work = Callable[[int], Awaitable[int]]
@@ -132,24 +136,32 @@ async def streamz(works: list[Work], count: int) -> None:
 Case = Callable[[list[Work], int], Awaitable[None]]
 
 
-def took(case: Case, works: list[Work], count: int) -> float:
+def took(record: Record, case: Case, works: list[Work], count: int) -> float:
     """Return seconds."""
+    calls = 0
+
+    async def last(item: int) -> int:
+        nonlocal calls
+        calls += 1
+        return await works[-1](item)
 
     async def main() -> float:
         start = time.perf_counter()
-        await case(works, count)
+        await case([*works[:-1], last], count)
         return time.perf_counter() - start
 
-    return asyncio.run(main())
+    seconds = asyncio.run(main())
+    record.control("every item came to the last stage once", calls == count)
+    return seconds
 
 
 def main() -> None:
     """Measure all in turn, so that a noisy machine is noisy to all of them."""
     cases: dict[str, Case] = {
+        QUEUES: queues,
         "Pipeline": ours,
         "Pipeline, ordered": ours_ordered,
         "map_async chain": maps,
-        "asyncio queues": queues,
     }
     peers: dict[str, Case] = {"aiostream": aiostream, "streamz": streamz}
     for peer, case in peers.items():
@@ -157,27 +169,52 @@ def main() -> None:
             print(f"{peer} is not installed: left out")
         else:
             cases[peer] = case
-    for stages in (1, 2, 4, 8):
-        count = ITEMS // stages
-        best = dict.fromkeys(cases, math.inf)
-        for _ in range(ROUNDS):
-            for name, case in cases.items():
-                best[name] = min(best[name], took(case, [nothing] * stages, count))
-        print(f"\n{stages} no-op stages, {count:,} items")
-        for name, value in best.items():
-            each = value / count / stages * 1e6
-            ratio = value / best["asyncio queues"]
-            print(f"  {name:<20} {count / value:>9,.0f}/s {each:>7.1f} us {ratio:6.2f} of queues")
-    for stages in (1, 2, 4, 8):
-        spans = SECONDS[:stages]
-        serial = SLEEPERS * sum(spans)
-        bound = max(spans) * math.ceil(SLEEPERS / SLOTS) + sum(spans)
-        print(f"\n{stages} stages that sleep, {SLEEPERS} items; serial {serial:.1f} s")
+    with Record("bench_pipeline", __doc__, packages=tuple(peers)) as record:
+        record.note(slots=SLOTS, rounds=ROUNDS, items=f"{ITEMS} by stages", sleepers=SLEEPERS)
+        for stages in STAGES:
+            no_ops(record, cases, stages)
+        for stages in STAGES:
+            sleepers(record, cases, stages)
+
+
+def no_ops(record: Record, cases: dict[str, Case], stages: int) -> None:
+    """Keep what a stage and item takes when the stages do nothing."""
+    count = ITEMS // stages
+    best = dict.fromkeys(cases, math.inf)
+    for _ in range(ROUNDS):
         for name, case in cases.items():
-            if name == "streamz":
-                continue
-            value = took(case, [sleeper(span) for span in spans], SLEEPERS)
-            print(f"  {name:<20} {value:7.2f} s {value / bound:6.2f} of the bound")
+            best[name] = min(best[name], took(record, case, [nothing] * stages, count))
+    for name, value in best.items():
+        each = value / count / stages * 1e6
+        rate = round(count / value)
+        base = None if name == QUEUES else QUEUES
+        ours = name == "Pipeline"
+        record.add(
+            name,
+            each,
+            "us",
+            group="no-op stages, a stage and item",
+            x=stages,
+            base=base,
+            at_most=10 if ours else None,
+            judged="value",
+            items_per_second=rate,
+        )
+
+
+def sleepers(record: Record, cases: dict[str, Case], stages: int) -> None:
+    """Keep what so many items take when the stages sleep."""
+    spans = SECONDS[:stages]
+    bound = max(spans) * math.ceil(SLEEPERS / SLOTS) + sum(spans)
+    group = "stages that sleep"
+    record.add(BOUND, bound, "s", group=group, x=stages)
+    record.add("one after the other", SLEEPERS * sum(spans), "s", group=group, x=stages, base=BOUND)
+    for name, case in cases.items():
+        # It does one item a stage at a time.
+        if name != "streamz":
+            value = took(record, case, [sleeper(span) for span in spans], SLEEPERS)
+            most = 1.15 if name.startswith("Pipeline") else None
+            record.add(name, value, "s", group=group, x=stages, base=BOUND, at_most=most)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from functools import partial
 from typing import Any
 
 import rxdispatch as rxd
-from benchmarks.fleet import node, p50_p99, register, state
+from benchmarks.fleet import add_latencies, node, note_server, register, state
+from benchmarks.record import Record
 
 NODES = 200
 SLOTS = 8
@@ -77,6 +78,11 @@ class Locked:
         yield
         await self._redis.hincrby(b"locked:" + best, "jobs", -1)
 
+    async def taken(self) -> int:
+        """Return how many slots are taken on all nodes."""
+        ids = await self._redis.smembers("locked")
+        return sum([int(await self._redis.hget(b"locked:" + name, "jobs")) for name in ids])
+
 
 class Free:
     """The registry and the feed of a hub."""
@@ -124,31 +130,39 @@ async def measure(way: Locked | Free, width: int, calls: int) -> dict[str, list[
     return took
 
 
-def show(name: str, width: int, took: dict[str, list[float]], calls: int) -> None:
-    """Print one row."""
-    columns = ""
-    for column in HEADER:
-        p50, p99 = p50_p99(took[column])
-        columns += f"{p50 * 1e3:13.2f}{p99 * 1e3:8.2f}"
-    print(f"{name:8s}{width:5d}{columns}{calls / took[''][0]:12,.0f}")
+def keep(record: Record, width: int, took: dict[str, dict[str, list[float]]]) -> None:
+    """Keep what came of both ways at that many calls at a time."""
+    for what in HEADER:
+        times = {name: seconds[what] for name, seconds in took.items()}
+        add_latencies(record, times, base="locked", group=what, x=width)
+    for name, seconds in took.items():
+        rate = CALLS[name] / seconds[""][0]
+        base = None if name == "locked" else "locked"
+        record.add(name, rate, "1/s", group="chosen and given back", x=width, base=base)
 
 
-async def main() -> None:
+async def main(record: Record) -> None:
     """Measure both ways in turn on one embedded server."""
     async with rxd.connect() as hub:
+        await note_server(record, hub)
+        record.note(nodes=NODES, slots=SLOTS, calls=CALLS)
         await register(hub, NODES)
         locked = Locked(hub.client.redis)
         for number in range(NODES):
             await locked.register(number)
         async with hub.feed() as feed:
             ways: dict[str, Locked | Free] = {"locked": locked, "feed": Free(hub, feed)}
-            titles = "".join(f"{name + ' p50':>13s}{'p99':>8s}" for name in HEADER)
-            print(f"{'':8s}{'calls':>5s}{titles}{'chosen/s':>12s}")
             for width in WIDTHS:
+                took: dict[str, dict[str, list[float]]] = {}
                 for name, way in ways.items():
                     await measure(way, width, CALLS[name] // 10)  # warms up
-                    show(name, width, await measure(way, width, CALLS[name]), CALLS[name])
+                    took[name] = await measure(way, width, CALLS[name])
+                keep(record, width, took)
+            record.control("every slot behind the lock was given back", not await locked.taken())
+            jobs = sum(known.current_jobs for known in feed.nodes())
+            record.control("every slot of the feed was given back", jobs == 0)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with Record("bench_seed_table", __doc__) as kept:
+        asyncio.run(main(kept))

@@ -1,7 +1,7 @@
 """
 How well and how fast a node is chosen.
 
-Prints first the share of placements that went to a node that was full already: 100 nodes of 16
+Keeps first the share of placements that went to a node that was full already: 100 nodes of 16
 slots at 70 % load, 8 schedulers that reserve nothing and see the fleet as it was up to 50, 200 or
 1000 placements ago. Each scheduler has a selector of its own on a copy of its own; all copies are
 refreshed at once, or in turn. Beside it is what the simulation in research had, which does not
@@ -16,7 +16,9 @@ import random
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
+from benchmarks.record import Record
 from rxdispatch.node import Node, NodeStatus
 from rxdispatch.nodes.criteria import Criteria
 from rxdispatch.nodes.placements import Placements
@@ -113,8 +115,8 @@ def over_capacity(strategy: StrategyName | None, own: bool, refresh: int, in_tur
     return 100 * over / PLACEMENTS
 
 
-def quality() -> None:
-    """Print the table of research once more, as it is here."""
+def quality(record: Record) -> None:
+    """Keep the table of research once more, as it is here."""
     cases: dict[str, tuple[StrategyName | None, bool]] = {
         "least loaded": ("least_loaded", False),
         "least loaded + own placements": ("least_loaded", True),
@@ -122,17 +124,14 @@ def quality() -> None:
         "power of two": ("power_of_two", False),
         "power of two + own placements": ("power_of_two", True),
     }
-    width = 7 * len(REFRESHES)
-    print("% of placements over capacity, views refreshed every", *REFRESHES, "placements")
-    print(f"{'':<30}{'at once':>{width}}{'in turn':>{width + 3}}{'research':>{width + 3}}")
     for name, (strategy, own) in cases.items():
-        columns = [
-            [over_capacity(strategy, own, refresh, in_turn) for refresh in REFRESHES]
-            for in_turn in (False, True)
-        ]
-        columns.append(list(RESEARCH.get(name, ())))
-        shares = "   ".join("".join(f"{share:7.1f}" for share in column) for column in columns)
-        print(f"{name:<30}{shares}".rstrip())
+        for at, refresh in enumerate(REFRESHES):
+            in_research = RESEARCH.get(name)
+            research: dict[str, Any] = {"research": in_research[at]} if in_research else {}
+            for in_turn in (False, True):
+                share = over_capacity(strategy, own, refresh, in_turn)
+                group = f"placed on a full node, refreshed {'in turn' if in_turn else 'at once'}"
+                record.add(name, share, "%", group=group, x=refresh, **research)
 
 
 def fleet(load: float, full: float) -> dict[str, Node]:
@@ -189,7 +188,7 @@ def even(node: Node) -> bool:
     return node.id[-1] in "02468"
 
 
-def speed() -> None:
+def speed(record: Record) -> None:
     """Measure all in turn, so that a noisy machine is noisy to all of them."""
     nodes, tight, full = fleet(LOAD, 0.0), fleet(LOAD, 0.95), fleet(LOAD, 0.99)
     listed = list(nodes.values())
@@ -216,19 +215,21 @@ def speed() -> None:
     for _ in range(ROUNDS):
         for name, (call, times) in cases.items():
             best[name] = min(best[name], microseconds(call, times))
-    choice, scan = best["random.choice of a list"], best["min() scan"]
-    print(f"\na pick among {FLEET:,} nodes")
+    found = picker(nodes, Criteria(strategy="least_loaded"))()
+    record.control("a pick finds a node with room, as the scan does", bool(found and least(nodes)))
+    group = f"a pick among {FLEET:,} nodes"
+    scan = best.pop("min() scan")
+    record.add("min() scan", scan, "us", group=group)
     for name, value in best.items():
-        print(
-            f"{name:<30} {value:>10,.2f} us   {value / choice:10,.1f} x choice"
-            f"   {value / scan:8.4f} of min()"
-        )
+        record.add(name, value, "us", group=group, base="min() scan")
 
 
 def main() -> None:
-    """Print both tables."""
-    quality()
-    speed()
+    """Keep both tables."""
+    with Record("bench_select", __doc__) as record:
+        record.note(nodes=NODES, slots=SLOTS, load=LOAD, schedulers=SCHEDULERS, fleet=FLEET)
+        quality(record)
+        speed(record)
 
 
 if __name__ == "__main__":

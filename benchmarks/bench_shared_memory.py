@@ -1,8 +1,8 @@
 """
-A board in shared memory beside ``multiprocessing.Queue`` and ``Lock``, several processes each.
+How fast is a board in shared memory beside ``multiprocessing.Queue`` and ``Lock``?
 
-Run ``python -m benchmarks.bench_shared_memory [tasks] [processes]``. Prints tasks a second of all
-processes together, from the first claim to the last, and how often one was claimed twice.
+Run ``python -m benchmarks.bench_shared_memory [tasks] [processes]``. Keeps tasks a second of all
+processes together, from the first claim to the last, and sees that none was claimed twice.
 """
 
 from __future__ import annotations
@@ -16,10 +16,17 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.record import Record
 from rxdispatch import SharedMemoryBoard, Task
 from rxdispatch.boards.shm import layout as lay
 
 PAYLOAD = "twenty bytes of text"
+TASKS = 100_000
+PROCESSES = 4
+QUEUE = "multiprocessing.Queue, decoding the same payload"
+MARKS = "marks alone"
+LOCK = "multiprocessing.Lock around a counter"
+CLAIMING = "tasks a second"
 CONTEXT = multiprocessing.get_context("fork")
 
 
@@ -86,47 +93,50 @@ def measure(target: Any, source: Any, processes: int, before: Any = None) -> tup
     workers = [
         CONTEXT.Process(target=target, args=(source, i, start, out)) for i in range(processes)
     ]
-    for worker in workers:
-        worker.start()
-    time.sleep(0.3)
-    start.set()
-    if before is not None:
-        before()
-    results = [out.get() for _ in workers]
-    for worker in workers:
-        worker.join()
+    try:
+        for worker in workers:
+            worker.start()
+        time.sleep(0.3)
+        start.set()
+        if before is not None:
+            before()
+        results = [out.get() for _ in workers]
+        for worker in workers:
+            worker.join()
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.terminate()
     seconds = max(r[2] for r in results) - min(r[1] for r in results)
     return seconds, b"".join(r[3] for r in results)
 
 
-def main() -> None:
-    """Print the figures."""
-    tasks = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    processes = int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    name = f"bench-{os.getpid()}"
-    with SharedMemoryBoard[Any].create(name, capacity=tasks) as board:
-        begun = time.monotonic()
-        asyncio.run(board.submit(Task(f"{PAYLOAD}{n:08d}") for n in range(tasks)))
-        print(f"submit, one process       {tasks / (time.monotonic() - begun):12,.0f}/s")
-        print(f"bytes of file a task      {board._shared.memory.layout.size / tasks:12,.0f}")
-        seconds, taken = measure(public, name, processes)
-        ours = tasks / seconds
-        numbers = {taken[i : i + 4] for i in range(0, len(taken), 4)}
-        print(
-            f"public claim + settle     {ours:12,.0f}/s, {len(taken) // 4 - len(numbers)} twice,"
-            f" {tasks - len(numbers)} missing"
-        )
+def different(taken: bytes) -> int:
+    """Return how many different numbers there are among those of four bytes each."""
+    return len({taken[i : i + 4] for i in range(0, len(taken), 4)})
 
-        async def single() -> float:
-            await board.submit(Task(n) for n in range(5000))
-            engine: Any = board._shared
-            begun = time.perf_counter()
-            for _ in range(5000):
-                await engine.claim(1, None, "w", 30.0)
-            return (time.perf_counter() - begun) / 5000
 
-        print(f"claim of one, engine      {asyncio.run(single()) * 1e6:12.1f} us")
-        board.unlink()
+def added(counts: bytes) -> int:
+    """Return the sum of counts of four bytes each."""
+    return sum(int.from_bytes(counts[i : i + 4], "little") for i in range(0, len(counts), 4))
+
+
+def engine_claim(board: SharedMemoryBoard[Any], count: int = 5_000) -> float:
+    """Return the seconds of a claim of one task, in the engine."""
+
+    async def single() -> float:
+        await board.submit(Task(n) for n in range(count))
+        engine: Any = board._shared
+        begun = time.perf_counter()
+        for _ in range(count):
+            await engine.claim(1, None, "w", 30.0)
+        return (time.perf_counter() - begun) / count
+
+    return asyncio.run(single())
+
+
+def queued(record: Record, tasks: int, processes: int) -> None:
+    """Measure the queue of the standard library."""
     source = CONTEXT.Queue()
     encode = msgspec.msgpack.Encoder().encode
 
@@ -136,19 +146,59 @@ def main() -> None:
         for _ in range(processes):
             source.put(None)
 
-    seconds, _ = measure(queue, source, processes, fill)
-    theirs = tasks / seconds
-    print(f"multiprocessing.Queue     {theirs:12,.0f}/s, ours is {ours / theirs:.1f} x")
+    seconds, taken = measure(queue, source, processes, fill)
+    once = len(taken) // 4 == different(taken) == tasks
+    record.control("every item of the queue was taken once", once)
+    record.add(QUEUE, tasks / seconds, "1/s", group=CLAIMING)
+
+
+def claimed(record: Record, name: str, tasks: int, processes: int) -> None:
+    """Measure what a user calls, and what the board takes besides."""
     with SharedMemoryBoard[Any].create(name, capacity=tasks) as board:
-        seconds, won = measure(marks, name, processes)
-        total = sum(int.from_bytes(won[i : i + 4], "little") for i in range(0, len(won), 4))
-        assert total == tasks
-        alone = tasks / seconds
-        board.unlink()
-    print(f"marks alone               {alone:12,.0f}/s, {alone / theirs:.1f} x the queue")
-    seconds, _ = measure(lock, (CONTEXT.Lock(), CONTEXT.RawValue("q", tasks)), processes)
-    locked = tasks / seconds
-    print(f"multiprocessing.Lock      {locked:12,.0f}/s, marks {alone / locked:.1f} x")
+        try:
+            begun = time.monotonic()
+            asyncio.run(board.submit(Task(f"{PAYLOAD}{n:08d}") for n in range(tasks)))
+            submitting = time.monotonic() - begun
+            seconds, taken = measure(public, name, processes)
+            once = len(taken) // 4 == different(taken) == tasks
+            record.control("every task was claimed once", once)
+            rate = tasks / seconds
+            record.add("claim and settle", rate, "1/s", group=CLAIMING, base=QUEUE, at_least=4)
+            record.add("submit, one process", tasks / submitting, "1/s", group=CLAIMING)
+            single = engine_claim(board) * 1e6
+            record.add("claim of one, in the engine", single, "us", group="one claim", at_most=5)
+            size = board._shared.memory.layout.size / tasks
+            record.add("of the file, a task", size, "B", group="bytes", at_most=350)
+        finally:
+            board.unlink()
+
+
+def marked(record: Record, name: str, tasks: int, processes: int) -> None:
+    """Measure marks alone, beside the queue and beside a lock."""
+    with SharedMemoryBoard[Any].create(name, capacity=tasks) as board:
+        try:
+            seconds, won = measure(marks, name, processes)
+        finally:
+            board.unlink()
+    record.control("every mark was changed once", added(won) == tasks)
+    rate = tasks / seconds
+    record.add(MARKS, rate, "1/s", group=CLAIMING, base=QUEUE, at_least=10)
+    seconds, won = measure(lock, (CONTEXT.Lock(), CONTEXT.RawValue("q", tasks)), processes)
+    record.control("every item was taken once under the lock", added(won) == tasks)
+    record.add(LOCK, tasks / seconds, "1/s", group="beside a lock")
+    record.add(MARKS, rate, "1/s", group="beside a lock", base=LOCK, at_least=4)
+
+
+def main() -> None:
+    """Keep the figures."""
+    tasks = int(sys.argv[1]) if len(sys.argv) > 1 else TASKS
+    processes = int(sys.argv[2]) if len(sys.argv) > 2 else PROCESSES
+    name = f"bench-{os.getpid()}"
+    with Record("bench_shared_memory", __doc__, packages=("atomicshm",)) as record:
+        record.note(tasks=tasks, processes=processes)
+        queued(record, tasks, processes)
+        claimed(record, name, tasks, processes)
+        marked(record, name, tasks, processes)
 
 
 if __name__ == "__main__":

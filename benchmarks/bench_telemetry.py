@@ -3,7 +3,7 @@ What metrics and traces cost a task.
 
 Runs tasks through ``claims | execute | settle``, on a ``MemoryBoard`` and on the embedded
 server, with nothing, with metrics, and with handlers that are traced; all in turn, so that a noisy
-machine is noisy to all of them. Prints the median time of a task, and by how much it is more than
+machine is noisy to all of them. Keeps the median time of a task, and by how much it is more than
 with nothing. Tasks are submitted before the clock starts. Handlers do nothing, or work for
 1 ms.
 """
@@ -24,9 +24,12 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry
 
 import rxdispatch as rxd
+from benchmarks.fleet import note_server
+from benchmarks.record import Record
 from rxdispatch import operators as ops
 
 ROUNDS = 5
+NOTHING = "nothing"
 
 Handler = Callable[[rxd.Task[int]], Any]
 
@@ -43,13 +46,16 @@ class Case:
 
 
 CASES = (
-    Case("nothing"),
+    Case(NOTHING),
     Case("metrics", metrics=True),
     Case("metrics, events counted here", metrics=True, events=True),
     Case("traced, API alone", spans=True),
     Case("metrics, 1 % of traces", metrics=True, spans=True, share=0.01),
     Case("metrics, all traces", metrics=True, spans=True, share=1.0),
 )
+
+
+JUDGED = ("metrics", "metrics, 1 % of traces", "metrics, all traces")
 
 
 async def idle(_: rxd.Task[int]) -> None:
@@ -96,26 +102,41 @@ def _with(provider: Any, handler: Handler) -> Handler:
     return rxd.traced(handler)
 
 
-async def measure(handler: Handler, count: int, url: str | None) -> None:
-    """Print a table."""
+async def measure(
+    record: Record, group: str, handler: Handler, count: int, url: str | None
+) -> None:
+    """Keep a table."""
     found: dict[str, list[float]] = {case.name: [] for case in CASES}
     async with rxd.connect(url) as hub:
         for round_ in range(ROUNDS):
             for at, case in enumerate(CASES):
                 board = hub.board(f"board-{round_}-{at}")
                 found[case.name].append(await cost(case, handler, board, count))
-    base = found["nothing"]
+                done = (await board.counts()).done
+                record.control("every task was settled once", done == count)
+        if url is None:
+            await note_server(record, hub)
     for name, times in found.items():
-        ratios = [mine / theirs for mine, theirs in zip(times, base, strict=True)]
-        print(f"  {name:<32} {statistics.median(times):7.1f} us {statistics.median(ratios):6.2f}")
+        record.add(
+            name,
+            statistics.median(times),
+            "us",
+            group=group,
+            base=None if name == NOTHING else NOTHING,
+            at_most=1.10 if name in JUDGED else None,
+        )
 
 
 def main() -> None:
     """Measure both handlers on both boards."""
-    for about, handler, count in (("no-op handler", idle, 3_000), ("handler of 1 ms", busy, 300)):
-        for where, url in (("MemoryBoard", "memory://"), ("embedded server", None)):
-            print(f"{about}, {where}: a task, and of nothing", flush=True)
-            asyncio.run(measure(handler, count, url))
+    packages = ("prometheus-client", "opentelemetry-sdk")
+    handlers = (("no-op handler", idle, 3_000), ("handler of 1 ms", busy, 300))
+    with Record("bench_telemetry", __doc__, packages=packages) as record:
+        record.note(rounds=ROUNDS)
+        for about, handler, count in handlers:
+            for where, url in (("MemoryBoard", "memory://"), ("embedded server", None)):
+                group = f"{about}, {where}"
+                asyncio.run(measure(record, group, handler, count, url))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 import rxdispatch as rxd
-from benchmarks.machine import server_version
-from benchmarks.record import Record
+from benchmarks.fleet import note_server
+from benchmarks.record import Record, by_group
 
 _records: list[Record] = []
 
@@ -28,22 +27,16 @@ def hub(runner: asyncio.Runner, record: Record) -> Iterator[rxd.Hub]:
     """One embedded server for the module."""
     hub = rxd.connect()
     runner.run(hub.__aenter__())
-    record.note(server=runner.run(_version(hub)))
+    runner.run(note_server(record, hub))
     yield hub
     runner.run(hub.__aexit__(None, None, None))
 
 
-async def _version(hub: rxd.Hub) -> str:
-    redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
-    return server_version(await redis.info("server"))
-
-
 @pytest.fixture(scope="module")
 def record(request: pytest.FixtureRequest) -> Iterator[Record]:
-    """What the module measures; its question is the first sentence of the module's docstring."""
+    """What the module measures; its question is the first paragraph of the module's docstring."""
     text = ast.get_docstring(ast.parse(request.path.read_text())) or ""
-    question = " ".join(text.partition("\n\n")[0].split())
-    with Record(request.path.stem, question, quiet=True) as record:
+    with Record(request.path.stem, text, quiet=True) as record:
         yield record
     _records.append(record)
 
@@ -51,10 +44,10 @@ def record(request: pytest.FixtureRequest) -> Iterator[Record]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured, each figure beside what it is compared with."""
     for record in _records:
-        terminalreporter.section(record.question)
-        group = ""
-        for row in record.rows:
-            if row.group != group:
-                group = row.group
+        if record.rows:
+            terminalreporter.section(record.question)
+        for group, rows in by_group(record.rows).items():
+            if group:
                 terminalreporter.write_line(f"-- {group}")
-            terminalreporter.write_line(str(row))
+            for row in rows:
+                terminalreporter.write_line(str(row))

@@ -1,4 +1,4 @@
-"""A fleet to measure with, and the rows in which results are printed."""
+"""A fleet to measure with, and what several scripts keep alike."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import rxdispatch as rxd
+from benchmarks.machine import server_version
+from benchmarks.record import Record
 
-__all__ = ["HOUR", "change", "node", "p50_p99", "recorded", "register", "show_latency", "state"]
+__all__ = [
+    "HOUR",
+    "add_latencies",
+    "change",
+    "node",
+    "note_server",
+    "p50_p99",
+    "recorded",
+    "register",
+    "state",
+]
 
 POOLS = ("cpu", "gpu", "large", "spot")
 ZONES = 8
@@ -60,14 +72,42 @@ def recorded(hub: rxd.Hub) -> Generator[list[bytes]]:
         yield messages
 
 
+async def note_server(record: Record, hub: rxd.Hub) -> None:
+    """Keep what the server of a hub is."""
+    redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
+    record.note(server=server_version(await redis.info("server")))
+
+
 def p50_p99(seconds: list[float]) -> tuple[float, float]:
     """Return the median, and what one in a hundred takes longer than."""
     cuts = statistics.quantiles(seconds, n=100)
     return cuts[49], cuts[98]
 
 
-def show_latency(name: str, seconds: list[float], base: list[float] | None = None) -> None:
-    """Print a row of percentiles in milliseconds, beside those of a baseline."""
-    p50, p99 = p50_p99(seconds)
-    ratio = "" if base is None else f"   {p50 / p50_p99(base)[0]:5.2f} x baseline's p50"
-    print(f"{name:46s} p50 {p50 * 1e3:7.3f} ms   p99 {p99 * 1e3:7.3f} ms{ratio}")
+def add_latencies(
+    record: Record,
+    took: Mapping[str, list[float]],
+    *,
+    base: str,
+    at_most: Mapping[str, tuple[float | None, float | None]] | None = None,
+    group: str = "",
+    x: float | None = None,
+) -> None:
+    """
+    Keep the percentiles of seconds by case, in milliseconds, beside those of *base*.
+
+    *at_most* has the milliseconds that the median and the 99th percentile of a case may take;
+    *group* begins the names of the two groups of rows.
+    """
+    for place, name in enumerate(("p50", "p99")):
+        for case, seconds in {base: took[base], **took}.items():
+            record.add(
+                case,
+                p50_p99(seconds)[place] * 1e3,
+                "ms",
+                group=f"{group}, {name}" if group else name,
+                x=x,
+                base=None if case == base else base,
+                at_most=(at_most or {}).get(case, (None, None))[place],
+                judged="value",
+            )

@@ -6,9 +6,10 @@ Every suite writes one, by hand in a script, or by the ``record`` fixture of ``c
     with Record("test_drain", "How fast does one process drain a board?") as record:
         record.control("every task was settled once", done == tasks)
         record.add("bare loop", 34_200, "1/s")
-        record.add("pipeline", 29_800, "1/s", base="bare loop", budget=">= 0.80 of the bare loop")
+        record.add("pipeline", 29_800, "1/s", base="bare loop", at_least=0.80)
 
-``benchmarks/report.py`` draws what was kept; ``benchmarks/guard.py`` compares the ratios.
+``benchmarks/summary.py`` tells which budgets were met, and ``benchmarks/report.py`` draws what was
+kept.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import attrs
 
 from benchmarks.machine import describe_machine, versions
 
-__all__ = ["RESULTS", "Record", "Row", "load_record"]
+__all__ = ["RESULTS", "Record", "Row", "Verdict", "by_group", "load_record", "show_figure"]
 
 #: Where results are kept; ``BENCH_RESULTS`` names another folder.
 RESULTS: Final = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parent / "results"))
+
+
+Verdict = Literal["met", "missed", "not judged"]
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +49,9 @@ class Row:
         ratio: *value* by that of *base*.
         budget: What it should be, in words, if anything was asked for.
         more: Figures beside it, such as percentiles.
+        at_least: The least that what is judged may be.
+        at_most: The most that it may be.
+        judged: What those two are about; the ratio, if there is one.
     """
 
     group: str
@@ -56,16 +63,31 @@ class Row:
     ratio: float | None
     budget: str
     more: Mapping[str, float]
+    at_least: float | None = None
+    at_most: float | None = None
+    judged: Literal["ratio", "value"] = "ratio"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the figure is what it should be; without bounds nobody can tell."""
+        figure = self.ratio if self.judged == "ratio" else self.value
+        if figure is None or (self.at_least is None and self.at_most is None):
+            return "not judged"
+        low = self.at_least is None or figure >= self.at_least
+        return "met" if low and (self.at_most is None or figure <= self.at_most) else "missed"
 
     def __str__(self) -> str:
         """Return the row of a printed table."""
         at = "" if self.x is None else f"{self.x:>11,.10g}"
-        text = f"{self.case:<52}{at} {_figure(self.value):>12} {self.unit:<6}"
+        text = f"{self.case:<52}{at} {show_figure(self.value):>12} {self.unit:<6}"
         if self.ratio is not None:
             text += f" {self.ratio:8.3g} x {self.base}"
         for name, figure in self.more.items():
-            text += f"  {name} {_figure(figure)}"
-        return f"{text}  [{self.budget}]" if self.budget else text
+            text += f"  {name} {show_figure(figure)}"
+        if not self.budget:
+            return text
+        verdict = "" if self.verdict == "not judged" else f": {self.verdict}"
+        return f"{text}  [{self.budget}{verdict}]"
 
 
 class Record:
@@ -74,16 +96,21 @@ class Record:
 
     Args:
         name: That of the suite's file, without its ending; the JSON is called so.
-        question: One sentence.
+        question: A text, of which the first paragraph is the question: ``__doc__`` will do.
         packages: Distributions whose versions matter besides rxdispatch's own.
         quiet: Whether not to print rows as they are added.
     """
 
     def __init__(
-        self, name: str, question: str, *, packages: tuple[str, ...] = (), quiet: bool = False
+        self,
+        name: str,
+        question: str | None,
+        *,
+        packages: tuple[str, ...] = (),
+        quiet: bool = False,
     ) -> None:
         self.name = name
-        self.question = question
+        self.question = " ".join((question or "").strip().partition("\n\n")[0].split())
         self.rows: list[Row] = []
         self.controls: list[str] = []
         self.settings: dict[str, object] = {}
@@ -102,15 +129,22 @@ class Record:
         x: float | None = None,
         base: str | None = None,
         budget: str = "",
+        at_least: float | None = None,
+        at_most: float | None = None,
+        judged: Literal["ratio", "value"] | None = None,
         **more: float,
     ) -> Row:
         """
         Keep a figure, and print it.
 
+        *at_least* and *at_most* bound the ratio, or the value where there is no *base* or *judged*
+        says so; without *budget* they are put into words.
+
         Raises:
             LookupError: If *base* was not added before.
         """
         ratio = None if base is None else value / self.value(base, group=group, x=x)
+        judged = judged or ("value" if base is None else "ratio")
         row = Row(
             group=group,
             case=case,
@@ -119,8 +153,11 @@ class Record:
             unit=unit,
             base=base,
             ratio=ratio,
-            budget=budget,
+            budget=budget or _words(at_least, at_most, base if judged == "ratio" else None, unit),
             more=more,
+            at_least=at_least,
+            at_most=at_most,
+            judged=judged,
         )
         self.rows.append(row)
         if not self._quiet:
@@ -206,6 +243,21 @@ def load_record(path: Path) -> tuple[dict[str, Any], list[Row]]:
     return kept, [Row(**row) for row in kept.pop("rows")]
 
 
-def _figure(value: float) -> str:
+def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return rows by their group, groups in the order in which they come up."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    return groups
+
+
+def show_figure(value: float) -> str:
     """Return four digits that matter, or all before the point."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _words(low: float | None, high: float | None, base: str | None, unit: str) -> str:
+    """Return bounds in words."""
+    of = f"x {base}" if base else unit
+    bounds = ((">=", low), ("<=", high))
+    return ", ".join(f"{sign} {show_figure(to)} {of}" for sign, to in bounds if to is not None)

@@ -26,8 +26,8 @@ from rxdispatch import operators as ops
 TASKS = 20_000
 ROUNDS = 5
 CHUNK = 256
+WIDTHS = (16, 64, 256)
 BARE = "bare loop of the same scripts"
-BUDGET = ">= 0.80 of the bare loop, 70,000/s"
 
 names = (f"drain-{number}" for number in itertools.count())
 
@@ -42,12 +42,17 @@ def drained(
 ) -> None:
     """Keep the rate, and see that every task was settled once."""
     counts = runner.run(board.counts())
-    once = counts == rxd.Counts(0, 0, 0, TASKS * ROUNDS, 0)
+    once = counts == rxd.Counts(0, 0, 0, TASKS * rounds(benchmark), 0)
     record.control("every task was settled once", once)
     stats = benchmark.stats
     if stats is not None:
         median = round(TASKS / stats["median"])
         record.add(case, round(TASKS / stats["min"]), "1/s", **row, median=median)
+
+
+def rounds(benchmark: BenchmarkFixture) -> int:
+    """Return how many rounds were made: one, where nothing is measured."""
+    return ROUNDS if benchmark.enabled else 1
 
 
 async def fill(board: rxd.BoardBase[str]) -> None:
@@ -82,7 +87,7 @@ async def nothing(_: rxd.Task[str]) -> None:
     """Do nothing."""
 
 
-@pytest.mark.parametrize("width", [16, 64, 256])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.benchmark(group="drain 20,000 tasks")
 def test_pipeline(
     benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner, width: int
@@ -101,7 +106,10 @@ def test_pipeline(
         lambda: runner.run(drain()), setup=lambda: runner.run(fill(board)), rounds=ROUNDS
     )
     case = f"claims | execute | settle, {width} at a time"
-    drained(case, record, benchmark, runner, board, base=BARE, budget=BUDGET)
+    if benchmark.stats is not None and width == WIDTHS[0]:
+        rate = round(TASKS / benchmark.stats["min"])
+        record.add(case, rate, "1/s", group="by itself", at_least=70_000)
+    drained(case, record, benchmark, runner, board, base=BARE, at_least=0.80)
 
 
 @pytest.mark.benchmark(group="drain 20,000 tasks")

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -19,11 +20,14 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import rxdispatch as rxd
 from benchmarks.bench_feed_apply import to_stream
 from benchmarks.fleet import change, node, recorded, register, state
+from benchmarks.record import Record
 
 NODES = 1_000
 MESSAGES = 5_000
 ROUNDS = 5
 CALLS = 200
+NODE = "node-000007"
+READS = {"rounds": 100, "iterations": 5_000, "warmup_rounds": 5}
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +43,35 @@ def feed(hub: rxd.Hub, runner: asyncio.Runner) -> Iterator[rxd.NodeFeed]:
     runner.run(feed.close())
 
 
-@pytest.mark.benchmark(group="read a node")
-def test_get(benchmark: BenchmarkFixture, feed: rxd.NodeFeed) -> None:
-    """``feed.get``, to be compared with a dict."""
-    benchmark(feed.get, "node-000007")
+def keep(
+    record: Record, benchmark: BenchmarkFixture, case: str, unit: str, calls: int = 1, **row: Any
+) -> None:
+    """Keep what one of so many calls takes at best, or how many are made in a second."""
+    stats = benchmark.stats
+    if stats is not None:
+        scale = {"ns": 1e9, "us": 1e6, "ms": 1e3, "1/s": 1}[unit]
+        each = stats["min"] / calls * scale
+        record.add(case, 1 / each if unit == "1/s" else each, unit, **row)
 
 
 @pytest.mark.benchmark(group="read a node")
-def test_dict(benchmark: BenchmarkFixture, feed: rxd.NodeFeed) -> None:
+def test_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.NodeFeed) -> None:
     """A dict of the same nodes."""
     nodes = {node.id: node for node in feed.nodes()}
-    assert benchmark(nodes.get, "node-000007") is feed.get("node-000007")
+    same = benchmark.pedantic(nodes.get, (NODE,), **READS) is feed.get(NODE)
+    record.control("dict and feed have the same node", same)
+    keep(record, benchmark, "dict.get", "ns", group="read a node")
+
+
+@pytest.mark.benchmark(group="read a node")
+def test_get(benchmark: BenchmarkFixture, record: Record, feed: rxd.NodeFeed) -> None:
+    """``feed.get``."""
+    benchmark.pedantic(feed.get, (NODE,), **READS)
+    keep(record, benchmark, "feed.get", "ns", group="read a node", base="dict.get")
 
 
 @pytest.mark.benchmark(group="choose a node")
-def test_select(benchmark: BenchmarkFixture, feed: rxd.NodeFeed) -> None:
+def test_select(benchmark: BenchmarkFixture, record: Record, feed: rxd.NodeFeed) -> None:
     """``feed.select`` of a pool, 200 at a time: the room that they take is remembered."""
 
     def select() -> None:
@@ -62,10 +80,13 @@ def test_select(benchmark: BenchmarkFixture, feed: rxd.NodeFeed) -> None:
 
     # Placements are forgotten after a second.
     benchmark.pedantic(select, setup=lambda: time.sleep(1.1), rounds=ROUNDS)
+    keep(record, benchmark, "feed.select of a pool", "us", CALLS, group="choose a node")
 
 
 @pytest.mark.benchmark(group="apply 5,000 messages")
-def test_apply(benchmark: BenchmarkFixture, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+def test_apply(
+    benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
+) -> None:
     """The stream and the replica alone."""
     with recorded(hub) as first:
         runner.run(register(hub, NODES))
@@ -76,7 +97,7 @@ def test_apply(benchmark: BenchmarkFixture, hub: rxd.Hub, runner: asyncio.Runner
 
     with recorded(hub) as beats:
         runner.run(beat())
-    assert len(beats) == MESSAGES
+    record.control("every heartbeat was a message", len(beats) == MESSAGES)
 
     def apply(heard: object) -> None:
         assert callable(heard)
@@ -84,12 +105,14 @@ def test_apply(benchmark: BenchmarkFixture, hub: rxd.Hub, runner: asyncio.Runner
             heard(data)
 
     benchmark.pedantic(apply, setup=lambda: ((to_stream(first),), {}), rounds=ROUNDS)
+    keep(record, benchmark, "stream and replica", "1/s", MESSAGES, group="apply messages")
 
 
 @pytest.mark.benchmark(group="200 calls of the registry")
 @pytest.mark.parametrize("what", ["ping", "heartbeat", "register", "reserve"])
 def test_calls(
     benchmark: BenchmarkFixture,
+    record: Record,
     hub: rxd.Hub,
     feed: rxd.NodeFeed,
     runner: asyncio.Runner,
@@ -115,3 +138,5 @@ def test_calls(
             await call(number)
 
     benchmark.pedantic(lambda: runner.run(calls()), rounds=ROUNDS, warmup_rounds=1)
+    base = None if what == "ping" else "ping"
+    keep(record, benchmark, what, "us", CALLS, group="calls of the registry", base=base)
