@@ -23,7 +23,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage check lint format mypy pyright layers bench docs clean
+.PHONY: help demo test coverage check lint format mypy pyright layers bench bench-peers docs clean
 
 help:
 	@echo 'make demo    dispatch a few thousand real files and watch'
@@ -31,6 +31,7 @@ help:
 	@echo 'make coverage  all tests, with the branches that they take'
 	@echo 'make check   lint, format, types and layers'
 	@echo 'make bench   measure, each figure beside its baseline'
+	@echo 'make bench-peers  drain, submit and latency beside other task systems'
 	@echo 'make docs    build the documentation into docs/_build/html'
 	@echo 'make clean   remove all that was built, and $(VENV)'
 
@@ -110,11 +111,31 @@ ifneq ($(wildcard benchmarks/test_*.py),)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
 endif
 
+# Peers have an environment of their own, and arq one inside it, as it asks for redis < 6.
+PEERS := .venv-peers
+peers_install = -m pip install --quiet --disable-pip-version-check
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt benchmarks/peers/requirements-arq.txt \
+		$(VENV)/pyvenv.cfg setup.cfg
+	rm -rf $(PEERS)
+	$(BIN)/python -m venv $(PEERS)
+	$(PEERS)/bin/python -m venv $(PEERS)/arq
+	$(PEERS)/bin/python $(peers_install) --editable . -r $<
+	$(PEERS)/arq/bin/python $(peers_install) -r benchmarks/peers/requirements-arq.txt
+	@touch $@
+
+bench-peers: $(PEERS)/.installed
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+		cd benchmarks/peers/node && npm install --silent --no-fund --no-audit \
+			|| echo 'npm install failed, so BullMQ may be left out'; \
+	else echo 'node or npm was not found, so BullMQ is left out'; fi
+	$(PEERS)/bin/python -m benchmarks.peers $(BENCH)
+
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
 
 clean:
-	rm -rf $(VENV) .nox build dist *.egg-info docs/_build htmlcov .coverage .coverage.* \
-		.pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	rm -rf $(VENV) $(PEERS) benchmarks/peers/node/node_modules .nox build dist *.egg-info \
+		docs/_build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 	find rxdispatch/ operators tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,66 @@
+"""``python -m benchmarks.peers``, as far as it goes without any peer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.peers._systems import ROOT, SYSTEMS
+from benchmarks.record import load_record
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the suite, its result going to *folder*."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.peers", *words],
+        cwd=ROOT,
+        env=os.environ | {"BENCH_RESULTS": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.serial
+def test_it_measures_rxdispatch_alone(tmp_path: Path) -> None:
+    """What was measured is kept as JSON, with what was checked; nothing stays behind."""
+    done = run(tmp_path, "--only", "rxdispatch", "--quick")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    kept, rows = load_record(tmp_path / "peers.json")
+    assert kept["controls"] == [
+        "each task was drained once, and nothing was left",
+        "each task of an open loop was handled once",
+    ]
+    assert {row.case for row in rows} == {"rxdispatch"}
+    assert [row.group for row in rows] == [
+        "submit",
+        "drain",
+        "capacity, one at a time",
+        "latency at 50 % of its capacity",
+        "latency at 80 % of its capacity",
+        "latency at 200/s",
+        "p99 latency at 80 % of its capacity",
+    ]
+    assert all(row.value > 0 for row in rows)
+    assert kept["settings"]["server"].startswith("Valkey")
+
+
+def test_a_system_of_that_name_must_exist(tmp_path: Path) -> None:
+    """A name that no system begins with is told, with those that there are."""
+    done = run(tmp_path, "--only", "bulmq")
+
+    assert done.returncode == 1
+    assert "got bulmq" in done.stderr
+    assert not (tmp_path / "peers.json").exists()
+
+
+def test_every_system_has_a_name_and_a_title_of_its_own() -> None:
+    """They are the keys of rows."""
+    assert len({system.name for system in SYSTEMS}) == len(SYSTEMS)
+    assert len({system.title for system in SYSTEMS}) == len(SYSTEMS)
