@@ -23,6 +23,32 @@ from tests.proxy import Proxy
 PATIENT = Settings(store=StoreSettings(limit=5.0, attempt=2.0))
 HASTY = Settings(store=StoreSettings(limit=0.3, attempt=0.15))
 
+# -- what it costs ---------------------------------------------------------------------------
+
+
+async def encoding(bench: Bench, key: str) -> bytes | None:
+    """Return in which form the server keeps a key of the board."""
+    form: bytes | None = await bench.hub.client.call("ask", "OBJECT", "ENCODING", bench.key(key))
+    return form
+
+
+@pytest.mark.parametrize("step", [1, 7, 100])
+async def test_marks_and_records_are_looked_up_and_not_searched(server: Place, step: int) -> None:
+    """However few there are, and whether they come one by one or all together."""
+    async with server.bench() as bench:
+        board = bench.board()
+        for at in range(0, 100, step):
+            await board.submit(Task(n, id=f"{n}") for n in range(at, min(100, at + step)))
+        assert b"hashtable" == await encoding(bench, "tasks")
+        claims = [claim for _ in range(0, 100, step) for claim in await board.claim(step)]
+        assert b"hashtable" == await encoding(bench, "marks")
+        assert {str(n) for n in range(100)} == {claim.task.id for claim in claims}
+        await board.settle([claim.done() for claim in claims])
+        assert (0, 0, 0, 100, 0) == await counts(board)
+        assert None is await encoding(bench, "tasks")
+        assert None is await encoding(bench, "marks")
+
+
 # -- a full server ---------------------------------------------------------------------------
 
 

@@ -111,7 +111,7 @@ if count > 0 then
     if heard then event('claimed', id, base + i - 1, tries(id) + 1, worker) end
   end
   call('ZADD', LEASES, unpack(leases))
-  call('HSET', MARKS, unpack(marks))
+  fill(MARKS, marks)
   call('HSET', META, 'token', base + count - 1)
 end
 finish()

@@ -84,6 +84,18 @@ local function read_mark(mark)
   return token, place, string.sub(mark, 17)
 end
 
+-- A hash of few and short values is kept as one list, which is read through for every field that is
+-- asked for: with hundreds of tasks on their way that took as long as all the rest. One long value
+-- makes it a table, for as long as it is not empty. No task has the id ''.
+local LONG = string.rep('-', 65)
+local function fill(hash, rows)
+  local length = call('HLEN', hash)
+  local grows = length <= 32 and length + #rows / 2 > 32
+  if grows then call('HSET', hash, '', LONG) end
+  call('HSET', hash, unpack(rows))
+  if grows then call('HDEL', hash, '') end
+end
+
 local function base_of(place)
   return math.floor(place / SPAN) * SPAN
 end

@@ -40,7 +40,7 @@ for i = 1, count do
     event('submitted', id)
   end
 end
-if #rows > 0 then call('HSET', TASKS, unpack(rows)) end
+if #rows > 0 then fill(TASKS, rows) end
 if #places > 0 then call('ZADD', READY, unpack(places)) end
 for _, row in ipairs(later) do schedule(row[1], row[2], row[3]) end
 finish()
