@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -15,7 +16,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from rxdispatch.protocols import Valve
 
-__all__ = ["LoopScheduler", "valve_of"]
+__all__ = ["LoopScheduler", "clock_of", "valve_of"]
 
 _State = TypeVar("_State")
 
@@ -104,6 +105,12 @@ class LoopScheduler(AsyncIOScheduler):
             inner.dispose()
 
         return Disposable(dispose)
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Return what tells the time of *loop*; for asyncio's own loops without a call in between."""
+    plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+    return time.monotonic if plain else loop.time
 
 
 def valve_of(scheduler: abc.SchedulerBase | None) -> Valve | None:

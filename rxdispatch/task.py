@@ -92,21 +92,17 @@ def seconds(name: str, value: float | timedelta, *, zero: bool = True) -> float:
     return float(number)
 
 
-def _default_id() -> str:
-    return str(uuid7())
-
-
-@attrs.define(slots=True, weakref_slot=False, eq=False)
+@attrs.define(slots=True, weakref_slot=False, eq=False, init=False)
 class _Fields(Generic[P]):
     """
     The fields of a task that is not frozen yet.
 
-    A frozen class sets its fields the slow way. Boards, which make tasks from what was checked
-    when it was submitted, fill these and then turn the object into a Task.
+    A frozen class sets its fields the slow way. A new task has these filled, and is then turned
+    into a Task.
     """
 
     payload: P
-    id: str = attrs.field(kw_only=True, factory=_default_id)
+    id: str = attrs.field(kw_only=True)
     kind: str = attrs.field(kw_only=True, default="default")
     priority: int = attrs.field(kw_only=True, default=0)
     delay: float = attrs.field(kw_only=True, default=0.0)
@@ -116,8 +112,12 @@ class _Fields(Generic[P]):
     headers: Mapping[str, str] = attrs.field(kw_only=True, default=NO_HEADERS)
 
 
+# Told by identity, so that every str can be refused or taken as an id.
+_NEW: Final = b"a new UUID".decode()
+
+
 @attrs.frozen(  # pyright: ignore[reportGeneralTypeIssues]
-    slots=True, weakref_slot=False, hash=False
+    slots=True, weakref_slot=False, hash=False, init=False
 )
 class Task(_Fields[P]):
     """
@@ -143,27 +143,58 @@ class Task(_Fields[P]):
         5
     """
 
-    def __attrs_post_init__(self) -> None:
+    def __init__(
+        self,
+        payload: P,
+        *,
+        id: str = _NEW,  # noqa: A002 - what it is called
+        kind: str = "default",
+        priority: int = 0,
+        delay: float = 0.0,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        max_attempts: int = 5,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
         # Plain comparisons first: validators of attrs would cost more than the rest of a submit.
-        if self.id.__class__ is not str or not self.id:
-            raise ConfigError("id must be a str that is not empty", self.id)
-        if self.kind != "default" and self.kind.__class__ is not str:
-            raise ConfigError("kind must be a str", self.kind)
-        if self.priority.__class__ is not int or not -4096 <= self.priority <= 4096:
+        if id is _NEW:
+            id = str(uuid7())  # noqa: A001
+        elif id.__class__ is not str or not id:
+            raise ConfigError("id must be a str that is not empty", id)
+        if kind != "default" and kind.__class__ is not str:
+            raise ConfigError("kind must be a str", kind)
+        if priority.__class__ is not int or not -4096 <= priority <= 4096:
             raise ConfigError(
-                f"priority must be an int from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}",
-                self.priority,
+                f"priority must be an int from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}", priority
             )
-        if self.delay.__class__ is not float or self.delay != 0.0:
-            object.__setattr__(self, "delay", seconds("delay", self.delay))
-        if self.ttl is not None:
-            object.__setattr__(self, "ttl", seconds("ttl", self.ttl, zero=False))
-        if self.timeout is not None:
-            object.__setattr__(self, "timeout", seconds("timeout", self.timeout, zero=False))
-        if self.max_attempts.__class__ is not int or self.max_attempts < 1:
-            raise ConfigError("max_attempts must be an int >= 1", self.max_attempts)
-        if self.headers is not NO_HEADERS:
-            object.__setattr__(self, "headers", strings("headers", self.headers))
+        if delay.__class__ is not float or delay != 0.0:
+            delay = seconds("delay", delay)
+        if ttl is not None:
+            ttl = seconds("ttl", ttl, zero=False)
+        if timeout is not None:
+            timeout = seconds("timeout", timeout, zero=False)
+        if max_attempts.__class__ is not int or max_attempts < 1:
+            raise ConfigError("max_attempts must be an int >= 1", max_attempts)
+        if headers is not NO_HEADERS:
+            headers = strings("headers", headers)
+        if self.__class__ is not Task:
+            # What a subclass adds has no room in _Fields.
+            given = (payload, id, kind, priority, delay, ttl, timeout, max_attempts, headers)
+            for field, value in zip(attrs.fields(Task), given, strict=True):
+                object.__setattr__(self, field.name, value)
+            return
+        made: Any = self
+        object.__setattr__(made, "__class__", _Fields)
+        made.payload = payload
+        made.id = id
+        made.kind = kind
+        made.priority = priority
+        made.delay = delay
+        made.ttl = ttl
+        made.timeout = timeout
+        made.max_attempts = max_attempts
+        made.headers = headers
+        made.__class__ = Task
 
     @classmethod
     def trusted(cls, payload: Any, task_id: str) -> Task[Any]:
@@ -354,8 +385,7 @@ class Settlement(Struct, eq=False, gc=False):
         return self.kind
 
 
-@attrs.define(slots=True, eq=False)
-class Outcome(Generic[P, R]):
+class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
     """
     What a handler made of a claim.
 

@@ -115,6 +115,24 @@ def test_copies(task: Task[Any]) -> None:
         assert hash(task) == hash(copy)
 
 
+def test_a_subclass_is_a_task() -> None:
+    """It may have methods, and fields, of its own."""
+
+    class Mail(Task[str]):
+        def subject(self) -> str:
+            return self.payload.upper()
+
+    mail = Mail("hello", priority=3)
+    assert ("HELLO", 3, 7) == (mail.subject(), mail.priority, UUID(mail.id).version)
+    with pytest.raises(ConfigError, match="priority"):
+        Mail("hello", priority=5000)
+
+
+def test_every_text_is_an_id() -> None:
+    """Also the one that stands for a new id in the signature."""
+    assert "a new UUID" == Task(0, id="a new UUID").id
+
+
 def test_tasks_of_boards_are_ordinary_tasks() -> None:
     """They are made in another way, but can do the same."""
     made, trusted = Task([1], id="a"), Task.trusted([1], "a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.errors import TaskExecutionError
@@ -17,6 +17,8 @@ from rxdispatch.operators.tasks._pool import HandlerCrashedError
 from rxdispatch.task import Claim, Outcome, OutcomeStatus, Task
 
 __all__ = ["Attempt", "Start", "Terms"]
+
+_ENDED: Final[Any] = object()
 
 Start = Callable[[Task[Any]], Coroutine[Any, Any, Any]]
 
@@ -58,11 +60,12 @@ class Attempt:
     so that what it sets is gone with it.
     """
 
-    __slots__ = ("_runner", "_slot", "_terms", "claim", "status")
+    __slots__ = ("_result", "_runner", "_slot", "_terms", "claim", "status")
 
     def __init__(self, terms: Terms, claim: Claim[Any], slot: Slot | None = None) -> None:
         self._terms = terms
         self._slot = slot
+        self._result: Any = None
         self._runner: asyncio.Task[Any] | None = None
         self.claim = claim
         self.status: OutcomeStatus | None = claim.told
@@ -84,16 +87,13 @@ class Attempt:
             claim.on_revoke = None
             return Outcome(claim, self.status)
         context = copy_context()
-        context.run(current.set, claim)
-        if self._slot is not None:
-            context.run(assigned.set, self._slot)
-        limit = terms.limit(claim.task)
+        coroutine = self._handle()
         try:
-            if limit is None:
-                coroutine = terms.start(claim.task)
-            else:
-                coroutine = limited(terms.start(claim.task), claim.task.id, limit)
-            step = context.run(coroutine.send, None)
+            # Most handlers end here; by next() they do so without an exception to make and catch.
+            step = context.run(next, coroutine.__await__(), _ENDED)
+            if step is _ENDED:
+                claim.on_revoke = None
+                return Outcome(claim, "done", self._result, None, terms.clock() - started)
             self._runner = asyncio.current_task()
             if self.status is not None and self._runner is not None:
                 self._runner.cancel()  # the handler itself had its stream disposed
@@ -105,13 +105,24 @@ class Attempt:
                     step = context.run(coroutine.throw, thrown)
                 else:
                     step = context.run(coroutine.send, value)
-        except StopIteration as stop:
-            outcome = Outcome(claim, "done", stop.value, None, terms.clock() - started)
+        except StopIteration:
+            outcome = Outcome(claim, "done", self._result, None, terms.clock() - started)
         except (Exception, asyncio.CancelledError, SystemExit) as error:
             # SystemExit too: it would end this worker and the next and the next, uncounted.
             outcome = self._failed(error, terms.clock() - started)
         claim.on_revoke = self._runner = None
         return outcome
+
+    async def _handle(self) -> None:
+        claim, terms = self.claim, self._terms
+        current.set(claim)
+        if self._slot is not None:
+            assigned.set(self._slot)
+        limit = terms.limit(claim.task)
+        if limit is None:
+            self._result = await terms.start(claim.task)
+        else:
+            self._result = await limited(terms.start(claim.task), claim.task.id, limit)
 
     def _failed(self, cause: BaseException, duration: float) -> Outcome[Any, Any]:
         claim, runner = self.claim, self._runner

@@ -13,7 +13,7 @@ from typing import Any
 from reactivex import Observable, abc
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.clock import valve_of
+from rxdispatch.clock import clock_of, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._assignment import Assignment, opened
 from rxdispatch.operators.tasks._attempt import Attempt, Start
@@ -32,7 +32,7 @@ BURST = 64
 """Attempts that a worker runs before it lets the loop have a turn, if none of them suspends."""
 
 SLICE = 0.01
-"""Seconds after which it does so in any case."""
+"""Seconds of handlers after which it does so in any case."""
 
 
 def execute(
@@ -119,7 +119,7 @@ class _Execution:
         self._timeout = timeout
         self.backoff = backoff
         self._loop = asyncio.get_running_loop()
-        self.clock = self._loop.time
+        self.clock = clock_of(self._loop)
         self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
         self._overfull = Overfull("execute", self.gate)
         self._most = max_concurrent
@@ -227,7 +227,7 @@ class _Execution:
     async def _work(self) -> None:
         me = asyncio.current_task()
         assert me is not None
-        burst, until = BURST, self.clock() + SLICE
+        burst, left = BURST, SLICE
         while not self._stopped:
             self._taking = False
             while self._queue and self._free():
@@ -246,9 +246,10 @@ class _Execution:
                     finally:
                         self._taking = False
                 burst -= 1
-                if burst <= 0 or self.clock() >= until:
+                left -= outcome.duration
+                if burst <= 0 or left <= 0:
                     await asyncio.sleep(0)
-                    burst, until = BURST, self.clock() + SLICE
+                    burst, left = BURST, SLICE
             if self._stopped:
                 return
             parked = self._loop.create_future()

@@ -84,7 +84,7 @@ class Ledger:
 
     def settled(self, claim: Claim[Any]) -> None:
         """Forget *claim*: its end has been written, or refused."""
-        if self._held.pop(claim.token, None) is not None:
+        if self._held.pop(claim.token, None) is not None and not self._changing:
             self._changed()
 
     def claims(self) -> list[Claim[Any]]:

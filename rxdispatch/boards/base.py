@@ -19,6 +19,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.boards.codec import TaskCodec, id_bytes
 from rxdispatch.boards.engine import CHUNK, Engine, Found
+from rxdispatch.clock import clock_of
 from rxdispatch.errors import (
     BoardFullError,
     CodecError,
@@ -260,7 +261,7 @@ class BoardBase(Generic[P]):
     async def _claim(
         self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
     ) -> ClaimBatch:
-        clock = asyncio.get_running_loop().time
+        clock = clock_of(asyncio.get_running_loop())
         custody = _Custody(self, worker, clock)
         claims: list[Claim[P]] = []
         due: float | None = None
@@ -337,7 +338,7 @@ class BoardBase(Generic[P]):
             raise ConfigError("claims must be a list of claims", claims)
         for claim in claims:
             _check_claim(claim, self._name)
-        clock = asyncio.get_running_loop().time
+        clock = clock_of(asyncio.get_running_loop())
         lost: list[Claim[Any]] = []
         for chunk in _chunks(claims):
             deadline = clock() + lease
