@@ -212,8 +212,7 @@ _NAMES: Final = (
 )
 
 
-@attrs.frozen(slots=True)
-class NodeChange:
+class NodeChange(msgspec.Struct, frozen=True, gc=False):
     """
     Something that happened to a node, or to a feed.
 

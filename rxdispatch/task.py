@@ -112,6 +112,8 @@ class _Fields(Generic[P]):
     headers: Mapping[str, str] = attrs.field(kw_only=True, default=NO_HEADERS)
 
 
+_NAMES: Final = tuple(field.name for field in attrs.fields(_Fields))
+
 # Told by identity, so that every str can be refused or taken as an id.
 _NEW: Final = b"a new UUID".decode()
 
@@ -180,8 +182,8 @@ class Task(_Fields[P]):
         if self.__class__ is not Task:
             # What a subclass adds has no room in _Fields.
             given = (payload, id, kind, priority, delay, ttl, timeout, max_attempts, headers)
-            for field, value in zip(attrs.fields(Task), given, strict=True):
-                object.__setattr__(self, field.name, value)
+            for name, value in zip(_NAMES, given, strict=True):
+                object.__setattr__(self, name, value)
             return
         made: Any = self
         object.__setattr__(made, "__class__", _Fields)
@@ -220,7 +222,7 @@ class Task(_Fields[P]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings cannot be pickled, and tasks travel to process pools.
-        fields = {a.name: getattr(self, a.name) for a in attrs.fields(Task)}
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
         fields["headers"] = dict(self.headers)
         return _restore, (fields,)
 
@@ -500,8 +502,7 @@ class DeadLetter(Generic[P]):
     at: float
 
 
-@attrs.frozen(slots=True)
-class TaskEvent:
+class TaskEvent(Struct, frozen=True, gc=False):
     """
     Something that happened to a task, in whichever process.
 

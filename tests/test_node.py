@@ -147,7 +147,7 @@ def test_changes_and_slots() -> None:
     change = NodeChange("added", FULL, None, "e", 9)
     assert change == NodeChange("added", attrs.evolve(FULL), None, "e", 9)
     frozen: Any = change
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         frozen.seq = 1
     slot = Slot("s", FULL)
     assert slot != Slot("s", FULL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-import attrs
+from msgspec.structs import replace
 
 from rxdispatch.node import NodeChange
 
@@ -73,8 +73,8 @@ def of_pool(change: NodeChange, pool: str | None) -> NodeChange | None:
         return change
     if node.pool == pool:
         if change.kind != "added" and previous is not None and previous.pool != pool:
-            return attrs.evolve(change, kind="added", previous=None)
+            return replace(change, kind="added", previous=None)
         return change
     if previous is not None and previous.pool == pool:
-        return attrs.evolve(change, kind="removed", node=previous)
+        return replace(change, kind="removed", node=previous)
     return None

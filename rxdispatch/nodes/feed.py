@@ -14,6 +14,7 @@ import structlog
 from reactivex import Observable
 from reactivex.disposable import CompositeDisposable
 
+from rxdispatch.clock import clock_of
 from rxdispatch.config import FeedSettings
 from rxdispatch.errors import ConfigError, NoCapacityError, StoreUnavailableError
 from rxdispatch.node import Mode, Node, NodeChange, Slot, node_id
@@ -83,9 +84,9 @@ class NodeFeed:
         self._limit = limit
         self._counters = Counters()
         self._relay: Relay[NodeChange] = Relay("changes")
-        self._replica = replica = Replica(loop.time, self)
+        self._replica = replica = Replica(clock_of(loop), self)
         self._nodes = replica.nodes
-        self._placements = Placements(loop.time)
+        self._placements = Placements(clock_of(loop))
         self._selector = Selector(self._nodes, self._placements, random.Random())
         self._modes = Modes(self._counters)
         self._stream = Stream(replica, self._counters, self._woken)

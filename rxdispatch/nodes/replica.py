@@ -53,13 +53,23 @@ class Replica:
 
     def __init__(self, clock: Callable[[], float], observer: Observer) -> None:
         self.nodes: dict[str, Node] = {}
-        self.epoch: bytes = b""
+        self._epoch = b""
+        self._epoch_text = ""
         self.high = 0
         self._clock = clock
         self._observer = observer
         self._gone: dict[str, int] = {}
         self._lapse: dict[str, float] = {}
         self._next_lapse = float("inf")
+
+    @property
+    def epoch(self) -> bytes:
+        """The life of the registry's data that is in here."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: bytes) -> None:
+        self._epoch, self._epoch_text = epoch, epoch.hex()
 
     # -- what comes in -----------------------------------------------------------------------
 
@@ -71,7 +81,7 @@ class Replica:
             False if it leaves a gap, or parts of it could not be read: then nothing of what is
             missing may be taken for seen.
         """
-        if message.first > self.high + 1 or message.epoch != self.epoch:
+        if message.first > self.high + 1 or message.epoch != self._epoch:
             return False
         last = message.first + message.length - 1
         if last <= self.high:
@@ -115,7 +125,6 @@ class Replica:
         self._next_lapse = float("inf")
         self.high = 0
         told: list[NodeChange] = []
-        epoch_text = epoch.hex()
         for row in rows:
             node = row.node
             if node is None or row.seq <= self._gone.get(row.id, 0):
@@ -130,12 +139,12 @@ class Replica:
             self.nodes[row.id] = node
             if old is None or (old is not node and not _alike(old, node)):
                 kind: ChangeKind = "added" if old is None else "updated"
-                told.append(NodeChange(kind, node, old, epoch_text, node.seq))
+                told.append(NodeChange(kind, node, old, self._epoch_text, node.seq))
         for old in before.values():
             if not new_life and old.seq > upto:
                 self.nodes[old.id] = old
             else:
-                told.append(NodeChange("removed", old, old, epoch_text, upto))
+                told.append(NodeChange("removed", old, old, self._epoch_text, upto))
         self.high = upto
         self._observer.replaced()
         for change in told:
@@ -242,7 +251,7 @@ class Replica:
                 self._gone = {name: seq for name, seq in self._gone.items() if seq > upto}
 
     def _tell(self, kind: ChangeKind, node: Node, previous: Node | None, seq: int) -> None:
-        self._observer.told(NodeChange(kind, node, previous, self.epoch.hex(), seq))
+        self._observer.told(NodeChange(kind, node, previous, self._epoch_text, seq))
 
 
 def _alike(one: Node, other: Node) -> bool:

@@ -157,11 +157,11 @@ class Session:
             reply = await receive(connection)
             self._answered = True
             match reply:
-                case [b"message", bytes(name), bytes(data)]:
+                case [b"message", name, data]:
                     subscription = self._wanted.get(name)
                     if subscription is not None:
                         subscription.emit(data)
-                case [b"subscribe", bytes(name), _]:
+                case [b"subscribe", name, _]:
                     self._confirm(name)
                 case [b"pong", _]:
                     self._pong()
