@@ -1,0 +1,81 @@
+"""``Crew``: the worker processes of a way."""
+
+from __future__ import annotations
+
+import signal
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Final, Self
+
+from benchmarks.seed_tasks.orphans import end_with_parent
+from benchmarks.seed_tasks.runs import Runs
+from benchmarks.seed_tasks.turn import Spent, Turn
+from benchmarks.seed_tasks.way import CONTEXT, Way
+
+__all__ = ["Crew"]
+
+_PATIENCE: Final = 5.0
+
+
+class Crew:
+    """
+    Forks the workers of a way, and waits until each is ready; none is left after the ``with``.
+
+    Raises:
+        EOFError: If one failed; its traceback was printed.
+    """
+
+    def __init__(self, way: Way, runs: Runs) -> None:
+        self._lines: list[Connection[Any, Any]] = []
+        self._processes: list[Any] = []
+        self._way = way
+        self._runs = runs
+
+    def __enter__(self) -> Self:
+        """Fork, and wait."""
+        for me in range(1, self._way.workers + 1):
+            mine, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(
+                target=_work, args=(self._way, me, theirs, self._runs), daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._lines.append(mine)
+            self._processes.append(process)
+        self._hear()
+        return self
+
+    def begin(self, moment: float) -> None:
+        """Let all begin at that time of the monotonic clock."""
+        for line in self._lines:
+            line.send(moment)
+
+    def spent(self) -> list[Spent]:
+        """Wait until all are done; what each took."""
+        return self._hear()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let them go, or end them when something failed."""
+        for line in self._lines:
+            if kind is None:
+                line.send(None)
+            line.close()
+        for process in self._processes:
+            if kind is None:
+                process.join(_PATIENCE)
+            process.kill()
+            process.join()
+
+    def _hear(self) -> list[Any]:
+        return [line.recv() for line in self._lines]
+
+
+def _work(way: Way, me: int, line: Connection[Any, Any], runs: Runs) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent(signal.SIGKILL)
+    way.work(Turn(line, me), runs)

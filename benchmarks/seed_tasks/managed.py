@@ -1,0 +1,82 @@
+"""Lists that a ``multiprocessing.Manager`` keeps in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+from multiprocessing.managers import SyncManager
+from typing import Any
+
+from benchmarks.seed_tasks.orphans import end_with_parent
+from benchmarks.seed_tasks.runs import Runs, decode, encode, payload
+from benchmarks.seed_tasks.turn import Turn
+from benchmarks.seed_tasks.way import CONTEXT, Way
+
+__all__ = ["ManagedMarks", "ManagedPop"]
+
+
+class Managed(Way):
+    """A list behind a proxy."""
+
+    _manager: SyncManager | None = None
+
+    def prepare(self) -> None:
+        """Start the manager."""
+        self._manager = SyncManager(ctx=CONTEXT)
+        self._manager.start(end_with_parent, (signal.SIGKILL,))
+        self._list: Any = self._manager.list()
+
+    def servers(self) -> list[int]:
+        """Return the manager's process."""
+        process: Any = vars(self._manager)["_process"]
+        return [process.pid]
+
+    def close(self) -> None:
+        """End the manager."""
+        if self._manager is not None:
+            self._manager.shutdown()
+
+
+class ManagedPop(Managed):
+    """Payloads in a list, from whose end workers take; the manager does each call as a whole."""
+
+    def fill(self) -> None:
+        """Put payloads there in one call, so that the first to be done is the last."""
+        self._list.extend([encode(payload(number)) for number in reversed(range(self.count))])
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Take from the end."""
+        len(self._list)
+        pop, did = self._list.pop, runs.did
+        with turn:
+            while True:
+                try:
+                    taken = pop()
+                except IndexError:
+                    return
+                did(decode(taken))
+
+
+class ManagedMarks(Managed):
+    """Marks and payloads in a list; who reads a mark and writes it has the lock until then."""
+
+    def prepare(self) -> None:
+        """Make a lock besides."""
+        super().prepare()
+        self._lock: Any = CONTEXT.Lock()
+
+    def fill(self) -> None:
+        """Put tasks there in one call."""
+        self._list.extend([(0, encode(payload(number))) for number in range(self.count)])
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Take what nobody has."""
+        tasks, lock, did, me = self._list, self._lock, runs.did, turn.me
+        len(tasks)
+        with turn:
+            for number in range(self.count):
+                with lock:
+                    mark, taken = tasks[number]
+                    if mark == 0:
+                        tasks[number] = (me, taken)
+                if mark == 0:
+                    did(decode(taken))

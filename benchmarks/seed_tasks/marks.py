@@ -1,0 +1,93 @@
+"""Marks in shared memory, of which every worker reads all."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+from atomicshm import AtomicView
+
+from benchmarks.seed_tasks.runs import PAYLOAD_SIZE, Runs, decode, encode, payload
+from benchmarks.seed_tasks.turn import Turn
+from benchmarks.seed_tasks.way import CONTEXT, Way
+
+__all__ = ["Confirmed", "Locked", "Swapped"]
+
+# The mark, then the payload; a whole number of words.
+SLOT = 8 + (PAYLOAD_SIZE + 7) // 8 * 8
+
+
+class Marks(Way):
+    """Slots of a mark and a payload; 0 is the mark of a task that nobody has."""
+
+    def prepare(self) -> None:
+        """Map the memory."""
+        self._memory = mmap.mmap(-1, SLOT * self.count)
+        self._view = AtomicView(self._memory)
+        self._slots = range(0, SLOT * self.count, SLOT)
+
+    def fill(self) -> None:
+        """Write the payloads."""
+        for number, at in enumerate(self._slots):
+            self._memory[at + 8 : at + 8 + PAYLOAD_SIZE] = encode(payload(number))
+
+
+class Swapped(Marks):
+    """The mark changes by compare-and-swap, as on a ``SharedMemoryBoard``."""
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Take what nobody has."""
+        swap, memory, did = self._view.cas_u64, self._memory, runs.did
+        me = turn.me
+        with turn:
+            for at in self._slots:
+                if swap(at, 0, me) == 0:
+                    did(decode(memory[at + 8 : at + 8 + PAYLOAD_SIZE]))
+
+
+class Confirmed(Marks):
+    """
+    Read the mark, write one's own, then read it again and go on if it is still one's own.
+
+    Args:
+        times: How often it is read again: ``status_retry_count``.
+    """
+
+    def __init__(self, times: int) -> None:
+        self._times = times
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Take what seems to be nobody's."""
+        load, store = self._view.load_u64, self._view.store_u64
+        memory, did, me, again = self._memory, runs.did, turn.me, range(self._times)
+        with turn:
+            for at in self._slots:
+                if load(at) == 0:
+                    store(at, me)
+                    for _ in again:
+                        if load(at) != me:
+                            break
+                    else:
+                        did(decode(memory[at + 8 : at + 8 + PAYLOAD_SIZE]))
+
+
+class Locked(Marks):
+    """The mark is read and written under a ``multiprocessing.Lock``."""
+
+    def prepare(self) -> None:
+        """Make a lock besides."""
+        super().prepare()
+        self._lock: Any = CONTEXT.Lock()
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Take what nobody has; it is done after the lock was given back."""
+        load, store, lock = self._view.load_u64, self._view.store_u64, self._lock
+        memory, did, me = self._memory, runs.did, turn.me
+        with turn:
+            for at in self._slots:
+                with lock:
+                    mine = load(at) == 0
+                    if mine:
+                        store(at, me)
+                if mine:
+                    did(decode(memory[at + 8 : at + 8 + PAYLOAD_SIZE]))

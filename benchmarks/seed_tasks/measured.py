@@ -1,0 +1,143 @@
+"""``Measurement``: rounds of one way in a process of its own, watched from outside."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Final, Self
+
+import attrs
+
+from benchmarks.seed_tasks.stage import stage
+from benchmarks.seed_tasks.turn import Spent
+from benchmarks.seed_tasks.way import Way
+from benchmarks.usage import WINDOW, Watch
+
+__all__ = ["Measurement", "Round"]
+
+# Until then the workers have all heard when they are to begin.
+_NOTICE: Final = 0.01
+_PATIENCE: Final = 5.0
+
+
+@attrs.frozen
+class Round:
+    """
+    What a round took.
+
+    Attributes:
+        seconds: From the first take to the last.
+        fill: Seconds that it took before to put the tasks there.
+        cpu: CPU seconds meanwhile, of all processes.
+        cpu_peak: Percent of one core, the most at any time.
+        memory: MiB more than before tasks and processes were there, the most in any round so far.
+        twice: How many tasks were done more than once.
+        missing: How many tasks were never done.
+    """
+
+    seconds: float
+    fill: float
+    cpu: float
+    cpu_peak: float
+    memory: float
+    twice: int
+    missing: int
+
+
+class Measurement:
+    """
+    Measures a way; no process is left after the ``with``.
+
+    Args:
+        way: Which.
+        count: How many tasks.
+
+    Attributes:
+        rounds: What was measured.
+    """
+
+    def __init__(self, way: Way, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        line, theirs = context.Pipe()
+        self.rounds: list[Round] = []
+        self._spent: Spent | None = None
+        self._name = f"{type(way).__name__} with {count} tasks"
+        self._process = context.Process(target=stage, args=(theirs, way, count))
+        self._theirs = theirs
+        self._line: Connection[Any, Any] = line
+
+    def __enter__(self) -> Self:
+        """Start the process."""
+        try:
+            self._process.start()
+            self._theirs.close()
+            self._hear()
+            assert self._process.pid is not None
+            self._watch = Watch(self._process.pid)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def prepare(self) -> None:
+        """Have workers and tasks ready, and what was before finished."""
+        if self._spent is not None:
+            self.finish()
+        self._line.send(None)
+        while not self._line.poll(WINDOW / 5):
+            self._watch.find()
+            self._watch.look()
+        self._fill: float = self._hear()
+
+    def run(self) -> None:
+        """Have the tasks done."""
+        self._watch.begin()
+        self._line.send(time.monotonic() + _NOTICE)
+        while not self._line.poll(WINDOW):
+            self._watch.look()
+        self._spent = self._hear()
+
+    def finish(self) -> None:
+        """Have the workers end, and keep what was measured."""
+        watch, spent = self._watch, self._spent
+        assert spent is not None
+        self._spent = None
+        watch.look()
+        self._line.send(None)
+        twice, missing = self._hear()
+        seconds = spent.ended - spent.begun
+        # What is over before the first look has used its mean at some time.
+        peak = max(watch.cpu_peak, 100 * spent.cpu / seconds)
+        self.rounds.append(
+            Round(seconds, self._fill, spent.cpu, peak, watch.growth, twice, missing)
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        self._end()
+
+    def _hear(self) -> Any:
+        try:
+            return self._line.recv()
+        except EOFError:
+            raise RuntimeError(f"{self._name} must not fail; it printed why") from None
+
+    def _end(self) -> None:
+        self._line.close()
+        if self._process.pid is None:
+            return
+        # It ends by itself when it waits for the next round, else it ends its workers first.
+        self._process.join(0.2 if self.rounds else 0)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join(_PATIENCE)
+        self._process.kill()
+        self._process.join()
+        self._process.close()

@@ -1,0 +1,112 @@
+"""Queues of the standard library."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from benchmarks.seed_tasks.runs import Runs, decode, encode, payload
+from benchmarks.seed_tasks.turn import Turn
+from benchmarks.seed_tasks.way import CONTEXT, WORKERS, Way
+
+__all__ = ["LoopQueue", "PlainQueue", "ProcessQueue"]
+
+
+class ProcessQueue(Way):
+    """
+    A ``multiprocessing.Queue``: all is put before; its thread sends while workers take.
+
+    Args:
+        size: How many tasks are put, and taken, as one list; with 1 there are no lists.
+    """
+
+    def __init__(self, size: int = 1) -> None:
+        self._size = size
+
+    def prepare(self) -> None:
+        """Make the queue."""
+        self._queue: Any = CONTEXT.Queue()
+
+    def fill(self) -> None:
+        """Put payloads, and for each worker the news that there are no more."""
+        put, size = self._queue.put, self._size
+        if size == 1:
+            for number in range(self.count):
+                put(encode(payload(number)))
+        else:
+            for at in range(0, self.count, size):
+                put([encode(payload(n)) for n in range(at, min(self.count, at + size))])
+        for _ in range(WORKERS):
+            put(None)
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Take what comes."""
+        get, did = self._queue.get, runs.did
+        with turn:
+            if self._size == 1:
+                while (taken := get()) is not None:
+                    did(decode(taken))
+            else:
+                while (chunk := get()) is not None:
+                    for taken in chunk:
+                        did(decode(taken))
+
+    def close(self) -> None:
+        """Wait for nothing that nobody will take."""
+        self._queue.cancel_join_thread()
+        self._queue.close()
+
+
+class PlainQueue(Way):
+    """A ``multiprocessing.SimpleQueue``, which holds what a pipe holds: put and taken at once."""
+
+    def prepare(self) -> None:
+        """Make the queue."""
+        self._queue: Any = CONTEXT.SimpleQueue()
+
+    def feed(self) -> None:
+        """Put payloads, and for each worker the news that there are no more."""
+        put = self._queue.put
+        for number in range(self.count):
+            put(encode(payload(number)))
+        for _ in range(WORKERS):
+            put(None)
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Take what comes."""
+        get, did = self._queue.get, runs.did
+        with turn:
+            while (taken := get()) is not None:
+                did(decode(taken))
+
+    def close(self) -> None:
+        """Close the pipe."""
+        self._queue.close()
+
+
+class LoopQueue(Way):
+    """An ``asyncio.Queue`` with consumers in the process that fills it."""
+
+    workers: ClassVar[int] = 0
+
+    def fill(self) -> None:
+        """Put payloads, and for each consumer the news that there are no more."""
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        for number in range(self.count):
+            self._queue.put_nowait(encode(payload(number)))
+        for _ in range(WORKERS):
+            self._queue.put_nowait(None)
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Let consumers take what is there."""
+        asyncio.run(self._consume(turn, runs))
+
+    async def _consume(self, turn: Turn, runs: Runs) -> None:
+        get, did = self._queue.get, runs.did
+
+        async def consumer() -> None:
+            while (taken := await get()) is not None:
+                did(decode(taken))
+
+        with turn:
+            await asyncio.gather(*(consumer() for _ in range(WORKERS)))

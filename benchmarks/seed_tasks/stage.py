@@ -1,0 +1,87 @@
+"""What runs in the process of a measurement: round after round of one way."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any
+
+from benchmarks.seed_tasks.crew import Crew
+from benchmarks.seed_tasks.orphans import end_with_parent
+from benchmarks.seed_tasks.runs import Runs
+from benchmarks.seed_tasks.turn import Spent, Turn, wait_until
+from benchmarks.seed_tasks.way import Way
+from benchmarks.usage import cpu_seconds
+
+__all__ = ["stage"]
+
+
+def stage(line: Connection[Any, Any], way: Way, count: int) -> None:
+    """
+    Measure rounds for as long as they are asked for.
+
+    What is said: anything for a round; the seconds of filling; the moment to begin; what was
+    :class:`~benchmarks.seed_tasks.turn.Spent`; anything once memory was read; how many tasks were
+    done twice, and how many never.
+    """
+    end_with_parent(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _leave)
+    runs = Runs(count)
+    runs.clear()
+    way.count = count
+    # Whoever is forked would otherwise copy what it never uses.
+    gc.collect()
+    gc.freeze()
+    line.send(None)
+    with contextlib.suppress(EOFError):
+        while True:
+            line.recv()
+            runs.clear()
+            _round(line, copy.copy(way), runs)
+            line.send(runs.twice_and_missing())
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _round(line: Connection[Any, Any], way: Way, runs: Runs) -> None:
+    try:
+        way.prepare()
+        with Crew(way, runs) as crew:
+            begun = time.monotonic()
+            way.fill()
+            filled = time.monotonic() - begun
+            if way.workers == 0:
+                way.work(Turn(line, ready=filled), runs)
+                return
+            line.send(filled)
+            moment = line.recv()
+            crew.begin(moment)
+            line.send(_timed(way, crew, moment))
+            line.recv()
+    finally:
+        way.close()
+
+
+def _timed(way: Way, crew: Crew, moment: float) -> Spent:
+    others, mine = _cpu(way), time.process_time()
+    wait_until(moment)
+    way.feed()
+    all_spent = crew.spent()
+    cpu = _cpu(way) - others + time.process_time() - mine
+    return Spent(
+        min(spent.begun for spent in all_spent),
+        max(spent.ended for spent in all_spent),
+        cpu + sum(spent.cpu for spent in all_spent),
+    )
+
+
+def _cpu(way: Way) -> float:
+    return sum(cpu_seconds(pid) for pid in way.servers())

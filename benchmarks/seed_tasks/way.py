@@ -1,0 +1,50 @@
+"""``Way``: how tasks are handed out."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import ClassVar, Final
+
+from benchmarks.seed_tasks.runs import Runs
+from benchmarks.seed_tasks.turn import Turn
+
+__all__ = ["CONTEXT", "WORKERS", "Way"]
+
+WORKERS: Final = 4
+CONTEXT: Final = multiprocessing.get_context("fork")
+
+
+class Way:
+    """
+    Tasks are put somewhere by :meth:`fill`, and taken from there by :meth:`work`.
+
+    A measurement calls :meth:`prepare`, forks the workers, calls :meth:`fill` once they are all
+    ready, lets them begin while it calls :meth:`feed` itself, and ends with :meth:`close`.
+
+    Attributes:
+        count: How many tasks there are.
+        workers: How many processes; none if the process that fills also works.
+    """
+
+    workers: ClassVar[int] = WORKERS
+    count: int = 0
+
+    def prepare(self) -> None:
+        """Make what workers inherit."""
+
+    def fill(self) -> None:
+        """Put the tasks there."""
+
+    def feed(self) -> None:
+        """Do what must be done while the others work."""
+
+    def work(self, turn: Turn, runs: Runs) -> None:
+        """Take tasks, in the body of *turn*, until there are no more."""
+        raise NotImplementedError
+
+    def servers(self) -> list[int]:
+        """Return the processes that take part besides."""
+        return []
+
+    def close(self) -> None:
+        """Give up what was made; may be called at any time."""
