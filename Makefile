@@ -23,7 +23,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage check lint format mypy pyright layers bench bench-peers docs clean
+.PHONY: help demo test coverage check lint format mypy pyright layers bench bench-report \
+	bench-guard bench-peers docs clean
 
 help:
 	@echo 'make demo    dispatch a few thousand real files and watch'
@@ -31,6 +32,8 @@ help:
 	@echo 'make coverage  all tests, with the branches that they take'
 	@echo 'make check   lint, format, types and layers'
 	@echo 'make bench   measure, each figure beside its baseline'
+	@echo 'make bench-report  write docs/benchmarks from what was measured'
+	@echo 'make bench-guard  a quick look whether anything became slower against its baseline'
 	@echo 'make bench-peers  drain, submit and latency beside other task systems'
 	@echo 'make docs    build the documentation into docs/_build/html'
 	@echo 'make clean   remove all that was built, and $(VENV)'
@@ -110,6 +113,18 @@ bench: $(VENV)/.dev
 ifneq ($(wildcard benchmarks/test_*.py),)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
 endif
+	$(BIN)/python -m benchmarks.summary
+
+# Ratios against the stored ones; "python -m benchmarks.guard --store" stores them anew.
+bench-guard: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.guard
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(call install,bench)
+	@touch $@
+
+bench-report: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.report
 
 # Peers have an environment of their own, and arq one inside it, as it asks for redis < 6.
 PEERS := .venv-peers

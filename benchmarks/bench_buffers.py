@@ -191,7 +191,7 @@ def cost(case: Case, count: int) -> float:
 def main() -> None:
     """Measure all in turn, so that a noisy machine is noisy to all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     options, _ = parser.parse_known_args()
     # Drops are reported; that is not to be read here.

@@ -1,7 +1,7 @@
 """
 Whether a long stream needs more memory than a short one.
 
-A source of half a million items, and with an argument of that many (ten million take some
+A source of 200,000 items, and with an argument of that many (ten million take some
 minutes), goes through ``map``, ``filter``, ``batch``, ``map_async`` and ``batch`` into a slow sink.
 Keeps the most items that were under way, and how much the process grew: after the first tenth,
 and at the end.
@@ -27,7 +27,7 @@ from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams import run
 
-ITEMS = 500_000
+ITEMS = 200_000
 
 
 class Rows:

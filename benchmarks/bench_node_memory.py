@@ -2,7 +2,8 @@
 How many bytes does a node take in the process of a feed?
 
 Prints bytes a node, by tracemalloc (what Python asked for) and by what the process grew by, which
-has the allocator's share in it; each in a process of its own, for 50,000 nodes:
+has the allocator's share in it; each in a process of its own, for 20,000 nodes, or as many as the
+variable ``BENCH_NODES`` says:
 
 - the bytes of ids and states alone;
 - a dict of dicts as ``json.loads`` makes them; of msgspec Structs, with the state as a dict, or as
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -29,7 +31,7 @@ import rxdispatch as rxd
 from benchmarks.fleet import node, register
 from benchmarks.record import Record
 
-NODES = 50_000
+NODES = int(os.environ.get("BENCH_NODES", "20000"))
 GOAL = 450
 BASE = "dict of JSON dicts"
 

@@ -26,7 +26,16 @@ import attrs
 
 from benchmarks.machine import describe_machine, versions
 
-__all__ = ["RESULTS", "Record", "Row", "Verdict", "by_group", "load_record", "show_figure"]
+__all__ = [
+    "RESULTS",
+    "Record",
+    "Row",
+    "Verdict",
+    "by_group",
+    "load_record",
+    "show_figure",
+    "show_ratio",
+]
 
 #: Where results are kept; ``BENCH_RESULTS`` names another folder.
 RESULTS: Final = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parent / "results"))
@@ -81,7 +90,7 @@ class Row:
         at = "" if self.x is None else f"{self.x:>11,.10g}"
         text = f"{self.case:<52}{at} {show_figure(self.value):>12} {self.unit:<6}"
         if self.ratio is not None:
-            text += f" {self.ratio:8.3g} x {self.base}"
+            text += f" {show_ratio(self.ratio):>8} x {self.base}"
         for name, figure in self.more.items():
             text += f"  {name} {show_figure(figure)}"
         if not self.budget:
@@ -254,6 +263,11 @@ def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def show_figure(value: float) -> str:
     """Return four digits that matter, or all before the point."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def show_ratio(ratio: float) -> str:
+    """Return three digits that matter, or all before the point."""
+    return f"{ratio:,.0f}" if abs(ratio) >= 1000 else f"{ratio:.3g}"
 
 
 def _words(low: float | None, high: float | None, base: str | None, unit: str) -> str:

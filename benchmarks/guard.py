@@ -1,0 +1,124 @@
+"""
+Whether anything has become slower against its baseline: ``python -m benchmarks.guard``.
+
+It measures the ratios of ``guarded.py`` and compares them with those in ``baseline.json``, never
+times: a ratio hardly depends on the machine. A case that fails is measured once more, with the
+better counting, since other work on the machine only ever makes it worse. ``--store`` writes the
+baseline anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from benchmarks.guarded import Case, cases
+
+__all__ = ["BASELINE", "TOLERANCE", "Bound", "failures", "load", "main", "store"]
+
+BASELINE: Final = Path(__file__).parent / "baseline.json"
+#: How many times worse a ratio may become, where the baseline says nothing else.
+TOLERANCE: Final = 1.8
+ROUNDS: Final = 7
+
+
+@attrs.frozen
+class Bound:
+    """
+    What a ratio is held against.
+
+    Attributes:
+        ratio: What ours took at the time of storing, divided by what the baseline took.
+        tolerance: By how many times it may exceed that.
+    """
+
+    ratio: float
+    tolerance: float = TOLERANCE
+
+    @property
+    def most(self) -> float:
+        """The largest ratio that is allowed."""
+        return self.ratio * self.tolerance
+
+
+def failures(measured: Mapping[str, float], stored: Mapping[str, Bound]) -> dict[str, str]:
+    """Return what is wrong, by case: too slow, or only in one of the two."""
+    wrong: dict[str, str] = {}
+    for case, ratio in measured.items():
+        bound = stored.get(case)
+        if bound is None:
+            wrong[case] = f"{case}: not in the baseline; store it"
+        elif ratio > bound.most:
+            wrong[case] = (
+                f"{case}: {ratio:.2f} x its baseline, {ratio / bound.ratio:.2f} times the stored"
+                f" {bound.ratio:.2f}; at most {bound.most:.2f} is allowed"
+            )
+    for case in stored:
+        if case not in measured:
+            wrong[case] = f"{case}: in the baseline, but no longer measured"
+    return wrong
+
+
+def load(path: Path = BASELINE) -> dict[str, Bound]:
+    """Return the stored bounds."""
+    return {case: Bound(**bound) for case, bound in json.loads(path.read_text()).items()}
+
+
+def store(measured: Mapping[str, float], path: Path = BASELINE) -> None:
+    """Write ratios; a tolerance that the file has for a case stays."""
+    before = load(path) if path.exists() else {}
+    kept = {
+        case: attrs.asdict(Bound(round(ratio, 3), before.get(case, Bound(0)).tolerance))
+        for case, ratio in measured.items()
+    }
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+async def measure(chosen: Iterable[Case], rounds: int = ROUNDS) -> dict[str, float]:
+    """Return the median of the ratios of the rounds, ours and baseline in turn."""
+    found: dict[str, float] = {}
+    for case in chosen:
+        await case.ours()
+        await case.base()
+        pairs = [(await case.ours(), await case.base()) for _ in range(rounds)]
+        found[case.name] = statistics.median(ours / base for ours, base in pairs)
+    return found
+
+
+async def run(storing: bool) -> int:
+    """Measure, then compare or store; the exit status."""
+    async with cases() as all_cases:
+        measured = await measure(all_cases)
+        if storing:
+            store(measured)
+        stored = load()
+        for case, ratio in measured.items():
+            bound = stored.get(case)
+            print(f"{case:<56} {ratio:7.2f} x" + (f", stored {bound.ratio:.2f}" if bound else ""))
+        again = [case for case in all_cases if case.name in failures(measured, stored)]
+        for case, ratio in (await measure(again)).items():
+            print(f"{case}: once more, {ratio:.2f} x")
+            measured[case] = min(ratio, measured[case])
+    wrong = failures(measured, stored)
+    for line in wrong.values():
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def main() -> None:
+    """Exit with 1 if anything became slower."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", action="store_true", help="write the baseline anew")
+    sys.exit(asyncio.run(run(parser.parse_args().store)))
+
+
+if __name__ == "__main__":
+    main()
