@@ -2,9 +2,10 @@
 Whether an item costs more the more of them wait.
 
 For each operator at which items wait: so many wait already; then one more comes and one leaves,
-again and again. Keeps microseconds for that with 10,000 and with 1,000,000 waiting, and the
-ratio; the goal is 1.2 at most. *Filling* is the cost of an item that comes to wait, averaged over
-the whole backlog. Bare deques of the same length show what the machine's caches make of it.
+again and again. Keeps microseconds for that with 10,000 and with 200,000 waiting (``--waiting N``
+says how many, such as 1000000), and the ratio; the goal is 1.2 at most. *Filling* is the cost of an
+item that comes to wait, averaged over the whole backlog. Bare deques of the same length show what
+the machine's caches make of it.
 
 ``--flood N`` instead pulls N items through a chain of operators into a slow sink and prints how
 much memory that took, which must not depend on N.
@@ -38,7 +39,7 @@ from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._run import run
 from rxdispatch.valve import Gate
 
-SIZES = (10_000, 1_000_000)
+FEW, MANY = 10_000, 200_000
 STEPS = 30_000
 ROUNDS = 2
 
@@ -124,22 +125,22 @@ CASES: dict[str, Case] = {
 }
 
 
-def compare(record: Record) -> None:
+def compare(record: Record, sizes: tuple[int, int]) -> None:
     """Keep the costs at both sizes, and their ratio."""
     best: dict[tuple[str, int], Costs] = {}
     for _ in range(ROUNDS):
         for name, case in CASES.items():
-            for size in SIZES:
+            for size in sizes:
                 filling, step = case(size)
                 before = best.get((name, size), (float("inf"), float("inf")))
                 best[name, size] = (min(filling, before[0]), min(step, before[1]))
     for name in CASES:
         for part, what in enumerate(("filling", "a step")):
-            few, many = (best[name, size][part] for size in SIZES)
-            base = f"{name}, {SIZES[0]:,} wait"
+            few, many = (best[name, size][part] for size in sizes)
+            base = f"{name}, {sizes[0]:,} wait"
             record.add(base, few, "us", group=what)
             record.add(
-                f"{name}, {SIZES[1]:,} wait",
+                f"{name}, {sizes[1]:,} wait",
                 many,
                 "us",
                 group=what,
@@ -208,13 +209,15 @@ def main() -> None:
     """Do what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flood", type=int, default=0, metavar="N")
+    parser.add_argument("--waiting", type=int, default=MANY, metavar="N")
     options, _ = parser.parse_known_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    sizes = (FEW, options.waiting)
     with Record("bench_backlog", __doc__) as record:
-        record.note(sizes=SIZES, steps=STEPS, rounds=ROUNDS)
+        record.note(sizes=sizes, steps=STEPS, rounds=ROUNDS)
         if not options.flood:
-            compare(record)
-        flood(record, options.flood or 200_000)
+            compare(record, sizes)
+        flood(record, options.flood or 50_000)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from benchmarks.fleet import add_latencies, node, note_server, p50_p99, register
 from benchmarks.record import Record
 
 NODES = 1_000
-ROUNDS = 1_500
+ROUNDS = 600
 WARM = 100
 BATCH = 256
 BARE = "HSET + EXPIRE + PUBLISH, a pipeline"

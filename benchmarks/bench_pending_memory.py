@@ -3,7 +3,7 @@
 """
 How many bytes does a pending task take?
 
-Prints, for 100,000 ready tasks with default ids and 20-byte payloads: what the ids and payloads
+Prints, for 50,000 ready tasks with default ids and 20-byte payloads: what the ids and payloads
 alone come to, then what each place of keeping them grows by.
 """
 
@@ -21,7 +21,7 @@ import rxdispatch as rxd
 from benchmarks.machine import server_version
 from benchmarks.record import Record
 
-TASKS = 100_000
+TASKS = 50_000
 CHUNK = 10_000
 ALONE = "id and payload alone"
 

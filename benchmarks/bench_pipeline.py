@@ -24,7 +24,7 @@ from rxdispatch import operators as ops
 
 SLOTS = 16
 ITEMS = 8_000
-ROUNDS = 3
+ROUNDS = 2
 SLEEPERS = 400
 STAGES = (1, 2, 4, 8)
 QUEUES = "asyncio queues"

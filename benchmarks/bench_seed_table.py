@@ -30,7 +30,7 @@ from benchmarks.record import Record
 NODES = 200
 SLOTS = 8
 WIDTHS = (1, 16, 128)
-CALLS = {"locked": 400, "feed": 2_000}
+CALLS = {"locked": 200, "feed": 1_000}
 HEADER = ("choose", "heartbeat", "register")
 
 

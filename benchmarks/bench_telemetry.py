@@ -28,7 +28,7 @@ from benchmarks.fleet import note_server
 from benchmarks.record import Record
 from rxdispatch import operators as ops
 
-ROUNDS = 5
+ROUNDS = 3
 NOTHING = "nothing"
 
 Handler = Callable[[rxd.Task[int]], Any]
