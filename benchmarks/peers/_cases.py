@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import attrs
 
+from benchmarks.peers._driver import SETTLING
 from benchmarks.peers._process import Driver, PeerError, ask, driver
 from benchmarks.peers._server import Server
 from benchmarks.peers._systems import System
@@ -33,7 +34,7 @@ class Sizes:
         common: Tasks a second of the open loops that are the same for all.
     """
 
-    drain: float = 3.0
+    drain: float = 2.5
     least: int = 500
     most: int = 60_000
     flood: float = 2.5
@@ -55,7 +56,7 @@ class Latency:
     Of one open loop, in milliseconds.
 
     Attributes:
-        tasks: How many there were.
+        tasks: How many count.
         rate: How many a second there were to be.
         slip: How late the submitter began, 99 of 100 times at most.
     """
@@ -154,13 +155,14 @@ def _latency(rate: float, sent: dict[str, Any], seen: dict[str, Any]) -> Latency
     handled, tasks = len(seen["payloads"]), len(set(seen["payloads"]))
     if not handled == tasks == sent["sent"]:
         raise PeerError(f"{handled} of {sent['sent']} handled, {tasks} distinct")
+    dues = [int(payload[:16]) / 1e6 for payload in seen["payloads"]]
+    begin = min(dues) + SETTLING
     late = [
-        start * 1e3 - int(payload[:16]) / 1e3
-        for start, payload in zip(seen["starts"], seen["payloads"], strict=True)
+        (start - due) * 1e3 for start, due in zip(seen["starts"], dues, strict=True) if due >= begin
     ]
     cuts = statistics.quantiles(late, n=1000, method="inclusive")
     return Latency(
-        tasks=tasks,
+        tasks=len(late),
         rate=rate,
         p50=round(cuts[499], 3),
         p99=round(cuts[989], 3),

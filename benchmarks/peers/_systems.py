@@ -119,7 +119,7 @@ SYSTEMS: Final = (
         title="dramatiq, threads",
         kind="threads",
         left=("HLEN dramatiq:default.msgs",),
-        settings="default middleware and prefetch, no results",
+        settings="worker_timeout 10 ms, default middleware and prefetch, no results",
     ),
     System(
         name="huey",
