@@ -15,7 +15,8 @@ import attrs
 
 import rxdispatch as rxd
 from benchmarks.scripts import submit_script
-from rxdispatch.boards.codec import TaskCodec
+from rxdispatch.boards.codec import Entry, TaskCodec
+from rxdispatch.boards.redis_engine import RedisEngine
 from rxdispatch.store.client import Client
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
     "PAYLOAD",
     "Line",
     "deque_line",
-    "fill_server_board",
+    "fill_board",
     "heap_line",
     "list_line",
     "on_board",
@@ -94,16 +95,20 @@ def on_board(board: rxd.BoardBase[str], payload: str = PAYLOAD, count: int = CHU
     return Line(make, board.submit, lambda: board.claim(count), end)
 
 
-async def fill_server_board(board: rxd.BoardBase[str], depth: int) -> None:
-    """Let so many tasks wait on a board of a server, by its script alone."""
+async def fill_board(board: rxd.BoardBase[str], depth: int) -> None:
+    """Let so many tasks wait on a board, by its script or engine alone."""
+    engine = board._engine
     entry = TaskCodec(str).encode_all([rxd.Task(PAYLOAD)])[0]
     begun = next(_numbers)
     for first in range(0, depth, _ROWS):
-        rows: list[bytes] = []
-        for number in range(first, min(first + _ROWS, depth)):
-            # As long as the ids that tasks have by themselves.
-            rows += (b"%08x-%04x-7000-8000-%012x" % (number, begun, number), entry.record, b"")
-        await submit_script(board, rows)
+        numbers = range(first, min(first + _ROWS, depth))
+        # As long as the ids that tasks have by themselves.
+        ids = [f"{number:08x}-{begun:04x}-7000-8000-{number:012x}" for number in numbers]
+        if isinstance(engine, RedisEngine):
+            rows = [part for name in ids for part in (name.encode(), entry.record, b"")]
+            await submit_script(board, rows)
+        else:
+            await engine.submit([Entry(name, entry.record, 0, 0.0, 0.0) for name in ids])
 
 
 def _ids() -> list[bytes]:

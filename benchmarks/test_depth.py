@@ -44,7 +44,9 @@ TASKS = CHUNK * CHUNKS
 ROUNDS = 7
 LIMIT = 1.3
 SPARE = 16_384
-STRIDE = 10_000
+
+#: Filling to a million takes longer than a test may by itself.
+pytestmark = pytest.mark.timeout(600)
 
 STEPS = ("submit", "claim", "settle")
 LINE = "submit, claim and settle"
@@ -146,7 +148,7 @@ class Measured:
             more: dict[str, Any] = cost.parts() | {"median": median}
             record.add(case, cost.total, "us", group=group, x=depth, base=base, **more)
         few, many = (curve[depth] for depth in (min(curve), max(curve)))
-        ratios = [b.total / a.total for a, b in zip(few, many, strict=True)]
+        pairs = list(zip(few, many, strict=True))
         apart = f"1M against 1k: {group}"
         record.add(f"{case}, 1k", best[min(curve)].total, "us", group=apart)
         record.add(
@@ -156,8 +158,8 @@ class Measured:
             group=apart,
             base=f"{case}, 1k",
             at_most=limit,
-            median_ratio=statistics.median(ratios),
-            cpu_ratio=sum(cost.cpu for cost in many) / sum(cost.cpu for cost in few),
+            median_ratio=statistics.median(b.total / a.total for a, b in pairs),
+            cpu_ratio=statistics.median(b.cpu / a.cpu for a, b in pairs),
         )
 
 
@@ -204,13 +206,7 @@ def fill_shared(names: Mapping[int, str]) -> None:
     """Fill boards in shared memory; in a process of its own."""
     for depth, name in names.items():
         with rxd.SharedMemoryBoard[str].attach(name) as board:
-            asyncio.run(fill(board, depth))
-
-
-async def fill(board: rxd.BoardBase[str], depth: int) -> None:
-    """Let so many tasks wait on a board."""
-    for first in range(0, depth, STRIDE):
-        await board.submit(rxd.Task(PAYLOAD) for _ in range(min(STRIDE, depth - first)))
+            asyncio.run(lines.fill_board(board, depth))
 
 
 async def version(hub: rxd.Hub) -> str:
@@ -271,7 +267,7 @@ def filled(
             if server is not None:
                 boards: Boards = {depth: server.board(f"depth-{depth}") for depth in depths}
                 for depth, board in boards.items():
-                    runner.run(lines.fill_server_board(board, depth))
+                    runner.run(lines.fill_board(board, depth))
                 found[kind] = boards
         filling.join()
         assert filling.exitcode == 0
@@ -319,7 +315,7 @@ def test_memory(
     """Boards of this process and in shared memory, beside a deque and a heap."""
     boards: Boards = {depth: rxd.MemoryBoard(f"depth-{depth}") for depth in depths}
     for depth, board in boards.items():
-        runner.run(fill(board, depth))
+        runner.run(lines.fill_board(board, depth))
     bare = {
         "deque": {depth: lines.deque_line(depth) for depth in depths},
         "heapq": {depth: lines.heap_line(depth) for depth in depths},
