@@ -85,7 +85,7 @@ CASES = [
     Case("marks, confirm 3", Confirmed(3), exact=False),
     Case("marks, compare-and-swap", Swapped(), at_most=0.10),
     Case("MemoryBoard, claims | execute | settle", InMemory(), slow=True),
-    Case("SharedMemoryBoard", InSharedMemory(), at_most=0.25),
+    Case("SharedMemoryBoard", InSharedMemory(), slow=True, at_most=0.25),
     Case("board on an embedded server", OnRedis(), slow=True),
 ]
 

@@ -86,7 +86,7 @@ class Measurement:
         if self._spent is not None:
             self.finish()
         self._line.send(None)
-        while not self._line.poll(WINDOW / 5):
+        while not self._line.poll(WINDOW):
             self._watch.find()
             self._watch.look()
         self._fill: float = self._hear()
