@@ -1,0 +1,187 @@
+# pyright: basic
+"""``Crew``: processes that wait, already started, to drain what they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import time
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Final, Self
+
+import attrs
+
+import rxdispatch as rxd
+from rxdispatch import operators as ops
+
+__all__ = ["WIDTH", "Crew", "Job", "Shift", "numbers_of"]
+
+#: How many handlers run at a time in a process.
+WIDTH: Final = 32
+_PREFETCH: Final = 256
+_CONTEXT: Final = multiprocessing.get_context("spawn")
+
+
+@attrs.frozen
+class Job:
+    """
+    What to drain, of numbers.
+
+    Attributes:
+        board: Its name; ``None`` is the queue of the crew.
+        url: Of the server; without one a board is in shared memory.
+        pause: Seconds that a handler sleeps; 0 is a handler that does nothing.
+    """
+
+    board: str | None
+    url: str | None
+    pause: float
+
+
+@attrs.frozen
+class Shift:
+    """What one process did: when, in how many seconds of the processor, with which numbers."""
+
+    begin: float
+    end: float
+    cpu: float
+    numbers: bytes
+
+
+class Crew:
+    """
+    So many processes; they end with whoever holds this.
+
+    Args:
+        size: How many.
+
+    Attributes:
+        queue: A ``multiprocessing.Queue`` that all of them share.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.queue: Any = _CONTEXT.Queue()
+        self._ends: list[Connection] = []
+        self._processes: list[Any] = []
+        for _ in range(size):
+            ours, theirs = _CONTEXT.Pipe()
+            process = _CONTEXT.Process(target=_serve, args=(theirs, self.queue), daemon=True)
+            process.start()
+            theirs.close()
+            self._ends.append(ours)
+            self._processes.append(process)
+
+    def drain(self, job: Job, workers: int) -> list[Shift]:
+        """Let that many do a job; none begins before all of them can."""
+        ends = self._ends[:workers]
+        for end in ends:
+            end.send(job)
+        for end in ends:
+            end.recv()
+        if job.board is None:
+            for _ in ends:
+                self.queue.put(None)
+        for end in ends:
+            end.send("go")
+        return [end.recv() for end in ends]
+
+    def __enter__(self) -> Self:
+        """Hold them."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End all of them, whatever they do."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+        self.queue.cancel_join_thread()
+        self.queue.close()
+
+
+def _serve(end: Connection, queue: Any) -> None:
+    # Ctrl-C reaches all processes of a terminal; the one that holds the crew ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            job = end.recv()
+            end.send(asyncio.run(_work(job, end, queue)))
+        except (EOFError, OSError):
+            return
+
+
+async def _work(job: Job, end: Connection, queue: Any) -> Shift:
+    numbers = array("I")
+
+    async def handle(number: int) -> None:
+        numbers.append(number)
+        if job.pause:
+            await asyncio.sleep(job.pause)
+
+    async with _opened(job, queue, handle) as drain:
+        end.send("ready")
+        end.recv()
+        begin, cpu = time.monotonic(), time.process_time()
+        await drain()
+        return Shift(begin, time.monotonic(), time.process_time() - cpu, numbers.tobytes())
+
+
+@asynccontextmanager
+async def _opened(
+    job: Job, queue: Any, handle: Callable[[int], Awaitable[None]]
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    if job.board is None:
+        yield lambda: _drain_queue(queue, handle, waves=bool(job.pause))
+    elif job.url is None:
+        with rxd.SharedMemoryBoard[int].attach(job.board) as board:
+            yield lambda: _drain_board(board, handle)
+    else:
+        async with rxd.connect(job.url) as hub:
+            on_server = hub.board(job.board, payload=int)
+            yield lambda: _drain_board(on_server, handle)
+
+
+async def _drain_board(board: rxd.BoardBase[int], handle: Callable[[int], Awaitable[None]]) -> None:
+    async def handler(task: rxd.Task[int]) -> None:
+        await handle(task.payload)
+
+    await rxd.run(
+        board.claims(prefetch=_PREFETCH, until="idle").pipe(
+            ops.execute(handler, max_concurrent=WIDTH), ops.settle(board)
+        )
+    )
+
+
+async def _drain_queue(
+    queue: Any, handle: Callable[[int], Awaitable[None]], *, waves: bool
+) -> None:
+    """Get what is there one by one, or so many that handlers sleep at the same time."""
+    ended = False
+    while not ended:
+        wave: list[int] = []
+        while len(wave) < (WIDTH if waves else 1) and not ended:
+            item = queue.get()
+            if item is None:
+                ended = True
+            else:
+                wave.append(item)
+        if waves:
+            await asyncio.gather(*(handle(number) for number in wave))
+        else:
+            for number in wave:
+                await handle(number)
+
+
+def numbers_of(shifts: Sequence[Shift]) -> list[int]:
+    """Return all numbers that were handled."""
+    return [number for shift in shifts for number in array("I", shift.numbers)]
