@@ -182,7 +182,7 @@ async def idle(url: str, board: str, count: str) -> None:
 
 
 async def follow(url: str, namespace: str) -> None:
-    """Be a feed, of the fleet that is there when it is asked: what its start takes."""
+    """Be a feed, of the fleet that is there when it is asked; tells what its start took."""
     lines = _lines()
     settings = rxd.Settings(store=rxd.StoreSettings(limit=60.0))
     async with rxd.connect(url, namespace="warm", settings=settings) as warm, warm.feed():
@@ -196,7 +196,8 @@ async def follow(url: str, namespace: str) -> None:
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
             grown = process.memory_info().rss - before
             _say(bytes=grown, cpu=cpu, seconds=seconds, nodes=len(feed.nodes()))
-            await lines.get()
+            while await lines.get():
+                _say(cpu=time.process_time())
 
 
 def _lines() -> asyncio.Queue[str]:

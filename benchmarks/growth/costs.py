@@ -102,7 +102,11 @@ class Costs:
     def load(cls, path: Path) -> Self:
         """Return the costs that a run has kept among its settings."""
         kept: dict[str, Any] = json.loads(path.read_text())["settings"]["costs"]
-        return cls(**{n: Line(**v) if isinstance(v, dict) else v for n, v in kept.items()})
+        return cls(**{name: _read(value) for name, value in kept.items()})
+
+
+def _read(value: Any) -> Any:
+    return Line(value["a"], value["b"]) if isinstance(value, dict) else value
 
 
 def fit(points: Sequence[tuple[Sequence[float], float]]) -> list[float]:

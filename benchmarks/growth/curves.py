@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Final
 
 from benchmarks.growth.board import KEPT, US
@@ -117,7 +116,7 @@ def _heartbeats(costs: Costs, record: Record) -> None:
     for size in (1, 256):
         call = _call(costs, size, 0.1, 10)
         for full in (0.2, 0.5, 0.8, 0.95):
-            busy, took = queue_at_random(lambda _, call=call: call, full / call, count=15_000)
+            busy, took = queue_at_random(call, full / call, count=15_000)
             record.add(f"{size} a call", percentile(took, 0.5) * 1e3, "ms", group=group, x=full,
                        p99=percentile(took, 0.99) * 1e3, busy=busy)  # fmt: skip
 
@@ -149,11 +148,8 @@ def _feeds(costs: Costs, record: Record) -> None:
         record.add(
             "of the server for it", nodes * costs.list_server * US, "s", group=group, x=nodes
         )
-    rng = random.Random(0)
     line = 0.1 * costs.apply_news.at(1) + 0.9 * costs.apply_touch.at(1)
-    _, took = queue_at_random(
-        lambda _: line * US, FULL / (line * US), count=10_000, seed=rng.getrandbits(8)
-    )
+    _, took = queue_at_random(line * US, FULL / (line * US), count=10_000)
     record.add("a message in a feed at 80 % of its core", percentile(took, 0.5) * 1e3, "ms",
                group="where a feed ends", p99=percentile(took, 0.99) * 1e3,
                nodes=FULL / (line * US) * BEAT)  # fmt: skip

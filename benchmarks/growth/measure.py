@@ -10,7 +10,10 @@ import socket
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Final
+
+import attrs
 
 import rxdispatch as rxd
 from benchmarks import fleet
@@ -18,9 +21,10 @@ from benchmarks.bench_feed_apply import to_stream
 from benchmarks.growth.child import Child
 from benchmarks.growth.costs import Costs, Line, fit
 from benchmarks.record import Record
+from rxdispatch.store.keys import BoardKeys
 from rxdispatch.store.wire import pack
 
-__all__ = ["Server", "measure"]
+__all__ = ["HERD", "HERDS", "US", "Server", "herd_pause", "measure"]
 
 SIZES: Final = (1, 16, 64, 256, 1000)
 CALLS: Final = {1: 150, 16: 50, 64: 20, 256: 8, 1000: 3}
@@ -32,6 +36,7 @@ BEATERS: Final = 1_024
 WAITING: Final = 100_000
 REPLIES: Final = 20_000
 HERDS: Final = (1, 50, 200)
+HERD: Final = "one task among idle workers"
 US: Final = 1e6
 
 names = (f"growth-{number}" for number in itertools.count())
@@ -47,7 +52,7 @@ class Server:
     async def cpu(self) -> float:
         """Return its microseconds of CPU."""
         info = await self.redis.info("cpu")
-        return (info["used_cpu_user"] + info["used_cpu_sys"]) * US
+        return float(info["used_cpu_user"] + info["used_cpu_sys"]) * US
 
     async def memory(self) -> int:
         """Return the bytes that it uses."""
@@ -61,6 +66,10 @@ class Server:
     async def commands(self) -> int:
         """Return how many commands came."""
         return int((await self.redis.info("stats"))["total_commands_processed"])
+
+    async def forget(self, board: rxd.BoardBase[Any]) -> None:
+        """Take away all that a board holds."""
+        await self.redis.delete(*BoardKeys.of("rxd", board.name).keys)
 
     @property
     def url(self) -> str:
@@ -111,7 +120,7 @@ async def measure(server: Server, record: Record) -> Costs:
     found |= await _beats(server, record)
     found |= await _applying(server, record)
     found |= await _memory(server, record)
-    found |= await _following(server, record)
+    found |= await _following(server, record, found)
     found |= await _replies(server, record, found.pop("quiet"))
     return Costs(**found)
 
@@ -154,7 +163,7 @@ async def _calls(server: Server, record: Record) -> dict[str, Any]:
         made = [[rxd.Task("x" * 20) for _ in range(size)] for _ in range(calls)]
         steps: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "submit": board.submit,
-            "claim": lambda _, size=size: board.claim(size),
+            "claim": lambda tasks: board.claim(len(tasks)),
             "renew": lambda claims: board.renew(claims, 30.0),
             "settle": lambda claims: board.settle([claim.done() for claim in claims]),
         }
@@ -304,16 +313,21 @@ async def _idle(server: Server, record: Record, workers: int, quiet: float) -> d
     return {"idle_claims": claims, "idle_worker": each}
 
 
+def herd_pause(workers: int) -> float:
+    """Return the seconds between single tasks in which so many workers become idle again."""
+    return 0.15 + 0.002 * workers
+
+
 async def _herd(
     server: Server,
     record: Record,
     child: Child,
-    board: rxd.RedisBoard[str],
+    board: rxd.BoardBase[str],
     workers: int,
     quiet: float,
 ) -> float:
     """Measure what a task costs that finds all workers idle; returns the CPU of each of them."""
-    tasks, pause = 8, 0.15 + 0.002 * workers
+    tasks, pause = 8, herd_pause(workers)
     own = (await child.ask("cpu"))["cpu"]
     cpu, scripts, start = await server.cpu(), await server.scripts(), time.perf_counter()
     for _ in range(tasks):
@@ -323,12 +337,12 @@ async def _herd(
     cpu, scripts = await server.cpu() - cpu - quiet, await server.scripts() - scripts
     own = ((await child.ask("cpu"))["cpu"] - own) * US
     record.control("a task among idle workers is done", (await board.counts()).done == tasks)
-    group = "one task among idle workers, measured"
+    group = HERD
     # Who has just claimed does not poll for a second, so all the rest are claims for this task.
     claims = scripts / tasks - 2
-    record.add("claims", claims, "", group=group, x=workers)
-    record.add("server CPU", cpu / tasks, "us", group=group, x=workers)
-    record.add("CPU of the workers", own / tasks, "us", group=group, x=workers)
+    record.add("claims, measured", claims, "", group=group, x=workers)
+    record.add("server CPU, measured", cpu / tasks, "us", group=group, x=workers)
+    record.add("CPU of the workers, measured", own / tasks, "us", group=group, x=workers)
     return own / tasks / max(1.0, claims)
 
 
@@ -403,20 +417,32 @@ async def _applying(server: Server, record: Record) -> dict[str, Any]:
     return {f"apply_{name}": points.line(name) for name in ("news", "touch")}
 
 
-async def _following(server: Server, record: Record) -> dict[str, Any]:
+async def _following(server: Server, record: Record, found: dict[str, Any]) -> dict[str, Any]:
     """Measure a feed that starts on a large fleet, and then has nothing to do."""
     space = "large"
     settings = rxd.Settings(store=rxd.StoreSettings(limit=30.0))
-    with Child("follow", server.url, space) as child:
-        await child.ready()
-        async with rxd.connect(server.url, namespace=space, settings=settings) as hub:
-            before = await server.memory()
-            await fleet.register(hub, NODES)
-            node_bytes = (await server.memory() - before) / NODES
+    async with AsyncExitStack() as stack:
+        child = await stack.enter_context(Child("follow", server.url, space)).ready()
+        hub = await stack.enter_async_context(
+            rxd.connect(server.url, namespace=space, settings=settings)
+        )
+        before = await server.memory()
+        await fleet.register(hub, NODES)
+        node_bytes = (await server.memory() - before) / NODES
         cpu = await server.cpu()
         start = await child.ask("go")
         listed = (await server.cpu() - cpu) / NODES
         record.control("a feed reads the whole fleet", start["nodes"] == NODES)
+        beats = 1_500
+        own = (await child.ask("cpu"))["cpu"]
+        for number in range(0, beats, 30):
+            # Many at once, as where there is much to hear: alone each would wake the feed.
+            some = range(number, number + 30)
+            await asyncio.gather(
+                *(hub.nodes.heartbeat(f"node-{n:06}", fleet.state(n, 1)) for n in some)
+            )
+        await asyncio.sleep(0.2)
+        heard = ((await child.ask("cpu"))["cpu"] - own) * US / beats
         scripts, seconds = await server.scripts(), 2.5
         await asyncio.sleep(seconds)
         pulses = (await server.scripts() - scripts) / seconds
@@ -425,14 +451,20 @@ async def _following(server: Server, record: Record) -> dict[str, Any]:
     ping, _, _ = await _spent(server, [server.redis.ping() for _ in range(100)])
     idle = pulses * (pulse + ping)
     own = start["cpu"] * US / NODES
+    # What it takes to get a message at all, beside what is done with it.
+    hear = max(0.0, heard - found["apply_news"].at(1))
+    applying = {
+        n: attrs.evolve(found[n], a=found[n].a + hear) for n in ("apply_news", "apply_touch")
+    }
     group = f"a feed of {NODES:,} nodes"
     record.add("server CPU to list a node", listed, "us", group=group)
     record.add("CPU of the feed for it", own, "us", group=group, seconds=start["seconds"])
     record.add("bytes a node in the feed's process", start["bytes"] / NODES, "B", group=group)
     record.add("bytes a node in the server", node_bytes, "B", group=group)
+    record.add("CPU of the feed for a message of one node", heard, "us", group=group, hear=hear)
     record.add("pulses", pulses, "1/s", group=group)
     record.add("server CPU of a pulse", pulse, "us", group=group, ping=ping)
-    return {
+    return applying | {
         "list_server": listed, "list_feed": own, "node_bytes": node_bytes,
         "feed_bytes": start["bytes"] / NODES, "pulse": pulse + ping, "idle_feed": idle,
     }  # fmt: skip
@@ -471,7 +503,7 @@ async def _memory(server: Server, record: Record) -> dict[str, Any]:
             high=max(found),
         )
     grown = await server.redis.dbsize() - kept
-    await server.redis.delete(*board._engine._keys.keys)
+    await server.forget(board)
     bytes_each = (waiting - reply * grown) / WAITING
     group = "memory of the server"
     record.add("a waiting task", bytes_each, "B", group=group, budget="<= 240 B")

@@ -121,13 +121,17 @@ def run_board(
 
 
 def queue_at_random(
-    service: Callable[[random.Random], float], rate: float, *, count: int = 20_000, seed: int = 0
+    service: Callable[[random.Random], float] | float,
+    rate: float,
+    *,
+    count: int = 20_000,
+    seed: int = 0,
 ) -> tuple[float, list[float]]:
     """
     Let calls come to one thread at random.
 
     Args:
-        service: Seconds that a call takes.
+        service: Seconds that a call takes, always or this time.
         rate: Calls a second.
         count: How many.
         seed: Of all that is random.
@@ -142,7 +146,8 @@ def queue_at_random(
 
     def call(left: int) -> None:
         came = clock.now
-        thread.do(service(rng), lambda: took.append(clock.now - came))
+        seconds = service if isinstance(service, float) else service(rng)
+        thread.do(seconds, lambda: took.append(clock.now - came))
         if left > 1:
             clock.after(rng.expovariate(rate), lambda: call(left - 1))
 

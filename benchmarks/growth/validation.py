@@ -16,7 +16,7 @@ import psutil
 import rxdispatch as rxd
 from benchmarks.growth.child import Child
 from benchmarks.growth.costs import Costs
-from benchmarks.growth.measure import US, Server
+from benchmarks.growth.measure import HERD, HERDS, US, Server, herd_pause
 from benchmarks.growth.simulation import run_board
 from benchmarks.record import Record
 
@@ -47,6 +47,7 @@ async def validate(server: Server, costs: Costs, record: Record) -> float:
     Returns:
         The largest error of a rate, as a share of what was measured.
     """
+    _herds(costs, record)
     worst = 0.0
     with ExitStack() as stack:
         crew = [stack.enter_context(Child("work", server.url)) for _ in range(max(WORKERS))]
@@ -82,6 +83,30 @@ async def validate(server: Server, costs: Costs, record: Record) -> float:
     return worst
 
 
+def _herds(costs: Costs, record: Record) -> None:
+    """Simulate single tasks among idle workers, which were measured with the costs."""
+    for workers in HERDS:
+        pause = herd_pause(workers)
+        made = run_board(
+            costs,
+            workers=workers,
+            rate=1 / pause,
+            cores=os.cpu_count() or 1,
+            wire=costs.wire / US,
+            together=True,
+            lasting=False,
+            warm=2.5,
+            window=40 * pause,
+        )
+        for what, unit, value in (
+            ("claims", "", made.claims),
+            ("server CPU", "us", made.server),
+            ("CPU of the workers", "us", made.own),
+        ):
+            record.add(f"{what}, simulated", value, unit, group=HERD, x=workers,
+                       base=f"{what}, measured", budget=f"within {TOLERANCE:.0%}")  # fmt: skip
+
+
 async def _run(server: Server, crew: list[Child], duration: float, tasks: int) -> _Real:
     """Let real workers work, and look at a window of it."""
     board = server.hub.board(f"validation-{duration}-{len(crew)}")
@@ -100,7 +125,7 @@ async def _run(server: Server, crew: list[Child], duration: float, tasks: int) -
     last = await _look(server, board, crew)
     for child in crew:
         await child.ask("stop")
-    await server.redis.delete(*board._engine._keys.keys)
+    await server.forget(board)
     seconds, done = last.at - first.at, last.done - first.done
     ours = (last.server - first.server) + (last.own - first.own)
     others = max(0.0, (last.busy - first.busy) - ours - (last.me - first.me))
