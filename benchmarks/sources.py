@@ -1,0 +1,78 @@
+"""Sources of numbers that operators are measured with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from reactivex.subject import Subject
+
+from rxdispatch.clock import valve_of
+
+__all__ = ["PAUSE", "Build", "hot", "numbers", "pulled"]
+
+#: How many numbers a hot source emits before the loop has a turn.
+PAUSE = 2_000
+
+Build = Callable[[Observable[int]], Observable[Any]]
+
+
+def numbers(count: int) -> Observable[int]:
+    """Emit as many numbers as there is room for; all of them where nobody has a valve."""
+
+    def subscribe(
+        observer: abc.ObserverBase[int], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        valve = valve_of(scheduler)
+        assert valve is not None
+        sent = 0
+
+        def on_room() -> None:
+            nonlocal sent
+            while sent < count and valve.room() > 0:
+                sent += 1
+                observer.on_next(sent)
+            if sent == count:
+                sent += 1
+                observer.on_completed()
+
+        link = valve.listen(on_room)
+        on_room()
+        return Disposable(link.dispose)
+
+    return Observable(subscribe)
+
+
+async def pulled(count: int) -> AsyncIterator[int]:
+    """Yield so many numbers."""
+    for number in range(1, count + 1):
+        yield number
+
+
+def hot(build: Build, taken: Callable[[Any], None]) -> Callable[[int], Awaitable[None]]:
+    """
+    Return what pushes numbers from a Subject through an operator.
+
+    The loop has a turn now and then, so that timers fire; what the operator still holds at the end
+    is due when the source completes.
+    """
+
+    async def push(count: int) -> None:
+        source: Subject[int] = Subject()
+        ended = asyncio.get_running_loop().create_future()
+
+        def completed() -> None:
+            ended.set_result(None)
+
+        build(source).subscribe(taken, on_completed=completed)
+        for begin in range(0, count, PAUSE):
+            for number in range(begin + 1, min(begin + PAUSE, count) + 1):
+                source.on_next(number)
+            await asyncio.sleep(0)
+        source.on_completed()
+        await ended
+
+    return push
