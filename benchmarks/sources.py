@@ -1,4 +1,4 @@
-"""Sources of numbers that operators are measured with."""
+"""Sources and a sink of numbers that operators are measured with."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ from reactivex.subject import Subject
 
 from rxdispatch.clock import valve_of
 
-__all__ = ["PAUSE", "Build", "hot", "numbers", "pulled"]
+__all__ = ["PAUSE", "Build", "Total", "hot", "numbers", "pulled"]
 
 #: How many numbers a hot source emits before the loop has a turn.
 PAUSE = 2_000
 
 Build = Callable[[Observable[int]], Observable[Any]]
+
+
+class Total:
+    """A sink that adds up."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, item: int) -> None:
+        """Take an item."""
+        self.value += item
 
 
 def numbers(count: int) -> Observable[int]:

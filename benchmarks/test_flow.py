@@ -1,13 +1,11 @@
 # pyright: basic
 # pytest-benchmark has no types.
 """
-What do operators that hold, limit or share items cost, beside their nearest equivalents?
+What do operators that hold, time or share items cost, beside their nearest equivalents?
 
 Items a second; resubscriptions for ``retry_backoff``. Buffers, time limits and ``broadcast`` get
 them from a Subject, and downstream is never busy; ``bench_buffers.py`` has what waits and what
-overflows. ``rate_limit`` reads a source that can wait, beside a bare loop that awaits a bucket:
-tokens that never run out, tokens that always do, and a backlog that goes at once. The floor of each
-group does what is least: RxPY's ``map`` and ``filter``, or the bare loop.
+overflows. The floor of what holds items is RxPY's ``map`` and ``filter``.
 """
 
 from __future__ import annotations
@@ -22,15 +20,12 @@ from reactivex import Observable, abc
 from reactivex import operators as rx
 from reactivex.disposable import Disposable
 from reactivex.scheduler.eventloop import AsyncIOScheduler
-from reactivex.subject import Subject
 
 import rxdispatch as rxd
 from benchmarks.race import Way, race
 from benchmarks.record import Record
-from benchmarks.sources import PAUSE, Build, hot, numbers, pulled
+from benchmarks.sources import PAUSE, Build, Total, hot, pulled
 from rxdispatch import operators as ops
-from rxdispatch.clock import LoopScheduler
-from rxdispatch.valve import Gate
 
 ITEMS = 20_000
 FEW = 4_000
@@ -39,26 +34,10 @@ SIZE = PAUSE
 SUBSCRIBERS = 4
 LONG = 60.0
 SHORT = 1e-6
-PLENTY = 10**9
-#: So that a token is there whenever it is asked for, but the bucket is empty all the time.
-SCARCE = 20_000_000
 FLOOR = "RxPY: map and filter"
 RX_TIMEOUT = "RxPY: timeout"
 RX_SHARE = "RxPY: share"
-BUCKET = "bare loop, tokens to spare"
-EMPTY = "bare loop, none to spare"
 LOOP = "a loop that sleeps for a microsecond"
-
-
-class Total:
-    """A sink that adds up."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def add(self, item: int) -> None:
-        """Take an item."""
-        self.value += item
 
 
 def pushed(build: Build) -> Callable[[int], Awaitable[int]]:
@@ -67,17 +46,6 @@ def pushed(build: Build) -> Callable[[int], Awaitable[int]]:
     async def run(count: int) -> int:
         total = Total()
         await hot(build, total.add)(count)
-        return total.value
-
-    return run
-
-
-def drawn(build: Build) -> Callable[[int], Awaitable[int]]:
-    """Return a way through an operator from a source that can wait."""
-
-    async def run(count: int) -> int:
-        total = Total()
-        await rxd.run(build(numbers(count)).pipe(rx.do_action(total.add)))
         return total.value
 
     return run
@@ -135,63 +103,6 @@ def shared(build: Build) -> Callable[[int], Awaitable[int]]:
         return one
 
     return pushed(subscribed)
-
-
-class Bucket:
-    """The least that a token bucket of a coroutine has to do."""
-
-    def __init__(self, count: int, burst: int) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._rate = count
-        self._burst = float(burst)
-        self._tokens = float(burst)
-        self._at = self._loop.time()
-
-    async def take(self) -> None:
-        """Wait for a token."""
-        while True:
-            now = self._loop.time()
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-            self._at = now
-            if self._tokens >= 1:
-                self._tokens -= 1
-                return
-            await asyncio.sleep((1 - self._tokens) / self._rate)
-
-
-def bucket(rate: int, burst: int) -> Callable[[int], Awaitable[int]]:
-    """Return a loop that awaits a token for each item."""
-
-    async def run(count: int) -> int:
-        tokens, total = Bucket(rate, burst), Total()
-        for number in range(1, count + 1):
-            await tokens.take()
-            total.add(number)
-        return total.value
-
-    return run
-
-
-async def backlog(count: int) -> int:
-    """All items are pushed while there is no room below, then go."""
-    room = 0
-    gate = Gate(lambda: room, None)
-    source: Subject[int] = Subject()
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    total = Total()
-    source.pipe(ops.rate_limit(PLENTY)).subscribe(
-        total.add,
-        on_completed=lambda: ended.set_result(None),
-        scheduler=LoopScheduler(loop, valve=gate),
-    )
-    for number in range(1, count + 1):
-        source.on_next(number)
-    source.on_completed()
-    room = 1
-    gate.opened()
-    await ended
-    return total.value
 
 
 def failing(operator: Callable[[int], Build]) -> Callable[[int], Awaitable[int]]:
@@ -273,21 +184,6 @@ def to_many() -> Mapping[str, Way]:
     }
 
 
-def limited() -> Mapping[str, Way]:
-    """Return ways through a token bucket."""
-    few = "rate_limit, 10,000 wait"
-    scarce = drawn(ops.rate_limit(SCARCE, burst=1_000))
-    return {
-        BUCKET: Way(bucket(PLENTY, PLENTY), ITEMS),
-        EMPTY: Way(bucket(SCARCE, 1), ITEMS),
-        "source to sink": Way(drawn(lambda source: source), ITEMS, BUCKET),
-        "rate_limit, tokens to spare": Way(drawn(ops.rate_limit(PLENTY)), ITEMS, BUCKET),
-        "rate_limit, none to spare": Way(scarce, ITEMS, EMPTY),
-        few: Way(backlog, 10_000),
-        "rate_limit, 100,000 wait": Way(backlog, 100_000, few),
-    }
-
-
 def again() -> Mapping[str, Way]:
     """Return ways to begin anew after an error."""
     return {
@@ -301,7 +197,6 @@ GROUPS: Mapping[str, Callable[[], Mapping[str, Way]]] = {
     "hold": passing,
     "limit of time": in_time,
     f"{SUBSCRIBERS} subscribers": to_many,
-    "token bucket": limited,
     "subscribe again": again,
 }
 
