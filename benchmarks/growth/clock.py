@@ -31,7 +31,7 @@ class Clock:
         # Every running burst gets the same share: its end is kept in seconds of work that each
         # has been given since the beginning, so that a change of the share moves none of them.
         self._bursts: list[tuple[float, int, Then]] = []
-        self._given = 0.0
+        self._given: float = 0.0
 
     def after(self, delay: float, then: Then) -> None:
         """Call *then* in so many seconds."""

@@ -106,7 +106,7 @@ class Costs:
 
 
 def _read(value: Any) -> Any:
-    return Line(value["a"], value["b"]) if isinstance(value, dict) else value
+    return Line(value["a"], value["b"]) if hasattr(value, "keys") else value
 
 
 def fit(points: Sequence[tuple[Sequence[float], float]]) -> list[float]:

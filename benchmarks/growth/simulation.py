@@ -146,7 +146,7 @@ def queue_at_random(
 
     def call(left: int) -> None:
         came = clock.now
-        seconds = service if isinstance(service, float) else service(rng)
+        seconds = service(rng) if callable(service) else service
         thread.do(seconds, lambda: took.append(clock.now - came))
         if left > 1:
             clock.after(rng.expovariate(rate), lambda: call(left - 1))
