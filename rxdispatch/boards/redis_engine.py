@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from rxdispatch.boards.codec import Entry, id_bytes, id_text
 from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, Tally
 from rxdispatch.boards.events import read_events
+from rxdispatch.boards.hints import read_hints
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
@@ -31,7 +32,6 @@ _token: Final = struct.Struct(">Q").pack
 _TRIES: Final = struct.Struct(">IIB")
 _GRAVE: Final = struct.Struct(">IIdH")
 _KINDS: Final = {"retry": b"r", "dead": b"x", "released": b"l"}
-_SIGNALS: Final[dict[bytes | None, Signal]] = {b"r": "ready", b"j": "joined", None: "reconnected"}
 _PAGE: Final = 256
 _UNSURE: Final = 64
 _KEPT: Final = 60
@@ -87,9 +87,7 @@ class RedisEngine:
         )
         self._abandoned: list[bytes] = []
         self._unsure: dict[int, _Doubt] = {}
-        self._signals: Observable[Signal] = channels.channel(self._keys.hints).pipe(
-            rx.filter(_SIGNALS.__contains__), rx.map(_SIGNALS.__getitem__)
-        )
+        self._signals: Observable[Signal] = channels.channel(self._keys.hints).pipe(read_hints())
         self._events: Observable[TaskEvent] = channels.channel(self._keys.events).pipe(
             rx.filter(lambda message: message is not None), rx.flat_map(read_events)
         )

@@ -57,7 +57,7 @@ local function take(found, at)
   return size
 end
 
-if limit > 0 and call('HEXISTS', META, 'paused') == 0 then
+if limit > 0 and not known[9] then
   if ARGV[9] == 'only' then
     local wanted, seen = {}, {}
     for i = 10, #ARGV do
@@ -101,7 +101,7 @@ end
 local count = #ids
 local base, deadline = 0, now + lease
 if count > 0 then
-  base = math.max(tonumber(call('HGET', META, 'token') or 0) + 1, raw)
+  base = math.max(tonumber(known[10] or 0) + 1, raw)
   local leases, marks = {}, {}
   for i, id in ipairs(ids) do
     leases[2 * i - 1] = deadline
@@ -112,7 +112,8 @@ if count > 0 then
   end
   call('ZADD', LEASES, unpack(leases))
   fill(MARKS, marks)
-  call('HSET', META, 'token', base + count - 1)
+  meta[#meta + 1] = 'token'
+  meta[#meta + 1] = base + count - 1
 end
 finish()
 keep(struct.pack('>I8I4d', base, count + (more and MORE or 0), deadline))

@@ -15,18 +15,19 @@ local SPAN = 1099511627776
 local call = redis.call
 
 local known = call('HMGET', META, 'raw', 'skew', 'max_crashes', 'remember', 'dead_limit',
-  'stamp', 'paced')
+  'stamp', 'paced', 'crowd', 'paused', 'token')
 
 -- Options: what is stored counts; who gives another value is refused before anything changes.
 local OPTIONS = { 'max_crashes', 'remember', 'dead_limit' }
-local unstored = {}
+-- What the script writes to META when it ends.
+local meta = {}
 for i = 1, 3 do
   local given, stored = ARGV[2 + i], known[2 + i]
   if given ~= '' then
     if not stored then
       known[2 + i] = given
-      unstored[#unstored + 1] = OPTIONS[i]
-      unstored[#unstored + 1] = given
+      meta[#meta + 1] = OPTIONS[i]
+      meta[#meta + 1] = given
     elseif tonumber(stored) ~= tonumber(given) then
       return redis.error_reply('CONFLICT ' .. OPTIONS[i] .. ' ' .. stored)
     end
@@ -274,17 +275,35 @@ local function trim_dead()
   for _, id in ipairs(oldest) do event('discarded', id) end
 end
 
--- The end of every script that writes: clock and options kept, events and hints sent.
+-- So many may claim at once for one task; more are told to take turns, and when it is too late.
+-- How many listen is what the last PUBLISH has returned: NUMSUB of Valkey 9.1 is wrong for some.
+local CROWD = 8
+local listeners = tonumber(known[8] or 0)
+
+local function hint(message)
+  local found = call('PUBLISH', HINTS, message)
+  if found ~= listeners then
+    meta[#meta + 1] = 'crowd'
+    meta[#meta + 1] = found
+    listeners = found
+  end
+end
+
+-- The end of every script that writes: events and hints sent, clock and options kept.
 local function finish()
   if stamp_used then call('HSET', META, 'stamp', stamp - 1) end
   if ended then trim_dead() end
-  call('HSET', META, 'raw', raw, 'skew', skew, unpack(unstored))
   if #log > 0 then call('PUBLISH', EVENTS, struct.pack('>d', now) .. table.concat(log)) end
-  if sooner or (ready_before == 0 and call('ZCARD', READY) > 0) then call('PUBLISH', HINTS, 'r') end
-  if ended and call('ZCARD', LEASES) == 0 and call('ZCARD', READY) == 0
-    and call('ZCARD', SCHED) == 0 then
-    call('PUBLISH', HINTS, 'j')
+  local ready = call('ZCARD', READY)
+  if sooner or (ready_before == 0 and ready > 0) then
+    hint(listeners > CROWD and 'r' .. math.max(ready, 1) .. '/' .. listeners or 'r')
+  elseif listeners > CROWD and ready_before > 0 and ready == 0 then
+    hint('e')
   end
+  if ended and ready == 0 and call('ZCARD', LEASES) == 0 and call('ZCARD', SCHED) == 0 then
+    hint('j')
+  end
+  call('HSET', META, 'raw', raw, 'skew', skew, unpack(meta))
 end
 
 local function keep(reply)

@@ -1,0 +1,143 @@
+"""Who of many workers claims at a hint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from reactivex import Subject
+from reactivex import operators as rx
+
+from rxdispatch.boards.hints import FIRST, SPACING, read_hints
+from rxdispatch.store.channels import Channels
+from rxdispatch.task import Task
+from rxdispatch.testing import VirtualTimeLoop
+from tests.boards.places import Bench, Place
+
+CROWD = 200
+
+
+@pytest.fixture(autouse=True)
+def loop_factory(request: pytest.FixtureRequest) -> type[VirtualTimeLoop] | None:
+    """Virtual time, but for real servers."""
+    return None if "server" in request.fixturenames else VirtualTimeLoop
+
+
+@asynccontextmanager
+async def listeners(bench: Bench, count: int) -> AsyncGenerator[list[bytes | None]]:
+    """Let so many listen to the hints of a board; what one of them hears."""
+    heard: list[bytes | None] = []
+    channels = [Channels(bench.hub.client) for _ in range(count)]
+    try:
+        for each in channels:
+            stream = each.channel(bench.key("hints")).pipe(rx.filter(bool))
+            stream.subscribe(heard.append if each is channels[0] else None)
+            await each.confirmed(bench.key("hints"))
+        yield heard
+    finally:
+        for each in channels:
+            await each.close()
+
+
+class Crowd:
+    """So many listeners, and what they were told when."""
+
+    def __init__(self, size: int) -> None:
+        self.source: Subject[bytes | None] = Subject()
+        self.heard: list[tuple[float, str]] = []
+        loop = asyncio.get_running_loop()
+        for _ in range(size):
+            self.source.pipe(read_hints()).subscribe(
+                lambda signal: self.heard.append((loop.time(), signal))
+            )
+
+    def told(self) -> Counter[str]:
+        """Return how often each signal was heard so far."""
+        return Counter(signal for _, signal in self.heard)
+
+
+async def test_few_listeners_all_claim() -> None:
+    """At once, and what else there is to tell is told to all."""
+    crowd = Crowd(3)
+    for message in (b"r", b"j", None):
+        crowd.source.on_next(message)
+    assert {"ready": 3, "joined": 3, "reconnected": 3} == crowd.told()
+
+
+async def test_of_many_a_few_claim_at_once_and_the_others_in_turn() -> None:
+    """Each once, in the time that the server needs for so many."""
+    crowd = Crowd(CROWD)
+    begun = asyncio.get_running_loop().time()
+    crowd.source.on_next(b"r1/%d" % CROWD)
+    # Of 200 at 1 in 50 each; more than 20 come once in ten billion times.
+    assert crowd.told()["ready"] <= 5 * FIRST
+    await asyncio.sleep(CROWD * SPACING)
+    assert {"ready": CROWD} == crowd.told()
+    assert max(at for at, _ in crowd.heard) - begun <= CROWD * SPACING
+
+
+async def test_who_waits_for_a_turn_hears_that_nothing_is_left() -> None:
+    """And does not claim."""
+    crowd = Crowd(CROWD)
+    crowd.source.on_next(b"r1/%d" % CROWD)
+    first = crowd.told()["ready"]
+    crowd.source.on_next(b"e")
+    await asyncio.sleep(1.0)
+    assert first == crowd.told()["ready"]
+
+
+async def test_tasks_for_all_let_all_claim() -> None:
+    """At once."""
+    crowd = Crowd(CROWD)
+    crowd.source.on_next(b"r50/%d" % CROWD)
+    assert {"ready": CROWD} == crowd.told()
+
+
+async def test_a_later_hint_takes_the_place_of_an_earlier_one() -> None:
+    """Nobody claims twice for the two of them."""
+    crowd = Crowd(CROWD)
+    crowd.source.on_next(b"r1/100000")
+    early = crowd.told()["ready"]
+    crowd.source.on_next(b"r")
+    await asyncio.sleep(100_000 * SPACING)
+    assert early + CROWD == crowd.told()["ready"]
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"x", b"r1", b"r/", b"r1/", b"r/8", b"r-1/8", b"r1/8/8", b"r1/" + b"9" * 99]
+)
+async def test_what_others_publish_is_passed_over(message: bytes) -> None:
+    """Anybody may publish on a channel."""
+    crowd = Crowd(1)
+    crowd.source.on_next(message)
+    await asyncio.sleep(1.0)
+    assert [] == crowd.heard
+
+
+async def test_nothing_is_left_behind() -> None:
+    """By a listener that leaves before its turn, or whose source ends."""
+    source: Subject[bytes | None] = Subject()
+    heard: list[str] = []
+    with source.pipe(read_hints()).subscribe(heard.append):
+        source.on_next(b"r1/100000000")
+    await asyncio.sleep(100_000_000 * SPACING)
+    assert [] == heard
+
+
+async def test_the_scripts_count_who_listens(server: Place) -> None:
+    """And say when nothing is left, so that one task is not claimed by a crowd."""
+    async with server.bench() as bench:
+        board = bench.board()
+        async with listeners(bench, 11) as heard:
+            for number in range(3):
+                await board.submit(Task(number))
+                claims = await board.claim(5)
+                await board.settle([claim.done() for claim in claims])
+            async with asyncio.timeout(10):
+                while len(heard) < 9:
+                    await asyncio.sleep(0.01)
+        # How many listen is known once something was published.
+        assert [b"r", b"e", b"j", b"r1/11", b"e", b"j", b"r1/11", b"e", b"j"] == heard
