@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import statistics
 import sys
 from collections import defaultdict
@@ -211,6 +212,8 @@ def main() -> int:
     args = parser.parse_args()
     systems = _chosen(args.only)
     sizes, rounds = (QUICK, 1) if args.quick else (Sizes(), args.rounds)
+    # As by Ctrl-C: drivers and server end, and the server's directory goes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Record("peers", __doc__, packages=PACKAGES) as record, serve() as server:
             run = Run(record, server, sizes, rounds)

@@ -38,7 +38,7 @@ class Sizes:
     least: int = 500
     most: int = 60_000
     flood: float = 2.5
-    load: float = 4.0
+    load: float = 3.5
     common: tuple[float, ...] = (200.0, 2000.0)
 
 

@@ -63,14 +63,14 @@ class Driver:
             async with asyncio.timeout(2.0):
                 await self._process.wait()
         except TimeoutError:
-            self.kill()
-            await self._process.wait()
-        await self._reading
+            await self.kill()
 
-    def kill(self) -> None:
-        """End it now."""
+    async def kill(self) -> None:
+        """End it now, if it has not ended, and wait for that."""
         if self._process.returncode is None:
             self._process.kill()
+        await self._process.wait()
+        await self._reading
 
     async def _read(self) -> None:
         assert self._process.stderr is not None
@@ -107,7 +107,7 @@ async def driver(system: System, *words: object) -> AsyncGenerator[Driver]:
         yield running
         await running.stop()
     finally:
-        running.kill()
+        await running.kill()
 
 
 async def ask(system: System, *words: object, seconds: float) -> dict[str, Any]:
