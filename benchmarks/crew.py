@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -112,12 +114,21 @@ class Crew:
 def _serve(end: Connection, queue: Any) -> None:
     # Ctrl-C reaches all processes of a terminal; the one that holds the crew ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     while True:
         try:
             job = end.recv()
             end.send(asyncio.run(_work(job, end, queue)))
         except (EOFError, OSError):
             return
+
+
+def _follow_parent() -> None:
+    """End with the one who started this; a board would wait for its server to come back."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 async def _work(job: Job, end: Connection, queue: Any) -> Shift:

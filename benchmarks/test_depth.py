@@ -271,6 +271,8 @@ def filled(
                 found[kind] = boards
         filling.join()
         assert filling.exitcode == 0
+        for made in shared.values():
+            made.unlink()
         yield found
 
 

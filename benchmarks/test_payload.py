@@ -19,7 +19,6 @@ import multiprocessing
 import os
 import statistics
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -132,11 +131,9 @@ def queue() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[rxd.SharedMemoryBoard[str]]:
     """One board in shared memory for all sizes."""
-    with ExitStack() as stack:
-        name = f"bench-payload-{os.getpid()}"
-        board = rxd.SharedMemoryBoard[str].create(name, capacity=CAPACITY)
-        stack.callback(board.close)
-        stack.callback(board.unlink)
+    name = f"bench-payload-{os.getpid()}"
+    with rxd.SharedMemoryBoard[str].create(name, capacity=CAPACITY) as board:
+        board.unlink()
         yield board
 
 
