@@ -161,7 +161,7 @@ class Board:
             else:
                 self._busy = False
 
-        self._clock.burst(work, answer)
+        self._clock.burst(work, answer, self)
 
 
 def submit_at_random(

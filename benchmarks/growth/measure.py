@@ -315,7 +315,7 @@ async def _idle(server: Server, record: Record, workers: int, quiet: float) -> d
 
 def herd_pause(workers: int) -> float:
     """Return the seconds between single tasks in which so many workers become idle again."""
-    return 0.15 + 0.002 * workers
+    return 0.2 + 0.003 * workers
 
 
 async def _herd(
@@ -327,7 +327,11 @@ async def _herd(
     quiet: float,
 ) -> float:
     """Measure what a task costs that finds all workers idle; returns the CPU of each of them."""
-    tasks, pause = 8, herd_pause(workers)
+    tasks, pause = 6, herd_pause(workers)
+    channel = BoardKeys.of("rxd", board.name).hints
+    while (await server.redis.pubsub_numsub(channel))[0][1] < workers:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(pause)
     own = (await child.ask("cpu"))["cpu"]
     cpu, scripts, start = await server.cpu(), await server.scripts(), time.perf_counter()
     for _ in range(tasks):

@@ -134,7 +134,7 @@ async def _run(server: Server, crew: list[Child], duration: float, tasks: int) -
         server=(last.server - first.server) * US / done,
         own=(last.own - first.own) * US / done,
         # What everybody else computes meanwhile is not to be had.
-        cores=max(0.5, (os.cpu_count() or 1) - (others + last.me - first.me) / seconds),
+        cores=max(0.1, (os.cpu_count() or 1) - (others + last.me - first.me) / seconds),
     )
 
 

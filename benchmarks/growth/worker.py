@@ -175,7 +175,6 @@ class Worker:
         self._step()
 
     def _burst(self, count: int) -> None:
-        self._stepping = False
         for _ in range(count):
             if not self._queue:
                 break
@@ -183,6 +182,7 @@ class Worker:
             if not self._queue:
                 self._pump()
                 self._advance()
+        self._stepping = False
         self._step()
 
     def _ended(self, group: list[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -73,19 +74,34 @@ def test_a_thread_does_one_thing_after_the_other() -> None:
     assert thread.worked == 2.0
 
 
-def test_threads_share_the_cores() -> None:
+def test_threads_take_turns_on_the_cores() -> None:
     """Three threads on two cores take half as long again; who begins later, ends later."""
     clock, ends = Clock(2), list[float]()
     for _ in range(3):
         Thread(clock).do(1.0, lambda: ends.append(clock.now))
     clock.run(math.inf)
-    assert [1.5, 1.5, 1.5] == pytest.approx(ends)
+    assert [1.5, 1.5, 1.5] == pytest.approx(ends, abs=0.01)
 
     clock, ends = Clock(1), list[float]()
     Thread(clock).do(1.0, lambda: ends.append(clock.now))
     clock.after(0.5, lambda: Thread(clock).do(1.0, lambda: ends.append(clock.now)))
     clock.run(math.inf)
-    assert [1.5, 2.0] == pytest.approx(ends)
+    assert [1.5, 2.0] == pytest.approx(ends, abs=0.01)
+
+
+def test_a_turn_is_for_several_things() -> None:
+    """Who goes on at once keeps the core until its turn is over; half a core is a slower one."""
+    clock, ends = Clock(0.5, turn=1.0), list[tuple[str, float]]()
+
+    def note(name: str) -> None:
+        ends.append((name, clock.now))
+
+    for name in "ab":
+        thread = Thread(clock)
+        for _ in range(3):
+            thread.do(0.5, partial(note, name))
+    clock.run(math.inf)
+    assert [("a", 1), ("a", 2), ("b", 3), ("b", 4), ("a", 5), ("b", 6)] == ends
 
 
 @pytest.mark.parametrize("load", [0.3, 0.5, 0.8])
@@ -125,6 +141,15 @@ def test_a_full_server_settles_what_its_calls_allow() -> None:
     assert 1.0 == pytest.approx(seen.busy, abs=0.01)
     assert 1e6 / seen.server == pytest.approx(seen.rate, rel=0.01)
     assert COSTS.claim.b + COSTS.settle.b < seen.server < COSTS.claim.at(1) + COSTS.settle.at(1)
+
+
+def test_the_work_of_a_task_is_done_once() -> None:
+    """A worker's CPU is that of its handlers and its calls, and no more."""
+    seen = run_board(COSTS, workers=1, warm=1, window=4, lasting=False)
+    settles = seen.calls / seen.rate - seen.claims
+    claim, settle = COSTS.own_claim, COSTS.own_settle
+    calls = claim.a * seen.claims + claim.b + settle.a * settles + settle.b
+    assert COSTS.own_handler + calls == pytest.approx(seen.own, rel=0.02)
 
 
 def test_an_unloaded_worker_is_bound_by_its_handlers() -> None:
