@@ -19,6 +19,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.boards.codec import TaskCodec, id_bytes
 from rxdispatch.boards.engine import CHUNK, Engine, Found
+from rxdispatch.boards.group_commit import GroupCommit
 from rxdispatch.clock import clock_of
 from rxdispatch.errors import (
     BoardFullError,
@@ -99,6 +100,7 @@ class BoardBase(Generic[P]):
         self._background: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[ClaimBatch]] = set()
         self._intakes: set[Intake] = set()
+        self._group = GroupCommit(engine.submit, self._spawn, most=CHUNK, most_bytes=_BYTES)
         self._settled = self._refused = self._lost = 0
         self._hints: Observable[None] = engine.signals.pipe(
             rx.filter(lambda signal: signal != "joined"), rx.map(lambda _: None)
@@ -133,7 +135,8 @@ class BoardBase(Generic[P]):
         """
         Add one task or many.
 
-        Everything is checked first; then it is written in atomic chunks of at most 1,000.
+        Everything is checked first; then it is written in atomic chunks of at most 1,000. Calls
+        that come while another is being written share the next chunk.
 
         Returns:
             The ids that were added and the ids that were known (unfinished or dead).
@@ -156,7 +159,7 @@ class BoardBase(Generic[P]):
             chunk = entries[start:stop]
             start = stop
             try:
-                added = await self._engine.submit(chunk)
+                added = await self._group.add(chunk)
             except RxDispatchError as error:
                 # What earlier chunks wrote stands; the caller must learn of it.
                 if isinstance(error, (BoardFullError, StoreUnavailableError)):

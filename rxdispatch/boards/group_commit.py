@@ -1,0 +1,124 @@
+"""``GroupCommit``: what concurrent callers submit is written together."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple
+
+from rxdispatch.boards.codec import Entry
+
+__all__ = ["GroupCommit"]
+
+PATIENCE: Final = 0.02
+"""Seconds that callers wait for a write that is under way; then they go beside it."""
+
+Write = Callable[[Sequence[Entry]], Awaitable[list[bool]]]
+
+
+class _Caller(NamedTuple):
+    """Who waits to be written."""
+
+    entries: Sequence[Entry]
+    answer: asyncio.Future[list[bool]]
+    size: int
+
+
+class GroupCommit:
+    """
+    Writes at once where nothing is being written, and else together with others.
+
+    A service that submits one task for each of many requests would send a script for each. As in
+    databases, those that come while a write is under way wait for its end, and share the next.
+
+    Args:
+        write: Writes entries, all or none; for each whether it is new.
+        spawn: Lets a coroutine run that is waited for before the board is closed.
+        most: Entries in one write.
+        most_bytes: Bytes of their records in one write.
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        *,
+        most: int,
+        most_bytes: int,
+    ) -> None:
+        self._write = write
+        self._spawn = spawn
+        self._most = most
+        self._most_bytes = most_bytes
+        self._writing = 0
+        self._waiting: list[_Caller] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def add(self, entries: Sequence[Entry]) -> list[bool]:
+        """
+        Write *entries*, no more than fit one write.
+
+        Raises:
+            RxDispatchError: What the write raised; each caller of a group gets its own.
+
+        Cancelled before its write has begun, nothing of it is written.
+        """
+        if not self._writing:
+            return await self._written(entries)
+        loop = asyncio.get_running_loop()
+        size = sum(len(entry.record) for entry in entries)
+        caller = _Caller(entries, loop.create_future(), size)
+        self._waiting.append(caller)
+        if self._timer is None:
+            # Whoever has to wait for a server that does not answer must not wait twice.
+            self._timer = loop.call_later(PATIENCE, self._flush)
+        return await caller.answer
+
+    async def _written(self, entries: Sequence[Entry]) -> list[bool]:
+        self._writing += 1
+        try:
+            return await self._write(entries)
+        finally:
+            self._writing -= 1
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting = self._waiting, []
+        group: list[_Caller] = []
+        count = size = 0
+        for caller in waiting:
+            if caller.answer.done():
+                continue  # cancelled meanwhile
+            count += len(caller.entries)
+            size += caller.size
+            if group and (count > self._most or size > self._most_bytes):
+                self._spawn(self._commit(group))
+                group, count, size = [], len(caller.entries), caller.size
+            group.append(caller)
+        if group:
+            self._spawn(self._commit(group))
+
+    async def _commit(self, group: list[_Caller]) -> None:
+        try:
+            added = await self._written([entry for caller in group for entry in caller.entries])
+        except Exception as error:
+            for caller in group:
+                if not caller.answer.done():
+                    # Each its own: a board notes on it what that caller had written before.
+                    own = copy.copy(error)
+                    own.__cause__ = error.__cause__
+                    caller.answer.set_exception(own)
+        else:
+            start = 0
+            for caller in group:
+                end = start + len(caller.entries)
+                if not caller.answer.done():
+                    caller.answer.set_result(added[start:end])
+                start = end
+        finally:
+            for caller in group:
+                caller.answer.cancel()  # this was cancelled: the loop is being closed

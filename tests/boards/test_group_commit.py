@@ -1,0 +1,165 @@
+"""What concurrent callers submit is written together, and each gets its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.group_commit import PATIENCE, GroupCommit
+from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.task import Task
+from rxdispatch.testing import VirtualTimeLoop
+from tests.boards.places import Place, counts
+
+
+@pytest.fixture(autouse=True)
+def loop_factory(request: pytest.FixtureRequest) -> type[VirtualTimeLoop] | None:
+    """Virtual time, but for real servers."""
+    return None if "server" in request.fixturenames else VirtualTimeLoop
+
+
+class Store:
+    """Takes a millisecond for each write, unless it is told otherwise."""
+
+    def __init__(self, *, most: int = 1000, most_bytes: int = 1000) -> None:
+        self.writes: list[list[str]] = []
+        self.takes = 0.001
+        self.error: Exception | None = None
+        self.running: set[asyncio.Task[None]] = set()
+        self.group = GroupCommit(self.write, self.spawn, most=most, most_bytes=most_bytes)
+
+    async def write(self, entries: Sequence[Entry]) -> list[bool]:
+        self.writes.append([entry.id for entry in entries])
+        await asyncio.sleep(self.takes)
+        if self.error is not None:
+            raise self.error
+        return [not entry.id.startswith("old") for entry in entries]
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+
+    def add(self, *ids: str, size: int = 1) -> asyncio.Task[list[bool]]:
+        entries = [Entry(name, b"x" * size, 0, 0.0, 0.0) for name in ids]
+        return asyncio.get_running_loop().create_task(self.group.add(entries))
+
+
+async def test_who_is_alone_is_written_at_once() -> None:
+    """And does not wait for company."""
+    store = Store()
+    for name in "abc":
+        assert [True] == await store.add(name)
+    assert [["a"], ["b"], ["c"]] == store.writes
+    assert 0.003 == pytest.approx(asyncio.get_running_loop().time())
+
+
+async def test_who_comes_while_one_is_written_shares_the_next_write() -> None:
+    """In the order of the calls, each with its own answer."""
+    store = Store()
+    calls = [store.add("a"), store.add("b", "old-c"), store.add("old-d"), store.add("e")]
+    assert [[True], [True, False], [False], [True]] == await asyncio.gather(*calls)
+    assert [["a"], ["b", "old-c", "old-d", "e"]] == store.writes
+
+
+async def test_a_write_has_its_limits() -> None:
+    """In number and bytes; one call is never cut."""
+    store = Store(most=3, most_bytes=10)
+    sizes = [store.add("first"), store.add("a", "b"), store.add("c", "d"), store.add("e", size=9)]
+    await asyncio.gather(*sizes, store.add("f", size=50), store.add("g"))
+    assert [["first"], ["a", "b"], ["c", "d"], ["e"], ["f"], ["g"]] == store.writes
+
+
+async def test_nobody_waits_long_for_a_write_that_hangs() -> None:
+    """He goes beside it, and so does not wait for the server twice."""
+    store = Store()
+    store.takes = 2.0
+    hanging = store.add("a")
+    await asyncio.sleep(0)
+    store.takes = 0.001
+    await store.add("b")
+    assert PATIENCE + 0.001 == pytest.approx(asyncio.get_running_loop().time())
+    assert not hanging.done()
+    await hanging
+
+
+async def test_a_failure_is_told_to_each_by_an_error_of_his_own() -> None:
+    """What one caller had written before must not show up in another's error."""
+    store = Store()
+    cause = OSError("gone")
+    store.error = StoreUnavailableError("submit", maybe_executed=True)
+    store.error.__cause__ = cause
+    calls = [store.add(name) for name in "abc"]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    errors = [error for error in found if isinstance(error, StoreUnavailableError)]
+    assert 3 == len({id(error) for error in errors})
+    assert [(True, cause)] * 3 == [(e.maybe_executed, e.__cause__) for e in errors]
+    store.error = None
+    assert [True] == await store.add("d")
+
+
+async def test_who_leaves_before_the_write_is_not_written() -> None:
+    """Whoever stays is."""
+    store = Store()
+    first, second, third = store.add("a"), store.add("b"), store.add("c")
+    await asyncio.sleep(0)
+    second.cancel()
+    assert [[True], [True]] == list(await asyncio.gather(first, third))
+    assert [["a"], ["c"]] == store.writes
+
+
+async def test_who_leaves_during_the_write_harms_nobody() -> None:
+    """The others get their answers, whether they wrote or waited."""
+    store = Store()
+    first, second, third = store.add("a"), store.add("b"), store.add("c")
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0.0005)
+    second.cancel()
+    assert [True] == await third
+    assert [["a"], ["b", "c"]] == store.writes
+
+
+async def test_all_leave() -> None:
+    """Nothing is written for nobody."""
+    store = Store()
+    calls = [store.add(name) for name in "abc"]
+    await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await asyncio.sleep(1.0)
+    assert [["a"]] == store.writes
+
+
+async def test_the_loop_is_closed_meanwhile() -> None:
+    """Whoever waits for the group is let go."""
+    store = Store()
+    calls = [store.add(name) for name in "abc"]
+    await asyncio.sleep(0.0015)
+    for task in tuple(store.running):
+        task.cancel()
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [True] == found[0]
+    assert [asyncio.CancelledError] * 2 == [type(error) for error in found[1:]]
+
+
+async def test_many_requests_take_few_scripts(server: Place) -> None:
+    """Each has its own result; an id that two submit is new to one of them."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0, id="there"))
+        await bench.hub.client.call("reset", "CONFIG", "RESETSTAT")
+        ids = [f"{number % 200}" for number in range(400)]
+        found = await asyncio.gather(*(board.submit(Task(0, id=name)) for name in ids))
+        text: bytes = await bench.hub.client.call("ask", "INFO", "commandstats")
+        line = next(line for line in text.decode().splitlines() if "cmdstat_evalsha" in line)
+        assert int(line.partition("calls=")[2].partition(",")[0]) < 40
+        assert set(ids) == {name for result in found for name in result.accepted}
+        assert 200 == sum(len(result.accepted) for result in found)
+        assert 200 == sum(len(result.duplicates) for result in found)
+        assert (0, 201, 0, 0, 0) == await counts(board)
