@@ -36,13 +36,18 @@ __all__ = [
 CHUNK: Final = 256
 PAYLOAD: Final = "twenty bytes of text"
 _ROWS: Final = 1_000
-_STRIDE: Final = 20_000
 
-#: Loops of the server, so that filling to a million takes seconds.
-_FILL: Final = "for i = 1, ARGV[1] do redis.call({}) end"
-_FILL_LIST: Final = _FILL.format("'LPUSH', KEYS[1], ARGV[2] .. i")
-_FILL_SET: Final = _FILL.format("'ZADD', KEYS[1], ARGV[3] + i, ARGV[2] .. i")
-_FILL_HASH: Final = _FILL.format("'HSET', KEYS[1], ARGV[2] .. i, ARGV[4]")
+#: Run by the server, so that filling to a million takes seconds.
+_FILL: Final = """
+local rows = {{}}
+for i = 1, ARGV[1] do
+  for _, part in ipairs({{ {} }}) do rows[#rows + 1] = part end
+end
+redis.call('{}', KEYS[1], unpack(rows))
+"""
+_FILL_LIST: Final = _FILL.format("ARGV[2] .. i", "LPUSH")
+_FILL_SET: Final = _FILL.format("ARGV[3] + i, ARGV[2] .. i", "ZADD")
+_FILL_HASH: Final = _FILL.format("ARGV[2] .. i, ARGV[4]", "HSET")
 
 _numbers = itertools.count(1)
 
@@ -116,8 +121,8 @@ def _ids() -> list[bytes]:
 
 
 async def _fill(client: Client, depth: int, scripts: Mapping[str, str]) -> None:
-    for first in range(0, depth, _STRIDE):
-        count, prefix = min(_STRIDE, depth - first), b"%030d" % next(_numbers)
+    for first in range(0, depth, _ROWS):
+        count, prefix = min(_ROWS, depth - first), b"%030d" % next(_numbers)
         for key, script in scripts.items():
             await client.call("fill", "EVAL", script, 1, key, count, prefix, first, PAYLOAD)
 

@@ -20,7 +20,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -209,6 +209,29 @@ def fill_shared(names: Mapping[int, str]) -> None:
             asyncio.run(lines.fill_board(board, depth))
 
 
+@attrs.frozen
+class Filled:
+    """Boards by kind and depth, and what is beside them."""
+
+    boards: dict[str, Boards]
+    bare: dict[str, dict[str, dict[int, Line]]]
+
+
+async def bare_lines(
+    kind: str, client: Client, depths: Iterable[int]
+) -> dict[str, dict[int, Line]]:
+    """Return what a server has itself, filled."""
+    makers = {
+        f"list of {kind}": lines.list_line,
+        f"sorted set of {kind}": lines.set_line,
+        f"sorted set and hash of {kind}": lines.set_and_hash_line,
+    }
+    return {
+        name: {depth: await maker(client, f"{maker.__name__}-{depth}", depth) for depth in depths}
+        for name, maker in makers.items()
+    }
+
+
 async def version(hub: rxd.Hub) -> str:
     """Return what the server of a hub is."""
     redis: Any = hub.client.redis
@@ -244,8 +267,8 @@ def filled(
     redis_hub: rxd.Hub | None,
     runner: asyncio.Runner,
     record: Record,
-) -> Iterator[dict[str, Boards]]:
-    """All boards but those of this process; nothing is measured while they are being filled."""
+) -> Iterator[Filled]:
+    """All but what is in this process; nothing is measured while it is being filled."""
     record.note(payload=len(PAYLOAD), at_a_time=CHUNK, tasks=TASKS, rounds=ROUNDS)
     with ExitStack() as stack:
         shared = {
@@ -262,13 +285,14 @@ def filled(
         stack.callback(filling.join)
         stack.callback(filling.kill)
         filling.start()
-        found: dict[str, Boards] = {"shared": shared}
+        found = Filled({"shared": shared}, {})
         for kind, server in (("Valkey", hub), ("Redis", redis_hub)):
             if server is not None:
                 boards: Boards = {depth: server.board(f"depth-{depth}") for depth in depths}
                 for depth, board in boards.items():
                     runner.run(lines.fill_board(board, depth))
-                found[kind] = boards
+                found.boards[kind] = boards
+                found.bare[kind] = runner.run(bare_lines(kind, server.client, depths))
         filling.join()
         assert filling.exitcode == 0
         for made in shared.values():
@@ -282,7 +306,7 @@ def test_server(
     benchmark: BenchmarkFixture,
     record: Record,
     runner: asyncio.Runner,
-    filled: dict[str, Boards],
+    filled: Filled,
     hub: rxd.Hub,
     redis_hub: rxd.Hub | None,
     kind: str,
@@ -291,19 +315,8 @@ def test_server(
     server = hub if kind == "Valkey" else redis_hub
     if server is None:
         pytest.skip("needs redis-server")
-    client, boards = server.client, filled[kind]
-    makers = {
-        f"list of {kind}": lines.list_line,
-        f"sorted set of {kind}": lines.set_line,
-        f"sorted set and hash of {kind}": lines.set_and_hash_line,
-    }
-    bare = {
-        name: {
-            depth: runner.run(maker(client, f"{maker.__name__}-{depth}", depth)) for depth in boards
-        }
-        for name, maker in makers.items()
-    }
-    compare(benchmark, record, runner, {f"board on {kind}": boards}, bare, client)
+    boards = {f"board on {kind}": filled.boards[kind]}
+    compare(benchmark, record, runner, boards, filled.bare[kind], server.client)
 
 
 @pytest.mark.benchmark(group="depth")
@@ -311,7 +324,7 @@ def test_memory(
     benchmark: BenchmarkFixture,
     record: Record,
     runner: asyncio.Runner,
-    filled: dict[str, Boards],
+    filled: Filled,
     depths: tuple[int, ...],
 ) -> None:
     """Boards of this process and in shared memory, beside a deque and a heap."""
@@ -322,5 +335,5 @@ def test_memory(
         "deque": {depth: lines.deque_line(depth) for depth in depths},
         "heapq": {depth: lines.heap_line(depth) for depth in depths},
     }
-    kinds = {"MemoryBoard": boards, "SharedMemoryBoard": filled["shared"]}
+    kinds = {"MemoryBoard": boards, "SharedMemoryBoard": filled.boards["shared"]}
     compare(benchmark, record, runner, kinds, bare)
