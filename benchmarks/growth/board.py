@@ -6,17 +6,30 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from benchmarks.growth.clock import Clock
 from benchmarks.growth.costs import Costs
 
-__all__ = ["KEPT", "Board", "submit_at_random"]
+__all__ = ["KEPT", "US", "Board", "Hint", "submit_at_random"]
 
 KEPT: Final = 60.0
 """Seconds for which the server keeps a reply."""
 
 US: Final = 1e-6
+
+CROWD: Final = 8
+"""Listeners above which a wake-up lets them take turns, as in ``prelude.lua``."""
+
+
+class Hint(NamedTuple):
+    """A wake-up: ``r``, ``e`` or ``j``, of how many tasks and to how many listeners."""
+
+    kind: str
+    tasks: int = 0
+    listeners: int = 0
+
 
 # What a request does, and what it costs; then what its sender is told.
 Request = tuple[Callable[[], float], Callable[[], None]]
@@ -36,6 +49,7 @@ class Board:
         endless: Whether there is always another task waiting.
         lasting: Whether kept replies are let go of at the rate at which they come, as they are
             after the first minute.
+        turns: Whether many idle workers take turns at a wake-up, as they do, or all claim at once.
 
     Attributes:
         hinted: Called with each wake-up, one for each who listens.
@@ -51,16 +65,18 @@ class Board:
         wire: float,
         endless: bool = False,
         lasting: bool = False,
+        turns: bool = True,
     ) -> None:
         self.costs = costs
         self.wire = wire
-        self.hinted: list[Callable[[], None]] = []
+        self.hinted: list[Callable[[Hint], None]] = []
         self.taken: list[float] = []
         self.calls = self.claims = self.done = 0
         self._worked = 0.0
         self._round_began = self._round_work = 0.0
         self._clock = clock
         self._endless = endless
+        self._turns = turns
         self._expire = costs.expire if lasting else 0.0
         self._numbers = itertools.count()
         self._ready: deque[tuple[int, float]] = deque()
@@ -85,7 +101,8 @@ class Board:
             self._ready.extend((next(self._numbers), came) for _ in range(count))
             cost = self.costs.submit.at(count) + self._expire
             if empty:
-                cost += self._wake()
+                listeners = len(self.hinted) if self._crowd() else 0
+                cost += self._publish(Hint("r", len(self._ready), listeners))
             return cost
 
         self._send(step, then)
@@ -96,6 +113,7 @@ class Board:
 
         def step() -> float:
             self.claims += 1
+            found = len(self._ready)
             now = self._clock.now
             while len(got) < limit:
                 if self._ready:
@@ -108,7 +126,10 @@ class Board:
                 got.append(number)
             self._claimed += len(got)
             costs = self.costs
-            return (costs.claim.at(len(got)) if got else costs.nothing) + self._expire
+            cost = (costs.claim.at(len(got)) if got else costs.nothing) + self._expire
+            if found and not self._ready and self._crowd():
+                cost += self._publish(Hint("e"))
+            return cost
 
         self._send(step, lambda: then(got))
 
@@ -120,16 +141,18 @@ class Board:
             self._claimed -= count
             cost = self.costs.settle.at(count) + self._expire
             if not (self._ready or self._claimed or self._endless):
-                # That all is done is told on the same channel, and does not make anybody claim.
-                cost += self.costs.hint.b * len(self.hinted)
+                cost += self._publish(Hint("j"))
             return cost
 
         self._send(step, then)
 
     # -- the server --------------------------------------------------------------------------
 
-    def _wake(self) -> float:
-        self._told.extend(self.hinted)
+    def _crowd(self) -> bool:
+        return self._turns and len(self.hinted) > CROWD
+
+    def _publish(self, hint: Hint) -> float:
+        self._told.extend(partial(listener, hint) for listener in self.hinted)
         return self.costs.hint.b * len(self.hinted)
 
     def _send(self, step: Callable[[], float], then: Callable[[], None]) -> None:

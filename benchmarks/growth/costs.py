@@ -49,7 +49,7 @@ class Costs:
         own_submit, own_claim, own_settle: The same calls in the client.
         own_handler: A handler that does nothing, with all that is around it.
         own_waiting: A handler that sleeps once.
-        own_hint: A wake-up in an idle worker, without the claim that follows.
+        own_hint: A message in an idle worker that listens for wake-ups, without a claim.
         wire: From client to server, or back: microseconds in which neither computes.
         news, touch: Heartbeats with and without news, by the number of nodes in a call.
         to_feed_news, to_feed_touch: The same for every feed that listens.

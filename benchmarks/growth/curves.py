@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.growth.board import KEPT, US
+from benchmarks.growth.board import CROWD, KEPT, US
 from benchmarks.growth.costs import Costs, Line
 from benchmarks.growth.simulation import Seen, percentile, queue_at_random, run_board
 from benchmarks.record import Record
@@ -40,7 +40,7 @@ def _throughput(costs: Costs, record: Record) -> None:
             # A round of a thousand greedy workers lasts seconds: their window is longer.
             long = max(0.5, duration * 2, workers / 200)
             seen = run_board(costs, workers=workers, slots=SLOTS, duration=duration,
-                             warm=long + duration, window=long, most=100_000)  # fmt: skip
+                             warm=long + duration, window=long, most=50_000)  # fmt: skip
             record.add(f"handlers of {name}", seen.rate, "1/s", group=group, x=workers,
                        busy=seen.busy, server=seen.server, own=seen.own)  # fmt: skip
             if seen.busy > 0.95 and not full:
@@ -54,7 +54,7 @@ def _latency(costs: Costs, record: Record) -> None:
     group = "from submit to claim with 10 workers of 10 ms handlers, by tasks a second"
     for rate in (10, 100, 300, 1000, 2000, 4000):
         seen = run_board(costs, workers=10, slots=64, duration=0.01, rate=rate,
-                         window=min(10.0, max(1.0, 500 / rate)), most=60_000)  # fmt: skip
+                         window=min(10.0, max(1.0, 500 / rate)), most=40_000)  # fmt: skip
         _waits(record, "p50", seen, group, rate)
 
 
@@ -64,14 +64,14 @@ def _herd(costs: Costs, record: Record) -> None:
     for rate in (1, 10, 100):
         for workers in (1, 10, 100, 1000):
             window = max(1.0, min(10.0, 20 / rate))
-            seen = run_board(costs, workers=workers, rate=rate, warm=2.0, window=window,
-                             most=60_000)  # fmt: skip
-            _waits(record, "every idle worker claims", seen, group.format(rate), workers)
-            if workers > 8:
-                few = run_board(costs, workers=workers, rate=rate, warm=2.0, window=window,
-                                most=60_000, heeds=8 / workers)  # fmt: skip
-                _waits(record, "if some eight of them did", few, group.format(rate), workers,
-                       base="every idle worker claims")  # fmt: skip
+            for turns in (False, True):
+                if not turns or workers > CROWD:
+                    seen = run_board(costs, workers=workers, rate=rate, warm=2.0, window=window,
+                                     most=50_000, turns=turns)  # fmt: skip
+                    all_at_once = "if all claimed at once"
+                    _waits(record, "in turns" if turns else all_at_once, seen,
+                           group.format(rate), workers,
+                           base=all_at_once if turns else None)  # fmt: skip
 
 
 def _waits(

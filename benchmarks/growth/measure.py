@@ -28,7 +28,7 @@ __all__ = ["HERD", "HERDS", "US", "Server", "herd_pause", "measure"]
 
 SIZES: Final = (1, 16, 64, 256, 1000)
 CALLS: Final = {1: 150, 16: 50, 64: 20, 256: 8, 1000: 3}
-ROUNDS: Final = 4
+ROUNDS: Final = 3
 LISTENERS: Final = (0, 1, 10, 50, 200)
 FEEDS: Final = (0, 1, 10, 50)
 NODES: Final = 10_000
@@ -286,7 +286,7 @@ async def _handlers(server: Server, record: Record, found: dict[str, Any]) -> di
 
 async def _idle_workers(server: Server, record: Record, found: dict[str, Any]) -> dict[str, Any]:
     """Measure what workers cost that have nothing to do, and what one task costs then."""
-    each = 0.0
+    own_hint = 0.0
     idle: dict[str, float] = {}
     for workers in HERDS:
         name = next(names)
@@ -295,13 +295,14 @@ async def _idle_workers(server: Server, record: Record, found: dict[str, Any]) -
             if workers == HERDS[-2]:
                 idle = await _idle(server, record, workers, found["quiet"])
             board = server.hub.board(name)
-            each = await _herd(server, record, child, board, workers, found["quiet"])
-    own_hint = max(1.0, each - found["own_claim"].at(0))
+            own_hint = await _herd(
+                server, record, child, board, workers, found["quiet"], found["own_claim"]
+            )
     return idle | {"own_hint": own_hint}
 
 
 async def _idle(server: Server, record: Record, workers: int, quiet: float) -> dict[str, float]:
-    seconds = 4.0
+    seconds = 3.0
     before, scripts = await server.cpu(), await server.scripts()
     await asyncio.sleep(seconds)
     worked = (await server.cpu() - before) / seconds
@@ -325,8 +326,9 @@ async def _herd(
     board: rxd.BoardBase[str],
     workers: int,
     quiet: float,
+    own_claim: Line,
 ) -> float:
-    """Measure what a task costs that finds all workers idle; returns the CPU of each of them."""
+    """Measure what a task costs that finds all workers idle; returns their CPU for a message."""
     tasks, pause = 6, herd_pause(workers)
     channel = BoardKeys.of("rxd", board.name).hints
     while (await server.redis.pubsub_numsub(channel))[0][1] < workers:  # noqa: ASYNC110
@@ -343,11 +345,13 @@ async def _herd(
     record.control("a task among idle workers is done", (await board.counts()).done == tasks)
     group = HERD
     # Who has just claimed does not poll for a second, so all the rest are claims for this task.
-    claims = scripts / tasks - 2
+    claims = max(1.0, scripts / tasks - 2)
     record.add("claims, measured", claims, "", group=group, x=workers)
     record.add("server CPU, measured", cpu / tasks, "us", group=group, x=workers)
     record.add("CPU of the workers, measured", own / tasks, "us", group=group, x=workers)
-    return own / tasks / max(1.0, claims)
+    # Each hears that there is something, that there is nothing left, and that all is done.
+    calls = claims * own_claim.at(0)
+    return max(1.0, (own / tasks - calls) / 3 / workers)
 
 
 # -- fleets ----------------------------------------------------------------------------------

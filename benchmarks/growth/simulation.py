@@ -59,7 +59,7 @@ def run_board(
     cores: float = math.inf,
     wire: float = WIRE,
     together: bool = False,
-    heeds: float = 1.0,
+    turns: bool = True,
     lasting: bool = True,
     warm: float = 0.5,
     window: float = 1.0,
@@ -79,7 +79,7 @@ def run_board(
         cores: Which server and workers share; without end where each has its own.
         wire: Seconds to the server, or back.
         together: Whether all workers are in one process.
-        heeds: The share of wake-ups upon which a worker claims.
+        turns: Whether many idle workers take turns at a wake-up, as they do, or all claim at once.
         lasting: Whether the server has run for more than a minute.
         warm: Seconds before the window.
         window: Seconds of it.
@@ -88,10 +88,10 @@ def run_board(
     """
     rng = random.Random(seed)
     clock = Clock(cores)
-    board = Board(clock, costs, wire=wire, endless=rate is None, lasting=lasting)
+    board = Board(clock, costs, wire=wire, endless=rate is None, lasting=lasting, turns=turns)
     process = Thread(clock) if together else None
     crew = [
-        Worker(clock, board, rng, slots=slots, duration=duration, thread=process, heeds=heeds)
+        Worker(clock, board, rng, slots=slots, duration=duration, thread=process)
         for _ in range(workers)
     ]
     # Not all at one moment, as processes never start so.

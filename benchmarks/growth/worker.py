@@ -6,8 +6,9 @@ import random
 from collections import deque
 from typing import Final
 
-from benchmarks.growth.board import US, Board
+from benchmarks.growth.board import US, Board, Hint
 from benchmarks.growth.clock import Clock, Thread
+from rxdispatch.boards.hints import FIRST, SPACING
 from rxdispatch.operators.tasks._claim import AHEAD, POLL, WINDOW
 from rxdispatch.operators.tasks._execute import BURST
 
@@ -29,7 +30,6 @@ class Worker:
         slots: Handlers at a time.
         duration: Seconds that a handler waits for something; 0 for one that does nothing.
         thread: Which it shares with other workers of its process; its own by default.
-        heeds: The share of wake-ups upon which it claims: 1 is what the library does.
 
     Attributes:
         finished: What it settled, in order.
@@ -44,7 +44,6 @@ class Worker:
         slots: int = 16,
         duration: float = 0.0,
         thread: Thread | None = None,
-        heeds: float = 1.0,
     ) -> None:
         self.thread = thread or Thread(clock)
         self.finished: list[int] = []
@@ -53,14 +52,13 @@ class Worker:
         self._rng = rng
         self._slots = slots
         self._duration = duration
-        self._heeds = heeds
         costs = board.costs
         self._own_claim, self._own_settle = costs.own_claim, costs.own_settle
         self._handler = (costs.own_waiting / 2 if duration else costs.own_handler) * US
         # The claim operator.
         self._claiming = self._promising = self._hinted = False
         self._sweep = True
-        self._poll = 0
+        self._poll = self._turn = 0
         self._waiting: deque[int] = deque()
         self._out = 0
         self._ahead = self._emitted = self._counted = 0
@@ -82,10 +80,24 @@ class Worker:
 
     # -- claim -------------------------------------------------------------------------------
 
-    def _heard(self) -> None:
-        heeded = self._heeds >= 1.0 or self._rng.random() < self._heeds
-        then = self._hint if heeded else _nothing
-        self.thread.do(self._board.costs.own_hint * US, then)
+    def _heard(self, hint: Hint) -> None:
+        self.thread.do(self._board.costs.own_hint * US, lambda: self._read(hint))
+
+    def _read(self, hint: Hint) -> None:
+        if hint.kind == "j":
+            return
+        self._turn += 1
+        if hint.kind == "r":
+            place = self._rng.random() * hint.listeners
+            if place < FIRST * hint.tasks:
+                self._hint()
+            else:
+                turn = self._turn
+                self._clock.after(place * SPACING, lambda: self._my_turn(turn))
+
+    def _my_turn(self, turn: int) -> None:
+        if turn == self._turn:
+            self._hint()
 
     def _hint(self) -> None:
         self._hinted = self._promising = True
@@ -238,7 +250,3 @@ class Worker:
             (own.a / 2 + own.b * len(batch)) * US,
             lambda: self._board.settle(len(batch), answered),
         )
-
-
-def _nothing() -> None:
-    """Do nothing."""

@@ -158,12 +158,19 @@ def test_an_unloaded_worker_is_bound_by_its_handlers() -> None:
     assert 16 == pytest.approx(seen.rate, rel=0.02)
 
 
-def test_a_task_wakes_every_idle_worker() -> None:
-    """As the claim operator does upon a hint; with fewer heeding it, fewer claims come."""
-    all_of_them = run_board(COSTS, workers=100, rate=5, warm=2, window=10)
-    some = run_board(COSTS, workers=100, rate=5, warm=2, window=10, heeds=0.1)
+def test_many_idle_workers_take_turns() -> None:
+    """A few claim for a task, where otherwise all would, besides their polls."""
+    polls = 100 * 0.71 / 5
+    some = run_board(COSTS, workers=100, rate=5, warm=2, window=10)
+    assert 1 <= some.claims - polls < 15
+    all_of_them = run_board(COSTS, workers=100, rate=5, warm=2, window=10, turns=False)
     assert 100 == pytest.approx(all_of_them.claims, rel=0.1)
-    assert some.claims < 30
+
+
+def test_few_idle_workers_all_claim() -> None:
+    """Up to eight are not told how many they are."""
+    seen = run_board(COSTS, workers=8, rate=5, warm=2, window=20)
+    assert 8 == pytest.approx(seen.claims, rel=0.15)
 
 
 def test_a_task_that_comes_is_claimed() -> None:
