@@ -129,7 +129,7 @@ async def sampled(
 
 async def tasks(record: Record, hub: rxd.Hub) -> None:
     """Keep the steps from claim to settlement."""
-    board: rxd.RedisBoard[str] = hub.board("steps")
+    board = hub.board("steps")
 
     async def once(sampler: Sampler) -> float:
         await board.submit(rxd.Task("x" * 20) for _ in range(TASKS))
