@@ -40,7 +40,7 @@ def _throughput(costs: Costs, record: Record) -> None:
             # A round of a thousand greedy workers lasts seconds: their window is longer.
             long = max(0.5, duration * 2, workers / 200)
             seen = run_board(costs, workers=workers, slots=SLOTS, duration=duration,
-                             warm=long + duration, window=long, most=50_000)  # fmt: skip
+                             warm=long + duration, window=long, most=30_000)  # fmt: skip
             record.add(f"handlers of {name}", seen.rate, "1/s", group=group, x=workers,
                        busy=seen.busy, server=seen.server, own=seen.own)  # fmt: skip
             if seen.busy > 0.95 and not full:
@@ -54,7 +54,7 @@ def _latency(costs: Costs, record: Record) -> None:
     group = "from submit to claim with 10 workers of 10 ms handlers, by tasks a second"
     for rate in (10, 100, 300, 1000, 2000, 4000):
         seen = run_board(costs, workers=10, slots=64, duration=0.01, rate=rate,
-                         window=min(10.0, max(1.0, 500 / rate)), most=40_000)  # fmt: skip
+                         window=min(10.0, max(1.0, 500 / rate)), most=30_000)  # fmt: skip
         _waits(record, "p50", seen, group, rate)
 
 
@@ -67,7 +67,7 @@ def _herd(costs: Costs, record: Record) -> None:
             for turns in (False, True):
                 if not turns or workers > CROWD:
                     seen = run_board(costs, workers=workers, rate=rate, warm=2.0, window=window,
-                                     most=50_000, turns=turns)  # fmt: skip
+                                     most=30_000, turns=turns)  # fmt: skip
                     all_at_once = "if all claimed at once"
                     _waits(record, "in turns" if turns else all_at_once, seen,
                            group.format(rate), workers,

@@ -25,7 +25,7 @@ __all__ = ["validate"]
 GROUP: Final = "simulated beside measured"
 TOLERANCE: Final = 0.25
 WORKERS: Final = (1, 2, 4, 8)
-TASKS: Final = {0.0: 45_000, 0.01: 14_000}
+TASKS: Final = {0.0: 40_000, 0.01: 14_000}
 WARM: Final = 0.4
 LONGEST: Final = 1.5
 
