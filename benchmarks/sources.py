@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,9 +11,10 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
-from rxdispatch.clock import valve_of
+from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.valve import Gate
 
-__all__ = ["PAUSE", "Build", "Total", "hot", "numbers", "pulled"]
+__all__ = ["PAUSE", "Build", "Total", "hot", "numbers", "pulled", "total_of"]
 
 #: How many numbers a hot source emits before the loop has a turn.
 PAUSE = 2_000
@@ -87,3 +89,20 @@ def hot(build: Build, taken: Callable[[Any], None]) -> Callable[[int], Awaitable
         await ended
 
     return push
+
+
+async def total_of(source: Observable[int]) -> int:
+    """Return the sum of all items, of a stream whose end always has room."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    total = Total()
+
+    def completed() -> None:
+        ended.set_result(None)
+
+    valve = Gate(lambda: sys.maxsize, None)
+    source.subscribe(
+        total.add, ended.set_exception, completed, scheduler=LoopScheduler(loop, valve=valve)
+    )
+    await ended
+    return total.value

@@ -24,7 +24,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 import rxdispatch as rxd
 from benchmarks.race import Way, race
 from benchmarks.record import Record
-from benchmarks.sources import PAUSE, Build, Total, hot, pulled
+from benchmarks.sources import PAUSE, Build, Total, hot, pulled, total_of
 from rxdispatch import operators as ops
 
 ITEMS = 20_000
@@ -110,7 +110,6 @@ def failing(operator: Callable[[int], Build]) -> Callable[[int], Awaitable[int]]
 
     async def run(count: int) -> int:
         tries = 0
-        total = Total()
 
         def subscribe(
             observer: abc.ObserverBase[int], _: abc.SchedulerBase | None = None
@@ -125,8 +124,7 @@ def failing(operator: Callable[[int], Build]) -> Callable[[int], Awaitable[int]]
             return Disposable()
 
         source: Observable[int] = Observable(subscribe)
-        await rxd.run(source.pipe(operator(count), rx.do_action(total.add)))
-        return total.value
+        return await total_of(source.pipe(operator(count)))
 
     return run
 

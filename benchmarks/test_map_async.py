@@ -21,10 +21,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from reactivex import Observable
 from reactivex import operators as rx
 
-import rxdispatch as rxd
 from benchmarks.race import Way, race
 from benchmarks.record import Record
-from benchmarks.sources import numbers, pulled
+from benchmarks.sources import numbers, pulled, total_of
 from rxdispatch import operators as ops
 
 WIDTH = 32
@@ -72,18 +71,6 @@ async def gathered(count: int) -> int:
             return await work(item)
 
     return sum(await asyncio.gather(*(limited(item) for item in range(1, count + 1))))
-
-
-async def total_of(source: Observable[int]) -> int:
-    """Return the sum of all items."""
-    total = 0
-
-    def add(item: int) -> None:
-        nonlocal total
-        total += item
-
-    await rxd.run(source.pipe(rx.do_action(add)))
-    return total
 
 
 async def ours(count: int) -> int:

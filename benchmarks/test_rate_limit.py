@@ -15,13 +15,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
-from reactivex import operators as rx
 from reactivex.subject import Subject
 
-import rxdispatch as rxd
 from benchmarks.race import Way, race
 from benchmarks.record import Record
-from benchmarks.sources import Build, Total, numbers
+from benchmarks.sources import Build, Total, numbers, total_of
 from rxdispatch import operators as ops
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.valve import Gate
@@ -39,9 +37,7 @@ def drawn(build: Build) -> Callable[[int], Awaitable[int]]:
     """Return a way through an operator from a source that can wait."""
 
     async def run(count: int) -> int:
-        total = Total()
-        await rxd.run(build(numbers(count)).pipe(rx.do_action(total.add)))
-        return total.value
+        return await total_of(build(numbers(count)))
 
     return run
 
