@@ -111,7 +111,7 @@ bench: $(VENV)/.dev
 	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
 		echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script" $(BENCH); done
 ifneq ($(wildcard benchmarks/test_*.py),)
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
+	$(BIN)/python -m pytest $(sort $(wildcard benchmarks/test_*.py)) --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
 endif
 	$(BIN)/python -m benchmarks.summary
 

@@ -4,8 +4,8 @@ Where does the time go, from claim to settlement and from a message to L1?
 A sampler asks a thousand times a second what the one thread is doing, while it drains no-op tasks
 from the embedded server (64 handlers at a time), and while a feed of 10,000 nodes follows another
 process that publishes heartbeats as fast as it can. Microseconds of the wall clock a task, or a
-message; a step has what it calls, unless that is a step of its own. What the server's thread takes
-meanwhile stands beside it.
+message; a step has what it calls, unless that is a step of its own. Beside it stands what the
+server's thread takes in all, for the tasks also to have them submitted.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ async def sampled(
     for name in (*steps, OTHER):
         if sampler.found[name]:
             record.add(name, sampler.share(name) * each, "us", group=group, base="in all")
-    record.add("the server's thread meanwhile", server, "us", group=group, base="in all")
+    record.add("the server's thread, filling included", server, "us", group=group, base="in all")
     record.control("three in four samples or more belong to a step", sampler.share(OTHER) < 0.25)
     if "--strays" in sys.argv:
         for place, times in sampler.strays.most_common(20):
