@@ -2,7 +2,7 @@
 How many bytes does a node take in the process of a feed?
 
 Prints bytes a node, by tracemalloc (what Python asked for) and by what the process grew by, which
-has the allocator's share in it; each in a process of its own, for 20,000 nodes, or as many as the
+has the allocator's share in it; each in a process of its own, for 10,000 nodes, or as many as the
 variable ``BENCH_NODES`` says:
 
 - the bytes of ids and states alone;
@@ -31,7 +31,7 @@ import rxdispatch as rxd
 from benchmarks.fleet import node, register
 from benchmarks.record import Record
 
-NODES = int(os.environ.get("BENCH_NODES", "20000"))
+NODES = int(os.environ.get("BENCH_NODES", "10000"))
 GOAL = 450
 BASE = "dict of JSON dicts"
 

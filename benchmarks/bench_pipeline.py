@@ -23,7 +23,7 @@ from benchmarks.record import Record
 from rxdispatch import operators as ops
 
 SLOTS = 16
-ITEMS = 8_000
+ITEMS = 4_000
 ROUNDS = 2
 SLEEPERS = 400
 STAGES = (1, 2, 4, 8)

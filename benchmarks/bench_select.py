@@ -5,7 +5,7 @@ Keeps first the share of placements that went to a node that was full already: 1
 slots at 70 % load, 8 schedulers that reserve nothing and see the fleet as it was up to 50, 200 or
 1000 placements ago. Each scheduler has a selector of its own on a copy of its own; all copies are
 refreshed at once, or in turn. Beside it is what the simulation in research had, which does not
-say which of the two it did, nor that ties go to a random one. It counts 3,000 placements, or as
+say which of the two it did, nor that ties go to a random one. It counts 2,000 placements, or as
 many as the argument says.
 
 Then microseconds a pick among 10,000 nodes, beside a scan with ``min`` and ``random.choice``.
@@ -32,7 +32,7 @@ SLOTS = 16
 LOAD = 0.7
 SCHEDULERS = 8
 REFRESHES = (50, 200, 1000)
-PLACEMENTS = int(sys.argv[1]) if sys.argv[1:] else 3_000
+PLACEMENTS = int(sys.argv[1]) if sys.argv[1:] else 2_000
 # So many a second of all schedulers together: 1000 of them take less than placements are kept.
 RATE = 5_000
 

@@ -2,7 +2,7 @@
 How often is a task on a board in shared memory claimed twice, or never?
 
 Run ``python -m benchmarks.bench_shared_duplicates [claims] [processes]``. Rounds of at most 100,000
-tasks are submitted, claimed and settled by several processes until so many claims are done: 200,000
+tasks are submitted, claimed and settled by several processes until so many claims are done: 100,000
 in some 20 seconds, or 10,000,000 in some 13 minutes.
 """
 
@@ -17,7 +17,7 @@ from benchmarks.bench_shared_memory import PROCESSES, different, measure, public
 from benchmarks.record import Record
 from rxdispatch import SharedMemoryBoard, Task
 
-CLAIMS = 200_000
+CLAIMS = 100_000
 ROUND = 100_000
 
 

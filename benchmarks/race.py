@@ -18,7 +18,7 @@ from benchmarks.record import Record
 
 __all__ = ["ROUNDS", "Way", "race"]
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 @attrs.frozen

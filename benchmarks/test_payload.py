@@ -33,7 +33,7 @@ SIZES = (20, 200, 2_000, 20_000, 100_000)
 COUNT = 64
 MOST = 32
 BYTES = 8_000_000
-ROUNDS = 7
+ROUNDS = 5
 #: Cells of shared memory; 64 tasks of 100 kB take 35,000.
 CAPACITY = 65_536
 STEPS = ("submit", "claim", "settle")

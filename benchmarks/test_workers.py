@@ -32,7 +32,7 @@ from benchmarks.record import Record
 
 WORKERS = (1, 2, 4, 8, 16)
 TASKS = 8_000
-ROUNDS = 3
+ROUNDS = 2
 PAUSES = {"no-op handler": 0.0, "handler that sleeps 1 ms": 0.001}
 QUEUE = "multiprocessing.Queue"
 SERVER = "board on the embedded server"
