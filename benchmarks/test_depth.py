@@ -269,7 +269,9 @@ def filled(
     record: Record,
 ) -> Iterator[Filled]:
     """All but what is in this process; nothing is measured while it is being filled."""
-    record.note(payload=len(PAYLOAD), at_a_time=CHUNK, tasks=TASKS, rounds=ROUNDS)
+    record.note(
+        x="tasks waiting", payload=len(PAYLOAD), at_a_time=CHUNK, tasks=TASKS, rounds=ROUNDS
+    )
     with ExitStack() as stack:
         shared = {
             depth: rxd.SharedMemoryBoard[str].create(

@@ -171,7 +171,9 @@ def test_size(
     benchmark.pedantic(lambda: runner.run(turn()), rounds=ROUNDS)
     if benchmark.stats is None:
         return
-    record.note(at_a_time=COUNT, rounds=ROUNDS, **{f"tasks_of_{size}": times * COUNT})
+    record.note(
+        x="bytes of payload", at_a_time=COUNT, rounds=ROUNDS, **{f"tasks_of_{size}": times * COUNT}
+    )
     for case, rounds in took.items():
         each = [[seconds / times / COUNT * 1e6 for seconds in steps] for steps in rounds]
         best = min(each, key=sum)

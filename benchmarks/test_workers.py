@@ -52,7 +52,9 @@ class Run:
 @pytest.fixture(scope="module")
 def crew(record: Record) -> Iterator[Crew]:
     """As many processes as are ever needed."""
-    record.note(cores=os.cpu_count(), tasks=TASKS, rounds=ROUNDS, at_a_time=WIDTH)
+    record.note(
+        x="worker processes", cores=os.cpu_count(), tasks=TASKS, rounds=ROUNDS, at_a_time=WIDTH
+    )
     with Crew(max(WORKERS)) as crew:
         yield crew
 
