@@ -41,7 +41,7 @@ NODES = 10_000
 FEW = 100
 READS = 2_000
 SLOW_READS = 500
-ROUNDS = 7
+ROUNDS = 5
 SEED = 1
 PEERS = ("aiocache", "cachetools", "cashews")
 

@@ -41,7 +41,7 @@ from tests.servers import system_redis
 DEPTHS = (1_000, 10_000, 100_000, 1_000_000)
 CHUNKS = 10
 TASKS = CHUNK * CHUNKS
-ROUNDS = 5
+ROUNDS = 4
 LIMIT = 1.3
 SPARE = 16_384
 

@@ -31,7 +31,7 @@ from benchmarks.crew import WIDTH, Crew, Job, Shift, numbers_of
 from benchmarks.record import Record
 
 WORKERS = (1, 2, 4, 8, 16)
-TASKS = 8_000
+TASKS = 6_000
 ROUNDS = 2
 PAUSES = {"no-op handler": 0.0, "handler that sleeps 1 ms": 0.001}
 QUEUE = "multiprocessing.Queue"
