@@ -7,14 +7,14 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import structlog
 from reactivex import Observable
 
 from rxdispatch import operators
+from rxdispatch.log import get_logger
 
 __all__ = ["install_fluent"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 # What was added, by name: a second call must not take its own methods for somebody else's.
 _added: dict[str, Callable[..., Any]] = {}

@@ -8,8 +8,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 from weakref import WeakSet
 
-import structlog
-
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.engine import Options
@@ -19,6 +17,7 @@ from rxdispatch.boards.redis import RedisBoard
 from rxdispatch.checks import name_of
 from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.nodes.feed import NodeFeed
 from rxdispatch.nodes.registry import Registry
 from rxdispatch.nodes.store import FleetStore
@@ -34,7 +33,7 @@ __all__ = ["Hub", "connect"]
 
 P = TypeVar("P")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Hub:

@@ -7,15 +7,14 @@ import inspect
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
-import structlog
-
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 
 __all__ = ["Drops", "Overflow", "Policy", "checked_overflow", "checked_size", "reason_of"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Policy = Literal["wait", "drop_oldest", "drop_newest", "error"]
 Overflow = Policy | Callable[[T], object]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
+
+from rxdispatch.log import get_logger
 
 __all__ = ["Relay"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Relay(Generic[T]):
@@ -55,7 +56,7 @@ class Relay(Generic[T]):
             try:
                 observer.on_next(value)
             except Exception as error:
-                log.exception("subscriber_failed", source=self._name)
+                log.error("subscriber_failed", source=self._name, failure=error)
                 self._drop(observer)
                 observer.on_error(error)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.servers import throwaway_ca
@@ -29,6 +30,13 @@ async def _checked(test: Coroutine[Any, Any, None]) -> None:
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"tasks left behind: {left}"
     assert not trouble, f"errors that nobody saw: {trouble}"
+
+
+@pytest.fixture(autouse=True)
+def _structlog_as_it_comes() -> Iterator[None]:
+    """Capturing logs configures structlog; the next test finds it as it comes."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(tryfirst=True)

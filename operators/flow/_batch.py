@@ -10,12 +10,12 @@ from contextvars import copy_context
 from datetime import timedelta
 from typing import Generic, Literal, TypeVar
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 from rxdispatch.task import seconds
 from rxdispatch.valve import Gate, bound_by
 
@@ -23,7 +23,7 @@ __all__ = ["batch"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def batch(

@@ -8,12 +8,12 @@ from collections import deque
 from contextvars import copy_context
 from typing import Any
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._flight import NO_KEY, Flight, Lanes
 from rxdispatch.operators.flow._options import MapOptions
 from rxdispatch.protocols import Limit
@@ -21,7 +21,7 @@ from rxdispatch.valve import Gate, bound_by
 
 __all__ = ["BoundedMap"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class BoundedMap:
@@ -280,9 +280,8 @@ class BoundedMap:
             log.warning(
                 "item_skipped",
                 operator=self.options.name,
-                error=type(error).__name__,
                 skipped=self._skipped,
-                exc_info=error,
+                failure=error,
             )
         else:
             try:
@@ -403,6 +402,5 @@ class BoundedMap:
             log.warning(
                 "error_after_end",
                 operator=self.options.name,
-                error=type(error).__name__,
-                exc_info=error,
+                failure=error,
             )

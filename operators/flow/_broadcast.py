@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._outlet import Line, Outlet
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
 from rxdispatch.valve import Gate
@@ -19,7 +19,7 @@ __all__ = ["broadcast"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def broadcast(
@@ -241,17 +241,17 @@ class _Member(abc.ObserverBase[T]):
         try:
             self._observer.on_next(value)
         except Exception as error:
-            log.exception("subscriber_failed", source="broadcast")
+            log.error("subscriber_failed", source="broadcast", failure=error)
             self.outlet.fail(error)
 
     def on_error(self, error: Exception) -> None:
         try:
             self._observer.on_error(error)
-        except Exception:
-            log.exception("subscriber_failed", source="broadcast")
+        except Exception as worse:
+            log.error("subscriber_failed", source="broadcast", failure=worse)
 
     def on_completed(self) -> None:
         try:
             self._observer.on_completed()
-        except Exception:
-            log.exception("subscriber_failed", source="broadcast")
+        except Exception as error:
+            log.error("subscriber_failed", source="broadcast", failure=error)

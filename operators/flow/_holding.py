@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._outlet import Outlet, Waiting
 from rxdispatch.overflow import Drops, Overflow
 from rxdispatch.valve import Gate
@@ -19,7 +19,7 @@ __all__ = ["Holding"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Holding(Generic[T]):

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.log import get_logger
 from rxdispatch.valve import Gate, bound_by
 
 __all__ = ["Release"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Release(Generic[T]):

@@ -11,12 +11,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.node import NodeChange, Slot
 from rxdispatch.operators.tasks._assignment import Assignment
 from rxdispatch.operators.tasks._demand import Overfull
@@ -28,7 +28,7 @@ from rxdispatch.valve import Gate
 
 __all__ = ["assign"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 BATCH = 256
 

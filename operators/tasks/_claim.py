@@ -7,19 +7,19 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import Board
 from rxdispatch.task import Claim, seconds
 
 __all__ = ["claim"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 POLL = 1.4
 """Seconds between claims of an idle worker, jittered; what a lost wake-up costs."""

@@ -7,11 +7,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from reactivex import Observable, abc
 
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._handout import Handout
@@ -21,7 +21,7 @@ from rxdispatch.valve import Gate
 
 __all__ = ["claim_each"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 BATCH = 1000
 

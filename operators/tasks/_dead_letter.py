@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 from reactivex import Observable, abc
 from reactivex import operators as rx
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 from rxdispatch.task import Outcome
 
 __all__ = ["dead_letter"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Result = Outcome[Any, Any]
 
@@ -61,8 +61,8 @@ def dead_letter(
         if outcome.status == "dead":
             try:
                 hand_on(outcome)
-            except Exception:
-                log.exception("dead_letter_sink_failed", task=outcome.claim.task.id)
+            except Exception as error:
+                log.error("dead_letter_sink_failed", task=outcome.claim.task.id, failure=error)
 
     return rx.do_action(look)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import structlog
-
+from rxdispatch.log import get_logger
 from rxdispatch.valve import Gate
 
 __all__ = ["Overfull"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Overfull:

@@ -8,15 +8,14 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-import structlog
-
 from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.protocols import Board
 from rxdispatch.task import Claim, Custody, Settlement, Task
 
 __all__ = ["Ledger"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class _Held(weakref.ref[Claim[Any]]):

@@ -15,14 +15,13 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-import structlog
-
 from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._limited import limited
 
 __all__ = ["HandlerCrashedError", "Pool"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class HandlerCrashedError(Exception):

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from reactivex import Observable, abc
 
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.protocols import Board
@@ -21,7 +21,7 @@ from rxdispatch.valve import Gate
 
 __all__ = ["settle"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Result = Outcome[Any, Any]
 

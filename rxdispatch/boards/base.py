@@ -12,7 +12,6 @@ from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 import reactivex
-import structlog
 from reactivex import Observable, abc
 from reactivex import operators as rx
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -28,6 +27,7 @@ from rxdispatch.errors import (
     RxDispatchError,
     StoreUnavailableError,
 )
+from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim import claim as claim_operator
 from rxdispatch.protocols import Intake
 from rxdispatch.task import (
@@ -48,7 +48,7 @@ __all__ = ["BoardBase", "BoardStats"]
 P = TypeVar("P")
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BYTES = 4 * 1024 * 1024
 _POLL = 1.5
@@ -562,9 +562,9 @@ class BoardBase(Generic[P]):
         for intake in intakes:
             try:
                 intake.stop()
-            except Exception:
+            except Exception as error:
                 # A subscriber's on_completed raised; the other intakes are to be stopped too.
-                log.exception("subscriber_failed", source=self._name)
+                log.error("subscriber_failed", source=self._name, failure=error)
         if intakes and grace > 0:
             idle = asyncio.create_task(_idle(intakes))
             hurried = asyncio.create_task(_set(hurry))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-import structlog
-
 from rxdispatch.boards.codec import id_text
+from rxdispatch.log import get_logger
 from rxdispatch.task import EventKind, TaskEvent
 
 __all__ = ["read_events"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _AT: Final = struct.Struct(">d")
 _HEAD: Final = struct.Struct(">BQIIHH")

@@ -10,13 +10,13 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self, Unpack
 
-import structlog
 from reactivex import Observable
 from reactivex.disposable import CompositeDisposable
 
 from rxdispatch.clock import clock_of
 from rxdispatch.config import FeedSettings
 from rxdispatch.errors import ConfigError, NoCapacityError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.node import Mode, Node, NodeChange, Slot, node_id
 from rxdispatch.nodes.criteria import Criteria
 from rxdispatch.nodes.explain import Explanation
@@ -40,7 +40,7 @@ from rxdispatch.task import seconds
 
 __all__ = ["NodeFeed"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TRIES: Final = 5
 _FALLBACKS: Final = 3
@@ -335,9 +335,9 @@ class NodeFeed:
             pass
         try:
             await self._sync.run()
-        except Exception:
+        except Exception as error:
             # A bug; what is known must not be taken for fresh.
-            log.exception("feed_failed")
+            log.error("feed_failed", failure=error)
             self._modes.switch(Mode.LOCAL_ONLY)
             raise
 

@@ -6,10 +6,10 @@ import asyncio
 import time
 from typing import Final
 
-import structlog
 from redis.exceptions import ResponseError
 
 from rxdispatch.errors import RxDispatchError
+from rxdispatch.log import get_logger
 from rxdispatch.nodes.replica import Replica
 from rxdispatch.nodes.stats import Counters
 from rxdispatch.nodes.store import FleetStore
@@ -17,7 +17,7 @@ from rxdispatch.nodes.stream import Stream
 
 __all__ = ["Lookups"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BATCH: Final = 500
 

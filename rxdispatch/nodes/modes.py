@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
 from reactivex import Observable, abc
 
+from rxdispatch.log import get_logger
 from rxdispatch.node import Mode
 from rxdispatch.nodes.stats import Counters
 from rxdispatch.relay import Relay
 
 __all__ = ["Modes"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _STEADY: Final = 2
 

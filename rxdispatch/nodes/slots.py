@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-import structlog
 from redis.exceptions import ResponseError
 from uuid_utils import uuid7
 
 from rxdispatch.errors import RxDispatchError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.node import Node, Slot
 from rxdispatch.nodes.store import FleetStore
 
 __all__ = ["Slots"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BATCH = 256
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import attrs
-import structlog
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 from rxdispatch.store.file_thread import FileThread
 from rxdispatch.store.lock import FileLock
 
 __all__ = ["Snapshot", "Stored", "StoredRow"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

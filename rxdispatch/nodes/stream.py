@@ -6,15 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
+from rxdispatch.log import get_logger
 from rxdispatch.nodes.records import MESSAGE_LIMIT, Message, Reader
 from rxdispatch.nodes.replica import Replica
 from rxdispatch.nodes.stats import Counters
 
 __all__ = ["Stream"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _HELD: Final = 4096
 

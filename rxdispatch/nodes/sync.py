@@ -8,11 +8,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-import structlog
 from redis.exceptions import ResponseError
 
 from rxdispatch.config import FeedSettings
 from rxdispatch.errors import CodecError, RxDispatchError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.node import Mode
 from rxdispatch.nodes.keeper import Keeper
 from rxdispatch.nodes.lookups import Lookups
@@ -26,7 +26,7 @@ from rxdispatch.store.channels import Channels
 
 __all__ = ["Sync"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

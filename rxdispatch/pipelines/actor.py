@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
-import structlog
-
 from rxdispatch.backoff import Backoff
 from rxdispatch.checks import name_of
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, TaskRejectedError
+from rxdispatch.failure import describe
+from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.pipelines.actor_ref import ActorRef
 from rxdispatch.pipelines.actor_values import (
@@ -30,7 +30,7 @@ from rxdispatch.streams import Ingress
 
 __all__ = ["Actor"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LEAST = 16
 """Failures that may wait for each subscriber."""
@@ -185,7 +185,7 @@ class Actor:
     def _fail(self, error: Exception) -> None:
         """End, because of an error that is nobody's to handle."""
         self._cancelled = True
-        log.error("actor_stopped", actor=self._name, error=type(error).__name__, exc_info=error)
+        log.error("actor_stopped", actor=self._name, failure=error)
         self._finish()
 
     def _finish(self) -> None:
@@ -267,9 +267,8 @@ class Actor:
             actor=self._name,
             message=letter.id,
             supervision=self._supervision,
-            error=type(error).__name__,
             # Others get the error itself, if there are any.
-            exc_info=None if asked or self._failures.open else error,
+            **({"error": describe(error)} if asked or self._failures.open else {"failure": error}),
         )
         if letter.reply is not None and asked:
             letter.reply.set_exception(failure)
@@ -304,8 +303,7 @@ class Actor:
                 log.warning(
                     "actor_not_restarted",
                     actor=self._name,
-                    error=type(error).__name__,
-                    exc_info=error,
+                    failure=error,
                 )
             else:
                 return

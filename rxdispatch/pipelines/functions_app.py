@@ -8,16 +8,16 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import msgspec
-import structlog
 
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 from rxdispatch.pipelines.functions_json import to_json
 from rxdispatch.pipelines.stage import _is_async
 
 __all__ = ["StageApp", "serve_stages"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

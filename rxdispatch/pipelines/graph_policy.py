@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.log import get_logger
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.graph_values import Gap, Vertex
 from rxdispatch.pipelines.stage import StageError
 
 __all__ = ["Policy"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Policy:
@@ -48,9 +47,8 @@ class Policy:
                 "item_skipped",
                 operator="graph",
                 stage=stage.name,
-                error=type(error).__name__,
                 skipped=self._skipped,
-                exc_info=error,
+                failure=error,
             )
             return Gap
         if policy != "fail":

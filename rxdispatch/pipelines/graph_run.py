@@ -8,7 +8,6 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
 from reactivex import Observable
 from reactivex.abc import DisposableBase
 from uuid_utils import uuid7
@@ -16,6 +15,7 @@ from uuid_utils import uuid7
 from rxdispatch.checks import name_of
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
+from rxdispatch.log import get_logger
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.graph_edges import LEAST, queue_of
 from rxdispatch.pipelines.graph_streams import GraphStreams
@@ -28,7 +28,7 @@ from rxdispatch.task import seconds
 
 __all__ = ["GraphRun"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class GraphRun:
@@ -135,8 +135,7 @@ class GraphRun:
             "item_failed",
             stage=failure.stage,
             item=failure.task_id,
-            error=type(cause).__name__,
-            exc_info=cause,
+            failure=cause,
         )
 
     def _refusal(self) -> TaskRejectedError:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-import structlog
 from reactivex import Observable, abc
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.operators.flow._map_async import map_async
@@ -21,7 +21,7 @@ from rxdispatch.task import NO_HEADERS, Task
 
 __all__ = ["Boards", "HandOn", "board_of"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 COUNT: Final = 256
 SPAN: Final = 0.0002

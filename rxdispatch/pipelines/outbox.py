@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import structlog
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.codec import Entry, TaskCodec
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.overflow import Drops, checked_size
 from rxdispatch.pipelines.outbox_file import Limits, OutboxFile
 from rxdispatch.pipelines.outbox_values import OutboxEvent, OutboxStats
@@ -24,7 +24,7 @@ from rxdispatch.task import Task, seconds
 
 __all__ = ["Outbox"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _GROUP = 1000
 

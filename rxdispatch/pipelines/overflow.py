@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import structlog
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.codec import Entry, TaskCodec
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.pipelines.outbox_file import Limits, OutboxFile
 from rxdispatch.streams._ingress import Ingress
 from rxdispatch.task import Task
@@ -26,7 +26,7 @@ __all__ = ["SpillingIngress"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _GROUP = 1000
 _AGAIN = Backoff(first=0.1, maximum=5.0)

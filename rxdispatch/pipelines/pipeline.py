@@ -9,7 +9,6 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
 
 import reactivex
-import structlog
 from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.abc import DisposableBase
@@ -19,6 +18,7 @@ from uuid_utils import uuid7
 from rxdispatch.checks import name_of
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
+from rxdispatch.log import get_logger
 from rxdispatch.pipelines.chain import LEAST, chain, until_board, waiting
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.hand_on import Boards, HandOn, board_of
@@ -33,7 +33,7 @@ from rxdispatch.task import Outcome, seconds
 
 __all__ = ["Pipeline"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Source = Observable[Any] | AsyncIterable[Any] | Iterable[Any]
 
@@ -355,8 +355,7 @@ class Pipeline:
             "item_failed",
             stage=failure.stage,
             item=failure.task_id,
-            error=type(cause).__name__,
-            exc_info=cause,
+            failure=cause,
         )
 
     # ------------------------------------------------ its life

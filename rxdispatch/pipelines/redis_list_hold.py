@@ -8,16 +8,16 @@ import weakref
 from typing import Any, Final, Literal
 
 import attrs
-import structlog
 
 from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.pipelines.redis_list_scripts import BEAT, LEAVE, SETTLE
 from rxdispatch.store.client import Client
 from rxdispatch.store.scripts import Script
 
 __all__ = ["Hold", "ListItem", "Place"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BATCH: Final = 256
 _REMEMBER: Final = 86_400

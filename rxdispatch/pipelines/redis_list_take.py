@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import structlog
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 from rxdispatch.pipelines.redis_list_hold import Hold, Place
 from rxdispatch.store.client import Client
 from rxdispatch.store.wire import Value, abort, exchange, pack
 
 __all__ = ["Taker"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _FAILURES: Final = (
     exceptions.ConnectionError,

@@ -8,11 +8,11 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import structlog
 from reactivex import Observable, abc, compose
 from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
@@ -23,7 +23,7 @@ from rxdispatch.pipelines.stats import Tally
 
 __all__ = ["Gone", "run_stage"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
 Gone = Callable[[Envelope, StageError | None], None]
@@ -212,9 +212,8 @@ class _Run:
                 "item_skipped",
                 operator="stage",
                 stage=name,
-                error=type(error).__name__,
                 skipped=self._skipped,
-                exc_info=error,
+                failure=error,
             )
             self._gone(envelope, None)
             return None

@@ -30,10 +30,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import attrs
-import structlog
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.errors import BoardFullError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.pipelines.workflow_states import Step
 from rxdispatch.pipelines.workflow_values import Transition
 from rxdispatch.protocols import Board
@@ -43,7 +43,7 @@ __all__ = ["WorkflowLog", "patiently"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 READING: Final = 5.0
 """Seconds that records are held by who reads them."""

@@ -6,18 +6,18 @@ import asyncio
 import random
 from typing import Final
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.store.client import Client
 from rxdispatch.store.session import Session
 from rxdispatch.store.subscription import Subscription
 
 __all__ = ["Channels"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
 from reactivex import abc
 from reactivex.disposable import Disposable
+
+from rxdispatch.log import get_logger
 
 __all__ = ["Subscription"]
 
 Listener = abc.ObserverBase[bytes | None]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Subscription:
@@ -64,5 +65,7 @@ class Subscription:
     def _guard(self, tell: Callable[..., None], *value: bytes | None) -> None:
         try:
             tell(*value)
-        except Exception:
-            log.exception("channel_listener_failed", channel=self.name.decode(errors="replace"))
+        except Exception as error:
+            log.error(
+                "channel_listener_failed", channel=self.name.decode(errors="replace"), failure=error
+            )

@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Generic, TypeVar
 
-import structlog
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 from rxdispatch.valve import bound_by
 
 __all__ = ["from_async_iterable"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TURN = 64
 """Items after which others get a turn of the loop, should the iterable never really wait."""
@@ -182,4 +182,4 @@ class _Pull(Generic[T]):
             self._log(error)
 
     def _log(self, error: BaseException) -> None:
-        log.warning("close_failed", source="from_async_iterable", exc_info=error)
+        log.warning("close_failed", source="from_async_iterable", failure=error)

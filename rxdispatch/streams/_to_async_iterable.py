@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
-import structlog
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 from rxdispatch.overflow import checked_size
 from rxdispatch.valve import Gate
 
@@ -22,7 +22,7 @@ __all__ = ["Reader", "to_async_iterable"]
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def to_async_iterable(source: Observable[T], *, size: int = 64) -> Reader[T]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
-import structlog
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable
 
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
 from rxdispatch.task import EventKind, TaskEvent, seconds
 from rxdispatch.telemetry.extras import extra
 from rxdispatch.telemetry.readings import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics"]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 

@@ -169,7 +169,7 @@ async def test_failures_that_nobody_listens_to_are_logged() -> None:
     with capture_logs() as logs:
         async with rxd.Pipeline(rxd.stage(odd_ones_fail, name="s")) as p:
             await p.submit(1, id="one")
-    assert [("item_failed", "s", "one", "ValueError")] == [
+    assert [("item_failed", "s", "one", "ValueError: 1")] == [
         (log["event"], log["stage"], log["item"], log["error"]) for log in logs
     ]
 

@@ -217,7 +217,7 @@ def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_erro
     if on_error == "skip":
         with capture_logs() as logs:
             assert [0, 3] == run_virtual(main())
-        assert ["KeyError", "TypeError"] == [entry["error"] for entry in logs]
+        assert ["KeyError", "TypeError"] == [entry["error"].split(":")[0] for entry in logs]
     else:
         with pytest.raises(KeyError, match="no key"):
             run_virtual(main())
@@ -279,7 +279,8 @@ def test_skip_reports_and_goes_on() -> None:
     with capture_logs() as logs:
         assert [0, 2, 4] == run_virtual(main())
     assert [("item_skipped", "map_async", "ValueError", n) for n in (1, 2, 3)] == [
-        (entry["event"], entry["operator"], entry["error"], entry["skipped"]) for entry in logs
+        (entry["event"], entry["operator"], entry["error"].split(":")[0], entry["skipped"])
+        for entry in logs
     ]
 
 
@@ -449,7 +450,7 @@ def test_an_error_while_being_cancelled_is_reported() -> None:
 
     with capture_logs() as logs:
         run_virtual(main())
-    assert [("error_after_end", "KeyError")] == [(e["event"], e["error"]) for e in logs]
+    assert [("error_after_end", "KeyError: 'clean-up'")] == [(e["event"], e["error"]) for e in logs]
 
 
 @pytest.mark.parametrize("ordered", [False, True])

@@ -324,7 +324,7 @@ def test_an_error_after_the_end_is_reported() -> None:
 
     with capture_logs() as logs:
         run_virtual(main())
-    assert [("error_after_end", "KeyError")] == [(e["event"], e["error"]) for e in logs]
+    assert [("error_after_end", "KeyError: 1")] == [(e["event"], e["error"]) for e in logs]
 
 
 def test_threads_see_the_context_of_the_push() -> None:

@@ -1,0 +1,83 @@
+"""Errors in words: what a user's exception says, whatever its own methods do."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from typing import Final
+
+from rxdispatch.errors import TaskExecutionError
+
+__all__ = ["ERROR_LIMIT", "TRACEBACK_LIMIT", "cause_of", "cut", "describe", "traceback_text"]
+
+ERROR_LIMIT: Final = 2000
+"""Characters of an error's type and message that are kept."""
+
+TRACEBACK_LIMIT: Final = 8192
+"""Bytes of a traceback that are kept: its end, which names the error."""
+
+_HEAD, _TAIL = 1000, 3000
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return the error that *error* only wraps, or *error* itself."""
+    seen: set[int] = set()
+    while isinstance(error, TaskExecutionError) and id(error) not in seen:
+        seen.add(id(error))
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """
+    Return ``Type: message`` of *error*, or of the error that it only wraps.
+
+    Never raises: an exception's ``__str__`` is the user's code. The text is cut to 2,000
+    characters and can be stored as UTF-8.
+
+    Example:
+        >>> describe(KeyError("order"))
+        "KeyError: 'order'"
+    """
+    error = cause_of(error)
+    name = type(error).__name__
+    try:
+        text = f"{name}: {error!s}"
+    except BaseException as broken:
+        text = f"{name}: <no message: {type(broken).__name__}>"
+    return cut(text, ERROR_LIMIT)
+
+
+def traceback_text(error: BaseException) -> str:
+    """
+    Return the end of the traceback of *error*, at most 8 KiB of UTF-8.
+
+    It has the causes and the parts of exception groups, but no local variables and no arguments.
+    Never raises.
+    """
+    error = cause_of(error)
+    try:
+        told = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
+        text = "".join(_shortened(part) for part in told.format())
+    except BaseException:
+        text = describe(error)
+    data = _LONE.sub("\ufffd", text.rstrip("\n")).encode()
+    if len(data) <= TRACEBACK_LIMIT:
+        return data.decode()
+    return "..." + data[3 - TRACEBACK_LIMIT :].decode(errors="ignore")
+
+
+def cut(text: str, limit: int) -> str:
+    """Return *text*, at most *limit* characters, as it can be stored."""
+    # It may quote file names with undecodable bytes; what is stored must be UTF-8.
+    return _LONE.sub("\ufffd", text[:limit])
+
+
+def _shortened(part: str) -> str:
+    """Keep start and end of a message, so that a long one does not push out the frames."""
+    if len(part) <= _HEAD + _TAIL:
+        return part
+    return f"{part[:_HEAD]} ... ({len(part)} characters) ... {part[-_TAIL:]}"
