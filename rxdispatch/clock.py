@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,7 +17,7 @@ from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 from rxdispatch.protocols import Valve
 
-__all__ = ["LoopScheduler", "clock_of", "valve_of"]
+__all__ = ["LoopScheduler", "clock_of", "lease_clock_of", "valve_of"]
 
 _State = TypeVar("_State")
 
@@ -111,6 +112,19 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """Return what tells the time of *loop*; for asyncio's own loops without a call in between."""
     plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
     return time.monotonic if plain else loop.time
+
+
+def lease_clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """
+    Return what tells how long a lease has lasted on *loop*, in seconds from any moment on.
+
+    The clock of asyncio's own loops stands still while the host is suspended, and the server's
+    does not: a lease may have ended meanwhile. Linux has a clock that counts such time.
+    """
+    clock = clock_of(loop)
+    if clock is time.monotonic and hasattr(time, "CLOCK_BOOTTIME"):
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    return clock
 
 
 def valve_of(scheduler: abc.SchedulerBase | None) -> Valve | None:

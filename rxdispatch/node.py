@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
@@ -242,13 +244,26 @@ class Slot:
     Attributes:
         id: What it is reserved under.
         node: The node as it is with this job.
-        lost: True once the reservation is known not to hold any more: the node was removed, or
-            the lease passed while the server could not be reached.
+        deadline: When the lease ends unless it is renewed, on *clock*.
+        clock: Tells the time in seconds, with that of a suspended host.
+        revoked: True once the registry has said that the reservation does not hold.
     """
 
     id: str
     node: Node
-    lost: bool = False
+    deadline: float = math.inf
+    clock: Callable[[], float] = time.monotonic
+    revoked: bool = False
+
+    @property
+    def lost(self) -> bool:
+        """
+        True if somebody else may have the place: the node was removed, or the lease has passed.
+
+        It is computed when it is asked for, so it is right at once after a pause of the process,
+        of its loop or of the host. A slot that was given back in time is not lost.
+        """
+        return self.revoked or self.clock() >= self.deadline
 
 
 def node_id(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from reactivex.disposable import Disposable
 from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.subject import Subject
 
-from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.clock import LoopScheduler, lease_clock_of, valve_of
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
 from rxdispatch.valve import Gate
@@ -261,3 +262,21 @@ def test_subscribe_on_cuts_demand() -> None:
 def test_other_schedulers_carry_no_valve() -> None:
     """Nor does none at all."""
     assert [None, None] == [valve_of(None), valve_of(CurrentThreadScheduler.singleton())]
+
+
+def test_leases_count_the_time_of_a_suspended_host() -> None:
+    """On asyncio's own loops the clock is the one that goes on; on others it is the loop's."""
+
+    async def here() -> float:
+        return lease_clock_of(asyncio.get_running_loop())()
+
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        before = time.clock_gettime(time.CLOCK_BOOTTIME)
+        told = asyncio.run(here())
+        assert before <= told <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    async def virtual() -> bool:
+        loop = asyncio.get_running_loop()
+        return lease_clock_of(loop)() == loop.time()
+
+    assert run_virtual(virtual())

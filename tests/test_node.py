@@ -152,5 +152,19 @@ def test_changes_and_slots() -> None:
     slot = Slot("s", FULL)
     assert slot != Slot("s", FULL)
     assert not slot.lost
-    slot.lost = True
+    slot.revoked = True
+    assert slot.lost
+
+
+def test_a_slot_is_lost_by_the_clock() -> None:
+    """Nobody has to tell it that its lease has passed."""
+    now = 10.0
+    slot = Slot("s", FULL, 11.0, lambda: now)
+    assert not slot.lost
+    now = 11.0
+    assert slot.lost
+
+
+def test_modes() -> None:
+    """Modes are compared by their names."""
     assert ["NORMAL", "L2_ONLY", "LOCAL_ONLY"] == [mode.value for mode in Mode]

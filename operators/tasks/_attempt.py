@@ -42,7 +42,7 @@ class Terms(Protocol):
 
     @property
     def clock(self) -> Callable[[], float]:
-        """The loop's time."""
+        """The clock of the leases, in seconds."""
         ...
 
     def suspended(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from reactivex import Observable, abc
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.clock import clock_of, valve_of
+from rxdispatch.clock import lease_clock_of, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._assignment import Assignment, opened
 from rxdispatch.operators.tasks._attempt import Attempt, Start
@@ -119,7 +119,7 @@ class _Execution:
         self._timeout = timeout
         self.backoff = backoff
         self._loop = asyncio.get_running_loop()
-        self.clock = clock_of(self._loop)
+        self.clock = lease_clock_of(self._loop)
         self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
         self._overfull = Overfull("execute", self.gate)
         self._most = max_concurrent

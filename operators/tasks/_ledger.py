@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.protocols import Board
@@ -53,6 +54,7 @@ class Ledger:
         self._on_change = on_change
         self._recall = recall
         self._loop = asyncio.get_running_loop()
+        self._clock = lease_clock_of(self._loop)
         self._held: dict[int, _Held] = {}
         self._dropped: list[_Held] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -97,13 +99,13 @@ class Ledger:
     # -- renewal -----------------------------------------------------------------------------
 
     def _wait(self, delay: float) -> None:
-        self._timer = self._loop.call_later(delay, self._tick, self._loop.time() + delay)
+        self._timer = self._loop.call_later(delay, self._tick, self._clock() + delay)
 
     def _tick(self, expected: float) -> None:
         self._timer = None
         if not self._held:
             return
-        now = self._loop.time()
+        now = self._clock()
         if now - expected > self._lease / 3:
             # Nothing could be renewed meanwhile: somebody blocks the loop.
             log.warning(
@@ -128,7 +130,7 @@ class Ledger:
         # A server that does not answer must not keep us from noticing that the lease passed.
         lapse = min(claim.deadline for claim in due)
         try:
-            async with asyncio.timeout_at(lapse):
+            async with asyncio.timeout(lapse - self._clock()):
                 lost = await self._board.renew(due, self._lease)
         except (StoreUnavailableError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
@@ -142,7 +144,7 @@ class Ledger:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("renewal_failed", board=self._board.name, error=str(error))
         ends = [claim.deadline for claim in self.claims() if not claim.settling]
-        soonest = min(ends, default=math.inf) - self._loop.time()
+        soonest = min(ends, default=math.inf) - self._clock()
         # Renewed: a third of the lease. Not renewed: again soon, and at the latest when it ends.
         self._next(max(0.0, min(self._lease / 3, soonest if soonest < 0.05 else soonest / 3)))
 

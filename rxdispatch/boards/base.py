@@ -19,7 +19,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from rxdispatch.boards.codec import TaskCodec, id_bytes
 from rxdispatch.boards.engine import CHUNK, Engine, Found
 from rxdispatch.boards.group_commit import GroupCommit
-from rxdispatch.clock import clock_of
+from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import (
     BoardFullError,
     CodecError,
@@ -264,7 +264,7 @@ class BoardBase(Generic[P]):
     async def _claim(
         self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
     ) -> ClaimBatch:
-        clock = clock_of(asyncio.get_running_loop())
+        clock = lease_clock_of(asyncio.get_running_loop())
         custody = _Custody(self, worker, clock)
         claims: list[Claim[P]] = []
         due: float | None = None
@@ -341,7 +341,7 @@ class BoardBase(Generic[P]):
             raise ConfigError("claims must be a list of claims", claims)
         for claim in claims:
             _check_claim(claim, self._name)
-        clock = clock_of(asyncio.get_running_loop())
+        clock = lease_clock_of(asyncio.get_running_loop())
         lost: list[Claim[Any]] = []
         for chunk in _chunks(claims):
             deadline = clock() + lease

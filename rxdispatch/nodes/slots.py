@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from redis.exceptions import ResponseError
 from uuid_utils import uuid7
 
+from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import RxDispatchError, StoreUnavailableError
+from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
 from rxdispatch.node import Node, Slot
 from rxdispatch.nodes.store import FleetStore
@@ -24,6 +27,10 @@ class Slots:
     """
     Reserves, renews and releases, many in one call.
 
+    INVARIANT. A slot in ``_held`` is renewed at a third of its lease. Its ``deadline`` was
+    counted from before the call that the registry answered, so it is never later than the
+    registry's. Once it has passed the slot is lost, leaves ``_held`` and is not renewed.
+
     Args:
         store: The registry.
         refused: Given the message with the nodes that refused, as they are.
@@ -33,8 +40,8 @@ class Slots:
         self._store = store
         self._refused = refused
         self._loop = asyncio.get_running_loop()
+        self._clock = lease_clock_of(self._loop)
         self._held: dict[str, tuple[Slot, float]] = {}
-        self._ends: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._leaving: dict[str, None] = {}
@@ -61,7 +68,7 @@ class Slots:
             StoreUnavailableError: If the server does not answer.
         """
         asked = [(str(uuid7()), nodes) for nodes in wanted]
-        started = self._loop.time()
+        started = self._clock()
         try:
             chosen, refusing = await self._store.reserve(
                 [(slot, [node.id for node in nodes]) for slot, nodes in asked], lease
@@ -72,15 +79,16 @@ class Slots:
             raise
         slots: list[Slot | None] = []
         for (name, nodes), choice in zip(asked, chosen, strict=True):
-            slot = None if choice < 0 else Slot(name, nodes[choice])
+            slot = None
+            if choice >= 0:
+                slot = Slot(name, nodes[choice], started + lease, self._clock)
             if slot is not None and self._closed:
                 self.release_later([name])
             elif slot is not None:
                 self._held[name] = (slot, lease)
-                self._ends[name] = started + lease
             slots.append(slot)
         if self._held:
-            self._schedule(lease)
+            self._schedule(lease / 3)
         if refusing is not None:
             self._refused(refusing)
         return slots
@@ -94,10 +102,11 @@ class Slots:
 
     def release_later(self, slots: Iterable[str]) -> None:
         """Give slots back in the background, whether they are held or not."""
-        for slot in slots:
-            self._held.pop(slot, None)
-            self._ends.pop(slot, None)
-            self._leaving[slot] = None
+        for name in slots:
+            held = self._held.pop(name, None)
+            if held is not None and not held[0].lost:
+                held[0].deadline = math.inf  # given back in time, so never lost
+            self._leaving[name] = None
         if self._leaving and self._leave is None:
             self._leave = self._loop.create_task(self._depart())
 
@@ -129,10 +138,10 @@ class Slots:
 
     # -- renewal -----------------------------------------------------------------------------
 
-    def _schedule(self, lease: float) -> None:
-        """Renew in a third of *lease*, unless that is to happen sooner anyway."""
+    def _schedule(self, delay: float) -> None:
+        """Renew in *delay* seconds, unless that happens sooner anyway."""
         if self._renewal is None:
-            due = self._loop.time() + lease / 3
+            due = self._loop.time() + delay
             if self._timer is not None:
                 if self._timer.when() <= due:
                     return
@@ -141,6 +150,7 @@ class Slots:
 
     def _tick(self) -> None:
         self._timer = None
+        self._lapse()
         if self._held:
             self._renewal = self._loop.create_task(self._renew())
             self._renewal.add_done_callback(self._renewed)
@@ -149,39 +159,50 @@ class Slots:
         self._renewal = None
         if not task.cancelled():
             if (error := task.exception()) is not None:
-                log.error("slots_not_renewed", error=str(error))
+                log.error("slots_not_renewed", failure=error)
+            self._lapse()
             if self._held:
-                self._schedule(min(lease for _, lease in self._held.values()))
+                third = min(lease for _, lease in self._held.values()) / 3
+                soonest = min(slot.deadline for slot, _ in self._held.values()) - self._clock()
+                # Renewed: a third of the lease. Not renewed: soon again, and when a lease ends.
+                self._schedule(max(0.0, min(third, soonest if soonest < 0.05 else soonest / 3)))
 
     async def _renew(self) -> None:
         leases: dict[float, list[str]] = {}
         for name, (_, lease) in self._held.items():
             leases.setdefault(lease, []).append(name)
-        for lease, names in leases.items():
-            for at in range(0, len(names), _BATCH):
-                await self._renew_batch(names[at : at + _BATCH], lease)
+        # At once: where the server does not answer, each batch waits until a lease ends.
+        async with asyncio.TaskGroup() as group:
+            for lease, names in leases.items():
+                for at in range(0, len(names), _BATCH):
+                    group.create_task(self._renew_batch(names[at : at + _BATCH], lease))
 
     async def _renew_batch(self, names: list[str], lease: float) -> None:
-        started = self._loop.time()
+        started = self._clock()
+        ends = [self._held[name][0].deadline for name in names if name in self._held]
+        if not ends:
+            return  # given back before this batch had its turn
         try:
-            held = await self._store.renew(names, lease)
-        except StoreUnavailableError as error:
-            log.warning("slots_not_renewed", count=len(names), error=str(error))
-            now = self._loop.time()
-            for name in names:
-                if self._ends.get(name, now) < now:
-                    self._lose(name)
+            # A server that does not answer must not keep us from noticing that a lease passed.
+            async with asyncio.timeout(min(ends) - started):
+                held = await self._store.renew(names, lease)
+        except (StoreUnavailableError, TimeoutError, ResponseError) as error:
+            log.warning("slots_not_renewed", count=len(names), error=describe(error))
             return
         for name, holds in zip(names, held, strict=True):
             if not holds:
                 self._lose(name)
-            elif name in self._ends:
-                self._ends[name] = started + lease
+            elif name in self._held:
+                self._held[name][0].deadline = started + lease
+
+    def _lapse(self) -> None:
+        """Give up the slots whose lease has passed unconfirmed."""
+        for name in [name for name, (slot, _) in self._held.items() if slot.lost]:
+            self._lose(name)
 
     def _lose(self, name: str) -> None:
         found = self._held.pop(name, None)
-        self._ends.pop(name, None)
         if found is not None:
             slot = found[0]
-            slot.lost = True
+            slot.revoked = True
             log.warning("slot_lost", node=slot.node.id, slot=slot.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.hub import connect
-from rxdispatch.node import Node
+from rxdispatch.node import Node, Slot
 from rxdispatch.nodes.records import Reader
 from rxdispatch.nodes.slots import Slots
 from rxdispatch.nodes.store import FleetStore
@@ -119,9 +120,9 @@ async def test_a_slot_whose_node_has_gone() -> None:
         await one.it.nodes.remove("a")
         with capture_logs() as logs:
             async with asyncio.timeout(5.0):
-                while not slot.lost:
+                while one.slots.held:
                     await asyncio.sleep(0.01)
-        assert 0 == one.slots.held
+        assert slot.lost
         assert ["slot_lost"] == [entry["event"] for entry in logs]
         await one.slots.release(slot)
 
@@ -133,9 +134,60 @@ async def test_a_lease_that_passes_while_the_server_is_away() -> None:
         assert slot is not None
         one.proxy.blackhole()
         async with asyncio.timeout(10.0):
-            while not slot.lost:
+            while one.slots.held:
                 await asyncio.sleep(0.01)
-        assert 0 == one.slots.held
+        assert slot.lost
+
+
+async def test_the_loser_knows_before_another_has_the_place() -> None:
+    """Also where the server says nothing for longer than a lease: the clock is asked."""
+    async with bench(limit=30.0) as one:
+        (slot,) = await one.slots.take([[B]], 0.6)
+        assert slot is not None
+        one.proxy.blackhole()
+        with capture_logs() as logs:
+            while await one.it.jobs("b"):
+                assert one.slots.held <= 1
+                await asyncio.sleep(0.01)
+                await one.it.pulse()
+            assert slot.lost
+            async with asyncio.timeout(10.0):
+                while one.slots.held:
+                    await asyncio.sleep(0.01)
+        assert ["slot_lost"] == [e["event"] for e in logs if e["event"] == "slot_lost"]
+
+
+async def test_a_loop_that_stood_still() -> None:
+    """A slot is lost as soon as its lease has passed, before anything else could run."""
+    async with bench() as one:
+        (slot,) = await one.slots.take([[B]], 0.2)
+        assert slot is not None
+        time.sleep(0.25)  # noqa: ASYNC251 - the loop stands still
+        assert slot.lost
+
+
+async def test_many_slots_while_the_server_is_away() -> None:
+    """Batches are renewed at once: the last one does not wait for those before it."""
+    async with bench(limit=30.0) as one:
+        await one.it.nodes.register([Node("a", capacity=600)], ttl=1000.0)
+        kept: list[Slot | None] = []
+        for _ in range(3):
+            kept += await one.slots.take([[A]] * 200, 0.6)
+        one.proxy.blackhole()
+        async with asyncio.timeout(10.0):
+            while one.slots.held:
+                await asyncio.sleep(0.01)
+        assert [True] * 600 == [slot is not None and slot.lost for slot in kept]
+
+
+async def test_a_slot_given_back_in_time_is_not_lost() -> None:
+    """Its lease may pass then: nobody relies on it any more."""
+    async with bench() as one:
+        (slot,) = await one.slots.take([[B]], 0.2)
+        assert slot is not None
+        await one.slots.release(slot)
+        time.sleep(0.25)  # noqa: ASYNC251 - the loop stands still
+        assert not slot.lost
 
 
 async def test_a_short_outage() -> None:
