@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["name_of", "strings"]
+__all__ = ["ID_LIMIT", "check_id_size", "name_of", "strings", "utf8_size"]
+
+ID_LIMIT: Final = 1024
+"""Bytes that the id of a task may have in UTF-8."""
 
 
 def name_of(what: str, value: Any) -> str:
@@ -29,6 +32,28 @@ def name_of(what: str, value: Any) -> str:
     except UnicodeEncodeError:
         raise ConfigError(f"{what} must be encodable as UTF-8", value) from None
     return value
+
+
+def utf8_size(text: str) -> int:
+    """Return how many bytes *text* takes as it is stored, also where it is a file name's."""
+    try:
+        return len(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return len(text.encode("utf-8", "surrogatepass"))
+
+
+def check_id_size(task_id: str) -> None:
+    """
+    Refuse an id that is too long.
+
+    Servers and workers hold thousands of ids at a time and send them with every step of a task.
+
+    Raises:
+        ConfigError: If *task_id* has more than 1,024 bytes.
+    """
+    # A character takes four bytes at most.
+    if len(task_id) * 4 > ID_LIMIT and (size := utf8_size(task_id)) > ID_LIMIT:
+        raise ConfigError(f"id must be at most {ID_LIMIT} bytes in UTF-8", size)
 
 
 def strings(what: str, given: Any) -> Mapping[str, str]:

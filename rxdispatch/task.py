@@ -14,7 +14,7 @@ import attrs
 from msgspec import Struct
 from uuid_utils import uuid7
 
-from rxdispatch.checks import strings
+from rxdispatch.checks import check_id_size, strings, utf8_size
 from rxdispatch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 PRIORITY_LIMIT: Final = 4096
+KIND_LIMIT: Final = 200
+HEADERS_LIMIT: Final = 64 * 1024
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 SettlementKind = Literal["done", "retry", "dead", "released"]
@@ -128,14 +130,16 @@ class Task(_Fields[P]):
     Args:
         payload: What the handler gets: anything msgspec can write as MessagePack, at most
             1 MiB, without NaN or infinity.
-        id: Unique on its board; a UUID version 7 by default. Stored literally.
-        kind: A label for the handler.
+        id: Unique on its board, at most 1,024 bytes in UTF-8; a UUID version 7 by default.
+            Stored literally.
+        kind: A label for the handler, at most 200 characters.
         priority: Higher first, an int from -4096 to 4096.
         delay: Seconds to wait before it is ready.
         ttl: Seconds from submission after which it is dead if no attempt is running.
         timeout: Seconds an attempt may take; beats the operator's own.
         max_attempts: Tries in total before it is dead.
-        headers: Short strings that travel along, such as a trace context.
+        headers: Short strings that travel along, such as a trace context; names and values
+            together at most 64 KiB in UTF-8.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -163,8 +167,10 @@ class Task(_Fields[P]):
             id = str(uuid7())  # noqa: A001
         elif id.__class__ is not str or not id:
             raise ConfigError("id must be a str that is not empty", id)
-        if kind != "default" and kind.__class__ is not str:
-            raise ConfigError("kind must be a str", kind)
+        elif len(id) > 256:
+            check_id_size(id)
+        if kind != "default":
+            _check_kind(kind)
         if priority.__class__ is not int or not -4096 <= priority <= 4096:
             raise ConfigError(
                 f"priority must be an int from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}", priority
@@ -178,7 +184,7 @@ class Task(_Fields[P]):
         if max_attempts.__class__ is not int or max_attempts < 1:
             raise ConfigError("max_attempts must be an int >= 1", max_attempts)
         if headers is not NO_HEADERS:
-            headers = strings("headers", headers)
+            headers = _checked_headers(headers)
         if self.__class__ is not Task:
             # What a subclass adds has no room in _Fields.
             given = (payload, id, kind, priority, delay, ttl, timeout, max_attempts, headers)
@@ -225,6 +231,21 @@ class Task(_Fields[P]):
         fields: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
         fields["headers"] = dict(self.headers)
         return _restore, (fields,)
+
+
+def _check_kind(kind: Any) -> None:
+    if kind.__class__ is not str:
+        raise ConfigError("kind must be a str", kind)
+    if len(kind) > KIND_LIMIT:
+        raise ConfigError(f"kind must be at most {KIND_LIMIT} characters", len(kind))
+
+
+def _checked_headers(given: Any) -> Mapping[str, str]:
+    headers = strings("headers", given)
+    size = sum(utf8_size(name) + utf8_size(value) for name, value in headers.items())
+    if size > HEADERS_LIMIT:
+        raise ConfigError(f"headers must be at most {HEADERS_LIMIT} bytes in UTF-8", size)
+    return headers
 
 
 def _restore(fields: dict[str, Any]) -> Task[Any]:

@@ -213,6 +213,6 @@ class Ledger:
         self._on_change()
 
     def _release(self, held: _Held) -> Settlement:
-        task: Task[Any] = Task(None, id=held.task_id)
+        task = Task.trusted(None, held.task_id)
         claim: Claim[Any] = Claim(task, held.token, 1, 0, held.custody, float("inf"))
         return claim.release(self._lease)

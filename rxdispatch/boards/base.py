@@ -16,7 +16,7 @@ from reactivex import Observable, abc
 from reactivex import operators as rx
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxdispatch.boards.codec import TaskCodec, id_bytes
+from rxdispatch.boards.codec import TaskCodec, check_id
 from rxdispatch.boards.engine import CHUNK, Engine, Found
 from rxdispatch.boards.group_commit import GroupCommit
 from rxdispatch.clock import lease_clock_of
@@ -154,7 +154,7 @@ class BoardBase(Generic[P]):
         while start < len(entries):
             stop, size = start, 0
             while stop < len(entries) and stop - start < CHUNK and (size < _BYTES or stop == start):
-                size += len(entries[stop].record)
+                size += entries[stop].size
                 stop += 1
             chunk = entries[start:stop]
             start = stop
@@ -282,7 +282,9 @@ class BoardBase(Generic[P]):
             broken = self._decode(found, custody, deadline, claims)
             left -= len(found) - broken
             if wanted is not None:
-                wanted = wanted[CHUNK:]
+                # What one reply has no room for is ready still, and asked for once more.
+                if not found or due != 0:
+                    wanted = wanted[CHUNK:]
                 ended = not wanted
             else:
                 # Due at once: the server had more than fits one reply or one sweep.
@@ -302,7 +304,7 @@ class BoardBase(Generic[P]):
             except CodecError as error:
                 log.warning("task_undecodable", board=self._name, task=item.id, error=str(error))
                 claim: Claim[Any] = Claim(
-                    Task(None, id=item.id),
+                    Task.trusted(None, item.id),
                     item.token,
                     item.attempts + 1,
                     item.crashes,
@@ -444,7 +446,7 @@ class BoardBase(Generic[P]):
 
     async def get(self, task_id: str) -> TaskState | None:
         """What is known of one task; None when it was never submitted or is done and forgotten."""
-        _check_id(task_id)
+        check_id(task_id)
         known = await self._engine.get(task_id)
         if known is None:
             return None
@@ -518,7 +520,7 @@ class BoardBase(Generic[P]):
                 try:
                     task: Task[Any] = self._codec.decode(row.id, row.record)
                 except CodecError:
-                    task = Task(row.record, id=row.id)
+                    task = Task.trusted(row.record, row.id)
                 yield DeadLetter(task, row.reason, row.error, row.attempts, row.crashes, row.at)
             if not page:
                 return
@@ -657,18 +659,12 @@ def _label(worker: str | None) -> str:
     return worker
 
 
-def _check_id(task_id: Any) -> None:
-    if not isinstance(task_id, str) or not task_id:
-        raise ConfigError("id must be a str that is not empty", task_id)
-    id_bytes(task_id)
-
-
 def _ids(ids: str | Iterable[str]) -> list[str]:
     if not isinstance(ids, Iterable):
         raise ConfigError("ids must be a str or an iterable of them", ids)
     found = [ids] if isinstance(ids, str) else list(ids)
     for task_id in found:
-        _check_id(task_id)
+        check_id(task_id)
     return found
 
 

@@ -8,11 +8,12 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from rxdispatch.checks import check_id_size
 from rxdispatch.errors import CodecError, ConfigError
 from rxdispatch.plain import looks_strange, require_plain, too_deep
 from rxdispatch.task import NO_HEADERS, Task
 
-__all__ = ["SIZE_LIMIT", "Entry", "TaskCodec", "delay_of", "id_bytes", "id_text"]
+__all__ = ["SIZE_LIMIT", "Entry", "TaskCodec", "check_id", "delay_of", "id_bytes", "id_text"]
 
 SIZE_LIMIT: Final = 1024 * 1024
 """Bytes a payload may have once encoded."""
@@ -28,6 +29,11 @@ class Entry(msgspec.Struct, gc=False):
     priority: int
     delay: float
     ttl: float
+
+    @property
+    def size(self) -> int:
+        """Bytes that it adds to a request, or nearly: an id that is not ASCII has a few more."""
+        return len(self.id) + len(self.record)
 
 
 class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
@@ -86,7 +92,7 @@ class TaskCodec(Generic[P]):
         for task in tasks:
             if not isinstance(task, Task):
                 raise ConfigError("tasks must be rxdispatch.Task objects", task)
-            id_bytes(task.id)
+            check_id(task.id)
             record = _record(task, created)
             if len(record) > SIZE_LIMIT or task.payload.__class__ not in _PLAIN:
                 _check(task, record)
@@ -170,12 +176,6 @@ def _check(task: Task[Any], record: bytes) -> None:
         size = len(_encode(task.payload))
         if size > SIZE_LIMIT:
             raise CodecError(f"payload must be at most {SIZE_LIMIT} bytes", size, task_id=task.id)
-        if len(record) - size > SIZE_LIMIT:
-            raise CodecError(
-                f"kind and headers must be at most {SIZE_LIMIT} bytes",
-                len(record) - size,
-                task_id=task.id,
-            )
     if looks_strange(record):
         try:
             packed = _encode(task.payload)
@@ -194,6 +194,21 @@ def _too_deep(task: Task[Any]) -> CodecError:
 
 def _refuse_extension(code: int, _: memoryview) -> Any:
     raise ValueError(f"MessagePack extension type {code} is not allowed")
+
+
+def check_id(task_id: Any) -> None:
+    """
+    Refuse an id that no board can store.
+
+    Raises:
+        ConfigError: If it is empty or no str, has more than 1,024 bytes, or holds surrogates
+            that stand for no byte.
+    """
+    if not isinstance(task_id, str) or not task_id:
+        raise ConfigError("id must be a str that is not empty", task_id)
+    if len(task_id) > 256:
+        check_id_size(task_id)
+    id_bytes(task_id)
 
 
 def id_bytes(task_id: str) -> bytes:

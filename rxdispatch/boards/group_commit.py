@@ -36,7 +36,7 @@ class GroupCommit:
         write: Writes entries, all or none; for each whether it is new.
         spawn: Lets a coroutine run that is waited for before the board is closed.
         most: Entries in one write.
-        most_bytes: Bytes of their records in one write.
+        most_bytes: Bytes of their ids and records in one write.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class GroupCommit:
         if not self._writing:
             return await self._written(entries)
         loop = asyncio.get_running_loop()
-        size = sum(len(entry.record) for entry in entries)
+        size = sum(entry.size for entry in entries)
         caller = _Caller(entries, loop.create_future(), size)
         self._waiting.append(caller)
         if self._timer is None:

@@ -74,6 +74,13 @@ async def test_a_write_has_its_limits() -> None:
     assert [["first"], ["a", "b"], ["c", "d"], ["e"], ["f"], ["g"]] == store.writes
 
 
+async def test_ids_count() -> None:
+    """As much as the records do."""
+    store = Store(most_bytes=20)
+    await asyncio.gather(*(store.add(name * 9) for name in "abcde"))
+    assert [["a" * 9], ["b" * 9, "c" * 9], ["d" * 9, "e" * 9]] == store.writes
+
+
 async def test_nobody_waits_long_for_a_write_that_hangs() -> None:
     """He goes beside it, and so does not wait for the server twice."""
     store = Store()

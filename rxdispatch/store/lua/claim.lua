@@ -7,6 +7,11 @@
 -- The first write is one that a full server allows: claims free memory.
 local limit, lease, worker = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 
+-- Of TRIES a worker needs the counts, and not the last error.
+local function counts_of(tries)
+  return tries and string.sub(tries, 1, 9) or false
+end
+
 local again = call('GET', REPLY)
 if again then
   local base, count, deadline = struct.unpack('>I8I4d', again)
@@ -20,7 +25,7 @@ if again then
         local i = token - base + 1
         ids[i] = id
         records[i] = call('HGET', TASKS, id)
-        history[i] = call('HGET', TRIES, id)
+        history[i] = counts_of(call('HGET', TRIES, id))
       end
     end
   end
@@ -50,11 +55,21 @@ local function take(found, at)
       ids[#ids + 1] = id
       places[#ids] = at[i]
       records[#ids] = written[i]
-      history[#ids] = before[i] or false
-      size = size + #written[i]
+      history[#ids] = counts_of(before[i])
+      size = size + #id + #written[i]
     end
   end
   return size
+end
+
+-- A reply stays below some 8 MiB, give or take one record of each of the first few, which tell how
+-- large records are. What is left is due at once.
+local room, step = 8388608, math.min(16, limit)
+
+local function take_some(found, at)
+  local size = take(found, at)
+  room = room - size
+  step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
 end
 
 if limit > 0 and not known[9] then
@@ -66,22 +81,24 @@ if limit > 0 and not known[9] then
         wanted[#wanted + 1] = ARGV[i]
       end
     end
-    local found, at = {}, {}
-    if #wanted > 0 then
-      local scores = call('ZMSCORE', READY, unpack(wanted))
-      for i, id in ipairs(wanted) do
-        if scores[i] and #found < limit then
-          found[#found + 1] = id
-          at[#at + 1] = tonumber(scores[i])
+    local scores = #wanted > 0 and call('ZMSCORE', READY, unpack(wanted)) or {}
+    local next_one = 1
+    while next_one <= #wanted and #ids < limit and step > 0 do
+      local found, at = {}, {}
+      while next_one <= #wanted and #found < math.min(step, limit - #ids) do
+        if scores[next_one] then
+          found[#found + 1] = wanted[next_one]
+          at[#at + 1] = tonumber(scores[next_one])
         end
+        next_one = next_one + 1
+      end
+      if #found > 0 then
+        call('ZREM', READY, unpack(found))
+        take_some(found, at)
       end
     end
-    if #found > 0 then call('ZREM', READY, unpack(found)) end
-    take(found, at)
+    more = more or (next_one <= #wanted and step == 0)
   else
-    -- A reply stays below some 8 MiB, give or take one record of each of the first few, which
-    -- tell how large records are. What is left is due at once.
-    local room, step = 8388608, math.min(16, limit)
     while #ids < limit and step > 0 do
       local popped = call('ZPOPMIN', READY, math.min(step, limit - #ids))
       if #popped == 0 then break end
@@ -90,9 +107,7 @@ if limit > 0 and not known[9] then
         found[#found + 1] = popped[i]
         at[#at + 1] = tonumber(popped[i + 1])
       end
-      local size = take(found, at)
-      room = room - size
-      step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
+      take_some(found, at)
     end
     more = more or (#ids < limit and step == 0)
   end

@@ -80,13 +80,34 @@ async def test_what_just_fits(place: Place) -> None:
         ]
 
 
-async def test_large_headers(place: Place) -> None:
-    """They have the same limit."""
+async def test_the_largest_kind_and_headers(place: Place) -> None:
+    """They travel with the largest payload."""
     async with place.bench() as bench:
         board = bench.board()
-        with pytest.raises(CodecError, match=r"kind and headers must be at most 1048576 bytes"):
-            await board.submit(Task(0, headers={"h": "x" * 2_000_000}))
-        assert (0, 0, 0, 0, 0) == await counts(board)
+        payload = b"x" * (1024 * 1024 - 5)
+        task = Task(payload, kind="ü" * 200, headers={"h": "x" * (64 * 1024 - 1)})
+        await board.submit(task)
+        assert [task] == [claim.task for claim in await board.claim(1)]
+
+
+@pytest.mark.parametrize("bad", ["x" * 1025, "ü" * 513])
+async def test_ids_that_are_too_long(place: Place, bad: str) -> None:
+    """No call takes them, and a call that has one does nothing for its others."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit([Task(0, id="good"), Task(0, id="dead")])
+        await board.cancel("dead")
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda: board.submit([Task(0), Task.trusted(0, bad)]),
+            lambda: board.claim(1, ids=["good", bad]),
+            lambda: board.get(bad),
+            lambda: board.cancel(["good", bad]),
+            lambda: board.redrive(["dead", bad]),
+        ]
+        for call in calls:
+            with pytest.raises(ConfigError, match=r"^id must be at most 1024 bytes in UTF-8, got"):
+                await call()
+        assert (0, 1, 0, 0, 1) == await counts(board)
 
 
 async def test_a_bad_one_in_a_later_chunk(place: Place) -> None:

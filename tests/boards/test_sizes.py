@@ -1,0 +1,101 @@
+"""Requests and replies are bounded by bytes, not only by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.engine import Haul
+from rxdispatch.task import Task
+from tests.boards.places import Place
+
+MIB = 1024 * 1024
+
+
+def watch_claims(board: BoardBase[Any]) -> list[int]:
+    """Return the list to which each reply to a claim adds its bytes of ids and records."""
+    engine, sizes = board._engine, list[int]()
+    plain = engine.claim
+
+    async def claim(limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
+        haul = await plain(limit, ids, worker, lease)
+        sizes.append(sum(len(found.id) + len(found.record) for found in haul.found))
+        return haul
+
+    engine.claim = claim  # type: ignore[method-assign]
+    return sizes
+
+
+async def submit_large(board: BoardBase[Any], count: int) -> list[str]:
+    """Submit tasks of some 900 KB each and return their ids."""
+    ids = [f"{n}" for n in range(count)]
+    for task_id in ids:
+        await board.submit(Task("x" * 900_000, id=task_id))
+    return ids
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+async def test_large_tasks_are_claimed_in_several_replies(server: Place, by_id: bool) -> None:
+    """One call brings all of them, in order, and no reply has many more than 8 MiB."""
+    async with server.bench() as bench:
+        board = bench.board()
+        ids = await submit_large(board, 60)
+        sizes = watch_claims(board)
+        wanted = [*ids[::-1], "none"] if by_id else None
+        claims = await board.claim(100, ids=wanted)
+        assert (ids[::-1] if by_id else ids) == [claim.task.id for claim in claims]
+        assert max(sizes) < 16 * MIB
+        await board.settle(claim.done() for claim in claims)
+
+
+async def test_ids_count_in_replies(server: Place) -> None:
+    """A thousand small tasks fit one reply, and fewer do where their ids are long."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit(Task("x" * 8000, id=f"{n:01000}") for n in range(1000))
+        sizes = watch_claims(board)
+        assert 1000 == len(await board.claim(1000))
+        assert 2 == len(sizes)
+        assert max(sizes) < 8.5 * MIB
+
+
+async def test_a_claim_carries_no_errors(server: Place) -> None:
+    """The last error of a failed attempt is no part of the reply."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(n) for n in range(500))
+        claims = await board.claim(500)
+        await board.settle(claim.retry("ü" * 2000) for claim in claims)
+        client: Any = bench.hub.client
+        plain, replies = client.run, list[Any]()
+
+        async def run(*args: Any) -> Any:
+            replies.append(await plain(*args))
+            return replies[-1]
+
+        client.run = run
+        again = await board.claim(500)
+        assert [2] * 500 == [claim.attempt for claim in again]
+        assert {9} == {len(past) for past in replies[0][4]}
+
+
+async def test_ids_count_in_requests(place: Place) -> None:
+    """A submit is written in parts of some 4 MiB of ids and records."""
+    async with place.bench() as bench:
+        board = bench.board()
+        engine, sizes = board._engine, list[int]()
+        plain = engine.submit
+
+        async def submit(entries: Sequence[Entry]) -> list[bool]:
+            sizes.append(sum(len(entry.id) + len(entry.record) for entry in entries))
+            return await plain(entries)
+
+        board._group._write = submit
+        tasks = [Task("x" * 3500, id=f"{n:01000}") for n in range(1000)]
+        assert 1000 == len((await board.submit(tasks)).accepted)
+        assert 2 == len(sizes)
+        assert max(sizes) < 4.5 * MIB
