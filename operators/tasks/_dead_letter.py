@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from reactivex import operators as rx
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
+from rxdispatch.store.private_file import check_private, open_private
 from rxdispatch.task import Outcome
 
 __all__ = ["dead_letter"]
@@ -36,10 +38,11 @@ def dead_letter(
 
     Args:
         sink: A Subject or other observer, a callable, or the path of a file to which one line
-            of JSON is appended for each.
+            of JSON is appended for each. A new file has mode 0600, as it holds payloads.
 
     Raises:
-        ConfigError: If *sink* is none of these, or the folder of the path does not exist.
+        ConfigError: If *sink* is none of these, the folder of the path does not exist, or the
+            path is a link or a file that another user can have made or can write.
 
     A sink that raises is logged and does not disturb the stream. The board keeps its own dead
     letters whatever the sink does. Put it after ``settle``: then what it is told is written.
@@ -49,6 +52,8 @@ def dead_letter(
         path = Path(given)
         if not path.parent.is_dir():
             raise ConfigError("sink must be a path in a folder that exists", str(path))
+        with suppress(FileNotFoundError):
+            check_private(path.lstat(), path, what="sink")
         hand_on: Callable[[Result], Any] = _Lines(path)
     elif isinstance(sink, abc.ObserverBase):
         hand_on = given.on_next
@@ -88,5 +93,6 @@ class _Lines:
                 "crashes": outcome.claim.crashes,
             }
         )
-        with self._path.open("ab") as file:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with open(open_private(self._path, flags, what="sink"), "ab") as file:  # noqa: PTH123
             file.write(line + b"\n")

@@ -11,6 +11,7 @@ from typing import Final, Self
 import attrs
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.store.private_database import open_database
 
 __all__ = ["FileCounts", "Ledger"]
 
@@ -54,7 +55,8 @@ class Ledger:
         create: Whether to make it where there is none.
 
     Raises:
-        ConfigError: If *path* is no database that can be written.
+        ConfigError: If *path* is no database that can be written, or one that another user can
+            have made or changed.
 
     Example:
         >>> ledger = Ledger(Path(":memory:"), create=True)
@@ -67,7 +69,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         try:
-            self._db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
+            self._db = _connect(path, create=create)
             try:
                 self._db.execute("PRAGMA synchronous = FULL")
                 if create:
@@ -79,7 +81,7 @@ class Ledger:
             except BaseException:
                 self._db.close()
                 raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"the ledger must be a database ({error})", str(path)) from error
 
     @property
@@ -110,3 +112,11 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    if path == Path(":memory:"):
+        return sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
+    return open_database(
+        path, what="the ledger", create=create, timeout=_BUSY, isolation_level=None
+    )

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,6 +16,7 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 from rxdispatch.store.file_thread import FileThread
 from rxdispatch.store.lock import FileLock
+from rxdispatch.store.private_database import open_database
 
 __all__ = ["Snapshot", "Stored", "StoredRow"]
 
@@ -130,7 +131,6 @@ class Snapshot:
         await self._thread.close()
 
     def _open(self) -> None:
-        self._path.touch(0o600)
         if self._state() == "broken":
             # Only who may write: to another it may be neither broken nor old.
             if not self._lead():
@@ -147,17 +147,17 @@ class Snapshot:
         Through SQLite, as all else that opens the file: POSIX drops every lock that a process has
         on a file when it closes any descriptor of it.
         """
-        connection = sqlite3.connect(self._path, timeout=_BUSY)
         try:
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if application != _APPLICATION and (application or tables):
-                raise ConfigError("snapshot must be a file of its own", str(self._path))
-            layout = connection.execute("PRAGMA user_version").fetchone()[0]
-            if not tables:
-                return "ours"
-            sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
-            return "ours" if sound and layout == _LAYOUT else "broken"
+            with closing(open_database(self._path, what="snapshot", timeout=_BUSY)) as connection:
+                application = connection.execute("PRAGMA application_id").fetchone()[0]
+                tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+                if application != _APPLICATION and (application or tables):
+                    raise ConfigError("snapshot must be a file of its own", str(self._path))
+                layout = connection.execute("PRAGMA user_version").fetchone()[0]
+                if not tables:
+                    return "ours"
+                sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+                return "ours" if sound and layout == _LAYOUT else "broken"
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
@@ -166,12 +166,14 @@ class Snapshot:
                 return "broken"
             rule = f"snapshot must be a file of its own ({error})"
             raise ConfigError(rule, str(self._path)) from error
-        finally:
-            connection.close()
 
     def _connect(self) -> None:
-        connection = sqlite3.connect(
-            self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False
+        connection = open_database(
+            self._path,
+            what="snapshot",
+            timeout=_BUSY,
+            isolation_level=None,
+            check_same_thread=False,
         )
         self._connection = connection
         if not connection.execute("PRAGMA application_id").fetchone()[0]:
@@ -180,13 +182,13 @@ class Snapshot:
         connection.execute("PRAGMA journal_mode = WAL")
         # A power cut may lose the last writes: they are on the server.
         connection.execute("PRAGMA synchronous = NORMAL")
-        self._identity = self._path.stat().st_ino
+        self._identity = self._path.lstat().st_ino
 
     def _ready(self) -> sqlite3.Connection | None:
         """Return the connection; None where there is none, or the file has been replaced."""
         if self._connection is not None:
             try:
-                replaced = self._path.stat().st_ino != self._identity
+                replaced = self._path.lstat().st_ino != self._identity
             except FileNotFoundError:
                 replaced = True
             if replaced:
@@ -317,7 +319,8 @@ class Snapshot:
             return otherwise
         try:
             result = await self._thread.run(work)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, ConfigError) as error:
+            # A ConfigError says that another file stands there by now, which is not ours.
             if not self._failing:
                 log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}")
             self._failing = True
@@ -336,7 +339,6 @@ class Snapshot:
                 self._connection.close()
                 self._connection = None
                 self._remove()
-                self._path.touch(0o600)
                 self._connect()
 
         if self._thread.running:

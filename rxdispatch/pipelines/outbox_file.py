@@ -7,7 +7,6 @@ transaction. A lock beside the file, which the kernel drops with its process, ke
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.pipelines.outbox_values import OutboxEvent
 from rxdispatch.store.file_thread import FileThread
 from rxdispatch.store.lock import FileLock
+from rxdispatch.store.private_database import open_database
 
 __all__ = ["Limits", "OutboxFile"]
 
@@ -109,12 +109,16 @@ class OutboxFile:
         return await self._thread.run(work)
 
     def _open(self) -> None:
-        self._lock = FileLock.take(self._path.with_name(f"{self._path.name}.lock"))
+        beside = self._path.with_name(f"{self._path.name}.lock")
+        self._lock = FileLock.take(beside)
         if self._lock is None:
-            rule = f"{self._what} must be used by one process at a time"
+            holder = FileLock.holder(beside)
+            by = "" if holder is None else f"; process {holder} has it"
+            rule = f"{self._what} must be used by one process at a time{by}"
             raise ConfigError(rule, str(self._path))
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection = open_database(
+            self._path, what=self._what, isolation_level=None, check_same_thread=False
+        )
         self._connection = connection
         application, layout, tables = (
             connection.execute(question).fetchone()[0]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from weakref import WeakSet
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.store.private_file import open_private, open_private_folder
 
 __all__ = ["FileLock"]
 
@@ -30,25 +34,36 @@ class FileLock:
         _held.add(self)
 
     @classmethod
-    def take(cls, path: Path, *, directory: bool = False) -> FileLock | None:
+    def take(
+        cls, path: Path, *, directory: bool = False, dir_fd: int | None = None
+    ) -> FileLock | None:
         """
-        Lock what is at *path*; None when somebody else holds it.
+        Lock what is at *path*; None when another process holds it.
+
+        A locked file tells which process took it: see :meth:`holder`.
 
         Args:
             path: A file, which is made where there is none, or a directory.
             directory: Which of the two.
+            dir_fd: The folder that a relative *path* starts from.
 
         Raises:
-            OSError: If it cannot be opened, or is a symbolic link.
+            ConfigError: If it can be another user's work, or is a symbolic link.
+            OSError: If it cannot be opened.
         """
-        kind = os.O_RDONLY | os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT
-        fd = os.open(path, kind | os.O_NOFOLLOW, 0o600)
+        if directory:
+            fd = open_private_folder(path, what="a folder to lock", dir_fd=dir_fd)
+        else:
+            flags = os.O_RDWR | os.O_CREAT
+            fd = open_private(path, flags, what="the lock file", dir_fd=dir_fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it before may have removed it meanwhile: then this lock is on
             # something without a name, and a second owner could lock a new one of that name.
-            found, named = os.fstat(fd), path.stat()
+            found, named = os.fstat(fd), os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
             if (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino):
+                if not directory:
+                    _sign(fd)
                 return cls(fd)
         except (BlockingIOError, FileNotFoundError):
             pass
@@ -58,12 +73,36 @@ class FileLock:
         os.close(fd)
         return None
 
+    @staticmethod
+    def holder(path: Path, *, dir_fd: int | None = None) -> int | None:
+        """
+        Return the process that took the lock file last; None where that cannot be known.
+
+        It is a hint for people: the process may have ended, and a child of it hold the lock.
+        """
+        try:
+            fd = open_private(path, os.O_RDONLY, what="the lock file", dir_fd=dir_fd)
+        except (OSError, ConfigError):
+            return None
+        try:
+            text = os.pread(fd, 32, 0).strip()
+        finally:
+            os.close(fd)
+        return int(text) if text.isdigit() else None
+
     def close(self) -> None:
         """Let go; a child that was given the descriptor still holds on."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             _held.discard(self)
             os.close(fd)
+
+
+def _sign(fd: int) -> None:
+    """Write this process's number into a lock file; a full disk does not matter."""
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
 
 
 _held = WeakSet()

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from rxdispatch.errors import ConfigError
 from rxdispatch.store.lock import FileLock
 
 __all__ = ["PrivateDirectory"]
@@ -79,7 +80,7 @@ def _sweep(parent: str) -> None:
     for path in mine:
         try:
             lock = FileLock.take(path, directory=True)
-        except OSError:
+        except (OSError, ConfigError):
             continue
         if lock is not None:
             shutil.rmtree(path, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,17 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path.write_text("something else, and long enough to be read as the head of a database" * 9)
     with pytest.raises(ConfigError, match="the ledger must be a database"):
         Ledger(path, create=True)
+
+
+def test_it_is_the_owners_alone(tmp_path: Path) -> None:
+    """Whatever the umask; a link in its place is refused."""
+    path = tmp_path / "l.sqlite3"
+    before = os.umask(0)
+    try:
+        Ledger(path, create=True).close()
+    finally:
+        os.umask(before)
+    assert 0o600 == path.stat().st_mode & 0o777
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(ConfigError, match="the ledger must not be a symbolic link"):
+        Ledger(tmp_path / "link")

@@ -344,3 +344,35 @@ async def test_only_the_owner_may_read_it(path: Path) -> None:
     """Labels and states are nobody else's business."""
     async with opened(path):
         assert 0o600 == path.stat().st_mode & 0o777
+
+
+async def test_a_planted_file_is_refused(path: Path) -> None:
+    """A link, and a snapshot of ours with a view in place of the nodes."""
+    target = path.with_name("target")
+    path.symlink_to(target)
+    with pytest.raises(ConfigError, match="snapshot must not be a symbolic link"):
+        async with opened(path):
+            pass
+    assert not target.exists()
+    path.unlink()
+    async with opened(path) as snapshot:
+        await snapshot.save("e", 1, rows(1), full=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE nodes")
+        connection.execute("CREATE VIEW nodes AS SELECT 1")
+    connection.close()
+    with pytest.raises(ConfigError, match="snapshot must hold neither triggers nor views"):
+        async with opened(path):
+            pass
+
+
+async def test_a_file_that_is_exchanged_under_it(path: Path) -> None:
+    """A link in its place is logged once; there is no snapshot then, and no error."""
+    async with opened(path) as snapshot:
+        await snapshot.save("e", 1, rows(1), full=True)
+        path.rename(path.with_name("moved"))
+        path.symlink_to(path.with_name("moved"))
+        with capture_logs() as logs:
+            assert not await snapshot.save("e", 2, rows(2), full=False)
+            assert await snapshot.load() is None
+    assert ["snapshot_failed"] == [entry["event"] for entry in logs]

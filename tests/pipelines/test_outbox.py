@@ -203,9 +203,39 @@ async def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a database, and longer than nothing at all" * 100)
     (tmp_path / "dir").mkdir()
     for name in ("db", "text", "dir", "none/box"):
-        with pytest.raises(rxd.ConfigError, match="outbox must be a file"):
+        with pytest.raises(rxd.ConfigError, match=r"outbox must be a (regular )?file"):
             await rxd.Outbox(tmp_path / name, Sink()).__aenter__()
     assert (tmp_path / "text").read_text().startswith("not a database")
+
+
+async def test_a_planted_file_is_refused(tmp_path: Path) -> None:
+    """A link, and an outbox of ours with a trigger in it: what it copies is nobody's business."""
+    path = tmp_path / "box"
+    path.symlink_to(tmp_path / "target")
+    with pytest.raises(rxd.ConfigError, match="outbox must not be a symbolic link"):
+        async with rxd.Outbox(path, Sink()):
+            pass
+    assert not (tmp_path / "target").exists()
+    path.unlink()
+    async with rxd.Outbox(path, Sink()):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE copies (x)")
+        copy = "INSERT INTO copies VALUES (new.record)"
+        connection.execute(f"CREATE TRIGGER spy AFTER INSERT ON events BEGIN {copy}; END")
+    connection.close()
+    with pytest.raises(rxd.ConfigError, match="outbox must hold neither triggers nor views"):
+        async with rxd.Outbox(path, Sink()):
+            pass
+
+
+async def test_a_planted_lock_is_refused(tmp_path: Path) -> None:
+    """A link from it makes no file elsewhere."""
+    (tmp_path / "box.lock").symlink_to(tmp_path / "target")
+    with pytest.raises(rxd.ConfigError, match="the lock file must not be a symbolic link"):
+        async with rxd.Outbox(tmp_path / "box", Sink()):
+            pass
+    assert not (tmp_path / "target").exists()
 
 
 async def test_bad_arguments(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rxdispatch.errors import ConfigError
 from rxdispatch.store.lock import FileLock
 
 
@@ -67,6 +68,18 @@ def test_a_forked_child_does_not_hold_it(tmp_path: Path) -> None:
 def test_a_link_is_refused(tmp_path: Path) -> None:
     """Somebody may have put it there."""
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(ConfigError, match="the lock file must not be a symbolic link"):
         FileLock.take(tmp_path / "link")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_it_tells_who_took_it(tmp_path: Path) -> None:
+    """As far as the file can be read; what another wrote into it is no number of a process."""
+    path = tmp_path / "lock"
+    assert FileLock.holder(path) is None
+    lock = FileLock.take(path)
+    assert lock is not None
+    assert os.getpid() == FileLock.holder(path)
+    path.write_text("not a number, and quite long " * 9)
+    assert FileLock.holder(path) is None
+    lock.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,30 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         dead_letter(path)
     assert f"sink must be a path in a folder that exists, got {str(path)!r}" == str(caught.value)
+
+
+async def test_a_file_that_others_cannot_read(tmp_path: Path) -> None:
+    """It holds payloads, so it is the owner's alone whatever the umask."""
+    path = tmp_path / "dead.jsonl"
+    before = os.umask(0)
+    try:
+        reactivex.from_iterable(await found("dead")).pipe(dead_letter(path)).subscribe(Log())
+    finally:
+        os.umask(before)
+    assert 0o600 == path.stat().st_mode & 0o777
+
+
+async def test_a_link_in_place_of_the_file(tmp_path: Path) -> None:
+    """It is refused when the operator is made, and later by the sink that writes."""
+    target, path = tmp_path / "authorized_keys", tmp_path / "dead.jsonl"
+    operator = dead_letter(path)
+    path.symlink_to(target)
+    with pytest.raises(ConfigError, match="sink must not be a symbolic link"):
+        dead_letter(path)
+    log = Log()
+    items = await found("dead")
+    with capture_logs() as logs:
+        reactivex.from_iterable(items).pipe(operator).subscribe(log)
+    assert [*items, "|"] == log.items
+    assert ["dead_letter_sink_failed"] == [entry["event"] for entry in logs]
+    assert not target.exists()

@@ -1,0 +1,102 @@
+"""Databases that another user can have planted, or that run something by themselves."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.store.private_database import open_database
+from tests.strangers import as_user, shared_folder
+
+
+def made(path: Path, *statements: str) -> Path:
+    """A database of mode 0600."""
+    path.touch(0o600)
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in ("CREATE TABLE t (x)", *statements):
+            connection.execute(statement)
+        connection.commit()
+    return path
+
+
+def test_a_new_one_is_the_owners_alone(tmp_path: Path) -> None:
+    """So are the files that SQLite puts beside it."""
+    path = tmp_path / "db"
+    before = os.umask(0)
+    try:
+        with closing(open_database(path, what="store")) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("CREATE TABLE t (x)")
+            modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert {"db": 0o600, "db-wal": 0o600, "db-shm": 0o600} == modes
+
+
+def test_an_old_one_is_opened_as_it_is(tmp_path: Path) -> None:
+    """Its schema is not trusted, and its data are there."""
+    path = made(tmp_path / "db", "INSERT INTO t VALUES (7)")
+    with closing(open_database(path, what="store")) as connection:
+        assert (0,) == connection.execute("PRAGMA trusted_schema").fetchone()
+        assert [(7,)] == connection.execute("SELECT x FROM t").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("CREATE TRIGGER spy AFTER INSERT ON t BEGIN SELECT 1; END", "trigger 'spy'"),
+        ("CREATE VIEW v AS SELECT 1", "view 'v'"),
+        ("CREATE VIRTUAL TABLE f USING fts5(x)", "table 'f'"),
+    ],
+)
+def test_what_runs_by_itself_is_refused(tmp_path: Path, statement: str, found: str) -> None:
+    """A trigger could copy all that is written."""
+    path = made(tmp_path / "db", statement)
+    rule = f"store must hold neither triggers nor views, but has the {found}"
+    with pytest.raises(ConfigError, match=rule):
+        open_database(path, what="store")
+
+
+@pytest.mark.parametrize("beside", ["-wal", "-journal", "-shm"])
+def test_a_planted_journal_is_refused(beside: str) -> None:
+    """SQLite would play back what it holds."""
+    with shared_folder() as folder:
+        path = made(folder / "db")
+        assert 0 == as_user((folder / f"db{beside}").touch)
+        with pytest.raises(ConfigError, match="what stands beside the store must belong to"):
+            open_database(path, what="store")
+
+
+def test_a_planted_database_is_refused() -> None:
+    """Whatever it holds."""
+    with shared_folder() as folder:
+        assert 0 == as_user(lambda: made(folder / "db"))
+        with pytest.raises(ConfigError, match="store must belong to"):
+            open_database(folder / "db", what="store")
+
+
+def test_one_that_is_exchanged_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was looked at must be what was opened."""
+    path, other = made(tmp_path / "db"), made(tmp_path / "other")
+    connect = sqlite3.connect
+
+    def exchanged(*arguments: object) -> sqlite3.Connection:
+        connection = connect(path)
+        other.replace(path)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", exchanged)
+    with pytest.raises(ConfigError, match="store must not be replaced while it is opened"):
+        open_database(path, what="store")
+
+
+def test_only_where_there_is_one(tmp_path: Path) -> None:
+    """Without *create* nothing is made."""
+    with pytest.raises(FileNotFoundError):
+        open_database(tmp_path / "db", what="store", create=False)
+    assert [] == list(tmp_path.iterdir())
