@@ -107,6 +107,10 @@ class _Delayer(Release[T]):
     def next_time(self) -> float:
         return self._heap[0][0]
 
+    def waits_until(self) -> float | None:
+        # What is due already waits for room below, not for a time.
+        return self._heap[0][0] if self._heap and self._heap[0][0] > self.now() else None
+
     def ready(self, now: float) -> int:
         return 1 if self._heap and self._heap[0][0] <= now else 0
 

@@ -121,7 +121,7 @@ class _Limiter(Release[T]):
         try:
             self.observer.on_next(item)
         except BaseException:
-            self.loop.call_soon(self.resume)
+            self.resume_soon()
             raise
         finally:
             self.emitting = False
@@ -135,6 +135,10 @@ class _Limiter(Release[T]):
 
     def next_time(self) -> float:
         return self._when(1)
+
+    def waits_until(self) -> float | None:
+        # Also where nothing is held: the source waits for a token.
+        return self._when(1) if self._left <= 0 else None
 
     def ready(self, now: float) -> int:
         if self._left <= 0:

@@ -25,12 +25,16 @@ class Release(Generic[T]):
     """
     One subscription of an operator whose items go when the clock says so.
 
-    An item goes when its time has come and there is room below. One timer serves all: it is
-    set for the next time at which one may go. What is held goes under the ``contextvars`` it
-    was pushed under.
+    An item goes when its time has come and there is room below. What is held goes under the
+    ``contextvars`` it was pushed under.
+
+    One timer serves all deadlines. Invariant: whenever a held item or the source waits for a
+    time, a timer is set for no later than that time. A timer that is due but was not called yet
+    counts as set, so whenever it fires it is set again for what waits then: the loop may be
+    late, and what the timer was set for may have gone in between.
 
     What differs is which item is next and when: :meth:`keep`, :meth:`next_time`,
-    :meth:`take`, :meth:`room` and :meth:`count`.
+    :meth:`waits_until`, :meth:`take`, :meth:`room` and :meth:`count`.
 
     Args:
         name: What the log calls the operator.
@@ -78,6 +82,10 @@ class Release(Generic[T]):
         """When the next item may go; asked only while something is held and nothing may go."""
         raise NotImplementedError
 
+    def waits_until(self) -> float | None:
+        """The next time at which an item or the source has to go on; None if none waits."""
+        raise NotImplementedError
+
     def ready(self, now: float) -> int:
         """How many of those that are held may go now."""
         raise NotImplementedError
@@ -110,8 +118,9 @@ class Release(Generic[T]):
             return
         try:
             first = self.keep(item, copy_context())
-        except Exception as error:
-            self.on_error(error)
+        except BaseException as error:
+            # A function of the user, which may raise anything.
+            self.on_error(error)  # type: ignore[arg-type]
             return
         if first:
             self.drain()
@@ -138,7 +147,7 @@ class Release(Generic[T]):
                     break
         except BaseException:
             # The subscriber raised; what is behind is due all the same.
-            self.loop.call_soon(self.resume)
+            self.resume_soon()
             raise
         finally:
             self.emitting = False
@@ -174,8 +183,17 @@ class Release(Generic[T]):
 
     def _on_timer(self, when: float) -> None:
         self._timer = None
-        self._reached = when
-        self.resume()
+        self._reached = max(self._reached, when)
+        try:
+            self.resume()
+        finally:
+            due = None if self.closed else self.waits_until()
+            if due is not None:
+                self.wake_at(due)
+
+    def resume_soon(self) -> None:
+        """Have :meth:`resume` called with the loop's next turn."""
+        self.loop.call_soon(self.resume, context=self._home.copy())
 
     def resume(self) -> None:
         """Go on with what is held, then ask the source for more."""

@@ -33,7 +33,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     Where no timer is set the loop waits for them; where nothing at all could wake it, it
     raises instead of hanging.
 
+    On a real machine callbacks take time, so that a timer may be due long before it is called,
+    and other callbacks see the clock in between. *turn* lets that happen, in the same way each
+    time: every turn of the loop in which there is something to run takes so many seconds.
+
+    Args:
+        turn: Seconds that a turn of the loop takes.
+
     Raises:
+        ConfigError: If *turn* is not a finite number of seconds >= 0.
         RuntimeError: From the loop, when everything in it waits and nothing can wake it.
 
     Example:
@@ -44,11 +52,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         >>> loop.close()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, turn: float = 0.0) -> None:
+        self._turn = 0.0
         self._now = 0.0
         self._whens: list[float] = []
         self._outside = 0
         super().__init__(_JumpingSelector(self._wait))
+        try:
+            self._turn = duration("turn", turn)
+        except BaseException:
+            self.close()
+            raise
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
@@ -107,7 +121,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
                 raise RuntimeError("something must be able to wake the loop: everything waits")
             return real(None)
         events = real(max(timeout, 0) if self._outside else 0)
-        if not events and timeout > 0:
+        if timeout <= 0:
+            self._now += self._turn
+        elif not events:
             self._jump(self._now + timeout)
         return events
 
@@ -137,11 +153,15 @@ class _JumpingSelector(selectors.DefaultSelector):
         return self._wait(super().select, timeout, len(self.get_map()) <= 1)
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+def run_virtual(main: Coroutine[Any, Any, T], *, turn: float = 0.0) -> T:
     """
     Run a coroutine on a new :class:`VirtualTimeLoop` and return its result.
 
     Like ``asyncio.run`` it cancels what is left at the end and closes the loop.
+
+    Args:
+        main: What to run.
+        turn: Seconds that a turn of the loop takes.
 
     Example:
         >>> async def day() -> float:
@@ -150,5 +170,5 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
         >>> run_virtual(day())
         86400.0
     """
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(turn=turn)) as runner:
         return runner.run(main)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rxdispatch.errors import ConfigError
 from rxdispatch.testing import VirtualTimeLoop, run_virtual
 
 
@@ -186,3 +187,25 @@ def test_two_loops_have_clocks_of_their_own() -> None:
     assert [5.0, 0.0] == [loop.time() for loop in loops]
     for loop in loops:
         loop.close()
+
+
+def test_turns_that_take_time() -> None:
+    """A timer is due before it is called, and callbacks see the clock in between."""
+
+    async def main() -> list[tuple[str, float]]:
+        loop = asyncio.get_running_loop()
+        seen: list[tuple[str, float]] = []
+        loop.call_at(1.0, lambda: seen.append(("first", loop.time())))
+        loop.call_at(1.4, lambda: seen.append(("timer", loop.time())))
+        await asyncio.sleep(1.0 - loop.time())
+        seen.append(("task", loop.time()))
+        await asyncio.sleep(1)
+        return seen
+
+    assert [("first", 1.0), ("task", 1.5), ("timer", 1.5)] == run_virtual(main(), turn=0.5)
+
+
+def test_turn_must_be_seconds() -> None:
+    """As all durations."""
+    with pytest.raises(ConfigError, match="turn must"):
+        VirtualTimeLoop(turn=-1.0)
