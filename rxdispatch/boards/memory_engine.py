@@ -295,6 +295,10 @@ class MemoryEngine:
         self._amount[SCHEDULED] += 1
         self._tie += 1
         heappush(self._later, (due, self._tie, row))
+        if len(self._later) > 2 * self._amount[SCHEDULED] + CHUNK:
+            # Most of them were cancelled, which leaves them here until they would be due.
+            self._later = [entry for entry in self._later if entry[2].mark == SCHEDULED]
+            heapify(self._later)
 
     def _take(self, row: Row, worker: str, deadline: float) -> Found:
         self._token += 1

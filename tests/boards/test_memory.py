@@ -57,6 +57,20 @@ async def test_order_survives_the_clearing() -> None:
     assert ids == await order(board)
 
 
+async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
+    """Long before they would be due, where the board keeps no letter of them either."""
+    board: MemoryBoard[int] = MemoryBoard("b", dead_limit=1)
+    for k in range(10):
+        ids = [f"{k}-{n}" for n in range(500)]
+        await board.submit([Task(0, id=i, delay=3600.0) for i in ids])
+        await board.cancel(ids)
+    engine: Any = board._engine
+    assert len(engine._later) <= 1500
+    await board.submit(Task(0, id="late", delay=10.0))
+    assert (1, 0, 0, 0, 1) == await counts(board)
+    assert 9.9 < ((await board.claim_batch(1)).due_in or 0.0) <= 10.0
+
+
 async def test_a_board_needs_no_hub() -> None:
     """One made by hand has its tasks to itself."""
     one: MemoryBoard[int] = MemoryBoard("b")

@@ -287,9 +287,11 @@ class SharedEngine:
         now = self._begin()
         self._finder.listen()
         since = now
-        for cell, mark in self._finder.oldest():
-            known = self._cells.read(cell, mark)
-            if known is not None:
+        for found in self._finder.oldest():
+            if found is None:
+                await asyncio.sleep(0)
+                self._begin()
+            elif (known := self._cells.read(*found)) is not None:
                 since = min(since, known[0].due)
         return max(0.0, (now - since) / 1e6)
 

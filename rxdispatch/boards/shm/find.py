@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from heapq import heappop, heappush, nsmallest
+from bisect import insort
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from rxdispatch.boards.shm import layout as lay
 from rxdispatch.boards.shm.cells import Cells
+from rxdispatch.boards.shm.heap import MarkHeap
 from rxdispatch.boards.shm.layout import number_of
 
 __all__ = ["Finder", "lapses"]
 
 _PAGE = 512
-_OLDEST = 64
+_PRIORITIES = 64
+_OLDEST = 8
+"""Of each of so many priorities, the first few may be the oldest; the others came later."""
+_SLICE = 1000
+"""Steps that a look for the oldest takes before others get their turn."""
 _NEVER = (1 << 63) - 1
 _HALF = 1 << (lay.LOW_BITS - 1)
 _STATES = bytes(top >> 4 for top in range(256))
@@ -58,11 +64,10 @@ class Finder:
         self._layout = cells.layout
         self._lapsed = lapsed
         self._forget = forget
-        self._ready: list[tuple[int, int, int, int, int]] = []
-        self._later: list[tuple[int, int, int, int]] = []
-        self._limits: list[tuple[int, int, int]] = []
-        self._known: dict[int, int] = {}
-        self._limited: dict[int, int] = {}
+        self._ready: dict[int, MarkHeap] = {}  # by -priority
+        self._order: list[int] = []
+        self._later = self._heap()
+        self._limits = self._heap()
         self._pages: dict[int, _Page] = {}
         self._hints = self._memory.load(lay.HINTS)
         self._holes: list[int] = []
@@ -120,16 +125,24 @@ class Finder:
         head, _ = cells.head(cell)
         if cells.mark(cell) != mark:
             return
-        if head.expires and self._limited.get(cell) != mark:
-            self._limited[cell] = mark
-            heappush(self._limits, (head.expires, cell, mark))
-        if self._known.get(cell) == mark or (ready and self._in_ring(mark) is not None):
+        if head.expires and self._limits.known.get(cell) != mark:
+            self._limits.push((head.expires, cell, mark))
+        if not ready:
+            if self._later.known.get(cell) != mark:
+                self._later.push((head.due, head.tie, cell, mark))
             return
-        self._known[cell] = mark
-        if ready:
-            heappush(self._ready, (-head.priority, head.at, head.tie, cell, mark))
-        else:
-            heappush(self._later, (head.due, head.tie, cell, mark))
+        if self._in_ring(mark) is not None:
+            return
+        level = -head.priority
+        heap = self._ready.get(level)
+        if heap is None:
+            heap = self._ready[level] = self._heap()
+            insort(self._order, level)
+        if heap.known.get(cell) != mark:
+            heap.push((level, head.at, head.tie, cell, mark))
+
+    def _heap(self) -> MarkHeap:
+        return MarkHeap(self._memory.load, self._layout.marks)
 
     def _uncommitted(self, state: int, mark: int) -> bool:
         return state in (lay.FRESH, lay.FRESH_LATER) and number_of(mark) == self._memory.load(
@@ -146,66 +159,76 @@ class Finder:
 
     # -- what is first -------------------------------------------------------------------------
 
-    def first(self) -> tuple[int, int, int, int, int] | None:
+    def first(self) -> tuple[int, ...] | None:
         """Return the first that is ready outside the ring: -priority, place (2), cell, mark."""
-        heap = self._ready
-        while heap:
-            top = heap[0]
-            if self._cells.mark(top[3]) == top[4]:
+        while self._order:
+            level = self._order[0]
+            top = self._ready[level].first()
+            if top is not None:
                 return top
-            self.drop()
+            self._forget_level(level)
         return None
+
+    def _forget_level(self, level: int) -> None:
+        del self._ready[level]
+        self._order.remove(level)
 
     def drop(self) -> None:
         """Forget what :meth:`first` returned."""
-        _, _, _, cell, mark = heappop(self._ready)
-        if self._known.get(cell) == mark:
-            del self._known[cell]
+        self._ready[self._order[0]].pop()
 
-    def oldest(self) -> list[tuple[int, int]]:
-        """Return cells and marks among which is, as far as is known, the oldest that is ready."""
+    def oldest(self) -> Iterator[tuple[int, int] | None]:
+        """
+        Yield cells and marks among which is, as far as is known, the oldest that is ready.
+
+        None in between: so much has been looked at that others should get their turn.
+        """
+        looked = 0
+        for level in tuple(self._order):
+            while (heap := self._ready.get(level)) is not None and not heap.tidy(_SLICE):
+                yield None
+            if heap is None:
+                continue
+            if heap.top() is None:
+                self._forget_level(level)
+                continue
+            # Not only the first: what was delayed stands where it was submitted.
+            yield from [(cell, mark) for *_, cell, mark in heap.some(_OLDEST)]
+            looked += 1
+            if looked == _PRIORITIES:
+                break
+        yield from self._oldest_in_ring()
+
+    def _oldest_in_ring(self) -> Iterator[tuple[int, int] | None]:
         memory, layout = self._memory, self._layout
-        heap = self._ready
-        # The first by place; some, as those that were delayed stand where they were submitted.
-        first = nsmallest(_OLDEST, heap, key=_place)
-        found = [(cell, mark) for _, _, _, cell, mark in first if self._cells.mark(cell) == mark]
-        place, tail = memory.load(lay.RING_HEAD), memory.load(lay.RING_TAIL)
-        while place < tail:
-            cell = memory.load(layout.ring + place % layout.ring_slots * 8)
-            mark = self._cells.mark(cell)
-            if self._in_ring(mark) == place:
-                return [*found, (cell, mark)]
-            place += 1
-        return found
+        places = iter(range(memory.load(lay.RING_HEAD), memory.load(lay.RING_TAIL)))
+        while some := list(islice(places, _SLICE)):
+            for place in some:
+                cell = memory.load(layout.ring + place % layout.ring_slots * 8)
+                mark = self._cells.mark(cell)
+                if self._in_ring(mark) == place:
+                    yield cell, mark
+                    return
+            yield None
 
     def due(self, now: int) -> list[tuple[int, int]]:
         """Remove and return what is due: cell and mark."""
         found: list[tuple[int, int]] = []
         while (wait := self.next_due()) is not None and wait <= now:
-            _, _, cell, mark = heappop(self._later)
-            self._known.pop(cell, None)
+            *_, cell, mark = self._later.pop()
             found.append((cell, mark))
         return found
 
     def next_due(self) -> int | None:
         """Return when something is due."""
-        heap = self._later
-        while heap:
-            due, _, cell, mark = heap[0]
-            if self._cells.mark(cell) == mark:
-                return due
-            heappop(heap)
-            if self._known.get(cell) == mark:
-                del self._known[cell]
-        return None
+        first = self._later.first()
+        return None if first is None else first[0]
 
     def expired(self, now: int) -> list[tuple[int, int]]:
         """Remove and return what has outlived its ttl: cell and mark."""
         found: list[tuple[int, int]] = []
-        while self._limits and self._limits[0][0] <= now:
-            _, cell, mark = heappop(self._limits)
-            if self._limited.get(cell) == mark:
-                del self._limited[cell]
+        while (top := self._limits.top()) is not None and top[0] <= now:
+            _, cell, mark = self._limits.pop()
             if self._cells.mark(cell) == mark:
                 found.append((cell, mark))
         return found
@@ -335,10 +358,6 @@ class Finder:
             ):
                 break
         return amounts
-
-
-def _place(entry: tuple[int, int, int, int, int]) -> tuple[int, int]:
-    return entry[1:3]
 
 
 def states_of(raw: bytes) -> bytes:

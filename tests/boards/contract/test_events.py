@@ -159,7 +159,7 @@ async def test_ids_and_workers_of_any_kind(place: Place) -> None:
     """They arrive as they are."""
     async with place.bench() as bench:
         board = bench.board()
-        ids = ["\x00\n", "ü" * 3000, "x" * 10_000]
+        ids = ["\x00\n", "ü" * 500, "x" * 1000]
         worker = "ü" * 200
         async with heard(bench, bench.elsewhere()) as events:
             await board.submit([Task(0, id=i) for i in ids])
