@@ -64,6 +64,9 @@ class Nobody:
     def doubted(self, node: str) -> None:
         """Do nothing."""
 
+    def lapses(self, at: float) -> None:
+        """Do nothing."""
+
 
 async def published(hub: rxd.Hub) -> tuple[list[bytes], list[bytes]]:
     """Return the messages of a fleet's registration, and of its heartbeats."""

@@ -50,22 +50,21 @@ def headline(view: FleetView) -> Text:
     return text
 
 
-def show_fleet(view: FleetView, console: Console, *, ages: bool) -> RenderableType:
+def show_fleet(view: FleetView, console: Console) -> RenderableType:
     """
     Return headline and table.
 
     Args:
         view: What there is to see.
         console: What it will be printed on; some cannot show bars.
-        ages: Whether anything is known of when nodes have changed.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("id", "pool", "status", "jobs", "labels", "state", "version"):
-        table.add_column(name, justify="right" if name == "version" else "left")
-    if ages:
-        table.add_column("age", justify="right")
+    for name in ("id", "pool", "status", "jobs", "labels", "state"):
+        table.add_column(name)
+    for name in ("version", "heartbeat"):
+        table.add_column(name, justify="right")
     for row in view.nodes:
-        table.add_row(*_row(row, console.options.ascii_only, ages=ages))
+        table.add_row(*_row(row, console.options.ascii_only))
     parts: list[RenderableType] = [headline(view), Text(), table]
     if view.hidden:
         parts.append(Text(f"and {view.hidden:,} more", style="dim"))
@@ -86,9 +85,9 @@ def age(seconds: int) -> str:
     return f"{seconds}s"
 
 
-def _row(view: NodeView, ascii_only: bool, *, ages: bool) -> list[Text]:
+def _row(view: NodeView, ascii_only: bool) -> list[Text]:
     node = view.node
-    cells = [
+    return [
         _cell(node.id),
         _cell(node.pool),
         Text(node.status.value, _COLORS[node.status], no_wrap=True),
@@ -96,10 +95,8 @@ def _row(view: NodeView, ascii_only: bool, *, ages: bool) -> list[Text]:
         _cell(_pairs(node.labels)),
         _cell(_pairs(node.state)),
         Text(f"{node.version:,}", no_wrap=True),
+        Text("-" if view.silence is None else age(view.silence), no_wrap=True),
     ]
-    if ages:
-        cells.append(Text(f"{'' if view.seen else '>'}{age(view.age)}", no_wrap=True))
-    return cells
 
 
 def _cell(text: str) -> Text:

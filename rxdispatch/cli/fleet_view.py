@@ -15,7 +15,7 @@ from rxdispatch.nodes.feed import NodeFeed
 
 __all__ = ["SORTS", "UNITS", "FleetView", "NodeView", "Sort", "change_document", "node_document"]
 
-Sort: TypeAlias = Literal["id", "pool", "status", "jobs", "version", "age"]
+Sort: TypeAlias = Literal["id", "pool", "status", "jobs", "version", "heartbeat"]
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 
 UNITS: Final = {86400: "d", 3600: "h", 60: "m"}
@@ -28,17 +28,16 @@ _STATUSES: Final = (NodeStatus.SUSPECT, NodeStatus.DRAINING, NodeStatus.READY)
 @attrs.frozen
 class NodeView:
     """
-    A node and when it changed.
+    A node and when it was last heard of.
 
     Attributes:
         node: The node.
-        age: Seconds since its last change; from a minute on whole minutes, and so on.
-        seen: False if that was before anybody watched: it is at least so long ago.
+        silence: Seconds since its last heartbeat, from a minute on whole minutes, and so on;
+            None where that is not known.
     """
 
     node: Node
-    age: int
-    seen: bool
+    silence: int | None
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +96,7 @@ class FleetView:
         statuses = dict.fromkeys(reversed(_STATUSES), 0)
         for node in nodes:
             statuses[node.status] += 1
-        key = _key(sort, observed, now)
+        key = _key(sort, feed)
         first = sorted(nodes, key=key) if most is None else heapq.nsmallest(most, nodes, key=key)
         stats = feed.stats
         since = stats.staleness if math.isfinite(stats.staleness) else 0.0
@@ -110,7 +109,7 @@ class FleetView:
             rate=round(observed.rate(now), 1),
             gaps=stats.gaps,
             catch_ups=stats.catch_ups,
-            nodes=tuple(_view(node, observed, now) for node in first),
+            nodes=tuple(_view(node, feed) for node in first),
             hidden=len(nodes) - len(first),
         )
 
@@ -124,7 +123,7 @@ class FleetView:
             "statuses": {status.value: count for status, count in self.statuses.items()},
             "gaps": self.gaps,
             "catch_ups": self.catch_ups,
-            "nodes": [node_document(view.node) for view in self.nodes],
+            "nodes": [{**node_document(view.node), "silence": view.silence} for view in self.nodes],
         }
 
 
@@ -153,20 +152,22 @@ def change_document(change: NodeChange) -> dict[str, Any]:
     }
 
 
-def _view(node: Node, observed: Observed, now: float) -> NodeView:
-    age, seen = observed.age(node.id, now)
+def _view(node: Node, feed: NodeFeed) -> NodeView:
+    silence = feed.silence(node.id)
+    if silence is None:
+        return NodeView(node, None)
     # As exact as it is shown: what looks the same must be the same.
-    unit = next((unit for unit in UNITS if age >= unit), 1)
-    return NodeView(node, int(age // unit) * unit, seen)
+    unit = next((unit for unit in UNITS if silence >= unit), 1)
+    return NodeView(node, int(silence // unit) * unit)
 
 
-def _key(sort: Sort, observed: Observed, now: float) -> Callable[[Node], tuple[Any, ...]]:
+def _key(sort: Sort, feed: NodeFeed) -> Callable[[Node], tuple[Any, ...]]:
     keys: dict[Sort, Callable[[Node], tuple[Any, ...]]] = {
         "id": lambda node: (node.id,),
         "pool": lambda node: (node.pool, node.id),
         "status": lambda node: (_STATUSES.index(node.status), node.id),
         "jobs": lambda node: (-node.current_jobs / max(1, node.capacity), node.id),
         "version": lambda node: (-node.version, node.id),
-        "age": lambda node: (observed.age(node.id, now)[0], node.id),
+        "heartbeat": lambda node: (-(feed.silence(node.id) or 0.0), node.id),
     }
     return keys[sort]

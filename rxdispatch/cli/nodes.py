@@ -48,8 +48,8 @@ def nodes() -> None:
     type=click.Choice(SORTS),
     default="id",
     show_default=True,
-    help="What comes first: for jobs the fullest, for status the suspect, for version and age"
-    " those that change most and latest.",
+    help="What comes first: for jobs the fullest, for status the suspect, for version"
+    " those that change most, for heartbeat those that are silent longest.",
 )
 def watch_nodes(
     url: str | None, namespace: str, pool: str | None, once: bool, as_json: bool, sort: Sort

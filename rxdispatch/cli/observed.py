@@ -1,4 +1,4 @@
-"""``Observed``: when which node has changed, as far as somebody watched."""
+"""``Observed``: how many changes a watcher has seen lately."""
 
 from __future__ import annotations
 
@@ -25,30 +25,19 @@ class Observed:
     def __init__(self, now: float) -> None:
         self.changes = 0
         self._began = now
-        self._last: dict[str, float] = {}
         self._recent: deque[list[float]] = deque()
 
     def saw(self, change: NodeChange, now: float) -> None:
         """Take note of a change of a node."""
-        node = change.node
-        if node is None:
+        if change.node is None:
             return
         self.changes += 1
-        if change.kind == "removed":
-            self._last.pop(node.id, None)
-        else:
-            self._last[node.id] = now
         # Counted by tenths of a second: one entry for each change would be thousands.
         if self._recent and now - self._recent[-1][0] < 0.1:
             self._recent[-1][1] += 1
         else:
             self._recent.append([now, 1.0])
             self._forget(now)
-
-    def age(self, node: str, now: float) -> tuple[float, bool]:
-        """Return the seconds since its last change, and whether that was seen or they are more."""
-        last = self._last.get(node)
-        return (now - self._began, False) if last is None else (now - last, True)
 
     def rate(self, now: float) -> float:
         """Return changes per second, over the last five."""

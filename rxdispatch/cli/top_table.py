@@ -81,7 +81,7 @@ def _pools(view: TopView) -> Table:
     for row in view.pools:
         many = (f"{row.statuses[status]:,}" for status in NodeStatus)
         name = Text(visible(row.name), no_wrap=True, overflow="ellipsis")
-        table.add_row(name, *many, f"{row.jobs:,}", f"{row.capacity:,}")
+        table.add_row(name, *many, f"{row.jobs:,}", f"{row.room:,}")
     return table
 
 

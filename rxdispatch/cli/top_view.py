@@ -41,12 +41,22 @@ class BoardRow:
 
 @attrs.frozen
 class PoolRow:
-    """The nodes of a pool, by status, and the room they have."""
+    """
+    The nodes of a pool.
+
+    Attributes:
+        name: What it is called.
+        statuses: How many nodes there are of each status.
+        jobs: How many jobs they have.
+        capacity: How many they could have if all were ready.
+        room: How many more they take now.
+    """
 
     name: str
     statuses: Mapping[NodeStatus, int]
     jobs: int
     capacity: int
+    room: int
 
 
 @attrs.frozen
@@ -87,6 +97,7 @@ class TopView:
                     "statuses": {status.value: many for status, many in row.statuses.items()},
                     "jobs": row.jobs,
                     "capacity": row.capacity,
+                    "room": row.room,
                 }
                 for row in self.pools
             ],
@@ -139,12 +150,12 @@ class Watched:
 def pools_of(feed: NodeFeed) -> tuple[PoolRow, ...]:
     """Return the nodes that *feed* knows, by pool."""
     statuses: dict[str, Counter[NodeStatus]] = {}
-    room: dict[str, tuple[int, int]] = {}
+    sums: dict[str, tuple[int, int, int]] = {}
     for node in feed.nodes():
         statuses.setdefault(node.pool, Counter())[node.status] += 1
-        jobs, capacity = room.get(node.pool, (0, 0))
-        room[node.pool] = (jobs + node.current_jobs, capacity + node.capacity)
+        jobs, capacity, room = sums.get(node.pool, (0, 0, 0))
+        sums[node.pool] = (jobs + node.current_jobs, capacity + node.capacity, room + node.room)
     return tuple(
-        PoolRow(name, {status: statuses[name][status] for status in NodeStatus}, *room[name])
+        PoolRow(name, {status: statuses[name][status] for status in NodeStatus}, *sums[name])
         for name in sorted(statuses)
     )

@@ -18,7 +18,7 @@ from rxdispatch.cli.lines import Lines, as_json
 from rxdispatch.cli.observed import Observed, of_pool
 from rxdispatch.cli.until import Until
 from rxdispatch.errors import ConfigError
-from rxdispatch.hub import connect
+from rxdispatch.hub import Hub, connect
 from rxdispatch.node import NodeChange
 from rxdispatch.nodes.feed import NodeFeed
 
@@ -69,7 +69,7 @@ async def _run(url: str, namespace: str, watcher: _Watcher, *, once: bool, json:
         async with (
             until.stopped(),
             connect(url, namespace=namespace) as hub,
-            hub.feed() as feed,
+            _listening(hub) as feed,
         ):
             if once:
                 watcher.once(feed, json=json)
@@ -77,6 +77,13 @@ async def _run(url: str, namespace: str, watcher: _Watcher, *, once: bool, json:
                 await watcher.lines(feed)
             else:
                 await watcher.live(feed)
+
+
+def _listening(hub: Hub) -> NodeFeed:
+    """Return a feed that remembers when each node was heard of."""
+    feed = hub.feed()
+    feed.keep_heartbeats()
+    return feed
 
 
 class _Watcher:
@@ -95,7 +102,7 @@ class _Watcher:
         if json:
             print(as_json(view.document(), indent=2))
         else:
-            self._console.print(show_fleet(view, self._console, ages=False))
+            self._console.print(show_fleet(view, self._console))
 
     async def lines(self, feed: NodeFeed) -> None:
         """
@@ -147,7 +154,7 @@ class _Watcher:
         with Live(console=self._console, screen=True, auto_refresh=False) as screen:
 
             def draw(view: FleetView) -> None:
-                screen.update(show_fleet(view, self._console, ages=True), refresh=True)
+                screen.update(show_fleet(view, self._console), refresh=True)
 
             await self._follow(feed, draw, _FRAME, rows=True)
 

@@ -22,6 +22,7 @@ from rxdispatch.nodes.criteria import Criteria
 from rxdispatch.nodes.explain import Explanation
 from rxdispatch.nodes.fetching import Fetching
 from rxdispatch.nodes.keeper import Keeper
+from rxdispatch.nodes.lapse_timer import LapseTimer
 from rxdispatch.nodes.lookups import Lookups
 from rxdispatch.nodes.modes import Modes
 from rxdispatch.nodes.placements import Placements
@@ -33,6 +34,8 @@ from rxdispatch.nodes.stats import Counters, FeedStats
 from rxdispatch.nodes.store import FleetStore
 from rxdispatch.nodes.stream import Stream
 from rxdispatch.nodes.sync import Sync
+from rxdispatch.nodes.unopened import RULE as UNOPENED
+from rxdispatch.nodes.unopened import Unopened
 from rxdispatch.nodes.wanted import CriteriaCache, Wanted
 from rxdispatch.relay import Relay
 from rxdispatch.store.channels import Channels
@@ -85,9 +88,9 @@ class NodeFeed:
         self._counters = Counters()
         self._relay: Relay[NodeChange] = Relay("changes")
         self._replica = replica = Replica(clock_of(loop), self)
-        self._nodes = replica.nodes
+        self._nodes: dict[str, Node] = Unopened()
         self._placements = Placements(clock_of(loop))
-        self._selector = Selector(self._nodes, self._placements, random.Random())
+        self._selector = Selector(replica.nodes, self._placements, random.Random())
         self._modes = Modes(self._counters)
         self._stream = Stream(replica, self._counters, self._woken)
         self._lookups = Lookups(store, replica, self._stream, self._counters)
@@ -112,6 +115,7 @@ class NodeFeed:
             replica, self._lookups, self._sync, self._modes, self._counters, settings.check
         )
         self._slots = Slots(store, self._refused)
+        self._lapses = LapseTimer(self._lapse)
         self._criteria = CriteriaCache()
         self._written = store.written.observable
         self._sources = CompositeDisposable()
@@ -176,13 +180,27 @@ class NodeFeed:
         Raises:
             ConfigError: If *node* is no id.
         """
+        self._require_entered()
         return (await self._fetching.fetch([node_id(node)]))[node]
 
     async def fetch_many(self, nodes: Iterable[str]) -> dict[str, Node | None]:
         """Return several nodes by id, as :meth:`fetch` does; the registry is asked once."""
         if isinstance(nodes, str):
             raise ConfigError("nodes must be an iterable of ids", nodes)
+        self._require_entered()
         return await self._fetching.fetch([node_id(node) for node in nodes])
+
+    def keep_heartbeats(self) -> None:
+        """Remember when each node was last heard of, for :meth:`silence`; 150 bytes a node."""
+        self._replica.keep_heartbeats()
+
+    def silence(self, node: str) -> float | None:
+        """
+        Return the seconds since the last heartbeat of a node.
+
+        None where that is not known: call :meth:`keep_heartbeats` before the feed is entered.
+        """
+        return self._replica.silence(node)
 
     # -- choosing ----------------------------------------------------------------------------
 
@@ -198,7 +216,11 @@ class NodeFeed:
 
         Raises:
             ConfigError: If one breaks its rule.
+
+        While the feed is current, a node whose ttl has passed for 50 ms is never chosen.
         """
+        self._require_entered()
+        self._look_at_ttls()
         chosen = self._selector.pick(self._criteria.get(criteria))
         if not chosen:
             return None
@@ -216,6 +238,8 @@ class NodeFeed:
 
     def explain(self, **criteria: Unpack[Wanted]) -> Explanation:
         """Return how many nodes each filter refuses."""
+        self._require_entered()
+        self._look_at_ttls()
         return self._selector.explain(self._criteria.get(criteria))
 
     def reserve(
@@ -286,6 +310,7 @@ class NodeFeed:
         if self._state != "new":
             raise ConfigError("feed must be entered once", self._state)
         self._state = "open"
+        self._nodes = self._replica.nodes
         try:
             if self._snapshot is not None:
                 await self._snapshot.open()
@@ -313,6 +338,7 @@ class NodeFeed:
         if self._state == "closed":
             return
         self._state = "closed"
+        self._lapses.close()
         try:
             if self._task is not None:
                 self._task.cancel()
@@ -361,9 +387,13 @@ class NodeFeed:
         if not self._sync.ready.is_set():
             raise StoreUnavailableError("read the fleet")
 
+    def _require_entered(self) -> None:
+        if self._state == "new":
+            raise ConfigError(UNOPENED, self._state)
+
     def _require_open(self) -> None:
         if self._state != "open":
-            raise ConfigError("feed must be open; use it with 'async with'", self._state)
+            raise ConfigError(UNOPENED, self._state)
 
     # -- reserving ---------------------------------------------------------------------------
 
@@ -378,6 +408,7 @@ class NodeFeed:
 
     async def _one(self, criteria: Criteria, lease: float) -> Slot:
         refused: set[str] = set()
+        self._look_at_ttls()
         for _ in range(_TRIES):
             nodes = self._selector.pick(criteria, _FALLBACKS + len(refused))
             nodes = [node for node in nodes if node.id not in refused][:_FALLBACKS]
@@ -392,6 +423,7 @@ class NodeFeed:
 
     def _candidates(self, wanted: Criteria, count: int) -> list[list[Node]]:
         candidates: list[list[Node]] = []
+        self._look_at_ttls()
         for _ in range(count):
             nodes = self._selector.pick(wanted, _FALLBACKS)
             if not nodes:
@@ -448,9 +480,24 @@ class NodeFeed:
         """Have a node looked up."""
         self._sync.doubt(node)
 
+    def lapses(self, at: float) -> None:
+        """Look at the ttls at *at*."""
+        self._lapses.announce(at)
+
+    def _lapse(self) -> None:
+        # While nothing is proven, silence says nothing of a node; the next pulse looks again.
+        if self._sync.current:
+            self._replica.lapse()
+
+    def _look_at_ttls(self) -> None:
+        """Do what the timer does, which a busy loop may call late."""
+        if self._replica.due:
+            self._lapse()
+
     def _woken(self) -> None:
         self._sync.wake()
 
     def _synced(self) -> None:
         replica = self._replica
+        self._lapse()
         self._relay.emit(NodeChange("synced", None, None, replica.epoch.hex(), replica.high))

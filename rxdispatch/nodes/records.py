@@ -55,6 +55,8 @@ class Row(NamedTuple):
         node: The node; None where it is gone, or where only its heartbeat came.
         version: Of a heartbeat without news the version it brought, else 0.
         ttl: Seconds until the node lapses, unless it is heard of again.
+        birth: The number under which this life of the node began; 0 where that is not told.
+        silence: Seconds since the node's last heartbeat.
     """
 
     id: str
@@ -62,6 +64,8 @@ class Row(NamedTuple):
     node: Node | None
     version: int
     ttl: float
+    birth: int = 0
+    silence: float = 0.0
 
 
 class Message(NamedTuple):
@@ -174,11 +178,12 @@ class Reader:
                     raise ValueError("message must hold whole rows")
                 try:
                     name, body = data[at:middle].decode(), data[middle:end]
+                    ttl = remaining / 1000
                     if kind == _RECORD:
-                        node, version = self.record(name, seq, body), 0
+                        node, birth, whole = self._read(name, seq, body)
+                        rows.append(Row(name, seq, node, 0, ttl, birth, whole - ttl))
                     else:
-                        node, version = None, _news(kind, body)
-                    rows.append(Row(name, seq, node, version, remaining / 1000))
+                        rows.append(Row(name, seq, None, _news(kind, body), ttl))
                 except (ValueError, RecursionError, msgspec.MsgspecError):
                     bad += 1
                 at = end
@@ -195,11 +200,15 @@ class Reader:
         Raises:
             ValueError: If it is malformed, or its state holds NaN, infinity or extension types.
         """
+        return self._read(name, seq, record)[0]
+
+    def _read(self, name: str, seq: int, record: bytes) -> tuple[Node, int, float]:
+        """Return the node, the number under which its life began, and its ttl in seconds."""
         try:
             head: tuple[int, ...] = _NODE.unpack_from(record)
         except struct.error:
             raise ValueError("record must be whole") from None
-        form, status, version, _, capacity, jobs, _, size = head
+        form, status, version, birth, capacity, jobs, ttl, size = head
         if form != _FORMAT or status > 1 or not name:
             raise ValueError(f"record must be of format {_FORMAT}, got {form}")
         middle = _NODE.size + size
@@ -212,7 +221,8 @@ class Reader:
             raise too_deep("state") from None
         if not _flat(decoded) and looks_strange(state):
             require_plain("state", state)
-        return Node.trusted(name, spec, capacity, jobs, state, _STATUS[status], version, seq)
+        node = Node.trusted(name, spec, capacity, jobs, state, _STATUS[status], version, seq)
+        return node, birth, ttl / 1000
 
     def _spec(self, packed: bytes) -> tuple[str, Mapping[str, str]]:
         spec = self._specs.get(packed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
@@ -11,8 +12,10 @@ from rxdispatch.nodes.records import Message, Row
 
 __all__ = ["Observer", "Replica"]
 
-# Nodes that were registered together do not all become suspect in one moment.
-_SPREAD: Final = 0.05
+# Nodes that were registered together do not all become suspect in one moment: seconds, and at
+# most this share of the ttl.
+_SPREAD: Final = 0.04
+_SHARE: Final = 0.05
 
 
 class Observer(Protocol):
@@ -32,6 +35,10 @@ class Observer(Protocol):
 
     def doubted(self, node: str) -> None:
         """Something was missed of that node, or it has lapsed: look it up."""
+        ...
+
+    def lapses(self, at: float) -> None:
+        """A node lapses at *at*, on the clock, sooner than all that were told of before."""
         ...
 
 
@@ -60,7 +67,8 @@ class Replica:
         self._observer = observer
         self._gone: dict[str, int] = {}
         self._lapse: dict[str, float] = {}
-        self._next_lapse = float("inf")
+        self._next_lapse = math.inf
+        self._heard: dict[str, float] | None = None
 
     @property
     def epoch(self) -> bytes:
@@ -122,7 +130,9 @@ class Replica:
         self.epoch = epoch
         self._gone = {} if new_life else {n: s for n, s in self._gone.items() if s > upto}
         self._lapse.clear()
-        self._next_lapse = float("inf")
+        if self._heard is not None:
+            self._heard.clear()
+        self._next_lapse = math.inf
         self.high = 0
         told: list[NodeChange] = []
         for row in rows:
@@ -133,10 +143,14 @@ class Replica:
             if old is not None and not new_life and old.seq > row.seq:
                 node = old  # looked up a moment ago, and ahead
             if row.ttl > 0:
-                self._live(row.id, row.ttl)
+                self._live(row)
             else:
+                self._hear(row)
                 node = node.marked(NodeStatus.SUSPECT)
             self.nodes[row.id] = node
+            if old is not None and not new_life and row.birth > old.seq:
+                told.append(NodeChange("removed", old, old, self._epoch_text, row.birth - 1))
+                old = None
             if old is None or (old is not node and not _alike(old, node)):
                 kind: ChangeKind = "added" if old is None else "updated"
                 told.append(NodeChange(kind, node, old, self._epoch_text, node.seq))
@@ -152,17 +166,23 @@ class Replica:
 
     # -- time --------------------------------------------------------------------------------
 
+    @property
+    def due(self) -> bool:
+        """Whether the ttl of a node may have run out here."""
+        return self._clock() >= self._next_lapse
+
     def lapse(self) -> None:
         """Suspect the nodes whose ttl has run out here, and have them looked up."""
         now = self._clock()
-        if now < self._next_lapse:
-            return
-        late = [node for node, at in self._lapse.items() if at <= now]
-        for node in late:
-            del self._lapse[node]
-            self._suspect(node)
-            self._observer.doubted(node)
-        self._next_lapse = min(self._lapse.values(), default=float("inf"))
+        if now >= self._next_lapse:
+            for node in [node for node, at in self._lapse.items() if at <= now]:
+                # Subscribers are told, and may ask for the fleet from within.
+                if self._lapse.pop(node, None) is not None:
+                    self._suspect(node)
+                    self._observer.doubted(node)
+            self._next_lapse = min(self._lapse.values(), default=math.inf)
+        if self._next_lapse < math.inf:
+            self._observer.lapses(self._next_lapse)
 
     def suspect_all(self) -> None:
         """Suspect every node: nothing can be proven any more."""
@@ -184,25 +204,45 @@ class Replica:
             self._observer.changed(old, node)
             self._tell("suspect", node, old, node.seq)
 
-    def _live(self, name: str, ttl: float) -> None:
+    def _live(self, row: Row) -> None:
+        name, ttl = row.id, row.ttl
+        self._hear(row)
         if ttl <= 0:
             # The registry knows that it has lapsed, and holds on to it for now.
             self._lapse.pop(name, None)
             self._suspect(name)
             return
-        at = self._clock() + ttl * (1 + _SPREAD * random.random())
+        at = self._clock() + ttl + min(_SPREAD, _SHARE * ttl) * random.random()
         self._lapse[name] = at
-        self._next_lapse = min(self._next_lapse, at)
+        if at < self._next_lapse:
+            self._next_lapse = at
+            self._observer.lapses(at)
+
+    # -- heartbeats --------------------------------------------------------------------------
+
+    def keep_heartbeats(self) -> None:
+        """Remember from now on when each node was last heard of; some 150 bytes a node."""
+        if self._heard is None:
+            self._heard = {}
+
+    def _hear(self, row: Row) -> None:
+        if self._heard is not None:
+            self._heard[row.id] = self._clock() - row.silence
+
+    def silence(self, name: str) -> float | None:
+        """Return the seconds since the last heartbeat of a node, None where that is not known."""
+        heard = None if self._heard is None else self._heard.get(name)
+        return None if heard is None else max(0.0, self._clock() - heard)
 
     # -- rows --------------------------------------------------------------------------------
 
     def _apply(self, row: Row) -> None:
-        name, seq, node, version, ttl = row
+        name, seq, node, version = row.id, row.seq, row.node, row.version
         old = self.nodes.get(name)
         if old is not None:
             if seq <= old.seq:
                 if seq == old.seq and node is not None:
-                    self._confirm(old, node, ttl)
+                    self._confirm(old, row)
                 return
         elif self._gone and seq <= self._gone.get(name, 0):
             return
@@ -211,8 +251,13 @@ class Replica:
             if self._gone:
                 self._gone.pop(name, None)
             self._observer.changed(old, node)
+            if old is not None and row.birth > old.seq:
+                # It went and came again while nothing was heard: another life, whose slots and
+                # versions are not those of the one before.
+                self._tell("removed", old, old, row.birth - 1)
+                old = None
             self._tell("added" if old is None else "updated", node, old, seq)
-            self._live(name, ttl)
+            self._live(row)
         elif version:
             self._touch(old, row)
         else:
@@ -221,6 +266,8 @@ class Replica:
             if old is not None:
                 del self.nodes[name]
                 self._lapse.pop(name, None)
+                if self._heard is not None:
+                    self._heard.pop(name, None)
                 self._observer.changed(old, None)
                 self._tell("removed", old, old, seq)
 
@@ -234,15 +281,17 @@ class Replica:
             self._observer.doubted(row.id)
         node = self.nodes[row.id] = old.renewed(row.version, row.seq)
         self._observer.changed(old, node)
-        self._live(row.id, row.ttl)
+        self._live(row)
 
-    def _confirm(self, old: Node, node: Node, ttl: float) -> None:
+    def _confirm(self, old: Node, row: Row) -> None:
         """It was looked up and nothing has changed."""
-        if ttl > 0 and old.status is NodeStatus.SUSPECT:
+        node = row.node
+        assert node is not None
+        if row.ttl > 0 and old.status is NodeStatus.SUSPECT:
             self.nodes[node.id] = node
             self._observer.changed(old, node)
             self._tell("updated", node, old, node.seq)
-        self._live(node.id, ttl)
+        self._live(row)
 
     def _seen(self, upto: int) -> None:
         if upto > self.high:

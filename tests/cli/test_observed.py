@@ -13,17 +13,6 @@ def change(kind: ChangeKind, node: Node | None, previous: Node | None = None) ->
     return NodeChange(kind, node, previous, "00", 1)
 
 
-def test_ages() -> None:
-    """Exact once a change was seen, else at least since the watch began; gone with the node."""
-    observed = Observed(100.0)
-    node = Node("n1")
-    assert (5.0, False) == observed.age("n1", 105.0)
-    observed.saw(change("updated", node, node), 106.0)
-    assert (2.0, True) == observed.age("n1", 108.0)
-    observed.saw(change("removed", node, node), 109.0)
-    assert (10.0, False) == observed.age("n1", 110.0)
-
-
 def test_rate() -> None:
     """Over five seconds, or as many as there were; it falls to nothing by itself."""
     observed = Observed(0.0)

@@ -84,7 +84,7 @@ async def test_once() -> None:
         assert ["server", "answers"] == lines[0]
         assert ["jobs", "1", "3", "1", "1", "1"] == lines[3][:6]
         assert ["empty", "0", "0", "0", "0", "0", "0.0", "0.0", "0.0s"] == lines[4]
-        assert ["cpu", "1", "0", "0", "0", "4"] in lines
+        assert ["gpu", "1", "1", "0", "0", "4"] in lines
         options = ("jobs", "--once", "--json", "--url", url)
         done = await asyncio.to_thread(run_top, *options)
         document = json.loads(done.stdout)
@@ -102,7 +102,9 @@ async def test_once() -> None:
         } == board
         gpu = {"ready": 1, "draining": 1, "suspect": 0}
         assert (None, "NORMAL") == (document["away"], document["mode"])
-        assert {"name": "gpu", "statuses": gpu, "jobs": 0, "capacity": 8} in document["pools"]
+        assert {"name": "gpu", "statuses": gpu, "jobs": 0, "capacity": 8, "room": 4} in document[
+            "pools"
+        ]
 
 
 async def test_lines_tell_rates() -> None:

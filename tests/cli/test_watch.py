@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 from typing import Any
 
@@ -42,7 +43,9 @@ async def test_once() -> None:
         # Nothing is cut where there is no screen.
         assert 3 + 101 == len(lines)
         assert [long, "gpu", "draining"] == lines[-1].split()[:3]
-        assert ["1/4", "zone=a", "load=0.5", "raw=1", "bytes", "3"] == lines[-1].split()[4:]
+        assert ["1/4", "zone=a", "load=0.5", "raw=1", "bytes", "3"] == lines[-1].split()[4:-1]
+        assert lines[2].endswith("version  heartbeat")
+        assert re.fullmatch(r"\d+[sm]", lines[-1].split()[-1])
         assert "\x1b" not in text.stdout
 
         first = await asyncio.to_thread(
@@ -57,6 +60,7 @@ async def test_once() -> None:
         (found,) = document.pop("nodes")
         seq = found.pop("seq")
         assert seq > 100
+        assert 0 <= found.pop("silence") < 600
         assert {
             "id": long,
             "pool": "gpu",

@@ -287,8 +287,8 @@ def test_what_a_row_tells() -> None:
     one, two, three = read.rows
     assert ("a", 4, 0, 1.5) == (one.id, one.seq, one.version, one.ttl)
     assert {"x": 1} == (one.node and dict(one.node.state))
-    assert ("a", 5, None, 4, 2.0) == two
-    assert ("a", 6, None, 0, 0.0) == three
+    assert ("a", 5, None, 4, 2.0, 0, 0.0) == two
+    assert ("a", 6, None, 0, 0.0, 0, 0.0) == three
 
 
 def test_specs_are_shared() -> None:

@@ -33,6 +33,7 @@ class Watcher:
         self.mirror: dict[str, Node] = {}
         self.changes: list[NodeChange] = []
         self.doubts: list[str] = []
+        self.announced: list[float] = []
         self.replica: Replica | None = None
 
     def changed(self, previous: Node | None, node: Node | None) -> None:
@@ -59,6 +60,10 @@ class Watcher:
         """Keep it."""
         self.doubts.append(node)
 
+    def lapses(self, at: float) -> None:
+        """Keep it."""
+        self.announced.append(at)
+
     def kinds(self) -> list[tuple[str, str, int]]:
         """Return what was told, and forget it."""
         changes, self.changes = self.changes, []
@@ -84,9 +89,19 @@ def made(epoch: bytes = FIRST) -> tuple[Replica, Watcher, Clock]:
     return replica, watcher, clock
 
 
-def record(name: str, seq: int, version: int = 1, *, ttl: float = 30.0, **fields: Any) -> Row:
+def record(
+    name: str,
+    seq: int,
+    version: int = 1,
+    *,
+    ttl: float = 30.0,
+    birth: int = 0,
+    silence: float = 0.0,
+    **fields: Any,
+) -> Row:
     """Return a row with a node."""
-    return Row(name, seq, Node(name, version=version, seq=seq, **fields), 0, ttl)
+    node = Node(name, version=version, seq=seq, **fields)
+    return Row(name, seq, node, 0, ttl, birth, silence)
 
 
 def touch(name: str, seq: int, version: int, *, ttl: float = 30.0) -> Row:
@@ -287,19 +302,88 @@ def test_lapsing() -> None:
 
 
 def test_nodes_of_one_moment_lapse_apart() -> None:
-    """Up to a twentieth of the ttl later, so that not all are looked up at once."""
+    """Up to 40 ms later, so that not all are looked up at once."""
     random.seed(5)
-    replica, _, clock = made()
+    replica, watcher, clock = made()
     replica.follow(message(*(record(f"{n}", n, ttl=100.0) for n in range(1, 101))))
+    assert 100.0 <= watcher.announced[-1] - clock.now <= 100.04
     clock.now += 100.0
+    assert not replica.due
     replica.lapse()
     assert [] == replica.suspects()
-    clock.now += 2.5
+    clock.now += 0.02
+    assert replica.due
     replica.lapse()
     assert 20 < len(replica.suspects()) < 80
-    clock.now += 2.51
+    clock.now += 0.021
     replica.lapse()
     assert 100 == len(replica.suspects())
+
+
+def test_asking_for_the_fleet_from_within() -> None:
+    """A subscriber that hears of a suspect may look at the ttls itself."""
+    replica, watcher, clock = made()
+    replica.follow(message(*(record(f"{n}", n, ttl=10.0) for n in range(1, 9))))
+    watcher.kinds()
+    clock.now += 11.0
+    tell = watcher.told
+
+    def told(change: NodeChange) -> None:
+        tell(change)
+        replica.lapse()
+
+    watcher.told = told  # type: ignore[method-assign]
+    replica.lapse()
+    assert [("suspect", f"{n}", n) for n in range(1, 9)] == sorted(watcher.kinds())
+
+
+def test_a_ttl_is_announced_until_it_was_dealt_with() -> None:
+    """A timer that fires a hair too soon hears of the same ttl again."""
+    replica, watcher, clock = made()
+    replica.follow(message(record("a", 1, ttl=10.0)))
+    (at,) = watcher.announced
+    clock.now += 9.0
+    replica.lapse()
+    replica.follow(message(touch("a", 2, 2, ttl=10.0)))
+    clock.now = at
+    replica.lapse()
+    assert [at, at] == watcher.announced[:2]
+    assert 1 == len(watcher.announced[2:])
+    assert at < watcher.announced[2]
+
+
+@pytest.mark.parametrize("way", ["fill", "replace"])
+def test_another_life_that_began_unheard(way: str) -> None:
+    """A node that went and came again meanwhile is told as removed and added."""
+    replica, watcher, _ = made()
+    replica.follow(message(record("a", 1, birth=1), record("b", 2, birth=2)))
+    watcher.kinds()
+    rows = [record("b", 3, 2, birth=2), record("a", 7, 4, birth=5)]
+    if way == "fill":
+        replica.fill(rows, 7, complete=True)
+    else:
+        replica.replace(FIRST, rows, 7)
+    assert [("updated", "b", 3), ("removed", "a", 4), ("added", "a", 7)] == watcher.kinds()
+    assert replica.nodes == watcher.mirror
+
+
+def test_how_long_a_node_was_silent() -> None:
+    """Counted from its last heartbeat, also where another change came later."""
+    replica, _, clock = made()
+    assert replica.silence("a") is None
+    replica.keep_heartbeats()
+    replica.follow(message(record("a", 1, ttl=30.0), record("b", 2, ttl=0.0, silence=40.0)))
+    clock.now += 4.0
+    replica.follow(message(record("a", 3, 2, ttl=26.0, silence=4.0)))
+    assert (4.0, 44.0, None) == (replica.silence("a"), replica.silence("b"), replica.silence("c"))
+    replica.keep_heartbeats()
+    replica.follow(message(touch("a", 4, 3)))
+    clock.now += 1.0
+    assert 1.0 == replica.silence("a")
+    replica.replace(FIRST, [record("a", 9, 5, ttl=0.0, silence=31.0)], 9)
+    assert (31.0, None) == (replica.silence("a"), replica.silence("b"))
+    replica.follow(message(grave("a", 10)))
+    assert replica.silence("a") is None
 
 
 def suspect() -> tuple[Replica, Watcher]:
@@ -401,6 +485,7 @@ class Model:
     nodes: dict[str, Node] = attrs.field(factory=dict[str, Node])
     rows: list[Row] = attrs.field(factory=list[Row])
     past: list[dict[str, Node]] = attrs.field(factory=lambda: [dict[str, Node]()])
+    births: list[dict[str, int]] = attrs.field(factory=lambda: [dict[str, int]()])
 
     @property
     def seq(self) -> int:
@@ -410,33 +495,38 @@ class Model:
     def step(self, name: str, what: str) -> None:
         """Let something happen to a node."""
         seq, old = self.seq + 1, self.nodes.get(name)
+        births = dict(self.births[-1])
         if what == "remove":
             if old is None:
                 return
             del self.nodes[name]
+            del births[name]
             self.rows.append(grave(name, seq))
         elif what == "touch" and old is not None:
             self.nodes[name] = old.renewed(old.version + 1, seq)
             self.rows.append(touch(name, seq, old.version + 1))
         else:
             version = 1 if old is None else old.version + 1
-            self.rows.append(record(name, seq, version, capacity=seq))
+            births.setdefault(name, seq)
+            self.rows.append(record(name, seq, version, capacity=seq, birth=births[name]))
             node = self.rows[-1].node
             assert node is not None
             self.nodes[name] = node
         self.past.append(dict(self.nodes))
+        self.births.append(births)
 
     def looked_up(self, name: str, at: int) -> Row:
         """Return the reply to a look-up at that number."""
         node = self.past[at].get(name)
-        return grave(name, at) if node is None else Row(name, node.seq, node, 0, 30.0)
+        if node is None:
+            return grave(name, at)
+        return Row(name, node.seq, node, 0, 30.0, self.births[at][name])
 
     def changes(self, after: int, at: int) -> list[Row]:
         """Return the compacted log after a number, as it was at another."""
         last = {row.id: row for row in self.rows[:at]}
         late = sorted((r for r in last.values() if r.seq > after), key=lambda row: row.seq)
-        nodes = self.past[at]
-        return [Row(r.id, r.seq, nodes.get(r.id), 0, 30.0 * (r.id in nodes)) for r in late]
+        return [self.looked_up(row.id, at)._replace(seq=row.seq) for row in late]
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -607,6 +697,10 @@ class Machine(RuleBasedStateMachine):
                 assert before.node.status == previous.status or change.kind == "updated"
             if before is not None and before.epoch == change.epoch:
                 assert before.seq <= change.seq
+                if change.kind == "updated" and change.epoch == self.model.epoch.hex():
+                    # One life of a node is not told as the other's continuation.
+                    births = self.model.births
+                    assert births[before.seq][node.id] == births[node.seq][node.id]
                 if before.seq == change.seq:
                     assert "suspect" in {before.kind, change.kind} or change.kind == "removed"
                     assert before.kind != change.kind

@@ -1,0 +1,24 @@
+"""``Unopened``: the nodes of a feed that was not entered."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.node import Node
+
+__all__ = ["RULE", "Unopened"]
+
+RULE: Final = "feed must be open; use it with 'async with'"
+
+
+class Unopened(dict[str, Node]):
+    """An empty mapping whose reads raise, so that nobody takes it for an empty fleet."""
+
+    def get(self, *_: Any) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(RULE, "new")
+
+    def values(self) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(RULE, "new")

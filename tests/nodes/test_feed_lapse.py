@@ -1,0 +1,124 @@
+"""A node that falls silent: when it is suspect, and how long it was silent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.hub import connect
+from rxdispatch.node import Node, NodeChange, NodeStatus
+from tests.nodes.fleets import scene
+from tests.nodes.places import until
+
+TTL = 0.7
+
+
+async def test_a_lapsed_node_is_never_chosen() -> None:
+    """Not later than 50 ms after its ttl, whatever the pulse is."""
+    async with scene(pulse=10.0) as it, it.hub.feed() as feed:
+        await it.straight.nodes.register([Node("a")], ttl=TTL)
+        await until(lambda: feed.get("a") is not None)
+        # Here it lapses later than by this clock, as it was heard of before.
+        ends = time.monotonic() + TTL + 0.05
+        while True:
+            asked = time.monotonic()
+            current = feed.current
+            found = feed.select()
+            if current and asked > ends:
+                assert found is None
+                break
+            assert asked < ends + 30.0
+            await asyncio.sleep(0.005)
+
+
+async def test_a_loop_that_stood_still() -> None:
+    """The timer had no turn; whoever chooses looks at the ttl itself."""
+    async with scene(pulse=30.0) as it, it.hub.feed() as feed:
+        await it.straight.nodes.register([Node("a")], ttl=TTL)
+        await until(lambda: feed.get("a") is not None)
+        time.sleep(TTL + 0.05)  # noqa: ASYNC251 - the loop stands still
+        assert feed.current
+        assert feed.select() is None
+        assert ["suspect"] == [node.status.value for node in feed.nodes()]
+
+
+async def test_a_suspect_is_told_without_a_pulse() -> None:
+    """A timer looks at the ttls, and the node is looked up."""
+    async with scene(pulse=30.0) as it, it.hub.feed() as feed:
+        changes: list[NodeChange] = []
+        feed.changes.subscribe(changes.append)
+        await it.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
+        await until(lambda: {"suspect"} <= {change.kind for change in changes})
+        await until(lambda: all(n.status is NodeStatus.SUSPECT for n in feed.nodes()))
+        assert feed.select() is None
+
+
+async def test_a_node_that_went_and_came_while_nothing_was_heard() -> None:
+    """It is another life: removed, then added, although its version is a higher one."""
+    async with scene() as it, it.hub.feed() as feed:
+        await it.straight.nodes.register([Node("a")], ttl=1000)
+        await until(lambda: feed.get("a") is not None)
+        changes: list[NodeChange] = []
+        feed.changes.subscribe(changes.append)
+        it.proxy.blackhole()
+        await it.straight.nodes.remove("a")
+        await it.straight.nodes.register([Node("a", capacity=2)], ttl=1000)
+        for n in range(3):
+            await it.straight.nodes.heartbeat("a", {"n": n})
+        it.proxy.heal(dead=True)
+        await until(lambda: "synced" in {change.kind for change in changes})
+        await until(lambda: len([c for c in changes if c.kind == "added"]) == 1)
+        kinds = [c.kind for c in changes if c.kind in {"added", "removed"}]
+        assert ["removed", "added"] == kinds
+
+
+async def test_silence() -> None:
+    """Seconds since the last heartbeat; slots and other changes do not count as one."""
+    async with scene() as it:
+        feed = it.hub.feed()
+        feed.keep_heartbeats()
+        await it.straight.nodes.register([Node("a", capacity=2)], ttl=1000)
+        began = time.monotonic()
+        await asyncio.sleep(0.2)
+        async with feed:
+            known = feed.silence("a")
+            assert known is not None
+            assert 0.2 <= known <= time.monotonic() - began + 0.1
+            async with feed.reserve():
+                after = feed.silence("a")
+                assert after is not None
+                assert after >= known
+            await it.straight.nodes.heartbeat("a")
+            await until(lambda: (feed.silence("a") or 1000.0) < known)
+            assert feed.silence("b") is None
+
+
+async def test_a_feed_must_be_entered() -> None:
+    """A read before that raises instead of finding an empty fleet."""
+    async with connect() as hub:
+        feed = hub.feed()
+        for read in (
+            lambda: feed.get("a"),
+            feed.nodes,
+            lambda: feed.nodes("gpu"),
+            feed.select,
+            feed.explain,
+        ):
+            with pytest.raises(ConfigError, match="feed must be open; use it with 'async with'"):
+                read()
+        for call in (
+            lambda: feed.fetch("a"),
+            lambda: feed.fetch_many(["a"]),
+            lambda: feed.reserve_many(1),
+            lambda: feed.reserve().__aenter__(),
+        ):
+            with pytest.raises(ConfigError, match="feed must be open; use it with 'async with'"):
+                await call()
+        assert repr(feed).startswith("<NodeFeed new 0 nodes")
+        await hub.nodes.register([Node("a")])
+        async with feed:
+            assert ["a"] == [node.id for node in feed.nodes()]
+        assert feed.get("a") is not None
