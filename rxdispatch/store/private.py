@@ -11,6 +11,7 @@ from typing import Final
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.store.lock import FileLock
+from rxdispatch.store.private_file import writable_by_others
 
 __all__ = ["PrivateDirectory"]
 
@@ -44,6 +45,7 @@ class PrivateDirectory:
         Make one, after removing those whose owners are gone.
 
         Raises:
+            ConfigError: If the directory for temporary files is not safe.
             OSError: If there is no place for it.
         """
         parent = _parent()
@@ -65,9 +67,36 @@ class PrivateDirectory:
 
 
 def _parent() -> str:
-    """The directory for temporary files, or ``/tmp`` where that is too deep for a socket."""
-    parent = tempfile.gettempdir()
-    return parent if len(os.fsencode(parent)) <= _LONGEST else "/tmp"  # noqa: S108
+    """
+    The directory for temporary files, or ``/tmp`` where that is too deep for a socket or not safe.
+
+    Another user who can rename what is in it, or in a directory above it, could put a server of
+    their own in the place of ours.
+    """
+    given = tempfile.gettempdir()
+    for parent in (given, "/tmp"):  # noqa: S108
+        if len(os.fsencode(parent)) <= _LONGEST and _safe(parent):
+            return parent
+    rule = (
+        "the directory for temporary files, and each above it, must belong to this user or to root,"
+        " and be sticky or writable by its owner only; set TMPDIR to such a one"
+    )
+    raise ConfigError(rule, given)
+
+
+def _safe(parent: str) -> bool:
+    """Whether nobody else can exchange what is in a directory, or the directory."""
+    place = Path(parent).resolve()
+    for folder in (place, *place.parents):
+        try:
+            found = folder.stat()
+        except OSError:
+            return False
+        if found.st_uid not in {0, os.geteuid()}:
+            return False
+        if writable_by_others(found) and not found.st_mode & stat.S_ISVTX:
+            return False
+    return True
 
 
 def _sweep(parent: str) -> None:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from rxdispatch.errors import ConfigError
+from rxdispatch.store import private as private_module
 from rxdispatch.store.private import PrivateDirectory
+from tests.strangers import as_user, shared_folder
 
 
 @pytest.fixture
@@ -78,3 +81,45 @@ def test_many_makers_at_once(parent: Path) -> None:
     assert {private.path for private in made} == set(parent.iterdir())
     for private in made:
         private.remove()
+
+
+def test_a_place_where_others_exchange_things(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither it nor one below it is used; the common one is, where users cannot do that."""
+    parent.chmod(0o777)
+    (parent / "below").mkdir(0o700)
+    for given in (parent, parent / "below"):
+        monkeypatch.setattr(tempfile, "tempdir", str(given))
+        private = PrivateDirectory.create()
+        assert Path("/tmp") == private.path.parent
+        private.remove()
+    parent.chmod(0o1777)
+    for given in (parent, parent / "below"):
+        monkeypatch.setattr(tempfile, "tempdir", str(given))
+        private = PrivateDirectory.create()
+        assert given == private.path.parent
+        private.remove()
+
+
+def test_a_place_of_another_user(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sticky directory is its owner's to exchange things in."""
+    with shared_folder(0o1777) as folder:
+        assert 0 == as_user((folder / "theirs").mkdir)
+        (folder / "theirs").chmod(0o1777)
+        monkeypatch.setattr(tempfile, "tempdir", str(folder / "theirs"))
+        private = PrivateDirectory.create()
+        assert Path("/tmp") == private.path.parent
+        private.remove()
+
+
+def test_no_safe_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule and the place are named."""
+
+    def unsafe(_: str) -> bool:
+        return False
+
+    monkeypatch.setattr(private_module, "_safe", unsafe)
+    with pytest.raises(ConfigError, match="be sticky or writable by its owner only") as caught:
+        PrivateDirectory.create()
+    assert str(parent) == caught.value.value
