@@ -344,11 +344,14 @@ def connect(
             ``$RXDISPATCH_URL``, else a server of our own that lives as long as the block.
         namespace: What the names of keys begin with, so that several applications can share a
             server; without braces.
-        data_dir: Where our own server keeps its data; only when there is no url.
+        data_dir: Where our own server keeps its data; only when there is no url. It is code: what
+            is in it can make the server run anything, so keep it where only you write. A folder,
+            or data in it, that belongs to another user or that others can write is refused.
         settings: Limits in time and number.
 
     Raises:
-        ConfigError: If an argument breaks its rule, at once; a wrong password on entry.
+        ConfigError: If an argument breaks its rule, at once; on entry a wrong password, no program
+            for a server of our own, or a *data_dir* that cannot be used.
         StoreUnavailableError: On entry, if the server does not answer. With
             ``FeedSettings.snapshot`` the hub opens all the same, so that feeds can work from it.
 

@@ -15,8 +15,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as NotYetError
 
 from benchmarks.machine import server_version
+from rxdispatch.store.binary import wheel_path
 from rxdispatch.store.guard import Guarded
-from rxdispatch.store.launch import binary_path
 from rxdispatch.store.private import PrivateDirectory
 
 __all__ = ["Server", "serve"]
@@ -72,7 +72,7 @@ def serve() -> Generator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [binary_path(), "--bind", "127.0.0.1", "--port", str(port)]
+    command = [wheel_path(), "--bind", "127.0.0.1", "--port", str(port)]
     command += ["--unixsocket", str(path), "--dir", str(private.path), "--loglevel", "warning"]
     command += ["--save", "", "--appendonly", "no", "--maxclients", "2000"]
     guarded: Guarded | None = None

@@ -25,6 +25,7 @@ from rxdispatch.cli.summary import print_summary
 from rxdispatch.cli.tree import find_files
 from rxdispatch.errors import ConfigError
 from rxdispatch.hub import connect
+from rxdispatch.store.data_dir import make_private_folder
 from rxdispatch.store.private import PrivateDirectory
 from rxdispatch.store.url import parse_url
 
@@ -157,11 +158,7 @@ def _home(data_dir: Path | None) -> Generator[Path]:
         finally:
             private.remove()
     else:
-        try:
-            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            rule = f"data_dir must be a directory that can be written ({error.strerror})"
-            raise ConfigError(rule, str(data_dir)) from error
+        os.close(make_private_folder(data_dir, what="data_dir"))
         yield data_dir.resolve()
 
 

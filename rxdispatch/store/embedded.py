@@ -9,9 +9,10 @@ from typing import Final, Self
 from weakref import finalize
 
 from rxdispatch.errors import ConfigError, StoreUnavailableError
-from rxdispatch.store.guard import Guard, Guarded
-from rxdispatch.store.launch import binary_path, home_at, lock_home, spawn
-from rxdispatch.store.lock import FileLock
+from rxdispatch.store.binary import find_binary
+from rxdispatch.store.data_dir import DataDir
+from rxdispatch.store.guard import Guard, Guarded, check_interpreter
+from rxdispatch.store.launch import spawn
 from rxdispatch.store.private import PrivateDirectory
 from rxdispatch.store.url import Target
 
@@ -28,6 +29,10 @@ class EmbeddedServer:
 
     It listens on a unix socket in a private directory and on no TCP port, ends with its owner
     even when that is killed, and leaves nothing behind once stopped. Made by :meth:`start`.
+
+    With a *data_dir* it writes each change to a file before it replies. So what it acknowledged
+    is kept however it or its owner ends. When the machine itself dies, what the kernel had not
+    yet brought to the disk is lost: up to about half a minute on Linux.
 
     On Linux the owner is the *thread* that runs :meth:`start`: the server ends with it.
 
@@ -47,15 +52,15 @@ class EmbeddedServer:
     """
 
     def __init__(
-        self, guarded: Guarded, private: PrivateDirectory, lock: FileLock | None, pid: int
+        self, guarded: Guarded, private: PrivateDirectory, home: DataDir | None, pid: int
     ) -> None:
         self.pid = pid
         self.socket_path = str(private.path / "server.sock")
         self.target = Target(scheme="unix", path=self.socket_path)
         self._guarded = guarded
-        self._durable = lock is not None
+        self._durable = home is not None
         # Runs once: by stop(), when this object is dropped, or when the interpreter exits.
-        self._discard = finalize(self, _discard, guarded, private, lock, os.getpid())
+        self._discard = finalize(self, _discard, guarded, private, home, os.getpid())
 
     @classmethod
     async def start(
@@ -69,28 +74,31 @@ class EmbeddedServer:
         Start a server and wait until it answers.
 
         Args:
-            data_dir: Where it keeps its data, which one owner at a time may use. None for a
-                server that forgets everything when it stops.
+            data_dir: Where it keeps its data, which one owner at a time may use. What is in it
+                can make the server run code, so it must be writable by this user only. None
+                for a server that forgets everything when it stops.
             timeout: Seconds it may be silent; while it says that it is loading its data, it
                 may go on.
 
         Raises:
-            ConfigError: If there is no binary for this system, *data_dir* cannot be used or is
-                in use, or the server refuses to start.
+            ConfigError: If there is no program for this system, ``RXDISPATCH_VALKEY`` names none,
+                *data_dir* cannot be used, is in use or can hold another user's work, there is no
+                safe place for a socket, the application is frozen, or the server refuses to
+                start.
             StoreUnavailableError: If it does not answer in time.
         """
-        binary = binary_path()
-        home = None if data_dir is None else home_at(data_dir)
-        lock = None if home is None else await lock_home(home)
+        check_interpreter()
+        binary = await find_binary()
+        home = None if data_dir is None else await DataDir.open(data_dir)
         private: PrivateDirectory | None = None
         guarded: Guarded | None = None
         try:
             private = PrivateDirectory.create()
-            guarded = spawn(binary, private, home, lock, _guard)
+            guarded = spawn(binary, private, home, _guard)
             pid = await _ready(guarded, private.path, timeout)
-            return cls(guarded, private, lock, pid)
+            return cls(guarded, private, home, pid)
         except BaseException as error:
-            _discard(guarded, private, lock, os.getpid())
+            _discard(guarded, private, home, os.getpid())
             if isinstance(error, OSError):
                 raise ConfigError(f"the embedded server must start: {error}") from error
             raise
@@ -99,8 +107,9 @@ class EmbeddedServer:
         """
         End the server and remove what it used; does nothing the second time.
 
-        One that keeps data is asked to end and gets 5 s for it. When this is cancelled, the
-        server is killed at once; what it acknowledged is kept also then.
+        One that keeps data is asked to end and gets 5 s for it; it then also brings its data to
+        the disk. When this is cancelled, the server is killed at once; what it acknowledged is
+        kept also then.
         """
         if not self._discard.alive:
             return
@@ -183,7 +192,7 @@ def _tail(folder: Path) -> str:
 
 
 def _discard(
-    guarded: Guarded | None, private: PrivateDirectory | None, lock: FileLock | None, owner: int
+    guarded: Guarded | None, private: PrivateDirectory | None, home: DataDir | None, owner: int
 ) -> None:
     """End and remove everything, unless this is a forked child of the owner."""
     if os.getpid() != owner:
@@ -192,5 +201,5 @@ def _discard(
         guarded.discard()
     if private is not None:
         private.remove()
-    if lock is not None:
-        lock.close()
+    if home is not None:
+        home.close()

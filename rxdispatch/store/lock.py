@@ -45,7 +45,7 @@ class FileLock:
         Args:
             path: A file, which is made where there is none, or a directory.
             directory: Which of the two.
-            dir_fd: The folder that a relative *path* starts from.
+            dir_fd: The folder that it is in, which is used in place of the one that *path* names.
 
         Raises:
             ConfigError: If it can be another user's work, or is a symbolic link.
@@ -60,7 +60,8 @@ class FileLock:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it before may have removed it meanwhile: then this lock is on
             # something without a name, and a second owner could lock a new one of that name.
-            found, named = os.fstat(fd), os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+            name = path if dir_fd is None else path.name
+            found, named = os.fstat(fd), os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
             if (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino):
                 if not directory:
                     _sign(fd)

