@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from contextvars import Context
 from typing import Literal, TypeVar
 
 from rxdispatch.errors import ConfigError
@@ -82,33 +83,35 @@ class Drops:
         ('items_dropped', 3, 3)
     """
 
-    __slots__ = ("_expected", "_reason", "_timer", "_untold", "_where", "total")
+    __slots__ = ("_expected", "_reason", "_timer", "_told", "_where", "total")
 
     def __init__(self, where: str, reason: str, *, expected: bool = False) -> None:
         self._where = where
         self._reason = reason
         self._expected = expected
-        self._untold = 0
+        # Of the total; written by the loop alone, so that no count of a thread gets lost.
+        self._told = 0
         self._timer: asyncio.TimerHandle | None = None
         #: How many were dropped so far.
         self.total = 0
 
     def count(self) -> None:
         """Take note of one dropped item."""
-        self._untold += 1
         self.total += 1
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that what was counted is logged within a second; called on the loop."""
-        if self._timer is None and self._untold:
-            self._timer = loop.call_later(BURST, self.report)
+        if self._timer is None and self.total > self._told:
+            # Under no item's context, which would be kept for so long and be in the log.
+            self._timer = loop.call_later(BURST, self.report, context=Context())
 
     def report(self) -> None:
         """Log what has not been logged yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        items, self._untold = self._untold, 0
+        items = self.total - self._told
+        self._told += items
         if items:
             self._tell(log.info if self._expected else log.warning, self._reason, items)
 
@@ -117,6 +120,7 @@ class Drops:
         self.report()
         if items:
             self.total += items
+            self._told += items
             self._tell(log.warning, "error", items)
 
     def _tell(self, tell: Callable[..., object], reason: str, items: int) -> None:

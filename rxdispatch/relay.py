@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from rxdispatch.listeners import LEAVING, tell_each
 from rxdispatch.log import get_logger
 
 __all__ = ["Relay"]
@@ -22,7 +23,9 @@ class Relay(Generic[T]):
     Pushes values to whoever is subscribed at the moment.
 
     A ``Subject`` hands an observer's exception to the producer and starves the observers after
-    it; here the exception is logged, and that observer alone is unsubscribed with ``on_error``.
+    it; here the exception is logged as ``subscriber_failed``, and that observer alone is
+    unsubscribed with ``on_error``. What it raises there, or in ``on_completed``, is logged too.
+    ``KeyboardInterrupt`` and ``SystemExit`` pass on after all observers have been served.
 
     Args:
         name: What the log calls it.
@@ -52,19 +55,42 @@ class Relay(Generic[T]):
 
     def emit(self, value: T) -> None:
         """Hand *value* to every subscriber."""
+        leaving: BaseException | None = None
         for observer in tuple(self._observers):
             try:
                 observer.on_next(value)
-            except Exception as error:
-                log.error("subscriber_failed", source=self._name, failure=error)
-                self._drop(observer)
-                observer.on_error(error)
+            except LEAVING as error:
+                leaving = leaving or error
+            except BaseException as error:
+                try:
+                    self._failed(observer, error)
+                except BaseException as interrupt:
+                    leaving = leaving or interrupt
+        if leaving is None:
+            return
+        try:
+            raise leaving
+        finally:
+            # The error's traceback holds this frame, which must not hold the error.
+            del leaving
 
     def complete(self) -> None:
         """End the stream for every subscriber."""
         observers, self._observers = self._observers, []
-        for observer in observers:
-            observer.on_completed()
+        tell_each(self._name, [observer.on_completed for observer in observers])
+
+    def _failed(self, observer: abc.ObserverBase[T], error: BaseException) -> None:
+        """Unsubscribe *observer*, which has raised *error*, and tell it."""
+        log.error("subscriber_failed", source=self._name, failure=error)
+        self._drop(observer)
+        try:
+            observer.on_error(error)  # type: ignore[arg-type]
+        except LEAVING:
+            raise
+        except BaseException as worse:
+            # Without an ``on_error`` of its own an observer raises the same error again.
+            if worse is not error:
+                log.error("subscriber_failed", source=self._name, failure=worse)
 
     def _subscribe(
         self, observer: abc.ObserverBase[T], _: abc.SchedulerBase | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from reactivex.abc import DisposableBase
 from reactivex.disposable import Disposable
 
+from rxdispatch.listeners import call_each
 from rxdispatch.protocols import Valve
 
 __all__ = ["Gate", "bound_by"]
@@ -93,10 +94,8 @@ class Gate:
         if len(listeners) == 1:
             listeners[0]()
         elif listeners:
-            for on_room in tuple(listeners):
-                # One of those before it may have disposed it.
-                if on_room in listeners:
-                    on_room()
+            # One of those before it may have disposed it.
+            call_each(on_room for on_room in tuple(listeners) if on_room in listeners)
 
     @property
     def lowest(self) -> Gate:
@@ -130,9 +129,8 @@ class Gate:
         self._below = self._bound = self._link = self._fail = None
         self._own = _unbounded
         closers, self._closers = self._closers, []
-        self.opened()
-        for on_closed in closers:
-            on_closed()
+        # A source that emits into the new room may raise what its subscriber raises.
+        call_each((self.opened, *closers))
 
 
 def bound_by(valve: Valve | None) -> Valve | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.listeners import LEAVING, call_each, tell_each
 from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._outlet import Line, Outlet
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
@@ -173,18 +175,15 @@ class _Connection(Generic[T]):
             if room < 0 and not self._warned and not self._gate.watched:
                 self._warned = True
                 log.warning("no_demand", operator="broadcast", size=self._hub.size)
-        for outlet in due:
-            outlet.drain()
+        call_each([outlet.drain for outlet in due])
 
     def _on_completed(self) -> None:
         self._completed = self._hub.completed = True
-        for member in self._members:
-            member.outlet.complete()
+        call_each([member.outlet.complete for member in self._members])
 
     def _on_error(self, error: Exception) -> None:
         self._forget()
-        for member in self._members:
-            member.outlet.fail(error)
+        call_each([partial(member.outlet.fail, error) for member in self._members])
 
     # ------------------------------------------------ the subscribers
 
@@ -221,11 +220,8 @@ class _Connection(Generic[T]):
     def _abort(self, error: Exception) -> None:
         """End all that is below with *error*, also what the completion has passed already."""
         self._forget()
-        for member in self._members:
-            if member.lowest is None or not member.lowest.fail(error):
-                member.outlet.fail(error)
-        for lowest in tuple(self._finishing):
-            lowest.fail(error)
+        call_each([partial(member.abort, error) for member in self._members])
+        call_each([partial(lowest.fail, error) for lowest in self._finishing])
 
 
 class _Member(abc.ObserverBase[T]):
@@ -237,21 +233,27 @@ class _Member(abc.ObserverBase[T]):
         self._observer = observer
         self.lowest = lowest
 
+    def abort(self, error: Exception) -> None:
+        """End all that is below with *error*."""
+        if self.lowest is None or not self.lowest.fail(error):
+            self.outlet.fail(error)
+
     def on_next(self, value: T) -> None:
         try:
             self._observer.on_next(value)
-        except Exception as error:
+        except LEAVING:
+            raise
+        except BaseException as error:
             log.error("subscriber_failed", source="broadcast", failure=error)
-            self.outlet.fail(error)
+            self.outlet.fail(error)  # type: ignore[arg-type]
 
     def on_error(self, error: Exception) -> None:
         try:
             self._observer.on_error(error)
-        except Exception as worse:
+        except LEAVING:
+            raise
+        except BaseException as worse:
             log.error("subscriber_failed", source="broadcast", failure=worse)
 
     def on_completed(self) -> None:
-        try:
-            self._observer.on_completed()
-        except Exception as error:
-            log.error("subscriber_failed", source="broadcast", failure=error)
+        tell_each("broadcast", [self._observer.on_completed])

@@ -102,9 +102,13 @@ class _Watched(abc.ObserverBase[T], Generic[T]):
             ingress._tell_joins()
 
     def on_error(self, error: Exception) -> None:
-        self._observer.on_error(error)
-        self._ingress._tell_joins()
+        try:
+            self._observer.on_error(error)
+        finally:
+            self._ingress._tell_joins()
 
     def on_completed(self) -> None:
-        self._observer.on_completed()
-        self._ingress._tell_joins()
+        try:
+            self._observer.on_completed()
+        finally:
+            self._ingress._tell_joins()

@@ -212,8 +212,8 @@ class SpillingIngress(Ingress[T]):
 
     # ------------------------------------------------ the stream
 
-    def _release(self) -> None:
-        super()._release()
+    def _pass_place_on(self) -> None:
+        super()._pass_place_on()
         if self._loadable():
             self._work.set()
 

@@ -100,7 +100,7 @@ class DelayedIngress(RankedIngress[T]):
         assert loop is not None
         if due <= loop.time():
             return True
-        self._alarm = loop.call_at(due, self._pump)
+        self._alarm = loop.call_at(due, self._pump, context=self._home)
         return False
 
     def _leave(self, way_out: Any) -> None:

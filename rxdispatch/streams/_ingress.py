@@ -15,6 +15,7 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import BufferOverflowError, ConfigError, TaskRejectedError
+from rxdispatch.listeners import LEAVING, tell_each
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
 from rxdispatch.valve import bound_by
 
@@ -89,8 +90,11 @@ class Ingress(Observable[T]):
             raise ConfigError("admit must be a plain function", admit)
         self._admit = admit
         self._drops = Drops("ingress", reason_of(overflow))
-        # A place is free, or promised to a put that has yet to wake up, or taken by an item.
-        # Nothing of these four is touched without the lock: other threads take places too.
+        # Invariant, wherever the lock is free: each place is free, or promised to a put that has
+        # yet to wake up, or taken by an item that waits. So with "drop_oldest", where no put
+        # waits, there is something to drop whenever no place is free. These four are changed
+        # under the lock only, and an item leaves its place in the same step in which the place
+        # goes to somebody else: other threads take places too.
         self._lock = threading.Lock()
         self._free: int = size
         self._queue: Line[T] = deque()
@@ -102,6 +106,8 @@ class Ingress(Observable[T]):
         self._joins: set[asyncio.Future[None]] = set()
         self._exit: _Exit[T] | None = None
         self._pumping = False
+        # What the loop calls later belongs to no producer; a copy of the subscriber's context.
+        self._home = Context()
 
     # ------------------------------------------------ producers
 
@@ -165,7 +171,7 @@ class Ingress(Observable[T]):
             self._awaking = loop is not None
         if loop is not None and not awaking:
             try:
-                loop.call_soon_threadsafe(self._awake)
+                loop.call_soon_threadsafe(self._awake, context=self._home)
             except RuntimeError:
                 # The loop is closed; what is here waits for the next one.
                 if not loop.is_closed():
@@ -271,14 +277,18 @@ class Ingress(Observable[T]):
             raise TaskRejectedError("the ingress is closed")
 
     def _release(self) -> None:
-        """Promise a free place to the put that has waited longest."""
+        """Give up a place that was promised."""
+        with self._lock:
+            self._pass_place_on()
+
+    def _pass_place_on(self) -> None:
+        """Promise a place to the put that has waited longest; called with the lock."""
         while self._puts:
             put, _ = self._puts.popitem(last=False)
             if not put.done():
                 put.set_result(True)
                 return
-        with self._lock:
-            self._free += 1
+        self._free += 1
 
     def _idle(self) -> bool:
         return self._free == self._size and not self._puts and not self._pumping
@@ -305,6 +315,8 @@ class Ingress(Observable[T]):
             self._puts.clear()
             self._joins.clear()
             self._exit = None
+            # Its timer belongs to the old loop.
+            self._drops.report()
         return loop
 
     def _ready(self) -> bool:
@@ -332,8 +344,9 @@ class Ingress(Observable[T]):
             )
             return Disposable()
         way_out = self._exit = _Exit(self._pump, observer, scheduler)
+        self._home = copy_context()
         # In a later turn, when those below can dispose what this returns.
-        loop.call_soon(self._pump)
+        loop.call_soon(self._pump, context=self._home)
         return Disposable(lambda: self._leave(way_out))
 
     def _leave(self, way_out: _Exit[T]) -> None:
@@ -354,19 +367,24 @@ class Ingress(Observable[T]):
             while (way_out := self._exit) is not None and self._ready() and way_out.open():
                 with self._lock:
                     item, context = self._queue.popleft()
-                self._release()
+                    self._pass_place_on()
                 try:
                     context.run(way_out.observer.on_next, item)
-                except Exception as error:
+                except LEAVING:
+                    # What waits behind it is due all the same.
+                    loop.call_soon(self._pump, context=self._home)
+                    raise
+                except BaseException as error:
                     self._leave(way_out)
                     # In a turn of its own: should it raise too, no producer hears of it.
-                    loop.call_soon(way_out.observer.on_error, error)
+                    fail: Callable[..., None] = way_out.observer.on_error
+                    loop.call_soon(fail, error, context=context)
         finally:
             self._pumping = False
             self._tell_joins()
         if (way_out := self._exit) is not None and self._closed and self._over():
             self._leave(way_out)
-            way_out.observer.on_completed()
+            tell_each("ingress", [way_out.observer.on_completed])
 
 
 class _Exit(Generic[T]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from reactivex import Observable, abc
@@ -12,6 +13,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.listeners import tell_each
 from rxdispatch.task import seconds
 from rxdispatch.valve import Gate
 
@@ -101,8 +103,8 @@ class KillSwitch:
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         self._draining = True
-        for passage in tuple(self._passages):
-            passage.complete()
+        # What the subscriber of one stream raises must not keep the others from ending.
+        tell_each("kill_switch", [passage.complete for passage in self._passages])
         if self._running():
             ended = asyncio.get_running_loop().create_future()
             self._waiters.add(ended)
@@ -125,12 +127,10 @@ class KillSwitch:
             raise ConfigError("error must be an exception", error)
         if self._error is None:
             self._error = error
-        for passage in tuple(self._passages):
-            passage.fail(error)
+        tell_each("kill_switch", [partial(passage.fail, error) for passage in self._passages])
         # Those that completed at their gate before no longer hear of it; the lowest operator
         # disposes all that is above it.
-        for lowest in tuple(self._open):
-            lowest.fail(error)
+        tell_each("kill_switch", [partial(lowest.fail, error) for lowest in self._open])
 
     def _enter(
         self,

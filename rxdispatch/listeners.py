@@ -1,0 +1,65 @@
+"""Calling several listeners so that what one of them raises harms no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from rxdispatch.log import get_logger
+
+__all__ = ["LEAVING", "call_each", "tell_each"]
+
+log = get_logger(__name__)
+
+LEAVING: Final = (KeyboardInterrupt, SystemExit)
+"""What ends the process. It passes on, after all listeners have been served."""
+
+
+def call_each(calls: Iterable[Callable[[], object]]) -> None:
+    """
+    Make all *calls*, whatever they raise, and raise the first error after the last call.
+
+    Raises:
+        BaseException: The first error; :data:`LEAVING` goes before others.
+    """
+    first: BaseException | None = None
+    for call in calls:
+        try:
+            call()
+        except BaseException as error:
+            if first is None or (isinstance(error, LEAVING) and not isinstance(first, LEAVING)):
+                first = error
+    _raise(first)
+
+
+def tell_each(source: str, calls: Iterable[Callable[[], object]]) -> None:
+    """
+    Make all *calls* and log what they raise as ``subscriber_failed``.
+
+    Args:
+        source: What the log calls the place from which the listeners are told.
+        calls: What tells one listener.
+
+    Raises:
+        KeyboardInterrupt: After the last call, if one raised it.
+        SystemExit: In the same way.
+    """
+    leaving: BaseException | None = None
+    for call in calls:
+        try:
+            call()
+        except LEAVING as error:
+            leaving = leaving or error
+        except BaseException as error:
+            log.error("subscriber_failed", source=source, failure=error)
+    _raise(leaving)
+
+
+def _raise(error: BaseException | None) -> None:
+    if error is None:
+        return
+    try:
+        raise error
+    finally:
+        # The error's traceback holds this frame, which must not hold the error.
+        del error

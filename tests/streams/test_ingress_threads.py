@@ -1,0 +1,120 @@
+"""Producers in several threads: no place and no item gets lost."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+import rxdispatch as rxd
+
+ITEMS = 3000
+
+Make = Callable[[], "rxd.Ingress[int]"]
+
+
+@pytest.fixture(autouse=True)
+def quick_switches() -> Generator[None]:
+    """Let threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def hammer(make: Make, subscribe: bool = True) -> tuple[list[int], list[BaseException], int, Any]:
+    """Offer from three threads while the loop hands on; returns what came, errors, refusals."""
+    errors: list[BaseException] = []
+    got: list[int] = []
+    refused = 0
+    lock = threading.Lock()
+
+    def produce(ingress: rxd.Ingress[int], first: int) -> None:
+        nonlocal refused
+        for n in range(first, first + ITEMS):
+            try:
+                taken = ingress.offer_threadsafe(n)
+            except BaseException as error:
+                errors.append(error)
+            else:
+                with lock:
+                    refused += not taken
+
+    async def main() -> rxd.Ingress[int]:
+        ingress = make()
+        if subscribe:
+            ingress.subscribe(got.append)
+        threads = [threading.Thread(target=produce, args=(ingress, n * ITEMS)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            await asyncio.sleep(0)
+        if not subscribe:
+            ingress.subscribe(got.append)
+        await ingress.join()
+        # Every place is free again.
+        assert ingress._free == ingress._size
+        return ingress
+
+    with capture_logs():
+        ingress = asyncio.run(main())
+    return got, errors, refused, ingress
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("kind", [rxd.Ingress[int], rxd.BroadcastIngress[int]])
+def test_drop_oldest_never_fails_its_producers(
+    size: int, kind: Callable[..., rxd.Ingress[int]]
+) -> None:
+    """What is not handed on was dropped and counted; nothing comes twice or out of order."""
+    got, errors, refused, ingress = hammer(lambda: kind(size, overflow="drop_oldest"))
+    assert [] == errors
+    assert 0 == refused
+    assert 3 * ITEMS == len(got) + ingress.dropped
+    for first in range(3):
+        mine = [n for n in got if n // ITEMS == first]
+        assert sorted(set(mine)) == mine
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: rxd.Ingress[int](2),
+        lambda: rxd.PriorityIngress[int](2, key=lambda n: n),
+        lambda: rxd.DelayedIngress[int](2),
+    ],
+    ids=["plain", "priority", "delayed"],
+)
+def test_what_is_taken_comes_out(make: Make) -> None:
+    """With ``"wait"`` each item is refused or handed on."""
+    got, errors, refused, _ = hammer(make)
+    assert [] == errors
+    assert 3 * ITEMS == len(got) + refused
+    assert len(got) == len(set(got))
+
+
+def test_a_place_is_never_free_and_taken_at_once() -> None:
+    """While an item leaves, its place does not count as taken with nothing in it."""
+    seen: list[tuple[int, int]] = []
+
+    class Looking(rxd.Ingress[int]):
+        def _pass_place_on(self) -> None:
+            super()._pass_place_on()
+            # Under the lock: this is what another thread will see.
+            assert self._lock.locked()
+            seen.append((self._free, len(self._queue)))
+
+    async def main() -> None:
+        ingress = Looking(2, overflow="drop_oldest")
+        ingress.subscribe(lambda _: None)
+        await asyncio.sleep(0)
+        for n in range(5):
+            ingress.offer(n)
+
+    asyncio.run(main())
+    assert [(2, 0)] * 5 == seen
