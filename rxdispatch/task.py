@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from enum import StrEnum
@@ -16,6 +15,7 @@ from uuid_utils import uuid7
 
 from rxdispatch.checks import check_id_size, strings, utf8_size
 from rxdispatch.errors import ConfigError
+from rxdispatch.failure import ERROR_LIMIT, cut, describe, traceback_text
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -330,15 +330,27 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         The attempt failed; try again after *delay* seconds, or die at ``max_attempts``.
 
         Raises:
-            ConfigError: If *delay* is negative or not finite.
+            ConfigError: If *delay* is negative or not finite, or *error* is neither an exception
+                nor a str.
         """
-        return Settlement(self, "retry", _describe(error), seconds("delay", delay), "failed")
+        words, traceback = _told(self, error)
+        return Settlement(self, "retry", words, seconds("delay", delay), "failed", traceback)
 
     def dead(self, reason: str, error: BaseException | str = "") -> Settlement:
-        """The task is not to be tried again; *reason* says why, in up to 200 characters."""
+        """
+        The task is not to be tried again; *reason* says why, in up to 200 characters.
+
+        Of an exception the dead letter keeps type, message and the end of its traceback.
+
+        Raises:
+            ConfigError: If *reason* is empty, or an argument is of another type.
+        """
         if not isinstance(reason, str) or not reason:
             raise ConfigError("reason must be a str that is not empty", reason)
-        return Settlement(self, "dead", error=_describe(error), reason=_cut(reason, REASON_LIMIT))
+        words, traceback = _told(self, error, final=True)
+        return Settlement(
+            self, "dead", words, reason=cut(reason, REASON_LIMIT), traceback=traceback
+        )
 
     def release(self, delay: float = 0.0) -> Settlement:
         """Give the task back untouched: it keeps its place and nothing is counted."""
@@ -359,26 +371,22 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
 current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
 """The claim whose handler is running; here, so that tracing finds it without the operators."""
 
-ERROR_LIMIT: Final = 2000
 REASON_LIMIT: Final = 200
-_LONE = re.compile("[\ud800-\udfff]")
 
 
-def _describe(error: BaseException | str) -> str:
-    """Return ``Type: message`` of *error*, or of its cause where it only wraps one, cut short."""
-    if isinstance(error, BaseException):
-        if type(error).__name__ == "TaskExecutionError" and error.__cause__ is not None:
-            error = error.__cause__
-        error = f"{type(error).__name__}: {error}"
-    elif not isinstance(error, str):
+def _told(claim: Claim[Any], error: BaseException | str, *, final: bool = False) -> tuple[str, str]:
+    """
+    Return what is stored of *error*: type and message, and the traceback if the task may die.
+
+    A retry is a death where no attempt is left, and may be one where the task has a ttl.
+    """
+    if isinstance(error, str):
+        return cut(error, ERROR_LIMIT), ""
+    if not isinstance(error, BaseException):
         raise ConfigError("error must be an exception or a str", error)
-    return _cut(error, ERROR_LIMIT)
-
-
-def _cut(text: str, limit: int) -> str:
-    """Return *text* as it can be stored."""
-    # It may quote file names with undecodable bytes; what is stored must be UTF-8.
-    return _LONE.sub("\ufffd", text[:limit])
+    task = claim.task
+    final = final or claim.attempt >= task.max_attempts or task.ttl is not None
+    return describe(error), traceback_text(error) if final else ""
 
 
 class Settlement(Struct, eq=False, gc=False):
@@ -391,6 +399,7 @@ class Settlement(Struct, eq=False, gc=False):
         error: ``Type: message`` of what went wrong.
         delay: Seconds until it is ready again.
         reason: Why it is dead, if it is.
+        traceback: The end of the error's traceback; boards keep it with dead tasks only.
     """
 
     claim: Claim[Any]
@@ -398,6 +407,7 @@ class Settlement(Struct, eq=False, gc=False):
     error: str = ""
     delay: float = 0.0
     reason: str = ""
+    traceback: str = ""
 
     @property
     def verdict(self) -> SettlementKind:
@@ -439,9 +449,10 @@ class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
             return None
         if self.status == "released":
             return Settlement(claim, "released", delay=self.delay)
-        error = "" if self.error is None else _describe(self.error)
-        reason = _cut(self.reason or "failed", REASON_LIMIT)
-        return Settlement(claim, self.status, error, self.delay, reason)
+        error = "" if self.error is None else self.error
+        words, traceback = _told(claim, error, final=self.status == "dead")
+        reason = cut(self.reason or "failed", REASON_LIMIT)
+        return Settlement(claim, self.status, words, self.delay, reason, traceback)
 
 
 @attrs.frozen(slots=True)
@@ -513,6 +524,9 @@ class DeadLetter(Generic[P]):
         attempts: Failed tries.
         crashes: Worker deaths.
         at: When it died, in seconds since 1970 on the server's clock.
+        traceback: The end of the last error's traceback, with its causes and the parts of
+            exception groups, but no local variables: at most 8 KiB, in shared memory 2 KiB. Empty
+            where the task did not die of an exception.
     """
 
     task: Task[P]
@@ -521,6 +535,7 @@ class DeadLetter(Generic[P]):
     attempts: int
     crashes: int
     at: float
+    traceback: str = ""
 
 
 class TaskEvent(Struct, frozen=True, gc=False):

@@ -79,16 +79,16 @@ class _Lines:
         self._path = path
 
     def __call__(self, outcome: Result) -> None:
-        task, cause = outcome.claim.task, outcome.error
-        if cause is not None and cause.__cause__ is not None:
-            cause = cause.__cause__
+        task, settlement = outcome.claim.task, outcome.settlement()
+        assert settlement is not None
         line = msgspec.json.encode(
             {
                 "id": task.id.encode("utf-8", "replace").decode(),
                 "kind": task.kind,
                 "payload": task.payload,
                 "reason": outcome.reason,
-                "error": "" if cause is None else f"{type(cause).__name__}: {cause}",
+                "error": settlement.error,
+                "traceback": settlement.traceback,
                 "attempts": outcome.claim.attempt,
                 "crashes": outcome.claim.crashes,
             }

@@ -7,7 +7,6 @@ import os
 import platform
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from itertools import islice
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
@@ -19,6 +18,12 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from rxdispatch.boards.codec import TaskCodec, check_id
 from rxdispatch.boards.engine import CHUNK, Engine, Found
 from rxdispatch.boards.group_commit import GroupCommit
+from rxdispatch.boards.portions import (
+    BYTES,
+    chunks,
+    portions_of_entries,
+    portions_of_settlements,
+)
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import (
     BoardFullError,
@@ -27,6 +32,7 @@ from rxdispatch.errors import (
     RxDispatchError,
     StoreUnavailableError,
 )
+from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim import claim as claim_operator
 from rxdispatch.protocols import Intake
@@ -50,7 +56,6 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-_BYTES = 4 * 1024 * 1024
 _POLL = 1.5
 _HOST = platform.node()[:100]
 
@@ -100,7 +105,7 @@ class BoardBase(Generic[P]):
         self._background: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[ClaimBatch]] = set()
         self._intakes: set[Intake] = set()
-        self._group = GroupCommit(engine.submit, self._spawn, most=CHUNK, most_bytes=_BYTES)
+        self._group = GroupCommit(engine.submit, self._spawn, most=CHUNK, most_bytes=BYTES)
         self._settled = self._refused = self._lost = 0
         self._hints: Observable[None] = engine.signals.pipe(
             rx.filter(lambda signal: signal != "joined"), rx.map(lambda _: None)
@@ -150,14 +155,7 @@ class BoardBase(Generic[P]):
         entries = self._codec.encode_all((tasks,) if isinstance(tasks, Task) else _iterable(tasks))
         accepted: list[str] = []
         duplicates: list[str] = []
-        start = 0
-        while start < len(entries):
-            stop, size = start, 0
-            while stop < len(entries) and stop - start < CHUNK and (size < _BYTES or stop == start):
-                size += entries[stop].size
-                stop += 1
-            chunk = entries[start:stop]
-            start = stop
+        for chunk in portions_of_entries(entries):
             try:
                 added = await self._group.add(chunk)
             except RxDispatchError as error:
@@ -311,7 +309,7 @@ class BoardBase(Generic[P]):
                     custody,
                     deadline,
                 )
-                broken.append(claim.dead("undecodable", error))
+                broken.append(claim.dead("undecodable", describe(error)))
             else:
                 claims.append(
                     Claim(task, item.token, item.attempts + 1, item.crashes, custody, deadline)
@@ -345,7 +343,7 @@ class BoardBase(Generic[P]):
             _check_claim(claim, self._name)
         clock = lease_clock_of(asyncio.get_running_loop())
         lost: list[Claim[Any]] = []
-        for chunk in _chunks(claims):
+        for chunk in chunks(claims):
             deadline = clock() + lease
             over = [claim.answer is not None for claim in chunk]
             held = await self._engine.renew([(c.task.id, c.token) for c in chunk], lease)
@@ -396,7 +394,7 @@ class BoardBase(Generic[P]):
             for settlement in fresh:
                 # A renewal that overtakes the reply finds the token gone; that is no loss.
                 settlement.claim.settling = True
-            for chunk in _chunks(fresh):
+            for chunk in portions_of_settlements(fresh):
                 held = await self._engine.settle(chunk)
                 done = sum(held)
                 self._settled += done
@@ -472,7 +470,7 @@ class BoardBase(Generic[P]):
             For each id, whether there was something to cancel.
         """
         answers: list[bool] = []
-        for chunk in _chunks(_ids(ids)):
+        for chunk in chunks(_ids(ids)):
             answers.extend(await self._engine.cancel(chunk))
         return answers
 
@@ -521,7 +519,15 @@ class BoardBase(Generic[P]):
                     task: Task[Any] = self._codec.decode(row.id, row.record)
                 except CodecError:
                     task = Task.trusted(row.record, row.id)
-                yield DeadLetter(task, row.reason, row.error, row.attempts, row.crashes, row.at)
+                yield DeadLetter(
+                    task,
+                    row.reason,
+                    row.error,
+                    row.attempts,
+                    row.crashes,
+                    row.at,
+                    row.traceback,
+                )
             if not page:
                 return
 
@@ -537,7 +543,7 @@ class BoardBase(Generic[P]):
         """
         total = 0
         if ids is not None:
-            for chunk in _chunks(_ids(ids)):
+            for chunk in chunks(_ids(ids)):
                 total += (await self._engine.redrive(chunk, ""))[0]
             return total
         until = ""
@@ -637,12 +643,6 @@ async def _idle(intakes: Iterable[Intake]) -> None:
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _chunks(items: Sequence[T]) -> Iterable[list[T]]:
-    walk = iter(items)
-    while chunk := list(islice(walk, CHUNK)):
-        yield chunk
 
 
 def _iterable(tasks: Iterable[Task[Any]]) -> Iterable[Task[Any]]:

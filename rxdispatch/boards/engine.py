@@ -107,6 +107,7 @@ class Dead(NamedTuple):
     attempts: int
     crashes: int
     at: float
+    traceback: str = ""
 
 
 class Tally(NamedTuple):

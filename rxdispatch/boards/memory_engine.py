@@ -238,6 +238,7 @@ class MemoryEngine:
                         past.attempts,
                         past.crashes,
                         past.at,
+                        past.traceback,
                     )
                 )
                 if len(page) == CHUNK:
@@ -358,7 +359,7 @@ class MemoryEngine:
         else:
             past = row.history = past or History()
             if ending.verdict != "released":
-                past.error = ending.error
+                past.error, past.traceback = ending.error, ending.traceback
             self._bury(row, ending.reason if ending.verdict == "dead" else "expired")
             if ending.verdict != "released":
                 past.attempts += 1

@@ -14,6 +14,7 @@ from reactivex import Observable
 from reactivex import operators as rx
 from redis.exceptions import ResponseError
 
+from rxdispatch.boards.cause import pack_cause, unpack_cause
 from rxdispatch.boards.codec import Entry, id_bytes, id_text
 from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, Tally
 from rxdispatch.boards.events import read_events
@@ -175,7 +176,7 @@ class RedisEngine:
                     _token(s.claim.token),
                     _micro(s.delay),
                     s.reason.encode("utf-8", "replace"),
-                    s.error.encode("utf-8", "replace"),
+                    pack_cause(s.error, s.traceback),
                 )
         if order:
             reply_key = self._request()
@@ -222,12 +223,12 @@ class RedisEngine:
         mark, record, past, worker, grave = reply
         status = Status(mark.decode())
         if grave:
-            _, error, attempts, crashes = _grave(grave)
+            _, cause, attempts, crashes = _grave(grave)
         else:
             attempts, crashes = _tries(past)
-            error = past[_TRIES.size :].decode("utf-8", "replace")
+            cause = past[_TRIES.size :]
         label = worker.decode("utf-8", "replace") if status is Status.CLAIMED else None
-        return Known(status, record, attempts, crashes, label, error)
+        return Known(status, record, attempts, crashes, label, unpack_cause(cause)[0])
 
     async def dead(self, after: str) -> tuple[list[Dead], str]:
         """A page of dead tasks, oldest first."""
@@ -236,7 +237,20 @@ class RedisEngine:
         page: list[Dead] = []
         for raw, record, grave, at in zip(ids, records, graves, times, strict=True):
             if record is not None and grave is not None:
-                page.append(Dead(id_text(raw), record, *_grave(grave), int(at) / 1e6))
+                reason, cause, attempts, crashes = _grave(grave)
+                error, traceback = unpack_cause(cause)
+                page.append(
+                    Dead(
+                        id_text(raw),
+                        record,
+                        reason,
+                        error,
+                        attempts,
+                        crashes,
+                        int(at) / 1e6,
+                        traceback,
+                    )
+                )
         return page, times[-1].decode() if times else after
 
     async def tick(self) -> Tally:
@@ -350,13 +364,7 @@ def _tries(past: bytes | None) -> tuple[int, int]:
     return attempts, crashes
 
 
-def _grave(grave: bytes) -> tuple[str, str, int, int]:
+def _grave(grave: bytes) -> tuple[str, bytes, int, int]:
     attempts, crashes, _, length = _GRAVE.unpack_from(grave)
     text = grave[_GRAVE.size :]
-    reason, error = text[:length], text[length:]
-    return (
-        reason.decode("utf-8", "replace"),
-        error.decode("utf-8", "replace"),
-        attempts,
-        crashes,
-    )
+    return text[:length].decode("utf-8", "replace"), text[length:], attempts, crashes

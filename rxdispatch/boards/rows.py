@@ -39,6 +39,7 @@ class History(msgspec.Struct, gc=False):
     attempts: int = 0
     crashes: int = 0
     error: str = ""
+    traceback: str = ""
     reason: str = ""
     expires: float = 0.0
     at: float = 0.0

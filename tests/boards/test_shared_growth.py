@@ -106,6 +106,23 @@ async def test_the_lag_of_many_priorities(board: Board) -> None:
         assert 1 == len(board._shared._finder._ready)
 
 
+async def test_tracebacks_leave_room_for_tasks() -> None:
+    """Letters with one take a quarter of the board at most; later deaths keep the error only."""
+    error = ExceptionGroup("many", [ValueError("ü" * 1000) for _ in range(10)])
+    with Board.create(f"letters-{os.getpid()}", capacity=1000) as board:
+        for k in range(5):
+            await board.submit(Task(n, id=f"{k}-{n}") for n in range(50))
+            await board.settle([claim.dead("no", error) for claim in await board.claim(50)])
+        letters = [letter async for letter in board.dead_letters()]
+        with_one = [letter.task.id for letter in letters if letter.traceback]
+        assert [letter.task.id for letter in letters[: len(with_one)]] == with_one
+        # 2,024 cells, 48 for each.
+        assert 43 == len(with_one)
+        assert {"ExceptionGroup: many (10 sub-exceptions)"} == {x.error for x in letters}
+        assert 400 == len((await board.submit(Task(n) for n in range(400))).accepted)
+        board.unlink()
+
+
 async def test_a_board_that_is_closed_while_its_lag_is_looked_for(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.codec import Entry
 from rxdispatch.boards.engine import Haul
-from rxdispatch.task import Task
+from rxdispatch.task import Settlement, Task
 from tests.boards.places import Place
 
 MIB = 1024 * 1024
@@ -99,3 +99,27 @@ async def test_ids_count_in_requests(place: Place) -> None:
         assert 1000 == len((await board.submit(tasks)).accepted)
         assert 2 == len(sizes)
         assert max(sizes) < 4.5 * MIB
+
+
+async def test_tracebacks_count_in_requests(place: Place) -> None:
+    """Settlements that carry much are written in parts of some 4 MiB, and answered in order."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(n, id=f"{n}") for n in range(1000))
+        claims = await board.claim(1000)
+        error = ExceptionGroup("many", [ValueError("ü" * 1000) for _ in range(10)])
+        engine, sizes = board._engine, list[int]()
+        plain = engine.settle
+
+        async def settle(settlements: Sequence[Settlement]) -> list[bool]:
+            sizes.append(sum(len((s.error + s.traceback).encode()) for s in settlements))
+            return await plain(settlements)
+
+        engine.settle = settle  # type: ignore[method-assign]
+        wanted = [
+            claim.dead("no", error) if n % 8 else claim.done() for n, claim in enumerate(claims)
+        ]
+        assert [True] * 1000 == await board.settle(wanted)
+        assert 2 == len(sizes)
+        assert max(sizes) <= 4 * MIB
+        assert 875 == (await board.counts()).dead

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from rxdispatch.boards.cause import pack_cause
 from rxdispatch.boards.shm import layout as lay
 from rxdispatch.boards.shm.cells import Cells
 from rxdispatch.boards.shm.journal import Journal
@@ -14,12 +15,18 @@ from rxdispatch.boards.shm.layout import Head, number_of, word
 from rxdispatch.boards.shm.options import StoredOptions
 from rxdispatch.task import EventKind, Settlement
 
-__all__ = ["BIG", "CELL_OF", "Endings"]
+__all__ = ["BIG", "CELL_OF", "TRACEBACK", "Endings"]
 
 BIG: Final = 1 << 26
 """Bit of a token: the task has tails."""
 CELL_OF: Final = BIG - 1
 """Bits of a token that say in which cell the task is."""
+
+TRACEBACK: Final = 2048
+"""Bytes of a traceback that are kept, in 12 cells."""
+_FULL: Final = 48
+"""A letter has a traceback while there are fewer than a letter for so many cells: so letters
+with one take a quarter of the board at most."""
 
 
 class Endings:
@@ -82,7 +89,6 @@ class Endings:
         # Read before the mark changes: afterwards it is no longer ours to read.
         raw = cells.body(head, inline)[0] if heard else b""
         worker = self._labels.of(cell, mark) if heard else b""
-        error = ending.error.encode("utf-8", "replace")
         again: int | None = None
         if verdict == "done":
             kind = "done"
@@ -101,14 +107,15 @@ class Endings:
                 attempts=head.attempts + 1, due=due, flags=lay.TO_END if ending.delay else 0
             )
             final = lay.LATER if ending.delay else lay.READY
-            again = cells.move(cell, mark, later, inline, final, text=(b"", error), last=True)
+            text = b"", pack_cause(ending.error)
+            again = cells.move(cell, mark, later, inline, final, text=text, last=True)
         else:
             released = verdict == "released"
             return self.bury(
                 cell,
                 mark,
                 ending.reason.encode("utf-8", "replace") if verdict == "dead" else b"expired",
-                error=None if released else error,
+                error=None if released else self._cause(ending),
                 attempts=0 if released else 1,
             )
         if kind != "done":
@@ -117,6 +124,11 @@ class Endings:
             told.append(again)
         self._journal.note(kind, raw, worker, ending.claim.token, head.attempts + 1)
         return True
+
+    def _cause(self, ending: Settlement) -> bytes:
+        """Return error and traceback, or only the error where letters take much of the board."""
+        room = self._memory.load(lay.DEAD_GUESS) * _FULL < self._memory.layout.cells
+        return pack_cause(ending.error, ending.traceback, TRACEBACK if room else 0)
 
     def _done(self, cell: int, mark: int, now: int) -> bool:
         remember = self._options.remember

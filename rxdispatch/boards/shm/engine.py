@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from reactivex import Observable
 
+from rxdispatch.boards.cause import unpack_cause
 from rxdispatch.boards.codec import Entry, id_bytes
 from rxdispatch.boards.engine import (
     CHUNK,
@@ -308,7 +309,7 @@ class SharedEngine:
                 return Known(Status.DONE, b"", 0, 0, None, "")
             head, inline = cells.head(cell)
             record = cells.body(head, inline)[1]
-            error = cells.texts(head)[1]
+            error = unpack_cause(cells.texts(head)[1])[0]
             worker = self._labels.of(cell, mark).decode() if state == lay.CLAIMED else None
             if cells.mark(cell) == mark:
                 return Known(
@@ -317,7 +318,7 @@ class SharedEngine:
                     head.attempts,
                     head.crashes,
                     worker or None,
-                    error.decode("utf-8", "replace"),
+                    error,
                 )
         return None
 

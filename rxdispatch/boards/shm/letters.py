@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from rxdispatch.boards.cause import unpack_cause
 from rxdispatch.boards.codec import id_text
 from rxdispatch.boards.engine import CHUNK, Dead
 from rxdispatch.boards.shm import layout as lay
@@ -60,19 +61,21 @@ class Letters:
                 if known is None:
                     continue
                 head, inline = known
-                reason, error = cells.texts(head)
+                reason, cause = cells.texts(head)
                 raw, record = cells.body(head, inline)
                 if cells.mark(cell) != mark:
                     continue
+                error, traceback = unpack_cause(cause)
                 page.append(
                     Dead(
                         id_text(raw),
                         record,
                         reason.decode("utf-8", "replace"),
-                        error.decode("utf-8", "replace"),
+                        error,
                         head.attempts,
                         head.crashes,
                         at / 1e6,
+                        traceback,
                     )
                 )
                 after = str(at)

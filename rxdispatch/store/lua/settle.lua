@@ -67,6 +67,8 @@ local function end_one(at)
     end
   elseif kind == 'r' and not expired then
     attempts = attempts + 1
+    -- Behind a byte 255 stands the traceback, which only the dead keep.
+    err = string.match(err, '^[^\255]*')
     set_tries(id, attempts, crashes, 0, err)
     local base = base_of(place)
     if delay > 0 then

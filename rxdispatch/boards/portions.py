@@ -1,0 +1,54 @@
+"""What goes into one request: as many items as one step takes, and not too many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, TypeVar
+
+from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.engine import CHUNK
+from rxdispatch.checks import utf8_size
+from rxdispatch.task import Settlement
+
+__all__ = ["BYTES", "chunks", "portions_of_entries", "portions_of_settlements"]
+
+BYTES: Final = 4 * 1024 * 1024
+"""After so many bytes a request takes no more items."""
+
+T = TypeVar("T")
+
+
+def chunks(items: Sequence[T]) -> Iterator[list[T]]:
+    """Divide by number alone: what has an id and a few bytes."""
+    walk = iter(items)
+    while chunk := list(islice(walk, CHUNK)):
+        yield chunk
+
+
+def portions_of_entries(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Divide new tasks, by the bytes of ids and records."""
+    start = 0
+    while start < len(entries):
+        stop, size = start, 0
+        while stop < len(entries) and stop - start < CHUNK and (size < BYTES or stop == start):
+            size += entries[stop].size
+            stop += 1
+        yield entries[start:stop]
+        start = stop
+
+
+def portions_of_settlements(settlements: Sequence[Settlement]) -> Iterator[list[Settlement]]:
+    """Divide settlements, by the bytes of errors and tracebacks."""
+    for chunk in chunks(settlements):
+        some: list[Settlement] = []
+        size = 0
+        for settlement in chunk:
+            if settlement.error:
+                more = utf8_size(settlement.error) + utf8_size(settlement.traceback)
+                if size + more > BYTES and some:
+                    yield some
+                    some, size = [], 0
+                size += more
+            some.append(settlement)
+        yield some
