@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-import msgspec
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.checks import name_of, strings
 from rxdispatch.errors import ConfigError, ItemTimeoutError, RxDispatchError
+from rxdispatch.pipelines.functions_answer import (
+    BadAnswerError,
+    error_of,
+    read,
+    result_of,
+    retry_after,
+)
 from rxdispatch.pipelines.functions_json import to_json
 from rxdispatch.task import seconds
 from rxdispatch.telemetry.extras import extra
@@ -25,6 +30,14 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["RemoteError", "RemoteFunction", "remote"]
+
+_OURS: Final = frozenset(
+    {
+        *("content-type", "content-length", "idempotency-key", "transfer-encoding", "connection"),
+        *("host", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect"),
+    }
+)
+"""Names of headers that belong to the connection, or are set here."""
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
@@ -78,12 +91,16 @@ class RemoteFunction:
         client: httpx.AsyncClient | None,
         headers: Headers,
         id: Callable[[Any], str] | None,  # noqa: A002
+        max_answer: int,
     ) -> None:
         with extra("http", "httpx", "remote"):
             # Here and not above: without the extra the rest of rxdispatch works.
             import httpx  # noqa: PLC0415
         self.__name__ = stage
-        self._url = url
+        self._url, user = _without_user(url)
+        # Not in the URL, which httpx writes into its log.
+        self._options: dict[str, Any] = {} if user is None else {"auth": httpx.BasicAuth(*user)}
+        self._max_answer = max_answer
         self._timeout = timeout
         self._retries = retries
         self._headers = headers
@@ -91,7 +108,9 @@ class RemoteFunction:
         self._request_error = httpx.RequestError
         self._own = client is None
         # The time limit is that of a whole try.
-        self._client = httpx.AsyncClient(timeout=None) if client is None else client  # noqa: S113
+        if client is None:
+            client = httpx.AsyncClient(timeout=None, cookies=_no_cookies())  # noqa: S113
+        self._client = client
         self._inject = _injector()
 
     async def __aenter__(self) -> Self:
@@ -136,14 +155,20 @@ class RemoteFunction:
 
     async def _try(self, name: str, body: bytes, item: Any) -> Any:
         given = self._headers() if callable(self._headers) else self._headers
-        headers = {**strings("headers", given), "content-type": "application/json"}
+        headers = {"accept-encoding": "identity", **_headers(given)}
+        headers["content-type"] = "application/json"
         # The same for each try, so that the far side may know a repetition.
         headers["idempotency-key"] = quote(name, safe="")
         self._inject(headers)
         limit = asyncio.timeout(self._timeout)
         try:
-            async with limit:
-                answer = await self._client.post(self._url, content=body, headers=headers)
+            async with (
+                limit,
+                self._client.stream(
+                    "POST", self._url, content=body, headers=headers, **self._options
+                ) as answer,
+            ):
+                return await self._result(name, answer)
         except self._request_error as error:
             kind = type(error).__name__
             raise RemoteError(self.__name__, name, None, kind, str(error)) from error
@@ -151,29 +176,18 @@ class RemoteFunction:
             if not limit.expired():
                 raise
             raise ItemTimeoutError(self._timeout, item) from error
-        return self._result(name, answer)
 
-    def _result(self, name: str, answer: httpx.Response) -> Any:
-        try:
-            found: Any = msgspec.json.decode(answer.content)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = None
-        fields = _object(found)
+    async def _result(self, name: str, answer: httpx.Response) -> Any:
         status = answer.status_code
-        if answer.is_success:
-            if fields.get("id") == name and "data" in fields:
-                return fields["data"]
-            rule = "the answer must be JSON with the event's id, and data"
-            raise RemoteError(self.__name__, name, status, "BadAnswer", rule)
-        error = _object(fields.get("error"))
-        raise RemoteError(
-            self.__name__,
-            name,
-            status,
-            str(error.get("type", "HTTPError")),
-            str(error.get("message", answer.reason_phrase)),
-            _retry_after(answer.headers.get("retry-after")),
-        )
+        try:
+            body = await read(answer, self._max_answer)
+            if answer.is_success:
+                return result_of(body, name)
+        except BadAnswerError as bad:
+            raise RemoteError(self.__name__, name, status, bad.type, str(bad)) from None
+        kind, message = error_of(body, answer.reason_phrase)
+        wait = retry_after(answer.headers.get("retry-after"))
+        raise RemoteError(self.__name__, name, status, kind, message, wait)
 
     def _wait(self, error: RemoteError | ItemTimeoutError, tries: int) -> float | None:
         """Return how long to wait before the next try; None if there is none."""
@@ -199,6 +213,7 @@ def remote(
     client: httpx.AsyncClient | None = None,
     headers: Headers | None = None,
     id: Callable[[Any], str] | None = None,  # noqa: A002
+    max_answer: int = 16 * 1024 * 1024,
 ) -> RemoteFunction:
     """
     Return a coroutine function that is called over HTTP, for a stage or ``map_async``.
@@ -209,20 +224,30 @@ def remote(
     repetitions, and knows them by the header ``idempotency-key``, which is the id.
 
     Args:
-        url: Of the stage, ``http`` or ``https``.
+        url: Of the stage, ``http`` or ``https``; a user and password in it are sent as basic
+            authentication.
         timeout: Seconds that each try may take.
         retries: How often, and after which waits, a call is tried again after an error of the
             connection, a time-out, 429 or 5xx. ``Retry-After`` is honoured; one that is longer
             than its *maximum* ends the tries. None: once.
         client: An ``httpx.AsyncClient`` to use, which stays open; its own time limits hold too.
+            The one that is used otherwise keeps no cookies and follows no redirects; it heeds
+            the proxies and certificates of the environment, as httpx does.
         headers: Sent along; or a plain function that returns them, called before each try. The
-            trace context is added if opentelemetry is installed.
+            trace context is added if opentelemetry is installed. Names that belong to the
+            connection or are set here are refused.
         id: Returns the id of an item; by default each call has a UUID version 7.
+        max_answer: Bytes that an answer may have once it is decoded; a larger one is a
+            ``RemoteError`` of type ``TooLarge``. Answers are not compressed unless *headers*
+            ask for it by ``accept-encoding``.
 
     Raises:
         ConfigError: If an argument breaks its rule, or httpx is not installed.
     """
-    parts = urlsplit(url) if isinstance(url, str) else None
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        parts = None
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         # It may hold a password.
         raise ConfigError("url must be an http or https URL")
@@ -233,36 +258,43 @@ def remote(
         raise ConfigError("retries must be a Backoff or None", retries)
     if id is not None and not callable(id):
         raise ConfigError("id must be callable or None", id)
+    if max_answer.__class__ is not int or max_answer < 1:
+        raise ConfigError("max_answer must be an int >= 1", max_answer)
     return RemoteFunction(
         url,
         stage,
         timeout=seconds("timeout", timeout, zero=False),
         retries=retries,
         client=client,
-        headers=headers if callable(headers) else strings("headers", headers or {}),
+        headers=headers if callable(headers) else _headers(headers or {}),
         id=id,
+        max_answer=max_answer,
     )
 
 
-def _object(found: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+def _without_user(url: str) -> tuple[str, tuple[str, str] | None]:
+    """Return *url* without user and password, and those."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url, None
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return urlunsplit(plain), (unquote(parts.username or ""), unquote(parts.password or ""))
 
 
-def _retry_after(text: str | None) -> float | None:
-    """Seconds or a date, as HTTP allows; what is neither says nothing."""
-    if text is None:
-        return None
-    try:
-        found = float(text)
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        found = (when - datetime.now(UTC)).total_seconds()
-    return max(0.0, found) if math.isfinite(found) else None
+def _headers(given: Any) -> dict[str, str]:
+    """Return *given* with names in lower case; what this side sets itself is refused."""
+    headers: dict[str, str] = {}
+    for name, value in strings("headers", given).items():
+        lower = name.lower()
+        if lower in _OURS or lower in headers:
+            raise ConfigError("headers must be given once, and must not be set by remote()", name)
+        headers[lower] = value
+    return headers
+
+
+def _no_cookies() -> CookieJar:
+    # A server's cookies would go along with the calls of other items.
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 def _injector() -> Callable[[dict[str, str]], None]:

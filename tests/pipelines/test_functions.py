@@ -33,7 +33,7 @@ async def double(n: int) -> int:
 async def test_items_of_a_stream_are_sent_and_come_back() -> None:
     """A failing one concerns itself alone, and is tried as often as was said."""
     async with (
-        AsgiServer(rxd.serve_stages({"double": double})) as server,
+        AsgiServer(rxd.serve_stages({"double": double}, expose_errors=True)) as server,
         rxd.remote(f"{server.url}/double", retries=QUICK, id=lambda n: f"n {n}") as fn,
     ):
         failed: list[Any] = []
@@ -149,7 +149,7 @@ async def test_too_much_work_is_put_off() -> None:
         ("POST", "/double", '{"id": "a", "data": "' + 200 * "x" + '"}', 413, "at most 200 bytes"),
         ("POST", "/odd", '{"id": "a", "data": 1}', 500, "object"),
         ("POST", "/odd", '{"id": "a", "data": null}', 500, "finite numbers, got nan"),
-        ("POST", "/odd", '{"id": "a", "data": 2}', 500, "\\ud800"),
+        ("POST", "/odd", '{"id": "a", "data": 2}', 500, "\ufffd"),
         ("GET", "/double", "", 405, "use POST"),
         ("POST", "/healthz", "", 405, "use GET"),
     ],
@@ -164,9 +164,10 @@ async def test_refusals_name_the_rule(
             raise ValueError("\ud800")
         return float("nan") if n is None else object()
 
-    app = rxd.serve_stages({"double": double, "odd": odd}, max_body=200)
+    app = rxd.serve_stages({"double": double, "odd": odd}, max_body=200, expose_errors=True)
     async with AsgiServer(app) as server, httpx.AsyncClient(base_url=server.url) as client:
-        answer = await client.request(method, path, content=body)
+        kind = {"content-type": "application/json; charset=utf-8"}
+        answer = await client.request(method, path, content=body, headers=kind)
         assert status == answer.status_code
         assert told in answer.json()["error"]["message"]
         assert {"status": "ok", "at_work": 0} == (await client.get("/healthz")).json()
@@ -180,7 +181,8 @@ async def test_a_body_without_a_length_is_bounded_too() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/double", "headers": []}
+    kind = (b"Content-Type", b"application/json")
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/double", "headers": [kind]}
 
     async def parts() -> Any:
         return {"type": "http.request", "body": b"123456", "more_body": True}
@@ -229,6 +231,7 @@ def answering(*answers: httpx.Response) -> httpx.AsyncClient:
         ("inf", None),
         ("Fri, 01 Jan 2010 00:00:00 GMT", 0.0),
         ("Fri, 01 Jan 2010 00:00:00 -0000", 0.0),
+        ("Fri, 01 Jan 2010 00:00:00 +999999999999", None),
     ],
 )
 async def test_what_retry_after_says(retry_after: str, seconds: float | None) -> None:
@@ -303,6 +306,13 @@ BAD: Any = object()
         lambda: rxd.remote("ftp://a/b"),
         lambda: rxd.remote("http://a"),
         lambda: rxd.remote(BAD),
+        lambda: rxd.remote("http://[a/b"),
+        lambda: rxd.remote("http://a/b", max_answer=0),
+        lambda: rxd.remote("http://a/b", headers={"Content-Length": "1"}),
+        lambda: rxd.remote("http://a/b", headers={"X": "1", "x": "2"}),
+        lambda: rxd.serve_stages({"a": double}, body_timeout=0),
+        lambda: rxd.serve_stages({"a": double}, timeout=0),
+        lambda: rxd.serve_stages({"a": double}, authorize=BAD),
         lambda: rxd.remote("http://a/b", timeout=0),
         lambda: rxd.remote("http://a/b", retries=BAD),
         lambda: rxd.remote("http://a/b", headers=BAD),
