@@ -513,7 +513,7 @@ class BoardBase(Generic[P]):
         """Iterate over the dead tasks, oldest first, a page at a time."""
         after = ""
         while True:
-            page, after = await self._engine.dead(after)
+            page, further = await self._engine.dead(after)
             for row in page:
                 try:
                     task: Task[Any] = self._codec.decode(row.id, row.record)
@@ -528,8 +528,9 @@ class BoardBase(Generic[P]):
                     row.at,
                     row.traceback,
                 )
-            if not page:
+            if further == after:
                 return
+            after = further
 
     async def redrive(self, ids: str | Iterable[str] | None = None) -> int:
         """

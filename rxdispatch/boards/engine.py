@@ -183,7 +183,7 @@ class Engine(Protocol):
         ...
 
     async def dead(self, after: str) -> tuple[list[Dead], str]:
-        """A page of dead tasks, and what to pass as *after* to go on."""
+        """A page of dead tasks, and what to pass as *after* to go on; the same at the end."""
         ...
 
     async def tick(self) -> Tally:

@@ -9,7 +9,7 @@ import pytest
 
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.codec import Entry
-from rxdispatch.boards.engine import Haul
+from rxdispatch.boards.engine import Dead, Haul
 from rxdispatch.task import Settlement, Task
 from tests.boards.places import Place
 
@@ -99,6 +99,51 @@ async def test_ids_count_in_requests(place: Place) -> None:
         assert 1000 == len((await board.submit(tasks)).accepted)
         assert 2 == len(sizes)
         assert max(sizes) < 4.5 * MIB
+
+
+async def test_pages_of_dead_letters_are_bounded(place: Place) -> None:
+    """All come, in order, and no page has many more than 2 MiB, unless it is a page in memory."""
+    async with place.bench() as bench:
+        board = bench.board()
+        ids = await submit_large(board, 10)
+        ids += (await board.submit(Task(n, id=f"small {n}") for n in range(2000))).accepted
+        await board.settle(claim.dead("no") for claim in await board.claim(3000))
+        engine, sizes = board._engine, list[int]()
+        plain = engine.dead
+
+        async def dead(after: str) -> tuple[list[Dead], str]:
+            page, further = await plain(after)
+            sizes.append(sum(len(row.record) for row in page))
+            return page, further
+
+        engine.dead = dead  # type: ignore[method-assign]
+        assert ids == [letter.task.id async for letter in board.dead_letters()]
+        assert place.kind == "memory" or max(sizes) < 3 * MIB
+
+
+async def test_letters_whose_records_are_gone_hide_no_others(server: Place) -> None:
+    """A page with nothing on it is not the last."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(n, id=f"{n}") for n in range(600))
+        await board.settle(claim.dead("no") for claim in await board.claim(600))
+        gone = [f"{n}" for n in range(590)]
+        await bench.hub.client.call("spoil", "HDEL", bench.key("tasks"), *gone)
+        left = [f"{n}" for n in range(590, 600)]
+        assert left == [letter.task.id async for letter in board.dead_letters()]
+
+
+async def test_large_tasks_that_come_again(server: Place) -> None:
+    """They are known, each of them, and their records are not read for that."""
+    async with server.bench() as bench:
+        board = bench.board()
+        large = await submit_large(board, 5)
+        ids = large + [f"small {n}" for n in range(0, 300, 2)]
+        await board.submit(Task(0, id=i) for i in ids[5:])
+        again = [*large, *(f"small {n}" for n in range(300)), large[0]]
+        result = await board.submit(Task(0, id=i) for i in again)
+        assert tuple(f"small {n}" for n in range(1, 300, 2)) == result.accepted
+        assert (*ids, large[0]) == result.duplicates
 
 
 async def test_tracebacks_count_in_requests(place: Place) -> None:

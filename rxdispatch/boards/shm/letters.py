@@ -15,6 +15,9 @@ from rxdispatch.boards.shm.submit import Submitter
 
 __all__ = ["Letters"]
 
+_PAGE_BYTES = 2 * 1024 * 1024
+"""After so many bytes a page takes no more letters."""
+
 _Letter = tuple[int, int, int]
 
 
@@ -51,7 +54,7 @@ class Letters:
 
     def page(self, after: str) -> tuple[list[Dead], str]:
         """A page of dead tasks, oldest first, and what to pass as *after* to go on."""
-        cells, start, page = self._cells, int(after or 0), list[Dead]()
+        cells, start, page, size = self._cells, int(after or 0), list[Dead](), 0
         for fresh in (False, True):
             if fresh or not after:
                 self._seen = self.all()
@@ -79,7 +82,8 @@ class Letters:
                     )
                 )
                 after = str(at)
-                if len(page) == CHUNK:
+                size += len(record) + len(cause)
+                if len(page) == CHUNK or size >= _PAGE_BYTES:
                     return page, after
             if page:
                 break

@@ -1,11 +1,26 @@
--- ARGV 6: the time (microseconds) after which to go on, or '-inf'; 7: how many.
+-- ARGV 6: the time (microseconds) after which to go on, or '-inf'; 7: how many at most.
 -- Reply: {ids, records, graves, times}, oldest first. Writes nothing.
+-- A reply has some 2 MiB, and at least one letter: the first few tell how large they are.
 local after = ARGV[6] == '-inf' and '-inf' or '(' .. ARGV[6]
 local found = call('ZRANGEBYSCORE', DEAD, after, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[7])
-local ids, times = {}, {}
-for i = 1, #found, 2 do
-  ids[#ids + 1] = found[i]
-  times[#times + 1] = string.format('%.0f', tonumber(found[i + 1]))
+local ids, records, graves, times = {}, {}, {}, {}
+local room, step, at = 2097152, 2, 1
+while at < #found and room > 0 do
+  local some = {}
+  for i = at, math.min(at + 2 * step - 2, #found - 1), 2 do
+    some[#some + 1] = found[i]
+    times[#times + 1] = string.format('%.0f', tonumber(found[i + 1]))
+  end
+  at = at + 2 * #some
+  local written, told = call('HMGET', TASKS, unpack(some)), call('HMGET', GRAVE, unpack(some))
+  local size = 0
+  for i, id in ipairs(some) do
+    ids[#ids + 1] = id
+    records[#ids] = written[i]
+    graves[#ids] = told[i]
+    size = size + #id + #(written[i] or '') + #(told[i] or '')
+  end
+  room = room - size
+  step = math.max(1, math.floor(room * #some / math.max(size, 1)))
 end
-if #ids == 0 then return { {}, {}, {}, {} } end
-return { ids, call('HMGET', TASKS, unpack(ids)), call('HMGET', GRAVE, unpack(ids)), times }
+return { ids, records, graves, times }

@@ -8,7 +8,20 @@ if again then return again end
 local count = tonumber(ARGV[6])
 local ids = {}
 for i = 1, count do ids[i] = ARGV[4 + 3 * i] end
-local records = call('HMGET', TASKS, unpack(ids))
+
+-- Which are on the board already. Where their records are large they are not read for that.
+local there, read = {}, 0
+for first = 1, count, 64 do
+  local last = math.min(first + 63, count)
+  if read < 1048576 then
+    for i, record in ipairs(call('HMGET', TASKS, unpack(ids, first, last))) do
+      there[first + i - 1] = record and true
+      read = read + #(record or '')
+    end
+  else
+    for i = first, last do there[i] = call('HEXISTS', TASKS, ids[i]) == 1 end
+  end
+end
 local past = {}
 if REMEMBER > 0 then past = call('ZMSCORE', PAST, unpack(ids)) end
 
@@ -16,7 +29,7 @@ local number = numbers(count)
 local rows, places, later, answer, added = {}, {}, {}, {}, {}
 for i = 1, count do
   local id, record, options = ids[i], ARGV[5 + 3 * i], ARGV[6 + 3 * i]
-  if records[i] or added[id] or (past[i] and tonumber(past[i]) > now) then
+  if there[i] or added[id] or (past[i] and tonumber(past[i]) > now) then
     answer[i] = '0'
   else
     answer[i] = '1'
