@@ -72,8 +72,8 @@ class SharedMemoryBoard(BoardBase[P]):
             dead_limit: How many dead tasks are kept; 100,000.
 
         Raises:
-            ConfigError: If there is a board of that name, an argument breaks its rule, or the
-                extra is not installed.
+            ConfigError: If there is a board of that name, another user's file is in its place, an
+                argument breaks its rule, or the extra is not installed.
         """
         _check_name(name)
         options = Options(max_crashes, remember, dead_limit).checked()
@@ -100,8 +100,8 @@ class SharedMemoryBoard(BoardBase[P]):
         Open a board that some process has made.
 
         Raises:
-            ConfigError: If there is none of that name, another version made it, or an option
-                differs from what is stored with it.
+            ConfigError: If there is none of that name, another version made it, another user can
+                have made it or can use it, or an option differs from what is stored with it.
         """
         _check_name(name)
         options = Options(max_crashes, remember, dead_limit).checked()

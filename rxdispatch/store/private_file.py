@@ -26,7 +26,9 @@ _CAREFUL: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 Path = str | os.PathLike[str]
 
 
-def open_private(path: Path, flags: int, *, what: str, dir_fd: int | None = None) -> int:
+def open_private(
+    path: Path, flags: int, *, what: str, dir_fd: int | None = None, links: bool = False
+) -> int:
     """
     Open a regular file of this user's alone; with ``O_CREAT`` a new one has mode 0600.
 
@@ -35,12 +37,13 @@ def open_private(path: Path, flags: int, *, what: str, dir_fd: int | None = None
         flags: As for :func:`os.open`.
         what: What errors call it.
         dir_fd: The folder that it is in, which is used in place of the one that *path* names.
+        links: Whether it may have further names (hard links).
 
     Raises:
         ConfigError: If the file can be another user's work.
         OSError: If it cannot be opened.
     """
-    return _open(path, flags, what, dir_fd, directory=False)
+    return _open(path, flags, what, dir_fd, directory=False, links=links)
 
 
 def open_private_folder(path: Path, *, what: str, dir_fd: int | None = None) -> int:
@@ -51,7 +54,7 @@ def open_private_folder(path: Path, *, what: str, dir_fd: int | None = None) -> 
         ConfigError: If the folder can be another user's work.
         OSError: If it cannot be opened.
     """
-    return _open(path, os.O_RDONLY | os.O_DIRECTORY, what, dir_fd, directory=True)
+    return _open(path, os.O_RDONLY | os.O_DIRECTORY, what, dir_fd, directory=True, links=False)
 
 
 def check_private(
@@ -103,7 +106,9 @@ def owner_of(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _open(path: Path, flags: int, what: str, dir_fd: int | None, *, directory: bool) -> int:
+def _open(
+    path: Path, flags: int, what: str, dir_fd: int | None, *, directory: bool, links: bool
+) -> int:
     name = path if dir_fd is None else os.path.basename(path)  # noqa: PTH119
     try:
         fd = os.open(name, flags | _CAREFUL, 0o600, dir_fd=dir_fd)
@@ -112,10 +117,10 @@ def _open(path: Path, flags: int, what: str, dir_fd: int | None, *, directory: b
     except OSError:
         # Links and other users' files fail in different ways; tell the reason instead.
         found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        check_private(found, path, what=what, directory=directory)
+        check_private(found, path, what=what, directory=directory, links=links)
         raise
     try:
-        check_private(os.fstat(fd), path, what=what, directory=directory)
+        check_private(os.fstat(fd), path, what=what, directory=directory, links=links)
     except BaseException:
         os.close(fd)
         raise

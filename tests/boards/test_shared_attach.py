@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,6 +22,7 @@ from rxdispatch.boards.shm import layout as lay
 from rxdispatch.boards.shm.map import path_of
 from rxdispatch.errors import BoardFullError, ConfigError
 from rxdispatch.task import Task
+from tests.strangers import STRANGER, as_user
 
 _names = itertools.count()
 
@@ -219,9 +221,99 @@ def test_a_file_of_another_making(name: str, offset: int, value: int, rule: str)
 @pytest.mark.parametrize("content", [b"", b"x", os.urandom(8192)])
 def test_a_file_that_is_no_board(name: str, content: bytes) -> None:
     """Whatever it holds."""
+    path_of(name).touch(0o600)
     path_of(name).write_bytes(content)
     with pytest.raises(ConfigError, match="the file of a board must have been made by rxdispatch"):
         Board.attach(name)
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o640, 0o604])
+def test_a_file_that_others_can_use(name: str, mode: int) -> None:
+    """They could read all, write tasks, and end the process by cutting the file short."""
+    Board.create(name, capacity=100).close()
+    path_of(name).chmod(mode)
+    with pytest.raises(ConfigError, match=r"must be (read|writ)able by its owner only"):
+        Board.attach(name)
+
+
+def test_a_planted_file(name: str) -> None:
+    """Any user can make a file of that name; both ways name the user."""
+    assert 0 == as_user(functools.partial(plant, path_of(name)))
+    try:
+        for way in (Board.attach, Board.create):
+            with pytest.raises(ConfigError, match=rf"must belong to .*, not to uid {STRANGER}"):
+                way(name)
+        assert b"forged" == path_of(name).read_bytes()
+    finally:
+        assert 0 == as_user(path_of(name).unlink)
+
+
+def plant(path: Path) -> None:
+    """Open to all, so that its victim can map it."""
+    path.write_bytes(b"forged")
+    path.chmod(0o666)
+
+
+def test_a_planted_link(name: str, tmp_path: Path) -> None:
+    """A symbolic one leads anywhere, a hard one to the board of another name."""
+    path_of(name).symlink_to(tmp_path / "target")
+    for way in (Board.attach, Board.create):
+        with pytest.raises(ConfigError, match="the file of a board must not be a symbolic link"):
+            way(name)
+    path_of(name).unlink()
+    other = f"{name}-other"
+    with Board.create(other, capacity=100) as board:
+        os.link(path_of(other), path_of(name))
+        board.unlink()
+        with pytest.raises(ConfigError, match="must be that of the board's own name"):
+            Board.attach(name)
+
+
+def test_a_child_of_a_board_without_a_name(name: str) -> None:
+    """It opens the file that its parent has, and not what took its name."""
+    with Board.create(name, capacity=100) as board:
+        asyncio.run(board.submit(Task(n) for n in range(3)))
+        board.unlink()
+        with Board.create(name, capacity=100) as other:
+            asyncio.run(other.submit([Task("other")]))
+            assert 0 == in_child(lambda: asyncio.run(take(board, 2)) == [0, 1])
+            assert [2] == asyncio.run(take(board))
+            assert ["other"] == asyncio.run(take(other))
+
+
+def test_a_child_leaves_alone_what_was_closed(name: str) -> None:
+    """The number of a closed handle's file may be another file's by then."""
+    with Board.create(name, capacity=100):
+        # The error keeps the handle that could not be made.
+        with pytest.raises(ConfigError) as caught:
+            Board.attach(name, payload=cast("Any", object()))
+        with path_of(name).open("rb") as file:
+            assert 0 == in_child(lambda: os.fstat(file.fileno()).st_size > 0)
+        assert caught.value.__traceback__ is not None
+
+
+def test_a_child_where_there_is_no_proc(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opens the file by its name, if it still is the same."""
+    real = os.open
+
+    def without(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path).startswith("/proc/"):
+            raise FileNotFoundError(path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", without)
+    with Board.create(name, capacity=100) as board:
+        asyncio.run(board.submit(Task(n) for n in range(2)))
+        assert 0 == in_child(lambda: asyncio.run(take(board, 1)) == [0])
+        board.unlink()
+        with Board.create(name, capacity=100):
+
+            def refused() -> bool:
+                with pytest.raises(ConfigError, match="must be the one that the parent has open"):
+                    asyncio.run(take(board, 1))
+                return True
+
+            assert 0 == in_child(refused)
 
 
 def test_a_file_that_was_cut_short(name: str) -> None:
@@ -283,6 +375,10 @@ def test_more_handles_than_seats(name: str) -> None:
         boards = [Board.attach(name) for _ in range(lay.SEATS - 1)]
         with pytest.raises(ConfigError, match="a board must have at most 256 handles at a time"):
             Board.attach(name)
+        open_files = len([*Path("/proc/self/fd").iterdir()])
+        with pytest.raises(ConfigError, match="a board must have at most 256 handles at a time"):
+            Board.attach(name)
+        assert open_files == len([*Path("/proc/self/fd").iterdir()])
         boards.pop().close()
         boards.append(Board.attach(name))
         for board in boards:

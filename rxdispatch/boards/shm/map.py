@@ -10,18 +10,21 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from rxdispatch.boards.shm import layout as lay
 from rxdispatch.boards.shm.layout import Layout
 from rxdispatch.errors import ConfigError
+from rxdispatch.store.private_file import check_private, open_private
 
 __all__ = ["Memory", "path_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LOCK: Final = struct.Struct("hhqqi4x")
+_WHAT: Final = "the file of a board"
 _SUBMIT_LOCK: Final = lay.SEATS
 _DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - shared memory is what it is for
 
@@ -29,7 +32,7 @@ _DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - shared memory is what it is
 def path_of(name: str) -> Path:
     """Return the file of the board of that name; each user has boards of his own."""
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-    return _DIRECTORY / f"rxdispatch-{os.getuid()}-{digest}"
+    return _DIRECTORY / f"rxdispatch-{os.geteuid()}-{digest}"
 
 
 class Memory:
@@ -49,6 +52,7 @@ class Memory:
         self.map = mmap.mmap(descriptor, layout.size)
         self._view = atomic.AtomicView(self.map)
         self._lock_file = descriptor
+        self._file = _identity(os.fstat(descriptor))
         # Everything that is ever written goes through these five: tests step from one to the
         # next and end the process there.
         self.load: Callable[[int], int] = self._view.load_u64
@@ -77,10 +81,12 @@ class Memory:
         Make the file of a board.
 
         Raises:
-            ConfigError: If there is one of that name.
+            ConfigError: If there is one of that name, or another user's file is in its place.
         """
         _atomic()
         path = path_of(name)
+        if not _DIRECTORY.is_dir():
+            raise ConfigError("boards in shared memory must have a place", str(_DIRECTORY))
         # Under a name of its own until it is complete, so that nobody finds half a header.
         draft = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -105,6 +111,7 @@ class Memory:
                 os.link(draft, path)
             except FileExistsError:
                 memory.close()
+                check_private(path.lstat(), path, what=_WHAT, links=True)
                 raise ConfigError("name must not be in use by another board", name) from None
         finally:
             os.unlink(draft)  # noqa: PTH108
@@ -117,12 +124,13 @@ class Memory:
         Map the file of a board that somebody made.
 
         Raises:
-            ConfigError: If there is none, or it is not of this version's making.
+            ConfigError: If there is none, it is not of this version's making, or another user
+                can have made it or can use it.
         """
         _atomic()
         path = path_of(name)
         try:
-            descriptor = os.open(path, os.O_RDWR)
+            descriptor = open_private(path, os.O_RDWR, what=_WHAT, links=True)
         except FileNotFoundError:
             raise ConfigError("name must be that of a board in shared memory", name) from None
         try:
@@ -131,7 +139,11 @@ class Memory:
         except BaseException:
             os.close(descriptor)
             raise
-        memory.sit()
+        try:
+            memory.sit()
+        except BaseException:
+            memory.close()
+            raise
         return memory
 
     def close(self) -> None:
@@ -145,8 +157,9 @@ class Memory:
         self.words.release()
         self._words.release()
         self.map.close()
-        if self._lock_file >= 0:
-            os.close(self._lock_file)
+        descriptor, self._lock_file = self._lock_file, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     # -- seats ---------------------------------------------------------------------------------
 
@@ -158,7 +171,7 @@ class Memory:
             ConfigError: If all are taken.
         """
         if self._lock_file < 0:
-            self._lock_file = os.open(self.path, os.O_RDWR)
+            self._lock_file = self._opened_again()
         for seat in range(lay.SEATS):
             if self._try_lock(seat):
                 self.seat = seat
@@ -167,11 +180,22 @@ class Memory:
 
     def forked(self) -> None:
         """Give up what is the parent's; call it in a forked child only."""
-        # Closing is not unlocking: the parent's descriptor keeps the lock.
-        if self._lock_file >= 0:
-            os.close(self._lock_file)
-        self._lock_file = -1
-        self.seat = -1
+        inherited, self._lock_file, self.seat = self._lock_file, -1, -1
+        if inherited >= 0:
+            with suppress(OSError):
+                # Another descriptor of the same file, without the locks, whatever has become of
+                # the name. Where there is no /proc, the file is opened by name later.
+                again = f"/proc/self/fd/{inherited}"
+                self._lock_file = os.open(again, os.O_RDWR | os.O_CLOEXEC)
+            # Closing is not unlocking: the parent's descriptor keeps the lock.
+            os.close(inherited)
+
+    def _opened_again(self) -> int:
+        descriptor = open_private(self.path, os.O_RDWR, what=_WHAT, links=True)
+        if _identity(os.fstat(descriptor)) != self._file:
+            os.close(descriptor)
+            raise ConfigError(f"{_WHAT} must be the one that the parent has open", str(self.path))
+        return descriptor
 
     def try_submit_lock(self) -> bool:
         """Take the lock that submitters share, if it is free."""
@@ -206,8 +230,15 @@ class Memory:
         )
 
 
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
 def _known(descriptor: int, name: str) -> Layout:
     """Return the layout that a file's header tells, after comparing all of it."""
+    mode = os.fstat(descriptor).st_mode & 0o077
+    if mode:
+        raise ConfigError(f"{_WHAT} must be readable by its owner only (chmod go=)", name)
     header = os.pread(descriptor, lay.HEADER, 0)
     if len(header) < lay.HEADER or _u64(header, lay.AT_MAGIC) != lay.MAGIC:
         raise ConfigError("the file of a board must have been made by rxdispatch", name)
@@ -218,6 +249,11 @@ def _known(descriptor: int, name: str) -> Layout:
     size = os.fstat(descriptor).st_size
     if size != layout.size or size != _u64(header, lay.AT_SIZE):
         raise ConfigError(f"the file of a board must have {layout.size} bytes", size)
+    # A hard link leads to the board of another name. The number of links does not tell: a board
+    # that is just being made has two.
+    raw = name.encode()
+    if not header[lay.NAME_AT :].startswith(len(raw).to_bytes(2, "little") + raw):
+        raise ConfigError(f"{_WHAT} must be that of the board's own name", name)
     return layout
 
 
