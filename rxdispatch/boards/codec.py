@@ -73,8 +73,11 @@ class TaskCodec(Generic[P]):
     def __init__(self, payload: type[P] | None = None) -> None:
         self.payload = payload
         target: Any = Any if payload is None else payload
+        record: Any = Record
         try:
-            self._decoder = msgspec.msgpack.Decoder(Record[target], ext_hook=_refuse_extension)
+            self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
+                record[target], ext_hook=_refuse_extension
+            )
         except TypeError as error:
             raise ConfigError("payload must be a type that msgspec can decode", payload) from error
 
