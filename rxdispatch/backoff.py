@@ -30,8 +30,8 @@ def _factor(value: float) -> float:
 
 
 def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value.__class__ is not int or value < 1:
-        raise ConfigError(f"{attribute.name} must be an int >= 1", value)
+    if value is not None and (value.__class__ is not int or value < 1):
+        raise ConfigError(f"{attribute.name} must be an int >= 1 or None", value)
 
 
 def _random(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
@@ -48,7 +48,7 @@ class Backoff:
         first: Seconds before the second try.
         factor: By how much each wait is longer than the one before, at least 1.
         maximum: Seconds that no wait exceeds, jitter included.
-        attempts: Tries in a row, the first one included.
+        attempts: Tries in a row, the first one included; None for as many as it takes.
         jitter: The part of a wait, from 0 to 1, by which it is spread either way. Of a wait
             that is at its maximum only the lower half is left.
         rng: Where the jitter comes from; the ``random`` module by default.
@@ -65,7 +65,7 @@ class Backoff:
     first: float = attrs.field(default=2.0, converter=_first)
     factor: float = attrs.field(default=2.0, converter=_factor)
     maximum: float = attrs.field(default=32.0, converter=_maximum)
-    attempts: int = attrs.field(default=5, validator=_at_least_one)
+    attempts: int | None = attrs.field(default=5, validator=_at_least_one)
     jitter: float = attrs.field(default=0.1)
     rng: random.Random | None = attrs.field(default=None, eq=False, repr=False, validator=_random)
 
@@ -77,6 +77,18 @@ class Backoff:
         jitter: Any = self.jitter
         if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
             raise ConfigError("jitter must be a number from 0 to 1", jitter)
+
+    def goes_on(self, failures: int) -> bool:
+        """
+        Tell whether there is another try after so many *failures* in a row.
+
+        Example:
+            >>> Backoff(attempts=2).goes_on(1), Backoff(attempts=2).goes_on(2)
+            (True, False)
+            >>> Backoff(attempts=None).goes_on(10**9)
+            True
+        """
+        return self.attempts is None or failures < self.attempts
 
     def delay(self, n: int) -> float:
         """

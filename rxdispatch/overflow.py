@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from contextvars import Context
 from typing import Literal, TypeVar
 
+from rxdispatch.callables import plain_function
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 
@@ -49,10 +49,8 @@ def checked_overflow(overflow: Overflow[T]) -> Overflow[T]:
         return overflow
     if not callable(overflow):
         raise ConfigError(f"overflow must be one of {', '.join(_POLICIES)} or callable", overflow)
-    # Its coroutine would never be awaited, and the item lost without a word.
-    if inspect.iscoroutinefunction(overflow):
-        raise ConfigError("overflow must be a plain function", overflow)
-    return overflow
+    # Else its coroutine would never be awaited, and the item lost without a word.
+    return plain_function("overflow", overflow)
 
 
 def reason_of(overflow: Overflow[T]) -> str:

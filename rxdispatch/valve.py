@@ -1,9 +1,9 @@
-"""``Gate``: the valve that an operator owns, chained to the valve below it."""
+"""``Gate``: the valve that an operator owns, chained to the valve below it; ``Bypass``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from reactivex.abc import DisposableBase
 from reactivex.disposable import Disposable
@@ -11,7 +11,7 @@ from reactivex.disposable import Disposable
 from rxdispatch.listeners import call_each
 from rxdispatch.protocols import Valve
 
-__all__ = ["Gate", "bound_by"]
+__all__ = ["Bypass", "Gate", "bound_by"]
 
 
 class Gate:
@@ -100,10 +100,15 @@ class Gate:
     @property
     def lowest(self) -> Gate:
         """The last gate of the chain below this one: its stream ends after all others."""
-        gate = self
-        while isinstance(gate._below, Gate):
+        *_, lowest = self.chain()
+        return lowest
+
+    def chain(self) -> Iterator[Gate]:
+        """Yield this gate and all gates below it."""
+        gate: Valve | None = self
+        while isinstance(gate, Gate):
+            yield gate
             gate = gate._below
-        return gate
 
     def when_closed(self, on_closed: Callable[[], None]) -> DisposableBase:
         """Call *on_closed* once the stream of the operator has ended, unless disposed before."""
@@ -133,8 +138,45 @@ class Gate:
         call_each((self.opened, *closers))
 
 
+class Bypass(Gate):
+    """
+    The gate of an operator that holds no items, and at times no subscription to its source.
+
+    Demand passes it: its room is that of the valve below. It stands in the chain so that a
+    ``KillSwitch`` finds the operator while it waits to subscribe again, when nothing else
+    connects it to what is above.
+
+    Args:
+        below: The valve of the operator's own subscriber, if any.
+        fail: Ends the operator's stream with an error at once.
+        stop: Completes the operator's stream if it waits to subscribe again, and keeps it from
+            subscribing again later.
+    """
+
+    __slots__ = ("stop",)
+
+    def __init__(
+        self, below: Valve | None, *, fail: Callable[[Exception], None], stop: Callable[[], None]
+    ) -> None:
+        super().__init__(None, None, fail=fail)
+        self.stop = stop
+        self._below = below
+        self._bound = bound_by(below)
+        self._unbounded = self._bound is None
+
+    def room(self) -> int:
+        """How many more items the valve below has room for."""
+        return sys.maxsize if self._bound is None else self._bound.room()
+
+    def listen(self, on_room: Callable[[], None]) -> DisposableBase:
+        """Call *on_room* whenever the valve below may have room again."""
+        return super().listen(on_room) if self._bound is None else self._bound.listen(on_room)
+
+
 def bound_by(valve: Valve | None) -> Valve | None:
-    """Return *valve*, or None if it never closes and so need not be asked for room."""
+    """Return the valve to ask for the room of *valve*; None if that never closes."""
+    if isinstance(valve, Bypass):
+        return valve._bound
     return None if isinstance(valve, Gate) and valve._unbounded else valve
 
 

@@ -90,8 +90,8 @@ def test_a_wait_is_never_above_the_maximum_nor_out_of_its_spread(
         ({"maximum": float("inf")}, "maximum must be a finite number of seconds >= 0, got inf"),
         ({"first": 60}, "maximum must be >= first (60 s), got 32.0"),
         ({"factor": 0.5}, "factor must be >= 1, got 0.5"),
-        ({"attempts": 0}, "attempts must be an int >= 1, got 0"),
-        ({"attempts": 2.0}, "attempts must be an int >= 1, got 2.0"),
+        ({"attempts": 0}, "attempts must be an int >= 1 or None, got 0"),
+        ({"attempts": 2.0}, "attempts must be an int >= 1 or None, got 2.0"),
         ({"jitter": 1.5}, "jitter must be a number from 0 to 1, got 1.5"),
         ({"jitter": float("nan")}, "jitter must be a number from 0 to 1, got nan"),
         ({"rng": 7}, "rng must be a random.Random or None, got 7"),
@@ -109,3 +109,10 @@ def test_failures_count_from_one(n: Any) -> None:
     """There is no wait before the first failure."""
     with pytest.raises(ConfigError, match="n must be an int >= 1"):
         Backoff().delay(n)
+
+
+def test_attempts_without_end() -> None:
+    """None is for as many tries as it takes; a number counts the first one."""
+    assert Backoff(attempts=None).goes_on(10**400)
+    assert [True, True, False] == [Backoff(attempts=3).goes_on(n) for n in (1, 2, 3)]
+    assert 32.0 == Backoff(attempts=None, jitter=0.0).delay(10**400)

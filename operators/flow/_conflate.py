@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextvars import Context
@@ -11,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
 
+from rxdispatch.callables import plain_function
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._holding import Holding
 from rxdispatch.operators.flow._outlet import Entry
@@ -72,9 +72,9 @@ def conflate(
     for name, function in (("key", key), ("merge", merge)):
         if function is not None and not callable(function):
             raise ConfigError(f"{name} must be callable or None", function)
-        # Its coroutine would be taken for the key, or the item, and never awaited.
-        if inspect.iscoroutinefunction(function):
-            raise ConfigError(f"{name} must be a plain function", function)
+        # Else its coroutine would be taken for the key, or the item, and never awaited.
+        if function is not None:
+            plain_function(name, function)
 
     def operator(source: Observable[T]) -> Observable[T]:
         def subscribe(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from contextvars import Context
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
+from rxdispatch.callables import plain_function
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._release import Release
@@ -67,10 +67,7 @@ def delay_until(
         >>> run_virtual(run(stream))
         [5, 7, 9]
     """
-    if not callable(when):
-        raise ConfigError("when must be callable", when)
-    if inspect.iscoroutinefunction(when):
-        raise ConfigError("when must be a plain function", when)
+    plain_function("when", when)
     checked_size(size)
 
     def operator(source: Observable[T]) -> Observable[T]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Hashable
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 import attrs
 
+from rxdispatch.callables import is_generator, plain_function
 from rxdispatch.errors import ConfigError
 from rxdispatch.protocols import Limit
 from rxdispatch.task import seconds
@@ -58,6 +58,9 @@ class MapOptions:
         """
         if not callable(fn):
             raise ConfigError("fn must be callable", fn)
+        # It would be called for each item, and nothing of its body would run.
+        if is_generator(fn):
+            raise ConfigError("fn must not be a generator function", fn)
         adaptive: Limit | None = None
         if isinstance(max_concurrent, Limit):
             adaptive, most = max_concurrent, max_concurrent.maximum
@@ -69,12 +72,12 @@ class MapOptions:
             raise ConfigError("ordered must be True or False", ordered)
         if key is not None and not callable(key):
             raise ConfigError("key must be callable or None", key)
-        # Its coroutine would be taken for the key, or the replacement, and never awaited.
-        if inspect.iscoroutinefunction(key):
-            raise ConfigError("key must be a plain function", key)
+        # Else its coroutine would be taken for the key, or the replacement, and never awaited.
+        if key is not None:
+            plain_function("key", key)
         if on_error not in ("stop", "skip") and not callable(on_error):
             raise ConfigError('on_error must be "stop", "skip" or callable', on_error)
-        if inspect.iscoroutinefunction(on_error):
-            raise ConfigError("on_error must be a plain function", on_error)
+        if on_error not in ("stop", "skip"):
+            plain_function("on_error", on_error)
         span = None if timeout is None else seconds("timeout", timeout, zero=False)
         return cls(name, fn, most, adaptive, ordered, key, span, on_error)

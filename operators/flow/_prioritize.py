@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from collections.abc import Callable, Hashable
 from heapq import heappop, heappush
@@ -10,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
 
-from rxdispatch.errors import ConfigError
+from rxdispatch.callables import plain_function
 from rxdispatch.operators.flow._holding import Holding
 from rxdispatch.operators.flow._outlet import Entry
 from rxdispatch.overflow import Drops, checked_size
@@ -67,11 +66,8 @@ def prioritize(
         >>> asyncio.run(run(stream))
         [1, 9, 5, 5]
     """
-    if not callable(key):
-        raise ConfigError("key must be callable", key)
-    # Its coroutine would be taken for the key and never awaited.
-    if inspect.iscoroutinefunction(key):
-        raise ConfigError("key must be a plain function", key)
+    # Else its coroutine would be taken for the key and never awaited.
+    plain_function("key", key)
     checked_size(size)
 
     def operator(source: Observable[T]) -> Observable[T]:

@@ -11,12 +11,18 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.clock import LoopScheduler
+from rxdispatch.callables import plain_function
+from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
+from rxdispatch.operators.flow._history import History
+from rxdispatch.valve import Bypass
 
 __all__ = ["RetryOn", "retry_backoff"]
 
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
@@ -37,13 +43,20 @@ def retry_backoff(
         --1-----1--2--|
 
     *n* counts failures in a row; a value ends the row. After ``backoff.attempts`` tries in a
-    row, the first included, the last error is passed on, with the ones before as its context.
-    A ``CancelledError`` is never retried. Disposal during the wait ends it.
+    row, the first included, the last error is passed on; with ``attempts=None`` that never
+    happens. The three errors before it are its context, without their tracebacks: frames hold
+    what was local to them. A ``CancelledError`` is never retried. Disposal during the wait ends
+    it.
+
+    ``KillSwitch.drain`` completes a stream that waits for its next try, if the switch has a gate
+    above. From then on nothing is tried again: the next error completes the stream too. That
+    error is logged as ``retry_abandoned``.
 
     Args:
         backoff: How long to wait and how often to try.
-        retry_on: Which errors to try again after: a class, a tuple of classes, or a function of
-            the error that says so. Others are passed on at once.
+        retry_on: Which errors to try again after: a class, a tuple of classes, or a plain
+            function of the error that says so. Others are passed on at once. What the function
+            raises ends the stream.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -80,7 +93,7 @@ def _predicate(retry_on: RetryOn) -> Callable[[BaseException], bool]:
         return lambda error: isinstance(error, chosen)
     if isinstance(given, (tuple, type)) or not callable(given):
         raise ConfigError("retry_on must be exception classes or a function", retry_on)
-    return given  # type: ignore[no-any-return]
+    return plain_function("retry_on", given)  # type: ignore[no-any-return]
 
 
 class _Retry(Generic[T]):
@@ -99,62 +112,95 @@ class _Retry(Generic[T]):
         self._backoff = backoff
         self._wanted = wanted
         self._observer = observer
-        self._scheduler = scheduler or LoopScheduler(self._loop)
         self._home = copy_context()
         self._current = SerialDisposable()
         self._failures = 0
-        self._previous: Exception | None = None
+        self._history = History()
+        self._stopping = False
+        # The error after which the next try waits.
+        self._waits: Exception | None = None
+        self._gate = Bypass(valve_of(scheduler), fail=self._end, stop=self._stop)
+        self._scheduler = LoopScheduler(self._loop, valve=self._gate)
 
     def begin(self) -> abc.DisposableBase:
         self._try()
-        return self._current
+        return Disposable(self._dispose)
 
     def _try(self) -> None:
+        self._waits = None
         # Put in place before subscribing: a source that fails at once sets the wait over it.
         upstream = SingleAssignmentDisposable()
         self._current.disposable = upstream
         upstream.disposable = self._source.subscribe(
             self._on_next,
             self._on_error,
-            self._observer.on_completed,
+            self._on_completed,
             scheduler=self._scheduler,
         )
 
     def _on_next(self, item: T) -> None:
-        self._failures = 0
-        self._previous = None
+        if self._failures:
+            self._failures = 0
+            self._history.clear()
         self._observer.on_next(item)
 
+    def _on_completed(self) -> None:
+        try:
+            self._observer.on_completed()
+        finally:
+            self._gate.dispose()
+
     def _on_error(self, error: Exception) -> None:
-        _chain(error, self._previous)
+        self._history.add(error)
         self._failures += 1
         try:
             again = (
-                self._failures < self._backoff.attempts
+                self._backoff.goes_on(self._failures)
                 and not isinstance(error, asyncio.CancelledError)
                 and self._wanted(error)
             )
-        except Exception as worse:
-            self._observer.on_error(worse)
+        except BaseException as worse:
+            self._end(worse)
             return
         if not again:
-            self._observer.on_error(error)
-            return
-        self._previous = error
-        # Through the loop also when there is no delay, so that no failure recurses.
-        timer = self._loop.call_later(
-            self._backoff.delay(self._failures), self._try, context=self._home.copy()
+            self._end(error)
+        elif self._stopping:
+            self._abandon(error)
+        else:
+            self._waits = error
+            # Through the loop also when there is no delay, so that no failure recurses.
+            timer = self._loop.call_later(
+                self._backoff.delay(self._failures), self._try, context=self._home.copy()
+            )
+            self._current.disposable = Disposable(timer.cancel)
+
+    # ------------------------------------------------ the end
+
+    def _stop(self) -> None:
+        """Try no more: complete now if the next try waits, else with the next error."""
+        self._stopping = True
+        if self._waits is not None:
+            self._abandon(self._waits)
+
+    def _abandon(self, error: Exception) -> None:
+        log.warning(
+            "retry_abandoned", operator="retry_backoff", failures=self._failures, failure=error
         )
-        self._current.disposable = Disposable(timer.cancel)
+        self._forget()
+        self._on_completed()
 
+    def _end(self, error: BaseException) -> None:
+        self._forget()
+        try:
+            self._observer.on_error(error)  # type: ignore[arg-type]
+        finally:
+            self._gate.dispose()
 
-def _chain(error: BaseException, previous: BaseException | None) -> None:
-    """Make *previous* the context of *error*, unless it has one or they are one chain."""
-    if previous is None or error.__context__ is not None or error.__cause__ is not None:
-        return
-    link: BaseException | None = previous
-    while link is not None:
-        if link is error:
-            return
-        link = link.__cause__ or link.__context__
-    error.__context__ = previous
+    def _dispose(self) -> None:
+        self._forget()
+        self._gate.dispose()
+
+    def _forget(self) -> None:
+        self._current.dispose()
+        self._waits = None
+        self._history.clear()

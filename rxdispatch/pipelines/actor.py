@@ -293,7 +293,7 @@ class Actor:
             self._close()
         while self._supervision == "restart" and not self._cancelled:
             self._failed_in_a_row += 1
-            if self._failed_in_a_row >= self._backoff.attempts:
+            if not self._backoff.goes_on(self._failed_in_a_row):
                 self._close()
                 return
             await asyncio.sleep(self._backoff.delay(self._failed_in_a_row))

@@ -192,7 +192,7 @@ class RemoteFunction:
     def _wait(self, error: RemoteError | ItemTimeoutError, tries: int) -> float | None:
         """Return how long to wait before the next try; None if there is none."""
         retries = self._retries
-        if retries is None or tries >= retries.attempts:
+        if retries is None or not retries.goes_on(tries):
             return None
         wait = retries.delay(tries)
         if isinstance(error, RemoteError):

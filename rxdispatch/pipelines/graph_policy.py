@@ -58,7 +58,7 @@ class Policy:
                 if worse.__context__ is None and worse is not error:
                     worse.__context__ = error
                 error = worse
-        attempts = 1 if stage.retry is None else stage.retry.attempts
+        attempts = 1 if stage.retry is None else stage.retry.attempts or 1
         failure = StageError(envelope.id, attempts, stage.name, envelope.value)
         failure.__cause__ = error
         self._failed(failure)

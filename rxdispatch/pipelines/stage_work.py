@@ -105,7 +105,7 @@ async def _patiently(
         try:
             value = await (make() if limit is None else _in_time(limit, make, envelopes))
         except Exception:
-            if attempt >= backoff.attempts:
+            if not backoff.goes_on(attempt):
                 raise
         else:
             for envelope in envelopes:

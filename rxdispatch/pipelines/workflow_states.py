@@ -75,13 +75,13 @@ class State:
         Raises:
             StateFailedError: If it failed for good and there is no failure state.
         """
-        attempt, most = 1, 1 if self.retry is None else self.retry.attempts
+        attempt = 1
         while True:
             try:
                 result = await self._call(workflow, data)
                 break
             except Exception as error:
-                if self.retry is None or attempt >= most:
+                if self.retry is None or not self.retry.goes_on(attempt):
                     return self._fail(attempt, data, error)
                 await asyncio.sleep(self.retry.delay(attempt))
                 attempt += 1

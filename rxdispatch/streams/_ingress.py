@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from rxdispatch.callables import plain_function
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import BufferOverflowError, ConfigError, TaskRejectedError
 from rxdispatch.listeners import LEAVING, tell_each
@@ -85,10 +85,8 @@ class Ingress(Observable[T]):
         self._overflow: Overflow[T] = checked_overflow(overflow)
         if admit is not None and not callable(admit):
             raise ConfigError("admit must be callable or None", admit)
-        # Its coroutine would be taken for a yes.
-        if inspect.iscoroutinefunction(admit):
-            raise ConfigError("admit must be a plain function", admit)
-        self._admit = admit
+        # Else its coroutine would be taken for a yes.
+        self._admit = None if admit is None else plain_function("admit", admit)
         self._drops = Drops("ingress", reason_of(overflow))
         # Invariant, wherever the lock is free: each place is free, or promised to a put that has
         # yet to wake up, or taken by an item that waits. So with "drop_oldest", where no put

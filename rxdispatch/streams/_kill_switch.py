@@ -15,7 +15,7 @@ from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.listeners import tell_each
 from rxdispatch.task import seconds
-from rxdispatch.valve import Gate
+from rxdispatch.valve import Bypass, Gate
 
 __all__ = ["KillSwitch"]
 
@@ -30,6 +30,10 @@ class KillSwitch:
     number of pipes may share a switch. :meth:`drain` completes the streams at their gates:
     what is at work below is finished and what is buffered is flushed. :meth:`abort` ends them
     with an error.
+
+    A stream whose ``retry_backoff`` waits for its next try has no subscription that passes the
+    gate. :meth:`drain` completes it at once all the same, once it has passed the gate before, and
+    nothing is tried again from then on.
 
     A stream counts as ended when its lowest operator with a valve is done: ``run``, where it is
     awaited that way, else ``map_async``, ``batch`` and their like. Items that RxPY's ``delay``
@@ -56,6 +60,8 @@ class KillSwitch:
         self._passages: dict[_Passage, None] = {}
         # The lowest gate of each stream that has not ended yet, and how to stop waiting for it.
         self._open: dict[Gate, abc.DisposableBase] = {}
+        # Operators below a gate that may be waiting to subscribe again.
+        self._retries: dict[Bypass, abc.DisposableBase] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self._draining = False
         self._error: Exception | None = None
@@ -105,6 +111,7 @@ class KillSwitch:
         self._draining = True
         # What the subscriber of one stream raises must not keep the others from ending.
         tell_each("kill_switch", [passage.complete for passage in self._passages])
+        tell_each("kill_switch", [retry.stop for retry in self._retries])
         if self._running():
             ended = asyncio.get_running_loop().create_future()
             self._waiters.add(ended)
@@ -143,6 +150,9 @@ class KillSwitch:
             lowest = valve.lowest
             if lowest not in self._open and not lowest.closed:
                 self._open[lowest] = lowest.when_closed(lambda: self._ended(lowest))
+            for gate in valve.chain():
+                if isinstance(gate, Bypass) and gate not in self._retries:
+                    self._retries[gate] = gate.when_closed(partial(self._forget, gate))
         passage = _Passage(self, observer)
         self._passages[passage] = None
         passage.upstream.disposable = source.subscribe(
@@ -156,6 +166,9 @@ class KillSwitch:
     def _ended(self, lowest: Gate) -> None:
         del self._open[lowest]
         self.settle()
+
+    def _forget(self, retry: Bypass) -> None:
+        self._retries.pop(retry, None)
 
     def left(self, passage: _Passage) -> None:
         """Forget *passage*, through which nothing comes any more."""

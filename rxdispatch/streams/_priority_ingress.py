@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from rxdispatch.callables import plain_function
 from rxdispatch.errors import ConfigError
 from rxdispatch.overflow import Overflow
 from rxdispatch.streams._ranked import Ranked, RankedIngress
@@ -58,11 +58,8 @@ class PriorityIngress(RankedIngress[T]):
         overflow: Overflow[T] = "wait",
         admit: Callable[[T], bool] | None = None,
     ) -> None:
-        if not callable(key):
-            raise ConfigError("key must be callable", key)
-        # Its coroutine would be taken for the key and never awaited.
-        if inspect.iscoroutinefunction(key):
-            raise ConfigError("key must be a plain function", key)
+        # Else its coroutine would be taken for the key and never awaited.
+        plain_function("key", key)
         super().__init__(size, overflow=overflow, admit=admit)
         self._key = key
 

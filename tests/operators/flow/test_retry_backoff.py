@@ -19,7 +19,7 @@ from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
-from rxdispatch.valve import Gate
+from rxdispatch.valve import Gate, bound_by
 
 EXACT = Backoff(first=2.0, factor=2.0, maximum=32.0, attempts=4, jitter=0.0)
 
@@ -41,7 +41,7 @@ class Flaky:
         ) -> abc.DisposableBase:
             script = self.scripts[min(len(self.times), len(self.scripts) - 1)]
             self.times.append(asyncio.get_running_loop().time())
-            self.valves.append(valve_of(scheduler))
+            self.valves.append(bound_by(valve_of(scheduler)))
             for item in script:
                 if item == "|":
                     observer.on_completed()
