@@ -19,6 +19,9 @@ __all__ = ["PrivateDirectory"]
 _PREFIX: Final = "rxdispatch-"
 _SUFFIX: Final = ".server"
 
+_OVERFLOW: Final = Path("/proc/sys/kernel/overflowuid")
+_MAP: Final = Path("/proc/self/uid_map")
+
 # The address of a unix socket holds 104 bytes on macOS and 108 on Linux, its end included.
 _LONGEST: Final = 103 - len(f"/{_PREFIX}12345678{_SUFFIX}/server.sock")
 
@@ -87,16 +90,32 @@ def _parent() -> str:
 def _safe(parent: str) -> bool:
     """Whether nobody else can exchange what is in a directory, or the directory."""
     place = Path(parent).resolve()
+    trusted = {0, os.geteuid(), *_outside()}
     for folder in (place, *place.parents):
         try:
             found = folder.stat()
         except OSError:
             return False
-        if found.st_uid not in {0, os.geteuid()}:
+        if found.st_uid not in trusted:
             return False
         if writable_by_others(found) and not found.st_mode & stat.S_ISVTX:
             return False
     return True
+
+
+def _outside() -> set[int]:
+    """
+    Return the number that stands for all users outside of a user namespace, if this is in one.
+
+    In a sandbox without the system's root, the directories of root seem to be of that user.
+    """
+    try:
+        number = int(_OVERFLOW.read_text("ascii"))
+        mapped = [[int(word) for word in line.split()] for line in _MAP.read_text().splitlines()]
+    except (OSError, ValueError):
+        return set()
+    inside = any(first <= number < first + count for first, _, count in mapped)
+    return set() if inside else {number}
 
 
 def _sweep(parent: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 import tempfile
@@ -123,3 +124,24 @@ def test_no_safe_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="be sticky or writable by its owner only") as caught:
         PrivateDirectory.create()
     assert str(parent) == caught.value.value
+
+
+def test_in_a_sandbox_without_root() -> None:
+    """The directories of the system's root seem to be of a user that is nobody in there."""
+
+    def alone() -> None:
+        uid, libc = os.geteuid(), ctypes.CDLL(None)
+        # Else the files in /proc belong to root, as this process has changed its user.
+        libc.prctl(4, 1, 0, 0, 0)
+        if libc.unshare(0x10000000) != 0:
+            os._exit(77)
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        assert uid != Path("/").stat().st_uid != 0
+        tempfile.tempdir = "/tmp"
+        private = PrivateDirectory.create()
+        private.remove()
+
+    status = as_user(alone)
+    if status == 77:
+        pytest.skip("needs user namespaces")
+    assert 0 == status
