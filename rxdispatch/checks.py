@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["ID_LIMIT", "check_id_size", "name_of", "strings", "utf8_size"]
+__all__ = [
+    "ID_LIMIT",
+    "board_name",
+    "check_id_size",
+    "name_of",
+    "namespace_name",
+    "strings",
+    "utf8_size",
+]
 
 ID_LIMIT: Final = 1024
 """Bytes that the id of a task may have in UTF-8."""
@@ -32,6 +41,44 @@ def name_of(what: str, value: Any) -> str:
     except UnicodeEncodeError:
         raise ConfigError(f"{what} must be encodable as UTF-8", value) from None
     return value
+
+
+_NOT_IN_BOARDS: Final = re.compile("[{}\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NOT_IN_NAMESPACES: Final = re.compile(r"[{}\s\x00-\x1f\x7f-\x9f*?\[\]\\^]")
+
+
+def board_name(what: str, value: Any) -> str:
+    """
+    Return *value*, which must be able to be the name of a board.
+
+    Its keys stand in braces, which tell a cluster and a pattern of an access list how far the
+    name goes; so it has none itself.
+
+    Raises:
+        ConfigError: As :func:`name_of` does, or if it has braces or control characters.
+    """
+    name = name_of(what, value)
+    if _NOT_IN_BOARDS.search(name):
+        raise ConfigError(f"{what} must have no braces and no control characters", name)
+    return name
+
+
+def namespace_name(what: str, value: Any) -> str:
+    """
+    Return *value*, which must be able to be a namespace.
+
+    A pattern of an access list, such as ``~{name:*``, must cover this namespace and no other.
+
+    Raises:
+        ConfigError: As :func:`name_of` does, or if it has braces, spaces, control characters, or
+            characters that are special in patterns.
+    """
+    name = name_of(what, value)
+    if _NOT_IN_NAMESPACES.search(name):
+        raise ConfigError(
+            f"{what} must have no braces, spaces, control characters or any of *?[]^\\", name
+        )
+    return name
 
 
 def utf8_size(text: str) -> int:

@@ -14,7 +14,7 @@ from rxdispatch.boards.engine import Options
 from rxdispatch.boards.memory import MemoryBoard
 from rxdispatch.boards.memory_engine import MemoryEngine
 from rxdispatch.boards.redis import RedisBoard
-from rxdispatch.checks import name_of
+from rxdispatch.checks import board_name, namespace_name
 from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -118,7 +118,7 @@ class Hub:
         Return a handle on the board of that name, which need not exist yet.
 
         Args:
-            name: 1 to 200 characters.
+            name: 1 to 200 characters, without braces and control characters.
             max_crashes: How often a task may outlive its worker before it is dead; 3 if no
                 handle gives it.
             payload: A type to decode payloads into; plain values when None.
@@ -129,7 +129,7 @@ class Hub:
             ConfigError: If the hub is not open, or an argument breaks its rule.
         """
         self._require_open()
-        name_of("name", name)
+        board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
         board: BoardBase[Any]
         if self._client is None or self._channels is None:
@@ -343,7 +343,7 @@ def connect(
         url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; None means
             ``$RXDISPATCH_URL``, else a server of our own that lives as long as the block.
         namespace: What the names of keys begin with, so that several applications can share a
-            server; without braces.
+            server; without braces, spaces, control characters and what is special in patterns.
         data_dir: Where our own server keeps its data; only when there is no url. It is code: what
             is in it can make the server run anything, so keep it where only you write. A folder,
             or data in it, that belongs to another user or that others can write is refused.
@@ -366,9 +366,7 @@ def connect(
         >>> asyncio.run(main())
         1
     """
-    name_of("namespace", namespace)
-    if not {*"{}"}.isdisjoint(namespace):
-        raise ConfigError("namespace must hold no braces", namespace)
+    namespace_name("namespace", namespace)
     if settings is not None and not isinstance(settings, Settings):
         raise ConfigError("settings must be a Settings object", settings)
     if url is None and data_dir is None:

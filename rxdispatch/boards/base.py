@@ -6,7 +6,7 @@ import asyncio
 import os
 import platform
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
@@ -647,9 +647,13 @@ async def _set(event: asyncio.Event) -> None:
 
 
 def _iterable(tasks: Iterable[Task[Any]]) -> Iterable[Task[Any]]:
-    if isinstance(tasks, Iterable) and not isinstance(tasks, str):
-        return tasks
-    raise ConfigError("tasks must be a Task or an iterable of Tasks", tasks)
+    if isinstance(tasks, (str, bytes, bytearray, Mapping)):
+        # These are iterable, but what was meant is a payload.
+        rule = "tasks must be a Task or an iterable of Tasks; a payload goes into rxdispatch.Task"
+        raise ConfigError(f"{rule}, as Task(payload)", tasks)
+    if not isinstance(tasks, Iterable):
+        raise ConfigError("tasks must be a Task or an iterable of Tasks", tasks)
+    return tasks
 
 
 def _label(worker: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.memory_engine import MemoryEngine
+from rxdispatch.checks import board_name
 
 __all__ = ["MemoryBoard"]
 
@@ -18,7 +19,7 @@ class MemoryBoard(BoardBase[P]):
     A board inside one process and one event loop; nothing is kept when the process ends.
 
     Args:
-        name: The board's name.
+        name: 1 to 200 characters, without braces and control characters.
         max_crashes: How often a task may outlive its worker before it is dead.
         payload: A type to decode payloads into.
         remember: Seconds for which the id of a done task may not come again.
@@ -75,6 +76,7 @@ class MemoryBoard(BoardBase[P]):
         dead_limit: int | None = None,
         engine: MemoryEngine | None = None,
     ) -> None:
+        board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
         if engine is None:
             engine = MemoryEngine()

@@ -10,7 +10,7 @@ from rxdispatch.boards.engine import Options
 from rxdispatch.boards.shm.engine import SharedEngine
 from rxdispatch.boards.shm.layout import Layout
 from rxdispatch.boards.shm.map import Memory, path_of
-from rxdispatch.errors import ConfigError
+from rxdispatch.checks import board_name
 
 __all__ = ["SharedMemoryBoard"]
 
@@ -63,7 +63,8 @@ class SharedMemoryBoard(BoardBase[P]):
         Make a board that does not exist yet.
 
         Args:
-            name: 1 to 200 characters; each user of the host has names of his own.
+            name: 1 to 200 characters, without braces and control characters; each user of the host
+                has names of their own.
             capacity: How many tasks fit that have at most 80 bytes of id and payload; larger
                 ones, and errors, take a cell for each further 184 bytes.
             max_crashes: How often a task may outlive its worker before it is dead; 3.
@@ -75,7 +76,7 @@ class SharedMemoryBoard(BoardBase[P]):
             ConfigError: If there is a board of that name, another user's file is in its place, an
                 argument breaks its rule, or the extra is not installed.
         """
-        _check_name(name)
+        board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
         layout = Layout(capacity)
         memory = Memory.create(name, layout)
@@ -103,7 +104,7 @@ class SharedMemoryBoard(BoardBase[P]):
             ConfigError: If there is none of that name, another version made it, another user can
                 have made it or can use it, or an option differs from what is stored with it.
         """
-        _check_name(name)
+        board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
         memory = Memory.attach(name)
         try:
@@ -130,13 +131,3 @@ class SharedMemoryBoard(BoardBase[P]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _check_name(name: Any) -> None:
-    rule = "name must be 1 to 200 characters that UTF-8 can write"
-    if not isinstance(name, str) or not 1 <= len(name) <= 200:
-        raise ConfigError(rule, name)
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(rule, name) from error

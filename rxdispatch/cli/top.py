@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from rxdispatch.checks import name_of
+from rxdispatch.checks import board_name
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.lines import Lines, as_json
 from rxdispatch.cli.top_table import show_top, top_line
@@ -66,7 +66,7 @@ def top(
         if url is None:
             raise ConfigError("top must have a server: give --url or set RXDISPATCH_URL")
         for board in boards:
-            name_of("board", board)
+            board_name("board", board)
         pause = seconds("interval", interval, zero=False)
         names = tuple(dict.fromkeys(boards))
         asyncio.run(_run(url, namespace, names, pause, once=once, as_lines=as_lines))

@@ -14,7 +14,7 @@ import click
 
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.shared import SharedMemoryBoard
-from rxdispatch.checks import name_of
+from rxdispatch.checks import board_name
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.cli.worker_run import Settled, Work, work
@@ -107,7 +107,7 @@ def worker(
                 raise ConfigError(f"--stage must be given without {option}", value)
         url = None if shm is not None else url or os.environ.get("RXDISPATCH_URL") or None
         if board is not None:
-            name_of("board", board)
+            board_name("board", board)
         if shm is None and (url is None or parse_url(url).scheme == "memory"):
             raise ConfigError("worker must have a server: give --url or set RXDISPATCH_URL")
         grace, lease = seconds("grace", grace), seconds("lease", lease, zero=False)

@@ -13,7 +13,7 @@ import attrs
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
-from rxdispatch.checks import name_of
+from rxdispatch.checks import board_name, name_of
 from rxdispatch.errors import ConfigError, TaskExecutionError
 from rxdispatch.protocols import Limit
 from rxdispatch.task import seconds
@@ -155,7 +155,7 @@ def stage(
     if executor is not None and _is_async(fn):
         raise ConfigError("executor must be left out for a coroutine function", executor)
     if isinstance(board, str):
-        name_of("board", board)
+        board_name("board", board)
     elif board is not None and not isinstance(board, BoardBase):
         raise ConfigError("board must be a board, its name, or None", board)
     return Stage(

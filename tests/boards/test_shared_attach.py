@@ -183,11 +183,11 @@ def test_bad_options(name: str, options: dict[str, Any], rule: str) -> None:
         assert 1 == len(asyncio.run(board.submit(Task(1))).accepted)
 
 
-@pytest.mark.parametrize("bad", ["", "x" * 201, "\ud800", 5, None])
+@pytest.mark.parametrize("bad", ["", "x" * 201, "\ud800", "a\nb", "a}", 5, None])
 def test_a_bad_name(bad: Any) -> None:
     """The rule is named."""
     for way in (Board.create, Board.attach):
-        with pytest.raises(ConfigError, match="name must be 1 to 200 characters"):
+        with pytest.raises(ConfigError, match="name must "):
             way(bad)
 
 

@@ -283,7 +283,7 @@ async def test_in_shared_memory(folder: Path) -> None:
         (("handlers:note", "--max-tasks", "0"), 2, "max-tasks must be >= 1, got 0"),
         (("handlers:note", "--lease", "0"), 2, "lease must be a finite number of seconds > 0"),
         (("handlers:note", "--grace", "-1"), 2, "grace must be a finite number of seconds >= 0"),
-        (("handlers:note", "--namespace", "{{"), 2, "namespace must hold no braces"),
+        (("handlers:note", "--namespace", "{{"), 2, "namespace must have no braces"),
         (("handlers:note", "--shm", "b"), 2, "worker must have one of --board, --shm and --stage"),
         (
             ("handlers:note",),

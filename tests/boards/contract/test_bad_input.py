@@ -141,6 +141,12 @@ CALLS: dict[str, tuple[Callable[[Board], Awaitable[Any]], str]] = {
     "submit None": (lambda b: b.submit(_any(None)), "tasks must be a Task or an iterable"),
     "submit int": (lambda b: b.submit(_any(5)), "tasks must be a Task or an iterable"),
     "submit str": (lambda b: b.submit(_any("abc")), "tasks must be a Task or an iterable"),
+    "submit bytes": (lambda b: b.submit(_any(b"abc")), "tasks must be .* a payload goes into"),
+    "submit dict": (
+        lambda b: b.submit(_any({"a": 1})),
+        r"tasks must be .*, as Task\(payload\), got {'a': 1}",
+    ),
+    "submit dicts": (lambda b: b.submit(_any([{"a": 1}])), "tasks must be .*Task objects, got {'a"),
     "submit strs": (lambda b: b.submit(_any([Task(0), "x"])), "tasks must be .*Task objects.*'x'"),
     "claim -1": (lambda b: b.claim(-1), "limit must be an int >= 0, got -1"),
     "claim float": (lambda b: b.claim(_any(1.0)), "limit must be an int >= 0, got 1.0"),

@@ -109,7 +109,15 @@ async def test_bad_names(place: Place, name: Any) -> None:
             bench.another(name)
 
 
-@pytest.mark.parametrize("name", ["x" * 200, "a b", "{", "}", "a{b}c", "*", "\x00\n", "ü"])
+@pytest.mark.parametrize("mark", ["{", "}", "\x00", "\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028"])
+async def test_names_that_no_pattern_could_tell_apart(place: Place, mark: str) -> None:
+    """Braces would move the end of the hash tag, and control characters stand in no access list."""
+    async with place.bench() as bench:
+        with pytest.raises(ConfigError, match=r"^name must have no braces and no control char"):
+            bench.another(f"jobs{mark}x")
+
+
+@pytest.mark.parametrize("name", ["x" * 200, "a b", "*", "a:b", "[a-z]?", "\\", "%3A", "ü"])
 async def test_odd_names(place: Place, name: str) -> None:
     """Names are taken literally; boards of different names share nothing."""
     async with place.bench() as bench:

@@ -152,3 +152,18 @@ async def test_handles_submit_at_once(place: Place) -> None:
         accepted = [i for result in results for i in result.accepted]
         assert sorted(ids) == sorted(accepted)
         assert 900 == sum(len(result.duplicates) for result in results)
+
+
+class Marked(Task[int]):
+    """A task of a class of the user's."""
+
+
+async def test_a_task_of_a_subclass(place: Place) -> None:
+    """It is a task like others, alone and among them."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Marked(1, id="a"))
+        await board.submit([Marked(2, id="b"), Task(3, id="c")])
+        assert [Task(1, id="a"), Task(2, id="b"), Task(3, id="c")] == [
+            claim.task for claim in await board.claim(5)
+        ]
