@@ -12,6 +12,7 @@ The exceptions of rxdispatch.
      ├── ItemTimeoutError (also TimeoutError)
      ├── StaleClaimError                   the token of a claim no longer holds
      ├── BufferOverflowError               a bounded buffer was full
+     ├── ProcessCallError                  an error of another process that cannot be brought over
      ├── NodeNotFoundError
      ├── NoCapacityError                   no node has room
      └── StoreUnavailableError             the server did not answer in time, or refuses to write
@@ -32,6 +33,7 @@ __all__ = [
     "ItemTimeoutError",
     "NoCapacityError",
     "NodeNotFoundError",
+    "ProcessCallError",
     "RxDispatchError",
     "StaleClaimError",
     "StoreUnavailableError",
@@ -132,16 +134,18 @@ class ItemTimeoutError(RxDispatchError, TimeoutError):
     """
     A limit in time ran out.
 
+    The message names the item by its id, or by its type; never by its value.
+
     Args:
         seconds: The limit.
         item: What was being worked on, or None for a gap between items.
+        name: What the message calls it; found out when None.
     """
 
-    def __init__(self, seconds: float, item: Any = None) -> None:
+    def __init__(self, seconds: float, item: Any = None, name: str | None = None) -> None:
         self.seconds = seconds
         self.item = item
-        what = "the next item" if item is None else _short(item)
-        super().__init__(f"{what} must be done within {seconds:g} s")
+        super().__init__(f"{name or _called(item)} must be done within {seconds:g} s")
 
 
 class StaleClaimError(RxDispatchError):
@@ -170,6 +174,24 @@ class BufferOverflowError(RxDispatchError):
     def __init__(self, size: int) -> None:
         self.size = size
         super().__init__(f"buffer must hold at most {size} items")
+
+
+class ProcessCallError(RxDispatchError):
+    """
+    A function failed in another process, and its error cannot be raised here.
+
+    It does not pickle or unpickle, or it is one that ends a process, such as ``SystemExit``. The
+    ``__cause__`` has the traceback there.
+
+    Args:
+        kind: The name of the error's type.
+        text: The error's message.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind = kind
+        self.text = text
+        super().__init__(f"{kind}: {text}" if text else kind)
 
 
 class NodeNotFoundError(RxDispatchError):
@@ -233,6 +255,16 @@ def _restore(kind: type[RxDispatchError], args: tuple[Any, ...], facts: Any) -> 
     error.args = args
     error.__dict__.update(facts)
     return error
+
+
+def _called(item: Any) -> str:
+    if item is None:
+        return "the next item"
+    try:
+        name = item.id
+    except Exception:
+        name = None  # there is none, or it is a property that raises
+    return repr(name) if isinstance(name, str) else f"an item of type {type(item).__name__}"
 
 
 def _short(value: Any, limit: int = 200) -> str:

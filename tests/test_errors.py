@@ -42,7 +42,7 @@ MADE: list[tuple[errors.RxDispatchError, str, dict[str, Any]]] = [
     ),
     (
         errors.ItemTimeoutError(1.5, "item"),
-        "'item' must be done within 1.5 s",
+        "an item of type str must be done within 1.5 s",
         {"seconds": 1.5, "item": "item"},
     ),
     (errors.ItemTimeoutError(2.0), "the next item must be done within 2 s", {"item": None}),

@@ -267,7 +267,7 @@ class BoundedMap:
     def _resolve_error(self, flight: Flight, error: BaseException) -> None:
         """Find the outcome of an item whose work failed; it may be the end of the stream."""
         if flight.expired:
-            timed_out = ItemTimeoutError(self._timeout or 0.0, flight.item)
+            timed_out = ItemTimeoutError(self.options.timeout or 0.0, flight.item)
             timed_out.__cause__ = error
             error = timed_out
         policy = self.options.on_error

@@ -53,7 +53,7 @@ def deadline(seconds: float | timedelta) -> Callable[[Observable[T]], Observable
 
             def expire() -> None:
                 upstream.dispose()
-                observer.on_error(ItemTimeoutError(span, "the stream"))
+                observer.on_error(ItemTimeoutError(span, name="the stream"))
 
             timer = loop.call_later(span, expire)
 

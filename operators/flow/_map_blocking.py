@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-from asyncio import CancelledError
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures.thread import BrokenThreadPool
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators._call import Call, ExecutorGoneError
+from rxdispatch.operators._callable import check_function, check_result, is_async
 from rxdispatch.operators.flow._bounded import BoundedMap
+from rxdispatch.operators.flow._flight import Flight
 from rxdispatch.operators.flow._options import MapOptions, OnError
+from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.protocols import Limit
 
 __all__ = ["map_blocking"]
@@ -46,6 +49,11 @@ def map_blocking(
     *max_concurrent* threads, shut down when the stream ends; or the given *executor* is used,
     which stays open. In threads *fn* sees the ``contextvars`` its item was pushed under.
 
+    A process pool that breaks, because one of its processes dies, is rebuilt and its items run
+    again one by one; the one that breaks it again fails with ``HandlerCrashedError``. An executor
+    that can run nothing any more, say because it was shut down, ends the stream with its error,
+    whatever *on_error* is.
+
     A running function cannot be cancelled. After an error or disposal it runs on, and what
     becomes of it is nobody's concern.
 
@@ -56,9 +64,10 @@ def map_blocking(
             it by how long items take.
         ordered: Emit in the order of arrival; a result that waits for its turn keeps its slot.
         key: Items of equal keys are worked on one after the other, in order of arrival.
-        timeout: Seconds an item may take, from when it is handed to the executor. Then its
-            error is ``ItemTimeoutError`` at once, but its slot, and its key, stay taken until
-            the function returns. Completion does not wait for that.
+        timeout: Seconds an item may take, from when *fn* begins: waiting for a thread or process
+            of *executor* does not count. Then its error is ``ItemTimeoutError`` at once, but its
+            slot, and its key, stay taken until the function returns. Completion does not wait for
+            that.
         on_error: As for ``map_async``.
 
     Raises:
@@ -79,7 +88,8 @@ def map_blocking(
         timeout=timeout,
         on_error=on_error,
     )
-    if inspect.iscoroutinefunction(fn):
+    check_function("fn", fn, "item")
+    if is_async(fn):
         raise ConfigError("fn must be a plain function; map_async takes coroutines", fn)
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError("executor must be a concurrent.futures.Executor or None", executor)
@@ -105,25 +115,33 @@ class _BlockingMap(BoundedMap):
         self, options: MapOptions, observer: abc.ObserverBase[Any], executor: Executor | None
     ) -> None:
         super().__init__(options, observer)
-        self._pool = (
-            ThreadPoolExecutor(options.limit, thread_name_prefix="map_blocking")
-            if executor is None
-            else None
-        )
-        self._executor: Executor = executor or self._pool  # type: ignore[assignment]
-        # A context cannot be sent to a process.
-        self._in_threads = isinstance(self._executor, ThreadPoolExecutor)
+        self.fn = partial(_checked, options.fn)
+        self._pool = Pool(executor, options.limit, label="map_blocking")
+        # Threads of its own are as many as the slots, so that an item begins when it has one. In
+        # an executor that others use too its time begins with the function.
+        self._span = options.timeout
+        self._watched: dict[Any, Call] | None = None
+        if executor is not None and options.timeout is not None:
+            self._timeout = None
+            self._watched = {}
 
-    def start(self, item: Any) -> Future[Any]:
-        try:
-            if self._in_threads:
-                # A copy, because the item's own is needed here while the function runs on.
-                future = self._executor.submit(copy_context().run, self.fn, item)
-            else:
-                future = self._executor.submit(self.fn, item)
-        except (Exception, CancelledError) as error:
-            return self.failed(error)
-        future.add_done_callback(self._returned)
+    def start(self, item: Any) -> Any:
+        call = self._pool.made(self.fn, item)
+        future: Any
+        if self._pool.in_processes:
+            # Where it runs again if its pool breaks; a process costs more than this task.
+            future = self.loop.create_task(self._pool.run(call))
+            future.add_done_callback(self.landed)
+        else:
+            try:
+                # It sees a copy of the context, as the item's own is needed here meanwhile.
+                future = self._pool.submit(call)
+            except ExecutorGoneError as gone:
+                return self.failed(gone)
+            future.add_done_callback(self._returned)
+        if self._watched is not None and self._span is not None:
+            self._watched[future] = call
+            self.loop.call_later(self._span, self._look, future)
         return future
 
     def failed(self, error: BaseException) -> Future[Any]:
@@ -132,15 +150,46 @@ class _BlockingMap(BoundedMap):
         future.add_done_callback(self._returned)
         return future
 
-    def cut(self, future: Future[Any]) -> bool:
-        return future.cancel()
+    def cut(self, future: Any) -> bool:
+        # The task of a process would end at once, while the process goes on.
+        return not self._pool.in_processes and future.cancel()
 
-    def cancel(self, future: Future[Any]) -> None:
+    def cancel(self, future: Any) -> None:
         future.cancel()
 
     def shut(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
+
+    def landed(self, future: Any) -> None:
+        """Take note that the work of *future* is over."""
+        if self._watched is not None:
+            self._watched.pop(future, None)
+        super().landed(future)
+
+    def _resolve_error(self, flight: Flight, error: BaseException) -> None:
+        # What is wrong with the executor is the failure of no item, and would be that of all.
+        if isinstance(error, ExecutorGoneError):
+            self.on_error(error.error)
+        elif isinstance(error, BrokenThreadPool):
+            self.on_error(error)
+        elif isinstance(error, CancelledError) and not flight.expired:
+            self.on_error(RuntimeError("the executor was shut down"))
+        else:
+            super()._resolve_error(flight, error)
+
+    def _look(self, future: Any) -> None:
+        """Cut short what has run too long, in an executor where items wait for their turn."""
+        flight = self.running.get(future)
+        if self._watched is None or self._span is None or self.closed or flight is None:
+            return
+        age = self._watched[future].age()
+        left = self._span if age is None else self._span - age
+        if left > 0:
+            self.loop.call_later(left, self._look, future)
+        elif not future.done():
+            flight.expired = True
+            if not self.cut(future):
+                self.loop.call_soon(self._time_out, flight)
 
     def _returned(self, future: Future[Any]) -> None:
         """Hand *future* over to the loop; called in whichever thread it ended."""
@@ -150,3 +199,9 @@ class _BlockingMap(BoundedMap):
             # The loop is closed: the function has outlived it.
             if not self.loop.is_closed():
                 raise
+
+
+def _checked(fn: Callable[[Any], Any], item: Any) -> Any:
+    result = fn(item)
+    check_result("fn", result)
+    return result

@@ -24,5 +24,5 @@ async def limited(work: Awaitable[Any], item: Any, limit: float) -> Any:
             return await work
     except TimeoutError as error:
         if scope.expired():
-            raise ItemTimeoutError(limit, item) from error
+            raise ItemTimeoutError(limit, item, repr(item)) from error
         raise

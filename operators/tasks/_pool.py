@@ -1,4 +1,4 @@
-"""``Pool``: plain functions in threads or processes, whatever becomes of those."""
+"""``Pool``: plain functions in threads or processes, whatever becomes of them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,12 @@ from concurrent.futures import (
     ThreadPoolExecutor,
 )
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 
-from rxdispatch.errors import ItemTimeoutError
-from rxdispatch.log import get_logger
-from rxdispatch.operators.tasks._limited import limited
+from rxdispatch.operators._call import Call, ExecutorGoneError, answer
+from rxdispatch.operators._processes import HandlerCrashedError, Processes
 
 __all__ = ["HandlerCrashedError", "Pool"]
-
-log = get_logger(__name__)
-
-
-class HandlerCrashedError(Exception):
-    """A call broke its process pool although nothing else ran in it."""
 
 
 class Pool:
@@ -34,28 +26,44 @@ class Pool:
 
     A call cannot be interrupted: when its caller gives up, it goes on, and its slot counts as
     ``stuck`` until it returns. When a worker process dies, the executor fails every call in it;
-    those are run again one by one in a new one, and whichever breaks that alone is to blame.
+    those are run again one by one in a new one, and whichever breaks that alone is to blame. All
+    that are given the same process pool share the new one.
 
     Args:
         executor: What to use; a thread pool of its own when None.
         threads: The size of that thread pool.
         on_free: Called on the loop when a stuck call has returned.
+        on_gone: Called on the loop with an error if the executor can run nothing any more: the
+            user has shut it down, or its threads or processes cannot start. No item is to blame.
+        label: What own threads are called.
     """
 
     def __init__(
-        self, executor: Executor | None, threads: int, on_free: Callable[[], None]
+        self,
+        executor: Executor | None,
+        threads: int,
+        on_free: Callable[[], None] | None = None,
+        on_gone: Callable[[Exception], None] | None = None,
+        *,
+        label: str = "rxdispatch",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._given = executor
-        self._executor = executor or ThreadPoolExecutor(threads, "rxdispatch")
-        self._threads = isinstance(self._executor, ThreadPoolExecutor)
+        self._executor = executor or ThreadPoolExecutor(threads, label)
+        self._in_threads = isinstance(self._executor, ThreadPoolExecutor)
+        self._processes: Processes | None = None
+        if isinstance(executor, ProcessPoolExecutor):
+            self._processes = Processes.shared(executor)
         self._on_free = on_free
-        self._one_by_one = asyncio.Lock()
-        self._suspects = 0
-        self._flying = 0
-        self._calm = asyncio.Condition()
-        # Calls nobody awaits any more, by the identity of their item, and who is to be told.
-        self._stuck: dict[int, list[Callable[[], None]]] = {}
+        self._on_gone = on_gone
+        self._closed = False
+        # Calls nobody awaits any more, with their items, and who is to be told of their end.
+        self._stuck: dict[Future[Any], tuple[Any, list[Callable[[], None]]]] = {}
+
+    @property
+    def in_processes(self) -> bool:
+        """Whether calls need :meth:`run`, because their pool may have to be replaced."""
+        return self._processes is not None
 
     @property
     def stuck(self) -> int:
@@ -64,115 +72,95 @@ class Pool:
 
     def when_returned(self, item: Any, then: Callable[[], None]) -> None:
         """Call *then* once no call for *item* goes on, at once if there is none."""
-        waiting = self._stuck.get(id(item))
-        if waiting is None:
-            then()
-        else:
-            waiting.append(then)
+        for stuck, waiting in self._stuck.values():
+            if stuck is item:
+                waiting.append(then)
+                return
+        then()
 
-    async def call(self, fn: Callable[[Any], Any], item: Any, limit: float | None) -> Any:
+    async def call(self, fn: Callable[[Any], Any], item: Any, limit: float | None = None) -> Any:
         """
         Return ``fn(item)``.
 
         Args:
             fn: The function.
             item: Its argument.
-            limit: Seconds it may take, from when it is handed to the executor.
+            limit: Seconds that the function may run. Waiting for a thread or a process does not
+                count, where the executor is one of the standard library.
 
         Raises:
             HandlerCrashedError: If the call killed the process it ran in.
             ItemTimeoutError: If it took longer.
         """
-        if self._suspects:
-            async with self._calm:
-                await self._calm.wait_for(lambda: not self._suspects)
-        executor = self._executor
         try:
-            return await self._run(executor, fn, item, limit)
-        except BrokenExecutor:
-            if not isinstance(executor, ProcessPoolExecutor):
-                raise
-            return await self._again(executor, fn, item, limit)
+            return await self.run(self.made(fn, item), limit)
+        except ExecutorGoneError as gone:
+            if self._on_gone is not None and not self._closed:
+                self._on_gone(gone.error)
+            raise gone.error from None
+
+    def made(self, fn: Callable[[Any], Any], item: Any) -> Call:
+        """Return a call of *fn*, to be run once."""
+        return Call(fn, item, self._loop.time)
+
+    async def run(self, call: Call, limit: float | None = None) -> Any:
+        """
+        Return what *call* comes to.
+
+        Raises:
+            ExecutorGoneError: If the executor can run nothing any more.
+            Exception: As :meth:`call`.
+        """
+        if self._processes is not None:
+            assert isinstance(self._executor, ProcessPoolExecutor)
+            return await self._processes.run(self._executor, call, limit, self._given_up)
+        try:
+            return await answer(self.submit(call), call, limit, self._given_up)
+        except BrokenExecutor as error:
+            # Of threads; the function may have met one of its own, though.
+            if call.began is None:
+                raise ExecutorGoneError(error) from error
+            raise
+
+    def submit(self, call: Call) -> Future[Any]:
+        """
+        Have *call* run in a thread.
+
+        Raises:
+            ExecutorGoneError: If the executor takes no more.
+        """
+        try:
+            if self._in_threads:
+                return self._executor.submit(copy_context().run, call)
+            call.began = call.clock()
+            return self._executor.submit(call.fn, call.item)
+        except Exception as error:
+            raise ExecutorGoneError(error) from error
 
     def close(self) -> None:
         """Let go of what is ours; calls that run go on to their end."""
-        if self._executor is not self._given:
+        if self._closed:
+            return
+        self._closed = True
+        if self._processes is not None:
+            assert isinstance(self._executor, ProcessPoolExecutor)
+            self._processes.release(self._executor)
+        elif self._executor is not self._given:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _again(
-        self,
-        broken: ProcessPoolExecutor,
-        fn: Callable[[Any], Any],
-        item: Any,
-        limit: float | None,
-    ) -> Any:
-        self._suspects += 1
-        try:
-            async with self._one_by_one:
-                # Whatever else was in the broken pool fails as this did; wait for it.
-                async with self._calm:
-                    await self._calm.wait_for(lambda: self._flying == 0)
-                if self._executor is broken:
-                    self._executor = _like(broken)
-                    log.warning("process_pool_rebuilt")
-                alone = self._executor
-                try:
-                    return await self._run(alone, fn, item, limit)
-                except BrokenExecutor as error:
-                    if isinstance(alone, ProcessPoolExecutor) and self._executor is alone:
-                        self._executor = _like(alone)
-                    raise HandlerCrashedError("the handler must not end its process") from error
-        finally:
-            self._suspects -= 1
-            async with self._calm:
-                self._calm.notify_all()
+    def _given_up(self, call: Call, future: Future[Any]) -> None:
+        self._stuck[future] = call.item, []
+        future.add_done_callback(self._returned)
 
-    async def _run(
-        self, executor: Executor, fn: Callable[[Any], Any], item: Any, limit: float | None
-    ) -> Any:
-        self._flying += 1
+    def _returned(self, future: Future[Any]) -> None:
         try:
-            future: Future[Any]
-            if self._threads:
-                future = executor.submit(copy_context().run, fn, item)
-            else:
-                future = executor.submit(fn, item)
-            waiting = asyncio.wrap_future(future)
-            try:
-                if limit is None:
-                    return await waiting
-                return await limited(waiting, getattr(item, "id", item), limit)
-            except (asyncio.CancelledError, ItemTimeoutError):
-                if not future.cancel() and not future.done():
-                    self._stuck[id(item)] = []
-                    future.add_done_callback(partial(self._returned, item))
-                raise
-        finally:
-            self._flying -= 1
-            if self._suspects:
-                async with self._calm:
-                    self._calm.notify_all()
-
-    def _returned(self, item: Any, _: Future[Any]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._freed, item)
+            self._loop.call_soon_threadsafe(self._freed, future)
         except RuntimeError:
             pass  # the loop is closed, and nobody waits for the slot
 
-    def _freed(self, item: Any) -> None:
-        for then in self._stuck.pop(id(item), ()):
+    def _freed(self, future: Future[Any]) -> None:
+        _, waiting = self._stuck.pop(future)
+        for then in waiting:
             then()
-        self._on_free()
-
-
-def _like(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
-    """Return a new pool made as *pool* was; the standard library has no public way to ask."""
-    options: Any = pool
-    pool.shutdown(wait=False, cancel_futures=True)
-    return ProcessPoolExecutor(
-        options._max_workers,
-        mp_context=options._mp_context,
-        initializer=options._initializer,
-        initargs=options._initargs,
-        max_tasks_per_child=options._max_tasks_per_child,
-    )
+        if self._on_free is not None:
+            self._on_free()

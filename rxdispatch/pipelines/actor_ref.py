@@ -112,7 +112,8 @@ class ActorRef:
         except TimeoutError:
             if not span.expired():
                 raise
-            raise ItemTimeoutError(limit or 0.0, message) from None
+            name = f"a message to actor {self._name!r}"
+            raise ItemTimeoutError(limit or 0.0, message, name) from None
         finally:
             # Whoever opens the letter later sees that nobody waits; and an answer that came
             # together with the end of the wait has been seen.

@@ -39,7 +39,7 @@ class Policy:
         policy = stage.on_error
         if isinstance(error, ItemTimeoutError) and error.item is envelope:
             cause = error.__cause__
-            error = ItemTimeoutError(error.seconds, envelope.value)
+            error = ItemTimeoutError(error.seconds, envelope.value, repr(envelope.id))
             error.__cause__ = cause
         if policy == "skip":
             self._skipped += 1

@@ -429,7 +429,7 @@ class Pipeline:
         if not self._ended.done():
             await asyncio.wait({self._ended}, timeout=limit)
         if not self._ended.done():
-            self._abort(ItemTimeoutError(limit or 0.0, "work in flight"))
+            self._abort(ItemTimeoutError(limit or 0.0, name="work in flight"))
             await self._crew.idle()
         if self._failure is not None:
             raise self._failure

@@ -198,8 +198,12 @@ class _Run:
         return left
 
     def _timed_out(self, error: ItemTimeoutError, load: Any) -> ItemTimeoutError:
-        item = [envelope.value for envelope in load] if self._many else load.value
-        plain = ItemTimeoutError(error.seconds, item)
+        if self._many:
+            item: Any = [envelope.value for envelope in load]
+            name = f"a batch of {len(load)} items"
+        else:
+            item, name = load.value, repr(load.id)
+        plain = ItemTimeoutError(error.seconds, item, name)
         plain.__cause__ = error.__cause__
         return plain
 

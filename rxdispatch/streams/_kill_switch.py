@@ -120,7 +120,7 @@ class KillSwitch:
             finally:
                 self._waiters.discard(ended)
         if self._running():
-            self.abort(ItemTimeoutError(limit or 0.0, "work in flight"))
+            self.abort(ItemTimeoutError(limit or 0.0, name="work in flight"))
         return self._error is None
 
     def abort(self, error: Exception) -> None:

@@ -271,7 +271,8 @@ def test_a_try_has_a_limit_in_time(retry: rxd.Backoff | None, batch: Any) -> Non
         stage = rxd.stage(slow, timeout=2.0, retry=retry, batch=batch)
         _, failed, _ = await through(stage, [7, 8])
         item = [7, 8] if batch else 7
-        assert [f"ItemTimeoutError: {item} must be done within 2 s"] == causes(failed)[:1]
+        name = "a batch of 2 items" if batch else repr(failed[0].task_id)
+        assert [f"ItemTimeoutError: {name} must be done within 2 s"] == causes(failed)[:1]
         assert (1 if retry is None else 2) == failed[0].attempt
         cause = failed[0].__cause__
         assert isinstance(cause, rxd.ItemTimeoutError)

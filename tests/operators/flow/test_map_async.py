@@ -524,7 +524,7 @@ def test_limits_of_items_that_start_at_different_times() -> None:
 
 def test_stop_passes_on_the_limits_error() -> None:
     """The stream ends with ``ItemTimeoutError``."""
-    with pytest.raises(ItemTimeoutError, match="9 must be done within 2 s") as caught:
+    with pytest.raises(ItemTimeoutError, match="of type int must be done within 2 s") as caught:
         run_virtual(to_list(Paced([9]).stream().pipe(map_async(Work(), timeout=2))))
     assert caught.value.item == 9
 

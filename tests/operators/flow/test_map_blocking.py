@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
@@ -36,11 +37,22 @@ def square(n: int) -> int:
     return n * n
 
 
-def die(n: int) -> int:
-    """Take the whole process along."""
-    import os  # noqa: PLC0415
+def square_or_die(n: int) -> int:
+    """Take the whole process along, or not."""
+    if n == 2:
+        os._exit(n)
+    return n * n
 
-    os._exit(n)
+
+def broken() -> None:
+    """Fail at the start of a thread."""
+    raise ValueError
+
+
+def nap(span: float) -> float:
+    """Take *span* seconds."""
+    time.sleep(span)
+    return span
 
 
 def _name(item: Any) -> Any:
@@ -135,23 +147,58 @@ def test_processes() -> None:
         assert [0, 1, 4, 9] == asyncio.run(to_list(stream))
 
 
-def test_a_broken_pool_is_an_error_of_each_item() -> None:
-    """Nothing hangs, also when the pool takes no more."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+def test_who_breaks_a_pool_fails_alone() -> None:
+    """The pool is replaced, and the others run in the new one."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         stream = (
-            Paced(range(5))
+            Paced(range(6))
             .stream()
-            .pipe(map_blocking(die, executor=pool, on_error=lambda _, error: type(error).__name__))
+            .pipe(
+                map_blocking(
+                    square_or_die,
+                    executor=pool,
+                    max_concurrent=3,
+                    ordered=True,
+                    on_error=lambda _, error: type(error).__name__,
+                )
+            )
         )
-        assert ["BrokenProcessPool"] * 5 == asyncio.run(to_list(stream))
+        assert [0, 1, "HandlerCrashedError", 9, 16, 25] == asyncio.run(to_list(stream))
 
 
-def test_a_pool_that_was_shut_down_is_an_error() -> None:
-    """As the executor words it."""
-    pool = ThreadPoolExecutor(1)
+@pytest.mark.parametrize("make", [ThreadPoolExecutor, ProcessPoolExecutor])
+def test_a_pool_that_was_shut_down_ends_the_stream(make: Any) -> None:
+    """It would be the failure of every item, whatever becomes of failures."""
+    pool = make(1)
     pool.shutdown()
+    stream = Paced(range(5)).stream().pipe(map_blocking(square, executor=pool, on_error="skip"))
     with pytest.raises(RuntimeError, match="after shutdown"):
-        run_virtual(to_list(Paced([1]).stream().pipe(map_blocking(square, executor=pool))))
+        asyncio.run(to_list(stream))
+
+
+def test_threads_that_cannot_start_end_the_stream() -> None:
+    """No item is to blame."""
+    with ThreadPoolExecutor(1, initializer=broken) as pool:
+        stream = Paced(range(5)).stream().pipe(map_blocking(square, executor=pool, on_error="skip"))
+        with pytest.raises(BrokenExecutor):
+            asyncio.run(to_list(stream))
+
+
+def test_a_pool_that_drops_what_waits_ends_the_stream() -> None:
+    """Somebody has shut it down meanwhile."""
+
+    async def main() -> Any:
+        doors = Doors()
+        pool = ThreadPoolExecutor(1)
+        stream = Paced(range(5)).stream().pipe(map_blocking(doors, executor=pool, on_error="skip"))
+        running = asyncio.ensure_future(to_list(stream))
+        await until(lambda: doors.inside == [0])
+        pool.shutdown(wait=False, cancel_futures=True)
+        doors.open(0)
+        return await running
+
+    with capture_logs(), pytest.raises(RuntimeError, match="the executor was shut down"):
+        run_virtual(main())
 
 
 def test_stop_passes_on_the_original_error() -> None:
@@ -212,14 +259,15 @@ def test_a_limit_reports_at_once_but_the_slot_stays_taken(ordered: bool) -> None
     assert [] == own_threads()
 
 
-def test_a_limit_of_an_item_that_has_not_begun_takes_no_slot() -> None:
-    """It is taken out of the executor's queue."""
+def test_a_limit_does_not_count_the_wait_for_a_thread() -> None:
+    """An executor that others use too may be busy for longer than an item may take."""
 
     async def main() -> list[Any]:
         doors = Doors()
         with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(doors, "other")
             stream = (
-                Paced(["first", "queued"])
+                Paced(["first", "second"])
                 .stream()
                 .pipe(
                     map_blocking(
@@ -227,11 +275,46 @@ def test_a_limit_of_an_item_that_has_not_begun_takes_no_slot() -> None:
                     )
                 )
             )
-            items = await to_list(stream)
-            doors.open("first")
-        return [items, "queued" in doors.doors]
+            running = asyncio.ensure_future(to_list(stream))
+            await until(lambda: doors.inside == ["other"])
+            await asyncio.sleep(100)
+            doors.open("other")
+            held.result()
+            await until(lambda: doors.inside == ["first"])
+            # In virtual time its limit is up at once, and not that of the one that waits.
+            await asyncio.sleep(100)
+            doors.open("first", "second")
+            await until(running.done)
+            return list(await running)
 
-    assert [[ItemTimeoutError, ItemTimeoutError], False] == run_virtual(main())
+    assert [ItemTimeoutError, "second"] == run_virtual(main())
+
+
+def test_a_limit_holds_in_a_process() -> None:
+    """The start of the process does not count; its slot stays taken until it returns."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        stream = Paced([1.5, 0.0]).stream()
+        operator = map_blocking(
+            nap, executor=pool, timeout=0.4, on_error=lambda _, error: str(error)
+        )
+        expected = ["an item of type float must be done within 0.4 s", 0.0]
+        assert expected == asyncio.run(to_list(stream.pipe(operator)))
+
+
+def test_generators_are_refused() -> None:
+    """When the operator is made, or as a result if a decorator hides them."""
+
+    def rows(item: int) -> Any:
+        yield item
+
+    with pytest.raises(ConfigError, match="fn must not be a generator function"):
+        map_blocking(rows)
+
+    def decorated(item: int) -> Any:
+        return rows(item)
+
+    with pytest.raises(TypeError, match="fn must return a result, got a generator"):
+        run_virtual(to_list(Paced([1]).stream().pipe(map_blocking(decorated))))
 
 
 def test_completion_does_not_wait_for_a_function_whose_time_is_up() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.failure import traceback_text
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._pool import HandlerCrashedError, Pool
@@ -57,6 +58,35 @@ def work(item: Any) -> Any:
     return item, list(READY)
 
 
+class OneWayError(Exception):
+    """One whose class takes more than a message."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OneWay:
+    """What pickles and does not unpickle."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __reduce__(self) -> Any:
+        return type(self), ()
+
+
+def odd(how: Any) -> Any:
+    """Return or raise what does not come through."""
+    if how == "error":
+        raise OneWayError("quota exceeded", 429)
+    if how == "leave":
+        raise SystemExit(3)
+    if how == "stop":
+        raise StopIteration
+    return OneWay("result")
+
+
 def broken() -> None:
     """Fail at the start of a thread."""
     raise ValueError("x")
@@ -86,6 +116,17 @@ async def test_calls_run_in_threads_of_its_own() -> None:
     pool.close()
     with pytest.raises(RuntimeError, match="shutdown"):
         await pool.call(lambda n: n, 0, None)
+
+
+async def test_an_executor_that_was_shut_down_is_told() -> None:
+    """It is the failure of no call."""
+    gone: list[Exception] = []
+    executor = ThreadPoolExecutor(1)
+    pool = Pool(executor, 1, on_gone=gone.append)
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown") as caught:
+        await pool.call(len, "x")
+    assert [caught.value] == gone
 
 
 async def test_an_executor_that_was_given_stays_open() -> None:
@@ -134,10 +175,65 @@ def test_a_stuck_call_may_outlive_its_loop() -> None:
 
 async def test_threads_that_cannot_start_are_an_error() -> None:
     """Only processes are made anew."""
+    gone: list[Exception] = []
     with ThreadPoolExecutor(1, initializer=broken) as executor:
-        pool = Pool(executor, 1, lambda: None)
+        pool = Pool(executor, 1, on_gone=gone.append)
         with pytest.raises(BrokenExecutor):
             await pool.call(lambda n: n, 0, None)
+    assert [True] == [isinstance(error, BrokenExecutor) for error in gone]
+
+
+async def test_processes_that_cannot_start_are_gone() -> None:
+    """No call is to blame where none began."""
+    gone: list[Exception] = []
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=broken) as executor:
+        pool = Pool(executor, 1, on_gone=gone.append)
+        with pytest.raises(BrokenExecutor):
+            await pool.call(work, 0.0)
+        pool.close()
+    assert [True] == [isinstance(error, BrokenExecutor) for error in gone]
+
+
+async def test_who_shares_a_process_pool_shares_the_new_one(
+    processes: ProcessPoolExecutor,
+) -> None:
+    """Nobody is alone beside another; the last one to leave closes it."""
+    pools = [Pool(processes, 2), Pool(processes, 2)]
+    found = await asyncio.gather(
+        pools[0].call(work, "exit"), pools[1].call(work, 0.1), return_exceptions=True
+    )
+    assert [HandlerCrashedError, tuple] == [type(one) for one in found]
+    shared = {pool._processes for pool in pools}
+    assert 1 == len(shared)
+    pools[0].close()
+    pools[0].close()
+    assert (0.0, ["x"]) == await pools[1].call(work, 0.0)
+    pools[1].close()
+    assert [None] == [one._replacement for one in shared if one is not None]
+
+
+async def test_what_does_not_unpickle_is_the_failure_of_its_call(
+    processes: ProcessPoolExecutor,
+) -> None:
+    """Neither the item, nor the error, nor the result breaks the pool."""
+    pool = Pool(processes, 2)
+    calls = [pool.call(odd, how) for how in ("error", "result", "leave", "stop", OneWay("item"))]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    expected = [
+        "ProcessCallError: OneWayError: quota exceeded",
+        "ProcessCallError: PicklingError: the result must be one that unpickles",
+        "ProcessCallError: SystemExit: 3",
+        "RuntimeError: fn raised StopIteration",
+        "TypeError: OneWay.__init__() missing 1 required positional argument: 'what'",
+    ]
+    assert expected == [f"{type(one).__name__}: {one}" for one in found]
+    assert "raise OneWayError" in traceback_text(found[0])
+    with pytest.raises(Exception, match="pickle"):
+        await pool.call(odd, lambda: None)
+    assert (0.0, ["x"]) == await pool.call(work, 0.0)
+    assert False is processes._broken
+    pool.close()
 
 
 async def test_who_breaks_a_process_pool_is_found(processes: ProcessPoolExecutor) -> None:

@@ -1,0 +1,130 @@
+"""``Call``: one call of a plain function in an executor, and for how long it has run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from rxdispatch.errors import ItemTimeoutError
+
+__all__ = ["Call", "ExecutorGoneError", "GivenUp", "answer"]
+
+GivenUp = Callable[["Call", "Future[Any]"], None]
+
+
+class ExecutorGoneError(Exception):
+    """
+    An executor can run nothing any more; that is the failure of no call.
+
+    Args:
+        error: What it said.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Call:
+    """
+    A call of ``fn(item)``, itself the function that runs in the thread.
+
+    Args:
+        fn: The function.
+        item: Its argument.
+        clock: Tells the time in seconds; called in the thread, too.
+
+    Attributes:
+        began: When the function began, on that clock; None before.
+    """
+
+    __slots__ = ("_look", "began", "clock", "fn", "item")
+
+    def __init__(self, fn: Callable[[Any], Any], item: Any, clock: Callable[[], float]) -> None:
+        self.fn = fn
+        self.item = item
+        self.clock = clock
+        self.began: float | None = None
+        self._look: Callable[[], float | None] | None = None
+
+    def __call__(self) -> Any:
+        """Call the function, and note when."""
+        self.began = self.clock()
+        try:
+            return self.fn(self.item)
+        except StopIteration as error:
+            # No asyncio future takes it.
+            raise RuntimeError("fn raised StopIteration") from error
+
+    def watch(self, age: Callable[[], float | None]) -> None:
+        """Have *age* tell for how many seconds the function has run, in another process."""
+        self.began = None
+        self._look = age
+
+    def age(self) -> float | None:
+        """Return for how many seconds the function has run; None while it has not begun."""
+        if self._look is not None:
+            age = self._look()
+            self.began = None if age is None else self.clock() - age
+            return age
+        return None if self.began is None else self.clock() - self.began
+
+
+async def answer(
+    future: Future[Any], call: Call, limit: float | None, given_up: GivenUp | None
+) -> Any:
+    """
+    Return what *future*, that of *call*, comes to.
+
+    Args:
+        future: What the executor returned.
+        call: The call.
+        limit: Seconds that the function may run; the wait for its turn does not count.
+        given_up: Called if nobody waits any more although the function still runs.
+
+    Raises:
+        ItemTimeoutError: If the function runs longer.
+        ExecutorGoneError: If the executor dropped the call.
+    """
+    waiting = asyncio.wrap_future(future)
+    watch = None if limit is None else _Watch(call, limit, waiting)
+    try:
+        return await waiting
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        ours = task is None or task.cancelling() > 0
+        if not future.cancel() and not future.done() and given_up is not None:
+            given_up(call, future)
+        if not ours and watch is not None and watch.expired:
+            raise ItemTimeoutError(watch.limit, call.item) from error
+        if not ours and future.cancelled():
+            raise ExecutorGoneError(RuntimeError("the executor was shut down")) from error
+        raise
+    finally:
+        if watch is not None:
+            watch.timer.cancel()
+
+
+class _Watch:
+    """Cancels *waiting* once the function has run for *limit* seconds."""
+
+    __slots__ = ("_call", "_loop", "_waiting", "expired", "limit", "timer")
+
+    def __init__(self, call: Call, limit: float, waiting: asyncio.Future[Any]) -> None:
+        self._call = call
+        self._waiting = waiting
+        self._loop = asyncio.get_running_loop()
+        self.limit = limit
+        self.expired = False
+        self.timer = self._loop.call_later(limit, self._look)
+
+    def _look(self) -> None:
+        age = self._call.age()
+        # One that begins after this look has its time until after the next one.
+        left = self.limit if age is None else self.limit - age
+        if left > 0:
+            self.timer = self._loop.call_later(left, self._look)
+        else:
+            self.expired = self._waiting.cancel()

@@ -1,0 +1,136 @@
+"""What a user's function is, and what it must not be, before it is called and after."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Final
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["check_function", "check_result", "contained", "is_async", "name_of_function"]
+
+_UNRUN: Final = (GeneratorType, AsyncGeneratorType, CoroutineType)
+
+
+def is_async(function: Any) -> bool:
+    """Whether *function* is a coroutine function, also as a partial or a callable object."""
+    return any(inspect.iscoroutinefunction(layer) for layer in _layers(function))
+
+
+def name_of_function(function: Any) -> str:
+    """Return what *function* is called in messages; never its repr, which may hold values."""
+    for layer in (_bare(function), type(function)):
+        name = getattr(layer, "__qualname__", None)
+        if isinstance(name, str):
+            return name
+    return "function"
+
+
+def check_function(what: str, function: Any, *arguments: str) -> None:
+    """
+    Refuse a function that cannot do its work.
+
+    Args:
+        what: What it is called in the error, such as ``"handler"``.
+        function: The function, also a partial, a callable object or a decorated function.
+        *arguments: What it is called with, by position.
+
+    Raises:
+        ConfigError: If it is not callable; if it is a generator function, whose call runs
+            nothing; or if it does not take *arguments*, where that can be told.
+    """
+    if not callable(function):
+        raise ConfigError(f"{what} must be callable", function)
+    layers = _layers(function)
+    if not any(inspect.iscoroutinefunction(layer) for layer in layers):
+        layers += [inner for layer in layers for inner in _wrapped(layer)]
+    if any(map(_generates, layers)):
+        raise ConfigError(
+            f"{what} must not be a generator function, as calling one runs nothing of it",
+            name_of_function(function),
+        )
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except Exception:
+        return  # it is written in C, or hides what it takes
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        count = "1 argument" if len(arguments) == 1 else f"{len(arguments)} arguments"
+        named = f" ({', '.join(arguments)})" if arguments else ""
+        raise ConfigError(
+            f"{what} must take {count}{named}",
+            f"{name_of_function(function)}({', '.join(signature.parameters)})",
+        ) from None
+
+
+def check_result(what: str, result: Any) -> None:
+    """
+    Refuse a result that is work which nobody has done: a generator, or a coroutine.
+
+    Raises:
+        TypeError: If it is such a result; the coroutine is closed.
+    """
+    if isinstance(result, _UNRUN):
+        kind = type(result).__name__.replace("_", " ")
+        if isinstance(result, CoroutineType):
+            result.close()
+        raise TypeError(f"{what} must return a result, got {_article(kind)} of which nothing ran")
+
+
+def contained(what: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """
+    Return *function* for an executor: what it raises always reaches the caller as its failure.
+
+    A ``StopIteration`` cannot be set on a future. A ``KeyboardInterrupt`` or ``GeneratorExit``
+    that comes from a thread or a process would be taken for one of the caller's own thread.
+    """
+    return functools.partial(_contain, what, function)
+
+
+def _contain(what: str, function: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return function(item)
+    except (StopIteration, KeyboardInterrupt, GeneratorExit) as error:
+        raise RuntimeError(f"{what} raised {type(error).__name__}") from error
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] == "a" else f"a {kind}"
+
+
+def _bare(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _layers(function: Any) -> list[Any]:
+    """Return what a call of *function* runs first: itself, what a partial has, ``__call__``."""
+    bare = _bare(function)
+    if inspect.isroutine(bare) or inspect.isclass(bare):
+        return [bare]
+    return [bare, getattr(type(bare), "__call__", None)]  # noqa: B004 - the method is looked at
+
+
+def _wrapped(function: Any) -> list[Any]:
+    """Return the functions that *function* says it decorates, from the outside inwards."""
+    found: list[Any] = []
+    while len(found) < 100:
+        function = getattr(_bare(function), "__wrapped__", None)
+        if function is None or inspect.iscoroutinefunction(function):
+            break
+        found.append(_bare(function))
+    return found
+
+
+def _generates(function: Any) -> bool:
+    if inspect.isasyncgenfunction(function):
+        return True
+    # Functions of types.coroutine are generator functions too, and can be awaited.
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    awaited = code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE
+    return inspect.isgeneratorfunction(function) and not awaited

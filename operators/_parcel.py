@@ -1,0 +1,104 @@
+"""
+What travels between a process and the one that asked it: bytes that always arrive.
+
+``concurrent.futures`` breaks the whole pool when a call, a result or an error does not unpickle.
+Here each is pickled into bytes by the one side and unpickled by the other inside a ``try``, so that
+only the item it belongs to fails.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from rxdispatch.errors import ProcessCallError
+from rxdispatch.failure import cut, traceback_text
+from rxdispatch.operators._starts import Mark, begin
+
+__all__ = ["RemoteTraceback", "opened", "packed", "run_packed"]
+
+Answer = tuple[bytes | None, bytes | None, str, str, str]
+
+_TEXT = 2000
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - called as that of the standard library
+    """The traceback of an error in another process, as text; the cause of that error here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}\n"""'
+
+
+def packed(fn: Callable[[Any], Any], item: Any) -> bytes:
+    """
+    Return the call of *fn* with *item* as bytes.
+
+    Raises:
+        Exception: Whatever pickling it raises.
+    """
+    return bytes(ForkingPickler.dumps((fn, item)))
+
+
+def run_packed(data: bytes, mark: Mark) -> Answer:
+    """Run the call in *data* and return its result or its error; runs in the process."""
+    begin(mark)
+    try:
+        fn, item = pickle.loads(data)  # noqa: S301 - the parent made it a moment ago
+        result = fn(item)
+        return bytes(ForkingPickler.dumps(result)), None, "", "", ""
+    except BaseException as error:
+        return _failure(error)
+
+
+def opened(answer: Answer) -> Any:
+    """
+    Return the result in *answer*, or raise its error.
+
+    Raises:
+        ProcessCallError: Instead of an error, or of a result, that does not unpickle here.
+    """
+    result, raised, kind, text, trace = answer
+    if result is not None:
+        try:
+            return pickle.loads(result)  # noqa: S301 - our own child made it
+        except BaseException as error:
+            raise ProcessCallError(
+                "PicklingError", "the result must be one that unpickles"
+            ) from error
+    found = _unpickled(raised)
+    if not isinstance(found, Exception):
+        # What ends a process there, such as SystemExit, must not end this one.
+        found = ProcessCallError(kind, text)
+    elif isinstance(found, StopIteration):
+        # No asyncio future takes it.
+        found = RuntimeError("fn raised StopIteration")
+    found.__cause__ = RemoteTraceback(trace)
+    raise found
+
+
+def _unpickled(data: bytes | None) -> Any:
+    if data is None:
+        return None
+    try:
+        return pickle.loads(data)  # noqa: S301 - our own child made it
+    except BaseException:
+        return None
+
+
+def _failure(error: BaseException) -> Answer:
+    raised: bytes | None
+    try:
+        raised = bytes(ForkingPickler.dumps(error))
+    except BaseException:
+        raised = None
+    try:
+        text = cut(str(error), _TEXT)
+    except BaseException as broken:
+        text = f"<no message: {type(broken).__name__}>"
+    return None, raised, type(error).__name__, text, traceback_text(error)

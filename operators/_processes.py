@@ -1,0 +1,195 @@
+"""
+``Processes``: a process pool that is replaced when it breaks.
+
+When a process of a pool dies, the executor fails every call in it and takes no more. Nothing says
+whose call it was. So all of them become *suspects*: once nothing flies any more, each runs alone in
+a new pool, and calls that come meanwhile wait. The one that breaks the pool alone is to blame.
+
+Invariants: while a suspect runs, nothing else does. The pool that broke is replaced once, by the
+first suspect that has its turn. A call is blamed only if it began: if a process cannot even start,
+the pool is gone, and that is the fault of no item.
+
+All that were given the same executor, on one loop, share its replacement, or two of them would run
+"alone" beside each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from typing import Any, ClassVar, Final
+from weakref import WeakKeyDictionary
+
+from rxdispatch.log import get_logger
+from rxdispatch.operators._call import Call, ExecutorGoneError, GivenUp, answer
+from rxdispatch.operators._parcel import opened, packed, run_packed
+from rxdispatch.operators._starts import Starts
+
+__all__ = ["HandlerCrashedError", "Processes"]
+
+log = get_logger(__name__)
+
+_Shared = WeakKeyDictionary[ProcessPoolExecutor, dict[asyncio.AbstractEventLoop, "Processes"]]
+
+_TRIES: Final = 2
+"""How often a call that never began runs alone before the pool counts as gone."""
+
+
+class HandlerCrashedError(Exception):
+    """A call broke its process pool although nothing else ran in it."""
+
+
+class Processes:
+    """
+    Runs calls in the processes of a pool, or of what replaces it; made by :meth:`shared`.
+
+    The pool itself is passed with each call: what is kept here must not keep it alive.
+    """
+
+    _all: ClassVar[_Shared] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._replacement: ProcessPoolExecutor | None = None
+        self._starts: Starts | None = None
+        self._users = self._suspects = self._flying = 0
+        self._alone = asyncio.Lock()
+        self._waiting: list[asyncio.Future[None]] = []
+
+    @classmethod
+    def shared(cls, given: ProcessPoolExecutor) -> Processes:
+        """Return the one for *given* on this loop; :meth:`release` it in the end."""
+        loops = cls._all.setdefault(given, {})
+        loop = asyncio.get_running_loop()
+        found = loops.get(loop)
+        if found is None:
+            found = loops[loop] = cls()
+        found._users += 1
+        return found
+
+    def release(self, given: ProcessPoolExecutor) -> None:
+        """Let go of it; the last user closes the replacement, where calls run to their end."""
+        self._users -= 1
+        if self._users:
+            return
+        loops = self._all.get(given, {})
+        for loop in [loop for loop, found in loops.items() if found is self]:
+            del loops[loop]
+        if self._replacement is not None:
+            self._replacement.shutdown(wait=False, cancel_futures=True)
+            self._replacement = None
+        if self._starts is not None:
+            self._starts.close()
+            self._starts = None
+
+    async def run(
+        self, given: ProcessPoolExecutor, call: Call, limit: float | None, given_up: GivenUp | None
+    ) -> Any:
+        """
+        Return the result of *call*, in *given* or what replaces it.
+
+        Raises:
+            HandlerCrashedError: If it killed the process that it ran in.
+            ItemTimeoutError: If it ran longer than *limit* seconds.
+            ExecutorGoneError: If no process can run anything any more.
+        """
+        await self._until(lambda: not self._suspects)
+        executor = self._replacement or given
+        try:
+            return await self._once(executor, call, limit, given_up)
+        except BrokenExecutor:
+            return await self._again(executor, call, limit, given_up)
+
+    async def _again(
+        self,
+        broken: ProcessPoolExecutor,
+        call: Call,
+        limit: float | None,
+        given_up: GivenUp | None,
+    ) -> Any:
+        self._suspects += 1
+        try:
+            async with self._alone:
+                # What else was in the broken pool fails as this did.
+                await self._until(lambda: not self._flying)
+                if self._replacement is None or self._replacement is broken:
+                    self._replace(broken)
+                cause: Exception = RuntimeError("no process began")
+                for _ in range(_TRIES):
+                    alone = self._replacement
+                    assert alone is not None
+                    try:
+                        return await self._once(alone, call, limit, given_up)
+                    except BrokenExecutor as error:
+                        self._replace(alone)
+                        if call.began is not None:
+                            rule = "the handler must not end its process"
+                            raise HandlerCrashedError(rule) from error
+                        cause = error
+                raise ExecutorGoneError(cause)
+        finally:
+            self._suspects -= 1
+            self._changed()
+
+    def _replace(self, broken: ProcessPoolExecutor) -> None:
+        try:
+            self._replacement = _like(broken)
+        except Exception as error:
+            raise ExecutorGoneError(error) from error
+        log.warning("process_pool_rebuilt")
+
+    async def _once(
+        self,
+        executor: ProcessPoolExecutor,
+        call: Call,
+        limit: float | None,
+        given_up: GivenUp | None,
+    ) -> Any:
+        data = packed(call.fn, call.item)
+        starts = self._starts = self._starts or Starts()
+        mark = starts.mark()
+        call.watch(lambda: starts.age(mark))
+        self._flying += 1
+        try:
+            try:
+                future = executor.submit(run_packed, data, mark)
+            except BrokenExecutor:
+                raise
+            except Exception as error:
+                raise ExecutorGoneError(error) from error
+            future.add_done_callback(lambda _: starts.release(mark))
+            try:
+                return opened(await answer(future, call, limit, given_up))
+            except BrokenExecutor:
+                call.age()
+                raise
+        finally:
+            self._flying -= 1
+            self._changed()
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        while not true():
+            changed = asyncio.get_running_loop().create_future()
+            self._waiting.append(changed)
+            await changed
+
+    def _changed(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for changed in waiting:
+            if not changed.done():
+                changed.set_result(None)
+
+
+def _like(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
+    """Return a new pool made as *pool* was; the standard library has no public way to ask."""
+    options: Any = pool
+    pool.shutdown(wait=False, cancel_futures=True)
+    return ProcessPoolExecutor(
+        options._max_workers,
+        mp_context=options._mp_context,
+        initializer=options._initializer,
+        initargs=options._initargs,
+        max_tasks_per_child=options._max_tasks_per_child,
+    )

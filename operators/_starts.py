@@ -1,0 +1,76 @@
+"""
+``Starts``: when functions began in other processes.
+
+A small file that the processes write and their parent reads: of all that a process pool offers,
+nothing tells a call that runs from one that waits for a process, or from one whose process died
+before it began.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+import time
+import weakref
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+__all__ = ["Mark", "Starts", "begin"]
+
+Mark = tuple[str, int, int]
+"""The path of the file, the place in it, and the number of the call."""
+
+_ENTRY: Final = struct.Struct("=Qd")
+
+
+def begin(mark: Mark) -> None:
+    """Note that the call of *mark* begins now; called in the process that runs it."""
+    path, place, number = mark
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        # The clock is that of the host: the same for all of its processes.
+        os.pwrite(file, _ENTRY.pack(number, time.monotonic()), place * _ENTRY.size)
+    finally:
+        os.close(file)
+
+
+class Starts:
+    """A file of its own; a place in it may be used again, a number may not."""
+
+    def __init__(self) -> None:
+        self._file, self._path = tempfile.mkstemp(prefix="rxdispatch-")
+        self._places: list[int] = []
+        self._next_place = count()
+        self._numbers = count(1)
+        self.close = weakref.finalize(self, _remove, self._file, self._path, os.getpid())
+
+    def mark(self) -> Mark:
+        """Return a new mark."""
+        try:
+            place = self._places.pop()
+        except IndexError:
+            place = next(self._next_place)
+        return self._path, place, next(self._numbers)
+
+    def release(self, mark: Mark) -> None:
+        """Let the place of *mark* be used again; called in any thread."""
+        self._places.append(mark[1])
+
+    def age(self, mark: Mark) -> float | None:
+        """Return how many seconds ago the call of *mark* began; None if it has not."""
+        entry = os.pread(self._file, _ENTRY.size, mark[1] * _ENTRY.size)
+        if len(entry) < _ENTRY.size:
+            return None
+        number, began = _ENTRY.unpack(entry)
+        return time.monotonic() - began if number == mark[2] else None
+
+
+def _remove(file: int, path: str, owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a fork of ours, which has the file too
+    os.close(file)
+    with suppress(OSError):
+        Path(path).unlink()
