@@ -3,9 +3,16 @@
 #   make demo DEMO="--workers 4 src"     other arguments of the demo
 #   make test TESTS="tests/boards -x"    other arguments of pytest, in one run
 #   make test JOBS=4                     all tests, on four processes instead of two; 0: on one
-#   make PYTHON=python3.12 UV= test      another interpreter, pip instead of uv
+#   make test PYTHON=python3.12          with another interpreter, in an environment of its own
+#   make test UV=                        by pip instead of uv
+#   make stress STRESS=3                 all tests three times, while other processes burn the cores
 
+# An interpreter that is named has its own environment, so that one never runs for another.
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+VENV := .venv-$(notdir $(PYTHON))
+else
 VENV := .venv
+endif
 BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?=
@@ -13,6 +20,12 @@ TESTS ?=
 JOBS ?= 2
 # What a benchmark run is given besides.
 BENCH ?=
+# How often `make stress` runs all tests, and how many processes burn the cores meanwhile.
+STRESS ?= 10
+BURNERS ?= 2
+
+# What development, tests, docs and benchmarks use, with hashes; `make lock` renews it.
+LOCK := requirements-dev.txt
 
 UV ?= $(shell command -v uv 2>/dev/null)
 
@@ -23,20 +36,23 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage check lint format mypy pyright layers bench bench-report \
-	bench-guard bench-peers docs clean
+.PHONY: help demo test stress coverage check lint format mypy pyright layers lock audit bench \
+	bench-report bench-guard bench-peers docs clean
 
 help:
 	@echo 'make demo    dispatch a few thousand real files and watch'
 	@echo 'make test    run all tests'
+	@echo 'make stress  all tests many times over, while the cores are busy'
 	@echo 'make coverage  all tests, with the branches that they take'
 	@echo 'make check   lint, format, types and layers'
 	@echo 'make bench   measure, each figure beside its baseline'
 	@echo 'make bench-report  write docs/benchmarks from what was measured'
 	@echo 'make bench-guard  a quick look whether anything became slower against its baseline'
 	@echo 'make bench-peers  drain, submit and latency beside other task systems'
+	@echo 'make lock    renew the lock file of the development tools'
+	@echo 'make audit   look for known vulnerabilities in what the lock file names'
 	@echo 'make docs    build the documentation into docs/_build/html'
-	@echo 'make clean   remove all that was built, and $(VENV)'
+	@echo 'make clean   remove all that was built, and the environments'
 
 # ---------------------------------------------------------------- the environment
 
@@ -54,18 +70,20 @@ else
 endif
 
 ifneq ($(UV),)
-install = $(UV) pip install --quiet --python $(BIN)/python --editable '.[$(1)]'
+install = $(UV) pip install --quiet --python $(BIN)/python
 else
-install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 # The stamps make the second run quick. What the demo needs is part of what development needs.
 $(VENV)/.demo: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml
-	$(call install,demo)
+	$(install) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml
-	$(call install,dev)
+# The lock file has all that the project needs, setuptools too, so it is built without isolation.
+$(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml $(LOCK)
+	$(install) --require-hashes -r $(LOCK)
+	$(install) --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.demo $@
 
 # ---------------------------------------------------------------- what to run
@@ -84,6 +102,10 @@ else
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m 'not serial'
 	$(BIN)/python -m pytest -q -m serial || test $$? -eq 5
 endif
+
+# A race that shows once in a hundred runs shows sooner where the cores are busy.
+stress: $(VENV)/.dev
+	$(BIN)/python -m tests.stress --rounds $(STRESS) --burners $(BURNERS) --jobs $(JOBS) -- $(TESTS)
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --cov
@@ -106,6 +128,16 @@ pyright: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
+# One file for every Python from 3.11 on and every platform; UPGRADE= keeps what need not change.
+UPGRADE ?= --upgrade
+lock: $(VENV)/.dev
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command 'make lock' $(UPGRADE) \
+		--extra dev --extra bench setup.cfg --output-file $(LOCK)
+
+audit: $(VENV)/.dev
+	$(BIN)/uv tool run --quiet pip-audit --require-hashes --disable-pip -r $(LOCK)
+
 # bench_*.py are scripts, one question each; test_*.py are for pytest-benchmark.
 bench: $(VENV)/.dev
 	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
@@ -119,11 +151,7 @@ endif
 bench-guard: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.guard
 
-$(VENV)/.bench: $(VENV)/.dev
-	$(call install,bench)
-	@touch $@
-
-bench-report: $(VENV)/.bench
+bench-report: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.report
 
 # Peers have an environment of their own, and arq one inside it, as it asks for redis < 6.
@@ -151,6 +179,6 @@ docs: $(VENV)/.dev
 	@echo 'docs/_build/html/index.html'
 
 clean:
-	rm -rf $(VENV) $(PEERS) benchmarks/peers/node/node_modules .nox build dist *.egg-info \
+	rm -rf .venv .venv-* benchmarks/peers/node/node_modules .nox build dist *.egg-info \
 		docs/_build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 	find rxdispatch/ operators tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,17 +11,47 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
 
 
+LOCK = "requirements-dev.txt"
+
+
+def install(session: nox.Session) -> None:
+    """Install what is locked, and the project."""
+    session.install("--require-hashes", "-r", LOCK)
+    session.install("--no-deps", "--no-build-isolation", "--editable", ".")
+
+
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest."""
-    session.install("-e", ".[dev]")
+    install(session)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest dependencies that setup.cfg allows; the tools are as locked."""
+    install(session)
+    found = session.run(
+        *("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
+        *("--resolution", "lowest-direct", "--python", "python", "setup.cfg"),
+        *(f"--extra={extra}" for extra in ("cli", "embedded", "http", "metrics", "shm", "tracing")),
+        silent=True,
+    )
+    session.install(*str(found).split())
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """Run the tests with the newest of everything."""
+    session.install("--upgrade", "--editable", ".[dev,bench]")
     session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and layers."""
-    session.install("-e", ".[dev]")
+    install(session)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
@@ -30,7 +60,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types twice: mypy and pyright find different mistakes."""
-    session.install("-e", ".[dev]")
+    install(session)
     session.run("mypy")
     session.run("pyright")
 
@@ -38,5 +68,5 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
-    session.install("-e", ".[dev]")
+    install(session)
     session.run("python", "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build/html")

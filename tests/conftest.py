@@ -11,7 +11,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from tests.servers import throwaway_ca
+from tests.servers import NO_REDIS, throwaway_ca
 
 __all__ = ["throwaway_ca"]
 
@@ -37,6 +37,16 @@ def _structlog_as_it_comes() -> Iterator[None]:
     """Capturing logs configures structlog; the next test finds it as it comes."""
     yield
     structlog.reset_defaults()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    missing = sum(NO_REDIS in str(report.longrepr) for report in skipped)
+    if missing:
+        terminalreporter.write_line(
+            f"Redis was not tested: {missing} tests need a redis-server on the PATH, such as that"
+            " of 'apt-get install redis-server' or 'brew install redis'. Valkey was tested."
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -22,6 +22,7 @@ from rxdispatch.store.embedded import EmbeddedServer
 from rxdispatch.store.url import Target, parse_url
 
 __all__ = [
+    "NO_REDIS",
     "Certificates",
     "Kind",
     "alive",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 Kind = Literal["valkey", "redis"]
+
+NO_REDIS = "needs redis-server"
+"""Why a test of the system's Redis is skipped."""
 
 
 @attrs.frozen
@@ -83,7 +87,7 @@ def system_redis(
     """
     program = shutil.which("redis-server")
     if program is None:
-        pytest.skip("needs redis-server")
+        pytest.skip(NO_REDIS)
     with tempfile.TemporaryDirectory(prefix="rxd-test-") as folder:
         port = _free_port()
         settings = {
