@@ -157,7 +157,7 @@ class _Batcher(Generic[T]):
                 self._observer.on_next(self._take())
         except BaseException:
             # The subscriber raised; what is behind is due all the same.
-            self._loop.call_soon(self._drain)
+            self._loop.call_soon(self._drain, context=self._home.copy())
             raise
         finally:
             self._draining = False
@@ -196,14 +196,20 @@ class _Batcher(Generic[T]):
         if self._closed:
             return
         held = len(self._ready) * self._count + len(self._items)
-        if held and self._drop:
-            log.warning("batch_dropped", operator="batch", items=held)
-        elif held:
-            self._due = bool(self._items)
-            while not self._closed and (self._ready or self._due):
-                self._observer.on_next(self._take())
-            if self._closed:
-                return
+        try:
+            if held and self._drop:
+                log.warning("batch_dropped", operator="batch", items=held)
+            elif held:
+                self._due = bool(self._items)
+                while not self._closed and (self._ready or self._due):
+                    self._observer.on_next(self._take())
+        finally:
+            # Also when the subscriber raises at what is flushed.
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if self._closed:
+            return
         self._shut()
         try:
             self._observer.on_error(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import CancelledError
 from collections import deque
 from contextvars import copy_context
 from typing import Any
@@ -13,9 +12,11 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._flight import NO_KEY, Flight, Lanes
 from rxdispatch.operators.flow._options import MapOptions
+from rxdispatch.operators.flow._policy import replacement, report_late
 from rxdispatch.protocols import Limit
 from rxdispatch.valve import Gate, bound_by
 
@@ -130,13 +131,13 @@ class BoundedMap:
         if not self._pending:
             self._complete()
 
-    def on_error(self, error: Exception) -> None:
+    def on_error(self, error: BaseException) -> None:
         """End at once with *error*, cancelling what runs."""
         if self.closed:
             return
         self._shut()
         try:
-            self._observer.on_error(error)
+            self._observer.on_error(error)  # type: ignore[arg-type]
         finally:
             self._gate.dispose()
 
@@ -171,7 +172,7 @@ class BoundedMap:
                 flight.context = copy_context()
             try:
                 free = self._lanes.enter(self._key(flight.item), flight)
-            except Exception as error:
+            except BaseException as error:
                 self._take_slot()
                 self._take_off(flight, self.failed(error))
                 return
@@ -207,7 +208,7 @@ class BoundedMap:
         """Take note that the work of *future* is over."""
         flight = self.running.pop(future)
         if self.closed:
-            self._report_late(future)
+            report_late(self.options.name, future)
             return
         if self._adaptive is not None:
             self._adapt(self._adaptive, flight, future)
@@ -228,7 +229,12 @@ class BoundedMap:
         if flight.key is not NO_KEY:
             # Before the emission, which may lead to new items: the slot goes to the next of
             # the lane and to nobody else.
-            heir = self._lanes.leave(flight.key)
+            try:
+                heir = self._lanes.leave(flight.key)
+            except BaseException as error:
+                # A key of the user whose hash or equality has changed, or raises.
+                self.on_error(error)
+                return
             if heir is not None:
                 if self._ordered or self._free + (not flight.passed) > 0:
                     self._take_slot()
@@ -248,7 +254,7 @@ class BoundedMap:
                 limit.ended(took, in_flight=len(self.running) + 1, dropped=dropped)
             # What is at work already goes on, whatever becomes of the limit.
             slots = max(1, limit.limit)
-        except Exception as error:
+        except BaseException as error:
             self.on_error(error)
             return
         self._free += slots - self._slots
@@ -272,8 +278,8 @@ class BoundedMap:
             error = timed_out
         policy = self.options.on_error
         # KeyboardInterrupt and SystemExit are nobody's to skip.
-        if policy == "stop" or not isinstance(error, (Exception, CancelledError)):
-            self.on_error(error)  # type: ignore[arg-type]
+        if policy == "stop" or isinstance(error, LEAVING):
+            self.on_error(error)
         elif policy == "skip":
             self._skipped += 1
             flight.skipped = True
@@ -285,10 +291,8 @@ class BoundedMap:
             )
         else:
             try:
-                flight.value = policy(flight.item, error)
-            except Exception as worse:
-                if worse.__context__ is None and worse is not error:
-                    worse.__context__ = error
+                flight.value = replacement(policy, flight.item, error)
+            except BaseException as worse:
                 self.on_error(worse)
 
     def _flush(self) -> None:
@@ -303,7 +307,7 @@ class BoundedMap:
                 self._emit(order.popleft())
         except BaseException:
             # The subscriber raised; those behind are due all the same, perhaps the last ones.
-            self.loop.call_soon(self._leave, None)
+            self.loop.call_soon(self._leave, None, context=self._home.copy())
             raise
         finally:
             self._flushing = False
@@ -394,13 +398,3 @@ class BoundedMap:
         for future in tuple(self.running):
             self.cancel(future)
         self.shut()
-
-    def _report_late(self, future: Any) -> None:
-        """An error after the end reaches nobody: say so, and let asyncio know it was seen."""
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, Exception):
-            log.warning(
-                "error_after_end",
-                operator=self.options.name,
-                failure=error,
-            )

@@ -245,7 +245,7 @@ class _Member(abc.ObserverBase[T]):
             raise
         except BaseException as error:
             log.error("subscriber_failed", source="broadcast", failure=error)
-            self.outlet.fail(error)  # type: ignore[arg-type]
+            self.outlet.fail(error)
 
     def on_error(self, error: Exception) -> None:
         try:

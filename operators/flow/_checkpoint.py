@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from reactivex import Observable, abc
@@ -51,8 +52,10 @@ def checkpoint(name: str) -> Callable[[Observable[T]], Observable[T]]:
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             def on_error(error: Exception) -> None:
-                if note not in getattr(error, "__notes__", ()):
-                    error.add_note(note)
+                # An error class of the user may refuse notes, and RxPY passes on texts too.
+                with suppress(Exception):
+                    if note not in getattr(error, "__notes__", ()):
+                        error.add_note(note)
                 observer.on_error(error)
 
             return source.subscribe(

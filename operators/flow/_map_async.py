@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from datetime import timedelta
 from types import CoroutineType
@@ -104,11 +103,12 @@ class _AsyncMap(BoundedMap):
 
     def start(self, item: Any) -> asyncio.Future[Any]:
         try:
-            work = self.fn(item)
-            if work.__class__ is not CoroutineType and not asyncio.iscoroutine(work):
+            work: Any = self.fn(item)
+            # A generator is no coroutine, although asyncio takes it for one in Python 3.11.
+            if work.__class__ is not CoroutineType and not isinstance(work, Coroutine):
                 work = _coroutine(work)
-            task = self.loop.create_task(work)
-        except (Exception, CancelledError) as error:
+            task: asyncio.Task[Any] = self.loop.create_task(work)
+        except BaseException as error:
             return self.failed(error)
         task.add_done_callback(self.landed)
         return task

@@ -144,8 +144,12 @@ class _Passage:
     ) -> abc.DisposableBase:
         self._meter.begin(self._section, self._time)
         stream = self._entrance(source) if section else source
-        for operator in section:
-            stream = operator(stream)
+        try:
+            for operator in section:
+                stream = operator(stream)
+        except BaseException:
+            self._meter.end(self._section, failed=True)
+            raise
         upstream = stream.subscribe(
             self._leave if section else self._pass,
             self._on_error,

@@ -83,6 +83,7 @@ class Outlet(Generic[T]):
         overflow: Overflow[T] = "wait",
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._home = copy_context()
         self._observer = observer
         self.waiting = waiting
         self._drops = drops
@@ -110,7 +111,8 @@ class Outlet(Generic[T]):
             return False
         try:
             waiting.put((item, copy_context()))
-        except Exception as error:
+        except BaseException as error:
+            # A function of the user, such as a key, which may raise anything.
             self.fail(error, 1)
             return False
         return not self._emitting
@@ -126,7 +128,7 @@ class Outlet(Generic[T]):
         except BaseException:
             # The subscriber raised; what it led to is due all the same, and so is the end.
             if self.waiting or self._exhausted:
-                self._loop.call_soon(self.drain)
+                self._drain_soon()
             raise
         finally:
             self._emitting = False
@@ -149,7 +151,7 @@ class Outlet(Generic[T]):
         elif not isinstance(overflow, str):
             try:
                 overflow(item)
-            except Exception as error:
+            except BaseException as error:
                 self.fail(error, 1)
         return False
 
@@ -173,7 +175,7 @@ class Outlet(Generic[T]):
                     self._some_left = True
                     context.run(on_next, item)
         except BaseException:
-            self._loop.call_soon(self.drain)
+            self._drain_soon()
             raise
         finally:
             self._emitting = False
@@ -185,6 +187,10 @@ class Outlet(Generic[T]):
             self._some_left = False
             self._on_left()
 
+    def _drain_soon(self) -> None:
+        # Not under the context of the item whose subscriber raised.
+        self._loop.call_soon(self.drain, context=self._home.copy())
+
     # ------------------------------------------------ the end
 
     def complete(self) -> None:
@@ -192,14 +198,14 @@ class Outlet(Generic[T]):
         self._exhausted = True
         self.drain()
 
-    def fail(self, error: Exception, more: int = 0) -> None:
+    def fail(self, error: BaseException, more: int = 0) -> None:
         """End at once with *error*; what waits is dropped, and *more* that did not get so far."""
         if self.closed:
             return
         self._drops.lost(len(self.waiting) + more)
         self._shut()
         try:
-            self._observer.on_error(error)
+            self._observer.on_error(error)  # type: ignore[arg-type]
         finally:
             self._on_end()
 

@@ -7,12 +7,13 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Generic, Protocol, TypeVar
+from types import CoroutineType
+from typing import Any, Generic, Protocol, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from rxdispatch.callables import plain_function
+from rxdispatch.callables import is_unread, plain_function
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import BufferOverflowError, ConfigError, TaskRejectedError
 from rxdispatch.listeners import LEAVING, tell_each
@@ -231,7 +232,14 @@ class Ingress(Observable[T]):
     def _ask(self, item: T) -> None:
         if self._closed:
             raise TaskRejectedError("the ingress is closed")
-        if self._admit is not None and not self._admit(item):
+        if self._admit is None:
+            return
+        verdict: Any = self._admit(item)
+        if is_unread(verdict):
+            if verdict.__class__ is CoroutineType:
+                verdict.close()
+            raise TypeError(f"admit must return True or False, got a {type(verdict).__name__}")
+        if not verdict:
             raise TaskRejectedError("admit said no")
 
     def _take_in(self, item: T) -> bool:

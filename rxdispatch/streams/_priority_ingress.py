@@ -78,6 +78,7 @@ class PriorityIngress(RankedIngress[T]):
     def _ranked(self, item: T) -> Ranked[T]:
         # Before anything is changed, and outside of the lock: it may raise, or take its time.
         key: Any = self._key(item)
-        if not isinstance(key, (int, float)) or math.isnan(key):
+        # An int may be too large for a float.
+        if not isinstance(key, (int, float)) or (isinstance(key, float) and math.isnan(key)):
             raise ConfigError("key must return an int or a float that is not NaN", key)
         return Ranked(-key, item)
