@@ -126,7 +126,7 @@ async def test_a_program_that_says_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 FROZEN = """\
-import sys; sys.executable = {app!r}; {mark}
+import sys; sys.path[:0] = {path!r}; sys.executable = {app!r}; {mark}
 import asyncio, rxdispatch as rxd
 async def main():
     async with rxd.connect() as hub: print("fine")
@@ -147,17 +147,11 @@ except rxd.ConfigError as error: sys.exit(str(error))
 def test_an_application_does_not_start_itself(tmp_path: Path, mark: str, rule: str) -> None:
     """Where sys.executable is the application: an error that says so, and no chain."""
     app, runs = tmp_path / "app", tmp_path / "runs"
-    (tmp_path / "main.py").write_text(FROZEN.format(app=str(app), mark=mark))
+    path = [place for place in sys.path if place]
+    (tmp_path / "main.py").write_text(FROZEN.format(path=path, app=str(app), mark=mark))
     stop = f"echo run >>{runs}; [ $(wc -l <{runs}) -ge 9 ] && exit 9"
     script(app, f'{stop}\nexec {sys.executable} {tmp_path}/main.py "$@"')
-    done = subprocess.run(
-        [app], cwd=ROOT, env=with_path(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([app], cwd=ROOT, capture_output=True, text=True, check=False)
     assert 1 == done.returncode
     assert rule in done.stderr
     assert (1 if mark else 2) == len(runs.read_text().splitlines())
-
-
-def with_path() -> dict[str, str]:
-    """The environment in which a process finds what this one finds."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
