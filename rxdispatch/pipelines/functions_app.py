@@ -15,8 +15,8 @@ from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
+from rxdispatch.operators._callable import is_async
 from rxdispatch.pipelines.functions_json import to_json
-from rxdispatch.pipelines.stage import _is_async
 from rxdispatch.task import seconds
 
 __all__ = ["StageApp", "serve_stages"]
@@ -239,7 +239,7 @@ def serve_stages(
     for name, fn in stages.items():
         if "/" in name_of("the name of a stage", name) or name == "healthz":
             raise ConfigError("the name of a stage must have no slash, nor be healthz", name)
-        if not _is_async(fn):
+        if not is_async(fn):
             raise ConfigError(f"stage {name!r} must be a coroutine function", fn)
     if authorize is not None and not callable(authorize):
         raise ConfigError("authorize must be callable or None", authorize)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators._callable import check_function
 from rxdispatch.overflow import Overflow, checked_overflow
 from rxdispatch.pipelines.graph_checks import check_graph
 from rxdispatch.pipelines.graph_run import GraphRun
@@ -21,7 +22,7 @@ from rxdispatch.pipelines.graph_values import (
     checked_ports,
 )
 from rxdispatch.pipelines.mermaid import mermaid
-from rxdispatch.pipelines.stage import stage
+from rxdispatch.pipelines.stage import described
 from rxdispatch.protocols import Limit
 
 __all__ = ["Graph"]
@@ -34,7 +35,9 @@ class Graph:
     It holds no items and may be run any number of times, also at once; what is added to it
     later changes no run that has begun.
 
-    Items that leave a port go along every edge from it. Nodes that no edge leads to are the
+    Items that leave a port go along every edge from it. It is one object that goes along all of
+    them: a node that changes what it gets changes it for the others too, so copy before you
+    change. Nodes that no edge leads to are the
     entries: :meth:`GraphRun.submit` hands them items.
 
     Example:
@@ -116,18 +119,19 @@ class Graph:
             "retry": retry,
             "executor": executor,
         }
-        plain = stage(fn, on_error=on_error, **options).plain
         ins, outs = checked_ports("inputs", inputs), checked_ports("outputs", outputs)
+        spread = len(ins) > 1 and join != "merge"
+        check_function("fn", fn, *(ins if spread else ("item",)))
+        plain = described(fn, on_error=on_error, **options).plain
         if join not in ("merge", "zip", "latest"):
             raise ConfigError('join must be "merge", "zip" or "latest"', join)
         if ordered.__class__ is not bool:
             raise ConfigError("ordered must be True or False", ordered)
         if name in self._vertices:
             raise ConfigError("nodes must have names that differ", name)
-        spread = len(ins) > 1 and join != "merge"
         work = (Work if plain else WorkAsync)(fn, spread, outs)
         self._vertices[name] = Vertex(
-            stage=stage(work, on_error=on_error, **options),
+            stage=described(work, on_error=on_error, **options),
             work=work,
             inputs=ins,
             outputs=outs,

@@ -7,9 +7,10 @@ from typing import Any
 
 from rxdispatch.errors import ItemTimeoutError
 from rxdispatch.log import get_logger
+from rxdispatch.operators.tasks._pool import HandlerCrashedError
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.graph_values import Gap, Vertex
-from rxdispatch.pipelines.stage import StageError
+from rxdispatch.pipelines.stage import StageCrashedError, StageError
 
 __all__ = ["Policy"]
 
@@ -54,12 +55,13 @@ class Policy:
         if policy != "fail":
             try:
                 return self._vertex.work.checked(policy(envelope.value, error))
-            except Exception as worse:
+            except BaseException as worse:
                 if worse.__context__ is None and worse is not error:
                     worse.__context__ = error
                 error = worse
         attempts = 1 if stage.retry is None else stage.retry.attempts or 1
-        failure = StageError(envelope.id, attempts, stage.name, envelope.value)
+        kind = StageCrashedError if isinstance(error, HandlerCrashedError) else StageError
+        failure = kind(envelope.id, attempts, stage.name, envelope.value)
         failure.__cause__ = error
         self._failed(failure)
         return Gap

@@ -121,6 +121,9 @@ class _Section:
             return
         if failure is None:
             held[0].set_result(None)
+        elif isinstance(failure.__cause__, KeyboardInterrupt):
+            # It is meant for the process: the lease lapses, and that counts as a crash.
+            held[0].set_exception(failure.__cause__)
         else:
             held[0].set_exception(failure)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import timedelta
@@ -15,10 +14,12 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.checks import board_name, name_of
 from rxdispatch.errors import ConfigError, TaskExecutionError
+from rxdispatch.operators._callable import check_function, is_async
+from rxdispatch.operators.tasks._pool import HandlerCrashedError
 from rxdispatch.protocols import Limit
 from rxdispatch.task import seconds
 
-__all__ = ["Stage", "StageError", "stage"]
+__all__ = ["Stage", "StageCrashedError", "StageError", "described", "stage"]
 
 OnError = Literal["fail", "skip"] | Callable[[Any, BaseException], Any]
 
@@ -66,7 +67,7 @@ class Stage:
     @property
     def plain(self) -> bool:
         """Whether the function is a plain one, which runs in threads or processes."""
-        return not _is_async(self.fn)
+        return not is_async(self.fn)
 
 
 class StageError(TaskExecutionError):
@@ -85,6 +86,10 @@ class StageError(TaskExecutionError):
         self.stage = stage
         self.item = item
         self.args = (f"item {task_id!r} failed in stage {stage!r} at attempt {attempt}",)
+
+
+class StageCrashedError(StageError, HandlerCrashedError):
+    """A stage's function killed its process although nothing else ran in it."""
 
 
 def stage(
@@ -115,8 +120,8 @@ def stage(
             items, at the latest so long after the first of them came, if it has a free slot
             then; and must return a list of as many results, in the same order. A list fails,
             and is tried again, as a whole.
-        timeout: Seconds that each try may take. The function of a thread cannot be stopped: it
-            keeps its thread until it returns.
+        timeout: Seconds that each try may take, from when the function begins. The function of a
+            thread cannot be stopped: it keeps its thread until it returns.
         retry: How often an item is tried at most, and the waits in between, during which it
             keeps its slot. None: once. An ``AdaptiveLimit`` takes tries and waits together for
             how long an item took, so use one or the other.
@@ -124,7 +129,10 @@ def stage(
             ``failures``, ``"skip"`` only logs ``item_skipped``, and a callable is given the item
             and the error and returns what goes on instead; if it raises, that is the failure.
         executor: Where a plain function runs instead of in threads of the stage's own; it stays
-            open. For processes *fn* and the items must be such that they can be pickled.
+            open. For processes *fn* and the items must be such that they can be pickled. A
+            process pool that breaks is replaced; the item that breaks the new one, alone, fails.
+            An executor that can run nothing any more, say because it was shut down, ends the
+            pipeline with its error, and no item fails for it.
         board: A board, or its name, that stands before the stage instead of a queue, and that
             :meth:`Pipeline.worker` takes the items from, in any process; a board of its own.
             *queue* is then how many a worker claims ahead, as many as it works on by default.
@@ -136,8 +144,35 @@ def stage(
         >>> stage(str.upper, concurrency=4).name
         'upper'
     """
-    if not callable(fn):
-        raise ConfigError("fn must be callable", fn)
+    check_function("fn", fn, "item")
+    return described(
+        fn,
+        name=name,
+        concurrency=concurrency,
+        queue=queue,
+        batch=batch,
+        timeout=timeout,
+        retry=retry,
+        on_error=on_error,
+        executor=executor,
+        board=board,
+    )
+
+
+def described(
+    fn: Callable[..., Any],
+    *,
+    name: str | None,
+    concurrency: int | Limit,
+    queue: int | None,
+    timeout: float | timedelta | None,
+    retry: Backoff | None,
+    on_error: OnError,
+    executor: Executor | None,
+    batch: tuple[int, float | timedelta] | None = None,
+    board: str | BoardBase[Any] | None = None,
+) -> Stage:
+    """Return the stage, as :func:`stage`, of a function that has been checked."""
     called = name_of("name", _name(fn) if name is None else name)
     most: Any = concurrency.maximum if isinstance(concurrency, Limit) else concurrency
     if most.__class__ is not int or most < 1:
@@ -148,11 +183,13 @@ def stage(
         raise ConfigError("retry must be a Backoff or None", retry)
     if on_error not in ("fail", "skip") and not callable(on_error):
         raise ConfigError('on_error must be "fail", "skip" or callable', on_error)
-    if _is_async(on_error):
-        raise ConfigError("on_error must be a plain function", on_error)
+    if callable(on_error):
+        check_function("on_error", on_error, "item", "error")
+        if is_async(on_error):
+            raise ConfigError("on_error must be a plain function", on_error)
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError("executor must be a concurrent.futures.Executor or None", executor)
-    if executor is not None and _is_async(fn):
+    if executor is not None and is_async(fn):
         raise ConfigError("executor must be left out for a coroutine function", executor)
     if isinstance(board, str):
         board_name("board", board)
@@ -187,12 +224,3 @@ def _name(fn: Any) -> Any:
     while isinstance(fn, functools.partial):
         fn = fn.func
     return getattr(fn, "__name__", type(fn).__name__)
-
-
-def _is_async(fn: Any) -> bool:
-    # Of an object it is the call that counts.
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    kind: Any = type(fn)  # pyright: ignore[reportUnknownVariableType]
-    call = getattr(kind, "__call__", None)  # noqa: B004 - the method itself is looked at
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -16,9 +15,17 @@ from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
+from rxdispatch.operators.tasks._pool import HandlerCrashedError, Pool
 from rxdispatch.pipelines.envelope import Envelope
-from rxdispatch.pipelines.stage import Stage, StageError
-from rxdispatch.pipelines.stage_work import Crew, call_many, call_one, in_executor, work_of
+from rxdispatch.pipelines.stage import Stage, StageCrashedError, StageError
+from rxdispatch.pipelines.stage_work import (
+    CarriedError,
+    Crew,
+    call_many,
+    call_one,
+    in_pool,
+    work_of,
+)
 from rxdispatch.pipelines.stats import Tally
 
 __all__ = ["Gone", "run_stage"]
@@ -50,8 +57,9 @@ def run_stage(
             *failed* is then not told of.
         ordered: Emit in the order of arrival.
 
-    Only an error that is no ``Exception``, such as ``SystemExit``, or one of a ``Limit``, ends
-    the stream.
+    Whatever the function raises is the failure of its item. The stream ends with an error only
+    where that is none of an item's: one of a ``Limit``, or of an executor that can run nothing any
+    more. A ``KeyboardInterrupt`` of a coroutine is the failure of its item, and ends the loop too.
     """
 
     def operator(source: Observable[Envelope]) -> Observable[Envelope]:
@@ -69,6 +77,7 @@ def run_stage(
                 subscription.dispose()
                 close()
 
+            run.dispose = dispose
             return Disposable(dispose)
 
         return Observable(subscribe)
@@ -93,13 +102,9 @@ def _map(stage: Stage, run: _Run, crew: Crew, ordered: bool) -> tuple[Operator, 
         mapped = map_blocking(call, executor=stage.executor, timeout=stage.timeout, **options)
         return compose(run.begun, mapped), _nothing
     # Between its tries an item waits on the loop, and not in a thread.
-    pool = None if stage.executor else ThreadPoolExecutor(stage.slots, "pipeline")
-    executor: Executor = stage.executor or pool  # type: ignore[assignment]
-    work = work_of(stage, in_executor(stage, executor), crew, run.tally)
-    mapped = map_async(work, **options)
-    if pool is None:
-        return mapped, _nothing
-    return mapped, partial(pool.shutdown, wait=False, cancel_futures=True)
+    pool = Pool(stage.executor, stage.slots, on_gone=run.end, label="pipeline")
+    work = work_of(stage, in_pool(stage, pool), crew, run.tally)
+    return map_async(work, **options), pool.close
 
 
 def _nothing() -> None:
@@ -108,10 +113,18 @@ def _nothing() -> None:
 
 def _only(failed: Callable[[StageError], None]) -> Gone:
     def gone(_: Envelope, failure: StageError | None) -> None:
-        if failure is not None:
-            failed(failure)
+        if failure is None:
+            return
+        failed(failure)
+        if isinstance(failure.__cause__, KeyboardInterrupt):
+            asyncio.get_running_loop().call_soon(_interrupt, failure.__cause__)
 
     return gone
+
+
+def _interrupt(error: KeyboardInterrupt) -> None:
+    """Let *error* out of the loop, which it was meant for."""
+    raise error
 
 
 class _Run:
@@ -136,6 +149,13 @@ class _Run:
         self._observer = observer
         self._time = asyncio.get_running_loop().time
         self._skipped = 0
+        #: Ends the subscription.
+        self.dispose = _nothing
+
+    def end(self, error: Exception) -> None:
+        """End the stream with *error*, which is that of no item."""
+        self.dispose()
+        self._observer.on_error(error)
 
     def begun(self, source: Observable[Any]) -> Observable[Any]:
         """
@@ -186,6 +206,8 @@ class _Run:
 
     def on_error(self, load: Any, error: BaseException) -> Any:
         """Return what goes on although the work on *load* failed."""
+        if isinstance(error, CarriedError):
+            error = error.error
         if isinstance(error, ItemTimeoutError) and error.item is not None:
             # It names the envelope.
             error = self._timed_out(error, load)
@@ -210,6 +232,8 @@ class _Run:
     def _settle(self, envelope: Envelope, error: BaseException) -> Envelope | None:
         self.tally.failed += 1
         policy, name = self._stage.on_error, self._stage.name
+        if isinstance(error, KeyboardInterrupt):
+            policy = "fail"
         if policy == "skip":
             self._skipped += 1
             log.warning(
@@ -224,7 +248,7 @@ class _Run:
         if policy != "fail":
             try:
                 envelope.value = policy(envelope.value, error)
-            except Exception as worse:
+            except BaseException as worse:
                 if worse.__context__ is None and worse is not error:
                     worse.__context__ = error
                 error = worse
@@ -232,7 +256,8 @@ class _Run:
                 envelope.attempt = 1
                 self.tally.replaced += 1
                 return envelope
-        failure = StageError(envelope.id, envelope.attempt, name, envelope.value)
+        kind = StageCrashedError if isinstance(error, HandlerCrashedError) else StageError
+        failure = kind(envelope.id, envelope.attempt, name, envelope.value)
         failure.__cause__ = error
         self._gone(envelope, failure)
         return None

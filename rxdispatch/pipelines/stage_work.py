@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
-from inspect import iscoroutine
 from typing import Any
 
 from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.operators._callable import check_result
+from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.stage import Stage
 from rxdispatch.pipelines.stats import Tally
 
-__all__ = ["Crew", "call_many", "call_one", "in_executor", "work_of"]
+__all__ = ["CarriedError", "Crew", "call_many", "call_one", "in_pool", "work_of"]
 
 Call = Callable[[Any], Awaitable[Any]]
+
+
+class CarriedError(Exception):
+    """
+    Carries what is no ``Exception`` out of a function, so that its item alone fails.
+
+    A ``SystemExit`` that leaves an asyncio task would end the whole loop.
+
+    Args:
+        error: What the function raised.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Crew:
@@ -57,6 +71,8 @@ def work_of(stage: Stage, call: Call, crew: Crew, tally: Tally) -> Callable[[Any
         envelope.since = time()
         try:
             envelope.value = await call(envelope.value)
+        except BaseException as error:
+            raise _carried(error) from None
         finally:
             crew.gone()
         return envelope
@@ -67,6 +83,8 @@ def work_of(stage: Stage, call: Call, crew: Crew, tally: Tally) -> Callable[[Any
         envelope.since = time()
         try:
             value = await _patiently(stage, lambda: call(envelope.value), (envelope,))
+        except BaseException as error:
+            raise _carried(error) from None
         finally:
             crew.gone()
         envelope.value = value
@@ -79,6 +97,8 @@ def work_of(stage: Stage, call: Call, crew: Crew, tally: Tally) -> Callable[[Any
         try:
             # A list of its own for each try, whatever the function does to it.
             values = await _patiently(stage, lambda: call([e.value for e in envelopes]), envelopes)
+        except BaseException as error:
+            raise _carried(error) from None
         finally:
             crew.gone()
         for envelope, value in zip(envelopes, _checked(values, len(envelopes)), strict=True):
@@ -94,7 +114,8 @@ async def _patiently(
     stage: Stage, make: Callable[[], Awaitable[Any]], envelopes: list[Envelope] | tuple[Envelope]
 ) -> Any:
     """Await what *make* makes, again and again until it succeeds or there was enough of that."""
-    backoff, limit = stage.retry, stage.timeout
+    # In threads and processes the limit is the pool's, which knows when the function begins.
+    backoff, limit = stage.retry, None if stage.plain else stage.timeout
     if backoff is None:
         return await make()
     attempt = 0
@@ -127,20 +148,23 @@ async def _in_time(
         raise ItemTimeoutError(limit, envelopes) from error
 
 
-def in_executor(stage: Stage, executor: Executor) -> Call:
-    """Return a coroutine function that calls the plain function of *stage* in *executor*."""
-    fn = stage.fn
-    # A context cannot be sent to a process.
-    in_threads = isinstance(executor, ThreadPoolExecutor)
+def in_pool(stage: Stage, pool: Pool) -> Call:
+    """Return a coroutine function that calls the plain function of *stage* in *pool*."""
+    fn = partial(_plainly, stage.fn)
 
     async def call(value: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        call: Callable[[], Any] = partial(_plainly, fn, value)
-        if in_threads:
-            return await loop.run_in_executor(executor, copy_context().run, call)
-        return await loop.run_in_executor(executor, call)
+        return await pool.call(fn, value, stage.timeout)
 
     return call
+
+
+def _carried(error: BaseException) -> BaseException:
+    """Return *error*, in something that a task can raise if it is no failure like others."""
+    if isinstance(error, (Exception, asyncio.CancelledError)):
+        return error
+    if isinstance(error, GeneratorExit) and asyncio.current_task() is None:
+        return error  # nobody runs this any more
+    return CarriedError(error)
 
 
 # ------------------------------------------------ in threads and processes
@@ -160,12 +184,17 @@ def call_many(fn: Callable[[Any], Any], envelopes: list[Envelope]) -> list[Envel
 def _plainly(fn: Callable[[Any], Any], value: Any) -> Any:
     try:
         result = fn(value)
-    except StopIteration as error:
-        # No asyncio future takes it.
-        raise RuntimeError("fn raised StopIteration") from error
-    if iscoroutine(result):
-        result.close()
-        raise ConfigError("fn must be a coroutine function to return a coroutine", fn)
+    except Exception as error:
+        if isinstance(error, StopIteration):
+            # No asyncio future takes it.
+            raise RuntimeError("fn raised StopIteration") from error
+        raise
+    except KeyboardInterrupt as error:
+        # In a thread nobody has pressed a key.
+        raise RuntimeError("fn raised KeyboardInterrupt") from error
+    except BaseException as error:
+        raise CarriedError(error) from None
+    check_result("fn", result)
     return result
 
 

@@ -493,17 +493,6 @@ async def test_a_drain_that_is_cancelled_leaves_the_pipeline_draining() -> None:
     assert 5 == p.read().results
 
 
-async def test_what_must_not_be_caught_ends_the_pipeline() -> None:
-    """SystemExit of an item is no failure of that item."""
-
-    def leave(_: Any) -> None:
-        raise SystemExit(3)
-
-    with pytest.raises(SystemExit):
-        async with rxd.Pipeline(rxd.stage(leave)) as p:
-            await p.submit(1)
-
-
 async def test_results_after_the_end_are_just_the_end() -> None:
     """Also where nobody was subscribed when it came."""
     async with rxd.Pipeline(takes(1.0)) as p:
