@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar, get_args
 
 import attrs
 from msgspec import Struct
@@ -278,6 +278,12 @@ class Holder(Protocol):
         ...
 
 
+class Held(Protocol):
+    """What a holder notes of one claim, which outlives the claim."""
+
+    began: bool
+
+
 class Claim(Struct, Generic[P], eq=False, weakref=True):
     """
     A task that this worker holds until its lease runs out.
@@ -304,6 +310,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
     answer: tuple[SettlementKind, bool] | None = None
     on_revoke: Callable[[OutcomeStatus], None] | None = None
     holder: Holder | None = None
+    held: Held | None = None
 
     def __repr__(self) -> str:
         return (
@@ -372,6 +379,7 @@ current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
 """The claim whose handler is running; here, so that tracing finds it without the operators."""
 
 REASON_LIMIT: Final = 200
+_STATUSES: Final[tuple[str, ...]] = get_args(OutcomeStatus)
 
 
 def _told(claim: Claim[Any], error: BaseException | str, *, final: bool = False) -> tuple[str, str]:
@@ -440,13 +448,34 @@ class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
     delay: float = 0.0
     reason: str = ""
 
+    def check(self) -> None:
+        """
+        Refuse what a function between ``execute`` and ``settle`` cannot have meant.
+
+        Raises:
+            ConfigError: If the status is none, or *delay*, *reason* or *error* break their rule.
+        """
+        if self.status.__class__ is not str or self.status not in _STATUSES:
+            raise ConfigError(f"outcome.status must be one of {', '.join(_STATUSES)}", self.status)
+        seconds("outcome.delay", self.delay)
+        if not isinstance(self.reason, str):
+            raise ConfigError("outcome.reason must be a str", self.reason)
+        if self.error is not None and not isinstance(self.error, (BaseException, str)):
+            raise ConfigError("outcome.error must be an exception or None", type(self.error))
+
     def settlement(self) -> Settlement | None:
-        """The settlement that writes this outcome to its board; None when the claim is lost."""
+        """
+        The settlement that writes this outcome to its board; None when the claim is lost.
+
+        Raises:
+            ConfigError: As :meth:`check`.
+        """
         claim = self.claim
         if self.status == "done":
             return Settlement(claim, "done")
         if self.status == "lost":
             return None
+        self.check()
         if self.status == "released":
             return Settlement(claim, "released", delay=self.delay)
         error = "" if self.error is None else self.error

@@ -10,7 +10,7 @@ from benchmarks.growth.board import US, Board, Hint
 from benchmarks.growth.clock import Clock, Thread
 from rxdispatch.boards.hints import FIRST, SPACING
 from rxdispatch.operators.tasks._claim import AHEAD, POLL, WINDOW
-from rxdispatch.operators.tasks._execute import BURST
+from rxdispatch.operators.tasks._execution import BURST
 
 __all__ = ["Worker"]
 

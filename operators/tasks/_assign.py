@@ -7,6 +7,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -84,6 +85,7 @@ class _Assigner:
         self._criteria = criteria
         self._observer = observer
         self._loop = asyncio.get_running_loop()
+        self._home = copy_context()
         self._waiting: deque[Claim[Any]] = deque()
         self._ready: deque[Assignment[Any]] = deque()
         self._tenancy = Tenancy(feed)
@@ -183,8 +185,8 @@ class _Assigner:
             # No slot is taken for a claim that nobody could work on.
             count = min(len(self._waiting), BATCH, self._room_below() - len(self._ready))
             if count > 0 and not self._full and self._taking is None:
-                self._taking = self._loop.create_task(self._take(count))
-                self._taking.add_done_callback(self._taken)
+                self._taking = self._loop.create_task(self._take(count), context=self._home.copy())
+                self._taking.add_done_callback(self._taken, context=self._home.copy())
         elif self._done and not self._ready and self._taking is None:
             self.dispose()
             self._observer.on_completed()
@@ -228,6 +230,8 @@ class _Assigner:
     def _taken(self, task: asyncio.Task[None]) -> None:
         self._taking = None
         if task.cancelled():
+            # By us on disposal, else by a stranger, say one that cancels all tasks of the loop.
+            self._loop.call_later(0.1, self._advance, context=self._home.copy())
             return
         error = task.exception()
         if isinstance(error, Exception):

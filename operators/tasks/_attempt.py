@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import copy_context
+from contextlib import suppress
+from contextvars import Context
+from types import TracebackType
 from typing import Any, Final, Protocol
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.errors import TaskExecutionError
 from rxdispatch.node import Slot
+from rxdispatch.operators._callable import check_result
 from rxdispatch.operators.tasks._assignment import assigned
 from rxdispatch.operators.tasks._current import current
 from rxdispatch.operators.tasks._limited import limited
@@ -19,6 +22,7 @@ from rxdispatch.task import Claim, Outcome, OutcomeStatus, Task
 __all__ = ["Attempt", "Start", "Terms"]
 
 _ENDED: Final[Any] = object()
+_ABOVE: Final = ("rxdispatch.operators.", "concurrent.futures.")
 
 Start = Callable[[Task[Any]], Coroutine[Any, Any, Any]]
 
@@ -45,6 +49,15 @@ class Terms(Protocol):
         """The clock of the leases, in seconds."""
         ...
 
+    @property
+    def context(self) -> Context:
+        """What handlers run in a copy of."""
+        ...
+
+    def closing(self) -> bool:
+        """Whether the loop is being closed, so that a cancellation is meant for all tasks."""
+        ...
+
     def suspended(self) -> None:
         """A handler waits for something: others can run."""
         ...
@@ -52,12 +65,16 @@ class Terms(Protocol):
 
 class Attempt:
     """
-    Awaited by a worker; returns the outcome and never raises.
+    Awaited by a worker; returns the outcome.
 
     It drives the handler's coroutine itself instead of giving it to a new asyncio task: most
     of the cost of a short handler is the task around it. The handler still runs inside a task,
     the worker's, so that timeouts and task groups work; and it runs in a context of its own,
     so that what it sets is gone with it.
+
+    Whatever the handler raises is a failed attempt. Only two things pass through it: the end of
+    the worker's own coroutine, and ``KeyboardInterrupt``, which is meant for the process. Then
+    there is no outcome; the lease lapses, and that counts as a crash.
     """
 
     __slots__ = ("_result", "_runner", "_slot", "_terms", "claim", "status")
@@ -86,8 +103,11 @@ class Attempt:
         if self.status is not None:
             claim.on_revoke = None
             return Outcome(claim, self.status)
-        context = copy_context()
+        if claim.held is not None:
+            claim.held.began = True
+        context = terms.context.copy()
         coroutine = self._handle()
+        closed = False
         try:
             # Most handlers end here; by next() they do so without an exception to make and catch.
             step = context.run(next, coroutine.__await__(), _ENDED)
@@ -101,16 +121,29 @@ class Attempt:
             while True:
                 try:
                     value = yield step
+                except GeneratorExit:
+                    # It is the worker that is closed; the handler has not failed.
+                    closed = True
+                    context.run(_close, coroutine)
+                    raise
                 except BaseException as thrown:
                     step = context.run(coroutine.throw, thrown)
                 else:
                     step = context.run(coroutine.send, value)
         except StopIteration:
             outcome = Outcome(claim, "done", self._result, None, terms.clock() - started)
-        except (Exception, asyncio.CancelledError, SystemExit) as error:
+        except BaseException as error:
+            if closed:
+                raise
+            if issubclass(type(error), KeyboardInterrupt):
+                self._abandon()
+                raise
             # SystemExit too: it would end this worker and the next and the next, uncounted.
             outcome = self._failed(error, terms.clock() - started)
-        claim.on_revoke = self._runner = None
+        finally:
+            claim.on_revoke = self._runner = None
+        if outcome.status == "released" and claim.held is not None:
+            claim.held.began = False  # it goes back uncounted, whoever drops it
         return outcome
 
     async def _handle(self) -> None:
@@ -120,24 +153,59 @@ class Attempt:
             assigned.set(self._slot)
         limit = terms.limit(claim.task)
         if limit is None:
-            self._result = await terms.start(claim.task)
+            result = await terms.start(claim.task)
         else:
-            self._result = await limited(terms.start(claim.task), claim.task.id, limit)
+            result = await limited(terms.start(claim.task), claim.task.id, limit)
+        if result is not None:
+            check_result("handler", result)
+            self._result = result
+
+    def _abandon(self) -> None:
+        """Let the lease of the claim lapse: nobody renews it or gives it back."""
+        holder = self.claim.holder
+        if holder is not None:
+            holder.settled(self.claim)
 
     def _failed(self, cause: BaseException, duration: float) -> Outcome[Any, Any]:
-        claim, runner = self.claim, self._runner
+        # By its type: isinstance() asks the error for its class, and that may raise.
+        claim, kind = self.claim, type(cause)
         status = self.status
-        if status is None and isinstance(cause, asyncio.CancelledError):
-            # Somebody cancelled the worker: the loop is being closed. A handler that raises
-            # CancelledError of itself, on the other hand, has failed like any other.
-            status = "released" if runner is not None and runner.cancelling() else None
+        if status is None and self._runner is not None and issubclass(kind, asyncio.CancelledError):
+            # All tasks are cancelled: the loop is being closed. A handler that raises
+            # CancelledError itself, or whose task somebody cancelled, has failed like any other.
+            status = "released" if self._terms.closing() else None
         if status is not None:
             return Outcome(claim, status, None, None, duration)
+        _trim(cause)
         error = TaskExecutionError(claim.task.id, claim.attempt)
         error.__cause__ = cause
-        if isinstance(cause, HandlerCrashedError):
+        if issubclass(kind, HandlerCrashedError):
             return Outcome(claim, "dead", None, error, duration, 0.0, "crashed")
         if claim.attempt >= claim.task.max_attempts:
             return Outcome(claim, "dead", None, error, duration, 0.0, "failed")
         delay = self._terms.backoff.delay(claim.attempt)
         return Outcome(claim, "retry", None, error, duration, delay)
+
+
+def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """End *coroutine*; what it raises, or that it goes on, is of no interest any more."""
+    with suppress(BaseException):
+        coroutine.close()
+
+
+def _trim(error: BaseException) -> None:
+    """
+    Take the frames above the handler from the traceback of *error*.
+
+    They say nothing of the handler, and hold the claim for as long as the error lives.
+    """
+    with suppress(Exception):
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None and _ours(traceback):
+            traceback = traceback.tb_next
+        error.__traceback__ = traceback
+
+
+def _ours(traceback: TracebackType) -> bool:
+    name = traceback.tb_frame.f_globals.get("__name__")
+    return isinstance(name, str) and name.startswith(_ABOVE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from reactivex import Observable, abc
@@ -26,6 +27,9 @@ POLL = 1.4
 
 AHEAD = 0.05
 """Seconds of work to claim ahead: enough to hide a round trip, too little to hoard."""
+
+CANCELLED = 0.1
+"""Seconds until the next claim after one that a stranger cancelled."""
 
 WINDOW = 0.02
 """Seconds over which the pace is measured at least; in less, slots freed together look fast."""
@@ -104,6 +108,8 @@ class _Claimer:
         self._worker = worker
         self._observer = observer
         self._loop = asyncio.get_running_loop()
+        # Hints come in the contexts of those who submit; what is done about them outlives those.
+        self._home = copy_context()
         self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
         self._claiming: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -180,8 +186,10 @@ class _Claimer:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._claiming = self._loop.create_task(self._claim(max(0, wanted)))
-            self._claiming.add_done_callback(self._claimed)
+            self._claiming = self._loop.create_task(
+                self._claim(max(0, wanted)), context=self._home.copy()
+            )
+            self._claiming.add_done_callback(self._claimed, context=self._home.copy())
         elif self._done and not self._promising and not handout.waiting:
             self.close()
             self._observer.on_completed()
@@ -216,6 +224,9 @@ class _Claimer:
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None
         if task.cancelled():
+            # By us when we close, else by a stranger: one that cancels all tasks of the loop.
+            self._promising = True
+            self._look_again(CANCELLED)
             return
         error = task.exception()
         if isinstance(error, Exception):
@@ -225,7 +236,9 @@ class _Claimer:
 
     def _look_again(self, delay: float) -> None:
         if not self._handout.stopped:
-            self._timer = self._loop.call_later(delay, self._look)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(delay, self._look, context=self._home.copy())
 
     def _look(self) -> None:
         self._timer = None

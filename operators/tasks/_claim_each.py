@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from reactivex import Observable, abc
@@ -24,6 +25,9 @@ __all__ = ["claim_each"]
 log = get_logger(__name__)
 
 BATCH = 1000
+
+CANCELLED = 0.1
+"""Seconds until the next claim after one that a stranger cancelled."""
 
 
 def claim_each(
@@ -74,7 +78,9 @@ class _Chooser:
         self._worker = worker
         self._observer = observer
         self._loop = asyncio.get_running_loop()
+        self._home = copy_context()
         self._ids: dict[str, None] = {}
+        self._asked: list[str] = []
         self._claiming: asyncio.Task[None] | None = None
         self._done = False
         self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
@@ -122,14 +128,14 @@ class _Chooser:
         if self._claiming is not None or handout.stopped:
             return
         if self._ids:
-            self._claiming = self._loop.create_task(self._claim())
-            self._claiming.add_done_callback(self._claimed)
+            self._claiming = self._loop.create_task(self._claim(), context=self._home.copy())
+            self._claiming.add_done_callback(self._claimed, context=self._home.copy())
         elif self._done and not handout.waiting:
             self.dispose()
             self._observer.on_completed()
 
     async def _claim(self) -> None:
-        ids = list(self._ids)[:BATCH]
+        ids = self._asked = list(self._ids)[:BATCH]
         for task_id in ids:
             del self._ids[task_id]
         while True:
@@ -145,7 +151,12 @@ class _Chooser:
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None
+        asked, self._asked = self._asked, []
         if task.cancelled():
+            if not self._handout.stopped:
+                # By a stranger, say one that cancels all tasks of the loop.
+                self._ids = dict.fromkeys([*asked, *self._ids])
+                self._loop.call_later(CANCELLED, self._advance, context=self._home.copy())
             return
         error = task.exception()
         if isinstance(error, Exception):

@@ -6,6 +6,7 @@ import asyncio
 import math
 import weakref
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from typing import Any, cast
 
 from rxdispatch.clock import lease_clock_of
@@ -22,7 +23,8 @@ log = get_logger(__name__)
 class _Held(weakref.ref[Claim[Any]]):
     """A weak reference that still knows which claim it was when the claim has gone."""
 
-    __slots__ = ("custody", "task_id", "token")
+    __slots__ = ("began", "custody", "task_id", "token")
+    began: bool
     custody: Custody
     task_id: str
     token: int
@@ -30,10 +32,14 @@ class _Held(weakref.ref[Claim[Any]]):
 
 class Ledger:
     """
-    Renews claims until they are settled, and gives back those that nobody holds any more.
+    Renews claims until they are settled, and lets go of those that nobody holds any more.
 
     It refers to claims weakly: a claim that downstream dropped (a ``filter``, an exception)
-    would otherwise be renewed for ever. It outlives the subscription that filled it.
+    would otherwise be renewed for ever. If its handler has not begun, it is given back for after
+    a lease. If it has, its lease lapses, which counts as a crash: a pipeline that loses what
+    handlers made of their tasks would otherwise run them again for ever.
+
+    It outlives the subscription that filled it.
 
     Args:
         board: Where the claims came from.
@@ -54,6 +60,7 @@ class Ledger:
         self._on_change = on_change
         self._recall = recall
         self._loop = asyncio.get_running_loop()
+        self._home = copy_context()
         self._clock = lease_clock_of(self._loop)
         self._held: dict[int, _Held] = {}
         self._dropped: list[_Held] = []
@@ -73,7 +80,8 @@ class Ledger:
         held, gone = self._held, self._gone
         for claim in claims:
             claim.holder = self
-            reference = _Held(claim, gone)
+            reference = claim.held = _Held(claim, gone)
+            reference.began = False
             reference.custody = claim.custody
             reference.task_id = claim.task.id
             reference.token = claim.token
@@ -85,6 +93,7 @@ class Ledger:
 
     def settled(self, claim: Claim[Any]) -> None:
         """Forget *claim*: its end has been written, or refused."""
+        claim.held = None  # whose callback would cost a wake-up of the loop
         if self._held.pop(claim.token, None) is not None and not self._changing:
             self._changed()
 
@@ -99,7 +108,9 @@ class Ledger:
     # -- renewal -----------------------------------------------------------------------------
 
     def _wait(self, delay: float) -> None:
-        self._timer = self._loop.call_later(delay, self._tick, self._clock() + delay)
+        self._timer = self._loop.call_later(
+            delay, self._tick, self._clock() + delay, context=self._home.copy()
+        )
 
     def _tick(self, expected: float) -> None:
         self._timer = None
@@ -121,8 +132,8 @@ class Ledger:
         # All but the newest: what is passed over now must wait for another third.
         due = [c for c in claims if now < c.deadline < now + self._lease * 0.9]
         if due:
-            self._renewal = self._loop.create_task(self._renew(due))
-            self._renewal.add_done_callback(self._renewed)
+            self._renewal = self._loop.create_task(self._renew(due), context=self._home.copy())
+            self._renewal.add_done_callback(self._renewed, context=self._home.copy())
         else:
             self._next(self._lease / 3)
 
@@ -178,7 +189,9 @@ class Ledger:
     def _gone(self, held: weakref.ref[Claim[Any]]) -> None:
         # May run in any thread and at any allocation: only hand it to the loop.
         try:
-            self._loop.call_soon_threadsafe(self._drop, cast("_Held", held))
+            self._loop.call_soon_threadsafe(
+                self._drop, cast("_Held", held), context=self._home.copy()
+            )
         except RuntimeError:
             pass  # the loop is closed; the lease lapses by itself
 
@@ -190,27 +203,27 @@ class Ledger:
     def _changed(self) -> None:
         if not self._changing:
             self._changing = True
-            self._loop.call_soon(self._settle_change)
+            self._loop.call_soon(self._settle_change, context=self._home.copy())
 
     def _settle_change(self) -> None:
         self._changing = False
         dropped, self._dropped = self._dropped, []
-        if dropped:
-            log.warning(
-                "claims_dropped",
-                board=self._board.name,
-                count=len(dropped),
-                first=dropped[0].task_id,
-                rule="a claim must be settled or released",
-            )
+        if began := [held for held in dropped if held.began]:
+            self._warn("outcomes_dropped", began, "an outcome must reach settle")
+        if fresh := [held for held in dropped if not held.began]:
+            self._warn("claims_dropped", fresh, "a claim must be settled or released")
             # Ready again after a lease: a pipeline that drops it each time must not spin.
-            self._board.post([self._release(held) for held in dropped])
+            self._board.post([self._release(held) for held in fresh])
         if not self._held:
             self._empty.set()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
         self._on_change()
+
+    def _warn(self, event: str, dropped: list[_Held], rule: str) -> None:
+        first = dropped[0].task_id
+        log.warning(event, board=self._board.name, count=len(dropped), first=first, rule=rule)
 
     def _release(self, held: _Held) -> Settlement:
         task = Task.trusted(None, held.task_id)

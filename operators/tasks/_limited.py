@@ -1,4 +1,4 @@
-"""A limit in time that tells itself from what it limits."""
+"""A time limit that can be told apart from a ``TimeoutError`` of the work itself."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rxdispatch.errors import ItemTimeoutError
 __all__ = ["limited"]
 
 
-async def limited(work: Awaitable[Any], item: Any, limit: float) -> Any:
+async def limited(work: Awaitable[Any], item: Any, limit: float, spent: float = 0.0) -> Any:
     """
-    Await *work* for at most *limit* seconds.
+    Await *work* for at most *limit* seconds, of which *spent* have passed already.
 
     Raises:
         ItemTimeoutError: If it took longer; a ``TimeoutError`` of its own passes as it is.
     """
-    scope = asyncio.timeout(limit)
+    scope = asyncio.timeout(max(0.0, limit - spent))
     try:
         async with scope:
             return await work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
+from rxdispatch.operators.tasks._verdict import check_outcome
 from rxdispatch.protocols import Board
 from rxdispatch.task import Outcome, Settlement, seconds
 from rxdispatch.valve import Gate
@@ -24,6 +26,9 @@ __all__ = ["settle"]
 log = get_logger(__name__)
 
 Result = Outcome[Any, Any]
+
+CANCELLED = 0.1
+"""Seconds until a write is repeated that a stranger cancelled."""
 
 
 def settle(
@@ -49,7 +54,9 @@ def settle(
         timespan: Seconds an outcome waits for others, more than 0.
 
     Raises:
-        ConfigError: If an argument breaks its rule.
+        ConfigError: If an argument breaks its rule. What arrives and is no outcome of a claim of
+            *board* ends the stream with one, such as the ``None`` of a function that forgot to
+            return, or a claim that ``execute`` has not seen.
 
     While the server is away it holds on and goes on by itself; its valve, of 4 times *count*
     outcomes, then closes. Completion and errors follow what was written before. Disposal writes
@@ -78,9 +85,11 @@ class _Settler:
         self._span = timespan
         self._observer = observer
         self._loop = asyncio.get_running_loop()
+        self._home = copy_context()
         self._batch: list[Result] = []
         self._writing = 0
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes: dict[asyncio.Task[None], list[Result]] = {}
+        self._again: list[Result] = []  # what is to be written once more
         self._timer: asyncio.TimerHandle | None = None
         self._end: Callable[[], None] | None = None
         self._due = False
@@ -90,6 +99,16 @@ class _Settler:
 
     def on_next(self, outcome: Result) -> None:
         """Add *outcome* to the batch; write it if there is nothing to wait for."""
+        if (
+            outcome.__class__ is not Outcome
+            or outcome.status != "done"
+            or outcome.claim.custody.board is not self._board
+        ):
+            try:
+                check_outcome(outcome, self._board.name)
+            except ConfigError as error:
+                self._fail(error)
+                return
         batch = self._batch
         batch.append(outcome)
         size = len(batch)
@@ -98,7 +117,7 @@ class _Settler:
             self._flush()
         elif size == 1:
             self._overfull.look(self._room())
-            self._timer = self._loop.call_later(self._span, self._ripe)
+            self._timer = self._loop.call_later(self._span, self._ripe, context=self._home.copy())
 
     def on_error(self, error: Exception) -> None:
         """Write what is held, then pass *error* on."""
@@ -112,16 +131,19 @@ class _Settler:
         """Write what is held, and tell nobody."""
         if not self._stopped:
             self._stopped = True
-            batch = self._take()
-            self._board.post([s for outcome in batch if (s := outcome.settlement())])
+            self._post(self._again + self._take())
             self.gate.dispose()
 
+    def _post(self, batch: list[Result]) -> None:
+        self._board.post([s for outcome in batch if (s := outcome.settlement())])
+
     def _fail(self, error: Exception) -> None:
-        self.dispose()
-        self._observer.on_error(error)
+        if not self._stopped:
+            self.dispose()
+            self._observer.on_error(error)
 
     def _room(self) -> int:
-        return 4 * self._count - len(self._batch) - self._writing
+        return 4 * self._count - len(self._batch) - len(self._again) - self._writing
 
     def _take(self) -> list[Result]:
         if self._timer is not None:
@@ -141,10 +163,13 @@ class _Settler:
     def _flush(self) -> None:
         batch = self._take()
         if batch:
-            self._writing += len(batch)
-            task = self._loop.create_task(self._write(batch))
-            self._writes.add(task)
-            task.add_done_callback(self._written)
+            self._start(batch)
+
+    def _start(self, batch: list[Result]) -> None:
+        self._writing += len(batch)
+        task = self._loop.create_task(self._write(batch), context=self._home.copy())
+        self._writes[task] = batch
+        task.add_done_callback(self._written, context=self._home.copy())
 
     def _finish(self, end: Callable[[], None]) -> None:
         self._end = end
@@ -152,12 +177,12 @@ class _Settler:
         self._ended()
 
     async def _write(self, batch: list[Result]) -> None:
-        try:
-            await self._settle(batch)
-        finally:
-            self._writing -= len(batch)
-            if self._due and not self._stopped:
-                self._flush()
+        await self._settle(batch)
+        self._writing -= len(batch)
+        me: Any = asyncio.current_task()
+        self._writes[me] = []
+        if self._due and not self._stopped:
+            self._flush()
         on_next = self._observer.on_next
         for outcome in batch:
             if self._stopped:
@@ -187,20 +212,34 @@ class _Settler:
                 outcome.status = "lost"
 
     def _written(self, task: asyncio.Task[None]) -> None:
-        self._writes.discard(task)
+        batch = self._writes.pop(task)
+        self._writing -= len(batch)
         if task.cancelled():
+            # By a stranger, say one that cancels all tasks of the loop. It may have been written;
+            # the board then gives the same answer.
+            if self._stopped:
+                self._post(batch)
+            elif batch:
+                self._again += batch
+                self._loop.call_later(CANCELLED, self._repeat, context=self._home.copy())
             return
         error = task.exception()
-        if isinstance(error, Exception):
-            if self._stopped:
-                log.error("settle_failed", board=self._board.name, error=str(error))
-            else:
-                self._fail(error)
-        else:
+        if error is None:
             self._ended()
+        elif self._stopped:
+            log.error("settle_failed", board=self._board.name, failure=error)
+        elif isinstance(error, Exception):
+            self._fail(error)
+
+    def _repeat(self) -> None:
+        batch, self._again = self._again, []
+        if batch and not self._stopped:
+            self._start(batch)
 
     def _ended(self) -> None:
-        if self._end is not None and not self._writes and not self._stopped:
+        if self._end is None or self._writes or self._again:
+            return
+        if not self._stopped:
             self._stopped = True
             self.gate.dispose()
             self._end()

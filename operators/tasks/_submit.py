@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -68,7 +69,9 @@ class _Submitter:
         self._span = timespan
         self._observer = observer
         self._loop = asyncio.get_running_loop()
+        self._home = copy_context()
         self._held: list[Task[Any]] = []
+        self._batch: list[Task[Any]] = []  # what is being written
         self._writing = 0
         self._write: asyncio.Task[SubmitResult] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -86,7 +89,7 @@ class _Submitter:
         if len(self._held) >= self._count:
             self._advance()
         elif self._timer is None and not self._due:
-            self._timer = self._loop.call_later(self._span, self._ripe)
+            self._timer = self._loop.call_later(self._span, self._ripe, context=self._home.copy())
 
     def on_completed(self) -> None:
         """Write what is held, then complete."""
@@ -127,8 +130,11 @@ class _Submitter:
             batch, self._held = self._held[: self._count], self._held[self._count :]
             self._due = self._done or bool(self._held)
             self._writing = len(batch)
-            self._write = self._loop.create_task(self._board.submit(batch))
-            self._write.add_done_callback(self._written)
+            self._batch = batch
+            self._write = self._loop.create_task(
+                self._board.submit(batch), context=self._home.copy()
+            )
+            self._write.add_done_callback(self._written, context=self._home.copy())
         elif self._done and not self._held:
             self.dispose()
             if self._error is None:
@@ -139,9 +145,17 @@ class _Submitter:
     def _written(self, task: asyncio.Task[SubmitResult]) -> None:
         self._write = None
         self._writing = 0
-        if task.cancelled() or self._stopped:
+        batch, self._batch = self._batch, []
+        if self._stopped:
             if not task.cancelled():
                 task.exception()
+            return
+        if task.cancelled():
+            # By a stranger, say one that cancels all tasks of the loop. What was written all the
+            # same is a duplicate now.
+            self._held = batch + self._held
+            self._due = True
+            self._loop.call_later(0.1, self._advance, context=self._home.copy())
             return
         error = task.exception()
         if isinstance(error, Exception):

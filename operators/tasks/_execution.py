@@ -1,0 +1,350 @@
+"""``Execution``: one subscription of ``execute``, its slots, and the workers that run attempts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextvars import copy_context
+from typing import Any, Final
+
+from reactivex import abc
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.clock import lease_clock_of, valve_of
+from rxdispatch.operators._callable import contained, name_of_function
+from rxdispatch.operators.tasks._assignment import Assignment, opened
+from rxdispatch.operators.tasks._attempt import Attempt, Start
+from rxdispatch.operators.tasks._demand import Overfull
+from rxdispatch.operators.tasks._limited import limited
+from rxdispatch.operators.tasks._pool import Pool
+from rxdispatch.operators.tasks._stuck import StuckSlots
+from rxdispatch.operators.tasks._visible import log_failure
+from rxdispatch.task import Claim, Outcome, Task
+from rxdispatch.valve import Gate
+
+__all__ = ["Execution", "Handler"]
+
+Handler = Callable[[Task[Any]], Any]
+
+BURST: Final = 64
+"""Attempts that a worker runs before it lets the loop have a turn, if none of them suspends."""
+
+SLICE: Final = 0.01
+"""Seconds of handlers after which it does so in any case."""
+
+REVIVE: Final = 0.1
+"""Seconds after which a worker that ended for a reason that is not ours is replaced."""
+
+
+class Execution:
+    """
+    One subscription of ``execute``.
+
+    A worker is a task that runs one attempt after the other. Another is woken only when an
+    attempt suspends while more wait, so that handlers which do not suspend cost no task each.
+    An outcome is emitted at once, since what has run must not be given back; room is announced
+    when the queue is empty, for all slots that became free meanwhile.
+
+    Handlers run inside the workers' tasks and may cancel them, their own or another's, at any
+    moment. So a worker lives on after a cancellation unless all tasks are cancelled, as when the
+    loop is closed: then the *witness* is cancelled too, a task that no handler knows of. Invariant,
+    wherever a worker may stop: ``_running`` counts the attempts that are awaited, ``_sent`` is a
+    worker that will come to the queue, and ``_parked`` has only workers that wait.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        max_concurrent: int,
+        timeout: float | None,
+        backoff: Backoff,
+        observer: abc.ObserverBase[Outcome[Any, Any]],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        self.start: Start = handler
+        self.context = copy_context()
+        self._timeout = timeout
+        self.backoff = backoff
+        self._loop = asyncio.get_running_loop()
+        self.clock = lease_clock_of(self._loop)
+        self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
+        self._overfull = Overfull("execute", self.gate)
+        self._most = max_concurrent
+        self._observer = observer
+        self._pool: Pool | None = None
+        self._stuck: StuckSlots | None = None
+        self._freed = False  # whether there is room that nobody was told of
+        self._queue: deque[Attempt] = deque()
+        self._live: set[Attempt] = set()  # queued or running
+        self._running = 0
+        self._workers: set[asyncio.Task[None]] = set()
+        self._parked: dict[asyncio.Task[None], asyncio.Future[None]] = {}
+        # The worker on its way to the queue; the witness, while that worker is being made.
+        self._sent: asyncio.Task[None] | None = None
+        self._witness: asyncio.Task[None] | None = None
+        self._end: Callable[[], None] | None = None
+        self._stopped = False
+
+    def use_pool(self, executor: Executor | None) -> None:
+        """Run the handler, a plain function, in *executor*."""
+        pool = self._pool = Pool(executor, self._most, self._returned)
+        name = name_of_function(self.start)
+        self._stuck = StuckSlots(name, self._most, lambda: pool.stuck, self.context)
+        fn = contained("handler", self.start)
+        time = self._loop.time
+
+        async def call(task: Task[Any]) -> Any:
+            # The pool sees to the limit: waiting for a turn there is not the handler's doing.
+            limit = task.timeout or self._timeout
+            began = time()
+            result = await pool.call(fn, task, limit)
+            if not inspect.isawaitable(result):
+                return result
+            # A plain function may also return something to await, as a lambda often does. The
+            # limit is the whole attempt's.
+            if limit is None:
+                return await result
+            return await limited(result, task.id, limit, time() - began)
+
+        self.start = call
+
+    def limit(self, task: Task[Any]) -> float | None:
+        """Seconds that the coroutine of a handler may take."""
+        return None if self._pool is not None else task.timeout or self._timeout
+
+    # -- source ------------------------------------------------------------------------------
+
+    def on_next(self, item: Claim[Any] | Assignment[Any]) -> None:
+        """Run the claim's handler as soon as a slot is free."""
+        claim, slot = opened(item)
+        if self._stopped:
+            claim.custody.give_back([claim])
+            return
+        if claim.told is not None:
+            # Lost, or called back, while it waited in a buffer above: nothing is to be started.
+            self._observer.on_next(Outcome(claim, claim.told))
+            return
+        attempt = Attempt(self, claim, slot)
+        self._live.add(attempt)
+        self._queue.append(attempt)
+        self._overfull.look(self._most - len(self._live))
+        self._wake()
+
+    def on_error(self, error: Exception) -> None:
+        """Pass *error* on when nothing runs any more."""
+        self._end = lambda: self._observer.on_error(error)
+        self._advance()
+
+    def on_completed(self) -> None:
+        """Complete when nothing runs any more."""
+        self._end = self._observer.on_completed
+        self._advance()
+
+    def dispose(self) -> None:
+        """Cancel what runs and give all of it back."""
+        if self._stopped:
+            return
+        self._stop()
+        for attempt in tuple(self._live):
+            attempt.revoke("released")
+        for attempt in self._queue:
+            self._give_back(attempt.claim)
+        self._queue.clear()
+
+    def _fail(self, error: Exception) -> None:
+        self.dispose()
+        self._observer.on_error(error)
+
+    # -- slots -------------------------------------------------------------------------------
+
+    def _room(self) -> int:
+        stuck = 0 if self._pool is None else self._pool.stuck
+        return self._most - len(self._live) - stuck
+
+    def _free(self) -> bool:
+        stuck = 0 if self._pool is None else self._pool.stuck
+        return self._running + stuck < self._most
+
+    def _returned(self) -> None:
+        """A call that had been given up has returned: its slot is free."""
+        if self._stuck is not None:
+            self._stuck.look()
+        self._advance()
+
+    def _wake(self) -> None:
+        """Send a worker to the queue, unless one is on its way."""
+        if self._sent is not None or not self._queue or self._stopped or not self._free():
+            return
+        while self._parked:
+            worker, parked = self._parked.popitem()
+            if not parked.done():  # else it was cancelled, and comes back by itself
+                self._sent = worker
+                parked.set_result(None)
+                return
+        if self._witness is None or self.closing():
+            self._witness = self._loop.create_task(_wait(self._loop), context=self.context.copy())
+        self._sent = self._witness
+        worker = self._loop.create_task(self._work(), context=self.context.copy())
+        if self._sent is self._witness:  # else an eager task factory has started it already
+            self._sent = worker
+        self._workers.add(worker)
+        worker.add_done_callback(self._left, context=self.context.copy())
+
+    def suspended(self) -> None:
+        """A handler waits for something: let the next one run."""
+        if self._freed and not self._queue:
+            self._advance()
+        else:
+            self._wake()
+
+    def closing(self) -> bool:
+        """Whether all tasks of the loop were cancelled, not only a worker."""
+        witness = self._witness
+        return witness is not None and (witness.done() or witness.cancelling() > 0)
+
+    # -- workers -----------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        me: Any = asyncio.current_task()
+        attempt: Attempt | None
+        outcome: Outcome[Any, Any] | None
+        burst, left = BURST, SLICE
+        while not self._stopped:
+            if self._sent is me or self._sent is self._witness:
+                self._sent = None
+            try:
+                while self._queue and self._free():
+                    attempt = self._queue.popleft()
+                    self._running += 1
+                    try:
+                        outcome = await attempt
+                    except BaseException:
+                        self._live.discard(attempt)
+                        raise
+                    finally:
+                        self._running -= 1
+                    self._finished(attempt, outcome)
+                    # Also one that is still to be delivered although it was taken back.
+                    if me.cancelling() or me._must_cancel:
+                        await self._forgive(me)
+                    if not self._queue and self._sent is None:
+                        # What comes now is for this worker: it need not be woken for it.
+                        self._sent = me
+                        try:
+                            self._advance()
+                        finally:
+                            self._sent = None
+                    burst -= 1
+                    left -= outcome.duration
+                    if burst <= 0 or left <= 0:
+                        await asyncio.sleep(0)
+                        burst, left = BURST, SLICE
+                if self._stopped:
+                    return
+                # A worker that waits must not hold claims: whether one was dropped is told by that.
+                attempt = outcome = None
+                parked = self._parked[me] = self._loop.create_future()
+                await parked
+            except asyncio.CancelledError:
+                self._parked.pop(me, None)
+                await self._forgive(me)
+
+    async def _forgive(self, worker: asyncio.Task[Any]) -> None:
+        """
+        Forget that *worker* was cancelled, by a revoked attempt or by a handler.
+
+        A cancellation that the handler never met, because it ended at the same moment, is still
+        to be delivered: it is met here.
+
+        Raises:
+            CancelledError: If all tasks were cancelled.
+        """
+        while worker.cancelling():
+            worker.uncancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass
+        if self.closing():
+            raise asyncio.CancelledError
+        while worker.cancelling():
+            worker.uncancel()
+
+    def _left(self, worker: asyncio.Task[None]) -> None:
+        """A worker has ended: by itself, with the loop, or by what is no failure of an attempt."""
+        self._workers.discard(worker)
+        self._parked.pop(worker, None)
+        if self._sent is worker:
+            self._sent = None
+        error = None if worker.cancelled() else worker.exception()
+        if error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self._loop.call_exception_handler(
+                {"message": "a worker of execute() failed", "exception": error}
+            )
+        if not self._stopped:
+            # Not at once: if the loop is being closed nothing is to be started.
+            self._loop.call_later(REVIVE, self._advance, context=self.context.copy())
+
+    def _finished(self, attempt: Attempt, outcome: Outcome[Any, Any]) -> None:
+        self._live.discard(attempt)
+        self._freed = True
+        if outcome.error is not None:
+            log_failure(outcome)
+            if self._stuck is not None:
+                self._stuck.look()
+        if self._stopped:
+            # The subscriber has left and cannot settle it any more.
+            self._give_back(attempt.claim)
+            return
+        try:
+            self._observer.on_next(outcome)
+        except Exception as error:
+            # As for any callback of the loop: who raises here must not stop other handlers. The
+            # outcome is dropped, which counts as a crash, so that this has an end.
+            self._loop.call_exception_handler(
+                {"message": "a subscriber of execute() raised", "exception": error}
+            )
+
+    def _give_back(self, claim: Claim[Any]) -> None:
+        def now() -> None:
+            if claim.answer is None and not claim.revoked:
+                claim.custody.give_back([claim])
+
+        if self._pool is None:
+            now()
+        else:
+            # A thread cannot be interrupted: as long as it works nobody else may have the task.
+            self._pool.when_returned(claim.task, now)
+
+    def _advance(self) -> None:
+        if self._stopped:
+            return
+        self._freed = False
+        self._wake()
+        if self._end is None:
+            self.gate.opened()
+        elif not self._live:
+            end = self._end
+            self._stop()
+            end()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._pool is not None:
+            self._pool.close()
+        if self._stuck is not None:
+            self._stuck.close()
+        if self._witness is not None:
+            self._witness.cancel()
+        for parked in self._parked.values():
+            if not parked.done():
+                parked.set_result(None)
+        self._parked.clear()
+        self.gate.dispose()
+
+
+async def _wait(loop: asyncio.AbstractEventLoop) -> None:
+    await loop.create_future()

@@ -1,0 +1,38 @@
+"""What ``settle`` can write, and what it says of anything else."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.task import Claim, Outcome, Settlement, Task
+
+__all__ = ["check_outcome"]
+
+_HINTS: Final[dict[type, str]] = {
+    type(None): "; does a function above it forget to return the outcome?",
+    Claim: "; put execute above it",
+    Task: "; put execute above it",
+    Settlement: "; give those to board.settle",
+}
+
+
+def check_outcome(outcome: Any, board: str) -> None:
+    """
+    Refuse what ``settle`` cannot write to *board*.
+
+    Raises:
+        ConfigError: If it is no outcome, its status is none, or its claim is another board's.
+    """
+    if not isinstance(outcome, Outcome):
+        kind = type(outcome)
+        hint = next((text for cls, text in _HINTS.items() if issubclass(kind, cls)), "")
+        # Its type only: it may be a task, with a payload.
+        raise ConfigError(f"settle must be given outcomes, got {kind.__name__}{hint}")
+    outcome.check()
+    claim = outcome.claim
+    if not isinstance(claim, Claim):
+        raise ConfigError("outcome.claim must be a claim", type(claim).__name__)
+    owner = claim.custody.board
+    if owner.name != board:
+        raise ConfigError(f"settle must be given outcomes of board {board!r}", owner.name)
