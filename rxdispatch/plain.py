@@ -10,7 +10,15 @@ import msgspec
 
 from rxdispatch.errors import CodecError
 
-__all__ = ["DEPTH_LIMIT", "looks_strange", "require_plain", "too_deep"]
+__all__ = [
+    "DEPTH_LIMIT",
+    "looks_nested",
+    "looks_strange",
+    "openers_of",
+    "require_plain",
+    "require_readable",
+    "too_deep",
+]
 
 DEPTH_LIMIT: Final = 100
 """How deep lists and mappings may be nested."""
@@ -21,19 +29,45 @@ _OPENERS: Final = bytes(
     [*range(0x80, 0xA0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9), *range(0xDC, 0xE0)]
 )
 _OTHERS: Final = bytes(set(range(256)) - set(_OPENERS))
+_NO_MAPS: Final = bytes(set(range(256)) - {*range(0x80, 0x90), 0xDE, 0xDF})
 _EXTENSIONS: Final = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
 
 
-def looks_strange(packed: bytes) -> bool:
+def openers_of(packed: bytes) -> bytes:
+    """Return the bytes that may open containers or extension types; the tests below take them."""
+    return packed.translate(None, _OTHERS)
+
+
+def looks_strange(packed: bytes, openers: bytes | None = None) -> bool:
     """Return False if *packed* is plain for sure; a cheap test before the thorough one."""
+    if openers is None:
+        openers = openers_of(packed)
     return bool(
         b"\xcb\x7f" in packed
         or b"\xcb\xff" in packed
         or b"\xca\x7f" in packed
         or b"\xca\xff" in packed
-        or packed.translate(None, _EXTENSIONS)
-        or len(packed.translate(None, _OTHERS)) > DEPTH_LIMIT
+        or len(openers) > DEPTH_LIMIT
+        or openers.translate(None, _EXTENSIONS)
     )
+
+
+def looks_nested(openers: bytes) -> bool:
+    """Return False if there is one mapping at most, which then is no key of another."""
+    return len(openers) > 1 and len(openers.translate(None, _NO_MAPS)) > 1
+
+
+def require_readable(what: str, packed: bytes, task_id: str | None = None) -> None:
+    """
+    Read *packed* as it will be read without a type.
+
+    Raises:
+        CodecError: If that fails, as it does where a key is a mapping: a frozen dataclass, say.
+    """
+    try:
+        _read(packed)
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        raise CodecError(f"{what} must be readable: {error}", task_id=task_id) from error
 
 
 def require_plain(what: str, packed: bytes, task_id: str | None = None) -> None:
@@ -52,7 +86,7 @@ def require_plain(what: str, packed: bytes, task_id: str | None = None) -> None:
         value = msgspec.msgpack.decode(packed, ext_hook=_refuse_extension)
     except RecursionError:
         raise too_deep(what, task_id=task_id) from None
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise CodecError(f"{what} must be encodable: {error}", task_id=task_id) from error
     layer: list[object] = [value]
     for _ in range(DEPTH_LIMIT + 1):
@@ -79,3 +113,6 @@ def too_deep(what: str, *value: Any, task_id: str | None = None) -> CodecError:
 
 def _refuse_extension(code: int, _: memoryview) -> Any:
     raise ValueError(f"MessagePack extension type {code} is not allowed")
+
+
+_read: Final = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode

@@ -527,7 +527,8 @@ class TaskState:
         attempts: Failed tries so far, with the running one where it is claimed.
         crashes: How often its worker died or let the lease run out.
         worker: Who holds it, when claimed.
-        created_at: When it was submitted, in seconds since 1970 on the submitter's clock.
+        created_at: When it was submitted, in seconds since 1970 on the submitter's clock; 0 for a
+            done task that is remembered, and where what is stored cannot be read.
         error: The last error, as ``Type: message``.
     """
 

@@ -14,6 +14,7 @@ from reactivex import operators as rx
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
+from rxdispatch.payload_types import encode_hook
 from rxdispatch.store.private_file import check_private, open_private
 from rxdispatch.task import Outcome
 
@@ -91,7 +92,8 @@ class _Lines:
                 "traceback": settlement.traceback,
                 "attempts": outcome.claim.attempt,
                 "crashes": outcome.claim.crashes,
-            }
+            },
+            enc_hook=encode_hook,
         )
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         with open(open_private(self._path, flags, what="sink"), "ab") as file:  # noqa: PTH123

@@ -15,7 +15,7 @@ from reactivex import Observable, abc
 from reactivex import operators as rx
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from rxdispatch.boards.codec import TaskCodec, check_id
+from rxdispatch.boards.codec import TaskCodec, check_id, created_of
 from rxdispatch.boards.engine import CHUNK, Engine, Found
 from rxdispatch.boards.group_commit import GroupCommit
 from rxdispatch.boards.portions import (
@@ -443,14 +443,20 @@ class BoardBase(Generic[P]):
         return await self._engine.lag()
 
     async def get(self, task_id: str) -> TaskState | None:
-        """What is known of one task; None when it was never submitted or is done and forgotten."""
+        """
+        What is known of one task; None when it was never submitted or is done and forgotten.
+
+        The payload is not read, so that it need not fit the type of this handle.
+
+        Raises:
+            ConfigError: If *task_id* is not an id.
+            StoreUnavailableError: If the server does not answer.
+        """
         check_id(task_id)
         known = await self._engine.get(task_id)
         if known is None:
             return None
-        created = 0.0
-        if known.record:
-            created = self._codec.decode_with_time(task_id, known.record)[1]
+        created = created_of(known.record) if known.record else 0.0
         attempts = known.attempts + (1 if known.status.value == "CLAIMED" else 0)
         return TaskState(
             task_id,

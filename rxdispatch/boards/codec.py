@@ -9,11 +9,29 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from rxdispatch.checks import check_id_size
-from rxdispatch.errors import CodecError, ConfigError
-from rxdispatch.plain import looks_strange, require_plain, too_deep
+from rxdispatch.errors import CodecError, ConfigError, RxDispatchError
+from rxdispatch.failure import describe
+from rxdispatch.payload_types import decode_hook, encode_hook, require_decodable
+from rxdispatch.plain import (
+    looks_nested,
+    looks_strange,
+    openers_of,
+    require_plain,
+    require_readable,
+    too_deep,
+)
 from rxdispatch.task import NO_HEADERS, Task
 
-__all__ = ["SIZE_LIMIT", "Entry", "TaskCodec", "check_id", "delay_of", "id_bytes", "id_text"]
+__all__ = [
+    "SIZE_LIMIT",
+    "Entry",
+    "TaskCodec",
+    "check_id",
+    "created_of",
+    "delay_of",
+    "id_bytes",
+    "id_text",
+]
 
 SIZE_LIMIT: Final = 1024 * 1024
 """Bytes a payload may have once encoded."""
@@ -50,7 +68,7 @@ class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
     ttl: float | None = None
 
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
 _bare: Final = msgspec.msgpack.Decoder(Record[msgspec.Raw])
 _PLAIN_RECORD: Final = 0x92  # an array of two: payload and time, all else being default
 _PLAIN: Final = frozenset({str, bytes, int, bool, type(None)})
@@ -60,25 +78,27 @@ class TaskCodec(Generic[P]):
     """
     Encodes tasks for a board and decodes them again.
 
-    MessagePack by msgspec: it writes plain values, attrs classes, dataclasses and Structs,
-    refuses what it does not know, and never runs code of the sender as pickle does.
+    MessagePack by msgspec: it writes plain values, attrs classes, dataclasses, Structs, pydantic
+    models and paths, refuses what it does not know, and never runs code of the sender as pickle
+    does.
 
     Args:
         payload: The type to decode payloads into; None for plain values.
 
     Raises:
-        ConfigError: If msgspec cannot decode into that type.
+        ConfigError: If nothing can be decoded into that type, or into one inside of it.
     """
 
     def __init__(self, payload: type[P] | None = None) -> None:
         self.payload = payload
         target: Any = Any if payload is None else payload
+        require_decodable("payload", target)
         record: Any = Record
         try:
             self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
-                record[target], ext_hook=_refuse_extension
+                record[target], dec_hook=decode_hook, ext_hook=_refuse_extension
             )
-        except TypeError as error:
+        except Exception as error:
             raise ConfigError("payload must be a type that msgspec can decode", payload) from error
 
     def encode_all(self, tasks: Iterable[Task[Any]]) -> list[Entry]:
@@ -110,20 +130,10 @@ class TaskCodec(Generic[P]):
             CodecError: If the bytes are not a record, or the payload is not of the type.
         """
         try:
-            if record[0] == _PLAIN_RECORD:
-                return Task.trusted(self._decoder.decode(record).payload, task_id)
-        except Exception as error:
-            raise _undecodable(task_id, error) from error
-        return self.decode_with_time(task_id, record)[0]
-
-    def decode_with_time(self, task_id: str, record: bytes) -> tuple[Task[P], float]:
-        """Read a task and the time (seconds since 1970) at which it was submitted."""
-        try:
             found = self._decoder.decode(record)
             if record[0] == _PLAIN_RECORD:
-                task: Task[Any] = Task.trusted(found.payload, task_id)
-                return task, found.created / 1000
-            task = Task(
+                return Task.trusted(found.payload, task_id)
+            return Task(
                 found.payload,
                 id=task_id,
                 kind=found.kind,
@@ -136,7 +146,18 @@ class TaskCodec(Generic[P]):
             )
         except Exception as error:  # a payload type of the user's may raise anything
             raise _undecodable(task_id, error) from error
-        return task, found.created / 1000
+
+
+def created_of(record: bytes) -> float:
+    """
+    Return when a task was submitted, in seconds since 1970, without reading its payload.
+
+    0 where the bytes are not a record.
+    """
+    try:
+        return _bare.decode(record).created / 1000
+    except msgspec.MsgspecError:
+        return 0.0
 
 
 def delay_of(record: bytes) -> float:
@@ -169,8 +190,8 @@ def _record(task: Task[Any], created: int) -> bytes:
         return _encode(fields)
     except RecursionError as error:
         raise _too_deep(task) from error
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-        raise CodecError(f"payload must be encodable: {error}", task_id=task.id) from error
+    except Exception as error:  # a pydantic model's own serializers may raise anything
+        raise CodecError(f"payload must be encodable: {_text(error)}", task_id=task.id) from error
 
 
 def _check(task: Task[Any], record: bytes) -> None:
@@ -179,16 +200,26 @@ def _check(task: Task[Any], record: bytes) -> None:
         size = len(_encode(task.payload))
         if size > SIZE_LIMIT:
             raise CodecError(f"payload must be at most {SIZE_LIMIT} bytes", size, task_id=task.id)
-    if looks_strange(record):
+    openers = openers_of(record)
+    if looks_strange(record, openers):
         try:
             packed = _encode(task.payload)
         except RecursionError as error:
             raise _too_deep(task) from error
         require_plain("payload", packed, task.id)
+    elif len(openers) > 2 and looks_nested(openers):
+        # One is that of the record itself.
+        require_readable("payload", record, task.id)
 
 
 def _undecodable(task_id: str, error: Exception) -> CodecError:
-    return CodecError(f"stored bytes must be a task: {error}", task_id=task_id)
+    return CodecError(f"stored bytes must be a task: {_text(error)}", task_id=task_id)
+
+
+def _text(error: Exception) -> str:
+    # What msgspec says is enough; other errors are those of the user's types.
+    plain = isinstance(error, (TypeError, msgspec.MsgspecError, RxDispatchError))
+    return str(error) if plain else describe(error)
 
 
 def _too_deep(task: Task[Any]) -> CodecError:

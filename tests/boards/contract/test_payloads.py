@@ -8,9 +8,7 @@ from typing import Any
 
 import attrs
 import msgspec
-import pytest
 
-from rxdispatch.errors import ConfigError
 from rxdispatch.task import Task
 from tests.boards.places import Place, counts
 
@@ -34,10 +32,6 @@ class Struct(msgspec.Struct):
     """A payload of msgspec."""
 
     y: str
-
-
-class Opaque:
-    """Nothing that can be written."""
 
 
 PLAIN: list[Any] = [
@@ -134,13 +128,6 @@ async def test_an_undecodable_only_one(place: Place) -> None:
         typed = bench.elsewhere(payload=int)
         assert [1] == [claim.task.payload for claim in await typed.claim(1)]
         await typed.finished()
-
-
-async def test_a_type_that_cannot_be_read(place: Place) -> None:
-    """It is refused when the handle is made."""
-    async with place.bench() as bench:
-        with pytest.raises(ConfigError, match=r"^payload must be a type that msgspec can decode"):
-            bench.board(payload=Opaque | Job)
 
 
 async def test_payloads_are_copies(place: Place) -> None:
