@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import sysconfig
@@ -10,9 +11,13 @@ from typing import Final
 
 import attrs
 
+from rxdispatch.checks import ID_LIMIT, utf8_size
 from rxdispatch.errors import ConfigError
 
 __all__ = ["Tree", "find_files"]
+
+_END: Final = 100
+"""Characters that are kept at each end of a path that is too long."""
 
 _NOT_OURS: Final = ("site-packages", "dist-packages")
 
@@ -24,7 +29,8 @@ class Tree:
 
     Args:
         root: The folder, or the only file.
-        files: Their absolute paths as bytes, by their path relative to the root; sorted.
+        files: Their absolute paths as bytes, by their path relative to the root, which is cut in the
+            middle where it is too long for the id of a task; sorted.
         unread: Folders that could not be read.
     """
 
@@ -64,10 +70,18 @@ def find_files(path: Path | None) -> Tree:
         for name in names:
             full = os.path.join(folder, name)  # noqa: PTH118 - os.walk deals in str
             if name.endswith(".py") and _is_regular(full):
-                files[os.path.relpath(full, top)] = os.fsencode(full)
+                files[_named(os.path.relpath(full, top))] = os.fsencode(full)
     if not files:
         raise ConfigError("PATH must hold at least one .py file", str(root))
     return Tree(root, dict(sorted(files.items())), tuple(sorted(unread)))
+
+
+def _named(path: str) -> str:
+    """Return the id of a file's task: its path, or both ends of it around a digest."""
+    if utf8_size(path) <= ID_LIMIT:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    return f"{path[:_END]}...{digest}...{path[-_END:]}"
 
 
 def _is_regular(path: str) -> bool:

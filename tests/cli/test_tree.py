@@ -45,3 +45,20 @@ def test_refuses_what_is_no_place_for_files(tmp_path: Path) -> None:
     """A device cannot be walked."""
     with pytest.raises(ConfigError, match="PATH must be a folder or a file"):
         find_files(Path(os.devnull))
+
+
+def test_a_path_that_is_too_long_for_an_id(tmp_path: Path) -> None:
+    """Both ends of it are kept, around what tells it from others; a shorter one stays as it is."""
+    short = tmp_path.joinpath(*(("d" * 200,) * 4))
+    long = short.joinpath(*(("ä" * 100,) * 4))
+    long.mkdir(parents=True)
+    for folder in (short, long):
+        for name in ("one.py", "two.py"):
+            (folder / name).touch()
+    found = find_files(tmp_path)
+    assert 4 == len(found.files)
+    plain = [str(path.relative_to(tmp_path)) for path in (short / "one.py", short / "two.py")]
+    assert plain == [name for name in found.files if "..." not in name]
+    for name, path in found.files.items():
+        assert len(os.fsencode(name)) <= 1024
+        assert name.endswith(Path(os.fsdecode(path)).name)
