@@ -29,8 +29,8 @@ class Tree:
 
     Args:
         root: The folder, or the only file.
-        files: Their absolute paths as bytes, by their path relative to the root, which is cut in the
-            middle where it is too long for the id of a task; sorted.
+        files: Their absolute paths as bytes, by their path relative to the root; sorted. A path
+            that is too long for the id of a task is cut in the middle.
         unread: Folders that could not be read.
     """
 
