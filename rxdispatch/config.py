@@ -34,9 +34,12 @@ class StoreSettings:
     How the server is talked to.
 
     Args:
-        limit: Seconds after which a call that got no answer raises ``StoreUnavailableError``.
-        attempt: Seconds one try within that limit may take; then the same request is sent
-            again over another connection, which is safe because requests are numbered.
+        limit: Seconds after which a call that got no answer raises ``StoreUnavailableError``. They
+            count from the last byte that came in or, of a large request, went out, so that a
+            slow link is given time; a call ends after ten times as long in any case.
+        attempt: Seconds one try within that limit may take, counted in the same way; then the same
+            request is sent again over another connection, which is safe because requests are
+            numbered.
         connections: Most connections a hub opens, beside the one for Pub/Sub.
         ping: Seconds between pings on the Pub/Sub connection, each of which must be answered
             before the next is due.

@@ -15,7 +15,8 @@ The exceptions of rxdispatch.
      ├── ProcessCallError                  an error of another process that cannot be brought over
      ├── NodeNotFoundError
      ├── NoCapacityError                   no node has room
-     └── StoreUnavailableError             the server did not answer in time, or refuses to write
+     └── StoreUnavailableError             the server cannot be reached, does not answer in time,
+                                           or refuses to write
 
 Each error takes facts, keeps them as attributes and builds its message from them:
 the rule first, then the value.
@@ -222,15 +223,19 @@ class NoCapacityError(RxDispatchError):
 
 class StoreUnavailableError(RxDispatchError):
     """
-    The server did not answer within the configured limit, or refuses to write.
+    The server cannot be reached, does not answer within the configured limit, or refuses to write.
+
+    Where the operating system or TLS gave an error, that error is the ``__cause__``.
 
     Args:
         operation: What was asked of it.
-        maybe_executed: True when the request may have been carried out all the same,
-            because it was sent and only its reply is missing.
+        maybe_executed: True when the request may have been carried out, because it was sent
+            and only its reply is missing.
         accepted: For a submit of several chunks, the ids that were acknowledged before.
         state: What the server said, if it did answer: that it refuses to write for now, such as
             ``MISCONF`` or ``READONLY``.
+        why: What went wrong, such as ``connection refused``; empty where no answer came and
+            nothing more is known.
     """
 
     def __init__(
@@ -240,13 +245,19 @@ class StoreUnavailableError(RxDispatchError):
         maybe_executed: bool = False,
         accepted: tuple[str, ...] = (),
         state: str = "",
+        why: str = "",
     ) -> None:
         self.operation = operation
         self.maybe_executed = maybe_executed
         self.accepted = accepted
         self.state = state
-        tail = "; it may have been executed" if maybe_executed else ""
-        text = f"must accept writes, it says {state}" if state else f"did not answer in time{tail}"
+        self.why = why
+        if state:
+            text = f"must accept writes, it says {state}"
+        else:
+            reached = "did not answer in time" if maybe_executed or not why else "must be reachable"
+            reason = f" ({why})" if why else ""
+            text = f"{reached}{reason}{'; it may have been executed' if maybe_executed else ''}"
         super().__init__(f"{operation}: the server {text}")
 
 

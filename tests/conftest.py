@@ -11,9 +11,9 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from tests.servers import NO_REDIS, throwaway_ca
+from tests.servers import NO_REDIS, other_ca, throwaway_ca
 
-__all__ = ["throwaway_ca"]
+__all__ = ["other_ca", "throwaway_ca"]
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("rxdispatch", deadline=None)

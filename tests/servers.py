@@ -27,6 +27,7 @@ __all__ = [
     "Kind",
     "alive",
     "any_server",
+    "other_ca",
     "system_redis",
     "throwaway_ca",
     "valkey_server",
@@ -107,6 +108,7 @@ def system_redis(
                 "tls-cert-file": str(tls.cert),
                 "tls-key-file": str(tls.key),
                 "tls-auth-clients": "no",
+                **(options or {}),
             }
         lines = [f"{name} {value}" for name, value in settings.items()]
         lines += [f"user {line}" for line in acl]
@@ -130,10 +132,19 @@ def system_redis(
 @pytest.fixture(scope="session")
 def throwaway_ca(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """An authority that signed a certificate for 127.0.0.1 and localhost."""
+    return _authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def other_ca(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Another authority, which signed another certificate."""
+    return _authority(tmp_path_factory.mktemp("other-ca"))
+
+
+def _authority(folder: Path) -> Certificates:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("needs openssl")
-    folder = tmp_path_factory.mktemp("ca")
     extensions = folder / "extensions"
     extensions.write_text("subjectAltName = IP:127.0.0.1, DNS:localhost\n")
 

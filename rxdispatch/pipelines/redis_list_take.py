@@ -100,8 +100,7 @@ class Taker:
     async def _open(self) -> None:
         connection = self._client.connector.make()
         self._connection = connection
-        async with asyncio.timeout(self._client.settings.attempt):
-            await self._client.connector.open(connection)
+        await self._client.connector.reach(connection, self._client.settings.attempt)
         try:
             await self._kill(self._ask_as)
         except exceptions.ResponseError:

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from redis import asyncio as aioredis
 from redis import exceptions
-from redis.exceptions import (
-    AuthenticationError,
-    InvalidResponse,
-    MasterDownError,
-    NoScriptError,
-    ReadOnlyError,
-    ResponseError,
-)
+from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
 
 from rxdispatch.config import StoreSettings
-from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.errors import ConfigError
+from rxdispatch.home import Home
 from rxdispatch.store.connection import Connector
+from rxdispatch.store.patience import Patience
 from rxdispatch.store.pool import Pool
 from rxdispatch.store.scripts import Script
+from rxdispatch.store.tries import Tries
 from rxdispatch.store.url import Target
 from rxdispatch.store.version import check_version
 from rxdispatch.store.wire import Value, exchange, pack
 
 __all__ = ["Client"]
 
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 0.25
+CAP: Final = 10
+"""How many times ``settings.limit`` a call takes at most, while bytes still come or go."""
 
 _REPEATED: Final = (
     exceptions.ConnectionError,
@@ -46,8 +41,11 @@ class Client:
     Talks to one server.
 
     A call whose connection fails, or which gets no reply within ``settings.attempt``, is sent
-    again over another connection until ``settings.limit`` has passed. So every script and
-    command must be safe to run twice.
+    again over another connection until ``settings.limit`` has passed. Both count from the last
+    byte that came in or went out, up to ten times the limit. So every script and command must be
+    safe to run twice.
+
+    It belongs to the event loop that it is first used in.
 
     Args:
         target: The server.
@@ -62,7 +60,9 @@ class Client:
         self.settings = settings
         self.connector = Connector(target, settings)
         self.redis: aioredis.Redis = aioredis.Redis(connection_pool=self.connector.pool)
+        self.home = Home(f"client of {target.safe}")
         self._pool = Pool(self.connector, settings.connections)
+        self._heard = False
 
     async def open(self) -> None:
         """
@@ -74,18 +74,22 @@ class Client:
             StoreUnavailableError: If it does not answer within ``settings.limit``.
         """
         operation = f"connect to {self.target.safe}"
-        await self.call(operation, "PING")
+        await self._request(operation, pack(("PING",)), asks=True)
         try:
-            info = await self.call(operation, "INFO", "server")
-        except ResponseError:
+            info = await self._request(operation, pack(("INFO", "server")), asks=True)
+        except (ConfigError, ResponseError):
             return  # a user who may not ask
         check_version(info)
 
     async def close(self) -> None:
         """Close every connection; calls that are still running fail."""
-        await self._pool.close()
-        await self.redis.aclose()
-        await self.connector.pool.aclose()
+        try:
+            await self._pool.close()
+        finally:
+            try:
+                await self.redis.aclose()
+            finally:
+                await self.connector.pool.aclose()
 
     async def run(
         self, operation: str, script: Script, keys: Sequence[bytes], args: Sequence[Value]
@@ -103,7 +107,9 @@ class Client:
             args: Its data.
 
         Raises:
-            ConfigError: If the client is closed.
+            ConfigError: If the client is closed, is used in another event loop than before, or
+                may not do this.
+            CodecError: If the request is larger than the server takes.
             StoreUnavailableError: If no reply came within ``settings.limit``.
             redis.exceptions.ResponseError: If the server or the script says no.
         """
@@ -122,65 +128,76 @@ class Client:
             StoreUnavailableError: If no reply came within ``settings.limit``.
             redis.exceptions.ResponseError: If the server says no.
         """
-        return await self._request(operation, pack(command), None)
+        return await self._request(operation, pack(command))
 
     async def _request(
-        self, operation: str, packed: bytes, full: Callable[[], bytes] | None
+        self,
+        operation: str,
+        packed: bytes,
+        full: Callable[[], bytes] | None = None,
+        *,
+        asks: bool = False,
     ) -> Any:
+        self.home.check()
         if self._pool.closed:
-            # Not "unavailable": who waits for the server to come back would wait for ever.
+            # Not "unavailable": a caller that waits for the server would wait for ever.
             raise ConfigError(f"{operation}: the hub must be open", "closed")
-        return await self._repeat(operation, packed, full)
+        return await self._repeat(operation, packed, full, asks=asks)
 
-    async def _repeat(self, operation: str, packed: bytes, full: Callable[[], bytes] | None) -> Any:
+    async def _repeat(
+        self, operation: str, packed: bytes, full: Callable[[], bytes] | None, *, asks: bool
+    ) -> Any:
         loop = asyncio.get_running_loop()
-        pool = self._pool
+        pool, attempt = self._pool, self.settings.attempt
         deadline = loop.time() + self.settings.limit
-        pause = _FIRST_PAUSE
-        maybe_executed = False
+        cap = loop.time() + self.settings.limit * CAP
+        tries: Tries | None = None
+        # Errors are raised outside of the handlers, so that no frame of redis-py, whose variables
+        # may hold a password, hangs on them.
         while True:
             sent = clean = False
+            patience: Patience | None = None
             try:
                 connection = await pool.take(deadline)
-            except TimeoutError as error:
-                raise StoreUnavailableError(operation, maybe_executed=maybe_executed) from error
-            if pool.closed:
-                pool.give_back(connection, clean=False)
-                raise StoreUnavailableError(operation, maybe_executed=maybe_executed)
+            except TimeoutError:
+                break
             try:
-                async with asyncio.timeout_at(min(deadline, loop.time() + self.settings.attempt)):
-                    if not connection.is_connected:
-                        await self.connector.open(connection)
+                if pool.closed:
+                    break
+                if not connection.is_connected:
+                    await self.connector.reach(connection, min(attempt, deadline - loop.time()))
+                patience = Patience(
+                    connection, attempt=attempt, deadline=deadline, cap=cap, size=len(packed)
+                )
+                with patience:
                     sent = True
-                    reply = await exchange(connection, packed)
-                clean = True
+                    reply = await exchange(connection, packed, patience)
+                clean = self._heard = True
                 return reply
-            except AuthenticationError:
-                raise self.connector.login_refused() from None
             except NoScriptError:
                 clean = True
                 if full is None:
                     raise
                 packed, full = full(), None
                 continue
-            except (ReadOnlyError, MasterDownError) as error:
-                # Not executed; another connection may lead to the new primary.
-                cause: Exception = error
             except ResponseError as error:
-                clean = True
-                if not str(error).startswith("BUSY "):
+                tries = tries or self._tries(operation, packed, asks=asks)
+                if not tries.answered(error):
+                    clean = True
                     raise
-                cause = error
             except _REPEATED as error:
-                cause = error
-                maybe_executed = maybe_executed or sent
+                tries = tries or self._tries(operation, packed, asks=asks)
+                tries.failed(error, sent=sent, heard=self._heard)
             finally:
                 pool.give_back(connection, clean=clean)
-            left = deadline - loop.time()
-            if left <= 0 or pool.closed:
-                raise StoreUnavailableError(operation, maybe_executed=maybe_executed) from cause
-            await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                if patience is not None and patience.moved_at is not None:
+                    deadline = min(cap, patience.moved_at + self.settings.limit)
+            if pool.closed or not await tries.wait(deadline):
+                break
+        raise (tries or self._tries(operation, packed, asks=asks)).error()
+
+    def _tries(self, operation: str, packed: bytes, *, asks: bool) -> Tries:
+        return Tries(operation, self.target, size=len(packed), asks=asks)
 
     def __repr__(self) -> str:
         return f"<Client {self.target.safe}>"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from redis import asyncio as aioredis
 from redis.asyncio.connection import (
     AbstractConnection,
-    RedisSSLContext,
     SSLConnection,
     UnixDomainSocketConnection,
 )
@@ -21,9 +21,18 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError
+from rxdispatch.store.patience import count_bytes
+from rxdispatch.store.tries import login_refused
+from rxdispatch.store.unreachable import Unreachable, bare, chain
 from rxdispatch.store.url import Target, Tls
 
 __all__ = ["Connector"]
+
+_VERIFY: Final = {
+    "none": ssl.CERT_NONE,
+    "optional": ssl.CERT_OPTIONAL,
+    "required": ssl.CERT_REQUIRED,
+}
 
 
 class Connector:
@@ -50,18 +59,11 @@ class Connector:
             timeout=settings.limit,
             **_options(target, settings),
         )
-        self._context: RedisSSLContext | None = None
 
     def make(self) -> AbstractConnection:
         """Return a connection that is not open yet and belongs to no pool."""
         # redis-py leaves these two methods without types.
-        connection = cast("AbstractConnection", cast("Any", self.pool).make_connection())
-        if isinstance(connection, SSLConnection):
-            # Reading the authorities takes tens of milliseconds: once, not once a connection.
-            if self._context is None:
-                self._context = connection.ssl_context
-            connection.ssl_context = self._context
-        return connection
+        return cast("AbstractConnection", cast("Any", self.pool).make_connection())
 
     async def open(self, connection: AbstractConnection) -> None:
         """
@@ -69,32 +71,62 @@ class Connector:
 
         Raises:
             ConfigError: If trying again cannot help.
-            RedisError: If it can.
+            Unreachable: If it can. Neither error leads to a frame of redis-py, whose variables
+                hold the password.
         """
+        failure: Exception
         try:
             await cast("Any", connection).connect()
-        except RedisError as error:
-            refusal = self._refusal(error)
-            if refusal is None:
-                raise
-            raise refusal from error
+            count_bytes(connection)
+            return
+        except asyncio.CancelledError as error:
+            bare(error)
+            raise
+        except (RedisError, OSError) as error:
+            tls = self.target.tls is not None
+            failure = self._refusal(error) or Unreachable.of(error, self.target.host, tls=tls)
+        raise failure
 
-    def login_refused(self) -> ConfigError:
-        """What to raise when the server does not know us."""
-        return ConfigError(f"{self.target.safe}: the server must accept the user and password")
+    async def reach(self, connection: AbstractConnection, seconds: float) -> None:
+        """
+        Do as :meth:`open` does, within *seconds*.
 
-    def _refusal(self, error: RedisError) -> ConfigError | None:
+        Raises:
+            ConfigError: If trying again cannot help.
+            Unreachable: If it can.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self.open(connection)
+            return
+        except TimeoutError as error:
+            late = Unreachable.of(bare(error), self.target.host, tls=self.target.tls is not None)
+        raise late
+
+    def _refusal(self, error: Exception) -> ConfigError | None:
         """Return what is wrong with the URL if that is why connecting failed, else None."""
         # Over a unix socket redis-py logs in twice and wraps what comes of the first time.
-        for reason in (error, error.__cause__, error.__context__):
+        for reason in chain(error):
             if isinstance(reason, AuthenticationError):
-                return self.login_refused()
+                return login_refused(self.target)
             if isinstance(reason, ResponseError):
                 return ConfigError(f"{self.target.safe}: the login must succeed ({reason})")
             if isinstance(reason, ssl.SSLCertVerificationError):
                 why = reason.verify_message
                 return ConfigError(f"{self.target.safe}: its certificate must be trusted ({why})")
         return None
+
+
+class _TlsConnection(SSLConnection):
+    """
+    A connection with a TLS context of our own.
+
+    redis-py would trust the authorities of the system beside those that are given.
+    """
+
+    def __init__(self, *, trust: ssl.SSLContext, **options: Any) -> None:
+        cast("Any", super()).__init__(**options)
+        self.ssl_context.context = trust
 
 
 class _Login(CredentialProvider):
@@ -131,11 +163,13 @@ def _options(target: Target, settings: StoreSettings) -> dict[str, Any]:
     else:
         options |= {"host": target.host, "port": target.port}
     if target.tls is not None:
-        options |= {"connection_class": SSLConnection, **_tls(target.tls)}
+        # Reading the authorities takes tens of milliseconds: once, not once a connection.
+        options |= {"connection_class": _TlsConnection, "trust": _trust(target.tls)}
     return options
 
 
-def _tls(tls: Tls) -> dict[str, Any]:
+def _trust(tls: Tls) -> ssl.SSLContext:
+    """Return what TLS needs to know: whom to trust, and who we are."""
     for name, path in (
         ("ssl_ca_certs", tls.ca_certs),
         ("ssl_certfile", tls.certfile),
@@ -143,10 +177,22 @@ def _tls(tls: Tls) -> dict[str, Any]:
     ):
         if path is not None and not (Path(path).is_file() and os.access(path, os.R_OK)):
             raise ConfigError(f"{name} must be a file that can be read", path)
-    return {
-        "ssl_ca_certs": tls.ca_certs,
-        "ssl_certfile": tls.certfile,
-        "ssl_keyfile": tls.keyfile,
-        "ssl_cert_reqs": tls.cert_reqs,
-        "ssl_check_hostname": tls.check_hostname,
-    }
+    try:
+        # With a file of authorities those of the system are not trusted.
+        context = ssl.create_default_context(cafile=tls.ca_certs)
+    except ssl.SSLError:
+        raise ConfigError("ssl_ca_certs must hold certificates in PEM", tls.ca_certs) from None
+    context.check_hostname = tls.check_hostname
+    context.verify_mode = _VERIFY[tls.cert_reqs]
+    if tls.certfile is not None:
+        try:
+            # An encrypted key would make OpenSSL ask for its password on the terminal.
+            context.load_cert_chain(tls.certfile, tls.keyfile, password=_no_password)
+        except (ssl.SSLError, ValueError):
+            rule = "ssl_certfile must hold a certificate, with its key there or in ssl_keyfile"
+            raise ConfigError(f"{rule}, not encrypted", tls.certfile) from None
+    return context
+
+
+def _no_password() -> str:
+    return ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from redis.asyncio.connection import AbstractConnection
 
+from rxdispatch.listeners import call_each
 from rxdispatch.store.connection import Connector
 from rxdispatch.store.wire import abort
 
@@ -46,7 +48,11 @@ class Pool:
                 await self._slots.acquire()
         else:
             await self._slots.acquire()
-        connection = await self._reusable() or self._connector.make()
+        try:
+            connection = await self._reusable() or self._connector.make()
+        except BaseException:
+            self._slots.release()
+            raise
         self._lent.add(connection)
         return connection
 
@@ -62,20 +68,20 @@ class Pool:
 
     def give_back(self, connection: AbstractConnection, *, clean: bool) -> None:
         """Return a connection; *clean* tells that the reply to its last command was read."""
-        self._lent.discard(connection)
-        if clean and not self.closed:
-            self._idle.append(connection)
-        else:
-            abort(connection)
-        self._slots.release()
+        try:
+            self._lent.discard(connection)
+            if clean and not self.closed:
+                self._idle.append(connection)
+            else:
+                abort(connection)
+        finally:
+            self._slots.release()
 
     async def close(self) -> None:
         """Close what is idle, cut off what is lent."""
         self.closed = True
-        for connection in self._lent:
-            abort(connection)
-        while self._idle:
-            abort(self._idle.pop())
+        idle, self._idle = self._idle, []
+        call_each(partial(abort, connection) for connection in (*self._lent, *idle))
         # The descriptors are closed in the next round of the loop.
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -88,8 +88,7 @@ class Session:
         connector = self._client.connector
         connection = connector.make()
         try:
-            async with asyncio.timeout(self._client.settings.attempt):
-                await connector.open(connection)
+            await connector.reach(connection, self._client.settings.attempt)
             self._open = True
             reader = asyncio.create_task(self._read(connection))
             reader.add_done_callback(lambda _: self._changed.set())

@@ -8,6 +8,8 @@ import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
+from rxdispatch.store.patience import Patience
+
 __all__ = ["Value", "abort", "exchange", "pack", "receive", "send"]
 
 Value = bytes | str | int | float
@@ -22,9 +24,13 @@ def pack(command: tuple[Value, ...]) -> bytes:
     return cast("bytes", cast("Any", hiredis).pack_command(command))
 
 
-async def send(connection: AbstractConnection, packed: bytes) -> None:
+async def send(
+    connection: AbstractConnection, packed: bytes, patience: Patience | None = None
+) -> None:
     """
     Write a command to an open connection.
+
+    *patience*, where given, is told once the operating system has got what it takes.
 
     After any error the caller must :func:`abort` the connection. redis-py's own method would
     close it politely by itself, see there.
@@ -33,6 +39,8 @@ async def send(connection: AbstractConnection, packed: bytes) -> None:
     if writer is None:
         raise exceptions.ConnectionError("the connection is closed")
     writer.write(packed)
+    if patience is not None:
+        patience.written()
     await writer.drain()
 
 
@@ -45,13 +53,15 @@ async def receive(connection: AbstractConnection) -> Any:
     return await cast("Any", connection).read_response(disconnect_on_error=False)
 
 
-async def exchange(connection: AbstractConnection, packed: bytes) -> Any:
+async def exchange(
+    connection: AbstractConnection, packed: bytes, patience: Patience | None = None
+) -> Any:
     """
     Send a command over an open connection and return the reply to it.
 
     After any error but a ``ResponseError`` the caller must :func:`abort` the connection.
     """
-    await send(connection, packed)
+    await send(connection, packed, patience)
     return await receive(connection)
 
 

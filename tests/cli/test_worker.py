@@ -288,7 +288,7 @@ async def test_in_shared_memory(folder: Path) -> None:
         (
             ("handlers:note",),
             1,
-            "connect to redis://:***@127.0.0.1:1/0: the server did not answer in time",
+            "connect to redis://:***@127.0.0.1:1/0: the server must be reachable (",
         ),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from hashlib import sha256
+from pathlib import Path
 from urllib.parse import quote
 
 import attrs
@@ -123,8 +124,44 @@ async def test_authorities_are_read_once(throwaway_ca: Certificates) -> None:
     """Connections share what TLS needs to know."""
     target = parse_url(f"rediss://localhost?ssl_ca_certs={throwaway_ca.ca}")
     connector = Connector(target, QUICK)
-    contexts = [getattr(connector.make(), "ssl_context", None) for _ in range(2)]
+    contexts = [getattr(connector.make(), "ssl_context").get() for _ in range(2)]  # noqa: B009
     assert contexts[0] is contexts[1] is not None
+
+
+async def test_given_authorities_replace_those_of_the_system(
+    throwaway_ca: Certificates, other_ca: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate that only the system trusts is refused before the password is sent."""
+    with system_redis(tls=throwaway_ca, password=SECRET) as url:
+        monkeypatch.setenv("SSL_CERT_FILE", str(throwaway_ca.ca))
+        assert await ping(url)
+        assert await ping(f"{url}?ssl_ca_certs={throwaway_ca.ca}")
+        with pytest.raises(ConfigError, match="its certificate must be trusted"):
+            await ping(f"{url}?ssl_ca_certs={other_ca.ca}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(other_ca.ca))
+        assert await ping(f"{url}?ssl_ca_certs={throwaway_ca.ca}")
+        with pytest.raises(ConfigError, match="its certificate must be trusted"):
+            await ping(url)
+
+
+async def test_a_client_certificate(throwaway_ca: Certificates) -> None:
+    """Sent where the server asks for one."""
+    options = {"tls-auth-clients": "yes"}
+    own = f"&ssl_certfile={throwaway_ca.cert}&ssl_keyfile={throwaway_ca.key}"
+    with system_redis(tls=throwaway_ca, options=options) as url:
+        assert await ping(f"{url}?ssl_ca_certs={throwaway_ca.ca}{own}")
+        with pytest.raises(StoreUnavailableError):
+            await ping(f"{url}?ssl_ca_certs={throwaway_ca.ca}", QUICK)
+
+
+async def test_files_without_certificates(throwaway_ca: Certificates, tmp_path: Path) -> None:
+    """They are refused when the client is made."""
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    with pytest.raises(ConfigError, match="ssl_ca_certs must hold certificates"):
+        await ping(f"rediss://localhost?ssl_ca_certs={empty}")
+    with pytest.raises(ConfigError, match="ssl_certfile must hold a certificate"):
+        await ping(f"rediss://localhost?ssl_certfile={throwaway_ca.ca}")
 
 
 def _sha256(text: str) -> str:

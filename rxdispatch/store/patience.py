@@ -1,0 +1,169 @@
+"""``Patience``: a limit in time that counts from the last byte that moved."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import termios
+from array import array
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+from redis.asyncio.connection import AbstractConnection
+
+__all__ = ["Patience", "count_bytes"]
+
+_LARGE: Final = 1 << 16
+"""Bytes of a request from which on its way out is looked at."""
+
+
+class _Received:
+    """Feeds a stream reader, and counts what it is fed."""
+
+    __slots__ = ("_feed", "count")
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._feed = reader.feed_data
+        self.count = 0
+
+    def __call__(self, data: bytes) -> None:
+        self.count += len(data)
+        self._feed(data)
+
+
+def count_bytes(connection: AbstractConnection) -> None:
+    """Count from now on what an open connection receives, for :class:`Patience`."""
+    reader = connection._reader
+    if reader is not None:
+        cast("Any", reader).feed_data = _Received(reader)
+
+
+class Patience:
+    """
+    Cancels what runs in its block when no byte has moved over a connection for *attempt* seconds.
+
+    What moves is the reply that comes in, and a large request that goes out. asyncio's own
+    timeout cannot be put off without a call for each piece that arrives; this one looks at what
+    has moved only when the time is over.
+
+    Args:
+        connection: An open connection, prepared by :func:`count_bytes`.
+        attempt: Seconds.
+        deadline: A time on the loop's clock at which it ends while nothing has moved.
+        cap: A time at which it ends although something moves.
+        size: Bytes of the request.
+
+    Attributes:
+        moved_at: When a byte was last known to have moved; None while none has.
+
+    The block raises TimeoutError, without the cancelled frames behind it.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_cancelling",
+        "_cap",
+        "_connection",
+        "_deadline",
+        "_expired",
+        "_large",
+        "_left",
+        "_loop",
+        "_received",
+        "_task",
+        "_timer",
+        "moved_at",
+    )
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        *,
+        attempt: float,
+        deadline: float,
+        cap: float,
+        size: int,
+    ) -> None:
+        self._connection = connection
+        self._attempt = attempt
+        self._deadline = deadline
+        self._cap = cap
+        self._large = size >= _LARGE
+        self._expired = False
+        self.moved_at: float | None = None
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._loop = loop = asyncio.get_running_loop()
+        self._received = _received(self._connection)
+        self._left: int | None = None
+        self._timer = loop.call_at(min(self._deadline, loop.time() + self._attempt), self._look)
+        return self
+
+    def written(self) -> None:
+        """Note that the request was handed to the operating system, as much as it takes."""
+        if self._large:
+            self._left = _left(self._connection)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now < self._cap and self._moved():
+            self.moved_at = now
+            self._timer = self._loop.call_at(min(self._cap, now + self._attempt), self._look)
+        else:
+            self._expired = True
+            self._task.cancel()
+
+    def _moved(self) -> bool:
+        received = _received(self._connection)
+        moved, self._received = received != self._received, received
+        if self._large:
+            left = _left(self._connection)
+            moved = moved or (self._left is not None and left < self._left)
+            self._left = left
+        return moved
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        if (
+            self._expired
+            and self._task.uncancel() <= self._cancelling
+            and kind is asyncio.CancelledError
+        ):
+            raise TimeoutError from None
+
+
+def _received(connection: AbstractConnection) -> int:
+    feed = getattr(connection._reader, "feed_data", None)
+    return feed.count if isinstance(feed, _Received) else 0
+
+
+def _left(connection: AbstractConnection) -> int:
+    """Return how many bytes have not reached the other side yet, where that is known."""
+    writer = connection._writer
+    if writer is None:
+        return 0
+    own = writer.get_extra_info("socket")
+    waiting = writer.transport.get_write_buffer_size()
+    return waiting + (0 if own is None else _queued(own))
+
+
+def _queued(own: socket.socket) -> int:
+    """Return how many bytes the operating system still has to send."""
+    if own.fileno() < 0:
+        return 0
+    queued = array("i", [0])
+    try:
+        fcntl.ioctl(own.fileno(), termios.TIOCOUTQ, queued, True)
+    except OSError:
+        return 0
+    return queued[0]

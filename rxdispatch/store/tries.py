@@ -1,0 +1,139 @@
+"""``Tries``: what the tries of one request have met, and the error that follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from redis import exceptions
+from redis.exceptions import AuthenticationError, MasterDownError, ReadOnlyError, ResponseError
+
+from rxdispatch.errors import CodecError, ConfigError, StoreUnavailableError
+from rxdispatch.store.refusal import forbidden
+from rxdispatch.store.unreachable import Unreachable, bare, root_of, why
+from rxdispatch.store.url import Target
+
+__all__ = ["Tries", "login_refused"]
+
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.25
+
+_LARGE: Final = 1_000_000
+"""The least that ``proto-max-bulk-len`` can be, in bytes."""
+
+_HANG_UPS: Final = 3
+_TLS_HINT: Final = "; a port that speaks TLS needs rediss://"
+
+
+class Tries:
+    """
+    The failed tries of one request.
+
+    Args:
+        operation: What the request is called in errors.
+        target: The server.
+        size: Bytes of the request.
+        asks: Whether the request changes nothing, so that it does no harm to have been executed.
+
+    Attributes:
+        over: Whether trying again cannot help.
+    """
+
+    def __init__(self, operation: str, target: Target, *, size: int, asks: bool) -> None:
+        self._operation = operation
+        self._target = target
+        self._size = size
+        self._asks = asks
+        self._refusal: Exception | None = None
+        self._cause: BaseException | None = None
+        self._why = ""
+        self._maybe_executed = False
+        self._hang_ups = 0
+        self._pause = _FIRST_PAUSE
+        self.over = False
+
+    def answered(self, error: ResponseError) -> bool:
+        """Take an answer that is an error; False where it is the caller's to judge."""
+        text = str(error)
+        refusal = forbidden(error, self._operation, self._target)
+        if text.startswith("Protocol error"):
+            # The server hangs up after this answer.
+            self._refuse(self._too_large())
+        elif refusal is not None:
+            self._refuse(refusal)
+        elif isinstance(error, (ReadOnlyError, MasterDownError)) or text.startswith("BUSY "):
+            # Not executed; another connection may lead to the new primary.
+            self._note(error)
+        else:
+            return False
+        return True
+
+    def failed(self, error: Exception, *, sent: bool, heard: bool) -> None:
+        """
+        Take a try that got no answer.
+
+        Args:
+            error: What ended it.
+            sent: Whether the request may have reached the server.
+            heard: Whether this server has ever answered.
+        """
+        if isinstance(error, AuthenticationError):
+            self._refuse(login_refused(self._target))
+            return
+        self._maybe_executed = self._maybe_executed or (sent and not self._asks)
+        self._note(error)
+        if isinstance(error, Unreachable):
+            self.over = error.final
+            return
+        if not sent or isinstance(error, (TimeoutError, exceptions.TimeoutError)):
+            return
+        if not heard and self._target.scheme == "redis" and not self._why.endswith(_TLS_HINT):
+            self._why += _TLS_HINT
+        self._hang_ups += 1
+        if self._size > _LARGE and self._hang_ups == _HANG_UPS:
+            self._refuse(self._too_large())
+
+    async def wait(self, deadline: float) -> bool:
+        """Wait a moment before the next try; False where there is to be none before *deadline*."""
+        loop = asyncio.get_running_loop()
+        left = deadline - loop.time()
+        if self.over or left <= 0:
+            return False
+        await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1.0)))
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        return loop.time() < deadline
+
+    def error(self) -> Exception:
+        """Return the error to raise after the last try."""
+        if self._refusal is not None:
+            return self._refusal
+        error = StoreUnavailableError(
+            self._operation, maybe_executed=self._maybe_executed, why=self._why
+        )
+        error.__cause__ = self._cause
+        return error
+
+    def _note(self, error: Exception) -> None:
+        reason = why(error)
+        # The last try often runs out of time; the one before it knows more.
+        if reason or self._cause is None:
+            self._why = reason
+            self._cause = error.__cause__ if isinstance(error, Unreachable) else None
+            self._cause = self._cause or bare(root_of(error))
+
+    def _refuse(self, error: Exception) -> None:
+        self._refusal = error
+        self.over = True
+
+    def _too_large(self) -> CodecError:
+        return CodecError(
+            f"{self._operation}: the server must take a request of this size in bytes"
+            " (proto-max-bulk-len, client-query-buffer-limit)",
+            self._size,
+        )
+
+
+def login_refused(target: Target) -> ConfigError:
+    """Return what to raise when the server does not know us."""
+    return ConfigError(f"{target.safe}: the server must accept the user and password")
