@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures.thread import BrokenThreadPool
+from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -119,6 +120,7 @@ class _BlockingMap(BoundedMap):
         self._pool = Pool(executor, options.limit, label="map_blocking")
         # Threads of its own are as many as the slots, so that an item begins when it has one. In
         # an executor that others use too its time begins with the function.
+        self._own = self._pool.threads if executor is None else None
         self._span = options.timeout
         self._watched: dict[Any, Call] | None = None
         if executor is not None and options.timeout is not None:
@@ -126,15 +128,22 @@ class _BlockingMap(BoundedMap):
             self._watched = {}
 
     def start(self, item: Any) -> Any:
-        call = self._pool.made(self.fn, item)
         future: Any
+        if self._own is not None:
+            # The context is a copy, because the item's own is needed here meanwhile.
+            try:
+                future = self._own.submit(copy_context().run, self.fn, item)
+            except Exception as error:
+                return self.failed(ExecutorGoneError(error))
+            future.add_done_callback(self._returned)
+            return future
+        call = self._pool.made(self.fn, item)
         if self._pool.in_processes:
             # Where it runs again if its pool breaks; a process costs more than this task.
             future = self.loop.create_task(self._pool.run(call))
             future.add_done_callback(self.landed)
         else:
             try:
-                # It sees a copy of the context, as the item's own is needed here meanwhile.
                 future = self._pool.submit(call)
             except ExecutorGoneError as gone:
                 return self.failed(gone)

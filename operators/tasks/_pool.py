@@ -66,6 +66,11 @@ class Pool:
         return self._processes is not None
 
     @property
+    def threads(self) -> ThreadPoolExecutor | None:
+        """The threads that calls run in, if they run in threads."""
+        return self._executor if isinstance(self._executor, ThreadPoolExecutor) else None
+
+    @property
     def stuck(self) -> int:
         """How many calls go on although their callers have given up."""
         return len(self._stuck)
