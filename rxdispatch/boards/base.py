@@ -468,6 +468,20 @@ class BoardBase(Generic[P]):
             known.error or None,
         )
 
+    async def peek(self, ids: Sequence[str]) -> list[P | None]:
+        """
+        Return the payloads of tasks without claiming them; None for what is not kept.
+
+        Any number of readers may do so at once.
+        """
+        found: list[P | None] = []
+        while len(found) < len(ids):
+            asked = ids[len(found) :][:CHUNK]
+            for task_id, record in zip(asked, await self._engine.read(asked), strict=False):
+                task = None if record is None else self._codec.decode(task_id, record)
+                found.append(None if task is None else task.payload)
+        return found
+
     async def cancel(self, ids: str | Iterable[str]) -> list[bool]:
         """
         End tasks as dead with reason ``cancelled``; claims on them are lost.

@@ -182,6 +182,10 @@ class Engine(Protocol):
         """What is known of one task."""
         ...
 
+    async def read(self, ids: Sequence[str]) -> list[bytes | None]:
+        """The records of tasks that are kept, whatever their state; perhaps of the first only."""
+        ...
+
     async def dead(self, after: str) -> tuple[list[Dead], str]:
         """A page of dead tasks, and what to pass as *after* to go on; the same at the end."""
         ...

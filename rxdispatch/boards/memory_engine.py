@@ -222,6 +222,11 @@ class MemoryEngine:
         worker = None if row.lease is None else row.lease.worker
         return Known(STATUS[row.mark], row.record, past.attempts, past.crashes, worker, past.error)
 
+    async def read(self, ids: Sequence[str]) -> list[bytes | None]:
+        """The records of tasks that are kept."""
+        rows = [self._rows.get(task_id) for task_id in ids]
+        return [None if row is None else row.record for row in rows]
+
     async def dead(self, after: str) -> tuple[list[Dead], str]:
         """A page of dead tasks, oldest first."""
         start = float(after or "-inf")

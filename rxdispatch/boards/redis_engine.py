@@ -37,6 +37,10 @@ _PAGE: Final = 256
 _UNSURE: Final = 64
 _KEPT: Final = 60
 
+READ_BYTES: Final = 1024 * 1024
+"""After so many bytes a reply to ``read`` has no more records."""
+
+_READ: Final = load_script("prelude", "read")
 _SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LAG, _GET, _DEAD = (
     load_script("prelude", name)
     for name in (
@@ -229,6 +233,11 @@ class RedisEngine:
             cause = past[_TRIES.size :]
         label = worker.decode("utf-8", "replace") if status is Status.CLAIMED else None
         return Known(status, record, attempts, crashes, label, unpack_cause(cause)[0])
+
+    async def read(self, ids: Sequence[str]) -> list[bytes | None]:
+        """The records of tasks that are kept, of as many as make about a MiB."""
+        args: list[bytes | str | int] = [READ_BYTES, *map(id_bytes, ids)]
+        return [record or None for record in await self._run("read", _READ, args)]
 
     async def dead(self, after: str) -> tuple[list[Dead], str]:
         """A page of dead tasks, oldest first."""

@@ -15,6 +15,8 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.failure import describe
+from rxdispatch.operators._callable import check_function
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.pipelines.workflow_log import WorkflowLog, patiently
 from rxdispatch.pipelines.workflow_states import (
@@ -100,7 +102,7 @@ class Workflow:
         retry: Backoff | None = None,
     ) -> None:
         """
-        Add a state; one without *next_states* is terminal.
+        Add a state; one without *next_states*, or with empty ones, is terminal.
 
         Args:
             name: Its name, of 1 to 200 characters.
@@ -123,8 +125,8 @@ class Workflow:
         following = _following(next_states)
         if (process is None) != (not following):
             raise ConfigError("process and next_states must be given together", name)
-        if process is not None and not callable(process):
-            raise ConfigError("process must be callable", process)
+        if process is not None:
+            check_function("process", process, "data")
         if failed is not None:
             name_of("failed", failed)
         if not following and (failed is not None or timeout is not None or retry is not None):
@@ -326,12 +328,12 @@ def _following(given: Any) -> Any:
     if not by_result and not isinstance(given, (list, tuple)):
         raise ConfigError("next_states must be a mapping or a list of pairs", table)
     pairs: list[Any] = [*table.items()] if by_result else [*table]
-    if not pairs:
-        raise ConfigError("next_states must not be empty; leave them out for a terminal state")
     for pair in pairs:
         if pair.__class__ is not tuple or len(pair) != 2 or not (by_result or callable(pair[0])):
             raise ConfigError("next_states must be pairs of a predicate and a state", pair)
         name_of("next_states", pair[1])
+        if not by_result:
+            check_function("each predicate of next_states", pair[0], "result")
     return dict(pairs) if by_result else tuple(pairs)
 
 
@@ -339,7 +341,7 @@ def _failure(
     workflow: str, attempt: int, state: str, steps: list[Step], error: BaseException
 ) -> WorkflowError:
     history = tuple(step.entry for step in steps)
-    return WorkflowError(workflow, attempt, state, history, f"{type(error).__name__}: {error}")
+    return WorkflowError(workflow, attempt, state, history, describe(error))
 
 
 def _result(workflow: str, state: str, data: Any, steps: list[Step]) -> WorkflowResult:

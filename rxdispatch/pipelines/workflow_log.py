@@ -15,12 +15,13 @@ What if the process is killed, or its lease is lost:
   ended and settles;
 - paused, and overtaken meanwhile: its record is a duplicate, or it is the first and then the
   other's is. Of two different successors only one can ever be;
-- while it reads: the records that it holds are free again after ``READING`` seconds.
+- while it forgets: the records that it holds are free again after ``FORGETTING`` seconds.
 
 After ``forget`` a paused one may still leave a single record of the old life behind: do not give
 the id of a forgotten workflow to another.
 
-A record is read by claiming it and giving it back, which counts nothing.
+Records are read without claiming them, so that any number of readers may do so at once. They are
+read from the first to the first that is missing: a record is only ever added behind the last.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from rxdispatch.backoff import Backoff
+from rxdispatch.boards.base import BoardBase
 from rxdispatch.errors import BoardFullError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.workflow_states import Step
 from rxdispatch.pipelines.workflow_values import Transition
-from rxdispatch.protocols import Board
 from rxdispatch.task import Claim, Status, Task
 
 __all__ = ["WorkflowLog", "patiently"]
@@ -45,8 +46,11 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-READING: Final = 5.0
-"""Seconds that records are held by who reads them."""
+FORGETTING: Final = 5.0
+"""Seconds that records are held by the process that removes them."""
+
+PAGE: Final = 32
+"""Records that are asked for at a time."""
 
 _AGAIN: Final = Backoff(first=0.02, maximum=1.0)
 _PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
@@ -61,7 +65,7 @@ class WorkflowLog:
         limit: How many transitions a workflow has at most.
     """
 
-    def __init__(self, journal: Board, limit: int) -> None:
+    def __init__(self, journal: BoardBase[Any], limit: int) -> None:
         self._journal = journal
         self._limit = limit
 
@@ -73,11 +77,14 @@ class WorkflowLog:
 
     async def read(self, workflow: str) -> list[Step]:
         """All transitions so far."""
-        if await self._journal.get(f"{workflow}/1") is None:
-            return []
-        claims = await self._claim(workflow)
-        await self._release(claims)
-        return [_step(claim.task.payload) for claim in claims]
+        steps: list[Step] = []
+        while len(steps) < self._limit:
+            numbers = range(len(steps) + 1, min(len(steps) + PAGE, self._limit) + 1)
+            for payload in await self._journal.peek([f"{workflow}/{n}" for n in numbers]):
+                if payload is None:
+                    return steps
+                steps.append(_step(payload))
+        return steps
 
     async def forget(self, workflow: str) -> None:
         """Remove what is recorded."""
@@ -86,11 +93,13 @@ class WorkflowLog:
         await self._journal.settle([claim.done() for claim in reversed(claims)])
 
     async def _claim(self, workflow: str) -> list[Claim[Any]]:
-        """Claim all records, which others may be reading as well."""
+        """Claim all records, which others may be removing as well."""
         ids = [f"{workflow}/{n}" for n in range(1, self._limit + 1)]
         turn = 0
         while True:
-            batch = await self._journal.claim_batch(len(ids), ids=ids, worker=None, lease=READING)
+            batch = await self._journal.claim_batch(
+                len(ids), ids=ids, worker=None, lease=FORGETTING
+            )
             found = {claim.task.id: claim for claim in batch.claims}
             try:
                 missing = next((name for name in ids if name not in found), None)
@@ -102,7 +111,7 @@ class WorkflowLog:
                 return [found[name] for name in ids if name in found]
             await self._release(batch.claims)
             if state.status is Status.DEAD:
-                # Readers were killed time and again while they held it.
+                # Processes were killed time and again while they removed it.
                 await self._journal.redrive([state.id])
             turn += 1
             await asyncio.sleep(_AGAIN.delay(turn))

@@ -12,6 +12,8 @@ import attrs
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.errors import ConfigError
+from rxdispatch.failure import describe
+from rxdispatch.operators._callable import check_result
 from rxdispatch.operators.tasks._limited import limited
 from rxdispatch.pipelines.workflow_values import Move, Transition
 
@@ -80,7 +82,9 @@ class State:
             try:
                 result = await self._call(workflow, data)
                 break
-            except Exception as error:
+            except BaseException as error:
+                if _passes(error):
+                    raise
                 if self.retry is None or not self.retry.goes_on(attempt):
                     return self._fail(attempt, data, error)
                 await asyncio.sleep(self.retry.delay(attempt))
@@ -89,7 +93,9 @@ class State:
             result, data = result.result, result.data
         try:
             target = self._choose(result)
-        except Exception as error:  # a wrong result stays wrong: no retry
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a wrong result stays wrong: no retry
             return self._fail(attempt, data, error)
         return Step(Transition(self.name, target, result, time.time(), attempt), data)
 
@@ -97,6 +103,7 @@ class State:
         assert self.process is not None
         work = self.process(data)
         if not inspect.isawaitable(work):
+            check_result(f"process of {self.name!r}", work)
             return work
         return await (work if self.timeout is None else limited(work, workflow, self.timeout))
 
@@ -112,10 +119,10 @@ class State:
                 return target
         raise ConfigError(f"result of {self.name!r} must satisfy one of its predicates", result)
 
-    def _fail(self, attempt: int, data: Any, error: Exception) -> Step:
+    def _fail(self, attempt: int, data: Any, error: BaseException) -> Step:
         if self.failed is None:
             raise StateFailedError(attempt) from error
-        why = f"{type(error).__name__}: {error}"[:2000]
+        why = describe(error)
         return Step(Transition(self.name, self.failed, None, time.time(), attempt, why), data)
 
 
@@ -144,3 +151,11 @@ def check_states(states: Mapping[str, State], initial: str) -> None:
             raise ConfigError("every state must be reachable from the initial one", name)
     if not any(state.terminal for state in states.values()):
         raise ConfigError("there must be a terminal state, one without next_states")
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether *error* ends the run and not the state: it is meant for the worker or the process."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, (GeneratorExit, KeyboardInterrupt))

@@ -261,3 +261,57 @@ async def test_without_a_board() -> None:
             await call
     with pytest.raises(rxd.ConfigError, match="must have a board and a journal"):
         workflow.worker()
+
+
+class PanicError(BaseException):
+    """What bindings to other languages raise."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(3),
+        PanicError("rust"),
+        asyncio.CancelledError(),
+        BaseExceptionGroup("", [PanicError()]),
+    ],
+)
+async def test_a_state_fails_whatever_its_function_raises(error: BaseException) -> None:
+    """It leads to the failure state, and its predicate may raise as well."""
+
+    async def process(data: Any) -> Any:
+        if data == "process":
+            raise error
+        return data
+
+    def holds(_: Any) -> bool:
+        raise error
+
+    workflow = rxd.Workflow("start")
+    workflow.define_state("start", process, next_states=[(holds, "end")], failed="failed")
+    workflow.define_state("end")
+    workflow.define_state("failed")
+    for data in ("process", "predicate"):
+        result = await workflow.run(data)
+        assert "failed" == result.state
+        assert result.history[0].error.startswith(type(error).__name__)
+
+
+async def test_generators_are_refused_as_states() -> None:
+    """When they are defined, or as a result where something hides them."""
+
+    def rows(data: Any) -> Any:
+        yield data
+
+    def decorated(data: Any) -> Any:
+        return rows(data)
+
+    workflow = rxd.Workflow("start")
+    with pytest.raises(rxd.ConfigError, match="process must not be a generator function"):
+        workflow.define_state("start", rows, next_states={"ok": "end"})
+    with pytest.raises(rxd.ConfigError, match=r"each predicate of next_states must take 1"):
+        workflow.define_state("start", decorated, next_states=[(lambda: True, "end")])  # type: ignore[list-item, misc]  # pyright: ignore[reportArgumentType]
+    workflow.define_state("start", decorated, next_states={"ok": "end"})
+    workflow.define_state("end", next_states={})
+    with pytest.raises(rxd.WorkflowError, match="process of 'start' must return a result"):
+        await workflow.run(1)

@@ -84,6 +84,32 @@ async def test_submitted_run_and_asked_for(kind: str) -> None:
         await boards[0].cancel("w0")
 
 
+@pytest.mark.parametrize("kind", ["memory", "server"])
+async def test_readers_of_a_result_do_not_shut_one_another_out(kind: str) -> None:
+    """Each reads the journal once, and nobody claims from it."""
+    async with places(kind) as boards:
+        workflow = counting(boards)
+        await workflow.submit(0, id="w")
+        await work(workflow)
+        calls = Counter[str]()
+        engine = boards[1]._engine
+        for name in ("claim", "settle", "read"):
+            setattr(engine, name, _counted(calls, name, getattr(engine, name)))
+        found = await asyncio.gather(*(workflow.result("w") for _ in range(160)))
+        assert [found[0]] * 160 == found
+        assert {"read": 160} == calls
+        for name in ("claim", "settle", "read"):
+            delattr(engine, name)
+
+
+def _counted(calls: Counter[str], name: str, call: Any) -> Any:
+    def counted(*args: Any) -> Any:
+        calls[name] += 1
+        return call(*args)
+
+    return counted
+
+
 async def _later(workflow: rxd.Workflow) -> rxd.WorkflowResult:
     while True:
         try:

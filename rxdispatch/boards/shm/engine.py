@@ -322,6 +322,11 @@ class SharedEngine:
                 )
         return None
 
+    async def read(self, ids: Sequence[str]) -> list[bytes | None]:
+        """The records of tasks that are kept."""
+        found = [await self.get(task_id) for task_id in ids]
+        return [None if known is None else known.record or None for known in found]
+
     async def dead(self, after: str) -> tuple[list[Dead], str]:
         """A page of dead tasks, oldest first."""
         self._begin()
