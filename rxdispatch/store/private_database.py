@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,13 @@ _FOREIGN: Final = """
 SELECT type, name FROM sqlite_master
 WHERE type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%' LIMIT 1
 """
+
+# A process that finds its own file damaged makes another while others are opening it.
+_TRIES: Final = 5
+
+
+class _ExchangedError(Exception):
+    """What was opened is not what was looked at."""
 
 
 def open_database(
@@ -42,17 +50,30 @@ def open_database(
 
     Raises:
         ConfigError: If the file, or a journal beside it, can be another user's work, or it holds
-            a trigger, a view or a virtual table.
+            a trigger, a view or a virtual table, or is exchanged again and again.
         OSError: If it cannot be made.
         sqlite3.Error: If it cannot be opened, or is no database.
     """
+    for _ in range(_TRIES):
+        with suppress(_ExchangedError):
+            return _opened(path, what, options, create=create)
+    raise ConfigError(f"{what} must not be replaced while it is opened", str(path))
+
+
+def _opened(path: Path, what: str, options: dict[str, Any], *, create: bool) -> sqlite3.Connection:
     if create:
-        try:
+        with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except FileExistsError:
-            pass
-    before = _checked(path, what)
-    connection: sqlite3.Connection = sqlite3.connect(path, **options)
+    try:
+        before = _checked(path, what)
+        # By its mode, as SQLite would make a file that has gone meanwhile for all to read.
+        connection: sqlite3.Connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, **options
+        )
+    except (FileNotFoundError, sqlite3.OperationalError) as error:
+        if create and not os.path.lexists(path):
+            raise _ExchangedError from error
+        raise
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
         found = connection.execute(_FOREIGN).fetchone()
@@ -60,9 +81,12 @@ def open_database(
             kind, name = found
             rule = f"{what} must hold neither triggers nor views, but has the {kind} {name!r}"
             raise ConfigError(rule, str(path))
-        after = _checked(path, what)
+        try:
+            after = _checked(path, what)
+        except FileNotFoundError as error:
+            raise _ExchangedError from error
         if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino):
-            raise ConfigError(f"{what} must not be replaced while it is opened", str(path))
+            raise _ExchangedError
     except BaseException:
         connection.close()
         raise

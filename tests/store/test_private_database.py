@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,19 +82,46 @@ def test_a_planted_database_is_refused() -> None:
             open_database(folder / "db", what="store")
 
 
-def test_one_that_is_exchanged_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was looked at must be what was opened."""
-    path, other = made(tmp_path / "db"), made(tmp_path / "other")
-    connect = sqlite3.connect
+@pytest.mark.parametrize("way", ["replaced", "removed before", "removed after"])
+@pytest.mark.parametrize("times", [1, 100])
+def test_one_that_is_exchanged_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, times: int
+) -> None:
+    """What was looked at must be what is opened; another one of our own is looked at in turn."""
+    path = made(tmp_path / "db")
+    turns = iter(range(times))
+    opened: Callable[..., sqlite3.Connection] = sqlite3.connect
 
-    def exchanged(*arguments: object) -> sqlite3.Connection:
-        connection = connect(path)
-        other.replace(path)
+    def exchanged(name: str, **options: Any) -> sqlite3.Connection:
+        if next(turns, None) is None:
+            return opened(name, **options)
+        if way == "removed before":
+            path.unlink()
+        connection = opened(name, **options)
+        if way == "replaced":
+            (tmp_path / "other").touch(0o600)
+            (tmp_path / "other").replace(path)
+        if way == "removed after":
+            connection.execute("SELECT 1 FROM sqlite_master")
+            path.unlink()
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", exchanged)
-    with pytest.raises(ConfigError, match="store must not be replaced while it is opened"):
-        open_database(path, what="store")
+    if times > 1:
+        with pytest.raises(ConfigError, match="store must not be replaced while it is opened"):
+            open_database(path, what="store")
+    else:
+        connection = open_database(path, what="store")
+        assert path.samefile(connection.execute("PRAGMA database_list").fetchone()[2])
+        connection.close()
+        assert 0o600 == path.stat().st_mode & 0o777
+
+
+def test_a_name_that_an_address_would_read_otherwise(tmp_path: Path) -> None:
+    """Marks of URLs, spaces and bytes that are no text are parts of the name."""
+    for name in ("a?mode=memory", "b%20#c", "d e", os.fsdecode(b"\xff")):
+        open_database(tmp_path / name, what="store").close()
+        assert (tmp_path / name).is_file()
 
 
 def test_only_where_there_is_one(tmp_path: Path) -> None:
