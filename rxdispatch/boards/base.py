@@ -7,6 +7,7 @@ import os
 import platform
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextvars import Context
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
@@ -620,7 +621,9 @@ class BoardBase(Generic[P]):
             await asyncio.sleep(0)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
+        # It may outlive its caller, and with others' work: a context of its own keeps what the
+        # caller has set, such as a tenant or a span, away from both.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
@@ -646,7 +649,7 @@ class BoardBase(Generic[P]):
                     observer.on_completed()
 
             hints = self._hints.subscribe(observer.on_next, scheduler=scheduler)
-            joined = asyncio.get_running_loop().create_task(self.join())
+            joined = asyncio.get_running_loop().create_task(self.join(), context=Context())
             joined.add_done_callback(ended)
 
             def stop() -> None:

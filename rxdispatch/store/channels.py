@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextvars import Context
 from typing import Final
 
 from reactivex import Observable, abc
@@ -114,7 +115,9 @@ class Channels:
             subscription = self._wanted[name] = Subscription(name, self._forget)
             self._changed.set()
             if self._task is None:
-                self._task = asyncio.get_running_loop().create_task(self._run())
+                # Not in the context of whoever subscribes first: it outlives that.
+                loop = asyncio.get_running_loop()
+                self._task = loop.create_task(self._run(), context=Context())
         return subscription
 
     def _forget(self, subscription: Subscription) -> None:

@@ -7,6 +7,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
+from contextvars import Context
 from typing import NamedTuple
 
 from rxdispatch.boards.engine import Signal
@@ -129,7 +130,9 @@ class News:
             self._state = self._now()
             self._ends = self._memory.load(lay.ENDS)
             self._wait = _FAST
-            self._timer = asyncio.get_running_loop().call_later(0, self._poll)
+            # Not in the context of whoever subscribes first: it outlives that.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(0, self._poll, context=Context())
         if self.events.active:
             self._be_heard()
 

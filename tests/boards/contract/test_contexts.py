@@ -1,0 +1,114 @@
+"""What boards do in the background runs in no caller's context."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.codec import Entry
+from rxdispatch.task import Claim, Task, TaskEvent
+from tests.boards.places import Place
+
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+def watch(board: BoardBase[Any], step: str) -> list[str]:
+    """Return the list to which each run of an engine's step adds the tenant that it sees."""
+    engine: Any = board._engine
+    plain: Callable[..., Any] = getattr(engine, step)
+    seen: list[str] = []
+
+    async def run(*args: Any) -> Any:
+        seen.append(tenant.get())
+        return await plain(*args)
+
+    setattr(engine, step, run)
+    return seen
+
+
+async def test_giving_back(place: Place) -> None:
+    """Settlements that nobody waits for."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0))
+        (claim,) = await board.claim(1)
+        seen = watch(board, "settle")
+        tenant.set("ACME")
+        board.give_back([claim])
+        await board.finished()
+        assert ["nobody"] == seen
+
+
+async def test_waiting_to_be_joined(place: Place) -> None:
+    """The board is asked again and again, also when the subscriber's context is long over."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0))
+        seen = watch(board, "tick")
+        tenant.set("ACME")
+        ended = asyncio.Event()
+
+        def settle(claim: Claim[Any]) -> None:
+            board.post([claim.done()])
+
+        board.claims(until="joined").subscribe(settle, on_completed=ended.set)
+        async with asyncio.timeout(10):
+            await ended.wait()
+        assert {"nobody"} == set(seen)
+
+
+async def test_writing_for_others(server: Place) -> None:
+    """Whoever waits for a write that is under way shares the next one, and shows it nothing."""
+    async with server.bench() as bench:
+        board = bench.board()
+        seen: list[str] = []
+        plain = board._group._write
+
+        async def write(entries: Sequence[Entry]) -> list[bool]:
+            seen.append(tenant.get())
+            return await plain(entries)
+
+        board._group._write = write
+
+        async def submit(name: str) -> None:
+            tenant.set(name)
+            await board.submit(Task(name))
+
+        await asyncio.gather(*(submit(name) for name in ("one", "two", "three")))
+        assert ["one", "nobody"] == seen
+
+
+async def test_claims_on_a_server(server: Place) -> None:
+    """They may outlive the call, to be given back."""
+    async with server.bench() as bench:
+        board = bench.board()
+        seen = watch(board, "claim")
+        tenant.set("ACME")
+        await board.claim(1)
+        assert ["nobody"] == seen
+
+
+async def test_events_of_others(place: Place) -> None:
+    """They reach the first subscriber and the second without the first one's context."""
+    async with place.bench() as bench:
+        board, other = bench.board(), bench.elsewhere()
+        seen: list[str] = []
+
+        def see(event: TaskEvent) -> None:
+            seen.append(tenant.get())
+
+        async def subscribe() -> None:
+            tenant.set("ACME")
+            board.events.subscribe(see)
+
+        await asyncio.create_task(subscribe())
+        with board.events.subscribe(see):
+            async with asyncio.timeout(10):
+                while len(seen) < 2:
+                    # Until the server knows that somebody listens.
+                    await other.submit(Task(0))
+                    await asyncio.sleep(0.01)
+        assert {"nobody"} == set(seen)
