@@ -199,9 +199,9 @@ class Hub:
         """
         Start an actor; or, without *handle* and *factory*, return the address of the one there is.
 
-        Names are those of this hub, in this process; that of an actor that has stopped is free
-        again. When the hub closes normally, all stay open until no mailbox holds anything and
-        nothing is at work, or the grace is over.
+        Names are those of this hub, in this process; that of an actor is free again once it has
+        ended, as when ``await ref.stop()`` has returned. When the hub closes normally, all stay
+        open until no mailbox holds anything and nothing is at work, or the grace is over.
 
         Args:
             name: 1 to 200 characters.

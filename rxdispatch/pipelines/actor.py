@@ -61,6 +61,7 @@ class Actor:
             of full ones stands still. What cannot be told is a failure, but does not count for
             *supervision*.
         find: Returns the address that belongs to a name; a hub gives it.
+        on_end: Called once it has ended: it takes nothing more, and its handler has returned.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -87,6 +88,7 @@ class Actor:
         backoff: Backoff | None = None,
         next: ActorRef | str | None = None,  # noqa: A002
         find: Callable[[str], ActorRef] | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         self._name = name_of("name", name)
         self._make = checked_behaviour(handle, factory, supervision)
@@ -102,6 +104,7 @@ class Actor:
         self._backoff = backoff or Backoff()
         self._next = next
         self._find = find
+        self._on_end = on_end
         self._mailbox: Ingress[Letter] = Ingress(mailbox)
         self._failures: Tap[ActorError] = Tap(LEAST)
         self._crew = Crew()
@@ -202,7 +205,16 @@ class Actor:
 
     def _conclude(self) -> None:
         self._ended.set_result(None)
-        self._failures.end()
+        try:
+            self._failures.end()
+        finally:
+            self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        """Tell, once, that nothing of it is at work any more."""
+        if self._on_end is not None and self._ended.done() and not self._crew.active:
+            on_end, self._on_end = self._on_end, None
+            on_end()
 
     # ------------------------------------------------ messages
 
@@ -227,18 +239,22 @@ class Actor:
         finally:
             self._current = None
             self._crew.gone()
+            self._look_for_end()
 
     async def _turn(self, letter: Letter, handle: Handle) -> None:
         try:
             answer = await handle(letter.message)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             if self._cancelled:
                 raise
             if _from_outside(error):
                 self._refuse(letter)
                 raise
-            self._report(letter, error)
             self._told = True
+            self._report(letter, error)
+            if isinstance(error, KeyboardInterrupt):
+                self._close()
+                raise  # it is meant for the process
             await self._supervise()
             return
         self._failed_in_a_row = 0
@@ -299,12 +315,11 @@ class Actor:
             await asyncio.sleep(self._backoff.delay(self._failed_in_a_row))
             try:
                 self._handle = checked_handle("what factory makes", self._make())
-            except Exception as error:
-                log.warning(
-                    "actor_not_restarted",
-                    actor=self._name,
-                    failure=error,
-                )
+            except KeyboardInterrupt:
+                self._close()
+                raise
+            except BaseException as error:
+                log.warning("actor_not_restarted", actor=self._name, failure=error)
             else:
                 return
 
@@ -316,6 +331,8 @@ class Actor:
 
 
 def _from_outside(error: BaseException) -> bool:
-    """Whether the loop, in its last moments, cancels this task, and not the handler itself."""
+    """Whether the loop, in its last moments, ends this task, and not the handler itself."""
     task = asyncio.current_task()
+    if isinstance(error, GeneratorExit):
+        return task is None
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

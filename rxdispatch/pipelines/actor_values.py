@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from rxdispatch.errors import ConfigError, TaskExecutionError
+from rxdispatch.operators._callable import check_function, is_async
 
 __all__ = ["ActorError", "Factory", "Handle", "Letter", "Supervision", "checked_behaviour"]
 
@@ -58,8 +58,9 @@ def checked_behaviour(
     if supervision not in ("resume", "restart", "stop"):
         raise ConfigError('supervision must be "resume", "restart" or "stop"', supervision)
     if factory is not None:
-        if not callable(factory) or inspect.iscoroutinefunction(factory):
+        if not callable(factory) or is_async(factory):
             raise ConfigError("factory must be a class or a plain function", factory)
+        check_function("factory", factory)
         return factory
     # Of one function nothing fresh can be made.
     if supervision == "restart":
@@ -75,10 +76,9 @@ def checked_handle(what: str, handle: Any) -> Handle:
     Raises:
         ConfigError: If it is no coroutine function, nor an object that is called like one.
     """
-    kind: Any = type(handle)  # pyright: ignore[reportUnknownVariableType]
-    call = getattr(kind, "__call__", None)  # noqa: B004 - the method itself is looked at
-    if not (inspect.iscoroutinefunction(handle) or inspect.iscoroutinefunction(call)):
+    if not is_async(handle):
         raise ConfigError(
             f"{what} must be a coroutine function, or an object called as one", handle
         )
+    check_function(what, handle, "message")
     return handle  # type: ignore[no-any-return]

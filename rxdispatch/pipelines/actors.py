@@ -13,7 +13,12 @@ __all__ = ["Actors"]
 
 
 class Actors:
-    """The actors of a hub, by name."""
+    """
+    The actors of a hub, by name.
+
+    Each is here from its start until it has ended, so that its name is free again only when
+    nothing of it is at work any more, and so that nothing is kept of the ones that have ended.
+    """
 
     def __init__(self) -> None:
         self._actors: dict[str, Actor] = {}
@@ -35,15 +40,18 @@ class Actors:
         Start an actor.
 
         Raises:
-            ConfigError: If an argument breaks its rule, or the name is taken by one that runs.
+            ConfigError: If an argument breaks its rule, or the name is taken by one that has not
+                ended.
         """
-        actor = Actor(name, handle, find=self.find, **options)
-        before = self._actors.get(name)
-        if before is not None and not before.ref.stopped:
+        actor = Actor(name, handle, find=self.find, on_end=lambda: self._forget(name), **options)
+        if name in self._actors:
             raise ConfigError("actors must have names that differ", name)
         ref = actor.start()
         self._actors[name] = actor
         return ref
+
+    def _forget(self, name: str) -> None:
+        self._actors.pop(name, None)
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """
@@ -61,7 +69,7 @@ class Actors:
             for task in (idle, hurried):
                 task.cancel()
             # Each by itself, and to the end: one that hangs on must not keep another from it.
-            ends = (actor.cancel() for actor in self._actors.values())
+            ends = [actor.cancel() for actor in self._actors.values()]
             await asyncio.gather(idle, hurried, *ends, return_exceptions=True)
 
     async def _idle(self) -> None:
@@ -69,5 +77,5 @@ class Actors:
             for actor in tuple(self._actors.values()):
                 await actor.idle()
         # In the same turn, before anybody tells anything more.
-        for actor in self._actors.values():
+        for actor in tuple(self._actors.values()):
             actor.close()

@@ -176,3 +176,89 @@ async def test_names_are_found_while_the_hub_closes() -> None:
         await hub.actor("b", count).tell(5)
     assert [5, 4, 3, 2, 1, 0] == seen
     assert ["hub must be open; use it with 'async with', got 'closing'"] == refused
+
+
+async def test_a_hub_forgets_actors_that_have_ended() -> None:
+    """However they end; their names are free again, and their failures are not lost."""
+
+    async def odd(message: Any) -> None:
+        raise ValueError(message)
+
+    with capture_logs():
+        async with rxd.connect("memory://") as hub:
+            for n in range(3):
+                ref = hub.actor(f"stopped-{n}", echo)
+                assert n == await ref.ask(n)
+                assert await ref.stop()
+            failing = hub.actor("failed", odd, supervision="stop")
+            with pytest.raises(rxd.ActorError):
+                await failing.ask(1)
+            await asyncio.sleep(0)
+            cut = hub.actor("cut", slow_to_end)
+            await cut.tell(5.0)
+            await asyncio.sleep(1)
+            assert not await cut.stop(timeout=1)
+            assert {} == hub._actors._actors
+            with pytest.raises(rxd.ConfigError, match="must be there"):
+                hub.actor("stopped-0")
+
+
+async def slow_to_end(span: float) -> None:
+    """Take *span* seconds, and a moment more to end."""
+    try:
+        await asyncio.sleep(span)
+    finally:
+        await asyncio.sleep(0.5)
+
+
+async def test_a_name_is_taken_until_its_actor_has_ended() -> None:
+    """And the hub waits for it."""
+    at_work: list[int] = []
+    most: list[int] = []
+
+    async def handle(message: int) -> None:
+        at_work.append(message)
+        most.append(len(at_work))
+        await asyncio.sleep(0.3)
+        at_work.remove(message)
+
+    async with rxd.connect("memory://") as hub:
+        old = hub.actor("account", handle)
+        for n in range(4):
+            await old.tell(n)
+        stopping = asyncio.create_task(old.stop())
+        await asyncio.sleep(0.05)
+        assert old.stopped
+        with pytest.raises(rxd.ConfigError, match="names that differ"):
+            hub.actor("account", handle)
+        assert old is hub.actor("account")
+    assert ([], [1, 1, 1, 1]) == (at_work, most)
+    assert await stopping
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), asyncio.CancelledError()])
+async def test_an_actor_lives_whatever_its_handler_raises(error: BaseException) -> None:
+    """It is a failure like others, of the handler and of what makes it."""
+    made: list[int] = []
+
+    async def handle(message: Any) -> Any:
+        if message == "bad":
+            raise error
+        return message
+
+    def factory() -> Any:
+        made.append(1)
+        if len(made) == 2:
+            raise error
+        return handle
+
+    backoff = rxd.Backoff(first=0.1)
+    with capture_logs() as logs:
+        async with rxd.connect("memory://") as hub:
+            ref = hub.actor("a", factory=factory, supervision="restart", backoff=backoff)
+            with pytest.raises(rxd.ActorError) as caught:
+                await ref.ask("bad")
+            assert error is caught.value.__cause__
+            assert "good" == await ref.ask("good", timeout=10)
+    assert 3 == len(made)
+    assert ["actor_failed", "actor_not_restarted"] == [entry["event"] for entry in logs]
