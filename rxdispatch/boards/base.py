@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import Context
 from typing import Any, Generic, Literal, TypeVar
@@ -25,6 +26,7 @@ from rxdispatch.boards.portions import (
     portions_of_entries,
     portions_of_settlements,
 )
+from rxdispatch.boards.watched_hints import WatchedHints
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import (
     BoardFullError,
@@ -181,6 +183,9 @@ class BoardBase(Generic[P]):
         """
         The tasks of this board as a cold observable of claims.
 
+        Nothing is claimed before somebody subscribes, or ``rxd.run()`` does. What is made of this
+        observable and never subscribed to is logged as ``claims_never_subscribed``.
+
         Args:
             prefetch: How many claims may be unsettled at a time.
             lease: Seconds a claim lasts; renewed until it is settled.
@@ -199,9 +204,12 @@ class BoardBase(Generic[P]):
         _label(worker)
         if not isinstance(until, str) or until not in sources:
             raise ConfigError("until must be 'never', 'idle' or 'joined'", until)
-        return sources[until].pipe(
-            claim_operator(self, prefetch=prefetch, lease=lease, worker=worker)
-        )
+        claiming = claim_operator(self, prefetch=prefetch, lease=lease, worker=worker)
+        caller = sys._getframe(1)
+        made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        # Around the hints, which are few, and not around the claims.
+        hints = WatchedHints(sources[until], self._name, made_at)
+        return hints.pipe(claiming)
 
     async def claim(
         self,
