@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 from weakref import WeakSet
 
 from rxdispatch.backoff import Backoff
@@ -36,6 +36,10 @@ P = TypeVar("P")
 log = get_logger(__name__)
 
 
+MANY_ENGINES: Final = 1000
+"""Boards in memory, at least, from which on the ones that nobody uses are forgotten."""
+
+
 class Hub:
     """
     A connection to a server, and the boards on it; made by :func:`connect`.
@@ -61,6 +65,7 @@ class Hub:
         self._client: Client | None = None
         self._channels: Channels | None = None
         self._engines: dict[str, MemoryEngine] = {}
+        self._most_engines = MANY_ENGINES
         self._boards: WeakSet[BoardBase[Any]] = WeakSet()
         self._actors = Actors()
         self._fleet: FleetStore | None = None
@@ -133,6 +138,8 @@ class Hub:
         options = Options(max_crashes, remember, dead_limit).checked()
         board: BoardBase[Any]
         if self._client is None or self._channels is None:
+            if len(self._engines) >= self._most_engines:
+                self._forget_engines()
             engine = self._engines.get(name) or MemoryEngine()
             board = MemoryBoard(
                 name,
@@ -154,6 +161,15 @@ class Hub:
             )
         self._boards.add(board)
         return board
+
+    def _forget_engines(self) -> None:
+        """Drop what is kept of boards in memory that have no handle and hold nothing."""
+        used = {board.name for board in self._boards}
+        for name in [name for name, engine in self._engines.items() if engine.unused]:
+            if name not in used:
+                del self._engines[name]
+        # As many again before the next look, so that each board pays for its own.
+        self._most_engines = max(MANY_ENGINES, 2 * len(self._engines))
 
     @property
     def nodes(self) -> Registry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,30 @@ async def test_a_feed_is_entered_once() -> None:
         with pytest.raises(ConfigError, match=r"^feed must be open"):
             async with hub.feed().reserve():
                 pass
+
+
+async def test_a_hub_forgets_boards_in_memory_that_nobody_uses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The ones that hold something, or that somebody watches, are kept."""
+    monkeypatch.setattr("rxdispatch.hub.MANY_ENGINES", 10)
+    async with connect("memory://") as hub:
+        held = hub.board("held")
+        await hub.board("full").submit(Task(1))
+        await hub.board("paused").pause()
+        hub.board("options", remember=5.0)
+        events: list[str] = []
+        watching = hub.board("watched").events.subscribe(lambda event: events.append(event.kind))
+        for n in range(1000):
+            hub.board(f"session-{n}")
+            gc.collect(0)
+        assert len(hub._engines) < 50
+        await hub.board("watched").submit(Task(1))
+        assert ["submitted"] == events
+        watching.dispose()
+        assert 1 == (await hub.board("full").counts()).ready
+        assert [] == await hub.board("paused").claim(1)
+        await held.submit(Task(1))
+        assert 1 == (await hub.board("held").counts()).ready
+        with pytest.raises(ConfigError, match="remember must be"):
+            hub.board("options", remember=6.0)

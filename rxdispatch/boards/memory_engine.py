@@ -88,6 +88,12 @@ class MemoryEngine:
         """Hot: what happens to tasks."""
         return self._events.observable
 
+    @property
+    def unused(self) -> bool:
+        """Whether a new engine could stand in for it, but for the number of done tasks."""
+        kept = self._rows or self._past or self._paused or self._options != Options()
+        return not kept and not self._signals.active and not self._events.active
+
     def agree(self, options: Options) -> None:
         """
         Keep the options that a handle gives.

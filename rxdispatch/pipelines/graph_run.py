@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from uuid_utils import uuid7
 from rxdispatch.checks import name_of
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
+from rxdispatch.listeners import call_each
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.graph_edges import LEAST, queue_of
@@ -240,10 +242,13 @@ class GraphRun:
 
     def _finish(self, error: Exception | None = None) -> None:
         self._ended.set_result(None)
-        for subscription in self._subscriptions:
-            subscription.dispose()
-        self._close()
-        for taps in self._taps.values():
-            for tap in taps.values():
-                tap.end(error)
-        self._failures.end()
+        taps = [tap for taps in self._taps.values() for tap in taps.values()]
+        # What a listener raises at the end must not keep the others from it.
+        call_each(
+            (
+                *(subscription.dispose for subscription in self._subscriptions),
+                self._close,
+                *(partial(tap.end, error) for tap in taps),
+                self._failures.end,
+            )
+        )

@@ -12,18 +12,20 @@ import reactivex
 from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.abc import DisposableBase
-from reactivex.subject import AsyncSubject
 from uuid_utils import uuid7
 
 from rxdispatch.checks import name_of
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
+from rxdispatch.listeners import call_each
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.chain import LEAST, chain, until_board, waiting
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.hand_on import Boards, HandOn, board_of
+from rxdispatch.pipelines.once import Once
 from rxdispatch.pipelines.section import work_section
 from rxdispatch.pipelines.stage import Stage, StageError
+from rxdispatch.pipelines.stage_names import with_names
 from rxdispatch.pipelines.stage_work import Crew
 from rxdispatch.pipelines.stats import PipelineStats, Tally
 from rxdispatch.pipelines.tap import Tap
@@ -58,7 +60,7 @@ class Pipeline:
     that is the first stage, :meth:`submit` returns once the item is there.
 
     Args:
-        *stages: Made by :func:`stage`; no two of the same name, or with the same board.
+        *stages: Made by :func:`stage`; no two that were given the same name, or the same board.
         ordered: Give the results in the order of submission. An item that is done before its
             turn then keeps its slot.
         source: Fed from the start, and the end of it closes the pipeline. An error of it is
@@ -99,9 +101,8 @@ class Pipeline:
         for one in stages:
             if not isinstance(one, Stage):
                 raise ConfigError("stages must be made by stage()", one)
-            if one.name in self._stages:
-                raise ConfigError("stages must have names that differ", one.name)
-            self._stages[one.name] = one
+        stages = with_names(stages)
+        self._stages.update({one.name: one for one in stages})
         boards = [_board_name(one) for one in stages if one.board is not None]
         if len(set(boards)) < len(boards):
             raise ConfigError("each board must be of one stage", boards)
@@ -130,9 +131,8 @@ class Pipeline:
         self._submitted = self._emitted = self._feeding = 0
         self._entered = self._closing = self._aborted = False
         self._failure: Exception | None = None
-        # Fire once, also for those who listen later: no more is taken in; all has ended.
-        self._stop: AsyncSubject[None] = AsyncSubject()
-        self._over: AsyncSubject[None] = AsyncSubject()
+        self._stop = Once("intake")  # no more is taken in
+        self._over = Once("stats")  # all has ended
 
     # ------------------------------------------------ what it is
 
@@ -255,7 +255,7 @@ class Pipeline:
         try:
             if isinstance(source, (Observable, AsyncIterable)):
                 stream = source if isinstance(source, Observable) else from_async_iterable(source)
-                until = stream.pipe(rx.take_until(self._stop))
+                until = stream.pipe(rx.take_until(self._stop.stream))
                 async with to_async_iterable(until, size=LEAST) as items:
                     async for item in items:
                         await self._put(Envelope(str(uuid7()), item))
@@ -323,7 +323,7 @@ class Pipeline:
         def read(_: Any) -> PipelineStats:
             return self.read()
 
-        ticks: Observable[Any] = reactivex.defer(start).pipe(rx.take_until(self._over))
+        ticks: Observable[Any] = reactivex.defer(start).pipe(rx.take_until(self._over.stream))
         return ticks.pipe(rx.concat(reactivex.of(None)), rx.map(read))
 
     def read(self) -> PipelineStats:
@@ -460,8 +460,7 @@ class Pipeline:
         if self._closing:
             return
         self._closing = True
-        self._stop.on_next(None)
-        self._stop.on_completed()
+        self._stop.happen()
         if not self._feeding:
             self._ingress.close()
 
@@ -478,13 +477,17 @@ class Pipeline:
 
     def _finish(self, error: Exception | None = None) -> None:
         self._ended.set_result(None)
-        self._close()
-        self._ingress.close()
-        self._gate.dispose()
-        self._results.end(error)
-        self._failures.end()
-        self._over.on_next(None)
-        self._over.on_completed()
+        # What a listener raises at the end must not keep the others from it.
+        call_each(
+            (
+                self._close,
+                self._ingress.close,
+                self._gate.dispose,
+                lambda: self._results.end(error),
+                self._failures.end,
+                self._over.happen,
+            )
+        )
 
 
 def _board_name(stage: Stage) -> str:

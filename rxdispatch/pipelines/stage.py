@@ -40,6 +40,7 @@ class Stage:
         on_error: What becomes of an item that failed.
         executor: Where a plain function runs; None for threads of its own.
         board: The board that its items are claimed from, or its name; None in the same process.
+        named: Whether its name was given, and is not that of its function.
     """
 
     fn: Callable[[Any], Any]
@@ -52,6 +53,7 @@ class Stage:
     on_error: OnError
     executor: Executor | None
     board: str | BoardBase[Any] | None = None
+    named: bool = True
 
     @property
     def slots(self) -> int:
@@ -111,7 +113,8 @@ def stage(
     Args:
         fn: Called with an item, returns what goes on to the next stage. Coroutine functions run
             on the loop as in ``map_async``, plain ones in threads as in ``map_blocking``.
-        name: What it is called in failures and statistics; by default the function's name.
+        name: What it is called in failures and statistics; by default the function's name, with
+            ``-2``, ``-3`` and so on where a pipeline has several stages of one function.
         concurrency: How many calls may be at work at once, at least 1; or a ``Limit`` such as
             ``AdaptiveLimit``, which finds that out.
         queue: How many items may wait for it, at least 1. By default as many as it, or the stage
@@ -206,6 +209,7 @@ def described(
         on_error=on_error,
         executor=executor,
         board=board,
+        named=name is not None,
     )
 
 

@@ -11,6 +11,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.listeners import call_each
 from rxdispatch.operators.flow._broadcast import broadcast
 from rxdispatch.protocols import Valve
 from rxdispatch.valve import Gate
@@ -84,8 +85,10 @@ class Tap(Generic[T]):
         return sys.maxsize if self._valve is None else self._valve.room()
 
     def _opened(self) -> None:
-        for on_room in self._on_room:
-            on_room()
+        if len(self._on_room) == 1:
+            self._on_room[0]()
+        else:
+            call_each(self._on_room)
 
     def _enter(
         self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None

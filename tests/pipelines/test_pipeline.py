@@ -521,6 +521,66 @@ async def test_a_subscriber_that_raises_harms_nobody() -> None:
     assert ["subscriber_failed"] == [log["event"] for log in logs]
 
 
+async def test_watchers_that_raise_harm_nobody() -> None:
+    """In on_next, on_error or on_completed, whatever they watch."""
+    seen: list[Any] = []
+
+    def bad(*_: Any) -> None:
+        raise ValueError
+
+    async def odd(n: int) -> int:
+        if n == 1:
+            raise KeyError(n)
+        return n
+
+    trouble: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
+    with capture_logs():
+        async with rxd.Pipeline(rxd.stage(odd), stats_every=0.01) as p:
+            for stream in (p.results, p.failures, p.stats):
+                stream.subscribe(bad)
+                stream.subscribe(bad, bad, bad)
+                stream.subscribe(lambda _: None, bad, bad)
+                stream.subscribe(lambda _: None, on_completed=lambda: seen.append("|"))
+            p.results.subscribe(seen.append)
+            await p.feed(range(3))
+            await asyncio.sleep(0.05)
+    assert [0, 2, "|", "|", "|"] == seen
+    # Of their own timers alone.
+    assert {ValueError} >= {type(context["exception"]) for context in trouble}
+    trouble.clear()
+
+
+async def test_watchers_of_a_graph_that_raise_harm_nobody() -> None:
+    """It ends, and the others hear of it."""
+    seen: list[Any] = []
+
+    def bad(*_: Any) -> None:
+        raise ValueError
+
+    graph = rxd.Graph()
+    graph.add_node("a", takes(0.01).fn)
+    graph.add_node("b", takes(0.01).fn)
+    graph.connect("a", "b")
+    with capture_logs():
+        async with graph.run() as run:
+            for stream in (run.results("a"), run.failures, run.results("b")):
+                stream.subscribe(bad, bad, bad)
+                stream.subscribe(lambda _: None, bad, bad)
+                stream.subscribe(seen.append, on_completed=lambda: seen.append("|"))
+            for n in range(2):
+                await run.submit("a", n)
+    assert [0, 0, 1, 1, "|", "|", "|"] == sorted(seen, key=str)
+
+
+def test_a_function_may_be_used_twice() -> None:
+    """The second stage of it has a number."""
+    twice = rxd.stage(len)
+    p = rxd.Pipeline(twice, rxd.stage(len, name="len-2"), twice, rxd.stage(str), rxd.stage(len))
+    assert ["len", "len-2", "len-3", "str", "len-4"] == [stage.name for stage in p.stages]
+    assert p.stage("len-3").fn is len
+
+
 async def test_a_pipeline_is_used_once() -> None:
     """Before it is entered and after it was left it says so."""
     p = rxd.Pipeline(takes(1.0))
@@ -595,7 +655,11 @@ def test_stages_can_be_looked_at() -> None:
     [
         ([], {}, "a pipeline must have a stage"),
         ([len], {}, r"stages must be made by stage\(\)"),
-        ([rxd.stage(len), rxd.stage(len)], {}, "stages must have names that differ, got 'len'"),
+        (
+            [rxd.stage(len, name="a"), rxd.stage(str, name="a")],
+            {},
+            "stages must have names that differ, got 'a'",
+        ),
         ([rxd.stage(len)], {"ordered": 1}, "ordered must be True or False"),
         ([rxd.stage(len)], {"source": 3}, "source must be an Observable"),
         ([rxd.stage(len)], {"stats_every": 0}, "stats_every must be a finite number"),
