@@ -495,6 +495,9 @@ class BoardBase(Generic[P]):
         """
         End tasks as dead with reason ``cancelled``; claims on them are lost.
 
+        A handler that runs is cancelled at the next renewal of its claim: within a third of the
+        lease, 10 s where nothing else is given. What it settles meanwhile is refused.
+
         Returns:
             For each id, whether there was something to cancel.
         """
