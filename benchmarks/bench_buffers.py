@@ -33,6 +33,7 @@ from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.operators.flow._conflate import conflate
 from rxdispatch.operators.flow._prioritize import prioritize
 from rxdispatch.streams._from_async_iterable import from_async_iterable
+from rxdispatch.streams._from_iterable import from_iterable
 from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._run import run
 from rxdispatch.streams._to_async_iterable import to_async_iterable
@@ -127,6 +128,11 @@ async def pulled(count: int) -> None:
     await run(from_async_iterable(numbers(count)).pipe(buffer_bounded(CHUNK)))
 
 
+async def iterated(count: int) -> None:
+    """``from_iterable``, with the demand of a buffer."""
+    await run(from_iterable(range(count)).pipe(buffer_bounded(CHUNK)))
+
+
 async def read(count: int) -> None:
     """``to_async_iterable`` over ``from_async_iterable``."""
     async with aclosing(to_async_iterable(from_async_iterable(numbers(count)))) as items:
@@ -171,6 +177,7 @@ CASES: dict[str, Case] = {
     "prioritize, as many keys": waiting(prioritize(lambda n: -n, size=CHUNK)),
     "broadcast, 1 subscriber": passing(broadcast(CHUNK)),
     "broadcast, waiting": waiting(broadcast(CHUNK)),
+    "from_iterable": iterated,
     "from_async_iterable": pulled,
     "from + to_async_iterable": read,
     "Ingress.put": put,

@@ -65,6 +65,7 @@ from rxdispatch.pipelines.workflow_values import Move, Transition, WorkflowError
 from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
 from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._from_async_iterable import from_async_iterable
+from rxdispatch.streams._from_iterable import from_iterable
 from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._kill_switch import KillSwitch
 from rxdispatch.streams._priority_ingress import PriorityIngress
@@ -177,6 +178,7 @@ __all__ = [
     "current_claim",
     "current_node",
     "from_async_iterable",
+    "from_iterable",
     "from_redis_list",
     "inject_trace",
     "install_fluent",

@@ -10,6 +10,7 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.listeners import LEAVING, tell_each
 from rxdispatch.log import get_logger
+from rxdispatch.observable import Stream
 
 __all__ = ["Relay"]
 
@@ -46,7 +47,7 @@ class Relay(Generic[T]):
         self._observers: list[abc.ObserverBase[T]] = []
         self._on_first = on_first
         self._on_last = on_last
-        self.observable: Observable[T] = Observable(self._subscribe)
+        self.observable: Observable[T] = Stream(self._subscribe)
 
     @property
     def active(self) -> bool:

@@ -16,6 +16,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
+from rxdispatch.observable import Stream
 from rxdispatch.task import seconds
 from rxdispatch.valve import Gate, bound_by
 
@@ -73,7 +74,7 @@ def batch(
         ) -> abc.DisposableBase:
             return _Batcher(count, span, on_error == "drop", observer).connect(source, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

@@ -13,6 +13,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.listeners import LEAVING, call_each, tell_each
 from rxdispatch.log import get_logger
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._outlet import Line, Outlet
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
 from rxdispatch.valve import Gate
@@ -84,7 +85,7 @@ def broadcast(
 
     def operator(source: Observable[T]) -> Observable[T]:
         hub = _Hub(source, size, overflow)
-        return Observable(hub.subscribe)
+        return Stream(hub.subscribe)
 
     return operator
 

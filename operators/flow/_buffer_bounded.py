@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from reactivex import Observable, abc
 
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._holding import Holding
 from rxdispatch.operators.flow._outlet import Line
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
@@ -84,6 +85,6 @@ def buffer_bounded(
             )
             return holding.connect(source, observer, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator

@@ -9,6 +9,7 @@ from typing import TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.observable import Stream
 
 __all__ = ["checkpoint"]
 
@@ -62,6 +63,6 @@ def checkpoint(name: str) -> Callable[[Observable[T]], Observable[T]]:
                 observer.on_next, on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator

@@ -12,6 +12,7 @@ from reactivex import Observable, abc
 
 from rxdispatch.callables import plain_function
 from rxdispatch.errors import ConfigError
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._holding import Holding
 from rxdispatch.operators.flow._outlet import Entry
 from rxdispatch.overflow import Drops
@@ -84,7 +85,7 @@ def conflate(
             waiting = _NewestOfEach(key, merge, drops)
             return Holding("conflate", waiting, drops).connect(source, observer, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

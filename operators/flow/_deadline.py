@@ -12,6 +12,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.observable import Stream
 from rxdispatch.task import seconds as duration
 
 __all__ = ["deadline"]
@@ -74,6 +75,6 @@ def deadline(seconds: float | timedelta) -> Callable[[Observable[T]], Observable
             )
             return Disposable(dispose)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator

@@ -14,6 +14,7 @@ from reactivex import Observable, abc
 from rxdispatch.callables import plain_function
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._release import Release
 from rxdispatch.overflow import checked_size
 
@@ -76,7 +77,7 @@ def delay_until(
         ) -> abc.DisposableBase:
             return _Delayer(when, size, observer).connect(source, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

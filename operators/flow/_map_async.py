@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._bounded import BoundedMap
 from rxdispatch.operators.flow._options import MapOptions, OnError
 from rxdispatch.protocols import Limit
@@ -93,7 +94,7 @@ def map_async(
         ) -> abc.DisposableBase:
             return _AsyncMap(options, observer).connect(source, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 
@@ -104,8 +105,7 @@ class _AsyncMap(BoundedMap):
     def start(self, item: Any) -> asyncio.Future[Any]:
         try:
             work: Any = self.fn(item)
-            # A generator is no coroutine, although asyncio takes it for one in Python 3.11.
-            if work.__class__ is not CoroutineType and not isinstance(work, Coroutine):
+            if work.__class__ is not CoroutineType:
                 work = _coroutine(work)
             task: asyncio.Task[Any] = self.loop.create_task(work)
         except BaseException as error:
@@ -131,6 +131,10 @@ class _AsyncMap(BoundedMap):
 
 
 def _coroutine(work: Any) -> Coroutine[Any, Any, Any]:
+    # A generator is none, although asyncio takes it for one in Python 3.11.
+    given: Any = work
+    if isinstance(work, Coroutine):
+        return given  # type: ignore[no-any-return]
     if not inspect.isawaitable(work):
         raise TypeError(f"fn must return an awaitable, got {type(work).__name__}")
 

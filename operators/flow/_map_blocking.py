@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.observable import Stream
 from rxdispatch.operators._call import Call, ExecutorGoneError
 from rxdispatch.operators._callable import check_function, check_result, is_async
 from rxdispatch.operators.flow._bounded import BoundedMap
@@ -101,7 +102,7 @@ def map_blocking(
         ) -> abc.DisposableBase:
             return _BlockingMap(options, observer, executor).connect(source, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

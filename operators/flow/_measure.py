@@ -11,6 +11,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._meter import Meter, Section, meter_of
 
 __all__ = ["measure"]
@@ -75,7 +76,7 @@ def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]]
         ) -> abc.DisposableBase:
             return _Passage(meter, observer).connect(source, section, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 
@@ -175,7 +176,7 @@ class _Passage:
                 on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     def _enter(self, observer: abc.ObserverBase[Any], item: Any) -> None:
         now = self._time()

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.callables import plain_function
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._holding import Holding
 from rxdispatch.operators.flow._outlet import Entry
 from rxdispatch.overflow import Drops, checked_size
@@ -78,7 +79,7 @@ def prioritize(
             holding = Holding("prioritize", _ByRank(key), drops, size=size)
             return holding.connect(source, observer, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._release import Release
 from rxdispatch.task import seconds
 
@@ -86,7 +87,7 @@ def rate_limit(
         ) -> abc.DisposableBase:
             return _Limiter(count, span, size, observer).connect(source, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

@@ -15,6 +15,7 @@ from rxdispatch.callables import plain_function
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
+from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._history import History
 from rxdispatch.valve import Bypass
 
@@ -79,7 +80,7 @@ def retry_backoff(
         ) -> abc.DisposableBase:
             return _Retry(source, backoff, wanted, observer, scheduler).begin()
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

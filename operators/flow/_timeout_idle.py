@@ -12,6 +12,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ItemTimeoutError
+from rxdispatch.observable import Stream
 from rxdispatch.task import seconds as duration
 
 __all__ = ["timeout_idle"]
@@ -53,7 +54,7 @@ def timeout_idle(seconds: float | timedelta) -> Callable[[Observable[T]], Observ
         ) -> abc.DisposableBase:
             return _Watch(span, observer).connect(source, scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

@@ -14,6 +14,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
+from rxdispatch.observable import Stream
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import Board
 from rxdispatch.task import Claim, seconds
@@ -85,7 +86,7 @@ def claim(
             claimer.hint()
             return CompositeDisposable(hints, Disposable(claimer.close))
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator
 

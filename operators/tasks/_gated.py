@@ -10,6 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.clock import LoopScheduler
+from rxdispatch.observable import Stream
 from rxdispatch.valve import Gate
 
 __all__ = ["Part", "gated"]
@@ -67,6 +68,6 @@ def gated(make: Make[R, S]) -> Callable[[Observable[S]], Observable[R]]:
             )
             return CompositeDisposable(subscription, Disposable(part.dispose))
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     return operator

@@ -9,6 +9,7 @@ from reactivex import Observable, abc
 from rxdispatch.log import get_logger
 from rxdispatch.node import Mode
 from rxdispatch.nodes.stats import Counters
+from rxdispatch.observable import Stream
 from rxdispatch.relay import Relay
 
 __all__ = ["Modes"]
@@ -34,7 +35,7 @@ class Modes:
         self._counters = counters
         self._relay: Relay[Mode] = Relay("modes")
         self._proofs = 0
-        self.observable: Observable[Mode] = Observable(self._subscribe)
+        self.observable: Observable[Mode] = Stream(self._subscribe)
 
     def proven(self) -> bool:
         """Take note of a proof; returns True where that ends a trouble."""

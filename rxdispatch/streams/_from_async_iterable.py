@@ -12,6 +12,7 @@ from reactivex.disposable import Disposable
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
+from rxdispatch.observable import Stream
 from rxdispatch.valve import bound_by
 
 __all__ = ["from_async_iterable"]
@@ -61,7 +62,7 @@ def from_async_iterable(iterable: AsyncIterable[T]) -> Observable[T]:
         >>> asyncio.run(run(from_async_iterable(numbers()).pipe(rx.to_list())))
         [0, 1, 2]
     """
-    if not isinstance(iterable, AsyncIterable):
+    if isinstance(iterable, Observable) or not isinstance(iterable, AsyncIterable):
         raise ConfigError("iterable must be an async iterable", iterable)
     used = False
 
@@ -79,7 +80,7 @@ def from_async_iterable(iterable: AsyncIterable[T]) -> Observable[T]:
             used = True
         return _Pull(iterator, observer).begin(scheduler)
 
-    return Observable(subscribe)
+    return Stream(subscribe)
 
 
 class _Pull(Generic[T]):

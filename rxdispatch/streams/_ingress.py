@@ -10,13 +10,14 @@ from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any, Generic, Protocol, TypeVar
 
-from reactivex import Observable, abc
+from reactivex import abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.callables import is_unread, plain_function
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import BufferOverflowError, ConfigError, TaskRejectedError
 from rxdispatch.listeners import LEAVING, tell_each
+from rxdispatch.observable import Stream
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
 from rxdispatch.valve import bound_by
 
@@ -35,7 +36,7 @@ class Line(Protocol[T]):
     def popleft(self) -> tuple[T, Context]: ...
 
 
-class Ingress(Observable[T]):
+class Ingress(Stream[T]):
     """
     A bounded stream that producers put items into.
 

@@ -14,6 +14,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.listeners import tell_each
+from rxdispatch.observable import Stream
 from rxdispatch.task import seconds
 from rxdispatch.valve import Bypass, Gate
 
@@ -86,7 +87,7 @@ class KillSwitch:
                     return Disposable()
                 return self._enter(source, observer, scheduler)
 
-            return Observable(subscribe)
+            return Stream(subscribe)
 
         return operator
 
