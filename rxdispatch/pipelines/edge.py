@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import attrs
 from reactivex import Observable
 from uuid_utils import uuid7
 
 from rxdispatch import operators as ops
-from rxdispatch.errors import ConfigError, TaskExecutionError
+from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
+from rxdispatch.operators._callable import check_function
 from rxdispatch.pipelines.outbox import Outbox
+from rxdispatch.task import seconds
 
 __all__ = ["EdgePipeline", "EdgeResult"]
 
@@ -26,19 +29,21 @@ class EdgeResult(Generic[T, R]):
     What became of one event.
 
     Attributes:
-        id: The id it has in the outbox, if it is there.
+        id: The id it has in the outbox, if it is there. Put the result under this id again where
+            you do not know: an outbox, and :class:`Dedupe` behind it, take it once.
         event: The event.
         result: What the local function returned; None where it failed.
         error: A ``TaskExecutionError`` whose cause is the error, where it failed: of the local
-            function, or of the outbox that had no room.
-        forwarded: Whether the result is in the outbox.
+            function, of the outbox that had no room, or that time was up.
+        forwarded: Whether the result is in the outbox. None if nobody knows, because time was up
+            while it was written.
     """
 
     id: str
     event: T
     result: R | None
     error: TaskExecutionError | None
-    forwarded: bool
+    forwarded: bool | None
 
 
 class EdgePipeline(Generic[T, R]):
@@ -68,21 +73,15 @@ class EdgePipeline(Generic[T, R]):
         max_concurrent: int = 1,
         timeout: float | timedelta | None = None,
     ) -> None:
-        for name, fn in (("local", local), ("forward", forward)):
-            if not callable(fn):
-                raise ConfigError(f"{name} must be callable", fn)
+        check_function("local", local, "event")
+        check_function("forward", forward, "result")
         if not isinstance(outbox, Outbox):
             raise ConfigError("outbox must be an Outbox", outbox)
         self._local = local
         self._forward = forward
         self._outbox = outbox
-        self._stage = ops.map_async(
-            self._handle,
-            max_concurrent=max_concurrent,
-            ordered=True,
-            timeout=timeout,
-            on_error=_failed,
-        )
+        self._timeout = None if timeout is None else seconds("timeout", timeout, zero=False)
+        self._stage = ops.map_async(self._handle, max_concurrent=max_concurrent, ordered=True)
 
     def results(self, source: Observable[T]) -> Observable[EdgeResult[T, R]]:
         """
@@ -96,20 +95,38 @@ class EdgePipeline(Generic[T, R]):
     async def _handle(self, event: T) -> EdgeResult[T, R]:
         name = str(uuid7())
         result: R | None = None
+        forwarded: bool | None = False
+        scope = asyncio.timeout(self._timeout)
         try:
-            result = value = await self._local(event)
-            forwarded = bool(self._forward(value))
-            if forwarded:
-                await self._outbox.put(value, id=name)
-        except Exception as cause:
+            async with scope:
+                result = value = await self._local(event)
+                if self._forward(value):
+                    # Cut short here, it may be written or not.
+                    forwarded = None
+                    forwarded = await self._put(value, name)
+        except BaseException as cause:
+            if _passes(cause):
+                raise
+            if scope.expired() and isinstance(cause, TimeoutError):
+                late = ItemTimeoutError(self._timeout or 0.0, event)
+                late.__cause__ = cause
+                return EdgeResult(name, event, result, _error(name, late), forwarded)
             return EdgeResult(name, event, result, _error(name, cause), False)
         return EdgeResult(name, event, result, None, forwarded)
 
+    async def _put(self, value: R, name: str) -> bool:
+        await self._outbox.put(value, id=name)
+        return True
 
-def _failed(event: Any, cause: BaseException) -> EdgeResult[Any, Any]:
-    """Only a time-out comes here."""
-    name = str(uuid7())
-    return EdgeResult(name, event, None, _error(name, cause), False)
+
+def _passes(error: BaseException) -> bool:
+    """Whether *error* is the end of the stream or of the process, and not of an event."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    if isinstance(error, GeneratorExit):
+        return asyncio.current_task() is None  # nobody runs this any more
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _error(name: str, cause: BaseException) -> TaskExecutionError:

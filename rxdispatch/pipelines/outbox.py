@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,9 @@ from uuid_utils import uuid7
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.codec import Entry, TaskCodec
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
+from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
+from rxdispatch.operators._callable import check_function
 from rxdispatch.overflow import Drops, checked_size
 from rxdispatch.pipelines.outbox_file import Limits, OutboxFile
 from rxdispatch.pipelines.outbox_values import OutboxEvent, OutboxStats
@@ -47,7 +48,8 @@ class Outbox:
             an event that it never can send holds up all that come after it.
         max_size: Events that may wait.
         max_bytes: Bytes that they may have in all, encoded.
-        max_age: Seconds after which an event is dropped unsent, by this host's clock.
+        max_age: Seconds after which an event is dropped unsent. A step of the host's clock, as at
+            the boot of a device whose clock has no battery, does not count.
         policy: ``"refuse"`` raises from ``put`` when it is full; ``"drop_oldest"`` makes room.
             Events that are being sent at the moment are not dropped.
         batch: Events that *send* gets at most.
@@ -83,8 +85,7 @@ class Outbox:
         batch: int = 100,
         backoff: Backoff = Backoff(first=0.5),
     ) -> None:
-        if not callable(send):
-            raise ConfigError("send must be a coroutine function", send)
+        check_function("send", send, "events")
         for name, value in (("max_size", max_size), ("max_bytes", max_bytes), ("batch", batch)):
             if value is not None and (value.__class__ is not int or value < 1):
                 raise ConfigError(f"{name} must be an int >= 1", value)
@@ -191,9 +192,10 @@ class Outbox:
     def stats(self) -> OutboxStats:
         """How it stands now."""
         totals = self._file.totals
-        age = 0.0 if totals.oldest is None else max(0.0, time.time() - totals.oldest)
         dropped = totals.evicted + totals.expired
-        return OutboxStats(totals.count, totals.bytes, self._sent, dropped, self._failures, age)
+        return OutboxStats(
+            totals.count, totals.bytes, self._sent, dropped, self._failures, self._file.age()
+        )
 
     # -- both ends ---------------------------------------------------------------------------
 
@@ -237,14 +239,16 @@ class Outbox:
                     await self._send(events)
                     last = events[-1].seq
                     self._sent += await self._file.in_thread(lambda: self._file.sent(last))  # noqa: B023
-            except (Exception, asyncio.CancelledError) as error:
-                # One that *send* raised by itself is a failure like any other.
+            except (GeneratorExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                # A cancellation that *send* raised by itself is a failure like any other.
                 if me.cancelling():
                     raise
                 failed += 1
                 self._failures += 1
                 if failed == 1:
-                    log.warning("outbox_waits", error=f"{type(error).__name__}: {error}")
+                    log.warning("outbox_waits", failure=error)
                 await asyncio.sleep(self._backoff.delay(failed))
                 continue
             self._changed.set()
@@ -264,6 +268,6 @@ class Outbox:
 
 
 def _unwritten(error: Exception) -> StoreUnavailableError:
-    failure = StoreUnavailableError("put", state=f"{type(error).__name__}: {error}")
+    failure = StoreUnavailableError("put", state=describe(error))
     failure.__cause__ = error
     return failure

@@ -18,6 +18,7 @@ import attrs
 
 from rxdispatch.boards.codec import Entry, TaskCodec, id_bytes, id_text
 from rxdispatch.errors import ConfigError
+from rxdispatch.pipelines.outbox_clock import ClockRow, OutboxClock
 from rxdispatch.pipelines.outbox_values import OutboxEvent
 from rxdispatch.store.file_thread import FileThread
 from rxdispatch.store.lock import FileLock
@@ -28,7 +29,7 @@ __all__ = ["Limits", "OutboxFile"]
 T = TypeVar("T")
 
 _APPLICATION: Final = 0x5258444F
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 
 # A number that was used never comes again, also when the table has been empty.
 _BIRTH: Final = f"""
@@ -36,13 +37,21 @@ BEGIN EXCLUSIVE;
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_LAYOUT};
 CREATE TABLE events (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB UNIQUE NOT NULL, at REAL, record BLOB
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB UNIQUE NOT NULL, at REAL, lived REAL, record BLOB
 );
+CREATE TABLE clock (boot TEXT, steady REAL, wall REAL, lived REAL);
+INSERT INTO clock VALUES ('', 0, 0, 0);
 COMMIT;
-"""
+"""  # noqa: S608 - of constants
 
+_CLOCK: Final = "UPDATE clock SET boot = ?, steady = ?, wall = ?, lived = ?"
 _UP_TO: Final = "SELECT seq, length(record) FROM events WHERE seq <= ?"
-_OLD: Final = "SELECT seq, length(record) FROM events WHERE seq > ? AND at < ?"
+# Both only grow, so that the oldest are the first: one look tells that none is too old.
+_OLDEST: Final = "SELECT lived FROM events WHERE seq > ? ORDER BY seq LIMIT 1"
+_OLD: Final = (
+    "SELECT seq, length(record) FROM (SELECT seq, record, lived FROM events WHERE seq > ?"
+    " ORDER BY seq LIMIT 256) WHERE lived < ?"
+)
 _NEXT: Final = "SELECT seq, length(record) FROM events WHERE seq > ? ORDER BY seq LIMIT 1"
 
 
@@ -75,12 +84,20 @@ class OutboxFile:
         path: On a local disk; its directory must exist.
         limits: What it holds at most.
         what: What it is called in errors.
+        clock: What ages are measured by.
     """
 
-    def __init__(self, path: Path, limits: Limits, what: str = "outbox") -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits,
+        what: str = "outbox",
+        clock: OutboxClock | None = None,
+    ) -> None:
         self._path = path
         self._what = what
         self._limits = limits
+        self._clock = clock or OutboxClock()
         self._codec = TaskCodec[Any]()
         self._thread = FileThread(self._path, what=what, label="outbox", close=self._close)
         self._lock: FileLock | None = None
@@ -135,6 +152,8 @@ class OutboxFile:
         connection.execute("PRAGMA journal_mode = WAL")
         # What was acknowledged must survive a power cut.
         connection.execute("PRAGMA synchronous = FULL")
+        stored = connection.execute("SELECT boot, steady, wall, lived FROM clock").fetchone()
+        self._clock.resume(ClockRow(*stored))
         count, size = connection.execute(
             "SELECT count(*), ifnull(sum(length(record)), 0) FROM events"
         ).fetchone()
@@ -148,6 +167,11 @@ class OutboxFile:
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.close()
+
+    def age(self) -> float:
+        """Return for how many seconds the oldest event has waited; 0 where none waits."""
+        oldest = self.totals.oldest
+        return 0.0 if oldest is None else max(0.0, self._clock.now() - oldest)
 
     # -- transactions ------------------------------------------------------------------------
 
@@ -183,10 +207,11 @@ class OutboxFile:
         self._do("BEGIN IMMEDIATE")
         try:
             if self._limits.age is not None:
-                old = time.time() - self._limits.age
-                totals.expired += self._remove(_OLD, totals, self._in_flight, old)
+                self._expire(totals, self._clock.now() - self._limits.age)
             result = work(totals)
             totals.oldest = self._oldest()
+            if totals != self.totals:
+                self._do(_CLOCK, *self._clock.row())
             self._do("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
@@ -194,6 +219,10 @@ class OutboxFile:
             raise
         self.totals = totals
         return result
+
+    def _expire(self, totals: _Totals, young: float) -> None:
+        while (first := self._do(_OLDEST, self._in_flight).fetchone()) and first[0] < young:
+            totals.expired += self._remove(_OLD, totals, self._in_flight, young)
 
     def _add(self, entry: Entry, totals: _Totals) -> int | None:
         key, size, limits = id_bytes(entry.id), len(entry.record), self._limits
@@ -210,7 +239,11 @@ class OutboxFile:
                 break
             totals.evicted += dropped
         cursor = self._do(
-            "INSERT INTO events (id, at, record) VALUES (?, ?, ?)", key, time.time(), entry.record
+            "INSERT INTO events (id, at, lived, record) VALUES (?, ?, ?, ?)",
+            key,
+            time.time(),
+            self._clock.now(),
+            entry.record,
         )
         totals.count += 1
         totals.bytes += size
@@ -228,7 +261,7 @@ class OutboxFile:
         return len(rows)
 
     def _oldest(self) -> float | None:
-        found = self._do("SELECT at FROM events ORDER BY seq LIMIT 1").fetchone()
+        found = self._do(_OLDEST, 0).fetchone()
         return None if found is None else float(found[0])
 
     def _do(self, statement: str, *values: Any) -> sqlite3.Cursor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,52 @@ async def test_bad_arguments(tmp_path: Path) -> None:
         arguments = {**good, **options}
         with pytest.raises(rxd.ConfigError):
             rxd.EdgePipeline(**arguments)
+
+
+async def test_nobody_knows_whether_a_write_that_was_cut_short_is_there(tmp_path: Path) -> None:
+    """It is, here; the same id again does not make two of it."""
+    cloud, release = Cloud(away=True), threading.Event()
+    async with rxd.Outbox(tmp_path / "box", cloud, backoff=QUICK) as box:
+        write = box._file.add
+
+        def slowly(entries: Any) -> Any:
+            answers = write(entries)
+            release.wait(10)
+            return answers
+
+        box._file.add = slowly  # type: ignore[method-assign]
+        edge = rxd.EdgePipeline(double, forward=bool, outbox=box, timeout=0.05)
+        results: list[rxd.EdgeResult[int, int]] = []
+        done = asyncio.create_task(
+            rxd.run(edge.results(reactivex.of(1)).pipe(rx.do_action(results.append)))
+        )
+        while not results:
+            await asyncio.sleep(0.01)
+        release.set()
+        await done
+        assert [(1, 2, None)] == [(r.event, r.result, r.forwarded) for r in results]
+        error = results[0].error
+        assert error is not None
+        assert isinstance(error.__cause__, rxd.ItemTimeoutError)
+        await box.put(2, id=results[0].id)
+        cloud.away = False
+        await box.flush()
+    assert [(results[0].id, 2)] == cloud.got
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+async def test_an_event_fails_whatever_its_function_raises(
+    error: BaseException, tmp_path: Path
+) -> None:
+    """The next one is handled."""
+
+    async def local(n: int) -> int:
+        if n == 0:
+            raise error
+        return n
+
+    async with rxd.Outbox(tmp_path / "box", Cloud()) as box:
+        edge = rxd.EdgePipeline(local, forward=bool, outbox=box)
+        stream = edge.results(reactivex.of(0, 1)).pipe(rx.to_list())
+        results: Any = await rxd.run(stream)
+    assert [error, None] == [r.error and r.error.__cause__ for r in results]

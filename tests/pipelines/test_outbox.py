@@ -174,7 +174,7 @@ async def test_old_events_are_dropped(tmp_path: Path) -> None:
         await box.put("old")
         await box.put("young")
     with sqlite3.connect(path) as database:
-        database.execute("UPDATE events SET at = at - 3600 WHERE seq = 1")
+        database.execute("UPDATE events SET lived = lived - 3600 WHERE seq = 1")
     database.close()
     sink.away = False
     with capture_logs() as logs:
@@ -183,6 +183,52 @@ async def test_old_events_are_dropped(tmp_path: Path) -> None:
             assert (1, 1) == (box.stats.dropped, box.stats.sent)
     assert ["young"] == sink.events
     assert [("max_age", 1)] == [(entry["reason"], entry["items"]) for entry in logs]
+
+
+async def test_steps_of_the_clock_drop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device boots in 1970 and learns the time from the network."""
+    path, now = tmp_path / "box", 100.0
+    monkeypatch.setattr("rxdispatch.pipelines.outbox_file.time.time", lambda: now)
+    sink = Sink(away=True)
+    async with rxd.Outbox(path, sink, max_age=60, backoff=QUICK) as box:
+        await box.put("before")
+        now = 1.8e9
+        await box.put("after")
+        assert box.stats.oldest_age < 30
+        assert (2, 0) == (box.stats.waiting, box.stats.dropped)
+    sink.away = False
+    async with rxd.Outbox(path, sink, max_age=60) as box:
+        await box.flush()
+    assert ["before", "after"] == sink.events
+
+
+async def test_an_age_costs_the_same_whatever_waits(tmp_path: Path) -> None:
+    """Counted in steps of the database: it looks at the oldest alone."""
+
+    async def steps(box: rxd.Outbox) -> int:
+        found: list[int] = []
+        connection = box._file._connection
+        assert connection is not None
+        connection.set_progress_handler(lambda: found.append(1), 1)
+        await box.put({"d": "y"})
+        connection.set_progress_handler(None, 1)
+        return len(found)
+
+    gate = asyncio.Event()
+
+    async def send(events: list[rxd.OutboxEvent]) -> None:
+        await gate.wait()
+
+    async with rxd.Outbox(tmp_path / "box", send, max_age=3600.0) as box:
+        await asyncio.gather(*(box.put({"d": "x"}) for _ in range(20)))
+        few = await steps(box)
+        await asyncio.gather(*(box.put({"d": "x"}) for _ in range(3000)))
+        many = await steps(box)
+        assert many < 2 * few
+        gate.set()
+        await box.flush()
 
 
 async def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""The clock by which events of an outbox age."""
+
+from __future__ import annotations
+
+import pytest
+
+from rxdispatch.pipelines.outbox_clock import ClockRow, OutboxClock, boot_id, steady
+
+SET = 1.8e9
+"""What a clock shows that was set."""
+
+
+def resumed(row: ClockRow, *, steady: float, wall: float, boot: str = "b") -> float:
+    """What a clock shows that goes on from *row* under these readings."""
+    clock = OutboxClock(lambda: steady, lambda: wall, lambda: boot)
+    clock.resume(row)
+    return clock.now()
+
+
+def test_it_begins_at_nothing_and_only_grows() -> None:
+    """By the steady clock, whatever the other one does."""
+    now, wall = 50.0, SET
+    clock = OutboxClock(lambda: now, lambda: wall, lambda: "b")
+    assert 0.0 == clock.now()
+    now, wall = 57.0, SET - 1e6
+    assert 7.0 == clock.now()
+    assert ClockRow("b", 57.0, SET - 1e6, 7.0) == clock.row()
+
+
+@pytest.mark.parametrize(
+    ("row", "now", "expected"),
+    [
+        # Another process of the same boot: the steady clock, although the other one was set.
+        (ClockRow("b", 10.0, 100.0, 5.0), (30.0, SET, "b"), 25.0),
+        # Another boot: the wall clock, which may have been set back, but not before it was set.
+        (ClockRow("a", 900.0, SET, 5.0), (3.0, SET + 60, "b"), 65.0),
+        (ClockRow("a", 900.0, SET, 5.0), (3.0, SET - 60, "b"), 5.0),
+        (ClockRow("a", 900.0, 100.0, 5.0), (3.0, SET, "b"), 5.0),
+        (ClockRow("a", 900.0, SET, 5.0), (3.0, 100.0, "b"), 5.0),
+        # Where boots have no names, the wall clock again.
+        (ClockRow("", 10.0, SET, 5.0), (30.0, SET + 60, ""), 65.0),
+        # A name that is wrong, as the clock shows less than before.
+        (ClockRow("b", 10.0, SET, 5.0), (3.0, SET + 60, "b"), 65.0),
+    ],
+)
+def test_it_goes_on_where_it_was(
+    row: ClockRow, now: tuple[float, float, str], expected: float
+) -> None:
+    """And counts what lies in between as well as anybody can tell."""
+    assert expected == resumed(row, steady=now[0], wall=now[1], boot=now[2])
+
+
+def test_the_clocks_of_the_host() -> None:
+    """The steady one does not go back, and the boot has one name."""
+    assert steady() <= steady()
+    assert boot_id() == boot_id()
