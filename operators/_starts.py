@@ -18,6 +18,9 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from rxdispatch.store.private_file import open_private
+from rxdispatch.store.temporary import temporary_folder
+
 __all__ = ["Mark", "Starts", "begin"]
 
 Mark = tuple[str, int, int]
@@ -29,7 +32,7 @@ _ENTRY: Final = struct.Struct("=Qd")
 def begin(mark: Mark) -> None:
     """Note that the call of *mark* begins now; called in the process that runs it."""
     path, place, number = mark
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    file = open_private(path, os.O_WRONLY, what="the file of starts")
     try:
         # The clock is that of the host: the same for all of its processes.
         os.pwrite(file, _ENTRY.pack(number, time.monotonic()), place * _ENTRY.size)
@@ -41,7 +44,7 @@ class Starts:
     """A file of its own; a place in it may be used again, a number may not."""
 
     def __init__(self) -> None:
-        self._file, self._path = tempfile.mkstemp(prefix="rxdispatch-")
+        self._file, self._path = tempfile.mkstemp(prefix="rxdispatch-", dir=temporary_folder())
         self._places: list[int] = []
         self._next_place = count()
         self._numbers = count(1)

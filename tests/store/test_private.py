@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.store import private as private_module
+from rxdispatch.store import temporary
 from rxdispatch.store.private import PrivateDirectory
 from tests.strangers import as_user, shared_folder
 
@@ -120,7 +120,7 @@ def test_no_safe_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unsafe(_: str) -> bool:
         return False
 
-    monkeypatch.setattr(private_module, "_safe", unsafe)
+    monkeypatch.setattr(temporary, "_safe", unsafe)
     with pytest.raises(ConfigError, match="be sticky or writable by its owner only") as caught:
         PrivateDirectory.create()
     assert str(parent) == caught.value.value
