@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 from typing import Final
 
 from redis.exceptions import ResponseError
@@ -55,7 +56,8 @@ class Lookups:
         if found is None:
             found = self._wanted[node] = self._loop.create_future()
             if self._task is None:
-                self._task = self._loop.create_task(self._run())
+                # It serves all who ask meanwhile, so it has no caller's context.
+                self._task = self._loop.create_task(self._run(), context=Context())
         return found
 
     async def close(self) -> None:
@@ -72,29 +74,34 @@ class Lookups:
                 await asyncio.sleep(0)
                 ids = list(self._wanted)[:_BATCH]
                 self._asked = {node: self._wanted.pop(node) for node in ids}
-                applied = False
+                answered = 0
                 try:
-                    applied = await self._lookup(ids)
+                    answered = await self._lookup(ids)
                 except (RxDispatchError, ResponseError) as error:
                     log.info("lookup_failed", count=len(ids), error=str(error))
                 finally:
-                    self._answer(self._asked, applied=applied)
+                    if answered:
+                        # What the reply had no room for is asked for again.
+                        left = {node: self._asked.pop(node) for node in ids[answered:]}
+                        self._wanted = left | self._wanted
+                    self._answer(self._asked, applied=answered > 0)
         finally:
             self._task = None
             # Whatever ended it, nobody may wait for an answer that does not come.
             self._answer(self._wanted, applied=False)
 
-    async def _lookup(self, ids: list[str]) -> bool:
+    async def _lookup(self, ids: list[str]) -> int:
+        """Apply what is told of the first of *ids*; returns of how many."""
         started = time.perf_counter()
         page = await self._store.lookup(ids)
         self._counters.took(time.perf_counter() - started)
         if page.position.epoch != self._replica.epoch:
-            return False
+            return 0
         message = self._stream.read(page.message, trusted=True)
         if message is None:
-            return False
+            return 0
         self._replica.fill(message.rows, page.position.seq)
-        return True
+        return message.length
 
     @staticmethod
     def _answer(futures: dict[str, asyncio.Future[bool]], *, applied: bool) -> None:

@@ -151,7 +151,7 @@ class FleetStore:
         return _page(await self._run("read changes", "changes", [after, limit]))
 
     async def lookup(self, ids: Iterable[str]) -> Page:
-        """How some nodes are."""
+        """How some nodes are: as many of the first as fit one reply."""
         return _page(await self._run("look up nodes", "lookup", list(map(str.encode, ids))))
 
     async def _run(self, operation: str, script: str, args: Sequence[Value]) -> Any:

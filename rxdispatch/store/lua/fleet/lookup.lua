@@ -1,7 +1,9 @@
--- Ids. Reads only. Reply: epoch, seq, floor, a row for each as a message; 0.
+-- Ids. Reads only. Reply: epoch, seq, floor, a row for each of the first few as a message; 0.
+-- The rows have some MiB, and there is one at least; who wants the others asks again.
 -- An epoch that this call has found is written by nobody: it would be another one each time.
 if not epoch or founded then return { '', 0, 0, '', 0 } end
-local ids, list = {}, {}
+local PAGE = 1048576
+local ids, list, bytes = {}, {}, 0
 for at = REST, #ARGV do ids[#ids + 1] = ARGV[at] end
 local records = call('HMGET', NODES, unpack(ids))
 local ends = call('ZMSCORE', EXPIRY, unpack(ids))
@@ -9,6 +11,8 @@ local numbers = call('ZMSCORE', LOG, unpack(ids))
 for i, id in ipairs(ids) do
   if records[i] then
     list[i] = row(RECORD, tonumber(numbers[i]), left(ends[i]), id, records[i])
+    bytes = bytes + #records[i]
+    if bytes > PAGE then break end
   else
     list[i] = row(TOMBSTONE, seq, 0, id, '')
   end
