@@ -40,7 +40,8 @@ from rxdispatch.nodes.registry import Registry
 from rxdispatch.nodes.stats import FeedStats, RedisLatency
 from rxdispatch.operators._fluent import install_fluent
 from rxdispatch.operators.flow._limits import AdaptiveLimit
-from rxdispatch.operators.flow._meter import Latency, Measurement, Meter, measurements
+from rxdispatch.operators.flow._meter import Latency, Measurement, Meter
+from rxdispatch.operators.flow._meters import measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.pipelines.actor import Actor

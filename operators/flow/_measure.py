@@ -12,7 +12,8 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._meter import Meter, Section, meter_of
+from rxdispatch.operators.flow._meter import Meter, Section
+from rxdispatch.operators.flow._meters import meter_of
 
 __all__ = ["measure"]
 
@@ -32,7 +33,8 @@ def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]]
     The numbers are read at any time with ``rxdispatch.measurements()``, or from a ``Meter`` that
     is given instead of a name: how many items went in and came out, how many are in flight,
     rates over the last seconds, latency with its percentiles, and how many streams failed.
-    They are added up over all subscriptions with that name, and stay when those have ended.
+    They are added up over all subscriptions with that name, and stay when those have ended; of
+    more than 1,000 names, those that were used last.
 
     Without a section it is what passes at this point that is counted: items, rate and errors.
 
@@ -65,7 +67,8 @@ def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]]
         >>> seen.entered, seen.left, seen.in_flight, seen.latency.mean
         (2, 2, 0, 3.0)
     """
-    meter = name if isinstance(name, Meter) else meter_of(name)
+    if not isinstance(name, Meter):
+        meter_of(name)
     for operator_of in section:
         if not callable(operator_of):
             raise ConfigError("section must consist of operators", operator_of)
@@ -74,6 +77,8 @@ def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]]
         def subscribe(
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
+            # By its name each time: its meter may have been forgotten since.
+            meter = name if isinstance(name, Meter) else meter_of(name)
             return _Passage(meter, observer).connect(source, section, scheduler)
 
         return Stream(subscribe)

@@ -1,4 +1,4 @@
-"""``Meter``: what ``measure`` has counted, and ``measurements`` to read all of them."""
+"""``Meter``: what ``measure`` has counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["Latency", "Measurement", "Meter", "Section", "measurements", "meter_of"]
+__all__ = ["Latency", "Measurement", "Meter", "Section"]
 
 WINDOW = 5.0
 """Seconds; a rate is that of the last one to two windows."""
@@ -134,6 +134,11 @@ class Meter:
 
     # ------------------------------------------------ for the operator
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a stream that it measures runs."""
+        return bool(self._open)
+
     def begin(self, section: Section, time: Callable[[], float]) -> None:
         """Take note of a new subscription on a loop with this clock."""
         self._time = time
@@ -222,35 +227,3 @@ class _Rate:
             self._before = self._count if windows == 1 else 0
             self._count = 0
             self._start += windows * WINDOW
-
-
-_meters: dict[str, Meter] = {}
-
-
-def meter_of(name: str) -> Meter:
-    """
-    Return the meter that all of a *name* share.
-
-    Raises:
-        ConfigError: If *name* is not a string or empty.
-    """
-    meter = _meters.get(name) if name.__class__ is str else None
-    if meter is None:
-        meter = Meter(name)
-        _meters[name] = meter
-    return meter
-
-
-def measurements() -> dict[str, Measurement]:
-    """
-    Return what all meters of this process show, by name.
-
-    A name is there from when its ``measure`` operator was made.
-
-    Example:
-        >>> from rxdispatch.operators.flow._measure import measure
-        >>> _ = measure("parse")
-        >>> measurements()["parse"].entered
-        0
-    """
-    return {name: _meters[name].read() for name in sorted(_meters)}

@@ -17,7 +17,8 @@ from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
 from rxdispatch.operators.flow._measure import measure
-from rxdispatch.operators.flow._meter import Measurement, Meter, measurements
+from rxdispatch.operators.flow._meter import Measurement, Meter, Section
+from rxdispatch.operators.flow._meters import Meters, measurements
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
 from tests.operators.flow.probes import Log, Paced, to_list
@@ -281,3 +282,37 @@ def test_a_section_that_is_no_operator_is_refused() -> None:
     """When the operator is made."""
     with pytest.raises(ConfigError, match="section must consist of operators, got 5"):
         measure("x", 5)  # type: ignore[arg-type]
+
+
+def test_names_that_are_made_at_run_time_are_forgotten() -> None:
+    """Those that were used last are kept, and those of which a stream runs."""
+
+    async def main() -> list[str]:
+        meters = Meters(kept=3)
+        running = Meters.get(meters, "running")
+        section = Section()
+        running.begin(section, asyncio.get_running_loop().time)
+        for n in range(50):
+            meters.get(f"session-{n}")
+            meters.get("often")
+        names = [[*meters.read()]]
+        running.end(section, completed=True)
+        for n in range(2):
+            meters.get(f"later-{n}")
+        names.append([*meters.read()])
+        return [" ".join(one) for one in names]
+
+    with capture_logs() as logs:
+        assert ["often running session-49", "later-0 later-1 often"] == run_virtual(main())
+    assert ["meters_forgotten"] == [entry["event"] for entry in logs]
+
+
+def test_a_stream_whose_meter_was_forgotten_is_measured_all_the_same() -> None:
+    """It is looked up when the stream begins."""
+    stream = reactivex.of(1, 2).pipe(measure("test-forgotten"))
+    with capture_logs():
+        for n in range(1100):
+            measure(f"test-other-{n}")
+    assert "test-forgotten" not in measurements()
+    run_virtual(run(stream))
+    assert 2 == measurements()["test-forgotten"].entered

@@ -1,0 +1,104 @@
+"""The meters of this process by name, and ``measurements`` to read all of them."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from rxdispatch.log import get_logger
+from rxdispatch.operators.flow._meter import Measurement, Meter
+
+__all__ = ["KEPT", "Meters", "measurements", "meter_of"]
+
+log = get_logger(__name__)
+
+KEPT: Final = 1000
+"""How many meters are kept; more only while their streams run."""
+
+_LOOKED_AT: Final = 8
+
+
+class Meters:
+    """
+    Meters by name, those that were used last at the end.
+
+    Names may be made at run time, one for each user or connection. So when there are more than
+    *kept*, the meters that were used longest ago and of which no stream runs are forgotten; their
+    names start again from 0. Each new name looks at a few of them only.
+
+    Args:
+        kept: How many to keep.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._meters: dict[str, Meter] = {}
+        self._lock = threading.Lock()
+        self._told = False
+
+    def get(self, name: str) -> Meter:
+        """
+        Return the meter that all of a *name* share, and count it as used.
+
+        Raises:
+            ConfigError: If *name* is not a string or empty.
+        """
+        with self._lock:
+            meter = self._meters.pop(name, None) if name.__class__ is str else None
+            if meter is None:
+                meter = Meter(name)
+            self._meters[name] = meter
+            forgotten = self._forget()
+        if forgotten and not self._told:
+            self._told = True
+            log.warning("meters_forgotten", kept=self._kept)
+        return meter
+
+    def _forget(self) -> int:
+        forgotten = 0
+        for _ in range(_LOOKED_AT):
+            if len(self._meters) <= self._kept:
+                break
+            name = next(iter(self._meters))
+            meter = self._meters.pop(name)
+            if meter.in_use:
+                self._meters[name] = meter
+            else:
+                forgotten += 1
+        return forgotten
+
+    def read(self) -> dict[str, Measurement]:
+        """Return what all of them show, sorted by name."""
+        with self._lock:
+            meters = sorted(self._meters.items())
+        return {name: meter.read() for name, meter in meters}
+
+
+_all = Meters()
+
+
+def meter_of(name: str) -> Meter:
+    """
+    Return the meter that all of a *name* share.
+
+    Raises:
+        ConfigError: If *name* is not a string or empty.
+    """
+    return _all.get(name)
+
+
+def measurements() -> dict[str, Measurement]:
+    """
+    Return what all meters of this process show, by name.
+
+    A name is there from when its ``measure`` operator was made, and stays when its streams have
+    ended. Of names without a running stream the 1,000 that were used last are kept; the first
+    one that is forgotten is logged as ``meters_forgotten``.
+
+    Example:
+        >>> from rxdispatch.operators.flow._measure import measure
+        >>> _ = measure("parse")
+        >>> measurements()["parse"].entered
+        0
+    """
+    return _all.read()
