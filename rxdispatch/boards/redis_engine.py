@@ -82,7 +82,7 @@ class RedisEngine:
         self._client = client
         self._board = board
         self._options = options
-        self._keys = BoardKeys.of(namespace, board)
+        self._keys = BoardKeys.of(namespace, board, client.target.db)
         self._session = self._keys.replies + os.urandom(9).hex().encode() + b":"
         self._requests = itertools.count(1)
         self._head: tuple[bytes | str, ...] = (

@@ -78,7 +78,7 @@ class FleetStore:
     """
 
     def __init__(self, client: Client, namespace: str, settings: FeedSettings) -> None:
-        self.keys = FleetKeys.of(namespace)
+        self.keys = FleetKeys.of(namespace, client.target.db)
         #: What this process has published, as messages, as soon as it is known to be written.
         self.written: Relay[bytes] = Relay("fleet")
         self._client = client

@@ -27,6 +27,9 @@ class BoardKeys:
     """
     Every name that the scripts of one board use, all under one hash tag.
 
+    A server has one space of channels for all its databases, so the name of a channel tells which
+    database it belongs to; in database 0 it does not.
+
     Attributes:
         keys: In the order in which the scripts expect them, without the reply's.
         replies: What the key of a kept reply begins with.
@@ -40,14 +43,14 @@ class BoardKeys:
     hints: bytes
 
     @classmethod
-    def of(cls, namespace: str, board: str) -> BoardKeys:
-        """Return the names for *board* in *namespace*."""
+    def of(cls, namespace: str, board: str, db: int = 0) -> BoardKeys:
+        """Return the names for *board* in *namespace*, in database *db*."""
         tag = b"{" + f"{_space(namespace)}:{board}".encode() + b"}:"
         return cls(
             keys=tuple(tag + name.encode() for name in _KEYS),
             replies=tag + b"reply:",
-            events=tag + b"events",
-            hints=tag + b"hints",
+            events=tag + b"events" + _database(db),
+            hints=tag + b"hints" + _database(db),
         )
 
 
@@ -68,11 +71,15 @@ class FleetKeys:
     changes: bytes
 
     @classmethod
-    def of(cls, namespace: str) -> FleetKeys:
-        """Return the names for the fleet of *namespace*."""
+    def of(cls, namespace: str, db: int = 0) -> FleetKeys:
+        """Return the names for the fleet of *namespace* in database *db*."""
         # Without a colon in the braces, so that it is no board's.
         tag = b"{" + _space(namespace).encode() + b"}:fleet:"
-        return cls(tuple(tag + name.encode() for name in _FLEET), tag + b"changes")
+        return cls(tuple(tag + name.encode() for name in _FLEET), tag + b"changes" + _database(db))
+
+
+def _database(db: int) -> bytes:
+    return b"@%d" % db if db else b""
 
 
 def _space(namespace: str) -> str:

@@ -34,3 +34,14 @@ def test_fleets_of_namespaces_are_apart() -> None:
     """Also where one has a colon in it."""
     spaces = ("a", "b", "a:b", "a%3Ab", "a%", "%3A", "a:fleet")
     assert len(spaces) == len({FleetKeys.of(space).changes for space in spaces})
+
+
+def test_databases_have_channels_of_their_own() -> None:
+    """A server does not keep the channels of its databases apart; keys it does."""
+    boards = [BoardKeys.of("rxd", "jobs", db) for db in (0, 1, 11)]
+    fleets = [FleetKeys.of("rxd", db) for db in (0, 1, 11)]
+    channels = {name for board in boards for name in (board.events, board.hints)}
+    assert 9 == len(channels | {fleet.changes for fleet in fleets})
+    assert 1 == len({board.keys for board in boards}) == len({fleet.keys for fleet in fleets})
+    assert BoardKeys.of("rxd", "jobs") == boards[0]
+    assert b"{rxd:jobs}:events@11" == boards[2].events
