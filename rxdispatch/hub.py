@@ -17,6 +17,7 @@ from rxdispatch.boards.redis import RedisBoard
 from rxdispatch.checks import board_name, namespace_name
 from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.nodes.feed import NodeFeed
 from rxdispatch.nodes.registry import Registry
@@ -71,6 +72,7 @@ class Hub:
         self._fleet: FleetStore | None = None
         self._feeds: WeakSet[NodeFeed] = WeakSet()
         self._state = "new"
+        self._home = Home("hub")
 
     def __repr__(self) -> str:
         where = "embedded" if self._target is None else self._target.safe
@@ -159,6 +161,7 @@ class Hub:
                 options=options,
                 payload=payload,
             )
+        board.home.check()
         self._boards.add(board)
         return board
 
@@ -252,6 +255,7 @@ class Hub:
     def _require_open(self) -> None:
         if self._state != "open":
             raise ConfigError("hub must be open; use it with 'async with'", self._state)
+        self._home.check()
 
     def _require_fleet(self) -> FleetStore:
         self._require_open()
@@ -263,6 +267,7 @@ class Hub:
         """Start the embedded server if there is no other, and connect."""
         if self._state != "new":
             raise ConfigError("hub must be entered once", self._state)
+        self._home.check()
         self._state = "opening"
         try:
             if self._target is None:
@@ -297,6 +302,7 @@ class Hub:
         traceback: TracebackType | None,
     ) -> None:
         """Drain the boards and disconnect."""
+        self._home.check()
         self._state = "closing"
         grace = self._settings.grace if error is None else 0.0
         hurry = asyncio.Event()

@@ -36,6 +36,7 @@ from rxdispatch.errors import (
     StoreUnavailableError,
 )
 from rxdispatch.failure import describe
+from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim import claim as claim_operator
 from rxdispatch.protocols import Intake
@@ -110,7 +111,9 @@ class BoardBase(Generic[P]):
         self._intakes: set[Intake] = set()
         self._group = GroupCommit(engine.submit, self._spawn, most=CHUNK, most_bytes=BYTES)
         self._settled = self._refused = self._lost = 0
-        self._hints: Observable[None] = engine.signals.pipe(
+        self.home = Home(f"board {name!r}", moves=True)
+        self._events = self.home.guard(engine.events)
+        self._hints: Observable[None] = self.home.guard(engine.signals).pipe(
             rx.filter(lambda signal: signal != "joined"), rx.map(lambda _: None)
         )
 
@@ -130,7 +133,7 @@ class BoardBase(Generic[P]):
     @property
     def events(self) -> Observable[TaskEvent]:
         """Hot; what happens to tasks in all processes, at most once, only while subscribed."""
-        return self._engine.events
+        return self._events
 
     @property
     def stats(self) -> BoardStats:
@@ -155,6 +158,7 @@ class BoardBase(Generic[P]):
             BoardFullError: If the board has no room; carries what was accepted before.
             StoreUnavailableError: If the server does not answer; carries what was accepted.
         """
+        self.home.check()
         entries = self._codec.encode_all((tasks,) if isinstance(tasks, Task) else _iterable(tasks))
         accepted: list[str] = []
         duplicates: list[str] = []
@@ -245,6 +249,7 @@ class BoardBase(Generic[P]):
         """Do as :meth:`claim` does, and also tell in how many seconds a task is due."""
         if limit.__class__ is not int or limit < 0:
             raise ConfigError("limit must be an int >= 0", limit)
+        self.home.check()
         lease = seconds("lease", lease, zero=False)
         if ids is not None:
             ids = _ids(ids)
@@ -345,6 +350,7 @@ class BoardBase(Generic[P]):
                 claim of this board.
             StoreUnavailableError: If the server does not answer.
         """
+        self.home.check()
         lease = seconds("lease", lease, zero=False)
         if not isinstance(claims, Sequence):
             raise ConfigError("claims must be a list of claims", claims)
@@ -381,6 +387,7 @@ class BoardBase(Generic[P]):
             ConfigError: If something is not a Settlement of this board.
             StoreUnavailableError: If the server does not answer; repeat it later.
         """
+        self.home.check()
         if isinstance(settlements, Settlement):
             settlements = (settlements,)
         elif not isinstance(settlements, Iterable):
@@ -439,6 +446,7 @@ class BoardBase(Generic[P]):
 
     async def counts(self) -> Counts:
         """How many tasks have each mark, all at one moment; ``done`` is a running total."""
+        self.home.check()
         return await self._engine.counts()
 
     async def lag(self) -> float:
@@ -449,6 +457,7 @@ class BoardBase(Generic[P]):
         it is redriven; one that was given back, or whose worker died, keeps the place it had. On a
         server it is known to a second, or to a tenth or so of itself.
         """
+        self.home.check()
         return await self._engine.lag()
 
     async def get(self, task_id: str) -> TaskState | None:
@@ -461,6 +470,7 @@ class BoardBase(Generic[P]):
             ConfigError: If *task_id* is not an id.
             StoreUnavailableError: If the server does not answer.
         """
+        self.home.check()
         check_id(task_id)
         known = await self._engine.get(task_id)
         if known is None:
@@ -501,6 +511,7 @@ class BoardBase(Generic[P]):
         Returns:
             For each id, whether there was something to cancel.
         """
+        self.home.check()
         answers: list[bool] = []
         for chunk in chunks(_ids(ids)):
             answers.extend(await self._engine.cancel(chunk))
@@ -508,14 +519,17 @@ class BoardBase(Generic[P]):
 
     async def pause(self) -> None:
         """Let no worker, in whichever process, claim until :meth:`resume`."""
+        self.home.check()
         await self._engine.pause(True)
 
     async def resume(self) -> None:
         """Let workers claim again."""
+        self.home.check()
         await self._engine.pause(False)
 
     async def join(self) -> None:
         """Wait until nothing is scheduled, ready or claimed; sweeps, and outlives outages."""
+        self.home.check()
         news = asyncio.Event()
         watch = self._engine.signals.subscribe(
             lambda signal: news.set() if signal != "ready" else None
@@ -543,6 +557,7 @@ class BoardBase(Generic[P]):
 
     async def dead_letters(self) -> AsyncIterator[DeadLetter[Any]]:
         """Iterate over the dead tasks, oldest first, a page at a time."""
+        self.home.check()
         after = ""
         while True:
             page, further = await self._engine.dead(after)
@@ -574,6 +589,7 @@ class BoardBase(Generic[P]):
         Returns:
             How many are ready again.
         """
+        self.home.check()
         total = 0
         if ids is not None:
             for chunk in chunks(_ids(ids)):

@@ -16,6 +16,7 @@ from reactivex.disposable import CompositeDisposable
 from rxdispatch.clock import clock_of
 from rxdispatch.config import FeedSettings
 from rxdispatch.errors import ConfigError, NoCapacityError, StoreUnavailableError
+from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.node import Mode, Node, NodeChange, Slot, node_id
 from rxdispatch.nodes.criteria import Criteria
@@ -82,6 +83,8 @@ class NodeFeed:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise ConfigError("feed must be made in a running loop") from None
+        self._home = Home("feed")
+        self._home.check()
         self._channels = channels
         self._channel = store.keys.changes
         self._limit = limit
@@ -92,6 +95,8 @@ class NodeFeed:
         self._placements = Placements(clock_of(loop))
         self._selector = Selector(replica.nodes, self._placements, random.Random())
         self._modes = Modes(self._counters)
+        self._changes = self._home.guard(self._relay.observable)
+        self._mode_changes = self._home.guard(self._modes.observable)
         self._stream = Stream(replica, self._counters, self._woken)
         self._lookups = Lookups(store, replica, self._stream, self._counters)
         self._snapshot = None
@@ -136,7 +141,7 @@ class NodeFeed:
         whenever something was missed and has been made up for. A subscriber that raises is
         dropped with that error; one that is slow puts ``conflate`` before it.
         """
-        return self._relay.observable
+        return self._changes
 
     @property
     def mode(self) -> Mode:
@@ -146,7 +151,7 @@ class NodeFeed:
     @property
     def modes(self) -> Observable[Mode]:
         """The mode, and each one that follows."""
-        return self._modes.observable
+        return self._mode_changes
 
     @property
     def stats(self) -> FeedStats:
@@ -297,6 +302,7 @@ class NodeFeed:
 
     async def release(self, slot: Slot) -> None:
         """Give a slot back; again, or after its node has gone, does no harm."""
+        self._home.check()
         await self._slots.release(slot)
 
     def release_later(self, slots: Iterable[Slot]) -> None:
@@ -337,6 +343,7 @@ class NodeFeed:
         """Release what is held, listen no more, complete ``changes``; again does nothing."""
         if self._state == "closed":
             return
+        self._home.check()
         self._state = "closed"
         self._lapses.close()
         try:
@@ -388,10 +395,12 @@ class NodeFeed:
             raise StoreUnavailableError("read the fleet")
 
     def _require_entered(self) -> None:
+        self._home.check()
         if self._state == "new":
             raise ConfigError(UNOPENED, self._state)
 
     def _require_open(self) -> None:
+        self._home.check()
         if self._state != "open":
             raise ConfigError(UNOPENED, self._state)
 

@@ -10,6 +10,7 @@ from typing import Any
 from reactivex import Observable
 
 from rxdispatch.errors import ItemTimeoutError, TaskRejectedError
+from rxdispatch.home import Home
 from rxdispatch.pipelines.actor_values import ActorError, Letter
 from rxdispatch.streams import Ingress
 from rxdispatch.task import seconds
@@ -32,6 +33,8 @@ class ActorRef:
         stop: Callable[[float | None], Awaitable[bool]],
     ) -> None:
         self._name = name
+        self._home = Home(f"actor {name!r}")
+        self._home.check()
         self._mailbox = mailbox
         self._failures = failures
         self._stop = stop
@@ -81,6 +84,7 @@ class ActorRef:
         Raises:
             TaskRejectedError: If the actor has stopped.
         """
+        self._home.check()
         if self.stopped:
             raise self._refusal()
         return self._mailbox.offer(Letter(message))
@@ -102,6 +106,7 @@ class ActorRef:
             ItemTimeoutError: If there is no answer in time.
             TaskRejectedError: If the actor has stopped, also while this waits.
         """
+        self._home.check()
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         span = asyncio.timeout(limit)
@@ -134,9 +139,11 @@ class ActorRef:
         Returns:
             True if all was handled.
         """
+        self._home.check()
         return await self._stop(None if timeout is None else seconds("timeout", timeout))
 
     async def _put(self, letter: Letter) -> None:
+        self._home.check()
         try:
             await self._mailbox.put(letter)
         except TaskRejectedError:

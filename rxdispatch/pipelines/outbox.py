@@ -16,6 +16,7 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.boards.codec import Entry, TaskCodec
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
 from rxdispatch.failure import describe
+from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.operators._callable import check_function
 from rxdispatch.overflow import Drops, checked_size
@@ -108,6 +109,7 @@ class Outbox:
         self._more = asyncio.Event()
         self._changed = asyncio.Event()
         self._state = "new"
+        self._home = Home("outbox")
         self._sent = self._failures = 0
 
     # -- lifetime ----------------------------------------------------------------------------
@@ -116,6 +118,7 @@ class Outbox:
         """Open the file and go on sending what it holds."""
         if self._state != "new":
             raise ConfigError("outbox must be entered once", self._state)
+        self._home.check()
         self._state = "opening"
         await self._file.open()
         self._state = "open"
@@ -166,6 +169,7 @@ class Outbox:
         """
         if self._state != "open":
             raise ConfigError("outbox must be open; use it with 'async with'", self._state)
+        self._home.check()
         task = Task(event, id=str(uuid7()) if id is None else id)
         (entry,) = self._codec.encode_all([task])
         loop = asyncio.get_running_loop()
@@ -182,6 +186,7 @@ class Outbox:
         Raises:
             ConfigError: If the outbox is closed before that.
         """
+        self._home.check()
         while self._pending or self._writing is not None or self._file.totals.count:
             if self._state != "open":
                 raise ConfigError("outbox must be open; use it with 'async with'", self._state)

@@ -58,6 +58,7 @@ class Channels:
         def subscribe(
             observer: abc.ObserverBase[bytes | None], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
+            self._client.home.check()
             if self._closed:
                 observer.on_completed()
                 return Disposable()
