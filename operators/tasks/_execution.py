@@ -90,24 +90,23 @@ class Execution:
 
     def use_pool(self, executor: Executor | None) -> None:
         """Run the handler, a plain function, in *executor*."""
-        pool = self._pool = Pool(executor, self._most, self._returned)
+        pool = self._pool = Pool(executor, self._most, self._returned, self._fail)
         name = name_of_function(self.start)
         self._stuck = StuckSlots(name, self._most, lambda: pool.stuck, self.context)
         fn = contained("handler", self.start)
-        time = self._loop.time
 
         async def call(task: Task[Any]) -> Any:
             # The pool sees to the limit: waiting for a turn there is not the handler's doing.
             limit = task.timeout or self._timeout
-            began = time()
-            result = await pool.call(fn, task, limit)
+            made = pool.made(fn, task)
+            result = await pool.answer(made, limit)
             if not inspect.isawaitable(result):
                 return result
             # A plain function may also return something to await, as a lambda often does. The
             # limit is the whole attempt's.
             if limit is None:
                 return await result
-            return await limited(result, task.id, limit, time() - began)
+            return await limited(result, task.id, limit, made.age() or 0.0)
 
         self.start = call
 

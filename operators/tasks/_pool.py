@@ -97,8 +97,12 @@ class Pool:
             HandlerCrashedError: If the call killed the process it ran in.
             ItemTimeoutError: If it took longer.
         """
+        return await self.answer(self.made(fn, item), limit)
+
+    async def answer(self, call: Call, limit: float | None = None) -> Any:
+        """Return what *call* comes to, as :meth:`call` does."""
         try:
-            return await self.run(self.made(fn, item), limit)
+            return await self.run(call, limit)
         except ExecutorGoneError as gone:
             if self._on_gone is not None and not self._closed:
                 self._on_gone(gone.error)

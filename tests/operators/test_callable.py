@@ -1,0 +1,150 @@
+"""What is refused of users' functions before they are called."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.operators._callable import check_function, is_async
+from rxdispatch.operators.tasks._execute import execute
+
+
+def generator(task: Any) -> Iterator[Any]:
+    """Yield, by mistake."""
+    yield task
+
+
+async def agenerator(task: Any) -> AsyncIterator[Any]:
+    """Yield, by mistake."""
+    yield task
+
+
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *function* in a function that says what it decorates."""
+
+    @functools.wraps(function)
+    def call(task: Any) -> Any:
+        return function(task)
+
+    return call
+
+
+class Generates:
+    """An object whose call is a generator."""
+
+    def __call__(self, task: Any) -> Iterator[Any]:
+        yield task
+
+    def method(self, task: Any) -> Iterator[Any]:
+        yield task
+
+    async def amethod(self, task: Any) -> AsyncIterator[Any]:
+        yield task
+
+    @staticmethod
+    def static(task: Any) -> Iterator[Any]:
+        yield task
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        generator,
+        agenerator,
+        functools.partial(generator),
+        functools.partial(functools.partial(agenerator)),
+        Generates(),
+        Generates().method,
+        Generates().amethod,
+        Generates.static,
+        functools.partial(Generates().amethod),
+        decorated(generator),
+        decorated(decorated(agenerator)),
+        functools.partial(decorated(generator)),
+        functools.lru_cache(generator),
+    ],
+)
+def test_a_generator_function_is_refused(handler: Any) -> None:
+    """However it is wrapped: calling it would run nothing."""
+    with pytest.raises(ConfigError) as caught:
+        execute(handler)
+    rule = "handler must not be a generator function, as calling one runs nothing of it, got "
+    assert str(caught.value).startswith(rule)
+
+
+@types.coroutine
+def old_style(task: Any) -> Iterator[Any]:
+    """Be a coroutine as they were before ``async``."""
+    yield task
+
+
+async def consumes(task: Any) -> list[Any]:
+    """Use an async generator as it is meant."""
+    return [item async for item in agenerator(task)]
+
+
+class Calls:
+    """An object whose call is a coroutine function."""
+
+    async def __call__(self, task: Any, more: int = 5, *rest: Any, **named: Any) -> None:
+        del task, more, rest, named
+
+
+@pytest.mark.parametrize(
+    ("handler", "async_"),
+    [
+        (old_style, False),
+        (consumes, True),
+        (functools.wraps(agenerator)(consumes), True),
+        (Calls(), True),
+        (functools.partial(Calls(), more=7), True),
+        (print, False),
+        (int, False),
+        ({}.get, False),
+        (lambda task, *, more=3: task, False),
+        (decorated(consumes), False),
+        (functools.lru_cache(decorated(print)), False),
+    ],
+)
+def test_what_can_be_called_with_a_task_is_taken(handler: Any, async_: bool) -> None:
+    """Also if nothing can be learnt of what it takes."""
+    execute(handler)
+    assert async_ == is_async(handler)
+
+
+@pytest.mark.parametrize(
+    ("handler", "got"),
+    [
+        (lambda: None, "<lambda>()"),
+        (lambda context, task: None, "(context, task)"),
+        (lambda task, *, must: None, "(task, must)"),
+        (functools.partial(lambda task: None, 5), "()"),
+    ],
+)
+def test_what_takes_other_arguments_is_refused(handler: Any, got: str) -> None:
+    """The rule, and what it takes."""
+    with pytest.raises(ConfigError) as caught:
+        execute(handler)
+    assert str(caught.value).startswith("handler must take 1 argument (task), got ")
+    assert got in str(caught.value)
+
+
+def test_a_function_that_leads_in_circles_or_lies_is_no_trouble() -> None:
+    """What it says of itself is the user's code too."""
+
+    def circle(task: Any) -> None:
+        del task
+
+    circle.__wrapped__ = circle  # type: ignore[attr-defined]
+    check_function("handler", circle, "task")
+
+    def liar(task: Any) -> None:
+        del task
+
+    liar.__signature__ = 5  # type: ignore[attr-defined]
+    check_function("handler", liar, "task")
