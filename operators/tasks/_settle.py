@@ -107,7 +107,8 @@ class _Settler:
             try:
                 check_outcome(outcome, self._board.name)
             except ConfigError as error:
-                self._fail(error)
+                # Without its frames, which would hold the claim for as long as the error lives.
+                self._fail(error.with_traceback(None))
                 return
         batch = self._batch
         batch.append(outcome)

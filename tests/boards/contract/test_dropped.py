@@ -1,0 +1,128 @@
+"""Tasks whose outcomes never reach their board, and outcomes that cannot be written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from reactivex import operators as rx
+from structlog.testing import capture_logs
+
+from rxdispatch import operators as ops
+from rxdispatch.errors import ConfigError
+from rxdispatch.streams import run
+from rxdispatch.task import Task
+from tests.boards.places import Place, counts, until
+
+
+def events(logs: list[Any]) -> set[str]:
+    """Return the names of what was logged."""
+    return {entry["event"] for entry in logs}
+
+
+async def test_outcomes_that_are_dropped_come_to_an_end(place: Place) -> None:
+    """Each run counts as a crash; what a filter drops before its handler began counts as none."""
+    async with place.bench() as bench:
+        board = bench.board(max_crashes=2)
+        await board.submit([Task("dropped", id="a"), Task("filtered", id="b")])
+        ran: list[str] = []
+
+        async def handle(task: Task[Any]) -> None:
+            ran.append(task.id)
+
+        for round_ in range(5):
+            with capture_logs() as logs:
+                await run(
+                    board.claims(until="idle", lease=10.0).pipe(
+                        rx.filter(lambda claim: claim.task.id == "a"),
+                        ops.execute(handle),
+                        rx.filter(lambda _: False),
+                        ops.settle(board),
+                    )
+                )
+                await until(lambda logs=logs: "claims_dropped" in events(logs))
+                await board.finished()
+                assert (round_ < 3) == ("outcomes_dropped" in events(logs))
+                await bench.later(20)
+        await board.claim(0)
+        assert ["a"] * 3 == ran
+        (letter,) = [letter async for letter in board.dead_letters()]
+        assert ("a", "crashed", 0, 3) == (
+            letter.task.id,
+            letter.reason,
+            letter.attempts,
+            letter.crashes,
+        )
+        state = await board.get("b")
+        assert state is not None
+        assert (0, 0) == (state.attempts - (state.worker is not None), state.crashes)
+
+
+def spoiled(**changes: Any) -> Any:
+    """Return a function that changes an outcome so, and passes it on."""
+
+    def change(outcome: Any) -> Any:
+        for name, value in changes.items():
+            setattr(outcome, name, value)
+        return outcome
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        (lambda _: None, "settle must be given outcomes, got NoneType; does a function above"),
+        (lambda o: o.claim, "settle must be given outcomes, got Claim; put execute above it"),
+        (lambda o: o.claim.done(), "settle must be given outcomes, got Settlement; give those to"),
+        (lambda _: {"secret": 1}, "settle must be given outcomes, got dict"),
+        (
+            spoiled(status="finished"),
+            "outcome.status must be one of done, retry, dead, released, lost, got 'finished'",
+        ),
+        (spoiled(status=[]), "outcome.status must be one of"),
+        (spoiled(status="retry", delay=float("nan")), "outcome.delay must be a finite number"),
+        (spoiled(status="retry", delay=-1), "outcome.delay must be a finite number"),
+        (spoiled(status="dead", reason=5), "outcome.reason must be a str, got 5"),
+        (spoiled(status="dead", error=5), "outcome.error must be an exception or None"),
+    ],
+)
+async def test_what_is_no_outcome_ends_the_stream(place: Place, judge: Any, message: str) -> None:
+    """With an error that says why; the board is as it was, and its lease lapses."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0, id="a"))
+
+        async def handle(task: Task[Any]) -> None:
+            del task
+
+        with capture_logs(), pytest.raises(ConfigError) as caught:
+            await run(
+                board.claims(lease=10.0).pipe(ops.execute(handle), rx.map(judge), ops.settle(board))
+            )
+        assert message in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert 0 == (await counts(board))[3]
+
+
+async def test_settle_without_execute_says_so(place: Place) -> None:
+    """And what is given back is claimed again."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0, id="a"))
+        with capture_logs(), pytest.raises(ConfigError, match="got Claim; put execute above it"):
+            await run(board.claims().pipe(ops.settle(board)))  # type: ignore[arg-type]
+
+
+async def test_an_outcome_of_another_board_ends_the_stream(place: Place) -> None:
+    """It names both."""
+    async with place.bench() as bench:
+        board, other = bench.board(), bench.another("other")
+        await board.submit(Task(0, id="a"))
+
+        async def handle(task: Task[Any]) -> None:
+            del task
+
+        with capture_logs(), pytest.raises(ConfigError) as caught:
+            await run(board.claims().pipe(ops.execute(handle), ops.settle(other)))
+        assert f"settle must be given outcomes of board {other.name!r}" in str(caught.value)
