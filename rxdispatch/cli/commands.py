@@ -27,6 +27,12 @@ def rxdispatch() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if click.get_current_context().invoked_subcommand != "worker":
+        # That one prints what the application has configured, if it has.
+        _log_to_stderr()
+
+
+def _log_to_stderr() -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

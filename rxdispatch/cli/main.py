@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from rxdispatch.cli.leaving import leave_in_time
 from rxdispatch.errors import ConfigError
 
 __all__ = ["main"]
@@ -31,7 +32,11 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    rxdispatch(prog_name="rxdispatch")
+    try:
+        rxdispatch(prog_name="rxdispatch")
+    except SystemExit as ending:
+        leave_in_time(ending.code if isinstance(ending.code, int) else ending.code is not None)
+        raise
 
 
 if __name__ == "__main__":

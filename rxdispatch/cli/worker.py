@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -17,6 +16,8 @@ from rxdispatch.boards.shared import SharedMemoryBoard
 from rxdispatch.checks import board_name
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.interrupts import Interrupts
+from rxdispatch.cli.leaving import leave, own_executor
+from rxdispatch.cli.worker_log import log_to_stderr, say_outcome
 from rxdispatch.cli.worker_run import Settled, Work, work
 from rxdispatch.cli.worker_stage import work_stage
 from rxdispatch.cli.worker_target import handler_of, pipeline_of
@@ -73,7 +74,7 @@ Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
     metavar="SECONDS",
     help="For what is running when the worker is told to end.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say which tasks failed, and why.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what became of each task.")
 def worker(
     *,
     handler: str,
@@ -108,8 +109,10 @@ def worker(
         url = None if shm is not None else url or os.environ.get("RXDISPATCH_URL") or None
         if board is not None:
             board_name("board", board)
-        if shm is None and (url is None or parse_url(url).scheme == "memory"):
+        if shm is None and url is None:
             raise ConfigError("worker must have a server: give --url or set RXDISPATCH_URL")
+        if url is not None and parse_url(url).scheme == "memory":
+            raise ConfigError("worker must have a server that other processes can reach", url)
         grace, lease = seconds("grace", grace), seconds("lease", lease, zero=False)
         if stage is not None:
             pipeline = pipeline_of(handler)
@@ -124,6 +127,7 @@ def worker(
                 "in shared memory" if url is None else f"on {parse_url(url).safe}"
             )
             labour = _claiming(place, where, handler, job)
+        log_to_stderr(verbose=verbose)
         asyncio.run(_run(labour, grace, verbose=verbose))
 
 
@@ -160,17 +164,15 @@ async def _run(labour: Labour, grace: float, *, verbose: bool) -> None:
         _say("Finishing what is running; once more to abort.")
         stop.set()
 
-    def failed(outcome: Outcome[Any, Any]) -> None:
-        cause = None if outcome.error is None else outcome.error.__cause__
+    def settle(outcome: Outcome[Any, Any]) -> None:
         if verbose:
-            words = " ".join(str(cause).split())
-            _say(f"{outcome.status} {outcome.claim.task.id}: {type(cause).__name__}: {words}")
+            say_outcome(outcome)
 
     interrupts = Interrupts(grace, told)
-    settled = Settled(failed)
+    settled = Settled(settle)
     code, in_time = 0, True
     try:
-        with interrupts:
+        with interrupts, own_executor():
             in_time = await labour(interrupts, stop, settled)
     except asyncio.CancelledError:
         if interrupts.aborted is None:
@@ -180,7 +182,7 @@ async def _run(labour: Labour, grace: float, *, verbose: bool) -> None:
     _say(f"{settled}.")
     if code or not in_time:
         # A thread that is still busy cannot be stopped, and Python would wait for it.
-        _leave_at_once(code)
+        leave(code)
 
 
 @asynccontextmanager
@@ -197,12 +199,6 @@ async def _in_memory(name: str) -> AsyncGenerator[BoardBase[Any]]:
             yield board
         finally:
             await board.drain(0.0, asyncio.Event())
-
-
-def _leave_at_once(code: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _say(text: str) -> None:

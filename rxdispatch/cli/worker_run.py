@@ -56,7 +56,7 @@ class Settled:
     Counts what became of tasks.
 
     Args:
-        told: Called with each outcome that is a failure.
+        told: Called with each outcome.
     """
 
     def __init__(self, told: Callable[[Outcome[Any, Any]], None]) -> None:
@@ -71,8 +71,7 @@ class Settled:
     def note(self, outcome: Outcome[Any, Any]) -> None:
         """Count *outcome*, which is written."""
         self._counts[outcome.status] += 1
-        if outcome.error is not None:
-            self._told(outcome)
+        self._told(outcome)
 
     def __str__(self) -> str:
         counts = self._counts

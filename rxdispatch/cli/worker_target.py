@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rxdispatch.cli.worker_log import one_line, say_traceback
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators._callable import check_function
 from rxdispatch.pipelines.pipeline import Pipeline
 
 __all__ = ["handler_of", "pipeline_of"]
@@ -22,11 +24,10 @@ def handler_of(spec: str) -> Callable[[Any], Any]:
 
     Raises:
         ConfigError: If it is not of that form, the module does not import, or what it names is
-            missing or cannot be called.
+            missing, cannot be called with a task, or is a generator function.
     """
     found = _imported("handler", spec)
-    if not callable(found):
-        raise ConfigError("handler must be callable", found)
+    check_function("handler", found, "task")
     handler: Callable[[Any], Any] = found
     return handler
 
@@ -53,8 +54,13 @@ def _imported(what: str, spec: str) -> Any:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"module {module} must import ({_text(error)})") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not f"{module}.".startswith(f"{missing}."):
+            say_traceback(error)
+        raise ConfigError(f"module {module} must import ({one_line(error)})") from error
     for name in path.split("."):
         try:
             found = getattr(found, name)
@@ -65,9 +71,3 @@ def _imported(what: str, spec: str) -> Any:
 
 def _dotted(path: str) -> bool:
     return all(name.isidentifier() for name in path.split("."))
-
-
-def _text(error: BaseException) -> str:
-    # One line: what a module raises may have many.
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
