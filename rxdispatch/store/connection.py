@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import ssl
 from pathlib import Path
@@ -33,6 +34,11 @@ _VERIFY: Final = {
     "optional": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
+
+# What keeps redis-py from sending its own name: the second before version 7.2, the first since.
+_NAMES: Final = (("driver_info",), ("lib_name", "lib_version"))
+_KNOWN: Final = inspect.signature(AbstractConnection).parameters
+_UNNAMED: Final[dict[str, Any]] = dict.fromkeys(next(n for n in _NAMES if n[0] in _KNOWN))
 
 
 class Connector:
@@ -154,7 +160,7 @@ def _options(target: Target, settings: StoreSettings) -> dict[str, Any]:
         "health_check_interval": 0,
         # RESP 2 and no CLIENT SETINFO: a connection is ready after one round trip less.
         "protocol": 2,
-        "driver_info": None,
+        **_UNNAMED,
     }
     if target.password is not None:
         options["credential_provider"] = _Login(target)

@@ -9,7 +9,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from rxdispatch.listeners import call_each
 from rxdispatch.store.connection import Connector
-from rxdispatch.store.wire import abort
+from rxdispatch.store.wire import abort, unread
 
 __all__ = ["Pool"]
 
@@ -49,19 +49,18 @@ class Pool:
         else:
             await self._slots.acquire()
         try:
-            connection = await self._reusable() or self._connector.make()
+            connection = self._reusable() or self._connector.make()
         except BaseException:
             self._slots.release()
             raise
         self._lent.add(connection)
         return connection
 
-    async def _reusable(self) -> AbstractConnection | None:
+    def _reusable(self) -> AbstractConnection | None:
         while self._idle:
             connection = self._idle.pop()
             # The server may have closed it meanwhile; data that nobody asked for is as bad.
-            # This can_read does not wait, so there is no point here to be cancelled at.
-            if connection.is_connected and not await connection.can_read():
+            if connection.is_connected and not unread(connection):
                 return connection
             abort(connection)
         return None

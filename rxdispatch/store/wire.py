@@ -10,7 +10,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from rxdispatch.store.patience import Patience
 
-__all__ = ["Value", "abort", "exchange", "pack", "receive", "send"]
+__all__ = ["Value", "abort", "exchange", "pack", "receive", "send", "unread"]
 
 Value = bytes | str | int | float
 
@@ -63,6 +63,17 @@ async def exchange(
     """
     await send(connection, packed, patience)
     return await receive(connection)
+
+
+def unread(connection: AbstractConnection) -> bool:
+    """
+    Tell whether bytes, or the end, have come on an open connection that nobody has read.
+
+    redis-py's own check has another name in each major version, and the older ones wait.
+    """
+    # What an asyncio.StreamReader holds has no public name.
+    stream, parser = cast("Any", connection._reader), cast("Any", connection._parser)
+    return bool(stream.at_eof() or stream._buffer or parser._reader.has_data())
 
 
 def abort(connection: AbstractConnection) -> None:
