@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+import msgspec
 from reactivex import Observable, abc
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
-from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
+from rxdispatch.errors import (
+    BoardFullError,
+    CodecError,
+    ConfigError,
+    StoreUnavailableError,
+    TaskRejectedError,
+)
 from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
@@ -69,6 +77,9 @@ class HandOn:
         board: Its board.
         lost: Called with each item that cannot be stored.
         headers: Called with each item: what travels along, or None if it is not wanted any more.
+        report_duplicates: Whether an item fails if the board has another of its id. An item that
+            was claimed may have been handed on before its process died, perhaps in other words;
+            one that was submitted here was not.
     """
 
     def __init__(
@@ -77,11 +88,14 @@ class HandOn:
         board: BoardBase[Any],
         lost: Lost,
         headers: Headers = lambda _: NO_HEADERS,
+        *,
+        report_duplicates: bool = False,
     ) -> None:
         self._kind = stage.name
         self._board = board
         self._lost = lost
         self._headers = headers
+        self._report = report_duplicates
 
     def __call__(self, source: Observable[Envelope]) -> Observable[Envelope]:
         """Return the items of *source*, each once it is on the board."""
@@ -102,9 +116,13 @@ class HandOn:
 
         return Observable(subscribe)
 
-    async def add(self, envelopes: list[Envelope]) -> None:
+    async def add(self, envelopes: list[Envelope]) -> list[Envelope]:
         """
         Put *envelopes* on the board, and wait while it is away or full.
+
+        Returns:
+            The ones that are not there, because others of their ids are. The same item again is
+            none of these.
 
         Raises:
             CodecError: If one of them cannot be stored; then none is.
@@ -116,25 +134,77 @@ class HandOn:
             if (headers := self._headers(e)) is not None
         ]
         turn = 0
+        ours: Counter[str] = Counter()
+        sure = self._report
         while tasks:
             try:
-                await self._board.submit(tasks)
+                answer = await self._board.submit(tasks)
             except (StoreUnavailableError, BoardFullError) as error:
                 log.warning("stage_waits", board=self._board.name, error=str(error))
+                ours.update(error.accepted)
+                # What may be there already is ours, as far as anybody can tell.
+                sure = sure and not (
+                    isinstance(error, StoreUnavailableError) and error.maybe_executed
+                )
                 turn += 1
                 await asyncio.sleep(_PATIENCE.delay(turn))
             else:
-                return
+                known = Counter(answer.duplicates) - ours
+                return await self._others(_last_of(envelopes, known)) if sure and known else []
+        return []
+
+    async def _others(self, envelopes: list[Envelope]) -> list[Envelope]:
+        """Return those of *envelopes* that are not what the board has under their ids."""
+        try:
+            there = await self._board.peek([envelope.id for envelope in envelopes])
+        except (StoreUnavailableError, CodecError):
+            return []  # nobody knows
+        return [
+            envelope
+            for envelope, payload in zip(envelopes, there, strict=True)
+            # Of one that is done, and remembered, the board does not know what it was.
+            if payload is not None and not _same(envelope.value, payload)
+        ]
+
+    def refusal(self, envelope: Envelope) -> StageError:
+        """Return the failure of an item whose id the board knows."""
+        failure = StageError(envelope.id, 1, self._kind, envelope.value)
+        failure.__cause__ = TaskRejectedError(
+            f"board {self._board.name!r} has another item of the same id"
+        )
+        return failure
 
     async def _write(self, envelopes: list[Envelope]) -> list[Envelope]:
         try:
-            await self.add(envelopes)
+            refused = await self.add(envelopes)
         except Exception as error:
             if len(envelopes) > 1:
-                # All were refused for the sake of one. What is there already is there once.
+                # All were refused for the sake of one; the board has none of them.
                 return [e for each in envelopes for e in await self._write([each])]
             failure = StageError(envelopes[0].id, 1, self._kind, envelopes[0].value)
             failure.__cause__ = error
             self._lost(envelopes[0], failure)
             return []
-        return envelopes
+        if not refused:
+            return envelopes
+        for envelope in refused:
+            self._lost(envelope, self.refusal(envelope))
+        return [envelope for envelope in envelopes if envelope not in refused]
+
+
+def _same(value: Any, payload: Any) -> bool:
+    """Whether *payload* is what a board makes of *value*."""
+    try:
+        return bool(value == payload) or bool(msgspec.to_builtins(value) == payload)
+    except Exception:
+        return False  # it cannot be compared
+
+
+def _last_of(envelopes: list[Envelope], known: Counter[str]) -> list[Envelope]:
+    """Return as many of each id as the board knew: of two in one write it takes the first."""
+    found: list[Envelope] = []
+    for envelope in reversed(envelopes):
+        if known[envelope.id] > 0:
+            known[envelope.id] -= 1
+            found.append(envelope)
+    return found[::-1]

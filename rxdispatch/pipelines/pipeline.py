@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self
@@ -19,25 +19,32 @@ from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
 from rxdispatch.listeners import call_each
 from rxdispatch.log import get_logger
+from rxdispatch.operators._callable import check_function
 from rxdispatch.pipelines.chain import LEAST, chain, until_board, waiting
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.hand_on import Boards, HandOn, board_of
 from rxdispatch.pipelines.once import Once
+from rxdispatch.pipelines.pipeline_checks import (
+    Source,
+    board_name_of,
+    checked_hub,
+    checked_source,
+)
+from rxdispatch.pipelines.resubmits import Intake, Resubmits, Rule
 from rxdispatch.pipelines.section import work_section
 from rxdispatch.pipelines.stage import Stage, StageError
 from rxdispatch.pipelines.stage_names import with_names
+from rxdispatch.pipelines.stage_run import interrupting
 from rxdispatch.pipelines.stage_work import Crew
 from rxdispatch.pipelines.stats import PipelineStats, Tally
 from rxdispatch.pipelines.tap import Tap
 from rxdispatch.protocols import Limit
-from rxdispatch.streams import Ingress, from_async_iterable, to_async_iterable
+from rxdispatch.streams import from_async_iterable, to_async_iterable
 from rxdispatch.task import Outcome, seconds
 
 __all__ = ["Pipeline"]
 
 log = get_logger(__name__)
-
-Source = Observable[Any] | AsyncIterable[Any] | Iterable[Any]
 
 
 class Pipeline:
@@ -67,6 +74,11 @@ class Pipeline:
             raised when the block is left, after what came before it is done.
         hub: Where the boards are that stages give by name.
         stats_every: Seconds from one snapshot of :attr:`stats` to the next.
+        resubmit: Asked of each failure of a stage here: a plain function of the
+            :class:`StageError` that returns the seconds after which its item is submitted again
+            as it first was, or None if it has failed for good; only then ``failures`` hear of it.
+            ``failure.round`` says how often it was submitted. Such an item does not wait for a
+            place, and the pipeline does not end before it has come out.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -94,6 +106,7 @@ class Pipeline:
         source: Source | None = None,
         hub: Boards | None = None,
         stats_every: float | timedelta = 1.0,
+        resubmit: Rule | None = None,
     ) -> None:
         if not stages:
             raise ConfigError("a pipeline must have a stage")
@@ -103,7 +116,7 @@ class Pipeline:
                 raise ConfigError("stages must be made by stage()", one)
         stages = with_names(stages)
         self._stages.update({one.name: one for one in stages})
-        boards = [_board_name(one) for one in stages if one.board is not None]
+        boards = [board_name_of(one) for one in stages if one.board is not None]
         if len(set(boards)) < len(boards):
             raise ConfigError("each board must be of one stage", boards)
         if ordered.__class__ is not bool:
@@ -111,9 +124,9 @@ class Pipeline:
         if ordered and boards:
             raise ConfigError("ordered must be False where a stage has a board", ordered)
         if hub is not None:
-            _checked_hub(hub)
+            checked_hub(hub)
         if source is not None:
-            _checked_source(source)
+            checked_source(source)
         self._ordered = ordered
         self._source = source
         self._period = seconds("stats_every", stats_every, zero=False)
@@ -124,7 +137,14 @@ class Pipeline:
         self._hand_on: HandOn | None = None
         self._tallies = [Tally(stage.name) for stage in self._here]
         self._queues = waiting(self._here)
-        self._ingress: Ingress[Envelope] = Ingress(self._queues[0] if self._here else LEAST)
+        self._ingress = Intake(self._queues[0] if self._here else LEAST)
+        self._resubmits: Resubmits | None = None
+        if resubmit is not None:
+            check_function("resubmit", resubmit, "failure")
+            if not self._here:
+                raise ConfigError("resubmit must be None where the first stage has a board")
+            told = interrupting(self._on_failure)
+            self._resubmits = Resubmits(resubmit, self._ingress, told)
         self._results: Tap[Any] = Tap(LEAST)
         self._failures: Tap[StageError] = Tap(LEAST)
         self._crew = Crew()
@@ -194,7 +214,7 @@ class Pipeline:
         if stages[place].board is None:
             raise ConfigError("name must be of a stage that has a board", name)
         if hub is not None:
-            _checked_hub(hub)
+            checked_hub(hub)
         hub = self._hub if hub is None else hub
         end = place + 1 + until_board(stages[place + 1 :])
         board = board_of(stages[place], hub)
@@ -211,8 +231,10 @@ class Pipeline:
 
         Args:
             item: What the first stage gets.
-            id: What failures call it, of 1 to 200 characters; a new uuid by default. Nobody looks
-                whether it has been used before.
+            id: What failures call it, of 1 to 200 characters; a new uuid by default. Where a
+                stage has a board, it is the id of the item's task there: the same item again is
+                there once, and another one of its id fails with a ``TaskRejectedError``.
+                Otherwise nobody looks whether it has been used before.
 
         Returns:
             The id. From then on the item comes out as a result or as a failure, unless the
@@ -247,7 +269,7 @@ class Pipeline:
             ConfigError: If *source* is none of these.
             Exception: The error of *source*; what came before it has been submitted.
         """
-        _checked_source(source)
+        checked_source(source)
         if self._closing or not self._entered:
             raise self._refusal()
         fed = 0
@@ -276,14 +298,24 @@ class Pipeline:
         if not self._here:
             # What is submitted is then safe at once.
             assert self._hand_on is not None
-            await self._hand_on.add([envelope])
+            refused = await self._hand_on.add([envelope])
             self._submitted += 1
-            self._on_result(envelope)
+            if refused:
+                self._on_failure(self._hand_on.refusal(envelope))
+            else:
+                self._on_result(envelope)
             return
+        resubmits = self._resubmits
+        if resubmits is not None:
+            resubmits.enter(envelope)
         try:
             await self._ingress.put(envelope)
-        except TaskRejectedError:
-            raise self._refusal() from None
+        except BaseException as error:
+            if resubmits is not None:
+                resubmits.leave(envelope)
+            if isinstance(error, TaskRejectedError):
+                raise self._refusal() from None
+            raise
         self._submitted += 1
 
     def _refusal(self) -> TaskRejectedError:
@@ -344,7 +376,14 @@ class Pipeline:
 
     def _on_result(self, envelope: Envelope) -> None:
         self._emitted += 1
-        self._results.emit(envelope.value)
+        try:
+            self._results.emit(envelope.value)
+        finally:
+            if self._resubmits is not None:
+                self._resubmits.leave(envelope)
+
+    def _on_lost(self, _: Envelope, failure: StageError) -> None:
+        self._on_failure(failure)
 
     def _on_failure(self, failure: StageError) -> None:
         if self._failures.open:
@@ -365,7 +404,8 @@ class Pipeline:
             raise ConfigError("a pipeline must be entered once; make another one")
         if self._next is not None:
             board = board_of(self._next, self._hub)
-            self._hand_on = HandOn(self._next, board, lambda _, failure: self._on_failure(failure))
+            lost = self._on_lost if self._resubmits is None else self._resubmits.gone
+            self._hand_on = HandOn(self._next, board, lost, report_duplicates=True)
         self._entered = True
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -445,6 +485,7 @@ class Pipeline:
             tallies=self._tallies,
             crew=self._crew,
             failed=self._on_failure,
+            gone=None if self._resubmits is None else self._resubmits.gone,
             ordered=self._ordered,
         )
         return stream if self._hand_on is None else stream.pipe(self._hand_on)
@@ -480,6 +521,7 @@ class Pipeline:
         # What a listener raises at the end must not keep the others from it.
         call_each(
             (
+                *(() if self._resubmits is None else (self._resubmits.close,)),
                 self._close,
                 self._ingress.close,
                 self._gate.dispose,
@@ -488,19 +530,3 @@ class Pipeline:
                 self._over.happen,
             )
         )
-
-
-def _board_name(stage: Stage) -> str:
-    board = stage.board
-    assert board is not None
-    return board if isinstance(board, str) else board.name
-
-
-def _checked_hub(hub: Any) -> None:
-    if not callable(getattr(hub, "board", None)):
-        raise ConfigError("hub must be a Hub or None", hub)
-
-
-def _checked_source(source: Any) -> None:
-    if not isinstance(source, (Observable, AsyncIterable, Iterable)):
-        raise ConfigError("source must be an Observable, an async iterable or an iterable", source)

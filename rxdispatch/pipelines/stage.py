@@ -81,7 +81,12 @@ class StageError(TaskExecutionError):
         attempt: Which try it was, from 1.
         stage: The name of the stage.
         item: The item as it came into that stage; not part of the message.
+
+    Attributes:
+        round: How often the item was submitted, more than once where a pipeline has *resubmit*.
     """
+
+    round: int = 1
 
     def __init__(self, task_id: str, attempt: int, stage: str, item: Any) -> None:
         super().__init__(task_id, attempt)

@@ -28,7 +28,7 @@ from rxdispatch.pipelines.stage_work import (
 )
 from rxdispatch.pipelines.stats import Tally
 
-__all__ = ["Gone", "run_stage"]
+__all__ = ["Gone", "interrupting", "run_stage"]
 
 log = get_logger(__name__)
 
@@ -112,14 +112,24 @@ def _nothing() -> None:
 
 
 def _only(failed: Callable[[StageError], None]) -> Gone:
+    told = interrupting(failed)
+
     def gone(_: Envelope, failure: StageError | None) -> None:
-        if failure is None:
-            return
+        if failure is not None:
+            told(failure)
+
+    return gone
+
+
+def interrupting(failed: Callable[[StageError], None]) -> Callable[[StageError], None]:
+    """Return *failed*, after which a ``KeyboardInterrupt`` goes on to the loop."""
+
+    def told(failure: StageError) -> None:
         failed(failure)
         if isinstance(failure.__cause__, KeyboardInterrupt):
             asyncio.get_running_loop().call_soon(_interrupt, failure.__cause__)
 
-    return gone
+    return told
 
 
 def _interrupt(error: KeyboardInterrupt) -> None:

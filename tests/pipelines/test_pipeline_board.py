@@ -571,3 +571,47 @@ def _fill(workers: dict[str, subprocess.Popen[bytes]], url: str, path: str) -> N
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_a_second_item_of_one_id_is_a_failure(first: bool) -> None:
+    """Whether they come one by one or in one write; it does not vanish."""
+    async with rxd.connect("memory://") as hub:
+        stages = [rxd.stage(same, name="check"), rxd.stage(same, name="save", board="orders")]
+        failed: list[tuple[str, Any, str]] = []
+
+        def fail(failure: rxd.StageError) -> None:
+            failed.append((failure.task_id, failure.item, str(failure.__cause__)))
+
+        got: list[Any] = []
+        async with rxd.Pipeline(*stages[first:], hub=hub) as p:
+            p.results.subscribe(got.append)
+            p.failures.subscribe(fail)
+            for item in ("paid", "shipped", "returned"):
+                await p.submit(item, id="order-1")
+            await p.submit("other", id="order-2")
+        done = await work(rxd.Pipeline(*stages, hub=hub), "save")
+    rule = "task refused: board 'orders' has another item of the same id"
+    assert ["paid", "other"] == got
+    assert [("order-1", "shipped", rule), ("order-1", "returned", rule)] == failed
+    assert ["other", "paid"] == results(done)
+
+
+async def test_an_item_whose_reply_was_lost_is_no_second_one() -> None:
+    """It is there, and by no other's doing."""
+    async with rxd.connect("memory://") as hub:
+        board = hub.board("b")
+        submit, lost = board.submit, [rxd.StoreUnavailableError("submit", maybe_executed=True)]
+
+        async def once_lost(tasks: Any) -> Any:
+            answer = await submit(tasks)
+            if lost:
+                raise lost.pop()
+            return answer
+
+        board.submit = once_lost  # type: ignore[method-assign]
+        got: list[Any] = []
+        async with rxd.Pipeline(rxd.stage(same), rxd.stage(same, name="next", board=board)) as p:
+            p.results.subscribe(got.append)
+            await p.submit(1, id="a")
+        assert ([1], 1) == (got, (await board.counts()).ready)

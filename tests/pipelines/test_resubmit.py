@@ -1,0 +1,127 @@
+"""Items that failed and go through the pipeline again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+import rxdispatch as rxd
+from rxdispatch.pipelines.envelope import Envelope
+from rxdispatch.pipelines.resubmits import Intake
+from rxdispatch.testing import VirtualTimeLoop
+
+
+@pytest.fixture(autouse=True)
+def loop_factory() -> type[VirtualTimeLoop]:
+    """Virtual time for every test here."""
+    return VirtualTimeLoop
+
+
+def twice(failure: rxd.StageError) -> float | None:
+    """Once more, at once."""
+    return 0.0 if failure.round < 2 else None
+
+
+def outage(tried: Counter[int], *, tries: int = 1) -> Any:
+    """A function whose first tries of each item fail."""
+
+    async def work(n: int) -> int:
+        tried[n] += 1
+        await asyncio.sleep(0.001)
+        if tried[n] <= tries:
+            raise OSError("outage")
+        return n
+
+    return work
+
+
+@pytest.mark.parametrize("bound", [1, 4, 16])
+async def test_all_come_out_although_each_failed_once(bound: int) -> None:
+    """Nothing stands still, and leaving waits for the last of them."""
+    tried, done = Counter[int](), list[int]()
+    stage = rxd.stage(outage(tried), concurrency=4, queue=bound)
+    async with rxd.Pipeline(stage, resubmit=twice) as p:
+        p.results.subscribe(done.append)
+        async with asyncio.timeout(100):
+            await p.feed(range(400))
+    assert (list(range(400)), {2}) == (sorted(done), {*tried.values()})
+    assert (400, 400) == (p.read().submitted, p.read().results)
+
+
+async def test_what_failed_too_often_is_a_failure() -> None:
+    """With its round; readers that wait hold up the intake, but not what returns."""
+    tried, failed = Counter[int](), list[tuple[int, int]]()
+    stages = (rxd.stage(str), rxd.stage(int), rxd.stage(outage(tried, tries=9), queue=2))
+    async with rxd.Pipeline(*stages, resubmit=twice) as p:
+
+        async def read() -> None:
+            async for failure in rxd.to_async_iterable(p.failures, size=4):
+                failed.append((failure.item, failure.round))
+                await asyncio.sleep(0.01)
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        await p.feed(range(100))
+    await reading
+    assert [(n, 2) for n in range(100)] == sorted(failed)
+    assert {2} == {*tried.values()}
+
+
+async def test_it_waits_as_long_as_the_rule_says() -> None:
+    """In ``drain`` too; a rule that raises is no second chance."""
+    tried, loop = Counter[int](), asyncio.get_running_loop()
+    times: list[float] = []
+
+    def rule(failure: rxd.StageError) -> float | None:
+        if failure.item == 1:
+            raise ValueError("bug")
+        return 30.0
+
+    failed: list[int] = []
+    with capture_logs() as logs:
+        async with rxd.Pipeline(rxd.stage(outage(tried)), resubmit=rule) as p:
+            p.results.subscribe(lambda _: times.append(loop.time()))
+            p.failures.subscribe(lambda failure: failed.append(failure.item))
+            await p.submit(0)
+            await p.submit(1)
+    assert [1] == failed
+    assert [30.002] == [round(when, 3) for when in times]
+    assert ["resubmit_failed"] == [entry["event"] for entry in logs]
+
+
+async def test_a_cancelled_pipeline_forgets_what_waits() -> None:
+    """No timer is left."""
+    p = rxd.Pipeline(rxd.stage(outage(Counter())), resubmit=lambda _: 1000.0)
+    async with p:
+        await p.submit(1)
+        await asyncio.sleep(1)
+        assert not await p.drain(timeout=5)
+    assert p._resubmits is not None
+    assert ({}, {}) == (p._resubmits._inside, p._resubmits._timers)
+
+
+async def test_what_returns_widens_no_bound() -> None:
+    """Its place goes to nobody once it has left, however many wait."""
+    intake = Intake(2)
+    waiting = [asyncio.create_task(intake.put(Envelope(str(n), n))) for n in range(20)]
+    await asyncio.sleep(0)
+    for n in range(3):
+        intake.give_back(Envelope("again", n))
+    assert 5 == intake.waiting
+    most = list[int]()
+    intake.subscribe(lambda _: most.append(intake.waiting))
+    await asyncio.wait(waiting)
+    await intake.join()
+    assert (2, 23) == (intake._free, len(most))
+
+
+def test_bad_rules() -> None:
+    """They are refused when the pipeline is made."""
+    with pytest.raises(rxd.ConfigError, match="resubmit must take 1 argument"):
+        rxd.Pipeline(rxd.stage(str), resubmit=lambda: None)  # type: ignore[misc, arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(rxd.ConfigError, match="where the first stage has a board"):
+        rxd.Pipeline(rxd.stage(str, board="b"), resubmit=twice)
