@@ -367,13 +367,16 @@ def _bits(reply: bytes) -> list[bool]:
 
 
 def _tries(past: bytes | None) -> tuple[int, int]:
-    if not past:
+    # What a restore or a stranger cut short tells nothing, and must end no worker.
+    if not past or len(past) < _TRIES.size:
         return 0, 0
     attempts, crashes, _ = _TRIES.unpack_from(past)
     return attempts, crashes
 
 
 def _grave(grave: bytes) -> tuple[str, bytes, int, int]:
+    if len(grave) < _GRAVE.size:
+        return "", b"", 0, 0
     attempts, crashes, _, length = _GRAVE.unpack_from(grave)
     text = grave[_GRAVE.size :]
     return text[:length].decode("utf-8", "replace"), text[length:], attempts, crashes

@@ -1,0 +1,22 @@
+"""What a restore or a stranger left on a server in part ends no worker."""
+
+from __future__ import annotations
+
+from rxdispatch.task import Status, Task
+from tests.boards.places import Place
+
+
+async def test_marks_that_were_cut_short(server: Place) -> None:
+    """A worker goes on, and the rest of what is known is told."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit([Task(n, id=f"{n}") for n in range(3)])
+        await board.cancel("2")
+        await bench.hub.client.call("spoil", "HSET", bench.key("tries"), "0", b"\x01")
+        await bench.hub.client.call("spoil", "HSET", bench.key("grave"), "2", b"\x01")
+        assert [("0", 1), ("1", 1)] == [(c.task.id, c.attempt) for c in await board.claim(3)]
+        (letter,) = [letter async for letter in board.dead_letters()]
+        assert ("2", "", "") == (letter.task.id, letter.reason, letter.error)
+        state = await board.get("2")
+        assert state is not None
+        assert (Status.DEAD, 0) == (state.status, state.attempts)
