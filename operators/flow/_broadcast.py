@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -100,6 +101,9 @@ class _Hub(Generic[T]):
         self.reason = reason_of(overflow)
         self.connection: _Connection[T] | None = None
         self.completed = False
+        # The source works for all subscribers: it starts in the context in which the shared
+        # stream was made, not in that of the subscriber who happens to come first.
+        self._home = copy_context()
 
     def subscribe(
         self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
@@ -112,7 +116,7 @@ class _Hub(Generic[T]):
             return connection.enter(observer, scheduler)
         connection = self.connection = _Connection(self)
         subscription = connection.enter(observer, scheduler)
-        connection.connect()
+        self._home.copy().run(connection.connect)
         return subscription
 
 

@@ -41,7 +41,7 @@ def deadline(seconds: float | timedelta) -> Callable[[Observable[T]], Observable
         >>> from rxdispatch.streams import run
         >>> asyncio.run(run(reactivex.never().pipe(deadline(0.01))))
         Traceback (most recent call last):
-        rxdispatch.errors.ItemTimeoutError: 'the stream' must be done within 0.01 s
+        rxdispatch.errors.ItemTimeoutError: the stream must be done within 0.01 s
     """
     span = duration("seconds", seconds, zero=False)
 

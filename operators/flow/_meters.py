@@ -96,9 +96,10 @@ def measurements() -> dict[str, Measurement]:
     one that is forgotten is logged as ``meters_forgotten``.
 
     Example:
-        >>> from rxdispatch.operators.flow._measure import measure
-        >>> _ = measure("parse")
-        >>> measurements()["parse"].entered
+        >>> import rxdispatch as rxd
+        >>> from rxdispatch import operators as ops
+        >>> _ = ops.measure("parse")
+        >>> rxd.measurements()["parse"].entered
         0
     """
     return _all.read()

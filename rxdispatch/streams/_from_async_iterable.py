@@ -11,6 +11,7 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError
+from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
 from rxdispatch.observable import Stream
 from rxdispatch.valve import bound_by
@@ -128,7 +129,14 @@ class _Pull(Generic[T]):
                 await self._close()
                 raise
             error = cancelled
-        except Exception as failed:
+        except LEAVING as leaving:
+            if not self._disposed:
+                self._observer.on_error(leaving)  # type: ignore[arg-type]
+            raise
+        except GeneratorExit:
+            # The task itself is thrown away; nothing may be awaited any more.
+            raise
+        except BaseException as failed:
             error = failed
         if self._disposed:
             if error is not None:
@@ -154,7 +162,7 @@ class _Pull(Generic[T]):
                 return
             try:
                 observer.on_next(item)
-            except Exception:
+            except BaseException:
                 await self._close()
                 raise
             # Not kept alive while the next is awaited: what is dropped may have to go back.
@@ -179,7 +187,13 @@ class _Pull(Generic[T]):
             return
         try:
             await aclose()
-        except Exception as error:
+        except (*LEAVING, GeneratorExit):
+            raise
+        except asyncio.CancelledError as error:
+            if self._task.cancelling():
+                raise
+            self._log(error)
+        except BaseException as error:
             self._log(error)
 
     def _log(self, error: BaseException) -> None:

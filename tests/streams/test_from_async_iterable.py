@@ -400,3 +400,60 @@ def test_a_bad_argument_is_refused(wrong: Any) -> None:
     """When the stream is made."""
     with pytest.raises(ConfigError, match="iterable must be an async iterable, got "):
         from_async_iterable(wrong)
+
+
+class OwnError(BaseException):
+    """No Exception."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OwnError("x"), asyncio.CancelledError("own"), KeyError(1)],
+    ids=["own", "cancel", "key"],
+)
+def test_whatever_is_raised_ends_the_stream(error: BaseException) -> None:
+    """By the iterable, by its end or by the subscriber; the iterable is closed."""
+
+    async def main() -> list[Any]:
+        closed: list[str] = []
+
+        async def items(name: str, last: BaseException | None) -> AsyncIterator[int]:
+            try:
+                yield 1
+                if last is not None:
+                    raise last
+                yield 2
+            finally:
+                closed.append(name)
+
+        def refuse(item: int) -> None:
+            raise error
+
+        ended: list[Any] = []
+        from_async_iterable(items("iterable", error)).subscribe(on_error=ended.append)
+        from_async_iterable(items("subscriber", None)).subscribe(refuse, ended.append)
+        await asyncio.sleep(1)
+        return [ended, sorted(closed)]
+
+    assert [[error, error], ["iterable", "subscriber"]] == run_virtual(main())
+
+
+def test_a_close_that_raises_is_in_the_log() -> None:
+    """Whatever it raises."""
+
+    async def main() -> None:
+        async def items() -> AsyncIterator[int]:
+            try:
+                yield 1
+                await asyncio.Event().wait()
+            finally:
+                raise OwnError("bug")
+
+        subscription = from_async_iterable(items()).subscribe()
+        await asyncio.sleep(1)
+        subscription.dispose()
+        await asyncio.sleep(1)
+
+    with capture_logs() as logs:
+        run_virtual(main())
+    assert [("close_failed", "OwnError: bug")] == [(log["event"], log["error"]) for log in logs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from rxdispatch.errors import BufferOverflowError, ConfigError
 from rxdispatch.operators.flow._broadcast import broadcast
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
-from rxdispatch.streams import KillSwitch, run
+from rxdispatch.streams import KillSwitch, from_iterable, run
 from rxdispatch.testing import run_virtual
 from tests.operators.flow.probes import Log, Paced, to_list
 from tests.operators.flow.tap import Tap, dropped
@@ -546,3 +547,27 @@ def test_a_bad_argument_is_refused(arguments: Any, message: str) -> None:
     """When the operator is made."""
     with pytest.raises(ConfigError, match=message):
         broadcast(*arguments)
+
+
+def test_the_source_starts_in_the_context_of_the_shared_stream() -> None:
+    """Not in that of the subscriber who happens to come first."""
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+    async def main() -> list[str]:
+        seen: list[str] = []
+
+        def begin(_: Any) -> Observable[str]:
+            return from_iterable(tenant.get() for _ in range(1))
+
+        tenant.set("shared")
+        shared = reactivex.defer(begin).pipe(broadcast(3))
+
+        async def handle() -> None:
+            tenant.set("first")
+            shared.subscribe(seen.append)
+
+        await asyncio.create_task(handle())
+        await asyncio.sleep(1)
+        return seen
+
+    assert ["shared"] == run_virtual(main())
