@@ -18,6 +18,7 @@ from rxdispatch.store.url import Target
 __all__ = ["Proxy"]
 
 _CHUNK: Final = 1 << 16
+_STEP: Final = 1 << 14
 
 
 class _Link:
@@ -66,6 +67,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._delay = 0.0
+        self._rate = 0.0
         self._drop = 0
         self._command: bytes | None = None
         self._tamper: Callable[[bytes], Iterable[bytes]] | None = None
@@ -131,6 +133,10 @@ class Proxy:
         """Accept connections and bytes, but pass nothing on until :meth:`heal`."""
         self._flowing.clear()
 
+    def slow_down(self, rate: float) -> None:
+        """Let *rate* bytes a second through, in each direction of each connection."""
+        self._rate = rate
+
     def delay(self, seconds: float) -> None:
         """Hold back every reply for *seconds*."""
         self._delay = seconds
@@ -146,7 +152,7 @@ class Proxy:
         for link in self._links:
             link.dead = link.dead or dead
         self._drop = 0
-        self._delay = 0.0
+        self._delay = self._rate = 0.0
         self._tamper = None
         self._flowing.set()
 
@@ -192,8 +198,7 @@ class Proxy:
             await self._passes(link)
             if self._command is None or b"\r\n" + self._command + b"\r\n" in data.upper():
                 link.asked = True
-            link.server.write(data)
-            await link.server.drain()
+            await self._write(link.server, data)
 
     async def _replies(self, reader: asyncio.StreamReader, link: _Link) -> None:
         parser = hiredis.Reader(notEnoughData=self)
@@ -211,8 +216,15 @@ class Proxy:
                 return
             if self._tamper is not None or frames.rest:
                 data = b"".join(frames.changed(data, self._tamper))
-            link.client.write(data)
-            await link.client.drain()
+            await self._write(link.client, data)
+
+    async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        step = _STEP if self._rate else len(data)
+        for at in range(0, len(data), step or 1):
+            writer.write(data[at : at + step])
+            await writer.drain()
+            if self._rate:
+                await asyncio.sleep(step / self._rate)
 
 
 class _Frames:

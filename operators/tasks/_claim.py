@@ -105,6 +105,7 @@ class _Claimer:
     ) -> None:
         self._board = board
         self._prefetch = prefetch
+        self._most = prefetch  # fewer where the answer took too long to come
         self._lease = lease
         self._worker = worker
         self._observer = observer
@@ -161,7 +162,19 @@ class _Claimer:
         waiting, room = len(handout.waiting), handout.room()
         if room <= 0 and waiting * 2 > self._ahead:
             return 0
-        return min(self._prefetch - handout.ledger.out, room + self._ahead - waiting)
+        return min(self._prefetch - handout.ledger.out, room + self._ahead - waiting, self._most)
+
+    def _weigh(self, wanted: int, took: float) -> None:
+        """
+        Ask for half next time where an answer came late, and for more where it came soon.
+
+        Payloads of a few hundred KiB over a slow link can take longer than the server is waited
+        for, or than the lease: asked for in the same number they would never come.
+        """
+        if took * 2 > self._lease:
+            self._most = max(1, wanted // 2)
+        elif wanted >= self._most:
+            self._most = min(self._prefetch, self._most * 2)
 
     def _measure(self) -> None:
         """Note how many claims downstream takes in the time that we claim ahead."""
@@ -197,6 +210,7 @@ class _Claimer:
 
     async def _claim(self, wanted: int) -> None:
         self._hinted = False
+        began = self._loop.time()
         try:
             batch = await self._board.claim_batch(
                 wanted, ids=None, worker=self._worker, lease=self._lease
@@ -205,6 +219,8 @@ class _Claimer:
             if not self._away:
                 log.warning("claims_waiting", board=self._board.name, error=str(error))
             self._away = True
+            if error.maybe_executed and wanted:
+                self._weigh(wanted, self._lease)
             self._look_again(random.uniform(0.1, 0.5))
             return
         if self._away:
@@ -214,6 +230,7 @@ class _Claimer:
             self._board.give_back(batch.claims)
             return
         if wanted > 0:
+            self._weigh(wanted, self._loop.time() - began)
             self._promising = self._hinted or len(batch.claims) >= wanted
         wait = POLL * random.uniform(0.7, 1.3)
         if batch.due_in is not None:

@@ -162,7 +162,7 @@ class BoardBase(Generic[P]):
         entries = self._codec.encode_all((tasks,) if isinstance(tasks, Task) else _iterable(tasks))
         accepted: list[str] = []
         duplicates: list[str] = []
-        for chunk in portions_of_entries(entries):
+        for chunk in portions_of_entries(entries, self._group.most_bytes):
             try:
                 added = await self._group.add(chunk)
             except RxDispatchError as error:

@@ -8,11 +8,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 from rxdispatch.boards.codec import Entry
+from rxdispatch.errors import StoreUnavailableError
 
 __all__ = ["GroupCommit"]
 
 PATIENCE: Final = 0.02
 """Seconds that callers wait for a write that is under way; then they go beside it."""
+
+LEAST: Final = 64 * 1024
+"""Bytes that a write may have over the slowest link."""
 
 Write = Callable[[Sequence[Entry]], Awaitable[list[bool]]]
 
@@ -32,11 +36,17 @@ class GroupCommit:
     A service that submits one task for each of many requests would send a script for each. As in
     databases, those that come while a write is under way wait for its end, and share the next.
 
+    A write whose answer does not come in time may be too large for the link: the next ones are half
+    as large, down to 64 KiB, until one comes through.
+
     Args:
         write: Writes entries, all or none; for each whether it is new.
         spawn: Lets a coroutine run that is waited for before the board is closed.
         most: Entries in one write.
         most_bytes: Bytes of their ids and records in one write.
+
+    Attributes:
+        most_bytes: How many there may be now.
     """
 
     def __init__(
@@ -50,7 +60,7 @@ class GroupCommit:
         self._write = write
         self._spawn = spawn
         self._most = most
-        self._most_bytes = most_bytes
+        self._limit = self.most_bytes = most_bytes
         self._writing = 0
         self._waiting: list[_Caller] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -78,7 +88,16 @@ class GroupCommit:
     async def _written(self, entries: Sequence[Entry]) -> list[bool]:
         self._writing += 1
         try:
-            return await self._write(entries)
+            added = await self._write(entries)
+        except StoreUnavailableError as error:
+            if error.maybe_executed:
+                size = min(self.most_bytes, sum(entry.size for entry in entries))
+                self.most_bytes = min(self.most_bytes, max(LEAST, size // 2))
+            raise
+        else:
+            if self.most_bytes < self._limit:
+                self.most_bytes = min(self._limit, self.most_bytes * 2)
+            return added
         finally:
             self._writing -= 1
             self._flush()
@@ -95,7 +114,7 @@ class GroupCommit:
                 continue  # cancelled meanwhile
             count += len(caller.entries)
             size += caller.size
-            if group and (count > self._most or size > self._most_bytes):
+            if group and (count > self._most or size > self.most_bytes):
                 self._spawn(self._commit(group))
                 group, count, size = [], len(caller.entries), caller.size
             group.append(caller)

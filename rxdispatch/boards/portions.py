@@ -26,12 +26,12 @@ def chunks(items: Sequence[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-def portions_of_entries(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Divide new tasks, by the bytes of ids and records."""
+def portions_of_entries(entries: Sequence[Entry], most: int = BYTES) -> Iterator[Sequence[Entry]]:
+    """Divide new tasks, by the bytes of ids and records: after *most* a request takes no more."""
     start = 0
     while start < len(entries):
         stop, size = start, 0
-        while stop < len(entries) and stop - start < CHUNK and (size < BYTES or stop == start):
+        while stop < len(entries) and stop - start < CHUNK and (size < most or stop == start):
             size += entries[stop].size
             stop += 1
         yield entries[start:stop]
