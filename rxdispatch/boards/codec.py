@@ -118,7 +118,7 @@ class TaskCodec(Generic[P]):
             check_id(task.id)
             record = _record(task, created)
             if len(record) > SIZE_LIMIT or task.payload.__class__ not in _PLAIN:
-                _check(task, record)
+                _check(task, record, self)
             add(Entry(task.id, record, task.priority, task.delay, task.ttl or 0.0))
         return entries
 
@@ -194,7 +194,7 @@ def _record(task: Task[Any], created: int) -> bytes:
         raise CodecError(f"payload must be encodable: {_text(error)}", task_id=task.id) from error
 
 
-def _check(task: Task[Any], record: bytes) -> None:
+def _check(task: Task[Any], record: bytes, codec: TaskCodec[Any]) -> None:
     """Refuse what is encodable but must not be stored; cheap tests first."""
     if len(record) > SIZE_LIMIT:
         size = len(_encode(task.payload))
@@ -209,7 +209,13 @@ def _check(task: Task[Any], record: bytes) -> None:
         require_plain("payload", packed, task.id)
     elif len(openers) > 2 and looks_nested(openers):
         # One is that of the record itself.
-        require_readable("payload", record, task.id)
+        try:
+            require_readable("payload", record, task.id)
+        except CodecError:
+            # A type may say that keys are dataclasses, which nobody could know without it.
+            if codec.payload is None:
+                raise
+            codec.decode(task.id, record)
 
 
 def _undecodable(task_id: str, error: Exception) -> CodecError:

@@ -234,6 +234,25 @@ async def test_types_that_cannot_be_read(place: Place, kind: Any, what: str) -> 
         assert (0, 0, 0, 0, 0) == await counts(bench.board())
 
 
+@dataclass(frozen=True)
+class Key:
+    """What may be a key where the type says so."""
+
+    a: int
+
+
+async def test_keys_that_only_a_type_can_read(place: Place) -> None:
+    """A handle of that type takes them and gives them back; one of another or of none refuses."""
+    async with place.bench() as bench:
+        payload, kind = {Key(1): "x"}, dict[Key, str]
+        for other in (None, int, dict[str, str]):
+            with pytest.raises(CodecError, match=r"task 'a': "):
+                await bench.elsewhere(payload=other).submit(Task(payload, id="a"))
+        board = bench.board(payload=kind)
+        await board.submit(Task(payload, id="a"))
+        assert [payload] == [claim.task.payload for claim in await board.claim(1)]
+
+
 async def test_get_reads_no_payload(place: Place) -> None:
     """What is known of a task does not depend on the type of the handle."""
     async with place.bench() as bench:
