@@ -171,7 +171,12 @@ class Outlet(Generic[T]):
                 # As many as there is room for before asking again: asking costs a whole chain.
                 while room > 0 and waiting:
                     room -= 1
-                    item, context = waiting.take()
+                    try:
+                        item, context = waiting.take()
+                    except BaseException as error:
+                        # Keys of the user are compared here.
+                        self.fail(error)
+                        return
                     self._some_left = True
                     context.run(on_next, item)
         except BaseException:

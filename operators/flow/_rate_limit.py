@@ -170,8 +170,10 @@ class _Limiter(Release[T]):
         """Count what has come; by the same reckoning as the timers, however that is rounded."""
         if now < self._when(1):
             return
-        come = math.floor((now - self._since) * self._count / self._per)
-        self._left = min(self._burst, max(1, self._burst - self._spent + come))
+        come = (now - self._since) * self._count / self._per
+        # At an extreme rate that is infinite.
+        new = self._spent if come >= self._spent else max(1, math.floor(come))
+        self._left = min(self._burst, max(1, self._burst - self._spent + new))
 
     def _spend(self, now: float) -> None:
         # Not when it gets full just now: counting on from before adds no error of rounding.

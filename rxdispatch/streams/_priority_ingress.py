@@ -81,4 +81,6 @@ class PriorityIngress(RankedIngress[T]):
         # An int may be too large for a float.
         if not isinstance(key, (int, float)) or (isinstance(key, float) and math.isnan(key)):
             raise ConfigError("key must return an int or a float that is not NaN", key)
-        return Ranked(-key, item)
+        # As plain numbers: those of a class of its own may raise when they are compared, which
+        # happens in the middle of a change.
+        return Ranked(-(int(key) if isinstance(key, int) else float(key)), item)

@@ -95,6 +95,9 @@ class Reader(AsyncIterator[T]):
         if error is None:
             raise StopAsyncIteration
         try:
+            if isinstance(error, StopAsyncIteration):
+                # As it is, it would end the loop as if the stream had completed.
+                raise RuntimeError("the stream failed with StopAsyncIteration") from error
             raise error
         finally:
             # The error's traceback holds this frame, which must not hold the error.

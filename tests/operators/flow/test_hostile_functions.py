@@ -309,3 +309,73 @@ def test_notes_that_are_refused() -> None:
     error.__notes__ = 3
     got = ended(lambda: Supply([1], error).pipe(ops.checkpoint("here"), rx.map(str)))
     assert ["1", error] == got
+
+
+class Moody:
+    """A key that can be compared for a while."""
+
+    patience = 3
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __lt__(self, other: Moody) -> bool:
+        Moody.patience -= 1
+        if Moody.patience < 0:
+            raise ValueError("enough")
+        return self.number < other.number
+
+
+def test_keys_that_raise_when_they_are_compared_later() -> None:
+    """``prioritize`` ends its stream when an item leaves."""
+
+    async def main() -> list[Any]:
+        Moody.patience = 1000
+        source: Subject[int] = Subject()
+        probe = Probe(room=0).watch(source.pipe(ops.prioritize(Moody, size=9)))
+        for n in range(6):
+            source.on_next(n)
+        Moody.patience = 0
+        probe.open()
+        await asyncio.sleep(1)
+        return [probe.items, str(probe.error), probe.ends, len(source.observers)]
+
+    with capture_logs():
+        assert [[], "enough", 1, 0] == run_virtual(main())
+
+
+class MoodyInt(int):
+    """A number that cannot be compared."""
+
+    def __lt__(self, other: object) -> bool:
+        raise ValueError("enough")
+
+
+def test_numbers_that_cannot_be_compared() -> None:
+    """``PriorityIngress`` takes their value; no place gets lost."""
+
+    async def main() -> Any:
+        ingress = rxd.PriorityIngress[int](3, key=MoodyInt)
+        for n in (1, 3, 2):
+            assert ingress.offer(n)
+        ingress.close()
+        return await run(ingress.pipe(rx.to_list()))
+
+    assert [3, 2, 1] == run_virtual(main())
+
+
+def test_an_extreme_rate() -> None:
+    """More tokens come than a float can count."""
+    stream = Supply(range(5)).pipe(ops.rate_limit(10**9, 1e-306, burst=1), rx.to_list())
+    assert [0, 1, 2, 3, 4] == run_virtual(run(stream))
+
+
+def test_a_stream_that_fails_with_stop_async_iteration() -> None:
+    """A reader does not take it for the end."""
+
+    async def main() -> None:
+        async for _ in rxd.to_async_iterable(Supply([1], StopAsyncIteration())):
+            pass
+
+    with pytest.raises(RuntimeError, match="failed with StopAsyncIteration"):
+        run_virtual(main())
