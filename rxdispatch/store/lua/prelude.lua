@@ -67,7 +67,7 @@ end
 -- TRIES: failed attempts, crashes, whether the ttl ran out meanwhile, the last error.
 local function tries(id)
   local found = call('HGET', TRIES, id)
-  if not found then return 0, 0, 0, '' end
+  if not found or #found < 9 then return 0, 0, 0, '' end
   local attempts, crashes, late = struct.unpack('>I4I4B', found)
   return attempts, crashes, late, string.sub(found, 10)
 end

@@ -24,7 +24,9 @@ if #ids > 0 then
   local graves = call('HMGET', GRAVE, unpack(ids))
   local rows = {}
   for i, id in ipairs(ids) do
-    local _, _, base = struct.unpack('>I4I4d', graves[i])
+    -- Where a restore has cut it short, the priority is not known any more.
+    local grave, base = graves[i] or '', 0
+    if #grave >= 16 then base = select(3, struct.unpack('>I4I4d', grave)) end
     rows[2 * i - 1] = base + number + i - 1
     rows[2 * i] = id
     event('redriven', id)
