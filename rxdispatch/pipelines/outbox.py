@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -120,6 +121,7 @@ class Outbox:
             raise ConfigError("outbox must be entered once", self._state)
         self._home.check()
         self._state = "opening"
+        self._context = copy_context()
         await self._file.open()
         self._state = "open"
         self._sending = asyncio.get_running_loop().create_task(self._send_on())
@@ -176,7 +178,8 @@ class Outbox:
         done: asyncio.Future[int] = loop.create_future()
         self._pending.append((entry, done))
         if self._writing is None:
-            self._writing = loop.create_task(self._write())
+            # It outlives this put, and serves others: not in the context of this caller.
+            self._writing = loop.create_task(self._write(), context=self._context.copy())
         return await done
 
     async def flush(self) -> None:

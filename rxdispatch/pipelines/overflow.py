@@ -249,7 +249,7 @@ class SpillingIngress(Ingress[T]):
             except Exception as error:
                 self._failed += 1
                 if self._failed == 1:
-                    log.warning("spill_waits", error=f"{type(error).__name__}: {error}")
+                    log.warning("spill_waits", failure=error)
                 if not leaving:
                     asyncio.get_running_loop().call_later(
                         _AGAIN.delay(self._failed), self._work.set

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
+from contextvars import copy_context
 from typing import Any, Final, Literal
 
 import attrs
@@ -106,6 +107,7 @@ class Hold:
         self._client = client
         self._place = place
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self.values: dict[int, bytes] = {}
         self.changed = asyncio.Event()
         self._next = self._batches = 0
@@ -132,7 +134,8 @@ class Hold:
         self._asked.add(number)
         self._queue.append(_Ask(number, kind, answer))
         if self._writing is None:
-            self._writing = self._loop.create_task(self._write())
+            # It outlives this caller, and serves others.
+            self._writing = self._loop.create_task(self._write(), context=self._context.copy())
         return answer
 
     def _dropped(self, number: int) -> None:

@@ -8,6 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from tests.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 QUICK = rxd.Backoff(first=0.001, maximum=0.01)
+
+
+class PanicError(BaseException):
+    """What bindings to other languages raise."""
 
 
 class Sink:
@@ -436,3 +441,55 @@ async def test_dedupe_forgets_the_oldest() -> None:
     assert (True, False, True, 2) == ("a" in done, "b" in done, "c" in done, len(done))
     with pytest.raises(rxd.ConfigError):
         rxd.Dedupe(0)
+
+
+async def test_the_context_of_a_put_stays_with_it(tmp_path: Path) -> None:
+    """What writes serves others as well, and outlives it."""
+    mark: ContextVar[str] = ContextVar("mark", default="none")
+    seen: list[str] = []
+    async with rxd.Outbox(tmp_path / "box", Sink()) as box:
+        write = box._write
+
+        async def watched() -> None:
+            seen.append(mark.get())
+            await write()
+
+        box._write = watched  # type: ignore[method-assign]
+        mark.set("mine")
+        await box.put(1)
+    assert ["none"] == seen
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), PanicError("rust")])
+async def test_events_wait_whatever_send_raises(error: BaseException, tmp_path: Path) -> None:
+    """They come again."""
+    got: list[Any] = []
+    errors = [error]
+
+    async def send(events: list[rxd.OutboxEvent]) -> None:
+        if errors:
+            raise errors.pop()
+        got.extend(event.event for event in events)
+
+    with capture_logs() as logs:
+        async with rxd.Outbox(tmp_path / "box", send, backoff=QUICK) as box:
+            await box.put(1)
+            await box.flush()
+    assert [1] == got
+    assert ["outbox_waits", "outbox_going_on"] == [entry["event"] for entry in logs]
+
+
+def test_send_must_be_able_to_do_its_work(tmp_path: Path) -> None:
+    """A generator function would run nothing."""
+
+    async def rows(events: Any) -> Any:
+        yield events
+
+    async def nothing() -> None:
+        """It takes no events."""
+
+    path = tmp_path / "box"
+    with pytest.raises(rxd.ConfigError, match="send must not be a generator function"):
+        rxd.Outbox(path, rows)
+    with pytest.raises(rxd.ConfigError, match="send must take 1 argument"):
+        rxd.Outbox(path, nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -304,3 +304,15 @@ async def test_a_plain_handler_that_times_out_keeps_its_slot() -> None:
     assert ["0", "1"] == ran
     hand.complete()
     await until(lambda: log.items[-1] == "|")
+
+
+async def test_a_worker_whose_executor_is_gone_ends() -> None:
+    """Its tasks are there for another, and none is dead."""
+    board, _ = await filled(3)
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        await outcomes(board, str, executor=executor)
+    while (counts := await board.counts()).claimed:
+        await asyncio.sleep(0)
+    assert (3, 0, 0) == (counts.ready, counts.dead, counts.done)
