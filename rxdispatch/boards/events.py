@@ -6,12 +6,13 @@ import struct
 from typing import Final
 
 from rxdispatch.boards.codec import id_text
+from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
 from rxdispatch.task import EventKind, TaskEvent
 
 __all__ = ["read_events"]
 
-log = get_logger(__name__)
+_unreadable: Final = Flood(get_logger(__name__), "event_unreadable")
 
 _AT: Final = struct.Struct(">d")
 _HEAD: Final = struct.Struct(">BQIIHH")
@@ -64,5 +65,5 @@ def read_events(message: bytes | None) -> list[TaskEvent]:
             )
     except (struct.error, IndexError) as error:
         # Anybody may publish on a channel; what is not ours must not end the stream.
-        log.warning("event_unreadable", size=len(message), error=str(error))
+        _unreadable.tell(str(error))
     return events

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
 from rxdispatch.nodes.records import MESSAGE_LIMIT, Message, Reader
 from rxdispatch.nodes.replica import Replica
@@ -41,6 +42,7 @@ class Stream:
         self._counters = counters
         self._on_gap = on_gap
         self._held: deque[Message] = deque(maxlen=_HELD)
+        self._flood = Flood(log, "node_message_dropped")
 
     def heard(self, data: bytes | None) -> None:
         """Take what Pub/Sub brings: a message, or None when it was subscribed anew."""
@@ -130,4 +132,4 @@ class Stream:
     def _dropped(self, count: int, reason: str) -> None:
         # Anybody may publish on a channel; what is not ours must not end the stream.
         self._counters.malformed += count
-        log.warning("node_message_dropped", count=count, error=reason)
+        self._flood.tell(reason, count)

@@ -13,6 +13,7 @@ from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError
 from rxdispatch.home import Home
+from rxdispatch.store.advice import advise
 from rxdispatch.store.connection import Connector
 from rxdispatch.store.patience import Patience
 from rxdispatch.store.pool import Pool
@@ -77,9 +78,11 @@ class Client:
         await self._request(operation, pack(("PING",)), asks=True)
         try:
             info = await self._request(operation, pack(("INFO", "server")), asks=True)
+            memory = await self._request(operation, pack(("INFO", "memory")), asks=True)
         except (ConfigError, ResponseError):
             return  # a user who may not ask
         check_version(info)
+        advise(self.target.safe, info, memory)
 
     async def close(self) -> None:
         """Close every connection; calls that are still running fail."""

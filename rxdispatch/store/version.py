@@ -6,7 +6,7 @@ from typing import Final
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["check_version"]
+__all__ = ["check_version", "version_of"]
 
 _OLDEST: Final = {"valkey": (7, 2), "redis": (6, 2)}
 
@@ -19,6 +19,15 @@ def check_version(info: bytes) -> None:
         ConfigError: If the server is older than Redis 6.2 or Valkey 7.2, which lack commands
             that the scripts need.
     """
+    kind, version = version_of(info)
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if len(numbers) == 2 and numbers < _OLDEST[kind]:
+        least = ".".join(map(str, _OLDEST[kind]))
+        raise ConfigError(f"server must be {kind.title()} >= {least}", version)
+
+
+def version_of(info: bytes) -> tuple[str, str]:
+    """Return ``redis`` or ``valkey``, and the version; that is empty where it is not told."""
     fields: dict[str, str] = {}
     for line in info.decode("utf-8", "replace").splitlines():
         name, found, value = line.partition(":")
@@ -26,8 +35,4 @@ def check_version(info: bytes) -> None:
             fields[name] = value.strip()
     # Valkey also says which Redis it stands for.
     kind = "valkey" if "valkey_version" in fields else "redis"
-    version = fields.get(f"{kind}_version", "")
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if len(numbers) == 2 and numbers < _OLDEST[kind]:
-        least = ".".join(map(str, _OLDEST[kind]))
-        raise ConfigError(f"server must be {kind.title()} >= {least}", version)
+    return kind, fields.get(f"{kind}_version", "")

@@ -128,7 +128,8 @@ async def test_it_is_enough(kind: Kind) -> None:
         with structlog.testing.capture_logs() as logs:
             kinds = await _live(target)
     assert {"claimed", "done", "dead", "crashed", "retried", "released", "redriven"} <= kinds
-    assert [] == logs
+    # Distributions mend old versions under their number.
+    assert [] == [log for log in logs if log["event"] != "server_vulnerable"]
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
