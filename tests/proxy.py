@@ -1,4 +1,4 @@
-"""``Proxy``: stands between client and server and loses, delays or cuts on demand."""
+"""``Proxy``: stands between client and server and loses, holds, delays or cuts on demand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import attrs
 import hiredis
 
 from rxdispatch.store.url import Target
+from tests.gate import Gate
 
 __all__ = ["Proxy"]
 
@@ -29,6 +30,8 @@ class _Link:
         self.server = server
         self.asked = False
         self.dead = False
+        # Those that wait for the reply to what was asked last.
+        self.gates: list[Gate] = []
 
     def cut(self) -> None:
         self.client.transport.abort()
@@ -70,6 +73,7 @@ class Proxy:
         self._rate = 0.0
         self._drop = 0
         self._command: bytes | None = None
+        self._gates: list[Gate] = []
         self._tamper: Callable[[bytes], Iterable[bytes]] | None = None
 
     async def __aenter__(self) -> Self:
@@ -137,6 +141,25 @@ class Proxy:
         """Let *rate* bytes a second through, in each direction of each connection."""
         self._rate = rate
 
+    def hold(
+        self, command: bytes | None = None, *, replies: bool = False, count: int | None = 1
+    ) -> Gate:
+        """
+        Hold the next request, or the reply to it, until the gate is opened.
+
+        ::
+
+            gate = proxy.hold(b"EVALSHA", replies=True)
+            settling = asyncio.create_task(board.settle(outcomes))
+            await gate.reached()  # the server has done it, and nobody knows
+            gate.open()
+
+        The arguments are those of :class:`Gate`; :meth:`heal` opens it, too.
+        """
+        gate = Gate(command, replies=replies, count=count)
+        self._gates.append(gate)
+        return gate
+
     def delay(self, seconds: float) -> None:
         """Hold back every reply for *seconds*."""
         self._delay = seconds
@@ -155,6 +178,8 @@ class Proxy:
         self._delay = self._rate = 0.0
         self._tamper = None
         self._flowing.set()
+        while self._gates:
+            self._gates.pop().open()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task: Any = asyncio.current_task()
@@ -195,6 +220,11 @@ class Proxy:
 
     async def _requests(self, reader: asyncio.StreamReader, link: _Link) -> None:
         while data := await reader.read(_CHUNK):
+            for gate in [gate for gate in self._gates if gate.wants(data)]:
+                if gate.replies:
+                    link.gates.append(gate)
+                else:
+                    await gate.hold()
             await self._passes(link)
             if self._command is None or b"\r\n" + self._command + b"\r\n" in data.upper():
                 link.asked = True
@@ -206,6 +236,10 @@ class Proxy:
         while data := await reader.read(_CHUNK):
             if self._delay:
                 await asyncio.sleep(self._delay)
+            while link.gates:
+                gate = link.gates.pop()
+                if gate.wants_reply(data):
+                    await gate.hold()
             await self._passes(link)
             if self._drop and link.asked:
                 parser.feed(data)

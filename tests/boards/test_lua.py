@@ -435,12 +435,14 @@ async def test_a_submit_of_which_a_part_was_given_up(server: Place) -> None:
     settings = Settings(store=StoreSettings(limit=1.0, attempt=0.9))
     async with shaky(server, settings) as it:
         tasks = [Task(0, id=f"{n}") for n in range(1500)]
-        it.proxy.delay(0.3)
+        first = it.proxy.hold(b"EVALSHA", replies=True)
         submitting = asyncio.create_task(it.board.submit(tasks))
+        await first.reached()
+        second = it.proxy.hold(b"EVALSHA", replies=True, count=None)
+        first.open()
         # Both chunks are written, and the reply to the second is on its way.
-        while (await it.sure.counts()).ready < 1500:
-            await asyncio.sleep(0)
-        it.proxy.blackhole()
+        await second.reached()
+        assert 1500 == (await it.sure.counts()).ready
         with pytest.raises(StoreUnavailableError) as caught:
             await submitting
         it.proxy.heal()

@@ -106,14 +106,13 @@ async def test_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
         board: rxd.BoardBase[int] = hub.board("overtaken")
         await board.submit(rxd.Task(number) for number in range(50))
         claims = await board.claim(50, lease=5.0)
-        proxy.delay(0.5)
+        gate = proxy.hold(b"EVALSHA", replies=True)
         settling = asyncio.create_task(board.settle([claim.done() for claim in claims]))
-        # Until the server has executed the settlement, whose reply is on its way.
-        observed: rxd.BoardBase[int] = direct.board("overtaken")
-        while (await observed.counts()).done < 50:
-            await asyncio.sleep(0)
-        proxy.delay(0.0)
+        # The server has executed the settlement, whose reply is on its way.
+        await gate.reached()
+        assert 50 == (await direct.board("overtaken").counts()).done
         assert [] == await board.renew(claims, 5.0)
         assert not settling.done(), "it was overtaken"
+        gate.open()
         assert [True] * 50 == await settling
         assert not any(claim.revoked for claim in claims)

@@ -226,13 +226,14 @@ async def test_a_call_that_is_given_up() -> None:
 async def test_a_call_that_is_cancelled() -> None:
     """The same."""
     async with bench() as one:
-        one.proxy.delay(0.2)
+        gate = one.proxy.hold(b"EVALSHA", replies=True)
         taking = asyncio.create_task(one.slots.take([[A]], 30.0))
-        await soon(one.it, "a", 1)
+        await gate.reached()
+        assert 1 == await one.it.jobs("a")
         taking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await taking
-        one.proxy.delay(0.0)
+        gate.open()
         await soon(one.it, "a", 0)
 
 

@@ -311,9 +311,9 @@ async def test_a_barrier_whose_connection_is_cut() -> None:
     ):
         channels.channel(b"a").subscribe()
         await channels.confirmed(b"a")
-        proxy.delay(0.2)
+        gate = proxy.hold(b"PING", replies=True)
         waiting = asyncio.create_task(channels.barrier(60.0))
-        await asyncio.sleep(0.05)
+        await gate.reached()
         proxy.cut()
         async with asyncio.timeout(5.0):
             with pytest.raises(StoreUnavailableError):

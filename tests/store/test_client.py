@@ -215,9 +215,9 @@ async def test_closing_ends_running_calls() -> None:
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         await client.open()
-        proxy.blackhole()
+        gate = proxy.hold(b"PING")
         call = asyncio.create_task(client.call("ask", "PING"))
-        await asyncio.sleep(0.01)
+        await gate.reached()
         await client.close()
         with pytest.raises(StoreUnavailableError):
             await call

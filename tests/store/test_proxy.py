@@ -9,6 +9,7 @@ import pytest
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.store.client import Client
+from rxdispatch.store.scripts import Script
 from tests.proxy import Proxy
 from tests.servers import valkey_server
 
@@ -71,3 +72,80 @@ async def test_replies_are_delayed() -> None:
         assert await client.call("ask", "PING") == b"PONG"
         await client.close()
         await asyncio.sleep(0)
+
+
+async def test_a_held_request_has_not_been_executed() -> None:
+    """Nothing happens before the gate is opened; other commands pass."""
+    async with valkey_server() as server, Proxy(server.target) as proxy:
+        client = Client(proxy.target, StoreSettings())
+        gate = proxy.hold(b"INCR")
+        counting = asyncio.create_task(client.call("count", "INCR", "n"))
+        await gate.reached()
+        assert await client.call("read", "GET", "n") is None
+        gate.open()
+        assert 1 == await counting
+        assert 2 == await client.call("count", "INCR", "n")
+        await client.close()
+
+
+async def test_a_held_reply_is_of_what_was_executed() -> None:
+    """The one that asked does not know yet; the next one is not held."""
+    async with valkey_server() as server, Proxy(server.target) as proxy:
+        client = Client(proxy.target, StoreSettings())
+        gate = proxy.hold(b"INCR", replies=True)
+        counting = asyncio.create_task(client.call("count", "INCR", "n"))
+        await gate.reached()
+        assert b"1" == await client.call("read", "GET", "n")
+        assert 2 == await client.call("count", "INCR", "n")
+        assert not counting.done()
+        gate.open()
+        assert 1 == await counting
+        assert 1 == gate.held
+        await client.close()
+
+
+async def test_the_held_reply_of_a_script_is_of_one_that_ran() -> None:
+    """The reply of a server that does not know the script yet passes."""
+    script = Script("return redis.call('INCR', KEYS[1])")
+    async with valkey_server() as server, Proxy(server.target) as proxy:
+        client = Client(proxy.target, StoreSettings())
+        gate = proxy.hold(b"EVALSHA", replies=True)
+        counting = asyncio.create_task(client.run("count", script, [b"n"], []))
+        await gate.reached()
+        assert b"1" == await client.call("read", "GET", "n")
+        gate.open()
+        assert 1 == await counting
+        await client.close()
+
+
+@pytest.mark.parametrize("replies", [False, True])
+async def test_a_gate_holds_as_many_as_it_is_told(replies: bool) -> None:
+    """Two of three, or all; healing opens every gate."""
+    async with valkey_server() as server, Proxy(server.target) as proxy:
+        client = Client(proxy.target, StoreSettings())
+        two = proxy.hold(b"INCR", replies=replies, count=2)
+        first = [asyncio.create_task(client.call("count", "INCR", "n")) for _ in range(2)]
+        await two.reached(2)
+        assert (1 if not replies else 3) == await client.call("count", "INCR", "n")
+        every = proxy.hold(replies=replies, count=None)
+        later = [asyncio.create_task(client.call("count", "INCR", "n")) for _ in range(5)]
+        await every.reached(5)
+        assert not any(call.done() for call in (*first, *later))
+        proxy.heal()
+        assert [*range(1, 9)] == sorted(
+            [*await asyncio.gather(*first, *later), 1 if not replies else 3]
+        )
+        assert (2, 5) == (two.held, every.held)
+        await client.close()
+
+
+async def test_a_connection_is_cut_although_a_gate_holds_it() -> None:
+    """The caller asks again over another one, which passes."""
+    async with valkey_server() as server, Proxy(server.target) as proxy:
+        client = Client(proxy.target, StoreSettings())
+        gate = proxy.hold(b"INCR", replies=True)
+        counting = asyncio.create_task(client.call("count", "INCR", "n"))
+        await gate.reached()
+        proxy.cut()
+        assert 2 == await counting
+        await client.close()

@@ -211,12 +211,10 @@ async def test_no_frame_of_a_login_without_an_answer_holds_the_password() -> Non
 async def test_no_frame_of_a_cancelled_login_holds_the_password() -> None:
     """What the caller catches leads to no frame of redis-py."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
-        proxy.blackhole()
+        gate = proxy.hold(b"AUTH")
         client = Client(_with_secret(proxy.target), StoreSettings())
         opening = asyncio.create_task(client.open())
-        while not proxy.accepted:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.05)
+        await gate.reached()
         opening.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await opening

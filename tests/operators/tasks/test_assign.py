@@ -275,13 +275,13 @@ async def test_disposal_while_slots_are_asked_for() -> None:
         (claim,) = await it.claims(1)
         hand, log = Hand(), Log()
         subscription = hand.stream().pipe(assign(it.feed)).subscribe(log)
-        it.proxy.delay(0.1)
+        gate = it.proxy.hold(replies=True, count=None)
         hand.push(claim)
         watch = it.other.feed()
         async with watch:
             await until(lambda: sum(node.current_jobs for node in watch.nodes()) == 1)
             subscription.dispose()
-            it.proxy.delay(0.0)
+            gate.open()
             await until(lambda: sum(node.current_jobs for node in watch.nodes()) == 0)
         await it.settles(1, 0, 0, 0)
         assert [] == log.items

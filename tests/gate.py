@@ -1,0 +1,73 @@
+"""``Gate``: where a proxy holds requests, or the replies to them, until a test opens it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+__all__ = ["Gate"]
+
+# For what a test waits for; far more than a busy machine takes.
+_PATIENCE: Final = 30.0
+
+# The answer to EVALSHA of a server that has done nothing; the client sends EVAL next.
+_UNKNOWN: Final = b"-NOSCRIPT"
+
+
+class Gate:
+    """
+    Holds the next requests with one command, or the replies to them; all others pass.
+
+    What comes behind on the same connection waits as well.
+
+    Args:
+        command: Such as ``b"PING"``; ``b"EVALSHA"`` stands for EVAL as well. None: every request.
+        replies: Let the server carry out the request, and hold what it answers.
+        count: How many are held; None: all, until the gate is opened.
+    """
+
+    def __init__(self, command: bytes | None, *, replies: bool, count: int | None) -> None:
+        self.replies = replies
+        self.held = 0
+        names = (b"EVALSHA", b"EVAL") if command == b"EVALSHA" else (command,)
+        self._marks = [b"\r\n" + name + b"\r\n" for name in names if name is not None]
+        self._count = count
+        self._came = asyncio.Event()
+        self._opened = asyncio.Event()
+
+    async def reached(self, count: int = 1) -> None:
+        """
+        Wait until *count* have been held here.
+
+        Raises:
+            TimeoutError: If they do not come within half a minute.
+        """
+        async with asyncio.timeout(_PATIENCE):
+            while self.held < count:
+                self._came.clear()
+                await self._came.wait()
+
+    def open(self) -> None:
+        """Let what is held go on its way, and hold nothing any more."""
+        self._opened.set()
+
+    def wants(self, request: bytes) -> bool:
+        """Tell whether *request*, as it stands on the wire, is to be held, or its reply."""
+        if self._shut() and self._marks:
+            upper = request.upper()
+            return any(mark in upper for mark in self._marks)
+        return self._shut()
+
+    def wants_reply(self, reply: bytes) -> bool:
+        """Tell whether *reply*, to a request that the gate wanted, is to be held."""
+        return self._shut() and not reply.startswith(_UNKNOWN)
+
+    async def hold(self) -> None:
+        """Wait until the gate is open."""
+        self.held += 1
+        self._came.set()
+        await self._opened.wait()
+
+    def _shut(self) -> bool:
+        full = self._count is not None and self.held >= self._count
+        return not (full or self._opened.is_set())
