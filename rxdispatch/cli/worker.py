@@ -102,7 +102,7 @@ def worker(
         if (board is None) + (shm is None) + (stage is None) != 2:
             raise ConfigError("worker must have one of --board, --shm and --stage")
         if shm is not None and url is not None:
-            raise ConfigError("--shm must be given without --url", url)
+            raise ConfigError("--shm must be given without --url")
         for option, value in (("--concurrency", concurrency), ("--max-tasks", max_tasks)):
             if stage is not None and value is not None:
                 raise ConfigError(f"--stage must be given without {option}", value)

@@ -392,7 +392,11 @@ class NodeFeed:
         finally:
             ready.cancel()
         if not self._sync.ready.is_set():
-            raise StoreUnavailableError("read the fleet")
+            error = self._sync.error
+            if isinstance(error, ConfigError):
+                # What the server forbids it also forbids the next time.
+                raise ConfigError(error.rule)
+            raise StoreUnavailableError("read the fleet", why=getattr(error, "why", ""))
 
     def _require_entered(self) -> None:
         self._home.check()

@@ -102,6 +102,8 @@ class Sync:
         #: When it was last proven that nothing is missing, on the loop's clock.
         self.proven_at = float("-inf")
         #: Set once the replica has been equal to the registry, or to a young snapshot.
+        #: What the last step that failed met.
+        self.error: Exception | None = None
         self.ready = asyncio.Event()
 
     @property
@@ -284,6 +286,7 @@ class Sync:
 
     async def _failed(self, error: Exception) -> None:
         settings = self._settings
+        self.error = error
         self._modes.failed()
         away = self._clock() - self.proven_at
         if not self._failures:

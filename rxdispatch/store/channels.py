@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from contextvars import Context
+from copy import copy
 from typing import Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
+from redis.exceptions import ResponseError
 
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.store.client import Client
+from rxdispatch.store.refusal import forbidden
 from rxdispatch.store.session import Session
 from rxdispatch.store.subscription import Subscription
 
@@ -71,15 +74,17 @@ class Channels:
         Wait until the server has confirmed the subscription to *name*.
 
         Raises:
-            ConfigError: If nobody has subscribed to it.
+            ConfigError: If nobody has subscribed to it, or the server does not let us.
             StoreUnavailableError: If the last subscriber leaves, or the channels are closed.
         """
         subscription = self._wanted.get(name)
         if subscription is None:
             raise ConfigError("the channel must have a subscriber", name)
-        await subscription.confirmed.wait()
+        await subscription.answered.wait()
         if self._wanted.get(name) is not subscription:
             raise StoreUnavailableError("subscribe")
+        if subscription.refusal is not None:
+            raise copy(subscription.refusal)
 
     async def barrier(self, timeout: float) -> None:
         """
@@ -107,7 +112,7 @@ class Channels:
         subscriptions = tuple(self._wanted.values())
         self._wanted.clear()
         for subscription in subscriptions:
-            subscription.confirmed.set()
+            subscription.over()
             subscription.complete()
 
     def _subscription(self, name: bytes) -> Subscription:
@@ -125,7 +130,7 @@ class Channels:
         if self._wanted.get(subscription.name) is subscription:
             del self._wanted[subscription.name]
             self._changed.set()
-            subscription.confirmed.set()
+            subscription.over()
 
     async def _run(self) -> None:
         """Hold a session while anything is wanted, the next one when it fails."""
@@ -143,11 +148,22 @@ class Channels:
 
     def _lost(self, error: Exception) -> None:
         self._session = None
+        refusal = self._refusal(error)
         for subscription in self._wanted.values():
-            subscription.confirmed.clear()
+            subscription.lost(refusal)
         if not self._failures:
-            log.warning("channels_lost", server=self._client.target.safe, error=_text(error))
+            log.warning(
+                "channels_lost", server=self._client.target.safe, error=_text(refusal or error)
+            )
         self._failures = min(self._failures + 1, 16)
+
+    def _refusal(self, error: Exception) -> ConfigError | None:
+        if isinstance(error, ConfigError):
+            return error
+        if isinstance(error, ResponseError):
+            names = ", ".join(name.decode(errors="replace") for name in self._wanted)
+            return forbidden(error, f"subscribe to {names}", self._client.target)
+        return None
 
     def _restored(self) -> None:
         if self._failures:

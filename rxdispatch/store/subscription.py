@@ -8,6 +8,7 @@ from collections.abc import Callable
 from reactivex import abc
 from reactivex.disposable import Disposable
 
+from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 
 __all__ = ["Subscription"]
@@ -29,6 +30,9 @@ class Subscription:
     def __init__(self, name: bytes, on_empty: Callable[[Subscription], None]) -> None:
         self.name = name
         self.confirmed = asyncio.Event()
+        #: Set once it is confirmed, refused, or over.
+        self.answered = asyncio.Event()
+        self.refusal: ConfigError | None = None
         self._on_empty = on_empty
         self._listeners: dict[object, Listener] = {}
 
@@ -47,8 +51,24 @@ class Subscription:
 
     def confirm(self) -> None:
         """The server has confirmed it: what was sent before may have been missed."""
+        self.refusal = None
         self.confirmed.set()
+        self.answered.set()
         self.emit(None)
+
+    def lost(self, refusal: ConfigError | None) -> None:
+        """The connection is gone; *refusal* tells why the next one will meet the same."""
+        self.confirmed.clear()
+        self.refusal = refusal
+        if refusal is None:
+            self.answered.clear()
+        else:
+            self.answered.set()
+
+    def over(self) -> None:
+        """Nobody wants it any more; whoever waits for it waits no longer."""
+        self.confirmed.set()
+        self.answered.set()
 
     def emit(self, value: bytes | None) -> None:
         """Hand *value* to every listener; one that raises harms no other."""

@@ -19,7 +19,7 @@ CertReqs = Literal["none", "optional", "required"]
 
 _SCHEMES: Final[tuple[Scheme, ...]] = ("redis", "rediss", "unix", "memory")
 _NOT_YET: Final = ("redis+sentinel", "redis+cluster")
-_KNOWN: Final = ", ".join(f"{scheme}://" for scheme in (*_SCHEMES, *_NOT_YET))
+_KNOWN: Final = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
 _TLS_OPTIONS: Final = (
     "ssl_ca_certs",
     "ssl_certfile",

@@ -1,0 +1,54 @@
+"""What the ACL forbids is said as such, with the user and the page, and no secret."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import rxdispatch as rxd
+from rxdispatch.store.url import Target
+from tests.docs.test_acl import PASSWORD, _allow, _as_worker, _rules
+from tests.servers import Kind, any_server
+
+RULE = r"the server's ACL must allow it to user 'worker' \(docs/how-to/own-redis.md"
+
+
+async def failure(target: Target, use: str) -> BaseException:
+    """Return what a user with too few rights meets."""
+    settings = rxd.Settings(grace=0.0)
+    async with rxd.connect(_as_worker(target), settings=settings) as hub:
+        with pytest.raises(rxd.RxDispatchError) as caught:
+            async with asyncio.timeout(20):
+                if use == "feed":
+                    async with hub.feed():
+                        pass
+                elif use == "claims":
+                    await rxd.run(hub.board("jobs").claims(until="idle"))
+                else:
+                    await hub.board("jobs").submit(rxd.Task(1))
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+@pytest.mark.parametrize(
+    ("use", "missing"),
+    [
+        ("submit", ["-zadd"]),
+        ("submit", ["-eval", "-evalsha"]),
+        ("submit", ["resetkeys"]),
+        ("claims", ["-evalsha"]),
+        ("feed", ["resetchannels"]),
+        ("feed", ["-subscribe"]),
+        ("feed", ["-evalsha"]),
+    ],
+)
+async def test_what_is_missing(kind: Kind, use: str, missing: list[str]) -> None:
+    """A command, a key or a channel; in a script too; never as a server that is silent."""
+    async with any_server(kind) as target:
+        await _allow(target, [*_rules(), *missing])
+        error = await failure(target, use)
+    assert isinstance(error, rxd.ConfigError), error
+    with pytest.raises(rxd.ConfigError, match=RULE):
+        raise error
+    assert PASSWORD not in f"{error} {error!r}"
