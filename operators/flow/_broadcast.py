@@ -180,7 +180,10 @@ class _Connection(Generic[T]):
             if room < 0 and not self._warned and not self._gate.watched:
                 self._warned = True
                 log.warning("no_demand", operator="broadcast", size=self._hub.size)
-        call_each([outlet.drain for outlet in due])
+        if len(due) == 1:
+            due[0].drain()
+        else:
+            call_each([outlet.drain for outlet in due])
 
     def _on_completed(self) -> None:
         self._completed = self._hub.completed = True
