@@ -6,20 +6,33 @@ import io
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
 
 from rxdispatch.cli.demo import demonstrate
-from rxdispatch.cli.exits import exit_codes
+from rxdispatch.cli.exits import exit_codes, sayable
 from rxdispatch.cli.nodes import nodes
 from rxdispatch.cli.top import top
+from rxdispatch.cli.url_option import url_option
 from rxdispatch.cli.worker import worker
 
 __all__ = ["rxdispatch"]
 
 
-@click.group()
+class _Commands(click.Group):
+    """Its commands repeat no login of a URL when an argument stands in the wrong place."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            vars(error).update(message=sayable(error.message))
+            raise
+
+
+@click.group(cls=_Commands)
 @click.version_option(package_name="rxdispatch")
 def rxdispatch() -> None:
     """Reactive task dispatch on asyncio, RxPY and Redis."""
@@ -46,11 +59,9 @@ def _log_to_stderr() -> None:
 
 @rxdispatch.command()
 @click.argument("path", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--url",
-    metavar="URL",
-    help="Server with the board: redis://, rediss://, unix:// or memory://."
-    "  [default: $RXDISPATCH_URL, else a server of its own]",
+@url_option(
+    "Server with the board: redis://, rediss://, unix:// or memory://",
+    "$RXDISPATCH_URL, else a server of its own",
 )
 @click.option(
     "--workers", type=int, metavar="N", help="Worker processes.  [default: one for each CPU]"

@@ -9,6 +9,7 @@ import click
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.fleet_view import SORTS, Sort
 from rxdispatch.cli.simulate import Simulation, simulate
+from rxdispatch.cli.url_option import url_option
 from rxdispatch.cli.watch import watch
 
 __all__ = ["nodes"]
@@ -28,11 +29,7 @@ def nodes() -> None:
 
 
 @nodes.command("watch")
-@click.option(
-    "--url",
-    metavar="URL",
-    help="Server with the fleet: redis://, rediss:// or unix://.  [default: $RXDISPATCH_URL]",
-)
+@url_option("Server with the fleet: redis://, rediss:// or unix://")
 @_NAMESPACE
 @click.option("--pool", metavar="NAME", help="Only the nodes of this pool.")
 @click.option("--once", is_flag=True, help="Print the fleet as it is and exit.")
@@ -65,11 +62,9 @@ def watch_nodes(
 
 
 @nodes.command("simulate")
-@click.option(
-    "--url",
-    metavar="URL",
-    help="Server to register the nodes on.  [default: $RXDISPATCH_URL, else a server of its own,"
-    " whose url is printed]",
+@url_option(
+    "Server to register the nodes on",
+    "$RXDISPATCH_URL, else a server of its own, whose url is printed",
 )
 @_NAMESPACE
 @click.option("--nodes", type=int, default=1000, show_default=True, metavar="N")

@@ -18,6 +18,7 @@ from rxdispatch.cli.lines import Lines, as_json
 from rxdispatch.cli.top_table import show_top, top_line
 from rxdispatch.cli.top_view import BoardRow, TopView, Watched, pools_of
 from rxdispatch.cli.until import Until
+from rxdispatch.cli.url_option import url_option
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.hub import connect
 from rxdispatch.nodes.feed import NodeFeed
@@ -31,11 +32,7 @@ _AGAIN: Final = 0.3
 
 @click.command()
 @click.argument("boards", nargs=-1)
-@click.option(
-    "--url",
-    metavar="URL",
-    help="Server: redis://, rediss:// or unix://.  [default: $RXDISPATCH_URL]",
-)
+@url_option("Server: redis://, rediss:// or unix://")
 @click.option("--namespace", default="rxd", show_default=True, metavar="NAME", help="Of the keys.")
 @click.option("--once", is_flag=True, help="Print it as it is and exit.")
 @click.option("--json", "as_lines", is_flag=True, help="Print a JSON line at each look.")

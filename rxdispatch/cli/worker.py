@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,8 +16,10 @@ from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.shared import SharedMemoryBoard
 from rxdispatch.checks import board_name
 from rxdispatch.cli.exits import exit_codes
+from rxdispatch.cli.import_path import let_import
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.cli.leaving import leave, own_executor
+from rxdispatch.cli.url_option import url_option
 from rxdispatch.cli.worker_log import log_to_stderr, say_outcome
 from rxdispatch.cli.worker_run import Settled, Work, work
 from rxdispatch.cli.worker_stage import work_stage
@@ -45,11 +48,7 @@ Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
     metavar="NAME",
     help="A stage with a board, of the pipeline MODULE:HANDLER; instead of --board.",
 )
-@click.option(
-    "--url",
-    metavar="URL",
-    help="Server with the board: redis://, rediss:// or unix://.  [default: $RXDISPATCH_URL]",
-)
+@url_option("Server with the board: redis://, rediss:// or unix://")
 @click.option("--namespace", default="rxd", show_default=True, metavar="NAME", help="Of the keys.")
 @click.option("--max-tasks", type=int, metavar="N", help="End after N tasks.")
 @click.option(
@@ -74,6 +73,12 @@ Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
     metavar="SECONDS",
     help="For what is running when the worker is told to end.",
 )
+@click.option(
+    "--app-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with MODULE, looked at first.  [default: the current directory, looked at last]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say what became of each task.")
 def worker(
     *,
@@ -87,6 +92,7 @@ def worker(
     concurrency: int | None,
     lease: float,
     grace: float,
+    app_dir: Path | None,
     verbose: bool,
 ) -> None:
     """
@@ -112,8 +118,11 @@ def worker(
         if shm is None and url is None:
             raise ConfigError("worker must have a server: give --url or set RXDISPATCH_URL")
         if url is not None and parse_url(url).scheme == "memory":
-            raise ConfigError("worker must have a server that other processes can reach", url)
+            raise ConfigError(
+                "worker must have a server that other processes can reach", "memory://"
+            )
         grace, lease = seconds("grace", grace), seconds("lease", lease, zero=False)
+        let_import(app_dir)
         if stage is not None:
             pipeline = pipeline_of(handler)
             pipeline.stage(stage)

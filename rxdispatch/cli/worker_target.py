@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rxdispatch.cli.worker_log import one_line, say_traceback
@@ -20,7 +18,7 @@ def handler_of(spec: str) -> Callable[[Any], Any]:
     """
     Import the handler that *spec* names, as ``module:handler`` or ``package.module:thing.method``.
 
-    Modules of the directory that the command is run in are found, as ``python -m`` finds them.
+    Its module is found where :func:`rxdispatch.cli.import_path.let_import` has said.
 
     Raises:
         ConfigError: If it is not of that form, the module does not import, or what it names is
@@ -49,9 +47,6 @@ def _imported(what: str, spec: str) -> Any:
     module, colon, path = spec.partition(":")
     if not (colon and _dotted(module) and _dotted(path)):
         raise ConfigError(f"{what} must be given as module:name", spec)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module)
     except KeyboardInterrupt:
