@@ -97,7 +97,7 @@ def _with(provider: Any, handler: Handler) -> Handler:
     from rxdispatch.telemetry import tracing  # noqa: PLC0415 - to exchange what it uses
 
     api = tracing._api()
-    made = tracing._Api(api.context, api.propagate, api.trace, provider.get_tracer("rxdispatch"))
+    made = api._replace(tracer=provider.get_tracer("rxdispatch"))
     tracing._api = lambda: made  # type: ignore[assignment]
     return rxd.traced(handler)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import attrs
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.failure import describe, traceback_text
 from rxdispatch.task import Task, current
 from rxdispatch.telemetry.extras import extra
 
@@ -26,6 +27,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 class _Api(NamedTuple):
     """What is used of OpenTelemetry."""
 
+    baggage: Any
     context: Any
     propagate: Any
     trace: Any
@@ -36,9 +38,9 @@ class _Api(NamedTuple):
 def _api() -> _Api:
     with extra("tracing", "opentelemetry", "tracing"):
         # Here and not above: without the extra the rest of rxdispatch works.
-        from opentelemetry import context, propagate, trace  # noqa: PLC0415
+        from opentelemetry import baggage, context, propagate, trace  # noqa: PLC0415
     # Whichever provider is set, now or later, makes the spans; without one nothing is recorded.
-    return _Api(context, propagate, trace, trace.get_tracer("rxdispatch"))
+    return _Api(baggage, context, propagate, trace, trace.get_tracer("rxdispatch"))
 
 
 def inject_trace(task: Task[P]) -> Task[P]:
@@ -47,7 +49,8 @@ def inject_trace(task: Task[P]) -> Task[P]:
 
     Use it where tasks are made, inside of your span: ``board.submit(inject_trace(Task(...)))``, or
     ``reactivex.operators.map(inject_trace)``. What the global propagator writes is added,
-    ``traceparent`` and ``tracestate`` by default; without a span the task is returned as it is.
+    ``traceparent`` and ``tracestate`` by default, and ``baggage`` where there is any; without a
+    span and baggage the task is returned as it is.
 
     Raises:
         ConfigError: If opentelemetry-api is not installed, or *task* is no Task.
@@ -65,7 +68,7 @@ def inject_trace(task: Task[P]) -> Task[P]:
     return attrs.evolve(task, headers={**task.headers, **carrier})
 
 
-def traced(handler: H) -> H:
+def traced(handler: H, *, baggage: bool = False) -> H:
     """
     Return a handler for ``execute`` that runs *handler* in a span, as part of the task's trace.
 
@@ -76,27 +79,34 @@ def traced(handler: H) -> H:
     Args:
         handler: A coroutine function or a plain function. One that runs in a process pool must
             be one that can be pickled, and its spans go where that process sends them.
+        baggage: Whether the baggage of the submitter is current in the handler too. It then goes
+            out with the handler's own calls, to whichever server they reach. So take it only of
+            submitters that may say what those servers are told.
 
     Raises:
-        ConfigError: If opentelemetry-api is not installed, or *handler* is not callable.
+        ConfigError: If opentelemetry-api is not installed, *handler* is not callable, or
+            *baggage* is not a bool.
     """
     if not callable(handler):
         raise ConfigError("handler must be callable", handler)
+    if not isinstance(baggage, bool):
+        raise ConfigError("baggage must be a bool", baggage)
     _api()
     call: Any = getattr(handler, "__call__", None)  # noqa: B004 - the method itself is looked at
     inner = getattr(handler, "func", handler)
     if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(call):
-        made: Any = _TracedCoroutine(handler)
+        made: Any = _TracedCoroutine(handler, baggage)
     else:
-        made = _TracedFunction(handler)
+        made = _TracedFunction(handler, baggage)
     return made  # type: ignore[no-any-return]
 
 
 class _Traced:
     """Objects, not closures, so that they can be pickled where the handler can."""
 
-    def __init__(self, handler: Callable[[Task[Any]], Any]) -> None:
+    def __init__(self, handler: Callable[[Task[Any]], Any], baggage: bool) -> None:
         self._handler = handler
+        self._baggage = baggage
         wrapper: Any = self
         update_wrapper(wrapper, handler, updated=())
 
@@ -106,12 +116,12 @@ class _Traced:
         found: Any = sys.modules.get(self.__module__)
         for part in name.split("."):
             found = getattr(found, part, None)
-        return name if found is self else (type(self), (self._handler,))
+        return name if found is self else (type(self), (self._handler, self._baggage))
 
 
 class _TracedCoroutine(_Traced):
     async def __call__(self, task: Task[Any]) -> Any:
-        span = _Attempt(task)
+        span = _Attempt(task, self._baggage)
         try:
             return await self._handler(task)
         except BaseException as error:
@@ -123,7 +133,7 @@ class _TracedCoroutine(_Traced):
 
 class _TracedFunction(_Traced):
     def __call__(self, task: Task[Any]) -> Any:
-        span = _Attempt(task)
+        span = _Attempt(task, self._baggage)
         try:
             return self._handler(task)
         except BaseException as error:
@@ -138,12 +148,14 @@ class _Attempt:
 
     __slots__ = ("_api", "_span", "_token")
 
-    def __init__(self, task: Task[Any]) -> None:
+    def __init__(self, task: Task[Any], baggage: bool) -> None:
         api = self._api = _api()
         # Only what came with the task is its parent: what is current here is the worker's.
         context = api.context.Context()
         if task.headers:
             context = api.propagate.extract(task.headers, context)
+            if not baggage:
+                context = api.baggage.clear(context)
         self._span: Span = api.tracer.start_span(
             f"process {task.kind}",
             context,
@@ -156,8 +168,16 @@ class _Attempt:
         """Record what the handler raised; being cancelled is no error of its."""
         trace = self._api.trace
         if isinstance(error, Exception):
-            self._span.record_exception(error)
-            text = f"{type(error).__name__}: {error}"
+            # Not record_exception(): it calls the error's own methods, which may raise.
+            text = describe(error)
+            self._span.add_event(
+                "exception",
+                {
+                    "exception.type": _type_of(error),
+                    "exception.message": text.partition(": ")[2],
+                    "exception.stacktrace": traceback_text(error),
+                },
+            )
             self._span.set_status(trace.Status(trace.StatusCode.ERROR, text))
         else:
             self._span.add_event("interrupted", {"exception.type": type(error).__name__})
@@ -165,6 +185,15 @@ class _Attempt:
     def end(self) -> None:
         self._api.context.detach(self._token)
         self._span.end()
+
+
+def _type_of(error: Exception) -> str:
+    kind = type(error)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def _shown(text: str) -> str:

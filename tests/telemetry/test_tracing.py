@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 import reactivex
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -180,6 +180,54 @@ async def test_in_threads_and_processes() -> None:
     assert 8 == outcome.result
 
 
+@pytest.mark.parametrize("asked", [False, True])
+async def test_baggage_is_taken_on_demand_only(asked: bool) -> None:
+    """By default what the submitter wrote goes no further, and the trace goes on all the same."""
+    parent = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    task = rxd.Task("x", headers={"traceparent": parent, "baggage": "tenant=SECRET"})
+
+    async def handle(task: rxd.Task[Any]) -> dict[str, str]:
+        sent: dict[str, str] = {}
+        propagate.inject(sent)
+        return sent
+
+    handler: Any = rxd.traced(handle, baggage=asked)
+    sent = await checked(handler)(task)
+    assert "ab" * 16 == sent["traceparent"].split("-")[1]
+    assert ("tenant=SECRET" if asked else None) == sent.get("baggage")
+
+
+def checked(handler: Any) -> Any:
+    """Return *handler*; what it would be pickled as must make the same choice."""
+    kind, arguments = handler.__reduce__()
+    assert vars(handler)["_baggage"] == vars(kind(*arguments))["_baggage"]
+    return handler
+
+
+class HostileError(Exception):
+    """One that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise OSError("no words")
+
+
+async def test_an_error_that_cannot_be_shown() -> None:
+    """The handler's own error goes on, and the span names its type."""
+
+    async def handle(task: rxd.Task[Any]) -> None:
+        raise HostileError
+
+    handler: Any = rxd.traced(handle)
+    with pytest.raises(HostileError):
+        await handler(rxd.Task("x"))
+    (span,) = SPANS.get_finished_spans()
+    assert "HostileError: <no message: OSError>" == span.status.description
+    (event,) = span.events
+    attributes = dict(event.attributes or {})
+    assert f"{__name__}.HostileError" == attributes["exception.type"]
+    assert "raise HostileError" in str(attributes["exception.stacktrace"])
+
+
 def test_pickling() -> None:
     """One that decorates is found by name; one that wraps takes its function along."""
     assert plain is pickle.loads(pickle.dumps(plain))
@@ -244,5 +292,7 @@ def test_bad_arguments() -> None:
     """Refused at once."""
     with pytest.raises(rxd.ConfigError, match="handler must be callable"):
         rxd.traced("x")  # type: ignore[type-var]
+    with pytest.raises(rxd.ConfigError, match="baggage must be a bool"):
+        rxd.traced(len, baggage="no")  # type: ignore[arg-type]
     with pytest.raises(rxd.ConfigError, match="task must be a Task"):
         rxd.inject_trace("x")  # type: ignore[arg-type]
