@@ -17,17 +17,21 @@ RULE = r"the server's ACL must allow it to user 'worker' \(docs/how-to/own-redis
 async def failure(target: Target, use: str) -> BaseException:
     """Return what a user with too few rights meets."""
     settings = rxd.Settings(grace=0.0)
-    async with rxd.connect(_as_worker(target), settings=settings) as hub:
+    async with rxd.connect(_as_worker(target), settings=settings) as hub, asyncio.timeout(20):
         with pytest.raises(rxd.RxDispatchError) as caught:
-            async with asyncio.timeout(20):
-                if use == "feed":
-                    async with hub.feed():
-                        pass
-                elif use == "claims":
-                    await rxd.run(hub.board("jobs").claims(until="idle"))
-                else:
-                    await hub.board("jobs").submit(rxd.Task(1))
+            await use_it(hub, use)
     return caught.value
+
+
+async def use_it(hub: rxd.Hub, use: str) -> None:
+    """Do what needs rights."""
+    if use == "feed":
+        async with hub.feed():
+            pass
+    elif use == "claims":
+        await rxd.run(hub.board("jobs").claims(until="idle"))
+    else:
+        await hub.board("jobs").submit(rxd.Task(1))
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
