@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from reactivex import Observer
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
 
@@ -15,6 +16,7 @@ import rxdispatch as rxd
 from rxdispatch import operators as ops
 from rxdispatch.listeners import call_each, tell_each
 from rxdispatch.relay import Relay
+from rxdispatch.store.subscription import Subscription
 from rxdispatch.streams import KillSwitch, run
 from rxdispatch.testing import run_virtual
 from rxdispatch.valve import Gate
@@ -243,3 +245,21 @@ def test_watchers_of_a_board_harm_nobody() -> None:
         assert (3, ["claimed", "done", "submitted"]) == asyncio.run(main())
     told = [entry["error"] for entry in logs if entry["event"] == "subscriber_failed"]
     assert ["ValueError: bug"] * 2 == told
+
+
+@pytest.mark.parametrize("error", ORDINARY, ids=lambda error: type(error).__name__)
+def test_a_listener_of_a_channel_that_raises(error: BaseException) -> None:
+    """The others hear the message and the end, and the connection's reader goes on."""
+
+    async def main() -> list[Any]:
+        heard: list[Any] = []
+        channel = Subscription(b"events", lambda _: None)
+        channel.add(Observer(failing(error), on_completed=failing(error)))
+        channel.add(Observer(heard.append, on_completed=lambda: heard.append("|")))
+        with capture_logs() as logs:
+            channel.emit(b"message")
+            channel.complete()
+        assert ["channel_listener_failed"] * 2 == [entry["event"] for entry in logs]
+        return heard
+
+    assert [b"message", "|"] == run_virtual(main())

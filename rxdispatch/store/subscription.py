@@ -9,6 +9,7 @@ from reactivex import abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
 
 __all__ = ["Subscription"]
@@ -85,7 +86,9 @@ class Subscription:
     def _guard(self, tell: Callable[..., None], *value: bytes | None) -> None:
         try:
             tell(*value)
-        except Exception as error:
+        except LEAVING:
+            raise
+        except BaseException as error:
             log.error(
                 "channel_listener_failed", channel=self.name.decode(errors="replace"), failure=error
             )

@@ -34,7 +34,8 @@ class KillSwitch:
 
     A stream whose ``retry_backoff`` waits for its next try has no subscription that passes the
     gate. :meth:`drain` completes it at once all the same, once it has passed the gate before, and
-    nothing is tried again from then on.
+    nothing is tried again from then on. A ``broadcast`` or ``share`` between the two hides it, so
+    ``retry_backoff`` belongs above them.
 
     A stream counts as ended when its lowest operator with a valve is done: ``run``, where it is
     awaited that way, else ``map_async``, ``batch`` and their like. Items that RxPY's ``delay``
