@@ -115,6 +115,7 @@ class _Claimer:
         self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
         self._claiming: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._suspects = 0  # held when it was last looked
         self._promising = False  # whether the board may have something ready
         self._hinted = False  # whether a hint came while a claim was under way
         self._sweep = True  # whether it is time to look even without room
@@ -189,6 +190,11 @@ class _Claimer:
     def _advance(self) -> None:
         """Claim if there is a reason and room; else see whether all is done."""
         handout = self._handout
+        suspects = handout.ledger.suspects
+        if suspects < self._suspects:
+            # There may be others, for which a worker that held these had no room.
+            self._hinted = self._promising = True
+        self._suspects = suspects
         if self._claiming is not None or handout.stopped:
             return
         if self._away and not self._hinted and self._timer is not None:
@@ -204,7 +210,7 @@ class _Claimer:
                 self._claim(max(0, wanted)), context=self._home.copy()
             )
             self._claiming.add_done_callback(self._claimed, context=self._home.copy())
-        elif self._done and not self._promising and not handout.waiting:
+        elif self._done and not (self._promising or handout.waiting or suspects):
             self.close()
             self._observer.on_completed()
 
@@ -238,6 +244,7 @@ class _Claimer:
             wait = min(wait, max(batch.due_in, 0.001))
         self._look_again(wait)
         self._handout.add(batch.claims)
+        self._suspects = self._handout.ledger.suspects
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None

@@ -63,6 +63,7 @@ class Ledger:
         self._home = copy_context()
         self._clock = lease_clock_of(self._loop)
         self._held: dict[int, _Held] = {}
+        self._suspects: set[int] = set()
         self._dropped: list[_Held] = []
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
@@ -75,6 +76,13 @@ class Ledger:
         """How many claims are held."""
         return len(self._held)
 
+    @property
+    def suspects(self) -> int:
+        """How many of the claims that are held are of tasks with a crash behind them."""
+        if self._suspects:
+            self._suspects = {token for token in self._suspects if token in self._held}
+        return len(self._suspects)
+
     def add(self, claims: Iterable[Claim[Any]]) -> None:
         """Hold *claims* from now on."""
         held, gone = self._held, self._gone
@@ -86,6 +94,8 @@ class Ledger:
             reference.task_id = claim.task.id
             reference.token = claim.token
             held[claim.token] = reference
+            if claim.crashes:
+                self._suspects.add(claim.token)
         if held:
             self._empty.clear()
             if self._timer is None and self._renewal is None:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import islice
+from itertools import chain, islice
 
 from reactivex import Observable
 
@@ -36,6 +36,7 @@ from rxdispatch.boards.rows import (
     Ready,
     Row,
 )
+from rxdispatch.boards.suspects import ROOM, weight
 from rxdispatch.relay import Relay
 from rxdispatch.task import Counts, EventKind, Settlement, Status, TaskEvent
 
@@ -57,6 +58,8 @@ class MemoryEngine:
         self._max_crashes, self._remember, self._dead_limit = DEFAULTS
         self._rows: dict[str, Row] = {}
         self._ready = Ready()
+        self._suspects = Ready()
+        self._held_weight: dict[str, int] = {}  # of suspects, by the label of their worker
         self._claimed: dict[str, Row] = {}
         self._lapse = math.inf  # no lease lapses before this
         self._dead: dict[str, Row] = {}
@@ -138,7 +141,7 @@ class MemoryEngine:
         ended = self._sweep(now)
         found: list[Found] = []
         if not self._paused:
-            source = self._ready.best() if ids is None else self._only(ids)
+            source = self._best(worker) if ids is None else self._only(ids)
             deadline = now + lease
             while len(found) < limit and (row := next(source, None)) is not None:
                 found.append(self._take(row, worker, deadline))
@@ -188,7 +191,7 @@ class MemoryEngine:
         for row in rows:
             del self._dead[row.id]
             row.history = None
-            fresh = self._anew(row)
+            fresh = self._anew(row, self._next())
             self._enqueue(fresh)
             self._event("redriven", fresh)
         self._hint(before)
@@ -208,7 +211,8 @@ class MemoryEngine:
     async def lag(self) -> float:
         """Seconds since the oldest ready task took its place; 0 where there is none."""
         now = _now()
-        return max((now - self._since(row) for row in self._ready.first(_FIRST)), default=0.0)
+        first = chain(self._ready.first(_FIRST), self._suspects.first(_FIRST))
+        return max((now - self._since(row) for row in first), default=0.0)
 
     def _since(self, row: Row) -> float:
         """When *row* took its place: when it was submitted, was due, or came back as a retry."""
@@ -278,28 +282,46 @@ class MemoryEngine:
         self._amount[mark] += 1
         row.mark = mark
 
-    def _anew(self, row: Row) -> Row:
-        """Replace *row* by one that joins the end; queues skip the old one when they meet it."""
+    def _anew(self, row: Row, place: int) -> Row:
+        """Replace *row* by one at *place*; queues skip the old one when they meet it."""
         self._amount[row.mark] -= 1
         row.mark = GONE
         self._drop_lease(row)
-        fresh = Row(row.id, row.record, self._next(), row.priority, READY, False, row.history)
+        fresh = Row(row.id, row.record, place, row.priority, READY, False, row.history)
         self._rows[row.id] = fresh
         return fresh
+
+    def _line(self, row: Row) -> Ready:
+        """Where *row* stands while it is ready."""
+        past = row.history
+        return self._ready if past is None or past.crashes == 0 else self._suspects
 
     def _enqueue(self, row: Row) -> None:
         """Make ready a new row, which has the last place."""
         self._amount[READY] += 1
-        self._ready.append(row)
+        self._line(row).append(row)
 
     def _put_back(self, row: Row) -> None:
         """Make *row* ready at the place it had."""
         self._set(row, READY)
         self._drop_lease(row)
-        self._ready.put_back(row)
+        self._line(row).put_back(row)
+
+    def _suspect(self, row: Row) -> None:
+        """Make *row*, whose worker died for the first time, ready at its place, as a suspect."""
+        # A queue of the plain line may still refer to the row it was.
+        fresh = self._anew(row, row.place)
+        self._amount[READY] += 1
+        self._suspects.put_back(fresh)
 
     def _drop_lease(self, row: Row) -> None:
-        row.lease = None
+        lease, row.lease = row.lease, None
+        if lease is not None and lease.weight:
+            left = self._held_weight[lease.worker] - lease.weight
+            if left:
+                self._held_weight[lease.worker] = left
+            else:
+                del self._held_weight[lease.worker]
         self._claimed.pop(row.id, None)
 
     def _schedule(self, row: Row, due: float) -> None:
@@ -319,6 +341,9 @@ class MemoryEngine:
         self._claimed[row.id] = row
         self._lapse = min(self._lapse, deadline)
         past = row.history
+        if past is not None and past.crashes:
+            row.lease.weight = weight(past.crashes, self._max_crashes)
+            self._held_weight[worker] = self._held_weight.get(worker, 0) + row.lease.weight
         self._event("claimed", row)
         return Found(
             row.id,
@@ -360,7 +385,7 @@ class MemoryEngine:
             past.error = ending.error
             self._event("retried", row)
             past.attempts += 1
-            row = self._anew(row)
+            row = self._anew(row, self._next())
             if ending.delay:
                 # Its place is taken when the wait is over: a retry joins the end.
                 row.place = 0
@@ -403,6 +428,25 @@ class MemoryEngine:
         return 0.0 if last is None else last.at
 
     # -- finding -----------------------------------------------------------------------------
+
+    def _best(self, worker: str) -> Iterator[Row]:
+        """Remove and yield ready rows, best first; suspects as far as *worker* has room."""
+        plain, suspects = self._ready, self._suspects
+        while (suspect := suspects.top()) is not None:
+            past = suspect.history
+            assert past is not None
+            room = ROOM - self._held_weight.get(worker, 0)
+            if weight(past.crashes, self._max_crashes) > room:
+                break
+            other = plain.top()
+            ahead = other is not None and (-other.priority, other.place) < (
+                -suspect.priority,
+                suspect.place,
+            )
+            row = (plain if ahead else suspects).pop()
+            assert row is not None
+            yield row
+        yield from plain.best()
 
     def _only(self, ids: Sequence[str]) -> Iterator[Row]:
         """Ready rows among *ids*; their queues skip them later."""
@@ -466,6 +510,8 @@ class MemoryEngine:
             if past.crashes > self._max_crashes or 0.0 < past.expires <= now:
                 self._bury(row, "crashed" if past.crashes > self._max_crashes else "expired")
                 ended = True
+            elif past.crashes == 1:
+                self._suspect(row)
             else:
                 self._put_back(row)
         return ended

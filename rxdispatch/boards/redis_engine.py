@@ -20,6 +20,7 @@ from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, 
 from rxdispatch.boards.events import read_events
 from rxdispatch.boards.hints import read_hints
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
 from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
 from rxdispatch.store.keys import BoardKeys
@@ -28,6 +29,8 @@ from rxdispatch.store.scripts import Script, load_script
 from rxdispatch.task import Claim, Counts, Settlement, Status, TaskEvent
 
 __all__ = ["RedisEngine"]
+
+log = get_logger(__name__)
 
 _token: Final = struct.Struct(">Q").pack
 _TRIES: Final = struct.Struct(">IIB")
@@ -135,7 +138,7 @@ class RedisEngine:
         given_up, self._abandoned = self._abandoned, []
         reply_key = self._request()
         try:
-            base, due, found, records, history = await self._run(
+            base, due, found, records, history, vanished = await self._run(
                 "claim", _CLAIM, args, reply_key, given_up
             )
         except BaseException as error:
@@ -152,6 +155,10 @@ class RedisEngine:
                 haul.append(Found(id_text(raw), token, record, *_tries(past)))
             elif raw is not None and record is not None:
                 haul.append(Found(id_text(raw), token, record))
+        if vanished:
+            # The server has evicted them, or somebody has deleted them.
+            first = id_text(vanished[0])
+            log.error("tasks_vanished", board=self._board, count=len(vanished), first=first)
         return Haul(haul, None if due < 0 else due / 1e6)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:

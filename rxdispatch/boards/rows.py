@@ -51,6 +51,7 @@ class Lease(msgspec.Struct, gc=False):
     token: int
     deadline: float
     worker: str
+    weight: int = 0
 
 
 class Row(msgspec.Struct, gc=False, weakref=False):
@@ -105,6 +106,18 @@ class Ready:
             while (row := queue.pop()) is not None:
                 yield row
 
+    def top(self) -> Row | None:
+        """Return the best row and leave it where it is; None if there is none."""
+        for priority in self._order:
+            row = self._queues[priority].top()
+            if row is not None:
+                return row
+        return None
+
+    def pop(self) -> Row | None:
+        """Remove and return the best row; None if there is none."""
+        return next(self.best(), None)
+
     def first(self, most: int) -> Iterator[Row]:
         """Yield the first few rows of each priority and leave them where they are."""
         for queue in self._queues.values():
@@ -143,6 +156,17 @@ class _Queue:
         self.back = [item for item in self.back if item[1].queued]
         heapify(self.back)
         self.limit = max(_FEW, 2 * len(self.fresh), 2 * len(self.back))
+
+    def top(self) -> Row | None:
+        """Return the first row that is still ready, and forget those before it that are not."""
+        fresh, back = self.fresh, self.back
+        while back and back[0][1].mark != READY:
+            heappop(back)[1].queued = False
+        while fresh and fresh[0].mark != READY:
+            fresh.popleft().queued = False
+        if back and (not fresh or back[0][0] < fresh[0].place):
+            return back[0][1]
+        return fresh[0] if fresh else None
 
     def pop(self) -> Row | None:
         """Remove and return the first row that is still ready."""

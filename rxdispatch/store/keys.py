@@ -19,6 +19,8 @@ _KEYS = (
     "grave",
     "past",
     "meta",
+    "suspects",
+    "held",
 )
 
 

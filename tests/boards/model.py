@@ -40,6 +40,7 @@ class Row:
     to_the_end: bool = False
     token: int = 0
     deadline: float = 0.0
+    worker: str = ""
 
 
 @attrs.define(eq=False)
@@ -150,7 +151,9 @@ class Model:
         ready.sort(key=lambda row: (-row.entry.priority, row.place))
         return [row.entry.id for row in ready]
 
-    def claim(self, limit: int, ids: Sequence[str] | None, lease: float) -> list[Row]:
+    def claim(
+        self, limit: int, ids: Sequence[str] | None, lease: float, worker: str = ""
+    ) -> list[Row]:
         """Return what a claim brings; the tokens must still be filled in."""
         self.sweep()
         if self.paused:
@@ -158,10 +161,38 @@ class Model:
         ready = self.order()
         if ids is not None:
             ready = [task_id for task_id in dict.fromkeys(ids) if task_id in ready]
+        else:
+            ready = self.fit(ready, worker)
         found = [self.rows[task_id] for task_id in ready[:limit]]
         for row in found:
-            row.mark, row.deadline = "CLAIMED", self.now + lease
+            row.mark, row.deadline, row.worker = "CLAIMED", self.now + lease, worker
         return found
+
+    def weight(self, row: Row) -> int:
+        """Return 0 of what has no crash, 4 of what is held alone, else 1."""
+        if row.crashes == 0:
+            return 0
+        return 1 if row.crashes == 1 and self.max_crashes > 1 else 4
+
+    def held(self, worker: str) -> int:
+        """Return the weight of the suspects that a worker holds."""
+        rows = self.rows.values()
+        return sum(
+            self.weight(row) for row in rows if row.mark == "CLAIMED" and row.worker == worker
+        )
+
+    def fit(self, ready: list[str], worker: str) -> list[str]:
+        """Leave out the suspects from the first on for which the worker has no room."""
+        held, full, fit = self.held(worker), False, list[str]()
+        for task_id in ready:
+            weight = self.weight(self.rows[task_id])
+            if weight:
+                held += weight
+                full = full or held > 4
+                if full:
+                    continue
+            fit.append(task_id)
+        return fit
 
     def _held(self, held: Held) -> Row | None:
         row = self.rows.get(held.id)

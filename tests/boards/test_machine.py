@@ -39,6 +39,7 @@ LEASES = (50.0, 350.0, 350.0, 350.0)
 DELAYS = (0.0,) * 6 + (50.0, 150.0)
 TTLS = (inf,) * 4 + (150.0, 350.0, 550.0)
 ATTEMPTS = (1, 2, 5)
+WORKERS = ("x", "y")
 
 _numbers = count()
 
@@ -105,10 +106,11 @@ class Machine(RuleBasedStateMachine):
         limit=st.sampled_from((0, 1, 2, 3, 8)),
         only=st.one_of(st.none(), st.none(), st.none(), some_ids),
         lease=spans,
+        worker=st.sampled_from(WORKERS),
     )
-    def claim(self, limit: int, only: list[str] | None, lease: float) -> None:
-        claims = self.run(self.board.claim(limit, ids=only, lease=lease))
-        expected = self.model.claim(limit, only, lease)
+    def claim(self, limit: int, only: list[str] | None, lease: float, worker: str) -> None:
+        claims = self.run(self.board.claim(limit, ids=only, lease=lease, worker=worker))
+        expected = self.model.claim(limit, only, lease, worker)
         assert [(row.entry.id, row.attempts + 1, row.crashes) for row in expected] == [
             (claim.task.id, claim.attempt, claim.crashes) for claim in claims
         ]
@@ -172,7 +174,7 @@ class Machine(RuleBasedStateMachine):
         """Nothing is claimed until it goes on; sweeps are not held up."""
         self.run(self.board.pause())
         self.model.paused = True
-        self.claim(limit=8, only=None, lease=50.0)
+        self.claim(limit=8, only=None, lease=50.0, worker=WORKERS[0])
         self.run(self.board.resume())
         self.model.paused = False
 
@@ -195,7 +197,8 @@ class Machine(RuleBasedStateMachine):
                     )
                 case "c":
                     only = chance.choices(IDS, k=4) if chance.random() < 0.2 else None
-                    self.claim(chance.choice((0, 1, 2, 3, 8)), only, chance.choice(LEASES))
+                    lease, worker = chance.choice(LEASES), chance.choice(WORKERS)
+                    self.claim(chance.choice((0, 1, 2, 3, 8)), only, lease, worker)
                 case "e":
                     self.settle(chance)
                 case "r":
@@ -222,12 +225,13 @@ class Machine(RuleBasedStateMachine):
 
     def look_at_the_order(self) -> None:
         board = self.board
-        claims = self.run(board.claim(100))
+        claims = self.run(board.claim(100, worker="onlooker"))
         answers = self.run(board.settle([claim.release() for claim in claims]))
         assert all(answers)
         self.token = max([self.token, *(claim.token for claim in claims)])
         self.model.sweep()
-        assert self.model.order() == [claim.task.id for claim in claims]
+        expected = self.model.fit(self.model.order(), "onlooker")
+        assert expected == [claim.task.id for claim in claims]
 
     def dead_letters(self) -> list[str]:
         """Return the ids of what is dead, after comparing all of it."""

@@ -26,6 +26,7 @@ from rxdispatch.boards.shm import layout as lay
 from rxdispatch.boards.shm.cells import Cells
 from rxdispatch.boards.shm.endings import BIG, Endings
 from rxdispatch.boards.shm.find import Finder, lapses
+from rxdispatch.boards.shm.holds import Holds
 from rxdispatch.boards.shm.journal import Journal
 from rxdispatch.boards.shm.labels import Labels
 from rxdispatch.boards.shm.layout import word
@@ -73,6 +74,7 @@ class SharedEngine:
         self._news = News(memory, self._is_joined)
         self._journal = Journal(memory, self._news)
         self._endings = Endings(self._cells, self._labels, self._options, self._journal, self._now)
+        self._holds = Holds(memory.file, lambda token: self._endings.held(token) is not None)
         self._submitter = Submitter(self._cells, name)
         self._finder = Finder(self._cells, self._lapsed, self._endings.forget, self._now())
         self._letters = Letters(self._cells, self._finder, self._submitter, self._journal)
@@ -150,6 +152,8 @@ class SharedEngine:
                 now=now,
                 deadline=deadline,
                 worker=worker,
+                holds=self._holds,
+                max_crashes=self._options.max_crashes,
             )
             if ids is None:
                 taker.take_best(finder)

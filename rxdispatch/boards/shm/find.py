@@ -68,6 +68,7 @@ class Finder:
         self._order: list[int] = []
         self._later = self._heap()
         self._limits = self._heap()
+        self._suspects = self._heap()  # ready, with a crash behind them
         self._pages: dict[int, _Page] = {}
         self._hints = self._memory.load(lay.HINTS)
         self._holes: list[int] = []
@@ -134,6 +135,10 @@ class Finder:
         if self._in_ring(mark) is not None:
             return
         level = -head.priority
+        if head.crashes:
+            if self._suspects.known.get(cell) != mark:
+                self._suspects.push((level, head.at, head.tie, cell, mark))
+            return
         heap = self._ready.get(level)
         if heap is None:
             heap = self._ready[level] = self._heap()
@@ -173,6 +178,14 @@ class Finder:
         del self._ready[level]
         self._order.remove(level)
 
+    def first_suspect(self) -> tuple[int, ...] | None:
+        """Return the first that is ready and has a crash behind it, as :meth:`first` does."""
+        return self._suspects.first()
+
+    def drop_suspect(self) -> None:
+        """Forget what :meth:`first_suspect` returned."""
+        self._suspects.pop()
+
     def drop(self) -> None:
         """Forget what :meth:`first` returned."""
         self._ready[self._order[0]].pop()
@@ -183,6 +196,9 @@ class Finder:
 
         None in between: so much has been looked at that others should get their turn.
         """
+        while not self._suspects.tidy(_SLICE):
+            yield None
+        yield from [(cell, mark) for *_, cell, mark in self._suspects.some(_OLDEST)]
         looked = 0
         for level in tuple(self._order):
             while (heap := self._ready.get(level)) is not None and not heap.tidy(_SLICE):

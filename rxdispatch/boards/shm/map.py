@@ -52,7 +52,8 @@ class Memory:
         self.map = mmap.mmap(descriptor, layout.size)
         self._view = atomic.AtomicView(self.map)
         self._lock_file = descriptor
-        self._file = _identity(os.fstat(descriptor))
+        #: Device and inode.
+        self.file = _identity(os.fstat(descriptor))
         # Everything that is ever written goes through these five: tests step from one to the
         # next and end the process there.
         self.load: Callable[[int], int] = self._view.load_u64
@@ -192,7 +193,7 @@ class Memory:
 
     def _opened_again(self) -> int:
         descriptor = open_private(self.path, os.O_RDWR, what=_WHAT, links=True)
-        if _identity(os.fstat(descriptor)) != self._file:
+        if _identity(os.fstat(descriptor)) != self.file:
             os.close(descriptor)
             raise ConfigError(f"{_WHAT} must be the one that the parent has open", str(self.path))
         return descriptor

@@ -10,9 +10,11 @@ from rxdispatch.boards.shm import layout as lay
 from rxdispatch.boards.shm.cells import Cells
 from rxdispatch.boards.shm.endings import BIG, CELL_OF, Endings
 from rxdispatch.boards.shm.find import Finder
+from rxdispatch.boards.shm.holds import Holds
 from rxdispatch.boards.shm.labels import Labels
 from rxdispatch.boards.shm.layout import number_of, word
 from rxdispatch.boards.shm.map import Memory
+from rxdispatch.boards.suspects import ROOM, weight
 
 __all__ = ["Taker"]
 
@@ -32,6 +34,8 @@ class Taker:
         now: int,
         deadline: int,
         worker: str,
+        holds: Holds,
+        max_crashes: int,
     ) -> None:
         self.found: list[Found] = []
         self._cells = cells
@@ -44,6 +48,9 @@ class Taker:
         # Rounded up: a lease lapses late rather than early.
         self._tick = -(-deadline // lay.TICK) & lay.LOWS
         self._label = labels.number(worker)
+        self._worker = worker
+        self._holds = holds
+        self._max_crashes = max_crashes
 
     def take_best(self, finder: Finder) -> None:
         """Take from the ring and from what stands outside it, best first."""
@@ -51,9 +58,16 @@ class Taker:
         base, slots = layout.ring >> 3, layout.ring_slots
         while len(found) < self._limit:
             head, tail = memory.load(lay.RING_HEAD), memory.load(lay.RING_TAIL)
-            top = finder.first()
+            top, drop = finder.first(), finder.drop
+            suspect = finder.first_suspect()
+            if (
+                suspect is not None
+                and (top is None or suspect[:3] < top[:3])
+                and self._fits(suspect)
+            ):
+                top, drop = suspect, finder.drop_suspect
             if top is not None and (head >= tail or top[:3] < (0, head, 0)):
-                finder.drop()
+                drop()
                 self._take(top[3], top[4])
                 continue
             if head >= tail:
@@ -66,6 +80,11 @@ class Taker:
             # Read before they are taken: a place may be written anew once the head has passed.
             if memory.cas(lay.RING_HEAD, head, head + len(some)) == head:
                 self._take_run(head, some)
+
+    def _fits(self, suspect: tuple[int, ...]) -> bool:
+        """Whether the worker has room for a suspect."""
+        crashes = self._cells.head(suspect[3])[0].crashes
+        return self._holds.weight(self._worker) + weight(crashes, self._max_crashes) <= ROOM
 
     def take_ids(self, ids: Sequence[str]) -> None:
         """Take those of *ids* that are ready."""
@@ -168,6 +187,8 @@ class Taker:
             else:
                 raw, record = self._cells.body(*self._cells.head(cell))
                 token |= BIG
+            if crashes:
+                self._holds.add(self._worker, token, weight(crashes, self._max_crashes))
             found.append(
                 Found(raw.decode("utf-8", "surrogateescape"), token, record, attempts, crashes)
             )

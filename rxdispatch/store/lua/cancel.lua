@@ -9,14 +9,17 @@ for i = 6, #ARGV do
   local id = ARGV[i]
   local token, worker
   local place = call('ZSCORE', READY, id)
+  if not place and suspected then place = call('ZSCORE', SUSPECTS, id) end
   if place then
     call('ZREM', READY, id)
+    if suspected then call('ZREM', SUSPECTS, id) end
   else
     local mark = call('HGET', MARKS, id)
     if mark then
       token, place, worker = read_mark(mark)
       call('ZREM', LEASES, id)
       call('HDEL', MARKS, id)
+      let_go({ id })
     elseif call('ZREM', SCHED, id) == 1 then
       place = string.gsub(call('HGET', PLACE, id) or '0', '%+', '')
       call('HDEL', PLACE, id)

@@ -1,7 +1,7 @@
 -- ARGV 6: limit, 7: lease in microseconds, 8: worker, 9: 'any' or 'only', then the only ids.
--- KEYS 14 and on: requests of this session whose replies were never read.
--- Reply: {first token, microseconds until something is due or -1, ids, records, tries}; the i-th
--- id has the token first + i - 1. Kept for a repetition: first token, count (and MORE, if more was
+-- KEYS 16 and on: requests of this session whose replies were never read.
+-- Reply: {first token, microseconds until something is due or -1, ids, records, tries, ids whose
+-- records are gone}; the i-th id has the token first + i - 1. Kept for a repetition: first token, count (and MORE, if more was
 -- due at once) and deadline; the leases with that deadline are then the claim, less what was taken
 -- away meanwhile.
 -- The first write is one that a full server allows: claims free memory.
@@ -9,7 +9,7 @@ local limit, lease, worker = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 
 -- Of TRIES a worker needs the counts, and not the last error.
 local function counts_of(tries)
-  return tries and string.sub(tries, 1, 9) or false
+  return tries and #tries >= 9 and string.sub(tries, 1, 9) or false
 end
 
 local again = call('GET', REPLY)
@@ -29,14 +29,15 @@ if again then
       end
     end
   end
-  return { base, due_in(), ids, records, history }
+  return { base, due_in(), ids, records, history, {} }
 end
 
 call('DEL', REPLY)
-for i = 14, #KEYS do abandon(KEYS[i]) end
+for i = 16, #KEYS do abandon(KEYS[i]) end
 sweep()
 
 local ids, places, records, history = {}, {}, {}, {}
+local vanished = {}
 
 -- Takes what was just removed from READY; the expired that no sweep has met yet are buried.
 local function take(found, at)
@@ -57,6 +58,13 @@ local function take(found, at)
       records[#ids] = written[i]
       history[#ids] = counts_of(before[i])
       size = size + #id + #written[i]
+    else
+      -- Evicted, or deleted by hand: nothing is left to run.
+      vanished[#vanished + 1] = id
+      call('HDEL', TRIES, id)
+      call('ZREM', EXPIRY, id)
+      event('discarded', id)
+      ended = true
     end
   end
   return size
@@ -72,6 +80,38 @@ local function take_some(found, at)
   step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
 end
 
+-- Takes the first of the suspects, as far as this worker has room and they are among the best.
+local function take_suspects()
+  local held = tonumber(call('HGET', HELD, 'w' .. worker) or 0)
+  if held >= ROOM then return end
+  local first, found, at = call('ZRANGE', SUSPECTS, 0, ROOM - 1, 'WITHSCORES'), {}, {}
+  for i = 1, #first, 2 do
+    local id, place = first[i], tonumber(first[i + 1])
+    local _, crashes = tries(id)
+    held = held + weight_of(crashes)
+    local before = call('ZCOUNT', READY, '-inf', '(' .. string.format('%.0f', place))
+    if held > ROOM or before + #found >= limit then break end
+    found[#found + 1] = id
+    at[#at + 1] = place
+  end
+  if #found > 0 then
+    call('ZREM', SUSPECTS, unpack(found))
+    take_some(found, at)
+  end
+end
+
+-- The best first, also where two lines were taken from.
+local function sort()
+  local order = {}
+  for i = 1, #ids do order[i] = i end
+  table.sort(order, function(a, b) return places[a] < places[b] end)
+  local was = { ids, places, records, history }
+  ids, places, records, history = {}, {}, {}, {}
+  for i, from in ipairs(order) do
+    ids[i], places[i], records[i], history[i] = was[1][from], was[2][from], was[3][from], was[4][from]
+  end
+end
+
 if limit > 0 and not known[9] then
   if ARGV[9] == 'only' then
     local wanted, seen = {}, {}
@@ -82,6 +122,12 @@ if limit > 0 and not known[9] then
       end
     end
     local scores = #wanted > 0 and call('ZMSCORE', READY, unpack(wanted)) or {}
+    if suspected and #wanted > 0 then
+      -- Who names a task wants that one, whatever else it holds.
+      for i, place in ipairs(call('ZMSCORE', SUSPECTS, unpack(wanted))) do
+        scores[i] = scores[i] or place
+      end
+    end
     local next_one = 1
     while next_one <= #wanted and #ids < limit and step > 0 do
       local found, at = {}, {}
@@ -94,11 +140,14 @@ if limit > 0 and not known[9] then
       end
       if #found > 0 then
         call('ZREM', READY, unpack(found))
+        if suspected then call('ZREM', SUSPECTS, unpack(found)) end
         take_some(found, at)
       end
     end
     more = more or (next_one <= #wanted and step == 0)
   else
+    if suspected then take_suspects() end
+    local mixed = #ids > 0
     while #ids < limit and step > 0 do
       local popped = call('ZPOPMIN', READY, math.min(step, limit - #ids))
       if #popped == 0 then break end
@@ -110,19 +159,30 @@ if limit > 0 and not known[9] then
       take_some(found, at)
     end
     more = more or (#ids < limit and step == 0)
+    if mixed then sort() end
   end
 end
 
 local count = #ids
 local base, deadline = 0, now + lease
 if count > 0 then
-  base = math.max(tonumber(known[10] or 0) + 1, raw)
+  local last = tonumber(known[10] or 0)
+  -- One that is no number of ours would leave no room for any other.
+  base = last < 9007199254740992 and math.max(last + 1, raw) or raw
   local leases, marks = {}, {}
   for i, id in ipairs(ids) do
     leases[2 * i - 1] = deadline
     leases[2 * i] = id
     marks[2 * i - 1] = id
     marks[2 * i] = mark_of(base + i - 1, places[i], worker)
+    if suspected and history[i] then
+      local _, crashes = struct.unpack('>I4I4', history[i])
+      local weight = weight_of(crashes)
+      if weight > 0 then
+        call('HSET', HELD, 't' .. id, string.char(weight) .. worker)
+        call('HINCRBY', HELD, 'w' .. worker, weight)
+      end
+    end
     if heard then event('claimed', id, base + i - 1, tries(id) + 1, worker) end
   end
   call('ZADD', LEASES, unpack(leases))
@@ -132,4 +192,4 @@ if count > 0 then
 end
 finish()
 keep(struct.pack('>I8I4d', base, count + (more and MORE or 0), deadline))
-return { base, due_in(), ids, records, history }
+return { base, due_in(), ids, records, history, vanished }

@@ -1,3 +1,3 @@
 -- Reply: {scheduled, ready, claimed, done, dead}, all of one moment. Writes nothing.
-return { call('ZCARD', SCHED), call('ZCARD', READY), call('ZCARD', LEASES),
+return { call('ZCARD', SCHED), ready_count(), call('ZCARD', LEASES),
   tonumber(call('HGET', META, 'done') or 0), call('ZCARD', DEAD) }

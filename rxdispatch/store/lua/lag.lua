@@ -29,16 +29,22 @@ local function delay_of(id)
   return struct.unpack('>d', string.sub(record, at + 1, at + 8)) * 1000000
 end
 
-local from, oldest = '-inf', -1
-for _ = 1, 64 do
-  local found = call('ZRANGEBYSCORE', READY, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 8)
-  if #found == 0 then break end
-  local base = base_of(tonumber(found[2]))
-  for i = 1, #found, 2 do
-    local place = tonumber(found[i + 1])
-    if base_of(place) ~= base then break end
-    oldest = math.max(oldest, now - given(place - base) - delay_of(found[i]), 0)
+local oldest = -1
+local function look(line)
+  local from = '-inf'
+  for _ = 1, 64 do
+    local found = call('ZRANGEBYSCORE', line, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 8)
+    if #found == 0 then break end
+    local base = base_of(tonumber(found[2]))
+    for i = 1, #found, 2 do
+      local place = tonumber(found[i + 1])
+      if base_of(place) ~= base then break end
+      oldest = math.max(oldest, now - given(place - base) - delay_of(found[i]), 0)
+    end
+    from = string.format('%.0f', base + SPAN)
   end
-  from = string.format('%.0f', base + SPAN)
 end
+
+look(READY)
+if suspected then look(SUSPECTS) end
 return math.floor(oldest)

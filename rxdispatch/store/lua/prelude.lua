@@ -1,5 +1,5 @@
 -- INVARIANT. A task that is on the board has a record in TASKS and stands in exactly one of
---   READY  (score: its place),
+--   READY  (score: its place), or SUSPECTS, the same for those with a crash behind them,
 --   SCHED  (score: when it is due; PLACE says where it will stand),
 --   LEASES (score: when the lease lapses; MARKS holds token, place and worker),
 --   DEAD   (score: when it died; GRAVE says why).
@@ -8,14 +8,17 @@
 --
 -- A place is -priority * 2^40 + number, numbers being handed out in order of submission.
 -- Numbers go to redis.call as numbers: `..` would cut them to 14 digits.
-local READY, SCHED, LEASES, MARKS, TASKS, TRIES, PLACE, EXPIRY, DEAD, GRAVE, PAST, META, REPLY =
-  unpack(KEYS, 1, 13)
+-- HELD has, of the suspects that are claimed, 't' .. id: weight and worker; and 'w' .. worker: the
+-- weight of all that it holds, at most ROOM unless it asked for ids. Where META has no 'suspects',
+-- no task on the board has a crash behind it.
+local READY, SCHED, LEASES, MARKS, TASKS, TRIES, PLACE, EXPIRY, DEAD, GRAVE, PAST, META, SUSPECTS,
+  HELD, REPLY = unpack(KEYS, 1, 15)
 local EVENTS, HINTS = ARGV[1], ARGV[2]
 local SPAN = 1099511627776
 local call = redis.call
 
 local known = call('HMGET', META, 'raw', 'skew', 'max_crashes', 'remember', 'dead_limit',
-  'stamp', 'paced', 'crowd', 'paused', 'token')
+  'stamp', 'paced', 'crowd', 'paused', 'token', 'suspects')
 
 -- Options: what is stored counts; who gives another value is refused before anything changes.
 local OPTIONS = { 'max_crashes', 'remember', 'dead_limit' }
@@ -45,7 +48,13 @@ local last_raw = tonumber(known[1] or 0)
 if raw < last_raw then skew = skew + (last_raw - raw) end
 local now = raw + skew
 
-local ready_before = call('ZCARD', READY)
+local suspected = known[11] and true or false
+
+local function ready_count()
+  return call('ZCARD', READY) + (suspected and call('ZCARD', SUSPECTS) or 0)
+end
+
+local ready_before = ready_count()
 local ended, sooner, stamp_used = false, false, false
 -- Deaths have times of their own, so that a reader of them can go on where it was.
 local stamp = math.max(now, tonumber(known[6] or 0) + 1)
@@ -81,6 +90,8 @@ local function mark_of(token, place, worker)
 end
 
 local function read_mark(mark)
+  -- Not of ours: its token never holds, and the task is ready again once the lease has lapsed.
+  if not mark or #mark < 16 then return 0, 0, '' end
   local token, place = struct.unpack('>I8d', mark)
   return token, place, string.sub(mark, 17)
 end
@@ -151,6 +162,43 @@ local function bury(id, place, reason, err, attempts, crashes, token, worker, at
   event('dead', id, token, attempt, worker, reason)
 end
 
+local ROOM = 4
+
+local function weight_of(crashes)
+  if crashes == 0 then return 0 end
+  return crashes == 1 and MAX_CRASHES > 1 and 1 or ROOM
+end
+
+local function suspect(id, place)
+  if not suspected then
+    suspected = true
+    meta[#meta + 1] = 'suspects'
+    meta[#meta + 1] = 1
+  end
+  call('ZADD', SUSPECTS, place, id)
+end
+
+-- Make ready what is on the board, at *place* of its line.
+local function put_ready(id, place)
+  local _, crashes = 0, 0
+  if suspected then _, crashes = tries(id) end
+  call('ZADD', crashes > 0 and SUSPECTS or READY, place, id)
+end
+
+-- The claims of *ids* have ended, in whichever way.
+local function let_go(ids)
+  if not suspected or #ids == 0 then return end
+  local fields = {}
+  for i, id in ipairs(ids) do fields[i] = 't' .. id end
+  for i, held in ipairs(call('HMGET', HELD, unpack(fields))) do
+    if held then
+      call('HDEL', HELD, fields[i])
+      local worker = 'w' .. string.sub(held, 2)
+      if call('HINCRBY', HELD, worker, -string.byte(held)) <= 0 then call('HDEL', HELD, worker) end
+    end
+  end
+end
+
 -- What a sweep moves at the most of each kind; the reply then asks to come back at once.
 local SWEEP = 500
 local more = false
@@ -164,8 +212,9 @@ local function sweep_leases()
   local marks = call('HMGET', MARKS, unpack(lapsed))
   call('ZREM', LEASES, unpack(lapsed))
   call('HDEL', MARKS, unpack(lapsed))
+  let_go(lapsed)
   for i, id in ipairs(lapsed) do
-    if marks[i] then
+    if marks[i] or call('HEXISTS', TASKS, id) == 1 then
       local token, place, worker = read_mark(marks[i])
       local attempts, crashes, late, err = tries(id)
       local expires = call('ZSCORE', EXPIRY, id)
@@ -177,7 +226,7 @@ local function sweep_leases()
         bury(id, place, 'expired', err, attempts, crashes, token, worker, attempts + 1)
       else
         set_tries(id, attempts, crashes, late, err)
-        call('ZADD', READY, place, id)
+        suspect(id, place)
       end
     end
   end
@@ -194,6 +243,10 @@ local function sweep_expired()
       set_tries(id, attempts, crashes, 1, err)
     else
       local place = call('ZSCORE', READY, id)
+      if not place and suspected then
+        place = call('ZSCORE', SUSPECTS, id)
+        call('ZREM', SUSPECTS, id)
+      end
       if not place then
         local later = call('HGET', PLACE, id) or '0'
         place = string.gsub(later, '%+', '')
@@ -218,12 +271,16 @@ local function sweep_due()
     local place = places[i] or '+0'
     if string.sub(place, 1, 1) == '+' then
       -- A retry joins the end when its wait is over.
-      place = tonumber(string.sub(place, 2)) + numbers(1)
+      place = (tonumber(string.sub(place, 2)) or 0) + numbers(1)
     end
-    rows[#rows + 1] = place
-    rows[#rows + 1] = id
+    if suspected then
+      put_ready(id, tonumber(place) or 0)
+    else
+      rows[#rows + 1] = tonumber(place) or 0
+      rows[#rows + 1] = id
+    end
   end
-  call('ZADD', READY, unpack(rows))
+  if #rows > 0 then call('ZADD', READY, unpack(rows)) end
 end
 
 local function sweep()
@@ -253,10 +310,11 @@ local function abandon(key)
         local attempts, crashes, late, err = tries(id)
         call('ZREM', LEASES, id)
         call('HDEL', MARKS, id)
+        let_go({ id })
         if late == 1 then
           bury(id, place, 'expired', err, attempts, crashes)
         else
-          call('ZADD', READY, place, id)
+          put_ready(id, place)
         end
       end
     end
@@ -294,7 +352,7 @@ local function finish()
   if stamp_used then call('HSET', META, 'stamp', stamp - 1) end
   if ended then trim_dead() end
   if #log > 0 then call('PUBLISH', EVENTS, struct.pack('>d', now) .. table.concat(log)) end
-  local ready = call('ZCARD', READY)
+  local ready = ready_count()
   if sooner or (ready_before == 0 and ready > 0) then
     hint(listeners > CROWD and 'r' .. math.max(ready, 1) .. '/' .. listeners or 'r')
   elseif listeners > CROWD and ready_before > 0 and ready == 0 then
@@ -304,6 +362,8 @@ local function finish()
     hint('j')
   end
   call('HSET', META, 'raw', raw, 'skew', skew, unpack(meta))
+  -- Whatever has a crash behind it and is not over has an entry in TRIES.
+  if suspected and call('HLEN', TRIES) == 0 then call('HDEL', META, 'suspects') end
 end
 
 local function keep(reply)

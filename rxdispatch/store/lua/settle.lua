@@ -33,6 +33,7 @@ if #done > 0 then
   ended = true
   call('ZREM', LEASES, unpack(done))
   call('HDEL', MARKS, unpack(done))
+  let_go(done)
   call('HDEL', TASKS, unpack(done))
   if call('HLEN', TRIES) > 0 then call('HDEL', TRIES, unpack(done)) end
   if call('ZCARD', EXPIRY) > 0 then call('ZREM', EXPIRY, unpack(done)) end
@@ -55,6 +56,7 @@ local function end_one(at)
   local token, place, worker = read_mark(mark)
   call('ZREM', LEASES, id)
   call('HDEL', MARKS, id)
+  let_go({ id })
   local attempts, crashes, late, last = tries(id)
   local expires = call('ZSCORE', EXPIRY, id)
   local expired = late == 1 or (expires and tonumber(expires) <= now)
@@ -62,7 +64,7 @@ local function end_one(at)
     if expired then
       bury(id, place, 'expired', last, attempts, crashes, token, worker, attempts + 1)
     else
-      if delay > 0 then schedule(id, now + delay, place) else call('ZADD', READY, place, id) end
+      if delay > 0 then schedule(id, now + delay, place) else put_ready(id, place) end
       event('released', id, token, attempts + 1, worker)
     end
   elseif kind == 'r' and not expired then
@@ -74,7 +76,7 @@ local function end_one(at)
     if delay > 0 then
       schedule(id, now + delay, '+' .. string.format('%.0f', base))
     else
-      call('ZADD', READY, base + numbers(1), id)
+      put_ready(id, base + numbers(1))
     end
     event('retried', id, token, attempts, worker)
   else

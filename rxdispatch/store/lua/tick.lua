@@ -3,4 +3,4 @@
 call('DEL', REPLY)
 sweep()
 finish()
-return { call('ZCARD', SCHED), call('ZCARD', READY), call('ZCARD', LEASES), due_in() }
+return { call('ZCARD', SCHED), ready_count(), call('ZCARD', LEASES), due_in() }

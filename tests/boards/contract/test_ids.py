@@ -67,7 +67,7 @@ async def test_through_a_whole_life(place: Place) -> None:
         claims = await other.claim(100, lease=10.0)
         assert IDS == [claim.task.id for claim in claims]
         await bench.later(20)
-        claims = await board.claim(100)
+        claims = await board.claim(100, ids=IDS)
         assert IDS == [claim.task.id for claim in claims]
         await board.settle([claim.done() for claim in claims])
         states = [await board.get(i) for i in IDS]

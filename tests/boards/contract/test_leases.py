@@ -166,14 +166,17 @@ async def test_join_takes_over_too(place: Place) -> None:
 
 
 async def test_many_lapse_at_once(place: Place) -> None:
-    """More than one sweep takes; one claim gets them all."""
+    """More than one sweep takes; one claim makes them all ready, and workers bring them along."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=f"{n}") for n in range(1200)])
         await board.claim(1200, lease=10.0)
         await bench.later(20)
-        claims = await bench.elsewhere().claim(5000)
-        assert sorted(f"{n}" for n in range(1200)) == sorted(c.task.id for c in claims)
+        elsewhere = bench.elsewhere()
+        assert ["0", "1", "2", "3"] == [c.task.id for c in await elsewhere.claim(5000)]
+        assert (0, 1196, 4, 0, 0) == await counts(board)
+        found = [await elsewhere.claim(5000, worker=f"w{n}") for n in range(299)]
+        assert [f"{n}" for n in range(4, 1200)] == [c.task.id for some in found for c in some]
 
 
 async def test_a_renewal_that_overtakes_a_settlement(place: Place) -> None:

@@ -1,0 +1,47 @@
+"""``Holds``: the suspects that workers of this process hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["Holds"]
+
+Board = tuple[int, int]
+
+# By board and worker: the weight of each claim, by its token. Of all handles of a process, as two
+# of them may claim for one worker.
+_held: dict[tuple[Board, str], dict[int, int]] = {}
+
+
+class Holds:
+    """
+    Counts the weight of the suspects that each worker holds.
+
+    A claim that has ended is found out when somebody asks, as its mark then says so: nothing
+    has to be counted down. Workers of one label in several processes count for themselves; the
+    default label has the process in it.
+
+    Args:
+        board: Device and inode of the board's file.
+        holds: Whether a token still holds.
+    """
+
+    def __init__(self, board: Board, holds: Callable[[int], bool]) -> None:
+        self._board = board
+        self._holds = holds
+
+    def weight(self, worker: str) -> int:
+        """Return the weight of all that *worker* holds."""
+        key = self._board, worker
+        claims = _held.get(key)
+        if not claims:
+            return 0
+        for token in [token for token in claims if not self._holds(token)]:
+            del claims[token]
+        if not claims:
+            del _held[key]
+        return sum(claims.values())
+
+    def add(self, worker: str, token: int, weight: int) -> None:
+        """Count a claim."""
+        _held.setdefault((self._board, worker), {})[token] = weight

@@ -1,0 +1,42 @@
+"""
+Suspects: tasks whose worker died.
+
+A worker that dies takes all its claims along, and nobody knows which of them is to blame. If they
+were all claimed together again, one task that kills its worker would count a crash for its
+company each time, until all of them are dead.
+
+So a ready task with a crash behind it is a *suspect*. Suspects stand in a line of their own, each
+in its place. A worker, meant by its label, has room for suspects of weight :data:`ROOM`: four after
+their first crash, or one that has crashed more often or that the next crash would end. Only the
+first of the line is looked at: a worker that has no room for it passes by the whole line.
+
+INVARIANT. The suspects that a worker holds have a weight of at most ROOM, unless it claimed them by
+their ids. From the second crash on a suspect is therefore blamed only for what it does itself, or
+for what a task without a crash does beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["ROOM", "weight"]
+
+ROOM: Final = 4
+"""How much weight of suspects a worker may hold."""
+
+
+def weight(crashes: int, max_crashes: int) -> int:
+    """
+    Return the weight of a task: 0 unless it is a suspect.
+
+    Args:
+        crashes: How often its worker died.
+        max_crashes: How often that is allowed.
+
+    Example:
+        >>> [weight(crashes, 3) for crashes in range(4)], weight(1, 1)
+        ([0, 1, 4, 4], 4)
+    """
+    if crashes == 0:
+        return 0
+    return 1 if crashes == 1 < max_crashes else ROOM

@@ -1,0 +1,217 @@
+"""Tasks whose worker died: they are tried apart, so that one takes no other along."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import rxdispatch as rxd
+from rxdispatch import operators as ops
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.task import Claim, Task
+from tests.boards.places import Bench, Place, counts
+
+
+def ids(claims: list[Claim[Any]]) -> list[str]:
+    """Return the ids of *claims*."""
+    return [claim.task.id for claim in claims]
+
+
+async def suspects(bench: Bench, count: int, crashes: int = 1, **options: Any) -> BoardBase[Any]:
+    """Return a board with tasks whose worker died so often: s0, s1, ..."""
+    board = bench.board(**options)
+    await board.submit(Task(0, id=f"s{n}") for n in range(count))
+    for _ in range(crashes):
+        await board.claim(count, ids=[f"s{n}" for n in range(count)], lease=10.0)
+        await bench.later(20)
+    await board.claim(0)
+    return board
+
+
+async def test_four_at_a_time_after_the_first_crash(place: Place) -> None:
+    """Each in its place; a worker gets more as it ends what it holds, and plain ones meanwhile."""
+    async with place.bench() as bench:
+        board = await suspects(bench, 6)
+        await board.submit(Task(0, id=f"p{n}") for n in range(3))
+        first = await board.claim(5, worker="w")
+        assert ["s0", "s1", "s2", "s3", "p0"] == ids(first)
+        assert ["p1", "p2"] == ids(await bench.elsewhere().claim(9, worker="w"))
+        assert ["s4", "s5"] == ids(await board.claim(9, worker="other"))
+        assert (0, 0, 9, 0, 0) == await counts(board)
+
+
+async def test_room_comes_back_however_a_claim_ends(place: Place) -> None:
+    """Done, dead, retried, released, cancelled, or by another crash."""
+    async with place.bench() as bench:
+        board = await suspects(bench, 30, max_crashes=9)
+        held = await board.claim(9, worker="w")
+        assert ["s0", "s1", "s2", "s3"] == ids(held)
+        await board.settle([held[0].done(), held[1].dead("no")])
+        assert ["s4", "s5"] == ids(await board.claim(9, worker="w"))
+        await board.settle([held[2].retry("no", 500.0), held[3].release(500.0)])
+        more = await board.claim(9, worker="w")
+        assert ["s6", "s7"] == ids(more)
+        await board.cancel(["s4", "s5"])
+        assert ["s8", "s9"] == ids(await board.claim(9, worker="w", lease=10.0))
+        await board.settle([claim.done() for claim in more])
+        await bench.later(20)
+        # s8 and s9 have crashed twice and stand before the others: one of them, alone.
+        assert ["s8"] == ids(await board.claim(9, worker="w"))
+        assert [] == ids(await board.claim(9, worker="w"))
+
+
+@pytest.mark.parametrize(("crashes", "limit"), [(2, 9), (1, 1), (2, 2)])
+async def test_alone_from_the_second_or_before_the_last(
+    place: Place, crashes: int, limit: int
+) -> None:
+    """Beside no other suspect; plain tasks go on."""
+    async with place.bench() as bench:
+        board = await suspects(bench, 3, crashes, max_crashes=limit)
+        await board.submit(Task(0, id=f"p{n}") for n in range(3))
+        assert ["s0", "p0"] == ids(await board.claim(2, worker="w"))
+        assert ["p1", "p2"] == ids(await board.claim(9, worker="w"))
+        assert ["s1"] == ids(await board.claim(9, worker="x"))
+        assert (0, 1, 5, 0, 0) == await counts(board)
+
+
+async def test_priority_and_place_count_beside_plain_tasks(place: Place) -> None:
+    """A suspect waits behind what is better, and is not passed by what is worse."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit([Task(0, id="a"), Task(0, id="s"), Task(0, id="b")])
+        await board.claim(1, ids=["s"], lease=10.0)
+        await bench.later(20)
+        await board.submit(Task(0, id="high", priority=1))
+        assert ["high"] == ids(await board.claim(1))
+        assert ["a", "s"] == ids(await board.claim(2))
+        assert ["b"] == ids(await board.claim(9))
+
+
+async def test_who_names_a_suspect_gets_it(place: Place) -> None:
+    """Whatever the worker holds; it counts all the same."""
+    async with place.bench() as bench:
+        board = await suspects(bench, 8)
+        named = await board.claim(9, ids=["s7", "s6", "s5", "s4", "s3"], worker="w")
+        assert ["s7", "s6", "s5", "s4", "s3"] == ids(named)
+        assert [] == ids(await board.claim(9, worker="w"))
+        await board.settle([claim.done() for claim in named])
+        assert ["s0", "s1", "s2"] == ids(await board.claim(9, worker="w"))
+
+
+async def test_a_redriven_task_is_no_suspect(place: Place) -> None:
+    """It begins again without a crash."""
+    async with place.bench() as bench:
+        board = await suspects(bench, 9, 2, max_crashes=1)
+        assert (0, 0, 0, 0, 9) == await counts(board)
+        assert 9 == await board.redrive()
+        assert 9 == len(await board.claim(9, worker="w"))
+
+
+async def test_suspects_count_in_lag_and_expire(place: Place) -> None:
+    """As what is ready does."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit([Task(0, id="s", ttl=100.0), Task(1, id="t")])
+        await board.claim(2, lease=10.0)
+        await bench.later(50)
+        await board.claim(0)
+        assert 40 <= await board.lag() <= 60
+        await bench.later(60)
+        assert ["t"] == ids(await board.claim(9))
+        assert (0, 0, 1, 0, 1) == await counts(board)
+
+
+async def test_a_lost_machine_hides_nothing(place: Place) -> None:
+    """A thousand suspects before a plain task: a worker without room for them takes it."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0, id=f"s{n}") for n in range(1000))
+        await board.claim(1000, lease=10.0)
+        await bench.later(20)
+        assert 4 == len(await board.claim(9, worker="w"))
+        await board.submit(Task(0, id="plain"))
+        assert ["plain"] == ids(await board.claim(9, worker="w"))
+        assert [] == ids(await board.claim(9, worker="w"))
+
+
+@pytest.mark.parametrize("until", ["idle", "joined"])
+async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
+    """Four at a time, one after the other, without waiting for a poll and without spinning."""
+    async with place.bench() as bench:
+        board = await suspects(bench, 40)
+        await board.submit(Task(0, id=f"p{n}") for n in range(40))
+        at_work = most = calls = 0
+        claim_batch = board.claim_batch
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return await claim_batch(*args, **options)
+
+        async def handle(task: Task[Any]) -> None:
+            nonlocal at_work, most
+            suspect = task.id.startswith("s")
+            at_work += suspect
+            most = max(most, at_work)
+            await asyncio.sleep(0.002)
+            at_work -= suspect
+
+        board.claim_batch = counted  # type: ignore[method-assign]
+        async with asyncio.timeout(12):
+            await rxd.run(board.claims(until=until).pipe(ops.execute(handle), ops.settle(board)))
+        assert (0, 0, 0, 80, 0) == await counts(board)
+        assert 0 < most <= 4
+        assert calls <= 120
+
+
+async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
+    """While it holds a suspect for which others wait, it does not ask again and again."""
+    async with place.bench() as bench:
+        board = await suspects(bench, 300, 2)
+        calls = 0
+        claim_batch = board.claim_batch
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return await claim_batch(*args, **options)
+
+        board.claim_batch = counted  # type: ignore[method-assign]
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def handle(task: Task[Any]) -> None:
+            begun.set()
+            await go.wait()
+
+        stream = board.claims().pipe(ops.execute(handle), ops.settle(board))
+        running = asyncio.ensure_future(rxd.run(stream))
+        await begun.wait()
+        before = calls
+        await asyncio.sleep(0.3)
+        assert calls - before <= 3
+        assert (0, 299, 1, 0, 0) == await counts(board)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("poisons", [{3}, {0, 1}, {2, 11, 25}])
+async def test_neighbours_of_poison_live(place: Place, poisons: set[int]) -> None:
+    """Only what kills its worker dies as crashed, however large the company was."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(n, id=f"{n}") for n in range(30))
+        for number in range(200):
+            worker = f"w{number}"
+            claims = await board.claim(16, worker=worker, lease=10.0)
+            if not claims:
+                break
+            if poisons & {claim.task.payload for claim in claims}:
+                await bench.later(20)  # it kills this worker, and all of these lapse
+            else:
+                await board.settle([claim.done() for claim in claims])
+        dead = [letter async for letter in board.dead_letters()]
+        assert {f"{n}" for n in poisons} == {letter.task.id for letter in dead}
+        assert {("crashed", 4)} == {(letter.reason, letter.crashes) for letter in dead}
+        assert (0, 0, 0, 30 - len(poisons), len(poisons)) == await counts(board)
