@@ -206,8 +206,11 @@ def _check(task: Task[Any], record: bytes, codec: TaskCodec[Any]) -> None:
             packed = _encode(task.payload)
         except RecursionError as error:
             raise _too_deep(task) from error
-        require_plain("payload", packed, task.id)
-    elif len(openers) > 2 and looks_nested(openers):
+        # The record may look so by its time alone: what is refused must not depend on that.
+        if looks_strange(packed, openers_of(packed)):
+            require_plain("payload", packed, task.id)
+            return
+    if len(openers) > 2 and looks_nested(openers):
         # One is that of the record itself.
         try:
             require_readable("payload", record, task.id)

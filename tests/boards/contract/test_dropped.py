@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +12,18 @@ from structlog.testing import capture_logs
 from rxdispatch import operators as ops
 from rxdispatch.errors import ConfigError
 from rxdispatch.streams import run
-from rxdispatch.task import Task
+from rxdispatch.task import Claim, Task
 from tests.boards.places import Place, counts, until
+
+
+def is_a(claim: Claim[Any]) -> bool:
+    """Whether it is of task a."""
+    return claim.task.id == "a"
+
+
+def dropped(logs: list[Any]) -> bool:
+    """Whether a claim was reported as dropped."""
+    return "claims_dropped" in events(logs)
 
 
 def events(logs: list[Any]) -> set[str]:
@@ -34,13 +45,13 @@ async def test_outcomes_that_are_dropped_come_to_an_end(place: Place) -> None:
             with capture_logs() as logs:
                 await run(
                     board.claims(until="idle", lease=10.0).pipe(
-                        rx.filter(lambda claim: claim.task.id == "a"),
+                        rx.filter(is_a),
                         ops.execute(handle),
                         rx.filter(lambda _: False),
                         ops.settle(board),
                     )
                 )
-                await until(lambda logs=logs: "claims_dropped" in events(logs))
+                await until(partial(dropped, logs))
                 await board.finished()
                 assert (round_ < 3) == ("outcomes_dropped" in events(logs))
                 await bench.later(20)
