@@ -179,9 +179,9 @@ def test_a_pool_that_was_shut_down_ends_the_stream(make: Any) -> None:
 def test_threads_that_cannot_start_end_the_stream() -> None:
     """No item is to blame."""
     with ThreadPoolExecutor(1, initializer=broken) as pool:
-        stream = Paced(range(5)).stream().pipe(map_blocking(square, executor=pool, on_error="skip"))
+        operator = map_blocking(square, executor=pool, max_concurrent=1, on_error="skip")
         with pytest.raises(BrokenExecutor):
-            asyncio.run(to_list(stream))
+            asyncio.run(to_list(Paced(range(5)).stream().pipe(operator)))
 
 
 def test_a_pool_that_drops_what_waits_ends_the_stream() -> None:
