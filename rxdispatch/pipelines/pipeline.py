@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable
 from datetime import timedelta
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Literal, Self
 
-import reactivex
 from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.abc import DisposableBase
@@ -37,8 +36,8 @@ from rxdispatch.pipelines.stage_names import with_names
 from rxdispatch.pipelines.stage_run import interrupting
 from rxdispatch.pipelines.stage_work import Crew
 from rxdispatch.pipelines.stats import PipelineStats, Tally
+from rxdispatch.pipelines.stats_stream import every, read_stages
 from rxdispatch.pipelines.tap import Tap
-from rxdispatch.protocols import Limit
 from rxdispatch.streams import from_async_iterable, to_async_iterable
 from rxdispatch.task import Outcome, seconds
 
@@ -347,32 +346,11 @@ class Pipeline:
 
         Nothing is done for it while nobody is subscribed.
         """
-
-        def start(_: Any) -> Observable[Any]:
-            clock = LoopScheduler(asyncio.get_running_loop())
-            return reactivex.timer(0.0, self._period, scheduler=clock)
-
-        def read(_: Any) -> PipelineStats:
-            return self.read()
-
-        ticks: Observable[Any] = reactivex.defer(start).pipe(rx.take_until(self._over.stream))
-        return ticks.pipe(rx.concat(reactivex.of(None)), rx.map(read))
+        return every(self._period, self._over.stream, self.read)
 
     def read(self) -> PipelineStats:
         """Return a snapshot of now."""
-        arrived = self._submitted
-        stages: dict[str, Any] = {}
-        for stage, tally in zip(self._here, self._tallies, strict=True):
-            limit = stage.concurrency
-            slots = limit.limit if isinstance(limit, Limit) else limit
-            stages[stage.name] = tally.read(slots, arrived)
-            arrived = tally.left
-        return PipelineStats(
-            submitted=self._submitted,
-            results=self._emitted,
-            failed=sum(tally.failed for tally in self._tallies),
-            stages=MappingProxyType(stages),
-        )
+        return read_stages(self._here, self._tallies, self._submitted, self._emitted)
 
     def _on_result(self, envelope: Envelope) -> None:
         self._emitted += 1
