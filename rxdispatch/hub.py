@@ -36,6 +36,8 @@ P = TypeVar("P")
 
 log = get_logger(__name__)
 
+_UNOPENED: Final = "hub must be open; use it with 'async with'"
+
 
 MANY_ENGINES: Final = 1000
 """Boards in memory, at least, from which on the ones that nobody uses are forgotten."""
@@ -48,7 +50,8 @@ class Hub:
     Use it as an asynchronous context manager. Leaving the block normally stops all claims and
     gives running handlers ``settings.grace`` seconds, then cancels them and gives their tasks
     back; actors have what is left of that time to work off their mailboxes. Leaving it by an
-    exception or a cancellation does that at once.
+    exception or a cancellation does that at once; claims that nobody settles are given back after
+    two seconds.
     """
 
     def __init__(
@@ -86,9 +89,21 @@ class Hub:
         Raises:
             ConfigError: If the hub is not open, or has no server.
         """
-        if self._client is None:
+        if self._client is None or self._state == "closed":
             raise ConfigError("hub must be open and connected to a server", self._state)
         return self._client
+
+    @property
+    def url(self) -> str:
+        """
+        The URL by which another process can reach this hub's server; its password is ``***``.
+
+        Raises:
+            ConfigError: If the hub is not open.
+        """
+        if self._target is None or self._state in ("new", "opening", "closed"):
+            raise ConfigError(_UNOPENED, self._state)
+        return self._target.safe
 
     @overload
     def board(
@@ -254,7 +269,7 @@ class Hub:
 
     def _require_open(self) -> None:
         if self._state != "open":
-            raise ConfigError("hub must be open; use it with 'async with'", self._state)
+            raise ConfigError(_UNOPENED, self._state)
         self._home.check()
 
     def _require_fleet(self) -> FleetStore:
@@ -339,9 +354,15 @@ class Hub:
         self._state = "closed"
         # Cancelled at one of these, the others must still be closed.
         try:
-            await asyncio.gather(*(feed.close() for feed in tuple(self._feeds)))
+            # Each by itself: what one raises must not keep another from being waited for.
+            closed = await asyncio.gather(
+                *(feed.close() for feed in tuple(self._feeds)), return_exceptions=True
+            )
             if self._channels is not None:
                 await self._channels.close()
+            for result in closed:
+                if isinstance(result, Exception):
+                    raise result
         finally:
             try:
                 if self._client is not None:

@@ -18,7 +18,7 @@ from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node
 from rxdispatch.task import Claim, Task
-from tests.servers import valkey_server
+from tests.servers import system_redis, valkey_server
 
 
 def board_of(hub: Hub, **options: Any) -> BoardBase[Any]:
@@ -287,3 +287,60 @@ async def test_a_hub_forgets_boards_in_memory_that_nobody_uses(
         assert 1 == (await hub.board("held").counts()).ready
         with pytest.raises(ConfigError, match="remember must be"):
             hub.board("options", remember=6.0)
+
+
+async def test_the_url_of_a_hub() -> None:
+    """Another process can connect with it; the password is left out."""
+    async with connect() as hub:
+        async with connect(hub.url) as other:
+            await hub.board("jobs").submit(Task(1))
+            assert 1 == (await other.board("jobs").counts()).ready
+        with pytest.raises(ConfigError, match="hub must be open"):
+            _ = other.url
+    with system_redis(password="s3cr3t") as url:
+        async with connect(url) as hub:
+            assert "s3cr3t" not in hub.url
+            assert url.replace("s3cr3t", "***") + "/0" == hub.url
+    async with connect("memory://") as hub:
+        assert "memory://" == hub.url
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_hub_that_is_not_open(left: bool) -> None:
+    """Everything on it says so, before it is entered and after it is left."""
+    hub = connect()
+    if left:
+        async with hub:
+            pass
+
+    def use(name: str) -> object:
+        attribute = getattr(hub, name)
+        return attribute("x") if name in ("board", "actor") else attribute()
+
+    for name in ("board", "actor", "feed", "nodes", "client", "url"):
+        with pytest.raises(ConfigError, match="hub must be open"):
+            use(name)
+
+
+async def test_each_feed_is_closed_whatever_another_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error is raised once all are closed, and the server has stopped."""
+    closed: list[str] = []
+
+    async def fail() -> None:
+        raise RuntimeError("mine")
+
+    async def close() -> None:
+        await asyncio.sleep(0.01)
+        closed.append("second")
+
+    hub = connect()
+    await hub.__aenter__()
+    first, second = hub.feed(), hub.feed()
+    monkeypatch.setattr(first, "close", fail)
+    monkeypatch.setattr(second, "close", close)
+    with pytest.raises(RuntimeError, match="mine"):
+        await hub.__aexit__(None, None, None)
+    assert ["second"] == closed
+    assert "closed" in repr(hub)
