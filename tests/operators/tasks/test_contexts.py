@@ -65,8 +65,8 @@ async def test_claims_of_a_broadcast_keep_no_context(plain: bool) -> None:
         seen.append(TENANT.get())
 
     hand = Hand()
-    operators: Any = (submit(board, timespan=0.01),) if plain else (claim_each(board),)
-    subscription = hand.stream().pipe(*operators, rx.do_action(note)).subscribe(Log())
+    operator: Any = submit(board, timespan=0.01) if plain else claim_each(board)
+    subscription = hand.stream().pipe(operator, rx.do_action(note)).subscribe(Log())
     TENANT.set("pusher")
     if plain:
         hand.push(Task(1))
