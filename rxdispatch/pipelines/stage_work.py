@@ -153,7 +153,7 @@ def in_pool(stage: Stage, pool: Pool) -> Call:
     fn = partial(_plainly, stage.fn)
 
     async def call(value: Any) -> Any:
-        return await pool.call(fn, value, stage.timeout)
+        return await pool.answer(pool.made(fn, value), stage.timeout)
 
     return call
 
