@@ -11,6 +11,7 @@ from typing import TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.observable import Stream
 
 __all__ = ["Home"]
 
@@ -75,7 +76,7 @@ class Home:
             self.check()
             return source.subscribe(observer, scheduler=scheduler)
 
-        return Observable(subscribe)
+        return Stream(subscribe)
 
     def _look(self, loop: asyncio.AbstractEventLoop | None) -> None:
         own = self._loop
