@@ -150,3 +150,24 @@ def test_generator_functions_are_refused(fn: Any) -> None:
         rxd.stage(fn)
     with pytest.raises(rxd.ConfigError, match=f"fn {rule}"):
         rxd.Graph().add_node("n", fn)
+
+
+def test_a_keyboard_interrupt_of_a_claimed_item_lets_its_lease_lapse() -> None:
+    """It is neither dead nor given back: the lapse counts as a crash."""
+    states: list[Any] = []
+
+    async def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        board = rxd.MemoryBoard[Any]("b")
+        await board.submit(rxd.Task(1, id="a"))
+        p = rxd.Pipeline(rxd.stage(interrupted, board=board))
+        try:
+            await rxd.run(p.worker("interrupted", until="joined"))
+        finally:
+            states.append(await board.get("a"))
+
+    with capture_logs(), pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert [("CLAIMED", 0)] == [(state.status.value, state.crashes) for state in states]
