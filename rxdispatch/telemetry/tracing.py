@@ -162,7 +162,10 @@ class _Attempt:
             api.trace.SpanKind.CONSUMER,
             _attributes(task),
         )
-        self._token = api.context.attach(api.trace.set_span_in_context(self._span, context))
+        # The API alone, before version 1.40, makes a span that has forgotten its parent.
+        if self._span.get_span_context().is_valid:
+            context = api.trace.set_span_in_context(self._span, context)
+        self._token = api.context.attach(context)
 
     def failed(self, error: BaseException) -> None:
         """Record what the handler raised; being cancelled is no error of its."""

@@ -159,7 +159,7 @@ async def test_the_server_is_gone_in_the_end() -> None:
         (2, "duration must be", ("--duration", -1)),
         (2, "pools must be different", ("--pools", "a,a")),
         (2, "nodes must have a server", ("--url", "memory://")),
-        (1, "the server did not answer", ("--url", "unix:///nowhere/server.sock")),
+        (1, "there is no such socket", ("--url", "unix:///nowhere/server.sock")),
     ],
 )
 def test_bad_arguments(code: int, text: str, arguments: tuple[object, ...]) -> None:

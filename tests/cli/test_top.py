@@ -181,7 +181,7 @@ async def test_the_server_goes_and_comes_back() -> None:
         (2, "must have a server", ("jobs", "--url", "memory://")),
         (2, "board must be", ("", "--url", "unix:///nowhere")),
         (2, "interval must be", ("jobs", "--url", "unix:///nowhere", "--interval", "0")),
-        (1, "the server did not answer", ("jobs", "--url", "unix:///nowhere")),
+        (1, "there is no such socket", ("jobs", "--url", "unix:///nowhere")),
     ],
 )
 def test_bad_arguments(code: int, text: str, arguments: tuple[object, ...]) -> None:

@@ -192,7 +192,7 @@ async def test_the_server_goes() -> None:
         (2, "pool must be", ("--url", "unix:///nowhere", "--pool", "")),
         (2, "namespace must", ("--url", "unix:///nowhere", "--namespace", "{}")),
         (2, "--sort", ("--url", "unix:///nowhere", "--sort", "colour")),
-        (1, "the server did not answer", ("--url", "unix:///nowhere")),
+        (1, "there is no such socket", ("--url", "unix:///nowhere")),
     ],
 )
 def test_bad_arguments(code: int, text: str, arguments: tuple[object, ...]) -> None:

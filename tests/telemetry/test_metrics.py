@@ -243,7 +243,7 @@ async def test_cancelled_while_it_enters() -> None:
 async def test_scrapes_in_a_thread() -> None:
     """A scrape needs no loop, and one source that fails does not hide the others."""
     registry = CollectorRegistry()
-    board = rxd.MemoryBoard[Any]("jobs \udcff")
+    board = rxd.MemoryBoard[Any]("jobs ÿ")
 
     def broken() -> dict[str, rxd.Measurement]:
         raise ValueError("no")
@@ -256,7 +256,7 @@ async def test_scrapes_in_a_thread() -> None:
         thread = threading.Thread(target=lambda: found.append(generate_latest(registry)))
         thread.start()
         await asyncio.to_thread(thread.join)
-        assert b'rxdispatch_board_up{board="jobs \\\\udcff"} 1.0' in found[0]
+        assert b'rxdispatch_board_up{board="jobs \xc3\xbf"} 1.0' in found[0]
 
 
 async def test_bad_arguments() -> None:
