@@ -140,7 +140,7 @@ async def test_dropped_claims_come_back_after_a_lease() -> None:
             await board.submit(tasks(40))
             ids = [task.id for task in tasks(40)]
             work = Work(0.0)
-            lease = 0.6
+            lease = 2.0
             with capture_logs() as logs:
                 pipeline = asyncio.create_task(
                     rxd.run(

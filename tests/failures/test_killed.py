@@ -104,7 +104,7 @@ async def test_late_settles_are_refused(tmp_path: Path) -> None:
                 # Six are done by another, two are held by him when the late one comes.
                 taken: list[rxd.Claim[Any]] = []
                 while len(taken) < 8:
-                    taken += await board.claim(8, worker="b")
+                    taken += await board.claim(8, ids=ids, worker="b")
                     await asyncio.sleep(0.02)
                 assert [True] * 6 == await board.settle([c.done() for c in taken[:6]])
                 go.touch()
