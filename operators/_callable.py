@@ -22,7 +22,8 @@ def is_async(function: Any) -> bool:
 
 def name_of_function(function: Any) -> str:
     """Return what *function* is called in messages; never its repr, which may hold values."""
-    for layer in (_bare(function), type(function)):
+    named: list[Any] = [_bare(function), type(function)]
+    for layer in named:
         name = getattr(layer, "__qualname__", None)
         if isinstance(name, str):
             return name
@@ -74,11 +75,12 @@ def check_result(what: str, result: Any) -> None:
     Raises:
         TypeError: If it is such a result; the coroutine is closed.
     """
-    if isinstance(result, _UNRUN):
-        kind = type(result).__name__.replace("_", " ")
-        if isinstance(result, CoroutineType):
+    kind: Any = type(result)
+    if kind in _UNRUN:
+        if kind is CoroutineType:
             result.close()
-        raise TypeError(f"{what} must return a result, got {_article(kind)} of which nothing ran")
+        named = _article(kind.__name__.replace("_", " "))
+        raise TypeError(f"{what} must return a result, got {named} of which nothing ran")
 
 
 def contained(what: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -103,17 +105,19 @@ def _article(kind: str) -> str:
 
 
 def _bare(function: Any) -> Any:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
+    bare: Any = function
+    while issubclass(type(bare), functools.partial):
+        bare = bare.func
+    return bare
 
 
 def _layers(function: Any) -> list[Any]:
     """Return what a call of *function* runs first: itself, what a partial has, ``__call__``."""
     bare = _bare(function)
+    kind: Any = type(bare)
     if inspect.isroutine(bare) or inspect.isclass(bare):
         return [bare]
-    return [bare, getattr(type(bare), "__call__", None)]  # noqa: B004 - the method is looked at
+    return [bare, getattr(kind, "__call__", None)]  # noqa: B004 - the method is looked at
 
 
 def _wrapped(function: Any) -> list[Any]:

@@ -24,13 +24,13 @@ def check_outcome(outcome: Any, board: str) -> None:
     Raises:
         ConfigError: If it is no outcome, its status is none, or its claim is another board's.
     """
-    if not isinstance(outcome, Outcome):
-        kind = type(outcome)
+    kind: Any = type(outcome)
+    if not issubclass(kind, Outcome):
         hint = next((text for cls, text in _HINTS.items() if issubclass(kind, cls)), "")
         # Its type only: it may be a task, with a payload.
         raise ConfigError(f"settle must be given outcomes, got {kind.__name__}{hint}")
     outcome.check()
-    claim = outcome.claim
+    claim: Any = outcome.claim
     if not isinstance(claim, Claim):
         raise ConfigError("outcome.claim must be a claim", type(claim).__name__)
     owner = claim.custody.board

@@ -36,11 +36,16 @@ class MuteError(Exception):
     __hash__ = None  # type: ignore[assignment]
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise KeyError("code")
 
     def __reduce__(self) -> Any:
         raise KeyError("code")
+
+
+def silent(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of what a loop is told."""
+    del loop, context
 
 
 def cyclic() -> Exception:
@@ -309,7 +314,7 @@ def test_a_worker_that_is_thrown_away_with_its_loop_ends_its_handler() -> None:
         return board
 
     loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)
+    loop.set_exception_handler(silent)
     loop.run_until_complete(start())
     loop.close()
     gc.collect()

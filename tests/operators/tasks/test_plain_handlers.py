@@ -73,7 +73,10 @@ async def test_the_limit_holds_for_what_a_function_returns_to_await() -> None:
     async def slow() -> None:
         await asyncio.sleep(60)
 
-    (outcome,) = await ends(board, lambda _: slow())
+    def starts(_: Task[Any]) -> Any:
+        return slow()
+
+    (outcome,) = await ends(board, starts)
     assert outcome.error is not None
     error = outcome.error.__cause__
     assert isinstance(error, ItemTimeoutError)
@@ -98,7 +101,12 @@ async def test_a_generator_or_a_coroutine_is_no_result() -> None:
         yield "a"
 
     makers: list[Callable[[], Any]] = [numbers, letters, outer, inner, int, dict]
-    found = await ends(board, lambda task: makers[task.payload](), max_concurrent=1)
+
+    def makes(task: Task[Any]) -> Any:
+        number: int = task.payload
+        return makers[number]()
+
+    found = await ends(board, makes, max_concurrent=1)
     assert ["dead", "dead", "dead", "done", "done", "done"] == [o.status for o in found]
     assert [5, 0, {}] == [o.result for o in found[3:]]
     said = [letter.error async for letter in board.dead_letters()]
@@ -147,7 +155,10 @@ async def test_a_loop_of_its_own_in_a_handler() -> None:
         await asyncio.sleep(0)
         return 7
 
-    (outcome,) = await ends(board, lambda _: asyncio.run(work()))
+    def runs(_: Task[Any]) -> int:
+        return asyncio.run(work())
+
+    (outcome,) = await ends(board, runs)
     assert 7 == outcome.result
 
     async def handler(_: Task[Any]) -> None:
