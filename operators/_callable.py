@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from rxdispatch.errors import ConfigError
 
@@ -75,7 +75,7 @@ def check_result(what: str, result: Any) -> None:
     Raises:
         TypeError: If it is such a result; the coroutine is closed.
     """
-    kind: Any = type(result)
+    kind = cast("type[Any]", type(result))
     if kind in _UNRUN:
         if kind is CoroutineType:
             result.close()
@@ -114,7 +114,7 @@ def _bare(function: Any) -> Any:
 def _layers(function: Any) -> list[Any]:
     """Return what a call of *function* runs first: itself, what a partial has, ``__call__``."""
     bare = _bare(function)
-    kind: Any = type(bare)
+    kind = cast("type[Any]", type(bare))
     if inspect.isroutine(bare) or inspect.isclass(bare):
         return [bare]
     return [bare, getattr(kind, "__call__", None)]  # noqa: B004 - the method is looked at
