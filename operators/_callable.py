@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rxdispatch.errors import ConfigError
 
@@ -75,7 +75,8 @@ def check_result(what: str, result: Any) -> None:
     Raises:
         TypeError: If it is such a result; the coroutine is closed.
     """
-    kind = cast("type[Any]", type(result))
+    given: object = result
+    kind = type(given)
     if kind in _UNRUN:
         if kind is CoroutineType:
             result.close()
@@ -114,7 +115,8 @@ def _bare(function: Any) -> Any:
 def _layers(function: Any) -> list[Any]:
     """Return what a call of *function* runs first: itself, what a partial has, ``__call__``."""
     bare = _bare(function)
-    kind = cast("type[Any]", type(bare))
+    given: object = bare
+    kind = type(given)
     if inspect.isroutine(bare) or inspect.isclass(bare):
         return [bare]
     return [bare, getattr(kind, "__call__", None)]  # noqa: B004 - the method is looked at

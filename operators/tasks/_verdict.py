@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.task import Claim, Outcome, Settlement, Task
@@ -24,7 +24,8 @@ def check_outcome(outcome: Any, board: str) -> None:
     Raises:
         ConfigError: If it is no outcome, its status is none, or its claim is another board's.
     """
-    kind = cast("type[Any]", type(outcome))
+    given: object = outcome
+    kind = type(given)
     if not issubclass(kind, Outcome):
         hint = next((text for cls, text in _HINTS.items() if issubclass(kind, cls)), "")
         # Its type only: it may be a task, with a payload.
