@@ -1,72 +1,167 @@
-"""What kinds of functions users give, looked at before they are called."""
+"""What users' functions are, and what they must not be, before they are called and after."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from types import CoroutineType, GeneratorType
-from typing import Any, TypeVar
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Final, TypeVar
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["is_async", "is_generator", "is_unread", "plain_function"]
+__all__ = [
+    "check_function",
+    "check_result",
+    "is_async",
+    "is_generator",
+    "is_unread",
+    "name_of_function",
+    "plain_function",
+]
 
 F = TypeVar("F")
 
-
-def is_async(fn: Any) -> bool:
-    """Tell whether *fn* is a coroutine function, also as a partial or an object's ``__call__``."""
-    return any(inspect.iscoroutinefunction(form) for form in _forms(fn))
+_UNRUN: Final = (GeneratorType, AsyncGeneratorType, CoroutineType)
 
 
-def is_generator(fn: Any) -> bool:
+def is_async(function: Any) -> bool:
+    """Whether *function* is a coroutine function, also as a partial or a callable object."""
+    return any(inspect.iscoroutinefunction(layer) for layer in _layers(function))
+
+
+def is_generator(function: Any) -> bool:
     """
-    Tell whether a call of *fn* only makes a generator, so that nothing of its body runs.
+    Whether a call of *function* only makes a generator, so that nothing of its body runs.
 
     Example:
         >>> is_generator(lambda: (yield 1)), is_generator(len)
         (True, False)
     """
-    return any(
-        inspect.isasyncgenfunction(form)
-        or (inspect.isgeneratorfunction(form) and not _is_old_coroutine(form))
-        for form in _forms(fn)
-    )
+    layers = _layers(function)
+    if not any(inspect.iscoroutinefunction(layer) for layer in layers):
+        layers += [inner for layer in layers for inner in _wrapped(layer)]
+    return any(map(_generates, layers))
 
 
 def is_unread(value: Any) -> bool:
-    """Tell whether *value* is work that nobody has done: a coroutine or a generator."""
-    kind = value.__class__
-    return kind is CoroutineType or kind is GeneratorType or inspect.isasyncgen(value)
+    """Whether *value* is work that nobody has done: a coroutine or a generator."""
+    given: object = value
+    return type(given) in _UNRUN
 
 
-def plain_function(name: str, fn: F) -> F:
+def plain_function(name: str, function: F) -> F:
     """
-    Return *fn*, whose calls must return their result.
+    Return *function*, whose calls must return their result.
 
     The coroutine or generator of another kind of function would be taken for the result.
 
     Raises:
         ConfigError: If it is not callable, a coroutine function or a generator function.
     """
-    if not callable(fn):
-        raise ConfigError(f"{name} must be callable", fn)
-    if is_async(fn) or is_generator(fn):
-        raise ConfigError(f"{name} must be a plain function", fn)
-    return fn
+    if not callable(function):
+        raise ConfigError(f"{name} must be callable", function)
+    if is_async(function) or is_generator(function):
+        raise ConfigError(f"{name} must be a plain function", function)
+    return function
 
 
-def _forms(fn: Any) -> tuple[Any, Any]:
-    """Return *fn* without partials, and what is called if that is an object."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    # Of a class a call makes an instance.
-    if isinstance(fn, type):
-        return fn, None
-    return fn, getattr(fn.__class__, "__call__", None)  # noqa: B004
+def name_of_function(function: Any) -> str:
+    """Return what *function* is called in messages; never its repr, which may hold values."""
+    named: list[Any] = [_bare(function), type(function)]
+    for layer in named:
+        name = getattr(layer, "__qualname__", None)
+        if isinstance(name, str):
+            return name
+    return "function"
 
 
-def _is_old_coroutine(fn: Any) -> bool:
-    """Tell whether ``types.coroutine`` has made a generator function awaitable."""
-    code = getattr(inspect.unwrap(fn) if inspect.isfunction(fn) else fn, "__code__", None)
-    return bool(getattr(code, "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
+def check_function(what: str, function: Any, *arguments: str) -> None:
+    """
+    Refuse a function that cannot do its work.
+
+    Args:
+        what: What it is called in the error, such as ``"handler"``.
+        function: The function, also a partial, a callable object or a decorated function.
+        *arguments: What it is called with, by position.
+
+    Raises:
+        ConfigError: If it is not callable; if it is a generator function, whose call runs
+            nothing; or if it does not take *arguments*, where that can be told.
+    """
+    if not callable(function):
+        raise ConfigError(f"{what} must be callable", function)
+    if is_generator(function):
+        raise ConfigError(
+            f"{what} must not be a generator function, as calling one runs nothing of it",
+            name_of_function(function),
+        )
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except Exception:
+        return  # it is written in C, or hides what it takes
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        count = "1 argument" if len(arguments) == 1 else f"{len(arguments)} arguments"
+        named = f" ({', '.join(arguments)})" if arguments else ""
+        raise ConfigError(
+            f"{what} must take {count}{named}",
+            f"{name_of_function(function)}({', '.join(signature.parameters)})",
+        ) from None
+
+
+def check_result(what: str, result: Any) -> None:
+    """
+    Refuse a result that is work which nobody has done: a generator, or a coroutine.
+
+    Raises:
+        TypeError: If it is such a result; the coroutine is closed.
+    """
+    given: object = result
+    kind = type(given)
+    if kind in _UNRUN:
+        if kind is CoroutineType:
+            result.close()
+        named = _article(kind.__name__.replace("_", " "))
+        raise TypeError(f"{what} must return a result, got {named} of which nothing ran")
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] == "a" else f"a {kind}"
+
+
+def _bare(function: Any) -> Any:
+    bare: Any = function
+    while issubclass(type(bare), functools.partial):
+        bare = bare.func
+    return bare
+
+
+def _layers(function: Any) -> list[Any]:
+    """Return what a call of *function* runs first: itself, what a partial has, ``__call__``."""
+    bare = _bare(function)
+    given: object = bare
+    kind = type(given)
+    if inspect.isroutine(bare) or inspect.isclass(bare):
+        return [bare]
+    return [bare, getattr(kind, "__call__", None)]  # noqa: B004 - the method is looked at
+
+
+def _wrapped(function: Any) -> list[Any]:
+    """Return the functions that *function* says it decorates, from the outside inwards."""
+    found: list[Any] = []
+    while len(found) < 100:
+        function = getattr(_bare(function), "__wrapped__", None)
+        if function is None or inspect.iscoroutinefunction(function):
+            break
+        found.append(_bare(function))
+    return found
+
+
+def _generates(function: Any) -> bool:
+    if inspect.isasyncgenfunction(function):
+        return True
+    # Functions of types.coroutine are generator functions too, and can be awaited.
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    awaited = code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE
+    return inspect.isgeneratorfunction(function) and not awaited

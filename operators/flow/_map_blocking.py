@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
+from rxdispatch.callables import check_function, check_result, is_async
 from rxdispatch.errors import ConfigError
 from rxdispatch.observable import Stream
 from rxdispatch.operators._call import Call, ExecutorGoneError
-from rxdispatch.operators._callable import check_function, check_result, is_async
 from rxdispatch.operators.flow._bounded import BoundedMap
 from rxdispatch.operators.flow._flight import Flight
 from rxdispatch.operators.flow._options import MapOptions, OnError

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Final, Protocol
 
 from rxdispatch.backoff import Backoff
+from rxdispatch.callables import check_result
 from rxdispatch.errors import TaskExecutionError
 from rxdispatch.node import Slot
-from rxdispatch.operators._callable import check_result
 from rxdispatch.operators.tasks._assignment import assigned
 from rxdispatch.operators.tasks._current import current
 from rxdispatch.operators.tasks._limited import limited

@@ -10,8 +10,8 @@ from typing import Any
 from reactivex import Observable, abc
 
 from rxdispatch.backoff import Backoff
+from rxdispatch.callables import check_function, is_async
 from rxdispatch.errors import ConfigError
-from rxdispatch.operators._callable import check_function, is_async
 from rxdispatch.operators.tasks._assignment import Assignment
 from rxdispatch.operators.tasks._execution import Execution, Handler
 from rxdispatch.operators.tasks._gated import gated

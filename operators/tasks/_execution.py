@@ -13,10 +13,11 @@ from typing import Any, Final
 from reactivex import abc
 
 from rxdispatch.backoff import Backoff
+from rxdispatch.callables import name_of_function
 from rxdispatch.clock import lease_clock_of, valve_of
-from rxdispatch.operators._callable import contained, name_of_function
 from rxdispatch.operators.tasks._assignment import Assignment, opened
 from rxdispatch.operators.tasks._attempt import Attempt, Start
+from rxdispatch.operators.tasks._contained import contained
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._limited import limited
 from rxdispatch.operators.tasks._pool import Pool

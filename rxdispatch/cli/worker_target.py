@@ -6,9 +6,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from rxdispatch.callables import check_function
 from rxdispatch.cli.worker_log import one_line, say_traceback
 from rxdispatch.errors import ConfigError
-from rxdispatch.operators._callable import check_function
 from rxdispatch.pipelines.pipeline import Pipeline
 
 __all__ = ["handler_of", "pipeline_of"]

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
+from rxdispatch.callables import check_function, is_async
 from rxdispatch.errors import ConfigError, TaskExecutionError
-from rxdispatch.operators._callable import check_function, is_async
 
 __all__ = ["ActorError", "Factory", "Handle", "Letter", "Supervision", "checked_behaviour"]
 

@@ -12,8 +12,8 @@ from reactivex import Observable
 from uuid_utils import uuid7
 
 from rxdispatch import operators as ops
+from rxdispatch.callables import check_function
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
-from rxdispatch.operators._callable import check_function
 from rxdispatch.pipelines.outbox import Outbox
 from rxdispatch.task import seconds
 

@@ -11,11 +11,11 @@ from urllib.parse import unquote
 
 import msgspec
 
+from rxdispatch.callables import is_async
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
-from rxdispatch.operators._callable import is_async
 from rxdispatch.pipelines.functions_json import to_json
 from rxdispatch.task import seconds
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from rxdispatch.backoff import Backoff
+from rxdispatch.callables import check_function
 from rxdispatch.errors import ConfigError
-from rxdispatch.operators._callable import check_function
 from rxdispatch.overflow import Overflow, checked_overflow
 from rxdispatch.pipelines.graph_checks import check_graph
 from rxdispatch.pipelines.graph_run import GraphRun

@@ -15,11 +15,11 @@ from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.codec import Entry, TaskCodec
+from rxdispatch.callables import check_function
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
 from rxdispatch.failure import describe
 from rxdispatch.home import Home
 from rxdispatch.log import get_logger
-from rxdispatch.operators._callable import check_function
 from rxdispatch.overflow import Drops, checked_size
 from rxdispatch.pipelines.outbox_file import Limits, OutboxFile
 from rxdispatch.pipelines.outbox_values import OutboxEvent, OutboxStats

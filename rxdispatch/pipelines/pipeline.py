@@ -13,12 +13,12 @@ from reactivex import operators as rx
 from reactivex.abc import DisposableBase
 from uuid_utils import uuid7
 
+from rxdispatch.callables import check_function
 from rxdispatch.checks import name_of
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
 from rxdispatch.listeners import call_each
 from rxdispatch.log import get_logger
-from rxdispatch.operators._callable import check_function
 from rxdispatch.pipelines.chain import LEAST, chain, until_board, waiting
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.hand_on import Boards, HandOn, board_of

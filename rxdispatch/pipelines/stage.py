@@ -12,9 +12,9 @@ import attrs
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
+from rxdispatch.callables import check_function, is_async
 from rxdispatch.checks import board_name, name_of
 from rxdispatch.errors import ConfigError, TaskExecutionError
-from rxdispatch.operators._callable import check_function, is_async
 from rxdispatch.operators.tasks._pool import HandlerCrashedError
 from rxdispatch.protocols import Limit
 from rxdispatch.task import seconds

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from rxdispatch.callables import check_result
 from rxdispatch.errors import ConfigError, ItemTimeoutError
-from rxdispatch.operators._callable import check_result
 from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.pipelines.envelope import Envelope
 from rxdispatch.pipelines.stage import Stage

@@ -13,10 +13,10 @@ from uuid_utils import uuid7
 from rxdispatch import operators as ops
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
+from rxdispatch.callables import check_function
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
-from rxdispatch.operators._callable import check_function
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.pipelines.workflow_log import WorkflowLog, patiently
 from rxdispatch.pipelines.workflow_states import (

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import attrs
 
 from rxdispatch.backoff import Backoff
+from rxdispatch.callables import check_result
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
-from rxdispatch.operators._callable import check_result
 from rxdispatch.operators.tasks._limited import limited
 from rxdispatch.pipelines.workflow_values import Move, Transition
 

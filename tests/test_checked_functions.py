@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from rxdispatch.callables import check_function, is_async
 from rxdispatch.errors import ConfigError
-from rxdispatch.operators._callable import check_function, is_async
 from rxdispatch.operators.tasks._execute import execute
 
 
