@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 __all__ = ["main"]
@@ -26,7 +26,7 @@ NO_TESTS = 5
 
 
 @contextmanager
-def burning(count: int) -> Iterator[None]:
+def burning(count: int) -> Generator[None]:
     """Keep *count* processes busy, and end them whatever happens."""
     burners = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in range(count)]
     try:

@@ -95,6 +95,30 @@ class Calls:
         del task, more, rest, named
 
 
+def with_more(task: Any, *, more: int = 3) -> Any:
+    """Take more, if it is given."""
+    return task, more
+
+
+def nothing() -> None:
+    """Take no task."""
+
+
+def two(context: Any, task: Any) -> None:
+    """Take a context first, as with other libraries."""
+
+
+def must(task: Any, *, must: int) -> None:
+    """Take what no worker gives."""
+
+
+def one(task: Any) -> None:
+    """Take a task."""
+
+
+_EMPTY: dict[Any, Any] = {}
+
+
 @pytest.mark.parametrize(
     ("handler", "async_"),
     [
@@ -105,8 +129,8 @@ class Calls:
         (functools.partial(Calls(), more=7), True),
         (print, False),
         (int, False),
-        ({}.get, False),
-        (lambda task, *, more=3: task, False),
+        (_EMPTY.get, False),
+        (with_more, False),
         (decorated(consumes), False),
         (functools.lru_cache(decorated(print)), False),
     ],
@@ -120,10 +144,10 @@ def test_what_can_be_called_with_a_task_is_taken(handler: Any, async_: bool) -> 
 @pytest.mark.parametrize(
     ("handler", "got"),
     [
-        (lambda: None, "<lambda>()"),
-        (lambda context, task: None, "(context, task)"),
-        (lambda task, *, must: None, "(task, must)"),
-        (functools.partial(lambda task: None, 5), "()"),
+        (nothing, "nothing()"),
+        (two, "two(context, task)"),
+        (must, "must(task, must)"),
+        (functools.partial(one, 5), "one()"),
     ],
 )
 def test_what_takes_other_arguments_is_refused(handler: Any, got: str) -> None:

@@ -80,13 +80,34 @@ def spoiled(**changes: Any) -> Any:
     return change
 
 
+def forgets(outcome: Any) -> None:
+    """Return nothing, as a function without its last line."""
+    del outcome
+
+
+def claims(outcome: Any) -> Any:
+    """Return the claim."""
+    return outcome.claim
+
+
+def settles(outcome: Any) -> Any:
+    """Return what is for the board."""
+    return outcome.claim.done()
+
+
+def wraps(outcome: Any) -> Any:
+    """Return a mapping."""
+    del outcome
+    return {"secret": 1}
+
+
 @pytest.mark.parametrize(
     ("judge", "message"),
     [
-        (lambda _: None, "settle must be given outcomes, got NoneType; does a function above"),
-        (lambda o: o.claim, "settle must be given outcomes, got Claim; put execute above it"),
-        (lambda o: o.claim.done(), "settle must be given outcomes, got Settlement; give those to"),
-        (lambda _: {"secret": 1}, "settle must be given outcomes, got dict"),
+        (forgets, "settle must be given outcomes, got NoneType; does a function above"),
+        (claims, "settle must be given outcomes, got Claim; put execute above it"),
+        (settles, "settle must be given outcomes, got Settlement; give those to"),
+        (wraps, "settle must be given outcomes, got dict"),
         (
             spoiled(status="finished"),
             "outcome.status must be one of done, retry, dead, released, lost, got 'finished'",
