@@ -50,11 +50,13 @@ async def test_cutting_is_survived() -> None:
 async def test_a_black_hole_ends_with_healing() -> None:
     """Nothing passes until then."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
-        client = Client(proxy.target, StoreSettings(limit=0.1))
+        client = Client(proxy.target, StoreSettings())
         await client.open()
+        client.settings = StoreSettings(limit=0.1)
         proxy.blackhole()
         with pytest.raises(StoreUnavailableError):
             await client.call("ask", "PING")
+        client.settings = StoreSettings()
         proxy.heal()
         assert await client.call("ask", "PING") == b"PONG"
         await client.close()
@@ -68,6 +70,7 @@ async def test_replies_are_delayed() -> None:
         with pytest.raises(StoreUnavailableError) as caught:
             await client.call("ask", "PING")
         assert caught.value.maybe_executed
+        client.settings = StoreSettings()
         proxy.delay(0.01)
         assert await client.call("ask", "PING") == b"PONG"
         await client.close()
