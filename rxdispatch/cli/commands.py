@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,26 @@ def rxdispatch() -> None:
         _log_to_stderr()
 
 
+_keys = structlog.processors.KeyValueRenderer(key_order=["level", "event"])
+
+
+def _told_otherwise(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Any:
+    """Drop what a command tells in its own way: the demo has files that cannot be parsed."""
+    if entry["event"] == "attempt_failed":
+        raise structlog.DropEvent
+    return entry
+
+
+def _line(logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
+    """Return an entry in one line, and a traceback below it."""
+    stack = entry.pop("stack", None)
+    line = str(_keys(logger, method, entry))
+    return line if stack is None else f"{line}\n{stack}"
+
+
 def _log_to_stderr() -> None:
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
-        ],
+        processors=[_told_otherwise, structlog.processors.add_log_level, _line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         # Looked up for each line: while a progress bar is drawn, stderr is the bar's.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),

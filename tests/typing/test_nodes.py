@@ -75,7 +75,10 @@ async def test_as_it_is_typed() -> None:
 
 async def test_the_names_of_criteria_are_checked() -> None:
     """By the checkers, and at run time."""
-    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        feed = hub.feed()
+    async with (
+        valkey_server() as server,
+        rxd.connect(server.target.safe) as hub,
+        hub.feed() as feed,
+    ):
         with pytest.raises((rxd.ConfigError, TypeError), match="colour"):
             feed.select(colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
