@@ -24,6 +24,7 @@ from rxdispatch.pipelines.actor_values import (
     checked_behaviour,
     checked_handle,
 )
+from rxdispatch.pipelines.outside import is_from_outside
 from rxdispatch.pipelines.stage_work import Crew
 from rxdispatch.pipelines.tap import Tap
 from rxdispatch.streams import Ingress
@@ -247,7 +248,7 @@ class Actor:
         except BaseException as error:
             if self._cancelled:
                 raise
-            if _from_outside(error):
+            if is_from_outside(error):
                 self._refuse(letter)
                 raise
             self._told = True
@@ -328,11 +329,3 @@ class Actor:
         log.warning("actor_stopped", actor=self._name, error="")
         self._handle = None
         self._mailbox.close()
-
-
-def _from_outside(error: BaseException) -> bool:
-    """Whether the loop, in its last moments, ends this task, and not the handler itself."""
-    task = asyncio.current_task()
-    if isinstance(error, GeneratorExit):
-        return task is None
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

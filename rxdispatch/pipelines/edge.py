@@ -15,6 +15,7 @@ from rxdispatch import operators as ops
 from rxdispatch.callables import check_function
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
 from rxdispatch.pipelines.outbox import Outbox
+from rxdispatch.pipelines.outside import is_from_outside
 from rxdispatch.task import seconds
 
 __all__ = ["EdgePipeline", "EdgeResult"]
@@ -105,7 +106,7 @@ class EdgePipeline(Generic[T, R]):
                     forwarded = None
                     forwarded = await self._put(value, name)
         except BaseException as cause:
-            if _passes(cause):
+            if is_from_outside(cause) or isinstance(cause, KeyboardInterrupt):
                 raise
             if scope.expired() and isinstance(cause, TimeoutError):
                 late = ItemTimeoutError(self._timeout or 0.0, event)
@@ -117,16 +118,6 @@ class EdgePipeline(Generic[T, R]):
     async def _put(self, value: R, name: str) -> bool:
         await self._outbox.put(value, id=name)
         return True
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether *error* is the end of the stream or of the process, and not of an event."""
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    if isinstance(error, GeneratorExit):
-        return asyncio.current_task() is None  # nobody runs this any more
-    return isinstance(error, KeyboardInterrupt)
 
 
 def _error(name: str, cause: BaseException) -> TaskExecutionError:

@@ -17,6 +17,7 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.functions_json import to_json
+from rxdispatch.pipelines.outside import is_from_outside
 from rxdispatch.task import seconds
 
 __all__ = ["StageApp", "serve_stages"]
@@ -183,8 +184,7 @@ class StageApp:
         except (_HungUpError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if is_from_outside(error):
                 raise
             log.warning("stage_failed", stage=stage, event_id=event, failure=error)
             if self._expose_errors:

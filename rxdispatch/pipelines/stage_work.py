@@ -11,6 +11,7 @@ from rxdispatch.callables import check_result
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.pipelines.envelope import Envelope
+from rxdispatch.pipelines.outside import is_from_outside
 from rxdispatch.pipelines.stage import Stage
 from rxdispatch.pipelines.stats import Tally
 
@@ -162,8 +163,8 @@ def _carried(error: BaseException) -> BaseException:
     """Return *error*, in something that a task can raise if it is no failure like others."""
     if isinstance(error, (Exception, asyncio.CancelledError)):
         return error
-    if isinstance(error, GeneratorExit) and asyncio.current_task() is None:
-        return error  # nobody runs this any more
+    if is_from_outside(error):
+        return error
     return CarriedError(error)
 
 

@@ -15,6 +15,7 @@ from rxdispatch.callables import check_result
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
 from rxdispatch.operators.tasks._limited import limited
+from rxdispatch.pipelines.outside import is_from_outside
 from rxdispatch.pipelines.workflow_values import Move, Transition
 
 __all__ = ["NextStates", "State", "StateFailedError", "Step", "check_states"]
@@ -83,7 +84,7 @@ class State:
                 result = await self._call(workflow, data)
                 break
             except BaseException as error:
-                if _passes(error):
+                if is_from_outside(error) or isinstance(error, KeyboardInterrupt):
                     raise
                 if self.retry is None or not self.retry.goes_on(attempt):
                     return self._fail(attempt, data, error)
@@ -151,13 +152,3 @@ def check_states(states: Mapping[str, State], initial: str) -> None:
             raise ConfigError("every state must be reachable from the initial one", name)
     if not any(state.terminal for state in states.values()):
         raise ConfigError("there must be a terminal state, one without next_states")
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether *error* ends the run and not the state: it is meant for the worker or the process."""
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    if isinstance(error, GeneratorExit):
-        return asyncio.current_task() is None  # nobody runs this any more
-    return isinstance(error, KeyboardInterrupt)
