@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -13,7 +13,7 @@ from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
-from rxdispatch.observable import Stream
+from rxdispatch.streams._single_use import stream_of
 from rxdispatch.valve import bound_by
 
 __all__ = ["from_async_iterable"]
@@ -65,23 +65,13 @@ def from_async_iterable(iterable: AsyncIterable[T]) -> Observable[T]:
     """
     if isinstance(iterable, Observable) or not isinstance(iterable, AsyncIterable):
         raise ConfigError("iterable must be an async iterable", iterable)
-    used = False
 
-    def subscribe(
-        observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    def begin(
+        iterator: Any, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
-        nonlocal used
-        iterator = aiter(iterable)
-        if iterator is iterable:
-            if used:
-                observer.on_error(
-                    ConfigError("an async iterator can be subscribed to once; defer what makes it")
-                )
-                return Disposable()
-            used = True
         return _Pull(iterator, observer).begin(scheduler)
 
-    return Stream(subscribe)
+    return stream_of(iterable, aiter, "an async iterator", begin)
 
 
 class _Pull(Generic[T]):

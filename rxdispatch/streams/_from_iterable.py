@@ -15,7 +15,7 @@ from rxdispatch.clock import clock_of, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
-from rxdispatch.observable import Stream
+from rxdispatch.streams._single_use import stream_of
 from rxdispatch.valve import bound_by
 
 __all__ = ["from_iterable"]
@@ -73,23 +73,13 @@ def from_iterable(iterable: Iterable[T]) -> Observable[T]:
     if isinstance(given, (Observable, AsyncIterable)) or not isinstance(given, Iterable):
         rule = "iterable must be an iterable; from_async_iterable takes async ones"
         raise ConfigError(rule, given)
-    used = False
 
-    def subscribe(
-        observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    def begin(
+        iterator: Any, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
-        nonlocal used
-        iterator = iter(iterable)
-        if iterator is iterable:
-            if used:
-                observer.on_error(
-                    ConfigError("an iterator can be subscribed to once; defer what makes it")
-                )
-                return Disposable()
-            used = True
         return _Pull(iterator, observer).begin(scheduler)
 
-    return Stream(subscribe)
+    return stream_of(iterable, iter, "an iterator", begin)
 
 
 class _Pull(Generic[T]):

@@ -1,0 +1,50 @@
+"""A stream of what can be iterated over, which an iterator can be but once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from reactivex import abc
+from reactivex.disposable import Disposable
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.observable import Stream
+
+__all__ = ["stream_of"]
+
+T = TypeVar("T")
+
+Begin = Callable[
+    [Any, abc.ObserverBase[T], abc.SchedulerBase | None],
+    abc.DisposableBase,
+]
+
+
+def stream_of(iterable: Any, opens: Callable[[Any], Any], what: str, begin: Begin[T]) -> Stream[T]:
+    """
+    Return a stream that iterates over *iterable* for each subscriber.
+
+    Args:
+        iterable: What ``opens`` takes. One that is its own iterator serves one subscriber.
+        opens: ``iter`` or ``aiter``.
+        what: What errors call an iterator.
+        begin: Called with an iterator, the observer and its scheduler.
+    """
+    used = False
+
+    def subscribe(
+        observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        nonlocal used
+        iterator = opens(iterable)
+        if iterator is iterable:
+            if used:
+                observer.on_error(
+                    ConfigError(f"{what} can be subscribed to once; defer what makes it")
+                )
+                return Disposable()
+            used = True
+        return begin(iterator, observer, scheduler)
+
+    return Stream(subscribe)
