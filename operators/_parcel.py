@@ -14,14 +14,12 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from rxdispatch.errors import ProcessCallError
-from rxdispatch.failure import cut, traceback_text
+from rxdispatch.failure import ERROR_LIMIT, cut, message_of, traceback_text
 from rxdispatch.operators._starts import Mark, begin
 
 __all__ = ["RemoteTraceback", "opened", "packed", "run_packed"]
 
 Answer = tuple[bytes | None, bytes | None, str, str, str]
-
-_TEXT = 2000
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - called as that of the standard library
@@ -97,8 +95,5 @@ def _failure(error: BaseException) -> Answer:
         raised = bytes(ForkingPickler.dumps(error))
     except BaseException:
         raised = None
-    try:
-        text = cut(str(error), _TEXT)
-    except BaseException as broken:
-        text = f"<no message: {type(broken).__name__}>"
+    text = cut(message_of(error), ERROR_LIMIT)
     return None, raised, type(error).__name__, text, traceback_text(error)

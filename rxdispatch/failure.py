@@ -8,7 +8,15 @@ from typing import Final
 
 from rxdispatch.errors import TaskExecutionError
 
-__all__ = ["ERROR_LIMIT", "TRACEBACK_LIMIT", "cause_of", "cut", "describe", "traceback_text"]
+__all__ = [
+    "ERROR_LIMIT",
+    "TRACEBACK_LIMIT",
+    "cause_of",
+    "cut",
+    "describe",
+    "message_of",
+    "traceback_text",
+]
 
 ERROR_LIMIT: Final = 2000
 """Characters of an error's type and message that are kept."""
@@ -44,12 +52,15 @@ def describe(error: BaseException) -> str:
         "KeyError: 'order'"
     """
     error = cause_of(error)
-    name = type(error).__name__
+    return cut(f"{type(error).__name__}: {message_of(error)}", ERROR_LIMIT)
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of *error*, or say that it has none; never raises."""
     try:
-        text = f"{name}: {error!s}"
+        return str(error)
     except BaseException as broken:
-        text = f"{name}: <no message: {type(broken).__name__}>"
-    return cut(text, ERROR_LIMIT)
+        return f"<no message: {type(broken).__name__}>"
 
 
 def traceback_text(error: BaseException) -> str:

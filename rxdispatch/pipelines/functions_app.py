@@ -14,7 +14,7 @@ import msgspec
 from rxdispatch.callables import is_async
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
-from rxdispatch.failure import describe
+from rxdispatch.failure import ERROR_LIMIT, cut, message_of
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.functions_json import to_json
 from rxdispatch.pipelines.outside import is_from_outside
@@ -188,8 +188,8 @@ class StageApp:
                 raise
             log.warning("stage_failed", stage=stage, event_id=event, failure=error)
             if self._expose_errors:
-                kind, _, message = describe(error).partition(": ")
-                raise _RefusedError(500, kind, message, event) from error
+                message = cut(message_of(error), ERROR_LIMIT)
+                raise _RefusedError(500, type(error).__name__, message, event) from error
             message = f"the function failed; see the log of the server for event {event!r}"
             raise _RefusedError(500, "StageFailed", message, event) from error
 
