@@ -50,6 +50,7 @@ class Taker:
         self._label = labels.number(worker)
         self._worker = worker
         self._holds = holds
+        self._full = False
         self._max_crashes = max_crashes
 
     def take_best(self, finder: Finder) -> None:
@@ -82,9 +83,12 @@ class Taker:
                 self._take_run(head, some)
 
     def _fits(self, suspect: tuple[int, ...]) -> bool:
-        """Whether the worker has room for a suspect."""
-        crashes = self._cells.head(suspect[3])[0].crashes
-        return self._holds.weight(self._worker) + weight(crashes, self._max_crashes) <= ROOM
+        """Whether the worker has room for a suspect; once it has none, the claim looks no more."""
+        if not self._full:
+            crashes = self._cells.head(suspect[3])[0].crashes
+            held = self._holds.weight(self._worker)
+            self._full = held + weight(crashes, self._max_crashes) > ROOM
+        return not self._full
 
     def take_ids(self, ids: Sequence[str]) -> None:
         """Take those of *ids* that are ready."""
