@@ -487,12 +487,19 @@ class BoardBase(Generic[P]):
             known.error or None,
         )
 
-    async def peek(self, ids: Sequence[str]) -> list[P | None]:
+    async def peek(self, ids: str | Iterable[str]) -> list[P | None]:
         """
         Return the payloads of tasks without claiming them; None for what is not kept.
 
         Any number of readers may do so at once.
+
+        Raises:
+            ConfigError: If something is not an id.
+            CodecError: If a payload does not fit the type of this handle.
+            StoreUnavailableError: If the server does not answer.
         """
+        self.home.check()
+        ids = _ids(ids)
         found: list[P | None] = []
         while len(found) < len(ids):
             asked = ids[len(found) :][:CHUNK]

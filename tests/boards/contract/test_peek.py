@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from rxdispatch.errors import ConfigError
 from rxdispatch.task import Task
 from tests.boards.places import Place
 
@@ -31,3 +36,15 @@ async def test_many_and_large_ones_are_read(place: Place) -> None:
         found = await board.peek([*(str(n % 4) for n in range(6)), *map(str, range(4, 1500))])
         assert [large[n % 4] for n in range(6)] == found[:6]
         assert [None] * 1496 == found[6:]
+
+
+async def test_what_is_no_id_is_refused(place: Place) -> None:
+    """As by all calls that take ids; one id by itself is one, not its letters."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task("payload", id="ab"))
+        assert ["payload"] == await board.peek("ab")
+        wrong: Any
+        for wrong in ([""], [5], 5, ["x" * 1025]):
+            with pytest.raises(ConfigError, match=r"^ids? must be"):
+                await board.peek(wrong)
