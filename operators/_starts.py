@@ -59,7 +59,7 @@ class Starts:
         return self._path, place, next(self._numbers)
 
     def release(self, mark: Mark) -> None:
-        """Let the place of *mark* be used again; called in any thread."""
+        """Make the place of *mark* free for another call; called in any thread."""
         self._places.append(mark[1])
 
     def age(self, mark: Mark) -> float | None:

@@ -233,7 +233,7 @@ class Hub:
         """
         Start an actor; or, without *handle* and *factory*, return the address of the one there is.
 
-        Names are those of this hub, in this process; that of an actor is free again once it has
+        Names are those of this hub, in this process; the name of an actor is free again once it has
         ended, as when ``await ref.stop()`` has returned. When the hub closes normally, all stay
         open until no mailbox holds anything and nothing is at work, or the grace is over.
 

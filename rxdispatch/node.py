@@ -245,7 +245,7 @@ class Slot:
         id: What it is reserved under.
         node: The node as it is with this job.
         deadline: When the lease ends unless it is renewed, on *clock*.
-        clock: Tells the time in seconds, with that of a suspended host.
+        clock: Returns the time in seconds; it goes on while the host is suspended.
         revoked: True once the registry has said that the reservation does not hold.
     """
 

@@ -87,7 +87,7 @@ def _is_known(kind: Any) -> bool:
 
 
 def _is_model(kind: Any) -> bool:
-    # pydantic is no dependency: whoever has models has imported it.
+    # pydantic is no dependency: a program that has models has imported it.
     return hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_validate_json")
 
 

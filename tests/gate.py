@@ -52,14 +52,14 @@ class Gate:
         self._opened.set()
 
     def wants(self, request: bytes) -> bool:
-        """Tell whether *request*, as it stands on the wire, is to be held, or its reply."""
+        """Tell whether the gate holds *request*, as it stands on the wire, or its reply."""
         if self._shut() and self._marks:
             upper = request.upper()
             return any(mark in upper for mark in self._marks)
         return self._shut()
 
     def wants_reply(self, reply: bytes) -> bool:
-        """Tell whether *reply*, to a request that the gate wanted, is to be held."""
+        """Tell whether the gate holds *reply*, to a request that it wanted."""
         return self._shut() and not reply.startswith(_UNKNOWN)
 
     async def hold(self) -> None:

@@ -89,7 +89,7 @@ def test_a_watcher_of_a_relay_without_on_error(error: BaseException) -> None:
 
 @any_error
 def test_a_watcher_of_a_relay_that_raises_in_its_on_error(error: BaseException) -> None:
-    """The others get the value all the same."""
+    """The others still get the value."""
     relay: Relay[int] = Relay("events")
     heard: list[int] = []
     relay.observable.subscribe(failing(OSError("first")), failing(error))

@@ -82,7 +82,7 @@ def test_uses_any_bound_logger(wrapper: type[structlog.typing.BindableLogger]) -
 
 
 def test_logging_that_raises_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    """A processor of the application that raises is told of on stderr, and nothing ends."""
+    """A processor of the application that raises is reported on stderr, and nothing ends."""
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("no disk")

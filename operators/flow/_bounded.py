@@ -205,7 +205,7 @@ class BoundedMap:
     # ------------------------------------------------ outcomes
 
     def landed(self, future: Any) -> None:
-        """Take note that the work of *future* is over."""
+        """Record that the work of *future* is over."""
         flight = self.running.pop(future)
         if self.closed:
             report_late(self.options.name, future)

@@ -171,7 +171,7 @@ class _BlockingMap(BoundedMap):
         self._pool.close()
 
     def landed(self, future: Any) -> None:
-        """Take note that the work of *future* is over."""
+        """Record that the work of *future* is over."""
         if self._watched is not None:
             self._watched.pop(future, None)
         super().landed(future)

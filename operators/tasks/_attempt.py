@@ -143,7 +143,7 @@ class Attempt:
         finally:
             claim.on_revoke = self._runner = None
         if outcome.status == "released" and claim.held is not None:
-            claim.held.began = False  # it goes back uncounted, whoever drops it
+            claim.held.began = False  # it goes back uncounted, wherever it is dropped
         return outcome
 
     async def _handle(self) -> None:

@@ -89,7 +89,7 @@ class _Settler:
         self._batch: list[Result] = []
         self._writing = 0
         self._writes: dict[asyncio.Task[None], list[Result]] = {}
-        self._again: list[Result] = []  # what is to be written once more
+        self._again: list[Result] = []  # what a later write repeats
         self._timer: asyncio.TimerHandle | None = None
         self._end: Callable[[], None] | None = None
         self._due = False

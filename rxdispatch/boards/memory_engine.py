@@ -430,7 +430,7 @@ class MemoryEngine:
     # -- finding -----------------------------------------------------------------------------
 
     def _best(self, worker: str) -> Iterator[Row]:
-        """Remove and yield ready rows, best first; suspects as far as *worker* has room."""
+        """Remove and yield ready rows, best first; suspects while *worker* has room for them."""
         plain, suspects = self._ready, self._suspects
         while (suspect := suspects.top()) is not None:
             past = suspect.history

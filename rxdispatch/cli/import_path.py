@@ -16,7 +16,7 @@ __all__ = ["let_import"]
 
 def let_import(app_dir: Path | None) -> None:
     """
-    Let the modules of a folder be imported.
+    Make the modules of a folder importable.
 
     A folder that is named comes before all others. The current directory, which is taken when
     none is named, comes after all others: what lies there by chance takes no installed module's

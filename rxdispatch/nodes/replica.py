@@ -38,7 +38,7 @@ class Observer(Protocol):
         ...
 
     def lapses(self, at: float) -> None:
-        """A node lapses at *at*, on the clock, sooner than all that were told of before."""
+        """A node lapses at *at*, on the clock, sooner than all that were announced before."""
         ...
 
 

@@ -142,7 +142,7 @@ class HandOn:
             except (StoreUnavailableError, BoardFullError) as error:
                 log.warning("stage_waits", board=self._board.name, error=str(error))
                 ours.update(error.accepted)
-                # What may be there already is ours, as far as anybody can tell.
+                # What may be there already counts as ours: nobody can tell.
                 sure = sure and not (
                     isinstance(error, StoreUnavailableError) and error.maybe_executed
                 )

@@ -82,6 +82,6 @@ class OutboxClock:
         return self._steady() + self._offset
 
     def row(self) -> ClockRow:
-        """Return what is to be stored."""
+        """Return what the file stores."""
         steady = self._steady()
         return ClockRow(self._boot, steady, self._wall(), steady + self._offset)

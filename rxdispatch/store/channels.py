@@ -121,7 +121,7 @@ class Channels:
             subscription = self._wanted[name] = Subscription(name, self._forget)
             self._changed.set()
             if self._task is None:
-                # Not in the context of whoever subscribes first: it outlives that.
+                # Not in the context of the first subscriber: it outlives that one.
                 loop = asyncio.get_running_loop()
                 self._task = loop.create_task(self._run(), context=Context())
         return subscription

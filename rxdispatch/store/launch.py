@@ -37,7 +37,7 @@ def spawn(
         "save": "",
         "appendonly": "yes" if home else "no",
         # Written before each reply, and so safe when the server is killed. With "everysec" the
-        # server puts the write off for up to 2 s while the disk is slow, and replies all the same.
+        # server puts the write off for up to 2 s while the disk is slow, and still replies.
         "appendfsync": "no",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",

@@ -134,7 +134,7 @@ class Patience:
         traceback: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        # Whoever still has this must not hold what the task has returned, such as claims.
+        # A reference to this that is kept must not keep what the task returned, such as claims.
         task = self._task
         del self._task
         if self._expired and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:

@@ -1,9 +1,9 @@
 """
 Files and folders that no other user of the machine can have planted or can write.
 
-Whoever makes a file first owns it, and a link leads wherever its maker wants. So what is opened
-by name in a place that several users can write is looked at before it is used: it must be what
-was asked for, belong to this process's user, be writable by nobody else, and be no link.
+The user who makes a file first owns it, and a link leads wherever its maker wants. So what is
+opened by name in a place that several users can write is looked at before it is used: it must be
+what was asked for, belong to this process's user, be writable by nobody else, and be no link.
 
 A write bit for the group counts as one for others, unless the group is the user's own: one with
 the number of the user, as ``useradd`` makes it. Distributions with such groups use umask 002.

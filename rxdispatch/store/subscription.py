@@ -67,7 +67,7 @@ class Subscription:
             self.answered.set()
 
     def over(self) -> None:
-        """Nobody wants it any more; whoever waits for it waits no longer."""
+        """Nobody wants it any more; callers that wait for it wait no longer."""
         self.confirmed.set()
         self.answered.set()
 

@@ -95,7 +95,7 @@ class Tries:
             self._refuse(self._too_large())
 
     async def wait(self, deadline: float) -> bool:
-        """Wait a moment before the next try; False where there is to be none before *deadline*."""
+        """Wait a moment before the next try; False if none fits before *deadline*."""
         loop = asyncio.get_running_loop()
         left = deadline - loop.time()
         if self.over or left <= 0:

@@ -378,7 +378,7 @@ class Ingress(Stream[T]):
                 try:
                     context.run(way_out.observer.on_next, item)
                 except LEAVING:
-                    # What waits behind it is due all the same.
+                    # What waits behind it is still due.
                     loop.call_soon(self._pump, context=self._home)
                     raise
                 except BaseException as error:

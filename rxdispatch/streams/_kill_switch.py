@@ -33,7 +33,7 @@ class KillSwitch:
     with an error.
 
     A stream whose ``retry_backoff`` waits for its next try has no subscription that passes the
-    gate. :meth:`drain` completes it at once all the same, once it has passed the gate before, and
+    gate. :meth:`drain` still completes it at once, once it has passed the gate before, and
     nothing is tried again from then on. A ``broadcast`` or ``share`` between the two hides it, so
     ``retry_backoff`` belongs above them.
 

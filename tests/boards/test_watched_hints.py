@@ -1,4 +1,4 @@
-"""Streams of claims that were made and never run are told of; all others are not."""
+"""Streams of claims that were made and never run are reported; all others are not."""
 
 from __future__ import annotations
 

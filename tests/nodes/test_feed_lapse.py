@@ -35,7 +35,7 @@ async def test_a_lapsed_node_is_never_chosen() -> None:
 
 
 async def test_a_loop_that_stood_still() -> None:
-    """The timer had no turn; whoever chooses looks at the ttl itself."""
+    """The timer had no turn; the selection looks at the ttl itself."""
     async with scene(pulse=30.0) as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=TTL)
         await until(lambda: feed.get("a") is not None)

@@ -150,7 +150,7 @@ def a_log_open_to_all(home: Path) -> None:
 
 
 def a_file_open_to_all(home: Path) -> None:
-    """Whoever has it open can write it."""
+    """A process that has it open can write it."""
     (home / "appendonlydir").mkdir(0o700)
     (home / "appendonlydir" / "x.aof").touch()
     (home / "appendonlydir" / "x.aof").chmod(0o666)

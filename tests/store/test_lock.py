@@ -74,7 +74,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_tells_who_took_it(tmp_path: Path) -> None:
-    """As far as the file can be read; what another wrote into it is no number of a process."""
+    """If the file can be read; what another process wrote into it is no number of a process."""
     path = tmp_path / "lock"
     assert FileLock.holder(path) is None
     lock = FileLock.take(path)

@@ -61,7 +61,7 @@ def test_versions_with_faults(kind: str, version: str, *, expected: bool) -> Non
 
 
 def test_a_warning_comes_once() -> None:
-    """Each hub of a process connects anew; the server is the same."""
+    """Each hub of a process connects again; the server is the same."""
     general = b"redis_version:7.4.6\r\nvalkey_version:8.1.3\r\n"
     memory = b"# Memory\r\nmaxmemory_policy:allkeys-lru\r\n"
     with structlog.testing.capture_logs() as logs:

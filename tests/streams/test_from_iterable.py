@@ -27,7 +27,7 @@ def listed(iterable: Iterable[Any]) -> Any:
 
 @pytest.mark.parametrize("given", [[], (1,), range(200), "abc", {"a": 1}, {1}])
 def test_all_items_come_in_order(given: Iterable[Any]) -> None:
-    """Of any iterable; each subscription begins anew."""
+    """Of any iterable; each subscription begins again."""
     stream = rxd.from_iterable(given)
     for _ in range(2):
         assert list(given) == run_virtual(run(stream.pipe(rx.to_list())))

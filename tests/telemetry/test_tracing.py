@@ -182,7 +182,7 @@ async def test_in_threads_and_processes() -> None:
 
 @pytest.mark.parametrize("asked", [False, True])
 async def test_baggage_is_taken_on_demand_only(asked: bool) -> None:
-    """By default what the submitter wrote goes no further, and the trace goes on all the same."""
+    """By default what the submitter wrote goes no further, and the trace still goes on."""
     parent = f"00-{'ab' * 16}-{'cd' * 8}-01"
     task = rxd.Task("x", headers={"traceparent": parent, "baggage": "tenant=SECRET"})
 

@@ -130,7 +130,7 @@ class News:
             self._state = self._now()
             self._ends = self._memory.load(lay.ENDS)
             self._wait = _FAST
-            # Not in the context of whoever subscribes first: it outlives that.
+            # Not in the context of the first subscriber: it outlives that one.
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(0, self._poll, context=Context())
         if self.events.active:

@@ -80,7 +80,7 @@ local function take_some(found, at)
   step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
 end
 
--- Takes the first of the suspects, as far as this worker has room and they are among the best.
+-- Takes the first of the suspects while this worker has room and they are among the best.
 local function take_suspects()
   local held = tonumber(call('HGET', HELD, 'w' .. worker) or 0)
   if held >= ROOM then return end

@@ -61,7 +61,7 @@ async def test_waiting_to_be_joined(place: Place) -> None:
 
 
 async def test_writing_for_others(server: Place) -> None:
-    """Whoever waits for a write that is under way shares the next one, and shows it nothing."""
+    """Callers that wait for a write under way share the next one, and show it nothing."""
     async with server.bench() as bench:
         board = bench.board()
         seen: list[str] = []

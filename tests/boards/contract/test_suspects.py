@@ -90,7 +90,7 @@ async def test_priority_and_place_count_beside_plain_tasks(place: Place) -> None
 
 
 async def test_who_names_a_suspect_gets_it(place: Place) -> None:
-    """Whatever the worker holds; it counts all the same."""
+    """Whatever the worker holds; the task still counts."""
     async with place.bench() as bench:
         board = await suspects(bench, 8)
         named = await board.claim(9, ids=["s7", "s6", "s5", "s4", "s3"], worker="w")

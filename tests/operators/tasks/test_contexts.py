@@ -56,7 +56,7 @@ async def test_a_handler_that_submits_does_not_pass_on_its_context() -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 async def test_claims_of_a_broadcast_keep_no_context(plain: bool) -> None:
-    """Neither do submissions: whoever pushes may have one."""
+    """Neither do submissions: their caller may have one."""
     board, _ = place()
     TENANT.set("main")
     seen: list[str] = []
