@@ -2,7 +2,7 @@
 #
 #   make demo DEMO="--workers 4 src"     other arguments of the demo
 #   make test TESTS="tests/boards -x"    other arguments of pytest, in one run
-#   make test JOBS=4                     all tests, on four processes instead of two; 0: on one
+#   make test JOBS=4                     all tests, on four processes instead of three; 0: on one
 #   make test PYTHON=python3.12          with another interpreter, in an environment of its own
 #   make test UV=                        by pip instead of uv
 #   make stress STRESS=3                 all tests three times, while other processes burn the cores
@@ -16,8 +16,9 @@ endif
 BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?=
-# Test processes at once; 0 is this one alone. One takes more than ten minutes on two cores.
-JOBS ?= 2
+# Test processes at once; 0 is this one alone. Half of their time they wait, for servers and
+# processes, so that two cores have work enough for three.
+JOBS ?= 3
 # What a benchmark run is given besides.
 BENCH ?=
 # How often `make stress` runs all tests, and how many processes burn the cores meanwhile.

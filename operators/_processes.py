@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
@@ -76,7 +77,7 @@ class Processes:
         for loop in [loop for loop, found in loops.items() if found is self]:
             del loops[loop]
         if self._replacement is not None:
-            self._replacement.shutdown(wait=False, cancel_futures=True)
+            _close(self._replacement)
             self._replacement = None
         if self._starts is not None:
             self._starts.close()
@@ -185,7 +186,7 @@ class Processes:
 def _like(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
     """Return a new pool made as *pool* was; the standard library has no public way to ask."""
     options: Any = pool
-    pool.shutdown(wait=False, cancel_futures=True)
+    _end(pool)
     return ProcessPoolExecutor(
         options._max_workers,
         mp_context=options._mp_context,
@@ -193,3 +194,23 @@ def _like(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
         initargs=options._initargs,
         max_tasks_per_child=options._max_tasks_per_child,
     )
+
+
+def _close(pool: ProcessPoolExecutor) -> None:
+    """Close *pool* without waiting for the calls that run in it."""
+    given: Any = pool
+    if given._broken:
+        _end(pool)
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end(broken: Any) -> None:
+    """
+    Kill what is left of a pool that broke.
+
+    Its own thread has asked the processes to end, and waits for them, from Python 3.12 on with
+    the lock that ``shutdown`` takes: a process that ignores SIGTERM would hold up the loop.
+    """
+    for process in tuple((broken._processes or {}).values()):
+        with suppress(ValueError):  # it was closed meanwhile
+            process.kill()

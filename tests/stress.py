@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--burners", type=int, default=2)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=3)
     parser.add_argument("tests", nargs="*")
     options = parser.parse_args(argv)
     failures: Counter[str] = Counter()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
-from types import TracebackType
+from types import FrameType
 from typing import Any, Final, Protocol
 
 from rxdispatch.backoff import Backoff
@@ -142,9 +142,11 @@ class Attempt:
             outcome = self._failed(error, terms.clock() - started)
         finally:
             claim.on_revoke = self._runner = None
-        if outcome.status == "released" and claim.held is not None:
-            claim.held.began = False  # it goes back uncounted, wherever it is dropped
-        return outcome
+        try:
+            return outcome
+        finally:
+            # From Python 3.12 on the frames of an error keep those of their callers, as this one.
+            del self, claim, context, coroutine, outcome
 
     async def _handle(self) -> None:
         claim, terms = self.claim, self._terms
@@ -175,8 +177,10 @@ class Attempt:
             # CancelledError itself, or whose task somebody cancelled, has failed like any other.
             status = "released" if self._terms.closing() else None
         if status is not None:
+            if status == "released" and claim.held is not None:
+                claim.held.began = False  # it goes back uncounted, wherever it is dropped
             return Outcome(claim, status, None, None, duration)
-        _trim(cause)
+        _forget_frames(cause)
         error = TaskExecutionError(claim.task.id, claim.attempt)
         error.__cause__ = cause
         if issubclass(kind, HandlerCrashedError):
@@ -193,19 +197,23 @@ def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
         coroutine.close()
 
 
-def _trim(error: BaseException) -> None:
+def _forget_frames(error: BaseException) -> None:
     """
-    Take the frames above the handler from the traceback of *error*.
+    Take the frames above the handler from the traceback of *error*, and empty them.
 
     They say nothing of the handler, and hold the claim for as long as the error lives.
     """
     with suppress(Exception):
         traceback = error.__traceback__
-        while traceback is not None and traceback.tb_next is not None and _ours(traceback):
+        while traceback is not None and traceback.tb_next is not None and _ours(traceback.tb_frame):
             traceback = traceback.tb_next
         error.__traceback__ = traceback
+        frame = None if traceback is None else traceback.tb_frame.f_back
+        while frame is not None and _ours(frame):
+            frame.clear()  # RuntimeError at the first that still runs
+            frame = frame.f_back
 
 
-def _ours(traceback: TracebackType) -> bool:
-    name = traceback.tb_frame.f_globals.get("__name__")
+def _ours(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__")
     return isinstance(name, str) and name.startswith(_ABOVE)

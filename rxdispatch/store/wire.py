@@ -7,6 +7,7 @@ from typing import Any, cast
 import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from rxdispatch.store.patience import Patience
 
@@ -50,7 +51,12 @@ async def receive(connection: AbstractConnection) -> Any:
 
     After any error but a ``ResponseError`` the caller must :func:`abort` the connection.
     """
-    return await cast("Any", connection).read_response(disconnect_on_error=False)
+    try:
+        return await cast("Any", connection).read_response(disconnect_on_error=False)
+    except ResponseError as error:
+        # redis-py's frame has the error in a variable, and the error has the frame. From Python
+        # 3.12 on such a frame keeps those of all its callers, with the claims in their variables.
+        raise error.with_traceback(None) from None
 
 
 async def exchange(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -47,6 +48,11 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 def begin(word: str) -> None:
     """Note what this process was told at its start."""
     READY.append(word)
+
+
+def ignore_sigterm() -> None:
+    """Let this process end by nothing but SIGKILL."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def work(item: Any) -> Any:
@@ -248,6 +254,17 @@ async def test_who_breaks_a_process_pool_is_found(processes: ProcessPoolExecutor
     assert "the handler must not end its process" == str(found[1])
     assert (0.0, ["x"]) == await pool.call(work, 0.0, None)
     pool.close()
+
+
+async def test_processes_of_a_broken_pool_that_ignore_sigterm_hold_up_nothing() -> None:
+    """Python 3.13 waits for them with a lock held; they are killed."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn, initializer=ignore_sigterm) as executor:
+        pool = Pool(executor, 2, lambda: None)
+        calls = [pool.call(work, item, None) for item in (0.2, "exit", 0.1)]
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert [tuple, HandlerCrashedError, tuple] == [type(one) for one in found]
+        pool.close()
 
 
 async def test_plain_handlers_run_in_threads() -> None:
