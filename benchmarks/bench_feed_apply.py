@@ -33,10 +33,10 @@ from redis import asyncio as aioredis
 import rxdispatch as rxd
 from benchmarks.fleet import change, note_server, recorded, register
 from benchmarks.record import Record
+from rxdispatch.nodes.feed.replica import Replica
+from rxdispatch.nodes.feed.sequencer import Stream
+from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.records import Reader
-from rxdispatch.nodes.replica import Replica
-from rxdispatch.nodes.stats import Counters
-from rxdispatch.nodes.stream import Stream
 
 NODES = 10_000
 MESSAGES = int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else 20_000

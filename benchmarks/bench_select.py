@@ -22,10 +22,10 @@ from typing import Any
 
 from benchmarks.record import Record
 from rxdispatch.node import Node, NodeStatus
-from rxdispatch.nodes.criteria import Criteria
-from rxdispatch.nodes.placements import Placements
-from rxdispatch.nodes.select import Selector
-from rxdispatch.nodes.strategies import StrategyName
+from rxdispatch.nodes.placement.criteria import Criteria
+from rxdispatch.nodes.placement.placements import Placements
+from rxdispatch.nodes.placement.selector import Selector
+from rxdispatch.nodes.placement.strategies import StrategyName
 
 NODES = 100
 SLOTS = 16

@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.record import Record
 from rxdispatch import SharedMemoryBoard, Task
-from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.storage import layout as lay
 
 PAYLOAD = "twenty bytes of text"
 TASKS = 100_000

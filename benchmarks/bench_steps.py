@@ -45,7 +45,7 @@ BELOW: Final[Steps] = {
         "_parsers/hiredis.py",
         "_parsers/base.py",
         "asyncio/connection.py",
-        "store/wire.py",
+        "store/connections/wire.py",
     ],
     "RxPY: from operator to operator": [
         "observer/autodetachobserver.py",
@@ -56,8 +56,8 @@ BELOW: Final[Steps] = {
 }
 WORK: Final[Steps] = {
     **BELOW,
-    "call: retries and limits in time": ["store/client.py", "store/pool.py"],
-    "claim: read the reply": ["boards/redis_engine.py:RedisEngine.claim"],
+    "call: retries and limits in time": ["store/client.py", "store/connections/pool.py"],
+    "claim: read the reply": ["boards/redis/engine.py:RedisEngine.claim"],
     "claim: task and Claim": ["boards/base.py:BoardBase._decode", "boards/base.py"],
     "claim: hold and renew": ["tasks/_ledger.py:Ledger.add", "tasks/_ledger.py:Ledger._tick"],
     "claim: hand out, decide how many": ["tasks/_handout.py", "tasks/_claim.py"],
@@ -71,20 +71,28 @@ WORK: Final[Steps] = {
         "rxdispatch/task.py:Outcome.settlement",
         "tasks/_ledger.py",
     ],
-    "settle: arguments and reply": ["boards/redis_engine.py"],
+    "settle: arguments and reply": ["boards/redis/engine.py"],
 }
 NEWS: Final[Steps] = {
     **BELOW,
-    "Pub/Sub: read, hand to its channel": ["store/session.py", "store/channels.py", "relay.py"],
-    "stream: parse, order, gaps": ["nodes/stream.py", "nodes/records.py"],
-    "replica: new Node into L1": ["nodes/replica.py", "rxdispatch/node.py", "nodes/placements.py"],
+    "Pub/Sub: read, hand to its channel": [
+        "store/pubsub/session.py",
+        "store/pubsub/channels.py",
+        "relay.py",
+    ],
+    "stream: parse, order, gaps": ["nodes/feed/sequencer.py", "nodes/records.py"],
+    "replica: new Node into L1": [
+        "nodes/feed/replica.py",
+        "rxdispatch/node.py",
+        "nodes/placement/placements.py",
+    ],
     "feed: views, waiters, changes": [
-        "nodes/feed.py",
-        "nodes/views.py",
-        "nodes/sync.py",
-        "nodes/stats.py",
-        "nodes/keeper.py",
-        "nodes/wanted.py",
+        "nodes/feed/feed.py",
+        "nodes/placement/candidates.py",
+        "nodes/feed/sync.py",
+        "nodes/feed/stats.py",
+        "nodes/feed/snapshot_sync.py",
+        "nodes/placement/criteria_cache.py",
     ],
     "the subscriber": ["bench_feed_apply.py"],
 }

@@ -16,7 +16,7 @@ import attrs
 import rxdispatch as rxd
 from benchmarks.scripts import submit_script
 from rxdispatch.boards.codec import Entry, TaskCodec
-from rxdispatch.boards.redis_engine import RedisEngine
+from rxdispatch.boards.redis.engine import RedisEngine
 from rxdispatch.store.client import Client
 
 __all__ = [

@@ -6,16 +6,16 @@ import itertools
 import struct
 from typing import Any
 
-from rxdispatch.boards.redis_engine import RedisEngine
+from rxdispatch.boards.redis.engine import RedisEngine
+from rxdispatch.boards.redis.keys import BoardKeys
 from rxdispatch.store.client import Client
-from rxdispatch.store.keys import BoardKeys
 from rxdispatch.store.scripts import load_script
 
 __all__ = ["claim_script", "settle_script", "submit_script"]
 
-_SUBMIT = load_script("prelude", "submit")
-_CLAIM = load_script("prelude", "claim")
-_SETTLE = load_script("prelude", "settle")
+_SUBMIT = load_script("rxdispatch.boards.redis", "prelude", "submit")
+_CLAIM = load_script("rxdispatch.boards.redis", "prelude", "claim")
+_SETTLE = load_script("rxdispatch.boards.redis", "prelude", "settle")
 _requests = itertools.count(1)
 
 

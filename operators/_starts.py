@@ -18,8 +18,8 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from rxdispatch.store.private_file import open_private
-from rxdispatch.store.temporary import temporary_folder
+from rxdispatch.files.private_file import open_private
+from rxdispatch.files.temporary import temporary_folder
 
 __all__ = ["Mark", "Starts", "begin"]
 

@@ -11,9 +11,9 @@ Start with :func:`connect`, ``hub.board(name)``, ``board.submit`` and ``board.cl
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase, BoardStats
-from rxdispatch.boards.memory import MemoryBoard
-from rxdispatch.boards.redis import RedisBoard
-from rxdispatch.boards.shared import SharedMemoryBoard
+from rxdispatch.boards.memory.board import MemoryBoard
+from rxdispatch.boards.redis.board import RedisBoard
+from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import (
@@ -33,37 +33,37 @@ from rxdispatch.errors import (
 )
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Mode, Node, NodeChange, NodeStatus, Slot
-from rxdispatch.nodes.criteria import Criteria
-from rxdispatch.nodes.explain import Explanation
-from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.stats import FeedStats, RedisLatency
+from rxdispatch.nodes.placement.criteria import Criteria
+from rxdispatch.nodes.placement.explanation import Explanation
 from rxdispatch.nodes.registry import Registry
-from rxdispatch.nodes.stats import FeedStats, RedisLatency
 from rxdispatch.operators._fluent import install_fluent
 from rxdispatch.operators.flow._limits import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter
 from rxdispatch.operators.flow._meters import measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
-from rxdispatch.pipelines.actor import Actor
-from rxdispatch.pipelines.actor_ref import ActorRef
-from rxdispatch.pipelines.actor_values import ActorError
-from rxdispatch.pipelines.broadcast_ingress import BroadcastIngress
-from rxdispatch.pipelines.edge import EdgePipeline, EdgeResult
-from rxdispatch.pipelines.functions import RemoteError, RemoteFunction, remote
-from rxdispatch.pipelines.functions_app import StageApp, serve_stages
-from rxdispatch.pipelines.graph import Graph
-from rxdispatch.pipelines.graph_run import GraphRun
-from rxdispatch.pipelines.outbox import Outbox
-from rxdispatch.pipelines.outbox_values import Dedupe, OutboxEvent, OutboxStats
-from rxdispatch.pipelines.overflow import SpillingIngress
-from rxdispatch.pipelines.pipeline import Pipeline
-from rxdispatch.pipelines.redis_list import from_redis_list
-from rxdispatch.pipelines.redis_list_hold import ListItem
-from rxdispatch.pipelines.stage import Stage, StageError, stage
-from rxdispatch.pipelines.stats import PipelineStats, StageStats
-from rxdispatch.pipelines.workflow import Workflow
-from rxdispatch.pipelines.workflow_values import Move, Transition, WorkflowError, WorkflowResult
+from rxdispatch.pipelines.actors.actor import Actor
+from rxdispatch.pipelines.actors.messages import ActorError
+from rxdispatch.pipelines.actors.ref import ActorRef
+from rxdispatch.pipelines.graph.graph import Graph
+from rxdispatch.pipelines.graph.run import GraphRun
+from rxdispatch.pipelines.outbox.edge import EdgePipeline, EdgeResult
+from rxdispatch.pipelines.outbox.events import Dedupe, OutboxEvent, OutboxStats
+from rxdispatch.pipelines.outbox.outbox import Outbox
+from rxdispatch.pipelines.outbox.spilling_ingress import SpillingIngress
+from rxdispatch.pipelines.redis_list.held import ListItem
+from rxdispatch.pipelines.redis_list.source import from_redis_list
+from rxdispatch.pipelines.remote.app import StageApp, serve_stages
+from rxdispatch.pipelines.remote.client import RemoteError, RemoteFunction, remote
+from rxdispatch.pipelines.stages.pipeline import Pipeline
+from rxdispatch.pipelines.stages.stage import Stage, StageError, stage
+from rxdispatch.pipelines.stages.stats import PipelineStats, StageStats
+from rxdispatch.pipelines.workflow.history import Move, Transition, WorkflowError, WorkflowResult
+from rxdispatch.pipelines.workflow.workflow import Workflow
 from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
+from rxdispatch.streams._broadcast_ingress import BroadcastIngress
 from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._from_async_iterable import from_async_iterable
 from rxdispatch.streams._from_iterable import from_iterable

@@ -11,23 +11,23 @@ from weakref import WeakSet
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.boards.engine import Options
-from rxdispatch.boards.memory import MemoryBoard
-from rxdispatch.boards.memory_engine import MemoryEngine
-from rxdispatch.boards.redis import RedisBoard
+from rxdispatch.boards.memory.board import MemoryBoard
+from rxdispatch.boards.memory.engine import MemoryEngine
+from rxdispatch.boards.redis.board import RedisBoard
 from rxdispatch.checks import board_name, namespace_name
 from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.home import Home
 from rxdispatch.log import get_logger
-from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.feed.feed import NodeFeed
 from rxdispatch.nodes.registry import Registry
-from rxdispatch.nodes.store import FleetStore
-from rxdispatch.pipelines.actor_ref import ActorRef
-from rxdispatch.pipelines.actor_values import Factory, Handle, Supervision
-from rxdispatch.pipelines.actors import Actors
-from rxdispatch.store.channels import Channels
+from rxdispatch.pipelines.actors.messages import Factory, Handle, Supervision
+from rxdispatch.pipelines.actors.ref import ActorRef
+from rxdispatch.pipelines.actors.registry import Actors
 from rxdispatch.store.client import Client
-from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.embedded.server import EmbeddedServer
+from rxdispatch.store.pubsub.channels import Channels
 from rxdispatch.store.url import Target, parse_url
 
 __all__ = ["Hub", "connect"]

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import attrs
 import pytest
 
-from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.embedded.server import EmbeddedServer
 from rxdispatch.store.url import Target, parse_url
 
 __all__ = [

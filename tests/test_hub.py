@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rxdispatch.boards.base import BoardBase
-from rxdispatch.boards.memory import MemoryBoard
-from rxdispatch.boards.redis import RedisBoard
+from rxdispatch.boards.memory.board import MemoryBoard
+from rxdispatch.boards.redis.board import RedisBoard
 from rxdispatch.config import Settings, StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.hub import Hub, connect

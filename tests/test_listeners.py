@@ -16,7 +16,7 @@ import rxdispatch as rxd
 from rxdispatch import operators as ops
 from rxdispatch.listeners import call_each, tell_each
 from rxdispatch.relay import Relay
-from rxdispatch.store.subscription import Subscription
+from rxdispatch.store.pubsub.subscription import Subscription
 from rxdispatch.streams import KillSwitch, run
 from rxdispatch.testing import run_virtual
 from rxdispatch.valve import Gate

@@ -14,7 +14,7 @@ from uuid import UUID
 import attrs
 import pytest
 
-from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError, TaskExecutionError
 from rxdispatch.task import Claim, Outcome, Status, Task, seconds
 

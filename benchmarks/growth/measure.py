@@ -21,8 +21,8 @@ from benchmarks.bench_feed_apply import to_stream
 from benchmarks.growth.child import Child
 from benchmarks.growth.costs import Costs, Line, fit
 from benchmarks.record import Record
-from rxdispatch.store.keys import BoardKeys
-from rxdispatch.store.wire import pack
+from rxdispatch.boards.redis.keys import BoardKeys
+from rxdispatch.store.connections.wire import pack
 
 __all__ = ["HERD", "HERDS", "US", "Server", "herd_pause", "measure"]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmarks.growth.board import US, Board, Hint
 from benchmarks.growth.clock import Clock, Thread
-from rxdispatch.boards.hints import FIRST, SPACING
+from rxdispatch.boards.redis.hints import FIRST, SPACING
 from rxdispatch.operators.tasks._claim import AHEAD, POLL, WINDOW
 from rxdispatch.operators.tasks._execution import BURST
 

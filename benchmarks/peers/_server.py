@@ -15,9 +15,9 @@ from redis import Redis
 from redis.exceptions import ConnectionError as NotYetError
 
 from benchmarks.machine import server_version
-from rxdispatch.store.binary import wheel_path
-from rxdispatch.store.guard import Guarded
-from rxdispatch.store.private import PrivateDirectory
+from rxdispatch.files.private import PrivateDirectory
+from rxdispatch.store.embedded.binary import wheel_path
+from rxdispatch.store.embedded.guard import Guarded
 
 __all__ = ["Server", "serve"]
 

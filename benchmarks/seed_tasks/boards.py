@@ -12,7 +12,7 @@ from benchmarks.seed_tasks.turn import Turn
 from benchmarks.seed_tasks.way import Way
 from rxdispatch import operators as ops
 from rxdispatch.boards.base import BoardBase
-from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.embedded.server import EmbeddedServer
 
 __all__ = ["CLAIMED", "InMemory", "InSharedMemory", "OnRedis"]
 

@@ -13,9 +13,9 @@ from reactivex import Observable, abc
 from reactivex import operators as rx
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.files.private_file import check_private, open_private
 from rxdispatch.log import get_logger
 from rxdispatch.payload_types import encode_hook
-from rxdispatch.store.private_file import check_private, open_private
 from rxdispatch.task import Outcome
 
 __all__ = ["dead_letter"]

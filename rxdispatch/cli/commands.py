@@ -12,12 +12,12 @@ from typing import Any
 import click
 import structlog
 
-from rxdispatch.cli.demo import demonstrate
+from rxdispatch.cli.demo.demo import demonstrate
 from rxdispatch.cli.exits import exit_codes, sayable
-from rxdispatch.cli.nodes import nodes
-from rxdispatch.cli.top import top
+from rxdispatch.cli.nodes.command import nodes
+from rxdispatch.cli.top.command import top
 from rxdispatch.cli.url_option import url_option
-from rxdispatch.cli.worker import worker
+from rxdispatch.cli.worker.command import worker
 
 __all__ = ["rxdispatch"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from rxdispatch.cli.report import visible
+from rxdispatch.cli.text import visible
 from rxdispatch.errors import ConfigError, RxDispatchError
 
 __all__ = ["exit_codes", "sayable"]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from rxdispatch.cli.report import visible
+from rxdispatch.cli.text import visible
 
 __all__ = ["LiveLine"]
 

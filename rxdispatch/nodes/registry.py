@@ -10,8 +10,8 @@ from uuid_utils import uuid7
 
 from rxdispatch.errors import ConfigError, NoCapacityError, NodeNotFoundError
 from rxdispatch.node import Node, node_id
+from rxdispatch.nodes.engine import FleetStore, Registration
 from rxdispatch.nodes.records import Reader, pack_spec, pack_state
-from rxdispatch.nodes.store import FleetStore, Registration
 from rxdispatch.task import seconds
 
 __all__ = ["Registry"]

@@ -14,14 +14,14 @@ from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError
 from rxdispatch.home import Home
 from rxdispatch.store.advice import advise
-from rxdispatch.store.connection import Connector
-from rxdispatch.store.patience import Patience
-from rxdispatch.store.pool import Pool
+from rxdispatch.store.connections.connection import Connector
+from rxdispatch.store.connections.patience import Patience
+from rxdispatch.store.connections.pool import Pool
+from rxdispatch.store.connections.wire import Value, exchange, pack
 from rxdispatch.store.scripts import Script
 from rxdispatch.store.tries import Tries
 from rxdispatch.store.url import Target
 from rxdispatch.store.version import check_version
-from rxdispatch.store.wire import Value, exchange, pack
 
 __all__ = ["Client"]
 

@@ -31,13 +31,13 @@ def _hash(text: str) -> str:
 
 
 @cache
-def load_script(*names: str) -> Script:
+def load_script(package: str, *names: str) -> Script:
     """
-    Put ``lua/<name>.lua`` of each of *names* together, in that order.
+    Put ``lua/<name>.lua`` of each of *names* in *package* together, in that order.
 
     Raises:
         FileNotFoundError: If there is no such file.
     """
-    folder = files("rxdispatch.store").joinpath("lua")
+    folder = files(package).joinpath("lua")
     texts = [folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names]
     return Script("\n".join(texts))

@@ -57,7 +57,7 @@ class Metrics:
 
     Example:
         >>> from prometheus_client import CollectorRegistry
-        >>> from rxdispatch.boards.memory import MemoryBoard
+        >>> from rxdispatch.boards.memory.board import MemoryBoard
         >>> from rxdispatch.task import Task
         >>> async def main() -> float | None:
         ...     registry = CollectorRegistry()

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import attrs
 
 from rxdispatch.boards.base import BoardBase
-from rxdispatch.boards.shared import SharedMemoryBoard
-from rxdispatch.boards.shm.map import path_of
+from rxdispatch.boards.shm.board import SharedMemoryBoard
+from rxdispatch.boards.shm.storage.mapping import path_of
 from rxdispatch.config import Settings
 from rxdispatch.hub import Hub, connect
-from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.embedded.server import EmbeddedServer
 from rxdispatch.task import Counts
 from rxdispatch.testing import VirtualTimeLoop
 from tests.servers import Kind, system_redis

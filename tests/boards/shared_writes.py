@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from rxdispatch.boards.engine import Options
-from rxdispatch.boards.shared import SharedMemoryBoard
-from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.boards.shm.engine import SharedEngine
-from rxdispatch.boards.shm.map import Memory
+from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage.mapping import Memory
 from rxdispatch.task import Task
 
 __all__ = ["SCENES", "check", "check_empty", "fell", "prepare", "states", "stopped"]

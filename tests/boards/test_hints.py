@@ -11,8 +11,8 @@ import pytest
 from reactivex import Subject
 from reactivex import operators as rx
 
-from rxdispatch.boards.hints import FIRST, SPACING, read_hints
-from rxdispatch.store.channels import Channels
+from rxdispatch.boards.redis.hints import FIRST, SPACING, read_hints
+from rxdispatch.store.pubsub.channels import Channels
 from rxdispatch.task import Task
 from rxdispatch.testing import VirtualTimeLoop
 from tests.boards.places import Bench, Place

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rxdispatch.boards.base import BoardBase
-from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError
 from rxdispatch.task import Task
 from rxdispatch.testing import run_virtual

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import CodecError
 from rxdispatch.plain import looks_nested, openers_of
 from rxdispatch.task import Task

@@ -17,9 +17,9 @@ from typing import Any, cast
 
 import pytest
 
-from rxdispatch.boards.shared import SharedMemoryBoard
-from rxdispatch.boards.shm import layout as lay
-from rxdispatch.boards.shm.map import path_of
+from rxdispatch.boards.shm.board import SharedMemoryBoard
+from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage.mapping import path_of
 from rxdispatch.errors import BoardFullError, ConfigError
 from rxdispatch.task import Task
 from tests.strangers import STRANGER, as_user

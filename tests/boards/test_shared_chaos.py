@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.shared import SharedMemoryBoard
-from rxdispatch.boards.shm import layout as lay
+from rxdispatch.boards.shm.board import SharedMemoryBoard
+from rxdispatch.boards.shm.storage import layout as lay
 from rxdispatch.task import Settlement, Task
 from tests.boards.shared_writes import states
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.shared import SharedMemoryBoard
+from rxdispatch.boards.shm.board import SharedMemoryBoard
 from tests.boards.shared_writes import SCENES, check, check_empty, fell, prepare, stopped
 
 _names = count()

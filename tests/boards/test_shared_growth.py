@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.shared import SharedMemoryBoard
-from rxdispatch.boards.shm import find
-from rxdispatch.boards.shm.heap import MarkHeap
+from rxdispatch.boards.shm.board import SharedMemoryBoard
+from rxdispatch.boards.shm.local import local_index as find
+from rxdispatch.boards.shm.local.mark_heap import MarkHeap
 from rxdispatch.task import Task
 
 Board = SharedMemoryBoard[Any]

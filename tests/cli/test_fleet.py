@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.cli.fleet import SimulatedFleet
+from rxdispatch.cli.nodes.simulated_fleet import SimulatedFleet
 from rxdispatch.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rxdispatch.cli.fleet_table import headline, show_fleet
-from rxdispatch.cli.fleet_view import FleetView, NodeView
+from rxdispatch.cli.nodes.fleet_table import headline, show_fleet
+from rxdispatch.cli.nodes.fleet_view import FleetView, NodeView
 from rxdispatch.node import Mode, Node, NodeStatus
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rxdispatch.cli.ledger import FileCounts, Ledger
+from rxdispatch.cli.demo.ledger import FileCounts, Ledger
 from rxdispatch.errors import ConfigError
 
 

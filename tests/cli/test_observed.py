@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rxdispatch.cli.observed import Observed, of_pool
+from rxdispatch.cli.nodes.observed import Observed, of_pool
 from rxdispatch.node import ChangeKind, Node, NodeChange
 
 

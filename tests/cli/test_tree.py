@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rxdispatch.cli.tree import find_files
+from rxdispatch.cli.demo.tree import find_files
 from rxdispatch.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rxdispatch.cli import workers
+from rxdispatch.cli.demo import workers
 from tests.servers import alive, wait_until
 
 ROOT = Path(__file__).parents[2]

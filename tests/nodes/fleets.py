@@ -14,9 +14,9 @@ import attrs
 from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node, NodeChange
-from rxdispatch.nodes.feed import NodeFeed
-from rxdispatch.nodes.store import FleetStore, Page, Position
-from rxdispatch.store.keys import FleetKeys
+from rxdispatch.nodes.engine import FleetStore, Page, Position
+from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.keys import FleetKeys
 from rxdispatch.store.url import Target
 from tests.nodes.places import until
 from tests.proxy import Proxy

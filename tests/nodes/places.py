@@ -12,11 +12,11 @@ import attrs
 from rxdispatch.config import FeedSettings, Settings
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node
+from rxdispatch.nodes.engine import FleetStore, Page, Position
+from rxdispatch.nodes.keys import FleetKeys
 from rxdispatch.nodes.records import Message, Reader
 from rxdispatch.nodes.registry import Registry
-from rxdispatch.nodes.store import FleetStore, Page, Position
-from rxdispatch.store.channels import Channels
-from rxdispatch.store.keys import FleetKeys
+from rxdispatch.store.pubsub.channels import Channels
 from rxdispatch.store.url import Target
 from tests.servers import Kind, any_server
 

@@ -8,7 +8,7 @@ import pytest
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.node import Node
-from rxdispatch.nodes.criteria import Criteria
+from rxdispatch.nodes.placement.criteria import Criteria
 
 
 def small(node: Node) -> bool:

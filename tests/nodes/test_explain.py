@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from rxdispatch.node import Node, NodeStatus
-from rxdispatch.nodes.criteria import Criteria
-from rxdispatch.nodes.explain import Explanation, explain
-from rxdispatch.nodes.placements import Placements
+from rxdispatch.nodes.placement.criteria import Criteria
+from rxdispatch.nodes.placement.explanation import Explanation, explain
+from rxdispatch.nodes.placement.placements import Placements
 
 ORDER = ["pool", "labels", "where", "exclude", "draining", "suspect", "full", "rejecting"]
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from rxdispatch.node import Mode, Node
-from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import NodeFeed
 from rxdispatch.store.scripts import load_script
 from rxdispatch.testing import no_leaks
 from tests.nodes.fleets import (
@@ -26,7 +26,7 @@ from tests.nodes.fleets import (
 from tests.nodes.places import until
 
 TTL = 1000.0
-LOOKUP = load_script("fleet/prelude", "fleet/lookup").sha.encode()
+LOOKUP = load_script("rxdispatch.nodes", "prelude", "lookup").sha.encode()
 
 
 def _far_ahead(feed: NodeFeed) -> bytes:

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 import rxdispatch as rxd
 from rxdispatch import operators as ops
 from rxdispatch.node import Node, NodeChange
-from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import NodeFeed
 from rxdispatch.testing import no_leaks
 from tests.failures.stepping import Moment, cancelled_at
 from tests.nodes.fleets import Account, converged, descriptors, nodes_of, scene

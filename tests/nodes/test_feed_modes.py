@@ -12,7 +12,7 @@ import pytest
 from rxdispatch.config import FeedSettings, Settings
 from rxdispatch.hub import connect
 from rxdispatch.node import Mode, Node, NodeStatus
-from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import NodeFeed
 from rxdispatch.store.url import Target
 from tests.failures.fleet import lasting
 from tests.nodes.fleets import Account, Scene, converged, nodes_of, scene

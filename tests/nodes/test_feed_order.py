@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 
 from rxdispatch.node import Node, NodeStatus
-from rxdispatch.nodes.feed import NodeFeed
-from rxdispatch.store.channels import Channels
+from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.store.pubsub.channels import Channels
 from tests.nodes.fleets import (
     CHANGES,
     Account,

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from rxdispatch.node import Node
-from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import NodeFeed
 from rxdispatch.nodes.records import MESSAGE_LIMIT
 from tests.nodes.fleets import CHANGES, Account, Scene, converged, scene, stepped_feed
 from tests.nodes.places import until

@@ -13,8 +13,8 @@ from rxdispatch.config import FeedSettings, Settings
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Mode, Node, NodeStatus
+from rxdispatch.nodes.feed.snapshot import Snapshot, StoredRow
 from rxdispatch.nodes.records import pack_record
-from rxdispatch.nodes.snapshot import Snapshot, StoredRow
 from tests.proxy import Proxy
 from tests.servers import valkey_server
 

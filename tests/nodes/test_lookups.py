@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rxdispatch.node import Node
-from rxdispatch.nodes.store import Page
+from rxdispatch.nodes.engine import Page
 from tests.nodes.places import KINDS, ground
 from tests.servers import Kind
 

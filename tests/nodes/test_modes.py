@@ -5,8 +5,8 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from rxdispatch.node import Mode
-from rxdispatch.nodes.modes import Modes
-from rxdispatch.nodes.stats import Counters
+from rxdispatch.nodes.feed.modes import Modes
+from rxdispatch.nodes.feed.stats import Counters
 
 
 def test_two_proofs_in_a_row_end_a_trouble() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxdispatch.nodes.placements import GENERATION, PASS_OVER, REFUSALS, Placements
+from rxdispatch.nodes.placement.placements import GENERATION, PASS_OVER, REFUSALS, Placements
 
 
 class Clock:

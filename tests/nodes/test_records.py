@@ -19,6 +19,7 @@ from rxdispatch.config import FeedSettings
 from rxdispatch.errors import CodecError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node, NodeStatus
+from rxdispatch.nodes.engine import FleetStore
 from rxdispatch.nodes.records import (
     MESSAGE_LIMIT,
     RECORD_LIMIT,
@@ -27,8 +28,7 @@ from rxdispatch.nodes.records import (
     pack_spec,
     pack_state,
 )
-from rxdispatch.nodes.store import FleetStore
-from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.embedded.server import EmbeddedServer
 
 EPOCH = bytes(range(16))
 HEAD = struct.Struct(">B16sQI")

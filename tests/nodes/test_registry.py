@@ -18,7 +18,7 @@ from rxdispatch.config import Settings, StoreSettings
 from rxdispatch.errors import CodecError, ConfigError, NoCapacityError, NodeNotFoundError
 from rxdispatch.hub import connect
 from rxdispatch.node import Node, NodeChange, NodeStatus
-from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import NodeFeed
 from rxdispatch.nodes.registry import Registry
 from tests.nodes.places import KINDS, Ground, ground
 from tests.proxy import Proxy

@@ -20,8 +20,8 @@ from hypothesis.stateful import (
 )
 
 from rxdispatch.node import Node, NodeChange, NodeStatus
+from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.records import Message, Row
-from rxdispatch.nodes.replica import Replica
 
 FIRST, SECOND = b"1" * 16, b"2" * 16
 

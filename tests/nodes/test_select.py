@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.node import Node, NodeStatus
-from rxdispatch.nodes.criteria import Criteria
-from rxdispatch.nodes.placements import GENERATION, Placements
-from rxdispatch.nodes.select import Selector
+from rxdispatch.nodes.placement.criteria import Criteria
+from rxdispatch.nodes.placement.placements import GENERATION, Placements
+from rxdispatch.nodes.placement.selector import Selector
 
 
 class Fleet:

@@ -15,9 +15,9 @@ from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.hub import connect
 from rxdispatch.node import Node, Slot
+from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.placement.slots import Slots
 from rxdispatch.nodes.records import Reader
-from rxdispatch.nodes.slots import Slots
-from rxdispatch.nodes.store import FleetStore
 from tests.nodes.places import KINDS, Ground, ground
 from tests.proxy import Proxy
 from tests.servers import Kind

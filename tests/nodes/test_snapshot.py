@@ -20,7 +20,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.nodes.snapshot import Snapshot, Stored, StoredRow
+from rxdispatch.nodes.feed.snapshot import Snapshot, Stored, StoredRow
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ async def test_one_process_writes(path: Path) -> None:
 
 WRITER = """
 import asyncio, sys
-from rxdispatch.nodes.snapshot import Snapshot, StoredRow
+from rxdispatch.nodes.feed.snapshot import Snapshot, StoredRow
 async def main():
     snapshot = Snapshot(sys.argv[1], "redis://here rxd")
     await snapshot.open()

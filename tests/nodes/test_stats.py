@@ -7,7 +7,7 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from rxdispatch.nodes.stats import Counters, FeedStats, RedisLatency
+from rxdispatch.nodes.feed.stats import Counters, FeedStats, RedisLatency
 
 
 def test_nothing_yet() -> None:

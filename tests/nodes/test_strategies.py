@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from rxdispatch.node import Node
-from rxdispatch.nodes import strategies as module
-from rxdispatch.nodes.strategies import Cost, StrategyName, chooser
+from rxdispatch.nodes.placement import strategies as module
+from rxdispatch.nodes.placement.strategies import Cost, StrategyName, chooser
 
 
 def fleet(*jobs: tuple[int, int]) -> list[Node]:
@@ -118,7 +118,7 @@ def test_the_same_key_goes_to_the_same_node_in_every_process() -> None:
     """Where the built-in hash would not."""
     code = (
         "from rxdispatch.node import Node\n"
-        "from rxdispatch.nodes.strategies import chooser\n"
+        "from rxdispatch.nodes.placement.strategies import chooser\n"
         "nodes = iter([Node(name) for name in 'abcde'])\n"
         "print(''.join(n.id for n in chooser('sticky', 'user-1')(nodes, 5, lambda n: 0)))\n"
     )

@@ -8,10 +8,10 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from rxdispatch.node import Node
+from rxdispatch.nodes.feed.replica import Replica
+from rxdispatch.nodes.feed.sequencer import Stream
+from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.records import MESSAGE_LIMIT, Row, pack_record
-from rxdispatch.nodes.replica import Replica
-from rxdispatch.nodes.stats import Counters
-from rxdispatch.nodes.stream import Stream
 from tests.nodes.test_replica import FIRST, SECOND, Watcher, record
 
 HEAD = struct.Struct(">B16sQI")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from rxdispatch.node import CAPACITY_LIMIT, Node, NodeStatus
-from rxdispatch.nodes import views as module
-from rxdispatch.nodes.criteria import Criteria
-from rxdispatch.nodes.views import MAX_VIEWS, View, Views, has_room, same_spec
+from rxdispatch.nodes.placement import candidates as module
+from rxdispatch.nodes.placement.candidates import MAX_VIEWS, View, Views, has_room, same_spec
+from rxdispatch.nodes.placement.criteria import Criteria
 
 ANY = Criteria().spec
 GPU = Criteria(pool="gpu").spec

@@ -8,8 +8,8 @@ import pytest
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.node import Node
-from rxdispatch.nodes.criteria import Criteria
-from rxdispatch.nodes.wanted import CriteriaCache
+from rxdispatch.nodes.placement.criteria import Criteria
+from rxdispatch.nodes.placement.criteria_cache import CriteriaCache
 
 
 def test_the_same_question() -> None:

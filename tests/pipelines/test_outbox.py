@@ -195,7 +195,7 @@ async def test_steps_of_the_clock_drop_nothing(
 ) -> None:
     """A device boots in 1970 and learns the time from the network."""
     path, now = tmp_path / "box", 100.0
-    monkeypatch.setattr("rxdispatch.pipelines.outbox_file.time.time", lambda: now)
+    monkeypatch.setattr("rxdispatch.pipelines.outbox.file.time.time", lambda: now)
     sink = Sink(away=True)
     async with rxd.Outbox(path, sink, max_age=60, backoff=QUICK) as box:
         await box.put("before")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rxdispatch.pipelines.outbox_clock import ClockRow, OutboxClock, boot_id, steady
+from rxdispatch.pipelines.outbox.clock import ClockRow, OutboxClock, boot_id, steady
 
 SET = 1.8e9
 """What a clock shows that was set."""

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 import rxdispatch as rxd
-from rxdispatch.pipelines.envelope import Envelope
-from rxdispatch.pipelines.resubmits import Intake
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.stages.resubmits import Intake
 from rxdispatch.testing import VirtualTimeLoop
 
 

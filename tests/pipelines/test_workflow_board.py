@@ -17,8 +17,8 @@ import pytest
 from reactivex import operators as rx
 
 import rxdispatch as rxd
-from rxdispatch.pipelines.workflow_log import WorkflowLog
-from rxdispatch.pipelines.workflow_states import Step
+from rxdispatch.pipelines.workflow.log import WorkflowLog
+from rxdispatch.pipelines.workflow.states import Step
 from rxdispatch.testing import run_virtual
 from tests.pipelines.workflow_worker import STATES, machine
 from tests.servers import valkey_server

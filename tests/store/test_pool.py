@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from rxdispatch.config import StoreSettings
-from rxdispatch.store.connection import Connector
-from rxdispatch.store.pool import Pool
-from rxdispatch.store.wire import exchange, pack
+from rxdispatch.store.connections.connection import Connector
+from rxdispatch.store.connections.pool import Pool
+from rxdispatch.store.connections.wire import exchange, pack
 from tests.servers import valkey_server
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.store import temporary
-from rxdispatch.store.private import PrivateDirectory
+from rxdispatch.files import temporary
+from rxdispatch.files.private import PrivateDirectory
 from tests.strangers import as_user, shared_folder
 
 

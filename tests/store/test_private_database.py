@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.store.private_database import open_database
+from rxdispatch.files.private_database import open_database
 from tests.strangers import as_user, shared_folder
 
 

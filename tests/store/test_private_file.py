@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.store.private_file import open_private, open_private_folder, writable_by_others
+from rxdispatch.files.private_file import open_private, open_private_folder, writable_by_others
 from tests.strangers import STRANGER, as_user, shared_folder
 
 CREATE = os.O_RDWR | os.O_CREAT

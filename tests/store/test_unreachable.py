@@ -16,7 +16,7 @@ from redis import exceptions
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import CodecError, ConfigError, RxDispatchError, StoreUnavailableError
 from rxdispatch.store.client import Client
-from rxdispatch.store.connection import Connector
+from rxdispatch.store.connections.connection import Connector
 from rxdispatch.store.secret import Secret
 from rxdispatch.store.unreachable import Unreachable, chain, why
 from rxdispatch.store.url import Target, parse_url

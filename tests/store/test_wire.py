@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from rxdispatch.config import StoreSettings
-from rxdispatch.store.connection import Connector
-from rxdispatch.store.wire import abort, exchange, pack, send, unread
+from rxdispatch.store.connections.connection import Connector
+from rxdispatch.store.connections.wire import abort, exchange, pack, send, unread
 from tests.servers import valkey_server
 
 

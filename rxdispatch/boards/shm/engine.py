@@ -22,20 +22,20 @@ from rxdispatch.boards.engine import (
     Signal,
     Tally,
 )
-from rxdispatch.boards.shm import layout as lay
-from rxdispatch.boards.shm.cells import Cells
-from rxdispatch.boards.shm.endings import BIG, Endings
-from rxdispatch.boards.shm.find import Finder, lapses
-from rxdispatch.boards.shm.holds import Holds
-from rxdispatch.boards.shm.journal import Journal
-from rxdispatch.boards.shm.labels import Labels
-from rxdispatch.boards.shm.layout import word
-from rxdispatch.boards.shm.letters import Letters
-from rxdispatch.boards.shm.map import Memory
-from rxdispatch.boards.shm.news import News
-from rxdispatch.boards.shm.options import StoredOptions
-from rxdispatch.boards.shm.submit import Submitter
-from rxdispatch.boards.shm.take import Taker
+from rxdispatch.boards.shm.claiming import Taker
+from rxdispatch.boards.shm.dead_letters import Letters
+from rxdispatch.boards.shm.event_buffer import Journal
+from rxdispatch.boards.shm.holders import Labels
+from rxdispatch.boards.shm.local.held_suspects import Holds
+from rxdispatch.boards.shm.local.local_index import Finder, lapses
+from rxdispatch.boards.shm.notifier import News
+from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.storage.layout import word
+from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.boards.shm.storage.stored_options import StoredOptions
+from rxdispatch.boards.shm.submission import Submitter
+from rxdispatch.boards.shm.transitions import BIG, Endings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.task import Counts, Settlement, Status, TaskEvent
 

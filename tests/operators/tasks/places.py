@@ -13,8 +13,8 @@ from reactivex.subject import Subject
 
 from rxdispatch.boards.codec import Entry
 from rxdispatch.boards.engine import Haul
-from rxdispatch.boards.memory import MemoryBoard
-from rxdispatch.boards.memory_engine import MemoryEngine
+from rxdispatch.boards.memory.board import MemoryBoard
+from rxdispatch.boards.memory.engine import MemoryEngine
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.task import Outcome, Settlement, Task

@@ -19,7 +19,7 @@ from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import ConfigError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node
-from rxdispatch.nodes.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import NodeFeed
 from rxdispatch.operators import assign, claim_each, execute, settle
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim

@@ -11,7 +11,7 @@ import reactivex
 from reactivex import operators as rx
 from structlog.testing import capture_logs
 
-from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._claim import claim
 from rxdispatch.operators.tasks._execute import execute

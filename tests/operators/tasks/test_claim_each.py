@@ -12,7 +12,7 @@ from reactivex import operators as rx
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
 
-from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._claim_each import claim_each
 from rxdispatch.streams import run

@@ -16,7 +16,7 @@ from reactivex import operators as rx
 from structlog.testing import capture_logs
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.operators.tasks._execute import execute

@@ -12,7 +12,7 @@ from reactivex import operators as rx
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
 
-from rxdispatch.boards.memory import MemoryBoard
+from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import BoardFullError, CodecError, ConfigError, StoreUnavailableError
 from rxdispatch.operators.tasks._submit import submit
 from rxdispatch.streams import run

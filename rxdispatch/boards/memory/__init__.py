@@ -1,0 +1,1 @@
+"""A board inside one process, in dictionaries."""

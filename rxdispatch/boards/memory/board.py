@@ -1,0 +1,84 @@
+"""``MemoryBoard``: a board inside one process."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, overload
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.engine import Options
+from rxdispatch.boards.memory.engine import MemoryEngine
+from rxdispatch.checks import board_name
+
+__all__ = ["MemoryBoard"]
+
+P = TypeVar("P")
+
+
+class MemoryBoard(BoardBase[P]):
+    """
+    A board inside one process and one event loop; nothing is kept when the process ends.
+
+    Args:
+        name: 1 to 200 characters, without braces and control characters.
+        max_crashes: How often a task may outlive its worker before it is dead.
+        payload: A type to decode payloads into.
+        remember: Seconds for which the id of a done task may not come again.
+        dead_limit: How many dead tasks are kept; the oldest go first.
+        engine: Another handle's engine, to share its tasks.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> import asyncio
+        >>> from rxdispatch.task import Task
+        >>> async def main() -> int:
+        ...     board = MemoryBoard("jobs")
+        ...     _ = await board.submit(Task(n) for n in range(3))
+        ...     claims = await board.claim(10)
+        ...     _ = await board.settle(claim.done() for claim in claims)
+        ...     return (await board.counts()).done
+        >>> asyncio.run(main())
+        3
+    """
+
+    @overload
+    def __init__(
+        self: MemoryBoard[Any],
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: None = None,
+        remember: float | None = None,
+        dead_limit: int | None = None,
+        engine: MemoryEngine | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: type[P],
+        remember: float | None = None,
+        dead_limit: int | None = None,
+        engine: MemoryEngine | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: type[P] | None = None,
+        remember: float | None = None,
+        dead_limit: int | None = None,
+        engine: MemoryEngine | None = None,
+    ) -> None:
+        board_name("name", name)
+        options = Options(max_crashes, remember, dead_limit).checked()
+        if engine is None:
+            engine = MemoryEngine()
+        engine.agree(options)
+        super().__init__(name, engine, payload)

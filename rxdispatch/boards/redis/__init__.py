@@ -1,0 +1,1 @@
+"""A board on a Redis or Valkey server: its keys, its Lua scripts and the engine that calls them."""

@@ -1,0 +1,39 @@
+"""``RedisBoard``: a board on a Redis or Valkey server, shared by processes and machines."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.engine import Options
+from rxdispatch.boards.redis.engine import RedisEngine
+from rxdispatch.store.client import Client
+from rxdispatch.store.pubsub.channels import Channels
+
+__all__ = ["RedisBoard"]
+
+P = TypeVar("P")
+
+
+class RedisBoard(BoardBase[P]):
+    """
+    A board on a server; made by ``hub.board(name)``.
+
+    Every write is one atomic script over at most 1,000 tasks. Options that a handle gives are
+    stored with the board at its first call; a handle that gives another value is refused with
+    a ``ConfigError`` at each call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        client: Client,
+        channels: Channels,
+        namespace: str,
+        options: Options,
+        payload: type[P] | None = None,
+    ) -> None:
+        super().__init__(
+            name, RedisEngine(client, channels, namespace, name, options.checked()), payload
+        )

@@ -1,0 +1,389 @@
+"""``RedisEngine``: the atomic steps of a board as scripts on a Redis or Valkey server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from reactivex import Observable
+from reactivex import operators as rx
+from redis.exceptions import ResponseError
+
+from rxdispatch.boards.cause import pack_cause, unpack_cause
+from rxdispatch.boards.codec import Entry, id_bytes, id_text
+from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, Tally
+from rxdispatch.boards.events import read_events
+from rxdispatch.boards.redis.hints import read_hints
+from rxdispatch.boards.redis.keys import BoardKeys
+from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
+from rxdispatch.store.client import Client
+from rxdispatch.store.pubsub.channels import Channels
+from rxdispatch.store.refusal import state_of
+from rxdispatch.store.scripts import Script, load_script
+from rxdispatch.task import Claim, Counts, Settlement, Status, TaskEvent
+
+__all__ = ["RedisEngine"]
+
+log = get_logger(__name__)
+
+_token: Final = struct.Struct(">Q").pack
+_TRIES: Final = struct.Struct(">IIB")
+_GRAVE: Final = struct.Struct(">IIdH")
+_KINDS: Final = {"retry": b"r", "dead": b"x", "released": b"l"}
+_PAGE: Final = 256
+_UNSURE: Final = 64
+_KEPT: Final = 60
+
+READ_BYTES: Final = 1024 * 1024
+"""After so many bytes a reply to ``read`` has no more records."""
+
+_READ: Final = load_script("rxdispatch.boards.redis", "prelude", "read")
+_SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LAG, _GET, _DEAD = (
+    load_script("rxdispatch.boards.redis", "prelude", name)
+    for name in (
+        "submit",
+        "claim",
+        "renew",
+        "settle",
+        "cancel",
+        "redrive",
+        "tick",
+        "pause",
+        "counts",
+        "lag",
+        "get",
+        "dead",
+    )
+)
+
+
+class RedisEngine:
+    """
+    One handle on a board: the session under which its requests are numbered.
+
+    The server keeps the reply to each request for a minute, so a request whose reply was lost
+    is sent again as it was and gets the same reply. Where the client gave up before that, the
+    number of the request is kept here, and the next call asks what became of it.
+
+    Args:
+        client: The server.
+        channels: Its Pub/Sub.
+        namespace: What the names of keys begin with.
+        board: The board's name.
+        options: What this handle gives.
+    """
+
+    def __init__(
+        self, client: Client, channels: Channels, namespace: str, board: str, options: Options
+    ) -> None:
+        self._client = client
+        self._board = board
+        self._options = options
+        self._keys = BoardKeys.of(namespace, board, client.target.db)
+        self._session = self._keys.replies + os.urandom(9).hex().encode() + b":"
+        self._requests = itertools.count(1)
+        self._head: tuple[bytes | str, ...] = (
+            self._keys.events,
+            self._keys.hints,
+            *("" if value is None else repr(value) for value in options),
+        )
+        self._abandoned: list[bytes] = []
+        self._unsure: dict[int, _Doubt] = {}
+        self._signals: Observable[Signal] = channels.channel(self._keys.hints).pipe(read_hints())
+        self._events: Observable[TaskEvent] = channels.channel(self._keys.events).pipe(
+            rx.filter(lambda message: message is not None), rx.flat_map(read_events)
+        )
+
+    @property
+    def instant(self) -> bool:
+        """Claims wait for the server."""
+        return False
+
+    @property
+    def signals(self) -> Observable[Signal]:
+        """Hot: ready, joined, or reconnected."""
+        return self._signals
+
+    @property
+    def events(self) -> Observable[TaskEvent]:
+        """Hot: what happens to tasks, in all processes."""
+        return self._events
+
+    # -- the steps ---------------------------------------------------------------------------
+
+    async def submit(self, entries: Sequence[Entry]) -> list[bool]:
+        """Add tasks; False where the id is known."""
+        args: list[bytes | str | int] = [len(entries)]
+        for entry in entries:
+            options: bytes | str = b""
+            if entry.priority or entry.delay or entry.ttl:
+                ttl = max(1, _micro(entry.ttl)) if entry.ttl else 0
+                options = f"{entry.priority} {_micro(entry.delay)} {ttl}"
+            args += (id_bytes(entry.id), entry.record, options)
+        return _bits(await self._run("submit", _SUBMIT, args))
+
+    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
+        """Sweep, then claim up to *limit* tasks."""
+        args: list[bytes | str | int] = [limit, _micro(lease), worker.encode("utf-8", "replace")]
+        if ids is None:
+            args.append(b"any")
+        else:
+            args += (b"only", *map(id_bytes, ids))
+        given_up, self._abandoned = self._abandoned, []
+        reply_key = self._request()
+        try:
+            base, due, found, records, history, vanished = await self._run(
+                "claim", _CLAIM, args, reply_key, given_up
+            )
+        except BaseException as error:
+            # Nobody will read that reply: let the next claim undo what it may have done.
+            self._abandoned = given_up + self._abandoned
+            if _maybe_executed(error):
+                self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
+            raise
+        haul: list[Found] = []
+        for token, raw in enumerate(found, base):
+            i = token - base
+            past, record = history[i], records[i]
+            if past is not None:
+                haul.append(Found(id_text(raw), token, record, *_tries(past)))
+            elif raw is not None and record is not None:
+                haul.append(Found(id_text(raw), token, record))
+        if vanished:
+            # The server has evicted them, or somebody has deleted them.
+            first = id_text(vanished[0])
+            log.error("tasks_vanished", board=self._board, count=len(vanished), first=first)
+        return Haul(haul, None if due < 0 else due / 1e6)
+
+    async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
+        """Extend leases; False where the token no longer holds."""
+        args: list[bytes | str | int] = [_micro(lease), len(held)]
+        args += [id_bytes(task_id) for task_id, _ in held]
+        args += [_token(token) for _, token in held]
+        return _bits(await self._run("renew", _RENEW, args))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """End claims; False where the token no longer holds."""
+        known = await self._recall(settlements) if self._unsure else {}
+        fresh = [s for s in settlements if s.claim.token not in known] if known else settlements
+        done = [s.claim for s in fresh if s.verdict == "done"]
+        order = done
+        args: list[bytes | str | int] = [len(done)]
+        args += [id_bytes(claim.task.id) for claim in done]
+        args += [_token(claim.token) for claim in done]
+        if len(done) < len(fresh):
+            rest = [s for s in fresh if s.verdict != "done"]
+            order = [*done, *(s.claim for s in rest)]
+            for s in rest:
+                args += (
+                    _KINDS[s.verdict],
+                    id_bytes(s.claim.task.id),
+                    _token(s.claim.token),
+                    _micro(s.delay),
+                    s.reason.encode("utf-8", "replace"),
+                    pack_cause(s.error, s.traceback),
+                )
+        if order:
+            reply_key = self._request()
+            try:
+                bits = _bits(await self._run("settle", _SETTLE, args, reply_key))
+            except BaseException as error:
+                if _maybe_executed(error):
+                    self._doubt(reply_key, order, fresh)
+                raise
+            if len(done) == len(settlements):
+                return bits
+            known.update(zip((claim.token for claim in order), bits, strict=True))
+        return [known[s.claim.token] for s in settlements]
+
+    async def cancel(self, ids: Sequence[str]) -> list[bool]:
+        """Bury tasks as cancelled; False where there is nothing to cancel."""
+        return _bits(await self._run("cancel", _CANCEL, list(map(id_bytes, ids))))
+
+    async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
+        """Make dead tasks ready at the end of their priority."""
+        args: list[bytes | str | int] = ["all", until]
+        if ids is not None:
+            args = ["some", *map(id_bytes, ids)]
+        count, until_bytes = await self._run("redrive", _REDRIVE, args)
+        return count, until_bytes.decode()
+
+    async def pause(self, paused: bool) -> None:
+        """Hold back, or no longer hold back, all claims."""
+        await self._run("pause" if paused else "resume", _PAUSE, [int(paused)])
+
+    async def counts(self) -> Counts:
+        """How many tasks have each mark."""
+        return Counts(*await self._run("counts", _COUNTS, []))
+
+    async def lag(self) -> float:
+        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        return max(0, int(await self._run("lag", _LAG, []))) / 1e6
+
+    async def get(self, task_id: str) -> Known | None:
+        """What is known of one task."""
+        reply = await self._run("get", _GET, [id_bytes(task_id)])
+        if reply is None:
+            return None
+        mark, record, past, worker, grave = reply
+        status = Status(mark.decode())
+        if grave:
+            _, cause, attempts, crashes = _grave(grave)
+        else:
+            attempts, crashes = _tries(past)
+            cause = past[_TRIES.size :]
+        label = worker.decode("utf-8", "replace") if status is Status.CLAIMED else None
+        return Known(status, record, attempts, crashes, label, unpack_cause(cause)[0])
+
+    async def read(self, ids: Sequence[str]) -> list[bytes | None]:
+        """The records of tasks that are kept, of as many as make about a MiB."""
+        args: list[bytes | str | int] = [READ_BYTES, *map(id_bytes, ids)]
+        return [record or None for record in await self._run("read", _READ, args)]
+
+    async def dead(self, after: str) -> tuple[list[Dead], str]:
+        """A page of dead tasks, oldest first."""
+        args: list[bytes | str | int] = [after or "-inf", _PAGE]
+        ids, records, graves, times = await self._run("dead letters", _DEAD, args)
+        page: list[Dead] = []
+        for raw, record, grave, at in zip(ids, records, graves, times, strict=True):
+            if record is not None and grave is not None:
+                reason, cause, attempts, crashes = _grave(grave)
+                error, traceback = unpack_cause(cause)
+                page.append(
+                    Dead(
+                        id_text(raw),
+                        record,
+                        reason,
+                        error,
+                        attempts,
+                        crashes,
+                        int(at) / 1e6,
+                        traceback,
+                    )
+                )
+        return page, times[-1].decode() if times else after
+
+    async def tick(self) -> Tally:
+        """Sweep, and count what is unfinished."""
+        scheduled, ready, claimed, due = await self._run("join", _TICK, [])
+        return Tally(scheduled, ready, claimed, None if due < 0 else due / 1e6)
+
+    # -- requests ----------------------------------------------------------------------------
+
+    def _request(self) -> bytes:
+        return self._session + str(next(self._requests)).encode()
+
+    async def _run(
+        self,
+        operation: str,
+        script: Script,
+        args: Sequence[bytes | str | int],
+        reply_key: bytes | None = None,
+        more_keys: Sequence[bytes] = (),
+    ) -> Any:
+        keys = (*self._keys.keys, reply_key or self._request(), *more_keys)
+        try:
+            return await self._client.run(operation, script, keys, (*self._head, *args))
+        except ResponseError as error:
+            raise self._refused(operation, error) from error
+
+    def _refused(self, operation: str, error: ResponseError) -> Exception:
+        text = str(error)
+        if text.startswith("CONFLICT "):
+            _, name, stored = text.split(" ")[:3]
+            given = getattr(self._options, name)
+            return ConfigError(
+                f"{name} must be {stored}, as stored with board {self._board!r}", given
+            )
+        state = state_of(error)
+        if state == "OOM":
+            return BoardFullError(self._board, why="the server is at its maxmemory")
+        if state is not None:
+            # Refused before anything was written; it may pass when the server has recovered.
+            return StoreUnavailableError(operation, state=state)
+        return error
+
+    def _doubt(
+        self, key: bytes, order: Sequence[Claim[Any]], settlements: Sequence[Settlement]
+    ) -> None:
+        """Note under which request these may have been settled, as long as its reply is kept."""
+        now = time.monotonic()
+        verdicts = {s.claim.token: s.verdict for s in settlements}
+        self._unsure = {t: doubt for t, doubt in self._unsure.items() if doubt.until > now}
+        for position, claim in enumerate(order):
+            self._unsure[claim.token] = _Doubt(key, position, verdicts[claim.token], now + _KEPT)
+
+    async def _recall(self, settlements: Sequence[Settlement]) -> dict[int, bool]:
+        """Ask what became of earlier requests that tried to settle these."""
+        asked: dict[bytes, bytes] = {}
+        known: dict[int, bool] = {}
+        for settlement in settlements:
+            token = settlement.claim.token
+            doubt = self._unsure.get(token)
+            if doubt is None:
+                continue
+            if doubt.key not in asked:
+                asked[doubt.key] = await self._what_became_of(doubt.key)
+            bit = asked[doubt.key][doubt.position : doubt.position + 1]
+            if bit:
+                known[token] = bit == b"1" and doubt.verdict == settlement.verdict
+        return known
+
+    async def _what_became_of(self, key: bytes) -> bytes:
+        """
+        Return the kept reply of a settle request; nothing if it was not executed, and never will.
+
+        A request that is still on its way finds what is left here as if it had been executed.
+        """
+        try:
+            planted = await self._client.call("settle", "SET", key, b"", "NX", "PX", _KEPT * 1000)
+        except ResponseError:
+            planted = None  # a full server takes nothing new, but can still be asked
+        reply = None if planted else await self._client.call("settle", "GET", key)
+        return reply or b""
+
+
+class _Doubt(NamedTuple):
+    """Which request may have settled a claim, where in it, how, and until when that is known."""
+
+    key: bytes
+    position: int
+    verdict: str
+    until: float
+
+
+def _maybe_executed(error: BaseException) -> bool:
+    """Whether a call that failed so may have been carried out all the same."""
+    if isinstance(error, StoreUnavailableError):
+        return error.maybe_executed
+    return isinstance(error, asyncio.CancelledError)
+
+
+def _micro(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _bits(reply: bytes) -> list[bool]:
+    return [bit == 49 for bit in reply]  # "1"
+
+
+def _tries(past: bytes | None) -> tuple[int, int]:
+    # What a restore or a stranger cut short tells nothing, and must end no worker.
+    if not past or len(past) < _TRIES.size:
+        return 0, 0
+    attempts, crashes, _ = _TRIES.unpack_from(past)
+    return attempts, crashes
+
+
+def _grave(grave: bytes) -> tuple[str, bytes, int, int]:
+    if len(grave) < _GRAVE.size:
+        return "", b"", 0, 0
+    attempts, crashes, _, length = _GRAVE.unpack_from(grave)
+    text = grave[_GRAVE.size :]
+    return text[:length].decode("utf-8", "replace"), text[length:], attempts, crashes

@@ -1,0 +1,133 @@
+"""``SharedMemoryBoard``: a board between the processes of one host, without a server."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.engine import Options
+from rxdispatch.boards.shm.engine import SharedEngine
+from rxdispatch.boards.shm.storage.layout import Layout
+from rxdispatch.boards.shm.storage.mapping import Memory, path_of
+from rxdispatch.checks import board_name
+
+__all__ = ["SharedMemoryBoard"]
+
+P = TypeVar("P")
+
+
+class SharedMemoryBoard(BoardBase[P]):
+    """
+    A board between the processes of one Linux host; needs the extra ``shm``.
+
+    Make one with :meth:`create` and open it elsewhere with :meth:`attach`; neither needs a
+    running event loop. Tasks are kept in a file in ``/dev/shm`` until :meth:`unlink`, also when
+    no process has it open. Claims, renewals and settlements take no lock; submitting takes one
+    that the kernel drops when its holder dies. ``hints``, ``events`` and ``join`` poll: every
+    millisecond at first, every 20 ms when nothing happens.
+
+    A task takes 192 bytes, as many more as its id and payload need beyond 80 bytes, and some 80
+    of bookkeeping. Leases last at most three days.
+
+    Example:
+        >>> import asyncio
+        >>> from rxdispatch.task import Task
+        >>> async def main(board: SharedMemoryBoard[int]) -> int:
+        ...     _ = await board.submit(Task(n) for n in range(3))
+        ...     claims = await board.claim(10)
+        ...     _ = await board.settle(claim.done() for claim in claims)
+        ...     return (await board.counts()).done
+        >>> with SharedMemoryBoard.create("an example", capacity=100) as board:
+        ...     asyncio.run(main(board))
+        ...     board.unlink()
+        3
+    """
+
+    def __init__(self, name: str, engine: SharedEngine, payload: type[P] | None) -> None:
+        super().__init__(name, engine, payload)
+        self._shared = engine
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        capacity: int = 65_536,
+        max_crashes: int | None = None,
+        payload: type[Any] | None = None,
+        remember: float | None = None,
+        dead_limit: int | None = None,
+    ) -> Self:
+        """
+        Make a board that does not exist yet.
+
+        Args:
+            name: 1 to 200 characters, without braces and control characters; each user of the host
+                has names of their own.
+            capacity: How many tasks fit that have at most 80 bytes of id and payload; larger
+                ones, and errors, take a cell for each further 184 bytes.
+            max_crashes: How often a task may outlive its worker before it is dead; 3.
+            payload: A type to decode payloads into.
+            remember: Seconds for which the id of a done task may not come again; 0.
+            dead_limit: How many dead tasks are kept; 100,000.
+
+        Raises:
+            ConfigError: If there is a board of that name, another user's file is in its place, an
+                argument breaks its rule, or the extra is not installed.
+        """
+        board_name("name", name)
+        options = Options(max_crashes, remember, dead_limit).checked()
+        layout = Layout(capacity)
+        memory = Memory.create(name, layout)
+        try:
+            return cls(name, SharedEngine(name, memory, options), payload)
+        except BaseException:
+            memory.close()
+            path_of(name).unlink()
+            raise
+
+    @classmethod
+    def attach(
+        cls,
+        name: str,
+        *,
+        max_crashes: int | None = None,
+        payload: type[Any] | None = None,
+        remember: float | None = None,
+        dead_limit: int | None = None,
+    ) -> Self:
+        """
+        Open a board that some process has made.
+
+        Raises:
+            ConfigError: If there is none of that name, another version made it, another user can
+                have made it or can use it, or an option differs from what is stored with it.
+        """
+        board_name("name", name)
+        options = Options(max_crashes, remember, dead_limit).checked()
+        memory = Memory.attach(name)
+        try:
+            return cls(name, SharedEngine(name, memory, options), payload)
+        except BaseException:
+            memory.close()
+            raise
+
+    def close(self) -> None:
+        """Give up this handle; what it holds lapses with its leases."""
+        self._shared.close()
+
+    def unlink(self) -> None:
+        """Remove the board's name; it is gone when the last handle is closed."""
+        path_of(self.name).unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

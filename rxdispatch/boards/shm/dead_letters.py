@@ -1,0 +1,133 @@
+"""``Letters``: the dead tasks, in the order of their deaths."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from rxdispatch.boards.cause import unpack_cause
+from rxdispatch.boards.codec import id_text
+from rxdispatch.boards.engine import CHUNK, Dead
+from rxdispatch.boards.shm.event_buffer import Journal
+from rxdispatch.boards.shm.local.local_index import Finder, states_of
+from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.submission import Submitter
+
+__all__ = ["Letters"]
+
+_PAGE_BYTES = 2 * 1024 * 1024
+"""After so many bytes a page takes no more letters."""
+
+_Letter = tuple[int, int, int]
+
+
+class Letters:
+    """Reads the dead, and discards the oldest where there are too many."""
+
+    def __init__(
+        self, cells: Cells, finder: Finder, submitter: Submitter, journal: Journal
+    ) -> None:
+        self._cells = cells
+        self._memory = cells.memory
+        self._finder = finder
+        self._submitter = submitter
+        self._journal = journal
+        self._seen: list[_Letter] = []
+        self._oldest: list[_Letter] = []
+
+    def all(self) -> list[_Letter]:
+        """Return time, cell and mark of all that are dead, oldest first."""
+        memory, layout = self._memory, self._memory.layout
+        start, stop = layout.marks, layout.marks + memory.load(lay.HIGH) * 8
+        for cell, state in enumerate(states_of(memory.map[start:stop])):
+            if state in (lay.MOVED, lay.PENDING):
+                self._finder.note(cell)
+        raw = memory.map[start:stop]
+        marks, found = memoryview(raw).cast("Q"), list[_Letter]()
+        for cell, state in enumerate(states_of(raw)):
+            if state == lay.DEAD:
+                known = self._cells.read(cell, marks[cell])
+                if known is not None:
+                    found.append((known[0].death, cell, marks[cell]))
+        found.sort()
+        return found
+
+    def page(self, after: str) -> tuple[list[Dead], str]:
+        """A page of dead tasks, oldest first, and what to pass as *after* to go on."""
+        cells, start, page, size = self._cells, int(after or 0), list[Dead](), 0
+        for fresh in (False, True):
+            if fresh or not after:
+                self._seen = self.all()
+            letters = self._seen
+            for at, cell, mark in letters[bisect_right(letters, (start, 1 << 62, 0)) :]:
+                known = cells.read(cell, mark)
+                if known is None:
+                    continue
+                head, inline = known
+                reason, cause = cells.texts(head)
+                raw, record = cells.body(head, inline)
+                if cells.mark(cell) != mark:
+                    continue
+                error, traceback = unpack_cause(cause)
+                page.append(
+                    Dead(
+                        id_text(raw),
+                        record,
+                        reason.decode("utf-8", "replace"),
+                        error,
+                        head.attempts,
+                        head.crashes,
+                        at / 1e6,
+                        traceback,
+                    )
+                )
+                after = str(at)
+                size += len(record) + len(cause)
+                if len(page) == CHUNK or size >= _PAGE_BYTES:
+                    return page, after
+            if page:
+                break
+        return page, after
+
+    def revive(self, cell: int, mark: int, now: int) -> int | None:
+        """Make a dead task ready at the end of its priority; returns where it is."""
+        cells = self._cells
+        known = cells.read(cell, mark)
+        if known is None:
+            return None
+        head, inline = known
+        fresh = head._replace(attempts=0, crashes=0, expires=0, death=0, due=now, flags=0)
+        raw = cells.body(head, inline)[0]
+        new = cells.move(cell, mark, fresh, inline, lay.READY, last=True)
+        if new is not None:
+            self._memory.add(lay.DEAD_GUESS, -1)
+            self._journal.note("redriven", raw)
+        return new
+
+    def enforce(self, limit: int) -> None:
+        """Discard the oldest where more are dead than are kept, unless a submitter is at work."""
+        memory = self._memory
+        if memory.load(lay.DEAD_GUESS) <= limit or not memory.try_submit_lock():
+            return
+        try:
+            self._submitter.recover()
+            fresh = False
+            while memory.load(lay.DEAD_GUESS) > limit:
+                if not self._oldest:
+                    if fresh:
+                        return
+                    letters = self.all()
+                    fresh = True
+                    memory.store(lay.DEAD_GUESS, len(letters))
+                    self._oldest = letters[::-1]
+                    continue
+                _, cell, mark = self._oldest.pop()
+                known = self._cells.read(cell, mark)
+                if known is None:
+                    continue
+                raw = self._cells.body(*known)[0]
+                if self._submitter.discard(cell, mark):
+                    memory.add(lay.DEAD_GUESS, -1)
+                    self._journal.note("discarded", raw)
+        finally:
+            memory.submit_unlock()

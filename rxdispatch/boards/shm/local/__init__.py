@@ -1,0 +1,1 @@
+"""What one process remembers of a board in shared memory; all of it can be rebuilt."""

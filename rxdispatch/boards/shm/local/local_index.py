@@ -1,0 +1,387 @@
+"""``Finder``: what one process knows of where work is, all of which it may forget."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from rxdispatch.boards.shm.local.mark_heap import MarkHeap
+from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.storage.layout import number_of
+
+__all__ = ["Finder", "lapses"]
+
+_PAGE = 512
+_PRIORITIES = 64
+_OLDEST = 8
+"""Of each of so many priorities, the first few may be the oldest; the others came later."""
+_SLICE = 1000
+"""Steps that a look for the oldest takes before others get their turn."""
+_NEVER = (1 << 63) - 1
+_HALF = 1 << (lay.LOW_BITS - 1)
+_STATES = bytes(top >> 4 for top in range(256))
+"""What the last byte of a mark, the highest, says of its state."""
+_READY = frozenset((lay.FRESH, lay.READY))
+_LATER = frozenset((lay.FRESH_LATER, lay.LATER))
+_IDLE = frozenset((lay.FREE, lay.TAIL))
+_UNDECIDED = frozenset((lay.FRESH, lay.FRESH_LATER))
+_BEGUN = frozenset((lay.MOVED, lay.PENDING, lay.GONE, lay.DISCARD, lay.ABORT))
+
+
+class _Page(NamedTuple):
+    """What a look at some marks found, good until they change, or *wake*, or the ring passes."""
+
+    raw: bytes
+    wake: int
+    lapse: int
+    place: int
+    dead: int
+
+
+class Finder:
+    """
+    Heaps of what is ready, scheduled or limited.
+
+    They are fed by hints and, now and then, by a look at all marks.
+
+    Plain tasks are not in them: they stand in the shared ring, from which every process takes
+    runs of places. A process that dies between taking a run and claiming its tasks has hidden
+    them from the ring; the next look at all marks finds them.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        lapsed: Callable[[int, int], None],
+        forget: Callable[[int, int], None],
+        now: int,
+    ) -> None:
+        self._cells = cells
+        self._memory = cells.memory
+        self._layout = cells.layout
+        self._lapsed = lapsed
+        self._forget = forget
+        self._ready: dict[int, MarkHeap] = {}  # by -priority
+        self._order: list[int] = []
+        self._later = self._heap()
+        self._limits = self._heap()
+        self._suspects = self._heap()  # ready, with a crash behind them
+        self._pages: dict[int, _Page] = {}
+        self._hints = self._memory.load(lay.HINTS)
+        self._holes: list[int] = []
+        # Where nobody ever told of anything, all there is stands in the ring.
+        self.scanned = -_NEVER if self._hints else now
+
+    # -- hints ---------------------------------------------------------------------------------
+
+    def tell(self, cells: list[int]) -> None:
+        """Tell all processes to look at *cells*."""
+        if not cells:
+            return
+        memory, ring = self._memory, self._layout.hints
+        slot = memory.add(lay.HINTS, len(cells))
+        for at, cell in enumerate(cells, slot):
+            memory.store(ring + at % lay.HINT_SLOTS * 8, (at + 1 & 0x3FFFFFFFFF) << 26 | cell)
+
+    def listen(self) -> None:
+        """Look at the cells that somebody told of since the last time."""
+        memory = self._memory
+        end = memory.load(lay.HINTS)
+        if end == self._hints and not self._holes:
+            return
+        if end - self._hints > lay.HINT_SLOTS - 2048:
+            self._hints = end
+            self._pages.clear()
+            self.scanned = -_NEVER
+            return
+        holes, self._holes = self._holes, []
+        for at in (*holes, *range(self._hints, end)):
+            hint = memory.load(self._layout.hints + at % lay.HINT_SLOTS * 8)
+            if hint >> 26 == at + 1 & 0x3FFFFFFFFF:
+                self.note(hint & lay.LOWS)
+            elif at + 4096 > end:
+                # Somebody is about to write it, or died.
+                self._holes.append(at)
+        self._hints = end
+
+    def note(self, cell: int) -> None:
+        """Look at one cell."""
+        cells = self._cells
+        mark = cells.mark(cell)
+        state = mark >> lay.STATE_SHIFT
+        if state in _BEGUN:
+            cells.finish(cell, mark)
+            if state == lay.MOVED:
+                cell = mark & lay.LOWS
+            mark = cells.mark(cell)
+            state = mark >> lay.STATE_SHIFT
+        ready = state in _READY
+        if not ready and state not in _LATER:
+            return
+        if self._uncommitted(state, mark):
+            return
+        head, _ = cells.head(cell)
+        if cells.mark(cell) != mark:
+            return
+        if head.expires and self._limits.known.get(cell) != mark:
+            self._limits.push((head.expires, cell, mark))
+        if not ready:
+            if self._later.known.get(cell) != mark:
+                self._later.push((head.due, head.tie, cell, mark))
+            return
+        if self._in_ring(mark) is not None:
+            return
+        level = -head.priority
+        if head.crashes:
+            if self._suspects.known.get(cell) != mark:
+                self._suspects.push((level, head.at, head.tie, cell, mark))
+            return
+        heap = self._ready.get(level)
+        if heap is None:
+            heap = self._ready[level] = self._heap()
+            insort(self._order, level)
+        if heap.known.get(cell) != mark:
+            heap.push((level, head.at, head.tie, cell, mark))
+
+    def _heap(self) -> MarkHeap:
+        return MarkHeap(self._memory.load, self._layout.marks)
+
+    def _uncommitted(self, state: int, mark: int) -> bool:
+        return state in (lay.FRESH, lay.FRESH_LATER) and number_of(mark) == self._memory.load(
+            lay.STAGING
+        )
+
+    def _in_ring(self, mark: int) -> int | None:
+        """Return the place of a mark that the ring still leads to."""
+        if mark >> lay.STATE_SHIFT != lay.FRESH or not mark & lay.IN_RING:
+            return None
+        head, tail = self._memory.load(lay.RING_HEAD), self._memory.load(lay.RING_TAIL)
+        ahead = (mark - head) & lay.PLACES
+        return head + ahead if ahead < tail - head else None
+
+    # -- what is first -------------------------------------------------------------------------
+
+    def first(self) -> tuple[int, ...] | None:
+        """Return the first that is ready outside the ring: -priority, place (2), cell, mark."""
+        while self._order:
+            level = self._order[0]
+            top = self._ready[level].first()
+            if top is not None:
+                return top
+            self._forget_level(level)
+        return None
+
+    def _forget_level(self, level: int) -> None:
+        del self._ready[level]
+        self._order.remove(level)
+
+    def first_suspect(self) -> tuple[int, ...] | None:
+        """Return the first that is ready and has a crash behind it, as :meth:`first` does."""
+        return self._suspects.first()
+
+    def drop_suspect(self) -> None:
+        """Forget what :meth:`first_suspect` returned."""
+        self._suspects.pop()
+
+    def drop(self) -> None:
+        """Forget what :meth:`first` returned."""
+        self._ready[self._order[0]].pop()
+
+    def oldest(self) -> Iterator[tuple[int, int] | None]:
+        """
+        Yield cells and marks among which is, as far as is known, the oldest that is ready.
+
+        None in between: so much has been looked at that others should get their turn.
+        """
+        while not self._suspects.tidy(_SLICE):
+            yield None
+        yield from [(cell, mark) for *_, cell, mark in self._suspects.some(_OLDEST)]
+        looked = 0
+        for level in tuple(self._order):
+            while (heap := self._ready.get(level)) is not None and not heap.tidy(_SLICE):
+                yield None
+            if heap is None:
+                continue
+            if heap.top() is None:
+                self._forget_level(level)
+                continue
+            # Not only the first: what was delayed stands where it was submitted.
+            yield from [(cell, mark) for *_, cell, mark in heap.some(_OLDEST)]
+            looked += 1
+            if looked == _PRIORITIES:
+                break
+        yield from self._oldest_in_ring()
+
+    def _oldest_in_ring(self) -> Iterator[tuple[int, int] | None]:
+        memory, layout = self._memory, self._layout
+        places = iter(range(memory.load(lay.RING_HEAD), memory.load(lay.RING_TAIL)))
+        while some := list(islice(places, _SLICE)):
+            for place in some:
+                cell = memory.load(layout.ring + place % layout.ring_slots * 8)
+                mark = self._cells.mark(cell)
+                if self._in_ring(mark) == place:
+                    yield cell, mark
+                    return
+            yield None
+
+    def due(self, now: int) -> list[tuple[int, int]]:
+        """Remove and return what is due: cell and mark."""
+        found: list[tuple[int, int]] = []
+        while (wait := self.next_due()) is not None and wait <= now:
+            *_, cell, mark = self._later.pop()
+            found.append((cell, mark))
+        return found
+
+    def next_due(self) -> int | None:
+        """Return when something is due."""
+        first = self._later.first()
+        return None if first is None else first[0]
+
+    def expired(self, now: int) -> list[tuple[int, int]]:
+        """Remove and return what has outlived its ttl: cell and mark."""
+        found: list[tuple[int, int]] = []
+        while (top := self._limits.top()) is not None and top[0] <= now:
+            _, cell, mark = self._limits.pop()
+            if self._cells.mark(cell) == mark:
+                found.append((cell, mark))
+        return found
+
+    # -- all marks -----------------------------------------------------------------------------
+
+    def scan(self, now: int) -> None:
+        """Look at all marks: lapsed leases, what was begun, what hints did not tell."""
+        memory, layout = self._memory, self._layout
+        self.scanned = now
+        tick = now // lay.TICK
+        memory.exchange(lay.EARLIEST, _NEVER)
+        ring_head, moves = memory.load(lay.RING_HEAD), memory.load(lay.MOVES)
+        high, earliest, dead = memory.load(lay.HIGH), _NEVER, 0
+        seats: set[int] = set()
+        for start in range(0, high, _PAGE):
+            at = layout.marks + start * 8
+            raw = memory.map[at : at + (min(start + _PAGE, high) - start) * 8]
+            page = self._pages.get(start)
+            if page is None or page.raw != raw or page.wake <= now or page.place < ring_head:
+                page = self._pages[start] = self._look(start, raw, tick, seats)
+            earliest = min(earliest, page.lapse)
+            dead += page.dead
+        self.at_latest(earliest)
+        if memory.load(lay.MOVES) == moves:
+            # A count that was cut short by a death is put right.
+            memory.store(lay.DEAD_GUESS, dead)
+        for seat in seats:
+            if memory.proven_dead(seat):
+                try:
+                    self._cells.clean(seat)
+                finally:
+                    memory.leave(seat)
+
+    def at_latest(self, time: int) -> None:
+        """Let everybody look at the leases once *time* has come."""
+        memory = self._memory
+        while (old := memory.load(lay.EARLIEST)) > time:
+            if memory.cas(lay.EARLIEST, old, time) == old:
+                return
+
+    def _look(self, start: int, raw: bytes, tick: int, seats: set[int]) -> _Page:
+        wake = lapse = place = _NEVER
+        states = states_of(raw)
+        present = set(states) - _IDLE
+        if not present:
+            return _Page(raw, wake, lapse, place, 0)
+        load = self._memory.load
+        marks = memoryview(raw).cast("Q").tolist()
+        rest = present - {lay.FRESH, lay.CLAIMED, lay.DEAD}
+        if lay.CLAIMED in present:
+            top, lows = lay.CLAIMED, lay.LOWS
+            left = [(mark - tick) & lows for mark in marks if mark >> 60 == top]
+            # 0, and what has wrapped around, is lapsed.
+            if min(left) and max(left) < _HALF:
+                wake = lapse = (tick + min(left)) * lay.TICK
+            else:
+                rest.add(lay.CLAIMED)
+        if lay.FRESH in present:
+            head = load(lay.RING_HEAD)
+            length = load(lay.RING_TAIL) - head
+            top, places = lay.FRESH, lay.PLACES
+            plain = top << lay.STATE_SHIFT | lay.IN_RING
+            mask = 15 << lay.STATE_SHIFT | lay.IN_RING
+            ahead = [(mark - head) & places for mark in marks if mark & mask == plain]
+            # The ring leads to them, as long as it has not passed, and nobody is still adding.
+            if load(lay.STAGING) or len(ahead) < states.count(lay.FRESH) or max(ahead) >= length:
+                rest.add(lay.FRESH)
+            else:
+                place = head + min(ahead)
+        if rest:
+            for cell, mark in enumerate(marks, start):
+                if mark >> 60 in rest:
+                    ends, lapsing, standing = self._look_at(cell, mark, tick, seats)
+                    wake, lapse, place = min(wake, ends), min(lapse, lapsing), min(place, standing)
+        return _Page(raw, wake, lapse, place, states.count(lay.DEAD))
+
+    def _look_at(self, cell: int, mark: int, tick: int, seats: set[int]) -> tuple[int, int, int]:
+        """Look at one mark; returns when to look again, when it lapses, and where it stands."""
+        state = mark >> lay.STATE_SHIFT
+        if state in (lay.CLAIMED, lay.DONE):
+            left = lapses(mark, tick)
+            if left > 0:
+                ends = (tick + left) * lay.TICK
+                return ends, ends if state == lay.CLAIMED else _NEVER, _NEVER
+            (self._lapsed if state == lay.CLAIMED else self._forget)(cell, mark)
+            return 0, _NEVER, _NEVER
+        if state == lay.WRITING:
+            seats.add(mark & lay.LOWS)
+            return 0, _NEVER, _NEVER
+        uncommitted = self._uncommitted(state, mark)
+        if not uncommitted and (standing := self._in_ring(mark)) is not None:
+            return _NEVER, _NEVER, standing
+        self.note(cell)
+        if state == lay.PENDING:
+            seats.add(mark & lay.LOWS)
+        return 0 if state in _BEGUN or uncommitted else _NEVER, _NEVER, _NEVER
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def census(self) -> list[int]:
+        """Return how many marks have each state, at one moment if nothing moves meanwhile."""
+        memory, layout = self._memory, self._layout
+        shift = lay.STATE_SHIFT
+        amounts: list[int] = []
+        for _ in range(5):
+            before = memory.load(lay.MOVES)
+            amounts = [0] * 16
+            staging = memory.load(lay.STAGING)
+            begun: list[int] = []
+            start = layout.marks
+            raw = memory.map[start : start + memory.load(lay.HIGH) * 8]
+            states = states_of(raw)
+            amounts = [states.count(state) for state in range(16)]
+            if staging:
+                for mark in memoryview(raw).cast("Q").tolist():
+                    if number_of(mark) == staging and mark >> shift in _UNDECIDED:
+                        amounts[mark >> shift] -= 1
+            for state in _BEGUN:
+                if amounts[state]:
+                    begun += [cell for cell, found in enumerate(states) if found == state]
+            for cell in begun:
+                self.note(cell)
+            # A pending version may have been decided after we passed its old self.
+            if not (amounts[lay.MOVED] or amounts[lay.PENDING]) and (
+                memory.load(lay.MOVES) == before
+            ):
+                break
+        return amounts
+
+
+def states_of(raw: bytes) -> bytes:
+    """Return the states of marks, a byte each."""
+    return raw[7::8].translate(_STATES)
+
+
+def lapses(mark: int, tick: int) -> int:
+    """Return in how many ticks a lease lapses; 0 or less when it has."""
+    left = ((mark & lay.LOWS) - tick) & lay.LOWS
+    return left if left < _HALF else left - (1 << lay.LOW_BITS)

@@ -1,0 +1,209 @@
+"""``News``: events and signals between processes, by looking now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from contextvars import Context
+from typing import NamedTuple
+
+from rxdispatch.boards.engine import Signal
+from rxdispatch.boards.events import read_events
+from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.relay import Relay
+from rxdispatch.task import EventKind, TaskEvent
+
+__all__ = ["Happening", "News"]
+
+_KINDS: dict[EventKind, int] = {
+    "submitted": 0,
+    "claimed": 1,
+    "done": 2,
+    "retried": 3,
+    "released": 4,
+    "crashed": 5,
+    "dead": 6,
+    "redriven": 7,
+    "discarded": 8,
+}
+_HEAD = struct.Struct(">BQIIHH")
+_AT = struct.Struct(">d")
+_FAST, _SLOW = 0.001, 0.02
+_HEARD = 5_000_000
+_PIECE = 1 << 16
+
+
+class Happening(NamedTuple):
+    """An event before it is written."""
+
+    kind: EventKind
+    id: bytes
+    worker: bytes = b""
+    token: int = 0
+    attempt: int = 0
+    reason: bytes = b""
+
+
+class News:
+    """
+    Polls while somebody subscribes.
+
+    Each millisecond after something came, then less and less often, down to each 20 ms.
+    """
+
+    def __init__(self, memory: Memory, joined: Callable[[], bool]) -> None:
+        self._memory = memory
+        self._joined = joined
+        self.signals: Relay[Signal] = Relay(
+            "signals", on_first=self._start, on_last=self._stop_perhaps
+        )
+        self.events: Relay[TaskEvent] = Relay(
+            "events", on_first=self._listen, on_last=self._stop_perhaps
+        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._wait = _FAST
+        self._state: tuple[int, int, int] = (0, 0, 0)
+        self._ends = 0
+        self._look_after = 0.0
+        self._cursor = 0
+        self._hole_since = 0.0
+
+    # -- writing -------------------------------------------------------------------------------
+
+    @property
+    def heard(self) -> bool:
+        """Whether somebody listens to events."""
+        until = self._memory.load(lay.LISTENING)
+        return until != 0 and until > time.monotonic_ns() // 1000
+
+    def publish(self, happenings: list[Happening]) -> None:
+        """Write events for whoever listens."""
+        head = _AT.pack(time.time() * 1e6)
+        parts, size = [head], 0
+        for kind, raw, worker, token, attempt, reason in happenings:
+            part = (
+                _HEAD.pack(
+                    _KINDS[kind],
+                    token & (1 << 64) - 1,
+                    attempt,
+                    len(raw),
+                    len(worker),
+                    len(reason),
+                )
+                + raw
+                + worker
+                + reason
+            )
+            if size and size + len(part) > _PIECE:
+                self._write(b"".join(parts))
+                parts, size = [head], 0
+            parts.append(part)
+            size += len(part)
+        self._write(b"".join(parts))
+
+    def _write(self, message: bytes) -> None:
+        memory, ring = self._memory, self._memory.layout.events
+        size = 16 + -(-len(message) // 8) * 8
+        if size > lay.EVENT_BYTES // 2:
+            return
+        at = memory.add(lay.EVENTS, size)
+        frame = (len(message) | zlib.crc32(message) << 32).to_bytes(8, "little") + message
+        start = (at + 8) % lay.EVENT_BYTES
+        room = lay.EVENT_BYTES - start
+        memory.put(ring + start, frame[:room])
+        if len(frame) > room:
+            memory.put(ring, frame[room:])
+        memory.store(ring + at % lay.EVENT_BYTES, at + 1)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self._cursor = self._memory.load(lay.EVENTS)
+        self._start()
+
+    def _start(self) -> None:
+        if self._timer is None:
+            self._state = self._now()
+            self._ends = self._memory.load(lay.ENDS)
+            self._wait = _FAST
+            # Not in the context of the first subscriber: it outlives that one.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(0, self._poll, context=Context())
+        if self.events.active:
+            self._be_heard()
+
+    def _stop_perhaps(self) -> None:
+        if not self.events.active and not self.signals.active:
+            self.stop()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _now(self) -> tuple[int, int, int]:
+        load = self._memory.load
+        return load(lay.HINTS), load(lay.RING_TAIL), load(lay.RESUMES)
+
+    def _be_heard(self) -> None:
+        now = time.monotonic_ns() // 1000
+        if self._memory.load(lay.LISTENING) < now + _HEARD // 2:
+            self._memory.store(lay.LISTENING, now + _HEARD)
+
+    def _poll(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._wait = min(self._wait * 1.25, _SLOW)
+        self._timer = loop.call_later(self._wait, self._poll)
+        if self.events.active:
+            self._be_heard()
+            self._read()
+        if not self.signals.active:
+            return
+        state = self._now()
+        if state != self._state:
+            self._state, self._wait = state, _FAST
+            self.signals.emit("ready")
+        ends, now = self._memory.load(lay.ENDS), loop.time()
+        if ends != self._ends and now >= self._look_after:
+            self._ends = ends
+            joined = self._joined()
+            # Looking at all marks of a large board takes a while; not more than a tenth of it.
+            self._look_after = now + 10 * (loop.time() - now)
+            if joined:
+                self.signals.emit("joined")
+
+    def _read(self) -> None:
+        memory, ring = self._memory, self._memory.layout.events
+        while (end := memory.load(lay.EVENTS)) != self._cursor and self.events.active:
+            at = self._cursor
+            if end - at > lay.EVENT_BYTES // 2:
+                self._cursor = end
+                return
+            if memory.load(ring + at % lay.EVENT_BYTES) != at + 1:
+                now = time.monotonic()
+                self._hole_since = self._hole_since or now
+                if now - self._hole_since > 0.25:
+                    # Who was to write it is dead or stopped.
+                    self._cursor, self._hole_since = end, 0.0
+                return
+            self._hole_since = 0.0
+            self._wait = _FAST
+            facts = memory.load(ring + (at + 8) % lay.EVENT_BYTES)
+            size = facts & 0xFFFFFFFF
+            if size > lay.EVENT_BYTES // 2:
+                self._cursor = end
+                return
+            start = (at + 16) % lay.EVENT_BYTES
+            room = lay.EVENT_BYTES - start
+            message = memory.map[ring + start : ring + start + min(size, room)]
+            if size > room:
+                message += memory.map[ring : ring + size - room]
+            self._cursor = at + 16 + -(-size // 8) * 8
+            if zlib.crc32(message) == facts >> 32:
+                for event in read_events(message):
+                    self.events.emit(event)

@@ -1,0 +1,1 @@
+"""The shared memory of a board: its layout, its cells and the index of ids."""

@@ -1,0 +1,232 @@
+"""``Endings``: how claims end, and tasks with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from rxdispatch.boards.cause import pack_cause
+from rxdispatch.boards.shm.event_buffer import Journal
+from rxdispatch.boards.shm.holders import Labels
+from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.storage.layout import Head, number_of, word
+from rxdispatch.boards.shm.storage.stored_options import StoredOptions
+from rxdispatch.task import EventKind, Settlement
+
+__all__ = ["BIG", "CELL_OF", "TRACEBACK", "Endings"]
+
+BIG: Final = 1 << 26
+"""Bit of a token: the task has tails."""
+CELL_OF: Final = BIG - 1
+"""Bits of a token that say in which cell the task is."""
+
+TRACEBACK: Final = 2048
+"""Bytes of a traceback that are kept, in 12 cells."""
+_FULL: Final = 48
+"""A letter has a traceback while there are fewer than a letter for so many cells: so letters
+with one take a quarter of the board at most."""
+
+
+class Endings:
+    """
+    Replaces a mark by what ends it, if it is still the one that was seen.
+
+    A token is the number of the claim (from one counter of the board), a bit that says whether
+    the task has tails, and its cell: so whoever has it finds the mark without looking for the
+    id.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        labels: Labels,
+        options: StoredOptions,
+        journal: Journal,
+        clock: Callable[[], int],
+    ) -> None:
+        self._cells = cells
+        self._memory = cells.memory
+        self._labels = labels
+        self._options = options
+        self._journal = journal
+        self._clock = clock
+
+    def held(self, token: int) -> int | None:
+        """Return the mark of a claim, unless it has ended."""
+        mark = self._cells.mark(token & CELL_OF)
+        if mark >> lay.LOW_BITS == lay.CLAIMED << lay.NUMBER_BITS | token >> 27 & lay.NUMBERS:
+            return mark
+        return None
+
+    # -- claims ----------------------------------------------------------------------------------
+
+    def settle(self, ending: Settlement, now: int, told: list[int]) -> bool:
+        """End one claim, and add the cell where there is work again to *told*."""
+        token = ending.claim.token
+        cell = token & CELL_OF
+        while (mark := self.held(token)) is not None:
+            known = self._cells.read(cell, mark)
+            if known is not None and self._settle(ending, cell, mark, *known, now, told):
+                return True
+        return False
+
+    def _settle(
+        self,
+        ending: Settlement,
+        cell: int,
+        mark: int,
+        head: Head,
+        inline: bytes,
+        now: int,
+        told: list[int],
+    ) -> bool:
+        cells, verdict, heard = self._cells, ending.verdict, self._journal.heard
+        expired = 0 < head.expires <= now
+        due = now + round(ending.delay * 1e6)
+        kind: EventKind
+        # Read before the mark changes: afterwards it is no longer ours to read.
+        raw = cells.body(head, inline)[0] if heard else b""
+        worker = self._labels.of(cell, mark) if heard else b""
+        again: int | None = None
+        if verdict == "done":
+            kind = "done"
+            if not self._done(cell, mark, now):
+                return False
+        elif verdict == "released" and not expired:
+            kind = "released"
+            if not ending.delay:
+                again = cell if cells.swap(cell, mark, word(lay.READY, number_of(mark))) else None
+            else:
+                later = head._replace(due=due, flags=0)
+                again = cells.move(cell, mark, later, inline, lay.LATER, text=cells.texts(head))
+        elif verdict == "retry" and not expired:
+            kind = "retried"
+            later = head._replace(
+                attempts=head.attempts + 1, due=due, flags=lay.TO_END if ending.delay else 0
+            )
+            final = lay.LATER if ending.delay else lay.READY
+            text = b"", pack_cause(ending.error)
+            again = cells.move(cell, mark, later, inline, final, text=text, last=True)
+        else:
+            released = verdict == "released"
+            return self.bury(
+                cell,
+                mark,
+                ending.reason.encode("utf-8", "replace") if verdict == "dead" else b"expired",
+                error=None if released else self._cause(ending),
+                attempts=0 if released else 1,
+            )
+        if kind != "done":
+            if again is None:
+                return False
+            told.append(again)
+        self._journal.note(kind, raw, worker, ending.claim.token, head.attempts + 1)
+        return True
+
+    def _cause(self, ending: Settlement) -> bytes:
+        """Return error and traceback, or only the error where letters take much of the board."""
+        room = self._memory.load(lay.DEAD_GUESS) * _FULL < self._memory.layout.cells
+        return pack_cause(ending.error, ending.traceback, TRACEBACK if room else 0)
+
+    def _done(self, cell: int, mark: int, now: int) -> bool:
+        remember = self._options.remember
+        if not remember:
+            return self._cells.end(cell, mark)
+        until = -(-(now + round(remember * 1e6)) // lay.TICK) & lay.LOWS
+        return self._cells.swap(cell, mark, word(lay.DONE, number_of(mark), until))
+
+    def lapse(self, cell: int, mark: int) -> int | None:
+        """Take back a claim whose lease has lapsed; returns where the task is ready again."""
+        cells = self._cells
+        known = cells.read(cell, mark)
+        if known is None:
+            return None
+        head, inline = known
+        limit = self._options.max_crashes
+        if head.crashes + 1 > limit or 0 < head.expires <= self._clock():
+            reason = b"crashed" if head.crashes + 1 > limit else b"expired"
+            self.bury(cell, mark, reason, crashes=1)
+            return None
+        raw = cells.body(head, inline)[0]
+        worker, token = self._labels.of(cell, mark), self._token(cell, mark)
+        again = head._replace(crashes=head.crashes + 1)
+        new = cells.move(cell, mark, again, inline, lay.READY, text=cells.texts(head))
+        if new is not None:
+            self._journal.note("crashed", raw, worker, token, head.attempts + 1)
+        return new
+
+    def forget(self, cell: int, mark: int) -> None:
+        """Free a done task that was remembered long enough."""
+        self._cells.end(cell, mark)
+
+    # -- tasks -----------------------------------------------------------------------------------
+
+    def ready(self, cell: int, mark: int) -> int | None:
+        """Make ready what is due; returns where it is."""
+        cells = self._cells
+        known = cells.read(cell, mark)
+        if known is None:
+            return None
+        head, inline = known
+        if not head.flags & lay.TO_END:
+            return cell if cells.swap(cell, mark, word(lay.READY, number_of(mark))) else None
+        text = cells.texts(head)
+        return cells.move(
+            cell, mark, head._replace(flags=0), inline, lay.READY, text=text, last=True
+        )
+
+    def bury(
+        self,
+        cell: int,
+        mark: int,
+        reason: bytes,
+        *,
+        error: bytes | None = None,
+        attempts: int = 0,
+        crashes: int = 0,
+        unclaimed: bool = False,
+    ) -> bool:
+        """Make a task dead if its mark is still *mark*."""
+        cells, journal = self._cells, self._journal
+        known = cells.read(cell, mark)
+        if known is None:
+            return False
+        head, inline = known
+        raw = cells.body(head, inline)[0]
+        text = (reason, cells.texts(head)[1] if error is None else error)
+        worker, token, attempt = b"", 0, 0
+        if mark >> lay.STATE_SHIFT == lay.CLAIMED and not unclaimed:
+            worker, token = self._labels.of(cell, mark), self._token(cell, mark)
+            attempt = 1 + head.attempts
+        dead = head._replace(
+            attempts=head.attempts + attempts,
+            crashes=head.crashes + crashes,
+            expires=0,
+            death=self._time_of_death(),
+        )
+        if cells.move(cell, mark, dead, inline, lay.DEAD, text=text) is None:
+            return False
+        self._memory.add(lay.DEAD_GUESS, 1)
+        journal.ended = journal.buried = True
+        if crashes:
+            journal.note("crashed", raw, worker, token, attempt)
+        journal.note("dead", raw, worker, token, attempt, reason)
+        return True
+
+    def _token(self, cell: int, mark: int) -> int:
+        """Return the token of a claim; the counter tells what the mark has no room for."""
+        now, number = self._memory.load(lay.NUMBER), number_of(mark)
+        whole = now - ((now - number) & lay.NUMBERS)
+        start = self._memory.layout.data + cell * lay.CELL
+        tails = lay.TASK.unpack_from(self._memory.map, start)[5:7]
+        return whole << 27 | (BIG if tails != (lay.NONE, lay.NONE) else 0) | cell
+
+    def _time_of_death(self) -> int:
+        memory = self._memory
+        while True:
+            last = memory.load(lay.LAST_DEATH)
+            at = max(time.time_ns() // 1000, last + 1)
+            if memory.cas(lay.LAST_DEATH, last, at) == last:
+                return at

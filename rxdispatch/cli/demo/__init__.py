@@ -1,0 +1,1 @@
+"""``rxdispatch demo``: dispatch a tree of real files."""

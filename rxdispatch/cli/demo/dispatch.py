@@ -1,0 +1,158 @@
+"""The demo's pipeline, and what surrounds it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from reactivex import operators as rx
+
+from rxdispatch import operators as ops
+from rxdispatch.backoff import Backoff
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.cli.demo.ledger import Ledger
+from rxdispatch.cli.demo.parse import count_file
+from rxdispatch.cli.demo.progress import Progress
+from rxdispatch.cli.demo.report import Report
+from rxdispatch.cli.demo.tally import Tally
+from rxdispatch.cli.demo.tree import Tree
+from rxdispatch.cli.demo.workers import Workers
+from rxdispatch.cli.interrupts import Interrupts
+from rxdispatch.errors import ItemTimeoutError, StoreUnavailableError
+from rxdispatch.streams import run
+from rxdispatch.task import Task
+
+__all__ = ["REMEMBER", "Job", "dispatch"]
+
+LEASE: Final = 3.0
+"""Seconds; what was running when a run was killed waits that long in the next one."""
+
+REMEMBER: Final = 7 * 86400.0
+"""Seconds for which a board that is kept knows that a file is done."""
+
+TRIES: Final = 3
+BACKOFF: Final = Backoff(first=0.2, maximum=1.0)
+LOOK: Final = 0.1
+"""Seconds between looks at the board for the progress bar."""
+
+
+@attrs.frozen
+class Job:
+    """
+    What to dispatch, and by what means.
+
+    Args:
+        board: Name of the board, by which the ledger keeps its counts.
+        tree: The files.
+        ledger: Where the counts are read.
+        ledger_path: Where workers write them.
+        workers: How many worker processes.
+        clear: Whether to leave nothing on the server.
+    """
+
+    board: str
+    tree: Tree
+    ledger: Ledger
+    ledger_path: Path
+    workers: int
+    clear: bool
+
+
+async def dispatch(
+    board: BoardBase[bytes], job: Job, interrupts: Interrupts, progress: Progress
+) -> Report:
+    """
+    Submit every file, run what is not done yet, and report on all.
+
+    Raises:
+        StoreUnavailableError: If the server does not answer.
+    """
+    files = job.tree.files
+    # All of them, each time: what an earlier run has finished, or holds still, is a duplicate.
+    await board.submit(Task(path, id=name, max_attempts=TRIES) for name, path in files.items())
+    counts = await board.counts()
+    left = counts.scheduled + counts.ready + counts.claimed
+    before = max(0, len(files) - left)
+    tally = Tally()
+    if left and interrupts.first is None:
+        if before:
+            progress.say(f"Going on where an earlier run ended: {before:,} files are done.")
+        tally = await _pipeline(board, job, interrupts, progress, before)
+    report = Report.of(
+        job.tree,
+        job.ledger.counts(job.board),
+        [letter async for letter in board.dead_letters()],
+        before=before,
+        tally=tally,
+        workers=job.workers,
+        interrupted=interrupts.first is not None,
+    )
+    if job.clear:
+        await _clear(board, list(files))
+    return report
+
+
+async def _pipeline(
+    board: BoardBase[bytes], job: Job, interrupts: Interrupts, progress: Progress, before: int
+) -> Tally:
+    with Workers(job.workers) as workers:
+        await workers.ready()
+        tally = Tally()
+        handler = functools.partial(count_file, str(job.ledger_path), job.board)
+        with _shown(board, progress, tally, len(job.tree.files), before):
+            try:
+                await run(
+                    board.claims(until="joined", lease=LEASE).pipe(
+                        interrupts.switch.gate(),
+                        ops.execute(
+                            handler,
+                            executor=workers.pool,
+                            max_concurrent=2 * job.workers,
+                            backoff=BACKOFF,
+                        ),
+                        ops.settle(board),
+                        ops.dead_letter(job.ledger_path.with_name("dead.jsonl")),
+                        rx.do_action(tally.note),
+                    )
+                )
+            except ItemTimeoutError:
+                # Only the switch ends this stream so: what ran did not end within the grace.
+                workers.kill()
+                progress.say("Gave up on what did not end in time; its tasks are given back.")
+        progress.show(await board.counts(), tally, last=True)
+    return tally
+
+
+@contextmanager
+def _shown(
+    board: BoardBase[bytes], progress: Progress, tally: Tally, total: int, before: int
+) -> Generator[None]:
+    """Show progress while the block runs."""
+
+    async def look() -> None:
+        while True:
+            try:
+                progress.show(await board.counts(), tally)
+            except StoreUnavailableError:
+                pass  # the pipeline waits for it too, and says so
+            await asyncio.sleep(LOOK)
+
+    progress.begin(total, before)
+    looking = asyncio.get_running_loop().create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+
+
+async def _clear(board: BoardBase[Any], ids: list[str]) -> None:
+    """Leave nothing on a server that is not ours: no later run could find it."""
+    await board.cancel(ids)
+    await board.redrive()
+    while claims := await board.claim(1000):
+        await board.settle([claim.done() for claim in claims])

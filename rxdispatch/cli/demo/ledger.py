@@ -1,0 +1,122 @@
+"""``Ledger``: what was counted, in SQLite, by task."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from pathlib import Path
+from typing import Final, Self
+
+import attrs
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.files.private_database import open_database
+
+__all__ = ["FileCounts", "Ledger"]
+
+_BUSY: Final = 30.0
+"""Seconds to wait for another process's write."""
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS identity (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS counts (
+    board TEXT NOT NULL, id BLOB NOT NULL,
+    functions INTEGER NOT NULL, classes INTEGER NOT NULL, lines INTEGER NOT NULL,
+    PRIMARY KEY (board, id)
+) WITHOUT ROWID;
+"""
+
+
+@attrs.frozen
+class FileCounts:
+    """How many functions (methods included), classes and lines a file has."""
+
+    functions: int
+    classes: int
+    lines: int
+
+
+class Ledger:
+    """
+    The counts of each task, written by worker processes, each with a connection of its own.
+
+    A task settles once, but it runs *at least* once: a worker that is killed after its work and
+    before its settlement leaves the task to be run again. So what a handler leaves behind must
+    be idempotent, that is, the same after two runs as after one, and it must be there *before*
+    the task is settled. Here that is one row by task id, written with INSERT OR REPLACE. Adding
+    to a total would count such a file twice; writing after settling would lose it.
+
+    Every commit is flushed to the disk (``synchronous=FULL``), since the board may remember that
+    a file is done: after a power cut its counts must not be the part that is missing.
+
+    Args:
+        path: The database file.
+        create: Whether to make it where there is none.
+
+    Raises:
+        ConfigError: If *path* is no database that can be written, or one that another user can
+            have made or changed.
+
+    Example:
+        >>> ledger = Ledger(Path(":memory:"), create=True)
+        >>> for _ in range(2):
+        ...     ledger.put("demo", "a.py", FileCounts(functions=2, classes=1, lines=9))
+        >>> ledger.counts("demo")
+        {'a.py': FileCounts(functions=2, classes=1, lines=9)}
+        >>> ledger.close()
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        try:
+            self._db = _connect(path, create=create)
+            try:
+                self._db.execute("PRAGMA synchronous = FULL")
+                if create:
+                    self._db.execute("PRAGMA journal_mode = WAL")
+                    self._db.executescript(_SCHEMA)
+                    self._db.execute(
+                        "INSERT OR IGNORE INTO identity VALUES (1, ?)", (secrets.token_hex(8),)
+                    )
+            except BaseException:
+                self._db.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigError(f"the ledger must be a database ({error})", str(path)) from error
+
+    @property
+    def identity(self) -> str:
+        """Made with the file: a board named after it never outlives what it says is done."""
+        (name,) = self._db.execute("SELECT name FROM identity").fetchone()
+        return str(name)
+
+    def put(self, board: str, task_id: str, counts: FileCounts) -> None:
+        """Write the counts of one task, in place of what was there."""
+        # As bytes, because names of files need not be text.
+        row = (board, os.fsencode(task_id), *attrs.astuple(counts))
+        self._db.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?)", row)
+
+    def counts(self, board: str) -> dict[str, FileCounts]:
+        """Return the counts of a board by task id."""
+        rows = self._db.execute(
+            "SELECT id, functions, classes, lines FROM counts WHERE board = ? ORDER BY id", (board,)
+        )
+        return {os.fsdecode(task_id): FileCounts(*counts) for task_id, *counts in rows}
+
+    def close(self) -> None:
+        """Close the file; does nothing the second time."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    if path == Path(":memory:"):
+        return sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
+    return open_database(
+        path, what="the ledger", create=create, timeout=_BUSY, isolation_level=None
+    )

@@ -1,0 +1,67 @@
+"""The demo's handler: runs in worker processes and counts what is in a Python file."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import warnings
+from pathlib import Path
+
+from rxdispatch.cli.demo.ledger import FileCounts, Ledger
+from rxdispatch.task import Task
+
+__all__ = ["count", "count_file"]
+
+
+def count_file(ledger: str, board: str, task: Task[bytes]) -> None:
+    """
+    Count what is in a file and write it down.
+
+    Args:
+        ledger: Path of the ledger.
+        board: Under which name to write.
+        task: Its payload is the absolute path of the file, as the system's bytes.
+
+    Raises:
+        OSError: If the file cannot be read.
+        SyntaxError: If it cannot be parsed.
+        ValueError: If it is not text.
+    """
+    path = os.fsdecode(task.payload)
+    counts = count(Path(path).read_bytes(), path)
+    # Before this returns, as then the task is settled; see Ledger for why.
+    _open(ledger).put(board, task.id, counts)
+
+
+def count(source: bytes, filename: str = "<unknown>") -> FileCounts:
+    r"""
+    Count functions, classes and lines of Python source.
+
+    Raises:
+        SyntaxError: If it cannot be parsed.
+        ValueError: If it is not text.
+
+    Example:
+        >>> count(b"class A:\n    def f(self): pass\n")
+        FileCounts(functions=1, classes=1, lines=2)
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of doubtful escapes in other people's files
+        tree = ast.parse(source, filename)
+    functions = classes = 0
+    # Only statements hold functions and classes, so expressions, most of a tree, are left out.
+    blocks: list[ast.AST] = [tree]
+    while blocks:
+        block = blocks.pop()
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            blocks.extend(getattr(block, field, ()))
+        functions += isinstance(block, (ast.FunctionDef, ast.AsyncFunctionDef))
+        classes += isinstance(block, ast.ClassDef)
+    return FileCounts(functions, classes, len(source.splitlines()))
+
+
+@functools.cache
+def _open(path: str) -> Ledger:
+    """One connection a process."""
+    return Ledger(Path(path))

@@ -1,0 +1,1 @@
+"""``rxdispatch nodes``: watch a fleet, or simulate one."""

@@ -1,0 +1,112 @@
+"""``rxdispatch nodes``: look at a fleet, or make one up."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from rxdispatch.cli.exits import exit_codes
+from rxdispatch.cli.nodes.fleet_view import SORTS, Sort
+from rxdispatch.cli.nodes.simulate import Simulation, simulate
+from rxdispatch.cli.nodes.watch import watch
+from rxdispatch.cli.url_option import url_option
+
+__all__ = ["nodes"]
+
+_NAMESPACE: Final = click.option(
+    "--namespace",
+    default="rxd",
+    show_default=True,
+    metavar="NAME",
+    help="What the names of the fleet's keys begin with.",
+)
+
+
+@click.group()
+def nodes() -> None:
+    """Watch a fleet of nodes, or simulate one."""
+
+
+@nodes.command("watch")
+@url_option("Server with the fleet: redis://, rediss:// or unix://")
+@_NAMESPACE
+@click.option("--pool", metavar="NAME", help="Only the nodes of this pool.")
+@click.option("--once", is_flag=True, help="Print the fleet as it is and exit.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="With --once one JSON document; else one JSON line for each node, a line of the kind"
+    " synced, and then one line for each change.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(SORTS),
+    default="id",
+    show_default=True,
+    help="What comes first: for jobs the fullest, for status the suspect, for version"
+    " those that change most, for heartbeat those that are silent longest.",
+)
+def watch_nodes(
+    url: str | None, namespace: str, pool: str | None, once: bool, as_json: bool, sort: Sort
+) -> None:
+    """
+    Show the nodes of a fleet, live, until Ctrl-C.
+
+    Changes are pushed; nothing is drawn while nothing changes. Into a file or a pipe goes a line
+    with the sums instead, at most every two seconds.
+    """
+    with exit_codes():
+        watch(url=url, namespace=namespace, pool=pool, once=once, json=as_json, sort=sort)
+
+
+@nodes.command("simulate")
+@url_option(
+    "Server to register the nodes on",
+    "$RXDISPATCH_URL, else a server of its own, whose url is printed",
+)
+@_NAMESPACE
+@click.option("--nodes", type=int, default=1000, show_default=True, metavar="N")
+@click.option(
+    "--churn",
+    type=float,
+    default=0.01,
+    show_default=True,
+    metavar="SHARE",
+    help="Of the nodes that die silently, are drained or are removed in each second.",
+)
+@click.option(
+    "--ttl",
+    type=float,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Without a heartbeat, after which a node is gone.",
+)
+@click.option(
+    "--interval",
+    type=float,
+    metavar="SECONDS",
+    help="Between the heartbeats of a node.  [default: a third of the ttl]",
+)
+@click.option(
+    "--pools", default="cpu,gpu,io", show_default=True, metavar="NAMES", help="With commas between."
+)
+@click.option(
+    "--capacity", type=int, default=8, show_default=True, metavar="N", help="Of each node."
+)
+@click.option("--seed", type=int, metavar="N", help="The same fates for the same seed.")
+@click.option(
+    "--duration", type=float, metavar="SECONDS", help="Stop by itself.  [default: at Ctrl-C]"
+)
+def simulate_nodes(url: str | None, **asked: Any) -> None:
+    """
+    Keep a fleet of made-up nodes alive: for demos, and to try things out.
+
+    They come, tell their load with every heartbeat, die, are drained and go. Ctrl-C removes
+    them; a second one aborts. Whoever asks the same fleet for nodes gets these too: on a server
+    that others use, give it a namespace of its own.
+    """
+    with exit_codes():
+        simulate(url, Simulation(**asked))

@@ -1,0 +1,201 @@
+"""``rxdispatch nodes watch``: a fleet as a feed of this process knows it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+
+from rxdispatch.checks import name_of
+from rxdispatch.cli.lines import Lines, as_json
+from rxdispatch.cli.nodes.fleet_table import MARGIN, headline, show_fleet
+from rxdispatch.cli.nodes.fleet_view import FleetView, Sort, change_document, node_document
+from rxdispatch.cli.nodes.observed import Observed, of_pool
+from rxdispatch.cli.until import Until
+from rxdispatch.errors import ConfigError
+from rxdispatch.hub import Hub, connect
+from rxdispatch.node import NodeChange
+from rxdispatch.nodes.feed.feed import NodeFeed
+
+__all__ = ["watch"]
+
+_FRAME: Final = 0.25
+"""Seconds between two pictures, at the least."""
+
+_LINE_EVERY: Final = 2.0
+"""Seconds between two lines where there is no terminal, at the least."""
+
+_TICK: Final = 1.0
+"""Seconds after which ages are looked at, when nothing changes."""
+
+# Drawing a very large fleet takes at most this part of the time.
+_SHARE: Final = 0.2
+
+
+def watch(
+    *,
+    url: str | None,
+    namespace: str,
+    pool: str | None,
+    once: bool,
+    json: bool,
+    sort: Sort,
+) -> None:
+    """
+    Show a fleet until a signal comes, or once.
+
+    Raises:
+        ConfigError: If an argument breaks its rule, or there is no url.
+        StoreUnavailableError: If the server does not answer in the beginning.
+    """
+    url = url or os.environ.get("RXDISPATCH_URL") or None
+    if url is None:
+        raise ConfigError(
+            "watch must have a server: give --url or set RXDISPATCH_URL"
+            " ('rxdispatch nodes simulate' starts one and prints its url)"
+        )
+    if pool is not None:
+        name_of("pool", pool)
+    asyncio.run(_run(url, namespace, _Watcher(pool, sort), once=once, json=json))
+
+
+async def _run(url: str, namespace: str, watcher: _Watcher, *, once: bool, json: bool) -> None:
+    with Until() as until:
+        async with (
+            until.stopped(),
+            connect(url, namespace=namespace) as hub,
+            _listening(hub) as feed,
+        ):
+            if once:
+                watcher.once(feed, json=json)
+            elif json:
+                await watcher.lines(feed)
+            else:
+                await watcher.live(feed)
+
+
+def _listening(hub: Hub) -> NodeFeed:
+    """Return a feed that remembers when each node was heard of."""
+    feed = hub.feed()
+    feed.keep_heartbeats()
+    return feed
+
+
+class _Watcher:
+    """Looks at a feed, in one of several ways."""
+
+    def __init__(self, pool: str | None, sort: Sort) -> None:
+        self._pool = pool
+        self._sort: Sort = sort
+        # Into a file or a pipe nothing is cut to the width of a screen.
+        self._console = Console(width=None if sys.stdout.isatty() else 1000)
+
+    def once(self, feed: NodeFeed, *, json: bool) -> None:
+        """Print the fleet as it is."""
+        now = asyncio.get_running_loop().time()
+        view = self._look(feed, Observed(now), None)
+        if json:
+            print(as_json(view.document(), indent=2))
+        else:
+            self._console.print(show_fleet(view, self._console))
+
+    async def lines(self, feed: NodeFeed) -> None:
+        """
+        Print a line for each node, one that says that these are all, and one for each change.
+
+        Who reads them too slowly gets only the newest change of each node.
+        """
+        out = Lines(sys.stdout.fileno())
+        waiting: dict[str | None, NodeChange] = {}
+        woken = asyncio.Event()
+
+        def came(told: NodeChange) -> None:
+            change = of_pool(told, self._pool)
+            if change is not None:
+                name = None if change.node is None else change.node.id
+                # To the end of the line: what comes after "synced" must not be before it.
+                waiting.pop(name, None)
+                waiting[name] = change
+                woken.set()
+
+        subscription = feed.changes.subscribe(came)
+        try:
+            nodes = feed.nodes(self._pool)
+            await out.write(
+                {"kind": "added", "epoch": None, "seq": node.seq, "node": node_document(node)}
+                for node in nodes
+            )
+            upto = max((node.seq for node in nodes), default=0)
+            await out.write([{"kind": "synced", "epoch": None, "seq": upto, "node": None}])
+            while True:
+                await woken.wait()
+                woken.clear()
+                changes = [*waiting.values()]
+                waiting.clear()
+                await out.write(map(change_document, changes))
+        finally:
+            subscription.dispose()
+
+    async def live(self, feed: NodeFeed) -> None:
+        """Show the fleet on a terminal, or a line now and then where there is none."""
+        if not self._console.is_terminal:
+
+            def say(view: FleetView) -> None:
+                self._console.print(headline(view), soft_wrap=True)
+                sys.stdout.flush()
+
+            await self._follow(feed, say, _LINE_EVERY, rows=False)
+            return
+        with Live(console=self._console, screen=True, auto_refresh=False) as screen:
+
+            def draw(view: FleetView) -> None:
+                screen.update(show_fleet(view, self._console), refresh=True)
+
+            await self._follow(feed, draw, _FRAME, rows=True)
+
+    async def _follow(
+        self, feed: NodeFeed, show: Callable[[FleetView], None], pause: float, *, rows: bool
+    ) -> None:
+        """Show what there is whenever it looks different, with a pause between."""
+        clock = asyncio.get_running_loop().time
+        observed = Observed(clock())
+        changed = asyncio.Event()
+
+        def came(told: NodeChange) -> None:
+            change = of_pool(told, self._pool)
+            if change is not None:
+                observed.saw(change, clock())
+                changed.set()
+
+        subscriptions = (
+            feed.changes.subscribe(came),
+            feed.modes.subscribe(lambda _: changed.set()),
+        )
+        shown: FleetView | None = None
+        try:
+            while True:
+                began = clock()
+                changed.clear()
+                most = max(1, self._console.size.height - MARGIN) if rows else 0
+                view = self._look(feed, observed, most)
+                if view != shown:
+                    show(view)
+                    shown = view
+                await asyncio.sleep(max(pause, (clock() - began) / _SHARE))
+                try:
+                    async with asyncio.timeout(_TICK):
+                        await changed.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            for subscription in subscriptions:
+                subscription.dispose()
+
+    def _look(self, feed: NodeFeed, observed: Observed, most: int | None) -> FleetView:
+        now = asyncio.get_running_loop().time()
+        return FleetView.of(feed, observed, now, pool=self._pool, sort=self._sort, most=most)

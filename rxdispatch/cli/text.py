@@ -1,0 +1,29 @@
+"""Numbers and names as the command prints them."""
+
+from __future__ import annotations
+
+__all__ = ["number", "visible"]
+
+
+def number(count: int, one: str, many: str = "") -> str:
+    """
+    Return *count* with its noun.
+
+    Example:
+        >>> number(1, "file"), number(1200, "file")
+        ('1 file', '1,200 files')
+    """
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def visible(text: str) -> str:
+    r"""
+    Return *text* with whatever cannot be shown, or would steer a terminal, escaped.
+
+    Example:
+        >>> print(visible("bad\udcff\x1b[2Jname"))
+        bad\udcff\x1b[2Jname
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,1 @@
+"""``rxdispatch top``: boards and nodes of a server, live."""

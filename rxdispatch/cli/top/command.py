@@ -1,0 +1,151 @@
+"""``rxdispatch top``: boards and nodes of a server, live."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from rxdispatch.checks import board_name
+from rxdispatch.cli.exits import exit_codes
+from rxdispatch.cli.lines import Lines, as_json
+from rxdispatch.cli.top.table import show_top, top_line
+from rxdispatch.cli.top.view import BoardRow, TopView, Watched, pools_of
+from rxdispatch.cli.until import Until
+from rxdispatch.cli.url_option import url_option
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.hub import connect
+from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.task import seconds
+
+__all__ = ["top"]
+
+_AGAIN: Final = 0.3
+"""Seconds after which ``--once`` looks a second time, to tell rates."""
+
+
+@click.command()
+@click.argument("boards", nargs=-1)
+@url_option("Server: redis://, rediss:// or unix://")
+@click.option("--namespace", default="rxd", show_default=True, metavar="NAME", help="Of the keys.")
+@click.option("--once", is_flag=True, help="Print it as it is and exit.")
+@click.option("--json", "as_lines", is_flag=True, help="Print a JSON line at each look.")
+@click.option(
+    "--interval",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks.",
+)
+def top(
+    boards: tuple[str, ...],
+    url: str | None,
+    namespace: str,
+    once: bool,
+    as_lines: bool,
+    interval: float,
+) -> None:
+    """
+    Show BOARDS, and the nodes of the fleet if there is one, until Ctrl-C.
+
+    The boards must be named: a server keeps no list of them, and to look for their keys among all
+    others would hold it up. Into a file or a pipe goes a line for each look that differs.
+    """
+    with exit_codes():
+        url = url or os.environ.get("RXDISPATCH_URL") or None
+        if url is None:
+            raise ConfigError("top must have a server: give --url or set RXDISPATCH_URL")
+        for board in boards:
+            board_name("board", board)
+        pause = seconds("interval", interval, zero=False)
+        names = tuple(dict.fromkeys(boards))
+        asyncio.run(_run(url, namespace, names, pause, once=once, as_lines=as_lines))
+
+
+async def _run(
+    url: str, namespace: str, names: Sequence[str], pause: float, *, once: bool, as_lines: bool
+) -> None:
+    with Until() as until:
+        async with (
+            until.stopped(),
+            connect(url, namespace=namespace) as hub,
+            hub.feed() as feed,
+        ):
+            looks = _Looks([Watched(hub.board(name)) for name in names], feed)
+            # Into a file or a pipe nothing is cut to the width of a screen.
+            console = Console(width=None if sys.stdout.isatty() else 1000)
+            if once:
+                await _once(looks, console, as_lines=as_lines)
+            elif as_lines:
+                out = Lines(sys.stdout.fileno())
+                while True:
+                    await out.write([(await looks.look()).document()])
+                    await asyncio.sleep(pause)
+            elif console.is_terminal:
+                with Live(console=console, screen=True, auto_refresh=False) as screen:
+                    while True:
+                        screen.update(show_top(await looks.look()), refresh=True)
+                        await asyncio.sleep(pause)
+            else:
+                await _say(looks, console, pause)
+
+
+async def _once(looks: _Looks, console: Console, *, as_lines: bool) -> None:
+    view = await looks.look()
+    if view.away is None and view.boards:
+        await asyncio.sleep(_AGAIN)
+        view = await looks.look()
+    if view.away is not None:
+        raise StoreUnavailableError("look at the boards")
+    if as_lines:
+        print(as_json(view.document()))
+    else:
+        console.print(show_top(view))
+
+
+async def _say(looks: _Looks, console: Console, pause: float) -> None:
+    shown = ""
+    while True:
+        line = top_line(await looks.look())
+        if line.plain != shown:
+            shown = line.plain
+            console.print(line, soft_wrap=True)
+            sys.stdout.flush()
+        await asyncio.sleep(pause)
+
+
+class _Looks:
+    """Looks at boards and a feed; remembers what was, for when the server is away."""
+
+    def __init__(self, boards: Sequence[Watched], feed: NodeFeed) -> None:
+        self._boards = boards
+        self._feed = feed
+        self._rows: tuple[BoardRow, ...] = ()
+        self._answered = asyncio.get_running_loop().time()
+
+    async def look(self) -> TopView:
+        """Ask all boards; the feed knows."""
+        clock = asyncio.get_running_loop().time
+        away: int | None = None
+        # All are waited for: one that fails must leave none of the others running.
+        rows = await asyncio.gather(
+            *(board.read(clock()) for board in self._boards), return_exceptions=True
+        )
+        found = [row for row in rows if isinstance(row, BoardRow)]
+        for row in rows:
+            if isinstance(row, BaseException) and not isinstance(row, StoreUnavailableError):
+                raise row
+        gone = len(found) < len(rows) if rows else not self._feed.current
+        if gone:
+            away = int(clock() - self._answered)
+        else:
+            self._rows = tuple(found)
+            self._answered = clock()
+        return TopView(away, self._feed.mode, self._rows, pools_of(self._feed))

@@ -1,0 +1,1 @@
+"""``rxdispatch worker``: run a handler for the tasks of a board."""

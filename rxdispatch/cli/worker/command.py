@@ -1,0 +1,214 @@
+"""``rxdispatch worker``: run a handler for the tasks of a board."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.shm.board import SharedMemoryBoard
+from rxdispatch.checks import board_name
+from rxdispatch.cli.exits import exit_codes
+from rxdispatch.cli.interrupts import Interrupts
+from rxdispatch.cli.leaving import leave, own_executor
+from rxdispatch.cli.url_option import url_option
+from rxdispatch.cli.worker.import_path import let_import
+from rxdispatch.cli.worker.log import log_to_stderr, say_outcome
+from rxdispatch.cli.worker.run import Settled, Work, work
+from rxdispatch.cli.worker.stage import work_stage
+from rxdispatch.cli.worker.target import handler_of, pipeline_of
+from rxdispatch.config import Settings
+from rxdispatch.errors import ConfigError
+from rxdispatch.hub import Hub, connect
+from rxdispatch.pipelines.stages.pipeline import Pipeline
+from rxdispatch.store.url import parse_url
+from rxdispatch.task import Outcome, seconds
+
+__all__ = ["worker"]
+
+Place = AbstractAsyncContextManager[BoardBase[Any]]
+#: Given what signals do, an event that the first one sets, and where to count; False if something
+#: did not end in time.
+Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
+
+
+@click.command()
+@click.argument("handler", metavar="MODULE:HANDLER")
+@click.option("--board", metavar="NAME", help="The board on the server.")
+@click.option("--shm", metavar="NAME", help="A board in shared memory, instead of --board.")
+@click.option(
+    "--stage",
+    metavar="NAME",
+    help="A stage with a board, of the pipeline MODULE:HANDLER; instead of --board.",
+)
+@url_option("Server with the board: redis://, rediss:// or unix://")
+@click.option("--namespace", default="rxd", show_default=True, metavar="NAME", help="Of the keys.")
+@click.option("--max-tasks", type=int, metavar="N", help="End after N tasks.")
+@click.option(
+    "--concurrency",
+    type=int,
+    metavar="N",
+    help="Tasks that run at a time; stages have their own.  [default: 16]",
+)
+@click.option(
+    "--lease",
+    type=float,
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For how long a task stays with a worker that is not heard of.",
+)
+@click.option(
+    "--grace",
+    type=float,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For what is running when the worker is told to end.",
+)
+@click.option(
+    "--app-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with MODULE, looked at first.  [default: the current directory, looked at last]",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say what became of each task.")
+def worker(
+    *,
+    handler: str,
+    board: str | None,
+    shm: str | None,
+    stage: str | None,
+    url: str | None,
+    namespace: str,
+    max_tasks: int | None,
+    concurrency: int | None,
+    lease: float,
+    grace: float,
+    app_dir: Path | None,
+    verbose: bool,
+) -> None:
+    """
+    Run HANDLER of MODULE for each task of a board, until Ctrl-C or SIGTERM.
+
+    A coroutine function runs on the loop, a plain one in threads. A signal finishes what is
+    running and gives the rest back; a second one aborts. To use more processors, start several.
+
+    With --stage, what is named is a pipeline, and the stage runs, with those after it up to the
+    next that has a board.
+    """
+    with exit_codes():
+        if (board is None) + (shm is None) + (stage is None) != 2:
+            raise ConfigError("worker must have one of --board, --shm and --stage")
+        if shm is not None and url is not None:
+            raise ConfigError("--shm must be given without --url")
+        for option, value in (("--concurrency", concurrency), ("--max-tasks", max_tasks)):
+            if stage is not None and value is not None:
+                raise ConfigError(f"--stage must be given without {option}", value)
+        url = None if shm is not None else url or os.environ.get("RXDISPATCH_URL") or None
+        if board is not None:
+            board_name("board", board)
+        if shm is None and url is None:
+            raise ConfigError("worker must have a server: give --url or set RXDISPATCH_URL")
+        if url is not None and parse_url(url).scheme == "memory":
+            raise ConfigError(
+                "worker must have a server that other processes can reach", "memory://"
+            )
+        grace, lease = seconds("grace", grace), seconds("lease", lease, zero=False)
+        let_import(app_dir)
+        if stage is not None:
+            pipeline = pipeline_of(handler)
+            pipeline.stage(stage)
+            hub = connect(url, namespace=namespace, settings=Settings(grace=grace))
+            labour = _staging(hub, pipeline, stage, lease)
+        else:
+            slots = 16 if concurrency is None else concurrency
+            job = Work(handler_of(handler), slots, lease, max_tasks)
+            place = _in_memory(shm) if shm is not None else _on_server(board or "", url, namespace)
+            where = f"board {shm or board!r} " + (
+                "in shared memory" if url is None else f"on {parse_url(url).safe}"
+            )
+            labour = _claiming(place, where, handler, job)
+        log_to_stderr(verbose=verbose)
+        asyncio.run(_run(labour, grace, verbose=verbose))
+
+
+def _claiming(place: Place, where: str, name: str, job: Work) -> Labour:
+    """Return what runs a handler for the board of *place*."""
+
+    async def labour(interrupts: Interrupts, _: asyncio.Event, settled: Settled) -> bool:
+        async with place as board:
+            _say(f"Running {name} for {where}.")
+            in_time = await work(board, job, interrupts, settled)
+            if not in_time:
+                _say("Gave up on what did not end in time; its tasks are given back.")
+        return in_time
+
+    return labour
+
+
+def _staging(hub: Hub, pipeline: Pipeline, stage: str, lease: float) -> Labour:
+    """Return what runs a stage of *pipeline*."""
+
+    async def labour(_: Interrupts, stop: asyncio.Event, settled: Settled) -> bool:
+        _say(f"Running stage {stage!r}.")
+        await work_stage(hub, pipeline, stage, lease, stop, settled)
+        return True
+
+    return labour
+
+
+async def _run(labour: Labour, grace: float, *, verbose: bool) -> None:
+    """Run *labour* until it ends or signals end it, and say what came of it."""
+    stop = asyncio.Event()
+
+    def told(_: signal.Signals) -> None:
+        _say("Finishing what is running; once more to abort.")
+        stop.set()
+
+    def settle(outcome: Outcome[Any, Any]) -> None:
+        if verbose:
+            say_outcome(outcome)
+
+    interrupts = Interrupts(grace, told)
+    settled = Settled(settle)
+    code, in_time = 0, True
+    try:
+        with interrupts, own_executor():
+            in_time = await labour(interrupts, stop, settled)
+    except asyncio.CancelledError:
+        if interrupts.aborted is None:
+            raise
+        _say("Aborted.")
+        code = 128 + interrupts.aborted
+    _say(f"{settled}.")
+    if code or not in_time:
+        # A thread that is still busy cannot be stopped, and Python would wait for it.
+        leave(code)
+
+
+@asynccontextmanager
+async def _on_server(name: str, url: str | None, namespace: str) -> AsyncGenerator[BoardBase[Any]]:
+    # Without a grace: by then the signal's is over, or everything has ended.
+    async with connect(url, namespace=namespace, settings=Settings(grace=0.0)) as hub:
+        yield hub.board(name)
+
+
+@asynccontextmanager
+async def _in_memory(name: str) -> AsyncGenerator[BoardBase[Any]]:
+    with SharedMemoryBoard[Any].attach(name) as board:
+        try:
+            yield board
+        finally:
+            await board.drain(0.0, asyncio.Event())
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,68 @@
+"""``handler_of``: the function that ``module:handler`` names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from rxdispatch.callables import check_function
+from rxdispatch.cli.worker.log import one_line, say_traceback
+from rxdispatch.errors import ConfigError
+from rxdispatch.pipelines.stages.pipeline import Pipeline
+
+__all__ = ["handler_of", "pipeline_of"]
+
+
+def handler_of(spec: str) -> Callable[[Any], Any]:
+    """
+    Import the handler that *spec* names, as ``module:handler`` or ``package.module:thing.method``.
+
+    Its module is found where :func:`rxdispatch.cli.worker.import_path.let_import` has said.
+
+    Raises:
+        ConfigError: If it is not of that form, the module does not import, or what it names is
+            missing, cannot be called with a task, or is a generator function.
+    """
+    found = _imported("handler", spec)
+    check_function("handler", found, "task")
+    handler: Callable[[Any], Any] = found
+    return handler
+
+
+def pipeline_of(spec: str) -> Pipeline:
+    """
+    Import the pipeline that *spec* names, in the same way.
+
+    Raises:
+        ConfigError: As :func:`handler_of`, or if it is no pipeline.
+    """
+    found = _imported("pipeline", spec)
+    if not isinstance(found, Pipeline):
+        raise ConfigError("pipeline must be a Pipeline", type(found).__name__)
+    return found
+
+
+def _imported(what: str, spec: str) -> Any:
+    module, colon, path = spec.partition(":")
+    if not (colon and _dotted(module) and _dotted(path)):
+        raise ConfigError(f"{what} must be given as module:name", spec)
+    try:
+        found: Any = importlib.import_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not f"{module}.".startswith(f"{missing}."):
+            say_traceback(error)
+        raise ConfigError(f"module {module} must import ({one_line(error)})") from error
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise ConfigError(f"{what} must be in module {module}", path) from None
+    return found
+
+
+def _dotted(path: str) -> bool:
+    return all(name.isidentifier() for name in path.split("."))

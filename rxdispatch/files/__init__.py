@@ -1,0 +1,1 @@
+"""Files and folders that no other user can plant, locks on them, and a thread to write them in."""

@@ -1,0 +1,72 @@
+"""Where files of a moment are made: a directory in which no other user can exchange them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.files.private_file import writable_by_others
+
+__all__ = ["temporary_folder"]
+
+_OVERFLOW: Final = Path("/proc/sys/kernel/overflowuid")
+_MAP: Final = Path("/proc/self/uid_map")
+
+
+def temporary_folder(longest: int = 4096) -> str:
+    """
+    Return the directory for temporary files, or ``/tmp`` where that is too long or not safe.
+
+    Another user who can rename what is in it, or in a directory above it, could put something of
+    their own in the place of what is made there.
+
+    Args:
+        longest: How many bytes its path may have.
+
+    Raises:
+        ConfigError: If neither is safe.
+    """
+    given = tempfile.gettempdir()
+    for parent in (given, "/tmp"):  # noqa: S108
+        if len(os.fsencode(parent)) <= longest and _safe(parent):
+            return parent
+    rule = (
+        "the directory for temporary files, and each above it, must belong to this user or to root,"
+        " and be sticky or writable by its owner only; set TMPDIR to such a one"
+    )
+    raise ConfigError(rule, given)
+
+
+def _safe(parent: str) -> bool:
+    """Whether nobody else can exchange what is in a directory, or the directory."""
+    place = Path(parent).resolve()
+    trusted = {0, os.geteuid(), *_outside()}
+    for folder in (place, *place.parents):
+        try:
+            found = folder.stat()
+        except OSError:
+            return False
+        if found.st_uid not in trusted:
+            return False
+        if writable_by_others(found) and not found.st_mode & stat.S_ISVTX:
+            return False
+    return True
+
+
+def _outside() -> set[int]:
+    """
+    Return the number that stands for all users outside of a user namespace, if this is in one.
+
+    In a sandbox without the system's root, the directories of root seem to be of that user.
+    """
+    try:
+        number = int(_OVERFLOW.read_text("ascii"))
+        mapped = [[int(word) for word in line.split()] for line in _MAP.read_text().splitlines()]
+    except (OSError, ValueError):
+        return set()
+    inside = any(first <= number < first + count for first, _, count in mapped)
+    return set() if inside else {number}

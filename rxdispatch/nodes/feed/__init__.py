@@ -1,0 +1,1 @@
+"""The reading side of a fleet: a replica in each process, kept current by messages."""

@@ -1,0 +1,92 @@
+"""``Fetching``: reads that are as fresh as they can be within a limit in time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from rxdispatch.node import Mode, Node
+from rxdispatch.nodes.feed.lookups import Lookups
+from rxdispatch.nodes.feed.modes import Modes
+from rxdispatch.nodes.feed.replica import Replica
+from rxdispatch.nodes.feed.stats import Counters
+from rxdispatch.nodes.feed.sync import Sync
+
+__all__ = ["Fetching"]
+
+_REMEMBERED: Final = (0.5, 1.0)
+_MOST: Final = 10_000
+
+
+class Fetching:
+    """
+    Returns what the replica has, after asking the registry where that is not provably current.
+
+    Args:
+        replica: What is known here.
+        lookups: Asks the registry.
+        sync: Knows whether the replica is current.
+        modes: Whether asking has any point.
+        counters: Where reads are counted.
+        limit: Seconds to wait for an answer.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        lookups: Lookups,
+        sync: Sync,
+        modes: Modes,
+        counters: Counters,
+        limit: float,
+    ) -> None:
+        self._nodes = replica.nodes
+        self._lookups = lookups
+        self._sync = sync
+        self._modes = modes
+        self._counters = counters
+        self._limit = limit
+        self._clock = asyncio.get_running_loop().time
+        # Ids that do not exist, and until when that is taken for granted. What the stream brings
+        # is in the replica, which is looked at first: no newer event is hidden.
+        self._misses: dict[str, float] = {}
+
+    async def fetch(self, ids: Sequence[str]) -> dict[str, Node | None]:
+        """Return nodes by id."""
+        counters, nodes = self._counters, self._nodes
+        if self._sync.current:
+            counters.hits_l1 += len(ids)
+        elif self._modes.mode is Mode.L2_ONLY:
+            counters.hits_l2 += len(ids)
+        elif self._modes.mode is Mode.LOCAL_ONLY:
+            counters.hits_stale += len(ids)
+        else:
+            await self._check(ids)
+        found = {node: nodes.get(node) for node in ids}
+        counters.misses += sum(node is None for node in found.values())
+        return found
+
+    async def _check(self, ids: Sequence[str]) -> None:
+        counters, nodes, now = self._counters, self._nodes, self._clock()
+        asked = {
+            node: self._lookups.ask(node)
+            for node in ids
+            if node in nodes or self._misses.get(node, 0.0) <= now
+        }
+        if not asked:
+            return
+        # The futures belong to all who ask; waiting for them cancels none.
+        _, late = await asyncio.wait(set(asked.values()), timeout=self._limit)
+        if late:
+            counters.check_timeouts += 1
+        for node, answer in asked.items():
+            if not answer.done() or answer.cancelled() or not answer.result():
+                counters.hits_stale += 1
+                continue
+            counters.hits_redis += 1
+            if node not in nodes:
+                if len(self._misses) >= _MOST:
+                    self._misses.clear()
+                self._misses[node] = self._clock() + random.uniform(*_REMEMBERED)

@@ -1,0 +1,111 @@
+"""``Lookups``: asks the registry for single nodes, each once at a time, many in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextvars import Context
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from rxdispatch.errors import RxDispatchError
+from rxdispatch.log import get_logger
+from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.feed.replica import Replica
+from rxdispatch.nodes.feed.sequencer import Stream
+from rxdispatch.nodes.feed.stats import Counters
+
+__all__ = ["Lookups"]
+
+log = get_logger(__name__)
+
+_BATCH: Final = 500
+
+
+class Lookups:
+    """
+    What is asked in one turn of the loop, and while a call is under way, is asked together.
+
+    A reply is applied by the rules of the replica, however late it comes.
+
+    Args:
+        store: The registry.
+        replica: Where replies go.
+        stream: Reads them.
+        counters: Where calls are counted.
+    """
+
+    def __init__(
+        self, store: FleetStore, replica: Replica, stream: Stream, counters: Counters
+    ) -> None:
+        self._store = store
+        self._replica = replica
+        self._stream = stream
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._wanted: dict[str, asyncio.Future[bool]] = {}
+        self._asked: dict[str, asyncio.Future[bool]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def ask(self, node: str) -> asyncio.Future[bool]:
+        """Return a future, shared by all who ask: True once a reply has been applied."""
+        # A call that is on its way may have been answered before something that the caller
+        # knows of; but it was not current then either, so the answer is as good as any.
+        found = self._wanted.get(node) or self._asked.get(node)
+        if found is None:
+            found = self._wanted[node] = self._loop.create_future()
+            if self._task is None:
+                # It serves all who ask meanwhile, so it has no caller's context.
+                self._task = self._loop.create_task(self._run(), context=Context())
+        return found
+
+    async def close(self) -> None:
+        """Ask nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._answer(self._wanted, applied=False)
+
+    async def _run(self) -> None:
+        try:
+            while self._wanted:
+                # By the end of this turn of the loop there may be more.
+                await asyncio.sleep(0)
+                ids = list(self._wanted)[:_BATCH]
+                self._asked = {node: self._wanted.pop(node) for node in ids}
+                answered = 0
+                try:
+                    answered = await self._lookup(ids)
+                except (RxDispatchError, ResponseError) as error:
+                    log.info("lookup_failed", count=len(ids), error=str(error))
+                finally:
+                    if answered:
+                        # What the reply had no room for is asked for again.
+                        left = {node: self._asked.pop(node) for node in ids[answered:]}
+                        self._wanted = left | self._wanted
+                    self._answer(self._asked, applied=answered > 0)
+        finally:
+            self._task = None
+            # Whatever ended it, nobody may wait for an answer that does not come.
+            self._answer(self._wanted, applied=False)
+
+    async def _lookup(self, ids: list[str]) -> int:
+        """Apply what is told of the first of *ids*; returns of how many."""
+        started = time.perf_counter()
+        page = await self._store.lookup(ids)
+        self._counters.took(time.perf_counter() - started)
+        if page.position.epoch != self._replica.epoch:
+            return 0
+        message = self._stream.read(page.message, trusted=True)
+        if message is None:
+            return 0
+        self._replica.fill(message.rows, page.position.seq)
+        return message.length
+
+    @staticmethod
+    def _answer(futures: dict[str, asyncio.Future[bool]], *, applied: bool) -> None:
+        for future in futures.values():
+            if not future.done():
+                future.set_result(applied)
+        futures.clear()

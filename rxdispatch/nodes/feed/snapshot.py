@@ -1,0 +1,359 @@
+"""``Snapshot``: a fleet in a SQLite file, shared by the processes of one host (L2)."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+import attrs
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.files.file_thread import FileThread
+from rxdispatch.files.lock import FileLock
+from rxdispatch.files.private_database import open_database
+from rxdispatch.log import get_logger
+
+__all__ = ["Snapshot", "Stored", "StoredRow"]
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+_APPLICATION: Final = 0x52584446
+_LAYOUT: Final = 1
+_BUSY: Final = 0.5
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+
+_BIRTH: Final = f"""
+BEGIN EXCLUSIVE;
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_LAYOUT};
+CREATE TABLE IF NOT EXISTS fleets (
+  name TEXT PRIMARY KEY, epoch TEXT, seq INTEGER, proven REAL, boot TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS nodes (
+  fleet TEXT, id TEXT, seq INTEGER, record BLOB, lapse REAL, PRIMARY KEY (fleet, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_seq ON nodes (fleet, seq);
+COMMIT;
+"""
+
+_UPSERT: Final = """
+INSERT INTO nodes VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (fleet, id) DO UPDATE
+SET seq = excluded.seq, record = excluded.record, lapse = excluded.lapse
+WHERE excluded.seq >= nodes.seq
+"""
+
+
+@attrs.frozen(slots=True)
+class StoredRow:
+    """
+    One node.
+
+    Attributes:
+        id: Its id.
+        seq: The number of its last change.
+        record: The node as it is written; empty where it was removed.
+        remaining: Seconds until it lapses; not more than 0 where it has.
+    """
+
+    id: str
+    seq: int
+    record: bytes
+    remaining: float
+
+
+@attrs.frozen(slots=True)
+class Stored:
+    """
+    What the snapshot holds of one fleet.
+
+    Attributes:
+        epoch: The life of the data.
+        seq: The number up to which it is complete.
+        age: Seconds since it was last proven; infinite when it is from before a reboot.
+        rows: The nodes that were asked for.
+    """
+
+    epoch: str
+    seq: int
+    age: float
+    rows: list[StoredRow]
+
+
+class Snapshot:
+    """
+    The nodes of one fleet in a file that several processes and several fleets may share.
+
+    One process of the host writes, the one that holds a lock which the kernel drops when it
+    dies; the others read. Times are seconds since the host was started, a clock that all its
+    processes share; what is from before that counts as lapsed. So it does where the system does
+    not tell one start from another, as on macOS.
+
+    SQLite works in a thread of its own, so that a slow disk holds up nobody. Where the file
+    cannot be written or read, that is logged and there is no snapshot: it is a tier that a feed
+    can do without.
+
+    Args:
+        path: The file, on a local disk; its directory must exist.
+        name: Which fleet this is about; no secrets.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], name: str) -> None:
+        self._path = Path(path)
+        self._name = name
+        self._boot = _boot_id()
+        self._lock: FileLock | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._thread = FileThread(self._path, what="snapshot", label="snapshot", close=self._close)
+        self._failing = False
+        self._identity = 0
+
+    # -- lifetime ----------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """
+        Open the file, or make it.
+
+        Raises:
+            ConfigError: If it cannot be, or is another application's.
+        """
+        await self._thread.open(self._open)
+
+    async def close(self) -> None:
+        """Let go of the file; the second time does nothing."""
+        await self._thread.close()
+
+    def _open(self) -> None:
+        if self._state() == "broken":
+            # Only who may write: to another it may be neither broken nor old.
+            if not self._lead():
+                log.warning("snapshot_unusable", reason="it is of another layout, or damaged")
+                return
+            log.warning("snapshot_reset", reason="it was of another layout, or damaged")
+            self._remove()
+        self._connect()
+
+    def _state(self) -> str:
+        """
+        Return ``ours``, or ``broken`` where it is ours but cannot be used.
+
+        Through SQLite, as all else that opens the file: POSIX drops every lock that a process has
+        on a file when it closes any descriptor of it.
+        """
+        try:
+            with closing(open_database(self._path, what="snapshot", timeout=_BUSY)) as connection:
+                application = connection.execute("PRAGMA application_id").fetchone()[0]
+                tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+                if application != _APPLICATION and (application or tables):
+                    raise ConfigError("snapshot must be a file of its own", str(self._path))
+                layout = connection.execute("PRAGMA user_version").fetchone()[0]
+                if not tables:
+                    return "ours"
+                sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+                return "ours" if sound and layout == _LAYOUT else "broken"
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            # Ours too may be so damaged that nobody can tell; it is not for us to remove then.
+            if "malformed" in str(error):
+                return "broken"
+            rule = f"snapshot must be a file of its own ({error})"
+            raise ConfigError(rule, str(self._path)) from error
+
+    def _connect(self) -> None:
+        connection = open_database(
+            self._path,
+            what="snapshot",
+            timeout=_BUSY,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        self._connection = connection
+        if not connection.execute("PRAGMA application_id").fetchone()[0]:
+            # Before the log is turned on: the header must tell whose file it is from the start.
+            connection.executescript(_BIRTH)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A power cut may lose the last writes: they are on the server.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        self._identity = self._path.lstat().st_ino
+
+    def _ready(self) -> sqlite3.Connection | None:
+        """Return the connection; None where there is none, or the file has been replaced."""
+        if self._connection is not None:
+            try:
+                replaced = self._path.lstat().st_ino != self._identity
+            except FileNotFoundError:
+                replaced = True
+            if replaced:
+                self._connection.close()
+                self._connection = None
+                self._open()
+                return None
+        return self._connection
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    async def lead(self) -> bool:
+        """Return whether this process is the one that writes; become it if nobody is."""
+        return bool(await self._tried(self._lead, False))
+
+    async def save(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
+        """
+        Write nodes, and that all is proven up to *seq* now.
+
+        Args:
+            epoch: The life of the data.
+            seq: The number up to which all changes are in here, with *rows*.
+            rows: What has changed; older rows than the stored ones are passed over.
+            full: They are all there are, and replace what is stored. Of another epoch they must be.
+
+        Returns:
+            False if this process does not write, or could not; then all of it is to be written.
+        """
+
+        def write() -> bool:
+            return self._lead() and self._write(epoch, seq, rows, full=full)
+
+        return bool(await self._tried(write, False))
+
+    def _lead(self) -> bool:
+        if self._lock is None:
+            self._lock = FileLock.take(self._path.with_name(f"{self._path.name}.lock"))
+        return self._lock is not None
+
+    def _write(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
+        connection = self._ready()
+        if connection is None:
+            return False
+        now = _now()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            stored = connection.execute(
+                "SELECT epoch, seq FROM fleets WHERE name = ?", (self._name,)
+            ).fetchone()
+            known, at = stored or ("", 0)
+            same = known == epoch
+            if (same and at > seq) or not (same or full):
+                connection.execute("ROLLBACK")
+                return same
+            if full:
+                connection.execute("DELETE FROM nodes WHERE fleet = ?", (self._name,))
+            values = ((self._name, r.id, r.seq, r.record, now + r.remaining) for r in rows)
+            connection.executemany(_UPSERT, values)
+            connection.execute(
+                "INSERT OR REPLACE INTO fleets VALUES (?, ?, ?, ?, ?)",
+                (self._name, epoch, seq, now, self._boot),
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        return True
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def load(self) -> Stored | None:
+        """Return all that is stored of the fleet; None where there is nothing."""
+        return await self._tried(lambda: self._read("", -1), None)
+
+    async def since(self, epoch: str, seq: int) -> Stored | None:
+        """Return what changed after *seq*; everything where the epoch is another one."""
+        return await self._tried(lambda: self._read(epoch, seq), None)
+
+    def _read(self, epoch: str, seq: int) -> Stored | None:
+        connection = self._ready()
+        if connection is None:
+            return None
+        connection.execute("BEGIN")
+        try:
+            found = connection.execute(
+                "SELECT epoch, seq, proven, boot FROM fleets WHERE name = ?", (self._name,)
+            ).fetchone()
+            if found is None:
+                return None
+            after = seq if found[0] == epoch else -1
+            rows = connection.execute(
+                "SELECT id, seq, record, lapse FROM nodes WHERE fleet = ? AND seq > ?",
+                (self._name, after),
+            ).fetchall()
+        finally:
+            connection.execute("ROLLBACK")
+        now = _now()
+        same_boot = self._boot != "" and found[3] == self._boot and found[2] <= now
+        return Stored(
+            found[0],
+            found[1],
+            now - found[2] if same_boot else float("inf"),
+            [
+                StoredRow(name, number, record, lapse - now if same_boot else 0.0)
+                for name, number, record, lapse in rows
+            ],
+        )
+
+    # -- the thread --------------------------------------------------------------------------
+
+    async def _tried(self, work: Callable[[], T], otherwise: T) -> T:
+        """Do *work* in the thread; what goes wrong with the file is logged once."""
+        if not self._thread.running:
+            return otherwise
+        try:
+            result = await self._thread.run(work)
+        except (OSError, sqlite3.Error, ConfigError) as error:
+            # A ConfigError says that another file stands there by now, which is not ours.
+            if not self._failing:
+                log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}")
+            self._failing = True
+            if "malformed" in str(error):
+                await self._reset()
+            return otherwise
+        self._failing = False
+        return result
+
+    async def _reset(self) -> None:
+        """Begin anew where the file turned out to be damaged, if it is ours to write."""
+
+        def anew() -> None:
+            if self._lock is not None and self._connection is not None:
+                log.warning("snapshot_reset", reason="it is damaged")
+                self._connection.close()
+                self._connection = None
+                self._remove()
+                self._connect()
+
+        if self._thread.running:
+            with suppress(OSError, sqlite3.Error):
+                await self._thread.run(anew)
+
+
+def _now() -> float:
+    """Return seconds since the host was started, sleep included where the system counts it."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT.read_text("ascii").strip()
+    except OSError:
+        return ""

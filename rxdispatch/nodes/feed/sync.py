@@ -1,0 +1,318 @@
+"""``Sync``: keeps a replica equal to the registry, and proves it about once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from redis.exceptions import ResponseError
+
+from rxdispatch.config import FeedSettings
+from rxdispatch.errors import CodecError, RxDispatchError, StoreUnavailableError
+from rxdispatch.log import get_logger
+from rxdispatch.node import Mode
+from rxdispatch.nodes.engine import FleetStore, Page, Position
+from rxdispatch.nodes.feed.lookups import Lookups
+from rxdispatch.nodes.feed.modes import Modes
+from rxdispatch.nodes.feed.replica import Replica
+from rxdispatch.nodes.feed.sequencer import Stream
+from rxdispatch.nodes.feed.snapshot_sync import Keeper
+from rxdispatch.nodes.feed.stats import Counters
+from rxdispatch.nodes.records import Message, Row
+from rxdispatch.store.pubsub.channels import Channels
+
+__all__ = ["Sync"]
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+_PAGE: Final = 1000
+_SPREAD: Final = (0.8, 1.0)
+# A pulse that takes longer has failed: this part of the time between two, but not less than that
+# many seconds. With the pause after it, it bounds how long a healed connection goes unnoticed.
+_LIMIT: Final = 0.5
+_LEAST_LIMIT: Final = 0.3
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.5
+_SOON: Final = 0.2
+# How long a proof counts, and how long there may be none before the mode changes, in pulses; the
+# latter in seconds at the least.
+_PROOF: Final = 1.5
+_TROUBLE: Final = 2.0
+_LEAST_TROUBLE: Final = 1.0
+
+
+class Sync:
+    """
+    One task that does one thing at a time: pulse, catch up, list again, look up.
+
+    A pulse asks the registry for its position and pings the Pub/Sub connection. What was
+    published before is then either here or lost, so that a missing last message shows too.
+
+    Args:
+        store: The registry.
+        channels: Its Pub/Sub.
+        replica: What is kept equal.
+        stream: The messages.
+        lookups: Asks for single nodes.
+        modes: Told of every proof and every failure.
+        keeper: The snapshot on disk, if there is one.
+        counters: Where calls are counted.
+        settings: Limits in time.
+        on_synced: Called when what was missed has been made up for.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: FleetStore,
+        channels: Channels,
+        replica: Replica,
+        stream: Stream,
+        lookups: Lookups,
+        modes: Modes,
+        keeper: Keeper | None,
+        counters: Counters,
+        settings: FeedSettings,
+        on_synced: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._channels = channels
+        self._replica = replica
+        self._stream = stream
+        self._lookups = lookups
+        self._modes = modes
+        self._keeper = keeper
+        self._counters = counters
+        self._settings = settings
+        self._on_synced = on_synced
+        self._clock = asyncio.get_running_loop().time
+        self._wake = asyncio.Event()
+        self._doubts: set[str] = set()
+        self._listed = False
+        self._alive = False
+        self._failures = 0
+        self._next_pulse = 0.0
+        self._patience = max(_LEAST_LIMIT, _LIMIT * settings.pulse)
+        self._trouble = max(_LEAST_TROUBLE, _TROUBLE * settings.pulse)
+        #: When it was last proven that nothing is missing, on the loop's clock.
+        self.proven_at = float("-inf")
+        #: Set once the replica has been equal to the registry, or to a young snapshot.
+        #: What the last step that failed met.
+        self.error: Exception | None = None
+        self.ready = asyncio.Event()
+
+    @property
+    def current(self) -> bool:
+        """Whether it is provable that the replica is what the registry is, but for a moment."""
+        return (
+            self._alive
+            and not self._stream.behind
+            and not self._stream.anew
+            and self._clock() < self.proven_at + _PROOF * self._settings.pulse
+        )
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._wake.set()
+
+    def doubt(self, node: str) -> None:
+        """Have a node looked up."""
+        self._doubts.add(node)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        if self._keeper is not None:
+            await self._keeper.preload()
+            self._listed = self._replica.epoch != b""
+        while True:
+            self._wake.clear()
+            try:
+                await self._step()
+            except (RxDispatchError, TimeoutError, ResponseError) as error:
+                await self._failed(error)
+                pause = min(_FIRST_PAUSE * 2 ** min(self._failures, 8), _LONGEST_PAUSE)
+                self._failures += 1
+                self._next_pulse = 0.0
+                await asyncio.sleep(random.uniform(0, pause))
+                continue
+            wait = self._next_pulse - self._clock()
+            if wait > 0 and not (self._stream.behind and self._stream.confirmed):
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    async def _step(self) -> None:
+        if self._clock() >= self._next_pulse or self._stream.anew:
+            await self._pulse()
+        elif self._stream.behind and self._stream.confirmed:
+            await self._catch_up()
+        if self._doubts:
+            await self._resolve()
+
+    # -- the proof ---------------------------------------------------------------------------
+
+    async def _pulse(self) -> None:
+        started = self._clock()
+        high = self._replica.high
+        self._stream.anew = False
+        async with asyncio.timeout(self._patience):
+            position = await self._timed(self._store.pulse())
+        if self._lost(position, high):
+            await self._relist()
+        else:
+            if self._failures and position.seq > self._replica.high:
+                # Where calls failed messages will too: not to wait for a PONG that never comes.
+                await self._catch_up()
+            # Before judging what is missing: it may be on its way.
+            self._alive = await self._ping()
+            if self._stream.behind or position.seq > self._replica.high:
+                await self._catch_up()
+        self.proven_at = started
+        self._failures = 0
+        self._replica.lapse()
+        if self._alive and not self._stream.behind and self._modes.proven():
+            self._recovered()
+        pace = self._settings.pulse * random.uniform(*_SPREAD)
+        if self._modes.mode is not Mode.NORMAL:
+            pace = min(pace, _SOON)
+        self._next_pulse = started + pace
+        self.ready.set()
+        if self._keeper is not None:
+            self._keeper.save()
+
+    def _lost(self, position: Position, high: int) -> bool:
+        """Whether the registry has lost data, or has forgotten what this replica lacks."""
+        return (
+            not self._listed
+            or position.epoch != self._replica.epoch
+            or position.seq < high
+            or position.floor > self._replica.high
+        )
+
+    async def _ping(self) -> bool:
+        if not self._stream.confirmed:
+            return False
+        try:
+            await self._channels.barrier(self._patience)
+        except StoreUnavailableError:
+            return False
+        return True
+
+    # -- what was missed ---------------------------------------------------------------------
+
+    async def _catch_up(self) -> None:
+        replica, stream = self._replica, self._stream
+        self._counters.catch_ups += 1
+        before, held = replica.high, stream.held
+        while True:
+            page = await self._timed(self._store.changes(replica.high, _PAGE))
+            if self._lost(page.position, replica.high):
+                await self._relist()
+                return
+            message = self._read(page)
+            if not page.more:
+                replica.fill(message.rows, page.position.seq, complete=True)
+                break
+            replica.fill(message.rows, message.last, complete=True)
+        # Where the registry has nothing new, a message that came before it was asked is not its.
+        self._caught_up(held if replica.high == before else 0)
+
+    async def _relist(self) -> None:
+        """Read the whole fleet, and put it in place of what is there in one go."""
+        # Messages are held back until it is done, or a page could be older than what they say.
+        self._stream.behind = True
+        self._counters.relists += self._listed
+        rows: dict[str, Row] = {}
+        after, epoch = 0, b""
+        while True:
+            page = await self._timed(self._store.changes(after, _PAGE))
+            found = page.position.epoch
+            if not found or epoch not in {b"", found}:
+                # The data was lost in the middle of the list.
+                after, epoch = 0, b""
+                rows.clear()
+                if not found:
+                    # And nobody has written since: then it is on us to begin an epoch.
+                    await self._timed(self._store.pulse())
+                continue
+            epoch = found
+            message = self._read(page)
+            for row in message.rows:
+                # A node that changes while the list is read comes again, later.
+                if row.node is None:
+                    rows.pop(row.id, None)
+                else:
+                    rows[row.id] = row
+            if not page.more:
+                break
+            after = message.last
+        self._replica.replace(epoch, rows.values(), page.position.seq)
+        self._listed = True
+        self._caught_up()
+        if self._stream.confirmed:
+            self._alive = await self._ping()
+
+    def _read(self, page: Page) -> Message:
+        message = self._stream.read(page.message, trusted=True)
+        if message is None:
+            # Written by another version of this library: what it says is missed for good.
+            raise CodecError("the registry must be of a format that is known here")
+        return message
+
+    def _caught_up(self, bogus: int = 0) -> None:
+        self._stream.caught_up(bogus)
+        self._on_synced()
+
+    async def _resolve(self) -> None:
+        """Look up the nodes of which something was missed, or which have lapsed."""
+        # Taken out before asking: what is doubted meanwhile is to be asked again.
+        asked, self._doubts = tuple(self._doubts), set()
+        answers = [self._lookups.ask(node) for node in asked]
+        await asyncio.wait(answers)
+        late = {node for node, a in zip(asked, answers, strict=True) if not a.result()}
+        if late:
+            self._doubts |= late
+            raise StoreUnavailableError("look up nodes")
+
+    # -- trouble -----------------------------------------------------------------------------
+
+    async def _failed(self, error: Exception) -> None:
+        settings = self._settings
+        self.error = error
+        self._modes.failed()
+        away = self._clock() - self.proven_at
+        if not self._failures:
+            log.warning("feed_behind", error=str(error) or type(error).__name__)
+        if away <= self._trouble:
+            return
+        self._alive = False
+        age = float("inf")
+        if self._keeper is not None:
+            age = await self._keeper.refresh(away)
+            self._listed = self._replica.epoch != b""
+        if age <= settings.snapshot_age:
+            self._modes.switch(Mode.L2_ONLY)
+            self.ready.set()
+        else:
+            self._modes.switch(Mode.LOCAL_ONLY)
+        if min(away, age) > settings.max_stale:
+            self._replica.suspect_all()
+
+    def _recovered(self) -> None:
+        # Those that were suspect for want of proof; what has changed is known already.
+        for node in self._replica.suspects():
+            self.doubt(node)
+
+    async def _timed(self, call: Awaitable[T]) -> T:
+        started = time.perf_counter()
+        reply = await call
+        self._counters.took(time.perf_counter() - started)
+        return reply

@@ -1,0 +1,1 @@
+"""Choosing a node by criteria, and reserving slots on it."""

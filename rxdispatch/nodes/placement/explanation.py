@@ -1,0 +1,89 @@
+"""``Explanation``: how many nodes each filter of a selection refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from rxdispatch.node import Node, NodeStatus
+from rxdispatch.nodes.placement.criteria import Criteria
+from rxdispatch.nodes.placement.placements import Placements
+
+__all__ = ["Explanation", "explain"]
+
+_WORDS: Final = {
+    "pool": "in another pool",
+    "labels": "without the labels",
+    "where": "refused by where",
+    "exclude": "excluded",
+    "draining": "draining",
+    "suspect": "suspect",
+    "full": "full",
+    "rejecting": "passed over after refusals",
+}
+
+
+@attrs.frozen(slots=True)
+class Explanation:
+    """
+    How many nodes there are, and what became of them.
+
+    Attributes:
+        total: How many nodes are known.
+        refused: How many of them each filter refused, the filters in their order: ``pool``,
+            ``labels``, ``where``, ``exclude``, ``draining``, ``suspect``, ``full``,
+            ``rejecting``. A node counts at the first filter that refuses it. Rejecting ones
+            are taken all the same when nothing else is left.
+        eligible: How many are left.
+
+    Example:
+        >>> print(Explanation(12, {"pool": 5, "full": 4}, 3))
+        12 nodes:
+         5 in another pool
+         4 full
+         3 eligible
+    """
+
+    total: int
+    refused: Mapping[str, int]
+    eligible: int
+
+    def __str__(self) -> str:
+        lines = [(count, _WORDS[name]) for name, count in self.refused.items() if count]
+        lines.append((self.eligible, "eligible"))
+        width = len(str(self.total))
+        head = f"{self.total} node{'' if self.total == 1 else 's'}:"
+        return "\n".join([head, *(f"{count:>{width}} {words}" for count, words in lines)])
+
+
+def explain(nodes: Iterable[Node], criteria: Criteria, placements: Placements) -> Explanation:
+    """Look at every node and count which filter refuses it."""
+    refused = dict.fromkeys(_WORDS, 0)
+    total = eligible = 0
+    for node in nodes:
+        total += 1
+        refusal = _refusal(node, criteria, placements)
+        if refusal is None:
+            eligible += 1
+        else:
+            refused[refusal] += 1
+    return Explanation(total, MappingProxyType(refused), eligible)
+
+
+def _refusal(node: Node, criteria: Criteria, placements: Placements) -> str | None:
+    if criteria.pool is not None and criteria.pool != node.pool:
+        return "pool"
+    if not criteria.labels.items() <= node.labels.items():
+        return "labels"
+    if criteria.where is not None and not criteria.where(node):
+        return "where"
+    if node.id in criteria.exclude:
+        return "exclude"
+    if node.status is not NodeStatus.READY:
+        return node.status.value
+    if not node.room:
+        return "full"
+    return "rejecting" if placements.rejecting(node.id) else None

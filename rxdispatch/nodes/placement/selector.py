@@ -1,0 +1,136 @@
+"""``Selector``: choose a node by criteria, from what a feed knows, without asking anybody."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.node import Node, NodeStatus
+from rxdispatch.nodes.placement.candidates import Views, has_room
+from rxdispatch.nodes.placement.criteria import Criteria
+from rxdispatch.nodes.placement.explanation import Explanation, explain
+from rxdispatch.nodes.placement.placements import Placements
+from rxdispatch.nodes.placement.strategies import Jobs
+
+__all__ = ["Selector"]
+
+_READY: Final = NodeStatus.READY
+
+
+class Selector:
+    """
+    Picks nodes from a cache, synchronously.
+
+    Nodes pass the filters pool, labels, where, exclude, draining, suspect, full and rejecting,
+    and are ranked by the strategy of the criteria. What this process has just placed counts as
+    load, but never makes a node full: whether it is, the server decides.
+
+    Args:
+        nodes: The nodes by id, live; the cache calls :meth:`changed` after each change.
+        placements: What this process placed and was refused.
+        rng: Where chance comes from.
+
+    Example:
+        >>> import time
+        >>> nodes = {"a": Node("a", capacity=2), "b": Node("b", pool="gpu", capacity=2)}
+        >>> selector = Selector(nodes, Placements(time.monotonic), random.Random(1))
+        >>> [node.id for node in selector.pick(Criteria(pool="gpu"))]
+        ['b']
+    """
+
+    __slots__ = ("_nodes", "_placements", "_rng", "_views")
+
+    def __init__(
+        self, nodes: Mapping[str, Node], placements: Placements, rng: random.Random
+    ) -> None:
+        self._nodes = nodes
+        self._placements = placements
+        self._rng = rng
+        self._views = Views(nodes)
+
+    def changed(self, previous: Node | None, node: Node | None) -> None:
+        """
+        Take note of a change of the nodes, which has just been made.
+
+        Args:
+            previous: The node as it was; None where it is added.
+            node: The node as it is; None where it is removed.
+        """
+        if previous is not None and node is not None:
+            # Nearly all are heartbeats, and nearly all of those end here.
+            if (
+                previous.labels is node.labels
+                and previous.pool == node.pool
+                and (
+                    (previous.status is _READY and previous.current_jobs < previous.capacity)
+                    or not has_room(node)
+                )
+            ):
+                return
+        elif previous is not None:
+            self._placements.forget(previous.id)
+        self._views.changed(previous, node)
+
+    def clear(self) -> None:
+        """Take note that anything may have changed; views are made anew when they are needed."""
+        self._views.clear()
+
+    def pick(self, criteria: Criteria, count: int = 1) -> list[Node]:
+        """
+        Return the nodes to try, the best first.
+
+        Args:
+            criteria: What is asked of them.
+            count: How many at most, all different. Those after the first are to fall back on
+                when a reservation is refused.
+
+        Returns:
+            Nodes with room as far as is known; none if there are none. Nodes that keep refusing
+            are returned only where there are no others.
+
+        Raises:
+            ConfigError: If *count* is not an int >= 1.
+            Exception: Whatever ``where`` or a cost function raises.
+        """
+        if count.__class__ is not int or count < 1:
+            raise ConfigError("count must be an int >= 1", count)
+        view = self._views.get(criteria.spec)
+        nodes = view.scan(self._rng) if criteria.scans else view.walk(self._rng)
+        if criteria.exclude or criteria.where is not None:
+            nodes = _allowed(nodes, criteria)
+        jobs = self._jobs()
+        if not self._placements.refusals:
+            return criteria.choose(nodes, count, jobs)
+        rejecting: list[Node] = []
+        chosen = criteria.choose(self._accepting(nodes, rejecting), count, jobs)
+        return chosen or criteria.choose(iter(rejecting), count, jobs)
+
+    def explain(self, criteria: Criteria) -> Explanation:
+        """Return how many nodes each filter refuses; looks at every node."""
+        return explain(self._nodes.values(), criteria, self._placements)
+
+    def _jobs(self) -> Jobs:
+        young, old = self._placements.recent()
+        if not young and not old:
+            return _known_jobs
+        return lambda node: node.current_jobs + young.get(node.id, 0) + old.get(node.id, 0)
+
+    def _accepting(self, nodes: Iterator[Node], rejecting: list[Node]) -> Iterator[Node]:
+        for node in nodes:
+            if self._placements.rejecting(node.id):
+                rejecting.append(node)
+            else:
+                yield node
+
+
+def _known_jobs(node: Node) -> int:
+    return node.current_jobs
+
+
+def _allowed(nodes: Iterator[Node], criteria: Criteria) -> Iterator[Node]:
+    where, exclude = criteria.where, criteria.exclude
+    for node in nodes:
+        if node.id not in exclude and (where is None or where(node)):
+            yield node

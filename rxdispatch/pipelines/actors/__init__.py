@@ -1,0 +1,1 @@
+"""Actors: one mailbox, one handler, one message at a time."""

@@ -1,0 +1,331 @@
+"""``Actor``: one mailbox, one handler, one message at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.checks import name_of
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.errors import ConfigError, TaskRejectedError
+from rxdispatch.failure import describe
+from rxdispatch.log import get_logger
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.pipelines.actors.messages import (
+    ActorError,
+    Factory,
+    Handle,
+    Letter,
+    Supervision,
+    checked_behaviour,
+    checked_handle,
+)
+from rxdispatch.pipelines.actors.ref import ActorRef
+from rxdispatch.pipelines.shared.output import Tap
+from rxdispatch.pipelines.shared.outside import is_from_outside
+from rxdispatch.pipelines.stages.stage_call import Crew
+from rxdispatch.streams import Ingress
+
+__all__ = ["Actor"]
+
+log = get_logger(__name__)
+
+LEAST = 16
+"""Failures that may wait for each subscriber."""
+
+
+class Actor:
+    """
+    State that only its own handler touches: messages have their turn one by one, in order.
+
+    Use it with ``async with``, which gives its :class:`ActorRef`, or get one by name from
+    ``hub.actor``. Leaving the block normally handles what is in the mailbox; leaving it by an
+    exception, or by cancellation, cancels, refuses the rest, and waits for the handler to end.
+
+    Args:
+        name: 1 to 200 characters.
+        handle: A coroutine function, called with each message; or an object called as one.
+        factory: Instead of *handle*: a class or plain function, called without arguments at the
+            start and at each restart, that makes the handler.
+        mailbox: How many messages may wait, at least 1.
+        supervision: What becomes of the actor when its handler raises. ``"resume"`` goes on with
+            the next message; ``"restart"`` does so with a fresh handler from *factory*, after
+            the wait of *backoff*; ``"stop"`` ends it. In each case the error is logged, told to
+            ``failures`` and to whoever asked; the message is not handled again.
+        backoff: The waits before restarts, and with ``attempts`` how many failures in a row end
+            the actor all the same.
+        next: The actor that is told what the handler returns, unless that is None; by its ref,
+            or inside of a hub by name. While its mailbox is full, this actor waits; so a ring
+            of full ones stands still. What cannot be told is a failure, but does not count for
+            *supervision*.
+        find: Returns the address that belongs to a name; a hub gives it.
+        on_end: Called once it has ended: it takes nothing more, and its handler has returned.
+
+    Raises:
+        ConfigError: If an argument breaks its rule.
+
+    Example:
+        >>> async def greet(name: str) -> str:
+        ...     return f"hello {name}"
+        >>> async def main() -> str:
+        ...     async with Actor("greeter", greet) as ref:
+        ...         await ref.tell("you")
+        ...         return await ref.ask("there")
+        >>> asyncio.run(main())
+        'hello there'
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Handle | None = None,
+        *,
+        factory: Factory | None = None,
+        mailbox: int = 100,
+        supervision: Supervision = "resume",
+        backoff: Backoff | None = None,
+        next: ActorRef | str | None = None,  # noqa: A002
+        find: Callable[[str], ActorRef] | None = None,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
+        self._name = name_of("name", name)
+        self._make = checked_behaviour(handle, factory, supervision)
+        if mailbox.__class__ is not int or mailbox < 1:
+            raise ConfigError("mailbox must be an int >= 1", mailbox)
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise ConfigError("backoff must be a Backoff or None", backoff)
+        if isinstance(next, str) and find is None:
+            raise ConfigError("next must be an ActorRef outside of a hub", next)
+        if next is not None and not isinstance(next, (str, ActorRef)):
+            raise ConfigError("next must be an ActorRef, a name or None", next)
+        self._supervision = supervision
+        self._backoff = backoff or Backoff()
+        self._next = next
+        self._find = find
+        self._on_end = on_end
+        self._mailbox: Ingress[Letter] = Ingress(mailbox)
+        self._failures: Tap[ActorError] = Tap(LEAST)
+        self._crew = Crew()
+        self._began = self._failed_in_a_row = 0
+        self._entered = self._cancelled = self._over = False
+        self._current: Letter | None = None
+        self._told = False
+        self._handle: Handle | None = None
+        #: Its address.
+        self.ref = ActorRef(name, self._mailbox, self._failures.stream, self.stop)
+
+    # ------------------------------------------------ its life
+
+    def start(self) -> ActorRef:
+        """
+        Begin to handle messages, on the running loop.
+
+        Raises:
+            ConfigError: If it was started before, or the factory makes no handler.
+        """
+        if self._entered:
+            raise ConfigError("an actor must be started once; make another one", self._name)
+        loop = asyncio.get_running_loop()
+        self._handle = checked_handle("what factory makes", self._make())
+        self._entered = True
+        self._ended: asyncio.Future[None] = loop.create_future()
+        one_by_one = map_async(self._begin, max_concurrent=1)
+        self._subscription = self._mailbox.pipe(self._failures.throttle, one_by_one).subscribe(
+            on_error=self._fail, on_completed=self._finish, scheduler=LoopScheduler(loop)
+        )
+        return self.ref
+
+    async def __aenter__(self) -> ActorRef:
+        return self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                await self.stop()
+        finally:
+            await self.cancel()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message waits or is at work."""
+        return not self._over and (self._mailbox.waiting > 0 or self._current is not None)
+
+    async def idle(self) -> None:
+        """Wait until the mailbox was empty and nothing at work, or the actor has ended."""
+        await self._mailbox.join()
+        # What was just taken out begins with the next turn.
+        await asyncio.sleep(0)
+        await self._crew.idle()
+
+    def close(self) -> None:
+        """Take no more messages; may be called again."""
+        self._mailbox.close()
+
+    async def stop(self, timeout: float | None = None) -> bool:
+        """Do as :meth:`ActorRef.stop`."""
+        self._mailbox.close()
+        if not self._ended.done():
+            await asyncio.wait({self._ended}, timeout=timeout)
+        if not self._ended.done():
+            await self.cancel()
+        return not self._cancelled
+
+    async def cancel(self) -> None:
+        """End at once: cancel the message at work, refuse the others, wait for the handler."""
+        if not self._over:
+            self._cancelled = True
+            self._finish()
+        await asyncio.wait({self._ended})
+        await self._crew.idle()
+
+    def _fail(self, error: Exception) -> None:
+        """End, because of an error that is nobody's to handle."""
+        self._cancelled = True
+        log.error("actor_stopped", actor=self._name, failure=error)
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._subscription.dispose()
+        self._mailbox.close()
+        # One that has failed waits for a restart, no more.
+        if self._current is not None and not self._told:
+            self._refuse(self._current)
+        # What the mailbox still holds; it is closed, so that this ends with the next turn.
+        self._mailbox.subscribe(self._refuse, on_completed=self._conclude)
+
+    def _conclude(self) -> None:
+        self._ended.set_result(None)
+        try:
+            self._failures.end()
+        finally:
+            self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        """Tell, once, that nothing of it is at work any more."""
+        if self._on_end is not None and self._ended.done() and not self._crew.active:
+            on_end, self._on_end = self._on_end, None
+            on_end()
+
+    # ------------------------------------------------ messages
+
+    def _begin(self, letter: Letter) -> Coroutine[Any, Any, None]:
+        # Here and not in the coroutine, which may be cancelled before it begins.
+        self._current = letter
+        self._told = False
+        self._name_it(letter)
+        return self._work(letter)
+
+    def _name_it(self, letter: Letter) -> None:
+        self._began += 1
+        letter.id = f"{self._name}/{self._began}"
+
+    async def _work(self, letter: Letter) -> None:
+        self._crew.active += 1
+        try:
+            if self._handle is None:
+                self._refuse(letter)
+            elif letter.reply is None or not letter.reply.done():
+                await self._turn(letter, self._handle)
+        finally:
+            self._current = None
+            self._crew.gone()
+            self._look_for_end()
+
+    async def _turn(self, letter: Letter, handle: Handle) -> None:
+        try:
+            answer = await handle(letter.message)
+        except BaseException as error:
+            if self._cancelled:
+                raise
+            if is_from_outside(error):
+                self._refuse(letter)
+                raise
+            self._told = True
+            self._report(letter, error)
+            if isinstance(error, KeyboardInterrupt):
+                self._close()
+                raise  # it is meant for the process
+            await self._supervise()
+            return
+        self._failed_in_a_row = 0
+        if letter.reply is not None and not letter.reply.done():
+            letter.reply.set_result(answer)
+        if self._next is not None and answer is not None:
+            try:
+                await self._pass_on(self._next, answer)
+            except Exception as error:
+                self._report(letter, error)
+
+    async def _pass_on(self, following: ActorRef | str, answer: Any) -> None:
+        if isinstance(following, str):
+            assert self._find is not None
+            following = self._find(following)
+        await following.tell(answer)
+
+    # ------------------------------------------------ what failed
+
+    def _report(self, letter: Letter, error: BaseException) -> None:
+        failure = ActorError(letter.id, self._name, letter.message)
+        failure.__cause__ = error
+        asked = letter.reply is not None and not letter.reply.done()
+        log.warning(
+            "actor_failed",
+            actor=self._name,
+            message=letter.id,
+            supervision=self._supervision,
+            # Others get the error itself, if there are any.
+            **({"error": describe(error)} if asked or self._failures.open else {"failure": error}),
+        )
+        if letter.reply is not None and asked:
+            letter.reply.set_exception(failure)
+        self._failures.emit(failure)
+
+    def _refuse(self, letter: Letter) -> None:
+        """Tell that *letter* is not handled, because the actor has stopped."""
+        refusal = TaskRejectedError(f"the actor {self._name!r} has stopped")
+        if letter.reply is not None:
+            if not letter.reply.done():
+                letter.reply.set_exception(refusal)
+            return
+        if not letter.id:
+            self._name_it(letter)
+        failure = ActorError(letter.id, self._name, letter.message)
+        failure.__cause__ = refusal
+        log.warning("message_refused", actor=self._name, message=letter.id)
+        self._failures.emit(failure)
+
+    async def _supervise(self) -> None:
+        if self._supervision == "stop":
+            self._close()
+        while self._supervision == "restart" and not self._cancelled:
+            self._failed_in_a_row += 1
+            if not self._backoff.goes_on(self._failed_in_a_row):
+                self._close()
+                return
+            await asyncio.sleep(self._backoff.delay(self._failed_in_a_row))
+            try:
+                self._handle = checked_handle("what factory makes", self._make())
+            except KeyboardInterrupt:
+                self._close()
+                raise
+            except BaseException as error:
+                log.warning("actor_not_restarted", actor=self._name, failure=error)
+            else:
+                return
+
+    def _close(self) -> None:
+        """Handle nothing more; what waits passes by, and is refused."""
+        log.warning("actor_stopped", actor=self._name, error="")
+        self._handle = None
+        self._mailbox.close()

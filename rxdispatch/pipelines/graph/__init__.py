@@ -1,0 +1,1 @@
+"""``Graph``: stages connected by named ports."""

@@ -1,0 +1,53 @@
+"""What makes a graph whole: no cycle, and something that feeds every port."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.pipelines.graph.model import Edge, Vertex
+
+__all__ = ["check_graph", "in_order"]
+
+
+def check_graph(vertices: Mapping[str, Vertex], edges: Collection[Edge]) -> None:
+    """
+    Check what only a finished graph can show.
+
+    Raises:
+        ConfigError: If it has no node, a cycle, or an input port that nothing feeds.
+    """
+    if not vertices:
+        raise ConfigError("a graph must have a node")
+    in_order(vertices, edges)
+    fed: dict[str, set[str]] = {name: set() for name in vertices}
+    for edge in edges:
+        fed[edge.target].add(edge.to_port)
+    for name, vertex in vertices.items():
+        missing = [port for port in vertex.inputs if port not in fed[name]]
+        if not missing:
+            continue
+        if fed[name]:
+            raise ConfigError(
+                "all inputs of a node must be connected, or none", f"{name}.{missing[0]}"
+            )
+        if vertex.join != "merge" and len(vertex.inputs) > 1:
+            rule = f"something must feed a node that does {vertex.join}"
+            raise ConfigError(rule, f"{name}.{missing[0]}")
+
+
+def in_order(vertices: Iterable[str], edges: Iterable[Edge]) -> list[str]:
+    """
+    Return the names of nodes, each after those that feed it.
+
+    Raises:
+        ConfigError: If there is a cycle; it names the path.
+    """
+    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(vertices, ()))
+    for edge in edges:
+        sorter.add(edge.target, edge.source)
+    try:
+        return list(sorter.static_order())
+    except CycleError as error:
+        raise ConfigError("a graph must have no cycle", " -> ".join(error.args[1])) from None

@@ -1,0 +1,84 @@
+"""An edge of a graph as an operator: what leaves a port, on its way to another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from reactivex import Observable
+from reactivex import operators as rx
+
+from rxdispatch.errors import BufferOverflowError
+from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
+from rxdispatch.overflow import Overflow
+from rxdispatch.pipelines.graph.model import Edge, Gap, Vertex
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.stages.stage import StageError
+
+__all__ = ["LEAST", "along", "queue_of"]
+
+LEAST = 16
+"""Items that may wait at least where a node does not say how many; also for each subscriber."""
+
+Stream = Observable[Envelope]
+
+
+def queue_of(vertex: Vertex, source: Vertex | None = None) -> int:
+    """Return how many items may wait for *vertex* on an edge from *source*."""
+    burst = 0 if source is None else source.stage.burst
+    return vertex.stage.queue or max(LEAST, vertex.stage.burst, burst)
+
+
+def along(
+    edge: Edge, *, size: int, several: bool, gaps: bool, failed: Callable[[StageError], None]
+) -> Callable[[Stream], Stream]:
+    """
+    Return the operator that takes items along *edge*.
+
+    Args:
+        edge: The edge.
+        size: How many items may wait.
+        several: The values are dicts by port.
+        gaps: Whether the places of failed items matter further on.
+        failed: Called with each item that does not fit, if that is a failure.
+    """
+    port = edge.from_port
+
+    def goes(envelope: Envelope) -> bool:
+        value = envelope.value
+        return gaps if value is Gap else not several or port in value
+
+    def chosen(envelope: Envelope) -> Envelope:
+        value = envelope.value
+        return envelope if value is Gap else Envelope(envelope.id, value[port])
+
+    overflow = _overflow(edge, size, failed)
+
+    def operator(source: Stream) -> Stream:
+        going = source.pipe(rx.filter(goes))
+        if several:
+            going = going.pipe(rx.map(chosen))
+        return going.pipe(buffer_bounded(size, overflow))
+
+    return operator
+
+
+def _overflow(edge: Edge, size: int, failed: Callable[[StageError], None]) -> Overflow[Envelope]:
+    """Return the policy of *edge* for envelopes, such that no item can end the stream."""
+    policy: Any = edge.overflow
+    if policy in ("wait", "drop_oldest", "drop_newest"):
+        return policy  # type: ignore[no-any-return]
+
+    def divert(envelope: Envelope) -> None:
+        if envelope.value is Gap:
+            return
+        try:
+            if policy == "error":
+                raise BufferOverflowError(size)
+            policy(envelope.value)
+        except Exception as error:
+            failure = StageError(envelope.id, 1, edge.target, envelope.value)
+            failure.__cause__ = error
+            failed(failure)
+
+    return divert

@@ -1,0 +1,211 @@
+"""``Graph``: named nodes with ports, connected without a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import timedelta
+from typing import Any, Literal
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.callables import check_function
+from rxdispatch.errors import ConfigError
+from rxdispatch.overflow import Overflow, checked_overflow
+from rxdispatch.pipelines.graph.checks import check_graph
+from rxdispatch.pipelines.graph.mermaid import mermaid
+from rxdispatch.pipelines.graph.model import (
+    Edge,
+    Join,
+    Vertex,
+    Work,
+    WorkAsync,
+    checked_ports,
+)
+from rxdispatch.pipelines.graph.run import GraphRun
+from rxdispatch.pipelines.stages.stage import described
+from rxdispatch.protocols import Limit
+
+__all__ = ["Graph"]
+
+
+class Graph:
+    """
+    A description of work that forks and comes together again: nodes, ports and edges.
+
+    It holds no items and may be run any number of times, also at once; what is added to it
+    later changes no run that has begun.
+
+    Items that leave a port go along every edge from it. It is one object that goes along all of
+    them: a node that changes what it gets changes it for the others too, so copy before you
+    change. Nodes that no edge leads to are the
+    entries: :meth:`GraphRun.submit` hands them items.
+
+    Example:
+        >>> import asyncio
+        >>> g = Graph()
+        >>> g.add_node("number", int)
+        >>> g.add_node("double", lambda n: 2 * n)
+        >>> g.add_node("square", lambda n: n * n)
+        >>> g.add_node("both", lambda a, b: (a, b), inputs=("left", "right"), join="zip")
+        >>> g.connect("number", "double")
+        >>> g.connect("number", "square")
+        >>> g.connect("double", "both", to_port="left")
+        >>> g.connect("square", "both", to_port="right")
+        >>> async def main() -> list[tuple[int, int]]:
+        ...     found = []
+        ...     async with g.run() as r:
+        ...         r.results("both").subscribe(found.append)
+        ...         await r.submit("number", "7")
+        ...     return found
+        >>> asyncio.run(main())
+        [(14, 49)]
+    """
+
+    def __init__(self) -> None:
+        self._vertices: dict[str, Vertex] = {}
+        # In order; the values do not matter.
+        self._edges: dict[Edge, None] = {}
+
+    def add_node(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *,
+        workers: int | Limit = 1,
+        inputs: tuple[str, ...] = ("in",),
+        outputs: tuple[str, ...] = ("out",),
+        join: Join = "merge",
+        ordered: bool = False,
+        queue: int | None = None,
+        timeout: float | timedelta | None = None,
+        retry: Backoff | None = None,
+        on_error: Literal["fail", "skip"] | Callable[[Any, BaseException], Any] = "fail",
+        executor: Executor | None = None,
+    ) -> None:
+        """
+        Add a node.
+
+        Args:
+            name: What it is called, 1 to 200 characters.
+            fn: Called with an item, returns what goes on. Coroutine functions run on the loop,
+                plain ones in threads. With several *outputs* it returns a dict of values by
+                port; ports that are not in it emit nothing.
+            workers: How many calls may be at work at once, at least 1; or a ``Limit``.
+            inputs: The names of its input ports.
+            outputs: The names of its output ports.
+            join: How several inputs come together. ``"merge"`` calls *fn* with each item of any
+                of them. ``"zip"`` calls it with one item of each, as arguments in the order of
+                *inputs*: the first of each, then the second, and so on. ``"latest"`` calls it
+                with the latest of each whenever one comes, once all have one.
+            ordered: Emit in the order of arrival; a result that waits for its turn keeps its
+                worker. Give it to the nodes ahead of a zip that have several workers.
+            queue: How many items may wait on each edge to it, at least 1; by default as many as
+                it, or the node before it, has workers, and at least 16.
+            timeout: Seconds that each try may take.
+            retry: How often an item is tried at most, and the waits in between; None: once.
+            on_error: What becomes of an item whose last try failed: ``"fail"`` tells the run's
+                ``failures``, ``"skip"`` only logs it, and a callable is given the item (a tuple
+                after zip and latest) and the error and returns what goes on instead.
+            executor: Where a plain function runs instead of in threads of the node's own.
+
+        Raises:
+            ConfigError: If an argument breaks its rule, or there is a node of that name.
+        """
+        options: dict[str, Any] = {
+            "name": name,
+            "concurrency": workers,
+            "queue": queue,
+            "timeout": timeout,
+            "retry": retry,
+            "executor": executor,
+        }
+        ins, outs = checked_ports("inputs", inputs), checked_ports("outputs", outputs)
+        spread = len(ins) > 1 and join != "merge"
+        check_function("fn", fn, *(ins if spread else ("item",)))
+        plain = described(fn, on_error=on_error, **options).plain
+        if join not in ("merge", "zip", "latest"):
+            raise ConfigError('join must be "merge", "zip" or "latest"', join)
+        if ordered.__class__ is not bool:
+            raise ConfigError("ordered must be True or False", ordered)
+        if name in self._vertices:
+            raise ConfigError("nodes must have names that differ", name)
+        work = (Work if plain else WorkAsync)(fn, spread, outs)
+        self._vertices[name] = Vertex(
+            stage=described(work, on_error=on_error, **options),
+            work=work,
+            inputs=ins,
+            outputs=outs,
+            join=join,
+            ordered=ordered,
+        )
+
+    def connect(
+        self,
+        source: str,
+        target: str,
+        *,
+        from_port: str = "out",
+        to_port: str = "in",
+        overflow: Overflow[Any] = "wait",
+    ) -> None:
+        """
+        Add an edge, with a bounded queue of its own.
+
+        Several edges may lead to one port; their items take turns.
+
+        Args:
+            source: The node that items come from.
+            target: The node that they go to.
+            from_port: An output port of *source*.
+            to_port: An input port of *target*.
+            overflow: What becomes of an item that does not fit. ``"wait"`` pauses *source*, and
+                with it all of its edges; ``"drop_oldest"`` and ``"drop_newest"`` drop and log;
+                ``"error"`` makes a failure of it, with ``BufferOverflowError`` as the cause; a
+                callable is given the item. But for ``"wait"``, the edge never pauses *source*.
+
+        Raises:
+            ConfigError: If there is no such node or port, or the edge is there already.
+        """
+        for what, name in (("source", source), ("target", target)):
+            if name not in self._vertices:
+                raise ConfigError(f"{what} must be one of {', '.join(self._vertices)}", name)
+        for what, port, ports in (
+            ("from_port", from_port, self._vertices[source].outputs),
+            ("to_port", to_port, self._vertices[target].inputs),
+        ):
+            if port not in ports:
+                raise ConfigError(f"{what} must be one of {', '.join(ports)}", port)
+        edge = Edge(source, from_port, target, to_port, checked_overflow(overflow))
+        if edge in self._edges:
+            raise ConfigError("edges must differ", str(edge))
+        self._edges[edge] = None
+
+    def validate(self) -> None:
+        """
+        Check the graph as a whole; :meth:`run` does so too.
+
+        The inputs of a node are connected all, or none. With none it is an entry, which takes
+        what is submitted; but a node that does zip or latest with several inputs is none.
+
+        Raises:
+            ConfigError: If it has no node, a cycle, or an input port that nothing feeds.
+        """
+        check_graph(self._vertices, self._edges)
+
+    def to_mermaid(self) -> str:
+        """
+        Return the graph as a Mermaid flowchart; the same graph is always the same text.
+
+        Ports are shown where they are not ``in`` and ``out``.
+        """
+        return mermaid(self._vertices, self._edges)
+
+    def run(self) -> GraphRun:
+        """
+        Return a run of the graph as it is now, to be used with ``async with``.
+
+        Raises:
+            ConfigError: As :meth:`validate`.
+        """
+        self.validate()
+        return GraphRun(dict(self._vertices), tuple(self._edges))

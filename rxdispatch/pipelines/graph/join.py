@@ -1,0 +1,253 @@
+"""``join_ports``: several streams into one, none of them held but where demand can see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from typing import Any
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.pipelines.graph.model import Gap, Join
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.valve import Gate, bound_by
+
+__all__ = ["join_ports"]
+
+
+def join_ports(
+    streams: Sequence[Observable[Envelope]],
+    join: Join,
+    unpaired: Callable[[Envelope], None],
+) -> Observable[Envelope]:
+    """
+    Join *streams*, one for each port.
+
+    RxPY's own ``merge``, ``zip`` and ``combine_latest`` push on, or hold, whatever comes. Here
+    each port holds one item and asks its stream for the next when that has gone; all others wait
+    in the bounded queue above. ``merge`` takes turns among the ports, so that a busy one does
+    not shut out the others.
+
+    Args:
+        streams: What comes in at each port.
+        join: ``"merge"`` passes on each item; ``"zip"`` a tuple of one item of each port;
+            ``"latest"`` a tuple of the latest of each, whenever one comes, once all have one.
+        unpaired: Given what can be in no tuple any more: another port has ended, or has a gap.
+
+    A gap takes part in a zip as an item does, and makes a gap of the tuple.
+
+    It completes when all streams have, and fails with the first that does.
+    """
+
+    def subscribe(
+        observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        return _JOINS[join](observer, unpaired, len(streams)).connect(streams, scheduler)
+
+    return Observable(subscribe)
+
+
+class _Port:
+    """One port: the item it holds, and the valve of its stream."""
+
+    def __init__(self, below: Any, fail: Callable[[Exception], None]) -> None:
+        self.held: tuple[Envelope, Context] | None = None
+        self.ended = False
+        self.gate = Gate(self._room, below, fail=fail, holds=True)
+
+    def _room(self) -> int:
+        return 0 if self.held is not None else 1
+
+    def take(self) -> tuple[Envelope, Context]:
+        entry = self.held
+        assert entry is not None
+        self.held = None
+        return entry
+
+
+class _Merge:
+    """One subscription of ``merge``; the others differ in which items go next."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Envelope],
+        unpaired: Callable[[Envelope], None],
+        width: int,
+    ) -> None:
+        self._observer = observer
+        self._unpaired = unpaired
+        self._width = width
+        self._turn = 0
+        self._pumping = self._closed = False
+        self.ports: list[_Port] = []
+
+    def connect(
+        self, streams: Sequence[Observable[Envelope]], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        loop = asyncio.get_running_loop()
+        valve = valve_of(scheduler)
+        below = self._below = bound_by(valve)
+        self._link = None if below is None else below.listen(self._pump)
+        self.ports = [_Port(valve, self._fail) for _ in streams]
+        self._sources = CompositeDisposable()
+        for port, stream in zip(self.ports, streams, strict=True):
+            self._sources.add(
+                stream.subscribe(
+                    self._entrance(port),
+                    self._fail,
+                    self._exit(port),
+                    scheduler=LoopScheduler(loop, valve=port.gate),
+                )
+            )
+        return Disposable(self._dispose)
+
+    # ------------------------------------------------ which items go next
+
+    def next(self) -> tuple[Envelope, Context] | None:
+        """Return what is to be emitted now, or None while there is nothing."""
+        for step in range(self._width):
+            port = self.ports[(self._turn + step) % self._width]
+            if port.held is not None:
+                self._turn = (self._turn + step + 1) % self._width
+                return port.take()
+        return None
+
+    # ------------------------------------------------ what comes and goes
+
+    def _entrance(self, port: _Port) -> Callable[[Envelope], None]:
+        def on_next(envelope: Envelope) -> None:
+            if not self._closed:
+                port.held = (envelope, copy_context())
+                self._pump()
+
+        return on_next
+
+    def _exit(self, port: _Port) -> Callable[[], None]:
+        def on_completed() -> None:
+            port.ended = True
+            self._pump()
+
+        return on_completed
+
+    def _pump(self) -> None:
+        """Emit what can go, as far as there is room below, and ask for more."""
+        # An emission, or asking, leads to items that must not overtake the one at hand.
+        if self._pumping or self._closed:
+            return
+        self._pumping = True
+        try:
+            while not self._closed and (self._below is None or self._below.room() > 0):
+                entry = self.next()
+                if entry is None:
+                    break
+                envelope, context = entry
+                # They fill up again meanwhile, and while the consumer is busy.
+                self._ask()
+                context.run(self._observer.on_next, envelope)
+        finally:
+            self._pumping = False
+        if self._closed:
+            return
+        if all(port.ended and port.held is None for port in self.ports):
+            self._shut()
+            self._observer.on_completed()
+            self._free()
+
+    def _ask(self) -> None:
+        for port in self.ports:
+            if port.held is None and not port.ended:
+                port.gate.opened()
+
+    # ------------------------------------------------ the end
+
+    def _fail(self, error: Exception) -> None:
+        if not self._closed:
+            self._shut()
+            self._observer.on_error(error)
+            self._free()
+
+    def _dispose(self) -> None:
+        self._shut()
+        self._free()
+
+    def _shut(self) -> None:
+        self._closed = True
+        if self._link is not None:
+            self._link.dispose()
+        self._sources.dispose()
+
+    def _free(self) -> None:
+        for port in self.ports:
+            port.gate.dispose()
+
+
+class _Zip(_Merge):
+    """One subscription of ``zip``."""
+
+    def next(self) -> tuple[Envelope, Context] | None:
+        if any(port.ended and port.held is None for port in self.ports):
+            # Never again one of each: what still comes is told, so that all streams can end.
+            for port in self.ports:
+                while port.held is not None:
+                    envelope, context = port.take()
+                    if envelope.value is not Gap:
+                        context.run(self._unpaired, envelope)
+                    if not port.ended:
+                        port.gate.opened()
+            return None
+        if any(port.held is None for port in self.ports):
+            return None
+        entries = [port.take() for port in self.ports]
+        envelopes = [envelope for envelope, _ in entries]
+        gone = {envelope.id for envelope in envelopes if envelope.value is Gap}
+        if not gone:
+            return _tuple(envelopes), entries[0][1]
+        for envelope, context in entries:
+            # What failed on another way has been told of.
+            if envelope.id not in gone:
+                context.run(self._unpaired, envelope)
+        return Envelope(_name(envelopes), Gap), entries[0][1]
+
+
+class _Latest(_Merge):
+    """One subscription of ``latest``."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Envelope],
+        unpaired: Callable[[Envelope], None],
+        width: int,
+    ) -> None:
+        super().__init__(observer, unpaired, width)
+        self._latest: dict[_Port, Envelope] = {}
+
+    def next(self) -> tuple[Envelope, Context] | None:
+        for step in range(self._width):
+            port = self.ports[(self._turn + step) % self._width]
+            while port.held is not None:
+                envelope, context = port.take()
+                fresh = envelope.value is not Gap
+                if fresh:
+                    self._latest[port] = envelope
+                if fresh and len(self._latest) == self._width:
+                    self._turn = (self._turn + step + 1) % self._width
+                    return _tuple([self._latest[one] for one in self.ports]), context
+                if not port.ended:
+                    # Nothing to wait for: a later one replaces it until all have one.
+                    port.gate.opened()
+        return None
+
+
+_JOINS: dict[str, type[_Merge]] = {"merge": _Merge, "zip": _Zip, "latest": _Latest}
+
+
+def _tuple(envelopes: list[Envelope]) -> Envelope:
+    return Envelope(_name(envelopes), tuple(envelope.value for envelope in envelopes))
+
+
+def _name(envelopes: list[Envelope]) -> str:
+    # What came from one item by several ways is that item again.
+    return "+".join(dict.fromkeys(envelope.id for envelope in envelopes))

@@ -1,0 +1,127 @@
+"""What a graph is made of: nodes with ports, and the edges between these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import attrs
+
+from rxdispatch.checks import name_of
+from rxdispatch.errors import ConfigError
+from rxdispatch.overflow import Overflow
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.stages.stage import Stage
+
+__all__ = ["Edge", "Gap", "Join", "Vertex", "Work", "WorkAsync", "checked_ports"]
+
+Join = Literal["merge", "zip", "latest"]
+
+
+class Gap:
+    """Stands, itself, in the place of an item that failed; processes know it by its name."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Vertex:
+    """
+    A node of a graph.
+
+    Attributes:
+        stage: What it does, and how; its function is *work*.
+        work: Calls the user's function.
+        inputs: The names of its input ports.
+        outputs: The names of its output ports.
+        join: How items of several inputs come together.
+        ordered: Whether results leave in the order of arrival.
+    """
+
+    stage: Stage
+    work: Work
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    join: Join
+    ordered: bool
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.stage.name
+
+
+@attrs.frozen
+class Edge:
+    """From a port of one node to a port of another; two edges are equal if their ends are."""
+
+    source: str
+    from_port: str
+    target: str
+    to_port: str
+    overflow: Overflow[Any] = attrs.field(default="wait", eq=False)
+
+    def __str__(self) -> str:
+        return f"{self.source}.{self.from_port} -> {self.target}.{self.to_port}"
+
+
+class Work:
+    """
+    The function of a node, called with an envelope and checked for what it returns.
+
+    A gap stays one, and the function does not hear of it.
+
+    Args:
+        fn: The function.
+        spread: Call it with each of several items as an argument of its own.
+        outputs: The ports it may name; with one alone it returns the value itself.
+    """
+
+    def __init__(self, fn: Callable[..., Any], spread: bool, outputs: tuple[str, ...]) -> None:
+        self.fn = fn
+        self.spread = spread
+        self.outputs = outputs
+
+    def __call__(self, envelope: Envelope) -> Any:
+        """Return the value, or the values by port."""
+        item = envelope.value
+        if item is Gap:
+            return Gap
+        return self.checked(self.fn(*item) if self.spread else self.fn(item))
+
+    def checked(self, value: Any) -> Any:
+        """Return *value*, which with several outputs must be a dict of them."""
+        if len(self.outputs) == 1:
+            return value
+        if not isinstance(value, dict):
+            raise ConfigError("fn of several outputs must return a dict by port", type(value))
+        for port in value:  # pyright: ignore[reportUnknownVariableType]
+            if port not in self.outputs:
+                rule = f"ports that fn returns must be among {', '.join(self.outputs)}"
+                raise ConfigError(rule, port)
+        return value  # pyright: ignore[reportUnknownVariableType]
+
+
+class WorkAsync(Work):
+    """The same for coroutine functions."""
+
+    async def __call__(self, envelope: Envelope) -> Any:
+        """Return the value, or the values by port."""
+        item = envelope.value
+        if item is Gap:
+            return Gap
+        return self.checked(await (self.fn(*item) if self.spread else self.fn(item)))
+
+
+def checked_ports(what: str, ports: Any) -> tuple[str, ...]:
+    """
+    Return *ports*.
+
+    Raises:
+        ConfigError: If they are no tuple or list of one name or more, all different.
+    """
+    if not isinstance(ports, (tuple, list)) or not ports:
+        raise ConfigError(f"{what} must be a tuple of names of ports", ports)
+    names = tuple(name_of(f"each of {what}", port) for port in ports)  # pyright: ignore[reportUnknownVariableType]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{what} must differ", name)
+    return names

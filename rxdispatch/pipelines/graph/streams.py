@@ -1,0 +1,154 @@
+"""``GraphStreams``: the streams that nodes and edges of a graph become."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from reactivex import Observable
+from reactivex import operators as rx
+
+from rxdispatch.errors import TaskRejectedError
+from rxdispatch.operators.flow._broadcast import broadcast
+from rxdispatch.pipelines.graph.checks import in_order
+from rxdispatch.pipelines.graph.edges import along, queue_of
+from rxdispatch.pipelines.graph.join import join_ports
+from rxdispatch.pipelines.graph.model import Edge, Gap, Vertex
+from rxdispatch.pipelines.graph.policy import Policy
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.shared.output import Tap
+from rxdispatch.pipelines.stages.run_stage import run_stage
+from rxdispatch.pipelines.stages.stage import StageError
+from rxdispatch.pipelines.stages.stage_call import Crew
+from rxdispatch.pipelines.stages.stats import Tally
+
+__all__ = ["GraphStreams"]
+
+Stream = Observable[Envelope]
+
+
+class GraphStreams:
+    """
+    A stream for each node, built from those that feed it.
+
+    Args:
+        vertices: The nodes.
+        edges: The edges.
+        intakes: What comes in at the entries.
+        taps: Where what leaves each port is shown.
+        crew: Where coroutines are counted that are at work.
+        failed: Called with each failure.
+    """
+
+    def __init__(
+        self,
+        vertices: Mapping[str, Vertex],
+        edges: Sequence[Edge],
+        *,
+        intakes: Mapping[str, Stream],
+        taps: Mapping[str, Mapping[str, Tap[Any]]],
+        crew: Crew,
+        failed: Callable[[StageError], None],
+    ) -> None:
+        self._vertices = vertices
+        self._intakes = intakes
+        self._failed = failed
+        self._into: dict[str, list[Edge]] = defaultdict(list)
+        ways: dict[str, int] = defaultdict(int)
+        for edge in edges:
+            self._into[edge.target].append(edge)
+            ways[edge.source] += 1
+        #: What leaves the nodes that no edge leaves: who subscribes to these runs all.
+        self.lasts: list[Stream] = []
+        self._left: dict[str, Stream] = {}
+        order = in_order(vertices, edges)
+        self._gapped = _ahead_of_zip(order, vertices, self._into)
+        time = asyncio.get_running_loop().time
+        for name in order:
+            tally = Tally(name)
+            tally.begin(time)
+            vertex = vertices[name]
+            stage = attrs.evolve(vertex.stage, on_error=Policy(vertex, failed))
+            stream = self._entering(vertex).pipe(
+                # The stage changes an envelope; other branches have this one too.
+                rx.map(_wrapped),
+                run_stage(stage, tally=tally, crew=crew, failed=failed, ordered=vertex.ordered),
+                rx.do_action(_pouring(taps[name])),
+            )
+            for tap in taps[name].values():
+                stream = stream.pipe(tap.throttle)
+            if ways[name] > 1:
+                share: Callable[[Stream], Stream] = broadcast(1)
+                stream = stream.pipe(share)
+            self._left[name] = stream
+            if not ways[name]:
+                self.lasts.append(stream)
+
+    def _entering(self, vertex: Vertex) -> Stream:
+        """Return what comes in at *vertex*."""
+        name = vertex.name
+        if name in self._intakes:
+            return self._intakes[name]
+        ports: dict[str, list[Stream]] = {port: [] for port in vertex.inputs}
+        for edge in self._into[name]:
+            source = self._vertices[edge.source]
+            follow = along(
+                edge,
+                size=queue_of(vertex, source),
+                several=len(source.outputs) > 1,
+                gaps=name in self._gapped,
+                failed=self._failed,
+            )
+            ports[edge.to_port].append(self._left[edge.source].pipe(follow))
+
+        def unpaired(envelope: Envelope) -> None:
+            failure = StageError(envelope.id, 1, name, envelope.value)
+            failure.__cause__ = TaskRejectedError("another input of the zip has nothing for it")
+            self._failed(failure)
+
+        def join(streams: list[Stream], how: Any) -> Stream:
+            return streams[0] if len(streams) == 1 else join_ports(streams, how, unpaired)
+
+        if vertex.join == "merge":
+            return join([stream for streams in ports.values() for stream in streams], "merge")
+        return join([join(streams, "merge") for streams in ports.values()], vertex.join)
+
+
+def _wrapped(envelope: Envelope) -> Envelope:
+    return Envelope(envelope.id, envelope)
+
+
+def _ahead_of_zip(
+    order: Sequence[str], vertices: Mapping[str, Vertex], into: Mapping[str, Sequence[Edge]]
+) -> set[str]:
+    """Return the nodes that are a zip, or from which a way leads to one."""
+    found: set[str] = set()
+    for name in reversed(order):
+        if vertices[name].work.spread and vertices[name].join == "zip":
+            found.add(name)
+        if name in found:
+            found.update(edge.source for edge in into.get(name, ()))
+    return found
+
+
+def _pouring(taps: Mapping[str, Tap[Any]]) -> Callable[[Envelope], None]:
+    """Return what hands the values of an envelope to those who listen."""
+    if len(taps) == 1:
+        (tap,) = taps.values()
+
+        def pour_one(envelope: Envelope) -> None:
+            if envelope.value is not Gap:
+                tap.emit(envelope.value)
+
+        return pour_one
+
+    def pour(envelope: Envelope) -> None:
+        if envelope.value is Gap:
+            return
+        for port, value in envelope.value.items():
+            taps[port].emit(value)
+
+    return pour

@@ -1,0 +1,1 @@
+"""Events kept on disk until the far side has them."""

@@ -1,0 +1,269 @@
+"""
+``OutboxFile``: the events of an outbox in a SQLite file.
+
+All methods but ``in_thread`` run in the file's own thread, one after the other, and each is one
+transaction. A lock beside the file, which the kernel drops with its process, keeps others out.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from rxdispatch.boards.codec import Entry, TaskCodec, id_bytes, id_text
+from rxdispatch.errors import ConfigError
+from rxdispatch.files.file_thread import FileThread
+from rxdispatch.files.lock import FileLock
+from rxdispatch.files.private_database import open_database
+from rxdispatch.pipelines.outbox.clock import ClockRow, OutboxClock
+from rxdispatch.pipelines.outbox.events import OutboxEvent
+
+__all__ = ["Limits", "OutboxFile"]
+
+T = TypeVar("T")
+
+_APPLICATION: Final = 0x5258444F
+_LAYOUT: Final = 2
+
+# A number that was used never comes again, also when the table has been empty.
+_BIRTH: Final = f"""
+BEGIN EXCLUSIVE;
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_LAYOUT};
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB UNIQUE NOT NULL, at REAL, lived REAL, record BLOB
+);
+CREATE TABLE clock (boot TEXT, steady REAL, wall REAL, lived REAL);
+INSERT INTO clock VALUES ('', 0, 0, 0);
+COMMIT;
+"""  # noqa: S608 - of constants
+
+_CLOCK: Final = "UPDATE clock SET boot = ?, steady = ?, wall = ?, lived = ?"
+_UP_TO: Final = "SELECT seq, length(record) FROM events WHERE seq <= ?"
+# Both only grow, so that the oldest are the first: one look tells that none is too old.
+_OLDEST: Final = "SELECT lived FROM events WHERE seq > ? ORDER BY seq LIMIT 1"
+_OLD: Final = (
+    "SELECT seq, length(record) FROM (SELECT seq, record, lived FROM events WHERE seq > ?"
+    " ORDER BY seq LIMIT 256) WHERE lived < ?"
+)
+_NEXT: Final = "SELECT seq, length(record) FROM events WHERE seq > ? ORDER BY seq LIMIT 1"
+
+
+@attrs.frozen(slots=True)
+class Limits:
+    """What an outbox holds at most; ``evict`` makes room by dropping the oldest."""
+
+    size: int
+    bytes: int | None
+    age: float | None
+    evict: bool
+
+
+@attrs.define(slots=True)
+class _Totals:
+    """What is in the file, and what has been dropped for room and for age."""
+
+    count: int = 0
+    bytes: int = 0
+    oldest: float | None = None
+    evicted: int = 0
+    expired: int = 0
+
+
+class OutboxFile:
+    """
+    One file, of one process.
+
+    Args:
+        path: On a local disk; its directory must exist.
+        limits: What it holds at most.
+        what: What it is called in errors.
+        clock: What ages are measured by.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits,
+        what: str = "outbox",
+        clock: OutboxClock | None = None,
+    ) -> None:
+        self._path = path
+        self._what = what
+        self._limits = limits
+        self._clock = clock or OutboxClock()
+        self._codec = TaskCodec[Any]()
+        self._thread = FileThread(self._path, what=what, label="outbox", close=self._close)
+        self._lock: FileLock | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._in_flight = 0  # events up to this number are being sent
+        #: As of the last transaction that was committed.
+        self.totals = _Totals()
+
+    # -- lifetime ----------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """
+        Open the file, or make it.
+
+        Raises:
+            ConfigError: If another process has it, or it is no outbox, or it cannot be written.
+        """
+        await self._thread.open(self._open)
+
+    async def close(self) -> None:
+        """Let go of the file once what is under way has ended; the second time does nothing."""
+        await self._thread.close()
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do *work*; once begun it is done to its end, even if this is cancelled."""
+        return await self._thread.run(work)
+
+    def _open(self) -> None:
+        beside = self._path.with_name(f"{self._path.name}.lock")
+        self._lock = FileLock.take(beside)
+        if self._lock is None:
+            holder = FileLock.holder(beside)
+            by = "" if holder is None else f"; process {holder} has it"
+            rule = f"{self._what} must be used by one process at a time{by}"
+            raise ConfigError(rule, str(self._path))
+        connection = open_database(
+            self._path, what=self._what, isolation_level=None, check_same_thread=False
+        )
+        self._connection = connection
+        application, layout, tables = (
+            connection.execute(question).fetchone()[0]
+            for question in (
+                "PRAGMA application_id",
+                "PRAGMA user_version",
+                "SELECT count(*) FROM sqlite_master",
+            )
+        )
+        if not tables and not application:
+            connection.executescript(_BIRTH)
+        elif (application, layout) != (_APPLICATION, _LAYOUT):
+            raise ConfigError(f"{self._what} must be a file of its own", str(self._path))
+        connection.execute("PRAGMA journal_mode = WAL")
+        # What was acknowledged must survive a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        stored = connection.execute("SELECT boot, steady, wall, lived FROM clock").fetchone()
+        self._clock.resume(ClockRow(*stored))
+        count, size = connection.execute(
+            "SELECT count(*), ifnull(sum(length(record)), 0) FROM events"
+        ).fetchone()
+        self.totals = _Totals(count, size, self._oldest())
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
+    def age(self) -> float:
+        """Return for how many seconds the oldest event has waited; 0 where none waits."""
+        oldest = self.totals.oldest
+        return 0.0 if oldest is None else max(0.0, self._clock.now() - oldest)
+
+    # -- transactions ------------------------------------------------------------------------
+
+    def add(self, entries: Sequence[Entry]) -> list[int | None]:
+        """Add events; returns their numbers, None where there is no room."""
+        return self._transaction(lambda totals: [self._add(entry, totals) for entry in entries])
+
+    def first(self, count: int, after: int = 0) -> list[OutboxEvent]:
+        """Return the oldest *after* a number; none of them is dropped before :meth:`sent`."""
+        self._in_flight = 0
+        rows = self._transaction(
+            lambda _: self._do(
+                "SELECT seq, id, record, at FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+                after,
+                count,
+            ).fetchall()
+        )
+        self._in_flight = rows[-1][0] if rows else 0
+        found: list[OutboxEvent] = []
+        for seq, key, record, at in rows:
+            name = id_text(key)
+            found.append(OutboxEvent(seq, name, self._codec.decode(name, record).payload, at))
+        return found
+
+    def sent(self, last: int) -> int:
+        """Remove the events up to number *last*; returns how many."""
+        removed = self._transaction(lambda totals: self._remove(_UP_TO, totals, last))
+        self._in_flight = 0
+        return removed
+
+    def _transaction(self, work: Callable[[_Totals], T]) -> T:
+        totals = attrs.evolve(self.totals)
+        self._do("BEGIN IMMEDIATE")
+        try:
+            if self._limits.age is not None:
+                self._expire(totals, self._clock.now() - self._limits.age)
+            result = work(totals)
+            totals.oldest = self._oldest()
+            if totals != self.totals:
+                self._do(_CLOCK, *self._clock.row())
+            self._do("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._do("ROLLBACK")
+            raise
+        self.totals = totals
+        return result
+
+    def _expire(self, totals: _Totals, young: float) -> None:
+        while (first := self._do(_OLDEST, self._in_flight).fetchone()) and first[0] < young:
+            totals.expired += self._remove(_OLD, totals, self._in_flight, young)
+
+    def _add(self, entry: Entry, totals: _Totals) -> int | None:
+        key, size, limits = id_bytes(entry.id), len(entry.record), self._limits
+        known = self._do("SELECT seq FROM events WHERE id = ?", key).fetchone()
+        if known is not None:
+            return int(known[0])
+        room = limits.bytes
+        while totals.count >= limits.size or (room is not None and totals.bytes + size > room):
+            if not limits.evict or (room is not None and size > room):
+                return None
+            dropped = self._remove(_NEXT, totals, self._in_flight)
+            if not dropped:
+                # All of it is being sent: a moment later there is room.
+                break
+            totals.evicted += dropped
+        cursor = self._do(
+            "INSERT INTO events (id, at, lived, record) VALUES (?, ?, ?, ?)",
+            key,
+            time.time(),
+            self._clock.now(),
+            entry.record,
+        )
+        totals.count += 1
+        totals.bytes += size
+        return cursor.lastrowid
+
+    def _remove(self, which: str, totals: _Totals, *values: float) -> int:
+        """Remove the events that *which* selects, by number and size; returns how many."""
+        rows = self._do(which, *values).fetchall()
+        assert self._connection is not None
+        self._connection.executemany(
+            "DELETE FROM events WHERE seq = ?", [(seq,) for seq, _ in rows]
+        )
+        totals.count -= len(rows)
+        totals.bytes -= sum(size for _, size in rows)
+        return len(rows)
+
+    def _oldest(self) -> float | None:
+        found = self._do(_OLDEST, 0).fetchone()
+        return None if found is None else float(found[0])
+
+    def _do(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        assert self._connection is not None
+        return self._connection.execute(statement, values)

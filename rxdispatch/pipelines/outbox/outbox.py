@@ -1,0 +1,281 @@
+"""``Outbox``: events kept on disk until the far side has them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from uuid_utils import uuid7
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.boards.codec import Entry, TaskCodec
+from rxdispatch.callables import check_function
+from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
+from rxdispatch.failure import describe
+from rxdispatch.home import Home
+from rxdispatch.log import get_logger
+from rxdispatch.overflow import Drops, checked_size
+from rxdispatch.pipelines.outbox.events import OutboxEvent, OutboxStats
+from rxdispatch.pipelines.outbox.file import Limits, OutboxFile
+from rxdispatch.task import Task, seconds
+
+__all__ = ["Outbox"]
+
+log = get_logger(__name__)
+
+_GROUP = 1000
+
+
+class Outbox:
+    """
+    A queue on disk between this process and a far side that may be away.
+
+    ``put`` returns when the event is on the disk; a coroutine *send* gets what waits, in order, at
+    least once. An event is removed only after *send* has returned; when it raises, the same events
+    come again after a wait, and so they do after a kill, a power cut or a lost reply. The far side
+    drops repetitions by id, see :class:`Dedupe`.
+
+    Use it as an asynchronous context manager. Leaving cancels *send*; what waits is sent by who
+    opens the file next.
+
+    Args:
+        path: A SQLite file of its own on a local disk, of one process at a time.
+        send: Gets a list of events, oldest first. It should raise for what may be well later;
+            an event that it never can send holds up all that come after it.
+        max_size: Events that may wait.
+        max_bytes: Bytes that they may have in all, encoded.
+        max_age: Seconds after which an event is dropped unsent. A step of the host's clock, as at
+            the boot of a device whose clock has no battery, does not count.
+        policy: ``"refuse"`` raises from ``put`` when it is full; ``"drop_oldest"`` makes room.
+            Events that are being sent at the moment are not dropped.
+        batch: Events that *send* gets at most.
+        backoff: How long to wait after a failure; its ``attempts`` do not count.
+
+    Raises:
+        ConfigError: If an argument breaks its rule; on entry if another process has the file, or
+            it is not an outbox.
+
+    Example:
+        >>> import tempfile
+        >>> async def main() -> None:
+        ...     async def send(events: list[OutboxEvent]) -> None:
+        ...         print([event.event for event in events])
+        ...
+        ...     with tempfile.TemporaryDirectory() as folder:
+        ...         async with Outbox(f"{folder}/outbox.sqlite3", send) as box:
+        ...             await box.put({"temperature": 21.5})
+        ...             await box.flush()
+        >>> asyncio.run(main())
+        [{'temperature': 21.5}]
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        send: Callable[[list[OutboxEvent]], Awaitable[object]],
+        *,
+        max_size: int = 100_000,
+        max_bytes: int | None = None,
+        max_age: float | timedelta | None = None,
+        policy: Literal["refuse", "drop_oldest"] = "refuse",
+        batch: int = 100,
+        backoff: Backoff = Backoff(first=0.5),
+    ) -> None:
+        check_function("send", send, "events")
+        for name, value in (("max_size", max_size), ("max_bytes", max_bytes), ("batch", batch)):
+            if value is not None and (value.__class__ is not int or value < 1):
+                raise ConfigError(f"{name} must be an int >= 1", value)
+        if policy not in {"refuse", "drop_oldest"}:
+            raise ConfigError("policy must be 'refuse' or 'drop_oldest'", policy)
+        if not isinstance(backoff, Backoff):
+            raise ConfigError("backoff must be a Backoff", backoff)
+        age = None if max_age is None else seconds("max_age", max_age, zero=False)
+        self._max_size = max_size
+        self._batch = checked_size(batch)
+        self._send = send
+        self._backoff = backoff
+        limits = Limits(max_size, max_bytes, age, policy == "drop_oldest")
+        self._file = OutboxFile(Path(path), limits)
+        self._codec = TaskCodec[Any]()
+        self._drops = (Drops("outbox", "max_size"), Drops("outbox", "max_age"))
+        self._pending: list[tuple[Entry, asyncio.Future[int]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._state = "new"
+        self._home = Home("outbox")
+        self._sent = self._failures = 0
+
+    # -- lifetime ----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Open the file and go on sending what it holds."""
+        if self._state != "new":
+            raise ConfigError("outbox must be entered once", self._state)
+        self._home.check()
+        self._state = "opening"
+        self._context = copy_context()
+        await self._file.open()
+        self._state = "open"
+        self._sending = asyncio.get_running_loop().create_task(self._send_on())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop sending, finish writing, and let go of the file."""
+        self._state = "closed"
+        self._changed.set()
+        assert self._sending is not None
+        self._sending.cancel()
+        try:
+            await asyncio.wait([self._sending])
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+        finally:
+            for drops in self._drops:
+                drops.report()
+            await self._file.close()
+
+    # -- use ---------------------------------------------------------------------------------
+
+    async def put(self, event: Any, id: str | None = None) -> int:  # noqa: A002
+        """
+        Write an event to the disk; events that are put at the same time share a transaction.
+
+        Cancelled, it may have been written or not.
+
+        Args:
+            event: Anything that could be the payload of a task.
+            id: What the far side knows a repetition by; a UUID version 7 by default. One that
+                waits already is not written again.
+
+        Returns:
+            Its number.
+
+        Raises:
+            BufferOverflowError: If there is no room, and the policy is to refuse.
+            CodecError: If the event cannot be stored.
+            ConfigError: If the outbox is not open, or *id* cannot be stored.
+            StoreUnavailableError: If the disk does not take it.
+        """
+        if self._state != "open":
+            raise ConfigError("outbox must be open; use it with 'async with'", self._state)
+        self._home.check()
+        task = Task(event, id=str(uuid7()) if id is None else id)
+        (entry,) = self._codec.encode_all([task])
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[int] = loop.create_future()
+        self._pending.append((entry, done))
+        if self._writing is None:
+            # It outlives this put, and serves others: not in the context of this caller.
+            self._writing = loop.create_task(self._write(), context=self._context.copy())
+        return await done
+
+    async def flush(self) -> None:
+        """
+        Wait until nothing waits.
+
+        Raises:
+            ConfigError: If the outbox is closed before that.
+        """
+        self._home.check()
+        while self._pending or self._writing is not None or self._file.totals.count:
+            if self._state != "open":
+                raise ConfigError("outbox must be open; use it with 'async with'", self._state)
+            self._changed.clear()
+            await self._changed.wait()
+
+    @property
+    def stats(self) -> OutboxStats:
+        """How it stands now."""
+        totals = self._file.totals
+        dropped = totals.evicted + totals.expired
+        return OutboxStats(
+            totals.count, totals.bytes, self._sent, dropped, self._failures, self._file.age()
+        )
+
+    # -- both ends ---------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        try:
+            while self._pending:
+                group, self._pending = self._pending[:_GROUP], self._pending[_GROUP:]
+                # Whoever was cancelled before his turn has nothing written.
+                group = [(entry, done) for entry, done in group if not done.done()]
+                entries = [entry for entry, _ in group]
+                answers: list[int | Exception | None]
+                try:
+                    answers = [*await self._file.in_thread(lambda: self._file.add(entries))]  # noqa: B023
+                except Exception as error:
+                    answers = [_unwritten(error) for _ in group]
+                for (_, done), answer in zip(group, answers, strict=True):
+                    if done.done():
+                        continue
+                    if answer is None:
+                        done.set_exception(BufferOverflowError(self._max_size))
+                    elif isinstance(answer, Exception):
+                        done.set_exception(answer)
+                    else:
+                        done.set_result(answer)
+                self._more.set()
+                self._tell_drops()
+        finally:
+            self._writing = None
+            self._changed.set()
+
+    async def _send_on(self) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        failed = 0
+        while True:
+            self._more.clear()
+            try:
+                events = await self._file.in_thread(lambda: self._file.first(self._batch))
+                self._tell_drops()
+                if events:
+                    await self._send(events)
+                    last = events[-1].seq
+                    self._sent += await self._file.in_thread(lambda: self._file.sent(last))  # noqa: B023
+            except (GeneratorExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                # A cancellation that *send* raised by itself is a failure like any other.
+                if me.cancelling():
+                    raise
+                failed += 1
+                self._failures += 1
+                if failed == 1:
+                    log.warning("outbox_waits", failure=error)
+                await asyncio.sleep(self._backoff.delay(failed))
+                continue
+            self._changed.set()
+            if not events:
+                await self._more.wait()
+            elif failed:
+                log.info("outbox_going_on", failures=failed)
+                failed = 0
+
+    def _tell_drops(self) -> None:
+        totals = self._file.totals
+        for drops, total in zip(self._drops, (totals.evicted, totals.expired), strict=True):
+            if drops.total < total:
+                while drops.total < total:
+                    drops.count()
+                drops.arm(asyncio.get_running_loop())
+
+
+def _unwritten(error: Exception) -> StoreUnavailableError:
+    failure = StoreUnavailableError("put", state=describe(error))
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,1 @@
+"""A Redis list as a stream whose entries are not lost."""

@@ -1,0 +1,257 @@
+"""``Hold``: the entries that a worker has taken from a list and not settled yet."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import weakref
+from contextvars import copy_context
+from typing import Any, Final, Literal
+
+import attrs
+
+from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.log import get_logger
+from rxdispatch.pipelines.redis_list.scripts import BEAT, LEAVE, SETTLE
+from rxdispatch.store.client import Client
+from rxdispatch.store.scripts import Script
+
+__all__ = ["Hold", "ListItem", "Place"]
+
+log = get_logger(__name__)
+
+_BATCH: Final = 256
+_REMEMBER: Final = 86_400
+"""Seconds for which a worker that died, or its last batch, is remembered."""
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """The keys, which end to take from, and for how long a silent worker counts as alive."""
+
+    source: bytes
+    processing: bytes
+    worker: bytes
+    side: Literal[b"LEFT", b"RIGHT"]
+    lease: float
+
+    @property
+    def held(self) -> bytes:
+        """The list of what this worker holds."""
+        return self.processing + b":" + self.worker
+
+    @property
+    def workers(self) -> bytes:
+        """The sorted set of all workers."""
+        return self.processing + b"-workers"
+
+    @property
+    def last(self) -> bytes:
+        """Which batch of this worker was settled last."""
+        return self.processing + b"-last:" + self.worker
+
+
+class ListItem:
+    """
+    An entry of a Redis list that this worker holds, made by :func:`from_redis_list`.
+
+    Attributes:
+        value: The entry.
+    """
+
+    __slots__ = ("__weakref__", "_answer", "_hold", "_number", "value")
+
+    def __init__(self, value: bytes, hold: Hold, number: int) -> None:
+        self.value = value
+        self._hold = hold
+        self._number = number
+        self._answer: asyncio.Future[bool] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ListItem {len(self.value)} bytes>"
+
+    async def done(self) -> bool:
+        """
+        Remove the entry for good; waits while the server is away.
+
+        Returns:
+            False if it was not held any more: somebody else has it, or had it. Whoever asks
+            again, for this or to give it back, gets the same answer.
+        """
+        return await self._settle(b"d")
+
+    async def give_back(self) -> bool:
+        """Put the entry back to where it was taken from; otherwise as :meth:`done`."""
+        return await self._settle(b"b")
+
+    async def _settle(self, kind: bytes) -> bool:
+        if self._answer is None:
+            self._answer = self._hold.ask(self._number, kind)
+        # Who is cancelled while waiting has settled it all the same.
+        return await asyncio.shield(self._answer)
+
+
+@attrs.frozen(eq=False)
+class _Ask:
+    """That an entry be settled."""
+
+    number: int
+    kind: bytes
+    answer: asyncio.Future[bool]
+
+
+class Hold:
+    """Counts, settles in batches, and stays alive; one for each subscription."""
+
+    def __init__(self, client: Client, place: Place) -> None:
+        self._client = client
+        self._place = place
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self.values: dict[int, bytes] = {}
+        self.changed = asyncio.Event()
+        self._next = self._batches = 0
+        self._asked: set[int] = set()
+        self._queue: list[_Ask] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    def add(self, value: bytes) -> ListItem:
+        """Note that *value* is in our processing list."""
+        self._next += 1
+        self.values[self._next] = value
+        item = ListItem(value, self, self._next)
+        # Who drops an item will never settle it.
+        weakref.finalize(item, self._dropped, self._next).atexit = False
+        return item
+
+    def ask(self, number: int, kind: bytes) -> asyncio.Future[bool]:
+        """Have entry *number* removed (``d``) or put back (``b``); to be asked once."""
+        answer: asyncio.Future[bool] = self._loop.create_future()
+        if number not in self.values:
+            answer.set_result(False)  # we have left, and it is back
+            return answer
+        self._asked.add(number)
+        self._queue.append(_Ask(number, kind, answer))
+        if self._writing is None:
+            # It outlives this caller, and serves others.
+            self._writing = self._loop.create_task(self._write(), context=self._context.copy())
+        return answer
+
+    def _dropped(self, number: int) -> None:
+        def give_back() -> None:
+            if number in self.values and number not in self._asked:
+                self.ask(number, b"b")
+
+        if number in self.values and not self._loop.is_closed():
+            # The garbage collector may run on any thread.
+            self._loop.call_soon_threadsafe(give_back)
+
+    async def _write(self) -> None:
+        try:
+            while self._queue:
+                batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
+                await self._write_batch(batch)
+        finally:
+            self._writing = None
+
+    async def _write_batch(self, batch: list[_Ask]) -> None:
+        place = self._place
+        self._batches += 1
+        arguments: list[bytes | int] = [self._batches, _REMEMBER, place.side]
+        for ask in batch:
+            arguments += (ask.kind, self.values[ask.number])
+        keys = [place.held, place.last, place.source]
+        try:
+            # The same number each time: the server answers as it did if it did carry it out.
+            found: bytes = await self._insist("settle list entries", SETTLE, keys, arguments)
+        except Exception as error:
+            for ask in batch:
+                if not ask.answer.done():
+                    ask.answer.set_exception(error)
+                    ask.answer.exception()  # perhaps nobody waits for it
+            log.warning("redis_list_settle_failed", key=_text(place.source), error=str(error))
+        else:
+            for ask, held in zip(batch, found, strict=True):
+                if not ask.answer.done():
+                    ask.answer.set_result(held == ord("1"))
+        for ask in batch:
+            self.values.pop(ask.number, None)
+            self._asked.discard(ask.number)
+        self.changed.set()
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Count as alive from now on, and take back what the dead have held."""
+        await self._beat()
+        self._beating = self._loop.create_task(self._beats())
+
+    async def empty(self) -> None:
+        """Wait until nothing is held."""
+        while self.values:
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def end(self, *, closed: bool) -> None:
+        """
+        Put back what is still held, and be forgotten.
+
+        Args:
+            closed: Whether the server surely moves nothing more for us.
+        """
+        if self._beating is not None:
+            self._beating.cancel()
+        if self._writing is not None:
+            self._writing.cancel()
+        self.values.clear()
+        place = self._place
+        keys = [place.workers, place.source, place.held, place.last]
+        try:
+            await self._client.run(
+                "leave a list", LEAVE, keys, [place.worker, place.side, int(closed)]
+            )
+        except Exception as error:
+            # Its lease runs out, and others take back what it held.
+            log.warning("redis_list_left_open", key=_text(place.source), error=str(error))
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(self._place.lease / 3 * random.uniform(0.8, 1.0))
+            try:
+                await self._beat()
+            except Exception as error:
+                log.warning(
+                    "redis_list_beat_failed", key=_text(self._place.source), error=str(error)
+                )
+
+    async def _beat(self) -> None:
+        place = self._place
+        await self._insist(
+            "hold list entries",
+            BEAT,
+            [place.workers, place.source],
+            [
+                *(place.worker, int(place.lease * 1000), place.processing + b":"),
+                *(place.side, _REMEMBER * 1000),
+            ],
+        )
+
+    async def _insist(
+        self, operation: str, script: Script, keys: list[bytes], args: list[bytes | int]
+    ) -> Any:
+        told = False
+        while True:
+            try:
+                return await self._client.run(operation, script, keys, args)
+            except StoreUnavailableError as error:
+                if not told:
+                    log.warning(
+                        "redis_list_waiting", key=_text(self._place.source), error=str(error)
+                    )
+                    told = True
+                await asyncio.sleep(random.uniform(0.05, 0.3))
+
+
+def _text(key: bytes) -> str:
+    return key.decode(errors="replace")

@@ -1,0 +1,138 @@
+"""``from_redis_list``: the entries of a Redis list, taken safely."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
+from functools import partial
+from typing import Literal
+
+import attrs
+from reactivex import Observable
+
+from rxdispatch.config import StoreSettings
+from rxdispatch.errors import ConfigError
+from rxdispatch.pipelines.redis_list.held import Hold, ListItem, Place
+from rxdispatch.pipelines.redis_list.taker import Taker
+from rxdispatch.store.client import Client
+from rxdispatch.store.url import parse_url
+from rxdispatch.streams import from_async_iterable
+from rxdispatch.task import seconds
+
+__all__ = ["from_redis_list"]
+
+
+def from_redis_list(
+    server: str | Client,
+    key: str | bytes,
+    *,
+    prefetch: int = 64,
+    side: Literal["left", "right"] = "left",
+    lease: float | timedelta = 30.0,
+    processing_key: str | bytes | None = None,
+    settings: StoreSettings | None = None,
+) -> Observable[ListItem]:
+    """
+    Take the entries of an existing Redis list, at least once each.
+
+    Each entry is moved to a list of what this worker holds, and leaves that when the item's
+    ``done()`` is awaited. What is not done goes back to the end that it was taken from: by
+    ``give_back()``, when an item is dropped, when the stream ends, or, if this process died, by
+    another worker once the lease is over. Takes only while there is room below and fewer than
+    *prefetch* items are unsettled, and waits on the server for more.
+
+    Args:
+        server: A url, or ``hub.client``.
+        key: The list.
+        prefetch: How many items may be unsettled at a time, at least 1.
+        side: Which end to take from: the left one if producers ``RPUSH``.
+        lease: Seconds after which a worker that is not heard of counts as dead.
+        processing_key: What the names of our own keys begin with; ``<key>:processing`` by default.
+            All workers of a list must use the same.
+        settings: How the server is talked to, where *server* is a url.
+
+    Raises:
+        ConfigError: If an argument breaks its rule; in the stream, if the server refuses.
+
+    Never completes. Goes on by itself after outages; an item whose worker was silent for longer
+    than its lease may be somebody else's too, and its ``done()`` then returns False. Disposal
+    takes nothing more, waits for what was handed out, and then leaves; every subscription is a
+    worker of its own. Needs Redis 6.2, and not a cluster.
+    """
+    make: Client | Callable[[], Client]
+    if isinstance(server, Client):
+        if settings is not None:
+            raise ConfigError("settings must be given with a url")
+        make = server
+    else:
+        if not isinstance(server, str):
+            raise ConfigError("server must be a url or a Client", server)
+        target, chosen = parse_url(server), settings or StoreSettings()
+        if not isinstance(chosen, StoreSettings):
+            raise ConfigError("settings must be a StoreSettings object", settings)
+        if target.scheme == "memory":
+            raise ConfigError("the url must name a server", target.safe)
+        make = partial(Client, target, chosen)
+    source = _key("key", key)
+    if prefetch.__class__ is not int or prefetch < 1:
+        raise ConfigError("prefetch must be an int >= 1", prefetch)
+    if side not in ("left", "right"):
+        raise ConfigError("side must be 'left' or 'right'", side)
+    place = Place(
+        source=source,
+        processing=source + b":processing"
+        if processing_key is None
+        else _key("processing_key", processing_key),
+        worker=b"",
+        side=b"LEFT" if side == "left" else b"RIGHT",
+        lease=max(0.003, seconds("lease", lease, zero=False)),
+    )
+    return from_async_iterable(_Entries(make, place, prefetch))
+
+
+@attrs.frozen
+class _Entries:
+    """Makes a worker for each subscription."""
+
+    server: Client | Callable[[], Client]
+    place: Place
+    prefetch: int
+
+    async def __aiter__(self) -> AsyncGenerator[ListItem]:
+        client = self.server if isinstance(self.server, Client) else self.server()
+        name = f"{platform.node()[:100]}-{os.getpid()}-{secrets.token_hex(4)}"
+        place = attrs.evolve(self.place, worker=name.encode())
+        hold = Hold(client, place)
+        taker = Taker(client, place, hold)
+        closed = False
+        try:
+            # Known before it holds anything.
+            await hold.begin()
+            while True:
+                for value in await taker.take():
+                    yield hold.add(value)
+                while len(hold.values) >= self.prefetch:
+                    hold.changed.clear()
+                    await hold.changed.wait()
+        finally:
+            try:
+                closed = await taker.close()
+                await hold.empty()
+                await hold.end(closed=closed)
+            except BaseException:
+                # The loop ends: at once, then.
+                await hold.end(closed=closed)
+                raise
+            finally:
+                if client is not self.server:
+                    await client.close()
+
+
+def _key(name: str, key: str | bytes) -> bytes:
+    found = key.encode(errors="surrogateescape") if isinstance(key, str) else key
+    if not isinstance(found, bytes) or not found:
+        raise ConfigError(f"{name} must be a str or bytes, not empty", key)
+    return found

@@ -1,0 +1,139 @@
+"""``Taker``: moves entries to the processing list, over a connection of its own that may block."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
+
+from rxdispatch.errors import ConfigError
+from rxdispatch.log import get_logger
+from rxdispatch.pipelines.redis_list.held import Hold, Place
+from rxdispatch.store.client import Client
+from rxdispatch.store.connections.wire import Value, abort, exchange, pack
+
+__all__ = ["Taker"]
+
+log = get_logger(__name__)
+
+_FAILURES: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.InvalidResponse,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    OSError,
+    EOFError,
+)
+
+_PAUSE: Final = (0.05, 0.3)
+
+
+class Taker:
+    """
+    Waits for entries, one at a time.
+
+    A connection that fails may have moved an entry of which nobody heard. So it is closed for
+    sure, by the server, before the next one is used, and what is in the processing list and not
+    held is then an entry like any other.
+    """
+
+    def __init__(self, client: Client, place: Place, hold: Hold) -> None:
+        self._client = client
+        self._place = place
+        self._hold = hold
+        self._connection: AbstractConnection | None = None
+        self._name: int | None = None
+        self._away = False
+
+    async def take(self) -> list[bytes]:
+        """
+        Return entries that are in our processing list now; waits until there are any.
+
+        Raises:
+            ConfigError: If the server refuses.
+        """
+        while True:
+            try:
+                found = await self._take()
+            except _FAILURES as error:
+                self._drop()
+                if not self._away:
+                    self._away = True
+                    log.warning("redis_list_lost", key=self._key, error=type(error).__name__)
+                await asyncio.sleep(random.uniform(*_PAUSE))
+            except exceptions.ResponseError as error:
+                raise ConfigError(
+                    f"{self._key}: the server must do what is asked ({error})"
+                ) from error
+            else:
+                if found:
+                    return found
+
+    async def close(self) -> bool:
+        """Close the connection; returns whether the server surely moves nothing more for it."""
+        self._drop()
+        try:
+            await self._kill(self._client.call)
+        except Exception:
+            return False
+        return self._name is None
+
+    async def _take(self) -> list[bytes]:
+        connection = self._connection
+        if connection is None:
+            await self._open()
+            # Whatever the one before may have moved.
+            return await self._strays()
+        place, block = self._place, self._client.settings.ping
+        value = await self._ask(
+            *("BLMOVE", place.source, place.held, place.side, "RIGHT", block), patience=block
+        )
+        # Also where the server may not close connections for us, nothing is forgotten for long.
+        return await self._strays() if value is None else [value]
+
+    async def _open(self) -> None:
+        connection = self._client.connector.make()
+        self._connection = connection
+        await self._client.connector.reach(connection, self._client.settings.attempt)
+        try:
+            await self._kill(self._ask_as)
+        except exceptions.ResponseError:
+            pass  # not allowed; it ends by itself
+        self._name = await self._ask("CLIENT", "ID")
+        if self._away:
+            self._away = False
+            log.info("redis_list_restored", key=self._key)
+
+    async def _kill(self, ask: Callable[..., Awaitable[Any]]) -> None:
+        if self._name is not None:
+            await ask("close a connection", "CLIENT", "KILL", "ID", self._name)
+            self._name = None
+
+    async def _strays(self) -> list[bytes]:
+        held = Counter(self._hold.values.values())
+        found: list[bytes] = await self._ask("LRANGE", self._place.held, 0, -1)
+        return [*(Counter(found) - held).elements()]
+
+    async def _ask(self, *command: Value, patience: float = 0.0) -> Any:
+        connection = self._connection
+        assert connection is not None
+        async with asyncio.timeout(self._client.settings.attempt + patience):
+            return await exchange(connection, pack(command))
+
+    async def _ask_as(self, _: str, *command: Value) -> Any:
+        return await self._ask(*command)
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            abort(connection)
+
+    @property
+    def _key(self) -> str:
+        return self._place.source.decode(errors="replace")

@@ -1,0 +1,1 @@
+"""Functions that are called over HTTP, and the app that serves them."""

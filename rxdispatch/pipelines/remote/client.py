@@ -1,0 +1,305 @@
+"""``remote``: a function that is called over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from uuid_utils import uuid7
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.checks import name_of, strings
+from rxdispatch.errors import ConfigError, ItemTimeoutError, RxDispatchError
+from rxdispatch.pipelines.remote.answer import (
+    BadAnswerError,
+    error_of,
+    read,
+    result_of,
+    retry_after,
+)
+from rxdispatch.pipelines.remote.json import to_json
+from rxdispatch.task import seconds
+from rxdispatch.telemetry.extras import extra
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["RemoteError", "RemoteFunction", "remote"]
+
+_OURS: Final = frozenset(
+    {
+        *("content-type", "content-length", "idempotency-key", "transfer-encoding", "connection"),
+        *("host", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect"),
+    }
+)
+"""Names of headers that belong to the connection, or are set here."""
+
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+
+
+class RemoteError(RxDispatchError):
+    """
+    A function over HTTP did not return a result.
+
+    Args:
+        stage: The name of the stage.
+        id: The id of the event.
+        status: What the server answered; None where it did not.
+        type: The kind of error, as the server or the connection tells it.
+        message: What it says.
+        retry_after: Seconds after which the server wants to be asked again, if it said so.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        id: str,  # noqa: A002
+        status: int | None,
+        type: str,  # noqa: A002
+        message: str,
+        retry_after: float | None = None,
+    ) -> None:
+        self.stage = stage
+        self.id = id
+        self.status = status
+        self.type = type
+        self.message = message
+        self.retry_after = retry_after
+        answer = "did not answer" if status is None else f"answered {status}"
+        super().__init__(f"stage {stage!r} {answer} to event {id!r}: {type}: {message}")
+
+
+class RemoteFunction:
+    """
+    What :func:`remote` returns: call it with an item, and close it at the end.
+
+    As an asynchronous context manager it closes itself. A client that was given stays open.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        stage: str,
+        *,
+        timeout: float,
+        retries: Backoff | None,
+        client: httpx.AsyncClient | None,
+        headers: Headers,
+        id: Callable[[Any], str] | None,  # noqa: A002
+        max_answer: int,
+    ) -> None:
+        with extra("http", "httpx", "remote"):
+            # Here and not above: without the extra the rest of rxdispatch works.
+            import httpx  # noqa: PLC0415
+        self.__name__ = stage
+        self._url, user = _without_user(url)
+        # Not in the URL, which httpx writes into its log.
+        self._options: dict[str, Any] = {} if user is None else {"auth": httpx.BasicAuth(*user)}
+        self._max_answer = max_answer
+        self._timeout = timeout
+        self._retries = retries
+        self._headers = headers
+        self._id = id
+        self._request_error = httpx.RequestError
+        self._own = client is None
+        # The time limit is that of a whole try.
+        if client is None:
+            client = httpx.AsyncClient(timeout=None, cookies=_no_cookies())  # noqa: S113
+        self._client = client
+        self._inject = _injector()
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, unless the client was given; may be called again."""
+        if self._own:
+            await self._client.aclose()
+
+    async def __call__(self, item: Any) -> Any:
+        """
+        Send *item*, and return what the function made of it.
+
+        Raises:
+            CodecError: If *item* cannot be written as JSON.
+            ItemTimeoutError: If the last try took too long.
+            RemoteError: If the server answers with an error, or not at all.
+        """
+        name = str(uuid7()) if self._id is None else name_of("id", self._id(item))
+        body = to_json(name, {"stage": self.__name__, "id": name, "data": item})
+        tries = 1
+        while True:
+            try:
+                return await self._try(name, body, item)
+            except (RemoteError, ItemTimeoutError) as error:
+                wait = self._wait(error, tries)
+                if wait is None:
+                    raise
+            await asyncio.sleep(wait)
+            tries += 1
+
+    async def _try(self, name: str, body: bytes, item: Any) -> Any:
+        given = self._headers() if callable(self._headers) else self._headers
+        headers = {"accept-encoding": "identity", **_headers(given)}
+        headers["content-type"] = "application/json"
+        # The same for each try, so that the far side may know a repetition.
+        headers["idempotency-key"] = quote(name, safe="")
+        self._inject(headers)
+        limit = asyncio.timeout(self._timeout)
+        try:
+            async with (
+                limit,
+                self._client.stream(
+                    "POST", self._url, content=body, headers=headers, **self._options
+                ) as answer,
+            ):
+                return await self._result(name, answer)
+        except self._request_error as error:
+            kind = type(error).__name__
+            raise RemoteError(self.__name__, name, None, kind, str(error)) from error
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise ItemTimeoutError(self._timeout, item) from error
+
+    async def _result(self, name: str, answer: httpx.Response) -> Any:
+        status = answer.status_code
+        try:
+            body = await read(answer, self._max_answer)
+            if answer.is_success:
+                return result_of(body, name)
+        except BadAnswerError as bad:
+            raise RemoteError(self.__name__, name, status, bad.type, str(bad)) from None
+        kind, message = error_of(body, answer.reason_phrase)
+        wait = retry_after(answer.headers.get("retry-after"))
+        raise RemoteError(self.__name__, name, status, kind, message, wait)
+
+    def _wait(self, error: RemoteError | ItemTimeoutError, tries: int) -> float | None:
+        """Return how long to wait before the next try; None if there is none."""
+        retries = self._retries
+        if retries is None or not retries.goes_on(tries):
+            return None
+        wait = retries.delay(tries)
+        if isinstance(error, RemoteError):
+            status = error.status
+            if status is not None and status != 429 and status < 500:
+                return None
+            asked = error.retry_after or 0.0
+            # Not before it wants to be asked; and not with a slot held for so long.
+            return None if asked > retries.maximum else max(wait, asked)
+        return wait
+
+
+def remote(
+    url: str,
+    *,
+    timeout: float | timedelta = 10.0,
+    retries: Backoff | None = Backoff(first=0.1, maximum=10.0, attempts=4),
+    client: httpx.AsyncClient | None = None,
+    headers: Headers | None = None,
+    id: Callable[[Any], str] | None = None,  # noqa: A002
+    max_answer: int = 16 * 1024 * 1024,
+) -> RemoteFunction:
+    """
+    Return a coroutine function that is called over HTTP, for a stage or ``map_async``.
+
+    Each call posts ``{"stage": ..., "id": ..., "data": item}`` as JSON, and returns the ``data``
+    of the answer; :func:`serve_stages` is the other side. The stage's name is the last part of
+    the URL's path. When no answer comes the function may have run all the same: it must bear
+    repetitions, and knows them by the header ``idempotency-key``, which is the id.
+
+    Args:
+        url: Of the stage, ``http`` or ``https``; a user and password in it are sent as basic
+            authentication.
+        timeout: Seconds that each try may take.
+        retries: How often, and after which waits, a call is tried again after an error of the
+            connection, a time-out, 429 or 5xx. ``Retry-After`` is honoured; one that is longer
+            than its *maximum* ends the tries. None: once.
+        client: An ``httpx.AsyncClient`` to use, which stays open; its own time limits hold too.
+            The one that is used otherwise keeps no cookies and follows no redirects; it heeds
+            the proxies and certificates of the environment, as httpx does.
+        headers: Sent along; or a plain function that returns them, called before each try. The
+            trace context is added if opentelemetry is installed. Names that belong to the
+            connection or are set here are refused.
+        id: Returns the id of an item; by default each call has a UUID version 7.
+        max_answer: Bytes that an answer may have once it is decoded; a larger one is a
+            ``RemoteError`` of type ``TooLarge``. Answers are not compressed unless *headers*
+            ask for it by ``accept-encoding``.
+
+    Raises:
+        ConfigError: If an argument breaks its rule, or httpx is not installed.
+    """
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        # It may hold a password.
+        raise ConfigError("url must be an http or https URL")
+    stage = unquote(parts.path.rstrip("/").rpartition("/")[2])
+    if not stage:
+        raise ConfigError("url must end in the name of a stage")
+    if retries is not None and not isinstance(retries, Backoff):
+        raise ConfigError("retries must be a Backoff or None", retries)
+    if id is not None and not callable(id):
+        raise ConfigError("id must be callable or None", id)
+    if max_answer.__class__ is not int or max_answer < 1:
+        raise ConfigError("max_answer must be an int >= 1", max_answer)
+    return RemoteFunction(
+        url,
+        stage,
+        timeout=seconds("timeout", timeout, zero=False),
+        retries=retries,
+        client=client,
+        headers=headers if callable(headers) else _headers(headers or {}),
+        id=id,
+        max_answer=max_answer,
+    )
+
+
+def _without_user(url: str) -> tuple[str, tuple[str, str] | None]:
+    """Return *url* without user and password, and those."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url, None
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return urlunsplit(plain), (unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def _headers(given: Any) -> dict[str, str]:
+    """Return *given* with names in lower case; what this side sets itself is refused."""
+    headers: dict[str, str] = {}
+    for name, value in strings("headers", given).items():
+        lower = name.lower()
+        if lower in _OURS or lower in headers:
+            raise ConfigError("headers must be given once, and must not be set by remote()", name)
+        headers[lower] = value
+    return headers
+
+
+def _no_cookies() -> CookieJar:
+    # A server's cookies would go along with the calls of other items.
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+def _injector() -> Callable[[dict[str, str]], None]:
+    try:
+        from opentelemetry import propagate  # noqa: PLC0415
+    except ImportError:
+        return lambda _: None
+    return propagate.inject

@@ -1,0 +1,1 @@
+"""What several shapes of work have in common."""

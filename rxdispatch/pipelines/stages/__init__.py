@@ -1,0 +1,1 @@
+"""``Pipeline``: stages in a row, each with its own queue and workers."""

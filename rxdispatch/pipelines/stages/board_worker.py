@@ -1,0 +1,136 @@
+"""``work_section``: the stages from one board up to the next, wherever their items are claimed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable
+
+from rxdispatch import operators as ops
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.stages.chain import chain, waiting
+from rxdispatch.pipelines.stages.handoff import HandOn
+from rxdispatch.pipelines.stages.stage import Stage, StageError
+from rxdispatch.pipelines.stages.stage_call import Crew
+from rxdispatch.pipelines.stages.stats import Tally
+from rxdispatch.streams import Ingress
+from rxdispatch.task import Outcome, Task
+
+__all__ = ["work_section"]
+
+Next = tuple[Stage, BoardBase[Any]]
+
+
+def work_section(
+    stages: Sequence[Stage],
+    board: BoardBase[Any],
+    following: Next | None,
+    *,
+    lease: float,
+    worker: str | None,
+    until: Literal["never", "idle", "joined"],
+) -> Observable[Outcome[Any, Any]]:
+    """
+    Return the stream that runs *stages* on what is claimed from *board* while subscribed.
+
+    A claim is settled only after its item has gone through all of them, and is on the board of
+    the *following* stage, if there is one. So a process that is killed at any moment leaves each
+    of its items on one board at least; on both if it is killed before it settles, and the one
+    who then claims the first is told "duplicate" by the second.
+
+    Args:
+        stages: The first one is that of *board*.
+        board: Where they get their items.
+        following: The stage after them, and its board.
+        lease: As for ``board.claims``, also the next two.
+        worker: A label.
+        until: When to complete.
+    """
+    # The board is the queue: what is claimed too early nobody else can claim.
+    queues = waiting(stages)
+    queues[0] = stages[0].queue or stages[0].burst
+    most = sum(queues) + sum(stage.burst for stage in stages)
+    claims = board.claims(prefetch=most, lease=lease, worker=worker, until=until)
+
+    def subscribe(
+        observer: abc.ObserverBase[Outcome[Any, Any]], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        section = _Section(stages, queues, following)
+        inside = section.stream.subscribe(section.on_done, observer.on_error)
+        outcomes = claims.pipe(
+            ops.execute(section.handle, max_concurrent=most), ops.settle(board)
+        ).subscribe(observer, scheduler=scheduler)
+        # First what is at work, then the claims: whoever gets them next finds nobody at it.
+        return CompositeDisposable(inside, outcomes)
+
+    return Observable(subscribe)
+
+
+class _Section:
+    """One subscription: a handler of claims, and the stages in which it waits for their items."""
+
+    def __init__(
+        self, stages: Sequence[Stage], queues: Sequence[int], following: Next | None
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ingress: Ingress[Envelope] = Ingress(queues[0])
+        # By token: the same task may be here twice, if its claim was lost and won again.
+        self._held: dict[int, tuple[asyncio.Future[Any], Mapping[str, str]]] = {}
+        tallies = [Tally(stage.name) for stage in stages]
+        for tally in tallies:
+            tally.begin(self._loop.time)
+        #: What came through.
+        self.stream = chain(
+            self._ingress,
+            stages,
+            queues=queues,
+            tallies=tallies,
+            crew=Crew(),
+            failed=_nobody,
+            gone=self._gone,
+        )
+        if following is not None:
+            self.stream = self.stream.pipe(HandOn(*following, self._gone, self._headers))
+
+    async def handle(self, task: Task[Any]) -> Any:
+        """Send the item of a claim through the stages, and return what it became."""
+        token = current_claim().token
+        through: asyncio.Future[Any] = self._loop.create_future()
+        self._held[token] = through, task.headers
+        try:
+            await self._ingress.put(Envelope(task.id, task.payload, token=token))
+            return await through
+        finally:
+            del self._held[token]
+
+    def on_done(self, envelope: Envelope) -> None:
+        """Take note that an item has come through."""
+        held = self._held.get(envelope.token)
+        # Not held any more if its claim was lost meanwhile; done if it was so a moment ago.
+        if held is not None and not held[0].done():
+            held[0].set_result(envelope.value)
+
+    def _gone(self, envelope: Envelope, failure: StageError | None) -> None:
+        held = self._held.get(envelope.token)
+        if held is None or held[0].done():
+            return
+        if failure is None:
+            held[0].set_result(None)
+        elif isinstance(failure.__cause__, KeyboardInterrupt):
+            # It is meant for the process: the lease lapses, and that counts as a crash.
+            held[0].set_exception(failure.__cause__)
+        else:
+            held[0].set_exception(failure)
+
+    def _headers(self, envelope: Envelope) -> Mapping[str, str] | None:
+        held = self._held.get(envelope.token)
+        return None if held is None else held[1]
+
+
+def _nobody(_: StageError) -> None:
+    pass

@@ -1,0 +1,76 @@
+"""``chain``: the stages that run in one place, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from reactivex import Observable
+
+from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.stages.run_stage import Gone, run_stage
+from rxdispatch.pipelines.stages.stage import Stage, StageError
+from rxdispatch.pipelines.stages.stage_call import Crew
+from rxdispatch.pipelines.stages.stats import Tally
+
+__all__ = ["LEAST", "chain", "until_board", "waiting"]
+
+LEAST = 16
+"""Items that may wait at least where a stage does not say how many; also for each subscriber."""
+
+Operator = Callable[[Observable[Envelope]], Observable[Envelope]]
+
+
+def chain(
+    source: Observable[Envelope],
+    stages: Sequence[Stage],
+    *,
+    queues: Sequence[int],
+    tallies: Sequence[Tally],
+    crew: Crew,
+    failed: Callable[[StageError], None],
+    gone: Gone | None = None,
+    ordered: bool = False,
+) -> Observable[Envelope]:
+    """
+    Return what *source* becomes in *stages*, each with the queue before it.
+
+    Args:
+        source: Also the queue of the first stage.
+        stages: In order; there may be none.
+        queues: How many items may wait for each.
+        tallies: Where the items of each are counted.
+        crew: Where coroutines are counted that are at work.
+        failed: As for :func:`run_stage`.
+        gone: As for :func:`run_stage`.
+        ordered: Emit in the order of arrival.
+    """
+    stream = source
+    for place, (stage, size, tally) in enumerate(zip(stages, queues, tallies, strict=True)):
+        if place:
+            queue: Operator = buffer_bounded(size)
+            stream = stream.pipe(queue)
+        stream = stream.pipe(
+            run_stage(stage, tally=tally, crew=crew, failed=failed, gone=gone, ordered=ordered)
+        )
+    return stream
+
+
+def waiting(stages: Sequence[Stage]) -> list[int]:
+    """
+    Return how many items may wait for each of *stages*.
+
+    A stage ends what it has at work at about the same time: the next one must be able to take all
+    of that, or it stands still later.
+    """
+    before = [LEAST, *(stage.burst for stage in stages)]
+    return [
+        stage.queue or max(LEAST, stage.burst, burst)
+        for stage, burst in zip(stages, before, strict=False)
+    ]
+
+
+def until_board(stages: Sequence[Any]) -> int:
+    """Return how many of *stages* come before the first one with a board."""
+    return next((n for n, stage in enumerate(stages) if stage.board is not None), len(stages))

@@ -1,0 +1,210 @@
+"""``HandOn``: where the next stage has a board, items leave this process for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+from reactivex import Observable, abc
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.errors import (
+    BoardFullError,
+    CodecError,
+    ConfigError,
+    StoreUnavailableError,
+    TaskRejectedError,
+)
+from rxdispatch.log import get_logger
+from rxdispatch.operators.flow._batch import batch
+from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
+from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.stages.stage import Stage, StageError
+from rxdispatch.task import NO_HEADERS, Task
+
+__all__ = ["Boards", "HandOn", "board_of"]
+
+log = get_logger(__name__)
+
+COUNT: Final = 256
+SPAN: Final = 0.0002
+"""Items in one write at most, and seconds that the first waits for others if none is under way."""
+
+_PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
+
+Lost = Callable[[Envelope, StageError], None]
+Headers = Callable[[Envelope], Mapping[str, str] | None]
+
+
+class Boards(Protocol):
+    """Where boards have names: a hub."""
+
+    def board(self, name: str, /) -> BoardBase[Any]:
+        """Return the board of that name."""
+        ...
+
+
+def board_of(stage: Stage, hub: Boards | None) -> BoardBase[Any]:
+    """
+    Return the board of *stage*, which has one.
+
+    Raises:
+        ConfigError: If it is a name, and there is no *hub* to ask.
+    """
+    board = stage.board
+    if not isinstance(board, str):
+        assert board is not None
+        return board
+    if hub is None:
+        raise ConfigError("hub must be given where the board of a stage is a name", board)
+    return hub.board(board)
+
+
+class HandOn:
+    """
+    Makes a task of each item, and puts it on the board of the next stage.
+
+    The task has the item's id: of an item that was handed on, and then again because nobody knew,
+    the board refuses the second.
+
+    Args:
+        stage: The next stage.
+        board: Its board.
+        lost: Called with each item that cannot be stored.
+        headers: Called with each item: what travels along, or None if it is not wanted any more.
+        report_duplicates: Whether an item fails if the board has another of its id. An item that
+            was claimed may have been handed on before its process died, perhaps in other words;
+            one that was submitted here was not.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        board: BoardBase[Any],
+        lost: Lost,
+        headers: Headers = lambda _: NO_HEADERS,
+        *,
+        report_duplicates: bool = False,
+    ) -> None:
+        self._kind = stage.name
+        self._board = board
+        self._lost = lost
+        self._headers = headers
+        self._report = report_duplicates
+
+    def __call__(self, source: Observable[Envelope]) -> Observable[Envelope]:
+        """Return the items of *source*, each once it is on the board."""
+        # What comes during a write waits in the buffer, so that the next one is larger.
+        queue: Callable[[Observable[Envelope]], Observable[Envelope]] = buffer_bounded(COUNT)
+        written = source.pipe(queue, batch(COUNT, SPAN), map_async(self._write, max_concurrent=1))
+
+        def subscribe(
+            observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            def each(envelopes: list[Envelope]) -> None:
+                for envelope in envelopes:
+                    observer.on_next(envelope)
+
+            return written.subscribe(
+                each, observer.on_error, observer.on_completed, scheduler=scheduler
+            )
+
+        return Observable(subscribe)
+
+    async def add(self, envelopes: list[Envelope]) -> list[Envelope]:
+        """
+        Put *envelopes* on the board, and wait while it is away or full.
+
+        Returns:
+            The ones that are not there, because others of their ids are. The same item again is
+            none of these.
+
+        Raises:
+            CodecError: If one of them cannot be stored; then none is.
+        """
+        tasks = [
+            # One attempt: the tries of stages are counted where they run, crashes by the board.
+            Task(e.value, id=e.id, kind=self._kind, max_attempts=1, headers=headers)
+            for e in envelopes
+            if (headers := self._headers(e)) is not None
+        ]
+        turn = 0
+        ours: Counter[str] = Counter()
+        sure = self._report
+        while tasks:
+            try:
+                answer = await self._board.submit(tasks)
+            except (StoreUnavailableError, BoardFullError) as error:
+                log.warning("stage_waits", board=self._board.name, error=str(error))
+                ours.update(error.accepted)
+                # What may be there already counts as ours: nobody can tell.
+                sure = sure and not (
+                    isinstance(error, StoreUnavailableError) and error.maybe_executed
+                )
+                turn += 1
+                await asyncio.sleep(_PATIENCE.delay(turn))
+            else:
+                known = Counter(answer.duplicates) - ours
+                return await self._others(_last_of(envelopes, known)) if sure and known else []
+        return []
+
+    async def _others(self, envelopes: list[Envelope]) -> list[Envelope]:
+        """Return those of *envelopes* that are not what the board has under their ids."""
+        try:
+            there = await self._board.peek([envelope.id for envelope in envelopes])
+        except (StoreUnavailableError, CodecError):
+            return []  # nobody knows
+        return [
+            envelope
+            for envelope, payload in zip(envelopes, there, strict=True)
+            # Of one that is done, and remembered, the board does not know what it was.
+            if payload is not None and not _same(envelope.value, payload)
+        ]
+
+    def refusal(self, envelope: Envelope) -> StageError:
+        """Return the failure of an item whose id the board knows."""
+        failure = StageError(envelope.id, 1, self._kind, envelope.value)
+        failure.__cause__ = TaskRejectedError(
+            f"board {self._board.name!r} has another item of the same id"
+        )
+        return failure
+
+    async def _write(self, envelopes: list[Envelope]) -> list[Envelope]:
+        try:
+            refused = await self.add(envelopes)
+        except Exception as error:
+            if len(envelopes) > 1:
+                # All were refused for the sake of one; the board has none of them.
+                return [e for each in envelopes for e in await self._write([each])]
+            failure = StageError(envelopes[0].id, 1, self._kind, envelopes[0].value)
+            failure.__cause__ = error
+            self._lost(envelopes[0], failure)
+            return []
+        if not refused:
+            return envelopes
+        for envelope in refused:
+            self._lost(envelope, self.refusal(envelope))
+        return [envelope for envelope in envelopes if envelope not in refused]
+
+
+def _same(value: Any, payload: Any) -> bool:
+    """Whether *payload* is what a board makes of *value*."""
+    try:
+        return bool(value == payload) or bool(msgspec.to_builtins(value) == payload)
+    except Exception:
+        return False  # it cannot be compared
+
+
+def _last_of(envelopes: list[Envelope], known: Counter[str]) -> list[Envelope]:
+    """Return as many of each id as the board knew: of two in one write it takes the first."""
+    found: list[Envelope] = []
+    for envelope in reversed(envelopes):
+        if known[envelope.id] > 0:
+            known[envelope.id] -= 1
+            found.append(envelope)
+    return found[::-1]

@@ -1,0 +1,132 @@
+"""``Resubmits``: items that failed, and go through a pipeline again from its start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from rxdispatch.log import get_logger
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.stages.stage import StageError
+from rxdispatch.streams import Ingress
+
+__all__ = ["Intake", "Resubmits", "Rule"]
+
+log = get_logger(__name__)
+
+Rule = Callable[[StageError], float | None]
+
+
+class Intake(Ingress[Envelope]):
+    """
+    The queue of the first stage, to which items can return.
+
+    What returns does not wait for a place: it would wait for itself, once all places are taken by
+    items that are about to fail. It had a place before, so there are never more of these than the
+    pipeline has at work.
+
+    Invariant: while more items are here than there are places, ``_free`` is negative, and no
+    place is promised to anybody.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        #: Whether nothing may return any more.
+        self.settled: Callable[[], bool] = _yes
+
+    def give_back(self, envelope: Envelope) -> None:
+        """Put *envelope* in, also beyond the bound and after :meth:`close`."""
+        with self._lock:
+            self._free -= 1
+            self._queue.append((envelope, copy_context()))
+        self._pump()
+
+    def look(self) -> None:
+        """Complete if the intake is closed and nothing is to come."""
+        if self._closed:
+            self._pump()
+
+    def _pass_place_on(self) -> None:
+        if self._free < 0:
+            self._free += 1
+        else:
+            super()._pass_place_on()
+
+    def _over(self) -> bool:
+        return super()._over() and self.settled()
+
+
+class Resubmits:
+    """
+    Knows the items of a pipeline by their tokens, as they were submitted.
+
+    Args:
+        rule: Asked of each failure: the seconds after which its item is submitted again, or None.
+        intake: Where to.
+        failed: Called with each failure that is one for good.
+    """
+
+    def __init__(self, rule: Rule, intake: Intake, failed: Callable[[StageError], None]) -> None:
+        self._rule = rule
+        self._intake = intake
+        self._failed = failed
+        self._inside: dict[int, tuple[Any, int]] = {}
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._last = 0
+        intake.settled = lambda: not self._inside
+
+    def enter(self, envelope: Envelope) -> None:
+        """Give *envelope* the token that it keeps until it is gone."""
+        self._last += 1
+        envelope.token = self._last
+        self._inside[self._last] = envelope.value, 1
+
+    def leave(self, envelope: Envelope) -> None:
+        """Forget an item that has come out, or was not taken in."""
+        self._inside.pop(envelope.token, None)
+        self._intake.look()
+
+    def gone(self, envelope: Envelope, failure: StageError | None) -> None:
+        """Submit the item of *envelope* again, if its failure says so."""
+        delay = None
+        if failure is not None and envelope.token in self._inside:
+            failure.round = self._inside[envelope.token][1]
+            delay = self._asked(failure)
+        if delay is not None:
+            handle = asyncio.get_running_loop().call_later(delay, self._again, envelope)
+            self._timers[envelope.token] = handle
+            return
+        try:
+            if failure is not None:
+                self._failed(failure)
+        finally:
+            self.leave(envelope)
+
+    def close(self) -> None:
+        """Forget all."""
+        for handle in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        self._inside.clear()
+
+    def _asked(self, failure: StageError) -> float | None:
+        if isinstance(failure.__cause__, KeyboardInterrupt):
+            return None
+        try:
+            delay = self._rule(failure)
+            return None if delay is None else max(0.0, float(delay))
+        except Exception as error:
+            log.warning("resubmit_failed", item=failure.task_id, failure=error)
+            return None
+
+    def _again(self, envelope: Envelope) -> None:
+        del self._timers[envelope.token]
+        item, number = self._inside[envelope.token]
+        self._inside[envelope.token] = item, number + 1
+        self._intake.give_back(Envelope(envelope.id, item, token=envelope.token))
+
+
+def _yes() -> bool:
+    return True

@@ -1,0 +1,208 @@
+"""How the function of a stage is applied to envelopes: once or repeatedly, to one or to many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from rxdispatch.callables import check_result
+from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.operators.tasks._pool import Pool
+from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.shared.outside import is_from_outside
+from rxdispatch.pipelines.stages.stage import Stage
+from rxdispatch.pipelines.stages.stats import Tally
+
+__all__ = ["CarriedError", "Crew", "call_many", "call_one", "in_pool", "work_of"]
+
+Call = Callable[[Any], Awaitable[Any]]
+
+
+class CarriedError(Exception):
+    """
+    Carries what is no ``Exception`` out of a function, so that its item alone fails.
+
+    A ``SystemExit`` that leaves an asyncio task would end the whole loop.
+
+    Args:
+        error: What the function raised.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Crew:
+    """Counts the coroutines that are at work, so that their end can be waited for."""
+
+    __slots__ = ("_idle", "active")
+
+    def __init__(self) -> None:
+        self.active = 0
+        self._idle: asyncio.Future[None] | None = None
+
+    def gone(self) -> None:
+        """Take note that one of them has ended."""
+        self.active -= 1
+        if self._idle is not None and not self.active and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def idle(self) -> None:
+        """Wait until none is at work."""
+        while self.active:
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            # Others may wait too, and whoever of them is cancelled must not cancel that.
+            await asyncio.wait({self._idle})
+
+
+# ------------------------------------------------ on the loop
+
+
+def work_of(stage: Stage, call: Call, crew: Crew, tally: Tally) -> Callable[[Any], Awaitable[Any]]:
+    """Return what ``map_async`` is to do: *call* made of the values of one or many envelopes."""
+    time = asyncio.get_running_loop().time
+
+    async def one(envelope: Envelope) -> Envelope:
+        crew.active += 1
+        tally.started += 1
+        envelope.since = time()
+        try:
+            envelope.value = await call(envelope.value)
+        except BaseException as error:
+            raise _carried(error) from None
+        finally:
+            crew.gone()
+        return envelope
+
+    async def one_patiently(envelope: Envelope) -> Envelope:
+        crew.active += 1
+        tally.started += 1
+        envelope.since = time()
+        try:
+            value = await _patiently(stage, lambda: call(envelope.value), (envelope,))
+        except BaseException as error:
+            raise _carried(error) from None
+        finally:
+            crew.gone()
+        envelope.value = value
+        return envelope
+
+    async def many(envelopes: list[Envelope]) -> list[Envelope]:
+        crew.active += 1
+        tally.started += len(envelopes)
+        envelopes[0].since = time()
+        try:
+            # A list of its own for each try, whatever the function does to it.
+            values = await _patiently(stage, lambda: call([e.value for e in envelopes]), envelopes)
+        except BaseException as error:
+            raise _carried(error) from None
+        finally:
+            crew.gone()
+        for envelope, value in zip(envelopes, _checked(values, len(envelopes)), strict=True):
+            envelope.value = value
+        return envelopes
+
+    if stage.batch is not None:
+        return many
+    return one if stage.retry is None else one_patiently
+
+
+async def _patiently(
+    stage: Stage, make: Callable[[], Awaitable[Any]], envelopes: list[Envelope] | tuple[Envelope]
+) -> Any:
+    """Await what *make* makes, again and again until it succeeds or there was enough of that."""
+    # In threads and processes the limit is the pool's, which knows when the function begins.
+    backoff, limit = stage.retry, None if stage.plain else stage.timeout
+    if backoff is None:
+        return await make()
+    attempt = 0
+    while True:
+        attempt += 1
+        for envelope in envelopes:
+            envelope.attempt = attempt
+        try:
+            value = await (make() if limit is None else _in_time(limit, make, envelopes))
+        except Exception:
+            if not backoff.goes_on(attempt):
+                raise
+        else:
+            for envelope in envelopes:
+                envelope.attempt = 1
+            return value
+        await asyncio.sleep(backoff.delay(attempt))
+
+
+async def _in_time(
+    limit: float, make: Callable[[], Awaitable[Any]], envelopes: list[Envelope] | tuple[Envelope]
+) -> Any:
+    span = asyncio.timeout(limit)
+    try:
+        async with span:
+            return await make()
+    except TimeoutError as error:
+        if not span.expired():
+            raise
+        raise ItemTimeoutError(limit, envelopes) from error
+
+
+def in_pool(stage: Stage, pool: Pool) -> Call:
+    """Return a coroutine function that calls the plain function of *stage* in *pool*."""
+    fn = partial(_plainly, stage.fn)
+
+    async def call(value: Any) -> Any:
+        return await pool.answer(pool.made(fn, value), stage.timeout)
+
+    return call
+
+
+def _carried(error: BaseException) -> BaseException:
+    """Return *error*, in something that a task can raise if it is no failure like others."""
+    if isinstance(error, (Exception, asyncio.CancelledError)):
+        return error
+    if is_from_outside(error):
+        return error
+    return CarriedError(error)
+
+
+# ------------------------------------------------ in threads and processes
+
+
+def call_one(fn: Callable[[Any], Any], envelope: Envelope) -> Envelope:
+    """Return what *fn* makes of an envelope, as a new one: the old one may have timed out."""
+    return Envelope(envelope.id, _plainly(fn, envelope.value), envelope.since, envelope.token)
+
+
+def call_many(fn: Callable[[Any], Any], envelopes: list[Envelope]) -> list[Envelope]:
+    """Return what *fn* makes of a list of them, as new ones."""
+    values = _checked(_plainly(fn, [e.value for e in envelopes]), len(envelopes))
+    return [Envelope(e.id, v, e.since, e.token) for e, v in zip(envelopes, values, strict=True)]
+
+
+def _plainly(fn: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        result = fn(value)
+    except Exception as error:
+        if isinstance(error, StopIteration):
+            # No asyncio future takes it.
+            raise RuntimeError("fn raised StopIteration") from error
+        raise
+    except KeyboardInterrupt as error:
+        # In a thread nobody has pressed a key.
+        raise RuntimeError("fn raised KeyboardInterrupt") from error
+    except BaseException as error:
+        raise CarriedError(error) from None
+    check_result("fn", result)
+    return result
+
+
+def _checked(values: Any, wanted: int) -> Any:
+    if not isinstance(values, (list, tuple)):
+        raise ConfigError("fn of a batch must return a list of results", type(values).__name__)
+    if len(values) != wanted:  # pyright: ignore[reportUnknownArgumentType]
+        rule = f"fn of a batch must return as many results as it got items ({wanted})"
+        raise ConfigError(rule, len(values))  # pyright: ignore[reportUnknownArgumentType]
+    return values  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,1 @@
+"""Workflows: state machines whose history survives their process."""

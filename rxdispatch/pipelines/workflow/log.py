@@ -1,0 +1,147 @@
+"""
+``WorkflowLog``: the transitions of workflows, kept on a board on which nobody works.
+
+Invariant: transition *n* of workflow *id* is the task ``<id>/<n>`` of the journal. A submit adds
+an id once only, in one atomic step, and nothing removes it before ``forget``. So of all who ever
+run a state, in however many processes, one alone records its transition; the others are told
+"duplicate" and go on from what is recorded. The log wins, always.
+
+What if the process is killed, or its lease is lost:
+
+- before the record is written: the state runs again, there is one record;
+- after it: the next one reads it and goes on behind it;
+- with its reply on the way: the same; and a living process asks for the reply again;
+- after the last record, before the workflow's own task is settled: the next one finds the log
+  ended and settles;
+- paused, and overtaken meanwhile: its record is a duplicate, or it is the first and then the
+  other's is. Of two different successors only one can ever be;
+- while it forgets: the records that it holds are free again after ``FORGETTING`` seconds.
+
+After ``forget`` a paused one may still leave a single record of the old life behind: do not give
+the id of a forgotten workflow to another.
+
+Records are read without claiming them, so that any number of readers may do so at once. They are
+read from the first to the first that is missing: a record is only ever added behind the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from rxdispatch.backoff import Backoff
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.errors import BoardFullError, StoreUnavailableError
+from rxdispatch.log import get_logger
+from rxdispatch.pipelines.workflow.history import Transition
+from rxdispatch.pipelines.workflow.states import Step
+from rxdispatch.task import Claim, Status, Task
+
+__all__ = ["WorkflowLog", "patiently"]
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
+
+FORGETTING: Final = 5.0
+"""Seconds that records are held by the process that removes them."""
+
+PAGE: Final = 32
+"""Records that are asked for at a time."""
+
+_AGAIN: Final = Backoff(first=0.02, maximum=1.0)
+_PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
+
+
+class WorkflowLog:
+    """
+    The log of every workflow of one kind.
+
+    Args:
+        journal: A board of its own; its payloads are plain values.
+        limit: How many transitions a workflow has at most.
+    """
+
+    def __init__(self, journal: BoardBase[Any], limit: int) -> None:
+        self._journal = journal
+        self._limit = limit
+
+    async def add(self, workflow: str, number: int, step: Step) -> bool:
+        """Record transition *number*, from 1; False if it is recorded already."""
+        payload = {**attrs.asdict(step.entry, recurse=False), "data": step.data}
+        task = Task(payload, id=f"{workflow}/{number}", kind="workflow-transition")
+        return bool((await self._journal.submit(task)).accepted)
+
+    async def read(self, workflow: str) -> list[Step]:
+        """All transitions so far."""
+        steps: list[Step] = []
+        while len(steps) < self._limit:
+            numbers = range(len(steps) + 1, min(len(steps) + PAGE, self._limit) + 1)
+            for payload in await self._journal.peek([f"{workflow}/{n}" for n in numbers]):
+                if payload is None:
+                    return steps
+                steps.append(_step(payload))
+        return steps
+
+    async def forget(self, workflow: str) -> None:
+        """Remove what is recorded."""
+        claims = await self._claim(workflow)
+        # The last ones first: what is left if this is cut short is still a log.
+        await self._journal.settle([claim.done() for claim in reversed(claims)])
+
+    async def _claim(self, workflow: str) -> list[Claim[Any]]:
+        """Claim all records, which others may be removing as well."""
+        ids = [f"{workflow}/{n}" for n in range(1, self._limit + 1)]
+        turn = 0
+        while True:
+            batch = await self._journal.claim_batch(
+                len(ids), ids=ids, worker=None, lease=FORGETTING
+            )
+            found = {claim.task.id: claim for claim in batch.claims}
+            try:
+                missing = next((name for name in ids if name not in found), None)
+                state = None if missing is None else await self._journal.get(missing)
+            except BaseException:
+                self._journal.give_back(batch.claims)
+                raise
+            if state is None or state.status is Status.DONE:
+                return [found[name] for name in ids if name in found]
+            await self._release(batch.claims)
+            if state.status is Status.DEAD:
+                # Processes were killed time and again while they removed it.
+                await self._journal.redrive([state.id])
+            turn += 1
+            await asyncio.sleep(_AGAIN.delay(turn))
+
+    async def _release(self, claims: list[Claim[Any]]) -> None:
+        try:
+            await self._journal.settle([claim.release() for claim in claims])
+        except BaseException:
+            self._journal.give_back(claims)
+            raise
+
+
+def _step(payload: dict[str, Any]) -> Step:
+    facts = dict(payload)
+    data = facts.pop("data")
+    return Step(Transition(**facts), data)
+
+
+async def patiently(claim: Claim[Any], work: Callable[[], Awaitable[T]]) -> T:
+    """Await *work* once *claim* is known to hold, and again until the board answers."""
+    turn = 0
+    while True:
+        # Past its lease nobody knows: either a renewal confirms it, or it is lost, and then this
+        # is cancelled. To fail here would end a workflow for a loop that was blocked.
+        while claim.lost:
+            turn += 1
+            await asyncio.sleep(_PATIENCE.delay(turn))
+        try:
+            return await work()
+        except (StoreUnavailableError, BoardFullError) as error:
+            log.warning("workflow_waits", workflow=claim.task.id, error=str(error))
+            turn += 1
+            await asyncio.sleep(_PATIENCE.delay(turn))

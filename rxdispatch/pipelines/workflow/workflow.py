@@ -1,0 +1,350 @@
+"""``Workflow``: states, the functions that leave them, and a history that survives its process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from reactivex import Observable
+from uuid_utils import uuid7
+
+from rxdispatch import operators as ops
+from rxdispatch.backoff import Backoff
+from rxdispatch.boards.base import BoardBase
+from rxdispatch.callables import check_function
+from rxdispatch.checks import name_of
+from rxdispatch.errors import ConfigError
+from rxdispatch.failure import describe
+from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.pipelines.workflow.history import WorkflowError, WorkflowResult
+from rxdispatch.pipelines.workflow.log import WorkflowLog, patiently
+from rxdispatch.pipelines.workflow.states import (
+    NextStates,
+    State,
+    StateFailedError,
+    Step,
+    check_states,
+)
+from rxdispatch.task import Outcome, Status, Task, TaskEvent, seconds
+
+__all__ = ["Workflow"]
+
+_POLL = 2.0
+
+
+class Workflow:
+    """
+    A machine of states, each left by a function whose result says where to go.
+
+    :meth:`run` runs it here and now. With a *board* and a *journal*, :meth:`submit` puts it on
+    the board, any :meth:`worker` in any process runs it, and every transition is recorded in the
+    journal exactly once: who is killed is replaced by another who goes on behind the last record.
+    The function of a state, though, runs at least once: its effects should be such that doing
+    them twice does no harm. Failures of a state are counted anew after such a change.
+
+    Args:
+        initial: Where it begins; a state with ``next_states``.
+        board: Where workflows wait for a worker; a board of their own.
+        journal: Where their transitions are kept until :meth:`forget`; another board, on which
+            nothing else is done. Data and results are then plain values, as payloads are:
+            a tuple comes back as a list.
+        max_transitions: Where an endless loop is ended, from 1 to 10,000.
+
+    Raises:
+        ConfigError: If an argument breaks its rule, or one of the boards is missing.
+
+    Example:
+        >>> async def check(order: dict[str, int]) -> str:
+        ...     return "ok" if order["total"] < 100 else "bad"
+        >>> workflow = Workflow(initial="new")
+        >>> workflow.define_state("new", check, next_states={"ok": "paid", "bad": "refused"})
+        >>> workflow.define_state("paid")
+        >>> workflow.define_state("refused")
+        >>> asyncio.run(workflow.run({"total": 12})).state
+        'paid'
+    """
+
+    def __init__(
+        self,
+        initial: str = "new",
+        *,
+        board: BoardBase[Any] | None = None,
+        journal: BoardBase[Any] | None = None,
+        max_transitions: int = 100,
+    ) -> None:
+        if max_transitions.__class__ is not int or not 1 <= max_transitions <= 10_000:
+            raise ConfigError("max_transitions must be an int from 1 to 10000", max_transitions)
+        for name, given in (("board", board), ("journal", journal)):
+            if given is not None and not isinstance(given, BoardBase):
+                raise ConfigError(f"{name} must be a board", given)
+        if (board is None) != (journal is None):
+            raise ConfigError("board and journal must be given together")
+        if board is not None and board is journal:
+            raise ConfigError("journal must be another board than board", board)
+        self._initial = name_of("initial", initial)
+        self._board = board
+        self._log = None if journal is None else WorkflowLog(journal, max_transitions)
+        self._most = max_transitions
+        self._states: dict[str, State] = {}
+
+    # -- building ----------------------------------------------------------------------------
+
+    def define_state(
+        self,
+        name: str,
+        process: Callable[[Any], Any] | None = None,
+        *,
+        next_states: NextStates | None = None,
+        failed: str | None = None,
+        timeout: float | timedelta | None = None,
+        retry: Backoff | None = None,
+    ) -> None:
+        """
+        Add a state; one without *next_states*, or with empty ones, is terminal.
+
+        Args:
+            name: Its name, of 1 to 200 characters.
+            process: Called with the data; best a coroutine function, as a plain one holds up the
+                loop. Returns the result, or a :class:`Move` of a result and new data. It should
+                leave the data it got as they are.
+            next_states: The next state by result; or pairs of a predicate on the result and a
+                state, of which the first that holds counts.
+            failed: The state that an error leads to once *retry* is used up. Without one the
+                workflow ends in a :class:`WorkflowError`.
+            timeout: Seconds an attempt may take; needs a coroutine function.
+            retry: How many attempts, and how long to wait in between; one attempt when None.
+
+        Raises:
+            ConfigError: If an argument breaks its rule, or the state is defined already.
+        """
+        name_of("name", name)
+        if name in self._states:
+            raise ConfigError("name must be of a state that is not defined yet", name)
+        following = _following(next_states)
+        if (process is None) != (not following):
+            raise ConfigError("process and next_states must be given together", name)
+        if process is not None:
+            check_function("process", process, "data")
+        if failed is not None:
+            name_of("failed", failed)
+        if not following and (failed is not None or timeout is not None or retry is not None):
+            raise ConfigError("failed, timeout and retry must be given with a process", name)
+        if retry is not None and not isinstance(retry, Backoff):
+            raise ConfigError("retry must be a Backoff", retry)
+        limit = None if timeout is None else seconds("timeout", timeout, zero=False)
+        self._states[name] = State(name, process, following, failed, limit, retry)
+
+    def validate(self) -> None:
+        """
+        Look at all states together; the other methods do so first.
+
+        Raises:
+            ConfigError: If a state is unknown or cannot be reached, or none is terminal.
+        """
+        check_states(self._states, self._initial)
+
+    # -- running -----------------------------------------------------------------------------
+
+    async def run(self, data: Any, id: str | None = None) -> WorkflowResult:  # noqa: A002
+        """
+        Run one workflow here, kept nowhere.
+
+        Args:
+            data: What the first state gets.
+            id: For errors and the result; a UUID version 7 by default.
+
+        Raises:
+            ConfigError: As :meth:`validate` does.
+            WorkflowError: If a state without a failure state fails, or the workflow does not end
+                within ``max_transitions``; the cause is the error.
+        """
+        self.validate()
+        workflow = _id(id)
+        steps: list[Step] = []
+        while (step := await self._next(workflow, data, steps)) is not None:
+            steps.append(step)
+        return _result(workflow, self._initial, data, steps)
+
+    async def submit(self, data: Any, id: str | None = None) -> str:  # noqa: A002
+        """
+        Put a workflow on the board; returns its id.
+
+        An id that is there already is left as it is. One that has ended is not run again before
+        it is forgotten.
+
+        Raises:
+            ConfigError: As :meth:`validate` does, or if there is no board.
+            CodecError: If the data cannot be stored.
+            StoreUnavailableError: If the server does not answer; repeat it with the same *id*.
+        """
+        board, _ = self._places()
+        workflow = _id(id)
+        # One attempt: the retries of states are counted here, and crashes by the board.
+        await board.submit(Task(data, id=workflow, kind="workflow", max_attempts=1))
+        return workflow
+
+    def worker(
+        self,
+        *,
+        max_concurrent: int = 16,
+        lease: float = 30.0,
+        worker: str | None = None,
+        until: Literal["never", "idle", "joined"] = "never",
+    ) -> Observable[Outcome[Any, WorkflowResult]]:
+        """
+        Run workflows from the board while subscribed; emits an outcome for each that ends here.
+
+        ``outcome.result`` is a :class:`WorkflowResult` where it is done. Where it is dead, the
+        cause of ``outcome.error`` is a :class:`WorkflowError`; ``board.redrive`` has it go on
+        from the state it failed in. Disposal cancels what runs and gives it back.
+
+        Args:
+            max_concurrent: How many at a time; one that waits for a retry is one of them.
+            lease: Seconds until a killed process is replaced.
+            worker: A label for this worker.
+            until: When to complete, as for ``board.claims``.
+
+        Raises:
+            ConfigError: As :meth:`validate` does, or if an argument breaks its rule.
+        """
+        board, _ = self._places()
+        return board.claims(prefetch=max_concurrent, lease=lease, worker=worker, until=until).pipe(
+            ops.execute(self._resume, max_concurrent=max_concurrent), ops.settle(board)
+        )
+
+    async def result(self, id: str) -> WorkflowResult:  # noqa: A002
+        """
+        Wait until a workflow of the board has ended, in whichever process; may be repeated.
+
+        Raises:
+            ConfigError: If it was never submitted, or is forgotten.
+            WorkflowError: If it is dead: it failed, was cancelled, or its processes crashed more
+                often than the board allows.
+            StoreUnavailableError: If the server does not answer.
+        """
+        board, log = self._places()
+        ended = asyncio.Event()
+
+        def hear(event: TaskEvent) -> None:
+            if event.task_id == id and event.kind in {"done", "dead"}:
+                ended.set()
+
+        with board.events.subscribe(hear):
+            while True:
+                ended.clear()
+                state = await board.get(id)
+                if state is None or state.status in {Status.DONE, Status.DEAD}:
+                    break
+                try:
+                    # Events may get lost.
+                    await asyncio.wait_for(ended.wait(), _POLL)
+                except TimeoutError:
+                    pass
+        steps = await log.read(id)
+        at = steps[-1].entry.target if steps else self._initial
+        if state is not None and state.status is Status.DEAD:
+            history = tuple(step.entry for step in steps)
+            raise WorkflowError(id, 0, at, history, state.error or "it is dead")
+        if not steps or at not in self._states or not self._states[at].terminal:
+            raise ConfigError("id must be of a workflow that was submitted", id)
+        return _result(id, at, None, steps)
+
+    async def forget(self, id: str) -> None:  # noqa: A002
+        """
+        Remove the transitions of a workflow that has ended.
+
+        Raises:
+            ConfigError: If it has not.
+            StoreUnavailableError: If the server does not answer.
+        """
+        board, log = self._places()
+        state = await board.get(id)
+        if state is not None and state.status is not Status.DONE:
+            raise ConfigError("id must be of a workflow that has ended", id)
+        await log.forget(id)
+
+    # -- one workflow ------------------------------------------------------------------------
+
+    async def _resume(self, task: Task[Any]) -> WorkflowResult:
+        """Run a claimed workflow from where its log ends."""
+        _, log = self._places()
+        claim = current_claim()
+        steps = await patiently(claim, lambda: log.read(task.id))
+        while (step := await self._next(task.id, task.payload, steps)) is not None:
+            made, number = step, len(steps) + 1
+            try:
+                mine = await patiently(claim, lambda: log.add(task.id, number, made))  # noqa: B023
+            except ValueError as error:  # data, or a result, that cannot be stored
+                raise _failure(task.id, made.entry.attempt, made.entry.source, steps, error) from (
+                    error
+                )
+            if mine:
+                steps.append(step)
+            else:
+                steps = await patiently(claim, lambda: log.read(task.id))
+        return _result(task.id, self._initial, task.payload, steps)
+
+    async def _next(self, workflow: str, data: Any, steps: list[Step]) -> Step | None:
+        """Leave the state that *steps* lead to; None when it is terminal."""
+        name, at = self._initial, data
+        if steps:
+            name, at = steps[-1].entry.target, steps[-1].data
+        state = self._states.get(name)
+        if state is None:
+            lost = ConfigError("state must be defined", name)
+            raise _failure(workflow, 0, name, steps, lost) from lost
+        if state.terminal:
+            return None
+        if len(steps) >= self._most:
+            rule = f"a workflow must end within max_transitions ({self._most})"
+            endless = ConfigError(rule, len(steps) + 1)
+            raise _failure(workflow, 0, name, steps, endless) from endless
+        try:
+            return await state.leave(workflow, at)
+        except StateFailedError as failure:
+            cause = failure.__cause__
+            assert cause is not None
+            raise _failure(workflow, failure.attempt, name, steps, cause) from cause
+
+    def _places(self) -> tuple[BoardBase[Any], WorkflowLog]:
+        self.validate()
+        if self._board is None or self._log is None:
+            raise ConfigError("workflow must have a board and a journal")
+        return self._board, self._log
+
+
+def _id(given: str | None) -> str:
+    return str(uuid7()) if given is None else name_of("id", given)
+
+
+def _following(given: Any) -> Any:
+    """Return a copy of *given* in one of its two forms."""
+    if given is None:
+        return ()
+    table: Any = given
+    by_result = isinstance(given, Mapping)
+    if not by_result and not isinstance(given, (list, tuple)):
+        raise ConfigError("next_states must be a mapping or a list of pairs", table)
+    pairs: list[Any] = [*table.items()] if by_result else [*table]
+    for pair in pairs:
+        if pair.__class__ is not tuple or len(pair) != 2 or not (by_result or callable(pair[0])):
+            raise ConfigError("next_states must be pairs of a predicate and a state", pair)
+        name_of("next_states", pair[1])
+        if not by_result:
+            check_function("each predicate of next_states", pair[0], "result")
+    return dict(pairs) if by_result else tuple(pairs)
+
+
+def _failure(
+    workflow: str, attempt: int, state: str, steps: list[Step], error: BaseException
+) -> WorkflowError:
+    history = tuple(step.entry for step in steps)
+    return WorkflowError(workflow, attempt, state, history, describe(error))
+
+
+def _result(workflow: str, state: str, data: Any, steps: list[Step]) -> WorkflowResult:
+    if steps:
+        state, data = steps[-1].entry.target, steps[-1].data
+    return WorkflowResult(workflow, state, data, tuple(step.entry for step in steps))

@@ -1,0 +1,1 @@
+"""A Valkey server that lives and ends with its owner."""

@@ -1,0 +1,59 @@
+"""What it takes to launch an embedded server: its settings, and what it is given."""
+
+from __future__ import annotations
+
+import os
+
+from rxdispatch.files.private import PrivateDirectory
+from rxdispatch.store.embedded.binary import Binary
+from rxdispatch.store.embedded.data_dir import DataDir
+from rxdispatch.store.embedded.guard import Guard, Guarded
+
+__all__ = ["spawn"]
+
+
+def spawn(
+    binary: Binary, private: PrivateDirectory, home: DataDir | None, guard: Guard | None
+) -> Guarded:
+    """
+    Start the server.
+
+    Args:
+        binary: Its program.
+        private: Where its socket and its log are.
+        home: Where its data is; None to keep none.
+        guard: How it is made to die with its owner.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    options = {
+        "port": "0",
+        "unixsocket": str(private.path / "server.sock"),
+        "unixsocketperm": "700",
+        "protected-mode": "yes",
+        # The guard changes into the folder, by its descriptor.
+        "dir": "." if home else str(private.path),
+        "save": "",
+        "appendonly": "yes" if home else "no",
+        # Written before each reply, and so safe when the server is killed. With "everysec" the
+        # server puts the write off for up to 2 s while the disk is slow, and still replies.
+        "appendfsync": "no",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "loglevel": "warning",
+        "logfile": "",
+    }
+    if binary.hardened:
+        options |= {"enable-module-command": "no", "enable-debug-command": "no"}
+    command = [binary.path]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    keep = [private.lock.fd] if home is None else [private.lock.fd, home.lock.fd]
+    log = os.open(private.path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return Guarded(
+            command, log=log, keep=keep, guard=guard, folder=None if home is None else home.fd
+        )
+    finally:
+        os.close(log)

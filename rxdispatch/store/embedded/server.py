@@ -1,0 +1,205 @@
+"""``EmbeddedServer``: a Valkey of one's own, gone when its owner is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final, Self
+from weakref import finalize
+
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.files.private import PrivateDirectory
+from rxdispatch.store.embedded.binary import find_binary
+from rxdispatch.store.embedded.data_dir import DataDir
+from rxdispatch.store.embedded.guard import Guard, Guarded, check_interpreter
+from rxdispatch.store.embedded.launch import spawn
+from rxdispatch.store.url import Target
+
+__all__ = ["EmbeddedServer"]
+
+_STOP_WAIT: Final = 5.0
+_FIRST_PAUSE: Final = 0.002
+_LONGEST_PAUSE: Final = 0.02
+
+
+class EmbeddedServer:
+    """
+    A Valkey server that belongs to this process.
+
+    It listens on a unix socket in a private directory and on no TCP port, ends with its owner
+    even when that is killed, and leaves nothing behind once stopped. Made by :meth:`start`.
+
+    With a *data_dir* it writes each change to a file before it replies. So what it acknowledged
+    is kept however it or its owner ends. When the machine itself dies, what the kernel had not
+    yet brought to the disk is lost: up to about half a minute on Linux.
+
+    On Linux the owner is the *thread* that runs :meth:`start`: the server ends with it.
+
+    Attributes:
+        socket_path: Its unix socket.
+        pid: Its process.
+        target: Where to connect.
+
+    Example:
+        >>> import asyncio
+        >>> async def main() -> str:
+        ...     server = await EmbeddedServer.start()
+        ...     await server.stop()
+        ...     return server.target.scheme
+        >>> asyncio.run(main())
+        'unix'
+    """
+
+    def __init__(
+        self, guarded: Guarded, private: PrivateDirectory, home: DataDir | None, pid: int
+    ) -> None:
+        self.pid = pid
+        self.socket_path = str(private.path / "server.sock")
+        self.target = Target(scheme="unix", path=self.socket_path)
+        self._guarded = guarded
+        self._durable = home is not None
+        # Runs once: by stop(), when this object is dropped, or when the interpreter exits.
+        self._discard = finalize(self, _discard, guarded, private, home, os.getpid())
+
+    @classmethod
+    async def start(
+        cls,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = 5.0,
+        _guard: Guard | None = None,
+    ) -> EmbeddedServer:
+        """
+        Start a server and wait until it answers.
+
+        Args:
+            data_dir: Where it keeps its data, which one owner at a time may use. What is in it
+                can make the server run code, so it must be writable by this user only. None
+                for a server that forgets everything when it stops.
+            timeout: Seconds it may be silent; while it says that it is loading its data, it
+                may go on.
+
+        Raises:
+            ConfigError: If there is no program for this system, ``RXDISPATCH_VALKEY`` names none,
+                *data_dir* cannot be used, is in use or can hold another user's work, there is no
+                safe place for a socket, the application is frozen, or the server refuses to
+                start.
+            StoreUnavailableError: If it does not answer in time.
+        """
+        check_interpreter()
+        binary = await find_binary()
+        home = None if data_dir is None else await DataDir.open(data_dir)
+        private: PrivateDirectory | None = None
+        guarded: Guarded | None = None
+        try:
+            private = PrivateDirectory.create()
+            guarded = spawn(binary, private, home, _guard)
+            pid = await _ready(guarded, private.path, timeout)
+            return cls(guarded, private, home, pid)
+        except BaseException as error:
+            _discard(guarded, private, home, os.getpid())
+            if isinstance(error, OSError):
+                raise ConfigError(f"the embedded server must start: {error}") from error
+            raise
+
+    async def stop(self) -> None:
+        """
+        End the server and remove what it used; does nothing the second time.
+
+        One that keeps data is asked to end and gets 5 s for it; it then also brings its data to
+        the disk. When this is cancelled, the server is killed at once; what it acknowledged is
+        kept also then.
+        """
+        if not self._discard.alive:
+            return
+        try:
+            if self._durable:
+                self._guarded.terminate()
+                await _ended(self._guarded, _STOP_WAIT)
+            self._guarded.kill()
+            await _ended(self._guarded, _STOP_WAIT)
+        finally:
+            self._discard()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedServer pid={self.pid} {self.target.safe}>"
+
+
+async def _ready(guarded: Guarded, folder: Path, timeout: float) -> int:
+    """Wait until the server answers a PING; returns its process id."""
+    loop = asyncio.get_running_loop()
+    path = folder / "server.sock"
+    deadline = loop.time() + timeout
+    pause = _FIRST_PAUSE
+    while True:
+        if guarded.ended:
+            raise ConfigError(f"the embedded server must start, but it ended: {_tail(folder)}")
+        try:
+            async with asyncio.timeout_at(deadline):
+                pid = await _ask(path)
+        except OSError:
+            pid = None
+        if pid:
+            return pid
+        if pid == 0:
+            deadline = loop.time() + timeout
+        if loop.time() >= deadline:
+            raise StoreUnavailableError(f"start of the embedded server ({_tail(folder)})")
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+async def _ask(path: Path) -> int | None:
+    """Return the server's process id, 0 while it loads its data, None if it says else."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(b"PING\r\nINFO server\r\n")
+        answer = await reader.readline()
+        if answer != b"+PONG\r\n":
+            return 0 if answer.startswith(b"-LOADING") else None
+        while line := await reader.readline():
+            if line.startswith(b"process_id:"):
+                return int(line[len(b"process_id:") :])
+        return None
+    finally:
+        writer.transport.abort()
+
+
+async def _ended(guarded: Guarded, seconds: float) -> None:
+    """Wait at most *seconds* for the end of the process."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    pause = _FIRST_PAUSE
+    while not guarded.ended and loop.time() < deadline:
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _tail(folder: Path) -> str:
+    """The last lines of the server's log."""
+    try:
+        lines = (folder / "log").read_text("utf-8", "replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return " | ".join(lines[-5:]) or "its log is empty"
+
+
+def _discard(
+    guarded: Guarded | None, private: PrivateDirectory | None, home: DataDir | None, owner: int
+) -> None:
+    """End and remove everything, unless this is a forked child of the owner."""
+    if os.getpid() != owner:
+        return
+    if guarded is not None:
+        guarded.discard()
+    if private is not None:
+        private.remove()
+    if home is not None:
+        home.close()

@@ -1,0 +1,175 @@
+"""``Channels``: Pub/Sub as hot observables that say when they may have missed something."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextvars import Context
+from copy import copy
+from typing import Final
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable
+from redis.exceptions import ResponseError
+
+from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.log import get_logger
+from rxdispatch.store.client import Client
+from rxdispatch.store.pubsub.session import Session
+from rxdispatch.store.pubsub.subscription import Subscription
+from rxdispatch.store.refusal import forbidden
+
+__all__ = ["Channels"]
+
+log = get_logger(__name__)
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+
+
+class Channels:
+    """
+    The Pub/Sub channels of one server, over one connection.
+
+    The connection is opened for the first subscriber and closed after the last. When it fails
+    it is replaced, after a random pause, until :meth:`close`. Everything happens on the thread
+    of the loop.
+
+    Args:
+        client: Opens the connection and knows the settings.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._wanted: dict[bytes, Subscription] = {}
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._session: Session | None = None
+        self._closed = False
+        self._failures = 0
+
+    def channel(self, name: bytes) -> Observable[bytes | None]:
+        """
+        Return the messages of a channel, hot.
+
+        Emits each message, and None once the server has confirmed the subscription, at first
+        and again after each reconnection: what was published before that may have been
+        missed. Who subscribes to what is confirmed already gets the None at once. Completes
+        when the channels are closed.
+        """
+
+        def subscribe(
+            observer: abc.ObserverBase[bytes | None], _: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            self._client.home.check()
+            if self._closed:
+                observer.on_completed()
+                return Disposable()
+            return self._subscription(name).add(observer)
+
+        return Observable(subscribe)
+
+    async def confirmed(self, name: bytes) -> None:
+        """
+        Wait until the server has confirmed the subscription to *name*.
+
+        Raises:
+            ConfigError: If nobody has subscribed to it, or the server does not let us.
+            StoreUnavailableError: If the last subscriber leaves, or the channels are closed.
+        """
+        subscription = self._wanted.get(name)
+        if subscription is None:
+            raise ConfigError("the channel must have a subscriber", name)
+        await subscription.answered.wait()
+        if self._wanted.get(name) is not subscription:
+            raise StoreUnavailableError("subscribe")
+        if subscription.refusal is not None:
+            raise copy(subscription.refusal)
+
+    async def barrier(self, timeout: float) -> None:
+        """
+        Wait until everything that was published before this call has been handed out.
+
+        A PING and its PONG: the server answers on the connection on which it has sent the rest.
+
+        Args:
+            timeout: Seconds after which the connection is given up and replaced.
+
+        Raises:
+            StoreUnavailableError: If no answer came, or there is no connection.
+        """
+        session = self._session
+        if session is None or not await session.barrier(timeout):
+            raise StoreUnavailableError("ping the channels")
+
+    async def close(self) -> None:
+        """Close the connection and complete every observable; does nothing the second time."""
+        self._closed = True
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        subscriptions = tuple(self._wanted.values())
+        self._wanted.clear()
+        for subscription in subscriptions:
+            subscription.over()
+            subscription.complete()
+
+    def _subscription(self, name: bytes) -> Subscription:
+        subscription = self._wanted.get(name)
+        if subscription is None:
+            subscription = self._wanted[name] = Subscription(name, self._forget)
+            self._changed.set()
+            if self._task is None:
+                # Not in the context of the first subscriber: it outlives that one.
+                loop = asyncio.get_running_loop()
+                self._task = loop.create_task(self._run(), context=Context())
+        return subscription
+
+    def _forget(self, subscription: Subscription) -> None:
+        if self._wanted.get(subscription.name) is subscription:
+            del self._wanted[subscription.name]
+            self._changed.set()
+            subscription.over()
+
+    async def _run(self) -> None:
+        """Hold a session while anything is wanted, the next one when it fails."""
+        while self._wanted:
+            session = Session(self._client, self._wanted, self._changed, self._restored)
+            self._session = session
+            try:
+                await session.run()
+            except Exception as error:
+                self._lost(error)
+                longest = min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE)
+                await asyncio.sleep(random.uniform(0, longest))
+            # No await from here to the end: a subscriber that comes later starts a new task.
+        self._task = None
+
+    def _lost(self, error: Exception) -> None:
+        self._session = None
+        refusal = self._refusal(error)
+        for subscription in self._wanted.values():
+            subscription.lost(refusal)
+        if not self._failures:
+            log.warning(
+                "channels_lost", server=self._client.target.safe, error=_text(refusal or error)
+            )
+        self._failures = min(self._failures + 1, 16)
+
+    def _refusal(self, error: Exception) -> ConfigError | None:
+        if isinstance(error, ConfigError):
+            return error
+        if isinstance(error, ResponseError):
+            names = ", ".join(name.decode(errors="replace") for name in self._wanted)
+            return forbidden(error, f"subscribe to {names}", self._client.target)
+        return None
+
+    def _restored(self) -> None:
+        if self._failures:
+            self._failures = 0
+            log.info("channels_restored", server=self._client.target.safe)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,183 @@
+"""``Session``: one Pub/Sub connection, from its opening to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
+
+from rxdispatch.store.client import Client
+from rxdispatch.store.connections.wire import abort, pack, receive, send
+from rxdispatch.store.pubsub.subscription import Subscription
+
+__all__ = ["Session"]
+
+# The pings of many processes that started together drift apart.
+_SPREAD: Final = (0.8, 1.0)
+
+_LAST_CHANCE: Final = 0.05
+
+
+class Session:
+    """
+    Keeps the server's idea of what we listen to equal to *wanted*, and hands out messages.
+
+    redis-py's own ``PubSub`` reconnects in silence and does not wait for its pongs. This one
+    never reconnects: whatever goes wrong ends it, and the next session confirms anew.
+
+    Args:
+        client: Opens the connection.
+        wanted: What to listen to, by name; may change while it runs.
+        changed: Set by whoever changed *wanted*.
+        on_confirm: Called at each confirmation.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        wanted: Mapping[bytes, Subscription],
+        changed: asyncio.Event,
+        on_confirm: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._changed = changed
+        self._on_confirm = on_confirm
+        self._told: dict[bytes, Subscription] = {}
+        self._outstanding: Counter[bytes] = Counter()
+        self._answered = True
+        # One for each PING on its way, in order; a barrier waits for it or nobody does.
+        self._pings: deque[asyncio.Future[None] | None] = deque()
+        self._barriers: list[asyncio.Future[None]] = []
+        self._open = self._given_up = False
+
+    async def barrier(self, timeout: float) -> bool:
+        """
+        Wait until all that the server has sent up to now has been handed out.
+
+        Returns:
+            False if it did not answer within *timeout* seconds; then the session ends. Also
+            when there is no connection yet.
+        """
+        if not self._open:
+            return False
+        answer = asyncio.get_running_loop().create_future()
+        self._barriers.append(answer)
+        self._changed.set()
+        done, _ = await asyncio.wait({answer}, timeout=timeout)
+        if not done:
+            # The loop may have been blocked and the answer be there: let it be read.
+            done, _ = await asyncio.wait({answer}, timeout=_LAST_CHANCE)
+        if not done:
+            self._given_up = True
+            self._changed.set()
+        return bool(done) and not answer.cancelled()
+
+    async def run(self) -> None:
+        """
+        Listen until nothing is wanted any more.
+
+        Raises:
+            Exception: Whatever ended the connection.
+        """
+        connector = self._client.connector
+        connection = connector.make()
+        try:
+            await connector.reach(connection, self._client.settings.attempt)
+            self._open = True
+            reader = asyncio.create_task(self._read(connection))
+            reader.add_done_callback(lambda _: self._changed.set())
+            try:
+                await self._write(connection, reader)
+            finally:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+        finally:
+            abort(connection)
+            self._open = False
+            for answer in (*self._barriers, *self._pings):
+                if answer is not None:
+                    answer.cancel()
+
+    async def _write(self, connection: AbstractConnection, reader: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        interval = self._client.settings.ping
+        ping_at = loop.time() + interval * random.uniform(*_SPREAD)
+        while True:
+            self._changed.clear()
+            if reader.done():
+                reader.result()
+            if not self._wanted:
+                return
+            if self._given_up:
+                raise exceptions.ConnectionError("no answer to a ping")
+            await self._adapt(connection)
+            while self._barriers:
+                self._pings.append(self._barriers.pop(0))
+                await self._ask(connection, b"PING")
+            try:
+                async with asyncio.timeout_at(ping_at):
+                    await self._changed.wait()
+            except TimeoutError:
+                if not self._answered:
+                    # A loop that was blocked meets the deadline before the answer that came
+                    # meanwhile: let it be read.
+                    await asyncio.sleep(_LAST_CHANCE)
+                if not self._answered:
+                    raise exceptions.ConnectionError("no answer to the last ping") from None
+                self._pings.append(None)
+                await self._ask(connection, b"PING")
+                ping_at = loop.time() + interval * random.uniform(*_SPREAD)
+
+    async def _adapt(self, connection: AbstractConnection) -> None:
+        """Subscribe to what is new, unsubscribe from what is gone."""
+        # By identity: a channel that was left and joined again needs a new confirmation.
+        new = [name for name, sub in self._wanted.items() if self._told.get(name) is not sub]
+        gone = [name for name in self._told if name not in self._wanted]
+        self._told = dict(self._wanted)
+        if new:
+            self._outstanding.update(new)
+            await self._ask(connection, b"SUBSCRIBE", *new)
+        if gone:
+            await self._ask(connection, b"UNSUBSCRIBE", *gone)
+
+    async def _ask(self, connection: AbstractConnection, *command: bytes) -> None:
+        self._answered = False
+        async with asyncio.timeout(self._client.settings.attempt):
+            await send(connection, pack(command))
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        while True:
+            reply = await receive(connection)
+            self._answered = True
+            match reply:
+                case [b"message", name, data]:
+                    subscription = self._wanted.get(name)
+                    if subscription is not None:
+                        subscription.emit(data)
+                case [b"subscribe", name, _]:
+                    self._confirm(name)
+                case [b"pong", _]:
+                    self._pong()
+                case _:
+                    pass
+
+    def _pong(self) -> None:
+        answer = self._pings.popleft() if self._pings else None
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+
+    def _confirm(self, name: bytes) -> None:
+        self._outstanding[name] -= 1
+        subscription = self._wanted.get(name)
+        # Only the last of several counts: an UNSUBSCRIBE may stand between them.
+        if self._outstanding[name] <= 0:
+            del self._outstanding[name]
+            if subscription is not None and self._told.get(name) is subscription:
+                self._on_confirm()
+                subscription.confirm()
