@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -30,8 +31,8 @@ def _factor(value: float) -> float:
 
 
 def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (value.__class__ is not int or value < 1):
-        raise ConfigError(f"{attribute.name} must be an int >= 1 or None", value)
+    if value is not None:
+        integer(attribute.name, value, instead=" or None")
 
 
 def _random(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
@@ -100,8 +101,7 @@ class Backoff:
         Raises:
             ConfigError: If *n* is not an int >= 1.
         """
-        if n.__class__ is not int or n < 1:
-            raise ConfigError("n must be an int >= 1", n)
+        integer("n", n)
         wait = min(self.maximum, self._grown(n - 1))
         if not self.jitter:
             return wait

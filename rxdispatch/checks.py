@@ -13,6 +13,7 @@ __all__ = [
     "ID_LIMIT",
     "board_name",
     "check_id_size",
+    "integer",
     "name_of",
     "namespace_name",
     "strings",
@@ -21,6 +22,35 @@ __all__ = [
 
 ID_LIMIT: Final = 1024
 """Bytes that the id of a task may have in UTF-8."""
+
+
+def integer(
+    what: str, value: Any, least: int = 1, most: int | None = None, *, instead: str = ""
+) -> int:
+    """
+    Return *value*, which must be an int in a range; a bool is none.
+
+    Args:
+        what: What it is called in the error.
+        value: What was given.
+        least: The smallest that is allowed.
+        most: The largest that is allowed; None when there is none.
+        instead: What else the argument takes, for the error, such as ``" or None"``.
+
+    Raises:
+        ConfigError: If it is not.
+
+    Example:
+        >>> integer("count", 3)
+        3
+        >>> integer("count", 0)
+        Traceback (most recent call last):
+        rxdispatch.errors.ConfigError: count must be an int >= 1, got 0
+    """
+    if value.__class__ is not int or value < least or (most is not None and value > most):
+        among = f">= {least}" if most is None else f"from {least} to {most}"
+        raise ConfigError(f"{what} must be an int {among}{instead}", value)
+    return int(value)
 
 
 def name_of(what: str, value: Any) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import attrs
 
+from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 __all__ = ["FeedSettings", "Settings", "StoreSettings"]
 
@@ -22,8 +23,7 @@ def _duration(*, zero: bool) -> Any:
 
 def _at_least(least: int) -> Any:
     def check(_: Any, attribute: attrs.Attribute[int], value: int) -> None:
-        if value.__class__ is not int or value < least:
-            raise ConfigError(f"{attribute.name} must be an int >= {least}", value)
+        integer(attribute.name, value, least)
 
     return check
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast
 import attrs
 import msgspec
 
-from rxdispatch.checks import name_of, strings
+from rxdispatch.checks import integer, name_of, strings
 from rxdispatch.errors import ConfigError
 
 __all__ = ["ChangeKind", "Mode", "Node", "NodeChange", "NodeStatus", "Slot", "node_id"]
@@ -111,8 +111,7 @@ class Node(_Fields):
         name_of("pool", self.pool)
         for field in ("capacity", "current_jobs"):
             value = getattr(self, field)
-            if value.__class__ is not int or not 0 <= value <= CAPACITY_LIMIT:
-                raise ConfigError(f"{field} must be an int from 0 to {CAPACITY_LIMIT}", value)
+            integer(field, value, 0, CAPACITY_LIMIT)
         if self.labels is not NOTHING:
             object.__setattr__(self, "labels", _labels(self.labels))
         if isinstance(self._state, bytes):

@@ -8,6 +8,7 @@ from contextvars import Context
 from typing import Literal, TypeVar
 
 from rxdispatch.callables import plain_function
+from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 
@@ -33,8 +34,7 @@ def checked_size(size: int) -> int:
     Raises:
         ConfigError: If it is not an int >= 1.
     """
-    if size.__class__ is not int or size < 1:
-        raise ConfigError("size must be an int >= 1", size)
+    integer("size", size)
     return size
 
 

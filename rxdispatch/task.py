@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from enum import StrEnum
@@ -13,12 +12,13 @@ import attrs
 from msgspec import Struct
 from uuid_utils import uuid7
 
-from rxdispatch.checks import check_id_size, strings, utf8_size
+from rxdispatch.checks import check_id_size, integer, strings, utf8_size
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import ERROR_LIMIT, cut, describe, traceback_text
+from rxdispatch.seconds import seconds
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    pass
 
 __all__ = [
     "Claim",
@@ -36,7 +36,6 @@ __all__ = [
     "TaskEvent",
     "TaskState",
     "current",
-    "seconds",
 ]
 
 P = TypeVar("P")
@@ -70,28 +69,6 @@ class Status(StrEnum):
     CLAIMED = "CLAIMED"
     DONE = "DONE"
     DEAD = "DEAD"
-
-
-def seconds(name: str, value: float | timedelta, *, zero: bool = True) -> float:
-    """
-    Return a duration as float seconds.
-
-    Args:
-        name: What the duration is called in the error.
-        value: Seconds, or a ``timedelta``.
-        zero: Whether 0 is allowed.
-
-    Raises:
-        ConfigError: If it is not a finite number, negative, or 0 where *zero* is False.
-    """
-    total = getattr(value, "total_seconds", None)
-    number = total() if total is not None else value
-    rule = f"{name} must be a finite number of seconds {'>= 0' if zero else '> 0'}"
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise ConfigError(rule, value)
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-        raise ConfigError(rule, value)
-    return float(number)
 
 
 @attrs.define(slots=True, weakref_slot=False, eq=False, init=False)
@@ -181,8 +158,7 @@ class Task(_Fields[P]):
             ttl = seconds("ttl", ttl, zero=False)
         if timeout is not None:
             timeout = seconds("timeout", timeout, zero=False)
-        if max_attempts.__class__ is not int or max_attempts < 1:
-            raise ConfigError("max_attempts must be an int >= 1", max_attempts)
+        integer("max_attempts", max_attempts)
         if headers is not NO_HEADERS:
             headers = _checked_headers(headers)
         if self.__class__ is not Task:

@@ -16,7 +16,8 @@ import pytest
 
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError, TaskExecutionError
-from rxdispatch.task import Claim, Outcome, Status, Task, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Claim, Outcome, Status, Task
 
 
 def test_defaults() -> None:

@@ -13,11 +13,12 @@ from typing import Generic, Literal, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
+from rxdispatch.checks import integer
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 from rxdispatch.observable import Stream
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 from rxdispatch.valve import Gate, bound_by
 
 __all__ = ["batch"]
@@ -62,8 +63,7 @@ def batch(
         >>> asyncio.run(run(reactivex.range(7).pipe(batch(3, 1.0), rx.to_list())))
         [[0, 1, 2], [3, 4, 5], [6]]
     """
-    if count.__class__ is not int or count < 1:
-        raise ConfigError("count must be an int >= 1", count)
+    integer("count", count)
     if on_error not in ("flush", "drop"):
         raise ConfigError('on_error must be "flush" or "drop"', on_error)
     span = seconds("timespan", timespan, zero=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
+from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
 
 __all__ = ["AdaptiveLimit"]
@@ -72,13 +73,12 @@ class AdaptiveLimit:
         tolerance: float = 1.25,
         backoff: float = 0.8,
     ) -> None:
-        if minimum.__class__ is not int or minimum < 1:
-            raise ConfigError("minimum must be an int >= 1", minimum)
-        if maximum.__class__ is not int or maximum < minimum:
-            raise ConfigError(f"maximum must be an int >= minimum ({minimum})", maximum)
+        integer("minimum", minimum)
+        integer("maximum", maximum)
+        if maximum < minimum:
+            raise ConfigError(f"maximum must be >= minimum ({minimum})", maximum)
         first = minimum if initial is None else initial
-        if first.__class__ is not int or not minimum <= first <= maximum:
-            raise ConfigError(f"initial must be an int from {minimum} to {maximum}", initial)
+        integer("initial", first, minimum, maximum)
         if not _is_number(tolerance) or not tolerance > 1:
             raise ConfigError("tolerance must be a finite number > 1", tolerance)
         if not _is_number(backoff) or not 0 < backoff < 1:

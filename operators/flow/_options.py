@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from rxdispatch.callables import is_generator, plain_function
+from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
 from rxdispatch.protocols import Limit
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 __all__ = ["MapOptions", "OnError"]
 
@@ -66,8 +67,7 @@ class MapOptions:
             adaptive, most = max_concurrent, max_concurrent.maximum
         else:
             most = max_concurrent
-        if most.__class__ is not int or most < 1:
-            raise ConfigError("max_concurrent must be an int >= 1 or a Limit", max_concurrent)
+        integer("max_concurrent", most, instead=" or a Limit")
         if ordered.__class__ is not bool:
             raise ConfigError("ordered must be True or False", ordered)
         if key is not None and not callable(key):

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from reactivex import Observable, abc
 
-from rxdispatch.errors import ConfigError
+from rxdispatch.checks import integer
 from rxdispatch.observable import Stream
 from rxdispatch.operators.flow._release import Release
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 __all__ = ["rate_limit"]
 
@@ -74,12 +74,10 @@ def rate_limit(
         ...     run_virtual(main())
         9.9
     """
-    if count.__class__ is not int or count < 1:
-        raise ConfigError("count must be an int >= 1", count)
+    integer("count", count)
     span = seconds("per", per, zero=False)
     size = count if burst is None else burst
-    if size.__class__ is not int or size < 1:
-        raise ConfigError("burst must be an int >= 1 or None", burst)
+    integer("burst", size, instead=" or None")
 
     def operator(source: Observable[T]) -> Observable[T]:
         def subscribe(

@@ -13,7 +13,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ItemTimeoutError
 from rxdispatch.observable import Stream
-from rxdispatch.task import seconds as duration
+from rxdispatch.seconds import seconds as duration
 
 __all__ = ["timeout_idle"]
 

@@ -24,7 +24,8 @@ from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._tenancy import Tenancy
 from rxdispatch.protocols import Feed
-from rxdispatch.task import Claim, OutcomeStatus, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Claim, OutcomeStatus
 from rxdispatch.valve import Gate
 
 __all__ = ["assign"]

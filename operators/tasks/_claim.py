@@ -11,13 +11,15 @@ from typing import Any
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
+from rxdispatch.checks import integer
 from rxdispatch.clock import LoopScheduler
-from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.observable import Stream
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import Board
-from rxdispatch.task import Claim, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Claim
 
 __all__ = ["claim"]
 
@@ -66,8 +68,7 @@ def claim(
     goes on by itself. Errors of the source pass through. Disposal stops claiming and gives back
     what was not emitted; a claim that was emitted and then dropped is given back after a lease.
     """
-    if prefetch.__class__ is not int or prefetch < 1:
-        raise ConfigError("prefetch must be an int >= 1", prefetch)
+    integer("prefetch", prefetch)
     lease = seconds("lease", lease, zero=False)
 
     def operator(source: Observable[Any]) -> Observable[Claim[Any]]:

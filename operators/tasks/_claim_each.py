@@ -17,7 +17,8 @@ from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import Board
-from rxdispatch.task import Claim, Task, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Claim, Task
 from rxdispatch.valve import Gate
 
 __all__ = ["claim_each"]

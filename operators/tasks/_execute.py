@@ -11,11 +11,13 @@ from reactivex import Observable, abc
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import check_function, is_async
+from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._assignment import Assignment
 from rxdispatch.operators.tasks._execution import Execution, Handler
 from rxdispatch.operators.tasks._gated import gated
-from rxdispatch.task import Claim, Outcome, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Claim, Outcome
 
 __all__ = ["execute"]
 
@@ -69,8 +71,7 @@ def execute(
     is running. Disposal cancels handlers and gives their tasks back.
     """
     check_function("handler", handler, "task")
-    if max_concurrent.__class__ is not int or max_concurrent < 1:
-        raise ConfigError("max_concurrent must be an int >= 1", max_concurrent)
+    integer("max_concurrent", max_concurrent)
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError("executor must be a concurrent.futures.Executor", executor)
     if not isinstance(backoff, Backoff):

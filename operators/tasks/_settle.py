@@ -11,6 +11,7 @@ from typing import Any
 
 from reactivex import Observable, abc
 
+from rxdispatch.checks import integer
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -18,7 +19,8 @@ from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._verdict import check_outcome
 from rxdispatch.protocols import Board
-from rxdispatch.task import Outcome, Settlement, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Outcome, Settlement
 from rxdispatch.valve import Gate
 
 __all__ = ["settle"]
@@ -62,8 +64,7 @@ def settle(
     outcomes, then closes. Completion and errors follow what was written before. Disposal writes
     what is held, in the background.
     """
-    if count.__class__ is not int or count < 1:
-        raise ConfigError("count must be an int >= 1", count)
+    integer("count", count)
     span = seconds("timespan", timespan, zero=False)
 
     return gated(lambda observer, scheduler: _Settler(board, count, span, observer, scheduler))

@@ -10,12 +10,13 @@ from typing import Any
 
 from reactivex import Observable, abc
 
+from rxdispatch.checks import integer
 from rxdispatch.clock import valve_of
-from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.protocols import Board
-from rxdispatch.task import SubmitResult, Task, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import SubmitResult, Task
 from rxdispatch.valve import Gate
 
 __all__ = ["submit"]
@@ -46,8 +47,7 @@ def submit(
     board or a server that does not answer end the stream with that error. Disposal drops what is
     not written. Completion writes what is held first.
     """
-    if count.__class__ is not int or count < 1:
-        raise ConfigError("count must be an int >= 1", count)
+    integer("count", count)
     span = seconds("timespan", timespan, zero=False)
 
     return gated(lambda observer, scheduler: _Submitter(board, count, span, observer, scheduler))

@@ -27,6 +27,7 @@ from rxdispatch.boards.portions import (
     portions_of_settlements,
 )
 from rxdispatch.boards.watched_hints import WatchedHints
+from rxdispatch.checks import integer
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import (
     BoardFullError,
@@ -40,6 +41,7 @@ from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim import claim as claim_operator
 from rxdispatch.protocols import Intake
+from rxdispatch.seconds import seconds
 from rxdispatch.task import (
     Claim,
     ClaimBatch,
@@ -50,7 +52,6 @@ from rxdispatch.task import (
     Task,
     TaskEvent,
     TaskState,
-    seconds,
 )
 
 __all__ = ["BoardBase", "BoardStats"]
@@ -247,8 +248,7 @@ class BoardBase(Generic[P]):
         lease: float = 30.0,
     ) -> ClaimBatch:
         """Do as :meth:`claim` does, and also tell in how many seconds a task is due."""
-        if limit.__class__ is not int or limit < 0:
-            raise ConfigError("limit must be an int >= 0", limit)
+        integer("limit", limit, 0)
         self.home.check()
         lease = seconds("lease", lease, zero=False)
         if ids is not None:

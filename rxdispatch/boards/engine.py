@@ -9,8 +9,10 @@ import msgspec
 from reactivex import Observable
 
 from rxdispatch.boards.codec import Entry
+from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
-from rxdispatch.task import Counts, Settlement, Status, TaskEvent, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Counts, Settlement, Status, TaskEvent
 
 __all__ = [
     "CHUNK",
@@ -45,8 +47,8 @@ class Options(NamedTuple):
         """Return self, or raise ConfigError."""
         for name, least in (("max_crashes", 0), ("dead_limit", 1)):
             value: Any = getattr(self, name)
-            if value is not None and (value.__class__ is not int or value < least):
-                raise ConfigError(f"{name} must be an int >= {least}", value)
+            if value is not None:
+                integer(name, value, least)
         if self.remember is not None:
             seconds("remember", self.remember)
         return self

@@ -12,7 +12,7 @@ from rxdispatch.errors import ConfigError, NoCapacityError, NodeNotFoundError
 from rxdispatch.node import Node, node_id
 from rxdispatch.nodes.engine import FleetStore, Registration
 from rxdispatch.nodes.records import Reader, pack_spec, pack_state
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 __all__ = ["Registry"]
 

@@ -11,8 +11,8 @@ from reactivex import abc
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.overflow import Overflow
+from rxdispatch.seconds import seconds
 from rxdispatch.streams._ranked import Ranked, RankedIngress
-from rxdispatch.task import seconds
 
 __all__ = ["DelayedIngress"]
 

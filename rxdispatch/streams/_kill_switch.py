@@ -15,7 +15,7 @@ from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.listeners import tell_each
 from rxdispatch.observable import Stream
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 from rxdispatch.valve import Bypass, Gate
 
 __all__ = ["KillSwitch"]

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
-from rxdispatch.task import seconds as duration
+from rxdispatch.seconds import seconds as duration
 
 __all__ = ["VirtualTimeLoop", "run_virtual"]
 

@@ -14,7 +14,7 @@ from reactivex.notification import Notification, OnError, OnNext
 from reactivex.observable.marbles import parse
 from reactivex.subject import Subject
 
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 from rxdispatch.testing._loop import VirtualTimeLoop
 from rxdispatch.testing._probe import Probe
 

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
+from rxdispatch.checks import integer
 from rxdispatch.clock import LoopScheduler, valve_of
-from rxdispatch.errors import ConfigError
 from rxdispatch.valve import Gate
 
 __all__ = ["Probe", "Supply"]
@@ -169,8 +169,7 @@ class Probe(abc.ObserverBase[Any]):
 def _checked(items: int | None) -> int:
     if items is None:
         return sys.maxsize
-    if items.__class__ is not int or items < 0:
-        raise ConfigError("room must be an int >= 0 or None", items)
+    integer("room", items, 0, instead=" or None")
     return items
 
 

@@ -20,9 +20,9 @@ from rxdispatch.cli.until import Until
 from rxdispatch.errors import ConfigError, NodeNotFoundError, StoreUnavailableError
 from rxdispatch.hub import connect
 from rxdispatch.nodes.registry import TTL_LIMIT, Registry
+from rxdispatch.seconds import seconds
 from rxdispatch.store.embedded.server import EmbeddedServer
 from rxdispatch.store.url import parse_url
-from rxdispatch.task import seconds
 
 __all__ = ["Simulation", "simulate"]
 

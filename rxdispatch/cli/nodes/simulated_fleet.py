@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
 from rxdispatch.node import Node
 
@@ -117,8 +118,7 @@ class SimulatedFleet:
         ttl: float,
         seed: int,
     ) -> None:
-        if size.__class__ is not int or not 1 <= size <= MOST_NODES:
-            raise ConfigError(f"nodes must be an int from 1 to {MOST_NODES}", size)
+        integer("nodes", size, 1, MOST_NODES)
         if not pools or len(set(pools)) != len(pools):
             raise ConfigError("pools must be different names", list(pools))
         for pool in pools:

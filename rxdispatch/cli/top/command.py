@@ -22,7 +22,7 @@ from rxdispatch.cli.url_option import url_option
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.hub import connect
 from rxdispatch.nodes.feed.feed import NodeFeed
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 __all__ = ["top"]
 

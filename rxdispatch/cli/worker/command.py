@@ -28,8 +28,9 @@ from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.pipelines.stages.pipeline import Pipeline
+from rxdispatch.seconds import seconds
 from rxdispatch.store.url import parse_url
-from rxdispatch.task import Outcome, seconds
+from rxdispatch.task import Outcome
 
 __all__ = ["worker"]
 

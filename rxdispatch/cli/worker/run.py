@@ -13,8 +13,9 @@ from rxdispatch import operators as ops
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.seconds import seconds
 from rxdispatch.streams import run
-from rxdispatch.task import Outcome, OutcomeStatus, seconds
+from rxdispatch.task import Outcome, OutcomeStatus
 
 __all__ = ["Settled", "Work", "work"]
 

@@ -13,6 +13,7 @@ from typing import Final, Self, Unpack
 from reactivex import Observable
 from reactivex.disposable import CompositeDisposable
 
+from rxdispatch.checks import integer
 from rxdispatch.clock import clock_of
 from rxdispatch.config import FeedSettings
 from rxdispatch.errors import ConfigError, NoCapacityError, StoreUnavailableError
@@ -39,8 +40,8 @@ from rxdispatch.nodes.placement.placements import Placements
 from rxdispatch.nodes.placement.selector import Selector
 from rxdispatch.nodes.placement.slots import Slots
 from rxdispatch.relay import Relay
+from rxdispatch.seconds import seconds
 from rxdispatch.store.pubsub.channels import Channels
-from rxdispatch.task import seconds
 
 __all__ = ["NodeFeed"]
 
@@ -281,8 +282,7 @@ class NodeFeed:
         Returns:
             As many as there was room for; none if there was none.
         """
-        if count.__class__ is not int or count < 1:
-            raise ConfigError("count must be an int >= 1", count)
+        integer("count", count)
         wanted = self._criteria.get(criteria)
         span = seconds("lease", lease, zero=False)
         self._require_open()

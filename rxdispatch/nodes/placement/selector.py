@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from rxdispatch.errors import ConfigError
+from rxdispatch.checks import integer
 from rxdispatch.node import Node, NodeStatus
 from rxdispatch.nodes.placement.candidates import Views, has_room
 from rxdispatch.nodes.placement.criteria import Criteria
@@ -94,8 +94,7 @@ class Selector:
             ConfigError: If *count* is not an int >= 1.
             Exception: Whatever ``where`` or a cost function raises.
         """
-        if count.__class__ is not int or count < 1:
-            raise ConfigError("count must be an int >= 1", count)
+        integer("count", count)
         view = self._views.get(criteria.spec)
         nodes = view.scan(self._rng) if criteria.scans else view.walk(self._rng)
         if criteria.exclude or criteria.where is not None:

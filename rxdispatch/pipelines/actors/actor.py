@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.checks import name_of
+from rxdispatch.checks import integer, name_of
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, TaskRejectedError
 from rxdispatch.failure import describe
@@ -93,8 +93,7 @@ class Actor:
     ) -> None:
         self._name = name_of("name", name)
         self._make = checked_behaviour(handle, factory, supervision)
-        if mailbox.__class__ is not int or mailbox < 1:
-            raise ConfigError("mailbox must be an int >= 1", mailbox)
+        integer("mailbox", mailbox)
         if backoff is not None and not isinstance(backoff, Backoff):
             raise ConfigError("backoff must be a Backoff or None", backoff)
         if isinstance(next, str) and find is None:

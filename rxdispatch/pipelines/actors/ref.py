@@ -12,8 +12,8 @@ from reactivex import Observable
 from rxdispatch.errors import ItemTimeoutError, TaskRejectedError
 from rxdispatch.home import Home
 from rxdispatch.pipelines.actors.messages import ActorError, Letter
+from rxdispatch.seconds import seconds
 from rxdispatch.streams import Ingress
-from rxdispatch.task import seconds
 
 __all__ = ["ActorRef"]
 

@@ -25,8 +25,8 @@ from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.output import Tap
 from rxdispatch.pipelines.stages.stage import StageError
 from rxdispatch.pipelines.stages.stage_call import Crew
+from rxdispatch.seconds import seconds
 from rxdispatch.streams import Ingress
-from rxdispatch.task import seconds
 
 __all__ = ["GraphRun"]
 

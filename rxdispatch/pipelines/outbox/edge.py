@@ -16,7 +16,7 @@ from rxdispatch.callables import check_function
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
 from rxdispatch.pipelines.outbox.outbox import Outbox
 from rxdispatch.pipelines.shared.outside import is_from_outside
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 __all__ = ["EdgePipeline", "EdgeResult"]
 

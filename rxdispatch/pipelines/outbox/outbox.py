@@ -16,6 +16,7 @@ from uuid_utils import uuid7
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.codec import Entry, TaskCodec
 from rxdispatch.callables import check_function
+from rxdispatch.checks import integer
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
 from rxdispatch.failure import describe
 from rxdispatch.home import Home
@@ -23,7 +24,8 @@ from rxdispatch.log import get_logger
 from rxdispatch.overflow import Drops, checked_size
 from rxdispatch.pipelines.outbox.events import OutboxEvent, OutboxStats
 from rxdispatch.pipelines.outbox.file import Limits, OutboxFile
-from rxdispatch.task import Task, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Task
 
 __all__ = ["Outbox"]
 
@@ -89,8 +91,8 @@ class Outbox:
     ) -> None:
         check_function("send", send, "events")
         for name, value in (("max_size", max_size), ("max_bytes", max_bytes), ("batch", batch)):
-            if value is not None and (value.__class__ is not int or value < 1):
-                raise ConfigError(f"{name} must be an int >= 1", value)
+            if value is not None:
+                integer(name, value)
         if policy not in {"refuse", "drop_oldest"}:
             raise ConfigError("policy must be 'refuse' or 'drop_oldest'", policy)
         if not isinstance(backoff, Backoff):

@@ -16,6 +16,7 @@ from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.codec import Entry, TaskCodec
+from rxdispatch.checks import integer
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.outbox.file import Limits, OutboxFile
@@ -91,8 +92,7 @@ class SpillingIngress(Ingress[T]):
         admit: Callable[[T], bool] | None = None,
     ) -> None:
         super().__init__(size, admit=admit)
-        if max_items.__class__ is not int or max_items < 1:
-            raise ConfigError("max_items must be an int >= 1", max_items)
+        integer("max_items", max_items)
         self._path = Path(path)
         self._max_items = max_items
         # Bounded here, by what waits; the file also holds what is in memory already.

@@ -13,14 +13,15 @@ from typing import Literal
 import attrs
 from reactivex import Observable
 
+from rxdispatch.checks import integer
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError
 from rxdispatch.pipelines.redis_list.held import Hold, ListItem, Place
 from rxdispatch.pipelines.redis_list.taker import Taker
+from rxdispatch.seconds import seconds
 from rxdispatch.store.client import Client
 from rxdispatch.store.url import parse_url
 from rxdispatch.streams import from_async_iterable
-from rxdispatch.task import seconds
 
 __all__ = ["from_redis_list"]
 
@@ -77,8 +78,7 @@ def from_redis_list(
             raise ConfigError("the url must name a server", target.safe)
         make = partial(Client, target, chosen)
     source = _key("key", key)
-    if prefetch.__class__ is not int or prefetch < 1:
-        raise ConfigError("prefetch must be an int >= 1", prefetch)
+    integer("prefetch", prefetch)
     if side not in ("left", "right"):
         raise ConfigError("side must be 'left' or 'right'", side)
     place = Place(

@@ -12,13 +12,13 @@ from urllib.parse import unquote
 import msgspec
 
 from rxdispatch.callables import is_async
-from rxdispatch.checks import name_of
+from rxdispatch.checks import integer, name_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import ERROR_LIMIT, cut, message_of
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.remote.json import to_json
 from rxdispatch.pipelines.shared.outside import is_from_outside
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 __all__ = ["StageApp", "serve_stages"]
 
@@ -244,8 +244,7 @@ def serve_stages(
     if authorize is not None and not callable(authorize):
         raise ConfigError("authorize must be callable or None", authorize)
     for rule, value in (("max_concurrent", max_concurrent), ("max_body", max_body)):
-        if value.__class__ is not int or value < 1:
-            raise ConfigError(f"{rule} must be an int >= 1", value)
+        integer(rule, value)
     return StageApp(
         stages,
         max_concurrent=max_concurrent,

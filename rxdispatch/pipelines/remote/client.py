@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.checks import name_of, strings
+from rxdispatch.checks import integer, name_of, strings
 from rxdispatch.errors import ConfigError, ItemTimeoutError, RxDispatchError
 from rxdispatch.pipelines.remote.answer import (
     BadAnswerError,
@@ -23,7 +23,7 @@ from rxdispatch.pipelines.remote.answer import (
     retry_after,
 )
 from rxdispatch.pipelines.remote.json import to_json
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 from rxdispatch.telemetry.extras import extra
 
 if TYPE_CHECKING:
@@ -258,8 +258,7 @@ def remote(
         raise ConfigError("retries must be a Backoff or None", retries)
     if id is not None and not callable(id):
         raise ConfigError("id must be callable or None", id)
-    if max_answer.__class__ is not int or max_answer < 1:
-        raise ConfigError("max_answer must be an int >= 1", max_answer)
+    integer("max_answer", max_answer)
     return RemoteFunction(
         url,
         stage,

@@ -38,8 +38,9 @@ from rxdispatch.pipelines.stages.stage_call import Crew
 from rxdispatch.pipelines.stages.stage_names import with_names
 from rxdispatch.pipelines.stages.stats import PipelineStats, Tally
 from rxdispatch.pipelines.stages.stats_stream import every, read_stages
+from rxdispatch.seconds import seconds
 from rxdispatch.streams import from_async_iterable, to_async_iterable
-from rxdispatch.task import Outcome, seconds
+from rxdispatch.task import Outcome
 
 __all__ = ["Pipeline"]
 

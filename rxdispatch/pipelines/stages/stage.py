@@ -13,11 +13,11 @@ import attrs
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.callables import check_function, is_async
-from rxdispatch.checks import board_name, name_of
+from rxdispatch.checks import board_name, integer, name_of
 from rxdispatch.errors import ConfigError, TaskExecutionError
 from rxdispatch.operators.tasks._pool import HandlerCrashedError
 from rxdispatch.protocols import Limit
-from rxdispatch.task import seconds
+from rxdispatch.seconds import seconds
 
 __all__ = ["Stage", "StageCrashedError", "StageError", "described", "stage"]
 
@@ -183,10 +183,9 @@ def described(
     """Return the stage, as :func:`stage`, of a function that has been checked."""
     called = name_of("name", _name(fn) if name is None else name)
     most: Any = concurrency.maximum if isinstance(concurrency, Limit) else concurrency
-    if most.__class__ is not int or most < 1:
-        raise ConfigError("concurrency must be an int >= 1 or a Limit", concurrency)
-    if queue is not None and (queue.__class__ is not int or queue < 1):
-        raise ConfigError("queue must be an int >= 1 or None", queue)
+    integer("concurrency", most, instead=" or a Limit")
+    if queue is not None:
+        integer("queue", queue, instead=" or None")
     if retry is not None and not isinstance(retry, Backoff):
         raise ConfigError("retry must be a Backoff or None", retry)
     if on_error not in ("fail", "skip") and not callable(on_error):
@@ -224,8 +223,7 @@ def _batch(given: Any) -> tuple[int, float] | None:
     if given.__class__ is not tuple or len(given) != 2:
         raise ConfigError("batch must be a pair of a count and seconds", given)
     count, span = given
-    if count.__class__ is not int or count < 1:
-        raise ConfigError("the count of batch must be an int >= 1", count)
+    integer("the count of batch", count)
     return count, seconds("the time of batch", span, zero=False)
 
 

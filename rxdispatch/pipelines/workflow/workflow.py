@@ -14,7 +14,7 @@ from rxdispatch import operators as ops
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import BoardBase
 from rxdispatch.callables import check_function
-from rxdispatch.checks import name_of
+from rxdispatch.checks import integer, name_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
 from rxdispatch.operators.tasks._current import current_claim
@@ -27,7 +27,8 @@ from rxdispatch.pipelines.workflow.states import (
     Step,
     check_states,
 )
-from rxdispatch.task import Outcome, Status, Task, TaskEvent, seconds
+from rxdispatch.seconds import seconds
+from rxdispatch.task import Outcome, Status, Task, TaskEvent
 
 __all__ = ["Workflow"]
 
@@ -74,8 +75,7 @@ class Workflow:
         journal: BoardBase[Any] | None = None,
         max_transitions: int = 100,
     ) -> None:
-        if max_transitions.__class__ is not int or not 1 <= max_transitions <= 10_000:
-            raise ConfigError("max_transitions must be an int from 1 to 10000", max_transitions)
+        integer("max_transitions", max_transitions, 1, 10_000)
         for name, given in (("board", board), ("journal", journal)):
             if given is not None and not isinstance(given, BoardBase):
                 raise ConfigError(f"{name} must be a board", given)

@@ -266,8 +266,8 @@ def test_a_time_out_of_a_map_is_an_item_time_out() -> None:
     ("options", "message"),
     [
         ({"minimum": 0}, "minimum must be an int >= 1, got 0"),
-        ({"maximum": 0}, "maximum must be an int >= minimum (1), got 0"),
-        ({"minimum": 3, "maximum": 2}, "maximum must be an int >= minimum (3), got 2"),
+        ({"maximum": 0}, "maximum must be an int >= 1, got 0"),
+        ({"minimum": 3, "maximum": 2}, "maximum must be >= minimum (3), got 2"),
         ({"initial": 11, "maximum": 10}, "initial must be an int from 1 to 10, got 11"),
         ({"tolerance": 1}, "tolerance must be a finite number > 1, got 1"),
         ({"tolerance": float("nan")}, "tolerance must be a finite number > 1, got nan"),

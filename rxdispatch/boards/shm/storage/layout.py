@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from rxdispatch.errors import ConfigError
+from rxdispatch.checks import integer
 
 __all__ = ["CELL", "HEAD", "INLINE", "NONE", "TASK", "Head", "Layout", "number_of"]
 
@@ -139,8 +139,7 @@ class Layout:
     """
 
     def __init__(self, capacity: int, spare: int | None = None) -> None:
-        if capacity.__class__ is not int or not 1 <= capacity <= CELL_LIMIT // 2:
-            raise ConfigError(f"capacity must be an int from 1 to {CELL_LIMIT // 2}", capacity)
+        integer("capacity", capacity, 1, CELL_LIMIT // 2)
         self.capacity = capacity
         self.spare = max(1024, capacity // 32) if spare is None else spare
         self.cells = capacity + self.spare

@@ -1,0 +1,32 @@
+"""``seconds``: a duration, checked, as float seconds."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from rxdispatch.errors import ConfigError
+
+__all__ = ["seconds"]
+
+
+def seconds(name: str, value: float | timedelta, *, zero: bool = True) -> float:
+    """
+    Return a duration as float seconds.
+
+    Args:
+        name: What the duration is called in the error.
+        value: Seconds, or a ``timedelta``.
+        zero: Whether 0 is allowed.
+
+    Raises:
+        ConfigError: If it is not a finite number, negative, or 0 where *zero* is False.
+    """
+    total = getattr(value, "total_seconds", None)
+    number = total() if total is not None else value
+    rule = f"{name} must be a finite number of seconds {'>= 0' if zero else '> 0'}"
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise ConfigError(rule, value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise ConfigError(rule, value)
+    return float(number)
