@@ -191,7 +191,7 @@ async def bare(path: str, channel: bytes, flooding: Flood) -> float:
         return MESSAGES / (time.perf_counter() - start)
 
 
-async def followed(feed: rxd.NodeFeed, flooding: Flood, first: int) -> float:
+async def followed(feed: rxd.Feed, flooding: Flood, first: int) -> float:
     """Return the rate of the feed, put back to where the recording began."""
     inner: Any = feed
     # The task would find that the registry is further than what is published again.

@@ -36,7 +36,7 @@ BUDGETS = {
 Step = Callable[[], Awaitable[Any]]
 
 
-async def measure(record: Record, hub: rxd.Hub, feed: rxd.NodeFeed) -> None:
+async def measure(record: Record, hub: rxd.Hub, feed: rxd.Feed) -> None:
     """Measure all in turn."""
     bare, nodes = hub.client.redis, hub.nodes
     count = itertools.count()

@@ -26,7 +26,7 @@ CHUNK = 10_000
 ALONE = "id and payload alone"
 
 
-async def fill(board: rxd.BoardBase[str]) -> None:
+async def fill(board: rxd.Board[str]) -> None:
     """Put the tasks on *board*, keeping none of them here."""
     for _ in range(TASKS // CHUNK):
         await board.submit([rxd.Task("x" * 20) for _ in range(CHUNK)])

@@ -87,7 +87,7 @@ class Locked:
 class Free:
     """The registry and the feed of a hub."""
 
-    def __init__(self, hub: rxd.Hub, feed: rxd.NodeFeed) -> None:
+    def __init__(self, hub: rxd.Hub, feed: rxd.Feed) -> None:
         self._hub = hub
         self._feed = feed
 

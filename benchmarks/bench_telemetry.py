@@ -69,7 +69,7 @@ async def busy(_: rxd.Task[int]) -> None:
         pass
 
 
-async def cost(case: Case, handler: Handler, board: rxd.BoardBase[Any], count: int) -> float:
+async def cost(case: Case, handler: Handler, board: rxd.Board[Any], count: int) -> float:
     """Return microseconds a task."""
     # The public way sets a provider once; here it changes from round to round.
     provider: Any = trace.NoOpTracerProvider()

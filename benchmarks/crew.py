@@ -162,7 +162,7 @@ async def _opened(
             yield lambda: _drain_board(on_server, handle)
 
 
-async def _drain_board(board: rxd.BoardBase[int], handle: Callable[[int], Awaitable[None]]) -> None:
+async def _drain_board(board: rxd.Board[int], handle: Callable[[int], Awaitable[None]]) -> None:
     async def handler(task: rxd.Task[int]) -> None:
         await handle(task.payload)
 

@@ -61,7 +61,7 @@ async def timed(work: Awaitable[Any]) -> float:
     return time.perf_counter() - start
 
 
-async def pipeline(board: rxd.BoardBase[str]) -> float:
+async def pipeline(board: rxd.Board[str]) -> float:
     """Drain a board by claims, execute and settle."""
     await board.submit(tasks())
     work = ops.execute(nothing, max_concurrent=WIDTH)
@@ -71,7 +71,7 @@ async def pipeline(board: rxd.BoardBase[str]) -> float:
     return seconds
 
 
-async def bare_loop(board: rxd.BoardBase[str]) -> float:
+async def bare_loop(board: rxd.Board[str]) -> float:
     """Drain a board by its scripts."""
     await board.submit(tasks())
 
@@ -85,13 +85,13 @@ async def bare_loop(board: rxd.BoardBase[str]) -> float:
     return await timed(drain())
 
 
-async def ready_made(board: rxd.BoardBase[str]) -> float:
+async def ready_made(board: rxd.Board[str]) -> float:
     """Submit tasks."""
     made = tasks()
     return await timed(board.submit(made))
 
 
-async def bare_submit(board: rxd.BoardBase[str]) -> float:
+async def bare_submit(board: rxd.Board[str]) -> float:
     """Submit the rows of tasks."""
     codec: TaskCodec[str] = TaskCodec(str)
     entries = codec.encode_all(tasks())

@@ -88,7 +88,7 @@ async def walk(line: Line, times: int) -> list[float]:
     return took
 
 
-def on_board(board: rxd.BoardBase[str], payload: str = PAYLOAD, count: int = CHUNK) -> Line:
+def on_board(board: rxd.Board[str], payload: str = PAYLOAD, count: int = CHUNK) -> Line:
     """Return a board: submit, claim and settle, so many at a time."""
 
     def make() -> list[rxd.Task[str]]:
@@ -100,7 +100,7 @@ def on_board(board: rxd.BoardBase[str], payload: str = PAYLOAD, count: int = CHU
     return Line(make, board.submit, lambda: board.claim(count), end)
 
 
-async def fill_board(board: rxd.BoardBase[str], depth: int) -> None:
+async def fill_board(board: rxd.Board[str], depth: int) -> None:
     """Let so many tasks wait on a board, by its script or engine alone."""
     engine = board._engine
     entry = TaskCodec(str).encode_all([rxd.Task(PAYLOAD)])[0]

@@ -54,7 +54,7 @@ PIPELINE = "whole pipeline"
 
 SPAWN = multiprocessing.get_context("spawn")
 
-Boards = Mapping[int, rxd.BoardBase[str]]
+Boards = Mapping[int, rxd.Board[str]]
 Cpu = tuple[float, float]
 
 
@@ -108,7 +108,7 @@ class Measured:
         took = await lines.walk(line, CHUNKS)
         self._keep(LINE, case, depth, took, before, await self._cpu())
 
-    async def pipeline(self, case: str, depth: int, board: rxd.BoardBase[str]) -> None:
+    async def pipeline(self, case: str, depth: int, board: rxd.Board[str]) -> None:
         """Let tasks go through, each followed by a new one."""
         before = await self._cpu()
         begun = time.perf_counter()

@@ -37,7 +37,7 @@ def drained(
     record: Record,
     benchmark: BenchmarkFixture,
     runner: asyncio.Runner,
-    board: rxd.BoardBase[str],
+    board: rxd.Board[str],
     **row: Any,
 ) -> None:
     """Keep the rate, and see that every task was settled once."""
@@ -55,7 +55,7 @@ def rounds(benchmark: BenchmarkFixture) -> int:
     return ROUNDS if benchmark.enabled else 1
 
 
-async def fill(board: rxd.BoardBase[str]) -> None:
+async def fill(board: rxd.Board[str]) -> None:
     """Put tasks on the board."""
     await board.submit(rxd.Task("x" * 20) for _ in range(TASKS))
 

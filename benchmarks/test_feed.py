@@ -31,10 +31,10 @@ READS = 20_000
 
 
 @pytest.fixture(scope="module")
-def feed(hub: rxd.Hub, runner: asyncio.Runner) -> Iterator[rxd.NodeFeed]:
+def feed(hub: rxd.Hub, runner: asyncio.Runner) -> Iterator[rxd.Feed]:
     """A feed of a fleet."""
 
-    async def entered() -> rxd.NodeFeed:
+    async def entered() -> rxd.Feed:
         await register(hub, NODES)
         return await hub.feed().__aenter__()
 
@@ -61,7 +61,7 @@ def read(get: Callable[[str], object]) -> None:
 
 
 @pytest.mark.benchmark(group="read a node")
-def test_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.NodeFeed) -> None:
+def test_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
     """A dict of the same nodes."""
     nodes = {node.id: node for node in feed.nodes()}
     record.control("dict and feed have the same node", nodes.get(NODE) is feed.get(NODE))
@@ -70,14 +70,14 @@ def test_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.NodeFeed) -
 
 
 @pytest.mark.benchmark(group="read a node")
-def test_get(benchmark: BenchmarkFixture, record: Record, feed: rxd.NodeFeed) -> None:
+def test_get(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
     """``feed.get``."""
     benchmark.pedantic(read, (feed.get,), rounds=30, warmup_rounds=3)
     keep(record, benchmark, "feed.get", "ns", READS, group="read a node", base="dict.get")
 
 
 @pytest.mark.benchmark(group="choose a node")
-def test_select(benchmark: BenchmarkFixture, record: Record, feed: rxd.NodeFeed) -> None:
+def test_select(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
     """``feed.select`` of a pool, 200 at a time: the room that they take is remembered."""
 
     def select() -> None:
@@ -120,7 +120,7 @@ def test_calls(
     benchmark: BenchmarkFixture,
     record: Record,
     hub: rxd.Hub,
-    feed: rxd.NodeFeed,
+    feed: rxd.Feed,
     runner: asyncio.Runner,
     what: str,
 ) -> None:

@@ -38,7 +38,7 @@ def submitted(
     record: Record,
     benchmark: BenchmarkFixture,
     runner: asyncio.Runner,
-    board: rxd.BoardBase[str],
+    board: rxd.Board[str],
     **row: Any,
 ) -> None:
     """Keep the rate, and see that every task is on the board."""

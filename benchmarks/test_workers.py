@@ -66,7 +66,7 @@ async def server_time(hub: rxd.Hub) -> float:
     return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
 
-async def submit(board: rxd.BoardBase[int]) -> None:
+async def submit(board: rxd.Board[int]) -> None:
     """Let the tasks wait."""
     await board.submit(rxd.Task(number) for number in range(TASKS))
 
@@ -114,7 +114,7 @@ def drain(
             runner.run(submit(shared))
             shifts = crew.drain(Job(shared.name, None, pause), workers)
         else:
-            board: rxd.BoardBase[int] = hub.board(next(names))
+            board: rxd.Board[int] = hub.board(next(names))
             runner.run(submit(board))
             before = runner.run(server_time(hub))
             url = f"unix://{hub.client.target.path}"

@@ -10,7 +10,7 @@ Start with :func:`connect`, ``hub.board(name)``, ``board.submit`` and ``board.cl
 """
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase, BoardStats
+from rxdispatch.boards.base import Board, BoardStats
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.redis.board import RedisBoard
 from rxdispatch.boards.shm.board import SharedMemoryBoard
@@ -33,7 +33,7 @@ from rxdispatch.errors import (
 )
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Mode, Node, NodeChange, NodeStatus, Slot
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.feed.stats import FeedStats, RedisLatency
 from rxdispatch.nodes.placement.criteria import Criteria
 from rxdispatch.nodes.placement.explanation import Explanation
@@ -62,7 +62,7 @@ from rxdispatch.pipelines.stages.stage import Stage, StageError, stage
 from rxdispatch.pipelines.stages.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow.history import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.pipelines.workflow.workflow import Workflow
-from rxdispatch.protocols import Board, Feed, Intake, Limit, Valve
+from rxdispatch.protocols import Intake, Limit, Valve
 from rxdispatch.streams._broadcast_ingress import BroadcastIngress
 from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._from_async_iterable import from_async_iterable
@@ -95,7 +95,6 @@ __all__ = [
     "Assignment",
     "Backoff",
     "Board",
-    "BoardBase",
     "BoardFullError",
     "BoardStats",
     "BroadcastIngress",
@@ -134,7 +133,6 @@ __all__ = [
     "NoCapacityError",
     "Node",
     "NodeChange",
-    "NodeFeed",
     "NodeNotFoundError",
     "NodeStatus",
     "Outbox",

@@ -9,7 +9,7 @@ from typing import Any, Final, Self, TypeVar, overload
 from weakref import WeakSet
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.memory.engine import MemoryEngine
@@ -20,7 +20,7 @@ from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.nodes.engine import FleetStore
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.registry import Registry
 from rxdispatch.pipelines.actors.messages import Factory, Handle, Supervision
 from rxdispatch.pipelines.actors.ref import ActorRef
@@ -70,10 +70,10 @@ class Hub:
         self._channels: Channels | None = None
         self._engines: dict[str, MemoryEngine] = {}
         self._most_engines = MANY_ENGINES
-        self._boards: WeakSet[BoardBase[Any]] = WeakSet()
+        self._boards: WeakSet[Board[Any]] = WeakSet()
         self._actors = Actors()
         self._fleet: FleetStore | None = None
-        self._feeds: WeakSet[NodeFeed] = WeakSet()
+        self._feeds: WeakSet[Feed] = WeakSet()
         self._state = "new"
         self._home = Home("hub")
 
@@ -114,7 +114,7 @@ class Hub:
         payload: None = None,
         remember: float | None = None,
         dead_limit: int | None = None,
-    ) -> BoardBase[Any]: ...
+    ) -> Board[Any]: ...
 
     @overload
     def board(
@@ -125,7 +125,7 @@ class Hub:
         payload: type[P],
         remember: float | None = None,
         dead_limit: int | None = None,
-    ) -> BoardBase[P]: ...
+    ) -> Board[P]: ...
 
     def board(
         self,
@@ -135,7 +135,7 @@ class Hub:
         payload: type[Any] | None = None,
         remember: float | None = None,
         dead_limit: int | None = None,
-    ) -> BoardBase[Any]:
+    ) -> Board[Any]:
         """
         Return a handle on the board of that name, which need not exist yet.
 
@@ -153,7 +153,7 @@ class Hub:
         self._require_open()
         board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
-        board: BoardBase[Any]
+        board: Board[Any]
         if self._client is None or self._channels is None:
             if len(self._engines) >= self._most_engines:
                 self._forget_engines()
@@ -199,7 +199,7 @@ class Hub:
         """
         return Registry(self._require_fleet())
 
-    def feed(self) -> NodeFeed:
+    def feed(self) -> Feed:
         """
         Return a feed of this namespace's nodes, to be used with ``async with``.
 
@@ -209,7 +209,7 @@ class Hub:
         fleet = self._require_fleet()
         assert self._channels is not None
         assert self._target is not None
-        feed = NodeFeed(
+        feed = Feed(
             fleet,
             self._channels,
             self._settings.feed,

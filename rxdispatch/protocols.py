@@ -21,7 +21,7 @@ from rxdispatch.task import (
     TaskState,
 )
 
-__all__ = ["Board", "Feed", "Intake", "Limit", "Valve"]
+__all__ = ["BoardLike", "FeedLike", "Intake", "Limit", "Valve"]
 
 
 @runtime_checkable
@@ -81,7 +81,7 @@ class Intake(Protocol):
         ...
 
 
-class Board(Protocol):
+class BoardLike(Protocol):
     """A shared list of tasks, claimed by status mark."""
 
     @property
@@ -173,7 +173,7 @@ class Board(Protocol):
         ...
 
 
-class Feed(Protocol):
+class FeedLike(Protocol):
     """A fleet of nodes that work can be placed on."""
 
     @property

@@ -59,7 +59,7 @@ async def drain(source: Any) -> None:
         pass
 
 
-def board_uses(board: rxd.BoardBase[Any], claim: rxd.Claim[Any]) -> list[Callable[[], object]]:
+def board_uses(board: rxd.Board[Any], claim: rxd.Claim[Any]) -> list[Callable[[], object]]:
     """Every way to use a board."""
     return [
         lambda: board.submit(rxd.Task(1, id="forbidden")),
@@ -198,17 +198,17 @@ async def test_a_thread_without_a_loop() -> None:
 
 def test_a_board_without_a_hub_moves_when_its_loop_has_closed() -> None:
     """A script may run one loop after the other."""
-    board: rxd.BoardBase[Any] = rxd.MemoryBoard("jobs")
+    board: rxd.Board[Any] = rxd.MemoryBoard("jobs")
     asyncio.run(submit(board))
     assert 1 == asyncio.run(ready(board))
 
 
-async def submit(board: rxd.BoardBase[Any]) -> None:
+async def submit(board: rxd.Board[Any]) -> None:
     """Submit one task."""
     await board.submit(rxd.Task(1))
 
 
-async def ready(board: rxd.BoardBase[Any]) -> int:
+async def ready(board: rxd.Board[Any]) -> int:
     """Count what is ready."""
     return (await board.counts()).ready
 

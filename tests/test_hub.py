@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.redis.board import RedisBoard
 from rxdispatch.config import Settings, StoreSettings
@@ -21,7 +21,7 @@ from rxdispatch.task import Claim, Task
 from tests.servers import system_redis, valkey_server
 
 
-def board_of(hub: Hub, **options: Any) -> BoardBase[Any]:
+def board_of(hub: Hub, **options: Any) -> Board[Any]:
     """Return a handle on the one board of these tests."""
     return hub.board("b", **options)
 

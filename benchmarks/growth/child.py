@@ -79,7 +79,7 @@ class Child:
         self._process.communicate()
 
 
-def pipeline(board: rxd.BoardBase[str], duration: float, slots: int) -> Any:
+def pipeline(board: rxd.Board[str], duration: float, slots: int) -> Any:
     """Return what a worker runs, as a user would write it."""
 
     async def nothing(_: rxd.Task[str]) -> None:

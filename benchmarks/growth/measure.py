@@ -67,7 +67,7 @@ class Server:
         """Return how many commands came."""
         return int((await self.redis.info("stats"))["total_commands_processed"])
 
-    async def forget(self, board: rxd.BoardBase[Any]) -> None:
+    async def forget(self, board: rxd.Board[Any]) -> None:
         """Take away all that a board holds."""
         await self.redis.delete(*BoardKeys.of("rxd", board.name).keys)
 
@@ -323,7 +323,7 @@ async def _herd(
     server: Server,
     record: Record,
     child: Child,
-    board: rxd.BoardBase[str],
+    board: rxd.Board[str],
     workers: int,
     quiet: float,
     own_claim: Line,

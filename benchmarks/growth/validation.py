@@ -150,7 +150,7 @@ class _Look:
     busy: float
 
 
-async def _look(server: Server, board: rxd.BoardBase[str], crew: list[Child]) -> _Look:
+async def _look(server: Server, board: rxd.Board[str], crew: list[Child]) -> _Look:
     own = [(await child.ask("cpu"))["cpu"] for child in crew]
     times = psutil.cpu_times()
     return _Look(

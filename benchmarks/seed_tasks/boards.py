@@ -11,7 +11,7 @@ from benchmarks.seed_tasks.runs import Payload, Runs, payload
 from benchmarks.seed_tasks.turn import Turn
 from benchmarks.seed_tasks.way import Way
 from rxdispatch import operators as ops
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.store.embedded.server import EmbeddedServer
 
 __all__ = ["CLAIMED", "InMemory", "InSharedMemory", "OnRedis"]
@@ -21,12 +21,12 @@ WIDTH = 64
 NAME = "seed-tasks"
 
 
-async def fill(board: BoardBase[Payload], count: int) -> None:
+async def fill(board: Board[Payload], count: int) -> None:
     """Submit so many tasks."""
     await board.submit(rxd.Task(payload(number)) for number in range(count))
 
 
-async def take(board: BoardBase[Payload], turn: Turn, runs: Runs) -> None:
+async def take(board: Board[Payload], turn: Turn, runs: Runs) -> None:
     """Claim and settle until nothing is left."""
     did = runs.did
     with turn:

@@ -23,7 +23,7 @@ from rxdispatch.operators.tasks._assignment import Assignment
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._tenancy import Tenancy
-from rxdispatch.protocols import Feed
+from rxdispatch.protocols import FeedLike
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Claim, OutcomeStatus
 from rxdispatch.valve import Gate
@@ -36,7 +36,7 @@ BATCH = 256
 
 
 def assign(
-    feed: Feed, *, lease: float | timedelta = 30.0, **criteria: Any
+    feed: FeedLike, *, lease: float | timedelta = 30.0, **criteria: Any
 ) -> Callable[[Observable[Claim[Any]]], Observable[Assignment[Any]]]:
     """
     Reserve a slot on a node for each claim.
@@ -75,7 +75,7 @@ class _Assigner:
 
     def __init__(
         self,
-        feed: Feed,
+        feed: FeedLike,
         lease: float,
         criteria: dict[str, Any],
         observer: abc.ObserverBase[Assignment[Any]],

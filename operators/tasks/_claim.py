@@ -17,7 +17,7 @@ from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.observable import Stream
 from rxdispatch.operators.tasks._handout import Handout
-from rxdispatch.protocols import Board
+from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Claim
 
@@ -39,7 +39,7 @@ WINDOW = 0.02
 
 
 def claim(
-    board: Board, *, prefetch: int = 1024, lease: float = 30.0, worker: str | None = None
+    board: BoardLike, *, prefetch: int = 1024, lease: float = 30.0, worker: str | None = None
 ) -> Callable[[Observable[Any]], Observable[Claim[Any]]]:
     """
     Claim tasks from *board*; source items are hints that there may be work.
@@ -97,7 +97,7 @@ class _Claimer:
 
     def __init__(
         self,
-        board: Board,
+        board: BoardLike,
         prefetch: int,
         lease: float,
         worker: str | None,

@@ -16,7 +16,7 @@ from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._handout import Handout
-from rxdispatch.protocols import Board
+from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Claim, Task
 from rxdispatch.valve import Gate
@@ -32,7 +32,7 @@ CANCELLED = 0.1
 
 
 def claim_each(
-    board: Board, *, lease: float = 30.0, worker: str | None = None
+    board: BoardLike, *, lease: float = 30.0, worker: str | None = None
 ) -> Callable[[Observable[Task[Any] | str]], Observable[Claim[Any]]]:
     """
     For each task (or id) that passes by, emit a claim only if this worker won its mark.
@@ -68,7 +68,7 @@ class _Chooser:
 
     def __init__(
         self,
-        board: Board,
+        board: BoardLike,
         lease: float,
         worker: str | None,
         observer: abc.ObserverBase[Claim[Any]],

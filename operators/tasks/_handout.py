@@ -13,7 +13,7 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.clock import valve_of
 from rxdispatch.operators.tasks._ledger import Ledger
-from rxdispatch.protocols import Board
+from rxdispatch.protocols import BoardLike
 from rxdispatch.task import Claim
 
 __all__ = ["Handout"]
@@ -39,7 +39,7 @@ class Handout:
 
     def __init__(
         self,
-        board: Board,
+        board: BoardLike,
         lease: float,
         observer: abc.ObserverBase[Claim[Any]],
         scheduler: abc.SchedulerBase | None,

@@ -12,7 +12,7 @@ from typing import Any, cast
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
-from rxdispatch.protocols import Board
+from rxdispatch.protocols import BoardLike
 from rxdispatch.task import Claim, Custody, Settlement, Task
 
 __all__ = ["Ledger"]
@@ -50,7 +50,7 @@ class Ledger:
 
     def __init__(
         self,
-        board: Board,
+        board: BoardLike,
         lease: float,
         on_change: Callable[[], None],
         recall: Callable[[set[int]], list[Claim[Any]]],

@@ -18,7 +18,7 @@ from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._verdict import check_outcome
-from rxdispatch.protocols import Board
+from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Outcome, Settlement
 from rxdispatch.valve import Gate
@@ -34,7 +34,7 @@ CANCELLED = 0.1
 
 
 def settle(
-    board: Board, *, count: int = 256, timespan: float | timedelta = 0.002
+    board: BoardLike, *, count: int = 256, timespan: float | timedelta = 0.002
 ) -> Callable[[Observable[Result]], Observable[Result]]:
     """
     Write outcomes to *board* and pass each on once it is written.
@@ -75,7 +75,7 @@ class _Settler:
 
     def __init__(
         self,
-        board: Board,
+        board: BoardLike,
         count: int,
         timespan: float,
         observer: abc.ObserverBase[Result],

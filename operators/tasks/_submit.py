@@ -14,7 +14,7 @@ from rxdispatch.checks import integer
 from rxdispatch.clock import valve_of
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
-from rxdispatch.protocols import Board
+from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 from rxdispatch.task import SubmitResult, Task
 from rxdispatch.valve import Gate
@@ -23,7 +23,7 @@ __all__ = ["submit"]
 
 
 def submit(
-    board: Board, *, count: int = 256, timespan: float | timedelta = 0.002
+    board: BoardLike, *, count: int = 256, timespan: float | timedelta = 0.002
 ) -> Callable[[Observable[Task[Any]]], Observable[SubmitResult]]:
     """
     Put each task on *board* and emit one result for each batch that was written.
@@ -58,7 +58,7 @@ class _Submitter:
 
     def __init__(
         self,
-        board: Board,
+        board: BoardLike,
         count: int,
         timespan: float,
         observer: abc.ObserverBase[SubmitResult],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from rxdispatch.node import Slot
-from rxdispatch.protocols import Feed
+from rxdispatch.protocols import FeedLike
 from rxdispatch.task import Claim, Holder
 
 __all__ = ["Tenancy"]
@@ -34,7 +34,7 @@ class Tenancy:
         feed: Where the slots are from.
     """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: FeedLike) -> None:
         self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._tenants: dict[int, _Tenant] = {}

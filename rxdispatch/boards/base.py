@@ -1,4 +1,4 @@
-"""``BoardBase``: the contract of every board, over the atomic steps of an engine."""
+"""``Board``: the contract of every board, over the atomic steps of an engine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from rxdispatch.task import (
     TaskState,
 )
 
-__all__ = ["BoardBase", "BoardStats"]
+__all__ = ["Board", "BoardStats"]
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -69,7 +69,7 @@ _HOST = platform.node()[:100]
 class _Custody:
     """What the claims of one batch have in common."""
 
-    board: BoardBase[Any]
+    board: Board[Any]
     worker: str
     clock: Callable[[], float]
 
@@ -94,7 +94,7 @@ class BoardStats:
     lost: int
 
 
-class BoardBase(Generic[P]):
+class Board(Generic[P]):
     """
     A shared list of tasks, claimed by status mark instead of by lock.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import attrs
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.boards.shm.storage.mapping import path_of
 from rxdispatch.config import Settings
@@ -72,19 +72,19 @@ class Bench:
     other_hub: Any
     name: str
 
-    def board(self, **options: Any) -> BoardBase[Any]:
+    def board(self, **options: Any) -> Board[Any]:
         """Return a handle on the board."""
-        board: BoardBase[Any] = self.hub.board(self.name, **options)
+        board: Board[Any] = self.hub.board(self.name, **options)
         return board
 
-    def another(self, name: str) -> BoardBase[Any]:
+    def another(self, name: str) -> Board[Any]:
         """Return a handle on another board."""
-        board: BoardBase[Any] = self.hub.board(name)
+        board: Board[Any] = self.hub.board(name)
         return board
 
-    def elsewhere(self, **options: Any) -> BoardBase[Any]:
+    def elsewhere(self, **options: Any) -> Board[Any]:
         """Return a handle of another process, as far as the server can tell."""
-        board: BoardBase[Any] = self.other_hub.board(self.name, **options)
+        board: Board[Any] = self.other_hub.board(self.name, **options)
         return board
 
     async def later(self, seconds: int) -> None:
@@ -164,14 +164,14 @@ def server_place(kind: Kind) -> Generator[Place]:
             asyncio.run(server.stop())
 
 
-async def order(board: BoardBase[Any]) -> list[str]:
+async def order(board: Board[Any]) -> list[str]:
     """Return the ids of what is ready, best first, and leave it as it was."""
     claims = await board.claim(10_000)
     await board.settle([claim.release() for claim in claims])
     return [claim.task.id for claim in claims]
 
 
-async def counts(board: BoardBase[Any]) -> tuple[int, int, int, int, int]:
+async def counts(board: Board[Any]) -> tuple[int, int, int, int, int]:
     """Return how many are scheduled, ready, claimed, done and dead."""
     found: Counts = await board.counts()
     return found.scheduled, found.ready, found.claimed, found.done, found.dead

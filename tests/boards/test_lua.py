@@ -11,7 +11,7 @@ import attrs
 import pytest
 from redis.exceptions import ResponseError
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.config import Settings, StoreSettings
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.hub import connect
@@ -287,8 +287,8 @@ class Shaky:
     """A board whose replies may get lost, and the same board seen from where none do."""
 
     proxy: Proxy
-    board: BoardBase[Any]
-    sure: BoardBase[Any]
+    board: Board[Any]
+    sure: Board[Any]
 
 
 @asynccontextmanager
@@ -301,7 +301,7 @@ async def shaky(
         Proxy(parse_url(server.url)) as proxy,
         connect(proxy.target.safe, settings=settings) as hub,
     ):
-        board: BoardBase[Any] = hub.board(bench.name, **options)
+        board: Board[Any] = hub.board(bench.name, **options)
         yield Shaky(proxy, board, bench.board())
 
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.task import Claim, Settlement, Task
 from tests.boards.model import Ending, Entry, Held, Model, Verb
 from tests.boards.places import Bench, Place, counts
@@ -75,12 +75,12 @@ class Machine(RuleBasedStateMachine):
         self.model = Model(max_crashes, remember)
         self.model.step()
         options: dict[str, Any] = {"max_crashes": max_crashes, "remember": remember}
-        self.boards: list[BoardBase[Any]] = [self.bench.board(**options), self.bench.elsewhere()]
+        self.boards: list[Board[Any]] = [self.bench.board(**options), self.bench.elsewhere()]
         # What the other handle does first must find the options stored.
         self.run(self.boards[0].resume())
 
     @property
-    def board(self) -> BoardBase[Any]:
+    def board(self) -> Board[Any]:
         """One handle after the other."""
         self.boards.reverse()
         self.model.step()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError
 from rxdispatch.task import Task
@@ -16,7 +16,7 @@ from rxdispatch.testing import run_virtual
 from tests.boards.places import counts, order
 
 
-async def _cycle(board: BoardBase[Any], rounds: int, *, release: bool) -> None:
+async def _cycle(board: Board[Any], rounds: int, *, release: bool) -> None:
     """Submit tasks and claim them by their ids."""
     for n in range(rounds):
         ids = [f"{n}-{i}" for i in range(100)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.codec import Entry
 from rxdispatch.boards.engine import Dead, Haul
 from rxdispatch.task import Settlement, Task
@@ -16,7 +16,7 @@ from tests.boards.places import Place
 MIB = 1024 * 1024
 
 
-def watch_claims(board: BoardBase[Any]) -> list[int]:
+def watch_claims(board: Board[Any]) -> list[int]:
     """Return the list to which each reply to a claim adds its bytes of ids and records."""
     engine, sizes = board._engine, list[int]()
     plain = engine.claim
@@ -30,7 +30,7 @@ def watch_claims(board: BoardBase[Any]) -> list[int]:
     return sizes
 
 
-async def submit_large(board: BoardBase[Any], count: int) -> list[str]:
+async def submit_large(board: Board[Any], count: int) -> list[str]:
     """Submit tasks of some 900 KB each and return their ids."""
     ids = [f"{n}" for n in range(count)]
     for task_id in ids:

@@ -19,7 +19,7 @@ from tests.servers import alive, system_redis, valkey_server
 QUICK = ("--nodes", 60, "--ttl", 2, "--interval", 0.5)
 
 
-async def until(feed: rxd.NodeFeed, count: int, seconds: float = 30.0) -> None:
+async def until(feed: rxd.Feed, count: int, seconds: float = 30.0) -> None:
     """Wait until the feed knows so many nodes that are ready."""
     async with asyncio.timeout(seconds):
         while sum(node.status is rxd.NodeStatus.READY for node in feed.nodes()) != count:

@@ -69,7 +69,7 @@ async def test_interrupted_and_finished(tree: Path, wanted: dict[str, Any], tmp_
         ((name,),) = db.execute("SELECT DISTINCT board FROM counts")
     db.close()
     async with rxd.connect(data_dir=home) as hub:
-        board: rxd.BoardBase[Any] = hub.board(name)
+        board: rxd.Board[Any] = hub.board(name)
         counts = await board.counts()
         assert 0 == counts.claimed
         assert document["remaining"] == counts.ready + counts.scheduled

@@ -60,7 +60,7 @@ class TopCommand(NodesCommand):
         self._family: set[int] = set()
 
 
-async def prepare(hub: rxd.Hub) -> rxd.BoardBase[Any]:
+async def prepare(hub: rxd.Hub) -> rxd.Board[Any]:
     """Put tasks of each mark on a board, and nodes into two pools."""
     board = hub.board("jobs")
     await board.submit(rxd.Task(n) for n in range(6))

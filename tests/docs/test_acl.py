@@ -38,7 +38,7 @@ async def _allow(target: Target, rules: list[str]) -> None:
     await admin.close()
 
 
-async def _exercise(board: rxd.BoardBase[int]) -> None:
+async def _exercise(board: rxd.Board[int]) -> None:
     """Do everything that reaches a command of its own."""
     await board.submit(rxd.Task(n, id=f"n{n}", priority=n % 3) for n in range(8))
     await board.submit(rxd.Task(8, id="late", delay=0.01, ttl=60.0))
@@ -102,7 +102,7 @@ SETTINGS = rxd.Settings(feed=rxd.FeedSettings(pulse=0.5, tombstones=0.001))
 async def _live(target: Target) -> set[str]:
     """Connect as that user and do everything, listening all the while; returns the events."""
     async with rxd.connect(_as_worker(target), settings=SETTINGS) as hub:
-        board: rxd.BoardBase[int] = hub.board("b", remember=60.0, dead_limit=10)
+        board: rxd.Board[int] = hub.board("b", remember=60.0, dead_limit=10)
         kinds: set[str] = set()
         redriven = asyncio.Event()
 

@@ -86,7 +86,7 @@ async def look(target: Target, url: str) -> list[Any]:
         return [counts, found.status, reasons]
 
 
-async def heard(board: rxd.BoardBase[Any], other: rxd.BoardBase[Any]) -> None:
+async def heard(board: rxd.Board[Any], other: rxd.Board[Any]) -> None:
     """Wait until an event comes. It is told only once the server knows of the subscription."""
     came = asyncio.Event()
     with board.events.subscribe(lambda _: came.set()):

@@ -30,7 +30,7 @@ def _client() -> httpx.AsyncClient:
 
 async def _registered(hub: rxd.Hub, *nodes: rxd.Node) -> None:
     """Register, and wait until the service has heard of it."""
-    feed: rxd.NodeFeed = app.state.feed
+    feed: rxd.Feed = app.state.feed
     await hub.nodes.register(nodes)
     async with asyncio.timeout(5):
         while any(feed.get(node.id) is None for node in nodes):

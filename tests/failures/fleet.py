@@ -137,7 +137,7 @@ class Account:
 
 
 @asynccontextmanager
-async def subscribed(hub: rxd.Hub, board: rxd.BoardBase[Any]) -> AsyncGenerator[Account]:
+async def subscribed(hub: rxd.Hub, board: rxd.Board[Any]) -> AsyncGenerator[Account]:
     """Count the events of *board*; events are published from then on."""
     account = Account()
     engine: Any = board._engine

@@ -51,7 +51,7 @@ async def use(url: str | None, how: str) -> None:
         await asyncio.sleep(task.payload)
 
     async with rxd.connect(url, settings=rxd.Settings(grace=0.1)) as hub:
-        board: rxd.BoardBase[float] = hub.board(f"board-{how}")
+        board: rxd.Board[float] = hub.board(f"board-{how}")
         events: list[rxd.TaskEvent] = []
         board.events.subscribe(events.append)
         await board.submit([rxd.Task(0.0) for _ in range(20)])

@@ -18,7 +18,7 @@ from tests.failures.fleet import Account, eventually, subscribed
 from tests.failures.stepping import Moment, Rounds, cancelled_at
 from tests.servers import alive, valkey_server
 
-Board = rxd.BoardBase[Any]
+Board = rxd.Board[Any]
 ONE = rxd.Settings(store=rxd.StoreSettings(connections=1))
 
 #: Tasks on each board: "r" is ready, "c" claimed, "d" dead.

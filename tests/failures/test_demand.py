@@ -12,7 +12,7 @@ from rxdispatch import operators as ops
 from tests.failures.fleet import eventually, subscribed
 from tests.servers import valkey_server
 
-Board = rxd.BoardBase[Any]
+Board = rxd.Board[Any]
 
 
 async def test_prefetch_is_never_exceeded() -> None:

@@ -19,7 +19,7 @@ from rxdispatch.clock import LoopScheduler
 from tests.failures.fleet import eventually, subscribed
 from tests.servers import Kind, any_server
 
-Board = rxd.BoardBase[Any]
+Board = rxd.Board[Any]
 
 
 @attrs.define

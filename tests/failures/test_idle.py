@@ -14,7 +14,7 @@ from rxdispatch.store.url import Target
 from tests.failures.fleet import NOISE, eventually, subscribed
 from tests.servers import valkey_server
 
-Board = rxd.BoardBase[Any]
+Board = rxd.Board[Any]
 
 
 @asynccontextmanager

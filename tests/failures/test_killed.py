@@ -24,7 +24,7 @@ def sleeping(count: int, seconds: float, prefix: str = "t") -> list[rxd.Task[Any
 async def test_killed_worker_is_replaced_and_each_task_settles_once(tmp_path: Path) -> None:
     """One of two workers dies by -9 mid-task: all is done once, within lease + 2 s."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         # Of the six long ones each worker has two at least, as four run at a time.
         tasks = [*sleeping(6, 4.0, "long"), *sleeping(60, 0.05)]
         ids = [task.id for task in tasks]
@@ -55,7 +55,7 @@ async def test_killed_worker_is_replaced_and_each_task_settles_once(tmp_path: Pa
 async def test_stopped_worker_loses_its_claims_and_learns_of_it(tmp_path: Path) -> None:
     """SIGSTOP past the lease, then SIGCONT: handlers cancelled, outcomes lost, no settle twice."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         tasks = [
             rxd.Task({"do": do, "seconds": 60.0}, id=f"{do}{i}")
             for do in ("sleep", "stubborn")
@@ -91,7 +91,7 @@ async def test_stopped_worker_loses_its_claims_and_learns_of_it(tmp_path: Path) 
 async def test_late_settles_are_refused(tmp_path: Path) -> None:
     """Whatever a stopped worker says about claims that others took since: the answer is False."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         tasks = sleeping(8, 0.0)
         ids = [task.id for task in tasks]
         go = tmp_path / "go"
@@ -122,7 +122,7 @@ async def test_late_settles_are_refused(tmp_path: Path) -> None:
 async def test_task_that_kills_its_process_dies(tmp_path: Path) -> None:
     """After ``max_crashes`` it is dead as ``crashed``; what comes after it is done."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b", max_crashes=2)
+        board: rxd.Board[Any] = hub.board("b", max_crashes=2)
         tasks = [rxd.Task({"do": "exit"}, id="poison", priority=1), *sleeping(5, 0.0)]
         async with subscribed(hub, board) as account:
             await board.submit(tasks)

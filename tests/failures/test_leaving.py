@@ -19,7 +19,7 @@ from rxdispatch.clock import LoopScheduler
 from tests.failures.fleet import NOISE, Worker, eventually, lasting, orders, subscribed
 from tests.servers import valkey_server
 
-Board = rxd.BoardBase[Any]
+Board = rxd.Board[Any]
 
 
 @attrs.define

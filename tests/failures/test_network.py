@@ -45,10 +45,10 @@ class Traffic:
             Proxy(server.target) as proxy,
             rxd.connect(server.target.safe) as hub,
         ):
-            observed: rxd.BoardBase[Any] = hub.board("b")
+            observed: rxd.Board[Any] = hub.board("b")
             async with subscribed(hub, observed) as account:
                 async with rxd.connect(proxy.target.safe, settings=settings) as shaky:
-                    board: rxd.BoardBase[Any] = shaky.board("b", remember=60.0)
+                    board: rxd.Board[Any] = shaky.board("b", remember=60.0)
                     troubling = asyncio.create_task(_for_ever(trouble, proxy, rng))
                     pipeline = asyncio.create_task(self._work(board))
                     await self._submit(board)
@@ -63,7 +63,7 @@ class Traffic:
                 assert proxy.dropped or proxy.accepted > 4
         return account
 
-    async def _submit(self, board: rxd.BoardBase[Any]) -> None:
+    async def _submit(self, board: rxd.Board[Any]) -> None:
         for start in range(0, self.count, 10):
             ids = tuple(self.ids[start : start + 10])
             while True:
@@ -79,7 +79,7 @@ class Traffic:
                 assert ids == result.accepted
             await asyncio.sleep(0.01)
 
-    async def _work(self, board: rxd.BoardBase[Any]) -> None:
+    async def _work(self, board: rxd.Board[Any]) -> None:
         rng = random.Random(-self.seed)
 
         async def handler(task: rxd.Task[int]) -> None:

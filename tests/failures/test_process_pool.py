@@ -28,7 +28,7 @@ async def test_culprit_dies_and_innocents_finish(tmp_path: Path) -> None:
     ids = [task.id for task in tasks]
     outcomes: list[rxd.Outcome[Any, Any]] = []
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         async with subscribed(hub, board) as account:
             await board.submit(tasks)
             with ProcessPoolExecutor(

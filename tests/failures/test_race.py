@@ -21,7 +21,7 @@ async def test_each_task_of_a_broadcast_runs_once(tmp_path: Path) -> None:
         return random.Random(seed).sample(ids, len(ids))
 
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         async with subscribed(hub, board) as account:
             await board.submit([rxd.Task({"do": "sleep", "seconds": 0.002}, id=i) for i in ids])
             common: dict[str, Any] = {"flow": "each", "lease": 5.0, "go": str(go)}

@@ -24,7 +24,7 @@ async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path:
     acknowledged: list[str] = []
     stop = asyncio.Event()
 
-    async def submitting(board: rxd.BoardBase[Any]) -> None:
+    async def submitting(board: rxd.Board[Any]) -> None:
         batch: list[rxd.Task[Any]] = []
         n = 0
         while not stop.is_set() or batch:
@@ -43,7 +43,7 @@ async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path:
 
     async with lasting(kind) as server, rxd.connect(server.target.safe) as hub:
         # Remembered, so that a batch whose reply was lost can be submitted again safely.
-        board: rxd.BoardBase[Any] = hub.board("b", remember=60.0)
+        board: rxd.Board[Any] = hub.board("b", remember=60.0)
         plans = [orders(server.target, "b", tmp_path, name, lease=1.0) for name in ("a", "b")]
         with Worker(plans[0]) as a, Worker(plans[1]) as b:
             await eventually(lambda: a.entries("ready") and b.entries("ready"))
@@ -75,7 +75,7 @@ async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path:
 async def test_submit_fails_in_time_while_the_server_is_dead(kind: Kind) -> None:
     """Within 2 s, and works again as soon as the server does."""
     async with lasting(kind) as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         await board.submit(rxd.Task(1, id="before"))
         server.kill()
         start = time.monotonic()
@@ -92,7 +92,7 @@ async def test_submit_fails_in_time_while_the_server_is_dead(kind: Kind) -> None
 async def test_submit_fails_in_time_while_the_server_is_frozen() -> None:
     """Within 2 s; the caller is told that nobody can know, and may do it again."""
     async with lasting("valkey") as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         await board.submit(rxd.Task(1, id="before"))
         server.freeze()
         start = time.monotonic()
@@ -110,7 +110,7 @@ async def test_frozen_server_costs_workers_nothing(tmp_path: Path) -> None:
     """Frozen for longer than a call is repeated, shorter than the lease: each task runs once."""
     ids = [f"t{i}" for i in range(200)]
     async with lasting("valkey") as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         async with subscribed(hub, board) as account:
             tasks = [rxd.Task({"do": "sleep", "seconds": 0.05}, id=i) for i in ids]
             plans = [orders(server.target, "b", tmp_path, name, lease=8.0) for name in ("a", "b")]
@@ -142,7 +142,7 @@ async def test_stream_survives_a_server_that_forgets_everything() -> None:
             await release.wait()
 
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b", max_crashes=2)
+        board: rxd.Board[Any] = hub.board("b", max_crashes=2)
         async with subscribed(hub, board) as account:
             stream = board.claims(lease=3.0, prefetch=32).pipe(
                 ops.execute(handler, max_concurrent=8), ops.settle(board)
@@ -182,7 +182,7 @@ async def test_forgotten_scripts_go_unnoticed() -> None:
         await asyncio.sleep(0.01)
 
     async with any_server("valkey") as target, rxd.connect(target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         flushes = 0
 
         async def flushing() -> None:

@@ -17,7 +17,7 @@ from tests.servers import valkey_server
 async def test_blocked_loop_is_reported_and_nothing_settles_twice(tmp_path: Path) -> None:
     """A handler that blocks the loop past the lease loses its task to a worker that does not."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         # Beside the one that blocks there is one that only waits: it is lost as well.
         tasks = [
             rxd.Task({"do": "block", "seconds": 5.0}, id="block"),
@@ -58,7 +58,7 @@ async def test_blocked_loop_is_reported_and_nothing_settles_twice(tmp_path: Path
 async def test_blocked_alone_it_settles_what_nobody_took(tmp_path: Path) -> None:
     """Late, but nobody swept meanwhile: the token holds, so the work counts, once."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         async with subscribed(hub, board) as account:
             await board.submit(rxd.Task({"do": "block", "seconds": 1.0}, id="block"))
             plan = orders(server.target, "b", tmp_path, "a", lease=0.3, concurrent=1, prefetch=1)
@@ -77,7 +77,7 @@ async def test_blocked_alone_it_settles_what_nobody_took(tmp_path: Path) -> None
 async def test_healthy_task_of_three_leases_runs_once(tmp_path: Path) -> None:
     """Renewal keeps it, beside a worker that is eager to take it."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
-        board: rxd.BoardBase[Any] = hub.board("b")
+        board: rxd.Board[Any] = hub.board("b")
         lease = 0.9
         tasks = [rxd.Task({"do": "sleep", "seconds": 3 * lease}, id=f"long{i}") for i in range(6)]
         ids = [task.id for task in tasks]
@@ -103,7 +103,7 @@ async def test_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
         rxd.connect(server.target.safe) as direct,
         rxd.connect(proxy.target.safe) as hub,
     ):
-        board: rxd.BoardBase[int] = hub.board("overtaken")
+        board: rxd.Board[int] = hub.board("overtaken")
         await board.submit(rxd.Task(number) for number in range(50))
         claims = await board.claim(50, lease=5.0)
         gate = proxy.hold(b"EVALSHA", replies=True)

@@ -116,7 +116,7 @@ async def appears(path: str) -> None:
         await asyncio.sleep(0.002)
 
 
-async def raw(board: rxd.BoardBase[Any], orders: Orders, journal: Journal) -> None:
+async def raw(board: rxd.Board[Any], orders: Orders, journal: Journal) -> None:
     """Claim once and settle when told, in all ways in turn, without renewing."""
     claims = await board.claim(orders.prefetch, worker=orders.name, lease=orders.lease)
     journal.write("claimed", tasks=[claim.task.id for claim in claims])
@@ -134,7 +134,7 @@ async def raw(board: rxd.BoardBase[Any], orders: Orders, journal: Journal) -> No
     journal.write("renewed", lost=[claim.task.id for claim in lost])
 
 
-def claims_of(board: rxd.BoardBase[Any], orders: Orders) -> Observable[rxd.Claim[Any]]:
+def claims_of(board: rxd.Board[Any], orders: Orders) -> Observable[rxd.Claim[Any]]:
     """Return the source of the pipeline."""
     if orders.flow == "each":
         # One by one, as a broadcast would bring them.
@@ -152,7 +152,7 @@ def claims_of(board: rxd.BoardBase[Any], orders: Orders) -> Observable[rxd.Claim
 async def work(orders: Orders, journal: Journal) -> None:
     """Connect, run the flow, and leave."""
     async with rxd.connect(orders.url) as hub:
-        board: rxd.BoardBase[Any] = hub.board(orders.board)
+        board: rxd.Board[Any] = hub.board(orders.board)
         journal.write("ready", pid=os.getpid())
         if orders.flow == "raw":
             await raw(board, orders, journal)

@@ -15,7 +15,7 @@ from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node, NodeChange
 from rxdispatch.nodes.engine import FleetStore, Page, Position
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.keys import FleetKeys
 from rxdispatch.store.url import Target
 from tests.nodes.places import until
@@ -89,19 +89,19 @@ async def scene_at(target: Target, *, tcp: bool = False, **feed: Any) -> AsyncGe
         yield Scene(target, proxy, hub, straight)
 
 
-def nodes_of(feed: NodeFeed) -> dict[str, Node]:
+def nodes_of(feed: Feed) -> dict[str, Node]:
     """Return the nodes of a feed by id."""
     return {node.id: node for node in feed.nodes()}
 
 
-def stale(feed: NodeFeed, truth: dict[str, Node]) -> list[str]:
+def stale(feed: Feed, truth: dict[str, Node]) -> list[str]:
     """Return the ids of nodes that *feed* has in an older state than *truth*, or not at all."""
     here = nodes_of(feed)
     late = [name for name in truth if name not in here or here[name].seq < truth[name].seq]
     return late + [name for name in here if name not in truth]
 
 
-async def converged(at: Scene, *feeds: NodeFeed, seconds: float = 15.0) -> dict[str, Node]:
+async def converged(at: Scene, *feeds: Feed, seconds: float = 15.0) -> dict[str, Node]:
     """Wait until all *feeds* are what a relist is, while nobody writes; returns that."""
     truth = await at.relisted()
     try:
@@ -126,7 +126,7 @@ class Account:
         feed: Whose changes; None to add them by hand.
     """
 
-    def __init__(self, feed: NodeFeed | None = None) -> None:
+    def __init__(self, feed: Feed | None = None) -> None:
         self.changes: list[NodeChange] = []
         self.errors: list[str] = []
         self.failed: Exception | None = None
@@ -244,12 +244,12 @@ class Stepped(FleetStore):
                 return
 
 
-def stepped_feed(hub: Hub, **feed: Any) -> tuple[NodeFeed, Stepped]:
+def stepped_feed(hub: Hub, **feed: Any) -> tuple[Feed, Stepped]:
     """Return a feed of *hub* and the store that it alone uses."""
     settings = FeedSettings(**feed)
     store = Stepped(hub.client, "rxd", settings)
     channels: Any = hub._channels
-    return NodeFeed(store, channels, settings, limit=20.0, name="test"), store
+    return Feed(store, channels, settings, limit=20.0, name="test"), store
 
 
 @asynccontextmanager

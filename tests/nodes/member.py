@@ -46,7 +46,7 @@ class Orders:
     pause: float = 0.003
 
 
-def state_of(feed: rxd.NodeFeed) -> dict[str, list[Any]]:
+def state_of(feed: rxd.Feed) -> dict[str, list[Any]]:
     """Return what is known of each node, as JSON has it."""
     return {
         node.id: [
@@ -57,7 +57,7 @@ def state_of(feed: rxd.NodeFeed) -> dict[str, list[Any]]:
     }
 
 
-async def _write(hub: rxd.Hub, feed: rxd.NodeFeed, orders: Orders) -> None:
+async def _write(hub: rxd.Hub, feed: rxd.Feed, orders: Orders) -> None:
     rng = random.Random(orders.seed)
     slots: list[rxd.Slot] = []
     for n in range(orders.writes):

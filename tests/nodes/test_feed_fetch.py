@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from rxdispatch.node import Mode, Node
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.store.scripts import load_script
 from rxdispatch.testing import no_leaks
 from tests.nodes.fleets import (
@@ -29,7 +29,7 @@ TTL = 1000.0
 LOOKUP = load_script("rxdispatch.nodes", "prelude", "lookup").sha.encode()
 
 
-def _far_ahead(feed: NodeFeed) -> bytes:
+def _far_ahead(feed: Feed) -> bytes:
     """A heartbeat that leaves a gap."""
     seq = feed._replica.high + 1000
     row = struct.pack(">BQIHI", 3, seq, 9000, 1, 8) + b"a" + struct.pack(">Q", 99)
@@ -37,7 +37,7 @@ def _far_ahead(feed: NodeFeed) -> bytes:
 
 
 @asynccontextmanager
-async def _doubtful(at: Scene, feed: NodeFeed, store: Stepped) -> AsyncGenerator[asyncio.Event]:
+async def _doubtful(at: Scene, feed: Feed, store: Stepped) -> AsyncGenerator[asyncio.Event]:
     """
     Let *feed* be one that knows of a gap and has not filled it, for as long as the block runs.
 
@@ -55,7 +55,7 @@ async def _doubtful(at: Scene, feed: NodeFeed, store: Stepped) -> AsyncGenerator
 
 
 @asynccontextmanager
-async def _one_feed(**settings: Any) -> AsyncGenerator[tuple[Scene, NodeFeed, Stepped]]:
+async def _one_feed(**settings: Any) -> AsyncGenerator[tuple[Scene, Feed, Stepped]]:
     async with no_leaks(), scene(pulse=60.0) as at:
         feed, store = stepped_feed(at.hub, **{"pulse": 60.0, **settings})
         async with feed:

@@ -117,7 +117,7 @@ async def test_a_feed_must_be_entered() -> None:
         ):
             with pytest.raises(ConfigError, match="feed must be open; use it with 'async with'"):
                 await call()
-        assert repr(feed).startswith("<NodeFeed new 0 nodes")
+        assert repr(feed).startswith("<Feed new 0 nodes")
         await hub.nodes.register([Node("a")])
         async with feed:
             assert ["a"] == [node.id for node in feed.nodes()]

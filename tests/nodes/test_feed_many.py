@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 import rxdispatch as rxd
 from rxdispatch import operators as ops
 from rxdispatch.node import Node, NodeChange
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.testing import no_leaks
 from tests.failures.stepping import Moment, cancelled_at
 from tests.nodes.fleets import Account, converged, descriptors, nodes_of, scene
@@ -242,7 +242,7 @@ async def test_who_unsubscribes_while_it_is_told() -> None:
 # -- leaving ---------------------------------------------------------------------------------
 
 
-def _left(feed: NodeFeed) -> list[str]:
+def _left(feed: Feed) -> list[str]:
     ended: list[str] = []
     feed.changes.subscribe(lambda _: None, on_completed=lambda: ended.append("changes"))
     feed.modes.subscribe(lambda _: None, on_completed=lambda: ended.append("modes"))

@@ -12,7 +12,7 @@ import pytest
 from rxdispatch.config import FeedSettings, Settings
 from rxdispatch.hub import connect
 from rxdispatch.node import Mode, Node, NodeStatus
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.store.url import Target
 from tests.failures.fleet import lasting
 from tests.nodes.fleets import Account, Scene, converged, nodes_of, scene
@@ -92,7 +92,7 @@ async def test_a_short_outage_is_none() -> None:
         assert [Mode.NORMAL] == modes
 
 
-def _proven(feed: NodeFeed, before: float) -> bool:
+def _proven(feed: Feed, before: float) -> bool:
     return feed._sync.proven_at > before
 
 
@@ -141,11 +141,11 @@ async def test_nothing_proven_for_long() -> None:
 
 @asynccontextmanager
 async def _feeds(
-    at: Target, count: int, *, watching: Callable[[NodeFeed], object] = lambda _: None
-) -> AsyncGenerator[list[NodeFeed]]:
+    at: Target, count: int, *, watching: Callable[[Feed], object] = lambda _: None
+) -> AsyncGenerator[list[Feed]]:
     """Run feeds with default settings, each of a hub of its own."""
     async with AsyncExitStack() as stack:
-        feeds: list[NodeFeed] = []
+        feeds: list[Feed] = []
         for _ in range(count):
             hub = await stack.enter_async_context(connect(at.safe))
             feeds.append(await stack.enter_async_context(hub.feed()))

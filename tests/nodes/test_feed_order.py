@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from rxdispatch.node import Node, NodeStatus
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.store.pubsub.channels import Channels
 from tests.nodes.fleets import (
     CHANGES,
@@ -29,7 +29,7 @@ Tamper = Callable[[bytes], Iterable[bytes]]
 NEVER = 60.0
 
 
-def _has(feed: NodeFeed, name: str, n: int) -> bool:
+def _has(feed: Feed, name: str, n: int) -> bool:
     node = feed.get(name)
     return node is not None and node.state.get("n") == n
 

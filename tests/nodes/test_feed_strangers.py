@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from rxdispatch.node import Node
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.records import MESSAGE_LIMIT
 from tests.nodes.fleets import CHANGES, Account, Scene, converged, scene, stepped_feed
 from tests.nodes.places import until
@@ -90,13 +90,13 @@ NUMBERS: dict[str, Forge] = {
 }
 
 
-async def _publish(at: Scene, feed: NodeFeed, forge: Forge, times: int = 1) -> None:
+async def _publish(at: Scene, feed: Feed, forge: Forge, times: int = 1) -> None:
     for _ in range(times):
         await at.call("PUBLISH", CHANGES, forge(feed._replica.epoch, feed._replica.high))
     await feed._channels.barrier(5.0)
 
 
-async def _goes_on(at: Scene, feed: NodeFeed, account: Account) -> None:
+async def _goes_on(at: Scene, feed: Feed, account: Account) -> None:
     """See that what the registry says is heard."""
     await at.straight.nodes.register(Node("after", capacity=len(account.changes)), ttl=TTL)
     truth = await converged(at, feed)

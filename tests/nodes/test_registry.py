@@ -18,7 +18,7 @@ from rxdispatch.config import Settings, StoreSettings
 from rxdispatch.errors import CodecError, ConfigError, NoCapacityError, NodeNotFoundError
 from rxdispatch.hub import connect
 from rxdispatch.node import Node, NodeChange, NodeStatus
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.registry import Registry
 from tests.nodes.places import KINDS, Ground, ground
 from tests.proxy import Proxy
@@ -691,7 +691,7 @@ async def test_jobs_stay_within_bounds(kind: Kind) -> None:
 class Watch:
     """Follows a feed, and notes whatever a node's jobs should never be."""
 
-    def __init__(self, feed: NodeFeed) -> None:
+    def __init__(self, feed: Feed) -> None:
         self.wrong: list[Node] = []
         self.most = self.seen = 0
         feed.changes.subscribe(self._look)
@@ -705,7 +705,7 @@ class Watch:
                 self.wrong.append(node)
 
 
-async def place(feed: NodeFeed, rounds: int) -> int:
+async def place(feed: Feed, rounds: int) -> int:
     """Reserve and give back, with up to 19 slots at a time; returns how often it got one."""
     got = 0
 

@@ -24,7 +24,7 @@ from tests.pipelines.workflow_worker import STATES, machine
 from tests.servers import valkey_server
 
 ROOT = Path(__file__).parents[2]
-Boards = tuple[rxd.BoardBase[Any], rxd.BoardBase[Any]]
+Boards = tuple[rxd.Board[Any], rxd.Board[Any]]
 
 
 @asynccontextmanager

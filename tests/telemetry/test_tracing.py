@@ -56,7 +56,7 @@ def plain(task: rxd.Task[int]) -> int:
 
 
 async def work(
-    board: rxd.BoardBase[Any],
+    board: rxd.Board[Any],
     handler: Any,
     until: Literal["idle", "joined"] = "idle",
     **options: Any,

@@ -10,6 +10,7 @@ from reactivex import Observable
 
 import rxdispatch as rxd
 from rxdispatch import operators as ops
+from rxdispatch.protocols import FeedLike
 from tests.servers import valkey_server
 
 
@@ -25,7 +26,7 @@ async def registry(hub: rxd.Hub) -> None:
     await hub.nodes.release(slot)
 
 
-async def reading(feed: rxd.NodeFeed) -> None:
+async def reading(feed: rxd.Feed) -> None:
     """Whoever looks at nodes, and chooses some."""
     node = feed.get("a")
     assert_type(node, rxd.Node | None)
@@ -47,9 +48,9 @@ async def reading(feed: rxd.NodeFeed) -> None:
     assert_type(await feed.reserve_many(2, strategy="spread"), list[rxd.Slot])
 
 
-async def pipeline(board: rxd.Board, feed: rxd.NodeFeed) -> None:
+async def pipeline(board: rxd.Board[Any], feed: rxd.Feed) -> None:
     """A feed is what ``assign`` wants, and so is anything that can do as much."""
-    anything: rxd.Feed = feed
+    anything: FeedLike = feed
 
     async def work(task: rxd.Task[Any]) -> str:
         assert_type(rxd.current_node(), rxd.Node)

@@ -32,9 +32,9 @@ async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         yield
 
 
-def feed_of(request: Request) -> rxd.NodeFeed:
+def feed_of(request: Request) -> rxd.Feed:
     """Return the feed."""
-    return cast("rxd.NodeFeed", request.app.state.feed)
+    return cast("rxd.Feed", request.app.state.feed)
 
 
 # -- placing work ----------------------------------------------------------------------------
@@ -77,7 +77,7 @@ async def nodes(request: Request) -> Response:
     return JSONResponse([about(node) for node in feed_of(request).nodes()])
 
 
-def news(feed: rxd.NodeFeed) -> Observable[rxd.NodeChange]:
+def news(feed: rxd.Feed) -> Observable[rxd.NodeChange]:
     """All nodes as they are, then what changes, without a gap between the two."""
 
     def subscribe(_: Any) -> Observable[rxd.NodeChange]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, overload
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.memory.engine import MemoryEngine
 from rxdispatch.checks import board_name
@@ -14,7 +14,7 @@ __all__ = ["MemoryBoard"]
 P = TypeVar("P")
 
 
-class MemoryBoard(BoardBase[P]):
+class MemoryBoard(Board[P]):
     """
     A board inside one process and one event loop; nothing is kept when the process ends.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.redis.engine import RedisEngine
 from rxdispatch.store.client import Client
@@ -15,7 +15,7 @@ __all__ = ["RedisBoard"]
 P = TypeVar("P")
 
 
-class RedisBoard(BoardBase[P]):
+class RedisBoard(Board[P]):
     """
     A board on a server; made by ``hub.board(name)``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.shm.engine import SharedEngine
 from rxdispatch.boards.shm.storage.layout import Layout
@@ -17,7 +17,7 @@ __all__ = ["SharedMemoryBoard"]
 P = TypeVar("P")
 
 
-class SharedMemoryBoard(BoardBase[P]):
+class SharedMemoryBoard(Board[P]):
     """
     A board between the processes of one Linux host; needs the extra ``shm``.
 

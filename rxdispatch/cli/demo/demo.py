@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.cli.demo.dispatch import REMEMBER, Job, dispatch
 from rxdispatch.cli.demo.ledger import Ledger
@@ -133,14 +133,14 @@ async def _run(
 @asynccontextmanager
 async def _on_server(
     name: str, url: str | None, data_dir: Path | None
-) -> AsyncGenerator[BoardBase[bytes]]:
+) -> AsyncGenerator[Board[bytes]]:
     kept = data_dir if url is None else None
     async with connect(url, data_dir=kept) as hub:
         yield hub.board(name, remember=0.0 if data_dir is None else REMEMBER)
 
 
 @asynccontextmanager
-async def _in_memory(name: str, files: dict[str, bytes]) -> AsyncGenerator[BoardBase[bytes]]:
+async def _in_memory(name: str, files: dict[str, bytes]) -> AsyncGenerator[Board[bytes]]:
     # Cells are small: a long path takes several, as the id that it is and as the payload.
     cells = sum(1 + (len(os.fsencode(own)) + len(at)) // 100 for own, at in files.items())
     with SharedMemoryBoard[bytes].create(name, capacity=cells + 4096) as board:

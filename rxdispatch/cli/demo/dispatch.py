@@ -14,7 +14,7 @@ from reactivex import operators as rx
 
 from rxdispatch import operators as ops
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.cli.demo.ledger import Ledger
 from rxdispatch.cli.demo.parse import count_file
 from rxdispatch.cli.demo.progress import Progress
@@ -64,7 +64,7 @@ class Job:
 
 
 async def dispatch(
-    board: BoardBase[bytes], job: Job, interrupts: Interrupts, progress: Progress
+    board: Board[bytes], job: Job, interrupts: Interrupts, progress: Progress
 ) -> Report:
     """
     Submit every file, run what is not done yet, and report on all.
@@ -98,7 +98,7 @@ async def dispatch(
 
 
 async def _pipeline(
-    board: BoardBase[bytes], job: Job, interrupts: Interrupts, progress: Progress, before: int
+    board: Board[bytes], job: Job, interrupts: Interrupts, progress: Progress, before: int
 ) -> Tally:
     with Workers(job.workers) as workers:
         await workers.ready()
@@ -130,7 +130,7 @@ async def _pipeline(
 
 @contextmanager
 def _shown(
-    board: BoardBase[bytes], progress: Progress, tally: Tally, total: int, before: int
+    board: Board[bytes], progress: Progress, tally: Tally, total: int, before: int
 ) -> Generator[None]:
     """Show progress while the block runs."""
 
@@ -150,7 +150,7 @@ def _shown(
         looking.cancel()
 
 
-async def _clear(board: BoardBase[Any], ids: list[str]) -> None:
+async def _clear(board: Board[Any], ids: list[str]) -> None:
     """Leave nothing on a server that is not ours: no later run could find it."""
     await board.cancel(ids)
     await board.redrive()

@@ -11,7 +11,7 @@ import attrs
 
 from rxdispatch.cli.nodes.observed import Observed
 from rxdispatch.node import Mode, Node, NodeChange, NodeStatus
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 
 __all__ = ["SORTS", "UNITS", "FleetView", "NodeView", "Sort", "change_document", "node_document"]
 
@@ -73,7 +73,7 @@ class FleetView:
     @classmethod
     def of(
         cls,
-        feed: NodeFeed,
+        feed: Feed,
         observed: Observed,
         now: float,
         *,
@@ -152,7 +152,7 @@ def change_document(change: NodeChange) -> dict[str, Any]:
     }
 
 
-def _view(node: Node, feed: NodeFeed) -> NodeView:
+def _view(node: Node, feed: Feed) -> NodeView:
     silence = feed.silence(node.id)
     if silence is None:
         return NodeView(node, None)
@@ -161,7 +161,7 @@ def _view(node: Node, feed: NodeFeed) -> NodeView:
     return NodeView(node, int(silence // unit) * unit)
 
 
-def _key(sort: Sort, feed: NodeFeed) -> Callable[[Node], tuple[Any, ...]]:
+def _key(sort: Sort, feed: Feed) -> Callable[[Node], tuple[Any, ...]]:
     keys: dict[Sort, Callable[[Node], tuple[Any, ...]]] = {
         "id": lambda node: (node.id,),
         "pool": lambda node: (node.pool, node.id),

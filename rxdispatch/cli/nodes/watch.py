@@ -20,7 +20,7 @@ from rxdispatch.cli.until import Until
 from rxdispatch.errors import ConfigError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import NodeChange
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 
 __all__ = ["watch"]
 
@@ -79,7 +79,7 @@ async def _run(url: str, namespace: str, watcher: _Watcher, *, once: bool, json:
                 await watcher.live(feed)
 
 
-def _listening(hub: Hub) -> NodeFeed:
+def _listening(hub: Hub) -> Feed:
     """Return a feed that remembers when each node was heard of."""
     feed = hub.feed()
     feed.keep_heartbeats()
@@ -95,7 +95,7 @@ class _Watcher:
         # Into a file or a pipe nothing is cut to the width of a screen.
         self._console = Console(width=None if sys.stdout.isatty() else 1000)
 
-    def once(self, feed: NodeFeed, *, json: bool) -> None:
+    def once(self, feed: Feed, *, json: bool) -> None:
         """Print the fleet as it is."""
         now = asyncio.get_running_loop().time()
         view = self._look(feed, Observed(now), None)
@@ -104,7 +104,7 @@ class _Watcher:
         else:
             self._console.print(show_fleet(view, self._console))
 
-    async def lines(self, feed: NodeFeed) -> None:
+    async def lines(self, feed: Feed) -> None:
         """
         Print a line for each node, one that says that these are all, and one for each change.
 
@@ -141,7 +141,7 @@ class _Watcher:
         finally:
             subscription.dispose()
 
-    async def live(self, feed: NodeFeed) -> None:
+    async def live(self, feed: Feed) -> None:
         """Show the fleet on a terminal, or a line now and then where there is none."""
         if not self._console.is_terminal:
 
@@ -159,7 +159,7 @@ class _Watcher:
             await self._follow(feed, draw, _FRAME, rows=True)
 
     async def _follow(
-        self, feed: NodeFeed, show: Callable[[FleetView], None], pause: float, *, rows: bool
+        self, feed: Feed, show: Callable[[FleetView], None], pause: float, *, rows: bool
     ) -> None:
         """Show what there is whenever it looks different, with a pause between."""
         clock = asyncio.get_running_loop().time
@@ -196,6 +196,6 @@ class _Watcher:
             for subscription in subscriptions:
                 subscription.dispose()
 
-    def _look(self, feed: NodeFeed, observed: Observed, most: int | None) -> FleetView:
+    def _look(self, feed: Feed, observed: Observed, most: int | None) -> FleetView:
         now = asyncio.get_running_loop().time()
         return FleetView.of(feed, observed, now, pool=self._pool, sort=self._sort, most=most)

@@ -21,7 +21,7 @@ from rxdispatch.cli.until import Until
 from rxdispatch.cli.url_option import url_option
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.hub import connect
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.seconds import seconds
 
 __all__ = ["top"]
@@ -124,7 +124,7 @@ async def _say(looks: _Looks, console: Console, pause: float) -> None:
 class _Looks:
     """Looks at boards and a feed; remembers what was, for when the server is away."""
 
-    def __init__(self, boards: Sequence[Watched], feed: NodeFeed) -> None:
+    def __init__(self, boards: Sequence[Watched], feed: Feed) -> None:
         self._boards = boards
         self._feed = feed
         self._rows: tuple[BoardRow, ...] = ()

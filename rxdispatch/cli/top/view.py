@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import attrs
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.node import Mode, NodeStatus
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.task import Counts
 
 __all__ = ["BoardRow", "PoolRow", "TopView", "Watched", "pools_of"]
@@ -112,7 +112,7 @@ class Watched:
         board: The board.
     """
 
-    def __init__(self, board: BoardBase[Any]) -> None:
+    def __init__(self, board: Board[Any]) -> None:
         self._board = board
         self._past: deque[tuple[float, int, int]] = deque()
 
@@ -147,7 +147,7 @@ class Watched:
         )
 
 
-def pools_of(feed: NodeFeed) -> tuple[PoolRow, ...]:
+def pools_of(feed: Feed) -> tuple[PoolRow, ...]:
     """Return the nodes that *feed* knows, by pool."""
     statuses: dict[str, Counter[NodeStatus]] = {}
     sums: dict[str, tuple[int, int, int]] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.checks import board_name
 from rxdispatch.cli.exits import exit_codes
@@ -34,7 +34,7 @@ from rxdispatch.task import Outcome
 
 __all__ = ["worker"]
 
-Place = AbstractAsyncContextManager[BoardBase[Any]]
+Place = AbstractAsyncContextManager[Board[Any]]
 #: Given what signals do, an event that the first one sets, and where to count; False if something
 #: did not end in time.
 Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
@@ -196,14 +196,14 @@ async def _run(labour: Labour, grace: float, *, verbose: bool) -> None:
 
 
 @asynccontextmanager
-async def _on_server(name: str, url: str | None, namespace: str) -> AsyncGenerator[BoardBase[Any]]:
+async def _on_server(name: str, url: str | None, namespace: str) -> AsyncGenerator[Board[Any]]:
     # Without a grace: by then the signal's is over, or everything has ended.
     async with connect(url, namespace=namespace, settings=Settings(grace=0.0)) as hub:
         yield hub.board(name)
 
 
 @asynccontextmanager
-async def _in_memory(name: str) -> AsyncGenerator[BoardBase[Any]]:
+async def _in_memory(name: str) -> AsyncGenerator[Board[Any]]:
     with SharedMemoryBoard[Any].attach(name) as board:
         try:
             yield board

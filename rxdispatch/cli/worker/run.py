@@ -10,7 +10,7 @@ import attrs
 from reactivex import operators as rx
 
 from rxdispatch import operators as ops
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.seconds import seconds
@@ -82,7 +82,7 @@ class Settled:
         )
 
 
-async def work(board: BoardBase[Any], job: Work, interrupts: Interrupts, settled: Settled) -> bool:
+async def work(board: Board[Any], job: Work, interrupts: Interrupts, settled: Settled) -> bool:
     """
     Run the handler for tasks of *board* until a signal comes or *max_tasks* are settled.
 

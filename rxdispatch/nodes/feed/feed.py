@@ -1,4 +1,4 @@
-"""``NodeFeed``: the reading side of a fleet, for everybody in this process."""
+"""``Feed``: the reading side of a fleet, for everybody in this process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from rxdispatch.relay import Relay
 from rxdispatch.seconds import seconds
 from rxdispatch.store.pubsub.channels import Channels
 
-__all__ = ["NodeFeed"]
+__all__ = ["Feed"]
 
 log = get_logger(__name__)
 
@@ -52,7 +52,7 @@ _FALLBACKS: Final = 3
 _MOST: Final = 256
 
 
-class NodeFeed:
+class Feed:
     """
     A fleet as it is now, kept in this process and provably fresh; made by ``hub.feed()``.
 
@@ -129,7 +129,7 @@ class NodeFeed:
         self._state = "new"
 
     def __repr__(self) -> str:
-        return f"<NodeFeed {self._state} {len(self._nodes)} nodes {self.mode.value}>"
+        return f"<Feed {self._state} {len(self._nodes)} nodes {self.mode.value}>"
 
     # -- reading -----------------------------------------------------------------------------
 

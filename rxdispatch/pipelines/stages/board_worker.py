@@ -10,7 +10,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
 from rxdispatch import operators as ops
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.stages.chain import chain, waiting
@@ -23,12 +23,12 @@ from rxdispatch.task import Outcome, Task
 
 __all__ = ["work_section"]
 
-Next = tuple[Stage, BoardBase[Any]]
+Next = tuple[Stage, Board[Any]]
 
 
 def work_section(
     stages: Sequence[Stage],
-    board: BoardBase[Any],
+    board: Board[Any],
     following: Next | None,
     *,
     lease: float,

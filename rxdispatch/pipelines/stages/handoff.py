@@ -11,7 +11,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.errors import (
     BoardFullError,
     CodecError,
@@ -44,12 +44,12 @@ Headers = Callable[[Envelope], Mapping[str, str] | None]
 class Boards(Protocol):
     """Where boards have names: a hub."""
 
-    def board(self, name: str, /) -> BoardBase[Any]:
+    def board(self, name: str, /) -> Board[Any]:
         """Return the board of that name."""
         ...
 
 
-def board_of(stage: Stage, hub: Boards | None) -> BoardBase[Any]:
+def board_of(stage: Stage, hub: Boards | None) -> Board[Any]:
     """
     Return the board of *stage*, which has one.
 
@@ -85,7 +85,7 @@ class HandOn:
     def __init__(
         self,
         stage: Stage,
-        board: BoardBase[Any],
+        board: Board[Any],
         lost: Lost,
         headers: Headers = lambda _: NO_HEADERS,
         *,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.callables import check_function, is_async
 from rxdispatch.checks import board_name, integer, name_of
 from rxdispatch.errors import ConfigError, TaskExecutionError
@@ -52,7 +52,7 @@ class Stage:
     retry: Backoff | None
     on_error: OnError
     executor: Executor | None
-    board: str | BoardBase[Any] | None = None
+    board: str | Board[Any] | None = None
     named: bool = True
 
     @property
@@ -110,7 +110,7 @@ def stage(
     retry: Backoff | None = None,
     on_error: OnError = "fail",
     executor: Executor | None = None,
-    board: str | BoardBase[Any] | None = None,
+    board: str | Board[Any] | None = None,
 ) -> Stage:
     """
     Describe a stage of a :class:`Pipeline`.
@@ -178,7 +178,7 @@ def described(
     on_error: OnError,
     executor: Executor | None,
     batch: tuple[int, float | timedelta] | None = None,
-    board: str | BoardBase[Any] | None = None,
+    board: str | Board[Any] | None = None,
 ) -> Stage:
     """Return the stage, as :func:`stage`, of a function that has been checked."""
     called = name_of("name", _name(fn) if name is None else name)
@@ -200,7 +200,7 @@ def described(
         raise ConfigError("executor must be left out for a coroutine function", executor)
     if isinstance(board, str):
         board_name("board", board)
-    elif board is not None and not isinstance(board, BoardBase):
+    elif board is not None and not isinstance(board, Board):
         raise ConfigError("board must be a board, its name, or None", board)
     return Stage(
         fn=fn,

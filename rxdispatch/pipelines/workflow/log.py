@@ -33,7 +33,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.errors import BoardFullError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.workflow.history import Transition
@@ -65,7 +65,7 @@ class WorkflowLog:
         limit: How many transitions a workflow has at most.
     """
 
-    def __init__(self, journal: BoardBase[Any], limit: int) -> None:
+    def __init__(self, journal: Board[Any], limit: int) -> None:
         self._journal = journal
         self._limit = limit
 

@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 
 from rxdispatch import operators as ops
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.callables import check_function
 from rxdispatch.checks import integer, name_of
 from rxdispatch.errors import ConfigError
@@ -71,13 +71,13 @@ class Workflow:
         self,
         initial: str = "new",
         *,
-        board: BoardBase[Any] | None = None,
-        journal: BoardBase[Any] | None = None,
+        board: Board[Any] | None = None,
+        journal: Board[Any] | None = None,
         max_transitions: int = 100,
     ) -> None:
         integer("max_transitions", max_transitions, 1, 10_000)
         for name, given in (("board", board), ("journal", journal)):
-            if given is not None and not isinstance(given, BoardBase):
+            if given is not None and not isinstance(given, Board):
                 raise ConfigError(f"{name} must be a board", given)
         if (board is None) != (journal is None):
             raise ConfigError("board and journal must be given together")
@@ -308,7 +308,7 @@ class Workflow:
             assert cause is not None
             raise _failure(workflow, failure.attempt, name, steps, cause) from cause
 
-    def _places(self) -> tuple[BoardBase[Any], WorkflowLog]:
+    def _places(self) -> tuple[Board[Any], WorkflowLog]:
         self.validate()
         if self._board is None or self._log is None:
             raise ConfigError("workflow must have a board and a journal")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.errors import CodecError, ConfigError
 from rxdispatch.task import Task
 from tests.boards.places import Place, counts
 
-Board = BoardBase[Any]
+AnyBoard = Board[Any]
 
 
 class Opaque:
@@ -137,7 +137,7 @@ async def test_ids_that_no_bytes_stand_for(place: Place, bad: str) -> None:
         assert (0, 0, 0, 0, 0) == await counts(board)
 
 
-CALLS: dict[str, tuple[Callable[[Board], Awaitable[Any]], str]] = {
+CALLS: dict[str, tuple[Callable[[AnyBoard], Awaitable[Any]], str]] = {
     "submit None": (lambda b: b.submit(_any(None)), "tasks must be a Task or an iterable"),
     "submit int": (lambda b: b.submit(_any(5)), "tasks must be a Task or an iterable"),
     "submit str": (lambda b: b.submit(_any("abc")), "tasks must be a Task or an iterable"),

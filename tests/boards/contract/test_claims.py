@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.task import Claim, Task
 from rxdispatch.valve import Gate
 from tests.boards.places import Place, counts, until
 
 
-def ended(board: BoardBase[Any], found: list[Any], **options: Any) -> asyncio.Future[None]:
+def ended(board: Board[Any], found: list[Any], **options: Any) -> asyncio.Future[None]:
     """Subscribe, settle what comes as done, and return a future of the end."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

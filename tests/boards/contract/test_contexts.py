@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.codec import Entry
 from rxdispatch.task import Claim, Task, TaskEvent
 from tests.boards.places import Place
@@ -15,7 +15,7 @@ from tests.boards.places import Place
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
-def watch(board: BoardBase[Any], step: str) -> list[str]:
+def watch(board: Board[Any], step: str) -> list[str]:
     """Return the list to which each run of an engine's step adds the tenant that it sees."""
     engine: Any = board._engine
     plain: Callable[..., Any] = getattr(engine, step)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.task import Claim, DeadLetter, Status, Task
 from tests.boards.places import Place, counts, order, until
 
 
-async def dead(board: BoardBase[Any]) -> list[DeadLetter[Any]]:
+async def dead(board: Board[Any]) -> list[DeadLetter[Any]]:
     """Return the dead letters."""
     return [letter async for letter in board.dead_letters()]
 

@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.task import Task, TaskEvent
 from tests.boards.places import Bench, Place, until
 
 
 @asynccontextmanager
-async def heard(bench: Bench, board: BoardBase[Any]) -> AsyncGenerator[list[TaskEvent]]:
+async def heard(bench: Bench, board: Board[Any]) -> AsyncGenerator[list[TaskEvent]]:
     """Collect the events of *board* once listening is certain."""
     events: list[TaskEvent] = []
     with board.events.subscribe(events.append):

@@ -9,7 +9,7 @@ import pytest
 
 import rxdispatch as rxd
 from rxdispatch import operators as ops
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.task import Claim, Task
 from tests.boards.places import Bench, Place, counts
 
@@ -19,7 +19,7 @@ def ids(claims: list[Claim[Any]]) -> list[str]:
     return [claim.task.id for claim in claims]
 
 
-async def suspects(bench: Bench, count: int, crashes: int = 1, **options: Any) -> BoardBase[Any]:
+async def suspects(bench: Bench, count: int, crashes: int = 1, **options: Any) -> Board[Any]:
     """Return a board with tasks whose worker died so often: s0, s1, ..."""
     board = bench.board(**options)
     await board.submit(Task(0, id=f"s{n}") for n in range(count))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.errors import TaskExecutionError
 from rxdispatch.task import DeadLetter, Outcome, Task
 from tests.boards.places import Place
@@ -36,7 +36,7 @@ def failure() -> BaseException:
     raise AssertionError
 
 
-async def only_letter(board: BoardBase[Any]) -> DeadLetter[Any]:
+async def only_letter(board: Board[Any]) -> DeadLetter[Any]:
     """Return the one dead letter of a board."""
     (letter,) = [letter async for letter in board.dead_letters()]
     return letter

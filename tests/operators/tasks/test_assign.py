@@ -14,12 +14,12 @@ from reactivex import Observable
 from reactivex import operators as rx
 from structlog.testing import capture_logs
 
-from rxdispatch.boards.base import BoardBase
+from rxdispatch.boards.base import Board
 from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import ConfigError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node
-from rxdispatch.nodes.feed.feed import NodeFeed
+from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.operators import assign, claim_each, execute, settle
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
@@ -44,8 +44,8 @@ class Bench:
     proxy: Proxy
     hub: Hub
     other: Hub
-    feed: NodeFeed
-    board: BoardBase[Any]
+    feed: Feed
+    board: Board[Any]
 
     async def fleet(self, **capacities: int) -> None:
         """Register nodes."""
@@ -488,7 +488,7 @@ async def test_a_hub_that_closes() -> None:
         async with asyncio.timeout(5.0), connect(it.proxy.target.safe, settings=settings) as hub:
             feed = hub.feed()
             await feed.__aenter__()
-            board: BoardBase[Any] = hub.board("b")
+            board: Board[Any] = hub.board("b")
             await board.submit(tasks(3))
             started: list[str] = []
 
