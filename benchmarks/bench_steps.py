@@ -68,7 +68,7 @@ WORK: Final[Steps] = {
     "settle: settlements and answers": [
         "boards/base.py:Board.settle",
         "boards/base.py:Board.settle.<locals>.<listcomp>",
-        "rxdispatch/task.py:Outcome.settlement",
+        "rxdispatch/claim.py:Outcome.settlement",
         "tasks/_ledger.py",
     ],
     "settle: arguments and reply": ["boards/redis/engine.py"],

@@ -14,6 +14,7 @@ from rxdispatch.boards.base import Board, BoardStats
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.redis.board import RedisBoard
 from rxdispatch.boards.shm.board import SharedMemoryBoard
+from rxdispatch.claim import Claim, Outcome, Settlement
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import (
@@ -63,6 +64,7 @@ from rxdispatch.pipelines.stages.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow.history import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.pipelines.workflow.workflow import Workflow
 from rxdispatch.protocols import Intake, Limit, Valve
+from rxdispatch.results import Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
 from rxdispatch.streams._broadcast_ingress import BroadcastIngress
 from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._from_async_iterable import from_async_iterable
@@ -72,18 +74,7 @@ from rxdispatch.streams._kill_switch import KillSwitch
 from rxdispatch.streams._priority_ingress import PriorityIngress
 from rxdispatch.streams._run import run
 from rxdispatch.streams._to_async_iterable import to_async_iterable
-from rxdispatch.task import (
-    Claim,
-    Counts,
-    DeadLetter,
-    Outcome,
-    Settlement,
-    Status,
-    SubmitResult,
-    Task,
-    TaskEvent,
-    TaskState,
-)
+from rxdispatch.task import Status, Task
 from rxdispatch.telemetry.metrics import Metrics
 from rxdispatch.telemetry.tracing import inject_trace, traced
 

@@ -8,18 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 from reactivex import Observable
 from reactivex.abc import DisposableBase
 
+from rxdispatch.claim import Claim, Settlement
 from rxdispatch.node import NodeChange, Slot
-from rxdispatch.task import (
-    Claim,
-    ClaimBatch,
-    Counts,
-    DeadLetter,
-    Settlement,
-    SubmitResult,
-    Task,
-    TaskEvent,
-    TaskState,
-)
+from rxdispatch.results import ClaimBatch, Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
+from rxdispatch.task import Task
 
 __all__ = ["BoardLike", "FeedLike", "Intake", "Limit", "Valve"]
 

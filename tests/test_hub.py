@@ -13,11 +13,12 @@ import pytest
 from rxdispatch.boards.base import Board
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.redis.board import RedisBoard
+from rxdispatch.claim import Claim
 from rxdispatch.config import Settings, StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node
-from rxdispatch.task import Claim, Task
+from rxdispatch.task import Task
 from tests.servers import system_redis, valkey_server
 
 

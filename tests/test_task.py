@@ -15,9 +15,10 @@ import attrs
 import pytest
 
 from rxdispatch.boards.memory.board import MemoryBoard
+from rxdispatch.claim import Claim, Outcome
 from rxdispatch.errors import ConfigError, TaskExecutionError
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Claim, Outcome, Status, Task
+from rxdispatch.task import Status, Task
 
 
 def test_defaults() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from rxdispatch.claim import Claim, OutcomeStatus
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -25,7 +26,6 @@ from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._tenancy import Tenancy
 from rxdispatch.protocols import FeedLike
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Claim, OutcomeStatus
 from rxdispatch.valve import Gate
 
 __all__ = ["assign"]

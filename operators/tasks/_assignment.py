@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
+from rxdispatch.claim import Claim
 from rxdispatch.node import Node, Slot
-from rxdispatch.task import Claim
 
 __all__ = ["Assignment", "assigned", "current_node"]
 

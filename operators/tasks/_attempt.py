@@ -11,13 +11,14 @@ from typing import Any, Final, Protocol
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import check_result
+from rxdispatch.claim import Claim, Outcome, OutcomeStatus
 from rxdispatch.errors import TaskExecutionError
 from rxdispatch.node import Slot
 from rxdispatch.operators.tasks._assignment import assigned
 from rxdispatch.operators.tasks._current import current
 from rxdispatch.operators.tasks._limited import limited
 from rxdispatch.operators.tasks._pool import HandlerCrashedError
-from rxdispatch.task import Claim, Outcome, OutcomeStatus, Task
+from rxdispatch.task import Task
 
 __all__ = ["Attempt", "Start", "Terms"]
 

@@ -12,6 +12,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.checks import integer
+from rxdispatch.claim import Claim
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -19,7 +20,6 @@ from rxdispatch.observable import Stream
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Claim
 
 __all__ = ["claim"]
 

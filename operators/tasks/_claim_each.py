@@ -10,6 +10,7 @@ from typing import Any
 
 from reactivex import Observable, abc
 
+from rxdispatch.claim import Claim
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -18,7 +19,7 @@ from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Claim, Task
+from rxdispatch.task import Task
 from rxdispatch.valve import Gate
 
 __all__ = ["claim_each"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rxdispatch.task import Claim, current
+from rxdispatch.claim import Claim, current
 
 __all__ = ["current", "current_claim"]
 

@@ -12,11 +12,11 @@ import msgspec
 from reactivex import Observable, abc
 from reactivex import operators as rx
 
+from rxdispatch.claim import Outcome
 from rxdispatch.errors import ConfigError
 from rxdispatch.files.private_file import check_private, open_private
 from rxdispatch.log import get_logger
 from rxdispatch.payload_types import encode_hook
-from rxdispatch.task import Outcome
 
 __all__ = ["dead_letter"]
 

@@ -12,12 +12,12 @@ from reactivex import Observable, abc
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import check_function, is_async
 from rxdispatch.checks import integer
+from rxdispatch.claim import Claim, Outcome
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._assignment import Assignment
 from rxdispatch.operators.tasks._execution import Execution, Handler
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Claim, Outcome
 
 __all__ = ["execute"]
 

@@ -14,6 +14,7 @@ from reactivex import abc
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import name_of_function
+from rxdispatch.claim import Claim, Outcome
 from rxdispatch.clock import lease_clock_of, valve_of
 from rxdispatch.operators.tasks._assignment import Assignment, opened
 from rxdispatch.operators.tasks._attempt import Attempt, Start
@@ -23,7 +24,7 @@ from rxdispatch.operators.tasks._limited import limited
 from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.operators.tasks._stuck import StuckSlots
 from rxdispatch.operators.tasks._visible import log_failure
-from rxdispatch.task import Claim, Outcome, Task
+from rxdispatch.task import Task
 from rxdispatch.valve import Gate
 
 __all__ = ["Execution", "Handler"]

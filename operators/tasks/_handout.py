@@ -11,10 +11,10 @@ from typing import Any
 from reactivex import abc
 from reactivex.disposable import Disposable
 
+from rxdispatch.claim import Claim
 from rxdispatch.clock import valve_of
 from rxdispatch.operators.tasks._ledger import Ledger
 from rxdispatch.protocols import BoardLike
-from rxdispatch.task import Claim
 
 __all__ = ["Handout"]
 

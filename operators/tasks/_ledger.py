@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import Any, cast
 
+from rxdispatch.claim import Claim, Custody, Settlement
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.protocols import BoardLike
-from rxdispatch.task import Claim, Custody, Settlement, Task
+from rxdispatch.task import Task
 
 __all__ = ["Ledger"]
 

@@ -12,6 +12,7 @@ from typing import Any
 from reactivex import Observable, abc
 
 from rxdispatch.checks import integer
+from rxdispatch.claim import Outcome, Settlement
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -20,7 +21,6 @@ from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._verdict import check_outcome
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Outcome, Settlement
 from rxdispatch.valve import Gate
 
 __all__ = ["settle"]

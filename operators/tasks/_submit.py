@@ -15,8 +15,9 @@ from rxdispatch.clock import valve_of
 from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.protocols import BoardLike
+from rxdispatch.results import SubmitResult
 from rxdispatch.seconds import seconds
-from rxdispatch.task import SubmitResult, Task
+from rxdispatch.task import Task
 from rxdispatch.valve import Gate
 
 __all__ = ["submit"]

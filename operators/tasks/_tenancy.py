@@ -7,9 +7,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
+from rxdispatch.claim import Claim, Holder
 from rxdispatch.node import Slot
 from rxdispatch.protocols import FeedLike
-from rxdispatch.task import Claim, Holder
 
 __all__ = ["Tenancy"]
 

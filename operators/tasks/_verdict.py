@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from rxdispatch.claim import Claim, Outcome, Settlement
 from rxdispatch.errors import ConfigError
-from rxdispatch.task import Claim, Outcome, Settlement, Task
+from rxdispatch.task import Task
 
 __all__ = ["check_outcome"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rxdispatch.claim import Outcome
 from rxdispatch.failure import cause_of
 from rxdispatch.log import get_logger
-from rxdispatch.task import Outcome
 
 __all__ = ["log_failure"]
 

@@ -28,6 +28,7 @@ from rxdispatch.boards.portions import (
 )
 from rxdispatch.boards.watched_hints import WatchedHints
 from rxdispatch.checks import integer
+from rxdispatch.claim import Claim, Settlement
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import (
     BoardFullError,
@@ -41,18 +42,9 @@ from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim import claim as claim_operator
 from rxdispatch.protocols import Intake
+from rxdispatch.results import ClaimBatch, Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
 from rxdispatch.seconds import seconds
-from rxdispatch.task import (
-    Claim,
-    ClaimBatch,
-    Counts,
-    DeadLetter,
-    Settlement,
-    SubmitResult,
-    Task,
-    TaskEvent,
-    TaskState,
-)
+from rxdispatch.task import Task
 
 __all__ = ["Board", "BoardStats"]
 

@@ -10,9 +10,11 @@ from reactivex import Observable
 
 from rxdispatch.boards.codec import Entry
 from rxdispatch.checks import integer
+from rxdispatch.claim import Settlement
 from rxdispatch.errors import ConfigError
+from rxdispatch.results import Counts, TaskEvent
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Counts, Settlement, Status, TaskEvent
+from rxdispatch.task import Status
 
 __all__ = [
     "CHUNK",

@@ -8,7 +8,7 @@ from typing import Final
 from rxdispatch.boards.codec import id_text
 from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
-from rxdispatch.task import EventKind, TaskEvent
+from rxdispatch.results import EventKind, TaskEvent
 
 __all__ = ["read_events"]
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from rxdispatch.boards.codec import Entry
 from rxdispatch.boards.engine import CHUNK
 from rxdispatch.checks import utf8_size
-from rxdispatch.task import Settlement
+from rxdispatch.claim import Settlement
 
 __all__ = ["BYTES", "chunks", "portions_of_entries", "portions_of_settlements"]
 

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from rxdispatch.node import Mode
-from rxdispatch.task import EventKind
+from rxdispatch.results import EventKind
 from rxdispatch.telemetry.readings import BoardReading, FeedReading, Reading
 
 __all__ = ["Families", "MetricsCollector", "Source"]

@@ -13,8 +13,8 @@ from reactivex.disposable import CompositeDisposable
 from rxdispatch.checks import name_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
+from rxdispatch.results import EventKind, TaskEvent
 from rxdispatch.seconds import seconds
-from rxdispatch.task import EventKind, TaskEvent
 from rxdispatch.telemetry.extras import extra
 from rxdispatch.telemetry.readings import (
     BoardReading,

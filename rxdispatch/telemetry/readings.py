@@ -10,7 +10,7 @@ import attrs
 from reactivex import Observable
 
 from rxdispatch.node import Mode, Node, NodeStatus
-from rxdispatch.task import Counts, TaskEvent
+from rxdispatch.results import Counts, TaskEvent
 
 __all__ = [
     "BoardReading",

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import attrs
 
+from rxdispatch.claim import current
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe, traceback_text
-from rxdispatch.task import Task, current
+from rxdispatch.task import Task
 from rxdispatch.telemetry.extras import extra
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.boards.shm.storage.mapping import path_of
 from rxdispatch.config import Settings
 from rxdispatch.hub import Hub, connect
+from rxdispatch.results import Counts
 from rxdispatch.store.embedded.server import EmbeddedServer
-from rxdispatch.task import Counts
 from rxdispatch.testing import VirtualTimeLoop
 from tests.servers import Kind, system_redis
 

@@ -12,11 +12,12 @@ import pytest
 from redis.exceptions import ResponseError
 
 from rxdispatch.boards.base import Board
+from rxdispatch.claim import Claim
 from rxdispatch.config import Settings, StoreSettings
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.hub import connect
 from rxdispatch.store.url import parse_url
-from rxdispatch.task import Claim, Status, Task
+from rxdispatch.task import Status, Task
 from tests.boards.places import Bench, Place, counts, order
 from tests.proxy import Proxy
 

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 )
 
 from rxdispatch.boards.base import Board
-from rxdispatch.task import Claim, Settlement, Task
+from rxdispatch.claim import Claim, Settlement
+from rxdispatch.task import Task
 from tests.boards.model import Ending, Entry, Held, Model, Verb
 from tests.boards.places import Bench, Place, counts
 

@@ -13,7 +13,8 @@ import pytest
 
 from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.boards.shm.storage import layout as lay
-from rxdispatch.task import Settlement, Task
+from rxdispatch.claim import Settlement
+from rxdispatch.task import Task
 from tests.boards.shared_writes import states
 
 

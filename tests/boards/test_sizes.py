@@ -10,7 +10,8 @@ import pytest
 from rxdispatch.boards.base import Board
 from rxdispatch.boards.codec import Entry
 from rxdispatch.boards.engine import Dead, Haul
-from rxdispatch.task import Settlement, Task
+from rxdispatch.claim import Settlement
+from rxdispatch.task import Task
 from tests.boards.places import Place
 
 MIB = 1024 * 1024

@@ -37,8 +37,10 @@ from rxdispatch.boards.memory.rows import (
     Row,
 )
 from rxdispatch.boards.suspects import ROOM, weight
+from rxdispatch.claim import Settlement
 from rxdispatch.relay import Relay
-from rxdispatch.task import Counts, EventKind, Settlement, Status, TaskEvent
+from rxdispatch.results import Counts, EventKind, TaskEvent
+from rxdispatch.task import Status
 
 __all__ = ["MemoryEngine"]
 

@@ -20,13 +20,15 @@ from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, 
 from rxdispatch.boards.events import read_events
 from rxdispatch.boards.redis.hints import read_hints
 from rxdispatch.boards.redis.keys import BoardKeys
+from rxdispatch.claim import Claim, Settlement
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
+from rxdispatch.results import Counts, TaskEvent
 from rxdispatch.store.client import Client
 from rxdispatch.store.pubsub.channels import Channels
 from rxdispatch.store.refusal import state_of
 from rxdispatch.store.scripts import Script, load_script
-from rxdispatch.task import Claim, Counts, Settlement, Status, TaskEvent
+from rxdispatch.task import Status
 
 __all__ = ["RedisEngine"]
 

@@ -36,8 +36,10 @@ from rxdispatch.boards.shm.storage.mapping import Memory
 from rxdispatch.boards.shm.storage.stored_options import StoredOptions
 from rxdispatch.boards.shm.submission import Submitter
 from rxdispatch.boards.shm.transitions import BIG, Endings
+from rxdispatch.claim import Settlement
 from rxdispatch.errors import ConfigError, StoreUnavailableError
-from rxdispatch.task import Counts, Settlement, Status, TaskEvent
+from rxdispatch.results import Counts, TaskEvent
+from rxdispatch.task import Status
 
 __all__ = ["SharedEngine"]
 

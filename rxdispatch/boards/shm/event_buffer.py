@@ -5,7 +5,7 @@ from __future__ import annotations
 from rxdispatch.boards.shm.notifier import Happening, News
 from rxdispatch.boards.shm.storage import layout as lay
 from rxdispatch.boards.shm.storage.mapping import Memory
-from rxdispatch.task import EventKind
+from rxdispatch.results import EventKind
 
 __all__ = ["Journal"]
 

@@ -15,7 +15,7 @@ from rxdispatch.boards.events import read_events
 from rxdispatch.boards.shm.storage import layout as lay
 from rxdispatch.boards.shm.storage.mapping import Memory
 from rxdispatch.relay import Relay
-from rxdispatch.task import EventKind, TaskEvent
+from rxdispatch.results import EventKind, TaskEvent
 
 __all__ = ["Happening", "News"]
 

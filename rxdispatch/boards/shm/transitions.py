@@ -13,7 +13,8 @@ from rxdispatch.boards.shm.storage import layout as lay
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.storage.layout import Head, number_of, word
 from rxdispatch.boards.shm.storage.stored_options import StoredOptions
-from rxdispatch.task import EventKind, Settlement
+from rxdispatch.claim import Settlement
+from rxdispatch.results import EventKind
 
 __all__ = ["BIG", "CELL_OF", "TRACEBACK", "Endings"]
 

@@ -11,7 +11,7 @@ from rich.progress import Progress as Bar
 
 from rxdispatch.cli.demo.tally import Tally
 from rxdispatch.cli.text import visible
-from rxdispatch.task import Counts
+from rxdispatch.results import Counts
 
 __all__ = ["Progress"]
 

@@ -13,7 +13,7 @@ from rxdispatch.cli.demo.ledger import FileCounts
 from rxdispatch.cli.demo.tally import Tally
 from rxdispatch.cli.demo.tree import Tree
 from rxdispatch.cli.text import visible
-from rxdispatch.task import DeadLetter
+from rxdispatch.results import DeadLetter
 
 __all__ = ["Report", "State"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from rxdispatch.task import Outcome
+from rxdispatch.claim import Outcome
 
 __all__ = ["Tally"]
 

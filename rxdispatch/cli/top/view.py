@@ -11,7 +11,7 @@ import attrs
 from rxdispatch.boards.base import Board
 from rxdispatch.node import Mode, NodeStatus
 from rxdispatch.nodes.feed.feed import Feed
-from rxdispatch.task import Counts
+from rxdispatch.results import Counts
 
 __all__ = ["BoardRow", "PoolRow", "TopView", "Watched", "pools_of"]
 

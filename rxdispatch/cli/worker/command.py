@@ -15,6 +15,7 @@ import click
 from rxdispatch.boards.base import Board
 from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.checks import board_name
+from rxdispatch.claim import Outcome
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.cli.leaving import leave, own_executor
@@ -30,7 +31,6 @@ from rxdispatch.hub import Hub, connect
 from rxdispatch.pipelines.stages.pipeline import Pipeline
 from rxdispatch.seconds import seconds
 from rxdispatch.store.url import parse_url
-from rxdispatch.task import Outcome
 
 __all__ = ["worker"]
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 import click
 import structlog
 
+from rxdispatch.claim import Outcome
 from rxdispatch.cli.text import visible
 from rxdispatch.failure import describe, traceback_text
-from rxdispatch.task import Outcome
 
 __all__ = ["log_to_stderr", "one_line", "say_outcome", "say_traceback"]
 

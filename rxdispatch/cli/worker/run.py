@@ -11,11 +11,11 @@ from reactivex import operators as rx
 
 from rxdispatch import operators as ops
 from rxdispatch.boards.base import Board
+from rxdispatch.claim import Outcome, OutcomeStatus
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.seconds import seconds
 from rxdispatch.streams import run
-from rxdispatch.task import Outcome, OutcomeStatus
 
 __all__ = ["Settled", "Work", "work"]
 

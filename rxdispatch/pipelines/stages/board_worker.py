@@ -11,6 +11,7 @@ from reactivex.disposable import CompositeDisposable
 
 from rxdispatch import operators as ops
 from rxdispatch.boards.base import Board
+from rxdispatch.claim import Outcome
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.stages.chain import chain, waiting
@@ -19,7 +20,7 @@ from rxdispatch.pipelines.stages.stage import Stage, StageError
 from rxdispatch.pipelines.stages.stage_call import Crew
 from rxdispatch.pipelines.stages.stats import Tally
 from rxdispatch.streams import Ingress
-from rxdispatch.task import Outcome, Task
+from rxdispatch.task import Task
 
 __all__ = ["work_section"]
 

@@ -15,6 +15,7 @@ from uuid_utils import uuid7
 
 from rxdispatch.callables import check_function
 from rxdispatch.checks import name_of
+from rxdispatch.claim import Outcome
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
 from rxdispatch.listeners import call_each
@@ -40,7 +41,6 @@ from rxdispatch.pipelines.stages.stats import PipelineStats, Tally
 from rxdispatch.pipelines.stages.stats_stream import every, read_stages
 from rxdispatch.seconds import seconds
 from rxdispatch.streams import from_async_iterable, to_async_iterable
-from rxdispatch.task import Outcome
 
 __all__ = ["Pipeline"]
 

@@ -34,11 +34,12 @@ import attrs
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import Board
+from rxdispatch.claim import Claim
 from rxdispatch.errors import BoardFullError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.workflow.history import Transition
 from rxdispatch.pipelines.workflow.states import Step
-from rxdispatch.task import Claim, Status, Task
+from rxdispatch.task import Status, Task
 
 __all__ = ["WorkflowLog", "patiently"]
 

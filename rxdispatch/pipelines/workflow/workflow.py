@@ -15,6 +15,7 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import Board
 from rxdispatch.callables import check_function
 from rxdispatch.checks import integer, name_of
+from rxdispatch.claim import Outcome
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
 from rxdispatch.operators.tasks._current import current_claim
@@ -27,8 +28,9 @@ from rxdispatch.pipelines.workflow.states import (
     Step,
     check_states,
 )
+from rxdispatch.results import TaskEvent
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Outcome, Status, Task, TaskEvent
+from rxdispatch.task import Status, Task
 
 __all__ = ["Workflow"]
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from rxdispatch.boards.base import Board
+from rxdispatch.claim import Claim
 from rxdispatch.clock import LoopScheduler
-from rxdispatch.task import Claim, Task
+from rxdispatch.task import Task
 from rxdispatch.valve import Gate
 from tests.boards.places import Place, counts, until
 

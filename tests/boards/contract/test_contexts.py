@@ -9,7 +9,9 @@ from typing import Any
 
 from rxdispatch.boards.base import Board
 from rxdispatch.boards.codec import Entry
-from rxdispatch.task import Claim, Task, TaskEvent
+from rxdispatch.claim import Claim
+from rxdispatch.results import TaskEvent
+from rxdispatch.task import Task
 from tests.boards.places import Place
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")

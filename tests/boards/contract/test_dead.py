@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from rxdispatch.boards.base import Board
-from rxdispatch.task import Claim, DeadLetter, Status, Task
+from rxdispatch.claim import Claim
+from rxdispatch.results import DeadLetter
+from rxdispatch.task import Status, Task
 from tests.boards.places import Place, counts, order, until
 
 

@@ -10,9 +10,10 @@ from reactivex import operators as rx
 from structlog.testing import capture_logs
 
 from rxdispatch import operators as ops
+from rxdispatch.claim import Claim
 from rxdispatch.errors import ConfigError
 from rxdispatch.streams import run
-from rxdispatch.task import Claim, Task
+from rxdispatch.task import Task
 from tests.boards.places import Place, counts, until
 
 

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from rxdispatch.boards.base import Board
-from rxdispatch.task import Task, TaskEvent
+from rxdispatch.results import TaskEvent
+from rxdispatch.task import Task
 from tests.boards.places import Bench, Place, until
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.task import Claim, Task
+from rxdispatch.claim import Claim
+from rxdispatch.task import Task
 from tests.boards.places import Place, counts, until
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from rxdispatch.claim import Claim, Settlement
 from rxdispatch.errors import TaskExecutionError
-from rxdispatch.task import Claim, Settlement, Status, Task
+from rxdispatch.task import Status, Task
 from tests.boards.places import Bench, Place, counts
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from rxdispatch.task import Status, SubmitResult, Task
+from rxdispatch.results import SubmitResult
+from rxdispatch.task import Status, Task
 from tests.boards.places import Place, counts
 
 

@@ -10,7 +10,8 @@ import pytest
 import rxdispatch as rxd
 from rxdispatch import operators as ops
 from rxdispatch.boards.base import Board
-from rxdispatch.task import Claim, Task
+from rxdispatch.claim import Claim
+from rxdispatch.task import Task
 from tests.boards.places import Bench, Place, counts
 
 

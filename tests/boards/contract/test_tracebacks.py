@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rxdispatch.boards.base import Board
+from rxdispatch.claim import Outcome
 from rxdispatch.errors import TaskExecutionError
-from rxdispatch.task import DeadLetter, Outcome, Task
+from rxdispatch.results import DeadLetter
+from rxdispatch.task import Task
 from tests.boards.places import Place
 
 

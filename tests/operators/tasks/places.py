@@ -15,9 +15,10 @@ from rxdispatch.boards.codec import Entry
 from rxdispatch.boards.engine import Haul
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.memory.engine import MemoryEngine
+from rxdispatch.claim import Outcome, Settlement
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import StoreUnavailableError
-from rxdispatch.task import Outcome, Settlement, Task
+from rxdispatch.task import Task
 from rxdispatch.valve import Gate
 
 Board = MemoryBoard[Any]

@@ -15,6 +15,7 @@ from reactivex import operators as rx
 from structlog.testing import capture_logs
 
 from rxdispatch.boards.base import Board
+from rxdispatch.claim import Claim
 from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import ConfigError
 from rxdispatch.hub import Hub, connect
@@ -24,7 +25,7 @@ from rxdispatch.operators import assign, claim_each, execute, settle
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.streams import run
-from rxdispatch.task import Claim, Task
+from rxdispatch.task import Task
 from tests.operators.flow.probes import Log, to_list
 from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Hand, ids, tasks

@@ -12,12 +12,13 @@ from reactivex import operators as rx
 from structlog.testing import capture_logs
 
 from rxdispatch.boards.memory.board import MemoryBoard
+from rxdispatch.claim import Claim
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._claim import claim
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.streams import run
-from rxdispatch.task import Claim, Task
+from rxdispatch.task import Task
 from tests.operators.flow.probes import Log, to_list
 from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place, tasks, turns

@@ -12,9 +12,10 @@ import reactivex
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
 
+from rxdispatch.claim import Outcome
 from rxdispatch.errors import ConfigError, TaskExecutionError
 from rxdispatch.operators.tasks._dead_letter import dead_letter
-from rxdispatch.task import Outcome, Task
+from rxdispatch.task import Task
 from tests.operators.flow.probes import Log
 from tests.operators.tasks.places import Hand, Result, ids, place
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
+from rxdispatch.claim import Claim
 from rxdispatch.operators.tasks._ledger import Ledger
-from rxdispatch.task import Claim
 from rxdispatch.testing import VirtualTimeLoop
 from tests.operators.tasks.places import Board, Engine, filled, marks, turns
 

@@ -11,11 +11,12 @@ import reactivex
 from reactivex import operators as rx
 from structlog.testing import capture_logs
 
+from rxdispatch.claim import Outcome
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.streams import run
-from rxdispatch.task import Outcome, Task
+from rxdispatch.task import Task
 from rxdispatch.testing import Supply
 from tests.operators.flow.probes import Log, to_list
 from tests.operators.flow.tap import Tap

@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import BoardFullError, CodecError, ConfigError, StoreUnavailableError
 from rxdispatch.operators.tasks._submit import submit
+from rxdispatch.results import SubmitResult
 from rxdispatch.streams import run
-from rxdispatch.task import SubmitResult, Task
+from rxdispatch.task import Task
 from rxdispatch.testing import Supply
 from tests.operators.flow.probes import Log
 from tests.operators.flow.tap import Tap

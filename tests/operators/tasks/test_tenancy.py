@@ -11,9 +11,9 @@ from typing import Any
 from reactivex import Observable
 from reactivex.subject import Subject
 
+from rxdispatch.claim import Claim
 from rxdispatch.node import Node, NodeChange, Slot
 from rxdispatch.operators.tasks._tenancy import Tenancy
-from rxdispatch.task import Claim
 from rxdispatch.testing import VirtualTimeLoop
 from tests.operators.tasks.places import Board, filled, marks, turns
 

@@ -1,0 +1,142 @@
+"""What boards answer and report: results, counts, states, dead letters, events."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+import attrs
+from msgspec import Struct
+
+from rxdispatch.claim import Claim
+from rxdispatch.task import Status, Task
+
+__all__ = [
+    "ClaimBatch",
+    "Counts",
+    "DeadLetter",
+    "EventKind",
+    "SubmitResult",
+    "TaskEvent",
+    "TaskState",
+]
+
+P = TypeVar("P")
+
+EventKind = Literal[
+    "submitted",
+    "claimed",
+    "done",
+    "retried",
+    "released",
+    "crashed",
+    "dead",
+    "redriven",
+    "discarded",
+]
+
+
+@attrs.frozen(slots=True)
+class SubmitResult:
+    """Which ids a submit added, and which were on the board already, in the order given."""
+
+    accepted: tuple[str, ...]
+    duplicates: tuple[str, ...]
+
+
+@attrs.frozen(slots=True)
+class ClaimBatch:
+    """
+    The answer to one claim.
+
+    Attributes:
+        claims: What was claimed.
+        due_in: Seconds until the next scheduled task is ready; None when there is none.
+    """
+
+    claims: list[Claim[Any]]
+    due_in: float | None
+
+
+@attrs.frozen(slots=True)
+class Counts:
+    """How many tasks have each mark; ``done`` is a running total."""
+
+    scheduled: int
+    ready: int
+    claimed: int
+    done: int
+    dead: int
+
+
+@attrs.frozen(slots=True)
+class TaskState:
+    """
+    What a board knows of one task.
+
+    Attributes:
+        status: Its mark.
+        attempts: Failed tries so far, with the running one where it is claimed.
+        crashes: How often its worker died or let the lease run out.
+        worker: Who holds it, when claimed.
+        created_at: When it was submitted, in seconds since 1970 on the submitter's clock; 0 for a
+            done task that is remembered, and where what is stored cannot be read.
+        error: The last error, as ``Type: message``.
+    """
+
+    id: str
+    status: Status
+    attempts: int
+    crashes: int
+    worker: str | None
+    created_at: float
+    error: str | None
+
+
+@attrs.frozen(slots=True)
+class DeadLetter(Generic[P]):
+    """
+    A task that will not be tried again.
+
+    Attributes:
+        task: The task as it was submitted.
+        reason: ``failed``, ``crashed``, ``expired``, ``cancelled``, ``undecodable`` or the
+            handler's own.
+        error: The last error as ``Type: message``, or an empty string.
+        attempts: Failed tries.
+        crashes: Worker deaths.
+        at: When it died, in seconds since 1970 on the server's clock.
+        traceback: The end of the last error's traceback, with its causes and the parts of
+            exception groups, but no local variables: at most 8 KiB, in shared memory 2 KiB. Empty
+            where the task did not die of an exception.
+    """
+
+    task: Task[P]
+    reason: str
+    error: str
+    attempts: int
+    crashes: int
+    at: float
+    traceback: str = ""
+
+
+class TaskEvent(Struct, frozen=True, gc=False):
+    """
+    Something that happened to a task, in whichever process.
+
+    Attributes:
+        kind: What happened.
+        task_id: To which task.
+        worker: By whom, where a claim was involved.
+        token: By which token, where a claim was involved.
+        attempt: At which try, where a claim was involved.
+        at: When, in seconds since 1970 on the server's clock.
+        reason: Why it died, for ``dead``.
+    """
+
+    kind: EventKind
+    task_id: str
+    worker: str | None
+    token: int | None
+    attempt: int | None
+    at: float
+    reason: str | None = None
