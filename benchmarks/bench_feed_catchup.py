@@ -112,7 +112,7 @@ async def main() -> None:
         record.note(rounds=ROUNDS, page=PAGE)
         for count in FLEETS:
             # On a busy machine the largest fleet takes longer to read than a call may by default.
-            settings = rxd.Settings(store=rxd.StoreSettings(limit=60.0))
+            settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
             async with rxd.connect(settings=settings) as hub:
                 await note_server(record, hub)
                 await register(hub, count)

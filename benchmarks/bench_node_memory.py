@@ -130,7 +130,7 @@ async def alone(_: bool) -> list[float]:
 
 async def feed(traced: bool) -> list[float]:
     """Keep a feed; its fleet is registered by another process."""
-    settings = rxd.Settings(store=rxd.StoreSettings(limit=60.0))
+    settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
     async with rxd.connect(settings=settings) as hub:
         # What a feed needs once, however large the fleet.
         async with hub.feed():

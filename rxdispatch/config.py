@@ -1,4 +1,4 @@
-"""Settings: frozen, checked when made."""
+"""The settings of a hub: frozen classes that check their values when created."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def _at_least(least: int) -> Any:
 @attrs.frozen(slots=True, kw_only=True)
 class StoreSettings:
     """
-    How the server is talked to.
+    Timeouts and the number of connections to the server.
 
     Args:
-        limit: Seconds after which a call that got no answer raises ``StoreUnavailableError``. They
-            count from the last byte that came in or, of a large request, went out, so that a
-            slow link is given time; a call ends after ten times as long in any case.
-        attempt: Seconds one try within that limit may take, counted in the same way; then the same
-            request is sent again over another connection, which is safe because requests are
+        timeout: Seconds without progress after which a call raises ``StoreUnavailableError``. They
+            count from the last byte received or, for a large request, sent, so that a slow link
+            gets the time it needs. No call takes more than ten times as long.
+        attempt_timeout: Seconds without progress, counted in the same way, after which the client
+            sends the same request over another connection. This is safe because requests are
             numbered.
-        connections: Most connections a hub opens, beside the one for Pub/Sub.
-        ping: Seconds between pings on the Pub/Sub connection, each of which must be answered
+        connections: The most connections a hub opens, besides the one for Pub/Sub.
+        ping_interval: Seconds between pings on the Pub/Sub connection; each must be answered
             before the next is due.
-        start: Seconds the embedded server may take to start.
+        start_timeout: Seconds the embedded server may take to start.
     """
 
-    limit: float = attrs.field(default=2.0, validator=_duration(zero=False))
-    attempt: float = attrs.field(default=0.9, validator=_duration(zero=False))
+    timeout: float = attrs.field(default=2.0, validator=_duration(zero=False))
+    attempt_timeout: float = attrs.field(default=0.9, validator=_duration(zero=False))
     connections: int = attrs.field(default=32, validator=_at_least(1))
-    ping: float = attrs.field(default=5.0, validator=_duration(zero=False))
-    start: float = attrs.field(default=5.0, validator=_duration(zero=False))
+    ping_interval: float = attrs.field(default=5.0, validator=_duration(zero=False))
+    start_timeout: float = attrs.field(default=5.0, validator=_duration(zero=False))
 
 
 def _share(_: Any, attribute: attrs.Attribute[float], value: Any) -> None:
@@ -110,7 +110,7 @@ class Settings:
 
     Args:
         grace: Seconds that running handlers get when the hub closes normally.
-        store: How the server is talked to.
+        store: Timeouts and connections.
         feed: How node feeds keep up.
 
     Example:

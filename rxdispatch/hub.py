@@ -213,7 +213,7 @@ class Hub:
             fleet,
             self._channels,
             self._settings.feed,
-            limit=self._settings.store.limit,
+            limit=self._settings.store.timeout,
             name=f"{self._target.safe} {self._namespace}",
         )
         self._feeds.add(feed)
@@ -287,7 +287,7 @@ class Hub:
         try:
             if self._target is None:
                 self._server = await EmbeddedServer.start(
-                    self._data_dir, timeout=self._settings.store.start
+                    self._data_dir, timeout=self._settings.store.start_timeout
                 )
                 self._target = self._server.target
             if self._target.scheme != "memory":

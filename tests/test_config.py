@@ -17,11 +17,11 @@ def test_defaults() -> None:
     """The figures that the documentation names."""
     settings = Settings()
     assert 10.0 == settings.grace
-    assert 2.0 == settings.store.limit
-    assert settings.store.attempt < settings.store.limit
+    assert 2.0 == settings.store.timeout
+    assert settings.store.attempt_timeout < settings.store.timeout
 
 
-@pytest.mark.parametrize("name", ["limit", "attempt", "ping", "start"])
+@pytest.mark.parametrize("name", ["timeout", "attempt_timeout", "ping_interval", "start_timeout"])
 @pytest.mark.parametrize("value", [0, 0.0, -1.0, math.nan, math.inf, "1", None, True])
 def test_durations_of_the_store(name: str, value: Any) -> None:
     """Finite seconds above 0."""
@@ -46,7 +46,7 @@ def test_bad_grace(value: Any) -> None:
 
 def test_a_store_must_be_settings() -> None:
     """Not a mapping, not a url."""
-    bad: Any = {"limit": 1.0}
+    bad: Any = {"timeout": 1.0}
     with pytest.raises(ConfigError, match=r"^store must be a StoreSettings object, got"):
         Settings(store=bad)
 

@@ -155,7 +155,7 @@ async def test_namespaces_are_apart() -> None:
 
 async def test_entering_without_a_server(tmp_path: Path) -> None:
     """It fails in time, and leaves nothing behind."""
-    settings = Settings(store=StoreSettings(limit=0.2, attempt=0.1))
+    settings = Settings(store=StoreSettings(timeout=0.2, attempt_timeout=0.1))
     with pytest.raises(StoreUnavailableError, match="connect to unix:"):
         async with connect(f"unix://{tmp_path}/none.sock", settings=settings):
             pass

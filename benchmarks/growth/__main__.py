@@ -25,7 +25,7 @@ from benchmarks.record import Record
 
 async def measured(record: Record) -> Costs:
     """Measure on a server of our own, and see whether the simulation holds."""
-    settings = rxd.Settings(store=rxd.StoreSettings(limit=20.0, attempt=10.0))
+    settings = rxd.Settings(store=rxd.StoreSettings(timeout=20.0, attempt_timeout=10.0))
     async with rxd.connect(settings=settings) as hub:
         server = Server(hub)
         record.note(server=server_version(await server.redis.info("server")))

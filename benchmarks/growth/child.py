@@ -184,7 +184,7 @@ async def idle(url: str, board: str, count: str) -> None:
 async def follow(url: str, namespace: str) -> None:
     """Be a feed, of the fleet that is there when it is asked; tells what its start took."""
     lines = _lines()
-    settings = rxd.Settings(store=rxd.StoreSettings(limit=60.0))
+    settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
     async with rxd.connect(url, namespace="warm", settings=settings) as warm, warm.feed():
         pass
     async with rxd.connect(url, namespace=namespace, settings=settings) as hub:

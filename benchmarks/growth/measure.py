@@ -428,7 +428,7 @@ async def _applying(server: Server, record: Record) -> dict[str, Any]:
 async def _following(server: Server, record: Record, found: dict[str, Any]) -> dict[str, Any]:
     """Measure a feed that starts on a large fleet, and then has nothing to do."""
     space = "large"
-    settings = rxd.Settings(store=rxd.StoreSettings(limit=30.0))
+    settings = rxd.Settings(store=rxd.StoreSettings(timeout=30.0))
     async with AsyncExitStack() as stack:
         child = await stack.enter_context(Child("follow", server.url, space)).ready()
         hub = await stack.enter_async_context(

@@ -26,7 +26,7 @@ from rxdispatch.store.version import check_version
 __all__ = ["Client"]
 
 CAP: Final = 10
-"""How many times ``settings.limit`` a call takes at most, while bytes still come or go."""
+"""How many times ``settings.timeout`` a call takes at most, while bytes still come or go."""
 
 _REPEATED: Final = (
     exceptions.ConnectionError,
@@ -41,8 +41,8 @@ class Client:
     """
     Talks to one server.
 
-    A call whose connection fails, or which gets no reply within ``settings.attempt``, is sent
-    again over another connection until ``settings.limit`` has passed. Both count from the last
+    A call whose connection fails, or that gets no reply within ``settings.attempt_timeout``, is
+    repeated over another connection until ``settings.timeout`` has passed. Both count from the last
     byte that came in or went out, up to ten times the limit. So every script and command must be
     safe to run twice.
 
@@ -72,7 +72,7 @@ class Client:
         Raises:
             ConfigError: If it refuses the user and password, the database or the certificate,
                 or is too old.
-            StoreUnavailableError: If it does not answer within ``settings.limit``.
+            StoreUnavailableError: If it does not answer within ``settings.timeout``.
         """
         operation = f"connect to {self.target.safe}"
         await self._request(operation, pack(("PING",)), asks=True)
@@ -113,7 +113,7 @@ class Client:
             ConfigError: If the client is closed, is used in another event loop than before, or
                 may not do this.
             CodecError: If the request is larger than the server takes.
-            StoreUnavailableError: If no reply came within ``settings.limit``.
+            StoreUnavailableError: If no reply came within ``settings.timeout``.
             redis.exceptions.ResponseError: If the server or the script says no.
         """
         count = len(keys)
@@ -128,7 +128,7 @@ class Client:
         Send one *command*, such as ``("HGET", key, field)``; otherwise as :meth:`run`.
 
         Raises:
-            StoreUnavailableError: If no reply came within ``settings.limit``.
+            StoreUnavailableError: If no reply came within ``settings.timeout``.
             redis.exceptions.ResponseError: If the server says no.
         """
         return await self._request(operation, pack(command))
@@ -151,9 +151,9 @@ class Client:
         self, operation: str, packed: bytes, full: Callable[[], bytes] | None, *, asks: bool
     ) -> Any:
         loop = asyncio.get_running_loop()
-        pool, attempt = self._pool, self.settings.attempt
-        deadline = loop.time() + self.settings.limit
-        cap = loop.time() + self.settings.limit * CAP
+        pool, attempt = self._pool, self.settings.attempt_timeout
+        deadline = loop.time() + self.settings.timeout
+        cap = loop.time() + self.settings.timeout * CAP
         tries: Tries | None = None
         # Errors are raised outside of the handlers, so that no frame of redis-py, whose variables
         # may hold a password, hangs on them.
@@ -194,7 +194,7 @@ class Client:
             finally:
                 pool.give_back(connection, clean=clean)
                 if patience is not None and patience.moved_at is not None:
-                    deadline = min(cap, patience.moved_at + self.settings.limit)
+                    deadline = min(cap, patience.moved_at + self.settings.timeout)
             if pool.closed or not await tries.wait(deadline):
                 break
         raise (tries or self._tries(operation, packed, asks=asks)).error()

@@ -21,8 +21,8 @@ from rxdispatch.task import Status, Task
 from tests.boards.places import Bench, Place, counts, order
 from tests.proxy import Proxy
 
-PATIENT = Settings(store=StoreSettings(limit=5.0, attempt=2.0))
-HASTY = Settings(store=StoreSettings(limit=0.3, attempt=0.15))
+PATIENT = Settings(store=StoreSettings(timeout=5.0, attempt_timeout=2.0))
+HASTY = Settings(store=StoreSettings(timeout=0.3, attempt_timeout=0.15))
 
 # -- what it costs ---------------------------------------------------------------------------
 
@@ -433,7 +433,7 @@ async def test_a_submit_that_was_given_up(server: Place) -> None:
 
 async def test_a_submit_of_which_a_part_was_given_up(server: Place) -> None:
     """The error names what was acknowledged before."""
-    settings = Settings(store=StoreSettings(limit=1.0, attempt=0.9))
+    settings = Settings(store=StoreSettings(timeout=1.0, attempt_timeout=0.9))
     async with shaky(server, settings) as it:
         tasks = [Task(0, id=f"{n}") for n in range(1500)]
         first = it.proxy.hold(b"EVALSHA", replies=True)

@@ -187,7 +187,7 @@ async def test_sigterm_finishes_what_runs(folder: Path) -> None:
         await board.submit(rxd.Task(n) for n in range(50))
         with Worker(
             *(folder, "handlers:gated", "--board", "jobs", "--url", server.target.safe),
-            *("--concurrency", 3, "--grace", LIMIT),
+            *("--max-concurrent", 3, "--grace", LIMIT),
         ) as worker:
             await has(folder, 3)
             worker.process.send_signal(signal.SIGTERM)
@@ -208,7 +208,7 @@ async def test_the_grace_ends(folder: Path, name: str) -> None:
         await board.submit(rxd.Task(n) for n in range(5))
         with Worker(
             *(folder, f"handlers:{name}", "--board", "jobs", "--url", server.target.safe),
-            *("--concurrency", 2, "--grace", 0.1),
+            *("--max-concurrent", 2, "--grace", 0.1),
         ) as worker:
             await has(folder, 2)
             worker.process.send_signal(signal.SIGINT)
@@ -243,7 +243,7 @@ async def test_kill_9(folder: Path) -> None:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(20))
         place = ("--board", "jobs", "--url", server.target.safe, "--lease", 0.5)
-        with Worker(folder, "handlers:stuck", *place, "--concurrency", 7) as worker:
+        with Worker(folder, "handlers:stuck", *place, "--max-concurrent", 7) as worker:
             held = await has(folder, 7)
             worker.process.kill()
             await worker.over()
@@ -284,7 +284,7 @@ async def test_in_shared_memory(folder: Path) -> None:
         ),
         (("handlers:none",), 2, "handler must be in module handlers, got 'none'"),
         (("handlers:number",), 2, "handler must be callable, got 3"),
-        (("handlers:note", "--concurrency", "0"), 2, "concurrency must be >= 1, got 0"),
+        (("handlers:note", "--max-concurrent", "0"), 2, "max-concurrent must be >= 1, got 0"),
         (("handlers:note", "--max-tasks", "0"), 2, "max-tasks must be >= 1, got 0"),
         (("handlers:note", "--lease", "0"), 2, "lease must be a finite number of seconds > 0"),
         (("handlers:note", "--grace", "-1"), 2, "grace must be a finite number of seconds >= 0"),

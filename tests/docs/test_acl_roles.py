@@ -24,7 +24,7 @@ from tests.servers import Kind, any_server
 PASSWORD: Final = "CHANGE-ME"
 
 # A worker that may not close its connection waits for the answer on it, which comes by then.
-QUICK: Final = StoreSettings(limit=1.0, attempt=0.5, ping=0.1)
+QUICK: Final = StoreSettings(timeout=1.0, attempt_timeout=0.5, ping_interval=0.1)
 
 
 def rules_of(user: str) -> list[str]:

@@ -182,7 +182,7 @@ async def test_leaving_ends_also_without_a_server(how: str) -> None:
         async def main() -> None:
             async with rxd.connect(
                 server.target.safe,
-                settings=rxd.Settings(grace=0.5, store=rxd.StoreSettings(limit=0.5)),
+                settings=rxd.Settings(grace=0.5, store=rxd.StoreSettings(timeout=0.5)),
             ) as hub:
                 board: Board = hub.board("b")
                 await board.submit(tasks(20))

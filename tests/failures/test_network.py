@@ -125,7 +125,7 @@ async def outage(proxy: Proxy, rng: random.Random) -> None:
 async def test_lost_replies_and_cuts_repeat_and_lose_nothing(seed: int) -> None:
     """One ``done`` and one run a task, no crash."""
     traffic = Traffic(500, seed)
-    settings = rxd.Settings(store=rxd.StoreSettings(limit=5.0, attempt=0.4))
+    settings = rxd.Settings(store=rxd.StoreSettings(timeout=5.0, attempt_timeout=0.4))
     account = await traffic.run(lose_or_cut, settings)
     assert account.settled_once(traffic.ids)
     assert Counter(traffic.ids) == account.count("done") == traffic.runs
@@ -137,7 +137,7 @@ async def test_lost_replies_and_cuts_repeat_and_lose_nothing(seed: int) -> None:
 async def test_calls_that_were_given_up_repeat_and_lose_nothing(seed: int) -> None:
     """Also when a call that its caller gave up is carried out all the same, or later."""
     traffic = Traffic(200, seed)
-    settings = rxd.Settings(store=rxd.StoreSettings(limit=0.5, attempt=0.2))
+    settings = rxd.Settings(store=rxd.StoreSettings(timeout=0.5, attempt_timeout=0.2))
     account = await traffic.run(outage, settings)
     assert account.settled_once(traffic.ids)
     assert Counter(traffic.ids) == account.count("done") == traffic.runs

@@ -12,8 +12,8 @@ from rxdispatch.store.client import Client
 from tests.proxy import Proxy
 from tests.servers import valkey_server
 
-HASTY = rxd.StoreSettings(limit=0.4, attempt=0.2)
-PATIENT = rxd.Settings(grace=0.0, store=rxd.StoreSettings(limit=60.0, attempt=60.0))
+HASTY = rxd.StoreSettings(timeout=0.4, attempt_timeout=0.2)
+PATIENT = rxd.Settings(grace=0.0, store=rxd.StoreSettings(timeout=60.0, attempt_timeout=60.0))
 RATE = 1_000_000.0
 
 
@@ -33,7 +33,7 @@ async def test_a_request_that_still_goes_out_is_waited_for() -> None:
     """Bytes that leave count like bytes that come."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         # What the proxy itself holds cannot be seen to move.
-        client = Client(proxy.target, rxd.StoreSettings(limit=0.8, attempt=0.8))
+        client = Client(proxy.target, rxd.StoreSettings(timeout=0.8, attempt_timeout=0.8))
         await client.open()
         proxy.slow_down(RATE)
         await client.call("set", "SET", "k", b"x" * 2_000_000)
@@ -61,7 +61,7 @@ async def test_an_answer_that_stops_coming_is_given_up() -> None:
 
 async def test_an_answer_of_hours_is_given_up() -> None:
     """Ten times the limit is the most that a call takes."""
-    settings = rxd.StoreSettings(limit=0.1, attempt=0.1)
+    settings = rxd.StoreSettings(timeout=0.1, attempt_timeout=0.1)
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(server.target, rxd.StoreSettings())
         await client.call("set", "SET", "k", b"x" * 900_000)
@@ -77,7 +77,7 @@ async def test_an_answer_of_hours_is_given_up() -> None:
 
 async def test_a_worker_behind_a_slow_link_gets_everything_done() -> None:
     """A claim that does not come through in ten times the limit is asked for in halves."""
-    settings = rxd.Settings(grace=0.0, store=rxd.StoreSettings(limit=0.1, attempt=0.1))
+    settings = rxd.Settings(grace=0.0, store=rxd.StoreSettings(timeout=0.1, attempt_timeout=0.1))
     done: set[str] = set()
 
     async def handle(task: rxd.Task[str]) -> None:
@@ -102,7 +102,7 @@ async def test_a_worker_behind_a_slow_link_gets_everything_done() -> None:
 
 async def test_submits_over_a_slow_link_become_smaller() -> None:
     """Submitted again after an error, what did not come through goes in smaller chunks."""
-    settings = rxd.Settings(grace=0.0, store=rxd.StoreSettings(limit=0.1, attempt=0.1))
+    settings = rxd.Settings(grace=0.0, store=rxd.StoreSettings(timeout=0.1, attempt_timeout=0.1))
     tasks = [rxd.Task("x" * 100_000, id=f"t{n}") for n in range(24)]
     async with (
         valkey_server() as server,

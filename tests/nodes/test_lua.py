@@ -119,7 +119,7 @@ async def test_a_read_only_replica() -> None:
             await main.client.call("test", "CONFIG", "SET", "repl-diskless-sync-delay", "0")
             await main.nodes.register(Node("a"), ttl=1000.0)
             with system_redis(options=options) as replica:
-                hasty = Settings(store=StoreSettings(limit=0.5))
+                hasty = Settings(store=StoreSettings(timeout=0.5))
                 async with connect(replica, settings=hasty) as hub:
                     async with asyncio.timeout(20.0):
                         while not await hub.client.call("test", "EXISTS", "{rxd}:fleet:meta"):

@@ -616,7 +616,7 @@ async def test_less_capacity_than_jobs(kind: Kind) -> None:
 @asynccontextmanager
 async def shaky(it: Ground) -> AsyncGenerator[tuple[Proxy, Registry]]:
     """Put a proxy between a hub and the server."""
-    settings = Settings(store=StoreSettings(limit=5.0, attempt=2.0))
+    settings = Settings(store=StoreSettings(timeout=5.0, attempt_timeout=2.0))
     async with (
         Proxy(it.target) as proxy,
         connect(proxy.target.safe, settings=settings) as hub,

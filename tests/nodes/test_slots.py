@@ -39,7 +39,7 @@ class Bench:
 @asynccontextmanager
 async def bench(kind: Kind = "valkey", limit: float = 5.0) -> AsyncGenerator[Bench]:
     """Run a server with two nodes, of 3 and 1."""
-    settings = Settings(store=StoreSettings(limit=limit, attempt=limit / 2))
+    settings = Settings(store=StoreSettings(timeout=limit, attempt_timeout=limit / 2))
     async with (
         ground(kind) as it,
         Proxy(it.target) as proxy,

@@ -26,7 +26,7 @@ from tests.servers import Kind, any_server, valkey_server
 
 ROOT = Path(__file__).parents[2]
 
-QUICK = StoreSettings(limit=1.0, attempt=0.3, ping=0.2)
+QUICK = StoreSettings(timeout=1.0, attempt_timeout=0.3, ping_interval=0.2)
 
 
 @asynccontextmanager
@@ -326,7 +326,9 @@ async def test_an_outage_only_delays() -> None:
         valkey_server() as server,
         client_of(server.target) as direct,
         Proxy(server.target) as proxy,
-        client_of(proxy.target, StoreSettings(limit=0.2, attempt=0.1, ping=0.1)) as client,
+        client_of(
+            proxy.target, StoreSettings(timeout=0.2, attempt_timeout=0.1, ping_interval=0.1)
+        ) as client,
     ):
         await fill(direct, *range(3))
         items: list[rxd.ListItem] = []

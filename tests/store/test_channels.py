@@ -27,7 +27,7 @@ from tests.servers import Kind, any_server, valkey_server
 @asynccontextmanager
 async def opened(target: Target, ping: float = 5.0) -> AsyncGenerator[tuple[Client, Channels]]:
     """A client and its channels, closed at the end."""
-    client = Client(target, StoreSettings(ping=ping, attempt=0.2))
+    client = Client(target, StoreSettings(ping_interval=ping, attempt_timeout=0.2))
     channels = Channels(client)
     try:
         yield client, channels

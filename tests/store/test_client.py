@@ -24,7 +24,7 @@ from tests.proxy import Proxy
 from tests.servers import Kind, any_server, system_redis, valkey_server
 
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
-QUICK = StoreSettings(limit=0.3, attempt=0.1)
+QUICK = StoreSettings(timeout=0.3, attempt_timeout=0.1)
 
 
 @asynccontextmanager
@@ -89,7 +89,7 @@ async def test_many_calls_share_few_connections() -> None:
 
 async def test_waiting_for_a_connection_counts() -> None:
     """A call that got none within the limit has not been sent."""
-    settings = StoreSettings(limit=0.2, attempt=0.2, connections=1)
+    settings = StoreSettings(timeout=0.2, attempt_timeout=0.2, connections=1)
     async with (
         valkey_server() as server,
         Proxy(server.target) as proxy,
@@ -163,7 +163,7 @@ async def test_a_loading_or_read_only_server_is_waited_for() -> None:
         with pytest.raises(StoreUnavailableError) as caught:
             await client.run("count", COUNT, [b"n"], [1])
         assert caught.value.maybe_executed is False
-        client.settings = StoreSettings(limit=10.0)
+        client.settings = StoreSettings(timeout=10.0)
         call = asyncio.create_task(client.run("count", COUNT, [b"n"], [1]))
         await asyncio.sleep(0.02)
         await client.call("promote", "REPLICAOF", "NO", "ONE")
@@ -172,7 +172,7 @@ async def test_a_loading_or_read_only_server_is_waited_for() -> None:
 
 async def test_a_busy_server_is_waited_for() -> None:
     """A script of somebody else that runs for too long."""
-    settings = StoreSettings(limit=5.0)
+    settings = StoreSettings(timeout=5.0)
     async with valkey_server() as server, connected(server.target, settings) as client:
         await client.call("limit", "CONFIG", "SET", "busy-reply-threshold", "10")
         loop = Script("while true do end")

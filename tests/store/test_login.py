@@ -21,7 +21,7 @@ from rxdispatch.store.url import parse_url
 from tests.servers import Certificates, system_redis
 
 SECRET = "s3cr3t p@ss/w#rd:%"
-QUICK = StoreSettings(limit=0.3)
+QUICK = StoreSettings(timeout=0.3)
 
 
 async def ping(url: str, settings: StoreSettings | None = None) -> object:

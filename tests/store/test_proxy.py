@@ -52,7 +52,7 @@ async def test_a_black_hole_ends_with_healing() -> None:
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         await client.open()
-        client.settings = StoreSettings(limit=0.1)
+        client.settings = StoreSettings(timeout=0.1)
         proxy.blackhole()
         with pytest.raises(StoreUnavailableError):
             await client.call("ask", "PING")
@@ -65,7 +65,7 @@ async def test_a_black_hole_ends_with_healing() -> None:
 async def test_replies_are_delayed() -> None:
     """A delay longer than an attempt makes it fail."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
-        client = Client(proxy.target, StoreSettings(limit=0.2, attempt=0.05))
+        client = Client(proxy.target, StoreSettings(timeout=0.2, attempt_timeout=0.05))
         proxy.delay(0.1)
         with pytest.raises(StoreUnavailableError) as caught:
             await client.call("ask", "PING")

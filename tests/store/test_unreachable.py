@@ -23,7 +23,7 @@ from rxdispatch.store.url import Target, parse_url
 from tests.proxy import Proxy
 from tests.servers import Certificates, system_redis, valkey_server
 
-QUICK = StoreSettings(limit=0.4, attempt=0.1)
+QUICK = StoreSettings(timeout=0.4, attempt_timeout=0.1)
 SECRET = "pl4nted p@ss"
 
 
@@ -69,7 +69,9 @@ async def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    error = await failure(parse_url("redis://nowhere.invalid"), StoreSettings(limit=60, attempt=9))
+    error = await failure(
+        parse_url("redis://nowhere.invalid"), StoreSettings(timeout=60, attempt_timeout=9)
+    )
     assert str(error).endswith("the server must be reachable (unknown host 'nowhere.invalid')")
     assert isinstance(error.__cause__, socket.gaierror)
     assert 1 == len(calls)
@@ -134,7 +136,7 @@ async def test_the_last_try_does_not_hide_why() -> None:
 async def test_a_request_that_the_server_does_not_take() -> None:
     """It is refused at once instead of being sent for ever."""
     with system_redis(options={"proto-max-bulk-len": "1mb"}) as url:
-        client = Client(parse_url(url), StoreSettings(limit=60.0, attempt=30.0))
+        client = Client(parse_url(url), StoreSettings(timeout=60.0, attempt_timeout=30.0))
         await client.open()
         with pytest.raises(CodecError, match="proto-max-bulk-len"):
             await client.call("big", "SET", "k", b"x" * 8_000_000)

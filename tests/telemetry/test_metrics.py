@@ -167,7 +167,7 @@ async def test_a_feed() -> None:
 async def test_the_server_goes_and_comes_back() -> None:
     """Nothing old is told as if it were new, one line is logged, and then all is well again."""
     registry = CollectorRegistry()
-    settings = rxd.Settings(store=rxd.StoreSettings(limit=0.3, attempt=0.15))
+    settings = rxd.Settings(store=rxd.StoreSettings(timeout=0.3, attempt_timeout=0.15))
     async with (
         valkey_server() as server,
         Proxy(server.target) as proxy,

@@ -53,7 +53,7 @@ Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
 @click.option("--namespace", default="rxd", show_default=True, metavar="NAME", help="Of the keys.")
 @click.option("--max-tasks", type=int, metavar="N", help="End after N tasks.")
 @click.option(
-    "--concurrency",
+    "--max-concurrent",
     type=int,
     metavar="N",
     help="Tasks that run at a time; stages have their own.  [default: 16]",
@@ -90,7 +90,7 @@ def worker(
     url: str | None,
     namespace: str,
     max_tasks: int | None,
-    concurrency: int | None,
+    max_concurrent: int | None,
     lease: float,
     grace: float,
     app_dir: Path | None,
@@ -110,7 +110,7 @@ def worker(
             raise ConfigError("worker must have one of --board, --shm and --stage")
         if shm is not None and url is not None:
             raise ConfigError("--shm must be given without --url")
-        for option, value in (("--concurrency", concurrency), ("--max-tasks", max_tasks)):
+        for option, value in (("--max-concurrent", max_concurrent), ("--max-tasks", max_tasks)):
             if stage is not None and value is not None:
                 raise ConfigError(f"--stage must be given without {option}", value)
         url = None if shm is not None else url or os.environ.get("RXDISPATCH_URL") or None
@@ -130,7 +130,7 @@ def worker(
             hub = connect(url, namespace=namespace, settings=Settings(grace=grace))
             labour = _staging(hub, pipeline, stage, lease)
         else:
-            slots = 16 if concurrency is None else concurrency
+            slots = 16 if max_concurrent is None else max_concurrent
             job = Work(handler_of(handler), slots, lease, max_tasks)
             place = _in_memory(shm) if shm is not None else _on_server(board or "", url, namespace)
             where = f"board {shm or board!r} " + (

@@ -31,7 +31,7 @@ class Work:
 
     Args:
         handler: Called with each task.
-        concurrency: How many tasks run at a time.
+        max_concurrent: How many tasks run at a time.
         lease: Seconds a claim lasts without renewal.
         max_tasks: After how many settled tasks it ends; None for never.
 
@@ -40,13 +40,13 @@ class Work:
     """
 
     handler: Callable[[Any], Any]
-    concurrency: int
+    max_concurrent: int
     lease: float
     max_tasks: int | None
 
     def __attrs_post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ConfigError("concurrency must be >= 1", self.concurrency)
+        if self.max_concurrent < 1:
+            raise ConfigError("max-concurrent must be >= 1", self.max_concurrent)
         if self.max_tasks is not None and self.max_tasks < 1:
             raise ConfigError("max-tasks must be >= 1", self.max_tasks)
         seconds("lease", self.lease, zero=False)
@@ -103,7 +103,7 @@ async def work(board: Board[Any], job: Work, interrupts: Interrupts, settled: Se
             await run(
                 claims.pipe(
                     interrupts.switch.gate(),
-                    ops.execute(job.handler, max_concurrent=job.concurrency),
+                    ops.execute(job.handler, max_concurrent=job.max_concurrent),
                     ops.settle(board),
                     rx.do_action(settled.note),
                 )

@@ -90,7 +90,7 @@ class Taker:
             await self._open()
             # Whatever the one before may have moved.
             return await self._strays()
-        place, block = self._place, self._client.settings.ping
+        place, block = self._place, self._client.settings.ping_interval
         value = await self._ask(
             *("BLMOVE", place.source, place.held, place.side, "RIGHT", block), patience=block
         )
@@ -100,7 +100,7 @@ class Taker:
     async def _open(self) -> None:
         connection = self._client.connector.make()
         self._connection = connection
-        await self._client.connector.reach(connection, self._client.settings.attempt)
+        await self._client.connector.reach(connection, self._client.settings.attempt_timeout)
         try:
             await self._kill(self._ask_as)
         except exceptions.ResponseError:
@@ -123,7 +123,7 @@ class Taker:
     async def _ask(self, *command: Value, patience: float = 0.0) -> Any:
         connection = self._connection
         assert connection is not None
-        async with asyncio.timeout(self._client.settings.attempt + patience):
+        async with asyncio.timeout(self._client.settings.attempt_timeout + patience):
             return await exchange(connection, pack(command))
 
     async def _ask_as(self, _: str, *command: Value) -> Any:

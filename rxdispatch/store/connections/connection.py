@@ -62,7 +62,7 @@ class Connector:
         self.target = target
         self.pool = aioredis.BlockingConnectionPool(
             max_connections=settings.connections,
-            timeout=settings.limit,
+            timeout=settings.timeout,
             **_options(target, settings),
         )
 
@@ -154,7 +154,7 @@ def _options(target: Target, settings: StoreSettings) -> dict[str, Any]:
         "db": target.db,
         # Our own limit covers a whole attempt; one for each read would only cost time.
         "socket_timeout": None,
-        "socket_connect_timeout": settings.attempt,
+        "socket_connect_timeout": settings.attempt_timeout,
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],
         "health_check_interval": 0,

@@ -88,7 +88,7 @@ class Session:
         connector = self._client.connector
         connection = connector.make()
         try:
-            await connector.reach(connection, self._client.settings.attempt)
+            await connector.reach(connection, self._client.settings.attempt_timeout)
             self._open = True
             reader = asyncio.create_task(self._read(connection))
             reader.add_done_callback(lambda _: self._changed.set())
@@ -106,7 +106,7 @@ class Session:
 
     async def _write(self, connection: AbstractConnection, reader: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
-        interval = self._client.settings.ping
+        interval = self._client.settings.ping_interval
         ping_at = loop.time() + interval * random.uniform(*_SPREAD)
         while True:
             self._changed.clear()
@@ -148,7 +148,7 @@ class Session:
 
     async def _ask(self, connection: AbstractConnection, *command: bytes) -> None:
         self._answered = False
-        async with asyncio.timeout(self._client.settings.attempt):
+        async with asyncio.timeout(self._client.settings.attempt_timeout):
             await send(connection, pack(command))
 
     async def _read(self, connection: AbstractConnection) -> None:

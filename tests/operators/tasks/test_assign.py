@@ -84,7 +84,7 @@ async def bench(limit: float = 2.0, grace: float = 10.0) -> AsyncGenerator[Bench
     settings = Settings(
         grace=grace,
         feed=FeedSettings(pulse=0.2),
-        store=StoreSettings(limit=limit, attempt=limit / 2),
+        store=StoreSettings(timeout=limit, attempt_timeout=limit / 2),
     )
     async with (
         valkey_server() as server,
