@@ -1,0 +1,61 @@
+"""Every page is in the list of its index, in the sidebar's order, and every link has an end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.examples import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")] + [
+    page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts
+]
+INDEXES = [
+    page for page in PAGES if page.name == "index.md" and "{toctree}" in page.read_text("utf-8")
+]
+
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_TOCTREE = re.compile(r"^```\{toctree\}\n(?:(?::[^\n]*)?\n)*(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]*)(#[^)\s]*)?\)")
+
+
+def name_of(page: Path) -> str:
+    """Return the path of *page* in the repository."""
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("index", INDEXES, ids=name_of)
+def test_the_list_is_the_sidebar(index: Path) -> None:
+    """A code host shows only the list, and Sphinx follows only the directives."""
+    text = index.read_text("utf-8")
+    sidebar = [name for tree in _TOCTREE.findall(text) for name in tree.split()]
+    links = [path for path, _ in _LINK.findall(_FENCE.sub("", text)) if path.endswith(".md")]
+    listed = [path.removesuffix(".md") for path in links if not path.startswith("..")]
+    assert sidebar == list(dict.fromkeys(listed))
+
+
+@pytest.mark.parametrize("index", INDEXES, ids=name_of)
+def test_no_page_is_missing(index: Path) -> None:
+    """Each page of a folder is in the index of the folder."""
+    if index.parent == DOCS:
+        return
+    sidebar = {name for tree in _TOCTREE.findall(index.read_text("utf-8")) for name in tree.split()}
+    assert {page.stem for page in index.parent.glob("*.md")} - {"index"} == sidebar
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_has_an_end(page: Path) -> None:
+    """A renamed page takes its links along."""
+    text = _FENCE.sub("", page.read_text("utf-8"))
+    paths = [path for path, _ in _LINK.findall(text) if path and "://" not in path]
+    assert [] == [path for path in paths if not (page.parent / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_has_a_text(page: Path) -> None:
+    """Sphinx fills in an empty one; a code host shows nothing."""
+    text = page.read_text("utf-8")
+    assert [] == re.findall(r"(?<!\w)\[\]\([^)]*\)|\{doc\}`[^`]*`", _FENCE.sub("", text))
