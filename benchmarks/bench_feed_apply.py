@@ -8,7 +8,7 @@ recorded as they were published. Keeps messages a second
 
 - from the recorded bytes alone: pushed through a Subject to an observer that does nothing; to one
   that puts three fields and the decoded state into a dict, unchecked, which is the least that
-  anybody must do; to the feed's stream and replica, with their gap checks;
+  anybody must do; to the feed's sequencer and replica, with their gap checks;
 - through Pub/Sub, from another process that publishes as fast as it can: redis-py's own PubSub
   into a Subject, and the feed.
 """
@@ -34,16 +34,16 @@ import rxdispatch as rxd
 from benchmarks.fleet import change, note_server, recorded, register
 from benchmarks.record import Record
 from rxdispatch.nodes.feed.replica import Replica
-from rxdispatch.nodes.feed.sequencer import Stream
+from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.stats import Counters
-from rxdispatch.nodes.records import Reader
+from rxdispatch.nodes.records import MessageReader
 
 NODES = 10_000
 MESSAGES = int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else 20_000
 ROUNDS = 3
 PIPELINE = 500
 DICT = "Subject to a dict, nothing checked"
-STREAM = "Subject to Stream and Replica"
+SEQUENCER = "Subject to Sequencer and Replica"
 PUBSUB = "redis-py PubSub to a Subject"
 # Where in a message of one row the id begins, and in a record what does not change.
 ID, SPEC = 48, 34
@@ -102,20 +102,20 @@ def to_dict(_: list[bytes]) -> Callable[[bytes], Any]:
     return apply
 
 
-def to_stream(first: list[bytes]) -> Callable[[bytes], Any]:
-    """Return the stream of a replica that knows the fleet."""
+def to_sequencer(first: list[bytes]) -> Callable[[bytes], Any]:
+    """Return the sequencer of a replica that knows the fleet."""
     replica = Replica(time.monotonic, Nobody())
-    stream = Stream(replica, Counters(), lambda: None)
-    replica.epoch = Reader().message(first[0]).epoch
-    stream.behind = False
+    sequencer = Sequencer(replica, Counters(), lambda: None)
+    replica.epoch = MessageReader().message(first[0]).epoch
+    sequencer.behind = False
     for data in first:
-        stream.heard(data)
-    return stream.heard
+        sequencer.heard(data)
+    return sequencer.heard
 
 
 def recorded_rates(record: Record, first: list[bytes], beats: list[bytes]) -> None:
     """Keep what comes of bytes that are at hand."""
-    cases = {DICT: to_dict, "Subject to nobody": to_nobody, STREAM: to_stream}
+    cases = {DICT: to_dict, "Subject to nobody": to_nobody, SEQUENCER: to_sequencer}
     rates: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(-1, ROUNDS):
         for name, make in cases.items():
@@ -233,7 +233,7 @@ async def through_pubsub(record: Record, hub: rxd.Hub, beats: list[bytes]) -> No
     path = str(hub.client.target.path)
     fleet: Any = hub._fleet
     channel: bytes = fleet.keys.changes
-    first = Reader().message(beats[0]).first
+    first = MessageReader().message(beats[0]).first
     rates: dict[str, list[float]] = {PUBSUB: [], "feed": []}
     with tempfile.TemporaryDirectory() as folder:
         flooding = Flood()
@@ -253,7 +253,7 @@ async def through_pubsub(record: Record, hub: rxd.Hub, beats: list[bytes]) -> No
 def keep(record: Record, group: str, rates: dict[str, list[float]], base: str) -> None:
     """Keep the medians."""
     for name, found in rates.items():
-        bound = 45_000 if name == STREAM else None
+        bound = 45_000 if name == SEQUENCER else None
         record.add(
             name,
             statistics.median(found),

@@ -51,7 +51,7 @@ async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
     """Measure one fleet."""
     async with hub.feed() as feed:
         inner: Any = feed
-        sync, store = inner._sync, inner._sync._store
+        sync, store = inner._sync, inner._sync._engine
         inner._task.cancel()
         await asyncio.gather(inner._task, return_exceptions=True)
         inner._sources.dispose()

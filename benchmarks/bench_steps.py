@@ -23,7 +23,7 @@ from benchmarks.fleet import note_server
 from benchmarks.record import Record
 from benchmarks.sampler import OTHER, Sampler, Steps
 from rxdispatch import operators as ops
-from rxdispatch.nodes.records import Reader
+from rxdispatch.nodes.records import MessageReader
 
 TASKS = int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else 40_000
 ROUNDS = 3
@@ -162,7 +162,7 @@ async def news(record: Record, hub: rxd.Hub) -> None:
     with tempfile.TemporaryDirectory() as folder:
         flooding = Flood()
         await flooding.start(str(hub.client.target.path), kept(beats, folder), fleet.keys.changes)
-        start = Reader().message(beats[0]).first
+        start = MessageReader().message(beats[0]).first
 
         async def once(sampler: Sampler) -> float:
             async with hub.feed() as feed:

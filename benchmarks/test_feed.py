@@ -18,7 +18,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import rxdispatch as rxd
-from benchmarks.bench_feed_apply import to_stream
+from benchmarks.bench_feed_apply import to_sequencer
 from benchmarks.fleet import change, node, recorded, register, state
 from benchmarks.record import Record
 
@@ -110,7 +110,7 @@ def test_apply(
         for data in beats:
             heard(data)
 
-    benchmark.pedantic(apply, setup=lambda: ((to_stream(first),), {}), rounds=ROUNDS)
+    benchmark.pedantic(apply, setup=lambda: ((to_sequencer(first),), {}), rounds=ROUNDS)
     keep(record, benchmark, "stream and replica", "1/s", MESSAGES, group="apply messages")
 
 

@@ -19,7 +19,7 @@ from rxdispatch.config import Settings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.home import Home
 from rxdispatch.log import get_logger
-from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.engine import FleetEngine
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.registry import Registry
 from rxdispatch.pipelines.actors.messages import Factory, Handle, Supervision
@@ -72,7 +72,7 @@ class Hub:
         self._most_engines = MANY_ENGINES
         self._boards: WeakSet[Board[Any]] = WeakSet()
         self._actors = Actors()
-        self._fleet: FleetStore | None = None
+        self._fleet: FleetEngine | None = None
         self._feeds: WeakSet[Feed] = WeakSet()
         self._state = "new"
         self._home = Home("hub")
@@ -272,7 +272,7 @@ class Hub:
             raise ConfigError(_UNOPENED, self._state)
         self._home.check()
 
-    def _require_fleet(self) -> FleetStore:
+    def _require_fleet(self) -> FleetEngine:
         self._require_open()
         if self._fleet is None:
             raise ConfigError("nodes must have a server", "memory://")
@@ -294,7 +294,7 @@ class Hub:
                 self._client = Client(self._target, self._settings.store)
                 await self._reach(self._client)
                 self._channels = Channels(self._client)
-                self._fleet = FleetStore(self._client, self._namespace, self._settings.feed)
+                self._fleet = FleetEngine(self._client, self._namespace, self._settings.feed)
         except BaseException:
             await self._close()
             raise

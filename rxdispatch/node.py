@@ -53,7 +53,7 @@ class Mode(StrEnum):
 
 
 @attrs.define(slots=True, weakref_slot=False, eq=False, repr=False)
-class _Fields:
+class _NodeFields:
     """
     The fields of a node that is not frozen yet.
 
@@ -77,7 +77,7 @@ class _Fields:
 @attrs.frozen(  # pyright: ignore[reportGeneralTypeIssues]
     slots=True, weakref_slot=False, eq=False, repr=False
 )
-class Node(_Fields):
+class Node(_NodeFields):
     """
     A member of a fleet.
 
@@ -134,7 +134,7 @@ class Node(_Fields):
     ) -> Node:
         """Return a node of fields that are known to be good: pool and labels, packed state."""
         # One by one, which takes a third of the time of a call with keywords.
-        made: Any = object.__new__(_Fields)
+        made: Any = object.__new__(_NodeFields)
         made.id = node
         made.pool, made.labels = spec
         made.capacity = capacity

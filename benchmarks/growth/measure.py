@@ -17,7 +17,7 @@ import attrs
 
 import rxdispatch as rxd
 from benchmarks import fleet
-from benchmarks.bench_feed_apply import to_stream
+from benchmarks.bench_feed_apply import to_sequencer
 from benchmarks.growth.child import Child
 from benchmarks.growth.costs import Costs, Line, fit
 from benchmarks.record import Record
@@ -413,7 +413,7 @@ async def _applying(server: Server, record: Record) -> dict[str, Any]:
                 await hub.nodes.heartbeats(dict.fromkeys(ids))
         # In the order in which they came, or it would be gaps that are measured.
         for _ in range(3):
-            heard = to_stream(first)
+            heard = to_sequencer(first)
             for name, messages in recorded.items():
                 own = time.process_time()
                 for data in messages:

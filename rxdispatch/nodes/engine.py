@@ -1,4 +1,4 @@
-"""``FleetStore``: the atomic steps of a fleet as scripts on a server."""
+"""``FleetEngine``: the atomic steps of a fleet as scripts on a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rxdispatch.store.connections.wire import Value
 from rxdispatch.store.refusal import state_of
 from rxdispatch.store.scripts import load_script
 
-__all__ = ["EPOCH_SIZE", "FleetStore", "Page", "Position", "Registration"]
+__all__ = ["EPOCH_SIZE", "FleetEngine", "Page", "Position", "Registration"]
 
 EPOCH_SIZE: Final = 16
 """Bytes of an epoch."""
@@ -64,7 +64,7 @@ class Page(NamedTuple):
     more: bool
 
 
-class FleetStore:
+class FleetEngine:
     """
     One fleet on one server; what the registry and the feeds of a hub have in common.
 

@@ -17,8 +17,8 @@ __all__ = [
     "MESSAGE_LIMIT",
     "RECORD_LIMIT",
     "Message",
-    "Reader",
-    "Row",
+    "MessageReader",
+    "NodeRow",
     "pack_record",
     "pack_spec",
     "pack_state",
@@ -45,7 +45,7 @@ _decode_spec = msgspec.msgpack.Decoder(tuple[str, dict[str, str]]).decode
 _decode_state = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
-class Row(NamedTuple):
+class NodeRow(NamedTuple):
     """
     One change, or how one node is.
 
@@ -84,7 +84,7 @@ class Message(NamedTuple):
     epoch: bytes
     first: int
     length: int
-    rows: list[Row]
+    rows: list[NodeRow]
     bad: int
     last: int
 
@@ -145,7 +145,7 @@ def pack_record(node: Node) -> bytes:
     return _NODE.pack(*head) + spec + state
 
 
-class Reader:
+class MessageReader:
     """
     Reads messages and records; whatever bytes come, it raises ValueError at the worst.
 
@@ -162,7 +162,7 @@ class Reader:
         Raises:
             ValueError: If it is no message of this format.
         """
-        rows: list[Row] = []
+        rows: list[NodeRow] = []
         bad = seq = 0
         try:
             form, epoch, first, count = _HEAD.unpack_from(data)
@@ -181,9 +181,9 @@ class Reader:
                     ttl = remaining / 1000
                     if kind == _RECORD:
                         node, birth, whole = self._read(name, seq, body)
-                        rows.append(Row(name, seq, node, 0, ttl, birth, whole - ttl))
+                        rows.append(NodeRow(name, seq, node, 0, ttl, birth, whole - ttl))
                     else:
-                        rows.append(Row(name, seq, None, _news(kind, body), ttl))
+                        rows.append(NodeRow(name, seq, None, _news(kind, body), ttl))
                 except (ValueError, RecursionError, msgspec.MsgspecError):
                     bad += 1
                 at = end

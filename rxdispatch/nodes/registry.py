@@ -10,8 +10,8 @@ from uuid_utils import uuid7
 
 from rxdispatch.errors import ConfigError, NoCapacityError, NodeNotFoundError
 from rxdispatch.node import Node, node_id
-from rxdispatch.nodes.engine import FleetStore, Registration
-from rxdispatch.nodes.records import Reader, pack_spec, pack_state
+from rxdispatch.nodes.engine import FleetEngine, Registration
+from rxdispatch.nodes.records import MessageReader, pack_spec, pack_state
 from rxdispatch.seconds import seconds
 
 __all__ = ["Registry"]
@@ -28,14 +28,14 @@ class Registry:
     feeds. A node that is not heard of for its ttl is removed.
 
     Args:
-        store: The fleet on the server.
+        engine: The fleet on the server.
 
     All methods raise StoreUnavailableError if the server does not answer in time; they can be
     repeated safely.
     """
 
-    def __init__(self, store: FleetStore) -> None:
-        self._store = store
+    def __init__(self, engine: FleetEngine) -> None:
+        self._engine = engine
 
     @overload
     async def register(self, nodes: Node, ttl: float | timedelta = 30.0) -> int: ...
@@ -77,7 +77,7 @@ class Registry:
             rows.append(Registration(node.id, node.capacity, ttl, pack_spec(node), state))
         versions: list[int] = []
         for at in range(0, len(rows), _BATCH):
-            versions += await self._store.register(rows[at : at + _BATCH])
+            versions += await self._engine.register(rows[at : at + _BATCH])
         return versions[0] if single else versions
 
     async def heartbeat(self, node: str, state: Mapping[str, Any] | None = None) -> int:
@@ -119,7 +119,7 @@ class Registry:
         versions: dict[str, int | None] = {}
         for at in range(0, len(rows), _BATCH):
             chunk = rows[at : at + _BATCH]
-            found = await self._store.heartbeat(chunk)
+            found = await self._engine.heartbeat(chunk)
             for (node, _), version in zip(chunk, found, strict=True):
                 versions[node] = version or None
         return versions
@@ -134,7 +134,7 @@ class Registry:
         Raises:
             NodeNotFoundError: If it is not registered.
         """
-        return _there(node, (await self._store.drain([node_id(node)]))[0])
+        return _there(node, (await self._engine.drain([node_id(node)]))[0])
 
     async def remove(self, node: str) -> None:
         """
@@ -143,7 +143,7 @@ class Registry:
         Raises:
             NodeNotFoundError: If there was no such node, now or lately.
         """
-        _there(node, (await self._store.remove([node_id(node)]))[0])
+        _there(node, (await self._engine.remove([node_id(node)]))[0])
 
     async def reserve(self, node: str, *, lease: float | timedelta = 30.0) -> str:
         """
@@ -162,9 +162,9 @@ class Registry:
         """
         lease = seconds("lease", lease, zero=False)
         slot = str(uuid7())
-        chosen, refusing = await self._store.reserve([(slot, [node_id(node)])], lease)
+        chosen, refusing = await self._engine.reserve([(slot, [node_id(node)])], lease)
         if chosen[0] < 0:
-            rows = [] if refusing is None else Reader().message(refusing).rows
+            rows = [] if refusing is None else MessageReader().message(refusing).rows
             if not rows or rows[0].node is None:
                 raise NodeNotFoundError(node)
             raise NoCapacityError(f"id={node!r}")
@@ -184,14 +184,14 @@ class Registry:
         lease = seconds("lease", lease, zero=False)
         held: list[bool] = []
         for at in range(0, len(ids), _BATCH):
-            held += map(bool, await self._store.renew(ids[at : at + _BATCH], lease))
+            held += map(bool, await self._engine.renew(ids[at : at + _BATCH], lease))
         return held
 
     async def release(self, slots: str | Iterable[str]) -> None:
         """Give slots back; twice, late, or after the node has gone does no harm."""
         ids = _slots(slots)
         for at in range(0, len(ids), _BATCH):
-            await self._store.release(ids[at : at + _BATCH])
+            await self._engine.release(ids[at : at + _BATCH])
 
 
 def _there(node: str, version: int | None) -> int:

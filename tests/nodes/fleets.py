@@ -14,7 +14,7 @@ import attrs
 from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node, NodeChange
-from rxdispatch.nodes.engine import FleetStore, Page, Position
+from rxdispatch.nodes.engine import FleetEngine, Page, Position
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.keys import FleetKeys
 from rxdispatch.store.url import Target
@@ -197,9 +197,9 @@ class Account:
         self.ended = True
 
 
-class Stepped(FleetStore):
+class Stepped(FleetEngine):
     """
-    A store that does something else before or after some steps.
+    An engine that does something else before or after some steps.
 
     Attributes:
         before: Called, once each, before the next step of that name is begun.
@@ -245,11 +245,11 @@ class Stepped(FleetStore):
 
 
 def stepped_feed(hub: Hub, **feed: Any) -> tuple[Feed, Stepped]:
-    """Return a feed of *hub* and the store that it alone uses."""
+    """Return a feed of *hub* and the engine that it alone uses."""
     settings = FeedSettings(**feed)
-    store = Stepped(hub.client, "rxd", settings)
+    engine = Stepped(hub.client, "rxd", settings)
     channels: Any = hub._channels
-    return Feed(store, channels, settings, limit=20.0, name="test"), store
+    return Feed(engine, channels, settings, limit=20.0, name="test"), engine
 
 
 @asynccontextmanager

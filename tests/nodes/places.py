@@ -12,9 +12,9 @@ import attrs
 from rxdispatch.config import FeedSettings, Settings
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node
-from rxdispatch.nodes.engine import FleetStore, Page, Position
+from rxdispatch.nodes.engine import FleetEngine, Page, Position
 from rxdispatch.nodes.keys import FleetKeys
-from rxdispatch.nodes.records import Message, Reader
+from rxdispatch.nodes.records import Message, MessageReader
 from rxdispatch.nodes.registry import Registry
 from rxdispatch.store.pubsub.channels import Channels
 from rxdispatch.store.url import Target
@@ -35,13 +35,13 @@ class Ground:
         target: The server.
         hub: One process, as far as the server can tell.
         other: Another one.
-        store: The steps themselves.
+        engine: The steps themselves.
     """
 
     target: Target
     hub: Hub
     other: Hub
-    store: FleetStore
+    engine: FleetEngine
 
     @property
     def nodes(self) -> Registry:
@@ -66,7 +66,7 @@ class Ground:
 
     async def fleet(self) -> dict[str, Node]:
         """Return the nodes as they are stored."""
-        reader, found = Reader(), await self.call("HGETALL", self.key("nodes"))
+        reader, found = MessageReader(), await self.call("HGETALL", self.key("nodes"))
         numbers = {
             node: int(await self.call("ZSCORE", self.key("log"), node)) for node in found[::2]
         }
@@ -90,17 +90,17 @@ class Ground:
 
     async def pulse(self) -> Position:
         """Sweep, and return where things stand."""
-        return await self.store.pulse()
+        return await self.engine.pulse()
 
     async def changes(self, after: int = 0, limit: int = 1000) -> tuple[Page, Message]:
         """Return what has changed after that number."""
-        page = await self.store.changes(after, limit)
-        return page, Reader().message(page.message)
+        page = await self.engine.changes(after, limit)
+        return page, MessageReader().message(page.message)
 
     @asynccontextmanager
     async def overheard(self) -> AsyncGenerator[list[Message]]:
         """Collect what is published; complete once the block has been left."""
-        channels, messages, reader = Channels(self.hub.client), list[Message](), Reader()
+        channels, messages, reader = Channels(self.hub.client), list[Message](), MessageReader()
         name = FleetKeys.of(NAMESPACE).changes
         heard = channels.channel(name).subscribe(
             lambda data: None if data is None else messages.append(reader.message(data))
@@ -128,7 +128,7 @@ async def ground_at(target: Target, **feed: Any) -> AsyncGenerator[Ground]:
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(connect(target.safe, settings=settings))
         other = await stack.enter_async_context(connect(target.safe, settings=settings))
-        yield Ground(target, hub, other, FleetStore(hub.client, NAMESPACE, settings.feed))
+        yield Ground(target, hub, other, FleetEngine(hub.client, NAMESPACE, settings.feed))
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:

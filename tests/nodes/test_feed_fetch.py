@@ -37,14 +37,14 @@ def _far_ahead(feed: Feed) -> bytes:
 
 
 @asynccontextmanager
-async def _doubtful(at: Scene, feed: Feed, store: Stepped) -> AsyncGenerator[asyncio.Event]:
+async def _doubtful(at: Scene, feed: Feed, engine: Stepped) -> AsyncGenerator[asyncio.Event]:
     """
     Let *feed* be one that knows of a gap and has not filled it, for as long as the block runs.
 
     It cannot prove then that what it has is current, and is in no trouble either.
     """
     go = asyncio.Event()
-    store.before.append(("changes", go.wait))
+    engine.before.append(("changes", go.wait))
     await at.call("PUBLISH", CHANGES, _far_ahead(feed))
     await until(lambda: not feed.current)
     assert Mode.NORMAL is feed.mode
@@ -57,17 +57,17 @@ async def _doubtful(at: Scene, feed: Feed, store: Stepped) -> AsyncGenerator[asy
 @asynccontextmanager
 async def _one_feed(**settings: Any) -> AsyncGenerator[tuple[Scene, Feed, Stepped]]:
     async with no_leaks(), scene(pulse=60.0) as at:
-        feed, store = stepped_feed(at.hub, **{"pulse": 60.0, **settings})
+        feed, engine = stepped_feed(at.hub, **{"pulse": 60.0, **settings})
         async with feed:
-            yield at, feed, store
+            yield at, feed, engine
 
 
 async def test_a_check_that_takes_too_long() -> None:
     """After 50 ms the cached node is returned; the answer is applied when it comes."""
-    async with _one_feed() as (at, feed, store):
+    async with _one_feed() as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
-        async with _doubtful(at, feed, store):
+        async with _doubtful(at, feed, engine):
             await at.straight.nodes.heartbeat("a", {"x": 1})
             gate = at.proxy.hold(replies=True, count=None)
             cached = feed.get("a")
@@ -88,10 +88,10 @@ async def test_a_check_that_takes_too_long() -> None:
 
 async def test_a_check_that_is_cancelled() -> None:
     """Others that wait for the same answer get it."""
-    async with _one_feed(check=10.0) as (at, feed, store):
+    async with _one_feed(check=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
-        async with _doubtful(at, feed, store):
+        async with _doubtful(at, feed, engine):
             gate = at.proxy.hold(replies=True, count=None)
             first, second = (asyncio.create_task(feed.fetch("a")) for _ in range(2))
             await gate.reached()
@@ -104,7 +104,7 @@ async def test_a_check_that_is_cancelled() -> None:
 
 async def test_a_late_answer_overwrites_nothing() -> None:
     """Of nodes that have changed, went, or came anew since it was given."""
-    async with _one_feed() as (at, feed, store):
+    async with _one_feed() as (at, feed, engine):
         nodes = at.straight.nodes
         await nodes.register([Node(name) for name in "abcd"], ttl=TTL)
         await until(lambda: feed.get("d"))
@@ -115,8 +115,8 @@ async def test_a_late_answer_overwrites_nothing() -> None:
                 answered.set()
                 await go.wait()
 
-            store.after.append(("lookup", hold))
-            async with _doubtful(at, feed, store):
+            engine.after.append(("lookup", hold))
+            async with _doubtful(at, feed, engine):
                 late = asyncio.create_task(feed.fetch_many([*"abcde"]))
                 await answered.wait()
                 await nodes.heartbeat("a", {"new": True})
@@ -135,12 +135,12 @@ async def test_a_late_answer_overwrites_nothing() -> None:
 
 async def test_an_answer_that_is_ahead() -> None:
     """What it says is told once, though the changes behind it come later."""
-    async with _one_feed(check=10.0) as (at, feed, store):
+    async with _one_feed(check=10.0) as (at, feed, engine):
         nodes = at.straight.nodes
         await nodes.register([Node(name) for name in "ab"], ttl=TTL)
         await until(lambda: feed.get("b"))
         with Account(feed) as account:
-            async with _doubtful(at, feed, store):
+            async with _doubtful(at, feed, engine):
                 await nodes.heartbeat("a", {"n": 1})
                 await nodes.heartbeat("a", {"n": 2})
                 await nodes.remove("b")
@@ -159,11 +159,11 @@ async def test_an_answer_that_is_ahead() -> None:
 
 async def test_an_answer_of_another_epoch() -> None:
     """Is left alone."""
-    async with _one_feed(check=10.0) as (at, feed, store):
+    async with _one_feed(check=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
         with Account(feed) as account:
-            async with _doubtful(at, feed, store):
+            async with _doubtful(at, feed, engine):
                 await at.call("FLUSHALL")
                 await at.straight.nodes.register(Node("a", capacity=9), ttl=TTL)
                 node = await feed.fetch("a")
@@ -175,37 +175,37 @@ async def test_an_answer_of_another_epoch() -> None:
 
 async def test_a_thousand_misses_at_once() -> None:
     """One call, and then none for a while; what is registered meanwhile is found all the same."""
-    async with _one_feed(check=10.0) as (at, feed, store), monitored(at.target) as lines:
-        async with _doubtful(at, feed, store):
+    async with _one_feed(check=10.0) as (at, feed, engine), monitored(at.target) as lines:
+        async with _doubtful(at, feed, engine):
             found = await asyncio.gather(*(feed.fetch("ghost") for _ in range(1000)))
             assert {None} == set(found)
             assert 1000 == feed.stats.misses
-            assert 1 == store.count["lookup"]
+            assert 1 == engine.count["lookup"]
             began = asyncio.get_running_loop().time()
             for _ in range(10):
                 assert await feed.fetch("ghost") is None
             # That it is not there is remembered for half a second at the least.
             took = asyncio.get_running_loop().time() - began
-            assert store.count["lookup"] <= 2 + took / 0.5
+            assert engine.count["lookup"] <= 2 + took / 0.5
         await at.straight.nodes.register(Node("ghost"), ttl=TTL)
         await until(lambda: feed.get("ghost"))
         assert await feed.fetch("ghost") is not None
         await at.call("ECHO", "the end")
         await until(lambda: commands(lines, b'"ECHO" "the end"'))
-        assert store.count["lookup"] == commands(lines, LOOKUP)
+        assert engine.count["lookup"] == commands(lines, LOOKUP)
 
 
 async def test_a_thousand_misses_of_different_nodes() -> None:
     """As few calls as there are hundreds of them."""
-    async with _one_feed(check=10.0) as (at, feed, store), _doubtful(at, feed, store):
+    async with _one_feed(check=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
         names = [f"{n}" for n in range(1000)]
         assert dict.fromkeys(names) == await feed.fetch_many(names)
-        assert 2 >= store.count["lookup"]
+        assert 2 >= engine.count["lookup"]
 
 
 async def test_a_miss_hides_nothing_newer() -> None:
     """A node that came after it was found missing is returned at once."""
-    async with _one_feed(check=10.0) as (at, feed, store), _doubtful(at, feed, store):
+    async with _one_feed(check=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
         assert await feed.fetch("a") is None
         await at.hub.nodes.register(Node("b"), ttl=TTL)
         # What is read of it later goes ahead of the stream, which is stuck.
@@ -224,8 +224,8 @@ async def test_checks_at_once_by_many() -> None:
             for n in range(0, 200, 20):
                 await asyncio.gather(*(feed.__aenter__() for feed in feeds[n : n + 20]))
             go = asyncio.Event()
-            for _, store in made:
-                store.before.append(("changes", go.wait))
+            for _, engine in made:
+                engine.before.append(("changes", go.wait))
             await at.call("PUBLISH", CHANGES, _far_ahead(feeds[0]))
             await until(lambda: not any(feed.current for feed in feeds))
             found = await asyncio.gather(*(feed.fetch(f"{n}") for n, feed in enumerate(feeds)))
@@ -240,22 +240,22 @@ async def test_checks_at_once_by_many() -> None:
 
 async def test_checks_of_one_feed() -> None:
     """200 at once, of nodes that differ: together they are one or two calls."""
-    async with _one_feed(check=10.0) as (at, feed, store):
+    async with _one_feed(check=10.0) as (at, feed, engine):
         await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
         await until(lambda: feed.get("199"))
-        async with _doubtful(at, feed, store):
+        async with _doubtful(at, feed, engine):
             found = await asyncio.gather(*(feed.fetch(f"{n}") for n in range(200)))
             assert all(found)
             assert 200 == feed.stats.hits_redis + feed.stats.hits_stale
-            assert 2 >= store.count["lookup"]
+            assert 2 >= engine.count["lookup"]
 
 
 async def test_a_current_feed_asks_nobody() -> None:
     """What is provable needs no call, and neither does what is not there."""
-    async with _one_feed(check=10.0) as (at, feed, store):
+    async with _one_feed(check=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
         assert await feed.fetch("a") is feed.get("a")
         assert await feed.fetch("ghost") is None
-        assert 0 == store.count.get("lookup", 0)
+        assert 0 == engine.count.get("lookup", 0)
         assert (2, 1) == (feed.stats.hits_l1, feed.stats.misses)

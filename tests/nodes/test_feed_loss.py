@@ -88,7 +88,7 @@ async def test_a_new_epoch_in_the_middle_of_a_list(page: int, again: bool) -> No
     async with scene() as at:
         old = [Node(f"old{n}") for n in range(2500)]
         await at.straight.nodes.register([Node("kept"), *old], ttl=TTL)
-        feed, store = stepped_feed(at.hub, pulse=0.5)
+        feed, engine = stepped_feed(at.hub, pulse=0.5)
 
         async def flush() -> None:
             await at.call("FLUSHALL")
@@ -99,7 +99,7 @@ async def test_a_new_epoch_in_the_middle_of_a_list(page: int, again: bool) -> No
         async def skip() -> None:
             pass
 
-        store.after += [("changes", skip)] * (page - 1) + [("changes", flush)]
+        engine.after += [("changes", skip)] * (page - 1) + [("changes", flush)]
         async with feed:
             with Account(feed):
                 truth = await converged(at, feed)
@@ -112,7 +112,7 @@ async def test_a_new_epoch_while_it_catches_up() -> None:
     async with scene() as at:
         nodes = at.straight.nodes
         await nodes.register([Node(f"{n}") for n in range(2500)], ttl=TTL)
-        feed, store = stepped_feed(at.hub, pulse=0.5)
+        feed, engine = stepped_feed(at.hub, pulse=0.5)
         async with feed:
             flushed = asyncio.Event()
             with Account(feed):
@@ -124,7 +124,7 @@ async def test_a_new_epoch_while_it_catches_up() -> None:
                     await nodes.register([Node(f"{n}", pool="new") for n in range(1200)], ttl=TTL)
                     flushed.set()
 
-                store.after.append(("changes", flush))
+                engine.after.append(("changes", flush))
                 await flushed.wait()
                 at.proxy.tamper(None)
                 truth = await converged(at, feed)

@@ -57,7 +57,7 @@ async def test_changes_on_the_way_in(when: str, step: str) -> None:
     async with scene() as at:
         nodes = [Node(f"n{n}", capacity=2) for n in range(1500)]
         await at.straight.nodes.register(nodes, ttl=1000.0)
-        feed, store = stepped_feed(at.hub, pulse=NEVER)
+        feed, engine = stepped_feed(at.hub, pulse=NEVER)
 
         async def write() -> None:
             await _write(at)
@@ -65,19 +65,19 @@ async def test_changes_on_the_way_in(when: str, step: str) -> None:
             await feed._channels.barrier(5.0)
 
         async def second() -> None:
-            store.after.append((step, write))
+            engine.after.append((step, write))
 
         if when == "second":
-            store.after.append((step, second))
+            engine.after.append((step, second))
         else:
-            getattr(store, when).append((step, write))
+            getattr(engine, when).append((step, write))
         async with feed:
             with Account(feed):
                 truth = await converged(at, feed)
             assert 1500 == len(truth)
             assert NodeStatus.DRAINING is truth["n9"].status
             assert 1 == truth["n8"].version
-            assert 1 == store.count["pulse"]
+            assert 1 == engine.count["pulse"]
             assert 0 == feed.stats.gaps == feed.stats.malformed
 
 

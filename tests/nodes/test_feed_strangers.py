@@ -109,15 +109,15 @@ async def test_what_is_no_message(what: str) -> None:
     """It costs the feed nothing: no call is made for it."""
     async with scene(pulse=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
-        feed, store = stepped_feed(at.hub, pulse=60.0)
+        feed, engine = stepped_feed(at.hub, pulse=60.0)
         async with feed:
             with Account(feed) as account:
-                calls = dict(store.count)
+                calls = dict(engine.count)
                 await _publish(at, feed, UNREADABLE[what], 5)
                 assert 5 == feed.stats.malformed
                 assert [] == account.changes
                 await _goes_on(at, feed, account)
-                assert calls == store.count
+                assert calls == engine.count
 
 
 @pytest.mark.parametrize("what", BAD_ROWS)
@@ -125,19 +125,19 @@ async def test_what_is_no_row(what: str) -> None:
     """It may have been a change, so the registry is asked; once for each at the most."""
     async with scene(pulse=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
-        feed, store = stepped_feed(at.hub, pulse=60.0)
+        feed, engine = stepped_feed(at.hub, pulse=60.0)
         async with feed:
             with Account(feed) as account:
-                before = store.count["changes"]
+                before = engine.count["changes"]
                 await _publish(at, feed, BAD_ROWS[what], 5)
                 await _goes_on(at, feed, account)
                 assert 5 <= feed.stats.malformed
                 assert [] == account.kinds("a")
-                assert store.count["changes"] - before <= 12
+                assert engine.count["changes"] - before <= 12
                 # It is done with: nothing goes on in the background.
-                calls = dict(store.count)
+                calls = dict(engine.count)
                 await asyncio.sleep(0.1)
-                assert calls == store.count
+                assert calls == engine.count
 
 
 @pytest.mark.parametrize("what", NUMBERS)
@@ -145,17 +145,17 @@ async def test_numbers_that_never_were(what: str) -> None:
     """They take nothing away, hold nothing up, and are no reason to ask for ever."""
     async with scene(pulse=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
-        feed, store = stepped_feed(at.hub, pulse=60.0)
+        feed, engine = stepped_feed(at.hub, pulse=60.0)
         async with feed:
             with Account(feed) as account:
-                before = store.count["changes"]
+                before = engine.count["changes"]
                 await _publish(at, feed, NUMBERS[what], 5)
                 await _goes_on(at, feed, account)
                 assert [] == account.kinds("a")
-                assert store.count["changes"] - before <= 20
-                calls = dict(store.count)
+                assert engine.count["changes"] - before <= 20
+                calls = dict(engine.count)
                 await asyncio.sleep(0.1)
-                assert calls == store.count
+                assert calls == engine.count
 
 
 async def test_noise_among_writes() -> None:

@@ -237,8 +237,8 @@ async def test_who_only_reads_makes_no_epoch(kind: Kind) -> None:
         await it.nodes.register([Node(f"{n}") for n in range(5)], ttl=20.0)
         before = await it.pulse()
         await restarted(it, 1000.0)
-        assert {b""} == {(await it.store.changes(0, 2)).position.epoch for _ in range(2)}
-        assert b"" == (await it.store.lookup(["1"])).position.epoch
+        assert {b""} == {(await it.engine.changes(0, 2)).position.epoch for _ in range(2)}
+        assert b"" == (await it.engine.lookup(["1"])).position.epoch
         after = await it.pulse()
         assert after.epoch not in {b"", before.epoch}
         page, message = await it.changes(0, 2)

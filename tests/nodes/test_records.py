@@ -1,4 +1,4 @@
-"""``Reader``: what the registry writes is read as it was; whatever else comes is refused."""
+"""``MessageReader``: what the registry writes is read as it was; whatever else comes is refused."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rxdispatch.config import FeedSettings
 from rxdispatch.errors import CodecError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Node, NodeStatus
-from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.engine import FleetEngine
 from rxdispatch.nodes.records import (
     MESSAGE_LIMIT,
     RECORD_LIMIT,
-    Reader,
+    MessageReader,
     pack_record,
     pack_spec,
     pack_state,
@@ -102,18 +102,18 @@ def test_what_is_written_is_read(server: Server, found: list[Node], states: Any)
 
     async def there_and_back() -> tuple[bytes, bytes, bytes]:
         hub = server.hub
-        store = FleetStore(hub.client, "rxd", FeedSettings())
+        engine = FleetEngine(hub.client, "rxd", FeedSettings())
         await hub.client.call("forget", "FLUSHALL")
         await hub.nodes.register(found)
-        await store.pulse()
-        before = (await store.changes(0, 100)).message
+        await engine.pulse()
+        before = (await engine.changes(0, 100)).message
         await hub.nodes.heartbeats(news)
-        after = (await store.changes(0, 100)).message
-        looked = (await store.lookup([node.id for node in found])).message if found else b""
+        after = (await engine.changes(0, 100)).message
+        looked = (await engine.lookup([node.id for node in found])).message if found else b""
         return before, after, looked
 
     before, after, looked = server.runner.run(there_and_back())
-    read = Reader().message(before)
+    read = MessageReader().message(before)
     assert (0, len(found)) == (read.bad, read.length)
     for expected, actual in zip(found, read.rows, strict=True):
         node = actual.node
@@ -126,12 +126,12 @@ def test_what_is_written_is_read(server: Server, found: list[Node], states: Any)
         assert dict(expected.labels) == dict(node.labels)
         assert dict(expected.state) == dict(node.state)
         assert (1, 0, NodeStatus.READY) == (node.version, node.current_jobs, node.status)
-    again = Reader().message(after)
+    again = MessageReader().message(after)
     assert {name: dict(state) for name, state in news.items()} == {
         r.id: dict(r.node.state) for r in again.rows if r.node is not None
     }
     if found:
-        rows = Reader().message(looked).rows
+        rows = MessageReader().message(looked).rows
         assert [r[:4] for r in again.rows] == [r[:4] for r in rows]
 
 
@@ -140,13 +140,13 @@ def test_records_of_a_snapshot(node: Node) -> None:
     """What ``pack_record`` writes is the same node."""
     draining = node.marked(NodeStatus.DRAINING)
     for one in (node, draining):
-        assert one == Reader().record(one.id, one.seq, pack_record(one))
+        assert one == MessageReader().record(one.id, one.seq, pack_record(one))
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes(data: bytes) -> None:
     """A ValueError at the worst."""
-    reader = Reader()
+    reader = MessageReader()
     with suppress(ValueError):
         reader.message(data)
     with suppress(ValueError):
@@ -158,7 +158,7 @@ def test_any_row(body: bytes, kind: int, count: int) -> None:
     """In a whole message bad rows are counted, and the others are read."""
     good = row(1, "good", 7, pack_record(Node("good")))
     data = message(5, *[row(kind, "a", 6, body)] * count, good)
-    found = Reader().message(data)
+    found = MessageReader().message(data)
     assert count + 1 == len(found.rows) + found.bad
     assert ("good", 7) == (found.rows[-1].id, found.last)
 
@@ -168,7 +168,7 @@ def test_mutated_messages(found: list[Node], rng: random.Random) -> None:
     """Bytes changed, lost or added: never an error of another kind, never an endless read."""
     rows = [row(1, node.id, n, pack_record(node)) for n, node in enumerate(found, 1)]
     whole = message(1, *rows, row(2, "gone", 9), row(3, "beats", 10, struct.pack(">Q", 4)))
-    reader = Reader()
+    reader = MessageReader()
     for _ in range(30):
         data = bytearray(whole)
         for _ in range(rng.randint(1, 4)):
@@ -197,7 +197,7 @@ def test_mutated_messages(found: list[Node], rng: random.Random) -> None:
 def test_a_message_that_is_cut(size: int) -> None:
     """Even the head."""
     with pytest.raises(ValueError, match=r"^message must be whole"):
-        Reader().message(message(1)[:size])
+        MessageReader().message(message(1)[:size])
 
 
 BAD_MESSAGES = {
@@ -214,7 +214,7 @@ def test_messages_that_are_none(what: str) -> None:
     """They are refused whole."""
     data, rule = BAD_MESSAGES[what]
     with pytest.raises(ValueError, match=rule):
-        Reader().message(data)
+        MessageReader().message(data)
 
 
 def with_state(state: Any) -> bytes:
@@ -252,8 +252,8 @@ def test_records_that_are_none(what: str) -> None:
     """A ValueError by itself; in a message, one row that is passed over."""
     record = BAD_RECORDS[what]
     with pytest.raises(ValueError, match=r"."):
-        Reader().record("a", 1, record)
-    read = Reader().message(message(1, row(1, "a", 1, record), row(2, "b", 2)))
+        MessageReader().record("a", 1, record)
+    read = MessageReader().message(message(1, row(1, "a", 1, record), row(2, "b", 2)))
     assert (1, ["b"], 2) == (read.bad, [r.id for r in read.rows], read.last)
 
 
@@ -268,14 +268,14 @@ def test_rows_that_are_none() -> None:
         row(1, "", 1, pack_record(Node("a"))),
         row(2, "a", 1).replace(b"a", b"\xff"),
     ]
-    read = Reader().message(message(1, *bad))
+    read = MessageReader().message(message(1, *bad))
     assert (len(bad), []) == (read.bad, read.rows)
 
 
 def test_what_a_row_tells() -> None:
     """A node and when it lapses; a heartbeat and its version; that it is gone."""
     node = Node("a", state={"x": 1}, version=3)
-    read = Reader().message(
+    read = MessageReader().message(
         message(
             4,
             row(1, "a", 4, pack_record(node), ttl=1500),
@@ -293,17 +293,17 @@ def test_what_a_row_tells() -> None:
 
 def test_specs_are_shared() -> None:
     """Nodes with the same pool and labels hold the same mapping; those without share one."""
-    reader = Reader()
+    reader = MessageReader()
     record = pack_record(Node("a", labels={"zone": "a"}))
     one, two = reader.record("a", 1, record), reader.record("b", 2, record)
     assert one.labels is two.labels
-    bare = [Reader().record("a", 1, pack_record(Node("a", pool=pool))) for pool in "pq"]
+    bare = [MessageReader().record("a", 1, pack_record(Node("a", pool=pool))) for pool in "pq"]
     assert bare[0].labels is bare[1].labels
 
 
 def test_ever_new_specs_are_not_kept_for_ever() -> None:
     """Whoever changes labels all the time does not fill the memory."""
-    reader = Reader()
+    reader = MessageReader()
     for n in range(10_000):
         reader.record("a", 1, pack_record(Node("a", labels={"n": f"{n}"})))
     assert len(reader._specs) <= 4096
@@ -311,7 +311,7 @@ def test_ever_new_specs_are_not_kept_for_ever() -> None:
 
 def test_states_are_read_late() -> None:
     """As it came until somebody asks; then a mapping that cannot be changed."""
-    node: Any = Reader().record("a", 1, pack_record(Node("a", state={"x": [1]})))
+    node: Any = MessageReader().record("a", 1, pack_record(Node("a", state={"x": [1]})))
     assert isinstance(node._state, bytes)
     assert {"x": [1]} == dict(node.state)
     assert node.state is node.state

@@ -584,10 +584,10 @@ async def test_the_same_reservation_again(kind: Kind) -> None:
     async with ground(kind) as it:
         await it.nodes.register([Node("a"), Node("b")])
         wanted = [("s1", ["a", "b"]), ("s2", ["a", "b"]), ("s3", ["a", "b"])]
-        first, refusing = await it.store.reserve(wanted, 10.0)
+        first, refusing = await it.engine.reserve(wanted, 10.0)
         assert [0, 1, -1] == first
         assert refusing is not None
-        again, _ = await it.store.reserve(wanted, 10.0)
+        again, _ = await it.engine.reserve(wanted, 10.0)
         assert first == again
         assert [1, 1] == [await it.jobs("a"), await it.jobs("b")]
 

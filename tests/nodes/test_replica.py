@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from rxdispatch.node import Node, NodeChange, NodeStatus
 from rxdispatch.nodes.feed.replica import Replica
-from rxdispatch.nodes.records import Message, Row
+from rxdispatch.nodes.records import Message, NodeRow
 
 FIRST, SECOND = b"1" * 16, b"2" * 16
 
@@ -98,23 +98,23 @@ def record(
     birth: int = 0,
     silence: float = 0.0,
     **fields: Any,
-) -> Row:
+) -> NodeRow:
     """Return a row with a node."""
     node = Node(name, version=version, seq=seq, **fields)
-    return Row(name, seq, node, 0, ttl, birth, silence)
+    return NodeRow(name, seq, node, 0, ttl, birth, silence)
 
 
-def touch(name: str, seq: int, version: int, *, ttl: float = 30.0) -> Row:
+def touch(name: str, seq: int, version: int, *, ttl: float = 30.0) -> NodeRow:
     """Return a heartbeat without news."""
-    return Row(name, seq, None, version, ttl)
+    return NodeRow(name, seq, None, version, ttl)
 
 
-def grave(name: str, seq: int) -> Row:
+def grave(name: str, seq: int) -> NodeRow:
     """Return a removal."""
-    return Row(name, seq, None, 0, 0.0)
+    return NodeRow(name, seq, None, 0, 0.0)
 
 
-def message(*rows: Row, epoch: bytes = FIRST, bad: int = 0) -> Message:
+def message(*rows: NodeRow, epoch: bytes = FIRST, bad: int = 0) -> Message:
     """Return the message of these rows."""
     return Message(epoch, rows[0].seq, len(rows) + bad, list(rows), bad, rows[-1].seq)
 
@@ -483,7 +483,7 @@ class Model:
 
     epoch: bytes
     nodes: dict[str, Node] = attrs.field(factory=dict[str, Node])
-    rows: list[Row] = attrs.field(factory=list[Row])
+    rows: list[NodeRow] = attrs.field(factory=list[NodeRow])
     past: list[dict[str, Node]] = attrs.field(factory=lambda: [dict[str, Node]()])
     births: list[dict[str, int]] = attrs.field(factory=lambda: [dict[str, int]()])
 
@@ -515,14 +515,14 @@ class Model:
         self.past.append(dict(self.nodes))
         self.births.append(births)
 
-    def looked_up(self, name: str, at: int) -> Row:
+    def looked_up(self, name: str, at: int) -> NodeRow:
         """Return the reply to a look-up at that number."""
         node = self.past[at].get(name)
         if node is None:
             return grave(name, at)
-        return Row(name, node.seq, node, 0, 30.0, self.births[at][name])
+        return NodeRow(name, node.seq, node, 0, 30.0, self.births[at][name])
 
-    def changes(self, after: int, at: int) -> list[Row]:
+    def changes(self, after: int, at: int) -> list[NodeRow]:
         """Return the compacted log after a number, as it was at another."""
         last = {row.id: row for row in self.rows[:at]}
         late = sorted((r for r in last.values() if r.seq > after), key=lambda row: row.seq)

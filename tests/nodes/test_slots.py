@@ -15,9 +15,9 @@ from rxdispatch.config import FeedSettings, Settings, StoreSettings
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.hub import connect
 from rxdispatch.node import Node, Slot
-from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.engine import FleetEngine
 from rxdispatch.nodes.placement.slots import Slots
-from rxdispatch.nodes.records import Reader
+from rxdispatch.nodes.records import MessageReader
 from tests.nodes.places import KINDS, Ground, ground
 from tests.proxy import Proxy
 from tests.servers import Kind
@@ -47,7 +47,7 @@ async def bench(kind: Kind = "valkey", limit: float = 5.0) -> AsyncGenerator[Ben
     ):
         await it.nodes.register([Node("a", capacity=3), Node("b")], ttl=1000.0)
         refused: list[bytes] = []
-        slots = Slots(FleetStore(hub.client, "rxd", FeedSettings()), refused.append)
+        slots = Slots(FleetEngine(hub.client, "rxd", FeedSettings()), refused.append)
         yield Bench(it, proxy, slots, refused)
         proxy.heal()
         await slots.close()
@@ -67,7 +67,7 @@ async def test_many_in_one_call(kind: Kind) -> None:
         got = await one.slots.take([[B, A]] * 5, 30.0)
         assert ["b", "a", "a", "a", None] == [slot and slot.node.id for slot in got]
         (refused,) = one.refused
-        rows = {row.id: row.node for row in Reader().message(refused).rows}
+        rows = {row.id: row.node for row in MessageReader().message(refused).rows}
         assert {"a": 3, "b": 1} == {name: n.current_jobs for name, n in rows.items() if n}
         assert 4 == one.slots.held
         for slot in got[:2]:

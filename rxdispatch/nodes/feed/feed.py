@@ -20,21 +20,21 @@ from rxdispatch.errors import ConfigError, NoCapacityError, StoreUnavailableErro
 from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.node import Mode, Node, NodeChange, Slot, node_id
-from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.engine import FleetEngine
 from rxdispatch.nodes.feed.fetching import Fetching
 from rxdispatch.nodes.feed.lapse_timer import LapseTimer
 from rxdispatch.nodes.feed.lookups import Lookups
 from rxdispatch.nodes.feed.modes import Modes
 from rxdispatch.nodes.feed.replica import Replica
-from rxdispatch.nodes.feed.sequencer import Stream
+from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.snapshot import Snapshot
-from rxdispatch.nodes.feed.snapshot_sync import Keeper
+from rxdispatch.nodes.feed.snapshot_sync import SnapshotSync
 from rxdispatch.nodes.feed.stats import Counters, FeedStats
 from rxdispatch.nodes.feed.sync import Sync
 from rxdispatch.nodes.feed.unopened import RULE as UNOPENED
 from rxdispatch.nodes.feed.unopened import Unopened
 from rxdispatch.nodes.placement.criteria import Criteria
-from rxdispatch.nodes.placement.criteria_cache import CriteriaCache, Wanted
+from rxdispatch.nodes.placement.criteria_cache import CriteriaArguments, CriteriaCache
 from rxdispatch.nodes.placement.explanation import Explanation
 from rxdispatch.nodes.placement.placements import Placements
 from rxdispatch.nodes.placement.selector import Selector
@@ -61,7 +61,7 @@ class Feed:
     look-ups in a dictionary.
 
     Args:
-        store: The registry.
+        engine: The registry.
         channels: Its Pub/Sub.
         settings: How it keeps up.
         limit: Seconds that entering it may take beside reading the fleet.
@@ -73,7 +73,7 @@ class Feed:
 
     def __init__(
         self,
-        store: FleetStore,
+        engine: FleetEngine,
         channels: Channels,
         settings: FeedSettings,
         *,
@@ -87,7 +87,7 @@ class Feed:
         self._home = Home("feed")
         self._home.check()
         self._channels = channels
-        self._channel = store.keys.changes
+        self._channel = engine.keys.changes
         self._limit = limit
         self._counters = Counters()
         self._relay: Relay[NodeChange] = Relay("changes")
@@ -98,21 +98,21 @@ class Feed:
         self._modes = Modes(self._counters)
         self._changes = self._home.guard(self._relay.observable)
         self._mode_changes = self._home.guard(self._modes.observable)
-        self._stream = Stream(replica, self._counters, self._woken)
-        self._lookups = Lookups(store, replica, self._stream, self._counters)
+        self._sequencer = Sequencer(replica, self._counters, self._woken)
+        self._lookups = Lookups(engine, replica, self._sequencer, self._counters)
         self._snapshot = None
-        self._keeper = None
+        self._snapshot_sync = None
         if settings.snapshot is not None:
             self._snapshot = Snapshot(settings.snapshot, name)
-            self._keeper = Keeper(self._snapshot, replica)
+            self._snapshot_sync = SnapshotSync(self._snapshot, replica)
         self._sync = Sync(
-            store=store,
+            engine=engine,
             channels=channels,
             replica=replica,
-            stream=self._stream,
+            sequencer=self._sequencer,
             lookups=self._lookups,
             modes=self._modes,
-            keeper=self._keeper,
+            snapshot_sync=self._snapshot_sync,
             counters=self._counters,
             settings=settings,
             on_synced=self._synced,
@@ -120,10 +120,10 @@ class Feed:
         self._fetching = Fetching(
             replica, self._lookups, self._sync, self._modes, self._counters, settings.check
         )
-        self._slots = Slots(store, self._refused)
+        self._slots = Slots(engine, self._refused)
         self._lapses = LapseTimer(self._lapse)
         self._criteria = CriteriaCache()
-        self._written = store.written.observable
+        self._written = engine.written.observable
         self._sources = CompositeDisposable()
         self._task: asyncio.Task[None] | None = None
         self._state = "new"
@@ -210,7 +210,7 @@ class Feed:
 
     # -- choosing ----------------------------------------------------------------------------
 
-    def select(self, **criteria: Unpack[Wanted]) -> Node | None:
+    def select(self, **criteria: Unpack[CriteriaArguments]) -> Node | None:
         """
         Choose a node that has room, from what is known here; None if there is none.
 
@@ -233,7 +233,7 @@ class Feed:
         self._placements.placed(chosen[0].id)
         return chosen[0]
 
-    def criteria(self, **criteria: Unpack[Wanted]) -> Criteria:
+    def criteria(self, **criteria: Unpack[CriteriaArguments]) -> Criteria:
         """
         Return what these arguments ask of a node.
 
@@ -242,14 +242,14 @@ class Feed:
         """
         return self._criteria.get(criteria)
 
-    def explain(self, **criteria: Unpack[Wanted]) -> Explanation:
+    def explain(self, **criteria: Unpack[CriteriaArguments]) -> Explanation:
         """Return how many nodes each filter refuses."""
         self._require_entered()
         self._look_at_ttls()
         return self._selector.explain(self._criteria.get(criteria))
 
     def reserve(
-        self, *, lease: float | timedelta = 30.0, **criteria: Unpack[Wanted]
+        self, *, lease: float | timedelta = 30.0, **criteria: Unpack[CriteriaArguments]
     ) -> AbstractAsyncContextManager[Slot]:
         """
         Hold a slot on a node with room for as long as the block runs.
@@ -269,7 +269,7 @@ class Feed:
         return self._reserved(self._criteria.get(criteria), seconds("lease", lease, zero=False))
 
     async def reserve_many(
-        self, count: int, *, lease: float | timedelta = 30.0, **criteria: Unpack[Wanted]
+        self, count: int, *, lease: float | timedelta = 30.0, **criteria: Unpack[CriteriaArguments]
     ) -> list[Slot]:
         """
         Reserve up to *count* slots, mostly in one round trip, for :meth:`release` to give back.
@@ -321,8 +321,8 @@ class Feed:
             if self._snapshot is not None:
                 await self._snapshot.open()
             messages = self._channels.channel(self._channel)
-            self._sources.add(messages.subscribe(self._stream.heard))
-            self._sources.add(self._written.subscribe(self._stream.wrote))
+            self._sources.add(messages.subscribe(self._sequencer.heard))
+            self._sources.add(self._written.subscribe(self._sequencer.wrote))
             self._task = asyncio.get_running_loop().create_task(self._run())
             await self._until_ready()
         except BaseException:
@@ -354,8 +354,8 @@ class Feed:
             await self._slots.close()
         finally:
             self._sources.dispose()
-            if self._keeper is not None:
-                await self._keeper.close()
+            if self._snapshot_sync is not None:
+                await self._snapshot_sync.close()
             self._relay.complete()
             self._modes.complete()
 
@@ -464,7 +464,7 @@ class Feed:
         return slots
 
     def _refused(self, data: bytes) -> None:
-        message = self._stream.read(data, trusted=True)
+        message = self._sequencer.read(data, trusted=True)
         if message is not None and message.epoch == self._replica.epoch:
             self._replica.fill(message.rows, message.first)
 
@@ -476,14 +476,14 @@ class Feed:
         assert known is not None
         self._selector.changed(previous, node)
         self._placements.heard(known.id)
-        if self._keeper is not None:
-            self._keeper.changed(known.id)
+        if self._snapshot_sync is not None:
+            self._snapshot_sync.changed(known.id)
 
     def replaced(self) -> None:
         """The whole replica may be another one."""
         self._selector.clear()
-        if self._keeper is not None:
-            self._keeper.replaced()
+        if self._snapshot_sync is not None:
+            self._snapshot_sync.replaced()
 
     def told(self, change: NodeChange) -> None:
         """Hand a change to the subscribers."""

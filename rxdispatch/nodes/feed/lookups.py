@@ -11,9 +11,9 @@ from redis.exceptions import ResponseError
 
 from rxdispatch.errors import RxDispatchError
 from rxdispatch.log import get_logger
-from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.engine import FleetEngine
 from rxdispatch.nodes.feed.replica import Replica
-from rxdispatch.nodes.feed.sequencer import Stream
+from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.stats import Counters
 
 __all__ = ["Lookups"]
@@ -30,18 +30,18 @@ class Lookups:
     A reply is applied by the rules of the replica, however late it comes.
 
     Args:
-        store: The registry.
+        engine: The registry.
         replica: Where replies go.
-        stream: Reads them.
+        sequencer: Reads them.
         counters: Where calls are counted.
     """
 
     def __init__(
-        self, store: FleetStore, replica: Replica, stream: Stream, counters: Counters
+        self, engine: FleetEngine, replica: Replica, sequencer: Sequencer, counters: Counters
     ) -> None:
-        self._store = store
+        self._engine = engine
         self._replica = replica
-        self._stream = stream
+        self._sequencer = sequencer
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._wanted: dict[str, asyncio.Future[bool]] = {}
@@ -93,11 +93,11 @@ class Lookups:
     async def _lookup(self, ids: list[str]) -> int:
         """Apply what is told of the first of *ids*; returns of how many."""
         started = time.perf_counter()
-        page = await self._store.lookup(ids)
+        page = await self._engine.lookup(ids)
         self._counters.took(time.perf_counter() - started)
         if page.position.epoch != self._replica.epoch:
             return 0
-        message = self._stream.read(page.message, trusted=True)
+        message = self._sequencer.read(page.message, trusted=True)
         if message is None:
             return 0
         self._replica.fill(message.rows, page.position.seq)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from rxdispatch.node import ChangeKind, Node, NodeChange, NodeStatus
-from rxdispatch.nodes.records import Message, Row
+from rxdispatch.nodes.records import Message, NodeRow
 
 __all__ = ["Observer", "Replica"]
 
@@ -102,7 +102,7 @@ class Replica:
         self._seen(last)
         return True
 
-    def fill(self, rows: Iterable[Row], upto: int, *, complete: bool = False) -> None:
+    def fill(self, rows: Iterable[NodeRow], upto: int, *, complete: bool = False) -> None:
         """
         Apply what was read from the registry, or written to it.
 
@@ -121,7 +121,7 @@ class Replica:
         if complete:
             self._seen(upto)
 
-    def replace(self, epoch: bytes, rows: Iterable[Row], upto: int) -> None:
+    def replace(self, epoch: bytes, rows: Iterable[NodeRow], upto: int) -> None:
         """Let the fleet be *rows*, all there are at the number *upto*; tell the differences."""
         before = dict(self.nodes)
         self.nodes.clear()
@@ -204,7 +204,7 @@ class Replica:
             self._observer.changed(old, node)
             self._tell("suspect", node, old, node.seq)
 
-    def _live(self, row: Row) -> None:
+    def _live(self, row: NodeRow) -> None:
         name, ttl = row.id, row.ttl
         self._hear(row)
         if ttl <= 0:
@@ -225,7 +225,7 @@ class Replica:
         if self._heard is None:
             self._heard = {}
 
-    def _hear(self, row: Row) -> None:
+    def _hear(self, row: NodeRow) -> None:
         if self._heard is not None:
             self._heard[row.id] = self._clock() - row.silence
 
@@ -236,7 +236,7 @@ class Replica:
 
     # -- rows --------------------------------------------------------------------------------
 
-    def _apply(self, row: Row) -> None:
+    def _apply(self, row: NodeRow) -> None:
         name, seq, node, version = row.id, row.seq, row.node, row.version
         old = self.nodes.get(name)
         if old is not None:
@@ -271,7 +271,7 @@ class Replica:
                 self._observer.changed(old, None)
                 self._tell("removed", old, old, seq)
 
-    def _touch(self, old: Node | None, row: Row) -> None:
+    def _touch(self, old: Node | None, row: NodeRow) -> None:
         """A heartbeat without news: nothing to tell, unless the node had been given up."""
         if old is None or old.version != row.version - 1:
             self._observer.doubted(row.id)
@@ -283,7 +283,7 @@ class Replica:
         self._observer.changed(old, node)
         self._live(row)
 
-    def _confirm(self, old: Node, row: Row) -> None:
+    def _confirm(self, old: Node, row: NodeRow) -> None:
         """It was looked up and nothing has changed."""
         node = row.node
         assert node is not None

@@ -1,4 +1,4 @@
-"""``Stream``: messages about changes, put in order; what is missing is noticed here."""
+"""``Sequencer``: messages about changes, put in order; what is missing is noticed here."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
 from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.stats import Counters
-from rxdispatch.nodes.records import MESSAGE_LIMIT, Message, Reader
+from rxdispatch.nodes.records import MESSAGE_LIMIT, Message, MessageReader
 
-__all__ = ["Stream"]
+__all__ = ["Sequencer"]
 
 log = get_logger(__name__)
 
 _HELD: Final = 4096
 
 
-class Stream:
+class Sequencer:
     """
     Applies messages in the order of their numbers.
 
@@ -33,7 +33,7 @@ class Stream:
     """
 
     def __init__(self, replica: Replica, counters: Counters, on_gap: Callable[[], None]) -> None:
-        self.reader = Reader()
+        self.reader = MessageReader()
         self.behind = True
         self.confirmed = False
         #: True from when it was subscribed anew until somebody has asked where things stand.

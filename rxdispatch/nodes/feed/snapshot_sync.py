@@ -1,4 +1,4 @@
-"""``Keeper``: writes the replica to the snapshot on disk (L2), and reads it when that is all."""
+"""``SnapshotSync``: saves the replica to the snapshot on disk (L2), and loads it from there."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 
 from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.snapshot import Snapshot, Stored, StoredRow
-from rxdispatch.nodes.records import Reader, Row, pack_record
+from rxdispatch.nodes.records import MessageReader, NodeRow, pack_record
 
-__all__ = ["Keeper"]
+__all__ = ["SnapshotSync"]
 
 _FULL: Final = 1000
 
 
-class Keeper:
+class SnapshotSync:
     """
     Between one replica and the snapshot that the processes of this host share.
 
@@ -29,7 +29,7 @@ class Keeper:
     def __init__(self, snapshot: Snapshot, replica: Replica) -> None:
         self._snapshot = snapshot
         self._replica = replica
-        self._reader = Reader()
+        self._reader = MessageReader()
         self._dirty: set[str] = set()
         self._epoch = b""
         self._saves = 0
@@ -109,13 +109,13 @@ class Keeper:
 
     def _take(self, stored: Stored) -> None:
         epoch = bytes.fromhex(stored.epoch)
-        rows: list[Row] = []
+        rows: list[NodeRow] = []
         for row in stored.rows:
             try:
                 node = self._reader.record(row.id, row.seq, row.record) if row.record else None
             except ValueError:
                 continue
-            rows.append(Row(row.id, row.seq, node, 0, row.remaining))
+            rows.append(NodeRow(row.id, row.seq, node, 0, row.remaining))
         if epoch == self._replica.epoch:
             self._replica.fill(rows, stored.seq, complete=True)
         else:

@@ -14,14 +14,14 @@ from rxdispatch.config import FeedSettings
 from rxdispatch.errors import CodecError, RxDispatchError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.node import Mode
-from rxdispatch.nodes.engine import FleetStore, Page, Position
+from rxdispatch.nodes.engine import FleetEngine, Page, Position
 from rxdispatch.nodes.feed.lookups import Lookups
 from rxdispatch.nodes.feed.modes import Modes
 from rxdispatch.nodes.feed.replica import Replica
-from rxdispatch.nodes.feed.sequencer import Stream
-from rxdispatch.nodes.feed.snapshot_sync import Keeper
+from rxdispatch.nodes.feed.sequencer import Sequencer
+from rxdispatch.nodes.feed.snapshot_sync import SnapshotSync
 from rxdispatch.nodes.feed.stats import Counters
-from rxdispatch.nodes.records import Message, Row
+from rxdispatch.nodes.records import Message, NodeRow
 from rxdispatch.store.pubsub.channels import Channels
 
 __all__ = ["Sync"]
@@ -54,13 +54,13 @@ class Sync:
     published before is then either here or lost, so that a missing last message shows too.
 
     Args:
-        store: The registry.
+        engine: The registry.
         channels: Its Pub/Sub.
         replica: What is kept equal.
-        stream: The messages.
+        sequencer: The messages.
         lookups: Asks for single nodes.
         modes: Told of every proof and every failure.
-        keeper: The snapshot on disk, if there is one.
+        snapshot_sync: The snapshot on disk, if there is one.
         counters: Where calls are counted.
         settings: Limits in time.
         on_synced: Called when what was missed has been made up for.
@@ -69,24 +69,24 @@ class Sync:
     def __init__(
         self,
         *,
-        store: FleetStore,
+        engine: FleetEngine,
         channels: Channels,
         replica: Replica,
-        stream: Stream,
+        sequencer: Sequencer,
         lookups: Lookups,
         modes: Modes,
-        keeper: Keeper | None,
+        snapshot_sync: SnapshotSync | None,
         counters: Counters,
         settings: FeedSettings,
         on_synced: Callable[[], None],
     ) -> None:
-        self._store = store
+        self._engine = engine
         self._channels = channels
         self._replica = replica
-        self._stream = stream
+        self._sequencer = sequencer
         self._lookups = lookups
         self._modes = modes
-        self._keeper = keeper
+        self._snapshot_sync = snapshot_sync
         self._counters = counters
         self._settings = settings
         self._on_synced = on_synced
@@ -111,8 +111,8 @@ class Sync:
         """Whether it is provable that the replica is what the registry is, but for a moment."""
         return (
             self._alive
-            and not self._stream.behind
-            and not self._stream.anew
+            and not self._sequencer.behind
+            and not self._sequencer.anew
             and self._clock() < self.proven_at + _PROOF * self._settings.pulse
         )
 
@@ -127,8 +127,8 @@ class Sync:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        if self._keeper is not None:
-            await self._keeper.preload()
+        if self._snapshot_sync is not None:
+            await self._snapshot_sync.preload()
             self._listed = self._replica.epoch != b""
         while True:
             self._wake.clear()
@@ -142,7 +142,7 @@ class Sync:
                 await asyncio.sleep(random.uniform(0, pause))
                 continue
             wait = self._next_pulse - self._clock()
-            if wait > 0 and not (self._stream.behind and self._stream.confirmed):
+            if wait > 0 and not (self._sequencer.behind and self._sequencer.confirmed):
                 try:
                     async with asyncio.timeout(wait):
                         await self._wake.wait()
@@ -150,9 +150,9 @@ class Sync:
                     pass
 
     async def _step(self) -> None:
-        if self._clock() >= self._next_pulse or self._stream.anew:
+        if self._clock() >= self._next_pulse or self._sequencer.anew:
             await self._pulse()
-        elif self._stream.behind and self._stream.confirmed:
+        elif self._sequencer.behind and self._sequencer.confirmed:
             await self._catch_up()
         if self._doubts:
             await self._resolve()
@@ -162,9 +162,9 @@ class Sync:
     async def _pulse(self) -> None:
         started = self._clock()
         high = self._replica.high
-        self._stream.anew = False
+        self._sequencer.anew = False
         async with asyncio.timeout(self._patience):
-            position = await self._timed(self._store.pulse())
+            position = await self._timed(self._engine.pulse())
         if self._lost(position, high):
             await self._relist()
         else:
@@ -173,20 +173,20 @@ class Sync:
                 await self._catch_up()
             # Before judging what is missing: it may be on its way.
             self._alive = await self._ping()
-            if self._stream.behind or position.seq > self._replica.high:
+            if self._sequencer.behind or position.seq > self._replica.high:
                 await self._catch_up()
         self.proven_at = started
         self._failures = 0
         self._replica.lapse()
-        if self._alive and not self._stream.behind and self._modes.proven():
+        if self._alive and not self._sequencer.behind and self._modes.proven():
             self._recovered()
         pace = self._settings.pulse * random.uniform(*_SPREAD)
         if self._modes.mode is not Mode.NORMAL:
             pace = min(pace, _SOON)
         self._next_pulse = started + pace
         self.ready.set()
-        if self._keeper is not None:
-            self._keeper.save()
+        if self._snapshot_sync is not None:
+            self._snapshot_sync.save()
 
     def _lost(self, position: Position, high: int) -> bool:
         """Whether the registry has lost data, or has forgotten what this replica lacks."""
@@ -198,7 +198,7 @@ class Sync:
         )
 
     async def _ping(self) -> bool:
-        if not self._stream.confirmed:
+        if not self._sequencer.confirmed:
             return False
         try:
             await self._channels.barrier(self._patience)
@@ -209,11 +209,11 @@ class Sync:
     # -- what was missed ---------------------------------------------------------------------
 
     async def _catch_up(self) -> None:
-        replica, stream = self._replica, self._stream
+        replica, sequencer = self._replica, self._sequencer
         self._counters.catch_ups += 1
-        before, held = replica.high, stream.held
+        before, held = replica.high, sequencer.held
         while True:
-            page = await self._timed(self._store.changes(replica.high, _PAGE))
+            page = await self._timed(self._engine.changes(replica.high, _PAGE))
             if self._lost(page.position, replica.high):
                 await self._relist()
                 return
@@ -228,12 +228,12 @@ class Sync:
     async def _relist(self) -> None:
         """Read the whole fleet, and put it in place of what is there in one go."""
         # Messages are held back until it is done, or a page could be older than what they say.
-        self._stream.behind = True
+        self._sequencer.behind = True
         self._counters.relists += self._listed
-        rows: dict[str, Row] = {}
+        rows: dict[str, NodeRow] = {}
         after, epoch = 0, b""
         while True:
-            page = await self._timed(self._store.changes(after, _PAGE))
+            page = await self._timed(self._engine.changes(after, _PAGE))
             found = page.position.epoch
             if not found or epoch not in {b"", found}:
                 # The data was lost in the middle of the list.
@@ -241,7 +241,7 @@ class Sync:
                 rows.clear()
                 if not found:
                     # And nobody has written since: then it is on us to begin an epoch.
-                    await self._timed(self._store.pulse())
+                    await self._timed(self._engine.pulse())
                 continue
             epoch = found
             message = self._read(page)
@@ -257,18 +257,18 @@ class Sync:
         self._replica.replace(epoch, rows.values(), page.position.seq)
         self._listed = True
         self._caught_up()
-        if self._stream.confirmed:
+        if self._sequencer.confirmed:
             self._alive = await self._ping()
 
     def _read(self, page: Page) -> Message:
-        message = self._stream.read(page.message, trusted=True)
+        message = self._sequencer.read(page.message, trusted=True)
         if message is None:
             # Written by another version of this library: what it says is missed for good.
             raise CodecError("the registry must be of a format that is known here")
         return message
 
     def _caught_up(self, bogus: int = 0) -> None:
-        self._stream.caught_up(bogus)
+        self._sequencer.caught_up(bogus)
         self._on_synced()
 
     async def _resolve(self) -> None:
@@ -295,8 +295,8 @@ class Sync:
             return
         self._alive = False
         age = float("inf")
-        if self._keeper is not None:
-            age = await self._keeper.refresh(away)
+        if self._snapshot_sync is not None:
+            age = await self._snapshot_sync.refresh(away)
             self._listed = self._replica.epoch != b""
         if age <= settings.snapshot_age:
             self._modes.switch(Mode.L2_ONLY)

@@ -1,10 +1,10 @@
 """
-Views: for the criteria in use, the nodes that may have room.
+``Candidates``: for each pool and labels in use, the nodes that may have room.
 
-Invariant: every node that is in the pool, has the labels and has room is in the view. The view
-may hold full ones as well: whoever comes across them takes note, and the next walk drops them.
-So a heartbeat changes no view unless a full node has got room again, and a pick pays only once
-for every node that has filled up, however full the fleet is.
+INVARIANT. Every node that is in the pool, has the labels and has room is in the set. The set may
+hold full nodes too: a walk marks those that it meets, and the next walk drops them. So a heartbeat
+changes no set unless a full node has room again, and a pick pays once for each node that has
+filled up, however full the fleet is.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Final
 from rxdispatch.node import Node, NodeStatus
 from rxdispatch.nodes.placement.criteria import Spec
 
-__all__ = ["MAX_VIEWS", "View", "Views", "has_room", "same_spec"]
+__all__ = ["MAX_SETS", "CandidateSet", "Candidates", "has_room", "same_spec"]
 
-MAX_VIEWS: Final = 64
-"""Views that are kept; the one not used for longest goes first."""
+MAX_SETS: Final = 64
+"""Sets that are kept; the least recently used one goes first."""
 
 # What 2**n lacks to the next prime.
 _TO_PRIME: Final = (
@@ -32,24 +32,24 @@ _READY: Final = NodeStatus.READY
 
 
 def has_room(node: Node) -> bool:
-    """Return whether ``node.room`` is more than 0; half the work."""
+    """Return whether ``node.room`` is more than 0, at half the cost."""
     return node.status is _READY and node.current_jobs < node.capacity
 
 
 def same_spec(one: Node, other: Node) -> bool:
-    """Return whether two nodes have pool and labels in common."""
-    # Of the same node they mostly are the same objects.
+    """Return whether two nodes have the same pool and labels."""
+    # Two versions of one node mostly share these objects.
     labels = one.labels is other.labels or one.labels == other.labels
     return labels and one.pool == other.pool
 
 
-class View:
+class CandidateSet:
     """
-    The ids of nodes that match pool and labels and may have room, in no order.
+    The ids of the nodes that match pool and labels and may have room, in no order.
 
     Args:
         spec: Pool and labels.
-        nodes: The nodes as they are known, by id; it is the caller's, and live.
+        nodes: The known nodes by id; a live mapping, which the caller changes.
     """
 
     __slots__ = ("_ids", "_items", "_nodes", "_places", "_pool", "_stale")
@@ -66,19 +66,19 @@ class View:
         return len(self._ids)
 
     def wants(self, node: Node) -> bool:
-        """Return whether pool and labels of *node* match."""
+        """Return whether the pool and labels of *node* match."""
         if self._pool is not None and self._pool != node.pool:
             return False
         return not self._items or self._items <= node.labels.items()
 
     def add(self, node_id: str) -> None:
-        """Add an id, unless it is there."""
+        """Add an id, unless it is in the set."""
         if node_id not in self._places:
             self._places[node_id] = len(self._ids)
             self._ids.append(node_id)
 
     def discard(self, node_id: str) -> None:
-        """Remove an id, if it is there; the last one takes its place."""
+        """Remove an id, if it is in the set; the last one takes its place."""
         place = self._places.pop(node_id, None)
         if place is not None:
             last = self._ids.pop()
@@ -88,12 +88,12 @@ class View:
 
     def walk(self, rng: random.Random) -> Iterator[Node]:
         """
-        Yield every node with room once, in random order; to be left at any time.
+        Yield every node with room once, in random order; a caller may stop at any node.
 
-        The first two are any two, all pairs alike: power of two choices needs no more. Steps of
-        the length between them, modulo a prime, come by every other place, so that a walk needs
-        neither a shuffled copy nor a set of what it has seen. The prime is about twice the
-        length at most.
+        The first two are a random pair, each pair equally likely: the power of two choices needs
+        no more. Steps as long as the distance between them, modulo a prime, visit every other
+        place, so a walk needs neither a shuffled copy nor a set of visited nodes. The prime is at
+        most about twice the length.
         """
         if self._stale:
             self._sweep()
@@ -105,7 +105,7 @@ class View:
         second = place + 1 + int(rng.random() * (size - 1))
         step = ((second if second < size else second - size) - place) % prime or 1
         for _ in range(prime):
-            # Not against the size at the start: whoever gets a node may change the view.
+            # The size is read each time: the consumer of a node may change the set.
             if place < len(ids):
                 node = nodes.get(ids[place])
                 if node is not None and node.status is _READY and node.current_jobs < node.capacity:
@@ -117,7 +117,7 @@ class View:
                 place -= prime
 
     def scan(self, rng: random.Random) -> Iterator[Node]:
-        """Yield every node with room once, in one round from a random place: faster than a walk."""
+        """Yield every node with room once, in a circle from a random place; faster than a walk."""
         if self._stale:
             self._sweep()
         ids, nodes = self._ids, self._nodes
@@ -133,50 +133,50 @@ class View:
         stale, self._stale = self._stale, []
         for one in stale:
             node = self._nodes.get(one)
-            # It may have got room again, and would not be added a second time.
+            # A node that has room again must stay: nothing would add it a second time.
             if node is None or not has_room(node):
                 self.discard(one)
 
 
-class Views:
+class Candidates:
     """
-    The views in use, each made when it is first asked for.
+    The sets of candidates in use, each made when it is first asked for.
 
     Args:
-        nodes: The nodes as they are known, by id; it is the caller's, and live.
+        nodes: The known nodes by id; a live mapping, which the caller changes.
     """
 
-    __slots__ = ("_nodes", "_views")
+    __slots__ = ("_nodes", "_sets")
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
         self._nodes = nodes
-        self._views: OrderedDict[Spec, View] = OrderedDict()
+        self._sets: OrderedDict[Spec, CandidateSet] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._views)
+        return len(self._sets)
 
-    def get(self, spec: Spec) -> View:
-        """Return the view of *spec*."""
-        views = self._views
-        view = views.get(spec)
-        if view is None:
-            if len(views) >= MAX_VIEWS:
-                views.popitem(last=False)
-            view = views[spec] = View(spec, self._nodes)
+    def get(self, spec: Spec) -> CandidateSet:
+        """Return the candidates of *spec*."""
+        sets = self._sets
+        found = sets.get(spec)
+        if found is None:
+            if len(sets) >= MAX_SETS:
+                sets.popitem(last=False)
+            found = sets[spec] = CandidateSet(spec, self._nodes)
         else:
-            views.move_to_end(spec)
-        return view
+            sets.move_to_end(spec)
+        return found
 
     def changed(self, previous: Node | None, node: Node | None) -> None:
-        """Keep the views true to a change of the nodes, which has just been made."""
+        """Update the sets after a node was added, replaced or removed (*node* is None)."""
         moved = previous is not None and (node is None or not same_spec(previous, node))
         opened = node is not None and has_room(node)
-        for view in self._views.values():
-            if opened and node is not None and view.wants(node):
-                view.add(node.id)
+        for candidates in self._sets.values():
+            if opened and node is not None and candidates.wants(node):
+                candidates.add(node.id)
             elif moved and previous is not None:
-                view.discard(previous.id)
+                candidates.discard(previous.id)
 
     def clear(self) -> None:
-        """Drop all views."""
-        self._views.clear()
+        """Drop all sets."""
+        self._sets.clear()

@@ -1,4 +1,4 @@
-"""``Wanted``: criteria as keyword arguments, made into :class:`Criteria` once."""
+"""``CriteriaArguments``: criteria as keyword arguments, made into :class:`Criteria` once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rxdispatch.node import Node
 from rxdispatch.nodes.placement.criteria import Criteria
 from rxdispatch.nodes.placement.strategies import Cost, StrategyName
 
-__all__ = ["CriteriaCache", "Wanted"]
+__all__ = ["CriteriaArguments", "CriteriaCache"]
 
 _MOST: Final = 256
 
 
-class Wanted(TypedDict, total=False):
+class CriteriaArguments(TypedDict, total=False):
     """What may be asked of a node; each is explained at :class:`Criteria`."""
 
     pool: str | None
@@ -31,7 +31,7 @@ class CriteriaCache:
     def __init__(self) -> None:
         self._known: dict[Hashable, Criteria] = {}
 
-    def get(self, wanted: Wanted) -> Criteria:
+    def get(self, wanted: CriteriaArguments) -> Criteria:
         """
         Return the criteria of these arguments.
 

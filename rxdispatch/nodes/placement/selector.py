@@ -8,7 +8,7 @@ from typing import Final
 
 from rxdispatch.checks import integer
 from rxdispatch.node import Node, NodeStatus
-from rxdispatch.nodes.placement.candidates import Views, has_room
+from rxdispatch.nodes.placement.candidates import Candidates, has_room
 from rxdispatch.nodes.placement.criteria import Criteria
 from rxdispatch.nodes.placement.explanation import Explanation, explain
 from rxdispatch.nodes.placement.placements import Placements
@@ -40,7 +40,7 @@ class Selector:
         ['b']
     """
 
-    __slots__ = ("_nodes", "_placements", "_rng", "_views")
+    __slots__ = ("_candidates", "_nodes", "_placements", "_rng")
 
     def __init__(
         self, nodes: Mapping[str, Node], placements: Placements, rng: random.Random
@@ -48,7 +48,7 @@ class Selector:
         self._nodes = nodes
         self._placements = placements
         self._rng = rng
-        self._views = Views(nodes)
+        self._candidates = Candidates(nodes)
 
     def changed(self, previous: Node | None, node: Node | None) -> None:
         """
@@ -71,11 +71,11 @@ class Selector:
                 return
         elif previous is not None:
             self._placements.forget(previous.id)
-        self._views.changed(previous, node)
+        self._candidates.changed(previous, node)
 
     def clear(self) -> None:
         """Take note that anything may have changed; views are made anew when they are needed."""
-        self._views.clear()
+        self._candidates.clear()
 
     def pick(self, criteria: Criteria, count: int = 1) -> list[Node]:
         """
@@ -95,8 +95,9 @@ class Selector:
             Exception: Whatever ``where`` or a cost function raises.
         """
         integer("count", count)
-        view = self._views.get(criteria.spec)
-        nodes = view.scan(self._rng) if criteria.scans else view.walk(self._rng)
+        candidates = self._candidates.get(criteria.spec)
+        scans = criteria.scans
+        nodes = candidates.scan(self._rng) if scans else candidates.walk(self._rng)
         if criteria.exclude or criteria.where is not None:
             nodes = _allowed(nodes, criteria)
         jobs = self._jobs()

@@ -14,7 +14,7 @@ from rxdispatch.errors import RxDispatchError, StoreUnavailableError
 from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
 from rxdispatch.node import Node, Slot
-from rxdispatch.nodes.engine import FleetStore
+from rxdispatch.nodes.engine import FleetEngine
 
 __all__ = ["Slots"]
 
@@ -32,12 +32,12 @@ class Slots:
     registry's. Once it has passed the slot is lost, leaves ``_held`` and is not renewed.
 
     Args:
-        store: The registry.
+        engine: The registry.
         refused: Given the message with the nodes that refused, as they are.
     """
 
-    def __init__(self, store: FleetStore, refused: Callable[[bytes], None]) -> None:
-        self._store = store
+    def __init__(self, engine: FleetEngine, refused: Callable[[bytes], None]) -> None:
+        self._engine = engine
         self._refused = refused
         self._loop = asyncio.get_running_loop()
         self._clock = lease_clock_of(self._loop)
@@ -70,7 +70,7 @@ class Slots:
         asked = [(str(uuid7()), nodes) for nodes in wanted]
         started = self._clock()
         try:
-            chosen, refusing = await self._store.reserve(
+            chosen, refusing = await self._engine.reserve(
                 [(slot, [node.id for node in nodes]) for slot, nodes in asked], lease
             )
         except BaseException:
@@ -130,7 +130,7 @@ class Slots:
                 for slot in ids:
                     del self._leaving[slot]
                 try:
-                    await self._store.release(ids)
+                    await self._engine.release(ids)
                 except (RxDispatchError, ResponseError) as error:
                     log.warning("slots_not_released", count=len(ids), error=str(error))
         finally:
@@ -185,7 +185,7 @@ class Slots:
         try:
             # A server that does not answer must not keep us from noticing that a lease passed.
             async with asyncio.timeout(min(ends) - started):
-                held = await self._store.renew(names, lease)
+                held = await self._engine.renew(names, lease)
         except (StoreUnavailableError, TimeoutError, ResponseError) as error:
             log.warning("slots_not_renewed", count=len(names), error=describe(error))
             return

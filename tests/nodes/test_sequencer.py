@@ -1,4 +1,4 @@
-"""``Stream``: messages in order; what is missing is noticed, and what follows waits."""
+"""``Sequencer``: messages in order; what is missing is noticed, and what follows waits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from structlog.testing import capture_logs
 
 from rxdispatch.node import Node
 from rxdispatch.nodes.feed.replica import Replica
-from rxdispatch.nodes.feed.sequencer import Stream
+from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.stats import Counters
-from rxdispatch.nodes.records import MESSAGE_LIMIT, Row, pack_record
+from rxdispatch.nodes.records import MESSAGE_LIMIT, NodeRow, pack_record
 from tests.nodes.test_replica import FIRST, SECOND, Watcher, record
 
 HEAD = struct.Struct(">B16sQI")
@@ -19,27 +19,27 @@ ROW = struct.Struct(">BQIHI")
 
 
 class Bench:
-    """A stream of an empty fleet that has caught up."""
+    """A sequencer of an empty fleet that has caught up."""
 
     def __init__(self) -> None:
         self.watcher, self.counters, self.gaps = Watcher(), Counters(), 0
         self.replica = Replica(lambda: 0.0, self.watcher)
         self.watcher.replica = self.replica
         self.replica.replace(FIRST, [], 0)
-        self.stream = Stream(self.replica, self.counters, self.on_gap)
-        self.stream.heard(None)
-        self.stream.anew = False
-        self.stream.caught_up()
+        self.sequencer = Sequencer(self.replica, self.counters, self.on_gap)
+        self.sequencer.heard(None)
+        self.sequencer.anew = False
+        self.sequencer.caught_up()
         self.gaps = 0
 
     def on_gap(self) -> None:
         """Count it."""
         self.gaps += 1
 
-    def catch_up(self, upto: int, *rows: Row) -> None:
+    def catch_up(self, upto: int, *rows: NodeRow) -> None:
         """Bring what was missed."""
         self.replica.fill(rows, upto, complete=True)
-        self.stream.caught_up()
+        self.sequencer.caught_up()
 
     @property
     def seqs(self) -> dict[str, int]:
@@ -60,22 +60,27 @@ def packed(*rows: tuple[str, int] | tuple[str, int, bool], epoch: bytes = FIRST)
 def test_in_order() -> None:
     """Each is applied as it comes, and counted."""
     it = Bench()
-    it.stream.heard(packed(("a", 1), ("b", 2)))
-    it.stream.heard(packed(("a", 3)))
+    it.sequencer.heard(packed(("a", 1), ("b", 2)))
+    it.sequencer.heard(packed(("a", 3)))
     assert {"a": 3, "b": 2} == it.seqs
-    assert (2, 0, 0, False) == (it.counters.messages, it.counters.gaps, it.gaps, it.stream.behind)
+    assert (2, 0, 0, False) == (
+        it.counters.messages,
+        it.counters.gaps,
+        it.gaps,
+        it.sequencer.behind,
+    )
 
 
 def test_a_gap() -> None:
     """It is told once; what comes then waits, and follows what was missed."""
     it = Bench()
-    it.stream.heard(packed(("a", 1)))
+    it.sequencer.heard(packed(("a", 1)))
     for seq in (3, 4, 5):
-        it.stream.heard(packed(("a", seq)))
+        it.sequencer.heard(packed(("a", seq)))
     assert ({"a": 1}, 1, 1) == (it.seqs, it.counters.gaps, it.gaps)
-    assert (True, 3) == (it.stream.behind, it.stream.held)
+    assert (True, 3) == (it.sequencer.behind, it.sequencer.held)
     it.catch_up(4, record("b", 2), record("a", 4))
-    assert ({"a": 5, "b": 2}, False, 0) == (it.seqs, it.stream.behind, it.stream.held)
+    assert ({"a": 5, "b": 2}, False, 0) == (it.seqs, it.sequencer.behind, it.sequencer.held)
     assert ["added", "added", "updated", "updated"] == [c.kind for c in it.watcher.changes]
 
 
@@ -83,35 +88,40 @@ def test_another_gap_in_what_was_held() -> None:
     """What comes after it is held on to, in its order."""
     it = Bench()
     for seq in (2, 3, 5, 6):
-        it.stream.heard(packed(("a", seq)))
+        it.sequencer.heard(packed(("a", seq)))
     it.catch_up(1, record("b", 1))
-    assert ({"b": 1, "a": 3}, True, 2, 2) == (it.seqs, it.stream.behind, it.stream.held, it.gaps)
+    assert ({"b": 1, "a": 3}, True, 2, 2) == (
+        it.seqs,
+        it.sequencer.behind,
+        it.sequencer.held,
+        it.gaps,
+    )
     it.catch_up(4, record("c", 4))
-    assert ({"b": 1, "a": 6, "c": 4}, False) == (it.seqs, it.stream.behind)
+    assert ({"b": 1, "a": 6, "c": 4}, False) == (it.seqs, it.sequencer.behind)
 
 
 def test_so_much_that_not_all_is_held() -> None:
     """The newest is kept; that the rest is missing shows, and is caught up with again."""
     it = Bench()
     for seq in range(2, 6002):
-        it.stream.heard(packed(("a", seq)))
-    assert 4096 == it.stream.held
+        it.sequencer.heard(packed(("a", seq)))
+    assert 4096 == it.sequencer.held
     it.catch_up(10, record("b", 1), record("a", 10))
-    assert (10, True, 4096) == (it.replica.high, it.stream.behind, it.stream.held)
+    assert (10, True, 4096) == (it.replica.high, it.sequencer.behind, it.sequencer.held)
     it.catch_up(5000, record("a", 5000))
-    assert (6001, False) == (it.replica.high, it.stream.behind)
+    assert (6001, False) == (it.replica.high, it.sequencer.behind)
 
 
 def test_subscribed_anew() -> None:
     """Whatever was sent before has been missed: it is behind until somebody has asked."""
     it = Bench()
-    it.stream.heard(packed(("a", 1)))
-    it.stream.heard(None)
-    assert (True, True, 1) == (it.stream.behind, it.stream.anew, it.gaps)
-    it.stream.heard(packed(("a", 2)))
+    it.sequencer.heard(packed(("a", 1)))
+    it.sequencer.heard(None)
+    assert (True, True, 1) == (it.sequencer.behind, it.sequencer.anew, it.gaps)
+    it.sequencer.heard(packed(("a", 2)))
     assert {"a": 1} == it.seqs
-    it.stream.caught_up()
-    assert ({"a": 2}, False) == (it.seqs, it.stream.behind)
+    it.sequencer.caught_up()
+    assert ({"a": 2}, False) == (it.seqs, it.sequencer.behind)
     # The first time is not a reconnection.
     assert 1 == it.counters.reconnects
 
@@ -119,26 +129,26 @@ def test_subscribed_anew() -> None:
 def test_messages_of_another_epoch() -> None:
     """The data may be lost: a gap. Of an epoch that has ended, nothing counts any more."""
     it = Bench()
-    it.stream.heard(packed(("a", 1)))
-    it.stream.heard(packed(("b", 1), epoch=SECOND))
-    assert (True, 1) == (it.stream.behind, it.gaps)
-    it.stream.heard(packed(("a", 2)))
+    it.sequencer.heard(packed(("a", 1)))
+    it.sequencer.heard(packed(("b", 1), epoch=SECOND))
+    assert (True, 1) == (it.sequencer.behind, it.gaps)
+    it.sequencer.heard(packed(("a", 2)))
     it.replica.replace(SECOND, [record("b", 1)], 1)
-    it.stream.caught_up()
-    assert ({"b": 1}, False) == (it.seqs, it.stream.behind)
+    it.sequencer.caught_up()
+    assert ({"b": 1}, False) == (it.seqs, it.sequencer.behind)
 
 
 def test_what_cannot_be_read() -> None:
     """It is counted, logged without its text, and nothing else happens."""
     it = Bench()
-    it.stream.heard(packed(("a", 1)))
+    it.sequencer.heard(packed(("a", 1)))
     with capture_logs() as logs:
         for data in (b"", b"secret", packed(("a", 2))[:-1], b"x" * (MESSAGE_LIMIT + 1)):
-            it.stream.heard(data)
-    assert (4, False, 0) == (it.counters.malformed, it.stream.behind, it.gaps)
+            it.sequencer.heard(data)
+    assert (4, False, 0) == (it.counters.malformed, it.sequencer.behind, it.gaps)
     assert ["node_message_dropped"] * 4 == [entry["event"] for entry in logs]
     assert not any("secret" in str(entry) for entry in logs)
-    it.stream.heard(packed(("a", 2)))
+    it.sequencer.heard(packed(("a", 2)))
     assert {"a": 2} == it.seqs
 
 
@@ -146,11 +156,11 @@ def test_a_row_that_cannot_be_read() -> None:
     """Something was missed, so that it is asked for."""
     it = Bench()
     data = packed(("a", 1), ("b", 2), ("c", 3))
-    it.stream.heard(data.replace(b"b\x01", b"b\x09"))
-    assert (True, 1, 1, 0) == (it.stream.behind, it.gaps, it.counters.malformed, it.replica.high)
+    it.sequencer.heard(data.replace(b"b\x01", b"b\x09"))
+    assert (True, 1, 1, 0) == (it.sequencer.behind, it.gaps, it.counters.malformed, it.replica.high)
     assert {"a": 1, "c": 3} == it.seqs
     it.catch_up(3, record("a", 1), record("b", 2), record("c", 3))
-    assert ({"a": 1, "b": 2, "c": 3}, False) == (it.seqs, it.stream.behind)
+    assert ({"a": 1, "b": 2, "c": 3}, False) == (it.seqs, it.sequencer.behind)
 
 
 def test_replies_may_be_large() -> None:
@@ -162,8 +172,8 @@ def test_replies_may_be_large() -> None:
         body = pack_record(Node(f"{n:02}", state=state))
         data += ROW.pack(1, n, 1, 2, len(body)) + f"{n:02}".encode() + body
     assert len(data) > MESSAGE_LIMIT
-    assert it.stream.read(data) is None
-    page = it.stream.read(data, trusted=True)
+    assert it.sequencer.read(data) is None
+    page = it.sequencer.read(data, trusted=True)
     assert page is not None
     assert 80 == len(page.rows)
 
@@ -171,20 +181,20 @@ def test_replies_may_be_large() -> None:
 def test_bogus_numbers() -> None:
     """Messages about what the registry never had are dropped, or one would wait for ever."""
     it = Bench()
-    it.stream.heard(packed(("a", 50)))
-    assert it.stream.behind
-    it.stream.caught_up(bogus=1)
-    assert (False, 0, {}) == (it.stream.behind, it.stream.held, it.seqs)
+    it.sequencer.heard(packed(("a", 50)))
+    assert it.sequencer.behind
+    it.sequencer.caught_up(bogus=1)
+    assert (False, 0, {}) == (it.sequencer.behind, it.sequencer.held, it.seqs)
 
 
 # -- what is written from here ---------------------------------------------------------------
 
 
 def test_own_writes_come_first() -> None:
-    """In order they move the stream on; what Pub/Sub brings later was seen."""
+    """In order they move the numbers on; what Pub/Sub brings later was seen."""
     it = Bench()
-    it.stream.wrote(packed(("a", 1)))
-    it.stream.heard(packed(("a", 1)))
+    it.sequencer.wrote(packed(("a", 1)))
+    it.sequencer.heard(packed(("a", 1)))
     assert ({"a": 1}, 1, ["added"]) == (
         *(it.seqs, it.replica.high),
         [c.kind for c in it.watcher.changes],
@@ -194,39 +204,39 @@ def test_own_writes_come_first() -> None:
 def test_own_writes_ahead_of_others() -> None:
     """They are visible at once and leave no gap; what is between comes by the stream."""
     it = Bench()
-    it.stream.wrote(packed(("a", 3)))
-    assert ({"a": 3}, 0, False, 0) == (it.seqs, it.replica.high, it.stream.behind, it.gaps)
-    it.stream.heard(packed(("a", 1), ("b", 2)))
-    it.stream.heard(packed(("a", 3)))
+    it.sequencer.wrote(packed(("a", 3)))
+    assert ({"a": 3}, 0, False, 0) == (it.seqs, it.replica.high, it.sequencer.behind, it.gaps)
+    it.sequencer.heard(packed(("a", 1), ("b", 2)))
+    it.sequencer.heard(packed(("a", 3)))
     assert ({"a": 3, "b": 2}, 3) == (it.seqs, it.replica.high)
 
 
 def test_own_writes_while_behind() -> None:
     """Visible at once as well."""
     it = Bench()
-    it.stream.heard(packed(("b", 2)))
-    it.stream.wrote(packed(("a", 3)))
+    it.sequencer.heard(packed(("b", 2)))
+    it.sequencer.wrote(packed(("a", 3)))
     assert {"a": 3} == it.seqs
     it.catch_up(2, record("c", 1), record("b", 2))
-    assert ({"a": 3, "b": 2, "c": 1}, False) == (it.seqs, it.stream.behind)
+    assert ({"a": 3, "b": 2, "c": 1}, False) == (it.seqs, it.sequencer.behind)
 
 
 def test_own_writes_that_come_late() -> None:
-    """After the stream has brought them: a node that came and went in them stays gone."""
+    """After the sequencer has brought them: a node that came and went in them stays gone."""
     it = Bench()
     data = packed(("a", 1), ("a", 2, False))
-    it.stream.heard(data)
+    it.sequencer.heard(data)
     it.watcher.kinds()
-    it.stream.wrote(data)
-    it.stream.heard(None)
-    it.stream.wrote(data)
+    it.sequencer.wrote(data)
+    it.sequencer.heard(None)
+    it.sequencer.wrote(data)
     assert [] == it.watcher.kinds()
 
 
 def test_own_writes_to_another_epoch() -> None:
     """They wait until that epoch has been read."""
     it = Bench()
-    it.stream.wrote(packed(("a", 1), epoch=SECOND))
+    it.sequencer.wrote(packed(("a", 1), epoch=SECOND))
     assert ({}, 0) == (it.seqs, it.gaps)
-    it.stream.wrote(b"junk")
+    it.sequencer.wrote(b"junk")
     assert 1 == it.counters.malformed

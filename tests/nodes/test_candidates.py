@@ -10,7 +10,13 @@ import pytest
 
 from rxdispatch.node import CAPACITY_LIMIT, Node, NodeStatus
 from rxdispatch.nodes.placement import candidates as module
-from rxdispatch.nodes.placement.candidates import MAX_VIEWS, View, Views, has_room, same_spec
+from rxdispatch.nodes.placement.candidates import (
+    MAX_SETS,
+    Candidates,
+    CandidateSet,
+    has_room,
+    same_spec,
+)
 from rxdispatch.nodes.placement.criteria import Criteria
 
 ANY = Criteria().spec
@@ -19,32 +25,32 @@ ZONE = Criteria(labels={"zone": "a"}).spec
 
 
 class Cache:
-    """Nodes, and views that are told of every change."""
+    """Nodes, and candidates that are updated with every change."""
 
     def __init__(self, *nodes: Node) -> None:
         self.nodes = {node.id: node for node in nodes}
-        self.views = Views(self.nodes)
+        self.candidates = Candidates(self.nodes)
         self.rng = random.Random(3)
 
     def put(self, node: Node) -> None:
         """Add or replace a node."""
         previous = self.nodes.get(node.id)
         self.nodes[node.id] = node
-        self.views.changed(previous, node)
+        self.candidates.changed(previous, node)
 
     def remove(self, node_id: str) -> None:
         """Remove a node."""
-        self.views.changed(self.nodes.pop(node_id), None)
+        self.candidates.changed(self.nodes.pop(node_id), None)
 
     def walked(self, spec: Any = ANY) -> list[str]:
         """The ids that a walk and a scan yield, which must be the same ones."""
-        view = self.views.get(spec)
-        found = sorted(node.id for node in view.walk(self.rng))
-        assert found == sorted(node.id for node in view.scan(self.rng))
+        candidates = self.candidates.get(spec)
+        found = sorted(node.id for node in candidates.walk(self.rng))
+        assert found == sorted(node.id for node in candidates.scan(self.rng))
         return found
 
 
-def test_a_view_holds_what_matches_and_has_room() -> None:
+def test_a_set_holds_what_matches_and_has_room() -> None:
     """By pool, by labels, or by neither."""
     cache = Cache(
         Node("a", pool="gpu"),
@@ -61,7 +67,7 @@ def test_a_view_holds_what_matches_and_has_room() -> None:
 
 
 def test_nodes_come_move_and_go() -> None:
-    """Every view that is in use follows."""
+    """Every set that is in use is updated."""
     cache = Cache(Node("a", pool="gpu"))
     assert [["a"], ["a"], []] == [cache.walked(spec) for spec in (ANY, GPU, ZONE)]
     cache.put(Node("b", pool="gpu", labels={"zone": "a"}))
@@ -84,15 +90,15 @@ def test_a_full_node_leaves_and_comes_back(sweep: bool) -> None:
     """It is dropped by the walk after the one that met it, unless it has room again by then."""
     cache = Cache(Node("a"), Node("b"))
     cache.walked()
-    view = cache.views.get(ANY)
+    found = cache.candidates.get(ANY)
     cache.put(Node("a", current_jobs=1))
-    assert 2 == len(view)
-    assert ["b"] == sorted(node.id for node in view.walk(cache.rng))
+    assert 2 == len(found)
+    assert ["b"] == sorted(node.id for node in found.walk(cache.rng))
     if sweep:
-        next(view.walk(cache.rng))
-        assert 1 == len(view)
+        next(found.walk(cache.rng))
+        assert 1 == len(found)
     cache.put(Node("a"))
-    assert 2 == len(view)
+    assert 2 == len(found)
     assert ["a", "b"] == cache.walked()
 
 
@@ -108,24 +114,24 @@ def test_a_node_that_is_not_ready_has_no_room(status: NodeStatus) -> None:
 
 
 def test_a_removed_node_is_dropped_at_once() -> None:
-    """Fleets whose ids never come again leave nothing behind in a view that nobody uses."""
+    """Fleets whose ids never come again leave nothing behind in a set that nobody uses."""
     cache = Cache()
-    view = cache.views.get(ANY)
+    found = cache.candidates.get(ANY)
     for n in range(100):
         cache.put(Node(f"n{n}"))
         cache.remove(f"n{n}")
-    assert 0 == len(view)
+    assert 0 == len(found)
 
 
-def test_a_walk_may_be_left_and_its_view_changed() -> None:
+def test_a_walk_may_be_left_and_its_set_changed() -> None:
     """Whoever gets a node may put it away."""
     cache = Cache(*(Node(f"n{n}") for n in range(20)))
     for style in ("walk", "scan"):
-        for node in getattr(cache.views.get(ANY), style)(cache.rng):
+        for node in getattr(cache.candidates.get(ANY), style)(cache.rng):
             if node.id in cache.nodes:
                 cache.remove(node.id)
                 break
-        for node in getattr(cache.views.get(ANY), style)(cache.rng):
+        for node in getattr(cache.candidates.get(ANY), style)(cache.rng):
             cache.put(Node(node.id, current_jobs=1))
             cache.remove(node.id)
             if len(cache.nodes) < 12:
@@ -138,10 +144,10 @@ def test_any_two_nodes_may_come_first() -> None:
     rng = random.Random(11)
     for size in (2, 3, 5, 8, 11):
         nodes = {f"n{n}": Node(f"n{n}") for n in range(size)}
-        view = View(ANY, nodes)
+        found = CandidateSet(ANY, nodes)
         pairs: Counter[tuple[str, str]] = Counter()
         for _ in range(rounds := 200 * size * size):
-            walk = view.walk(rng)
+            walk = found.walk(rng)
             pairs[next(walk).id, next(walk).id] += 1
         assert size * (size - 1) == len(pairs)
         expected = rounds / len(pairs)
@@ -154,22 +160,22 @@ def test_a_walk_comes_by_every_node_once() -> None:
     rng = random.Random(13)
     for size in range(70):
         nodes = {f"n{n}": Node(f"n{n}") for n in range(size)}
-        view = View(ANY, nodes)
+        found = CandidateSet(ANY, nodes)
         for _ in range(10):
-            assert sorted(nodes) == sorted(node.id for node in view.walk(rng))
+            assert sorted(nodes) == sorted(node.id for node in found.walk(rng))
         for n in range(0, size, 7):
             nodes[f"n{n}"] = Node(f"n{n}", current_jobs=1)
         left = sorted(node.id for node in nodes.values() if node.room)
         for _ in range(3):
-            assert left == sorted(node.id for node in view.walk(rng))
-        assert len(left) == len(view)
+            assert left == sorted(node.id for node in found.walk(rng))
+        assert len(left) == len(found)
 
 
 def test_a_scan_starts_anywhere() -> None:
     """So that ties are left to chance."""
-    view = View(ANY, {f"n{n}": Node(f"n{n}") for n in range(10)})
+    found = CandidateSet(ANY, {f"n{n}": Node(f"n{n}") for n in range(10)})
     rng = random.Random(5)
-    assert 10 == len({next(view.scan(rng)).id for _ in range(300)})
+    assert 10 == len({next(found.scan(rng)).id for _ in range(300)})
 
 
 def test_steps_are_taken_modulo_a_prime() -> None:
@@ -181,16 +187,16 @@ def test_steps_are_taken_modulo_a_prime() -> None:
     assert CAPACITY_LIMIT.bit_length() < len(lacking)
 
 
-def test_the_view_not_used_for_longest_goes_first() -> None:
+def test_the_set_not_used_for_longest_goes_first() -> None:
     """However many criteria there are."""
     cache = Cache(Node("a"))
-    kept = cache.views.get(ANY)
-    for n in range(3 * MAX_VIEWS):
-        cache.views.get((f"pool-{n}", frozenset()))
-        assert kept is cache.views.get(ANY)
-        assert len(cache.views) <= MAX_VIEWS
-    cache.views.clear()
-    assert kept is not cache.views.get(ANY)
+    kept = cache.candidates.get(ANY)
+    for n in range(3 * MAX_SETS):
+        cache.candidates.get((f"pool-{n}", frozenset()))
+        assert kept is cache.candidates.get(ANY)
+        assert len(cache.candidates) <= MAX_SETS
+    cache.candidates.clear()
+    assert kept is not cache.candidates.get(ANY)
 
 
 def test_short_cuts_agree_with_the_node() -> None:
