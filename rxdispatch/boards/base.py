@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
-import random
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextvars import Context
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
 import reactivex
 from reactivex import Observable, abc
 from reactivex import operators as rx
-from reactivex.disposable import CompositeDisposable, Disposable
 
+from rxdispatch.boards.checks import (
+    check_claim,
+    check_settlement,
+    id_list,
+    task_iterable,
+    worker_label,
+)
+from rxdispatch.boards.claim_reader import ClaimReader
 from rxdispatch.boards.codec import TaskCodec, check_id, created_of
-from rxdispatch.boards.engine import CHUNK, Engine, Found
+from rxdispatch.boards.engine import CHUNK, Engine
 from rxdispatch.boards.group_commit import GroupCommit
+from rxdispatch.boards.intakes import Intakes
+from rxdispatch.boards.joining import hints_until_joined, wait_until_joined
 from rxdispatch.boards.portions import (
     BYTES,
     chunks,
@@ -37,7 +42,6 @@ from rxdispatch.errors import (
     RxDispatchError,
     StoreUnavailableError,
 )
-from rxdispatch.failure import describe
 from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim import claim as claim_operator
@@ -52,21 +56,6 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 log = get_logger(__name__)
-
-_POLL = 1.5
-_HOST = platform.node()[:100]
-
-
-@attrs.define(slots=True, eq=False)
-class _Custody:
-    """What the claims of one batch have in common."""
-
-    board: Board[Any]
-    worker: str
-    clock: Callable[[], float]
-
-    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
-        self.board.give_back(claims, delay)
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -99,10 +88,9 @@ class Board(Generic[P]):
         self._name = name
         self._engine = engine
         self._codec: TaskCodec[P] = TaskCodec(payload)
-        self._background: set[asyncio.Task[Any]] = set()
-        self._reading: set[asyncio.Task[ClaimBatch]] = set()
-        self._intakes: set[Intake] = set()
-        self._group = GroupCommit(engine.submit, self._spawn, most=CHUNK, most_bytes=BYTES)
+        self._intakes = Intakes(name, self.settle)
+        self._reader = ClaimReader(self, engine, self._codec, self._intakes)
+        self._group = GroupCommit(engine.submit, self._intakes.spawn, most=CHUNK, most_bytes=BYTES)
         self._settled = self._refused = self._lost = 0
         self.home = Home(f"board {name!r}", moves=True)
         self._events = self.home.guard(engine.events)
@@ -152,7 +140,7 @@ class Board(Generic[P]):
             StoreUnavailableError: If the server does not answer; carries what was accepted.
         """
         self.home.check()
-        entries = self._codec.encode_all((tasks,) if isinstance(tasks, Task) else _iterable(tasks))
+        entries = self._codec.encode_all(task_iterable(tasks))
         accepted: list[str] = []
         duplicates: list[str] = []
         for chunk in portions_of_entries(entries, self._group.most_bytes):
@@ -196,9 +184,9 @@ class Board(Generic[P]):
         sources: dict[str, Observable[None]] = {
             "never": self._hints,
             "idle": reactivex.empty(),
-            "joined": self._hints_until_joined(),
+            "joined": hints_until_joined(self._hints, self.join),
         }
-        _label(worker)
+        worker_label(worker)
         if not isinstance(until, str) or until not in sources:
             raise ConfigError("until must be 'never', 'idle' or 'joined'", until)
         claiming = claim_operator(self, prefetch=prefetch, lease=lease, worker=worker)
@@ -244,89 +232,9 @@ class Board(Generic[P]):
         self.home.check()
         lease = seconds("lease", lease, zero=False)
         if ids is not None:
-            ids = _ids(ids)
-        label = _label(worker)
-        if self._engine.instant:
-            # The one moment to be cancelled at; and others get their turn too.
-            await asyncio.sleep(0)
-            return await self._claim(limit, ids, label, lease)
-        # Shielded: a claim that is cancelled half-way has moved marks already, and what it
-        # brings must go back rather than wait for its lease to lapse.
-        work = self._spawn(self._claim(limit, ids, label, lease))
-        self._reading.add(work)
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            if work.done():
-                self._return_unread(work)
-            else:
-                work.add_done_callback(self._return_unread)
-            raise
-        finally:
-            self._reading.discard(work)
-
-    async def _claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
-    ) -> ClaimBatch:
-        clock = lease_clock_of(asyncio.get_running_loop())
-        custody = _Custody(self, worker, clock)
-        claims: list[Claim[P]] = []
-        due: float | None = None
-        left, wanted = limit, ids
-        while True:
-            step = min(left, CHUNK)
-            some = None if wanted is None else wanted[:CHUNK]
-            # Counted from before the call: the server's lease starts later, never earlier.
-            deadline = clock() + lease
-            try:
-                found, due = await self._engine.claim(step, some, worker, lease)
-            except BaseException:
-                self.give_back(claims)
-                raise
-            broken = self._decode(found, custody, deadline, claims)
-            left -= len(found) - broken
-            if wanted is not None:
-                # What one reply has no room for is ready still, and asked for once more.
-                if not found or due != 0:
-                    wanted = wanted[CHUNK:]
-                ended = not wanted
-            else:
-                # Due at once: the server had more than fits one reply or one sweep.
-                ended = len(found) < step and due != 0
-            if left <= 0 or ended:
-                return ClaimBatch(claims, due)
-
-    def _decode(
-        self, found: list[Found], custody: _Custody, deadline: float, claims: list[Claim[P]]
-    ) -> int:
-        """Append what can be read to *claims*; bury what cannot and return how many."""
-        decode = self._codec.decode
-        broken: list[Settlement] = []
-        for item in found:
-            try:
-                task = decode(item.id, item.record)
-            except CodecError as error:
-                log.warning("task_undecodable", board=self._name, task=item.id, error=str(error))
-                claim: Claim[Any] = Claim(
-                    Task.trusted(None, item.id),
-                    item.token,
-                    item.attempts + 1,
-                    item.crashes,
-                    custody,
-                    deadline,
-                )
-                broken.append(claim.dead("undecodable", describe(error)))
-            else:
-                claims.append(
-                    Claim(task, item.token, item.attempts + 1, item.crashes, custody, deadline)
-                )
-        if broken:
-            self.post(broken)
-        return len(broken)
-
-    def _return_unread(self, work: asyncio.Task[ClaimBatch]) -> None:
-        if not work.cancelled() and work.exception() is None:
-            self.give_back(work.result().claims)
+            ids = id_list(ids)
+        label = worker_label(worker)
+        return await self._reader.claim(limit, ids, label, lease)
 
     # -- holding and ending ------------------------------------------------------------------
 
@@ -347,7 +255,7 @@ class Board(Generic[P]):
         if not isinstance(claims, Sequence):
             raise ConfigError("claims must be a list of claims", claims)
         for claim in claims:
-            _check_claim(claim, self._name)
+            check_claim(claim, self._name)
         clock = lease_clock_of(asyncio.get_running_loop())
         lost: list[Claim[Any]] = []
         for chunk in chunks(claims):
@@ -389,7 +297,7 @@ class Board(Generic[P]):
         seen: set[int] = set()
         for settlement in wanted:
             if settlement.__class__ is not Settlement or settlement.claim.custody.board is not self:
-                _check_settlement(settlement, self._name)
+                check_settlement(settlement, self._name)
             claim: Claim[Any] = settlement.claim
             answer = claim.answer
             # What was refused in one way may have been done in another, by a call that failed.
@@ -427,12 +335,11 @@ class Board(Generic[P]):
 
     def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
         """Release *claims* in the background; the owner of the board waits for it on closing."""
-        self.post([claim.release(delay) for claim in claims if claim.answer is None])
+        self._intakes.give_back(claims, delay)
 
     def post(self, settlements: list[Settlement]) -> None:
         """Settle in the background; the owner of the board waits for it on closing."""
-        if settlements:
-            self._spawn(self._settle_quietly(settlements))
+        self._intakes.post(settlements)
 
     # -- looking and steering ----------------------------------------------------------------
 
@@ -491,7 +398,7 @@ class Board(Generic[P]):
             StoreUnavailableError: If the server does not answer.
         """
         self.home.check()
-        ids = _ids(ids)
+        ids = id_list(ids)
         found: list[P | None] = []
         while len(found) < len(ids):
             asked = ids[len(found) :][:CHUNK]
@@ -512,7 +419,7 @@ class Board(Generic[P]):
         """
         self.home.check()
         answers: list[bool] = []
-        for chunk in chunks(_ids(ids)):
+        for chunk in chunks(id_list(ids)):
             answers.extend(await self._engine.cancel(chunk))
         return answers
 
@@ -529,30 +436,7 @@ class Board(Generic[P]):
     async def join(self) -> None:
         """Wait until nothing is scheduled, ready or claimed; sweeps, and outlives outages."""
         self.home.check()
-        news = asyncio.Event()
-        watch = self._engine.signals.subscribe(
-            lambda signal: news.set() if signal != "ready" else None
-        )
-        try:
-            while True:
-                news.clear()
-                wait = _POLL * random.uniform(0.7, 1.2)
-                try:
-                    tally = await self._engine.tick()
-                except StoreUnavailableError:
-                    log.warning("join_waits_for_server", board=self._name)
-                else:
-                    if not (tally.scheduled or tally.ready or tally.claimed):
-                        return
-                    if tally.due_in is not None:
-                        wait = min(wait, max(tally.due_in, 0.01))
-                try:
-                    async with asyncio.timeout(wait):
-                        await news.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            watch.dispose()
+        await wait_until_joined(self._engine, self._name)
 
     async def dead_letters(self) -> AsyncIterator[DeadLetter[Any]]:
         """Iterate over the dead tasks, oldest first, a page at a time."""
@@ -591,7 +475,7 @@ class Board(Generic[P]):
         self.home.check()
         total = 0
         if ids is not None:
-            for chunk in chunks(_ids(ids)):
+            for chunk in chunks(id_list(ids)):
                 total += (await self._engine.redrive(chunk, ""))[0]
             return total
         until = ""
@@ -605,8 +489,7 @@ class Board(Generic[P]):
 
     def enlist(self, intake: Intake) -> abc.DisposableBase:
         """Let *intake* be drained when the owner of this board closes."""
-        self._intakes.add(intake)
-        return Disposable(lambda: self._intakes.discard(intake))
+        return self._intakes.enlist(intake)
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """
@@ -614,127 +497,8 @@ class Board(Generic[P]):
 
         Once *hurry* is set, the grace is over.
         """
-        intakes = list(self._intakes)
-        for intake in intakes:
-            try:
-                intake.stop()
-            except Exception as error:
-                # A subscriber's on_completed raised; the other intakes are to be stopped too.
-                log.error("subscriber_failed", source=self._name, failure=error)
-        if intakes and grace > 0:
-            idle = asyncio.create_task(_idle(intakes))
-            hurried = asyncio.create_task(_set(hurry))
-            try:
-                await asyncio.wait(
-                    {idle, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not idle.done() and not hurried.done():
-                    log.warning("grace_ended", board=self._name, grace=grace)
-            finally:
-                idle.cancel()
-                hurried.cancel()
-        for intake in intakes:
-            intake.revoke()
-        await asyncio.gather(*(intake.wind_down() for intake in intakes))
-        await self.finished()
+        await self._intakes.drain(grace, hurry)
 
     async def finished(self) -> None:
         """Wait for what runs in the background: claims on their way back, mostly."""
-        # A claim that has come, but whose reader had no turn yet: he may give it back.
-        while self._background or self._reading:
-            if self._background:
-                await asyncio.wait(self._background)
-            await asyncio.sleep(0)
-
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        # It may outlive its caller, and with others' work: a context of its own keeps what the
-        # caller has set, such as a tenant or a span, away from both.
-        task = asyncio.get_running_loop().create_task(work, context=Context())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
-
-    async def _settle_quietly(self, settlements: list[Settlement]) -> None:
-        """Settle; a failure is logged, and the leases then lapse by themselves."""
-        try:
-            await self.settle(settlements)
-        except Exception as error:
-            log.warning("give_back_failed", board=self._name, error=str(error))
-
-    def _hints_until_joined(self) -> Observable[None]:
-        def subscribe(
-            observer: abc.ObserverBase[None], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            def ended(task: asyncio.Task[None]) -> None:
-                if task.cancelled():
-                    return
-                error = task.exception()
-                if isinstance(error, Exception):
-                    observer.on_error(error)
-                else:
-                    observer.on_completed()
-
-            hints = self._hints.subscribe(observer.on_next, scheduler=scheduler)
-            joined = asyncio.get_running_loop().create_task(self.join(), context=Context())
-            joined.add_done_callback(ended)
-
-            def stop() -> None:
-                joined.cancel()
-
-            return CompositeDisposable(hints, Disposable(stop))
-
-        return Observable(subscribe)
-
-
-async def _idle(intakes: Iterable[Intake]) -> None:
-    for intake in intakes:
-        await intake.idle()
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-def _iterable(tasks: Iterable[Task[Any]]) -> Iterable[Task[Any]]:
-    if isinstance(tasks, (str, bytes, bytearray, Mapping)):
-        # These are iterable, but what was meant is a payload.
-        rule = "tasks must be a Task or an iterable of Tasks; a payload goes into rxdispatch.Task"
-        raise ConfigError(f"{rule}, as Task(payload)", tasks)
-    if not isinstance(tasks, Iterable):
-        raise ConfigError("tasks must be a Task or an iterable of Tasks", tasks)
-    return tasks
-
-
-def _label(worker: str | None) -> str:
-    if worker is None:
-        return f"{_HOST}-{os.getpid()}"
-    if not isinstance(worker, str) or len(worker) > 200:
-        raise ConfigError("worker must be a str of at most 200 characters", worker)
-    return worker
-
-
-def _ids(ids: str | Iterable[str]) -> list[str]:
-    if not isinstance(ids, Iterable):
-        raise ConfigError("ids must be a str or an iterable of them", ids)
-    found = [ids] if isinstance(ids, str) else list(ids)
-    for task_id in found:
-        check_id(task_id)
-    return found
-
-
-def _check_settlement(settlement: Any, board: str) -> None:
-    if settlement.__class__ is not Settlement:
-        raise ConfigError(
-            "settlements must come from done(), retry(), dead() or release() of a claim", settlement
-        )
-    owner = settlement.claim.custody.board
-    if owner.name != board:
-        raise ConfigError(f"settlements must be of claims of board {board!r}", owner.name)
-
-
-def _check_claim(claim: Any, board: str) -> None:
-    if not isinstance(claim, Claim):
-        raise ConfigError("claims must come from a board", claim)
-    owner: Any = claim.custody
-    if owner.board.name != board:
-        raise ConfigError(f"claims must be of board {board!r}", owner.board.name)
+        await self._intakes.finished()

@@ -1,0 +1,119 @@
+"""``ClaimReader``: claims tasks from an engine and decodes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from rxdispatch.boards.codec import TaskCodec
+from rxdispatch.boards.engine import CHUNK, Engine, Found
+from rxdispatch.boards.intakes import Intakes
+from rxdispatch.claim import Claim, Settlement
+from rxdispatch.clock import lease_clock_of
+from rxdispatch.errors import CodecError
+from rxdispatch.failure import describe
+from rxdispatch.log import get_logger
+from rxdispatch.results import ClaimBatch
+from rxdispatch.task import Task
+
+__all__ = ["ClaimReader"]
+
+P = TypeVar("P")
+
+log = get_logger(__name__)
+
+
+@attrs.define(slots=True, eq=False)
+class _Custody:
+    """What the claims of one batch have in common."""
+
+    board: Any
+    worker: str
+    clock: Callable[[], float]
+
+    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
+        self.board.give_back(claims, delay)
+
+
+class ClaimReader(Generic[P]):
+    """Claims for a *board* through its *engine*, and buries what its *codec* cannot read."""
+
+    def __init__(self, board: Any, engine: Engine, codec: TaskCodec[P], intakes: Intakes) -> None:
+        self._board = board
+        self._engine = engine
+        self._codec = codec
+        self._intakes = intakes
+
+    async def claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> ClaimBatch:
+        """Claim up to *limit* tasks; if the caller is cancelled, what comes is given back."""
+        if self._engine.instant:
+            # The one moment to be cancelled at; and others get their turn too.
+            await asyncio.sleep(0)
+            return await self._claim(limit, ids, worker, lease)
+        return await self._intakes.read(self._claim(limit, ids, worker, lease))
+
+    async def _claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> ClaimBatch:
+        clock = lease_clock_of(asyncio.get_running_loop())
+        custody = _Custody(self._board, worker, clock)
+        claims: list[Claim[P]] = []
+        due: float | None = None
+        left, wanted = limit, ids
+        while True:
+            step = min(left, CHUNK)
+            some = None if wanted is None else wanted[:CHUNK]
+            # Counted from before the call: the server's lease starts later, never earlier.
+            deadline = clock() + lease
+            try:
+                found, due = await self._engine.claim(step, some, worker, lease)
+            except BaseException:
+                self._intakes.give_back(claims)
+                raise
+            broken = self._decode(found, custody, deadline, claims)
+            left -= len(found) - broken
+            if wanted is not None:
+                # What one reply has no room for is ready still, and asked for once more.
+                if not found or due != 0:
+                    wanted = wanted[CHUNK:]
+                ended = not wanted
+            else:
+                # Due at once: the server had more than fits one reply or one sweep.
+                ended = len(found) < step and due != 0
+            if left <= 0 or ended:
+                return ClaimBatch(claims, due)
+
+    def _decode(
+        self, found: list[Found], custody: _Custody, deadline: float, claims: list[Claim[P]]
+    ) -> int:
+        """Append what can be read to *claims*; bury what cannot and return how many."""
+        decode = self._codec.decode
+        broken: list[Settlement] = []
+        for item in found:
+            try:
+                task = decode(item.id, item.record)
+            except CodecError as error:
+                log.warning(
+                    "task_undecodable", board=self._board.name, task=item.id, error=str(error)
+                )
+                claim: Claim[Any] = Claim(
+                    Task.trusted(None, item.id),
+                    item.token,
+                    item.attempts + 1,
+                    item.crashes,
+                    custody,
+                    deadline,
+                )
+                broken.append(claim.dead("undecodable", describe(error)))
+            else:
+                claims.append(
+                    Claim(task, item.token, item.attempts + 1, item.crashes, custody, deadline)
+                )
+        if broken:
+            self._intakes.post(broken)
+        return len(broken)

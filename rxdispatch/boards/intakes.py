@@ -1,0 +1,140 @@
+"""``Intakes``: what claims from a board in this process, and the board's background work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextvars import Context
+from typing import Any, TypeVar
+
+from reactivex.abc import DisposableBase
+from reactivex.disposable import Disposable
+
+from rxdispatch.claim import Claim, Settlement
+from rxdispatch.log import get_logger
+from rxdispatch.protocols import Intake
+from rxdispatch.results import ClaimBatch
+
+__all__ = ["Intakes"]
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
+
+
+class Intakes:
+    """
+    The intakes of one board, and the tasks that settle in the background.
+
+    Args:
+        board: The board's name.
+        settle: The board's method.
+    """
+
+    def __init__(
+        self, board: str, settle: Callable[[list[Settlement]], Awaitable[list[bool]]]
+    ) -> None:
+        self._board = board
+        self._settle = settle
+        self._enlisted: set[Intake] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._reading: set[asyncio.Task[ClaimBatch]] = set()
+
+    def enlist(self, intake: Intake) -> DisposableBase:
+        """Drain *intake* when the board's owner closes."""
+        self._enlisted.add(intake)
+        return Disposable(lambda: self._enlisted.discard(intake))
+
+    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
+        """Release *claims* in the background; the owner of the board waits for it on closing."""
+        self.post([claim.release(delay) for claim in claims if claim.answer is None])
+
+    def post(self, settlements: list[Settlement]) -> None:
+        """Settle in the background; the owner of the board waits for it on closing."""
+        if settlements:
+            self.spawn(self._settle_quietly(settlements))
+
+    async def read(self, work: Coroutine[Any, Any, ClaimBatch]) -> ClaimBatch:
+        """Return the claims of *work*; give them back if the caller is cancelled."""
+        # Shielded: a claim that is cancelled half-way has moved marks already, and what it
+        # brings must go back rather than wait for its lease to lapse.
+        reading = self.spawn(work)
+        self._reading.add(reading)
+        try:
+            return await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            if reading.done():
+                self._return_unread(reading)
+            else:
+                reading.add_done_callback(self._return_unread)
+            raise
+        finally:
+            self._reading.discard(reading)
+
+    async def drain(self, grace: float, hurry: asyncio.Event) -> None:
+        """
+        Stop claiming, give running work *grace* seconds, then cancel it and give it back.
+
+        Once *hurry* is set, the grace is over.
+        """
+        intakes = list(self._enlisted)
+        for intake in intakes:
+            try:
+                intake.stop()
+            except Exception as error:
+                # A subscriber's on_completed raised; the other intakes must stop too.
+                log.error("subscriber_failed", source=self._board, failure=error)
+        if intakes and grace > 0:
+            await self._wait(intakes, grace, hurry)
+        for intake in intakes:
+            intake.revoke()
+        await asyncio.gather(*(intake.wind_down() for intake in intakes))
+        await self.finished()
+
+    async def finished(self) -> None:
+        """Wait for what runs in the background: claims on their way back, mostly."""
+        # A claim may have arrived whose reader has not run yet, and may give it back.
+        while self._background or self._reading:
+            if self._background:
+                await asyncio.wait(self._background)
+            await asyncio.sleep(0)
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run *work* in a task that :meth:`finished` waits for."""
+        # It may outlive its caller, and carry the work of others: a context of its own keeps what
+        # the caller has set, such as a tenant or a span, away from both.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _wait(self, intakes: list[Intake], grace: float, hurry: asyncio.Event) -> None:
+        idle = asyncio.create_task(_idle(intakes))
+        hurried = asyncio.create_task(_set(hurry))
+        try:
+            await asyncio.wait({idle, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            if not idle.done() and not hurried.done():
+                log.warning("grace_ended", board=self._board, grace=grace)
+        finally:
+            idle.cancel()
+            hurried.cancel()
+
+    def _return_unread(self, reading: asyncio.Task[ClaimBatch]) -> None:
+        if not reading.cancelled() and reading.exception() is None:
+            self.give_back(reading.result().claims)
+
+    async def _settle_quietly(self, settlements: list[Settlement]) -> None:
+        """Settle; a failure is logged, and the leases then lapse by themselves."""
+        try:
+            await self._settle(settlements)
+        except Exception as error:
+            log.warning("give_back_failed", board=self._board, error=str(error))
+
+
+async def _idle(intakes: Iterable[Intake]) -> None:
+    for intake in intakes:
+        await intake.idle()
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,77 @@
+"""Waiting until a board has nothing scheduled, ready or claimed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Final
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from rxdispatch.boards.engine import Engine
+from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.log import get_logger
+
+__all__ = ["hints_until_joined", "wait_until_joined"]
+
+log = get_logger(__name__)
+
+_POLL: Final = 1.5  # seconds
+
+
+async def wait_until_joined(engine: Engine, board: str) -> None:
+    """Return once nothing is scheduled, ready or claimed; sweeps, and outlives outages."""
+    changed = asyncio.Event()
+    watch = engine.signals.subscribe(lambda signal: changed.set() if signal != "ready" else None)
+    try:
+        while True:
+            changed.clear()
+            wait = _POLL * random.uniform(0.7, 1.2)
+            try:
+                tally = await engine.tick()
+            except StoreUnavailableError:
+                log.warning("join_waits_for_server", board=board)
+            else:
+                if not (tally.scheduled or tally.ready or tally.claimed):
+                    return
+                if tally.due_in is not None:
+                    wait = min(wait, max(tally.due_in, 0.01))
+            try:
+                async with asyncio.timeout(wait):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+    finally:
+        watch.dispose()
+
+
+def hints_until_joined(
+    hints: Observable[None], join: Callable[[], Coroutine[Any, Any, None]]
+) -> Observable[None]:
+    """Return *hints*, completed when *join* returns."""
+
+    def subscribe(
+        observer: abc.ObserverBase[None], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        def ended(task: asyncio.Task[None]) -> None:
+            if task.cancelled():
+                return
+            error = task.exception()
+            if isinstance(error, Exception):
+                observer.on_error(error)
+            else:
+                observer.on_completed()
+
+        watch = hints.subscribe(observer.on_next, scheduler=scheduler)
+        joined = asyncio.get_running_loop().create_task(join(), context=Context())
+        joined.add_done_callback(ended)
+
+        def stop() -> None:
+            joined.cancel()
+
+        return CompositeDisposable(watch, Disposable(stop))
+
+    return Observable(subscribe)
