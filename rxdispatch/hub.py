@@ -1,9 +1,10 @@
-"""``connect()`` and ``Hub``: where servers, boards and their lifetimes come together."""
+"""``connect()`` and ``Hub``: the connection to a server, with its boards, nodes and actors."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 from weakref import WeakSet
@@ -12,7 +13,7 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import Board
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.memory.board import MemoryBoard
-from rxdispatch.boards.memory.engine import MemoryEngine
+from rxdispatch.boards.memory.engines import MemoryEngines
 from rxdispatch.boards.redis.board import RedisBoard
 from rxdispatch.checks import board_name, namespace_name
 from rxdispatch.config import Settings
@@ -39,19 +40,15 @@ log = get_logger(__name__)
 _UNOPENED: Final = "hub must be open; use it with 'async with'"
 
 
-MANY_ENGINES: Final = 1000
-"""Boards in memory, at least, from which on the ones that nobody uses are forgotten."""
-
-
 class Hub:
     """
-    A connection to a server, and the boards on it; made by :func:`connect`.
+    A connection to a server and the boards on it; made by :func:`connect`.
 
     Use it as an asynchronous context manager. Leaving the block normally stops all claims and
     gives running handlers ``settings.grace`` seconds, then cancels them and gives their tasks
-    back; actors have what is left of that time to work off their mailboxes. Leaving it by an
-    exception or a cancellation does that at once; claims that nobody settles are given back after
-    two seconds.
+    back; actors have the rest of that time to empty their mailboxes. Leaving it by an exception or
+    a cancellation does the same without a grace period. Claims that nothing settles are given back
+    after two seconds.
     """
 
     def __init__(
@@ -68,9 +65,8 @@ class Hub:
         self._server: EmbeddedServer | None = None
         self._client: Client | None = None
         self._channels: Channels | None = None
-        self._engines: dict[str, MemoryEngine] = {}
-        self._most_engines = MANY_ENGINES
         self._boards: WeakSet[Board[Any]] = WeakSet()
+        self._engines = MemoryEngines(self._boards)
         self._actors = Actors()
         self._fleet: FleetEngine | None = None
         self._feeds: WeakSet[Feed] = WeakSet()
@@ -96,7 +92,7 @@ class Hub:
     @property
     def url(self) -> str:
         """
-        The URL by which another process can reach this hub's server; its password is ``***``.
+        The URL at which another process reaches this hub's server, with the password as ``***``.
 
         Raises:
             ConfigError: If the hub is not open.
@@ -137,15 +133,14 @@ class Hub:
         dead_limit: int | None = None,
     ) -> Board[Any]:
         """
-        Return a handle on the board of that name, which need not exist yet.
+        Return a handle on the board of that name; the board need not exist yet.
 
         Args:
             name: 1 to 200 characters, without braces and control characters.
-            max_crashes: How often a task may outlive its worker before it is dead; 3 if no
-                handle gives it.
-            payload: A type to decode payloads into; plain values when None.
-            remember: Seconds for which the id of a done task may not come again; 0.
-            dead_limit: How many dead tasks are kept, the oldest go first; 100,000.
+            max_crashes: How many workers a task may lose before it is dead; 3 by default.
+            payload: The type that payloads are decoded into; None leaves them as plain values.
+            remember: Seconds for which the id of a done task counts as a duplicate; 0 by default.
+            dead_limit: How many dead letters are kept, the oldest go first; 100,000 by default.
 
         Raises:
             ConfigError: If the hub is not open, or an argument breaks its rule.
@@ -155,18 +150,9 @@ class Hub:
         options = Options(max_crashes, remember, dead_limit).checked()
         board: Board[Any]
         if self._client is None or self._channels is None:
-            if len(self._engines) >= self._most_engines:
-                self._forget_engines()
-            engine = self._engines.get(name) or MemoryEngine()
-            board = MemoryBoard(
-                name,
-                max_crashes=max_crashes,
-                payload=payload,
-                remember=remember,
-                dead_limit=dead_limit,
-                engine=engine,
-            )
-            self._engines[name] = engine
+            engine = self._engines.engine(name)
+            board = MemoryBoard(name, payload=payload, engine=engine, **options._asdict())
+            self._engines.keep(name, engine)
         else:
             board = RedisBoard(
                 name,
@@ -180,19 +166,10 @@ class Hub:
         self._boards.add(board)
         return board
 
-    def _forget_engines(self) -> None:
-        """Drop what is kept of boards in memory that have no handle and hold nothing."""
-        used = {board.name for board in self._boards}
-        for name in [name for name, engine in self._engines.items() if engine.unused]:
-            if name not in used:
-                del self._engines[name]
-        # As many again before the next look, so that each board pays for its own.
-        self._most_engines = max(MANY_ENGINES, 2 * len(self._engines))
-
     @property
     def nodes(self) -> Registry:
         """
-        The registry of this namespace's nodes, to write to.
+        The registry that writes the nodes of this namespace.
 
         Raises:
             ConfigError: If the hub is not open, or has no server.
@@ -201,7 +178,7 @@ class Hub:
 
     def feed(self) -> Feed:
         """
-        Return a feed of this namespace's nodes, to be used with ``async with``.
+        Return a feed of this namespace's nodes, for use with ``async with``.
 
         Raises:
             ConfigError: If the hub is not open, or has no server.
@@ -231,32 +208,25 @@ class Hub:
         next: ActorRef | str | None = None,  # noqa: A002
     ) -> ActorRef:
         """
-        Start an actor; or, without *handle* and *factory*, return the address of the one there is.
+        Start an actor and return its address.
 
-        Names are those of this hub, in this process; the name of an actor is free again once it has
-        ended, as when ``await ref.stop()`` has returned. When the hub closes normally, all stay
-        open until no mailbox holds anything and nothing is at work, or the grace is over.
+        Names belong to this hub, in this process; a name is free again once its actor has ended.
+        When the hub closes normally, actors stay open until every mailbox is empty and no handler
+        runs, or until the grace period is over.
 
         Args:
             name: 1 to 200 characters.
-            handle: As for :class:`Actor`, like the others.
-            factory: Instead of *handle*, makes it.
+            handle: The handler, as for :class:`Actor`; the other arguments too.
+            factory: Makes the handler, instead of *handle*.
             mailbox: How many messages may wait.
             supervision: ``"resume"``, ``"restart"`` or ``"stop"``.
-            backoff: The waits before restarts, and how many there may be in a row.
-            next: The actor that is told what the handler returns; a name may be that of one that
-                comes later.
+            backoff: The waits before restarts, and how many restarts there may be in a row.
+            next: The actor that receives what the handler returns; also by name, before it exists.
 
         Raises:
-            ConfigError: If the hub is not open, an argument breaks its rule, the name is taken, or
-                there is none of that name.
+            ConfigError: If the hub is not open, an argument breaks its rule, or the name is taken.
         """
-        # Those that are still at work while the hub closes may look for one another.
-        if handle is None and factory is None and self._state == "closing":
-            return self._actors.find(name)
         self._require_open()
-        if handle is None and factory is None:
-            return self._actors.find(name)
         return self._actors.start(
             name,
             handle,
@@ -266,6 +236,18 @@ class Hub:
             backoff=backoff,
             next=next,
         )
+
+    def actor_ref(self, name: str) -> ActorRef:
+        """
+        Return the address of the actor of that name.
+
+        Raises:
+            ConfigError: If the hub is not open, or has no actor of that name.
+        """
+        # While the hub closes, handlers that still run may look each other up.
+        if self._state != "closing":
+            self._require_open()
+        return self._actors.find(name)
 
     def _require_open(self) -> None:
         if self._state != "open":
@@ -279,7 +261,7 @@ class Hub:
         return self._fleet
 
     async def __aenter__(self) -> Self:
-        """Start the embedded server if there is no other, and connect."""
+        """Connect; without a URL, start the embedded server first."""
         if self._state != "new":
             raise ConfigError("hub must be entered once", self._state)
         self._home.check()
@@ -305,7 +287,7 @@ class Hub:
         try:
             await client.open()
         except StoreUnavailableError as error:
-            # A service that was started again while the server is away has the snapshot.
+            # A service that restarts while the server is down can work from its snapshot.
             if self._settings.feed.snapshot is None:
                 raise
             log.warning("hub_opened_without_server", error=str(error))
@@ -328,7 +310,7 @@ class Hub:
                 try:
                     await asyncio.shield(drained)
                 except asyncio.CancelledError as reason:
-                    # Giving back takes a moment, and is not to be cut short.
+                    # Giving claims back takes a moment and must run to its end.
                     cancelled = reason
                     hurry.set()
         finally:
@@ -340,10 +322,10 @@ class Hub:
                 raise result
 
     async def _drain(self, grace: float, hurry: asyncio.Event) -> list[BaseException | None]:
-        """Drain the boards, whose handlers may tell actors; then these."""
+        """Drain the boards, then the actors: handlers of boards may still send to actors."""
         clock = asyncio.get_running_loop().time
         until = clock() + grace
-        # Each by itself: one that fails must not keep another from giving back.
+        # Separately: a board that fails must not stop another from giving its claims back.
         drained = await asyncio.gather(
             *(board.drain(grace, hurry) for board in tuple(self._boards)), return_exceptions=True
         )
@@ -352,9 +334,13 @@ class Hub:
 
     async def _close(self) -> None:
         self._state = "closed"
-        # Cancelled at one of these, the others must still be closed.
-        try:
-            # Each by itself: what one raises must not keep another from being waited for.
+        # From last to first; an error or a cancellation at one leaves none of the others open.
+        async with AsyncExitStack() as closing:
+            if self._server is not None:
+                closing.push_async_callback(self._server.stop)
+            if self._client is not None:
+                closing.push_async_callback(self._client.close)
+            # Separately: an error of one feed must not cut the wait for another short.
             closed = await asyncio.gather(
                 *(feed.close() for feed in tuple(self._feeds)), return_exceptions=True
             )
@@ -363,13 +349,6 @@ class Hub:
             for result in closed:
                 if isinstance(result, Exception):
                     raise result
-        finally:
-            try:
-                if self._client is not None:
-                    await self._client.close()
-            finally:
-                if self._server is not None:
-                    await self._server.stop()
 
 
 def connect(
@@ -380,23 +359,24 @@ def connect(
     settings: Settings | None = None,
 ) -> Hub:
     """
-    Return a hub to be used with ``async with``.
+    Return a hub, for use with ``async with``.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; None means
-            ``$RXDISPATCH_URL``, else a server of our own that lives as long as the block.
-        namespace: What the names of keys begin with, so that several applications can share a
-            server; without braces, spaces, control characters and what is special in patterns.
-        data_dir: Where our own server keeps its data; only when there is no url. It is code: what
-            is in it can make the server run anything, so keep it where only you write. A folder,
-            or data in it, that belongs to another user or that others can write is refused.
-        settings: Limits in time and number.
+        url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``. None means
+            ``$RXDISPATCH_URL`` or, if that is not set, an embedded server that lives as long as
+            the block.
+        namespace: The prefix of all keys, so that several applications can share a server; without
+            braces, spaces, control characters and the special characters of patterns.
+        data_dir: The folder of the embedded server's data; only without a url. Treat it like code:
+            its files can make the server run anything, so keep it where only you can write. A
+            folder with owners or writers other than you, or with such files, is refused.
+        settings: Timeouts and limits.
 
     Raises:
-        ConfigError: If an argument breaks its rule, at once; on entry a wrong password, no program
-            for a server of our own, or a *data_dir* that cannot be used.
+        ConfigError: If an argument breaks its rule, at the call. On entry: for a wrong password, a
+            missing server program, or a *data_dir* that cannot be used.
         StoreUnavailableError: On entry, if the server does not answer. With
-            ``FeedSettings.snapshot`` the hub opens all the same, so that feeds can work from it.
+            ``FeedSettings.snapshot`` the hub opens nevertheless, so that feeds can work from it.
 
     Example:
         >>> import asyncio

@@ -118,7 +118,7 @@ async def test_a_fleet_in_another_loop() -> None:
             lambda: hub.board("jobs"),
             lambda: hub.nodes,
             hub.feed,
-            lambda: hub.actor("a"),
+            lambda: hub.actor_ref("a"),
             lambda: hub.__aexit__(None, None, None),
         ):
             await refused(use)

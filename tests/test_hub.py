@@ -267,7 +267,7 @@ async def test_a_hub_forgets_boards_in_memory_that_nobody_uses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The ones that hold something, or that somebody watches, are kept."""
-    monkeypatch.setattr("rxdispatch.hub.MANY_ENGINES", 10)
+    monkeypatch.setattr("rxdispatch.boards.memory.engines.MANY_ENGINES", 10)
     async with connect("memory://") as hub:
         held = hub.board("held")
         await hub.board("full").submit(Task(1))

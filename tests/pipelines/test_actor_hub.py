@@ -28,9 +28,9 @@ async def test_names() -> None:
     """Found by name, unknown ones and taken ones refused, those that stopped free again."""
     async with rxd.connect("memory://") as hub:
         ref = hub.actor("a", echo)
-        assert ref is hub.actor("a")
+        assert ref is hub.actor_ref("a")
         with pytest.raises(rxd.ConfigError, match=r"^an actor of that name must be there, got 'b'"):
-            hub.actor("b")
+            hub.actor_ref("b")
         with pytest.raises(rxd.ConfigError, match=r"^actors must have names that differ, got 'a'"):
             hub.actor("a", echo)
         with pytest.raises(rxd.ConfigError, match=r"^mailbox must"):
@@ -38,7 +38,7 @@ async def test_names() -> None:
         assert await ref.stop()
         assert 1 == await hub.actor("a", echo).ask(1)
     with pytest.raises(rxd.ConfigError, match=r"^hub must be open"):
-        hub.actor("a")
+        hub.actor_ref("a")
 
 
 async def test_next_by_name() -> None:
@@ -164,7 +164,7 @@ async def test_names_are_found_while_the_hub_closes() -> None:
     async def count(n: int) -> None:
         seen.append(n)
         if n:
-            await hub.actor("ab"[n % 2]).tell(n - 1)
+            await hub.actor_ref("ab"[n % 2]).tell(n - 1)
             return
         try:
             hub.actor("c", count)
@@ -200,7 +200,7 @@ async def test_a_hub_forgets_actors_that_have_ended() -> None:
             assert not await cut.stop(timeout=1)
             assert {} == hub._actors._actors
             with pytest.raises(rxd.ConfigError, match="must be there"):
-                hub.actor("stopped-0")
+                hub.actor_ref("stopped-0")
 
 
 async def slow_to_end(span: float) -> None:
@@ -231,7 +231,7 @@ async def test_a_name_is_taken_until_its_actor_has_ended() -> None:
         assert old.stopped
         with pytest.raises(rxd.ConfigError, match="names that differ"):
             hub.actor("account", handle)
-        assert old is hub.actor("account")
+        assert old is hub.actor_ref("account")
     assert ([], [1, 1, 1, 1]) == (at_work, most)
     assert await stopping
 
