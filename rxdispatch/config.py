@@ -66,31 +66,31 @@ def _path(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 @attrs.frozen(slots=True, kw_only=True)
 class FeedSettings:
     """
-    How node feeds keep up, and when nodes are given up.
+    How feeds keep up, and when nodes are given up.
 
     Args:
-        pulse: Seconds between two proofs that a feed has missed nothing; each is up to a fifth
-            sooner, so that many feeds drift apart.
-        check: Seconds that ``fetch`` waits for a version check before it returns what is cached.
-        max_stale: Seconds without a proof after which every node is suspect.
-        snapshot: A SQLite file on a local disk, shared by the processes of this host, where the
-            fleet is kept; none by default.
-        snapshot_age: Seconds up to which the snapshot is young enough to work from.
-        tombstones: Seconds for which removals are remembered; a feed that was away for longer
-            reads the whole fleet again.
-        lapse_share: The share of a fleet of at least 10 nodes that may lapse within half a
-            minute; if more does, it is taken for a fault of the network and nobody is removed.
-        lapse_patience: Seconds after which they are removed all the same.
+        pulse_interval: Seconds between two proofs that a feed has missed nothing; each comes up to
+            a fifth sooner, so that many feeds drift apart.
+        check_timeout: Seconds that ``fetch`` waits for the registry before it returns what it has.
+        max_staleness: Seconds without a proof after which every node is suspect.
+        snapshot_path: A SQLite file on a local disk that keeps the fleet, shared by the processes
+            of this host; none by default.
+        max_snapshot_age: Seconds up to which a feed works from the snapshot.
+        tombstone_ttl: Seconds for which removals are remembered; a feed that was disconnected for
+            longer reads the whole fleet again.
+        max_lapse_share: The share of a fleet of at least 10 nodes that may lapse within half a
+            minute; if more do, that counts as a network fault and no node is removed.
+        mass_lapse_delay: Seconds after which those nodes are removed nevertheless.
     """
 
-    pulse: float = attrs.field(default=1.0, validator=_duration(zero=False))
-    check: float = attrs.field(default=0.05, validator=_duration(zero=False))
-    max_stale: float = attrs.field(default=60.0, validator=_duration(zero=False))
-    snapshot: str | os.PathLike[str] | None = attrs.field(default=None, validator=_path)
-    snapshot_age: float = attrs.field(default=10.0, validator=_duration(zero=False))
-    tombstones: float = attrs.field(default=600.0, validator=_duration(zero=False))
-    lapse_share: float = attrs.field(default=0.3, validator=_share)
-    lapse_patience: float = attrs.field(default=120.0, validator=_duration(zero=True))
+    pulse_interval: float = attrs.field(default=1.0, validator=_duration(zero=False))
+    check_timeout: float = attrs.field(default=0.05, validator=_duration(zero=False))
+    max_staleness: float = attrs.field(default=60.0, validator=_duration(zero=False))
+    snapshot_path: str | os.PathLike[str] | None = attrs.field(default=None, validator=_path)
+    max_snapshot_age: float = attrs.field(default=10.0, validator=_duration(zero=False))
+    tombstone_ttl: float = attrs.field(default=600.0, validator=_duration(zero=False))
+    max_lapse_share: float = attrs.field(default=0.3, validator=_share)
+    mass_lapse_delay: float = attrs.field(default=120.0, validator=_duration(zero=True))
 
 
 def _feed(_: Any, __: attrs.Attribute[FeedSettings], value: Any) -> None:

@@ -288,7 +288,7 @@ class Hub:
             await client.open()
         except StoreUnavailableError as error:
             # A service that restarts while the server is down can work from its snapshot.
-            if self._settings.feed.snapshot is None:
+            if self._settings.feed.snapshot_path is None:
                 raise
             log.warning("hub_opened_without_server", error=str(error))
 
@@ -376,7 +376,7 @@ def connect(
         ConfigError: If an argument breaks its rule, at the call. On entry: for a wrong password, a
             missing server program, or a *data_dir* that cannot be used.
         StoreUnavailableError: On entry, if the server does not answer. With
-            ``FeedSettings.snapshot`` the hub opens nevertheless, so that feeds can work from it.
+            ``FeedSettings.snapshot_path`` the hub opens nevertheless: feeds work from the file.
 
     Example:
         >>> import asyncio

@@ -65,12 +65,15 @@ def test_frozen_and_by_name() -> None:
 def test_defaults_of_feeds() -> None:
     """As documented."""
     feed = Settings().feed
-    assert (1.0, 0.05, 60.0) == (feed.pulse, feed.check, feed.max_stale)
-    assert (None, 10.0, 600.0) == (feed.snapshot, feed.snapshot_age, feed.tombstones)
-    assert (0.3, 120.0) == (feed.lapse_share, feed.lapse_patience)
+    assert (1.0, 0.05, 60.0) == (feed.pulse_interval, feed.check_timeout, feed.max_staleness)
+    assert (None, 10.0, 600.0) == (feed.snapshot_path, feed.max_snapshot_age, feed.tombstone_ttl)
+    assert (0.3, 120.0) == (feed.max_lapse_share, feed.mass_lapse_delay)
 
 
-@pytest.mark.parametrize("name", ["pulse", "check", "max_stale", "snapshot_age", "tombstones"])
+@pytest.mark.parametrize(
+    "name",
+    ["pulse_interval", "check_timeout", "max_staleness", "max_snapshot_age", "tombstone_ttl"],
+)
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "1", None, True])
 def test_durations_of_feeds(name: str, value: Any) -> None:
     """Finite seconds above 0."""
@@ -81,29 +84,29 @@ def test_durations_of_feeds(name: str, value: Any) -> None:
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "1", None, True])
 def test_patience(value: Any) -> None:
     """Finite seconds; 0 for none."""
-    with pytest.raises(ConfigError, match=r"^lapse_patience must be a finite number of sec"):
-        FeedSettings(lapse_patience=value)
-    assert 0 == FeedSettings(lapse_patience=0).lapse_patience
+    with pytest.raises(ConfigError, match=r"^mass_lapse_delay must be a finite number of sec"):
+        FeedSettings(mass_lapse_delay=value)
+    assert 0 == FeedSettings(mass_lapse_delay=0).mass_lapse_delay
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf, "1", None, True])
 def test_shares(value: Any) -> None:
     """A part of the whole."""
-    with pytest.raises(ConfigError, match=r"^lapse_share must be"):
-        FeedSettings(lapse_share=value)
-    assert 1.0 == FeedSettings(lapse_share=1.0).lapse_share
+    with pytest.raises(ConfigError, match=r"^max_lapse_share must be"):
+        FeedSettings(max_lapse_share=value)
+    assert 1.0 == FeedSettings(max_lapse_share=1.0).max_lapse_share
 
 
 @pytest.mark.parametrize("value", [5, b"x", True, ["x"]])
 def test_paths_of_snapshots(value: Any) -> None:
     """A str or a path."""
-    with pytest.raises(ConfigError, match=r"^snapshot must be"):
-        FeedSettings(snapshot=value)
-    assert Path("x") == FeedSettings(snapshot=Path("x")).snapshot
+    with pytest.raises(ConfigError, match=r"^snapshot_path must be"):
+        FeedSettings(snapshot_path=value)
+    assert Path("x") == FeedSettings(snapshot_path=Path("x")).snapshot_path
 
 
 def test_a_feed_must_be_settings() -> None:
     """Not a mapping."""
-    bad: Any = {"pulse": 1.0}
+    bad: Any = {"pulse_interval": 1.0}
     with pytest.raises(ConfigError, match=r"^feed must be a FeedSettings object, got"):
         Settings(feed=bad)

@@ -83,9 +83,9 @@ class FleetEngine:
         self.written: Relay[bytes] = Relay("fleet")
         self._client = client
         self._terms = (
-            repr(settings.tombstones),
-            repr(settings.lapse_share),
-            repr(settings.lapse_patience),
+            repr(settings.tombstone_ttl),
+            repr(settings.max_lapse_share),
+            repr(settings.mass_lapse_delay),
         )
 
     async def register(self, nodes: Sequence[Registration]) -> list[int]:

@@ -96,7 +96,7 @@ async def _exercise_fleet(hub: rxd.Hub) -> None:
 
 
 # Tombstones that end at once, so that what ends them is reached.
-SETTINGS = rxd.Settings(feed=rxd.FeedSettings(pulse=0.5, tombstones=0.001))
+SETTINGS = rxd.Settings(feed=rxd.FeedSettings(pulse_interval=0.5, tombstone_ttl=0.001))
 
 
 async def _live(target: Target) -> set[str]:

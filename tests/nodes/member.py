@@ -93,7 +93,7 @@ async def _run(orders: Orders, journal: TextIO) -> None:
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    settings = rxd.Settings(feed=rxd.FeedSettings(pulse=0.3))
+    settings = rxd.Settings(feed=rxd.FeedSettings(pulse_interval=0.3))
     async with rxd.connect(orders.url, settings=settings) as hub, hub.feed() as feed:
         account = Account(feed)
 

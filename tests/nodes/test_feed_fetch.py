@@ -56,8 +56,8 @@ async def _doubtful(at: Scene, feed: Feed, engine: Stepped) -> AsyncGenerator[as
 
 @asynccontextmanager
 async def _one_feed(**settings: Any) -> AsyncGenerator[tuple[Scene, Feed, Stepped]]:
-    async with no_leaks(), scene(pulse=60.0) as at:
-        feed, engine = stepped_feed(at.hub, **{"pulse": 60.0, **settings})
+    async with no_leaks(), scene(pulse_interval=60.0) as at:
+        feed, engine = stepped_feed(at.hub, **{"pulse_interval": 60.0, **settings})
         async with feed:
             yield at, feed, engine
 
@@ -88,7 +88,7 @@ async def test_a_check_that_takes_too_long() -> None:
 
 async def test_a_check_that_is_cancelled() -> None:
     """Others that wait for the same answer get it."""
-    async with _one_feed(check=10.0) as (at, feed, engine):
+    async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
         async with _doubtful(at, feed, engine):
@@ -135,7 +135,7 @@ async def test_a_late_answer_overwrites_nothing() -> None:
 
 async def test_an_answer_that_is_ahead() -> None:
     """What it says is told once, though the changes behind it come later."""
-    async with _one_feed(check=10.0) as (at, feed, engine):
+    async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         nodes = at.straight.nodes
         await nodes.register([Node(name) for name in "ab"], ttl=TTL)
         await until(lambda: feed.get("b"))
@@ -159,7 +159,7 @@ async def test_an_answer_that_is_ahead() -> None:
 
 async def test_an_answer_of_another_epoch() -> None:
     """Is left alone."""
-    async with _one_feed(check=10.0) as (at, feed, engine):
+    async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
         with Account(feed) as account:
@@ -175,7 +175,7 @@ async def test_an_answer_of_another_epoch() -> None:
 
 async def test_a_thousand_misses_at_once() -> None:
     """One call, and then none for a while; what is registered meanwhile is found all the same."""
-    async with _one_feed(check=10.0) as (at, feed, engine), monitored(at.target) as lines:
+    async with _one_feed(check_timeout=10.0) as (at, feed, engine), monitored(at.target) as lines:
         async with _doubtful(at, feed, engine):
             found = await asyncio.gather(*(feed.fetch("ghost") for _ in range(1000)))
             assert {None} == set(found)
@@ -197,7 +197,7 @@ async def test_a_thousand_misses_at_once() -> None:
 
 async def test_a_thousand_misses_of_different_nodes() -> None:
     """As few calls as there are hundreds of them."""
-    async with _one_feed(check=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
+    async with _one_feed(check_timeout=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
         names = [f"{n}" for n in range(1000)]
         assert dict.fromkeys(names) == await feed.fetch_many(names)
         assert 2 >= engine.count["lookup"]
@@ -205,7 +205,7 @@ async def test_a_thousand_misses_of_different_nodes() -> None:
 
 async def test_a_miss_hides_nothing_newer() -> None:
     """A node that came after it was found missing is returned at once."""
-    async with _one_feed(check=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
+    async with _one_feed(check_timeout=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
         assert await feed.fetch("a") is None
         await at.hub.nodes.register(Node("b"), ttl=TTL)
         # What is read of it later goes ahead of the stream, which is stuck.
@@ -216,9 +216,11 @@ async def test_a_miss_hides_nothing_newer() -> None:
 
 async def test_checks_at_once_by_many() -> None:
     """200 of them, each a call of its own: they wait for a connection, none fails."""
-    async with no_leaks(), scene(pulse=60.0) as at:
+    async with no_leaks(), scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
-        made = [stepped_feed(at.straight, pulse=60.0, check=10.0) for _ in range(200)]
+        made = [
+            stepped_feed(at.straight, pulse_interval=60.0, check_timeout=10.0) for _ in range(200)
+        ]
         feeds = [feed for feed, _ in made]
         try:
             for n in range(0, 200, 20):
@@ -240,7 +242,7 @@ async def test_checks_at_once_by_many() -> None:
 
 async def test_checks_of_one_feed() -> None:
     """200 at once, of nodes that differ: together they are one or two calls."""
-    async with _one_feed(check=10.0) as (at, feed, engine):
+    async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
         await until(lambda: feed.get("199"))
         async with _doubtful(at, feed, engine):
@@ -252,7 +254,7 @@ async def test_checks_of_one_feed() -> None:
 
 async def test_a_current_feed_asks_nobody() -> None:
     """What is provable needs no call, and neither does what is not there."""
-    async with _one_feed(check=10.0) as (at, feed, engine):
+    async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
         assert await feed.fetch("a") is feed.get("a")

@@ -18,7 +18,7 @@ TTL = 0.7
 
 async def test_a_lapsed_node_is_never_chosen() -> None:
     """Not later than 50 ms after its ttl, whatever the pulse is."""
-    async with scene(pulse=10.0) as it, it.hub.feed() as feed:
+    async with scene(pulse_interval=10.0) as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=TTL)
         await until(lambda: feed.get("a") is not None)
         # Here it lapses later than by this clock, as it was heard of before.
@@ -36,7 +36,7 @@ async def test_a_lapsed_node_is_never_chosen() -> None:
 
 async def test_a_loop_that_stood_still() -> None:
     """The timer had no turn; the selection looks at the ttl itself."""
-    async with scene(pulse=30.0) as it, it.hub.feed() as feed:
+    async with scene(pulse_interval=30.0) as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=TTL)
         await until(lambda: feed.get("a") is not None)
         time.sleep(TTL + 0.05)  # noqa: ASYNC251 - the loop stands still
@@ -47,7 +47,7 @@ async def test_a_loop_that_stood_still() -> None:
 
 async def test_a_suspect_is_told_without_a_pulse() -> None:
     """A timer looks at the ttls, and the node is looked up."""
-    async with scene(pulse=30.0) as it, it.hub.feed() as feed:
+    async with scene(pulse_interval=30.0) as it, it.hub.feed() as feed:
         changes: list[NodeChange] = []
         feed.changes.subscribe(changes.append)
         await it.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)

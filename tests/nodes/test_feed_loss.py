@@ -33,7 +33,7 @@ TTL = 1000.0
 @every_kind
 async def test_all_is_flushed(kind: Kind) -> None:
     """The feed sees nobody, once, and then whoever comes again, from version 1."""
-    async with scene(kind, pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         await at.straight.nodes.heartbeat("a", {"x": 1})
         await converged(at, feed)
@@ -51,7 +51,7 @@ async def test_all_is_flushed(kind: Kind) -> None:
 @every_kind
 async def test_flushed_and_written_at_once(kind: Kind, more: int) -> None:
     """Whether the new numbers are below, just at, or past those that were seen."""
-    async with scene(kind, pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.straight.nodes.register([Node(f"{n}") for n in range(50)], ttl=TTL)
         await converged(at, feed)
         with Account(feed) as account:
@@ -68,7 +68,7 @@ async def test_flushed_and_written_at_once(kind: Kind, more: int) -> None:
 
 async def test_flushed_again_and_again() -> None:
     """While somebody writes all the time; each time the feed finds back, and forward only."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed) as account:
             for n in range(40):
                 await at.straight.nodes.register([Node(f"{n % 7}"), Node("x")], ttl=TTL)
@@ -88,7 +88,7 @@ async def test_a_new_epoch_in_the_middle_of_a_list(page: int, again: bool) -> No
     async with scene() as at:
         old = [Node(f"old{n}") for n in range(2500)]
         await at.straight.nodes.register([Node("kept"), *old], ttl=TTL)
-        feed, engine = stepped_feed(at.hub, pulse=0.5)
+        feed, engine = stepped_feed(at.hub, pulse_interval=0.5)
 
         async def flush() -> None:
             await at.call("FLUSHALL")
@@ -112,7 +112,7 @@ async def test_a_new_epoch_while_it_catches_up() -> None:
     async with scene() as at:
         nodes = at.straight.nodes
         await nodes.register([Node(f"{n}") for n in range(2500)], ttl=TTL)
-        feed, engine = stepped_feed(at.hub, pulse=0.5)
+        feed, engine = stepped_feed(at.hub, pulse_interval=0.5)
         async with feed:
             flushed = asyncio.Event()
             with Account(feed):
@@ -158,7 +158,7 @@ async def _switched(at: Scene, hub: Hub) -> None:
 async def test_a_server_with_older_data(tmp_path: Path, written: int) -> None:
     """Of the same epoch; the numbers seen before it says a second time, of other changes."""
     first, second = tmp_path / "first", tmp_path / "second"
-    async with valkey_server(first) as server, scene_at(server.target, pulse=0.2) as at:
+    async with valkey_server(first) as server, scene_at(server.target, pulse_interval=0.2) as at:
         await _fleet(server.target, 100)
         async with at.hub.feed() as feed:
             await at.straight.client.call("wait", "PING")
@@ -187,7 +187,7 @@ async def test_a_server_with_older_data(tmp_path: Path, written: int) -> None:
 async def test_a_server_that_is_started_again_with_all(tmp_path: Path) -> None:
     """Nothing is told but that it has caught up."""
     folder = tmp_path / "data"
-    async with valkey_server(folder) as first, scene_at(first.target, pulse=0.2) as at:
+    async with valkey_server(folder) as first, scene_at(first.target, pulse_interval=0.2) as at:
         await _fleet(first.target, 40)
         async with at.hub.feed() as feed:
             with Account(feed) as account:

@@ -107,7 +107,7 @@ def _forward_only(told: list[tuple[str, str, int, str]]) -> None:
 async def test_processes_that_write_and_die(tmp_path: Path, seed: int) -> None:
     """Six of them; two are killed, all are cut off now and then; those that live agree."""
     rng = random.Random(seed)
-    async with scene(pulse=0.3) as at, AsyncExitStack() as stack:
+    async with scene(pulse_interval=0.3) as at, AsyncExitStack() as stack:
         members = await asyncio.gather(
             *(
                 stack.enter_async_context(
@@ -149,7 +149,7 @@ async def test_processes_that_write_and_die(tmp_path: Path, seed: int) -> None:
 
 async def test_feeds_in_one_process() -> None:
     """Fifty of one hub share a subscription, and agree at every moment that nobody writes."""
-    async with scene(pulse=0.3) as at, AsyncExitStack() as stack:
+    async with scene(pulse_interval=0.3) as at, AsyncExitStack() as stack:
         feeds = [await stack.enter_async_context(at.hub.feed()) for _ in range(50)]
         accounts = [Account(feed) for feed in feeds]
         rng = random.Random(4)
@@ -174,7 +174,7 @@ async def test_feeds_in_one_process() -> None:
 
 async def test_a_subscriber_that_raises() -> None:
     """It is dropped with its error; the others and the feed do not notice."""
-    async with ground(pulse=0.3) as it, it.hub.feed() as feed:
+    async with ground(pulse_interval=0.3) as it, it.hub.feed() as feed:
         failed: list[Exception] = []
 
         def fail(change: NodeChange) -> None:
@@ -193,7 +193,7 @@ async def test_a_subscriber_that_raises() -> None:
 
 async def test_a_slow_subscriber() -> None:
     """It gets the newest of each node, the feed and others get everything at once."""
-    async with ground(pulse=0.3) as it, it.hub.feed() as feed:
+    async with ground(pulse_interval=0.3) as it, it.hub.feed() as feed:
         seen: list[Node] = []
         go = asyncio.Event()
 
@@ -224,7 +224,7 @@ async def test_a_slow_subscriber() -> None:
 
 async def test_who_unsubscribes_while_it_is_told() -> None:
     """And who subscribes then; neither disturbs the others."""
-    async with ground(pulse=0.3) as it, it.hub.feed() as feed:
+    async with ground(pulse_interval=0.3) as it, it.hub.feed() as feed:
         late: list[str] = []
         with Account(feed) as account:
 
@@ -252,7 +252,7 @@ def _left(feed: Feed) -> list[str]:
 @pytest.mark.parametrize("trouble", ["none", "gap", "cut", "black hole", "delay"])
 async def test_leaving_leaves_nothing(trouble: str) -> None:
     """No tasks, timers, subscriptions, descriptors or connections, whatever went on."""
-    async with scene(pulse=0.2) as at:
+    async with scene(pulse_interval=0.2) as at:
         await at.straight.nodes.register([Node(f"{n}", capacity=9) for n in range(9)], ttl=TTL)
         before = descriptors()
         async with no_leaks():
@@ -290,7 +290,7 @@ async def test_leaving_leaves_nothing(trouble: str) -> None:
 
 async def test_leaving_the_hub_ends_its_feeds() -> None:
     """Also those whose block has not been left yet."""
-    async with scene(pulse=0.2) as at, no_leaks():
+    async with scene(pulse_interval=0.2) as at, no_leaks():
         async with rxd.connect(at.proxy.target.safe) as hub:
             feed = await hub.feed().__aenter__()
             ended = _left(feed)
@@ -305,7 +305,7 @@ async def test_leaving_the_hub_ends_its_feeds() -> None:
 @pytest.mark.parametrize("nodes", [0, 2500])
 async def test_entering_is_cancelled(moment: Moment, nodes: int) -> None:
     """At each of its awaits: nothing is left, the hub is as good as before."""
-    async with ground(pulse=0.3) as it:
+    async with ground(pulse_interval=0.3) as it:
         await it.nodes.register([Node(f"{n}") for n in range(nodes)], ttl=TTL)
 
         async def enter() -> int:
@@ -330,7 +330,7 @@ async def test_entering_is_cancelled(moment: Moment, nodes: int) -> None:
 @pytest.mark.parametrize("delay", [n / 1000 for n in range(0, 40, 2)])
 async def test_entering_is_cancelled_after_a_while(delay: float) -> None:
     """Wherever its background task is then: on the way to the server and back, too."""
-    async with scene(pulse=0.3) as at:
+    async with scene(pulse_interval=0.3) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(1500)], ttl=TTL)
         at.proxy.delay(0.003)
         async with no_leaks():

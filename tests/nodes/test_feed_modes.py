@@ -29,7 +29,7 @@ TTL = 1000.0
 @every_kind
 async def test_a_server_that_is_killed_and_comes_back(kind: Kind) -> None:
     """Reads go on, the mode says so, and changes twice in all."""
-    settings = Settings(feed=FeedSettings(pulse=0.2))
+    settings = Settings(feed=FeedSettings(pulse_interval=0.2))
     async with (
         lasting(kind) as server,
         connect(server.target.safe, settings=settings) as hub,
@@ -60,7 +60,7 @@ async def test_a_server_that_is_killed_and_comes_back(kind: Kind) -> None:
 
 async def test_a_frozen_server() -> None:
     """Its connections stay open and nothing comes; afterwards nothing has been missed."""
-    settings = Settings(feed=FeedSettings(pulse=0.2))
+    settings = Settings(feed=FeedSettings(pulse_interval=0.2))
     async with (
         lasting("valkey") as server,
         connect(server.target.safe, settings=settings) as hub,
@@ -81,7 +81,7 @@ async def test_a_frozen_server() -> None:
 
 async def test_a_short_outage_is_none() -> None:
     """What one missed pulse may be is not told."""
-    async with scene(pulse=0.4) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.4) as at, at.hub.feed() as feed:
         modes: list[Mode] = []
         feed.modes.subscribe(modes.append)
         await at.straight.nodes.register(Node("a"), ttl=TTL)
@@ -98,7 +98,7 @@ def _proven(feed: Feed, before: float) -> bool:
 
 async def test_a_line_that_comes_and_goes() -> None:
     """Each time for less than two proofs: the mode does not follow it to and fro."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         modes: list[Mode] = []
         feed.modes.subscribe(modes.append)
@@ -120,7 +120,7 @@ async def test_a_line_that_comes_and_goes() -> None:
 
 async def test_nothing_proven_for_long() -> None:
     """Every node is suspect and none is chosen; once it is proven they are ready again."""
-    async with scene(pulse=0.2, max_stale=1.5) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2, max_staleness=1.5) as at, at.hub.feed() as feed:
         await at.straight.nodes.register([Node("a"), Node("b"), Node("c")], ttl=TTL)
         await at.straight.nodes.drain("c")
         before = await converged(at, feed)
@@ -204,7 +204,7 @@ def _fleet(count: int) -> list[Node]:
 @pytest.mark.parametrize("kind", ["redis"])
 async def test_most_of_a_fleet_lapses_at_once(kind: Kind) -> None:
     """Suspect, and kept; after a while of that they are given up all the same."""
-    async with ground(kind, pulse=0.2, lapse_patience=5.0) as it, it.hub.feed() as feed:
+    async with ground(kind, pulse_interval=0.2, mass_lapse_delay=5.0) as it, it.hub.feed() as feed:
         await it.nodes.register(_fleet(20), ttl=10.0)
         await it.other.nodes.register([Node(f"{n:02}") for n in range(15, 20)], ttl=TTL)
         with Account(feed) as account:
@@ -224,7 +224,7 @@ async def test_most_of_a_fleet_lapses_at_once(kind: Kind) -> None:
 
 async def test_a_fleet_that_was_only_cut_off() -> None:
     """Its nodes are suspect while nobody hears them, and ready when they are heard again."""
-    async with ground(pulse=0.2) as it, it.hub.feed() as feed:
+    async with ground(pulse_interval=0.2) as it, it.hub.feed() as feed:
         await it.nodes.register(_fleet(12), ttl=1.0)
         with Account(feed) as account:
             await until(lambda: {NodeStatus.SUSPECT} == {node.status for node in feed.nodes()})
@@ -239,7 +239,7 @@ async def test_a_fleet_that_was_only_cut_off() -> None:
 @every_kind
 async def test_a_small_fleet_lapses(kind: Kind) -> None:
     """Of fewer than ten nodes all may go; each removal is told once, however many feeds look."""
-    async with ground(kind, pulse=0.2) as it, AsyncExitStack() as stack:
+    async with ground(kind, pulse_interval=0.2) as it, AsyncExitStack() as stack:
         feeds = [await stack.enter_async_context(hub.feed()) for hub in (it.hub, it.other) * 3]
         async with it.overheard() as heard:
             await it.nodes.register(_fleet(9), ttl=0.7)
@@ -266,7 +266,7 @@ async def _settled(it: Ground) -> None:
 
 async def test_who_lapses_while_the_feed_is_cut_off() -> None:
     """Is suspect by the feed's own clock, and what became of it is known afterwards."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed, at.straight.feed():
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed, at.straight.feed():
         await at.straight.nodes.register([Node("dead"), Node("alive")], ttl=1.5)
         await until(lambda: len(feed.nodes()) == 2)
         with Account(feed) as account:

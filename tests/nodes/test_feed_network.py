@@ -85,7 +85,7 @@ async def test_a_black_hole_that_heals(kind: Kind, dead: bool, age: float) -> No
 
 async def test_a_black_hole_for_pub_sub_alone() -> None:
     """Calls are answered and messages are not: that is no proof, and pulses fetch the changes."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         at.proxy.tamper(lambda _: ())
         with Account(feed):
             async with _changing(at, 2):
@@ -97,7 +97,7 @@ async def test_a_black_hole_for_pub_sub_alone() -> None:
 @every_kind
 async def test_subscribers_that_are_killed_while_others_publish(kind: Kind) -> None:
     """Again and again; what was published meanwhile is fetched."""
-    async with scene(kind, pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed):
             async with _changing(at, 3):
                 for _ in range(10):
@@ -122,7 +122,7 @@ def _flood(target: Target, count: int) -> None:
 @every_kind
 async def test_more_than_the_server_keeps_for_a_listener(kind: Kind) -> None:
     """While the loop is blocked it is disconnected; afterwards it makes up for that."""
-    async with scene(kind, pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.call("CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 65536 1")
         await at.straight.nodes.register(Node("big"), ttl=TTL)
         await until(lambda: feed.get("big"))
@@ -143,7 +143,7 @@ async def test_more_than_the_server_keeps_for_a_listener(kind: Kind) -> None:
 
 async def test_a_storm_of_resets() -> None:
     """Connections are reset at any moment, many times a second; the feed finds back."""
-    async with scene(pulse=0.2, tcp=True) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2, tcp=True) as at, at.hub.feed() as feed:
         rng = random.Random(4)
         with Account(feed) as account:
             async with _changing(at, 4):
@@ -159,7 +159,7 @@ async def test_a_storm_of_resets() -> None:
 
 async def test_cuts_in_the_middle_of_a_list() -> None:
     """Entering it takes another try or two, and leaves nothing out."""
-    async with scene(pulse=0.5) as at:
+    async with scene(pulse_interval=0.5) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(3000)], ttl=TTL)
         rng = random.Random(5)
         for _ in range(5):
@@ -177,7 +177,7 @@ async def test_cuts_in_the_middle_of_a_list() -> None:
 
 async def test_replies_that_are_lost() -> None:
     """Each call is repeated; a pulse that was carried out twice does no harm."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed):
             async with _changing(at, 6):
                 for _ in range(8):
@@ -189,7 +189,7 @@ async def test_replies_that_are_lost() -> None:
 
 async def test_a_slow_line() -> None:
     """With a fifth of a second to the server the feed still proves that it has all."""
-    async with scene(pulse=1.0) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=1.0) as at, at.hub.feed() as feed:
         at.proxy.delay(0.2)
         modes: list[Mode] = []
         feed.modes.subscribe(modes.append)
@@ -202,7 +202,7 @@ async def test_a_slow_line() -> None:
 
 async def test_a_server_that_is_not_there_on_entry() -> None:
     """An error within the limit, and nothing left; a later feed is fine."""
-    async with scene(pulse=0.2) as at:
+    async with scene(pulse_interval=0.2) as at:
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         at.proxy.blackhole()
         with capture_logs(), pytest.raises(StoreUnavailableError):

@@ -57,7 +57,7 @@ async def test_changes_on_the_way_in(when: str, step: str) -> None:
     async with scene() as at:
         nodes = [Node(f"n{n}", capacity=2) for n in range(1500)]
         await at.straight.nodes.register(nodes, ttl=1000.0)
-        feed, engine = stepped_feed(at.hub, pulse=NEVER)
+        feed, engine = stepped_feed(at.hub, pulse_interval=NEVER)
 
         async def write() -> None:
             await _write(at)
@@ -144,7 +144,7 @@ TAMPERS: dict[str, Callable[[], Tamper]] = {
 @pytest.mark.parametrize("trouble", TAMPERS)
 async def test_messages_that_do_not_come_as_they_were_sent(trouble: str) -> None:
     """The feed ends where the registry is, and tells every change once, forward only."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         nodes, rng = at.straight.nodes, random.Random(6)
         with Account(feed) as account:
             at.proxy.tamper(TAMPERS[trouble]())
@@ -192,7 +192,7 @@ async def test_a_lost_last_message() -> None:
 
 async def test_a_late_old_update_of_a_removed_node() -> None:
     """It stays removed; also while there is a gap, and once it has come anew."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         heard: list[bytes] = []
         channels = Channels(at.straight.client)
         listening = channels.channel(CHANGES).subscribe(lambda text: heard.append(text or b""))
@@ -235,7 +235,7 @@ async def test_a_late_old_update_of_a_removed_node() -> None:
 @pytest.mark.parametrize("lost", [(), (0,), (1,), (0, 1)])
 async def test_removed_and_registered_again(lost: tuple[int, ...]) -> None:
     """At version 1, which is less than before: the number counts, whatever was heard of it."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         nodes = at.straight.nodes
         await nodes.register(Node("a"), ttl=1000.0)
         for n in range(5):
@@ -254,7 +254,7 @@ async def test_removed_and_registered_again(lost: tuple[int, ...]) -> None:
 
 async def test_an_update_from_here_and_one_from_there() -> None:
     """What this process writes is seen at once, and counts once when it comes back."""
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed) as account:
             await at.straight.nodes.register(Node("a"), ttl=1000.0)
             for n in range(50):

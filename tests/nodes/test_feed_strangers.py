@@ -107,9 +107,9 @@ async def _goes_on(at: Scene, feed: Feed, account: Account) -> None:
 @pytest.mark.parametrize("what", UNREADABLE)
 async def test_what_is_no_message(what: str) -> None:
     """It costs the feed nothing: no call is made for it."""
-    async with scene(pulse=60.0) as at:
+    async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
-        feed, engine = stepped_feed(at.hub, pulse=60.0)
+        feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
         async with feed:
             with Account(feed) as account:
                 calls = dict(engine.count)
@@ -123,9 +123,9 @@ async def test_what_is_no_message(what: str) -> None:
 @pytest.mark.parametrize("what", BAD_ROWS)
 async def test_what_is_no_row(what: str) -> None:
     """It may have been a change, so the registry is asked; once for each at the most."""
-    async with scene(pulse=60.0) as at:
+    async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
-        feed, engine = stepped_feed(at.hub, pulse=60.0)
+        feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
         async with feed:
             with Account(feed) as account:
                 before = engine.count["changes"]
@@ -143,9 +143,9 @@ async def test_what_is_no_row(what: str) -> None:
 @pytest.mark.parametrize("what", NUMBERS)
 async def test_numbers_that_never_were(what: str) -> None:
     """They take nothing away, hold nothing up, and are no reason to ask for ever."""
-    async with scene(pulse=60.0) as at:
+    async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
-        feed, engine = stepped_feed(at.hub, pulse=60.0)
+        feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
         async with feed:
             with Account(feed) as account:
                 before = engine.count["changes"]
@@ -162,7 +162,7 @@ async def test_noise_among_writes() -> None:
     """All of that and random bytes, all the while; the feed ends where the registry is."""
     rng = random.Random(9)
     forges = [*UNREADABLE.values(), *BAD_ROWS.values(), *NUMBERS.values()]
-    async with scene(pulse=0.2) as at, at.hub.feed() as feed:
+    async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed) as account:
             await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
             for n in range(150):

@@ -94,7 +94,7 @@ async def test_self_preservation_on_a_full_server(kind: Kind) -> None:
 @every_kind
 async def test_a_feed_on_a_full_server(kind: Kind) -> None:
     """It keeps what it has, and hears what still happens."""
-    async with ground(kind, pulse=0.1) as it, it.hub.feed() as feed:
+    async with ground(kind, pulse_interval=0.1) as it, it.hub.feed() as feed:
         await it.nodes.register([Node("a"), Node("b")])
         async with full(it):
             with pytest.raises(StoreUnavailableError, match="OOM"):
@@ -133,7 +133,7 @@ async def test_a_read_only_replica() -> None:
 async def test_a_feed_whose_server_becomes_a_replica() -> None:
     """It keeps the fleet, says that it has no proof, and goes on afterwards."""
     with system_redis() as url:
-        settings = Settings(feed=FeedSettings(pulse=0.1))
+        settings = Settings(feed=FeedSettings(pulse_interval=0.1))
         async with connect(url, settings=settings) as hub, hub.feed() as feed:
             await hub.nodes.register(Node("a"), ttl=1000.0)
             # Of a server that is not there, so that it keeps its data.
@@ -252,7 +252,7 @@ async def test_a_server_that_is_started_again(tmp_path: Path) -> None:
     async with (
         valkey_server(tmp_path / "data") as first,
         Proxy(first.target) as proxy,
-        ground_at(proxy.target, pulse=0.1) as it,
+        ground_at(proxy.target, pulse_interval=0.1) as it,
         it.hub.feed() as feed,
     ):
         await it.nodes.register([Node(f"{n}") for n in range(5)], ttl=3.0)
@@ -380,7 +380,7 @@ async def test_a_large_step_is_published_in_pieces(kind: Kind) -> None:
 @every_kind
 async def test_nothing_is_left_behind(kind: Kind) -> None:
     """Once all nodes have gone and are forgotten, a fleet is one small hash."""
-    async with ground(kind, tombstones=60.0) as it:
+    async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node(f"{n}", capacity=2) for n in range(9)], ttl=10.0)
         for n in range(9):
             await it.nodes.reserve(f"{n}", lease=5.0 + 20 * (n % 2))

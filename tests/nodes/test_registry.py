@@ -341,7 +341,7 @@ async def test_draining(kind: Kind) -> None:
 @every_kind
 async def test_removing(kind: Kind) -> None:
     """Twice does no harm, as long as it is remembered; published once."""
-    async with ground(kind, tombstones=60.0) as it:
+    async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node("a"), Node("b")], ttl=1000)
         async with it.overheard() as heard:
             await it.nodes.remove("a")
@@ -360,7 +360,7 @@ async def test_removing(kind: Kind) -> None:
 @every_kind
 async def test_tombstones_are_forgotten(kind: Kind) -> None:
     """The floor says so; a node that came anew has none."""
-    async with ground(kind, tombstones=60.0) as it:
+    async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node(x) for x in "abc"], ttl=1000)
         for x in "ab":
             await it.nodes.remove(x)
@@ -430,7 +430,7 @@ async def test_a_frozen_fleet_thaws(kind: Kind) -> None:
 @every_kind
 async def test_patience_ends(kind: Kind) -> None:
     """What does not come back is removed all the same, and nothing stays frozen for ever."""
-    async with ground(kind, lapse_patience=60.0) as it:
+    async with ground(kind, mass_lapse_delay=60.0) as it:
         ids = await fleet_of(it, 20, 10.0)
         await fleet_of(it, 10, 1000.0, "stay")
         await it.later(11)
@@ -489,7 +489,7 @@ async def test_a_trickle_is_no_trouble(kind: Kind) -> None:
 @every_kind
 async def test_a_large_fleet_goes_in_steps(kind: Kind) -> None:
     """A sweep removes 200 at the most; the next call goes on, also when it was forced."""
-    async with ground(kind, lapse_patience=5.0) as it:
+    async with ground(kind, mass_lapse_delay=5.0) as it:
         await fleet_of(it, 700, 10.0)
         await it.later(11)
         await it.pulse()

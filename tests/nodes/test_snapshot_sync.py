@@ -21,7 +21,9 @@ from tests.servers import valkey_server
 
 def settings(path: Path, **others: float) -> Settings:
     """Return settings with a snapshot, and a pulse that does not keep a test waiting."""
-    return Settings(feed=FeedSettings(snapshot=path / "fleet.db", pulse=0.2, **others))
+    return Settings(
+        feed=FeedSettings(snapshot_path=path / "fleet.db", pulse_interval=0.2, **others)
+    )
 
 
 @asynccontextmanager
@@ -91,7 +93,7 @@ async def test_a_start_from_disk_of_another_life(tmp_path: Path) -> None:
 
 async def test_a_start_without_the_server(tmp_path: Path) -> None:
     """The hub opens, the feed knows the fleet and says where from; it goes on by itself."""
-    options = settings(tmp_path, snapshot_age=600.0)
+    options = settings(tmp_path, max_snapshot_age=600.0)
     async with proxied(options) as (proxy, hub, straight):
         await straight.nodes.register([Node(f"n{i}") for i in range(5)])
         async with hub.feed():
@@ -155,7 +157,7 @@ async def test_a_neighbour_that_still_hears(tmp_path: Path) -> None:
 
 async def test_too_long_without_a_proof(tmp_path: Path) -> None:
     """Every node is suspect and none is chosen; all are ready again when the server is back."""
-    options = settings(tmp_path, snapshot_age=0.5, max_stale=1.5)
+    options = settings(tmp_path, max_snapshot_age=0.5, max_staleness=1.5)
     async with proxied(options) as (proxy, hub, straight):
         await straight.nodes.register([Node(f"n{i}") for i in range(5)])
         async with hub.feed() as feed:

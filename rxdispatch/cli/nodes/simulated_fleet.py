@@ -20,7 +20,7 @@ _ZONES: Final = ("a", "b", "c")
 _FATES: Final = ("dies", "drains", "goes")
 # Seconds from being drained until what still runs there has ended.
 _DRAINING: Final = (3.0, 10.0)
-# A node that died may be kept for longer than its ttl, see FeedSettings.lapse_patience.
+# A node that died may be kept for longer than its ttl, see FeedSettings.mass_lapse_delay.
 _PATIENCE: Final = 150.0
 # How far the load of a node moves between two heartbeats, and to how many digits it is told: now
 # and then nothing is new.

@@ -102,8 +102,8 @@ class Feed:
         self._lookups = Lookups(engine, replica, self._sequencer, self._counters)
         self._snapshot = None
         self._snapshot_sync = None
-        if settings.snapshot is not None:
-            self._snapshot = Snapshot(settings.snapshot, name)
+        if settings.snapshot_path is not None:
+            self._snapshot = Snapshot(settings.snapshot_path, name)
             self._snapshot_sync = SnapshotSync(self._snapshot, replica)
         self._sync = Sync(
             engine=engine,
@@ -118,7 +118,7 @@ class Feed:
             on_synced=self._synced,
         )
         self._fetching = Fetching(
-            replica, self._lookups, self._sync, self._modes, self._counters, settings.check
+            replica, self._lookups, self._sync, self._modes, self._counters, settings.check_timeout
         )
         self._slots = Slots(engine, self._refused)
         self._lapses = LapseTimer(self._lapse)
@@ -180,7 +180,7 @@ class Feed:
         Return a node, fresh where that is possible in time.
 
         While the feed is current that is :meth:`get`. If it is not, the registry is asked, and
-        after ``FeedSettings.check`` (50 ms) what is known here is returned; the answer is
+        after ``FeedSettings.check_timeout`` (50 ms) what is known here is returned; the answer is
         applied when it comes. Nodes that do not exist are remembered for a moment.
 
         Raises:

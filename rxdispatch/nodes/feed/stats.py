@@ -39,7 +39,7 @@ class FeedStats:
         hits_redis: Reads for which the server was asked, and answered in time.
         hits_stale: Reads that were answered from memory without a proof.
         misses: Reads of nodes that do not exist.
-        check_timeouts: Version checks that took longer than ``FeedSettings.check``.
+        check_timeouts: Version checks that took longer than ``FeedSettings.check_timeout``.
         messages: Messages that were applied.
         malformed: Messages or rows that were dropped because they could not be read.
         gaps: How often it was noticed that something had been missed.

@@ -97,8 +97,8 @@ class Sync:
         self._alive = False
         self._failures = 0
         self._next_pulse = 0.0
-        self._patience = max(_LEAST_LIMIT, _LIMIT * settings.pulse)
-        self._trouble = max(_LEAST_TROUBLE, _TROUBLE * settings.pulse)
+        self._patience = max(_LEAST_LIMIT, _LIMIT * settings.pulse_interval)
+        self._trouble = max(_LEAST_TROUBLE, _TROUBLE * settings.pulse_interval)
         #: When it was last proven that nothing is missing, on the loop's clock.
         self.proven_at = float("-inf")
         #: Set once the replica has been equal to the registry, or to a young snapshot.
@@ -113,7 +113,7 @@ class Sync:
             self._alive
             and not self._sequencer.behind
             and not self._sequencer.anew
-            and self._clock() < self.proven_at + _PROOF * self._settings.pulse
+            and self._clock() < self.proven_at + _PROOF * self._settings.pulse_interval
         )
 
     def wake(self) -> None:
@@ -180,7 +180,7 @@ class Sync:
         self._replica.lapse()
         if self._alive and not self._sequencer.behind and self._modes.proven():
             self._recovered()
-        pace = self._settings.pulse * random.uniform(*_SPREAD)
+        pace = self._settings.pulse_interval * random.uniform(*_SPREAD)
         if self._modes.mode is not Mode.NORMAL:
             pace = min(pace, _SOON)
         self._next_pulse = started + pace
@@ -298,12 +298,12 @@ class Sync:
         if self._snapshot_sync is not None:
             age = await self._snapshot_sync.refresh(away)
             self._listed = self._replica.epoch != b""
-        if age <= settings.snapshot_age:
+        if age <= settings.max_snapshot_age:
             self._modes.switch(Mode.L2_ONLY)
             self.ready.set()
         else:
             self._modes.switch(Mode.LOCAL_ONLY)
-        if min(away, age) > settings.max_stale:
+        if min(away, age) > settings.max_staleness:
             self._replica.suspect_all()
 
     def _recovered(self) -> None:

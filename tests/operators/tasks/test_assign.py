@@ -83,7 +83,7 @@ async def bench(limit: float = 2.0, grace: float = 10.0) -> AsyncGenerator[Bench
     """Run a server, without nodes and tasks."""
     settings = Settings(
         grace=grace,
-        feed=FeedSettings(pulse=0.2),
+        feed=FeedSettings(pulse_interval=0.2),
         store=StoreSettings(timeout=limit, attempt_timeout=limit / 2),
     )
     async with (
