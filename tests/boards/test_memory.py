@@ -65,7 +65,7 @@ async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
         await board.submit([Task(0, id=i, delay=3600.0) for i in ids])
         await board.cancel(ids)
     engine: Any = board._engine
-    assert len(engine._later) <= 1500
+    assert len(engine._table._later) <= 1500
     await board.submit(Task(0, id="late", delay=10.0))
     assert (1, 0, 0, 0, 1) == await counts(board)
     assert 9.9 < ((await board.claim_batch(1)).due_in or 0.0) <= 10.0

@@ -1,0 +1,392 @@
+"""``TaskTable``: the tasks of a ``MemoryBoard``, and the moves from mark to mark."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import chain
+
+from rxdispatch.boards.codec import Entry, delay_of
+from rxdispatch.boards.engine import CHUNK, DEFAULTS, Found
+from rxdispatch.boards.memory.enqueue_times import Pace
+from rxdispatch.boards.memory.rows import (
+    CLAIMED,
+    DEAD,
+    GONE,
+    READY,
+    SCHEDULED,
+    History,
+    Lease,
+    Ready,
+    Row,
+)
+from rxdispatch.boards.suspects import ROOM, weight
+from rxdispatch.claim import Settlement
+from rxdispatch.relay import Relay
+from rxdispatch.results import EventKind, TaskEvent
+
+__all__ = ["TaskTable"]
+
+_FIRST = 8
+"""Of each priority, the rows that may be the oldest; the others came later."""
+
+
+class TaskTable:
+    """
+    Rows by id, and the queues, heaps and counts that follow from their marks.
+
+    INVARIANT. ``amount`` counts the rows of each mark; a row is in ``claimed`` exactly while it
+    has a lease, and in ``dead`` exactly while its mark is DEAD. Queues and heaps may hold rows
+    whose mark has changed; they skip them.
+
+    Attributes:
+        rows: All tasks that are not done.
+        dead: The dead ones, oldest first.
+        past: Ids of done tasks, and until when they are remembered.
+        amount: How many rows have each mark.
+        done: How many tasks were done.
+        events: What happens to tasks.
+    """
+
+    def __init__(self) -> None:
+        self.max_crashes, self.remember, self.dead_limit = DEFAULTS
+        self.rows: dict[str, Row] = {}
+        self.dead: dict[str, Row] = {}
+        self.past: dict[str, float] = {}
+        self.amount = [0, 0, 0, 0]
+        self.done = 0
+        self.events: Relay[TaskEvent] = Relay("events")
+        self._ready = Ready()
+        self._suspects = Ready()
+        self._held_weight: dict[str, int] = {}  # of suspects, by the label of their worker
+        self._claimed: dict[str, Row] = {}
+        self._lapse = math.inf  # no lease lapses before this
+        self._later: list[tuple[float, int, Row]] = []
+        self._limits: list[tuple[float, int, str]] = []
+        self._number = 0
+        self._pace = Pace()
+        self._tie = 0
+        self._token = time.time_ns() // 1000
+
+    # -- adding and claiming -----------------------------------------------------------------
+
+    def add(self, entry: Entry, now: float) -> bool:
+        """Add a task; False if its id is known."""
+        if entry.id in self.rows or (self.past and self.past.get(entry.id, 0.0) > now):
+            return False
+        row = Row(entry.id, entry.record, self._next(), entry.priority, READY)
+        self.rows[entry.id] = row
+        if entry.ttl:
+            row.history = History(expires=now + entry.ttl)
+            heappush(self._limits, (now + entry.ttl, row.place, row.id))
+            self._prune_limits()
+        if entry.delay:
+            self._schedule(row, now + entry.delay)
+        else:
+            self._enqueue(row)
+        self._event("submitted", row)
+        return True
+
+    def best(self, worker: str) -> Iterator[Row]:
+        """Remove and yield ready rows, best first; suspects while *worker* has room for them."""
+        plain, suspects = self._ready, self._suspects
+        while (suspect := suspects.top()) is not None:
+            past = suspect.history
+            assert past is not None
+            room = ROOM - self._held_weight.get(worker, 0)
+            if weight(past.crashes, self.max_crashes) > room:
+                break
+            other = plain.top()
+            ahead = other is not None and (-other.priority, other.place) < (
+                -suspect.priority,
+                suspect.place,
+            )
+            row = (plain if ahead else suspects).pop()
+            assert row is not None
+            yield row
+        yield from plain.best()
+
+    def only(self, ids: Sequence[str]) -> Iterator[Row]:
+        """Yield the ready rows among *ids*; their queues skip them later."""
+        for task_id in ids:
+            row = self.rows.get(task_id)
+            if row is not None and row.mark == READY:
+                yield row
+
+    def take(self, row: Row, worker: str, deadline: float) -> Found:
+        """Claim a ready row."""
+        self._token += 1
+        self._set(row, CLAIMED)
+        row.lease = Lease(self._token, deadline, worker)
+        self._claimed[row.id] = row
+        self._lapse = min(self._lapse, deadline)
+        past = row.history
+        if past is not None and past.crashes:
+            row.lease.weight = weight(past.crashes, self.max_crashes)
+            self._held_weight[worker] = self._held_weight.get(worker, 0) + row.lease.weight
+        self._event("claimed", row)
+        return Found(
+            row.id,
+            self._token,
+            row.record,
+            0 if past is None else past.attempts,
+            0 if past is None else past.crashes,
+        )
+
+    # -- holding and ending ------------------------------------------------------------------
+
+    def renew(self, task_id: str, token: int, deadline: float) -> bool:
+        """Extend a lease; False if the token no longer holds."""
+        row = self._held(task_id, token)
+        if row is None or row.lease is None:
+            return False
+        row.lease.deadline = deadline
+        self._lapse = min(self._lapse, deadline)
+        return True
+
+    def end(self, ending: Settlement, now: float) -> bool:
+        """End a claim; False if its token no longer holds."""
+        row = self._held(ending.claim.task.id, ending.claim.token)
+        if row is None:
+            return False
+        past = row.history
+        expired = past is not None and 0.0 < past.expires <= now
+        if ending.verdict == "done":
+            self._event("done", row)
+            self._forget(row)
+            self.done += 1
+            if self.remember:
+                self.past.pop(row.id, None)
+                self.past[row.id] = now + self.remember
+        elif ending.verdict == "released" and not expired:
+            self._event("released", row)
+            if ending.delay:
+                self.amount[row.mark] -= 1
+                self._drop_lease(row)
+                self._schedule(row, now + ending.delay)
+            else:
+                self._put_back(row)
+        elif ending.verdict == "retry" and not expired:
+            past = row.history = past or History()
+            past.error = ending.error
+            self._event("retried", row)
+            past.attempts += 1
+            row = self._replace(row, self._next())
+            if ending.delay:
+                # It takes its place when the wait is over: a retry joins the end.
+                row.place = 0
+                self._schedule(row, now + ending.delay)
+            else:
+                self._enqueue(row)
+        else:
+            past = row.history = past or History()
+            if ending.verdict != "released":
+                past.error, past.traceback = ending.error, ending.traceback
+            self.bury(row, ending.reason if ending.verdict == "dead" else "expired")
+            if ending.verdict != "released":
+                past.attempts += 1
+        return True
+
+    def bury(self, row: Row, reason: str) -> None:
+        """Make a row dead, and discard the oldest where too many are."""
+        past = row.history = row.history or History()
+        past.reason = reason
+        past.expires = 0.0
+        past.at = max(time.time(), self._last_death() + 1e-6)
+        self._event("dead", row, reason)
+        self._set(row, DEAD)
+        self._drop_lease(row)
+        self.dead[row.id] = row
+        while len(self.dead) > self.dead_limit:
+            oldest = self.dead.pop(next(iter(self.dead)))
+            self._event("discarded", oldest)
+            self._forget(oldest)
+
+    def redrive(self, row: Row) -> None:
+        """Make a dead row ready at the end of its priority."""
+        del self.dead[row.id]
+        row.history = None
+        fresh = self._replace(row, self._next())
+        self._enqueue(fresh)
+        self._event("redriven", fresh)
+
+    # -- time --------------------------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """Return when the next scheduled row is due."""
+        later = self._later
+        while later and later[0][2].mark != SCHEDULED:
+            heappop(later)
+        return later[0][0] if later else None
+
+    def lag(self, now: float) -> float:
+        """Return the age of the oldest ready row's place; 0 where nothing is ready."""
+        first = chain(self._ready.first(_FIRST), self._suspects.first(_FIRST))
+        return max((now - self._since(row, now) for row in first), default=0.0)
+
+    def sweep(self, now: float) -> bool:
+        """
+        Take back lapsed leases, bury the expired, make ready what is due.
+
+        Returns:
+            Whether a task has died.
+        """
+        ended = False
+        if now >= self._lapse:
+            ended = self._sweep_leases(now)
+        while self._limits and self._limits[0][0] <= now:
+            limit, _, task_id = heappop(self._limits)
+            found = self.rows.get(task_id)
+            if found is None or found.history is None or found.history.expires != limit:
+                continue
+            if found.mark in (READY, SCHEDULED):
+                self.bury(found, "expired")
+                ended = True
+        while self._later and self._later[0][0] <= now:
+            row = heappop(self._later)[2]
+            if row.mark != SCHEDULED:
+                continue
+            if row.place == 0:
+                row.place = self._next()
+                self.amount[SCHEDULED] -= 1
+                row.mark = READY
+                self._enqueue(row)
+            else:
+                self._put_back(row)
+        past_ids = self.past
+        while past_ids and next(iter(past_ids.values())) <= now:
+            del past_ids[next(iter(past_ids))]
+        return ended
+
+    def _sweep_leases(self, now: float) -> bool:
+        """Look at all leases: they lapse so rarely that keeping them sorted would cost more."""
+        ended, self._lapse = False, math.inf
+        for row in list(self._claimed.values()):
+            lease = row.lease
+            if lease is None or lease.deadline > now:
+                self._lapse = min(self._lapse, math.inf if lease is None else lease.deadline)
+                continue
+            past = row.history = row.history or History()
+            past.crashes += 1
+            self._event("crashed", row)
+            if past.crashes > self.max_crashes or 0.0 < past.expires <= now:
+                self.bury(row, "crashed" if past.crashes > self.max_crashes else "expired")
+                ended = True
+            elif past.crashes == 1:
+                self._suspect(row)
+            else:
+                self._put_back(row)
+        return ended
+
+    def _since(self, row: Row, now: float) -> float:
+        """When *row* took its place: when it was submitted, was due, or came back as a retry."""
+        given = self._pace.given(row.place)
+        failed = row.history is not None and row.history.attempts > 0
+        # A delayed task has the place of its submission.
+        return given if failed else min(now, given + delay_of(row.record))
+
+    # -- moving one row ----------------------------------------------------------------------
+
+    def _next(self) -> int:
+        self._number += 1
+        self._pace.note(self._number)
+        return self._number
+
+    def _set(self, row: Row, mark: int) -> None:
+        self.amount[row.mark] -= 1
+        self.amount[mark] += 1
+        row.mark = mark
+
+    def _held(self, task_id: str, token: int) -> Row | None:
+        row = self.rows.get(task_id)
+        if row is None or row.lease is None or row.lease.token != token:
+            return None
+        return row
+
+    def _replace(self, row: Row, place: int) -> Row:
+        """Replace *row* by one at *place*; queues skip the old one when they meet it."""
+        self.amount[row.mark] -= 1
+        row.mark = GONE
+        self._drop_lease(row)
+        fresh = Row(row.id, row.record, place, row.priority, READY, False, row.history)
+        self.rows[row.id] = fresh
+        return fresh
+
+    def _line(self, row: Row) -> Ready:
+        """Return the queue of *row* while it is ready."""
+        past = row.history
+        return self._ready if past is None or past.crashes == 0 else self._suspects
+
+    def _enqueue(self, row: Row) -> None:
+        """Make ready a new row, which has the last place."""
+        self.amount[READY] += 1
+        self._line(row).append(row)
+
+    def _put_back(self, row: Row) -> None:
+        """Make *row* ready at the place it had."""
+        self._set(row, READY)
+        self._drop_lease(row)
+        self._line(row).put_back(row)
+
+    def _suspect(self, row: Row) -> None:
+        """Make *row*, whose worker died for the first time, ready at its place, as a suspect."""
+        # A queue of plain rows may still hold the old row.
+        fresh = self._replace(row, row.place)
+        self.amount[READY] += 1
+        self._suspects.put_back(fresh)
+
+    def _schedule(self, row: Row, due: float) -> None:
+        row.mark = SCHEDULED
+        self.amount[SCHEDULED] += 1
+        self._tie += 1
+        heappush(self._later, (due, self._tie, row))
+        if len(self._later) > 2 * self.amount[SCHEDULED] + CHUNK:
+            # Most of them were cancelled; they would stay here until they are due.
+            self._later = [entry for entry in self._later if entry[2].mark == SCHEDULED]
+            heapify(self._later)
+
+    def _drop_lease(self, row: Row) -> None:
+        lease, row.lease = row.lease, None
+        if lease is not None and lease.weight:
+            left = self._held_weight[lease.worker] - lease.weight
+            if left:
+                self._held_weight[lease.worker] = left
+            else:
+                del self._held_weight[lease.worker]
+        self._claimed.pop(row.id, None)
+
+    def _forget(self, row: Row) -> None:
+        self.amount[row.mark] -= 1
+        row.mark = GONE
+        self._drop_lease(row)
+        del self.rows[row.id]
+
+    def _last_death(self) -> float:
+        if not self.dead:
+            return 0.0
+        last = self.dead[next(reversed(self.dead))].history
+        return 0.0 if last is None else last.at
+
+    def _prune_limits(self) -> None:
+        """Drop the time limits of done tasks once they outnumber the others."""
+        if len(self._limits) > 2 * len(self.rows) + CHUNK:
+            self._limits = [entry for entry in self._limits if entry[2] in self.rows]
+            heapify(self._limits)
+
+    def _event(self, kind: EventKind, row: Row, reason: str | None = None) -> None:
+        if self.events.active:
+            lease, past = row.lease, row.history
+            attempts = 0 if past is None else past.attempts
+            self.events.emit(
+                TaskEvent(
+                    kind,
+                    row.id,
+                    None if lease is None else lease.worker,
+                    None if lease is None else lease.token,
+                    None if lease is None else attempts + 1,
+                    time.time(),
+                    reason,
+                )
+            )
