@@ -15,7 +15,7 @@ import attrs
 
 import rxdispatch as rxd
 from benchmarks.scripts import submit_script
-from rxdispatch.boards.codec import Entry, TaskCodec
+from rxdispatch.boards.codec import NewTask, TaskCodec
 from rxdispatch.boards.redis.engine import RedisEngine
 from rxdispatch.store.client import Client
 
@@ -113,7 +113,7 @@ async def fill_board(board: rxd.Board[str], depth: int) -> None:
             rows = [part for name in ids for part in (name.encode(), entry.record, b"")]
             await submit_script(board, rows)
         else:
-            await engine.submit([Entry(name, entry.record, 0, 0.0, 0.0) for name in ids])
+            await engine.submit([NewTask(name, entry.record, 0, 0.0, 0.0) for name in ids])
 
 
 def _ids() -> list[bytes]:

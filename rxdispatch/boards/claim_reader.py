@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from rxdispatch.boards.codec import TaskCodec
-from rxdispatch.boards.engine import CHUNK, Engine, Found
+from rxdispatch.boards.engine import CHUNK, ClaimedTask, Engine
 from rxdispatch.boards.intakes import Intakes
 from rxdispatch.claim import Claim, Settlement
 from rxdispatch.clock import lease_clock_of
@@ -89,7 +89,7 @@ class ClaimReader(Generic[P]):
                 return ClaimBatch(claims, due)
 
     def _decode(
-        self, found: list[Found], custody: _Custody, deadline: float, claims: list[Claim[P]]
+        self, found: list[ClaimedTask], custody: _Custody, deadline: float, claims: list[Claim[P]]
     ) -> int:
         """Append what can be read to *claims*; bury what cannot and return how many."""
         decode = self._codec.decode

@@ -24,7 +24,7 @@ from rxdispatch.task import NO_HEADERS, Task
 
 __all__ = [
     "SIZE_LIMIT",
-    "Entry",
+    "NewTask",
     "TaskCodec",
     "check_id",
     "created_of",
@@ -39,7 +39,7 @@ SIZE_LIMIT: Final = 1024 * 1024
 P = TypeVar("P")
 
 
-class Entry(msgspec.Struct, gc=False):
+class NewTask(msgspec.Struct, gc=False):
     """What a board is told of a new task; durations in seconds, ``ttl`` 0 for none."""
 
     id: str
@@ -101,7 +101,7 @@ class TaskCodec(Generic[P]):
         except Exception as error:
             raise ConfigError("payload must be a type that msgspec can decode", payload) from error
 
-    def encode_all(self, tasks: Iterable[Task[Any]]) -> list[Entry]:
+    def encode_all(self, tasks: Iterable[Task[Any]]) -> list[NewTask]:
         """
         Encode *tasks*, all of them or none.
 
@@ -110,7 +110,7 @@ class TaskCodec(Generic[P]):
             CodecError: If a payload is too large, too deep, not finite or not encodable.
         """
         created = int(time.time() * 1000)
-        entries: list[Entry] = []
+        entries: list[NewTask] = []
         add = entries.append
         for task in tasks:
             if not isinstance(task, Task):
@@ -119,7 +119,7 @@ class TaskCodec(Generic[P]):
             record = _record(task, created)
             if len(record) > SIZE_LIMIT or task.payload.__class__ not in _PLAIN:
                 _check(task, record, self)
-            add(Entry(task.id, record, task.priority, task.delay, task.ttl or 0.0))
+            add(NewTask(task.id, record, task.priority, task.delay, task.ttl or 0.0))
         return entries
 
     def decode(self, task_id: str, record: bytes) -> Task[P]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 from reactivex import Observable
 
-from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.codec import NewTask
 from rxdispatch.checks import integer
 from rxdispatch.claim import Settlement
 from rxdispatch.errors import ConfigError
@@ -19,14 +19,14 @@ from rxdispatch.task import Status
 __all__ = [
     "CHUNK",
     "DEFAULTS",
-    "Dead",
+    "ClaimReply",
+    "ClaimedTask",
+    "DeadRow",
     "Engine",
-    "Found",
-    "Haul",
-    "Known",
     "Options",
     "Signal",
-    "Tally",
+    "StoredState",
+    "Unfinished",
 ]
 
 CHUNK = 1000
@@ -73,7 +73,7 @@ class Options(NamedTuple):
         )
 
 
-class Found(msgspec.Struct, gc=False):
+class ClaimedTask(msgspec.Struct, gc=False):
     """A task that was claimed."""
 
     id: str
@@ -83,14 +83,14 @@ class Found(msgspec.Struct, gc=False):
     crashes: int = 0
 
 
-class Haul(NamedTuple):
+class ClaimReply(NamedTuple):
     """What one claim brought, and the seconds until something more is due."""
 
-    found: list[Found]
+    found: list[ClaimedTask]
     due_in: float | None
 
 
-class Known(NamedTuple):
+class StoredState(NamedTuple):
     """What is kept of one task; ``record`` is empty for a remembered one."""
 
     status: Status
@@ -101,7 +101,7 @@ class Known(NamedTuple):
     error: str
 
 
-class Dead(NamedTuple):
+class DeadRow(NamedTuple):
     """A task that died."""
 
     id: str
@@ -114,7 +114,7 @@ class Dead(NamedTuple):
     traceback: str = ""
 
 
-class Tally(NamedTuple):
+class Unfinished(NamedTuple):
     """What is unfinished, after a sweep."""
 
     scheduled: int
@@ -146,11 +146,13 @@ class Engine(Protocol):
         """Hot: what happens to tasks, in all processes."""
         ...
 
-    async def submit(self, entries: Sequence[Entry]) -> list[bool]:
+    async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
         """Add tasks; False where the id is known."""
         ...
 
-    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
+    async def claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> ClaimReply:
         """Sweep, then claim up to *limit* tasks."""
         ...
 
@@ -182,7 +184,7 @@ class Engine(Protocol):
         """Seconds since the oldest ready task took its place; 0 where there is none."""
         ...
 
-    async def get(self, task_id: str) -> Known | None:
+    async def get(self, task_id: str) -> StoredState | None:
         """What is known of one task."""
         ...
 
@@ -190,10 +192,10 @@ class Engine(Protocol):
         """The records of tasks that are kept, whatever their state; perhaps of the first only."""
         ...
 
-    async def dead(self, after: str) -> tuple[list[Dead], str]:
+    async def dead(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, and what to pass as *after* to go on; the same at the end."""
         ...
 
-    async def tick(self) -> Tally:
+    async def tick(self) -> Unfinished:
         """Sweep, and count what is unfinished."""
         ...

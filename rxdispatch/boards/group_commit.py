@@ -7,7 +7,7 @@ import copy
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
-from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.codec import NewTask
 from rxdispatch.errors import StoreUnavailableError
 
 __all__ = ["GroupCommit"]
@@ -18,13 +18,13 @@ PATIENCE: Final = 0.02
 LEAST: Final = 64 * 1024
 """Bytes that a write may have over the slowest link."""
 
-Write = Callable[[Sequence[Entry]], Awaitable[list[bool]]]
+Write = Callable[[Sequence[NewTask]], Awaitable[list[bool]]]
 
 
 class _Caller(NamedTuple):
     """Who waits to be written."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[NewTask]
     answer: asyncio.Future[list[bool]]
     size: int
 
@@ -65,7 +65,7 @@ class GroupCommit:
         self._waiting: list[_Caller] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def add(self, entries: Sequence[Entry]) -> list[bool]:
+    async def add(self, entries: Sequence[NewTask]) -> list[bool]:
         """
         Write *entries*, no more than fit one write.
 
@@ -85,7 +85,7 @@ class GroupCommit:
             self._timer = loop.call_later(PATIENCE, self._flush)
         return await caller.answer
 
-    async def _written(self, entries: Sequence[Entry]) -> list[bool]:
+    async def _written(self, entries: Sequence[NewTask]) -> list[bool]:
         self._writing += 1
         try:
             added = await self._write(entries)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
-from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.codec import NewTask
 from rxdispatch.boards.engine import CHUNK
 from rxdispatch.checks import utf8_size
 from rxdispatch.claim import Settlement
@@ -26,7 +26,9 @@ def chunks(items: Sequence[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-def portions_of_entries(entries: Sequence[Entry], most: int = BYTES) -> Iterator[Sequence[Entry]]:
+def portions_of_entries(
+    entries: Sequence[NewTask], most: int = BYTES
+) -> Iterator[Sequence[NewTask]]:
     """Divide new tasks, by the bytes of ids and records: after *most* a request takes no more."""
     start = 0
     while start < len(entries):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.codec import NewTask
 from rxdispatch.boards.group_commit import PATIENCE, GroupCommit
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.task import Task
@@ -32,7 +32,7 @@ class Store:
         self.running: set[asyncio.Task[None]] = set()
         self.group = GroupCommit(self.write, self.spawn, most=most, most_bytes=most_bytes)
 
-    async def write(self, entries: Sequence[Entry]) -> list[bool]:
+    async def write(self, entries: Sequence[NewTask]) -> list[bool]:
         self.writes.append([entry.id for entry in entries])
         await asyncio.sleep(self.takes)
         if self.error is not None:
@@ -45,7 +45,7 @@ class Store:
         task.add_done_callback(self.running.discard)
 
     def add(self, *ids: str, size: int = 1) -> asyncio.Task[list[bool]]:
-        entries = [Entry(name, b"x" * size, 0, 0.0, 0.0) for name in ids]
+        entries = [NewTask(name, b"x" * size, 0, 0.0, 0.0) for name in ids]
         return asyncio.get_running_loop().create_task(self.group.add(entries))
 
 

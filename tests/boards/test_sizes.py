@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rxdispatch.boards.base import Board
-from rxdispatch.boards.codec import Entry
-from rxdispatch.boards.engine import Dead, Haul
+from rxdispatch.boards.codec import NewTask
+from rxdispatch.boards.engine import ClaimReply, DeadRow
 from rxdispatch.claim import Settlement
 from rxdispatch.task import Task
 from tests.boards.places import Place
@@ -22,7 +22,7 @@ def watch_claims(board: Board[Any]) -> list[int]:
     engine, sizes = board._engine, list[int]()
     plain = engine.claim
 
-    async def claim(limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
+    async def claim(limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> ClaimReply:
         haul = await plain(limit, ids, worker, lease)
         sizes.append(sum(len(found.id) + len(found.record) for found in haul.found))
         return haul
@@ -91,7 +91,7 @@ async def test_ids_count_in_requests(place: Place) -> None:
         engine, sizes = board._engine, list[int]()
         plain = engine.submit
 
-        async def submit(entries: Sequence[Entry]) -> list[bool]:
+        async def submit(entries: Sequence[NewTask]) -> list[bool]:
             sizes.append(sum(len(entry.id) + len(entry.record) for entry in entries))
             return await plain(entries)
 
@@ -112,7 +112,7 @@ async def test_pages_of_dead_letters_are_bounded(place: Place) -> None:
         engine, sizes = board._engine, list[int]()
         plain = engine.dead
 
-        async def dead(after: str) -> tuple[list[Dead], str]:
+        async def dead(after: str) -> tuple[list[DeadRow], str]:
             page, further = await plain(after)
             sizes.append(sum(len(row.record) for row in page))
             return page, further

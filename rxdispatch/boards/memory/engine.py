@@ -8,8 +8,17 @@ from itertools import islice
 
 from reactivex import Observable
 
-from rxdispatch.boards.codec import Entry
-from rxdispatch.boards.engine import CHUNK, Dead, Found, Haul, Known, Options, Signal, Tally
+from rxdispatch.boards.codec import NewTask
+from rxdispatch.boards.engine import (
+    CHUNK,
+    ClaimedTask,
+    ClaimReply,
+    DeadRow,
+    Options,
+    Signal,
+    StoredState,
+    Unfinished,
+)
 from rxdispatch.boards.memory.rows import DEAD, READY, STATUS, History
 from rxdispatch.boards.memory.table import TaskTable
 from rxdispatch.claim import Settlement
@@ -68,7 +77,7 @@ class MemoryEngine:
 
     # -- the steps ---------------------------------------------------------------------------
 
-    async def submit(self, entries: Sequence[Entry]) -> list[bool]:
+    async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
         """Add tasks; False where the id is known."""
         now, table = _now(), self._table
         before, earliest = table.amount[READY], table.next_due()
@@ -76,11 +85,13 @@ class MemoryEngine:
         self._hint(before, self._sooner(earliest))
         return answers
 
-    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
+    async def claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> ClaimReply:
         """Sweep, then claim up to *limit* tasks."""
         now, table = _now(), self._table
         before, ended = table.amount[READY], table.sweep(now)
-        found: list[Found] = []
+        found: list[ClaimedTask] = []
         if not self._paused:
             source = table.best(worker) if ids is None else table.only(ids)
             deadline, take = now + lease, table.take
@@ -88,7 +99,7 @@ class MemoryEngine:
                 found.append(take(row, worker, deadline))
         self._hint(before)
         self._joined(ended)
-        return Haul(found, self._due_in(now))
+        return ClaimReply(found, self._due_in(now))
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         """Extend leases; False where the token no longer holds."""
@@ -142,31 +153,33 @@ class MemoryEngine:
         """Seconds since the oldest ready task took its place; 0 where there is none."""
         return self._table.lag(_now())
 
-    async def get(self, task_id: str) -> Known | None:
+    async def get(self, task_id: str) -> StoredState | None:
         """What is known of one task."""
         row = self._table.rows.get(task_id)
         if row is None:
             if self._table.past.get(task_id, 0.0) > _now():
-                return Known(Status.DONE, b"", 0, 0, None, "")
+                return StoredState(Status.DONE, b"", 0, 0, None, "")
             return None
         past = row.history or History()
         worker = None if row.lease is None else row.lease.worker
-        return Known(STATUS[row.mark], row.record, past.attempts, past.crashes, worker, past.error)
+        return StoredState(
+            STATUS[row.mark], row.record, past.attempts, past.crashes, worker, past.error
+        )
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
         """The records of tasks that are kept."""
         rows = [self._table.rows.get(task_id) for task_id in ids]
         return [None if row is None else row.record for row in rows]
 
-    async def dead(self, after: str) -> tuple[list[Dead], str]:
+    async def dead(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, oldest first."""
         start = float(after or "-inf")
-        page: list[Dead] = []
+        page: list[DeadRow] = []
         for row in self._table.dead.values():
             past = row.history or History()
             if past.at > start:
                 page.append(
-                    Dead(
+                    DeadRow(
                         row.id,
                         row.record,
                         past.reason,
@@ -181,14 +194,14 @@ class MemoryEngine:
                     break
         return page, repr(page[-1].at) if page else after
 
-    async def tick(self) -> Tally:
+    async def tick(self) -> Unfinished:
         """Sweep, and count what is unfinished."""
         now, table = _now(), self._table
         before, ended = table.amount[READY], table.sweep(now)
         self._hint(before)
         self._joined(ended)
         ready, scheduled, claimed, _ = table.amount
-        return Tally(scheduled, ready, claimed, self._due_in(now))
+        return Unfinished(scheduled, ready, claimed, self._due_in(now))
 
     # -- signals -----------------------------------------------------------------------------
 

@@ -1,17 +1,17 @@
-"""``Pace``: when numbers were given, in little room."""
+"""``EnqueueTimes``: when numbers were given, in little room."""
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
 
-__all__ = ["Pace"]
+__all__ = ["EnqueueTimes"]
 
 _MOST = 64
 _GAP = 1.0
 
 
-class Pace:
+class EnqueueTimes:
     """
     Up to 64 samples of which number was given when, at most one a second.
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain
 
-from rxdispatch.boards.codec import Entry, delay_of
-from rxdispatch.boards.engine import CHUNK, DEFAULTS, Found
-from rxdispatch.boards.memory.enqueue_times import Pace
+from rxdispatch.boards.codec import NewTask, delay_of
+from rxdispatch.boards.engine import CHUNK, DEFAULTS, ClaimedTask
+from rxdispatch.boards.memory.enqueue_times import EnqueueTimes
 from rxdispatch.boards.memory.rows import (
     CLAIMED,
     DEAD,
@@ -66,13 +66,13 @@ class TaskTable:
         self._later: list[tuple[float, int, Row]] = []
         self._limits: list[tuple[float, int, str]] = []
         self._number = 0
-        self._pace = Pace()
+        self._enqueue_times = EnqueueTimes()
         self._tie = 0
         self._token = time.time_ns() // 1000
 
     # -- adding and claiming -----------------------------------------------------------------
 
-    def add(self, entry: Entry, now: float) -> bool:
+    def add(self, entry: NewTask, now: float) -> bool:
         """Add a task; False if its id is known."""
         if entry.id in self.rows or (self.past and self.past.get(entry.id, 0.0) > now):
             return False
@@ -115,7 +115,7 @@ class TaskTable:
             if row is not None and row.mark == READY:
                 yield row
 
-    def take(self, row: Row, worker: str, deadline: float) -> Found:
+    def take(self, row: Row, worker: str, deadline: float) -> ClaimedTask:
         """Claim a ready row."""
         self._token += 1
         self._set(row, CLAIMED)
@@ -127,7 +127,7 @@ class TaskTable:
             row.lease.weight = weight(past.crashes, self.max_crashes)
             self._held_weight[worker] = self._held_weight.get(worker, 0) + row.lease.weight
         self._event("claimed", row)
-        return Found(
+        return ClaimedTask(
             row.id,
             self._token,
             row.record,
@@ -282,7 +282,7 @@ class TaskTable:
 
     def _since(self, row: Row, now: float) -> float:
         """When *row* took its place: when it was submitted, was due, or came back as a retry."""
-        given = self._pace.given(row.place)
+        given = self._enqueue_times.given(row.place)
         failed = row.history is not None and row.history.attempts > 0
         # A delayed task has the place of its submission.
         return given if failed else min(now, given + delay_of(row.record))
@@ -291,7 +291,7 @@ class TaskTable:
 
     def _next(self) -> int:
         self._number += 1
-        self._pace.note(self._number)
+        self._enqueue_times.note(self._number)
         return self._number
 
     def _set(self, row: Row, mark: int) -> None:

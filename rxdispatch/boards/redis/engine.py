@@ -15,8 +15,16 @@ from reactivex import operators as rx
 from redis.exceptions import ResponseError
 
 from rxdispatch.boards.cause import pack_cause, unpack_cause
-from rxdispatch.boards.codec import Entry, id_bytes, id_text
-from rxdispatch.boards.engine import Dead, Found, Haul, Known, Options, Signal, Tally
+from rxdispatch.boards.codec import NewTask, id_bytes, id_text
+from rxdispatch.boards.engine import (
+    ClaimedTask,
+    ClaimReply,
+    DeadRow,
+    Options,
+    Signal,
+    StoredState,
+    Unfinished,
+)
 from rxdispatch.boards.events import read_events
 from rxdispatch.boards.redis.hints import read_hints
 from rxdispatch.boards.redis.keys import BoardKeys
@@ -119,7 +127,7 @@ class RedisEngine:
 
     # -- the steps ---------------------------------------------------------------------------
 
-    async def submit(self, entries: Sequence[Entry]) -> list[bool]:
+    async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
         """Add tasks; False where the id is known."""
         args: list[bytes | str | int] = [len(entries)]
         for entry in entries:
@@ -130,7 +138,9 @@ class RedisEngine:
             args += (id_bytes(entry.id), entry.record, options)
         return _bits(await self._run("submit", _SUBMIT, args))
 
-    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
+    async def claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> ClaimReply:
         """Sweep, then claim up to *limit* tasks."""
         args: list[bytes | str | int] = [limit, _micro(lease), worker.encode("utf-8", "replace")]
         if ids is None:
@@ -149,19 +159,19 @@ class RedisEngine:
             if _maybe_executed(error):
                 self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
             raise
-        haul: list[Found] = []
+        haul: list[ClaimedTask] = []
         for token, raw in enumerate(found, base):
             i = token - base
             past, record = history[i], records[i]
             if past is not None:
-                haul.append(Found(id_text(raw), token, record, *_tries(past)))
+                haul.append(ClaimedTask(id_text(raw), token, record, *_tries(past)))
             elif raw is not None and record is not None:
-                haul.append(Found(id_text(raw), token, record))
+                haul.append(ClaimedTask(id_text(raw), token, record))
         if vanished:
             # The server has evicted them, or somebody has deleted them.
             first = id_text(vanished[0])
             log.error("tasks_vanished", board=self._board, count=len(vanished), first=first)
-        return Haul(haul, None if due < 0 else due / 1e6)
+        return ClaimReply(haul, None if due < 0 else due / 1e6)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         """Extend leases; False where the token no longer holds."""
@@ -228,7 +238,7 @@ class RedisEngine:
         """Seconds since the oldest ready task took its place; 0 where there is none."""
         return max(0, int(await self._run("lag", _LAG, []))) / 1e6
 
-    async def get(self, task_id: str) -> Known | None:
+    async def get(self, task_id: str) -> StoredState | None:
         """What is known of one task."""
         reply = await self._run("get", _GET, [id_bytes(task_id)])
         if reply is None:
@@ -241,24 +251,24 @@ class RedisEngine:
             attempts, crashes = _tries(past)
             cause = past[_TRIES.size :]
         label = worker.decode("utf-8", "replace") if status is Status.CLAIMED else None
-        return Known(status, record, attempts, crashes, label, unpack_cause(cause)[0])
+        return StoredState(status, record, attempts, crashes, label, unpack_cause(cause)[0])
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
         """The records of tasks that are kept, of as many as make about a MiB."""
         args: list[bytes | str | int] = [READ_BYTES, *map(id_bytes, ids)]
         return [record or None for record in await self._run("read", _READ, args)]
 
-    async def dead(self, after: str) -> tuple[list[Dead], str]:
+    async def dead(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, oldest first."""
         args: list[bytes | str | int] = [after or "-inf", _PAGE]
         ids, records, graves, times = await self._run("dead letters", _DEAD, args)
-        page: list[Dead] = []
+        page: list[DeadRow] = []
         for raw, record, grave, at in zip(ids, records, graves, times, strict=True):
             if record is not None and grave is not None:
                 reason, cause, attempts, crashes = _grave(grave)
                 error, traceback = unpack_cause(cause)
                 page.append(
-                    Dead(
+                    DeadRow(
                         id_text(raw),
                         record,
                         reason,
@@ -271,10 +281,10 @@ class RedisEngine:
                 )
         return page, times[-1].decode() if times else after
 
-    async def tick(self) -> Tally:
+    async def tick(self) -> Unfinished:
         """Sweep, and count what is unfinished."""
         scheduled, ready, claimed, due = await self._run("join", _TICK, [])
-        return Tally(scheduled, ready, claimed, None if due < 0 else due / 1e6)
+        return Unfinished(scheduled, ready, claimed, None if due < 0 else due / 1e6)
 
     # -- requests ----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rxdispatch.boards.codec import id_bytes
-from rxdispatch.boards.engine import Found
+from rxdispatch.boards.engine import ClaimedTask
 from rxdispatch.boards.shm.holders import Labels
 from rxdispatch.boards.shm.local.held_suspects import Holds
 from rxdispatch.boards.shm.local.local_index import Finder
@@ -37,7 +37,7 @@ class Taker:
         holds: Holds,
         max_crashes: int,
     ) -> None:
-        self.found: list[Found] = []
+        self.found: list[ClaimedTask] = []
         self._cells = cells
         self._memory = cells.memory
         self._labels = labels
@@ -194,7 +194,9 @@ class Taker:
             if crashes:
                 self._holds.add(self._worker, token, weight(crashes, self._max_crashes))
             found.append(
-                Found(raw.decode("utf-8", "surrogateescape"), token, record, attempts, crashes)
+                ClaimedTask(
+                    raw.decode("utf-8", "surrogateescape"), token, record, attempts, crashes
+                )
             )
         marks = _marks_of(memory, cells)
         if marks != claimed:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 
 from rxdispatch.boards.cause import unpack_cause
 from rxdispatch.boards.codec import id_text
-from rxdispatch.boards.engine import CHUNK, Dead
+from rxdispatch.boards.engine import CHUNK, DeadRow
 from rxdispatch.boards.shm.event_buffer import Journal
 from rxdispatch.boards.shm.local.local_index import Finder, states_of
 from rxdispatch.boards.shm.storage import layout as lay
@@ -52,9 +52,9 @@ class Letters:
         found.sort()
         return found
 
-    def page(self, after: str) -> tuple[list[Dead], str]:
+    def page(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, oldest first, and what to pass as *after* to go on."""
-        cells, start, page, size = self._cells, int(after or 0), list[Dead](), 0
+        cells, start, page, size = self._cells, int(after or 0), list[DeadRow](), 0
         for fresh in (False, True):
             if fresh or not after:
                 self._seen = self.all()
@@ -70,7 +70,7 @@ class Letters:
                     continue
                 error, traceback = unpack_cause(cause)
                 page.append(
-                    Dead(
+                    DeadRow(
                         id_text(raw),
                         record,
                         reason.decode("utf-8", "replace"),

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from reactivex import Observable
 
 from rxdispatch.boards.cause import unpack_cause
-from rxdispatch.boards.codec import Entry, id_bytes
+from rxdispatch.boards.codec import NewTask, id_bytes
 from rxdispatch.boards.engine import (
     CHUNK,
-    Dead,
-    Found,
-    Haul,
-    Known,
+    ClaimedTask,
+    ClaimReply,
+    DeadRow,
     Options,
     Signal,
-    Tally,
+    StoredState,
+    Unfinished,
 )
 from rxdispatch.boards.shm.claiming import Taker
 from rxdispatch.boards.shm.dead_letters import Letters
@@ -121,7 +121,7 @@ class SharedEngine:
 
     # -- the steps -----------------------------------------------------------------------------
 
-    async def submit(self, entries: Sequence[Entry]) -> list[bool]:
+    async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
         """Add tasks; False where the id is known."""
         now = self._begin()
         await self._lock()
@@ -137,13 +137,15 @@ class SharedEngine:
         self._finish(ready=any(answers))
         return answers
 
-    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
+    async def claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> ClaimReply:
         """Sweep, then claim up to *limit* tasks."""
         _check_lease(lease)
         now = self._begin()
         self._sweep(now)
         finder, journal = self._finder, self._journal
-        found: list[Found] = []
+        found: list[ClaimedTask] = []
         if limit and not self._memory.load(lay.PAUSED):
             deadline = now + round(lease * 1e6)
             taker = Taker(
@@ -170,7 +172,7 @@ class SharedEngine:
                     journal.note("claimed", id_bytes(item.id), label, item.token, item.attempts + 1)
         self._finish()
         due = finder.next_due()
-        return Haul(found, None if due is None else max(0.0, (due - now) / 1e6))
+        return ClaimReply(found, None if due is None else max(0.0, (due - now) / 1e6))
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         """Extend leases; False where the token no longer holds."""
@@ -302,7 +304,7 @@ class SharedEngine:
                 since = min(since, known[0].due)
         return max(0.0, (now - since) / 1e6)
 
-    async def get(self, task_id: str) -> Known | None:
+    async def get(self, task_id: str) -> StoredState | None:
         """What is known of one task."""
         now, cells = self._begin(), self._cells
         raw = id_bytes(task_id)
@@ -312,13 +314,13 @@ class SharedEngine:
             if state == lay.DONE:
                 if lapses(mark, now // lay.TICK) <= 0:
                     return None
-                return Known(Status.DONE, b"", 0, 0, None, "")
+                return StoredState(Status.DONE, b"", 0, 0, None, "")
             head, inline = cells.head(cell)
             record = cells.body(head, inline)[1]
             error = unpack_cause(cells.texts(head)[1])[0]
             worker = self._labels.of(cell, mark).decode() if state == lay.CLAIMED else None
             if cells.mark(cell) == mark:
-                return Known(
+                return StoredState(
                     _STATUS[state],
                     record,
                     head.attempts,
@@ -333,12 +335,12 @@ class SharedEngine:
         found = [await self.get(task_id) for task_id in ids]
         return [None if known is None else known.record or None for known in found]
 
-    async def dead(self, after: str) -> tuple[list[Dead], str]:
+    async def dead(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, oldest first."""
         self._begin()
         return self._letters.page(after)
 
-    async def tick(self) -> Tally:
+    async def tick(self) -> Unfinished:
         """Sweep, and count what is unfinished."""
         now = self._begin()
         self._sweep(now)
@@ -349,7 +351,7 @@ class SharedEngine:
         ready = amounts[lay.READY] + amounts[lay.FRESH]
         # What is on its way between two cells may have been counted in neither.
         claimed = amounts[lay.CLAIMED] + amounts[lay.MOVED] + amounts[lay.PENDING]
-        return Tally(
+        return Unfinished(
             scheduled, ready, claimed, None if due is None else max(0.0, (due - now) / 1e6)
         )
 

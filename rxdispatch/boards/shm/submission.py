@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rxdispatch.boards.codec import Entry, id_bytes
+from rxdispatch.boards.codec import NewTask, id_bytes
 from rxdispatch.boards.shm.local.local_index import states_of
 from rxdispatch.boards.shm.storage import layout as lay
 from rxdispatch.boards.shm.storage.cells import Cells
@@ -74,7 +74,7 @@ class Submitter:
 
     # -- adding --------------------------------------------------------------------------------
 
-    def add(self, entries: Sequence[Entry], now: int) -> tuple[list[bool], list[int]]:
+    def add(self, entries: Sequence[NewTask], now: int) -> tuple[list[bool], list[int]]:
         """
         Add tasks.
 
@@ -86,7 +86,7 @@ class Submitter:
         """
         cells, memory = self._cells, self._memory
         answers: list[bool] = []
-        fresh: list[tuple[Entry, bytes]] = []
+        fresh: list[tuple[NewTask, bytes]] = []
         seen: set[bytes] = set()
         tick = now // lay.TICK
         for entry in entries:
@@ -141,7 +141,7 @@ class Submitter:
 
     def _stage(
         self,
-        fresh: list[tuple[Entry, bytes]],
+        fresh: list[tuple[NewTask, bytes]],
         needs: list[int],
         taken: list[int],
         number: int,

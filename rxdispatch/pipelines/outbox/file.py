@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from rxdispatch.boards.codec import Entry, TaskCodec, id_bytes, id_text
+from rxdispatch.boards.codec import NewTask, TaskCodec, id_bytes, id_text
 from rxdispatch.errors import ConfigError
 from rxdispatch.files.file_thread import FileThread
 from rxdispatch.files.lock import FileLock
@@ -175,7 +175,7 @@ class OutboxFile:
 
     # -- transactions ------------------------------------------------------------------------
 
-    def add(self, entries: Sequence[Entry]) -> list[int | None]:
+    def add(self, entries: Sequence[NewTask]) -> list[int | None]:
         """Add events; returns their numbers, None where there is no room."""
         return self._transaction(lambda totals: [self._add(entry, totals) for entry in entries])
 
@@ -224,7 +224,7 @@ class OutboxFile:
         while (first := self._do(_OLDEST, self._in_flight).fetchone()) and first[0] < young:
             totals.expired += self._remove(_OLD, totals, self._in_flight, young)
 
-    def _add(self, entry: Entry, totals: _Totals) -> int | None:
+    def _add(self, entry: NewTask, totals: _Totals) -> int | None:
         key, size, limits = id_bytes(entry.id), len(entry.record), self._limits
         known = self._do("SELECT seq FROM events WHERE id = ?", key).fetchone()
         if known is not None:

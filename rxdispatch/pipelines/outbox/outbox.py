@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.codec import Entry, TaskCodec
+from rxdispatch.boards.codec import NewTask, TaskCodec
 from rxdispatch.callables import check_function
 from rxdispatch.checks import integer
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
@@ -106,7 +106,7 @@ class Outbox:
         self._file = OutboxFile(Path(path), limits)
         self._codec = TaskCodec[Any]()
         self._drops = (Drops("outbox", "max_size"), Drops("outbox", "max_age"))
-        self._pending: list[tuple[Entry, asyncio.Future[int]]] = []
+        self._pending: list[tuple[NewTask, asyncio.Future[int]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._sending: asyncio.Task[None] | None = None
         self._more = asyncio.Event()

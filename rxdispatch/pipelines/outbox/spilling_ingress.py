@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.codec import Entry, TaskCodec
+from rxdispatch.boards.codec import NewTask, TaskCodec
 from rxdispatch.checks import integer
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -103,7 +103,7 @@ class SpillingIngress(Ingress[T]):
         self._behind = 0
         # Numbers of the last one that came into memory, and of the last that was removed.
         self._loaded = self._erased = 0
-        self._pending: list[tuple[Entry, asyncio.Future[None]]] = []
+        self._pending: list[tuple[NewTask, asyncio.Future[None]]] = []
         self._work = asyncio.Event()
         self._moved = asyncio.Event()
         self._working: asyncio.Task[None] | None = None

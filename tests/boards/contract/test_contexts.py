@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from rxdispatch.boards.base import Board
-from rxdispatch.boards.codec import Entry
+from rxdispatch.boards.codec import NewTask
 from rxdispatch.claim import Claim
 from rxdispatch.results import TaskEvent
 from rxdispatch.task import Task
@@ -69,7 +69,7 @@ async def test_writing_for_others(server: Place) -> None:
         seen: list[str] = []
         plain = board._group._write
 
-        async def write(entries: Sequence[Entry]) -> list[bool]:
+        async def write(entries: Sequence[NewTask]) -> list[bool]:
             seen.append(tenant.get())
             return await plain(entries)
 

@@ -11,8 +11,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
-from rxdispatch.boards.codec import Entry
-from rxdispatch.boards.engine import Haul
+from rxdispatch.boards.codec import NewTask
+from rxdispatch.boards.engine import ClaimReply
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.memory.engine import MemoryEngine
 from rxdispatch.claim import Outcome, Settlement
@@ -63,11 +63,13 @@ class Engine(MemoryEngine):
         """Let the next calls of that name find no server."""
         self.faults[name] += [StoreUnavailableError(name) for _ in range(times)]
 
-    async def submit(self, entries: Sequence[Entry]) -> list[bool]:
+    async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
         async with _Visit(self, "submit", len(entries)):
             return await super().submit(entries)
 
-    async def claim(self, limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> Haul:
+    async def claim(
+        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+    ) -> ClaimReply:
         async with _Visit(self, "claim", limit):
             return await super().claim(limit, ids, worker, lease)
 
