@@ -54,7 +54,7 @@ from rxdispatch.pipelines.outbox.edge import EdgePipeline, EdgeResult
 from rxdispatch.pipelines.outbox.events import Dedupe, OutboxEvent, OutboxStats
 from rxdispatch.pipelines.outbox.outbox import Outbox
 from rxdispatch.pipelines.outbox.spilling_ingress import SpillingIngress
-from rxdispatch.pipelines.redis_list.held import ListItem
+from rxdispatch.pipelines.redis_list.held_entries import ListItem
 from rxdispatch.pipelines.redis_list.source import from_redis_list
 from rxdispatch.pipelines.remote.app import StageApp, serve_stages
 from rxdispatch.pipelines.remote.client import RemoteError, RemoteFunction, remote

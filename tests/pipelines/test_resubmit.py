@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 import rxdispatch as rxd
 from rxdispatch.pipelines.shared.envelope import Envelope
-from rxdispatch.pipelines.stages.resubmits import Intake
+from rxdispatch.pipelines.stages.resubmits import ResubmitIngress
 from rxdispatch.testing import VirtualTimeLoop
 
 
@@ -106,7 +106,7 @@ async def test_a_cancelled_pipeline_forgets_what_waits() -> None:
 
 async def test_what_returns_widens_no_bound() -> None:
     """Its place goes to nobody once it has left, however many wait."""
-    intake = Intake(2)
+    intake = ResubmitIngress(2)
     waiting = [asyncio.create_task(intake.put(Envelope(str(n), n))) for n in range(20)]
     await asyncio.sleep(0)
     for n in range(3):

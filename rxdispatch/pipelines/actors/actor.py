@@ -18,15 +18,15 @@ from rxdispatch.pipelines.actors.messages import (
     ActorError,
     Factory,
     Handle,
-    Letter,
+    Mail,
     Supervision,
     checked_behaviour,
     checked_handle,
 )
 from rxdispatch.pipelines.actors.ref import ActorRef
-from rxdispatch.pipelines.shared.output import Tap
+from rxdispatch.pipelines.shared.output import Output
 from rxdispatch.pipelines.shared.outside import is_from_outside
-from rxdispatch.pipelines.stages.stage_call import Crew
+from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.streams import Ingress
 
 __all__ = ["Actor"]
@@ -105,12 +105,12 @@ class Actor:
         self._next = next
         self._find = find
         self._on_end = on_end
-        self._mailbox: Ingress[Letter] = Ingress(mailbox)
-        self._failures: Tap[ActorError] = Tap(LEAST)
-        self._crew = Crew()
+        self._mailbox: Ingress[Mail] = Ingress(mailbox)
+        self._failures: Output[ActorError] = Output(LEAST)
+        self._wait_group = WaitGroup()
         self._began = self._failed_in_a_row = 0
         self._entered = self._cancelled = self._over = False
-        self._current: Letter | None = None
+        self._current: Mail | None = None
         self._told = False
         self._handle: Handle | None = None
         #: Its address.
@@ -162,7 +162,7 @@ class Actor:
         await self._mailbox.join()
         # What was just taken out begins with the next turn.
         await asyncio.sleep(0)
-        await self._crew.idle()
+        await self._wait_group.wait()
 
     def close(self) -> None:
         """Take no more messages; may be called again."""
@@ -183,7 +183,7 @@ class Actor:
             self._cancelled = True
             self._finish()
         await asyncio.wait({self._ended})
-        await self._crew.idle()
+        await self._wait_group.wait()
 
     def _fail(self, error: Exception) -> None:
         """End, because of an error that is nobody's to handle."""
@@ -212,59 +212,59 @@ class Actor:
 
     def _look_for_end(self) -> None:
         """Tell, once, that nothing of it is at work any more."""
-        if self._on_end is not None and self._ended.done() and not self._crew.active:
+        if self._on_end is not None and self._ended.done() and not self._wait_group.active:
             on_end, self._on_end = self._on_end, None
             on_end()
 
     # ------------------------------------------------ messages
 
-    def _begin(self, letter: Letter) -> Coroutine[Any, Any, None]:
+    def _begin(self, mail: Mail) -> Coroutine[Any, Any, None]:
         # Here and not in the coroutine, which may be cancelled before it begins.
-        self._current = letter
+        self._current = mail
         self._told = False
-        self._name_it(letter)
-        return self._work(letter)
+        self._name_it(mail)
+        return self._work(mail)
 
-    def _name_it(self, letter: Letter) -> None:
+    def _name_it(self, mail: Mail) -> None:
         self._began += 1
-        letter.id = f"{self._name}/{self._began}"
+        mail.id = f"{self._name}/{self._began}"
 
-    async def _work(self, letter: Letter) -> None:
-        self._crew.active += 1
+    async def _work(self, mail: Mail) -> None:
+        self._wait_group.active += 1
         try:
             if self._handle is None:
-                self._refuse(letter)
-            elif letter.reply is None or not letter.reply.done():
-                await self._turn(letter, self._handle)
+                self._refuse(mail)
+            elif mail.reply is None or not mail.reply.done():
+                await self._turn(mail, self._handle)
         finally:
             self._current = None
-            self._crew.gone()
+            self._wait_group.done()
             self._look_for_end()
 
-    async def _turn(self, letter: Letter, handle: Handle) -> None:
+    async def _turn(self, mail: Mail, handle: Handle) -> None:
         try:
-            answer = await handle(letter.message)
+            answer = await handle(mail.message)
         except BaseException as error:
             if self._cancelled:
                 raise
             if is_from_outside(error):
-                self._refuse(letter)
+                self._refuse(mail)
                 raise
             self._told = True
-            self._report(letter, error)
+            self._report(mail, error)
             if isinstance(error, KeyboardInterrupt):
                 self._close()
                 raise  # it is meant for the process
             await self._supervise()
             return
         self._failed_in_a_row = 0
-        if letter.reply is not None and not letter.reply.done():
-            letter.reply.set_result(answer)
+        if mail.reply is not None and not mail.reply.done():
+            mail.reply.set_result(answer)
         if self._next is not None and answer is not None:
             try:
                 await self._pass_on(self._next, answer)
             except Exception as error:
-                self._report(letter, error)
+                self._report(mail, error)
 
     async def _pass_on(self, following: ActorRef | str, answer: Any) -> None:
         if isinstance(following, str):
@@ -274,34 +274,34 @@ class Actor:
 
     # ------------------------------------------------ what failed
 
-    def _report(self, letter: Letter, error: BaseException) -> None:
-        failure = ActorError(letter.id, self._name, letter.message)
+    def _report(self, mail: Mail, error: BaseException) -> None:
+        failure = ActorError(mail.id, self._name, mail.message)
         failure.__cause__ = error
-        asked = letter.reply is not None and not letter.reply.done()
+        asked = mail.reply is not None and not mail.reply.done()
         log.warning(
             "actor_failed",
             actor=self._name,
-            message=letter.id,
+            message=mail.id,
             supervision=self._supervision,
             # Others get the error itself, if there are any.
             **({"error": describe(error)} if asked or self._failures.open else {"failure": error}),
         )
-        if letter.reply is not None and asked:
-            letter.reply.set_exception(failure)
+        if mail.reply is not None and asked:
+            mail.reply.set_exception(failure)
         self._failures.emit(failure)
 
-    def _refuse(self, letter: Letter) -> None:
-        """Tell that *letter* is not handled, because the actor has stopped."""
+    def _refuse(self, mail: Mail) -> None:
+        """Tell that *mail* is not handled, because the actor has stopped."""
         refusal = TaskRejectedError(f"the actor {self._name!r} has stopped")
-        if letter.reply is not None:
-            if not letter.reply.done():
-                letter.reply.set_exception(refusal)
+        if mail.reply is not None:
+            if not mail.reply.done():
+                mail.reply.set_exception(refusal)
             return
-        if not letter.id:
-            self._name_it(letter)
-        failure = ActorError(letter.id, self._name, letter.message)
+        if not mail.id:
+            self._name_it(mail)
+        failure = ActorError(mail.id, self._name, mail.message)
         failure.__cause__ = refusal
-        log.warning("message_refused", actor=self._name, message=letter.id)
+        log.warning("message_refused", actor=self._name, message=mail.id)
         self._failures.emit(failure)
 
     async def _supervise(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rxdispatch.callables import check_function, is_async
 from rxdispatch.errors import ConfigError, TaskExecutionError
 
-__all__ = ["ActorError", "Factory", "Handle", "Letter", "Supervision", "checked_behaviour"]
+__all__ = ["ActorError", "Factory", "Handle", "Mail", "Supervision", "checked_behaviour"]
 
 Supervision = Literal["resume", "restart", "stop"]
 Handle = Callable[[Any], Awaitable[Any]]
@@ -33,7 +33,7 @@ class ActorError(TaskExecutionError):
         self.args = (f"actor {actor!r} failed at message {task_id!r}",)
 
 
-class Letter:
+class Mail:
     """A message on its way, with a future if somebody waits for the answer."""
 
     __slots__ = ("id", "message", "reply")

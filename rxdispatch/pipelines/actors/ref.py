@@ -11,7 +11,7 @@ from reactivex import Observable
 
 from rxdispatch.errors import ItemTimeoutError, TaskRejectedError
 from rxdispatch.home import Home
-from rxdispatch.pipelines.actors.messages import ActorError, Letter
+from rxdispatch.pipelines.actors.messages import ActorError, Mail
 from rxdispatch.seconds import seconds
 from rxdispatch.streams import Ingress
 
@@ -28,7 +28,7 @@ class ActorRef:
     def __init__(
         self,
         name: str,
-        mailbox: Ingress[Letter],
+        mailbox: Ingress[Mail],
         failures: Observable[ActorError],
         stop: Callable[[float | None], Awaitable[bool]],
     ) -> None:
@@ -75,7 +75,7 @@ class ActorRef:
         Raises:
             TaskRejectedError: If the actor has stopped, also while this waits.
         """
-        await self._put(Letter(message))
+        await self._put(Mail(message))
 
     def offer(self, message: Any) -> bool:
         """
@@ -87,7 +87,7 @@ class ActorRef:
         self._home.check()
         if self.stopped:
             raise self._refusal()
-        return self._mailbox.offer(Letter(message))
+        return self._mailbox.offer(Mail(message))
 
     async def ask(self, message: Any, timeout: float | timedelta | None = 1.0) -> Any:
         """
@@ -112,7 +112,7 @@ class ActorRef:
         span = asyncio.timeout(limit)
         try:
             async with span:
-                await self._put(Letter(message, reply))
+                await self._put(Mail(message, reply))
                 return await reply
         except TimeoutError:
             if not span.expired():
@@ -120,7 +120,7 @@ class ActorRef:
             name = f"a message to actor {self._name!r}"
             raise ItemTimeoutError(limit or 0.0, message, name) from None
         finally:
-            # Whoever opens the letter later sees that nobody waits; and an answer that came
+            # Whoever opens the mail later sees that nobody waits; and an answer that came
             # together with the end of the wait has been seen.
             if not reply.cancel() and not reply.cancelled():
                 reply.exception()
@@ -142,10 +142,10 @@ class ActorRef:
         self._home.check()
         return await self._stop(None if timeout is None else seconds("timeout", timeout))
 
-    async def _put(self, letter: Letter) -> None:
+    async def _put(self, mail: Mail) -> None:
         self._home.check()
         try:
-            await self._mailbox.put(letter)
+            await self._mailbox.put(mail)
         except TaskRejectedError:
             raise self._refusal() from None
 

@@ -14,11 +14,11 @@ from rxdispatch.overflow import Overflow, checked_overflow
 from rxdispatch.pipelines.graph.checks import check_graph
 from rxdispatch.pipelines.graph.mermaid import mermaid
 from rxdispatch.pipelines.graph.model import (
+    AsyncNodeFunction,
     Edge,
     Join,
+    NodeFunction,
     Vertex,
-    Work,
-    WorkAsync,
     checked_ports,
 )
 from rxdispatch.pipelines.graph.run import GraphRun
@@ -129,7 +129,7 @@ class Graph:
             raise ConfigError("ordered must be True or False", ordered)
         if name in self._vertices:
             raise ConfigError("nodes must have names that differ", name)
-        work = (Work if plain else WorkAsync)(fn, spread, outs)
+        work = (NodeFunction if plain else AsyncNodeFunction)(fn, spread, outs)
         self._vertices[name] = Vertex(
             stage=described(work, on_error=on_error, **options),
             work=work,

@@ -13,7 +13,7 @@ from rxdispatch.overflow import Overflow
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.stages.stage import Stage
 
-__all__ = ["Edge", "Gap", "Join", "Vertex", "Work", "WorkAsync", "checked_ports"]
+__all__ = ["AsyncNodeFunction", "Edge", "Gap", "Join", "NodeFunction", "Vertex", "checked_ports"]
 
 Join = Literal["merge", "zip", "latest"]
 
@@ -37,7 +37,7 @@ class Vertex:
     """
 
     stage: Stage
-    work: Work
+    work: NodeFunction
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     join: Join
@@ -63,7 +63,7 @@ class Edge:
         return f"{self.source}.{self.from_port} -> {self.target}.{self.to_port}"
 
 
-class Work:
+class NodeFunction:
     """
     The function of a node, called with an envelope and checked for what it returns.
 
@@ -100,7 +100,7 @@ class Work:
         return value  # pyright: ignore[reportUnknownVariableType]
 
 
-class WorkAsync(Work):
+class AsyncNodeFunction(NodeFunction):
     """The same for coroutine functions."""
 
     async def __call__(self, envelope: Envelope) -> Any:

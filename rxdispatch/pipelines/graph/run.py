@@ -22,9 +22,9 @@ from rxdispatch.pipelines.graph.edges import LEAST, queue_of
 from rxdispatch.pipelines.graph.model import Edge, Vertex
 from rxdispatch.pipelines.graph.streams import GraphStreams
 from rxdispatch.pipelines.shared.envelope import Envelope
-from rxdispatch.pipelines.shared.output import Tap
+from rxdispatch.pipelines.shared.output import Output
+from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.stage import StageError
-from rxdispatch.pipelines.stages.stage_call import Crew
 from rxdispatch.seconds import seconds
 from rxdispatch.streams import Ingress
 
@@ -53,11 +53,11 @@ class GraphRun:
         self._intakes: dict[str, Ingress[Envelope]] = {
             name: Ingress(queue_of(vertex)) for name, vertex in vertices.items() if name not in fed
         }
-        self._taps: dict[str, dict[str, Tap[Any]]] = {}
+        self._outputs: dict[str, dict[str, Output[Any]]] = {}
         for name, vertex in vertices.items():
-            self._taps[name] = {port: Tap(LEAST) for port in vertex.outputs}
-        self._failures: Tap[StageError] = Tap(LEAST)
-        self._crew = Crew()
+            self._outputs[name] = {port: Output(LEAST) for port in vertex.outputs}
+        self._failures: Output[StageError] = Output(LEAST)
+        self._wait_group = WaitGroup()
         self._subscriptions: list[DisposableBase] = []
         self._running = 0
         self._entered = self._closing = self._aborted = False
@@ -111,12 +111,12 @@ class GraphRun:
         """
         if node not in self._vertices:
             raise ConfigError(f"node must be one of {', '.join(self._vertices)}", node)
-        taps = self._taps[node]
-        if port is None and len(taps) == 1:
-            (port,) = taps
-        if port is None or port not in taps:
-            raise ConfigError(f"port must be one of {', '.join(taps)}", port)
-        return taps[port].stream
+        outputs = self._outputs[node]
+        if port is None and len(outputs) == 1:
+            (port,) = outputs
+        if port is None or port not in outputs:
+            raise ConfigError(f"port must be one of {', '.join(outputs)}", port)
+        return outputs[port].stream
 
     @property
     def failures(self) -> Observable[StageError]:
@@ -159,8 +159,8 @@ class GraphRun:
             intakes={
                 name: intake.pipe(self._failures.throttle) for name, intake in self._intakes.items()
             },
-            taps=self._taps,
-            crew=self._crew,
+            outputs=self._outputs,
+            wait_group=self._wait_group,
             failed=self._on_failure,
         )
         self._running = len(streams.lasts)
@@ -188,7 +188,7 @@ class GraphRun:
         finally:
             if error is not None:
                 self._abort(error if isinstance(error, Exception) else self._refusal())
-            await self._crew.idle()
+            await self._wait_group.wait()
 
     async def drain(self, timeout: float | timedelta | None = None) -> bool:
         """
@@ -215,7 +215,7 @@ class GraphRun:
             await asyncio.wait({self._ended}, timeout=limit)
         if not self._ended.done():
             self._abort(ItemTimeoutError(limit or 0.0, name="work in flight"))
-            await self._crew.idle()
+            await self._wait_group.wait()
         if self._failure is not None:
             raise self._failure
         return not self._aborted
@@ -242,13 +242,13 @@ class GraphRun:
 
     def _finish(self, error: Exception | None = None) -> None:
         self._ended.set_result(None)
-        taps = [tap for taps in self._taps.values() for tap in taps.values()]
+        outputs = [output for ports in self._outputs.values() for output in ports.values()]
         # What a listener raises at the end must not keep the others from it.
         call_each(
             (
                 *(subscription.dispose for subscription in self._subscriptions),
                 self._close,
-                *(partial(tap.end, error) for tap in taps),
+                *(partial(output.end, error) for output in outputs),
                 self._failures.end,
             )
         )

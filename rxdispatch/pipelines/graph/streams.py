@@ -19,11 +19,11 @@ from rxdispatch.pipelines.graph.join import join_ports
 from rxdispatch.pipelines.graph.model import Edge, Gap, Vertex
 from rxdispatch.pipelines.graph.policy import Policy
 from rxdispatch.pipelines.shared.envelope import Envelope
-from rxdispatch.pipelines.shared.output import Tap
+from rxdispatch.pipelines.shared.output import Output
+from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.run_stage import run_stage
 from rxdispatch.pipelines.stages.stage import StageError
-from rxdispatch.pipelines.stages.stage_call import Crew
-from rxdispatch.pipelines.stages.stats import Tally
+from rxdispatch.pipelines.stages.stats import StageCounters
 
 __all__ = ["GraphStreams"]
 
@@ -38,8 +38,8 @@ class GraphStreams:
         vertices: The nodes.
         edges: The edges.
         intakes: What comes in at the entries.
-        taps: Where what leaves each port is shown.
-        crew: Where coroutines are counted that are at work.
+        outputs: Where what leaves each port is shown.
+        wait_group: Where coroutines are counted that are at work.
         failed: Called with each failure.
     """
 
@@ -49,8 +49,8 @@ class GraphStreams:
         edges: Sequence[Edge],
         *,
         intakes: Mapping[str, Stream],
-        taps: Mapping[str, Mapping[str, Tap[Any]]],
-        crew: Crew,
+        outputs: Mapping[str, Mapping[str, Output[Any]]],
+        wait_group: WaitGroup,
         failed: Callable[[StageError], None],
     ) -> None:
         self._vertices = vertices
@@ -68,18 +68,24 @@ class GraphStreams:
         self._gapped = _ahead_of_zip(order, vertices, self._into)
         time = asyncio.get_running_loop().time
         for name in order:
-            tally = Tally(name)
-            tally.begin(time)
+            counters = StageCounters(name)
+            counters.begin(time)
             vertex = vertices[name]
             stage = attrs.evolve(vertex.stage, on_error=Policy(vertex, failed))
             stream = self._entering(vertex).pipe(
                 # The stage changes an envelope; other branches have this one too.
                 rx.map(_wrapped),
-                run_stage(stage, tally=tally, crew=crew, failed=failed, ordered=vertex.ordered),
-                rx.do_action(_pouring(taps[name])),
+                run_stage(
+                    stage,
+                    counters=counters,
+                    wait_group=wait_group,
+                    failed=failed,
+                    ordered=vertex.ordered,
+                ),
+                rx.do_action(_emitting(outputs[name])),
             )
-            for tap in taps[name].values():
-                stream = stream.pipe(tap.throttle)
+            for output in outputs[name].values():
+                stream = stream.pipe(output.throttle)
             if ways[name] > 1:
                 share: Callable[[Stream], Stream] = broadcast(1)
                 stream = stream.pipe(share)
@@ -134,21 +140,21 @@ def _ahead_of_zip(
     return found
 
 
-def _pouring(taps: Mapping[str, Tap[Any]]) -> Callable[[Envelope], None]:
+def _emitting(outputs: Mapping[str, Output[Any]]) -> Callable[[Envelope], None]:
     """Return what hands the values of an envelope to those who listen."""
-    if len(taps) == 1:
-        (tap,) = taps.values()
+    if len(outputs) == 1:
+        (output,) = outputs.values()
 
-        def pour_one(envelope: Envelope) -> None:
+        def emit_one(envelope: Envelope) -> None:
             if envelope.value is not Gap:
-                tap.emit(envelope.value)
+                output.emit(envelope.value)
 
-        return pour_one
+        return emit_one
 
-    def pour(envelope: Envelope) -> None:
+    def emit(envelope: Envelope) -> None:
         if envelope.value is Gap:
             return
         for port, value in envelope.value.items():
-            taps[port].emit(value)
+            outputs[port].emit(value)
 
-    return pour
+    return emit

@@ -98,7 +98,7 @@ class SpillingIngress(Ingress[T]):
         # Bounded here, by what waits; the file also holds what is in memory already.
         self._file = OutboxFile(self._path, Limits(sys.maxsize, None, None, False), "spill file")
         self._codec = TaskCodec[Any]()
-        self._queue = self._line = _Line()
+        self._queue = self._line = _SpillQueue()
         # On disk or on its way there, and not in memory.
         self._behind = 0
         # Numbers of the last one that came into memory, and of the last that was removed.
@@ -313,7 +313,7 @@ class SpillingIngress(Ingress[T]):
         self._moved.set()
 
 
-class _Line(deque[Any]):
+class _SpillQueue(deque[Any]):
     """First come, first served; knows the number on disk of the last one that was handed on."""
 
     handed = 0

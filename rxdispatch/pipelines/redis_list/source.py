@@ -16,8 +16,8 @@ from reactivex import Observable
 from rxdispatch.checks import integer
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError
-from rxdispatch.pipelines.redis_list.held import Hold, ListItem, Place
-from rxdispatch.pipelines.redis_list.taker import Taker
+from rxdispatch.pipelines.redis_list.held_entries import HeldEntries, ListItem, ListWorker
+from rxdispatch.pipelines.redis_list.list_taker import ListTaker
 from rxdispatch.seconds import seconds
 from rxdispatch.store.client import Client
 from rxdispatch.store.url import parse_url
@@ -81,16 +81,16 @@ def from_redis_list(
     integer("prefetch", prefetch)
     if side not in ("left", "right"):
         raise ConfigError("side must be 'left' or 'right'", side)
-    place = Place(
+    worker = ListWorker(
         source=source,
         processing=source + b":processing"
         if processing_key is None
         else _key("processing_key", processing_key),
-        worker=b"",
+        name=b"",
         side=b"LEFT" if side == "left" else b"RIGHT",
         lease=max(0.003, seconds("lease", lease, zero=False)),
     )
-    return from_async_iterable(_Entries(make, place, prefetch))
+    return from_async_iterable(_Entries(make, worker, prefetch))
 
 
 @attrs.frozen
@@ -98,33 +98,33 @@ class _Entries:
     """Makes a worker for each subscription."""
 
     server: Client | Callable[[], Client]
-    place: Place
+    worker: ListWorker
     prefetch: int
 
     async def __aiter__(self) -> AsyncGenerator[ListItem]:
         client = self.server if isinstance(self.server, Client) else self.server()
         name = f"{platform.node()[:100]}-{os.getpid()}-{secrets.token_hex(4)}"
-        place = attrs.evolve(self.place, worker=name.encode())
-        hold = Hold(client, place)
-        taker = Taker(client, place, hold)
+        worker = attrs.evolve(self.worker, name=name.encode())
+        held = HeldEntries(client, worker)
+        taker = ListTaker(client, worker, held)
         closed = False
         try:
             # Known before it holds anything.
-            await hold.begin()
+            await held.begin()
             while True:
                 for value in await taker.take():
-                    yield hold.add(value)
-                while len(hold.values) >= self.prefetch:
-                    hold.changed.clear()
-                    await hold.changed.wait()
+                    yield held.add(value)
+                while len(held.values) >= self.prefetch:
+                    held.changed.clear()
+                    await held.changed.wait()
         finally:
             try:
                 closed = await taker.close()
-                await hold.empty()
-                await hold.end(closed=closed)
+                await held.empty()
+                await held.end(closed=closed)
             except BaseException:
                 # The loop ends: at once, then.
-                await hold.end(closed=closed)
+                await held.end(closed=closed)
                 raise
             finally:
                 if client is not self.server:

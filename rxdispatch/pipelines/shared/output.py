@@ -1,4 +1,4 @@
-"""``Tap``: where a pipeline pours out what it has made, to those who listen."""
+"""``Output``: the hot output of a pipeline, at the pace of its subscribers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rxdispatch.operators.flow._broadcast import broadcast
 from rxdispatch.protocols import Valve
 from rxdispatch.valve import Gate
 
-__all__ = ["Tap"]
+__all__ = ["Output"]
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Tap(Generic[T]):
+class Output(Generic[T]):
     """
     A hot stream that runs on without subscribers, but at the pace of those that there are.
 

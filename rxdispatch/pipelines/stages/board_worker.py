@@ -1,4 +1,4 @@
-"""``work_section``: the stages from one board up to the next, wherever their items are claimed."""
+"""``board_worker``: runs the stages from one board up to the next, on claims of that board."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rxdispatch.boards.base import Board
 from rxdispatch.claim import Outcome
 from rxdispatch.operators.tasks._current import current_claim
 from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.chain import chain, waiting
-from rxdispatch.pipelines.stages.handoff import HandOn
+from rxdispatch.pipelines.stages.handoff import BoardHandoff
 from rxdispatch.pipelines.stages.stage import Stage, StageError
-from rxdispatch.pipelines.stages.stage_call import Crew
-from rxdispatch.pipelines.stages.stats import Tally
+from rxdispatch.pipelines.stages.stats import StageCounters
 from rxdispatch.streams import Ingress
 from rxdispatch.task import Task
 
-__all__ = ["work_section"]
+__all__ = ["board_worker"]
 
 Next = tuple[Stage, Board[Any]]
 
 
-def work_section(
+def board_worker(
     stages: Sequence[Stage],
     board: Board[Any],
     following: Next | None,
@@ -61,10 +61,10 @@ def work_section(
     def subscribe(
         observer: abc.ObserverBase[Outcome[Any, Any]], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        section = _Section(stages, queues, following)
-        inside = section.stream.subscribe(section.on_done, observer.on_error)
+        handler = _ClaimHandler(stages, queues, following)
+        inside = handler.stream.subscribe(handler.on_done, observer.on_error)
         outcomes = claims.pipe(
-            ops.execute(section.handle, max_concurrent=most), ops.settle(board)
+            ops.execute(handler.handle, max_concurrent=most), ops.settle(board)
         ).subscribe(observer, scheduler=scheduler)
         # First what is at work, then the claims: whoever gets them next finds nobody at it.
         return CompositeDisposable(inside, outcomes)
@@ -72,7 +72,7 @@ def work_section(
     return Observable(subscribe)
 
 
-class _Section:
+class _ClaimHandler:
     """One subscription: a handler of claims, and the stages in which it waits for their items."""
 
     def __init__(
@@ -82,21 +82,21 @@ class _Section:
         self._ingress: Ingress[Envelope] = Ingress(queues[0])
         # By token: the same task may be here twice, if its claim was lost and won again.
         self._held: dict[int, tuple[asyncio.Future[Any], Mapping[str, str]]] = {}
-        tallies = [Tally(stage.name) for stage in stages]
-        for tally in tallies:
-            tally.begin(self._loop.time)
+        stage_counters = [StageCounters(stage.name) for stage in stages]
+        for counters in stage_counters:
+            counters.begin(self._loop.time)
         #: What came through.
         self.stream = chain(
             self._ingress,
             stages,
             queues=queues,
-            tallies=tallies,
-            crew=Crew(),
+            stage_counters=stage_counters,
+            wait_group=WaitGroup(),
             failed=_nobody,
             gone=self._gone,
         )
         if following is not None:
-            self.stream = self.stream.pipe(HandOn(*following, self._gone, self._headers))
+            self.stream = self.stream.pipe(BoardHandoff(*following, self._gone, self._headers))
 
     async def handle(self, task: Task[Any]) -> Any:
         """Send the item of a claim through the stages, and return what it became."""

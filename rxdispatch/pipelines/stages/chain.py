@@ -9,10 +9,10 @@ from reactivex import Observable
 
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.run_stage import Gone, run_stage
 from rxdispatch.pipelines.stages.stage import Stage, StageError
-from rxdispatch.pipelines.stages.stage_call import Crew
-from rxdispatch.pipelines.stages.stats import Tally
+from rxdispatch.pipelines.stages.stats import StageCounters
 
 __all__ = ["LEAST", "chain", "until_board", "waiting"]
 
@@ -27,8 +27,8 @@ def chain(
     stages: Sequence[Stage],
     *,
     queues: Sequence[int],
-    tallies: Sequence[Tally],
-    crew: Crew,
+    stage_counters: Sequence[StageCounters],
+    wait_group: WaitGroup,
     failed: Callable[[StageError], None],
     gone: Gone | None = None,
     ordered: bool = False,
@@ -40,19 +40,28 @@ def chain(
         source: Also the queue of the first stage.
         stages: In order; there may be none.
         queues: How many items may wait for each.
-        tallies: Where the items of each are counted.
-        crew: Where coroutines are counted that are at work.
+        stage_counters: Where the items of each are counted.
+        wait_group: Where coroutines are counted that are at work.
         failed: As for :func:`run_stage`.
         gone: As for :func:`run_stage`.
         ordered: Emit in the order of arrival.
     """
     stream = source
-    for place, (stage, size, tally) in enumerate(zip(stages, queues, tallies, strict=True)):
+    for place, (stage, size, counters) in enumerate(
+        zip(stages, queues, stage_counters, strict=True)
+    ):
         if place:
             queue: Operator = buffer_bounded(size)
             stream = stream.pipe(queue)
         stream = stream.pipe(
-            run_stage(stage, tally=tally, crew=crew, failed=failed, gone=gone, ordered=ordered)
+            run_stage(
+                stage,
+                counters=counters,
+                wait_group=wait_group,
+                failed=failed,
+                gone=gone,
+                ordered=ordered,
+            )
         )
     return stream
 

@@ -1,4 +1,4 @@
-"""``HandOn``: where the next stage has a board, items leave this process for it."""
+"""``BoardHandoff``: hands items to the board of the next stage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.stages.stage import Stage, StageError
 from rxdispatch.task import NO_HEADERS, Task
 
-__all__ = ["Boards", "HandOn", "board_of"]
+__all__ = ["BoardHandoff", "Boards", "board_of"]
 
 log = get_logger(__name__)
 
@@ -65,7 +65,7 @@ def board_of(stage: Stage, hub: Boards | None) -> Board[Any]:
     return hub.board(board)
 
 
-class HandOn:
+class BoardHandoff:
     """
     Makes a task of each item, and puts it on the board of the next stage.
 

@@ -22,22 +22,22 @@ from rxdispatch.listeners import call_each
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.once import Once
-from rxdispatch.pipelines.shared.output import Tap
-from rxdispatch.pipelines.stages.board_worker import work_section
+from rxdispatch.pipelines.shared.output import Output
+from rxdispatch.pipelines.shared.wait_group import WaitGroup
+from rxdispatch.pipelines.stages.board_worker import board_worker
 from rxdispatch.pipelines.stages.chain import LEAST, chain, until_board, waiting
-from rxdispatch.pipelines.stages.handoff import Boards, HandOn, board_of
+from rxdispatch.pipelines.stages.handoff import BoardHandoff, Boards, board_of
 from rxdispatch.pipelines.stages.pipeline_checks import (
     Source,
     board_name_of,
     checked_hub,
     checked_source,
 )
-from rxdispatch.pipelines.stages.resubmits import Intake, Resubmits, Rule
+from rxdispatch.pipelines.stages.resubmits import ResubmitIngress, Resubmits, Rule
 from rxdispatch.pipelines.stages.run_stage import interrupting
 from rxdispatch.pipelines.stages.stage import Stage, StageError
-from rxdispatch.pipelines.stages.stage_call import Crew
 from rxdispatch.pipelines.stages.stage_names import with_names
-from rxdispatch.pipelines.stages.stats import PipelineStats, Tally
+from rxdispatch.pipelines.stages.stats import PipelineStats, StageCounters
 from rxdispatch.pipelines.stages.stats_stream import every, read_stages
 from rxdispatch.seconds import seconds
 from rxdispatch.streams import from_async_iterable, to_async_iterable
@@ -134,10 +134,10 @@ class Pipeline:
         # What runs here; the rest runs where it is claimed.
         self._here = stages[: until_board(stages)]
         self._next = stages[len(self._here)] if boards else None
-        self._hand_on: HandOn | None = None
-        self._tallies = [Tally(stage.name) for stage in self._here]
+        self._handoff: BoardHandoff | None = None
+        self._stage_counters = [StageCounters(stage.name) for stage in self._here]
         self._queues = waiting(self._here)
-        self._ingress = Intake(self._queues[0] if self._here else LEAST)
+        self._ingress = ResubmitIngress(self._queues[0] if self._here else LEAST)
         self._resubmits: Resubmits | None = None
         if resubmit is not None:
             check_function("resubmit", resubmit, "failure")
@@ -145,9 +145,9 @@ class Pipeline:
                 raise ConfigError("resubmit must be None where the first stage has a board")
             told = interrupting(self._on_failure)
             self._resubmits = Resubmits(resubmit, self._ingress, told)
-        self._results: Tap[Any] = Tap(LEAST)
-        self._failures: Tap[StageError] = Tap(LEAST)
-        self._crew = Crew()
+        self._results: Output[Any] = Output(LEAST)
+        self._failures: Output[StageError] = Output(LEAST)
+        self._wait_group = WaitGroup()
         self._submitted = self._emitted = self._feeding = 0
         self._entered = self._closing = self._aborted = False
         self._failure: Exception | None = None
@@ -219,7 +219,7 @@ class Pipeline:
         end = place + 1 + until_board(stages[place + 1 :])
         board = board_of(stages[place], hub)
         following = None if end == len(stages) else (stages[end], board_of(stages[end], hub))
-        return work_section(
+        return board_worker(
             stages[place:end], board, following, lease=lease, worker=worker, until=until
         )
 
@@ -297,11 +297,11 @@ class Pipeline:
     async def _put(self, envelope: Envelope) -> None:
         if not self._here:
             # What is submitted is then safe at once.
-            assert self._hand_on is not None
-            refused = await self._hand_on.add([envelope])
+            assert self._handoff is not None
+            refused = await self._handoff.add([envelope])
             self._submitted += 1
             if refused:
-                self._on_failure(self._hand_on.refusal(envelope))
+                self._on_failure(self._handoff.refusal(envelope))
             else:
                 self._on_result(envelope)
             return
@@ -351,7 +351,7 @@ class Pipeline:
 
     def read(self) -> PipelineStats:
         """Return a snapshot of now."""
-        return read_stages(self._here, self._tallies, self._submitted, self._emitted)
+        return read_stages(self._here, self._stage_counters, self._submitted, self._emitted)
 
     def _on_result(self, envelope: Envelope) -> None:
         self._emitted += 1
@@ -384,7 +384,7 @@ class Pipeline:
         if self._next is not None:
             board = board_of(self._next, self._hub)
             lost = self._on_lost if self._resubmits is None else self._resubmits.gone
-            self._hand_on = HandOn(self._next, board, lost, report_duplicates=True)
+            self._handoff = BoardHandoff(self._next, board, lost, report_duplicates=True)
         self._entered = True
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -420,7 +420,7 @@ class Pipeline:
             if self._sourcing is not None:
                 self._sourcing.cancel()
                 await asyncio.wait({self._sourcing})
-            await self._crew.idle()
+            await self._wait_group.wait()
         if self._sourcing is not None and not self._aborted:
             self._sourcing.result()
 
@@ -449,25 +449,25 @@ class Pipeline:
             await asyncio.wait({self._ended}, timeout=limit)
         if not self._ended.done():
             self._abort(ItemTimeoutError(limit or 0.0, name="work in flight"))
-            await self._crew.idle()
+            await self._wait_group.wait()
         if self._failure is not None:
             raise self._failure
         return not self._aborted
 
     def _chain(self, loop: asyncio.AbstractEventLoop) -> Observable[Envelope]:
-        for tally in self._tallies:
-            tally.begin(loop.time)
+        for counters in self._stage_counters:
+            counters.begin(loop.time)
         stream = chain(
             self._ingress.pipe(self._failures.throttle),
             self._here,
             queues=self._queues,
-            tallies=self._tallies,
-            crew=self._crew,
+            stage_counters=self._stage_counters,
+            wait_group=self._wait_group,
             failed=self._on_failure,
             gone=None if self._resubmits is None else self._resubmits.gone,
             ordered=self._ordered,
         )
-        return stream if self._hand_on is None else stream.pipe(self._hand_on)
+        return stream if self._handoff is None else stream.pipe(self._handoff)
 
     async def _feed_all(self, source: Source) -> None:
         try:

@@ -12,14 +12,14 @@ from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.stages.stage import StageError
 from rxdispatch.streams import Ingress
 
-__all__ = ["Intake", "Resubmits", "Rule"]
+__all__ = ["ResubmitIngress", "Resubmits", "Rule"]
 
 log = get_logger(__name__)
 
 Rule = Callable[[StageError], float | None]
 
 
-class Intake(Ingress[Envelope]):
+class ResubmitIngress(Ingress[Envelope]):
     """
     The queue of the first stage, to which items can return.
 
@@ -68,7 +68,9 @@ class Resubmits:
         failed: Called with each failure that is one for good.
     """
 
-    def __init__(self, rule: Rule, intake: Intake, failed: Callable[[StageError], None]) -> None:
+    def __init__(
+        self, rule: Rule, intake: ResubmitIngress, failed: Callable[[StageError], None]
+    ) -> None:
         self._rule = rule
         self._intake = intake
         self._failed = failed

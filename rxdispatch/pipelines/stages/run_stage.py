@@ -17,16 +17,16 @@ from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
 from rxdispatch.operators.tasks._pool import HandlerCrashedError, Pool
 from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.stage import Stage, StageCrashedError, StageError
 from rxdispatch.pipelines.stages.stage_call import (
     CarriedError,
-    Crew,
     call_many,
     call_one,
     in_pool,
     work_of,
 )
-from rxdispatch.pipelines.stages.stats import Tally
+from rxdispatch.pipelines.stages.stats import StageCounters
 
 __all__ = ["Gone", "interrupting", "run_stage"]
 
@@ -39,8 +39,8 @@ Gone = Callable[[Envelope, StageError | None], None]
 def run_stage(
     stage: Stage,
     *,
-    tally: Tally,
-    crew: Crew,
+    counters: StageCounters,
+    wait_group: WaitGroup,
     failed: Callable[[StageError], None],
     gone: Gone | None = None,
     ordered: bool = False,
@@ -50,8 +50,8 @@ def run_stage(
 
     Args:
         stage: The stage.
-        tally: Where items are counted.
-        crew: Where coroutines are counted that are at work.
+        counters: Where items are counted.
+        wait_group: Where coroutines are counted that are at work.
         failed: Called with each failure that ``on_error`` does not settle.
         gone: Called with each item that does not go on, and with its failure if it has one, which
             *failed* is then not told of.
@@ -66,8 +66,8 @@ def run_stage(
         def subscribe(
             observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            run = _Run(stage, tally, gone or _only(failed), observer)
-            mapped, close = _map(stage, run, crew, ordered)
+            run = _Run(stage, counters, gone or _only(failed), observer)
+            mapped, close = _map(stage, run, wait_group, ordered)
             collected = source if stage.batch is None else source.pipe(batch(*stage.batch))
             subscription = collected.pipe(mapped).subscribe(
                 run.on_next, observer.on_error, observer.on_completed, scheduler=scheduler
@@ -85,7 +85,9 @@ def run_stage(
     return operator
 
 
-def _map(stage: Stage, run: _Run, crew: Crew, ordered: bool) -> tuple[Operator, Callable[[], None]]:
+def _map(
+    stage: Stage, run: _Run, wait_group: WaitGroup, ordered: bool
+) -> tuple[Operator, Callable[[], None]]:
     """Return the bounded map that fits the function, and what to call when it has ended."""
     options: dict[str, Any] = {
         "max_concurrent": stage.concurrency,
@@ -95,7 +97,7 @@ def _map(stage: Stage, run: _Run, crew: Crew, ordered: bool) -> tuple[Operator, 
     if not stage.plain:
         limit = stage.timeout if stage.retry is None else None
         return map_async(
-            work_of(stage, stage.fn, crew, run.tally), timeout=limit, **options
+            work_of(stage, stage.fn, wait_group, run.counters), timeout=limit, **options
         ), _nothing
     if stage.retry is None:
         call = partial(call_one if stage.batch is None else call_many, stage.fn)
@@ -103,7 +105,7 @@ def _map(stage: Stage, run: _Run, crew: Crew, ordered: bool) -> tuple[Operator, 
         return compose(run.begun, mapped), _nothing
     # Between its tries an item waits on the loop, and not in a thread.
     pool = Pool(stage.executor, stage.slots, on_gone=run.end, label="pipeline")
-    work = work_of(stage, in_pool(stage, pool), crew, run.tally)
+    work = work_of(stage, in_pool(stage, pool), wait_group, run.counters)
     return map_async(work, **options), pool.close
 
 
@@ -147,14 +149,14 @@ class _Run:
     def __init__(
         self,
         stage: Stage,
-        tally: Tally,
+        counters: StageCounters,
         gone: Gone,
         observer: abc.ObserverBase[Envelope],
     ) -> None:
         self._stage = stage
         self._many = stage.batch is not None
-        self.tally = tally
-        self._meter = tally.meter
+        self.counters = counters
+        self._meter = counters.meter
         self._gone = gone
         self._observer = observer
         self._time = asyncio.get_running_loop().time
@@ -188,10 +190,10 @@ class _Run:
 
     def _begin(self, on_next: Callable[[Any], None], load: Any) -> None:
         if self._many:
-            self.tally.started += len(load)
+            self.counters.started += len(load)
             load[0].since = self._time()
         else:
-            self.tally.started += 1
+            self.counters.started += 1
             load.since = self._time()
         on_next(load)
 
@@ -199,15 +201,15 @@ class _Run:
         """Count what was done, and pass it on."""
         if not load:
             return
-        now, tally, meter = self._time(), self.tally, self._meter
+        now, counters, meter = self._time(), self.counters, self._meter
         if not self._many:
-            tally.left += 1
+            counters.left += 1
             meter.leave(now)
             meter.took(now - load.since)
             self._observer.on_next(load)
             return
         meter.took(now - load[0].since)
-        tally.left += len(load)
+        counters.left += len(load)
         for envelope in load:
             meter.leave(now)
             self._observer.on_next(envelope)
@@ -240,7 +242,7 @@ class _Run:
         return plain
 
     def _settle(self, envelope: Envelope, error: BaseException) -> Envelope | None:
-        self.tally.failed += 1
+        self.counters.failed += 1
         policy, name = self._stage.on_error, self._stage.name
         if isinstance(error, KeyboardInterrupt):
             policy = "fail"
@@ -264,7 +266,7 @@ class _Run:
                 error = worse
             else:
                 envelope.attempt = 1
-                self.tally.replaced += 1
+                self.counters.replaced += 1
                 return envelope
         kind = StageCrashedError if isinstance(error, HandlerCrashedError) else StageError
         failure = kind(envelope.id, envelope.attempt, name, envelope.value)

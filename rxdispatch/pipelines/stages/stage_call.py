@@ -12,10 +12,11 @@ from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.outside import is_from_outside
+from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.stage import Stage
-from rxdispatch.pipelines.stages.stats import Tally
+from rxdispatch.pipelines.stages.stats import StageCounters
 
-__all__ = ["CarriedError", "Crew", "call_many", "call_one", "in_pool", "work_of"]
+__all__ = ["CarriedError", "call_many", "call_one", "in_pool", "work_of"]
 
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -35,65 +36,43 @@ class CarriedError(Exception):
         self.error = error
 
 
-class Crew:
-    """Counts the coroutines that are at work, so that their end can be waited for."""
-
-    __slots__ = ("_idle", "active")
-
-    def __init__(self) -> None:
-        self.active = 0
-        self._idle: asyncio.Future[None] | None = None
-
-    def gone(self) -> None:
-        """Take note that one of them has ended."""
-        self.active -= 1
-        if self._idle is not None and not self.active and not self._idle.done():
-            self._idle.set_result(None)
-
-    async def idle(self) -> None:
-        """Wait until none is at work."""
-        while self.active:
-            if self._idle is None or self._idle.done():
-                self._idle = asyncio.get_running_loop().create_future()
-            # Others may wait too, and whoever of them is cancelled must not cancel that.
-            await asyncio.wait({self._idle})
-
-
 # ------------------------------------------------ on the loop
 
 
-def work_of(stage: Stage, call: Call, crew: Crew, tally: Tally) -> Callable[[Any], Awaitable[Any]]:
+def work_of(
+    stage: Stage, call: Call, wait_group: WaitGroup, counters: StageCounters
+) -> Callable[[Any], Awaitable[Any]]:
     """Return what ``map_async`` is to do: *call* made of the values of one or many envelopes."""
     time = asyncio.get_running_loop().time
 
     async def one(envelope: Envelope) -> Envelope:
-        crew.active += 1
-        tally.started += 1
+        wait_group.active += 1
+        counters.started += 1
         envelope.since = time()
         try:
             envelope.value = await call(envelope.value)
         except BaseException as error:
             raise _carried(error) from None
         finally:
-            crew.gone()
+            wait_group.done()
         return envelope
 
     async def one_patiently(envelope: Envelope) -> Envelope:
-        crew.active += 1
-        tally.started += 1
+        wait_group.active += 1
+        counters.started += 1
         envelope.since = time()
         try:
             value = await _patiently(stage, lambda: call(envelope.value), (envelope,))
         except BaseException as error:
             raise _carried(error) from None
         finally:
-            crew.gone()
+            wait_group.done()
         envelope.value = value
         return envelope
 
     async def many(envelopes: list[Envelope]) -> list[Envelope]:
-        crew.active += 1
-        tally.started += len(envelopes)
+        wait_group.active += 1
+        counters.started += len(envelopes)
         envelopes[0].since = time()
         try:
             # A list of its own for each try, whatever the function does to it.
@@ -101,7 +80,7 @@ def work_of(stage: Stage, call: Call, crew: Crew, tally: Tally) -> Callable[[Any
         except BaseException as error:
             raise _carried(error) from None
         finally:
-            crew.gone()
+            wait_group.done()
         for envelope, value in zip(envelopes, _checked(values, len(envelopes)), strict=True):
             envelope.value = value
         return envelopes

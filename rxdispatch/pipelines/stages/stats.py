@@ -8,7 +8,7 @@ import attrs
 
 from rxdispatch.operators.flow._meter import Latency, Meter, Section
 
-__all__ = ["PipelineStats", "StageStats", "Tally"]
+__all__ = ["PipelineStats", "StageCounters", "StageStats"]
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class PipelineStats:
     stages: Mapping[str, StageStats]
 
 
-class Tally:
+class StageCounters:
     """What is counted of one stage, on the loop."""
 
     __slots__ = ("failed", "left", "meter", "replaced", "started")

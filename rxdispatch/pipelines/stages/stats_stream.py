@@ -13,27 +13,27 @@ from reactivex import operators as rx
 
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.pipelines.stages.stage import Stage
-from rxdispatch.pipelines.stages.stats import PipelineStats, Tally
+from rxdispatch.pipelines.stages.stats import PipelineStats, StageCounters
 from rxdispatch.protocols import Limit
 
 __all__ = ["every", "read_stages"]
 
 
 def read_stages(
-    stages: Sequence[Stage], tallies: Sequence[Tally], submitted: int, emitted: int
+    stages: Sequence[Stage], stage_counters: Sequence[StageCounters], submitted: int, emitted: int
 ) -> PipelineStats:
     """Return what *stages*, in a row, show now."""
     arrived = submitted
     found: dict[str, Any] = {}
-    for stage, tally in zip(stages, tallies, strict=True):
+    for stage, counters in zip(stages, stage_counters, strict=True):
         limit = stage.concurrency
         slots = limit.limit if isinstance(limit, Limit) else limit
-        found[stage.name] = tally.read(slots, arrived)
-        arrived = tally.left
+        found[stage.name] = counters.read(slots, arrived)
+        arrived = counters.left
     return PipelineStats(
         submitted=submitted,
         results=emitted,
-        failed=sum(tally.failed for tally in tallies),
+        failed=sum(counters.failed for counters in stage_counters),
         stages=MappingProxyType(found),
     )
 

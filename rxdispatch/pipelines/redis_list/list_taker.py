@@ -1,4 +1,4 @@
-"""``Taker``: moves entries to the processing list, over a connection of its own that may block."""
+"""``ListTaker``: moves entries of a list to the processing list of one worker."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from redis.asyncio.connection import AbstractConnection
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
-from rxdispatch.pipelines.redis_list.held import Hold, Place
+from rxdispatch.pipelines.redis_list.held_entries import HeldEntries, ListWorker
 from rxdispatch.store.client import Client
 from rxdispatch.store.connections.wire import Value, abort, exchange, pack
 
-__all__ = ["Taker"]
+__all__ = ["ListTaker"]
 
 log = get_logger(__name__)
 
@@ -34,7 +34,7 @@ _FAILURES: Final = (
 _PAUSE: Final = (0.05, 0.3)
 
 
-class Taker:
+class ListTaker:
     """
     Waits for entries, one at a time.
 
@@ -43,10 +43,10 @@ class Taker:
     held is then an entry like any other.
     """
 
-    def __init__(self, client: Client, place: Place, hold: Hold) -> None:
+    def __init__(self, client: Client, worker: ListWorker, held: HeldEntries) -> None:
         self._client = client
-        self._place = place
-        self._hold = hold
+        self._worker = worker
+        self._held = held
         self._connection: AbstractConnection | None = None
         self._name: int | None = None
         self._away = False
@@ -90,9 +90,9 @@ class Taker:
             await self._open()
             # Whatever the one before may have moved.
             return await self._strays()
-        place, block = self._place, self._client.settings.ping_interval
+        worker, block = self._worker, self._client.settings.ping_interval
         value = await self._ask(
-            *("BLMOVE", place.source, place.held, place.side, "RIGHT", block), patience=block
+            *("BLMOVE", worker.source, worker.held, worker.side, "RIGHT", block), patience=block
         )
         # Also where the server may not close connections for us, nothing is forgotten for long.
         return await self._strays() if value is None else [value]
@@ -116,8 +116,8 @@ class Taker:
             self._name = None
 
     async def _strays(self) -> list[bytes]:
-        held = Counter(self._hold.values.values())
-        found: list[bytes] = await self._ask("LRANGE", self._place.held, 0, -1)
+        held = Counter(self._held.values.values())
+        found: list[bytes] = await self._ask("LRANGE", self._worker.held, 0, -1)
         return [*(Counter(found) - held).elements()]
 
     async def _ask(self, *command: Value, patience: float = 0.0) -> Any:
@@ -136,4 +136,4 @@ class Taker:
 
     @property
     def _key(self) -> str:
-        return self._place.source.decode(errors="replace")
+        return self._worker.source.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""``Hold``: the entries that a worker has taken from a list and not settled yet."""
+"""``HeldEntries``: the entries that a worker has taken from a list and not settled yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxdispatch.pipelines.redis_list.scripts import BEAT, LEAVE, SETTLE
 from rxdispatch.store.client import Client
 from rxdispatch.store.scripts import Script
 
-__all__ = ["Hold", "ListItem", "Place"]
+__all__ = ["HeldEntries", "ListItem", "ListWorker"]
 
 log = get_logger(__name__)
 
@@ -26,19 +26,19 @@ _REMEMBER: Final = 86_400
 
 
 @attrs.frozen(kw_only=True)
-class Place:
+class ListWorker:
     """The keys, which end to take from, and for how long a silent worker counts as alive."""
 
     source: bytes
     processing: bytes
-    worker: bytes
+    name: bytes
     side: Literal[b"LEFT", b"RIGHT"]
     lease: float
 
     @property
     def held(self) -> bytes:
         """The list of what this worker holds."""
-        return self.processing + b":" + self.worker
+        return self.processing + b":" + self.name
 
     @property
     def workers(self) -> bytes:
@@ -48,7 +48,7 @@ class Place:
     @property
     def last(self) -> bytes:
         """Which batch of this worker was settled last."""
-        return self.processing + b"-last:" + self.worker
+        return self.processing + b"-last:" + self.name
 
 
 class ListItem:
@@ -59,11 +59,11 @@ class ListItem:
         value: The entry.
     """
 
-    __slots__ = ("__weakref__", "_answer", "_hold", "_number", "value")
+    __slots__ = ("__weakref__", "_answer", "_held", "_number", "value")
 
-    def __init__(self, value: bytes, hold: Hold, number: int) -> None:
+    def __init__(self, value: bytes, held: HeldEntries, number: int) -> None:
         self.value = value
-        self._hold = hold
+        self._held = held
         self._number = number
         self._answer: asyncio.Future[bool] | None = None
 
@@ -86,7 +86,7 @@ class ListItem:
 
     async def _settle(self, kind: bytes) -> bool:
         if self._answer is None:
-            self._answer = self._hold.ask(self._number, kind)
+            self._answer = self._held.ask(self._number, kind)
         # Who is cancelled while waiting has settled it all the same.
         return await asyncio.shield(self._answer)
 
@@ -100,12 +100,12 @@ class _Ask:
     answer: asyncio.Future[bool]
 
 
-class Hold:
+class HeldEntries:
     """Counts, settles in batches, and stays alive; one for each subscription."""
 
-    def __init__(self, client: Client, place: Place) -> None:
+    def __init__(self, client: Client, worker: ListWorker) -> None:
         self._client = client
-        self._place = place
+        self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self.values: dict[int, bytes] = {}
@@ -156,12 +156,12 @@ class Hold:
             self._writing = None
 
     async def _write_batch(self, batch: list[_Ask]) -> None:
-        place = self._place
+        worker = self._worker
         self._batches += 1
-        arguments: list[bytes | int] = [self._batches, _REMEMBER, place.side]
+        arguments: list[bytes | int] = [self._batches, _REMEMBER, worker.side]
         for ask in batch:
             arguments += (ask.kind, self.values[ask.number])
-        keys = [place.held, place.last, place.source]
+        keys = [worker.held, worker.last, worker.source]
         try:
             # The same number each time: the server answers as it did if it did carry it out.
             found: bytes = await self._insist("settle list entries", SETTLE, keys, arguments)
@@ -170,7 +170,7 @@ class Hold:
                 if not ask.answer.done():
                     ask.answer.set_exception(error)
                     ask.answer.exception()  # perhaps nobody waits for it
-            log.warning("redis_list_settle_failed", key=_text(place.source), error=str(error))
+            log.warning("redis_list_settle_failed", key=_text(worker.source), error=str(error))
         else:
             for ask, held in zip(batch, found, strict=True):
                 if not ask.answer.done():
@@ -205,35 +205,35 @@ class Hold:
         if self._writing is not None:
             self._writing.cancel()
         self.values.clear()
-        place = self._place
-        keys = [place.workers, place.source, place.held, place.last]
+        worker = self._worker
+        keys = [worker.workers, worker.source, worker.held, worker.last]
         try:
             await self._client.run(
-                "leave a list", LEAVE, keys, [place.worker, place.side, int(closed)]
+                "leave a list", LEAVE, keys, [worker.name, worker.side, int(closed)]
             )
         except Exception as error:
             # Its lease runs out, and others take back what it held.
-            log.warning("redis_list_left_open", key=_text(place.source), error=str(error))
+            log.warning("redis_list_left_open", key=_text(worker.source), error=str(error))
 
     async def _beats(self) -> None:
         while True:
-            await asyncio.sleep(self._place.lease / 3 * random.uniform(0.8, 1.0))
+            await asyncio.sleep(self._worker.lease / 3 * random.uniform(0.8, 1.0))
             try:
                 await self._beat()
             except Exception as error:
                 log.warning(
-                    "redis_list_beat_failed", key=_text(self._place.source), error=str(error)
+                    "redis_list_beat_failed", key=_text(self._worker.source), error=str(error)
                 )
 
     async def _beat(self) -> None:
-        place = self._place
+        worker = self._worker
         await self._insist(
             "hold list entries",
             BEAT,
-            [place.workers, place.source],
+            [worker.workers, worker.source],
             [
-                *(place.worker, int(place.lease * 1000), place.processing + b":"),
-                *(place.side, _REMEMBER * 1000),
+                *(worker.name, int(worker.lease * 1000), worker.processing + b":"),
+                *(worker.side, _REMEMBER * 1000),
             ],
         )
 
@@ -247,7 +247,7 @@ class Hold:
             except StoreUnavailableError as error:
                 if not told:
                     log.warning(
-                        "redis_list_waiting", key=_text(self._place.source), error=str(error)
+                        "redis_list_waiting", key=_text(self._worker.source), error=str(error)
                     )
                     told = True
                 await asyncio.sleep(random.uniform(0.05, 0.3))
