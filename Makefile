@@ -47,7 +47,7 @@ help:
 	@echo 'make coverage  all tests, with the branches that they take'
 	@echo 'make check   lint, format, types and layers'
 	@echo 'make bench   measure, each figure beside its baseline'
-	@echo 'make bench-report  write docs/benchmarks from what was measured'
+	@echo 'make bench-report  write what was measured as tables and plots into docs/_build/benchmarks'
 	@echo 'make bench-guard  a quick look whether anything became slower against its baseline'
 	@echo 'make bench-peers  drain, submit and latency beside other task systems'
 	@echo 'make lock    renew the lock file of the development tools'
@@ -181,5 +181,5 @@ docs: $(VENV)/.dev
 
 clean:
 	rm -rf .venv .venv-* benchmarks/peers/node/node_modules .nox build dist *.egg-info \
-		docs/_build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+		docs/_build benchmarks/results htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
 	find rxdispatch/ operators tests -name __pycache__ -type d -prune -exec rm -rf {} +

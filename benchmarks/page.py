@@ -1,4 +1,4 @@
-"""The page of what was measured, in Markdown: every figure on it is one that ``Record`` kept."""
+"""The report as a Markdown page; every figure on it comes from a ``Record``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HEAD = """\
 # Benchmarks
 
 `make bench` measures all of this, each figure beside its baseline in the same run, and
-`make bench-report` writes this page and its plots from the JSON that was kept. A ratio is that of
-the figure to the one it is compared with; rates differ from machine to machine far more than ratios
-do. In the plots what is measured of rxdispatch is blue, what it is compared with is grey, and a red
+`make bench-report` writes this page and its plots from the JSON in `benchmarks/results`. A ratio is
+the figure divided by the one that it is compared with. Rates differ from machine to machine far
+more than ratios do. In the plots rxdispatch is blue, what it is compared with is grey, and a red
 mark is a budget."""
 
-NOTHING = "Nothing has been measured yet."
+NOTHING = "Nothing has been measured yet: run `make bench` first."
 
 Kept = tuple[dict[str, Any], list[Row]]
 

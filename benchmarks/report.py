@@ -1,7 +1,9 @@
 """
-Write ``docs/benchmarks/`` from the kept JSON: ``python -m benchmarks.report [results [folder]]``.
+Writes the figures of the last run as tables and plots.
 
-It needs matplotlib, which ``pip install -e .[bench]`` brings; ``make bench-report`` does both.
+``python -m benchmarks.report [results [folder]]`` reads the JSON that ``Record`` saved, and writes
+Markdown and SVG into ``docs/_build/benchmarks``, which git ignores. It needs
+matplotlib, which ``make bench-report`` installs first.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from benchmarks.record import RESULTS, load_record
 
 __all__ = ["FOLDER", "main", "report"]
 
-FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
+FOLDER = Path(__file__).parents[1] / "docs" / "_build" / "benchmarks"
 
 
 def report(results: Path, folder: Path) -> list[str]:
-    """Write page and plots; return the names of the plots. Plots of before are removed."""
+    """Write the page and the plots, remove older plots, and return the names of the new ones."""
     records = [load_record(path) for path in sorted(results.glob("*.json"))]
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.svg"):
@@ -32,8 +34,9 @@ def report(results: Path, folder: Path) -> list[str]:
 
 
 def main(results: Path = RESULTS, folder: Path = FOLDER) -> None:
-    """Write the report, and say what was written."""
-    print(f"{folder / 'index.md'}, {len(report(results, folder))} plots")
+    """Write the report and print where it is."""
+    plots = report(results, folder)
+    print(f"{folder / 'index.md'}: {len(plots)} plots of what {results} holds")
 
 
 if __name__ == "__main__":
