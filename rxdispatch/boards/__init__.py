@@ -1,1 +1,5 @@
-"""Boards: shared lists of tasks, claimed by status mark."""
+"""
+Boards: shared lists of tasks, claimed by status mark.
+
+Internal: users import from ``rxdispatch``.
+"""

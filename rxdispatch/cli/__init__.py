@@ -1,1 +1,5 @@
-"""The ``rxdispatch`` command; needs the extra ``cli``."""
+"""
+The ``rxdispatch`` command; needs the extra ``cli``.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""The node feed: a registry to write to, and a replica of it in every process."""
+"""
+The node feed: a registry to write to, and a replica of it in every process.
+
+Internal: users import from ``rxdispatch``.
+"""

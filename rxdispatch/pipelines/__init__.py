@@ -1,1 +1,5 @@
-"""Ways to arrange work, as thin layers over the operators, the streams and the boards."""
+"""
+Ways to arrange work, as thin layers over the operators, the streams and the boards.
+
+Internal: users import from ``rxdispatch``.
+"""

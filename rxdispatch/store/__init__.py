@@ -1,1 +1,5 @@
-"""Connections to the server, and the server that comes along."""
+"""
+Connections to the server, and the server that comes along.
+
+Internal: users import from ``rxdispatch``.
+"""

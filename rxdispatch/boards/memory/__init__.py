@@ -1,1 +1,5 @@
-"""A board inside one process, in dictionaries."""
+"""
+A board inside one process, in dictionaries.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""``rxdispatch nodes``: watch a fleet, or simulate one."""
+"""
+``rxdispatch nodes``: watch a fleet, or simulate one.
+
+Internal: users import from ``rxdispatch``.
+"""

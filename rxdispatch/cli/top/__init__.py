@@ -1,1 +1,5 @@
-"""``rxdispatch top``: boards and nodes of a server, live."""
+"""
+``rxdispatch top``: boards and nodes of a server, live.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""Choosing a node by criteria, and reserving slots on it."""
+"""
+Choosing a node by criteria, and reserving slots on it.
+
+Internal: users import from ``rxdispatch``.
+"""

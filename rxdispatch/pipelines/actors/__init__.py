@@ -1,1 +1,5 @@
-"""Actors: one mailbox, one handler, one message at a time."""
+"""
+Actors: one mailbox, one handler, one message at a time.
+
+Internal: users import from ``rxdispatch``.
+"""

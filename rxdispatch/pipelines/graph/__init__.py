@@ -1,1 +1,5 @@
-"""``Graph``: stages connected by named ports."""
+"""
+``Graph``: stages connected by named ports.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""Events kept on disk until the far side has them."""
+"""
+Events kept on disk until the far side has them.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""A Redis list as a stream whose entries are not lost."""
+"""
+A Redis list as a stream whose entries are not lost.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""Functions that are called over HTTP, and the app that serves them."""
+"""
+Functions that are called over HTTP, and the app that serves them.
+
+Internal: users import from ``rxdispatch``.
+"""

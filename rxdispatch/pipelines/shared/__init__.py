@@ -1,1 +1,5 @@
-"""What several shapes of work have in common."""
+"""
+What several shapes of work have in common.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""``Pipeline``: stages in a row, each with its own queue and workers."""
+"""
+``Pipeline``: stages in a row, each with its own queue and workers.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""Workflows: state machines whose history survives their process."""
+"""
+Workflows: state machines whose history survives their process.
+
+Internal: users import from ``rxdispatch``.
+"""

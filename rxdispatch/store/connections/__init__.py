@@ -1,1 +1,5 @@
-"""Connections to a server, and the pool that lends them."""
+"""
+Connections to a server, and the pool that lends them.
+
+Internal: users import from ``rxdispatch``.
+"""

@@ -1,1 +1,5 @@
-"""A Valkey server that lives and ends with its owner."""
+"""
+A Valkey server that lives and ends with its owner.
+
+Internal: users import from ``rxdispatch``.
+"""

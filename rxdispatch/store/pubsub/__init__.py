@@ -1,1 +1,5 @@
-"""Pub/Sub as hot observables."""
+"""
+Pub/Sub as hot observables.
+
+Internal: users import from ``rxdispatch``.
+"""
