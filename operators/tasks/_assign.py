@@ -7,26 +7,21 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
 
 from rxdispatch.claim import Claim, OutcomeStatus
-from rxdispatch.clock import valve_of
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.node import NodeChange, Slot
+from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.operators.tasks._assignment import Assignment
-from rxdispatch.operators.tasks._demand import Overfull
-from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.operators.tasks._tenancy import Tenancy
 from rxdispatch.protocols import FeedLike
 from rxdispatch.seconds import seconds
-from rxdispatch.valve import Gate
 
 __all__ = ["assign"]
 
@@ -67,10 +62,12 @@ def assign(
     lease = seconds("lease", lease, zero=False)
     feed.criteria(**criteria)
 
-    return gated(lambda observer, scheduler: _Assigner(feed, lease, criteria, observer, scheduler))
+    return operator_of(
+        lambda observer, scheduler: _Assigner(feed, lease, criteria, observer, scheduler)
+    )
 
 
-class _Assigner:
+class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
     """One subscription."""
 
     def __init__(
@@ -81,32 +78,24 @@ class _Assigner:
         observer: abc.ObserverBase[Assignment[Any]],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
+        super().__init__("assign", BATCH, observer, scheduler, on_room=self._advance)
         self._feed = feed
         self._lease = lease
         self._criteria = criteria
-        self._observer = observer
-        self._loop = asyncio.get_running_loop()
-        self._home = copy_context()
         self._waiting: deque[Claim[Any]] = deque()
         self._ready: deque[Assignment[Any]] = deque()
         self._tenancy = Tenancy(feed)
         self._taking: asyncio.Task[None] | None = None
         self._full = False  # no node has room, as far as is known
         self._news = 0  # how often the feed told of room
-        self._done = self._stopped = False
-        self._below = valve_of(scheduler)
-        self.gate = Gate(self._room, self._below, fail=self.on_error)
-        self._overfull = Overfull("assign", self.gate)
-        self._opened: abc.DisposableBase = (
-            Disposable() if self._below is None else self._below.listen(self._advance)
-        )
+        self._done = False
         self._changes = feed.changes.subscribe(self._changed, on_completed=self._retry)
 
     # -- what comes in -----------------------------------------------------------------------
 
     def on_next(self, claim: Claim[Any]) -> None:
         """Reserve a slot for *claim* as soon as possible."""
-        if self._stopped:
+        if self.closed:
             claim.custody.give_back([claim])
             return
         if claim.told is not None:
@@ -114,7 +103,8 @@ class _Assigner:
             return
         claim.on_revoke = partial(self._recalled, claim)
         self._waiting.append(claim)
-        self._overfull.look(BATCH - len(self._waiting))
+        if not self.upstream.heeded and len(self._waiting) > BATCH:
+            self.upstream.check_demand()
         self._advance()
 
     def on_completed(self) -> None:
@@ -122,19 +112,9 @@ class _Assigner:
         self._done = True
         self._advance()
 
-    def on_error(self, error: Exception) -> None:
-        """End the stream with *error*."""
-        if not self._stopped:
-            self.dispose()
-            self._observer.on_error(error)
-
-    def dispose(self) -> None:
-        """Stop; claims without a slot go back, slots without a taker too."""
-        if self._stopped:
-            return
-        self._stopped = True
+    def clear(self) -> None:
+        """Give back claims without a slot and claims that were not emitted, with their slots."""
         self._changes.dispose()
-        self._opened.dispose()
         if self._taking is not None:
             self._taking.cancel()
         unseen = [*(made.claim for made in self._ready), *self._waiting]
@@ -144,7 +124,6 @@ class _Assigner:
             claim.on_revoke = None
             if claim.answer is None and not claim.revoked:
                 claim.custody.give_back([claim])
-        self.gate.dispose()
 
     def _recalled(self, claim: Claim[Any], status: OutcomeStatus) -> None:
         """The claim was lost, or is called back, before it had a slot."""
@@ -156,11 +135,12 @@ class _Assigner:
 
     # -- room --------------------------------------------------------------------------------
 
-    def _room(self) -> int:
+    def room(self) -> int:
+        """How many more claims may wait; none while no node has room."""
         return 0 if self._full else BATCH - len(self._waiting) - len(self._ready)
 
     def _room_below(self) -> int:
-        return sys.maxsize if self._below is None else self._below.room()
+        return sys.maxsize if self.below is None else self.below.room()
 
     def _changed(self, change: NodeChange) -> None:
         if change.node is not None and change.kind != "removed" and change.node.room > 0:
@@ -172,25 +152,24 @@ class _Assigner:
         """There may be room, or one claim less; or the feed is closed, which the next try tells."""
         self._full = False
         self._advance()
-        if not self._stopped:
+        if not self.closed:
             self.gate.opened()
 
     # -- slots -------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        while self._ready and not self._stopped and self._room_below() > 0:
+        while self._ready and not self.closed and self._room_below() > 0:
             self._emit(self._ready.popleft())
-        if self._stopped:
+        if self.closed:
             return
         if self._waiting:
             # No slot is taken for a claim that nobody could work on.
             count = min(len(self._waiting), BATCH, self._room_below() - len(self._ready))
             if count > 0 and not self._full and self._taking is None:
-                self._taking = self._loop.create_task(self._take(count), context=self._home.copy())
-                self._taking.add_done_callback(self._taken, context=self._home.copy())
+                self._taking = self.loop.create_task(self._take(count), context=self.home.copy())
+                self._taking.add_done_callback(self._taken, context=self.home.copy())
         elif self._done and not self._ready and self._taking is None:
-            self.dispose()
-            self._observer.on_completed()
+            self.complete()
 
     async def _take(self, count: int) -> None:
         while True:
@@ -209,7 +188,7 @@ class _Assigner:
     def _hand_out(self, slots: list[Slot]) -> None:
         unused: list[Slot] = []
         for slot in slots:
-            if self._waiting and not self._stopped:
+            if self._waiting and not self.closed:
                 claim = self._waiting.popleft()
                 claim.on_revoke = None
                 self._tenancy.add(claim, slot)
@@ -226,18 +205,18 @@ class _Assigner:
             if not made.claim.revoked:
                 made.claim.custody.give_back([made.claim])
             return
-        self._observer.on_next(made)
+        self.observer.on_next(made)
 
     def _taken(self, task: asyncio.Task[None]) -> None:
         self._taking = None
         if task.cancelled():
             # By us on disposal, else by a stranger, say one that cancels all tasks of the loop.
-            self._loop.call_later(0.1, self._advance, context=self._home.copy())
+            self.loop.call_later(0.1, self._advance, context=self.home.copy())
             return
         error = task.exception()
         if isinstance(error, Exception):
-            self.on_error(error)
+            self.fail(error)
             return
         self._advance()
-        if not self._stopped:
+        if not self.closed:
             self.gate.opened()

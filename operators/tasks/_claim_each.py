@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any
 
 from reactivex import Observable, abc
 
 from rxdispatch.claim import Claim
-from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
-from rxdispatch.operators.tasks._demand import Overfull
-from rxdispatch.operators.tasks._gated import gated
+from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.operators.tasks._handout import Handout
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
-from rxdispatch.valve import Gate
 
 __all__ = ["claim_each"]
 
@@ -61,10 +57,12 @@ def claim_each(
     """
     lease = seconds("lease", lease, zero=False)
 
-    return gated(lambda observer, scheduler: _Chooser(board, lease, worker, observer, scheduler))
+    return operator_of(
+        lambda observer, scheduler: _Chooser(board, lease, worker, observer, scheduler)
+    )
 
 
-class _Chooser:
+class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
     """One subscription."""
 
     def __init__(
@@ -75,28 +73,26 @@ class _Chooser:
         observer: abc.ObserverBase[Claim[Any]],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
+        # It listens below before the gate does: claims that wait go first.
+        self._handout = Handout(board, lease, observer, scheduler, self._advance, self.complete)
+        super().__init__("claim_each", BATCH, observer, scheduler)
         self._board = board
         self._lease = lease
         self._worker = worker
-        self._observer = observer
-        self._loop = asyncio.get_running_loop()
-        self._home = copy_context()
         self._ids: dict[str, None] = {}
         self._asked: list[str] = []
         self._claiming: asyncio.Task[None] | None = None
         self._done = False
-        self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
-        self.gate = Gate(self._room, valve_of(scheduler), fail=self.on_error)
-        self._overfull = Overfull("claim_each", self.gate)
 
     def on_next(self, item: Task[Any] | str) -> None:
         """Claim the task of that id as soon as possible."""
         task_id = item.id if isinstance(item, Task) else item
         if not isinstance(task_id, str):
-            self.on_error(ConfigError("claim_each must be given Tasks or ids", item))
+            self.fail(ConfigError("claim_each must be given Tasks or ids", item))
             return
         self._ids[task_id] = None
-        self._overfull.look(self._room())
+        if not self.upstream.heeded and self.room() < 0:
+            self.upstream.check_demand()
         self._advance()
 
     def on_completed(self) -> None:
@@ -104,37 +100,26 @@ class _Chooser:
         self._done = True
         self._advance()
 
-    def on_error(self, error: Exception) -> None:
-        """End the stream with *error*."""
-        if not self._handout.stopped:
-            self.dispose()
-            self._observer.on_error(error)
-
-    def dispose(self) -> None:
-        """Stop; what a running claim brings goes back."""
+    def clear(self) -> None:
+        """Give back what was not emitted, and what a running claim brings."""
         self._handout.close()
         self._ids.clear()
         if self._claiming is not None:
             self._claiming.cancel()
-        self.gate.dispose()
 
-    def _stop(self) -> None:
-        self.dispose()
-        self._observer.on_completed()
-
-    def _room(self) -> int:
+    def room(self) -> int:
+        """How many more items may wait for their marks or for room below."""
         return BATCH - len(self._ids) - len(self._handout.waiting)
 
     def _advance(self) -> None:
         handout = self._handout
-        if self._claiming is not None or handout.stopped:
+        if self._claiming is not None or self.closed:
             return
         if self._ids:
-            self._claiming = self._loop.create_task(self._claim(), context=self._home.copy())
-            self._claiming.add_done_callback(self._claimed, context=self._home.copy())
+            self._claiming = self.loop.create_task(self._claim(), context=self.home.copy())
+            self._claiming.add_done_callback(self._claimed, context=self.home.copy())
         elif self._done and not handout.waiting:
-            self.dispose()
-            self._observer.on_completed()
+            self.complete()
 
     async def _claim(self) -> None:
         ids = self._asked = list(self._ids)[:BATCH]
@@ -155,14 +140,14 @@ class _Chooser:
         self._claiming = None
         asked, self._asked = self._asked, []
         if task.cancelled():
-            if not self._handout.stopped:
+            if not self.closed:
                 # By a stranger, say one that cancels all tasks of the loop.
                 self._ids = dict.fromkeys([*asked, *self._ids])
-                self._loop.call_later(CANCELLED, self._advance, context=self._home.copy())
+                self.loop.call_later(CANCELLED, self._advance, context=self.home.copy())
             return
         error = task.exception()
         if isinstance(error, Exception):
-            self.on_error(error)
+            self.fail(error)
             return
         self.gate.opened()
         self._advance()

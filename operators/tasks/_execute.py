@@ -14,9 +14,9 @@ from rxdispatch.callables import check_function, is_async
 from rxdispatch.checks import integer
 from rxdispatch.claim import Claim, Outcome
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.tasks._assignment import Assignment
 from rxdispatch.operators.tasks._execution import Execution, Handler
-from rxdispatch.operators.tasks._gated import gated
 from rxdispatch.seconds import seconds
 
 __all__ = ["execute"]
@@ -89,4 +89,4 @@ def execute(
             execution.use_pool(executor)
         return execution
 
-    return gated(make)
+    return operator_of(make)

@@ -7,7 +7,6 @@ import inspect
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextvars import copy_context
 from typing import Any, Final
 
 from reactivex import abc
@@ -15,21 +14,22 @@ from reactivex import abc
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import name_of_function
 from rxdispatch.claim import Claim, Outcome
-from rxdispatch.clock import lease_clock_of, valve_of
+from rxdispatch.clock import lease_clock_of
+from rxdispatch.operators._subscription import Subscription
 from rxdispatch.operators.tasks._assignment import Assignment, opened
 from rxdispatch.operators.tasks._attempt import Attempt, Start
 from rxdispatch.operators.tasks._contained import contained
-from rxdispatch.operators.tasks._demand import Overfull
 from rxdispatch.operators.tasks._limited import limited
 from rxdispatch.operators.tasks._pool import Pool
 from rxdispatch.operators.tasks._stuck import StuckSlots
 from rxdispatch.operators.tasks._visible import log_failure
 from rxdispatch.task import Task
-from rxdispatch.valve import Gate
 
 __all__ = ["Execution", "Handler"]
 
 Handler = Callable[[Task[Any]], Any]
+Item = Claim[Any] | Assignment[Any]
+Result = Outcome[Any, Any]
 
 BURST: Final = 64
 """Attempts that a worker runs before it lets the loop have a turn, if none of them suspends."""
@@ -41,7 +41,7 @@ REVIVE: Final = 0.1
 """Seconds after which a worker that ended for a reason that is not ours is replaced."""
 
 
-class Execution:
+class Execution(Subscription[Item, Result]):
     """
     One subscription of ``execute``.
 
@@ -63,19 +63,16 @@ class Execution:
         max_concurrent: int,
         timeout: float | None,
         backoff: Backoff,
-        observer: abc.ObserverBase[Outcome[Any, Any]],
+        observer: abc.ObserverBase[Result],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
+        super().__init__("execute", max_concurrent, observer, scheduler)
         self.start: Start = handler
-        self.context = copy_context()
+        self.context = self.home
         self._timeout = timeout
         self.backoff = backoff
-        self._loop = asyncio.get_running_loop()
-        self.clock = lease_clock_of(self._loop)
-        self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
-        self._overfull = Overfull("execute", self.gate)
+        self.clock = lease_clock_of(self.loop)
         self._most = max_concurrent
-        self._observer = observer
         self._pool: Pool | None = None
         self._stuck: StuckSlots | None = None
         self._freed = False  # whether there is room that nobody was told of
@@ -87,12 +84,12 @@ class Execution:
         # The worker on its way to the queue; the witness, while that worker is being made.
         self._sent: asyncio.Task[None] | None = None
         self._witness: asyncio.Task[None] | None = None
-        self._end: Callable[[], None] | None = None
-        self._stopped = False
+        # What ends the stream once nothing runs any more.
+        self._last: Callable[[], None] | None = None
 
     def use_pool(self, executor: Executor | None) -> None:
         """Run the handler, a plain function, in *executor*."""
-        pool = self._pool = Pool(executor, self._most, self._returned, self._fail)
+        pool = self._pool = Pool(executor, self._most, self._returned, self.fail)
         name = name_of_function(self.start)
         self._stuck = StuckSlots(name, self._most, lambda: pool.stuck, self.context)
         fn = contained("handler", self.start)
@@ -118,50 +115,37 @@ class Execution:
 
     # -- source ------------------------------------------------------------------------------
 
-    def on_next(self, item: Claim[Any] | Assignment[Any]) -> None:
+    def on_next(self, item: Item) -> None:
         """Run the claim's handler as soon as a slot is free."""
         claim, slot = opened(item)
-        if self._stopped:
+        if self.closed:
             claim.custody.give_back([claim])
             return
         if claim.told is not None:
             # Lost, or called back, while it waited in a buffer above: nothing is to be started.
-            self._observer.on_next(Outcome(claim, claim.told))
+            self.observer.on_next(Outcome(claim, claim.told))
             return
         attempt = Attempt(self, claim, slot)
         self._live.add(attempt)
         self._queue.append(attempt)
-        self._overfull.look(self._most - len(self._live))
+        if not self.upstream.heeded and len(self._live) > self._most:
+            self.upstream.check_demand()
         self._wake()
 
     def on_error(self, error: Exception) -> None:
         """Pass *error* on when nothing runs any more."""
-        self._end = lambda: self._observer.on_error(error)
+        self._last = lambda: self.fail(error)
         self._advance()
 
     def on_completed(self) -> None:
         """Complete when nothing runs any more."""
-        self._end = self._observer.on_completed
+        self._last = self.complete
         self._advance()
-
-    def dispose(self) -> None:
-        """Cancel what runs and give all of it back."""
-        if self._stopped:
-            return
-        self._stop()
-        for attempt in tuple(self._live):
-            attempt.revoke("released")
-        for attempt in self._queue:
-            self._give_back(attempt.claim)
-        self._queue.clear()
-
-    def _fail(self, error: Exception) -> None:
-        self.dispose()
-        self._observer.on_error(error)
 
     # -- slots -------------------------------------------------------------------------------
 
-    def _room(self) -> int:
+    def room(self) -> int:
+        """How many slots are free."""
         stuck = 0 if self._pool is None else self._pool.stuck
         return self._most - len(self._live) - stuck
 
@@ -177,7 +161,7 @@ class Execution:
 
     def _wake(self) -> None:
         """Send a worker to the queue, unless one is on its way."""
-        if self._sent is not None or not self._queue or self._stopped or not self._free():
+        if self._sent is not None or not self._queue or self.closed or not self._free():
             return
         while self._parked:
             worker, parked = self._parked.popitem()
@@ -186,9 +170,9 @@ class Execution:
                 parked.set_result(None)
                 return
         if self._witness is None or self.closing():
-            self._witness = self._loop.create_task(_wait(self._loop), context=self.context.copy())
+            self._witness = self.loop.create_task(_wait(self.loop), context=self.context.copy())
         self._sent = self._witness
-        worker = self._loop.create_task(self._work(), context=self.context.copy())
+        worker = self.loop.create_task(self._work(), context=self.context.copy())
         if self._sent is self._witness:  # else an eager task factory has started it already
             self._sent = worker
         self._workers.add(worker)
@@ -213,7 +197,7 @@ class Execution:
         attempt: Attempt | None
         outcome: Outcome[Any, Any] | None
         burst, left = BURST, SLICE
-        while not self._stopped:
+        while not self.closed:
             if self._sent is me or self._sent is self._witness:
                 self._sent = None
             try:
@@ -243,11 +227,11 @@ class Execution:
                     if burst <= 0 or left <= 0:
                         await asyncio.sleep(0)
                         burst, left = BURST, SLICE
-                if self._stopped:
+                if self.closed:
                     return
                 # A worker that waits must not hold claims: whether one was dropped is told by that.
                 attempt = outcome = None
-                parked = self._parked[me] = self._loop.create_future()
+                parked = self._parked[me] = self.loop.create_future()
                 await parked
             except asyncio.CancelledError:
                 self._parked.pop(me, None)
@@ -282,12 +266,12 @@ class Execution:
             self._sent = None
         error = None if worker.cancelled() else worker.exception()
         if error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self._loop.call_exception_handler(
+            self.loop.call_exception_handler(
                 {"message": "a worker of execute() failed", "exception": error}
             )
-        if not self._stopped:
+        if not self.closed:
             # Not at once: if the loop is being closed nothing is to be started.
-            self._loop.call_later(REVIVE, self._advance, context=self.context.copy())
+            self.loop.call_later(REVIVE, self._advance, context=self.context.copy())
 
     def _finished(self, attempt: Attempt, outcome: Outcome[Any, Any]) -> None:
         self._live.discard(attempt)
@@ -296,16 +280,16 @@ class Execution:
             log_failure(outcome)
             if self._stuck is not None:
                 self._stuck.look()
-        if self._stopped:
+        if self.closed:
             # The subscriber has left and cannot settle it any more.
             self._give_back(attempt.claim)
             return
         try:
-            self._observer.on_next(outcome)
+            self.observer.on_next(outcome)
         except Exception as error:
             # As for any callback of the loop: who raises here must not stop other handlers. The
             # outcome is dropped, which counts as a crash, so that this has an end.
-            self._loop.call_exception_handler(
+            self.loop.call_exception_handler(
                 {"message": "a subscriber of execute() raised", "exception": error}
             )
 
@@ -321,19 +305,18 @@ class Execution:
             self._pool.when_returned(claim.task, now)
 
     def _advance(self) -> None:
-        if self._stopped:
+        if self.closed:
             return
         self._freed = False
         self._wake()
-        if self._end is None:
+        if self._last is None:
             self.gate.opened()
         elif not self._live:
-            end = self._end
-            self._stop()
-            end()
+            last, self._last = self._last, None
+            last()
 
-    def _stop(self) -> None:
-        self._stopped = True
+    def clear(self) -> None:
+        """Stop the workers, cancel what runs, and give all of it back."""
         if self._pool is not None:
             self._pool.close()
         if self._stuck is not None:
@@ -344,7 +327,11 @@ class Execution:
             if not parked.done():
                 parked.set_result(None)
         self._parked.clear()
-        self.gate.dispose()
+        for attempt in tuple(self._live):
+            attempt.revoke("released")
+        for attempt in self._queue:
+            self._give_back(attempt.claim)
+        self._queue.clear()
 
 
 async def _wait(loop: asyncio.AbstractEventLoop) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -13,15 +12,12 @@ from reactivex import Observable, abc
 
 from rxdispatch.checks import integer
 from rxdispatch.claim import Outcome, Settlement
-from rxdispatch.clock import valve_of
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
-from rxdispatch.operators.tasks._demand import Overfull
-from rxdispatch.operators.tasks._gated import gated
+from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.operators.tasks._verdict import check_outcome
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
-from rxdispatch.valve import Gate
 
 __all__ = ["settle"]
 
@@ -67,10 +63,12 @@ def settle(
     integer("count", count)
     span = seconds("timespan", timespan, zero=False)
 
-    return gated(lambda observer, scheduler: _Settler(board, count, span, observer, scheduler))
+    return operator_of(
+        lambda observer, scheduler: _Settler(board, count, span, observer, scheduler)
+    )
 
 
-class _Settler:
+class _Settler(Subscription[Result, Result]):
     """One subscription."""
 
     def __init__(
@@ -81,22 +79,17 @@ class _Settler:
         observer: abc.ObserverBase[Result],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
+        super().__init__("settle", 4 * count, observer, scheduler)
         self._board = board
         self._count = count
         self._span = timespan
-        self._observer = observer
-        self._loop = asyncio.get_running_loop()
-        self._home = copy_context()
         self._batch: list[Result] = []
         self._writing = 0
         self._writes: dict[asyncio.Task[None], list[Result]] = {}
         self._again: list[Result] = []  # what a later write repeats
-        self._timer: asyncio.TimerHandle | None = None
-        self._end: Callable[[], None] | None = None
+        # What ends the stream once all is written.
+        self._last: Callable[[], None] | None = None
         self._due = False
-        self._stopped = False
-        self.gate = Gate(self._room, valve_of(scheduler), fail=self._fail)
-        self._overfull = Overfull("settle", self.gate)
 
     def on_next(self, outcome: Result) -> None:
         """Add *outcome* to the batch; write it if there is nothing to wait for."""
@@ -109,7 +102,7 @@ class _Settler:
                 check_outcome(outcome, self._board.name)
             except ConfigError as error:
                 # Without its frames, which would hold the claim for as long as the error lives.
-                self._fail(error.with_traceback(None))
+                self.fail(error.with_traceback(None))
                 return
         batch = self._batch
         batch.append(outcome)
@@ -118,45 +111,39 @@ class _Settler:
         if size >= self._count or (holder is not None and size + self._writing >= holder.out):
             self._flush()
         elif size == 1:
-            self._overfull.look(self._room())
-            self._timer = self._loop.call_later(self._span, self._ripe, context=self._home.copy())
+            if not self.upstream.heeded and self.room() < 0:
+                self.upstream.check_demand()
+            self.timer = self.loop.call_later(self._span, self._ripe, context=self.home.copy())
 
     def on_error(self, error: Exception) -> None:
         """Write what is held, then pass *error* on."""
-        self._finish(lambda: self._observer.on_error(error))
+        self._finish(lambda: self.fail(error))
 
     def on_completed(self) -> None:
         """Write what is held, then complete."""
-        self._finish(self._observer.on_completed)
+        self._finish(self.complete)
 
-    def dispose(self) -> None:
-        """Write what is held, and tell nobody."""
-        if not self._stopped:
-            self._stopped = True
-            self._post(self._again + self._take())
-            self.gate.dispose()
+    def clear(self) -> None:
+        """Write what is held in the background."""
+        self._post(self._again + self._take())
 
     def _post(self, batch: list[Result]) -> None:
         self._board.post([s for outcome in batch if (s := outcome.settlement())])
 
-    def _fail(self, error: Exception) -> None:
-        if not self._stopped:
-            self.dispose()
-            self._observer.on_error(error)
-
-    def _room(self) -> int:
+    def room(self) -> int:
+        """How many more outcomes may be held; what is being written counts."""
         return 4 * self._count - len(self._batch) - len(self._again) - self._writing
 
     def _take(self) -> list[Result]:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         self._due = False
         batch, self._batch = self._batch, []
         return batch
 
     def _ripe(self) -> None:
-        self._timer = None
+        self.timer = None
         if self._writing:
             self._due = True
         else:
@@ -169,12 +156,12 @@ class _Settler:
 
     def _start(self, batch: list[Result]) -> None:
         self._writing += len(batch)
-        task = self._loop.create_task(self._write(batch), context=self._home.copy())
+        task = self.loop.create_task(self._write(batch), context=self.home.copy())
         self._writes[task] = batch
-        task.add_done_callback(self._written, context=self._home.copy())
+        task.add_done_callback(self._written, context=self.home.copy())
 
     def _finish(self, end: Callable[[], None]) -> None:
-        self._end = end
+        self._last = end
         self._flush()
         self._ended()
 
@@ -183,14 +170,14 @@ class _Settler:
         self._writing -= len(batch)
         me: Any = asyncio.current_task()
         self._writes[me] = []
-        if self._due and not self._stopped:
+        if self._due and not self.closed:
             self._flush()
-        on_next = self._observer.on_next
+        on_next = self.observer.on_next
         for outcome in batch:
-            if self._stopped:
+            if self.closed:
                 return
             on_next(outcome)
-        if not self._stopped:
+        if not self.closed:
             self.gate.opened()
 
     async def _settle(self, batch: list[Result]) -> None:
@@ -219,29 +206,26 @@ class _Settler:
         if task.cancelled():
             # By a stranger, say one that cancels all tasks of the loop. It may have been written;
             # the board then gives the same answer.
-            if self._stopped:
+            if self.closed:
                 self._post(batch)
             elif batch:
                 self._again += batch
-                self._loop.call_later(CANCELLED, self._repeat, context=self._home.copy())
+                self.loop.call_later(CANCELLED, self._repeat, context=self.home.copy())
             return
         error = task.exception()
         if error is None:
             self._ended()
-        elif self._stopped:
+        elif self.closed:
             log.error("settle_failed", board=self._board.name, failure=error)
         elif isinstance(error, Exception):
-            self._fail(error)
+            self.fail(error)
 
     def _repeat(self) -> None:
         batch, self._again = self._again, []
-        if batch and not self._stopped:
+        if batch and not self.closed:
             self._start(batch)
 
     def _ended(self) -> None:
-        if self._end is None or self._writes or self._again:
-            return
-        if not self._stopped:
-            self._stopped = True
-            self.gate.dispose()
-            self._end()
+        if self._last is not None and not self._writes and not self._again:
+            last, self._last = self._last, None
+            last()

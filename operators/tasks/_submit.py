@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
 from reactivex import Observable, abc
 
 from rxdispatch.checks import integer
-from rxdispatch.clock import valve_of
-from rxdispatch.operators.tasks._demand import Overfull
-from rxdispatch.operators.tasks._gated import gated
+from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.protocols import BoardLike
 from rxdispatch.results import SubmitResult
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
-from rxdispatch.valve import Gate
 
 __all__ = ["submit"]
 
@@ -51,10 +47,12 @@ def submit(
     integer("count", count)
     span = seconds("timespan", timespan, zero=False)
 
-    return gated(lambda observer, scheduler: _Submitter(board, count, span, observer, scheduler))
+    return operator_of(
+        lambda observer, scheduler: _Submitter(board, count, span, observer, scheduler)
+    )
 
 
-class _Submitter:
+class _Submitter(Subscription[Task[Any], SubmitResult]):
     """One subscription."""
 
     def __init__(
@@ -65,32 +63,27 @@ class _Submitter:
         observer: abc.ObserverBase[SubmitResult],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
+        super().__init__("submit", 4 * count, observer, scheduler)
         self._board = board
         self._count = count
         self._span = timespan
-        self._observer = observer
-        self._loop = asyncio.get_running_loop()
-        self._home = copy_context()
         self._held: list[Task[Any]] = []
         self._batch: list[Task[Any]] = []  # what is being written
         self._writing = 0
         self._write: asyncio.Task[SubmitResult] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._due = False
         self._done = False
         self._error: Exception | None = None
-        self._stopped = False
-        self.gate = Gate(self._room, valve_of(scheduler), fail=self._abort)
-        self._overfull = Overfull("submit", self.gate)
 
     def on_next(self, task: Task[Any]) -> None:
         """Hold *task* for the next batch."""
         self._held.append(task)
-        self._overfull.look(self._room())
+        if not self.upstream.heeded and self.room() < 0:
+            self.upstream.check_demand()
         if len(self._held) >= self._count:
             self._advance()
-        elif self._timer is None and not self._due:
-            self._timer = self._loop.call_later(self._span, self._ripe, context=self._home.copy())
+        elif self.timer is None and not self._due:
+            self.timer = self.loop.call_later(self._span, self._ripe, context=self.home.copy())
 
     def on_completed(self) -> None:
         """Write what is held, then complete."""
@@ -102,52 +95,42 @@ class _Submitter:
         self._error = error
         self.on_completed()
 
-    def dispose(self) -> None:
-        """Drop what is not written; a write under way is cancelled."""
-        self._stopped = True
+    def clear(self) -> None:
+        """Drop what is not written and cancel the write under way."""
         self._held.clear()
-        if self._timer is not None:
-            self._timer.cancel()
         if self._write is not None:
             self._write.cancel()
-        self.gate.dispose()
 
-    def _abort(self, error: Exception) -> None:
-        self.dispose()
-        self._observer.on_error(error)
-
-    def _room(self) -> int:
+    def room(self) -> int:
+        """How many more tasks may be held; what is being written counts."""
         return 4 * self._count - len(self._held) - self._writing
 
     def _ripe(self) -> None:
-        self._timer = None
+        self.timer = None
         self._due = True
         self._advance()
 
     def _advance(self) -> None:
-        if self._write is not None or self._stopped:
+        if self._write is not None or self.closed:
             return
         if self._held and (self._due or len(self._held) >= self._count):
             batch, self._held = self._held[: self._count], self._held[self._count :]
             self._due = self._done or bool(self._held)
             self._writing = len(batch)
             self._batch = batch
-            self._write = self._loop.create_task(
-                self._board.submit(batch), context=self._home.copy()
-            )
-            self._write.add_done_callback(self._written, context=self._home.copy())
+            self._write = self.loop.create_task(self._board.submit(batch), context=self.home.copy())
+            self._write.add_done_callback(self._written, context=self.home.copy())
         elif self._done and not self._held:
-            self.dispose()
             if self._error is None:
-                self._observer.on_completed()
+                self.complete()
             else:
-                self._observer.on_error(self._error)
+                self.fail(self._error)
 
     def _written(self, task: asyncio.Task[SubmitResult]) -> None:
         self._write = None
         self._writing = 0
         batch, self._batch = self._batch, []
-        if self._stopped:
+        if self.closed:
             if not task.cancelled():
                 task.exception()
             return
@@ -156,13 +139,13 @@ class _Submitter:
             # same is a duplicate now.
             self._held = batch + self._held
             self._due = True
-            self._loop.call_later(0.1, self._advance, context=self._home.copy())
+            self.loop.call_later(0.1, self._advance, context=self.home.copy())
             return
         error = task.exception()
         if isinstance(error, Exception):
-            self._abort(error)
+            self.fail(error)
             return
-        self._observer.on_next(task.result())
-        if not self._stopped:
+        self.observer.on_next(task.result())
+        if not self.closed:
             self.gate.opened()
             self._advance()

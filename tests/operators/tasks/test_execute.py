@@ -606,7 +606,7 @@ async def test_a_source_that_cannot_wait_is_warned_of_once() -> None:
     warning = {
         "event": "no_demand",
         "operator": "execute",
-        "rule": "its source must heed the valve",
+        "limit": 2,
         "log_level": "warning",
     }
     assert [warning] == logs
