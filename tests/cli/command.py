@@ -95,6 +95,8 @@ def stalled(command: Command, data_dir: Path) -> Generator[int]:
     """
     Let the run count a few files, then let no worker write: it is half-way for sure.
 
+    More than the four that two workers may have counted while the board does not know it yet.
+
     Yields how many files are counted.
     """
     # Not touched before it is in its final mode: that takes the whole file.
@@ -104,7 +106,7 @@ def stalled(command: Command, data_dir: Path) -> Generator[int]:
         while True:
             assert command.process.poll() is None, command.end()
             db.execute("BEGIN IMMEDIATE")
-            if (rows := _rows(db)) >= 3:
+            if (rows := _rows(db)) >= 8:
                 break
             db.execute("ROLLBACK")
             time.sleep(0.002)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from operator import add
 from typing import Any
 
@@ -214,6 +215,15 @@ class Watcher(Probe):
         super().on_next(value)
         if self.within is not None and len(self.events) == self.item + 1:
             self.within()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _looked_through_once() -> Iterator[None]:
+    """What all examples find there already is not looked through by each of them."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @settings(max_examples=150, deadline=None)
