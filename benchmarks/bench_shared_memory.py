@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.record import Record
 from rxdispatch import SharedMemoryBoard, Task
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage import layout
 
 PAYLOAD = "twenty bytes of text"
 TASKS = 100_000
@@ -61,11 +61,11 @@ def queue(source: Any, index: int, start: Any, out: Any) -> None:
 def marks(name: str, index: int, start: Any, out: Any) -> None:
     """Change marks alone: take a run of 256 by one addition, then each of its marks."""
     board = SharedMemoryBoard[Any].attach(name)
-    memory = board._shared.memory
-    cas, base = memory.cas, memory.layout.marks
+    mapping = board._shared.mapping
+    cas, base = mapping.cas, mapping.geometry.marks
     start.wait()
-    begun, won, count = time.monotonic(), 0, memory.layout.capacity
-    while (first := memory.add(lay.RING_HEAD, 256)) < count:
+    begun, won, count = time.monotonic(), 0, mapping.geometry.capacity
+    while (first := mapping.add(layout.RING_HEAD, 256)) < count:
         for at in range(base + first * 8, base + min(first + 256, count) * 8, 8):
             if cas(at, 0, 1) == 0:
                 won += 1
@@ -167,7 +167,7 @@ def claimed(record: Record, name: str, tasks: int, processes: int) -> None:
             record.add("submit, one process", tasks / submitting, "1/s", group=CLAIMING)
             single = engine_claim(board) * 1e6
             record.add("claim of one, in the engine", single, "us", group="one claim", at_most=5)
-            size = board._shared.memory.layout.size / tasks
+            size = board._shared.mapping.geometry.size / tasks
             record.add("of the file, a task", size, "B", group="bytes", at_most=350)
         finally:
             board.unlink()

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.boards.shm.engine import SharedEngine
-from rxdispatch.boards.shm.storage import layout as lay
-from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.boards.shm.storage import layout
+from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.task import Task
 
 __all__ = ["SCENES", "check", "check_empty", "fell", "prepare", "states", "stopped"]
@@ -22,7 +22,7 @@ Board = SharedMemoryBoard[Any]
 Scene = Callable[[Board], Coroutine[Any, Any, Any]]
 
 
-class Stepped(Memory):
+class Stepped(Mapping):
     """Counts the writes of this process and, at one of them, does not come back."""
 
     left = -2
@@ -171,11 +171,11 @@ async def prepare(board: Board) -> None:
 
 def states(board: Board) -> dict[int, int]:
     """Return how many cells have each state."""
-    layout = board._shared.memory.layout
-    base = layout.marks >> 3
+    geometry = board._shared.mapping.geometry
+    base = geometry.marks >> 3
     found: dict[int, int] = {}
-    for mark in board._shared.memory.words[base : base + layout.cells].tolist():
-        found[mark >> lay.STATE_SHIFT] = found.get(mark >> lay.STATE_SHIFT, 0) + 1
+    for mark in board._shared.mapping.words[base : base + geometry.cells].tolist():
+        found[mark >> layout.STATE_SHIFT] = found.get(mark >> layout.STATE_SHIFT, 0) + 1
     return found
 
 
@@ -227,8 +227,8 @@ async def check(board: Board, *, cleaned: bool = True) -> None:
     board._shared.skew(2.0)
     await board.claim(0)
     if cleaned:
-        layout = board._shared.memory.layout
-        assert {lay.FREE: layout.cells} == states(board), states(board)
+        geometry = board._shared.mapping.geometry
+        assert {layout.FREE: geometry.cells} == states(board), states(board)
 
 
 async def check_empty(board: Board) -> None:
@@ -238,4 +238,4 @@ async def check_empty(board: Board) -> None:
         await board.claim(0)
     counts = await board.counts()
     assert (0, 0, 0, 0) == (counts.scheduled, counts.ready, counts.claimed, counts.dead)
-    assert {lay.FREE: board._shared.memory.layout.cells} == states(board), states(board)
+    assert {layout.FREE: board._shared.mapping.geometry.cells} == states(board), states(board)

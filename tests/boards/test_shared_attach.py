@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from rxdispatch.boards.shm.board import SharedMemoryBoard
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.mapping import path_of
 from rxdispatch.errors import BoardFullError, ConfigError
 from rxdispatch.task import Task
@@ -90,11 +90,11 @@ def test_a_child_may_use_what_it_inherits(name: str) -> None:
     """It takes a seat of its own, and its end does not disturb its parent."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(n) for n in range(4)))
-        seat = board._shared.memory.seat
+        seat = board._shared.mapping.seat
 
         def work() -> bool:
             got = asyncio.run(take(board, 2))
-            return got == [0, 1] and board._shared.memory.seat != seat
+            return got == [0, 1] and board._shared.mapping.seat != seat
 
         assert 0 == in_child(work)
 
@@ -104,7 +104,7 @@ def test_a_child_may_use_what_it_inherits(name: str) -> None:
             return False
 
         assert signal.SIGKILL == os.WTERMSIG(in_child(die))
-        assert seat == board._shared.memory.seat
+        assert seat == board._shared.mapping.seat
         assert [3] == asyncio.run(take(board))
         counts = asyncio.run(board.counts())
         assert (0, 4) == (counts.ready, counts.done)
@@ -175,7 +175,7 @@ def test_bad_options(name: str, options: dict[str, Any], rule: str) -> None:
         Board.create(name, capacity=100, **options)
     assert not path_of(name).exists()
     with Board.create(name, capacity=100, max_crashes=2) as board:
-        for _ in range(lay.SEATS + 10):
+        for _ in range(layout.SEATS + 10):
             with pytest.raises(ConfigError):
                 Board.attach(name, **options)
         with pytest.raises(ConfigError, match="max_crashes must be 2, as stored with the board"):
@@ -201,11 +201,11 @@ def patched(name: str, offset: int, value: int) -> None:
 @pytest.mark.parametrize(
     ("offset", "value", "rule"),
     [
-        (lay.AT_MAGIC, 5, "must have been made by rxdispatch"),
-        (lay.AT_VERSION, lay.VERSION + 1, f"must be of version {lay.VERSION}, got 2"),
-        (lay.AT_VERSION, 0, f"must be of version {lay.VERSION}, got 0"),
-        (lay.AT_SIZE, 4096, "must have [0-9]+ bytes"),
-        (lay.AT_CELLS, 101, "must have [0-9]+ bytes"),
+        (layout.AT_MAGIC, 5, "must have been made by rxdispatch"),
+        (layout.AT_VERSION, layout.VERSION + 1, f"must be of version {layout.VERSION}, got 2"),
+        (layout.AT_VERSION, 0, f"must be of version {layout.VERSION}, got 0"),
+        (layout.AT_SIZE, 4096, "must have [0-9]+ bytes"),
+        (layout.AT_CELLS, 101, "must have [0-9]+ bytes"),
     ],
 )
 def test_a_file_of_another_making(name: str, offset: int, value: int, rule: str) -> None:
@@ -372,7 +372,7 @@ def test_without_the_extra() -> None:
 def test_more_handles_than_seats(name: str) -> None:
     """The rule is named; a closed handle's seat is free again."""
     with Board.create(name, capacity=100):
-        boards = [Board.attach(name) for _ in range(lay.SEATS - 1)]
+        boards = [Board.attach(name) for _ in range(layout.SEATS - 1)]
         with pytest.raises(ConfigError, match="a board must have at most 256 handles at a time"):
             Board.attach(name)
         open_files = len([*Path("/proc/self/fd").iterdir()])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rxdispatch.boards.shm.board import SharedMemoryBoard
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.claim import Settlement
 from rxdispatch.task import Task
 from tests.boards.shared_writes import states
@@ -97,11 +97,11 @@ def test_random_deaths(how: signal.Signals, tmp_path: Any) -> None:
                     assert all(await board.settle([claim.done() for claim in claims]))
             counts = await board.counts()
             assert (0, 0, 0, 0) == (counts.scheduled, counts.ready, counts.claimed, counts.dead)
-            assert counts.done == board._shared.memory.load(lay.STAGED_ACCEPTED)
+            assert counts.done == board._shared.mapping.load(layout.STAGED_ACCEPTED)
 
         asyncio.run(drain())
         done = (tmp_path / "log").read_text().split()
         assert len(done) == len(set(done))
-        assert {lay.FREE: board._shared.memory.layout.cells} == states(board), states(board)
+        assert {layout.FREE: board._shared.mapping.geometry.cells} == states(board), states(board)
         assert deaths > 3
     os.close(log)

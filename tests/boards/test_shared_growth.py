@@ -29,8 +29,8 @@ def board() -> Generator[Board]:
 
 def entries(board: Board) -> int:
     """Return how many entries of tasks the board's handle keeps."""
-    finder = board._shared._finder
-    heaps = (finder._later, finder._limits, *finder._ready.values())
+    local_index = board._shared._local_index
+    heaps = (local_index._later, local_index._limits, *local_index._ready.values())
     return sum(len(heap) + len(heap.known) for heap in heaps)
 
 
@@ -103,7 +103,7 @@ async def test_the_lag_of_many_priorities(board: Board) -> None:
         await board.lag()
         await worker.settle([claim.done() for claim in await worker.claim(100)])
         assert 0 < await board.lag() < 60
-        assert 1 == len(board._shared._finder._ready)
+        assert 1 == len(board._shared._local_index._ready)
 
 
 async def test_tracebacks_leave_room_for_tasks() -> None:

@@ -8,8 +8,8 @@ from typing import Any, Self, TypeVar
 from rxdispatch.boards.base import Board
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.shm.engine import SharedEngine
-from rxdispatch.boards.shm.storage.layout import Layout
-from rxdispatch.boards.shm.storage.mapping import Memory, path_of
+from rxdispatch.boards.shm.storage.geometry import Geometry
+from rxdispatch.boards.shm.storage.mapping import Mapping, path_of
 from rxdispatch.checks import board_name
 
 __all__ = ["SharedMemoryBoard"]
@@ -78,12 +78,12 @@ class SharedMemoryBoard(Board[P]):
         """
         board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
-        layout = Layout(capacity)
-        memory = Memory.create(name, layout)
+        geometry = Geometry(capacity)
+        mapping = Mapping.create(name, geometry)
         try:
-            return cls(name, SharedEngine(name, memory, options), payload)
+            return cls(name, SharedEngine(name, mapping, options), payload)
         except BaseException:
-            memory.close()
+            mapping.close()
             path_of(name).unlink()
             raise
 
@@ -106,11 +106,11 @@ class SharedMemoryBoard(Board[P]):
         """
         board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
-        memory = Memory.attach(name)
+        mapping = Mapping.attach(name)
         try:
-            return cls(name, SharedEngine(name, memory, options), payload)
+            return cls(name, SharedEngine(name, mapping, options), payload)
         except BaseException:
-            memory.close()
+            mapping.close()
             raise
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""``Taker``: one claim of tasks."""
+"""``Claiming``: one claim of tasks."""
 
 from __future__ import annotations
 
@@ -6,67 +6,67 @@ from collections.abc import Sequence
 
 from rxdispatch.boards.codec import id_bytes
 from rxdispatch.boards.engine import ClaimedTask
-from rxdispatch.boards.shm.holders import Labels
-from rxdispatch.boards.shm.local.held_suspects import Holds
-from rxdispatch.boards.shm.local.local_index import Finder
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.holders import Holders
+from rxdispatch.boards.shm.local.held_suspects import HeldSuspects
+from rxdispatch.boards.shm.local.local_index import LocalIndex
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
-from rxdispatch.boards.shm.storage.layout import number_of, word
-from rxdispatch.boards.shm.storage.mapping import Memory
-from rxdispatch.boards.shm.transitions import BIG, CELL_OF, Endings
+from rxdispatch.boards.shm.storage.layout import make_mark, number_of
+from rxdispatch.boards.shm.storage.mapping import Mapping
+from rxdispatch.boards.shm.transitions import BIG, CELL_OF, Transitions
 from rxdispatch.boards.suspects import ROOM, weight
 
-__all__ = ["Taker"]
+__all__ = ["Claiming"]
 
-_HALF = 1 << (lay.NUMBER_BITS - 1)
+_HALF = 1 << (layout.NUMBER_BITS - 1)
 
 
-class Taker:
+class Claiming:
     """One claim: changes marks, and reads what they have given."""
 
     def __init__(
         self,
         cells: Cells,
-        labels: Labels,
-        endings: Endings,
+        labels: Holders,
+        transitions: Transitions,
         *,
         limit: int,
         now: int,
         deadline: int,
         worker: str,
-        holds: Holds,
+        held_suspects: HeldSuspects,
         max_crashes: int,
     ) -> None:
         self.found: list[ClaimedTask] = []
         self._cells = cells
-        self._memory = cells.memory
-        self._labels = labels
-        self._endings = endings
+        self._mapping = cells.mapping
+        self._holders = labels
+        self._transitions = transitions
         self._limit = limit
         self._now = now
-        self._number = self._memory.add(lay.NUMBER, limit)
+        self._number = self._mapping.add(layout.NUMBER, limit)
         # Rounded up: a lease lapses late rather than early.
-        self._tick = -(-deadline // lay.TICK) & lay.LOWS
+        self._tick = -(-deadline // layout.TICK) & layout.LOWS
         self._label = labels.number(worker)
         self._worker = worker
-        self._holds = holds
+        self._held_suspects = held_suspects
         self._full = False
         self._max_crashes = max_crashes
 
-    def take_best(self, finder: Finder) -> None:
+    def take_best(self, local_index: LocalIndex) -> None:
         """Take from the ring and from what stands outside it, best first."""
-        memory, layout, found = self._memory, self._memory.layout, self.found
-        base, slots = layout.ring >> 3, layout.ring_slots
+        mapping, geometry, found = self._mapping, self._mapping.geometry, self.found
+        base, slots = geometry.ring >> 3, geometry.ring_slots
         while len(found) < self._limit:
-            head, tail = memory.load(lay.RING_HEAD), memory.load(lay.RING_TAIL)
-            top, drop = finder.first(), finder.drop
-            suspect = finder.first_suspect()
+            head, tail = mapping.load(layout.RING_HEAD), mapping.load(layout.RING_TAIL)
+            top, drop = local_index.first(), local_index.drop
+            suspect = local_index.first_suspect()
             if (
                 suspect is not None
                 and (top is None or suspect[:3] < top[:3])
                 and self._fits(suspect)
             ):
-                top, drop = suspect, finder.drop_suspect
+                top, drop = suspect, local_index.drop_suspect
             if top is not None and (head >= tail or top[:3] < (0, head, 0)):
                 drop()
                 self._take(top[3], top[4])
@@ -77,39 +77,41 @@ class Taker:
             if top is not None and top[0] == 0:
                 count = min(count, top[1] + 1 - head)
             at = head % slots
-            some = memory.words[base + at : base + min(at + count, slots)].tolist()
+            some = mapping.words[base + at : base + min(at + count, slots)].tolist()
             # Read before they are taken: a place may be written anew once the head has passed.
-            if memory.cas(lay.RING_HEAD, head, head + len(some)) == head:
+            if mapping.cas(layout.RING_HEAD, head, head + len(some)) == head:
                 self._take_run(head, some)
 
     def _fits(self, suspect: tuple[int, ...]) -> bool:
         """Whether the worker has room for a suspect; once it has none, the claim looks no more."""
         if not self._full:
             crashes = self._cells.head(suspect[3])[0].crashes
-            held = self._holds.weight(self._worker)
+            held = self._held_suspects.weight(self._worker)
             self._full = held + weight(crashes, self._max_crashes) > ROOM
         return not self._full
 
     def take_ids(self, ids: Sequence[str]) -> None:
         """Take those of *ids* that are ready."""
-        index = self._cells.index
+        find = self._cells.find
         for task_id in ids:
             if len(self.found) == self._limit:
                 return
             raw = id_bytes(task_id)
-            while (known := index.find(raw, self._cells)) is not None:
-                if known[1] >> lay.STATE_SHIFT not in (lay.FRESH, lay.READY) or self._take(*known):
+            while (known := find(raw)) is not None:
+                if known[1] >> layout.STATE_SHIFT not in (layout.FRESH, layout.READY) or self._take(
+                    *known
+                ):
                     break
 
     def _take(self, cell: int, mark: int) -> bool:
         """Claim one task if its mark is *mark*."""
-        if (self._number - number_of(mark)) & lay.NUMBERS >= _HALF:
+        if (self._number - number_of(mark)) & layout.NUMBERS >= _HALF:
             # Tokens of a task only grow, also where who claims was stopped after he took one.
-            self._number = self._memory.add(lay.NUMBER, 1)
+            self._number = self._mapping.add(layout.NUMBER, 1)
         number = self._number
-        at = self._memory.layout.marks + (cell << 3)
-        claimed = word(lay.CLAIMED, number, self._tick)
-        if self._memory.cas(at, mark, claimed) != mark:
+        at = self._mapping.geometry.marks + (cell << 3)
+        claimed = make_mark(layout.CLAIMED, number, self._tick)
+        if self._mapping.cas(at, mark, claimed) != mark:
             return False
         self._number = number + 1
         self._keep(range(cell, cell + 1), [claimed], number)
@@ -124,9 +126,9 @@ class Taker:
         """
         count, cell = len(run), run[0]
         if count == 1:
-            mark = self._memory.words[(self._memory.layout.marks >> 3) + cell]
-            low = lay.IN_RING | place & lay.PLACES
-            if mark >> lay.STATE_SHIFT == lay.FRESH and mark & lay.LOWS == low:
+            mark = self._mapping.words[(self._mapping.geometry.marks >> 3) + cell]
+            low = layout.IN_RING | place & layout.PLACES
+            if mark >> layout.STATE_SHIFT == layout.FRESH and mark & layout.LOWS == low:
                 self._take(cell, mark)
             return
         if run.__class__ is not range and run[-1] - cell == count - 1:
@@ -136,22 +138,22 @@ class Taker:
             self._take_run(place, run[: count // 2])
             self._take_run(place + count // 2, run[count // 2 :])
             return
-        marks = _marks_of(self._memory, run)
-        mark, low = marks[0], place & lay.PLACES
-        if low + count <= lay.PLACES and list(range(mark, mark + count)) == marks:
-            if mark >> 60 == lay.FRESH and mark & lay.LOWS == lay.IN_RING | low:
+        marks = _marks_of(self._mapping, run)
+        mark, low = marks[0], place & layout.PLACES
+        if low + count <= layout.PLACES and list(range(mark, mark + count)) == marks:
+            if mark >> 60 == layout.FRESH and mark & layout.LOWS == layout.IN_RING | low:
                 self._take_all(run, marks)
         else:
             self._take_run(place, run[: count // 2])
             self._take_run(place + count // 2, run[count // 2 :])
 
     def _take_all(self, cells: Sequence[int], marks: list[int]) -> None:
-        memory, number, count = self._memory, self._number, len(cells)
-        cas, base, top = memory.cas, memory.layout.marks, self._tick | lay.CLAIMED << 60
+        mapping, number, count = self._mapping, self._number, len(cells)
+        cas, base, top = mapping.cas, mapping.geometry.marks, self._tick | layout.CLAIMED << 60
         # From one to the next the number grows by one; the bits above 34 are lost on the way.
-        first = (number & lay.NUMBERS) << 26 | top
-        if number & lay.NUMBERS > lay.NUMBERS - count:
-            claimed = [(number + i & lay.NUMBERS) << 26 | top for i in range(count)]
+        first = (number & layout.NUMBERS) << 26 | top
+        if number & layout.NUMBERS > layout.NUMBERS - count:
+            claimed = [(number + i & layout.NUMBERS) << 26 | top for i in range(count)]
         else:
             claimed = list(range(first, first + (count << 26), 1 << 26))
         at = range(base + (cells[0] << 3), base + (cells[0] + count << 3), 8)
@@ -171,12 +173,12 @@ class Taker:
 
     def _keep(self, cells: Sequence[int], claimed: list[int], first: int) -> None:
         """Read tasks of neighbouring cells that are ours, of numbers from *first* on."""
-        memory, found = self._memory, self.found
-        none, now, before = lay.NONE, self._now, len(self.found)
-        self._labels.sign(cells, first, self._label)
+        mapping, found = self._mapping, self.found
+        none, now, before = layout.NONE, self._now, len(self.found)
+        self._holders.sign(cells, first, self._label)
         late: list[tuple[int, int]] = []
-        start = memory.layout.data + cells[0] * lay.CELL
-        rows = lay.TASK.iter_unpack(memory.map[start : start + len(cells) * lay.CELL])
+        start = mapping.geometry.data + cells[0] * layout.CELL
+        rows = layout.TASK.iter_unpack(mapping.mmap[start : start + len(cells) * layout.CELL])
         numbers = range(first, first + len(cells))
         for cell, number, row in zip(cells, numbers, rows, strict=True):
             attempts, crashes, id_size, body_size, expires, chain, text, inline = row
@@ -192,22 +194,22 @@ class Taker:
                 raw, record = self._cells.body(*self._cells.head(cell))
                 token |= BIG
             if crashes:
-                self._holds.add(self._worker, token, weight(crashes, self._max_crashes))
+                self._held_suspects.add(self._worker, token, weight(crashes, self._max_crashes))
             found.append(
                 ClaimedTask(
                     raw.decode("utf-8", "surrogateescape"), token, record, attempts, crashes
                 )
             )
-        marks = _marks_of(memory, cells)
+        marks = _marks_of(mapping, cells)
         if marks != claimed:
             held = {c for c, old, new in zip(cells, claimed, marks, strict=True) if old == new}
             found[before:] = [item for item in found[before:] if item.token & CELL_OF in held]
         for cell, mark in late:
             # As if it had not been claimed.
-            self._endings.bury(cell, mark, b"expired", unclaimed=True)
+            self._transitions.bury(cell, mark, b"expired", unclaimed=True)
 
 
-def _marks_of(memory: Memory, cells: Sequence[int]) -> list[int]:
+def _marks_of(mapping: Mapping, cells: Sequence[int]) -> list[int]:
     """Return the marks of neighbouring cells."""
-    at = (memory.layout.marks >> 3) + cells[0]
-    return memory.words[at : at + len(cells)].tolist()
+    at = (mapping.geometry.marks >> 3) + cells[0]
+    return mapping.words[at : at + len(cells)].tolist()

@@ -1,4 +1,4 @@
-"""``Letters``: the dead tasks, in the order of their deaths."""
+"""``DeadLetters``: the dead tasks, in the order of their deaths."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from bisect import bisect_right
 from rxdispatch.boards.cause import unpack_cause
 from rxdispatch.boards.codec import id_text
 from rxdispatch.boards.engine import CHUNK, DeadRow
-from rxdispatch.boards.shm.event_buffer import Journal
-from rxdispatch.boards.shm.local.local_index import Finder, states_of
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.event_buffer import EventBuffer
+from rxdispatch.boards.shm.local.local_index import LocalIndex, states_of
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
-from rxdispatch.boards.shm.submission import Submitter
+from rxdispatch.boards.shm.submission import Submission
 
-__all__ = ["Letters"]
+__all__ = ["DeadLetters"]
 
 _PAGE_BYTES = 2 * 1024 * 1024
 """After so many bytes a page takes no more letters."""
@@ -21,31 +21,35 @@ _PAGE_BYTES = 2 * 1024 * 1024
 _Letter = tuple[int, int, int]
 
 
-class Letters:
+class DeadLetters:
     """Reads the dead, and discards the oldest where there are too many."""
 
     def __init__(
-        self, cells: Cells, finder: Finder, submitter: Submitter, journal: Journal
+        self,
+        cells: Cells,
+        local_index: LocalIndex,
+        submission: Submission,
+        event_buffer: EventBuffer,
     ) -> None:
         self._cells = cells
-        self._memory = cells.memory
-        self._finder = finder
-        self._submitter = submitter
-        self._journal = journal
+        self._mapping = cells.mapping
+        self._local_index = local_index
+        self._submission = submission
+        self._event_buffer = event_buffer
         self._seen: list[_Letter] = []
         self._oldest: list[_Letter] = []
 
     def all(self) -> list[_Letter]:
         """Return time, cell and mark of all that are dead, oldest first."""
-        memory, layout = self._memory, self._memory.layout
-        start, stop = layout.marks, layout.marks + memory.load(lay.HIGH) * 8
-        for cell, state in enumerate(states_of(memory.map[start:stop])):
-            if state in (lay.MOVED, lay.PENDING):
-                self._finder.note(cell)
-        raw = memory.map[start:stop]
+        mapping, geometry = self._mapping, self._mapping.geometry
+        start, stop = geometry.marks, geometry.marks + mapping.load(layout.HIGH) * 8
+        for cell, state in enumerate(states_of(mapping.mmap[start:stop])):
+            if state in (layout.MOVED, layout.PENDING):
+                self._local_index.note(cell)
+        raw = mapping.mmap[start:stop]
         marks, found = memoryview(raw).cast("Q"), list[_Letter]()
         for cell, state in enumerate(states_of(raw)):
-            if state == lay.DEAD:
+            if state == layout.DEAD:
                 known = self._cells.read(cell, marks[cell])
                 if known is not None:
                     found.append((known[0].death, cell, marks[cell]))
@@ -98,27 +102,27 @@ class Letters:
         head, inline = known
         fresh = head._replace(attempts=0, crashes=0, expires=0, death=0, due=now, flags=0)
         raw = cells.body(head, inline)[0]
-        new = cells.move(cell, mark, fresh, inline, lay.READY, last=True)
+        new = cells.move(cell, mark, fresh, inline, layout.READY, last=True)
         if new is not None:
-            self._memory.add(lay.DEAD_GUESS, -1)
-            self._journal.note("redriven", raw)
+            self._mapping.add(layout.DEAD_GUESS, -1)
+            self._event_buffer.note("redriven", raw)
         return new
 
     def enforce(self, limit: int) -> None:
         """Discard the oldest where more are dead than are kept, unless a submitter is at work."""
-        memory = self._memory
-        if memory.load(lay.DEAD_GUESS) <= limit or not memory.try_submit_lock():
+        mapping = self._mapping
+        if mapping.load(layout.DEAD_GUESS) <= limit or not mapping.try_submit_lock():
             return
         try:
-            self._submitter.recover()
+            self._submission.recover()
             fresh = False
-            while memory.load(lay.DEAD_GUESS) > limit:
+            while mapping.load(layout.DEAD_GUESS) > limit:
                 if not self._oldest:
                     if fresh:
                         return
                     letters = self.all()
                     fresh = True
-                    memory.store(lay.DEAD_GUESS, len(letters))
+                    mapping.store(layout.DEAD_GUESS, len(letters))
                     self._oldest = letters[::-1]
                     continue
                 _, cell, mark = self._oldest.pop()
@@ -126,8 +130,8 @@ class Letters:
                 if known is None:
                     continue
                 raw = self._cells.body(*known)[0]
-                if self._submitter.discard(cell, mark):
-                    memory.add(lay.DEAD_GUESS, -1)
-                    self._journal.note("discarded", raw)
+                if self._submission.discard(cell, mark):
+                    mapping.add(layout.DEAD_GUESS, -1)
+                    self._event_buffer.note("discarded", raw)
         finally:
-            memory.submit_unlock()
+            mapping.submit_unlock()

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from reactivex import Observable
 
-from rxdispatch.boards.cause import unpack_cause
 from rxdispatch.boards.codec import NewTask, id_bytes
 from rxdispatch.boards.engine import (
     CHUNK,
@@ -22,24 +21,23 @@ from rxdispatch.boards.engine import (
     StoredState,
     Unfinished,
 )
-from rxdispatch.boards.shm.claiming import Taker
-from rxdispatch.boards.shm.dead_letters import Letters
-from rxdispatch.boards.shm.event_buffer import Journal
-from rxdispatch.boards.shm.holders import Labels
-from rxdispatch.boards.shm.local.held_suspects import Holds
-from rxdispatch.boards.shm.local.local_index import Finder, lapses
-from rxdispatch.boards.shm.notifier import News
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.claiming import Claiming
+from rxdispatch.boards.shm.dead_letters import DeadLetters
+from rxdispatch.boards.shm.event_buffer import EventBuffer
+from rxdispatch.boards.shm.holders import Holders
+from rxdispatch.boards.shm.inspection import Inspection
+from rxdispatch.boards.shm.local.held_suspects import HeldSuspects
+from rxdispatch.boards.shm.local.local_index import LocalIndex
+from rxdispatch.boards.shm.notifier import Notifier
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
-from rxdispatch.boards.shm.storage.layout import word
-from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.boards.shm.storage.stored_options import StoredOptions
-from rxdispatch.boards.shm.submission import Submitter
-from rxdispatch.boards.shm.transitions import BIG, Endings
+from rxdispatch.boards.shm.submission import Submission
+from rxdispatch.boards.shm.transitions import BIG, Transitions
 from rxdispatch.claim import Settlement
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.results import Counts, TaskEvent
-from rxdispatch.task import Status
 
 __all__ = ["SharedEngine"]
 
@@ -47,15 +45,6 @@ _SCAN = 1_500_000
 """Microseconds after which all marks are looked at again, for what hints did not tell."""
 _PATIENCE = 5.0
 """Seconds to wait for the submit lock."""
-_STATUS = {
-    lay.FRESH: Status.READY,
-    lay.READY: Status.READY,
-    lay.FRESH_LATER: Status.SCHEDULED,
-    lay.LATER: Status.SCHEDULED,
-    lay.CLAIMED: Status.CLAIMED,
-    lay.DEAD: Status.DEAD,
-    lay.DONE: Status.DONE,
-}
 
 _engines: weakref.WeakSet[SharedEngine] = weakref.WeakSet()
 
@@ -67,23 +56,34 @@ class SharedEngine:
     Times are the system's monotonic clock in microseconds, the same in all processes.
     """
 
-    def __init__(self, name: str, memory: Memory, options: Options) -> None:
+    def __init__(self, name: str, mapping: Mapping, options: Options) -> None:
         self._name = name
-        self._memory = memory
-        self._options = StoredOptions(memory)
-        self._cells = Cells(memory, name)
-        self._labels = Labels(memory)
-        self._news = News(memory, self._is_joined)
-        self._journal = Journal(memory, self._news)
-        self._endings = Endings(self._cells, self._labels, self._options, self._journal, self._now)
-        self._holds = Holds(memory.file, lambda token: self._endings.held(token) is not None)
-        self._submitter = Submitter(self._cells, name)
-        self._finder = Finder(self._cells, self._lapsed, self._endings.forget, self._now())
-        self._letters = Letters(self._cells, self._finder, self._submitter, self._journal)
+        self._mapping = mapping
+        self._options = StoredOptions(mapping)
+        self._cells = Cells(mapping, name)
+        self._holders = Holders(mapping)
+        self._notifier = Notifier(mapping, self._is_joined)
+        self._event_buffer = EventBuffer(mapping, self._notifier)
+        self._transitions = Transitions(
+            self._cells, self._holders, self._options, self._event_buffer, self._now
+        )
+        self._held_suspects = HeldSuspects(
+            mapping.file, lambda token: self._transitions.held(token) is not None
+        )
+        self._submission = Submission(self._cells, name)
+        self._local_index = LocalIndex(
+            self._cells, self._lapsed, self._transitions.forget, self._now()
+        )
+        self._dead_letters = DeadLetters(
+            self._cells, self._local_index, self._submission, self._event_buffer
+        )
+        self._inspection = Inspection(
+            self._cells, self._local_index, self._holders, self._notifier, self._begin
+        )
         try:
             self._options.agree(options)
         except BaseException:
-            memory.close()
+            mapping.close()
             raise
         self._seated()
         _engines.add(self)
@@ -95,29 +95,29 @@ class SharedEngine:
 
     def close(self) -> None:
         """Give up the mapping and the seat."""
-        self._news.stop()
-        self._memory.close()
+        self._notifier.stop()
+        self._mapping.close()
         _engines.discard(self)
 
     def forked(self) -> None:
         """Give up what is the parent's."""
-        self._news.stop()
-        self._memory.forked()
+        self._notifier.stop()
+        self._mapping.forked()
 
     @property
-    def memory(self) -> Memory:
+    def mapping(self) -> Mapping:
         """The mapping."""
-        return self._memory
+        return self._mapping
 
     @property
     def signals(self) -> Observable[Signal]:
         """Hot: ready, or joined; polled."""
-        return self._news.signals.observable
+        return self._notifier.signals.observable
 
     @property
     def events(self) -> Observable[TaskEvent]:
         """Hot: what happens to tasks, in all processes; polled."""
-        return self._news.events.observable
+        return self._notifier.events.observable
 
     # -- the steps -----------------------------------------------------------------------------
 
@@ -126,14 +126,14 @@ class SharedEngine:
         now = self._begin()
         await self._lock()
         try:
-            answers, told = self._submitter.add(entries, now)
+            answers, told = self._submission.add(entries, now)
         finally:
-            self._memory.submit_unlock()
-        self._finder.tell(told)
-        if self._journal.heard:
+            self._mapping.submit_unlock()
+        self._local_index.tell(told)
+        if self._event_buffer.heard:
             for entry, new in zip(entries, answers, strict=True):
                 if new:
-                    self._journal.note("submitted", id_bytes(entry.id))
+                    self._event_buffer.note("submitted", id_bytes(entry.id))
         self._finish(ready=any(answers))
         return answers
 
@@ -144,34 +144,36 @@ class SharedEngine:
         _check_lease(lease)
         now = self._begin()
         self._sweep(now)
-        finder, journal = self._finder, self._journal
+        local_index, event_buffer = self._local_index, self._event_buffer
         found: list[ClaimedTask] = []
-        if limit and not self._memory.load(lay.PAUSED):
+        if limit and not self._mapping.load(layout.PAUSED):
             deadline = now + round(lease * 1e6)
-            taker = Taker(
+            claiming = Claiming(
                 self._cells,
-                self._labels,
-                self._endings,
+                self._holders,
+                self._transitions,
                 limit=limit,
                 now=now,
                 deadline=deadline,
                 worker=worker,
-                holds=self._holds,
+                held_suspects=self._held_suspects,
                 max_crashes=self._options.max_crashes,
             )
             if ids is None:
-                taker.take_best(finder)
+                claiming.take_best(local_index)
             else:
-                taker.take_ids(ids)
-            found = taker.found
+                claiming.take_ids(ids)
+            found = claiming.found
             if found:
-                finder.at_latest(deadline)
-            if journal.heard:
+                local_index.at_latest(deadline)
+            if event_buffer.heard:
                 label = worker.encode("utf-8", "replace")
                 for item in found:
-                    journal.note("claimed", id_bytes(item.id), label, item.token, item.attempts + 1)
+                    event_buffer.note(
+                        "claimed", id_bytes(item.id), label, item.token, item.attempts + 1
+                    )
         self._finish()
-        due = finder.next_due()
+        due = local_index.next_due()
         return ClaimReply(found, None if due is None else max(0.0, (due - now) / 1e6))
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
@@ -179,15 +181,15 @@ class SharedEngine:
         _check_lease(lease)
         now = self._begin()
         deadline = now + round(lease * 1e6)
-        tick = -(-deadline // lay.TICK) & lay.LOWS
+        tick = -(-deadline // layout.TICK) & layout.LOWS
         answers: list[bool] = []
         for _, token in held:
-            cell = token & lay.LOWS
-            while (mark := self._endings.held(token)) is not None:
-                if self._cells.swap(cell, mark, mark & ~lay.LOWS | tick):
+            cell = token & layout.LOWS
+            while (mark := self._transitions.held(token)) is not None:
+                if self._cells.swap(cell, mark, mark & ~layout.LOWS | tick):
                     break
             answers.append(mark is not None)
-        self._finder.at_latest(deadline)
+        self._local_index.at_latest(deadline)
         return answers
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
@@ -195,15 +197,19 @@ class SharedEngine:
         now = self._begin()
         answers: list[bool] = []
         told: list[int] = []
-        fast = not self._options.remember and not self._journal.heard
-        cas, marks, stash = self._memory.cas, self._memory.layout.marks, self._cells.stash
-        top, numbers, lows = lay.CLAIMED << lay.STATE_SHIFT, lay.NUMBERS << lay.LOW_BITS, lay.LOWS
+        fast = not self._options.remember and not self._event_buffer.heard
+        cas, marks, stash = self._mapping.cas, self._mapping.geometry.marks, self._cells.stash
+        top, numbers, lows = (
+            layout.CLAIMED << layout.STATE_SHIFT,
+            layout.NUMBERS << layout.LOW_BITS,
+            layout.LOWS,
+        )
         freed: list[int] = []
         tick = 0
         for settlement in settlements:
             token = settlement.claim.token
             if not fast or token & BIG or settlement.kind != "done":
-                answers.append(self._endings.settle(settlement, now, told))
+                answers.append(self._transitions.settle(settlement, now, told))
                 continue
             # FREE is 0, so that what is left of the mark is the word of a free cell.
             cell, free = token & lows, token >> 1 & numbers
@@ -219,8 +225,8 @@ class SharedEngine:
         stash += freed
         if len(stash) > 4096:
             del stash[:-4096]
-        self._finder.tell(told)
-        self._journal.ended |= any(answers)
+        self._local_index.tell(told)
+        self._event_buffer.ended |= any(answers)
         self._finish(ready=bool(told))
         return answers
 
@@ -230,11 +236,11 @@ class SharedEngine:
         answers: list[bool] = []
         for task_id in ids:
             raw, done = id_bytes(task_id), False
-            while (found := self._cells.index.find(raw, self._cells)) is not None:
+            while (found := self._cells.find(raw)) is not None:
                 cell, mark = found
-                if mark >> lay.STATE_SHIFT in (lay.DEAD, lay.DONE):
+                if mark >> layout.STATE_SHIFT in (layout.DEAD, layout.DONE):
                     break
-                if self._endings.bury(cell, mark, b"cancelled"):
+                if self._transitions.bury(cell, mark, b"cancelled"):
                     done = True
                     break
             answers.append(done)
@@ -244,174 +250,117 @@ class SharedEngine:
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
         """Make dead tasks ready at the end of their priority."""
         now = self._begin()
-        cells, letters = self._cells, self._letters
+        cells, letters = self._cells, self._dead_letters
         wanted: list[tuple[int, int]] = []
         if ids is None:
-            until = until or str(self._memory.load(lay.LAST_DEATH))
+            until = until or str(self._mapping.load(layout.LAST_DEATH))
             wanted = [(c, mark) for at, c, mark in letters.all() if at <= int(until)][:CHUNK]
         else:
             for task_id in dict.fromkeys(ids):
-                found = cells.index.find(id_bytes(task_id), cells)
-                if found is not None and found[1] >> lay.STATE_SHIFT == lay.DEAD:
+                found = cells.find(id_bytes(task_id))
+                if found is not None and found[1] >> layout.STATE_SHIFT == layout.DEAD:
                     wanted.append(found)
         revived = [letters.revive(cell, mark, now) for cell, mark in wanted]
         told = [cell for cell in revived if cell is not None]
-        self._finder.tell(told)
+        self._local_index.tell(told)
         self._finish(ready=bool(told))
         return len(told), until
 
     async def pause(self, paused: bool) -> None:
         """Hold back, or no longer hold back, all claims."""
         self._begin()
-        self._memory.store(lay.PAUSED, int(paused))
+        self._mapping.store(layout.PAUSED, int(paused))
         if not paused:
-            self._memory.add(lay.RESUMES, 1)
-            self._news.signals.emit("ready")
+            self._mapping.add(layout.RESUMES, 1)
+            self._notifier.signals.emit("ready")
 
     async def counts(self) -> Counts:
         """How many tasks have each mark."""
         self._begin()
-        load = self._memory.load
-        accepted, discarded, amounts = 0, 0, list[int]()
-        # Looked at again while tasks change places, but not for ever.
-        for _ in range(100):
-            moves = load(lay.MOVES)
-            accepted = load(lay.ACCEPTED if load(lay.STAGING) else lay.STAGED_ACCEPTED)
-            amounts = self._finder.census()
-            discarded = load(lay.DISCARDED)
-            intent = load(lay.INTENT)
-            if intent and self._cells.mark(load(lay.INTENT_CELL)) == word(lay.DISCARD, intent):
-                discarded = load(lay.INTENT_TOTAL)
-            if moves == load(lay.MOVES) or self._news.events.active:
-                break
-            await asyncio.sleep(0)
-        scheduled = amounts[lay.LATER] + amounts[lay.FRESH_LATER]
-        ready = amounts[lay.READY] + amounts[lay.FRESH]
-        claimed, dead = amounts[lay.CLAIMED], amounts[lay.DEAD]
-        done = accepted - scheduled - ready - claimed - dead - discarded
-        return Counts(scheduled, ready, claimed, max(0, done), dead)
+        return await self._inspection.counts()
 
     async def lag(self) -> float:
         """Seconds since the oldest ready task took its place; 0 where there is none."""
-        now = self._begin()
-        self._finder.listen()
-        since = now
-        for found in self._finder.oldest():
-            if found is None:
-                await asyncio.sleep(0)
-                self._begin()
-            elif (known := self._cells.read(*found)) is not None:
-                since = min(since, known[0].due)
-        return max(0.0, (now - since) / 1e6)
+        return await self._inspection.lag()
 
     async def get(self, task_id: str) -> StoredState | None:
         """What is known of one task."""
-        now, cells = self._begin(), self._cells
-        raw = id_bytes(task_id)
-        while (found := cells.index.find(raw, cells)) is not None:
-            cell, mark = found
-            state = mark >> lay.STATE_SHIFT
-            if state == lay.DONE:
-                if lapses(mark, now // lay.TICK) <= 0:
-                    return None
-                return StoredState(Status.DONE, b"", 0, 0, None, "")
-            head, inline = cells.head(cell)
-            record = cells.body(head, inline)[1]
-            error = unpack_cause(cells.texts(head)[1])[0]
-            worker = self._labels.of(cell, mark).decode() if state == lay.CLAIMED else None
-            if cells.mark(cell) == mark:
-                return StoredState(
-                    _STATUS[state],
-                    record,
-                    head.attempts,
-                    head.crashes,
-                    worker or None,
-                    error,
-                )
-        return None
+        return self._inspection.state(task_id)
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
         """The records of tasks that are kept."""
-        found = [await self.get(task_id) for task_id in ids]
+        found = [self._inspection.state(task_id) for task_id in ids]
         return [None if known is None else known.record or None for known in found]
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, oldest first."""
         self._begin()
-        return self._letters.page(after)
+        return self._dead_letters.page(after)
 
     async def tick(self) -> Unfinished:
         """Sweep, and count what is unfinished."""
         now = self._begin()
         self._sweep(now)
         self._finish()
-        amounts = self._finder.census()
-        due = self._finder.next_due()
-        scheduled = amounts[lay.LATER] + amounts[lay.FRESH_LATER]
-        ready = amounts[lay.READY] + amounts[lay.FRESH]
-        # What is on its way between two cells may have been counted in neither.
-        claimed = amounts[lay.CLAIMED] + amounts[lay.MOVED] + amounts[lay.PENDING]
-        return Unfinished(
-            scheduled, ready, claimed, None if due is None else max(0.0, (due - now) / 1e6)
-        )
+        return self._inspection.unfinished(now)
 
     def skew(self, seconds: float) -> None:
         """Put the board's clock forward, in all processes; for tests."""
-        self._memory.add(lay.SKEW, round(seconds * 1e6))
+        self._mapping.add(layout.SKEW, round(seconds * 1e6))
 
     # -- before and after ----------------------------------------------------------------------
 
     def _begin(self) -> int:
-        memory = self._memory
-        if memory.closed:
+        mapping = self._mapping
+        if mapping.closed:
             raise ConfigError("board must be open", self._name)
-        if memory.seat < 0:
-            memory.sit()
+        if mapping.seat < 0:
+            mapping.sit()
             self._seated()
-        self._journal.begin()
+        self._event_buffer.begin()
         return self._now()
 
     def _now(self) -> int:
         """Microseconds on the clock that all processes of a host share."""
-        return time.monotonic_ns() // 1000 + self._memory.load(lay.SKEW)
+        return time.monotonic_ns() // 1000 + self._mapping.load(layout.SKEW)
 
     def _finish(self, *, ready: bool = False) -> None:
-        if self._journal.buried:
-            self._letters.enforce(self._options.dead_limit)
-        self._journal.finish(ready=ready)
+        if self._event_buffer.buried:
+            self._dead_letters.enforce(self._options.dead_limit)
+        self._event_buffer.finish(ready=ready)
 
     def _seated(self) -> None:
         """Clean up after who had the seat before, if he did not."""
-        memory = self._memory
-        at = lay.SEATS_AT + memory.seat * 8
-        if memory.load(at) & 1:
-            self._cells.clean(memory.seat)
-        memory.store(at, memory.load(at) | 1)
-        self._labels.clear()
+        mapping = self._mapping
+        at = layout.SEATS_AT + mapping.seat * 8
+        if mapping.load(at) & 1:
+            self._cells.clean(mapping.seat)
+        mapping.store(at, mapping.load(at) | 1)
+        self._holders.clear()
 
     async def _lock(self) -> None:
-        memory = self._memory
+        mapping = self._mapping
         limit, wait = time.monotonic() + _PATIENCE, 0.0002
-        while not memory.try_submit_lock():
+        while not mapping.try_submit_lock():
             if time.monotonic() > limit:
                 raise StoreUnavailableError("submit (another process holds the lock)")
             await asyncio.sleep(wait)
             wait = min(wait * 1.5, 0.01)
             self._begin()
-        self._submitter.recover()
+        self._submission.recover()
 
     def _is_joined(self) -> bool:
-        amounts = self._finder.census()
+        amounts = self._local_index.census()
         return not any(
             amounts[state]
             for state in (
-                lay.FRESH,
-                lay.FRESH_LATER,
-                lay.READY,
-                lay.LATER,
-                lay.CLAIMED,
-                lay.MOVED,
-                lay.PENDING,
+                layout.FRESH,
+                layout.FRESH_LATER,
+                layout.READY,
+                layout.LATER,
+                layout.CLAIMED,
+                layout.MOVED,
+                layout.PENDING,
             )
         )
 
@@ -419,26 +368,26 @@ class SharedEngine:
 
     def _sweep(self, now: int) -> None:
         """Take back lapsed leases, bury the expired, make ready what is due."""
-        finder, endings = self._finder, self._endings
-        finder.listen()
-        if now - finder.scanned >= _SCAN or self._memory.load(lay.EARLIEST) <= now:
-            finder.scan(now)
-            finder.listen()
-        for cell, mark in finder.expired(now):
-            endings.bury(cell, mark, b"expired")
-        ready = [endings.ready(cell, mark) for cell, mark in finder.due(now)]
-        finder.tell([cell for cell in ready if cell is not None])
-        finder.listen()
+        local_index, transitions = self._local_index, self._transitions
+        local_index.listen()
+        if now - local_index.scanned >= _SCAN or self._mapping.load(layout.EARLIEST) <= now:
+            local_index.scan(now)
+            local_index.listen()
+        for cell, mark in local_index.expired(now):
+            transitions.bury(cell, mark, b"expired")
+        ready = [transitions.ready(cell, mark) for cell, mark in local_index.due(now)]
+        local_index.tell([cell for cell in ready if cell is not None])
+        local_index.listen()
 
     def _lapsed(self, cell: int, mark: int) -> None:
-        again = self._endings.lapse(cell, mark)
+        again = self._transitions.lapse(cell, mark)
         if again is not None:
-            self._finder.tell([again])
+            self._local_index.tell([again])
 
 
 def _check_lease(lease: float) -> None:
-    if lease > lay.LEASE_LIMIT:
-        raise ConfigError(f"lease must be at most {lay.LEASE_LIMIT:g} s in shared memory", lease)
+    if lease > layout.LEASE_LIMIT:
+        raise ConfigError(f"lease must be at most {layout.LEASE_LIMIT:g} s in shared memory", lease)
 
 
 def _after_fork() -> None:

@@ -1,16 +1,16 @@
-"""``Journal``: what one step does, for who listens."""
+"""``EventBuffer``: what one step does, for who listens."""
 
 from __future__ import annotations
 
-from rxdispatch.boards.shm.notifier import Happening, News
-from rxdispatch.boards.shm.storage import layout as lay
-from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.boards.shm.notifier import Event, Notifier
+from rxdispatch.boards.shm.storage import layout
+from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.results import EventKind
 
-__all__ = ["Journal"]
+__all__ = ["EventBuffer"]
 
 
-class Journal:
+class EventBuffer:
     """
     Collects the events of a step, where somebody listens, and publishes them at its end.
 
@@ -20,15 +20,15 @@ class Journal:
         buried: Whether the step has buried one.
     """
 
-    def __init__(self, memory: Memory, news: News) -> None:
-        self._memory = memory
-        self._news = news
-        self._events: list[Happening] = []
+    def __init__(self, mapping: Mapping, notifier: Notifier) -> None:
+        self._mapping = mapping
+        self._notifier = notifier
+        self._events: list[Event] = []
         self.heard = self.ended = self.buried = False
 
     def begin(self) -> None:
         """Begin a step."""
-        self.heard = self._news.heard
+        self.heard = self._notifier.heard
         self.ended = self.buried = False
 
     def note(
@@ -42,14 +42,14 @@ class Journal:
     ) -> None:
         """Take note of an event."""
         if self.heard:
-            self._events.append(Happening(kind, raw, worker, token, attempt, reason))
+            self._events.append(Event(kind, raw, worker, token, attempt, reason))
 
     def finish(self, *, ready: bool = False) -> None:
         """End a step."""
         if self._events:
             events, self._events = self._events, []
-            self._news.publish(events)
+            self._notifier.publish(events)
         if self.ended:
-            self._memory.add(lay.ENDS, 1)
+            self._mapping.add(layout.ENDS, 1)
         if ready:
-            self._news.signals.emit("ready")
+            self._notifier.signals.emit("ready")

@@ -1,18 +1,18 @@
-"""``Labels``: who holds which claim."""
+"""``Holders``: who holds which claim."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import pack
 
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.layout import number_of
-from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.boards.shm.storage.mapping import Mapping
 
-__all__ = ["Labels"]
+__all__ = ["Holders"]
 
 
-class Labels:
+class Holders:
     """
     The labels of workers, and beside each mark the number of the one who claimed it.
 
@@ -20,8 +20,8 @@ class Labels:
     killed in between did not write is taken for unknown, not for somebody else's.
     """
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
         self._known: dict[str, int] = {}
 
     def clear(self) -> None:
@@ -32,14 +32,14 @@ class Labels:
         """Return the number under which a worker's label is stored."""
         known = self._known.get(worker)
         if known is None:
-            memory = self._memory
-            at = lay.SEATS_AT + memory.seat * 8
-            turn = memory.load(at) >> 1
-            memory.store(at, (turn + 1) << 1 | 1)
-            known = memory.seat * lay.LABELS + turn % lay.LABELS
+            mapping = self._mapping
+            at = layout.SEATS_AT + mapping.seat * 8
+            turn = mapping.load(at) >> 1
+            mapping.store(at, (turn + 1) << 1 | 1)
+            known = mapping.seat * layout.LABELS + turn % layout.LABELS
             raw = worker.encode("utf-8", "replace")
-            memory.put(
-                memory.layout.labels + known * lay.LABEL, len(raw).to_bytes(2, "little") + raw
+            mapping.put(
+                mapping.geometry.labels + known * layout.LABEL, len(raw).to_bytes(2, "little") + raw
             )
             self._known = {w: n for w, n in self._known.items() if n != known}
             self._known[worker] = known
@@ -47,20 +47,20 @@ class Labels:
 
     def sign(self, cells: Sequence[int], first: int, label: int) -> None:
         """Write who claimed neighbouring cells, by numbers from *first* on."""
-        memory, count = self._memory, len(cells)
-        at = memory.layout.holders + (cells[0] << 3)
-        word = (first & lay.NUMBERS) << 16 | label
+        mapping, count = self._mapping, len(cells)
+        at = mapping.geometry.holders + (cells[0] << 3)
+        word = (first & layout.NUMBERS) << 16 | label
         if count == 1:
-            memory.store(at, word)
+            mapping.store(at, word)
         else:
-            memory.put(at, pack(f"<{count}Q", *range(word, word + (count << 16), 1 << 16)))
+            mapping.put(at, pack(f"<{count}Q", *range(word, word + (count << 16), 1 << 16)))
 
     def of(self, cell: int, mark: int) -> bytes:
         """Return who holds a claim; nothing if that is not known any more."""
-        memory, layout = self._memory, self._memory.layout
-        holder = memory.load(layout.holders + cell * 8)
-        if holder >> 16 & lay.NUMBERS != number_of(mark):
+        mapping, geometry = self._mapping, self._mapping.geometry
+        holder = mapping.load(geometry.holders + cell * 8)
+        if holder >> 16 & layout.NUMBERS != number_of(mark):
             return b""
-        at = layout.labels + (holder & 0xFFFF) * lay.LABEL
-        size = int.from_bytes(memory.map[at : at + 2], "little")
-        return memory.map[at + 2 : at + 2 + size]
+        at = geometry.labels + (holder & 0xFFFF) * layout.LABEL
+        size = int.from_bytes(mapping.mmap[at : at + 2], "little")
+        return mapping.mmap[at + 2 : at + 2 + size]

@@ -1,4 +1,4 @@
-"""``News``: events and signals between processes, by looking now and then."""
+"""``Notifier``: events and signals between processes, by looking now and then."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from rxdispatch.boards.engine import Signal
 from rxdispatch.boards.events import read_events
-from rxdispatch.boards.shm.storage import layout as lay
-from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.boards.shm.storage import layout
+from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.relay import Relay
 from rxdispatch.results import EventKind, TaskEvent
 
-__all__ = ["Happening", "News"]
+__all__ = ["Event", "Notifier"]
 
 _KINDS: dict[EventKind, int] = {
     "submitted": 0,
@@ -37,7 +37,7 @@ _HEARD = 5_000_000
 _PIECE = 1 << 16
 
 
-class Happening(NamedTuple):
+class Event(NamedTuple):
     """An event before it is written."""
 
     kind: EventKind
@@ -48,15 +48,15 @@ class Happening(NamedTuple):
     reason: bytes = b""
 
 
-class News:
+class Notifier:
     """
     Polls while somebody subscribes.
 
     Each millisecond after something came, then less and less often, down to each 20 ms.
     """
 
-    def __init__(self, memory: Memory, joined: Callable[[], bool]) -> None:
-        self._memory = memory
+    def __init__(self, mapping: Mapping, joined: Callable[[], bool]) -> None:
+        self._mapping = mapping
         self._joined = joined
         self.signals: Relay[Signal] = Relay(
             "signals", on_first=self._start, on_last=self._stop_perhaps
@@ -77,14 +77,14 @@ class News:
     @property
     def heard(self) -> bool:
         """Whether somebody listens to events."""
-        until = self._memory.load(lay.LISTENING)
+        until = self._mapping.load(layout.LISTENING)
         return until != 0 and until > time.monotonic_ns() // 1000
 
-    def publish(self, happenings: list[Happening]) -> None:
+    def publish(self, events: list[Event]) -> None:
         """Write events for whoever listens."""
         head = _AT.pack(time.time() * 1e6)
         parts, size = [head], 0
-        for kind, raw, worker, token, attempt, reason in happenings:
+        for kind, raw, worker, token, attempt, reason in events:
             part = (
                 _HEAD.pack(
                     _KINDS[kind],
@@ -106,29 +106,29 @@ class News:
         self._write(b"".join(parts))
 
     def _write(self, message: bytes) -> None:
-        memory, ring = self._memory, self._memory.layout.events
+        mapping, ring = self._mapping, self._mapping.geometry.events
         size = 16 + -(-len(message) // 8) * 8
-        if size > lay.EVENT_BYTES // 2:
+        if size > layout.EVENT_BYTES // 2:
             return
-        at = memory.add(lay.EVENTS, size)
+        at = mapping.add(layout.EVENTS, size)
         frame = (len(message) | zlib.crc32(message) << 32).to_bytes(8, "little") + message
-        start = (at + 8) % lay.EVENT_BYTES
-        room = lay.EVENT_BYTES - start
-        memory.put(ring + start, frame[:room])
+        start = (at + 8) % layout.EVENT_BYTES
+        room = layout.EVENT_BYTES - start
+        mapping.put(ring + start, frame[:room])
         if len(frame) > room:
-            memory.put(ring, frame[room:])
-        memory.store(ring + at % lay.EVENT_BYTES, at + 1)
+            mapping.put(ring, frame[room:])
+        mapping.store(ring + at % layout.EVENT_BYTES, at + 1)
 
     # -- reading -------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self._cursor = self._memory.load(lay.EVENTS)
+        self._cursor = self._mapping.load(layout.EVENTS)
         self._start()
 
     def _start(self) -> None:
         if self._timer is None:
             self._state = self._now()
-            self._ends = self._memory.load(lay.ENDS)
+            self._ends = self._mapping.load(layout.ENDS)
             self._wait = _FAST
             # Not in the context of the first subscriber: it outlives that one.
             loop = asyncio.get_running_loop()
@@ -147,13 +147,13 @@ class News:
             self._timer = None
 
     def _now(self) -> tuple[int, int, int]:
-        load = self._memory.load
-        return load(lay.HINTS), load(lay.RING_TAIL), load(lay.RESUMES)
+        load = self._mapping.load
+        return load(layout.HINTS), load(layout.RING_TAIL), load(layout.RESUMES)
 
     def _be_heard(self) -> None:
         now = time.monotonic_ns() // 1000
-        if self._memory.load(lay.LISTENING) < now + _HEARD // 2:
-            self._memory.store(lay.LISTENING, now + _HEARD)
+        if self._mapping.load(layout.LISTENING) < now + _HEARD // 2:
+            self._mapping.store(layout.LISTENING, now + _HEARD)
 
     def _poll(self) -> None:
         loop = asyncio.get_running_loop()
@@ -168,7 +168,7 @@ class News:
         if state != self._state:
             self._state, self._wait = state, _FAST
             self.signals.emit("ready")
-        ends, now = self._memory.load(lay.ENDS), loop.time()
+        ends, now = self._mapping.load(layout.ENDS), loop.time()
         if ends != self._ends and now >= self._look_after:
             self._ends = ends
             joined = self._joined()
@@ -178,13 +178,13 @@ class News:
                 self.signals.emit("joined")
 
     def _read(self) -> None:
-        memory, ring = self._memory, self._memory.layout.events
-        while (end := memory.load(lay.EVENTS)) != self._cursor and self.events.active:
+        mapping, ring = self._mapping, self._mapping.geometry.events
+        while (end := mapping.load(layout.EVENTS)) != self._cursor and self.events.active:
             at = self._cursor
-            if end - at > lay.EVENT_BYTES // 2:
+            if end - at > layout.EVENT_BYTES // 2:
                 self._cursor = end
                 return
-            if memory.load(ring + at % lay.EVENT_BYTES) != at + 1:
+            if mapping.load(ring + at % layout.EVENT_BYTES) != at + 1:
                 now = time.monotonic()
                 self._hole_since = self._hole_since or now
                 if now - self._hole_since > 0.25:
@@ -193,16 +193,16 @@ class News:
                 return
             self._hole_since = 0.0
             self._wait = _FAST
-            facts = memory.load(ring + (at + 8) % lay.EVENT_BYTES)
+            facts = mapping.load(ring + (at + 8) % layout.EVENT_BYTES)
             size = facts & 0xFFFFFFFF
-            if size > lay.EVENT_BYTES // 2:
+            if size > layout.EVENT_BYTES // 2:
                 self._cursor = end
                 return
-            start = (at + 16) % lay.EVENT_BYTES
-            room = lay.EVENT_BYTES - start
-            message = memory.map[ring + start : ring + start + min(size, room)]
+            start = (at + 16) % layout.EVENT_BYTES
+            room = layout.EVENT_BYTES - start
+            message = mapping.mmap[ring + start : ring + start + min(size, room)]
             if size > room:
-                message += memory.map[ring : ring + size - room]
+                message += mapping.mmap[ring : ring + size - room]
             self._cursor = at + 16 + -(-size // 8) * 8
             if zlib.crc32(message) == facts >> 32:
                 for event in read_events(message):

@@ -1,4 +1,4 @@
-"""``Submitter``: adds tasks, whole chunks or nothing, under a lock that dies with its owner."""
+"""``Submission``: adds tasks, whole chunks or nothing, under a lock that dies with its owner."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from rxdispatch.boards.codec import NewTask, id_bytes
 from rxdispatch.boards.shm.local.local_index import states_of
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
-from rxdispatch.boards.shm.storage.layout import Head, number_of, word
+from rxdispatch.boards.shm.storage.layout import Head, make_mark, number_of
 from rxdispatch.errors import BoardFullError
 
-__all__ = ["Submitter"]
+__all__ = ["Submission"]
 
 
-class Submitter:
+class Submission:
     """
     What only the holder of the submit lock does.
 
@@ -27,47 +27,47 @@ class Submitter:
 
     def __init__(self, cells: Cells, name: str) -> None:
         self._cells = cells
-        self._memory = cells.memory
-        self._layout = cells.layout
+        self._mapping = cells.mapping
+        self._layout = cells.geometry
         self._name = name
 
     def recover(self) -> None:
         """Complete or clear away what the last holder left; first thing to do with the lock."""
-        memory = self._memory
-        load, store = memory.load, memory.store
-        staging = load(lay.STAGING)
+        mapping = self._mapping
+        load, store = mapping.load, mapping.store
+        staging = load(layout.STAGING)
         if staging:
             self._clear(staging)
-            store(lay.STAGED_TAIL, load(lay.RING_TAIL))
-            store(lay.STAGED_ACCEPTED, load(lay.ACCEPTED))
-            store(lay.STAGING, 0)
+            store(layout.STAGED_TAIL, load(layout.RING_TAIL))
+            store(layout.STAGED_ACCEPTED, load(layout.ACCEPTED))
+            store(layout.STAGING, 0)
         self._publish()
-        if load(lay.INTENT):
+        if load(layout.INTENT):
             self._complete_discard()
 
     def _publish(self) -> None:
-        memory = self._memory
+        mapping = self._mapping
         for staged, shown in (
-            (lay.STAGED_TAIL, lay.RING_TAIL),
-            (lay.STAGED_ACCEPTED, lay.ACCEPTED),
+            (layout.STAGED_TAIL, layout.RING_TAIL),
+            (layout.STAGED_ACCEPTED, layout.ACCEPTED),
         ):
-            value = memory.load(staged)
-            if memory.load(shown) != value:
-                memory.store(shown, value)
+            value = mapping.load(staged)
+            if mapping.load(shown) != value:
+                mapping.store(shown, value)
 
     def _clear(self, number: int) -> None:
         base, cells = self._layout.marks >> 3, self._cells
-        for start in range(0, self._memory.load(lay.HIGH), 4096):
+        for start in range(0, self._mapping.load(layout.HIGH), 4096):
             stop = min(start + 4096, self._layout.cells)
             for cell, mark in enumerate(
-                self._memory.words[base + start : base + stop].tolist(), start
+                self._mapping.words[base + start : base + stop].tolist(), start
             ):
-                if number_of(mark) == number and mark >> lay.STATE_SHIFT in (
-                    lay.FRESH,
-                    lay.FRESH_LATER,
-                    lay.GONE,
+                if number_of(mark) == number and mark >> layout.STATE_SHIFT in (
+                    layout.FRESH,
+                    layout.FRESH_LATER,
+                    layout.GONE,
                 ):
-                    if mark >> lay.STATE_SHIFT == lay.GONE:
+                    if mark >> layout.STATE_SHIFT == layout.GONE:
                         cells.finish(cell, mark)
                     else:
                         cells.end(cell, mark)
@@ -84,11 +84,11 @@ class Submitter:
         Raises:
             BoardFullError: If there is no room for all of them; none is added.
         """
-        cells, memory = self._cells, self._memory
+        cells, mapping = self._cells, self._mapping
         answers: list[bool] = []
         fresh: list[tuple[NewTask, bytes]] = []
         seen: set[bytes] = set()
-        tick = now // lay.TICK
+        tick = now // layout.TICK
         for entry in entries:
             raw = id_bytes(entry.id)
             new = raw not in seen and not self._known(raw, tick)
@@ -99,7 +99,8 @@ class Submitter:
         if not fresh:
             return answers, []
         needs = [
-            1 + -(-max(0, len(raw) + len(e.record) - lay.INLINE) // lay.PIECE) for e, raw in fresh
+            1 + -(-max(0, len(raw) + len(e.record) - layout.INLINE) // layout.PIECE)
+            for e, raw in fresh
         ]
         self._make_room(sum(needs))
         number = cells.number()
@@ -108,36 +109,36 @@ class Submitter:
             raise BoardFullError(self._name, why="no cell is free")
         told = self._stage(fresh, needs, taken, number, now)
         # This store is the submission.
-        memory.add(lay.MOVES, 1)
-        memory.store(lay.STAGING, 0)
+        mapping.add(layout.MOVES, 1)
+        mapping.store(layout.STAGING, 0)
         self._publish()
         return answers, told
 
     def _known(self, raw: bytes, tick: int) -> bool:
-        found = self._cells.index.find(raw, self._cells)
+        found = self._cells.find(raw)
         if found is None:
             return False
         cell, mark = found
-        if mark >> lay.STATE_SHIFT == lay.DONE:
-            left = ((mark & lay.LOWS) - tick) & lay.LOWS
-            if not 0 < left < 1 << (lay.LOW_BITS - 1):
+        if mark >> layout.STATE_SHIFT == layout.DONE:
+            left = ((mark & layout.LOWS) - tick) & layout.LOWS
+            if not 0 < left < 1 << (layout.LOW_BITS - 1):
                 self._cells.end(cell, mark)
                 return False
         return True
 
     def _make_room(self, need: int) -> None:
         """Count what is free when the guess is used up; the guess never is too high for long."""
-        memory, layout = self._memory, self._layout
-        guess = memory.load(lay.FREE_GUESS)
-        if guess < need + layout.spare:
-            high = memory.load(lay.HIGH)
-            states = states_of(memory.map[layout.marks : layout.marks + high * 8])
-            guess = layout.cells - high + states.count(lay.FREE)
-            memory.store(lay.FREE_GUESS, max(0, guess))
-        if guess < need + layout.spare:
-            free = max(0, guess - layout.spare)
+        mapping, geometry = self._mapping, self._layout
+        guess = mapping.load(layout.FREE_GUESS)
+        if guess < need + geometry.spare:
+            high = mapping.load(layout.HIGH)
+            states = states_of(mapping.mmap[geometry.marks : geometry.marks + high * 8])
+            guess = geometry.cells - high + states.count(layout.FREE)
+            mapping.store(layout.FREE_GUESS, max(0, guess))
+        if guess < need + geometry.spare:
+            free = max(0, guess - geometry.spare)
             raise BoardFullError(self._name, why=f"{need} cells wanted, {free} are free")
-        memory.store(lay.FREE_GUESS, guess - need)
+        mapping.store(layout.FREE_GUESS, guess - need)
 
     def _stage(
         self,
@@ -147,11 +148,11 @@ class Submitter:
         number: int,
         now: int,
     ) -> list[int]:
-        memory, layout, cells = self._memory, self._layout, self._cells
-        mine = word(lay.WRITING, number, memory.seat)
-        memory.store(lay.STAGING, number & lay.NUMBERS)
-        tail = memory.load(lay.RING_TAIL)
-        room = memory.load(lay.RING_HEAD) + layout.ring_slots
+        mapping, geometry, cells = self._mapping, self._layout, self._cells
+        mine = make_mark(layout.WRITING, number, mapping.seat)
+        mapping.store(layout.STAGING, number & layout.NUMBERS)
+        tail = mapping.load(layout.RING_TAIL)
+        room = mapping.load(layout.RING_HEAD) + geometry.ring_slots
         told: list[int] = []
         start = 0
         for i, ((entry, raw), need) in enumerate(zip(fresh, needs, strict=True)):
@@ -170,25 +171,25 @@ class Submitter:
                 due=now + round(entry.delay * 1e6),
                 priority=entry.priority,
             )
-            cells.write(some, head, body[: lay.INLINE], body[lay.INLINE :], b"")
+            cells.write(some, head, body[: layout.INLINE], body[layout.INLINE :], b"")
             if not cells.index.add(raw, cell, number):
                 self._undo()
                 raise BoardFullError(self._name, why="too many ids have the same hash")
             if plain:
-                memory.store(layout.ring + tail % layout.ring_slots * 8, cell)
-                mark = word(lay.FRESH, number, lay.IN_RING | tail & lay.PLACES)
+                mapping.store(geometry.ring + tail % geometry.ring_slots * 8, cell)
+                mark = make_mark(layout.FRESH, number, layout.IN_RING | tail & layout.PLACES)
                 tail += 1
             else:
-                mark = word(lay.FRESH_LATER if entry.delay else lay.FRESH, number)
+                mark = make_mark(layout.FRESH_LATER if entry.delay else layout.FRESH, number)
             cells.swap(cell, mine, mark)
             if not plain or entry.ttl:
                 told.append(cell)
-        memory.store(lay.STAGED_TAIL, tail)
-        memory.store(lay.STAGED_ACCEPTED, memory.load(lay.ACCEPTED) + len(fresh))
+        mapping.store(layout.STAGED_TAIL, tail)
+        mapping.store(layout.STAGED_ACCEPTED, mapping.load(layout.ACCEPTED) + len(fresh))
         return told
 
     def _undo(self) -> None:
-        self._cells.clean(self._memory.seat)
+        self._cells.clean(self._mapping.seat)
         self.recover()
 
     # -- discarding ----------------------------------------------------------------------------
@@ -200,20 +201,20 @@ class Submitter:
         INTENT names the number under which it will be marked before it is; so whoever finds
         the mark knows whether it was counted.
         """
-        memory, cells = self._memory, self._cells
+        mapping, cells = self._mapping, self._cells
         number = cells.number()
-        memory.store(lay.INTENT_CELL, cell)
-        memory.store(lay.INTENT_TOTAL, memory.load(lay.DISCARDED) + 1)
-        memory.store(lay.INTENT, number & lay.NUMBERS)
-        won = cells.swap(cell, mark, word(lay.DISCARD, number))
+        mapping.store(layout.INTENT_CELL, cell)
+        mapping.store(layout.INTENT_TOTAL, mapping.load(layout.DISCARDED) + 1)
+        mapping.store(layout.INTENT, number & layout.NUMBERS)
+        won = cells.swap(cell, mark, make_mark(layout.DISCARD, number))
         self._complete_discard()
         return won
 
     def _complete_discard(self) -> None:
-        memory = self._memory
-        cell = memory.load(lay.INTENT_CELL)
-        marked = word(lay.DISCARD, memory.load(lay.INTENT))
+        mapping = self._mapping
+        cell = mapping.load(layout.INTENT_CELL)
+        marked = make_mark(layout.DISCARD, mapping.load(layout.INTENT))
         if self._cells.mark(cell) == marked:
-            memory.store(lay.DISCARDED, memory.load(lay.INTENT_TOTAL))
-        memory.store(lay.INTENT, 0)
+            mapping.store(layout.DISCARDED, mapping.load(layout.INTENT_TOTAL))
+        mapping.store(layout.INTENT, 0)
         self._cells.finish(cell, marked)

@@ -1,4 +1,4 @@
-"""``Endings``: how claims end, and tasks with them."""
+"""``Transitions``: how claims end, and tasks with them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Final
 
 from rxdispatch.boards.cause import pack_cause
-from rxdispatch.boards.shm.event_buffer import Journal
-from rxdispatch.boards.shm.holders import Labels
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.event_buffer import EventBuffer
+from rxdispatch.boards.shm.holders import Holders
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
-from rxdispatch.boards.shm.storage.layout import Head, number_of, word
+from rxdispatch.boards.shm.storage.layout import Head, make_mark, number_of
 from rxdispatch.boards.shm.storage.stored_options import StoredOptions
 from rxdispatch.claim import Settlement
 from rxdispatch.results import EventKind
 
-__all__ = ["BIG", "CELL_OF", "TRACEBACK", "Endings"]
+__all__ = ["BIG", "CELL_OF", "TRACEBACK", "Transitions"]
 
 BIG: Final = 1 << 26
 """Bit of a token: the task has tails."""
@@ -30,7 +30,7 @@ _FULL: Final = 48
 with one take a quarter of the board at most."""
 
 
-class Endings:
+class Transitions:
     """
     Replaces a mark by what ends it, if it is still the one that was seen.
 
@@ -42,22 +42,25 @@ class Endings:
     def __init__(
         self,
         cells: Cells,
-        labels: Labels,
+        labels: Holders,
         options: StoredOptions,
-        journal: Journal,
+        event_buffer: EventBuffer,
         clock: Callable[[], int],
     ) -> None:
         self._cells = cells
-        self._memory = cells.memory
-        self._labels = labels
+        self._mapping = cells.mapping
+        self._holders = labels
         self._options = options
-        self._journal = journal
+        self._event_buffer = event_buffer
         self._clock = clock
 
     def held(self, token: int) -> int | None:
         """Return the mark of a claim, unless it has ended."""
         mark = self._cells.mark(token & CELL_OF)
-        if mark >> lay.LOW_BITS == lay.CLAIMED << lay.NUMBER_BITS | token >> 27 & lay.NUMBERS:
+        if (
+            mark >> layout.LOW_BITS
+            == layout.CLAIMED << layout.NUMBER_BITS | token >> 27 & layout.NUMBERS
+        ):
             return mark
         return None
 
@@ -83,13 +86,13 @@ class Endings:
         now: int,
         told: list[int],
     ) -> bool:
-        cells, verdict, heard = self._cells, ending.verdict, self._journal.heard
+        cells, verdict, heard = self._cells, ending.verdict, self._event_buffer.heard
         expired = 0 < head.expires <= now
         due = now + round(ending.delay * 1e6)
         kind: EventKind
         # Read before the mark changes: afterwards it is no longer ours to read.
         raw = cells.body(head, inline)[0] if heard else b""
-        worker = self._labels.of(cell, mark) if heard else b""
+        worker = self._holders.of(cell, mark) if heard else b""
         again: int | None = None
         if verdict == "done":
             kind = "done"
@@ -98,16 +101,20 @@ class Endings:
         elif verdict == "released" and not expired:
             kind = "released"
             if not ending.delay:
-                again = cell if cells.swap(cell, mark, word(lay.READY, number_of(mark))) else None
+                again = (
+                    cell
+                    if cells.swap(cell, mark, make_mark(layout.READY, number_of(mark)))
+                    else None
+                )
             else:
                 later = head._replace(due=due, flags=0)
-                again = cells.move(cell, mark, later, inline, lay.LATER, text=cells.texts(head))
+                again = cells.move(cell, mark, later, inline, layout.LATER, text=cells.texts(head))
         elif verdict == "retry" and not expired:
             kind = "retried"
             later = head._replace(
-                attempts=head.attempts + 1, due=due, flags=lay.TO_END if ending.delay else 0
+                attempts=head.attempts + 1, due=due, flags=layout.TO_END if ending.delay else 0
             )
-            final = lay.LATER if ending.delay else lay.READY
+            final = layout.LATER if ending.delay else layout.READY
             text = b"", pack_cause(ending.error)
             again = cells.move(cell, mark, later, inline, final, text=text, last=True)
         else:
@@ -123,20 +130,20 @@ class Endings:
             if again is None:
                 return False
             told.append(again)
-        self._journal.note(kind, raw, worker, ending.claim.token, head.attempts + 1)
+        self._event_buffer.note(kind, raw, worker, ending.claim.token, head.attempts + 1)
         return True
 
     def _cause(self, ending: Settlement) -> bytes:
         """Return error and traceback, or only the error where letters take much of the board."""
-        room = self._memory.load(lay.DEAD_GUESS) * _FULL < self._memory.layout.cells
+        room = self._mapping.load(layout.DEAD_GUESS) * _FULL < self._mapping.geometry.cells
         return pack_cause(ending.error, ending.traceback, TRACEBACK if room else 0)
 
     def _done(self, cell: int, mark: int, now: int) -> bool:
         remember = self._options.remember
         if not remember:
             return self._cells.end(cell, mark)
-        until = -(-(now + round(remember * 1e6)) // lay.TICK) & lay.LOWS
-        return self._cells.swap(cell, mark, word(lay.DONE, number_of(mark), until))
+        until = -(-(now + round(remember * 1e6)) // layout.TICK) & layout.LOWS
+        return self._cells.swap(cell, mark, make_mark(layout.DONE, number_of(mark), until))
 
     def lapse(self, cell: int, mark: int) -> int | None:
         """Take back a claim whose lease has lapsed; returns where the task is ready again."""
@@ -151,11 +158,11 @@ class Endings:
             self.bury(cell, mark, reason, crashes=1)
             return None
         raw = cells.body(head, inline)[0]
-        worker, token = self._labels.of(cell, mark), self._token(cell, mark)
+        worker, token = self._holders.of(cell, mark), self._token(cell, mark)
         again = head._replace(crashes=head.crashes + 1)
-        new = cells.move(cell, mark, again, inline, lay.READY, text=cells.texts(head))
+        new = cells.move(cell, mark, again, inline, layout.READY, text=cells.texts(head))
         if new is not None:
-            self._journal.note("crashed", raw, worker, token, head.attempts + 1)
+            self._event_buffer.note("crashed", raw, worker, token, head.attempts + 1)
         return new
 
     def forget(self, cell: int, mark: int) -> None:
@@ -171,11 +178,13 @@ class Endings:
         if known is None:
             return None
         head, inline = known
-        if not head.flags & lay.TO_END:
-            return cell if cells.swap(cell, mark, word(lay.READY, number_of(mark))) else None
+        if not head.flags & layout.TO_END:
+            return (
+                cell if cells.swap(cell, mark, make_mark(layout.READY, number_of(mark))) else None
+            )
         text = cells.texts(head)
         return cells.move(
-            cell, mark, head._replace(flags=0), inline, lay.READY, text=text, last=True
+            cell, mark, head._replace(flags=0), inline, layout.READY, text=text, last=True
         )
 
     def bury(
@@ -190,7 +199,7 @@ class Endings:
         unclaimed: bool = False,
     ) -> bool:
         """Make a task dead if its mark is still *mark*."""
-        cells, journal = self._cells, self._journal
+        cells, event_buffer = self._cells, self._event_buffer
         known = cells.read(cell, mark)
         if known is None:
             return False
@@ -198,8 +207,8 @@ class Endings:
         raw = cells.body(head, inline)[0]
         text = (reason, cells.texts(head)[1] if error is None else error)
         worker, token, attempt = b"", 0, 0
-        if mark >> lay.STATE_SHIFT == lay.CLAIMED and not unclaimed:
-            worker, token = self._labels.of(cell, mark), self._token(cell, mark)
+        if mark >> layout.STATE_SHIFT == layout.CLAIMED and not unclaimed:
+            worker, token = self._holders.of(cell, mark), self._token(cell, mark)
             attempt = 1 + head.attempts
         dead = head._replace(
             attempts=head.attempts + attempts,
@@ -207,27 +216,27 @@ class Endings:
             expires=0,
             death=self._time_of_death(),
         )
-        if cells.move(cell, mark, dead, inline, lay.DEAD, text=text) is None:
+        if cells.move(cell, mark, dead, inline, layout.DEAD, text=text) is None:
             return False
-        self._memory.add(lay.DEAD_GUESS, 1)
-        journal.ended = journal.buried = True
+        self._mapping.add(layout.DEAD_GUESS, 1)
+        event_buffer.ended = event_buffer.buried = True
         if crashes:
-            journal.note("crashed", raw, worker, token, attempt)
-        journal.note("dead", raw, worker, token, attempt, reason)
+            event_buffer.note("crashed", raw, worker, token, attempt)
+        event_buffer.note("dead", raw, worker, token, attempt, reason)
         return True
 
     def _token(self, cell: int, mark: int) -> int:
         """Return the token of a claim; the counter tells what the mark has no room for."""
-        now, number = self._memory.load(lay.NUMBER), number_of(mark)
-        whole = now - ((now - number) & lay.NUMBERS)
-        start = self._memory.layout.data + cell * lay.CELL
-        tails = lay.TASK.unpack_from(self._memory.map, start)[5:7]
-        return whole << 27 | (BIG if tails != (lay.NONE, lay.NONE) else 0) | cell
+        now, number = self._mapping.load(layout.NUMBER), number_of(mark)
+        whole = now - ((now - number) & layout.NUMBERS)
+        start = self._mapping.geometry.data + cell * layout.CELL
+        tails = layout.TASK.unpack_from(self._mapping.mmap, start)[5:7]
+        return whole << 27 | (BIG if tails != (layout.NONE, layout.NONE) else 0) | cell
 
     def _time_of_death(self) -> int:
-        memory = self._memory
+        mapping = self._mapping
         while True:
-            last = memory.load(lay.LAST_DEATH)
+            last = mapping.load(layout.LAST_DEATH)
             at = max(time.time_ns() // 1000, last + 1)
-            if memory.cas(lay.LAST_DEATH, last, at) == last:
+            if mapping.cas(layout.LAST_DEATH, last, at) == last:
                 return at

@@ -1,10 +1,10 @@
-"""``Holds``: the suspects that workers of this process hold."""
+"""``HeldSuspects``: the suspects that workers of this process hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Holds"]
+__all__ = ["HeldSuspects"]
 
 Board = tuple[int, int]
 
@@ -13,7 +13,7 @@ Board = tuple[int, int]
 _held: dict[tuple[Board, str], dict[int, int]] = {}
 
 
-class Holds:
+class HeldSuspects:
     """
     Counts the weight of the suspects that each worker holds.
 
@@ -26,9 +26,9 @@ class Holds:
         holds: Whether a token still holds.
     """
 
-    def __init__(self, board: Board, holds: Callable[[int], bool]) -> None:
+    def __init__(self, board: Board, held_suspects: Callable[[int], bool]) -> None:
         self._board = board
-        self._holds = holds
+        self._held_suspects = held_suspects
 
     def weight(self, worker: str) -> int:
         """Return the weight of all that *worker* holds."""
@@ -36,7 +36,7 @@ class Holds:
         claims = _held.get(key)
         if not claims:
             return 0
-        for token in [token for token in claims if not self._holds(token)]:
+        for token in [token for token in claims if not self._held_suspects(token)]:
             del claims[token]
         if not claims:
             del _held[key]

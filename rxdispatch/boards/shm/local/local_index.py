@@ -1,4 +1,4 @@
-"""``Finder``: what one process knows of where work is, all of which it may forget."""
+"""``LocalIndex``: what one process knows of where work is, all of which it may forget."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import islice
 from typing import NamedTuple
 
 from rxdispatch.boards.shm.local.mark_heap import MarkHeap
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.storage.layout import number_of
 
-__all__ = ["Finder", "lapses"]
+__all__ = ["LocalIndex", "lapses"]
 
 _PAGE = 512
 _PRIORITIES = 64
@@ -21,14 +21,14 @@ _OLDEST = 8
 _SLICE = 1000
 """Steps that a look for the oldest takes before others get their turn."""
 _NEVER = (1 << 63) - 1
-_HALF = 1 << (lay.LOW_BITS - 1)
+_HALF = 1 << (layout.LOW_BITS - 1)
 _STATES = bytes(top >> 4 for top in range(256))
 """What the last byte of a mark, the highest, says of its state."""
-_READY = frozenset((lay.FRESH, lay.READY))
-_LATER = frozenset((lay.FRESH_LATER, lay.LATER))
-_IDLE = frozenset((lay.FREE, lay.TAIL))
-_UNDECIDED = frozenset((lay.FRESH, lay.FRESH_LATER))
-_BEGUN = frozenset((lay.MOVED, lay.PENDING, lay.GONE, lay.DISCARD, lay.ABORT))
+_READY = frozenset((layout.FRESH, layout.READY))
+_LATER = frozenset((layout.FRESH_LATER, layout.LATER))
+_IDLE = frozenset((layout.FREE, layout.TAIL))
+_UNDECIDED = frozenset((layout.FRESH, layout.FRESH_LATER))
+_BEGUN = frozenset((layout.MOVED, layout.PENDING, layout.GONE, layout.DISCARD, layout.ABORT))
 
 
 class _Page(NamedTuple):
@@ -41,7 +41,7 @@ class _Page(NamedTuple):
     dead: int
 
 
-class Finder:
+class LocalIndex:
     """
     Heaps of what is ready, scheduled or limited.
 
@@ -60,8 +60,8 @@ class Finder:
         now: int,
     ) -> None:
         self._cells = cells
-        self._memory = cells.memory
-        self._layout = cells.layout
+        self._mapping = cells.mapping
+        self._layout = cells.geometry
         self._lapsed = lapsed
         self._forget = forget
         self._ready: dict[int, MarkHeap] = {}  # by -priority
@@ -70,7 +70,7 @@ class Finder:
         self._limits = self._heap()
         self._suspects = self._heap()  # ready, with a crash behind them
         self._pages: dict[int, _Page] = {}
-        self._hints = self._memory.load(lay.HINTS)
+        self._hints = self._mapping.load(layout.HINTS)
         self._holes: list[int] = []
         # Where nobody ever told of anything, all there is stands in the ring.
         self.scanned = -_NEVER if self._hints else now
@@ -81,27 +81,27 @@ class Finder:
         """Tell all processes to look at *cells*."""
         if not cells:
             return
-        memory, ring = self._memory, self._layout.hints
-        slot = memory.add(lay.HINTS, len(cells))
+        mapping, ring = self._mapping, self._layout.hints
+        slot = mapping.add(layout.HINTS, len(cells))
         for at, cell in enumerate(cells, slot):
-            memory.store(ring + at % lay.HINT_SLOTS * 8, (at + 1 & 0x3FFFFFFFFF) << 26 | cell)
+            mapping.store(ring + at % layout.HINT_SLOTS * 8, (at + 1 & 0x3FFFFFFFFF) << 26 | cell)
 
     def listen(self) -> None:
         """Look at the cells that somebody told of since the last time."""
-        memory = self._memory
-        end = memory.load(lay.HINTS)
+        mapping = self._mapping
+        end = mapping.load(layout.HINTS)
         if end == self._hints and not self._holes:
             return
-        if end - self._hints > lay.HINT_SLOTS - 2048:
+        if end - self._hints > layout.HINT_SLOTS - 2048:
             self._hints = end
             self._pages.clear()
             self.scanned = -_NEVER
             return
         holes, self._holes = self._holes, []
         for at in (*holes, *range(self._hints, end)):
-            hint = memory.load(self._layout.hints + at % lay.HINT_SLOTS * 8)
+            hint = mapping.load(self._layout.hints + at % layout.HINT_SLOTS * 8)
             if hint >> 26 == at + 1 & 0x3FFFFFFFFF:
-                self.note(hint & lay.LOWS)
+                self.note(hint & layout.LOWS)
             elif at + 4096 > end:
                 # Somebody is about to write it, or died.
                 self._holes.append(at)
@@ -111,13 +111,13 @@ class Finder:
         """Look at one cell."""
         cells = self._cells
         mark = cells.mark(cell)
-        state = mark >> lay.STATE_SHIFT
+        state = mark >> layout.STATE_SHIFT
         if state in _BEGUN:
             cells.finish(cell, mark)
-            if state == lay.MOVED:
-                cell = mark & lay.LOWS
+            if state == layout.MOVED:
+                cell = mark & layout.LOWS
             mark = cells.mark(cell)
-            state = mark >> lay.STATE_SHIFT
+            state = mark >> layout.STATE_SHIFT
         ready = state in _READY
         if not ready and state not in _LATER:
             return
@@ -147,19 +147,19 @@ class Finder:
             heap.push((level, head.at, head.tie, cell, mark))
 
     def _heap(self) -> MarkHeap:
-        return MarkHeap(self._memory.load, self._layout.marks)
+        return MarkHeap(self._mapping.load, self._layout.marks)
 
     def _uncommitted(self, state: int, mark: int) -> bool:
-        return state in (lay.FRESH, lay.FRESH_LATER) and number_of(mark) == self._memory.load(
-            lay.STAGING
-        )
+        return state in (layout.FRESH, layout.FRESH_LATER) and number_of(
+            mark
+        ) == self._mapping.load(layout.STAGING)
 
     def _in_ring(self, mark: int) -> int | None:
         """Return the place of a mark that the ring still leads to."""
-        if mark >> lay.STATE_SHIFT != lay.FRESH or not mark & lay.IN_RING:
+        if mark >> layout.STATE_SHIFT != layout.FRESH or not mark & layout.IN_RING:
             return None
-        head, tail = self._memory.load(lay.RING_HEAD), self._memory.load(lay.RING_TAIL)
-        ahead = (mark - head) & lay.PLACES
+        head, tail = self._mapping.load(layout.RING_HEAD), self._mapping.load(layout.RING_TAIL)
+        ahead = (mark - head) & layout.PLACES
         return head + ahead if ahead < tail - head else None
 
     # -- what is first -------------------------------------------------------------------------
@@ -216,11 +216,11 @@ class Finder:
         yield from self._oldest_in_ring()
 
     def _oldest_in_ring(self) -> Iterator[tuple[int, int] | None]:
-        memory, layout = self._memory, self._layout
-        places = iter(range(memory.load(lay.RING_HEAD), memory.load(lay.RING_TAIL)))
+        mapping, geometry = self._mapping, self._layout
+        places = iter(range(mapping.load(layout.RING_HEAD), mapping.load(layout.RING_TAIL)))
         while some := list(islice(places, _SLICE)):
             for place in some:
-                cell = memory.load(layout.ring + place % layout.ring_slots * 8)
+                cell = mapping.load(geometry.ring + place % geometry.ring_slots * 8)
                 mark = self._cells.mark(cell)
                 if self._in_ring(mark) == place:
                     yield cell, mark
@@ -253,37 +253,37 @@ class Finder:
 
     def scan(self, now: int) -> None:
         """Look at all marks: lapsed leases, what was begun, what hints did not tell."""
-        memory, layout = self._memory, self._layout
+        mapping, geometry = self._mapping, self._layout
         self.scanned = now
-        tick = now // lay.TICK
-        memory.exchange(lay.EARLIEST, _NEVER)
-        ring_head, moves = memory.load(lay.RING_HEAD), memory.load(lay.MOVES)
-        high, earliest, dead = memory.load(lay.HIGH), _NEVER, 0
+        tick = now // layout.TICK
+        mapping.exchange(layout.EARLIEST, _NEVER)
+        ring_head, moves = mapping.load(layout.RING_HEAD), mapping.load(layout.MOVES)
+        high, earliest, dead = mapping.load(layout.HIGH), _NEVER, 0
         seats: set[int] = set()
         for start in range(0, high, _PAGE):
-            at = layout.marks + start * 8
-            raw = memory.map[at : at + (min(start + _PAGE, high) - start) * 8]
+            at = geometry.marks + start * 8
+            raw = mapping.mmap[at : at + (min(start + _PAGE, high) - start) * 8]
             page = self._pages.get(start)
             if page is None or page.raw != raw or page.wake <= now or page.place < ring_head:
                 page = self._pages[start] = self._look(start, raw, tick, seats)
             earliest = min(earliest, page.lapse)
             dead += page.dead
         self.at_latest(earliest)
-        if memory.load(lay.MOVES) == moves:
+        if mapping.load(layout.MOVES) == moves:
             # A count that was cut short by a death is put right.
-            memory.store(lay.DEAD_GUESS, dead)
+            mapping.store(layout.DEAD_GUESS, dead)
         for seat in seats:
-            if memory.proven_dead(seat):
+            if mapping.proven_dead(seat):
                 try:
                     self._cells.clean(seat)
                 finally:
-                    memory.leave(seat)
+                    mapping.leave(seat)
 
     def at_latest(self, time: int) -> None:
         """Let everybody look at the leases once *time* has come."""
-        memory = self._memory
-        while (old := memory.load(lay.EARLIEST)) > time:
-            if memory.cas(lay.EARLIEST, old, time) == old:
+        mapping = self._mapping
+        while (old := mapping.load(layout.EARLIEST)) > time:
+            if mapping.cas(layout.EARLIEST, old, time) == old:
                 return
 
     def _look(self, start: int, raw: bytes, tick: int, seats: set[int]) -> _Page:
@@ -292,27 +292,31 @@ class Finder:
         present = set(states) - _IDLE
         if not present:
             return _Page(raw, wake, lapse, place, 0)
-        load = self._memory.load
+        load = self._mapping.load
         marks = memoryview(raw).cast("Q").tolist()
-        rest = present - {lay.FRESH, lay.CLAIMED, lay.DEAD}
-        if lay.CLAIMED in present:
-            top, lows = lay.CLAIMED, lay.LOWS
+        rest = present - {layout.FRESH, layout.CLAIMED, layout.DEAD}
+        if layout.CLAIMED in present:
+            top, lows = layout.CLAIMED, layout.LOWS
             left = [(mark - tick) & lows for mark in marks if mark >> 60 == top]
             # 0, and what has wrapped around, is lapsed.
             if min(left) and max(left) < _HALF:
-                wake = lapse = (tick + min(left)) * lay.TICK
+                wake = lapse = (tick + min(left)) * layout.TICK
             else:
-                rest.add(lay.CLAIMED)
-        if lay.FRESH in present:
-            head = load(lay.RING_HEAD)
-            length = load(lay.RING_TAIL) - head
-            top, places = lay.FRESH, lay.PLACES
-            plain = top << lay.STATE_SHIFT | lay.IN_RING
-            mask = 15 << lay.STATE_SHIFT | lay.IN_RING
+                rest.add(layout.CLAIMED)
+        if layout.FRESH in present:
+            head = load(layout.RING_HEAD)
+            length = load(layout.RING_TAIL) - head
+            top, places = layout.FRESH, layout.PLACES
+            plain = top << layout.STATE_SHIFT | layout.IN_RING
+            mask = 15 << layout.STATE_SHIFT | layout.IN_RING
             ahead = [(mark - head) & places for mark in marks if mark & mask == plain]
             # The ring leads to them, as long as it has not passed, and nobody is still adding.
-            if load(lay.STAGING) or len(ahead) < states.count(lay.FRESH) or max(ahead) >= length:
-                rest.add(lay.FRESH)
+            if (
+                load(layout.STAGING)
+                or len(ahead) < states.count(layout.FRESH)
+                or max(ahead) >= length
+            ):
+                rest.add(layout.FRESH)
             else:
                 place = head + min(ahead)
         if rest:
@@ -320,43 +324,43 @@ class Finder:
                 if mark >> 60 in rest:
                     ends, lapsing, standing = self._look_at(cell, mark, tick, seats)
                     wake, lapse, place = min(wake, ends), min(lapse, lapsing), min(place, standing)
-        return _Page(raw, wake, lapse, place, states.count(lay.DEAD))
+        return _Page(raw, wake, lapse, place, states.count(layout.DEAD))
 
     def _look_at(self, cell: int, mark: int, tick: int, seats: set[int]) -> tuple[int, int, int]:
         """Look at one mark; returns when to look again, when it lapses, and where it stands."""
-        state = mark >> lay.STATE_SHIFT
-        if state in (lay.CLAIMED, lay.DONE):
+        state = mark >> layout.STATE_SHIFT
+        if state in (layout.CLAIMED, layout.DONE):
             left = lapses(mark, tick)
             if left > 0:
-                ends = (tick + left) * lay.TICK
-                return ends, ends if state == lay.CLAIMED else _NEVER, _NEVER
-            (self._lapsed if state == lay.CLAIMED else self._forget)(cell, mark)
+                ends = (tick + left) * layout.TICK
+                return ends, ends if state == layout.CLAIMED else _NEVER, _NEVER
+            (self._lapsed if state == layout.CLAIMED else self._forget)(cell, mark)
             return 0, _NEVER, _NEVER
-        if state == lay.WRITING:
-            seats.add(mark & lay.LOWS)
+        if state == layout.WRITING:
+            seats.add(mark & layout.LOWS)
             return 0, _NEVER, _NEVER
         uncommitted = self._uncommitted(state, mark)
         if not uncommitted and (standing := self._in_ring(mark)) is not None:
             return _NEVER, _NEVER, standing
         self.note(cell)
-        if state == lay.PENDING:
-            seats.add(mark & lay.LOWS)
+        if state == layout.PENDING:
+            seats.add(mark & layout.LOWS)
         return 0 if state in _BEGUN or uncommitted else _NEVER, _NEVER, _NEVER
 
     # -- counting ------------------------------------------------------------------------------
 
     def census(self) -> list[int]:
         """Return how many marks have each state, at one moment if nothing moves meanwhile."""
-        memory, layout = self._memory, self._layout
-        shift = lay.STATE_SHIFT
+        mapping, geometry = self._mapping, self._layout
+        shift = layout.STATE_SHIFT
         amounts: list[int] = []
         for _ in range(5):
-            before = memory.load(lay.MOVES)
+            before = mapping.load(layout.MOVES)
             amounts = [0] * 16
-            staging = memory.load(lay.STAGING)
+            staging = mapping.load(layout.STAGING)
             begun: list[int] = []
-            start = layout.marks
-            raw = memory.map[start : start + memory.load(lay.HIGH) * 8]
+            start = geometry.marks
+            raw = mapping.mmap[start : start + mapping.load(layout.HIGH) * 8]
             states = states_of(raw)
             amounts = [states.count(state) for state in range(16)]
             if staging:
@@ -369,8 +373,8 @@ class Finder:
             for cell in begun:
                 self.note(cell)
             # A pending version may have been decided after we passed its old self.
-            if not (amounts[lay.MOVED] or amounts[lay.PENDING]) and (
-                memory.load(lay.MOVES) == before
+            if not (amounts[layout.MOVED] or amounts[layout.PENDING]) and (
+                mapping.load(layout.MOVES) == before
             ):
                 break
         return amounts
@@ -383,5 +387,5 @@ def states_of(raw: bytes) -> bytes:
 
 def lapses(mark: int, tick: int) -> int:
     """Return in how many ticks a lease lapses; 0 or less when it has."""
-    left = ((mark & lay.LOWS) - tick) & lay.LOWS
-    return left if left < _HALF else left - (1 << lay.LOW_BITS)
+    left = ((mark & layout.LOWS) - tick) & layout.LOWS
+    return left if left < _HALF else left - (1 << layout.LOW_BITS)

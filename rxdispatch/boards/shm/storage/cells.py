@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rxdispatch.boards.shm.storage import layout as lay
+from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.index import Index
-from rxdispatch.boards.shm.storage.layout import CELL, HEAD, NONE, Head, number_of, word
-from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.boards.shm.storage.layout import CELL, HEAD, NONE, Head, make_mark, number_of
+from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.errors import BoardFullError
 
 __all__ = ["Cells"]
 
 _STASH = 4096
+_UNDECIDED = (layout.FRESH, layout.FRESH_LATER)
 
 
 class Cells:
@@ -27,29 +28,29 @@ class Cells:
     proven dead (:meth:`clean`).
     """
 
-    def __init__(self, memory: Memory, name: str) -> None:
-        self.memory = memory
-        self.layout = memory.layout
-        self.index = Index(memory)
+    def __init__(self, mapping: Mapping, name: str) -> None:
+        self.mapping = mapping
+        self.geometry = mapping.geometry
+        self.index = Index(mapping)
         self.stash: list[int] = []
         self._name = name
-        self._marks = memory.layout.marks
-        self._data = memory.layout.data
+        self._marks = mapping.geometry.marks
+        self._data = mapping.geometry.data
 
     # -- reading -----------------------------------------------------------------------------
 
     def mark(self, cell: int) -> int:
         """Return the mark of a cell."""
-        return self.memory.load(self._marks + cell * 8)
+        return self.mapping.load(self._marks + cell * 8)
 
     def swap(self, cell: int, old: int, new: int) -> bool:
         """Change the mark of a cell if it is *old*."""
-        return self.memory.cas(self._marks + cell * 8, old, new) == old
+        return self.mapping.cas(self._marks + cell * 8, old, new) == old
 
     def head(self, cell: int) -> tuple[Head, bytes]:
         """Return what a head says, and its inline bytes; look at the mark again afterwards."""
         start = self._data + cell * CELL
-        raw = self.memory.map[start : start + CELL]
+        raw = self.mapping.mmap[start : start + CELL]
         return Head._make(HEAD.unpack_from(raw)), raw[HEAD.size :]
 
     def read(self, cell: int, mark: int) -> tuple[Head, bytes] | None:
@@ -60,9 +61,9 @@ class Cells:
     def body(self, head: Head, inline: bytes) -> tuple[bytes, bytes]:
         """Return id and record."""
         size = head.body_size
-        if size <= lay.INLINE:
+        if size <= layout.INLINE:
             return inline[: head.id_size], inline[head.id_size : size]
-        whole = inline + self.chain(head.chain, size - lay.INLINE)
+        whole = inline + self.chain(head.chain, size - layout.INLINE)
         return whole[: head.id_size], whole[head.id_size :]
 
     def texts(self, head: Head) -> tuple[bytes, bytes]:
@@ -75,39 +76,66 @@ class Cells:
     def chain(self, first: int, size: int) -> bytes:
         """Return the bytes of tails."""
         parts: list[bytes] = []
-        while size > 0 and first < self.layout.cells:
+        while size > 0 and first < self.geometry.cells:
             start = self._data + first * CELL
-            raw = self.memory.map[start : start + CELL]
+            raw = self.mapping.mmap[start : start + CELL]
             parts.append(raw[8 : 8 + size])
-            size -= lay.PIECE
+            size -= layout.PIECE
             first = int.from_bytes(raw[:4], "little")
         return b"".join(parts)
 
-    def has_id(self, cell: int, raw: bytes) -> bool:
+    def find(self, raw: bytes) -> tuple[int, int] | None:
+        """Return cell and mark of the task of that id, remembered ones included."""
+        for cell in self.index.candidates(raw):
+            mark = self._mark_if(cell, raw)
+            if mark:
+                return cell, mark
+        return None
+
+    def _mark_if(self, cell: int, raw: bytes) -> int:
+        """Return the mark of *cell* if it holds the task of that id, else 0."""
+        load, at = self.mapping.load, self._marks + cell * 8
+        while True:
+            mark = load(at)
+            state = mark >> layout.STATE_SHIFT
+            if state in layout.NO_TASK:
+                return 0
+            if state in (layout.MOVED, layout.PENDING):
+                self.finish(cell, mark)
+                if state == layout.MOVED or load(at) == mark:
+                    return 0
+                continue
+            if state in _UNDECIDED and number_of(mark) == load(layout.STAGING):
+                return 0
+            same = self._has_id(cell, raw)
+            if load(at) == mark:
+                return mark if same else 0
+
+    def _has_id(self, cell: int, raw: bytes) -> bool:
         """Whether a head is of that id; look at the mark again afterwards."""
         size = len(raw)
         start = self._data + cell * CELL
-        memory = self.memory.map
-        if int.from_bytes(memory[start + 16 : start + 20], "little") != size:
+        data = self.mapping.mmap
+        if int.from_bytes(data[start + 16 : start + 20], "little") != size:
             return False
-        if size <= lay.INLINE:
-            return memory[start + HEAD.size : start + HEAD.size + size] == raw
+        if size <= layout.INLINE:
+            return data[start + HEAD.size : start + HEAD.size + size] == raw
         return self.body(*self.head(cell))[0] == raw
 
     # -- taking and writing ------------------------------------------------------------------
 
     def number(self) -> int:
         """Return a number that was never used before."""
-        return self.memory.add(lay.NUMBER, 1)
+        return self.mapping.add(layout.NUMBER, 1)
 
     def allocate(self, count: int, number: int) -> list[int] | None:
         """Take free cells, or none."""
-        memory, marks = self.memory, self._marks
-        mine = word(lay.WRITING, number, memory.seat)
+        mapping, marks = self.mapping, self._marks
+        mine = make_mark(layout.WRITING, number, mapping.seat)
         taken: list[int] = []
         for cell in self._candidates(count):
-            mark = memory.load(marks + cell * 8)
-            if mark >> lay.STATE_SHIFT == lay.FREE and self.swap(cell, mark, mine):
+            mark = mapping.load(marks + cell * 8)
+            if mark >> layout.STATE_SHIFT == layout.FREE and self.swap(cell, mark, mine):
                 taken.append(cell)
                 if len(taken) == count:
                     # Neighbours are claimed with less work.
@@ -118,33 +146,33 @@ class Cells:
 
     def give_up(self, taken: list[int], number: int) -> None:
         """Free cells that were taken and not used."""
-        mine = word(lay.WRITING, number, self.memory.seat)
+        mine = make_mark(layout.WRITING, number, self.mapping.seat)
         for cell in taken:
-            self.swap(cell, mine, word(lay.FREE, number))
+            self.swap(cell, mine, make_mark(layout.FREE, number))
 
     def _candidates(self, count: int) -> Iterator[int]:
         """Yield cells that may be free: lately freed ones, some near the cursor, new ones, all."""
-        memory, total = self.memory, self.layout.cells
+        mapping, total = self.mapping, self.geometry.cells
         while self.stash:
             yield self.stash.pop()
-        high, start = memory.load(lay.HIGH), memory.load(lay.CURSOR)
+        high, start = mapping.load(layout.HIGH), mapping.load(layout.CURSOR)
         if start >= high:
             start = 0
         stop = min(high, start + 2 * count + 256)
-        memory.store(lay.CURSOR, stop)
+        mapping.store(layout.CURSOR, stop)
         yield from self._free_among(start, stop)
-        while (high := memory.load(lay.HIGH)) < total:
+        while (high := mapping.load(layout.HIGH)) < total:
             # Raised before the cells are taken: who scans must never miss one.
             more = min(total, high + count)
-            if memory.cas(lay.HIGH, high, more) == high:
+            if mapping.cas(layout.HIGH, high, more) == high:
                 yield from range(high, more)
         for first in range(0, total, 4096):
             yield from self._free_among(first, min(total, first + 4096))
 
     def _free_among(self, start: int, stop: int) -> list[int]:
         base = self._marks >> 3
-        limit = 1 << lay.STATE_SHIFT
-        marks = self.memory.words[base + start : base + stop].tolist()
+        limit = 1 << layout.STATE_SHIFT
+        marks = self.mapping.words[base + start : base + stop].tolist()
         return [cell for cell, mark in enumerate(marks, start) if mark < limit]
 
     def write(self, cells: list[int], head: Head, inline: bytes, more: bytes, text: bytes) -> None:
@@ -154,31 +182,31 @@ class Cells:
         The birth is written last. Where it equals the number in the mark WRITING, the rest is
         there, and whoever cleans up after a death can follow the chains.
         """
-        memory, number = self.memory, head.birth
-        body = -(-len(more) // lay.PIECE)
+        mapping, number = self.mapping, head.birth
+        body = -(-len(more) // layout.PIECE)
         body_tails, text_tails = cells[1 : 1 + body], cells[1 + body :]
         self._write_tails(body_tails, more)
         self._write_tails(text_tails, text)
         if body_tails:
-            head = head._replace(chain=body_tails[0], chain_number=number & lay.NUMBERS)
+            head = head._replace(chain=body_tails[0], chain_number=number & layout.NUMBERS)
         head = head._replace(
-            text=text_tails[0] if text_tails else NONE, text_number=number & lay.NUMBERS
+            text=text_tails[0] if text_tails else NONE, text_number=number & layout.NUMBERS
         )
         start = self._data + cells[0] * CELL
-        memory.put(start + 8, HEAD.pack(*head)[8:] + inline)
-        memory.store(start, number)
-        mine = word(lay.WRITING, number, memory.seat)
+        mapping.put(start + 8, HEAD.pack(*head)[8:] + inline)
+        mapping.store(start, number)
+        mine = make_mark(layout.WRITING, number, mapping.seat)
         for tails in (body_tails, text_tails):
             # From the first to the last: what is a tail can be reached from the head.
             for cell in tails:
-                self.swap(cell, mine, word(lay.TAIL, number))
+                self.swap(cell, mine, make_mark(layout.TAIL, number))
 
     def _write_tails(self, cells: list[int], data: bytes) -> None:
         for i, cell in enumerate(cells):
             after = cells[i + 1] if i + 1 < len(cells) else NONE
-            piece = data[i * lay.PIECE : (i + 1) * lay.PIECE]
-            self.memory.put(
-                self._data + cell * CELL, (lay.LINK | after).to_bytes(8, "little") + piece
+            piece = data[i * layout.PIECE : (i + 1) * layout.PIECE]
+            self.mapping.put(
+                self._data + cell * CELL, (layout.LINK | after).to_bytes(8, "little") + piece
             )
 
     # -- replacing -----------------------------------------------------------------------------
@@ -209,9 +237,9 @@ class Cells:
         Raises:
             BoardFullError: If no cell is free, also not for a moment.
         """
-        memory, number = self.memory, self.number()
+        mapping, number = self.mapping, self.number()
         both = text[0] + text[1]
-        cells = self.allocate(1 + -(-len(both) // lay.PIECE), number)
+        cells = self.allocate(1 + -(-len(both) // layout.PIECE), number)
         if cells is None and both:
             # Too full for words.
             text, both = (b"", b""), b""
@@ -219,7 +247,7 @@ class Cells:
         if cells is None:
             raise BoardFullError(self._name, why="no cell is free")
         if last:
-            head = head._replace(at=memory.load(lay.RING_TAIL) - 1, tie=number << 10)
+            head = head._replace(at=mapping.load(layout.RING_TAIL) - 1, tie=number << 10)
         head = head._replace(
             birth=number,
             final=final,
@@ -231,13 +259,13 @@ class Cells:
         )
         self.write(cells, head, inline, b"", both)
         new = cells[0]
-        pending = word(lay.PENDING, number, memory.seat)
-        self.swap(new, word(lay.WRITING, number, memory.seat), pending)
+        pending = make_mark(layout.PENDING, number, mapping.seat)
+        self.swap(new, make_mark(layout.WRITING, number, mapping.seat), pending)
         # Before the decision: who counts and sees the same number of moves twice has missed none.
-        memory.add(lay.MOVES, 1)
-        moved = word(lay.MOVED, number, new)
+        mapping.add(layout.MOVES, 1)
+        moved = make_mark(layout.MOVED, number, new)
         if not self.swap(cell, mark, moved):
-            if self.swap(new, pending, aborted := word(lay.ABORT, number)):
+            if self.swap(new, pending, aborted := make_mark(layout.ABORT, number)):
                 self.finish(new, aborted)
             return None
         self.finish(cell, moved)
@@ -247,7 +275,7 @@ class Cells:
 
     def end(self, cell: int, mark: int) -> bool:
         """Free a task and its tails if its mark is *mark*."""
-        gone = word(lay.GONE, number_of(mark))
+        gone = make_mark(layout.GONE, number_of(mark))
         if not self.swap(cell, mark, gone):
             return False
         self.finish(cell, gone)
@@ -255,33 +283,33 @@ class Cells:
 
     def finish(self, cell: int, mark: int) -> None:
         """Finish what somebody began with a cell; nothing if there is nothing to finish."""
-        state = mark >> lay.STATE_SHIFT
-        if state == lay.MOVED:
+        state = mark >> layout.STATE_SHIFT
+        if state == layout.MOVED:
             self._finish_move(cell, mark)
-        elif state == lay.PENDING:
+        elif state == layout.PENDING:
             self._finish_pending(cell, mark)
-        elif state in (lay.GONE, lay.ABORT) or (
-            state == lay.DISCARD and self.memory.load(lay.INTENT) != number_of(mark)
+        elif state in (layout.GONE, layout.ABORT) or (
+            state == layout.DISCARD and self.mapping.load(layout.INTENT) != number_of(mark)
         ):
             head, _ = self.head(cell)
             if self.mark(cell) != mark:
                 return
             # A version that came too late shares the body with the one before it.
-            if state != lay.ABORT:
+            if state != layout.ABORT:
                 self.free_chain(head.chain, head.chain_number)
             self.free_chain(head.text, head.text_number)
             self._free(cell, mark)
 
     def _finish_move(self, old: int, moved: int) -> None:
-        number, new = number_of(moved), moved & lay.LOWS
+        number, new = number_of(moved), moved & layout.LOWS
         mark = self.mark(new)
-        if mark >> lay.STATE_SHIFT == lay.PENDING and number_of(mark) == number:
+        if mark >> layout.STATE_SHIFT == layout.PENDING and number_of(mark) == number:
             head, inline = self.head(new)
             raw = self.body(head, inline)[0]
             if self.mark(new) == mark:
                 # The index first, so that the id is never without a living cell.
                 self.index.replace(raw, old, head.old_birth, new, head.birth)
-                self.swap(new, mark, word(head.final, number))
+                self.swap(new, mark, make_mark(head.final, number))
         head, _ = self.head(old)
         if self.mark(old) == moved:
             self.free_chain(head.text, head.text_number)
@@ -293,28 +321,33 @@ class Cells:
             return
         old = self.mark(head.old_cell)
         number = number_of(mark)
-        if old == word(lay.MOVED, number, new):
+        if old == make_mark(layout.MOVED, number, new):
             self._finish_move(head.old_cell, old)
-        elif old != head.old_word and self.swap(new, mark, aborted := word(lay.ABORT, number)):
+        elif old != head.old_word and self.swap(
+            new, mark, aborted := make_mark(layout.ABORT, number)
+        ):
             # Marks never come again: it is not, was not and will not be decided. Had it been,
             # the old one would be MOVED until this one is no longer pending.
             self.finish(new, aborted)
 
     def free_chain(self, first: int, number: int) -> None:
         """Free tails from the last to the first, so that those left can still be reached."""
-        tail, cells = word(lay.TAIL, number), self.layout.cells
+        tail, cells = make_mark(layout.TAIL, number), self.geometry.cells
         found: list[int] = []
         while first < cells and self.mark(first) == tail:
-            after = self.memory.load(self._data + first * CELL) & NONE
+            after = self.mapping.load(self._data + first * CELL) & NONE
             if self.mark(first) != tail:
                 break
             found.append(first)
             first = after
         for cell in reversed(found):
-            self.swap(cell, tail, word(lay.FREE, number))
+            self.swap(cell, tail, make_mark(layout.FREE, number))
 
     def _free(self, cell: int, mark: int) -> None:
-        if self.swap(cell, mark, word(lay.FREE, number_of(mark))) and len(self.stash) < _STASH:
+        if (
+            self.swap(cell, mark, make_mark(layout.FREE, number_of(mark)))
+            and len(self.stash) < _STASH
+        ):
             self.stash.append(cell)
 
     # -- after a death ---------------------------------------------------------------------------
@@ -322,17 +355,17 @@ class Cells:
     def clean(self, seat: int) -> None:
         """Free what belongs to a seat; it must be ours, or proven dead and held meanwhile."""
         base = self._marks >> 3
-        for start in range(0, self.memory.load(lay.HIGH), 4096):
-            stop = min(start + 4096, self.layout.cells)
+        for start in range(0, self.mapping.load(layout.HIGH), 4096):
+            stop = min(start + 4096, self.geometry.cells)
             for cell, mark in enumerate(
-                self.memory.words[base + start : base + stop].tolist(), start
+                self.mapping.words[base + start : base + stop].tolist(), start
             ):
-                state = mark >> lay.STATE_SHIFT
-                if state == lay.WRITING and mark & lay.LOWS == seat:
+                state = mark >> layout.STATE_SHIFT
+                if state == layout.WRITING and mark & layout.LOWS == seat:
                     self._clear(cell, mark)
-                elif state == lay.PENDING and mark & lay.LOWS == seat:
+                elif state == layout.PENDING and mark & layout.LOWS == seat:
                     self.finish(cell, mark)
-                    aborted = word(lay.ABORT, number_of(mark))
+                    aborted = make_mark(layout.ABORT, number_of(mark))
                     head, _ = self.head(cell)
                     if self.mark(head.old_cell) == head.old_word and self.swap(cell, mark, aborted):
                         self.finish(cell, aborted)
@@ -340,8 +373,8 @@ class Cells:
     def _clear(self, cell: int, mark: int) -> None:
         head, _ = self.head(cell)
         number = number_of(mark)
-        if not head.birth & lay.LINK and head.birth & lay.NUMBERS == number:
+        if not head.birth & layout.LINK and head.birth & layout.NUMBERS == number:
             if head.chain_number == number:
                 self.free_chain(head.chain, number)
             self.free_chain(head.text, number)
-        self.swap(cell, mark, word(lay.FREE, number))
+        self.swap(cell, mark, make_mark(layout.FREE, number))

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
-from rxdispatch.boards.shm.storage import layout as lay
-from rxdispatch.boards.shm.storage.layout import number_of
-from rxdispatch.boards.shm.storage.mapping import Memory
-
-if TYPE_CHECKING:
-    from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.storage import layout
+from rxdispatch.boards.shm.storage.mapping import Mapping
 
 __all__ = ["Index"]
 
 _BIRTHS = (1 << 30) - 1
-_NOBODY = frozenset((lay.FREE, lay.WRITING, lay.TAIL, lay.GONE, lay.DISCARD, lay.ABORT))
 
 
 class Index:
@@ -28,40 +23,40 @@ class Index:
     is one compare-and-swap of words that never come again, so anybody may help with it.
     """
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-        self._layout = memory.layout
-        self._load = memory.load
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        self._geometry = mapping.geometry
+        self._load = mapping.load
 
-    def find(self, raw: bytes, cells: Cells) -> tuple[int, int] | None:
-        """Return cell and mark of the task of that id, remembered ones included."""
-        load, offset, tag = self._load, *self._place(raw)
-        window = self._memory.map[offset : offset + lay.WINDOW * 8]
-        # The tag is the lowest byte of each entry: most slots hold what is long over, and only
-        # one of 256 of those has to be looked at.
+    def candidates(self, raw: bytes) -> Iterable[int]:
+        """Return the cells that may hold the task of that id."""
+        offset, tag = self._place(raw)
+        # The tag is the lowest byte of each entry: most slots hold tasks that ended long ago, and
+        # only one of 256 of those has to be looked at.
+        window = self._mapping.mmap[offset : offset + layout.WINDOW * 8]
+        first = window[::8].find(tag)
+        return self._walk(offset, tag, window, first) if first >= 0 else ()
+
+    def _walk(self, offset: int, tag: int, window: bytes, i: int) -> Iterator[int]:
         tags = window[::8]
-        i = tags.find(tag)
         while i >= 0:
             seen = int.from_bytes(window[i * 8 : i * 8 + 8], "little")
             while True:
-                mark = self._holds(seen >> 38, raw, cells)
-                if mark:
-                    return seen >> 38, mark
-                # It may have moved on while we looked; then the slot says where.
-                now = load(offset + i * 8)
+                yield seen >> 38
+                # The task may have moved while the caller looked; then the slot says where.
+                now = self._load(offset + i * 8)
                 if now == seen:
                     break
                 seen = now
             i = tags.find(tag, i + 1)
-        return None
 
     def add(self, raw: bytes, cell: int, birth: int) -> bool:
         """Add an entry; False if all slots of that id are taken."""
         offset, tag = self._place(raw)
         new = entry_of(cell, birth, tag)
-        for at in range(offset, offset + lay.WINDOW * 8, 8):
+        for at in range(offset, offset + layout.WINDOW * 8, 8):
             old = self._load(at)
-            if (old == 0 or self._stale(old)) and self._memory.cas(at, old, new) == old:
+            if (old == 0 or self._stale(old)) and self._mapping.cas(at, old, new) == old:
                 return True
         return False
 
@@ -71,41 +66,22 @@ class Index:
         """Let the entry of one version name the next one, unless somebody did."""
         offset, tag = self._place(raw)
         old = entry_of(old_cell, old_birth, tag)
-        for at in range(offset, offset + lay.WINDOW * 8, 8):
+        for at in range(offset, offset + layout.WINDOW * 8, 8):
             if self._load(at) == old:
-                self._memory.cas(at, old, entry_of(new_cell, new_birth, tag))
+                self._mapping.cas(at, old, entry_of(new_cell, new_birth, tag))
                 return
 
     def _place(self, raw: bytes) -> tuple[int, int]:
         sum_ = zlib.crc32(raw)
-        slot = ((sum_ * 0x9E3779B1) & 0xFFFFFFFF) * self._layout.index_slots >> 32
-        return self._layout.index + slot * 8, sum_ & 255 or 1
+        slot = ((sum_ * 0x9E3779B1) & 0xFFFFFFFF) * self._geometry.index_slots >> 32
+        return self._geometry.index + slot * 8, sum_ & 255 or 1
 
     def _stale(self, entry: int) -> bool:
         cell = entry >> 38
-        if self._load(self._layout.marks + cell * 8) >> lay.STATE_SHIFT in _NOBODY:
+        if self._load(self._geometry.marks + cell * 8) >> layout.STATE_SHIFT in layout.NO_TASK:
             return True
-        birth = self._load(self._layout.data + cell * lay.CELL)
+        birth = self._load(self._geometry.data + cell * layout.CELL)
         return birth & _BIRTHS != entry >> 8 & _BIRTHS
-
-    def _holds(self, cell: int, raw: bytes, cells: Cells) -> int:
-        """Return the mark of *cell* if it holds the task of that id, else 0."""
-        load, at = self._load, self._layout.marks + cell * 8
-        while True:
-            mark = load(at)
-            state = mark >> lay.STATE_SHIFT
-            if state in _NOBODY:
-                return 0
-            if state in (lay.MOVED, lay.PENDING):
-                cells.finish(cell, mark)
-                if state == lay.MOVED or load(at) == mark:
-                    return 0
-                continue
-            if state in (lay.FRESH, lay.FRESH_LATER) and number_of(mark) == load(lay.STAGING):
-                return 0
-            same = cells.has_id(cell, raw)
-            if load(at) == mark:
-                return mark if same else 0
 
 
 def entry_of(cell: int, birth: int, tag: int) -> int:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from rxdispatch.checks import integer
-
-__all__ = ["CELL", "HEAD", "INLINE", "NONE", "TASK", "Head", "Layout", "number_of"]
+__all__ = ["CELL", "HEAD", "INLINE", "NONE", "TASK", "Head", "make_mark", "number_of"]
 
 MAGIC: Final = 0x52584453484D3031
 VERSION: Final = 1
@@ -31,6 +29,8 @@ VERSION: Final = 1
     DONE,  # remembered; low: the second until which
     ABORT,  # a next version that came too late; its own tails are being freed
 ) = range(15)
+NO_TASK: Final = frozenset((FREE, WRITING, TAIL, GONE, DISCARD, ABORT))
+"""The states of a cell that holds no task, or none any more."""
 
 NUMBER_BITS: Final = 34
 LOW_BITS: Final = 26
@@ -127,36 +127,7 @@ WINDOW: Final = 48
 CELL_LIMIT: Final = 1 << 24
 
 
-class Layout:
-    """
-    Where everything lies, for a number of cells.
-
-    Args:
-        capacity: Tasks that fit where each takes one cell.
-
-    Raises:
-        ConfigError: If there would be too few cells or too many.
-    """
-
-    def __init__(self, capacity: int, spare: int | None = None) -> None:
-        integer("capacity", capacity, 1, CELL_LIMIT // 2)
-        self.capacity = capacity
-        self.spare = max(1024, capacity // 32) if spare is None else spare
-        self.cells = capacity + self.spare
-        self.ring_slots = self.cells
-        self.index_slots = 3 * self.cells
-        self.labels = HEADER
-        self.hints = self.labels + SEATS * LABELS * LABEL
-        self.events = self.hints + HINT_SLOTS * 8
-        self.marks = self.events + EVENT_BYTES
-        self.holders = self.marks + self.cells * 8
-        self.ring = self.holders + self.cells * 8
-        self.index = self.ring + self.ring_slots * 8
-        self.data = -(-(self.index + (self.index_slots + WINDOW) * 8) // 64) * 64
-        self.size = self.data + self.cells * CELL
-
-
-def word(state: int, number: int, low: int = 0) -> int:
+def make_mark(state: int, number: int, low: int = 0) -> int:
     """Return a mark."""
     return state << STATE_SHIFT | (number & NUMBERS) << LOW_BITS | low
 

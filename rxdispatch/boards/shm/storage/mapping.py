@@ -1,4 +1,4 @@
-"""``Memory``: the file in shared memory that a board lives in, and the locks that prove life."""
+"""``Mapping``: the file in shared memory that a board lives in, and the locks that prove life."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from rxdispatch.boards.shm.storage import layout as lay
-from rxdispatch.boards.shm.storage.layout import Layout
+from rxdispatch.boards.shm.storage import layout
+from rxdispatch.boards.shm.storage.geometry import Geometry
 from rxdispatch.errors import ConfigError
 from rxdispatch.files.private_file import check_private, open_private
 
-__all__ = ["Memory", "path_of"]
+__all__ = ["Mapping", "path_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LOCK: Final = struct.Struct("hhqqi4x")
 _WHAT: Final = "the file of a board"
-_SUBMIT_LOCK: Final = lay.SEATS
+_SUBMIT_LOCK: Final = layout.SEATS
 _DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - shared memory is what it is for
 
 
@@ -35,7 +35,7 @@ def path_of(name: str) -> Path:
     return _DIRECTORY / f"rxdispatch-{os.geteuid()}-{digest}"
 
 
-class Memory:
+class Mapping:
     """
     One handle's mapping of a board, with its seat among the participants.
 
@@ -45,12 +45,12 @@ class Memory:
     seat it inherited (:meth:`forked`) and takes one of its own.
     """
 
-    def __init__(self, path: Path, descriptor: int, layout: Layout) -> None:
+    def __init__(self, path: Path, descriptor: int, geometry: Geometry) -> None:
         atomic = _atomic()
         self.path = path
-        self.layout = layout
-        self.map = mmap.mmap(descriptor, layout.size)
-        self._view = atomic.AtomicView(self.map)
+        self.geometry = geometry
+        self.mmap = mmap.mmap(descriptor, geometry.size)
+        self._view = atomic.AtomicView(self.mmap)
         self._lock_file = descriptor
         #: Device and inode.
         self.file = _identity(os.fstat(descriptor))
@@ -62,8 +62,8 @@ class Memory:
         self.add: Callable[[int, int], int] = self.step(self._view.fetch_add_u64)
         self.exchange: Callable[[int, int], int] = self.step(self._view.exchange_u64)
         self.put: Callable[[int, bytes], None] = self.step(self._put)
-        self._words = memoryview(self.map)
-        self.words = self._words[: layout.size // 8 * 8].cast("Q")
+        self._words = memoryview(self.mmap)
+        self.words = self._words[: geometry.size // 8 * 8].cast("Q")
         self.seat = -1
         self.closed = False
 
@@ -72,12 +72,12 @@ class Memory:
         return write
 
     def _put(self, offset: int, data: bytes) -> None:
-        self.map[offset : offset + len(data)] = data
+        self.mmap[offset : offset + len(data)] = data
 
     # -- making and finding --------------------------------------------------------------------
 
     @classmethod
-    def create(cls, name: str, layout: Layout) -> Memory:
+    def create(cls, name: str, geometry: Geometry) -> Mapping:
         """
         Make the file of a board.
 
@@ -92,35 +92,35 @@ class Memory:
         draft = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.ftruncate(descriptor, layout.size)
-            memory = cls(path, descriptor, layout)
+            os.ftruncate(descriptor, geometry.size)
+            mapping = cls(path, descriptor, geometry)
             raw = name.encode()
-            memory.put(lay.NAME_AT, len(raw).to_bytes(2, "little") + raw)
+            mapping.put(layout.NAME_AT, len(raw).to_bytes(2, "little") + raw)
             for offset, value in (
-                (lay.AT_VERSION, lay.VERSION),
-                (lay.AT_CELLS, layout.capacity),
-                (lay.AT_SPARE, layout.spare),
-                (lay.AT_SIZE, layout.size),
-                (lay.AT_MADE, time.time_ns() // 1000),
-                (lay.NUMBER, 1),
-                (lay.FREE_GUESS, layout.cells),
-                (lay.EARLIEST, (1 << 63) - 1),
-                (lay.AT_MAGIC, lay.MAGIC),
+                (layout.AT_VERSION, layout.VERSION),
+                (layout.AT_CELLS, geometry.capacity),
+                (layout.AT_SPARE, geometry.spare),
+                (layout.AT_SIZE, geometry.size),
+                (layout.AT_MADE, time.time_ns() // 1000),
+                (layout.NUMBER, 1),
+                (layout.FREE_GUESS, geometry.cells),
+                (layout.EARLIEST, (1 << 63) - 1),
+                (layout.AT_MAGIC, layout.MAGIC),
             ):
-                memory.store(offset, value)
+                mapping.store(offset, value)
             try:
                 os.link(draft, path)
             except FileExistsError:
-                memory.close()
+                mapping.close()
                 check_private(path.lstat(), path, what=_WHAT, links=True)
                 raise ConfigError("name must not be in use by another board", name) from None
         finally:
             os.unlink(draft)  # noqa: PTH108
-        memory.sit()
-        return memory
+        mapping.sit()
+        return mapping
 
     @classmethod
-    def attach(cls, name: str) -> Memory:
+    def attach(cls, name: str) -> Mapping:
         """
         Map the file of a board that somebody made.
 
@@ -135,17 +135,17 @@ class Memory:
         except FileNotFoundError:
             raise ConfigError("name must be that of a board in shared memory", name) from None
         try:
-            layout = _known(descriptor, name)
-            memory = cls(path, descriptor, layout)
+            geometry = _known(descriptor, name)
+            mapping = cls(path, descriptor, geometry)
         except BaseException:
             os.close(descriptor)
             raise
         try:
-            memory.sit()
+            mapping.sit()
         except BaseException:
-            memory.close()
+            mapping.close()
             raise
-        return memory
+        return mapping
 
     def close(self) -> None:
         """Give up the seat and the mapping."""
@@ -153,11 +153,13 @@ class Memory:
             return
         self.closed = True
         if self.seat >= 0:
-            self.store(lay.SEATS_AT + self.seat * 8, self.load(lay.SEATS_AT + self.seat * 8) & ~1)
+            self.store(
+                layout.SEATS_AT + self.seat * 8, self.load(layout.SEATS_AT + self.seat * 8) & ~1
+            )
         self._view.close()
         self.words.release()
         self._words.release()
-        self.map.close()
+        self.mmap.close()
         descriptor, self._lock_file = self._lock_file, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -173,11 +175,11 @@ class Memory:
         """
         if self._lock_file < 0:
             self._lock_file = self._opened_again()
-        for seat in range(lay.SEATS):
+        for seat in range(layout.SEATS):
             if self._try_lock(seat):
                 self.seat = seat
                 return
-        raise ConfigError(f"a board must have at most {lay.SEATS} handles at a time")
+        raise ConfigError(f"a board must have at most {layout.SEATS} handles at a time")
 
     def forked(self) -> None:
         """Give up what is the parent's; call it in a forked child only."""
@@ -208,7 +210,7 @@ class Memory:
 
     def proven_dead(self, seat: int) -> bool:
         """Take the seat of who is dead, if he is; :meth:`leave` it afterwards."""
-        return seat != self.seat and seat < lay.SEATS and self._try_lock(seat)
+        return seat != self.seat and seat < layout.SEATS and self._try_lock(seat)
 
     def leave(self, seat: int) -> None:
         """Give up a seat that was taken for cleaning."""
@@ -235,27 +237,27 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _known(descriptor: int, name: str) -> Layout:
+def _known(descriptor: int, name: str) -> Geometry:
     """Return the layout that a file's header tells, after comparing all of it."""
     mode = os.fstat(descriptor).st_mode & 0o077
     if mode:
         raise ConfigError(f"{_WHAT} must be readable by its owner only (chmod go=)", name)
-    header = os.pread(descriptor, lay.HEADER, 0)
-    if len(header) < lay.HEADER or _u64(header, lay.AT_MAGIC) != lay.MAGIC:
+    header = os.pread(descriptor, layout.HEADER, 0)
+    if len(header) < layout.HEADER or _u64(header, layout.AT_MAGIC) != layout.MAGIC:
         raise ConfigError("the file of a board must have been made by rxdispatch", name)
-    version = _u64(header, lay.AT_VERSION)
-    if version != lay.VERSION:
-        raise ConfigError(f"the layout of a board must be of version {lay.VERSION}", version)
-    layout = Layout(_u64(header, lay.AT_CELLS), _u64(header, lay.AT_SPARE))
+    version = _u64(header, layout.AT_VERSION)
+    if version != layout.VERSION:
+        raise ConfigError(f"the layout of a board must be of version {layout.VERSION}", version)
+    geometry = Geometry(_u64(header, layout.AT_CELLS), _u64(header, layout.AT_SPARE))
     size = os.fstat(descriptor).st_size
-    if size != layout.size or size != _u64(header, lay.AT_SIZE):
-        raise ConfigError(f"the file of a board must have {layout.size} bytes", size)
+    if size != geometry.size or size != _u64(header, layout.AT_SIZE):
+        raise ConfigError(f"the file of a board must have {geometry.size} bytes", size)
     # A hard link leads to the board of another name. The number of links does not tell: a board
     # that is just being made has two.
     raw = name.encode()
-    if not header[lay.NAME_AT :].startswith(len(raw).to_bytes(2, "little") + raw):
+    if not header[layout.NAME_AT :].startswith(len(raw).to_bytes(2, "little") + raw):
         raise ConfigError(f"{_WHAT} must be that of the board's own name", name)
-    return layout
+    return geometry
 
 
 def _u64(data: bytes, offset: int) -> int:

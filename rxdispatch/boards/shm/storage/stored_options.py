@@ -6,8 +6,8 @@ from struct import Struct
 from typing import Final
 
 from rxdispatch.boards.engine import Options
-from rxdispatch.boards.shm.storage import layout as lay
-from rxdispatch.boards.shm.storage.mapping import Memory
+from rxdispatch.boards.shm.storage import layout
+from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.errors import ConfigError
 
 __all__ = ["StoredOptions"]
@@ -19,8 +19,8 @@ _RAW: Final = Struct("<Q")
 class StoredOptions:
     """A word an option, one more than its value (seconds: than the bits of its float), or 0."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
 
     def agree(self, options: Options) -> None:
         """
@@ -29,36 +29,37 @@ class StoredOptions:
         Raises:
             ConfigError: If another handle gave another value before.
         """
-        if options.remember is not None and options.remember > lay.LEASE_LIMIT:
+        if options.remember is not None and options.remember > layout.LEASE_LIMIT:
             raise ConfigError(
-                f"remember must be at most {lay.LEASE_LIMIT:g} s in shared memory", options.remember
+                f"remember must be at most {layout.LEASE_LIMIT:g} s in shared memory",
+                options.remember,
             )
         self.read().merged(options)
         for at, value in (
-            (lay.MAX_CRASHES, options.max_crashes),
-            (lay.REMEMBER, options.remember),
-            (lay.DEAD_LIMIT, options.dead_limit),
+            (layout.MAX_CRASHES, options.max_crashes),
+            (layout.REMEMBER, options.remember),
+            (layout.DEAD_LIMIT, options.dead_limit),
         ):
             if value is None:
                 continue
-            raw = 1 + (_RAW.unpack(_DOUBLE.pack(value))[0] if at == lay.REMEMBER else int(value))
-            if self._memory.cas(at, 0, raw) not in (0, raw):
+            raw = 1 + (_RAW.unpack(_DOUBLE.pack(value))[0] if at == layout.REMEMBER else int(value))
+            if self._mapping.cas(at, 0, raw) not in (0, raw):
                 self.read().merged(options)
 
     def read(self) -> Options:
         """Return what is stored."""
-        load = self._memory.load
-        crashes, dead = load(lay.MAX_CRASHES), load(lay.DEAD_LIMIT)
+        load = self._mapping.load
+        crashes, dead = load(layout.MAX_CRASHES), load(layout.DEAD_LIMIT)
         return Options(
             crashes - 1 if crashes else None,
-            self.remember if load(lay.REMEMBER) else None,
+            self.remember if load(layout.REMEMBER) else None,
             dead - 1 if dead else None,
         )
 
     @property
     def remember(self) -> float:
         """Seconds for which done tasks are remembered."""
-        stored = self._memory.load(lay.REMEMBER)
+        stored = self._mapping.load(layout.REMEMBER)
         seconds: float = _DOUBLE.unpack(_RAW.pack(stored - 1))[0] if stored else 0.0
         return seconds
 

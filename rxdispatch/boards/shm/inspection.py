@@ -1,0 +1,133 @@
+"""``Inspection``: counts, lag, and what is kept of single tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from rxdispatch.boards.cause import unpack_cause
+from rxdispatch.boards.codec import id_bytes
+from rxdispatch.boards.engine import StoredState, Unfinished
+from rxdispatch.boards.shm.holders import Holders
+from rxdispatch.boards.shm.local.local_index import LocalIndex, lapses
+from rxdispatch.boards.shm.notifier import Notifier
+from rxdispatch.boards.shm.storage import layout
+from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.storage.layout import make_mark
+from rxdispatch.results import Counts
+from rxdispatch.task import Status
+
+__all__ = ["Inspection"]
+
+_STATUS: Final = {
+    layout.FRESH: Status.READY,
+    layout.READY: Status.READY,
+    layout.FRESH_LATER: Status.SCHEDULED,
+    layout.LATER: Status.SCHEDULED,
+    layout.CLAIMED: Status.CLAIMED,
+    layout.DEAD: Status.DEAD,
+    layout.DONE: Status.DONE,
+}
+
+
+class Inspection:
+    """
+    Reads a board and changes nothing but what others left half-done.
+
+    Args:
+        begin: Begins a step of the engine, and returns its time; raises once the board is closed.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        local_index: LocalIndex,
+        holders: Holders,
+        notifier: Notifier,
+        begin: Callable[[], int],
+    ) -> None:
+        self._cells = cells
+        self._mapping = cells.mapping
+        self._local_index = local_index
+        self._holders = holders
+        self._notifier = notifier
+        self._begin = begin
+
+    async def counts(self) -> Counts:
+        """How many tasks have each mark."""
+        load = self._mapping.load
+        accepted, discarded, amounts = 0, 0, list[int]()
+        # Looked at again while tasks change places, but not for ever.
+        for _ in range(100):
+            moves = load(layout.MOVES)
+            accepted = load(layout.ACCEPTED if load(layout.STAGING) else layout.STAGED_ACCEPTED)
+            amounts = self._local_index.census()
+            discarded = load(layout.DISCARDED)
+            intent = load(layout.INTENT)
+            marked = make_mark(layout.DISCARD, intent)
+            if intent and self._cells.mark(load(layout.INTENT_CELL)) == marked:
+                discarded = load(layout.INTENT_TOTAL)
+            if moves == load(layout.MOVES) or self._notifier.events.active:
+                break
+            await asyncio.sleep(0)
+        scheduled, ready = _scheduled(amounts), _ready(amounts)
+        claimed, dead = amounts[layout.CLAIMED], amounts[layout.DEAD]
+        done = accepted - scheduled - ready - claimed - dead - discarded
+        return Counts(scheduled, ready, claimed, max(0, done), dead)
+
+    def unfinished(self, now: int) -> Unfinished:
+        """What is unfinished, at one moment if nothing moves meanwhile."""
+        amounts = self._local_index.census()
+        due = self._local_index.next_due()
+        # A task on its way between two cells may have been counted in neither.
+        claimed = amounts[layout.CLAIMED] + amounts[layout.MOVED] + amounts[layout.PENDING]
+        due_in = None if due is None else max(0.0, (due - now) / 1e6)
+        return Unfinished(_scheduled(amounts), _ready(amounts), claimed, due_in)
+
+    async def lag(self) -> float:
+        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        now = self._begin()
+        self._local_index.listen()
+        since = now
+        for found in self._local_index.oldest():
+            if found is None:
+                await asyncio.sleep(0)
+                self._begin()
+            elif (known := self._cells.read(*found)) is not None:
+                since = min(since, known[0].due)
+        return max(0.0, (now - since) / 1e6)
+
+    def state(self, task_id: str) -> StoredState | None:
+        """What is known of one task."""
+        now, cells = self._begin(), self._cells
+        raw = id_bytes(task_id)
+        while (found := cells.find(raw)) is not None:
+            cell, mark = found
+            state = mark >> layout.STATE_SHIFT
+            if state == layout.DONE:
+                if lapses(mark, now // layout.TICK) <= 0:
+                    return None
+                return StoredState(Status.DONE, b"", 0, 0, None, "")
+            head, inline = cells.head(cell)
+            record = cells.body(head, inline)[1]
+            error = unpack_cause(cells.texts(head)[1])[0]
+            worker = self._holders.of(cell, mark).decode() if state == layout.CLAIMED else None
+            if cells.mark(cell) == mark:
+                return StoredState(
+                    _STATUS[state],
+                    record,
+                    head.attempts,
+                    head.crashes,
+                    worker or None,
+                    error,
+                )
+        return None
+
+
+def _scheduled(amounts: list[int]) -> int:
+    return amounts[layout.LATER] + amounts[layout.FRESH_LATER]
+
+
+def _ready(amounts: list[int]) -> int:
+    return amounts[layout.READY] + amounts[layout.FRESH]

@@ -1,0 +1,37 @@
+"""``Geometry``: where everything lies in the file of a board, for a number of cells."""
+
+from __future__ import annotations
+
+from rxdispatch.boards.shm.storage import layout
+from rxdispatch.checks import integer
+
+__all__ = ["Geometry"]
+
+
+class Geometry:
+    """
+    The counts and the byte offsets of one board.
+
+    Args:
+        capacity: Tasks that fit where each takes one cell.
+
+    Raises:
+        ConfigError: If there would be too few cells or too many.
+    """
+
+    def __init__(self, capacity: int, spare: int | None = None) -> None:
+        integer("capacity", capacity, 1, layout.CELL_LIMIT // 2)
+        self.capacity = capacity
+        self.spare = max(1024, capacity // 32) if spare is None else spare
+        self.cells = capacity + self.spare
+        self.ring_slots = self.cells
+        self.index_slots = 3 * self.cells
+        self.labels = layout.HEADER
+        self.hints = self.labels + layout.SEATS * layout.LABELS * layout.LABEL
+        self.events = self.hints + layout.HINT_SLOTS * 8
+        self.marks = self.events + layout.EVENT_BYTES
+        self.holders = self.marks + self.cells * 8
+        self.ring = self.holders + self.cells * 8
+        self.index = self.ring + self.ring_slots * 8
+        self.data = -(-(self.index + (self.index_slots + layout.WINDOW) * 8) // 64) * 64
+        self.size = self.data + self.cells * layout.CELL
