@@ -141,19 +141,19 @@ audit: $(VENV)/.dev
 
 # bench_*.py are scripts, one question each; test_*.py are for pytest-benchmark.
 bench: $(VENV)/.dev
-	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
+	@set -e; for script in $(sort $(wildcard benchmarks/*/bench_*.py)); do \
 		echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script" $(BENCH); done
-ifneq ($(wildcard benchmarks/test_*.py),)
-	$(BIN)/python -m pytest $(sort $(wildcard benchmarks/test_*.py)) --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
+ifneq ($(wildcard benchmarks/*/test_*.py),)
+	$(BIN)/python -m pytest $(sort $(wildcard benchmarks/*/test_*.py)) --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
 endif
-	$(BIN)/python -m benchmarks.summary
+	$(BIN)/python -m benchmarks.figures.summary
 
 # Ratios against the stored ones; "python -m benchmarks.guard --store" stores them anew.
 bench-guard: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.guard
 
 bench-report: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.figures.report
 
 # Peers have an environment of their own, and arq one inside it, as it asks for redis < 6.
 PEERS := .venv-peers

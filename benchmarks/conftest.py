@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 import rxdispatch as rxd
-from benchmarks.fleet import note_server
-from benchmarks.record import Record, by_group
+from benchmarks.figures.record import Record, by_group
+from benchmarks.nodes.fleet import note_server
 
 _records: list[Record] = []
 

@@ -20,7 +20,7 @@ from typing import Final
 
 import attrs
 
-from benchmarks.guarded import Case, cases
+from benchmarks.guard_cases import Case, cases
 
 __all__ = ["BASELINE", "TOLERANCE", "Bound", "failures", "load", "main", "store"]
 

@@ -15,12 +15,12 @@ import asyncio
 from pathlib import Path
 
 import rxdispatch as rxd
+from benchmarks.figures.machine import server_version
+from benchmarks.figures.record import Record
 from benchmarks.growth.costs import Costs
 from benchmarks.growth.curves import draw
 from benchmarks.growth.measure import Server, measure
 from benchmarks.growth.validation import TOLERANCE, validate
-from benchmarks.machine import server_version
-from benchmarks.record import Record
 
 
 async def measured(record: Record) -> Costs:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from benchmarks.figures.record import Record
 from benchmarks.growth.board import CROWD, KEPT, US
 from benchmarks.growth.costs import Costs, Line
 from benchmarks.growth.simulation import Seen, percentile, queue_at_random, run_board
-from benchmarks.record import Record
 
 __all__ = ["draw"]
 

@@ -16,11 +16,11 @@ from typing import Any, Final
 import attrs
 
 import rxdispatch as rxd
-from benchmarks import fleet
-from benchmarks.bench_feed_apply import to_sequencer
+from benchmarks.figures.record import Record
 from benchmarks.growth.child import Child
 from benchmarks.growth.costs import Costs, Line, fit
-from benchmarks.record import Record
+from benchmarks.nodes import fleet
+from benchmarks.nodes.bench_feed_apply import to_sequencer
 from rxdispatch.boards.redis.keys import BoardKeys
 from rxdispatch.store.connections.wire import pack
 

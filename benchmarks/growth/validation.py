@@ -14,11 +14,11 @@ import attrs
 import psutil
 
 import rxdispatch as rxd
+from benchmarks.figures.record import Record
 from benchmarks.growth.child import Child
 from benchmarks.growth.costs import Costs
 from benchmarks.growth.measure import HERD, HERDS, US, Server, herd_pause
 from benchmarks.growth.simulation import run_board
-from benchmarks.record import Record
 
 __all__ = ["validate"]
 

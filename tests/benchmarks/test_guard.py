@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.guard import BASELINE, Bound, failures, load, measure, store
-from benchmarks.guarded import Case
+from benchmarks.guard_cases import Case
 
 STORED = {"drain": Bound(2.0, 1.8), "read": Bound(0.5, 3.0)}
 

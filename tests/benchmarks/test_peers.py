@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.figures.record import load_record
 from benchmarks.peers._systems import ROOT, SYSTEMS
-from benchmarks.record import load_record
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

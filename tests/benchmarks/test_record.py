@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.record import Record, by_group, load_record
+from benchmarks.figures.record import Record, by_group, load_record
 
 
 def made() -> Record:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.page import page
-from benchmarks.plots import file_name, is_ours, kind
-from benchmarks.record import Record, load_record
-from benchmarks.report import report
+from benchmarks.figures.page import page
+from benchmarks.figures.plots import file_name, is_ours, kind
+from benchmarks.figures.record import Record, load_record
+from benchmarks.figures.report import report
 
 
 def made() -> Record:

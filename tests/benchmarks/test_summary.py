@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.record import Record
-from benchmarks.summary import lines
+from benchmarks.figures.record import Record
+from benchmarks.figures.summary import lines
 
 
 def test_lines() -> None:

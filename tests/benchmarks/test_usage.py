@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.usage import WINDOW, Watch, cpu_seconds, memory_mib, tree
+from benchmarks.support.usage import WINDOW, Watch, cpu_seconds, memory_mib, tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the proc file system")
 

@@ -3,7 +3,7 @@ Strategies: which of the nodes with room come first.
 
 Sampling two and taking the better one beats looking at all of them wherever the picture is not
 fresh: whoever sees the same least loaded node sends everything there (M. Mitzenmacher, "The Power
-of Two Choices in Randomized Load Balancing"; the figures are in ``benchmarks/bench_select.py``).
+of Two Choices in Randomized Load Balancing"; ``benchmarks/nodes/bench_select.py`` measures it).
 """
 
 from __future__ import annotations

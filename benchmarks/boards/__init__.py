@@ -1,0 +1,1 @@
+"""Suites that measure boards and tasks, one question a file."""

@@ -1,0 +1,96 @@
+# pyright: basic
+# The types of redis-py commands are partial.
+"""
+How many bytes does a pending task take?
+
+Prints, for 50,000 ready tasks with default ids and 20-byte payloads: what the ids and payloads
+alone come to, then what each place of keeping them grows by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+import subprocess
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import rxdispatch as rxd
+from benchmarks.figures.machine import server_version
+from benchmarks.figures.record import Record
+
+TASKS = 50_000
+CHUNK = 10_000
+ALONE = "id and payload alone"
+
+
+async def fill(board: rxd.Board[str]) -> None:
+    """Put the tasks on *board*, keeping none of them here."""
+    for _ in range(TASKS // CHUNK):
+        await board.submit([rxd.Task("x" * 20) for _ in range(CHUNK)])
+
+
+def keep(record: Record, place: str, used: float, limit: int) -> None:
+    """Keep what a task takes."""
+    record.add(place, used / TASKS, "B", base=ALONE, at_most=limit, judged="value")
+
+
+async def on_server(record: Record, url: str | None, limit: int) -> None:
+    """Measure what a server's memory grows by."""
+    async with rxd.connect(url) as hub:
+        redis = hub.client.redis
+        place = server_version(await redis.info("server"))
+        board = hub.board("memory")
+        await board.submit(rxd.Task("warm"))
+        before = (await redis.info("memory"))["used_memory"]
+        await fill(board)
+        # Kept replies go after a minute; they are no part of a pending task.
+        for key in [key async for key in redis.scan_iter("*:reply:*", count=1000)]:
+            await redis.delete(key)
+        used = (await redis.info("memory"))["used_memory"] - before
+        ready = (await board.counts()).ready
+        record.control("every task was ready while it was measured", ready == TASKS + 1)
+        keep(record, place, used, limit)
+
+
+async def in_memory(record: Record) -> None:
+    """Measure what this process grows by."""
+    board = rxd.MemoryBoard("memory")
+    await board.submit(rxd.Task("warm"))
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    await fill(board)
+    gc.collect()
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    keep(record, "MemoryBoard", used, 400)
+
+
+async def main(record: Record) -> None:
+    """Measure each place."""
+    record.note(tasks=TASKS)
+    record.add(ALONE, 36 + 20, "B")
+    await in_memory(record)
+    await on_server(record, None, 240)
+    binary = shutil.which("redis-server")
+    if binary is None:
+        print("Redis: no redis-server installed")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "s"
+        command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", ""]
+        server = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
+        try:
+            # Connecting is tried again until the server is there, for two seconds.
+            await on_server(record, f"unix://{socket}", 320)
+        finally:
+            server.terminate()
+            await server.wait()
+
+
+if __name__ == "__main__":
+    with Record("bench_pending_memory", __doc__) as kept:
+        asyncio.run(main(kept))

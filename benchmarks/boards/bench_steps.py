@@ -1,0 +1,190 @@
+"""
+Where does the time go, from claim to settlement and from a message to L1?
+
+A sampler asks a thousand times a second what the one thread is doing, while it drains no-op tasks
+from the embedded server (64 handlers at a time), and while a feed of 10,000 nodes follows another
+process that publishes heartbeats as fast as it can. Microseconds of the wall clock a task, or a
+message; a step has what it calls, unless that is a step of its own. Beside it stands what the
+server's thread takes in all, for the tasks also to have them submitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import rxdispatch as rxd
+from benchmarks.figures.record import Record
+from benchmarks.nodes.bench_feed_apply import MESSAGES, Flood, followed, kept, published
+from benchmarks.nodes.fleet import note_server
+from benchmarks.support.sampler import OTHER, Sampler, Steps
+from rxdispatch import operators as ops
+from rxdispatch.nodes.records import MessageReader
+
+TASKS = int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else 40_000
+ROUNDS = 3
+WIDTH = 64
+
+BELOW: Final[Steps] = {
+    "wait": ["selectors.py"],
+    "event loop": [
+        "asyncio/base_events.py",
+        "asyncio/events.py",
+        "asyncio/selector_events.py",
+        "asyncio/tasks.py",
+        "asyncio/futures.py",
+        "asyncio/timeouts.py",
+        "asyncio/locks.py",
+    ],
+    "socket, streams and hiredis": [
+        "asyncio/streams.py",
+        "_parsers/hiredis.py",
+        "_parsers/base.py",
+        "asyncio/connection.py",
+        "store/connections/wire.py",
+    ],
+    "RxPY: from operator to operator": [
+        "observer/autodetachobserver.py",
+        "observer/observer.py",
+        "observable/observable.py",
+        "subject/subject.py",
+    ],
+}
+WORK: Final[Steps] = {
+    **BELOW,
+    "call: retries and limits in time": ["store/client.py", "store/connections/pool.py"],
+    "claim: read the reply": ["boards/redis/engine.py:RedisEngine.claim"],
+    "claim: task and Claim": ["boards/base.py:Board._decode", "boards/base.py"],
+    "claim: hold and renew": ["tasks/_ledger.py:Ledger.add", "tasks/_ledger.py:Ledger._tick"],
+    "claim: hand out, decide how many": ["tasks/_handout.py", "tasks/_claim.py"],
+    "execute: slots and workers": ["tasks/_execute.py", "valve.py", "tasks/_demand.py"],
+    "execute: context and coroutine": ["tasks/_attempt.py"],
+    "execute: the handler": ["bench_steps.py:nothing"],
+    "settle: batch and pass on": ["tasks/_settle.py", "streams/_run.py"],
+    "settle: settlements and answers": [
+        "boards/base.py:Board.settle",
+        "boards/base.py:Board.settle.<locals>.<listcomp>",
+        "rxdispatch/claim.py:Outcome.settlement",
+        "tasks/_ledger.py",
+    ],
+    "settle: arguments and reply": ["boards/redis/engine.py"],
+}
+NEWS: Final[Steps] = {
+    **BELOW,
+    "Pub/Sub: read, hand to its channel": [
+        "store/pubsub/session.py",
+        "store/pubsub/channels.py",
+        "relay.py",
+    ],
+    "stream: parse, order, gaps": ["nodes/feed/sequencer.py", "nodes/records.py"],
+    "replica: new Node into L1": [
+        "nodes/feed/replica.py",
+        "rxdispatch/node.py",
+        "nodes/placement/placements.py",
+    ],
+    "feed: views, waiters, changes": [
+        "nodes/feed/feed.py",
+        "nodes/placement/candidates.py",
+        "nodes/feed/sync.py",
+        "nodes/feed/stats.py",
+        "nodes/feed/snapshot_sync.py",
+        "nodes/placement/criteria_cache.py",
+    ],
+    "the subscriber": ["bench_feed_apply.py"],
+}
+
+
+async def nothing(_: rxd.Task[str]) -> None:
+    """Do nothing."""
+
+
+async def server_seconds(hub: rxd.Hub) -> float:
+    """Return what the server's main thread has taken so far."""
+    redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
+    info = await redis.info("cpu")
+    return float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
+
+
+async def sampled(
+    record: Record,
+    group: str,
+    hub: rxd.Hub,
+    steps: Steps,
+    count: int,
+    once: Callable[[Sampler], Awaitable[float]],
+) -> None:
+    """Keep microseconds by step, of so many rounds of *once*, which returns its seconds."""
+    await once(Sampler(steps))
+    sampler, passed, before = Sampler(steps), 0.0, await server_seconds(hub)
+    for _ in range(ROUNDS):
+        passed += await once(sampler)
+    each = passed / (count * ROUNDS) * 1e6
+    server = (await server_seconds(hub) - before) / (count * ROUNDS) * 1e6
+    record.add("in all", each, "us", group=group)
+    for name in (*steps, OTHER):
+        if sampler.found[name]:
+            record.add(name, sampler.share(name) * each, "us", group=group, base="in all")
+    record.add("the server's thread, filling included", server, "us", group=group, base="in all")
+    record.control("three in four samples or more belong to a step", sampler.share(OTHER) < 0.25)
+    if "--strays" in sys.argv:
+        for place, times in sampler.strays.most_common(20):
+            print(f"  stray {times / sampler.found.total():6.1%} {place}")
+
+
+async def tasks(record: Record, hub: rxd.Hub) -> None:
+    """Keep the steps from claim to settlement."""
+    board = hub.board("steps")
+
+    async def once(sampler: Sampler) -> float:
+        await board.submit(rxd.Task("x" * 20) for _ in range(TASKS))
+        stream = board.claims(until="joined").pipe(
+            ops.execute(nothing, max_concurrent=WIDTH), ops.settle(board)
+        )
+        begun = time.perf_counter()
+        with sampler:
+            await rxd.run(stream)
+        return time.perf_counter() - begun
+
+    await sampled(record, "claim, execute, settle: us a task", hub, WORK, TASKS, once)
+    done = (await board.counts()).done
+    record.control("every task was settled once", done == TASKS * (ROUNDS + 1))
+
+
+async def news(record: Record, hub: rxd.Hub) -> None:
+    """Keep the steps from a message to L1."""
+    first, beats = await published(hub)
+    del first
+    fleet: Any = hub._fleet
+    with tempfile.TemporaryDirectory() as folder:
+        flooding = Flood()
+        await flooding.start(str(hub.client.target.path), kept(beats, folder), fleet.keys.changes)
+        start = MessageReader().message(beats[0]).first
+
+        async def once(sampler: Sampler) -> float:
+            async with hub.feed() as feed:
+                with sampler:
+                    return MESSAGES / await followed(feed, flooding, start)
+
+        try:
+            await sampled(record, "message to L1: us a message", hub, NEWS, MESSAGES, once)
+        finally:
+            await flooding.stop()
+
+
+async def main() -> None:
+    """Sample both."""
+    with Record("bench_steps", __doc__) as record:
+        async with rxd.connect() as hub:
+            await note_server(record, hub)
+            record.note(tasks=TASKS, messages=MESSAGES, rounds=ROUNDS, width=WIDTH)
+            await tasks(record, hub)
+        async with rxd.connect() as hub:
+            await news(record, hub)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,143 @@
+# pyright: basic
+# pytest-benchmark has no types.
+"""
+What do 1,000 and 100,000 tasks take by status marks, by a queue and by a lock?
+
+The table of the document that this project began with: seconds, peak of CPU, memory and the tasks
+done twice; seconds are compared with a ``multiprocessing.Queue``. Each way is measured in a
+process of its own with four workers on top, or with none where one process does all, as
+``MemoryBoard`` and ``asyncio.Queue`` do. A task is 27 bytes of MessagePack; whoever takes it
+decodes it, and adds one to its counter in shared memory.
+
+- ``s`` is from the first take to the last. All begin at an agreed moment, at the same task, so
+  that they get in each other's way as much as they can. Processes have started by then and tasks
+  were put there, which took ``fill`` seconds; a ``SimpleQueue`` is filled meanwhile.
+- ``cpu_peak`` is the most in any tenth of a second, in percent of one core, or the mean where that
+  is higher, as it is for what takes less time; ``cpu_seconds`` is the whole. Workers, server,
+  manager and who feeds them are all counted.
+- ``memory_mib`` is how much more the processes have at their peak than the first had before it
+  made tasks and workers, in its first round. What they share counts once, programs do not count.
+- ``twice`` and ``missing`` are tasks of all rounds; only ``confirm n`` may have any. It is the
+  document's own way: read the mark, write one's own, read it again *n* times
+  (``status_retry_count``), and go on if it is still one's own.
+
+The seconds are those of the best round.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import attrs
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.figures.record import Record
+from benchmarks.seed_tasks.boards import CLAIMED, InMemory, InSharedMemory, OnRedis
+from benchmarks.seed_tasks.managed import ManagedMarks, ManagedPop
+from benchmarks.seed_tasks.marks import Confirmed, Locked, Swapped
+from benchmarks.seed_tasks.measured import Measurement
+from benchmarks.seed_tasks.queues import LoopQueue, PlainQueue, ProcessQueue
+from benchmarks.seed_tasks.runs import PAYLOAD_SIZE
+from benchmarks.seed_tasks.way import WORKERS, Way
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="shared memory and the CPU clocks of others need Linux"
+)
+
+QUEUE = "multiprocessing.Queue, one at a time"
+ROUNDS = {1_000: 3, 100_000: 2}
+FEW = 200
+
+
+@attrs.frozen
+class Case:
+    """
+    A row of the table.
+
+    Attributes:
+        name: What it is called.
+        way: What is measured.
+        exact: Whether it must do every task once.
+        slow: Whether 100,000 tasks are done in one round only.
+        most: How many tasks it is asked to do.
+        at_most: What 100,000 of them should take, of what the queue takes.
+    """
+
+    name: str
+    way: Way
+    exact: bool = True
+    slow: bool = False
+    most: int = 100_000
+    at_most: float | None = None
+
+
+CASES = [
+    Case(QUEUE, ProcessQueue()),
+    Case("multiprocessing.Queue, lists of 64", ProcessQueue(64)),
+    Case("multiprocessing.SimpleQueue", PlainQueue()),
+    Case("asyncio.Queue, one process", LoopQueue()),
+    Case("multiprocessing.Lock around marks", Locked()),
+    Case("Manager().list(), pop", ManagedPop(), slow=True),
+    Case("Manager().list() of marks under a Lock", ManagedMarks(), most=1_000),
+    Case("marks, confirm 0", Confirmed(0), exact=False),
+    Case("marks, confirm 1", Confirmed(1), exact=False),
+    Case("marks, confirm 3", Confirmed(3), exact=False),
+    Case("marks, compare-and-swap", Swapped(), at_most=0.10),
+    Case("MemoryBoard, claims | execute | settle", InMemory(), slow=True),
+    Case("SharedMemoryBoard", InSharedMemory(), slow=True, at_most=0.25),
+    Case("board on an embedded server", OnRedis(), slow=True),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings(record: Record) -> None:
+    """Keep what the figures depend on."""
+    record.note(workers=WORKERS, payload_bytes=PAYLOAD_SIZE, claimed_at_once=CLAIMED)
+    record.note(rounds={f"{count:,} tasks": rounds for count, rounds in ROUNDS.items()})
+    record.note(one_round_of_100_000=[case.name for case in CASES if case.slow])
+    record.note(not_with_100_000=[case.name for case in CASES if case.most < 100_000])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("count", ROUNDS)
+def test_way(benchmark: BenchmarkFixture, record: Record, case: Case, count: int) -> None:
+    """One way with so many tasks."""
+    if count > case.most:
+        pytest.skip("it takes too long")
+    large, group = count == 100_000, f"{count:,} tasks"
+    benchmark.group = group
+    with Measurement(case.way, FEW if benchmark.disabled else count) as measurement:
+        benchmark.pedantic(
+            measurement.run,
+            setup=measurement.prepare,
+            rounds=1 if large and case.slow else ROUNDS[count],
+        )
+        measurement.finish()
+    twice = sum(measured.twice for measured in measurement.rounds)
+    missing = sum(measured.missing for measured in measurement.rounds)
+    if case.exact:
+        record.control("every task was done once, but by confirmed marks", twice == missing == 0)
+    if benchmark.stats is None:
+        return
+    base = QUEUE if measured_before(record, group) else None
+    best = min(measurement.rounds, key=lambda measured: measured.seconds)
+    record.add(
+        case.name,
+        best.seconds,
+        "s",
+        group=group,
+        base=base,
+        at_most=case.at_most if large and base else None,
+        fill=best.fill,
+        cpu_peak=best.cpu_peak,
+        cpu_seconds=best.cpu,
+        memory_mib=measurement.rounds[0].memory,
+        twice=twice,
+        missing=missing,
+    )
+
+
+def measured_before(record: Record, group: str) -> bool:
+    """Return whether the queue was measured, which is not so when one way alone is asked for."""
+    return any((row.case, row.group) == (QUEUE, group) for row in record.rows)

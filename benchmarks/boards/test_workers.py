@@ -1,0 +1,153 @@
+# pyright: basic
+# pytest-benchmark has no types.
+"""
+How many tasks a second do 1 to 16 processes drain together, from one board?
+
+Each process runs ``claims | execute | settle``, 32 handlers at a time and 256 tasks ahead. All are
+there, connected and waiting before the first may begin; a run lasts from then until the last has
+settled its last. Boards are filled before. Beside them a ``multiprocessing.Queue`` with as many
+consumers: its own thread feeds it meanwhile, as only a pipe's worth can wait in it, and for
+handlers that sleep a consumer gets 32 and runs them together. *least* and *most* are the shares
+that processes had of the tasks, times their number; *server* and *workers* are cores kept busy.
+More processes than cores only share them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import statistics
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import attrs
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import rxdispatch as rxd
+from benchmarks.figures.record import Record
+from benchmarks.support.crew import WIDTH, Crew, Job, Shift, numbers_of
+
+WORKERS = (1, 2, 4, 8, 16)
+TASKS = 6_000
+ROUNDS = 2
+PAUSES = {"no-op handler": 0.0, "handler that sleeps 1 ms": 0.001}
+QUEUE = "multiprocessing.Queue"
+SERVER = "board on the embedded server"
+SHARED = "SharedMemoryBoard"
+
+names = (f"workers-{os.getpid()}-{number}" for number in itertools.count())
+
+
+@attrs.frozen
+class Run:
+    """What all processes together did."""
+
+    rate: float
+    more: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def crew(record: Record) -> Iterator[Crew]:
+    """As many processes as are ever needed."""
+    record.note(
+        x="worker processes", cores=os.cpu_count(), tasks=TASKS, rounds=ROUNDS, at_a_time=WIDTH
+    )
+    with Crew(max(WORKERS)) as crew:
+        yield crew
+
+
+async def server_time(hub: rxd.Hub) -> float:
+    """Return the seconds of the processor that the server has had."""
+    redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
+    info = await redis.info("cpu")
+    return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
+
+
+async def submit(board: rxd.Board[int]) -> None:
+    """Let the tasks wait."""
+    await board.submit(rxd.Task(number) for number in range(TASKS))
+
+
+def once(shifts: list[Shift]) -> bool:
+    """Whether each task was handled, and none twice."""
+    numbers = numbers_of(shifts)
+    return len(numbers) == TASKS and set(numbers) == set(range(TASKS))
+
+
+def run_of(shifts: list[Shift], server: float) -> Run:
+    """Return the rate, and how evenly it was shared."""
+    seconds = max(shift.end for shift in shifts) - min(shift.begin for shift in shifts)
+    shares = [len(numbers_of([shift])) / TASKS * len(shifts) for shift in shifts]
+    more = {
+        "least": min(shares),
+        "most": max(shares),
+        "workers": sum(shift.cpu for shift in shifts) / seconds,
+    }
+    if server:
+        more["server"] = server / seconds
+    return Run(TASKS / seconds, more)
+
+
+def drain(
+    case: str,
+    record: Record,
+    crew: Crew,
+    hub: rxd.Hub,
+    runner: asyncio.Runner,
+    pause: float,
+    workers: int,
+) -> Run:
+    """Fill one of the three, and let it be drained."""
+    spent = 0.0
+    with ExitStack() as stack:
+        if case == QUEUE:
+            for number in range(TASKS):
+                crew.queue.put(number)
+            shifts = crew.drain(Job(None, None, pause), workers)
+        elif case == SHARED:
+            shared = rxd.SharedMemoryBoard[int].create(next(names), capacity=2 * TASKS)
+            stack.callback(shared.close)
+            stack.callback(shared.unlink)
+            runner.run(submit(shared))
+            shifts = crew.drain(Job(shared.name, None, pause), workers)
+        else:
+            board: rxd.Board[int] = hub.board(next(names))
+            runner.run(submit(board))
+            before = runner.run(server_time(hub))
+            url = f"unix://{hub.client.target.path}"
+            shifts = crew.drain(Job(board.name, url, pause), workers)
+            spent = runner.run(server_time(hub)) - before
+    record.control("every task was done once", once(shifts))
+    return run_of(shifts, spent)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("handler", PAUSES)
+@pytest.mark.benchmark(group="workers")
+def test_workers(
+    benchmark: BenchmarkFixture,
+    record: Record,
+    crew: Crew,
+    hub: rxd.Hub,
+    runner: asyncio.Runner,
+    handler: str,
+    workers: int,
+) -> None:
+    """Boards and the queue in turn, with that many processes."""
+    runs: dict[str, list[Run]] = {case: [] for case in (QUEUE, SERVER, SHARED)}
+
+    def turn() -> None:
+        for case, found in runs.items():
+            found.append(drain(case, record, crew, hub, runner, PAUSES[handler], workers))
+
+    benchmark.pedantic(turn, rounds=ROUNDS)
+    if benchmark.stats is None:
+        return
+    for case, found in runs.items():
+        best = max(found, key=lambda run: run.rate)
+        more: dict[str, Any] = best.more | {"median": statistics.median(run.rate for run in found)}
+        base = None if case == QUEUE else QUEUE
+        record.add(case, best.rate, "1/s", group=handler, x=workers, base=base, **more)

@@ -1,0 +1,123 @@
+"""
+How long does a feed need to make up for what it has missed?
+
+Keeps the median of three rounds in milliseconds, for a fleet of 10,000 nodes (or of as many as the
+arguments say: ``10000 100000`` takes some minutes) of which 100, 1,000 or 10,000 have changed: what
+the server takes to hand out the pages, and what the feed takes in all, until its nodes are those of
+the registry and a subscriber has been told; then a full relist, for comparison.
+
+The feed is cut off from Pub/Sub and its task is stopped; then the steps of that task are called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import rxdispatch as rxd
+from benchmarks.figures.record import Record
+from benchmarks.nodes.fleet import change, note_server, register
+
+FLEETS = tuple(map(int, sys.argv[1:])) or (10_000,)
+CHANGED = (100, 1_000, 10_000)
+GOALS = {10_000: (3, 15, 120), 100_000: (10, 30, 200)}
+ROUNDS = 3
+PAGE = 1_000
+
+
+async def took(step: Callable[[], Awaitable[Any]]) -> float:
+    """Return milliseconds."""
+    start = time.perf_counter()
+    await step()
+    return (time.perf_counter() - start) * 1e3
+
+
+async def pages(store: Any, after: int) -> None:
+    """Fetch what has changed, and look no closer."""
+    while True:
+        page = await store.changes(after, PAGE)
+        if not page.more:
+            return
+        # The number of the last row; without reading the rows it is known here for lack of gaps.
+        after += PAGE
+
+
+async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
+    """Measure one fleet."""
+    async with hub.feed() as feed:
+        inner: Any = feed
+        sync, store = inner._sync, inner._sync._engine
+        inner._task.cancel()
+        await asyncio.gather(inner._task, return_exceptions=True)
+        inner._sources.dispose()
+        told = 0
+
+        def heard(_: rxd.NodeChange) -> None:
+            nonlocal told
+            told += 1
+
+        found: dict[int, tuple[list[float], list[float]]] = {n: ([], []) for n in CHANGED}
+        beat = 0
+        before = feed.stats.relists
+        relist: list[float] = []
+        with feed.changes.subscribe(heard):
+            for number in range(-1, ROUNDS):
+                for changed, (bare, ours) in found.items():
+                    beat += 1
+                    # Spread over the fleet.
+                    numbers = range(0, count, count // changed)
+                    await change(hub, numbers, beat)
+                    after, told = inner._replica.high, 0
+                    server = await took(partial(pages, store, after))
+                    whole = await took(sync._catch_up)
+                    assert told == changed + 1
+                    assert inner._replica.high == after + changed
+                    if number >= 0:  # the one before warms up
+                        bare.append(server)
+                        ours.append(whole)
+                whole = await took(sync._relist)
+                if number >= 0:
+                    relist.append(whole)
+        asked = feed.stats.relists - before == ROUNDS + 1
+        record.control("the subscriber was told of every change; only relists were relists", asked)
+        group = f"{count:,} nodes"
+        record.add("relist", statistics.median(relist), "ms", group=group)
+        for (changed, (bare, ours)), goal in zip(
+            found.items(), GOALS.get(count, (None,) * len(CHANGED)), strict=True
+        ):
+            for case, times, bound in (
+                ("pages of the server alone", bare, None),
+                ("caught up", ours, goal),
+            ):
+                record.add(
+                    case,
+                    statistics.median(times),
+                    "ms",
+                    group=group,
+                    x=changed,
+                    base="relist",
+                    at_most=bound,
+                    judged="value",
+                )
+
+
+async def main() -> None:
+    """Measure both fleets, each on a server of its own."""
+    with Record("bench_feed_catchup", __doc__) as record:
+        record.note(rounds=ROUNDS, page=PAGE)
+        for count in FLEETS:
+            # On a busy machine the largest fleet takes longer to read than a call may by default.
+            settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
+            async with rxd.connect(settings=settings) as hub:
+                await note_server(record, hub)
+                await register(hub, count)
+                await measure(record, hub, count)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

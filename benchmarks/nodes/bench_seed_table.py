@@ -1,0 +1,168 @@
+# pyright: basic
+# The types of redis-py commands are partial.
+"""
+The table of a document that started the node feed: a registry behind a lock, and this one.
+
+It has 50 to 200 ms (p50) and 200 to 500 ms (p99) for choosing a node behind a lock, 10 to 50 ms for
+a heartbeat and 20 to 100 ms to register, and hopes for 1 to 10, 10 to 50, 1 to 5 and 2 to 10 ms.
+
+"Locked" is that architecture: one ``asyncio.Lock`` a process around everything, the hashes of all
+nodes read from Redis for each choice, the least loaded taken, its jobs counted up. The feed
+chooses here and reserves in Redis. Printed are percentiles in ms, from the call to its end, with
+1, 16 and 128 calls at a time, and how many are done a second: 200 nodes, each call gives back what
+it took (which is not timed). Heartbeats and registrations take turns with choices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
+from typing import Any
+
+import rxdispatch as rxd
+from benchmarks.figures.record import Record
+from benchmarks.nodes.fleet import add_latencies, node, note_server, register, state
+
+NODES = 200
+SLOTS = 8
+WIDTHS = (1, 16, 128)
+CALLS = {"locked": 200, "feed": 1_000}
+HEADER = ("choose", "heartbeat", "register")
+
+
+class Locked:
+    """A registry of hashes behind a lock."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+        self._lock = asyncio.Lock()
+
+    async def register(self, number: int) -> None:
+        """Write a node."""
+        made = node(number)
+        async with self._lock, self._redis.pipeline(transaction=False) as pipe:
+            fields = {"pool": made.pool, "capacity": SLOTS, "jobs": 0, "state": made.packed_state}
+            pipe.sadd("locked", made.id)
+            pipe.hset(f"locked:{made.id}", mapping=fields)
+            pipe.expire(f"locked:{made.id}", 3600)
+            await pipe.execute()
+
+    async def heartbeat(self, number: int, beat: int) -> None:
+        """Write a state."""
+        made = node(number)
+        async with self._lock, self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(f"locked:{made.id}", mapping={"state": made.packed_state, "beat": beat})
+            pipe.expire(f"locked:{made.id}", 3600)
+            await pipe.execute()
+
+    @contextlib.asynccontextmanager
+    async def chosen(self) -> AsyncIterator[None]:
+        """Take the least loaded node of a pool, and give it back."""
+        async with self._lock:
+            ids = sorted(await self._redis.smembers("locked"))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in ids:
+                    pipe.hgetall(b"locked:" + name)
+                nodes = dict(zip(ids, await pipe.execute(), strict=True))
+            having = [
+                (int(fields[b"jobs"]), name)
+                for name, fields in nodes.items()
+                if fields[b"pool"] == b"gpu" and int(fields[b"jobs"]) < int(fields[b"capacity"])
+            ]
+            best = min(having)[1]
+            await self._redis.hincrby(b"locked:" + best, "jobs", 1)
+        yield
+        await self._redis.hincrby(b"locked:" + best, "jobs", -1)
+
+    async def taken(self) -> int:
+        """Return how many slots are taken on all nodes."""
+        ids = await self._redis.smembers("locked")
+        return sum([int(await self._redis.hget(b"locked:" + name, "jobs")) for name in ids])
+
+
+class Free:
+    """The registry and the feed of a hub."""
+
+    def __init__(self, hub: rxd.Hub, feed: rxd.Feed) -> None:
+        self._hub = hub
+        self._feed = feed
+
+    async def register(self, number: int) -> None:
+        """Register a node."""
+        await self._hub.nodes.register(node(number), ttl=3600.0)
+
+    async def heartbeat(self, number: int, beat: int) -> None:
+        """Tell of a state."""
+        await self._hub.nodes.heartbeat(node(number).id, state(number, beat))
+
+    def chosen(self) -> AbstractAsyncContextManager[Any]:
+        """Reserve a slot."""
+        return self._feed.reserve(pool="gpu")
+
+
+async def measure(way: Locked | Free, width: int, calls: int) -> dict[str, list[float]]:
+    """Return seconds by what was called; and the whole under ''."""
+    took: dict[str, list[float]] = {name: [] for name in HEADER}
+    numbers = iter(range(calls))
+
+    async def timed(name: str, call: Callable[[], Any]) -> None:
+        start = time.perf_counter()
+        await call()
+        took[name].append(time.perf_counter() - start)
+
+    async def caller() -> None:
+        for number in numbers:
+            async with AsyncExitStack() as stack:
+                slot = way.chosen()
+                await timed("choose", partial(stack.enter_async_context, slot))
+            at = number % NODES
+            await timed("heartbeat", partial(way.heartbeat, at, number))
+            if number % 10 == 0:
+                await timed("register", partial(way.register, NODES + at))
+
+    start = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(width)))
+    took[""] = [time.perf_counter() - start]
+    return took
+
+
+def keep(record: Record, width: int, took: dict[str, dict[str, list[float]]]) -> None:
+    """Keep what came of both ways at that many calls at a time."""
+    for what in HEADER:
+        times = {name: seconds[what] for name, seconds in took.items()}
+        add_latencies(record, times, base="locked", group=what, x=width)
+    for name, seconds in took.items():
+        rate = CALLS[name] / seconds[""][0]
+        base = None if name == "locked" else "locked"
+        record.add(name, rate, "1/s", group="chosen and given back", x=width, base=base)
+
+
+async def main(record: Record) -> None:
+    """Measure both ways in turn on one embedded server."""
+    async with rxd.connect() as hub:
+        await note_server(record, hub)
+        record.note(nodes=NODES, slots=SLOTS, calls=CALLS)
+        await register(hub, NODES)
+        locked = Locked(hub.client.redis)
+        for number in range(NODES):
+            await locked.register(number)
+        async with hub.feed() as feed:
+            ways: dict[str, Locked | Free] = {"locked": locked, "feed": Free(hub, feed)}
+            for width in WIDTHS:
+                took: dict[str, dict[str, list[float]]] = {}
+                for name, way in ways.items():
+                    await measure(way, width, CALLS[name] // 10)  # warms up
+                    took[name] = await measure(way, width, CALLS[name])
+                keep(record, width, took)
+            record.control("every slot behind the lock was given back", not await locked.taken())
+            jobs = sum(known.current_jobs for known in feed.nodes())
+            record.control("every slot of the feed was given back", jobs == 0)
+
+
+if __name__ == "__main__":
+    with Record("bench_seed_table", __doc__) as kept:
+        asyncio.run(main(kept))

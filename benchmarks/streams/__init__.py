@@ -1,0 +1,1 @@
+"""Suites that measure operators, sources and pipelines, one question a file."""

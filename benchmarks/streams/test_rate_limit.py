@@ -1,0 +1,116 @@
+# pyright: basic
+# pytest-benchmark has no types.
+"""
+What does ``rate_limit`` cost, beside a bare loop that awaits a token bucket?
+
+Items a second from a source that can wait to a sink: with tokens that never run out, with tokens
+that always do, and a backlog that was pushed while there was no room below and then goes at once,
+10,000 and 100,000 long. Neither limit is one that the operator reaches: what is measured is itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from reactivex.subject import Subject
+
+from benchmarks.figures.record import Record
+from benchmarks.streams.race import Way, race
+from benchmarks.streams.sources import Build, Total, numbers, total_of
+from rxdispatch import operators as ops
+from rxdispatch.clock import LoopScheduler
+from rxdispatch.valve import Gate
+
+ITEMS = 20_000
+PLENTY = 10**9
+#: So that a token is there whenever it is asked for, but the bucket is empty all the time.
+SCARCE = 20_000_000
+GROUP = "token bucket"
+BUCKET = "bare loop, tokens to spare"
+EMPTY = "bare loop, none to spare"
+
+
+def drawn(build: Build) -> Callable[[int], Awaitable[int]]:
+    """Return a way through an operator from a source that can wait."""
+
+    async def run(count: int) -> int:
+        return await total_of(build(numbers(count)))
+
+    return run
+
+
+class Bucket:
+    """The least that a token bucket of a coroutine has to do."""
+
+    def __init__(self, count: int, burst: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rate = count
+        self._burst = float(burst)
+        self._tokens = float(burst)
+        self._at = self._loop.time()
+
+    async def take(self) -> None:
+        """Wait for a token."""
+        while True:
+            now = self._loop.time()
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+            if self._tokens >= 1:
+                self._tokens -= 1
+                return
+            await asyncio.sleep((1 - self._tokens) / self._rate)
+
+
+def bucket(rate: int, burst: int) -> Callable[[int], Awaitable[int]]:
+    """Return a loop that awaits a token for each item."""
+
+    async def run(count: int) -> int:
+        tokens, total = Bucket(rate, burst), Total()
+        for number in range(1, count + 1):
+            await tokens.take()
+            total.add(number)
+        return total.value
+
+    return run
+
+
+async def backlog(count: int) -> int:
+    """All items are pushed while there is no room below, then go."""
+    room = 0
+    gate = Gate(lambda: room, None)
+    source: Subject[int] = Subject()
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    total = Total()
+    source.pipe(ops.rate_limit(PLENTY)).subscribe(
+        total.add,
+        on_completed=lambda: ended.set_result(None),
+        scheduler=LoopScheduler(loop, valve=gate),
+    )
+    for number in range(1, count + 1):
+        source.on_next(number)
+    source.on_completed()
+    room = 1
+    gate.opened()
+    await ended
+    return total.value
+
+
+@pytest.mark.benchmark(group=GROUP)
+def test_rate_limit(benchmark: BenchmarkFixture, record: Record) -> None:
+    """All ways in turn."""
+    few = "rate_limit, 10,000 wait"
+    scarce = drawn(ops.rate_limit(SCARCE, burst=1_000))
+    ways = {
+        BUCKET: Way(bucket(PLENTY, PLENTY), ITEMS),
+        EMPTY: Way(bucket(SCARCE, 1), ITEMS),
+        "source to sink": Way(drawn(lambda source: source), ITEMS, BUCKET),
+        "rate_limit, tokens to spare": Way(drawn(ops.rate_limit(PLENTY)), ITEMS, BUCKET),
+        "rate_limit, none to spare": Way(scarce, ITEMS, EMPTY),
+        few: Way(backlog, 10_000),
+        "rate_limit, 100,000 wait": Way(backlog, 100_000, few),
+    }
+    race(benchmark, record, GROUP, ways)

@@ -1,0 +1,1 @@
+"""What several suites measure with: worker processes, bare scripts, a sampler."""
