@@ -82,7 +82,7 @@ NEWS: Final[Steps] = {
     ],
     "stream: parse, order, gaps": ["nodes/feed/sequencer.py", "nodes/records.py"],
     "replica: new Node into L1": [
-        "nodes/feed/replica.py",
+        "nodes/replica/replica.py",
         "rxdispatch/node.py",
         "nodes/placement/placements.py",
     ],

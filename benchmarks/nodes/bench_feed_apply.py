@@ -33,10 +33,11 @@ from redis import asyncio as aioredis
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
 from benchmarks.nodes.fleet import change, note_server, recorded, register
-from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.records import MessageReader
+from rxdispatch.nodes.replica.followers import Followers
+from rxdispatch.nodes.replica.replica import Replica
 
 NODES = 10_000
 MESSAGES = int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else 20_000
@@ -49,8 +50,11 @@ PUBSUB = "redis-py PubSub to a Subject"
 ID, SPEC = 48, 34
 
 
-class Nobody:
-    """An observer of a replica whom nothing concerns."""
+class Nobody(Followers):
+    """Followers of a replica that do nothing."""
+
+    def __init__(self) -> None:
+        """Depend on nothing."""
 
     def changed(self, previous: rxd.Node | None, node: rxd.Node | None) -> None:
         """Do nothing."""
@@ -58,13 +62,13 @@ class Nobody:
     def replaced(self) -> None:
         """Do nothing."""
 
-    def told(self, change: rxd.NodeChange) -> None:
+    def publish(self, change: rxd.NodeChange) -> None:
         """Do nothing."""
 
-    def doubted(self, node: str) -> None:
+    def doubt(self, node: str) -> None:
         """Do nothing."""
 
-    def lapses(self, at: float) -> None:
+    def lapse_at(self, at: float) -> None:
         """Do nothing."""
 
 
@@ -104,7 +108,7 @@ def to_dict(_: list[bytes]) -> Callable[[bytes], Any]:
 
 def to_sequencer(first: list[bytes]) -> Callable[[bytes], Any]:
     """Return the sequencer of a replica that knows the fleet."""
-    replica = Replica(time.monotonic, Nobody())
+    replica = Replica({}, time.monotonic, Nobody())
     sequencer = Sequencer(replica, Counters(), lambda: None)
     replica.epoch = MessageReader().message(first[0]).epoch
     sequencer.behind = False

@@ -81,9 +81,9 @@ async def test_a_check_that_takes_too_long() -> None:
             assert cached is feed.get("a")
             gate.open()
             await until(lambda: (node := feed.get("a")) and node.state == {"x": 1})
-            await until(lambda: feed._lookups._task is None)
-            assert not feed._lookups._wanted
-            assert not feed._lookups._asked
+            await until(lambda: feed._replication.lookups._task is None)
+            assert not feed._replication.lookups._wanted
+            assert not feed._replication.lookups._asked
 
 
 async def test_a_check_that_is_cancelled() -> None:
@@ -128,7 +128,7 @@ async def test_a_late_answer_overwrites_nothing() -> None:
             truth = await converged(at, feed)
             told = len(account.changes)
             go.set()
-            await until(lambda: feed._lookups._task is None)
+            await until(lambda: feed._replication.lookups._task is None)
             assert truth == {node.id: node for node in feed.nodes()}
             assert told == len(account.changes)
 
@@ -209,7 +209,7 @@ async def test_a_miss_hides_nothing_newer() -> None:
         assert await feed.fetch("a") is None
         await at.hub.nodes.register(Node("b"), ttl=TTL)
         # What is read of it later goes ahead of the stream, which is stuck.
-        await feed._lookups.ask("b")
+        await feed._replication.lookups.ask("b")
         assert await feed.fetch("b") is not None
         assert await feed.fetch("a") is None
 

@@ -62,7 +62,7 @@ async def test_changes_on_the_way_in(when: str, step: str) -> None:
         async def write() -> None:
             await _write(at)
             # It has been heard before the step goes on.
-            await feed._channels.barrier(5.0)
+            await feed._replication._channels.barrier(5.0)
 
         async def second() -> None:
             engine.after.append((step, write))

@@ -93,7 +93,7 @@ NUMBERS: dict[str, Forge] = {
 async def _publish(at: Scene, feed: Feed, forge: Forge, times: int = 1) -> None:
     for _ in range(times):
         await at.call("PUBLISH", CHANGES, forge(feed._replica.epoch, feed._replica.high))
-    await feed._channels.barrier(5.0)
+    await feed._replication._channels.barrier(5.0)
 
 
 async def _goes_on(at: Scene, feed: Feed, account: Account) -> None:

@@ -26,8 +26,8 @@ async def test_large_nodes_come_in_several_replies(kind: Kind) -> None:
         for start in range(0, 60, 10):
             some = names[start : start + 10]
             await at.nodes.heartbeats({name: {"x": "y" * 60_000} for name in some})
-        lookups: Any = feed._lookups
-        plain = lookups._store.lookup
+        lookups: Any = feed._replication.lookups
+        plain = lookups._engine.lookup
         sizes: list[int] = []
         seen: list[str] = []
 
@@ -37,13 +37,13 @@ async def test_large_nodes_come_in_several_replies(kind: Kind) -> None:
             sizes.append(len(page.message))
             return page
 
-        lookups._store.lookup = lookup
+        lookups._engine.lookup = lookup
         try:
             tenant.set("ACME")
             wanted = [*names[:30], "none", *names[30:]]
             answers = await asyncio.gather(*(lookups.ask(name) for name in wanted))
         finally:
-            del lookups._store.lookup
+            del lookups._engine.lookup
         assert [True] * 61 == answers
         assert 4 == len(sizes)
         assert max(sizes) < 1_200_000

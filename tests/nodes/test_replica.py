@@ -20,13 +20,14 @@ from hypothesis.stateful import (
 )
 
 from rxdispatch.node import Node, NodeChange, NodeStatus
-from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.records import Message, NodeRow
+from rxdispatch.nodes.replica.followers import Followers
+from rxdispatch.nodes.replica.replica import Replica
 
 FIRST, SECOND = b"1" * 16, b"2" * 16
 
 
-class Watcher:
+class Watcher(Followers):
     """Keeps what it hears, and mirrors the nodes from that alone."""
 
     def __init__(self) -> None:
@@ -52,15 +53,15 @@ class Watcher:
         assert self.replica is not None
         self.mirror = dict(self.replica.nodes)
 
-    def told(self, change: NodeChange) -> None:
+    def publish(self, change: NodeChange) -> None:
         """Keep it."""
         self.changes.append(change)
 
-    def doubted(self, node: str) -> None:
+    def doubt(self, node: str) -> None:
         """Keep it."""
         self.doubts.append(node)
 
-    def lapses(self, at: float) -> None:
+    def lapse_at(self, at: float) -> None:
         """Keep it."""
         self.announced.append(at)
 
@@ -83,7 +84,7 @@ class Clock:
 def made(epoch: bytes = FIRST) -> tuple[Replica, Watcher, Clock]:
     """Return an empty replica of that epoch."""
     watcher, clock = Watcher(), Clock()
-    replica = Replica(clock, watcher)
+    replica = Replica({}, clock, watcher)
     watcher.replica = replica
     replica.replace(epoch, [], 0)
     return replica, watcher, clock
@@ -326,13 +327,13 @@ def test_asking_for_the_fleet_from_within() -> None:
     replica.follow(message(*(record(f"{n}", n, ttl=10.0) for n in range(1, 9))))
     watcher.kinds()
     clock.now += 11.0
-    tell = watcher.told
+    tell = watcher.publish
 
     def told(change: NodeChange) -> None:
         tell(change)
         replica.lapse()
 
-    watcher.told = told  # type: ignore[method-assign]
+    watcher.publish = told  # type: ignore[method-assign]
     replica.lapse()
     assert [("suspect", f"{n}", n) for n in range(1, 9)] == sorted(watcher.kinds())
 

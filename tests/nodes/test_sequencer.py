@@ -8,10 +8,10 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from rxdispatch.node import Node
-from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.records import MESSAGE_LIMIT, NodeRow, pack_record
+from rxdispatch.nodes.replica.replica import Replica
 from tests.nodes.test_replica import FIRST, SECOND, Watcher, record
 
 HEAD = struct.Struct(">B16sQI")
@@ -23,7 +23,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.watcher, self.counters, self.gaps = Watcher(), Counters(), 0
-        self.replica = Replica(lambda: 0.0, self.watcher)
+        self.replica = Replica({}, lambda: 0.0, self.watcher)
         self.watcher.replica = self.replica
         self.replica.replace(FIRST, [], 0)
         self.sequencer = Sequencer(self.replica, self.counters, self.on_gap)

@@ -10,9 +10,9 @@ from typing import Final
 from rxdispatch.node import Mode, Node
 from rxdispatch.nodes.feed.lookups import Lookups
 from rxdispatch.nodes.feed.modes import Modes
-from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.feed.sync import Sync
+from rxdispatch.nodes.replica.replica import Replica
 
 __all__ = ["Fetching"]
 

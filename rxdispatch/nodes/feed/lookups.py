@@ -12,9 +12,9 @@ from redis.exceptions import ResponseError
 from rxdispatch.errors import RxDispatchError
 from rxdispatch.log import get_logger
 from rxdispatch.nodes.engine import FleetEngine
-from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.stats import Counters
+from rxdispatch.nodes.replica.replica import Replica
 
 __all__ = ["Lookups"]
 

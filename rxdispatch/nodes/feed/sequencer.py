@@ -8,9 +8,9 @@ from typing import Final
 
 from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
-from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.records import MESSAGE_LIMIT, Message, MessageReader
+from rxdispatch.nodes.replica.replica import Replica
 
 __all__ = ["Sequencer"]
 
@@ -73,6 +73,12 @@ class Sequencer:
             # Of a node that came and went in it, the first row must not bring it back.
             unseen = [row for row in message.rows if row.seq > replica.high]
             replica.fill(unseen, message.first + message.length - 1)
+
+    def refused(self, data: bytes) -> None:
+        """Take the nodes that have refused a reservation, as the registry's reply brings them."""
+        message = self.read(data, trusted=True)
+        if message is not None and message.epoch == self._replica.epoch:
+            self._replica.fill(message.rows, message.first)
 
     @property
     def held(self) -> int:

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.snapshot import Snapshot, Stored, StoredRow
 from rxdispatch.nodes.records import MessageReader, NodeRow, pack_record
+from rxdispatch.nodes.replica.replica import Replica
+from rxdispatch.nodes.replica.unsaved import Unsaved
 
 __all__ = ["SnapshotSync"]
 
@@ -23,25 +24,17 @@ class SnapshotSync:
 
     Args:
         snapshot: Open.
-        replica: What is written, and filled.
+        replica: What is saved, and loaded.
+        unsaved: What has changed since the last save.
     """
 
-    def __init__(self, snapshot: Snapshot, replica: Replica) -> None:
+    def __init__(self, snapshot: Snapshot, replica: Replica, unsaved: Unsaved) -> None:
         self._snapshot = snapshot
         self._replica = replica
         self._reader = MessageReader()
-        self._dirty: set[str] = set()
-        self._epoch = b""
+        self._unsaved = unsaved
         self._saves = 0
         self._saving: asyncio.Task[None] | None = None
-
-    def changed(self, node: str) -> None:
-        """Have a node written, or its removal."""
-        self._dirty.add(node)
-
-    def replaced(self) -> None:
-        """Have all of it written."""
-        self._epoch = b""
 
     async def preload(self) -> None:
         """Begin with what is on disk, however old: what has changed since is fetched."""
@@ -82,19 +75,18 @@ class SnapshotSync:
         replica = self._replica
         try:
             if not await self._snapshot.lead():
-                # Another process writes; should it end, all of it is to be written.
-                self._epoch = b""
-                self._dirty.clear()
+                # Another process writes; should this one take over, it writes the whole fleet.
+                self._unsaved.add_all()
                 return
-            # Now and then all of it: removals of long ago would pile up.
+            ids = self._unsaved.take()
+            # The whole fleet now and then, or removals of long ago would pile up.
             self._saves += 1
-            full = self._epoch != replica.epoch or self._saves % _FULL == 0
-            dirty, self._dirty = self._dirty, set()
-            # All of it without an await: the rows and the number belong together.
-            rows = list(self._rows(tuple(replica.nodes) if full else dirty))
+            full = ids is None or self._saves % _FULL == 0
+            # No await in between: the rows and the number belong together.
+            rows = list(self._rows(tuple(replica.nodes) if full or ids is None else ids))
             epoch, high = replica.epoch, replica.high
-            saved = await self._snapshot.save(epoch.hex(), high, rows, full=full)
-            self._epoch = epoch if saved else b""
+            if not await self._snapshot.save(epoch.hex(), high, rows, full=full):
+                self._unsaved.add_all()
         finally:
             self._saving = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Final, TypeVar
 
 from redis.exceptions import ResponseError
@@ -17,11 +17,12 @@ from rxdispatch.node import Mode
 from rxdispatch.nodes.engine import FleetEngine, Page, Position
 from rxdispatch.nodes.feed.lookups import Lookups
 from rxdispatch.nodes.feed.modes import Modes
-from rxdispatch.nodes.feed.replica import Replica
 from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.snapshot_sync import SnapshotSync
 from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.records import Message, NodeRow
+from rxdispatch.nodes.replica.doubts import Doubts
+from rxdispatch.nodes.replica.replica import Replica
 from rxdispatch.store.pubsub.channels import Channels
 
 __all__ = ["Sync"]
@@ -57,13 +58,13 @@ class Sync:
         engine: The registry.
         channels: Its Pub/Sub.
         replica: What is kept equal.
+        doubts: The nodes to look up.
         sequencer: The messages.
         lookups: Asks for single nodes.
         modes: Told of every proof and every failure.
         snapshot_sync: The snapshot on disk, if there is one.
         counters: Where calls are counted.
         settings: Limits in time.
-        on_synced: Called when what was missed has been made up for.
     """
 
     def __init__(
@@ -72,27 +73,26 @@ class Sync:
         engine: FleetEngine,
         channels: Channels,
         replica: Replica,
+        doubts: Doubts,
         sequencer: Sequencer,
         lookups: Lookups,
         modes: Modes,
         snapshot_sync: SnapshotSync | None,
         counters: Counters,
         settings: FeedSettings,
-        on_synced: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._channels = channels
         self._replica = replica
+        self._doubts = doubts
+        self._wake = doubts.wake
         self._sequencer = sequencer
         self._lookups = lookups
         self._modes = modes
         self._snapshot_sync = snapshot_sync
         self._counters = counters
         self._settings = settings
-        self._on_synced = on_synced
         self._clock = asyncio.get_running_loop().time
-        self._wake = asyncio.Event()
-        self._doubts: set[str] = set()
         self._listed = False
         self._alive = False
         self._failures = 0
@@ -101,9 +101,9 @@ class Sync:
         self._trouble = max(_LEAST_TROUBLE, _TROUBLE * settings.pulse_interval)
         #: When it was last proven that nothing is missing, on the loop's clock.
         self.proven_at = float("-inf")
-        #: Set once the replica has been equal to the registry, or to a young snapshot.
-        #: What the last step that failed met.
+        #: The error of the last step that failed.
         self.error: Exception | None = None
+        #: Set once the replica has been equal to the registry, or to a young snapshot.
         self.ready = asyncio.Event()
 
     @property
@@ -116,14 +116,16 @@ class Sync:
             and self._clock() < self.proven_at + _PROOF * self._settings.pulse_interval
         )
 
-    def wake(self) -> None:
-        """There is something to do."""
-        self._wake.set()
+    def lapse(self) -> None:
+        """Suspect the nodes whose ttl has run out, if the feed is current; else a pulse does it."""
+        # While nothing is proven, silence says nothing about a node.
+        if self.current:
+            self._replica.lapse()
 
-    def doubt(self, node: str) -> None:
-        """Have a node looked up."""
-        self._doubts.add(node)
-        self._wake.set()
+    def lapse_due(self) -> None:
+        """Do what the timer of ttls does, which a busy loop may call late."""
+        if self._replica.due:
+            self.lapse()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -269,17 +271,18 @@ class Sync:
 
     def _caught_up(self, bogus: int = 0) -> None:
         self._sequencer.caught_up(bogus)
-        self._on_synced()
+        self.lapse()
+        self._replica.synced()
 
     async def _resolve(self) -> None:
         """Look up the nodes of which something was missed, or which have lapsed."""
-        # Taken out before asking: what is doubted meanwhile is to be asked again.
-        asked, self._doubts = tuple(self._doubts), set()
+        asked = self._doubts.take()
         answers = [self._lookups.ask(node) for node in asked]
         await asyncio.wait(answers)
-        late = {node for node, a in zip(asked, answers, strict=True) if not a.result()}
+        late = [node for node, a in zip(asked, answers, strict=True) if not a.result()]
+        for node in late:
+            self._doubts.add(node)
         if late:
-            self._doubts |= late
             raise StoreUnavailableError("look up nodes")
 
     # -- trouble -----------------------------------------------------------------------------
@@ -309,7 +312,7 @@ class Sync:
     def _recovered(self) -> None:
         # Those that were suspect for want of proof; what has changed is known already.
         for node in self._replica.suspects():
-            self.doubt(node)
+            self._doubts.add(node)
 
     async def _timed(self, call: Awaitable[T]) -> T:
         started = time.perf_counter()

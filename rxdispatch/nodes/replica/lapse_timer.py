@@ -10,23 +10,24 @@ __all__ = ["LapseTimer"]
 
 class LapseTimer:
     """
-    Calls *lapse* when the next ttl runs out.
+    Calls a function when the next ttl runs out.
 
-    INVARIANT. A timer is set whenever a ttl was announced that *lapse* has not dealt with. A
-    timer may fire a hair too soon, so *lapse* announces the next ttl again each time.
-
-    Args:
-        lapse: Suspects the nodes whose ttl has run out.
+    INVARIANT. A timer is set while a ttl was announced that the function has not handled. A timer
+    may fire a hair too soon, so the function announces the next ttl again each time.
     """
 
-    def __init__(self, lapse: Callable[[], None]) -> None:
-        self._lapse = lapse
+    def __init__(self) -> None:
+        self._lapse: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
+    def on_lapse(self, lapse: Callable[[], None]) -> None:
+        """Set the function; it suspects the nodes whose ttl has run out."""
+        self._lapse = lapse
+
     def announce(self, at: float) -> None:
-        """A ttl runs out at *at*, on the loop's clock."""
+        """Fire at *at*, on the loop's clock, or sooner if a sooner ttl was announced."""
         if self._closed or (self._timer is not None and self._timer.when() <= at):
             return
         if self._timer is not None:
@@ -34,7 +35,7 @@ class LapseTimer:
         self._timer = self._loop.call_at(at, self._fire)
 
     def close(self) -> None:
-        """Call no more."""
+        """Cancel the timer and set none again."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -5,41 +5,18 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from rxdispatch.node import ChangeKind, Node, NodeChange, NodeStatus
 from rxdispatch.nodes.records import Message, NodeRow
+from rxdispatch.nodes.replica.followers import Followers
 
-__all__ = ["Observer", "Replica"]
+__all__ = ["Replica"]
 
 # Nodes that were registered together do not all become suspect in one moment: seconds, and at
 # most this share of the ttl.
 _SPREAD: Final = 0.04
 _SHARE: Final = 0.05
-
-
-class Observer(Protocol):
-    """Who hears of every change of the replica."""
-
-    def changed(self, previous: Node | None, node: Node | None) -> None:
-        """A node was added, is different now, or was removed (*node* is None)."""
-        ...
-
-    def replaced(self) -> None:
-        """All nodes at once may be others now; told of one by one all the same."""
-        ...
-
-    def told(self, change: NodeChange) -> None:
-        """The same for subscribers."""
-        ...
-
-    def doubted(self, node: str) -> None:
-        """Something was missed of that node, or it has lapsed: look it up."""
-        ...
-
-    def lapses(self, at: float) -> None:
-        """A node lapses at *at*, on the clock, sooner than all that were announced before."""
-        ...
 
 
 class Replica:
@@ -54,17 +31,20 @@ class Replica:
     Nothing in here waits; all of it runs on the loop.
 
     Args:
+        nodes: Where the nodes are kept, by id; written by the replica alone.
         clock: Seconds that only grow.
-        observer: Hears of every change.
+        followers: What is updated with every change.
     """
 
-    def __init__(self, clock: Callable[[], float], observer: Observer) -> None:
-        self.nodes: dict[str, Node] = {}
+    def __init__(
+        self, nodes: dict[str, Node], clock: Callable[[], float], followers: Followers
+    ) -> None:
+        self.nodes = nodes
         self._epoch = b""
         self._epoch_text = ""
         self.high = 0
         self._clock = clock
-        self._observer = observer
+        self._followers = followers
         self._gone: dict[str, int] = {}
         self._lapse: dict[str, float] = {}
         self._next_lapse = math.inf
@@ -160,9 +140,9 @@ class Replica:
             else:
                 told.append(NodeChange("removed", old, old, self._epoch_text, upto))
         self.high = upto
-        self._observer.replaced()
+        self._followers.replaced()
         for change in told:
-            self._observer.told(change)
+            self._followers.publish(change)
 
     # -- time --------------------------------------------------------------------------------
 
@@ -179,10 +159,10 @@ class Replica:
                 # Subscribers are told, and may ask for the fleet from within.
                 if self._lapse.pop(node, None) is not None:
                     self._suspect(node)
-                    self._observer.doubted(node)
+                    self._followers.doubt(node)
             self._next_lapse = min(self._lapse.values(), default=math.inf)
         if self._next_lapse < math.inf:
-            self._observer.lapses(self._next_lapse)
+            self._followers.lapse_at(self._next_lapse)
 
     def suspect_all(self) -> None:
         """Suspect every node: nothing can be proven any more."""
@@ -201,7 +181,7 @@ class Replica:
         old = self.nodes.get(name)
         if old is not None and old.status is not NodeStatus.SUSPECT:
             node = self.nodes[name] = old.marked(NodeStatus.SUSPECT)
-            self._observer.changed(old, node)
+            self._followers.changed(old, node)
             self._tell("suspect", node, old, node.seq)
 
     def _live(self, row: NodeRow) -> None:
@@ -216,7 +196,7 @@ class Replica:
         self._lapse[name] = at
         if at < self._next_lapse:
             self._next_lapse = at
-            self._observer.lapses(at)
+            self._followers.lapse_at(at)
 
     # -- heartbeats --------------------------------------------------------------------------
 
@@ -250,7 +230,7 @@ class Replica:
             self.nodes[name] = node
             if self._gone:
                 self._gone.pop(name, None)
-            self._observer.changed(old, node)
+            self._followers.changed(old, node)
             if old is not None and row.birth > old.seq:
                 # It went and came again while nothing was heard: another life, whose slots and
                 # versions are not those of the one before.
@@ -268,19 +248,19 @@ class Replica:
                 self._lapse.pop(name, None)
                 if self._heard is not None:
                     self._heard.pop(name, None)
-                self._observer.changed(old, None)
+                self._followers.changed(old, None)
                 self._tell("removed", old, old, seq)
 
     def _touch(self, old: Node | None, row: NodeRow) -> None:
         """A heartbeat without news: nothing to tell, unless the node had been given up."""
         if old is None or old.version != row.version - 1:
-            self._observer.doubted(row.id)
+            self._followers.doubt(row.id)
             return
         if old.status is NodeStatus.SUSPECT:
             # What it was before is not known here.
-            self._observer.doubted(row.id)
+            self._followers.doubt(row.id)
         node = self.nodes[row.id] = old.renewed(row.version, row.seq)
-        self._observer.changed(old, node)
+        self._followers.changed(old, node)
         self._live(row)
 
     def _confirm(self, old: Node, row: NodeRow) -> None:
@@ -289,7 +269,7 @@ class Replica:
         assert node is not None
         if row.ttl > 0 and old.status is NodeStatus.SUSPECT:
             self.nodes[node.id] = node
-            self._observer.changed(old, node)
+            self._followers.changed(old, node)
             self._tell("updated", node, old, node.seq)
         self._live(row)
 
@@ -299,8 +279,12 @@ class Replica:
             if self._gone:
                 self._gone = {name: seq for name, seq in self._gone.items() if seq > upto}
 
+    def synced(self) -> None:
+        """Tell the subscribers that what was missed has been made up for."""
+        self._followers.publish(NodeChange("synced", None, None, self._epoch_text, self.high))
+
     def _tell(self, kind: ChangeKind, node: Node, previous: Node | None, seq: int) -> None:
-        self._observer.told(NodeChange(kind, node, previous, self._epoch_text, seq))
+        self._followers.publish(NodeChange(kind, node, previous, self._epoch_text, seq))
 
 
 def _alike(one: Node, other: Node) -> bool:

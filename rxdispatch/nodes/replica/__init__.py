@@ -1,0 +1,1 @@
+"""The fleet as one process knows it, and everything that is updated with it."""
