@@ -1,41 +1,61 @@
-"""Reading what the scripts publish as events."""
+"""The messages in which boards publish events: packed here and in Lua, read here."""
 
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, get_args
 
 from rxdispatch.boards.codec import id_text
 from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
 from rxdispatch.results import EventKind, TaskEvent
 
-__all__ = ["read_events"]
+__all__ = ["KINDS", "Event", "pack_events", "read_events"]
 
 _unreadable: Final = Flood(get_logger(__name__), "event_unreadable")
 
+KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
+"""A kind is stored as its place in this list; KINDS in prelude.lua says the same."""
+_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
+
+# A message is the time in microseconds and then, for each event: kind, token, attempt, the lengths
+# of id, worker and reason, and these three.
 _AT: Final = struct.Struct(">d")
 _HEAD: Final = struct.Struct(">BQIIHH")
-_KINDS: Final[tuple[EventKind, ...]] = (
-    "submitted",
-    "claimed",
-    "done",
-    "retried",
-    "released",
-    "crashed",
-    "dead",
-    "redriven",
-    "discarded",
-)
+_MESSAGE_BYTES: Final = 1 << 16
+"""After so many bytes a message takes no more events."""
+
+
+class Event(NamedTuple):
+    """An event before it is packed; its texts are UTF-8."""
+
+    kind: EventKind
+    id: bytes
+    worker: bytes = b""
+    token: int = 0
+    attempt: int = 0
+    reason: bytes = b""
+
+
+def pack_events(at: float, events: Sequence[Event]) -> Iterator[bytes]:
+    """Yield the messages that carry *events*, which happened *at* (seconds since 1970)."""
+    start = _AT.pack(at * 1e6)
+    parts, size = [start], 0
+    for kind, raw, worker, token, attempt, reason in events:
+        lengths = len(raw), len(worker), len(reason)
+        head = _HEAD.pack(_CODES[kind], token & (1 << 64) - 1, attempt, *lengths)
+        part = head + raw + worker + reason
+        if size and size + len(part) > _MESSAGE_BYTES:
+            yield b"".join(parts)
+            parts, size = [start], 0
+        parts.append(part)
+        size += len(part)
+    yield b"".join(parts)
 
 
 def read_events(message: bytes | None) -> list[TaskEvent]:
-    """
-    Return the events of one message; none where the message cannot be read.
-
-    A message is the time in microseconds and then, for each event: kind, token, attempt, the
-    lengths of id, worker and reason, and these three.
-    """
+    """Return the events of one message; none if the message cannot be read."""
     events: list[TaskEvent] = []
     if message is None:
         return events
@@ -54,7 +74,7 @@ def read_events(message: bytes | None) -> list[TaskEvent]:
             start += reason_size
             events.append(
                 TaskEvent(
-                    _KINDS[kind],
+                    KINDS[kind],
                     id_text(task_id),
                     worker.decode("utf-8", "replace") or None,
                     token or None,
@@ -64,6 +84,6 @@ def read_events(message: bytes | None) -> list[TaskEvent]:
                 )
             )
     except (struct.error, IndexError) as error:
-        # Anybody may publish on a channel; what is not ours must not end the stream.
+        # Anyone may publish on a channel; a foreign message must not end the stream.
         _unreadable.tell(str(error))
     return events

@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 import zlib
 from collections.abc import Callable
 from contextvars import Context
-from typing import NamedTuple
 
 from rxdispatch.boards.engine import Signal
-from rxdispatch.boards.events import read_events
+from rxdispatch.boards.events import Event, pack_events, read_events
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.relay import Relay
-from rxdispatch.results import EventKind, TaskEvent
+from rxdispatch.results import TaskEvent
 
-__all__ = ["Event", "Notifier"]
+__all__ = ["Notifier"]
 
-_KINDS: dict[EventKind, int] = {
-    "submitted": 0,
-    "claimed": 1,
-    "done": 2,
-    "retried": 3,
-    "released": 4,
-    "crashed": 5,
-    "dead": 6,
-    "redriven": 7,
-    "discarded": 8,
-}
-_HEAD = struct.Struct(">BQIIHH")
-_AT = struct.Struct(">d")
 _FAST, _SLOW = 0.001, 0.02
 _HEARD = 5_000_000
-_PIECE = 1 << 16
-
-
-class Event(NamedTuple):
-    """An event before it is written."""
-
-    kind: EventKind
-    id: bytes
-    worker: bytes = b""
-    token: int = 0
-    attempt: int = 0
-    reason: bytes = b""
 
 
 class Notifier:
@@ -81,29 +54,9 @@ class Notifier:
         return until != 0 and until > time.monotonic_ns() // 1000
 
     def publish(self, events: list[Event]) -> None:
-        """Write events for whoever listens."""
-        head = _AT.pack(time.time() * 1e6)
-        parts, size = [head], 0
-        for kind, raw, worker, token, attempt, reason in events:
-            part = (
-                _HEAD.pack(
-                    _KINDS[kind],
-                    token & (1 << 64) - 1,
-                    attempt,
-                    len(raw),
-                    len(worker),
-                    len(reason),
-                )
-                + raw
-                + worker
-                + reason
-            )
-            if size and size + len(part) > _PIECE:
-                self._write(b"".join(parts))
-                parts, size = [head], 0
-            parts.append(part)
-            size += len(part)
-        self._write(b"".join(parts))
+        """Write *events* for the processes that listen."""
+        for message in pack_events(time.time(), events):
+            self._write(message)
 
     def _write(self, message: bytes) -> None:
         mapping, ring = self._mapping, self._mapping.geometry.events
