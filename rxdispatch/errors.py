@@ -10,7 +10,6 @@ The exceptions of rxdispatch.
      ├── TaskRejectedError                 an intake refused a task
      ├── TaskExecutionError                a handler failed; its error is the cause
      ├── ItemTimeoutError (also TimeoutError)
-     ├── StaleClaimError                   the token of a claim no longer holds
      ├── BufferOverflowError               a bounded buffer was full
      ├── ProcessCallError                  an error of another process that cannot be brought over
      ├── NodeNotFoundError
@@ -36,7 +35,6 @@ __all__ = [
     "NodeNotFoundError",
     "ProcessCallError",
     "RxDispatchError",
-    "StaleClaimError",
     "StoreUnavailableError",
     "TaskExecutionError",
     "TaskRejectedError",
@@ -147,21 +145,6 @@ class ItemTimeoutError(RxDispatchError, TimeoutError):
         self.seconds = seconds
         self.item = item
         super().__init__(f"{name or _called(item)} must be done within {seconds:g} s")
-
-
-class StaleClaimError(RxDispatchError):
-    """
-    The token of a claim no longer holds: the task was taken over, cancelled or settled.
-
-    Args:
-        task_id: The task.
-        token: The token that was refused.
-    """
-
-    def __init__(self, task_id: str, token: int) -> None:
-        self.task_id = task_id
-        self.token = token
-        super().__init__(f"task {task_id!r} must still be held by token {token}")
 
 
 class BufferOverflowError(RxDispatchError):

@@ -46,11 +46,6 @@ MADE: list[tuple[errors.RxDispatchError, str, dict[str, Any]]] = [
         {"seconds": 1.5, "item": "item"},
     ),
     (errors.ItemTimeoutError(2.0), "the next item must be done within 2 s", {"item": None}),
-    (
-        errors.StaleClaimError("a", 7),
-        "task 'a' must still be held by token 7",
-        {"task_id": "a", "token": 7},
-    ),
     (errors.BufferOverflowError(5), "buffer must hold at most 5 items", {"size": 5}),
     (errors.NodeNotFoundError("n"), "node 'n' must be registered", {"node_id": "n"}),
     (errors.NoCapacityError("pool=gpu"), "a node with room must match pool=gpu", {}),
