@@ -14,7 +14,7 @@ __all__ = [
     "board_name",
     "check_id_size",
     "integer",
-    "name_of",
+    "key_name",
     "namespace_name",
     "strings",
     "utf8_size",
@@ -53,7 +53,7 @@ def integer(
     return int(value)
 
 
-def name_of(what: str, value: Any) -> str:
+def key_name(what: str, value: Any) -> str:
     """
     Return *value*, which must be able to be part of a key on a server.
 
@@ -85,9 +85,9 @@ def board_name(what: str, value: Any) -> str:
     name goes; so it has none itself.
 
     Raises:
-        ConfigError: As :func:`name_of` does, or if it has braces or control characters.
+        ConfigError: As :func:`key_name` does, or if it has braces or control characters.
     """
-    name = name_of(what, value)
+    name = key_name(what, value)
     if _NOT_IN_BOARDS.search(name):
         raise ConfigError(f"{what} must have no braces and no control characters", name)
     return name
@@ -100,10 +100,10 @@ def namespace_name(what: str, value: Any) -> str:
     A pattern of an access list, such as ``~{name:*``, must cover this namespace and no other.
 
     Raises:
-        ConfigError: As :func:`name_of` does, or if it has braces, spaces, control characters, or
+        ConfigError: As :func:`key_name` does, or if it has braces, spaces, control characters, or
             characters that are special in patterns.
     """
-    name = name_of(what, value)
+    name = key_name(what, value)
     if _NOT_IN_NAMESPACES.search(name):
         raise ConfigError(
             f"{what} must have no braces, spaces, control characters or any of *?[]^\\", name

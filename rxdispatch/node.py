@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast
 import attrs
 import msgspec
 
-from rxdispatch.checks import integer, name_of, strings
+from rxdispatch.checks import integer, key_name, strings
 from rxdispatch.errors import ConfigError
 
 __all__ = ["ChangeKind", "Mode", "Node", "NodeChange", "NodeStatus", "Slot", "node_id"]
@@ -108,7 +108,7 @@ class Node(_NodeFields):
 
     def __attrs_post_init__(self) -> None:
         node_id(self.id)
-        name_of("pool", self.pool)
+        key_name("pool", self.pool)
         for field in ("capacity", "current_jobs"):
             value = getattr(self, field)
             integer(field, value, 0, CAPACITY_LIMIT)
@@ -272,7 +272,7 @@ def node_id(value: Any) -> str:
     Raises:
         ConfigError: If it is not a str of 1 to 200 characters that UTF-8 can encode.
     """
-    return name_of("id", value)
+    return key_name("id", value)
 
 
 def _labels(given: Any) -> Mapping[str, str]:

@@ -11,15 +11,15 @@ import msgspec
 from rxdispatch.checks import check_id_size
 from rxdispatch.errors import CodecError, ConfigError, RxDispatchError
 from rxdispatch.failure import describe
-from rxdispatch.payload_types import decode_hook, encode_hook, require_decodable
-from rxdispatch.plain import (
-    looks_nested,
-    looks_strange,
+from rxdispatch.payload_rules import (
+    check_payload,
+    check_readable,
+    maybe_nested,
+    maybe_unsafe,
     openers_of,
-    require_plain,
-    require_readable,
     too_deep,
 )
+from rxdispatch.payload_types import decode_hook, encode_hook, require_decodable
 from rxdispatch.task import NO_HEADERS, Task
 
 __all__ = [
@@ -201,19 +201,19 @@ def _check(task: Task[Any], record: bytes, codec: TaskCodec[Any]) -> None:
         if size > SIZE_LIMIT:
             raise CodecError(f"payload must be at most {SIZE_LIMIT} bytes", size, task_id=task.id)
     openers = openers_of(record)
-    if looks_strange(record, openers):
+    if maybe_unsafe(record, openers):
         try:
             packed = _encode(task.payload)
         except RecursionError as error:
             raise _too_deep(task) from error
         # The record may look so by its time alone: what is refused must not depend on that.
-        if looks_strange(packed, openers_of(packed)):
-            require_plain("payload", packed, task.id)
+        if maybe_unsafe(packed, openers_of(packed)):
+            check_payload("payload", packed, task.id)
             return
-    if len(openers) > 2 and looks_nested(openers):
+    if len(openers) > 2 and maybe_nested(openers):
         # One is that of the record itself.
         try:
-            require_readable("payload", record, task.id)
+            check_readable("payload", record, task.id)
         except CodecError:
             # A type may say that keys are dataclasses, which nobody could know without it.
             if codec.payload is None:

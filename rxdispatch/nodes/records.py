@@ -11,7 +11,7 @@ import msgspec
 
 from rxdispatch.errors import CodecError
 from rxdispatch.node import NOTHING, Node, NodeStatus
-from rxdispatch.plain import looks_strange, require_plain, too_deep
+from rxdispatch.payload_rules import check_payload, maybe_unsafe, too_deep
 
 __all__ = [
     "MESSAGE_LIMIT",
@@ -113,8 +113,8 @@ def pack_state(node: str, state: Mapping[str, Any]) -> bytes:
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise CodecError(f"node {node!r}: state must be encodable: {error}") from error
     _limited("state", node, packed)
-    if looks_strange(packed):
-        require_plain(f"node {node!r}: state", packed)
+    if maybe_unsafe(packed):
+        check_payload(f"node {node!r}: state", packed)
     return packed
 
 
@@ -219,8 +219,8 @@ class MessageReader:
             decoded = _decode_state(state)
         except RecursionError:
             raise too_deep("state") from None
-        if not _flat(decoded) and looks_strange(state):
-            require_plain("state", state)
+        if not _flat(decoded) and maybe_unsafe(state):
+            check_payload("state", state)
         node = Node.trusted(name, spec, capacity, jobs, state, _STATUS[status], version, seq)
         return node, birth, ttl / 1000
 

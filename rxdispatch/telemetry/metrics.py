@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, get_args
 from reactivex import abc
 from reactivex.disposable import CompositeDisposable
 
-from rxdispatch.checks import name_of
+from rxdispatch.checks import key_name
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 from rxdispatch.results import EventKind, TaskEvent
@@ -124,7 +124,7 @@ class Metrics:
             ConfigError: If it is no feed, or one of that name is watched already.
         """
         _require("feed", feed, "nodes", "mode", "modes")
-        self._add("feed", name_of("name", name), _Feed(feed, name))
+        self._add("feed", key_name("name", name), _Feed(feed, name))
 
     def watch_meters(self, read: Callable[[], Mapping[str, Reading]], name: str = "") -> None:
         """

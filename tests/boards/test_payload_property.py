@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import CodecError
-from rxdispatch.plain import looks_nested, openers_of
+from rxdispatch.payload_rules import maybe_nested, openers_of
 from rxdispatch.task import Task
 from rxdispatch.testing import run_virtual
 
@@ -145,7 +145,7 @@ NESTED: list[Any] = [{"a": {"b": 1}}, [{"a": 1}, {"b": 2}], {f"{n}": {} for n in
 @pytest.mark.parametrize("payload", NESTED)
 def test_mappings_in_mappings(payload: Any) -> None:
     """They are looked at more closely, and are fine."""
-    assert looks_nested(openers_of(msgspec.msgpack.encode(payload)))
+    assert maybe_nested(openers_of(msgspec.msgpack.encode(payload)))
 
     async def life() -> Any:
         board: MemoryBoard[Any] = MemoryBoard("b")
@@ -158,4 +158,4 @@ def test_mappings_in_mappings(payload: Any) -> None:
 @pytest.mark.parametrize("payload", [{}, {"a": 1}, {"a": [1, "b"]}, {1: "x"}, [1, 2]])
 def test_most_mappings(payload: Any) -> None:
     """They cost no second look."""
-    assert not looks_nested(openers_of(msgspec.msgpack.encode(payload)))
+    assert not maybe_nested(openers_of(msgspec.msgpack.encode(payload)))

@@ -11,7 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
-from rxdispatch.checks import name_of
+from rxdispatch.checks import key_name
 from rxdispatch.cli.lines import Lines, as_json
 from rxdispatch.cli.nodes.fleet_table import MARGIN, headline, show_fleet
 from rxdispatch.cli.nodes.fleet_view import FleetView, Sort, change_document, node_document
@@ -60,7 +60,7 @@ def watch(
             " ('rxdispatch nodes simulate' starts one and prints its url)"
         )
     if pool is not None:
-        name_of("pool", pool)
+        key_name("pool", pool)
     asyncio.run(_run(url, namespace, _Watcher(pool, sort), once=once, json=json))
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.checks import integer, name_of
+from rxdispatch.checks import integer, key_name
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, TaskRejectedError
 from rxdispatch.failure import describe
@@ -91,7 +91,7 @@ class Actor:
         find: Callable[[str], ActorRef] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
-        self._name = name_of("name", name)
+        self._name = key_name("name", name)
         self._make = checked_behaviour(handle, factory, supervision)
         integer("mailbox", mailbox)
         if backoff is not None and not isinstance(backoff, Backoff):

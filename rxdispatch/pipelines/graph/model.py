@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from rxdispatch.checks import name_of
+from rxdispatch.checks import key_name
 from rxdispatch.errors import ConfigError
 from rxdispatch.overflow import Overflow
 from rxdispatch.pipelines.shared.envelope import Envelope
@@ -120,7 +120,7 @@ def checked_ports(what: str, ports: Any) -> tuple[str, ...]:
     """
     if not isinstance(ports, (tuple, list)) or not ports:
         raise ConfigError(f"{what} must be a tuple of names of ports", ports)
-    names = tuple(name_of(f"each of {what}", port) for port in ports)  # pyright: ignore[reportUnknownVariableType]
+    names = tuple(key_name(f"each of {what}", port) for port in ports)  # pyright: ignore[reportUnknownVariableType]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{what} must differ", name)

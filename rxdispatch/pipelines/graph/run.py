@@ -13,7 +13,7 @@ from reactivex import Observable
 from reactivex.abc import DisposableBase
 from uuid_utils import uuid7
 
-from rxdispatch.checks import name_of
+from rxdispatch.checks import key_name
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
 from rxdispatch.listeners import call_each
@@ -86,7 +86,7 @@ class GraphRun:
         intake = self._intakes.get(node)
         if intake is None:
             raise ConfigError(f"node must be an entry, one of {', '.join(self._intakes)}", node)
-        called = str(uuid7()) if id is None else name_of("id", id)
+        called = str(uuid7()) if id is None else key_name("id", id)
         if self._closing or not self._entered:
             raise self._refusal()
         try:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from rxdispatch.callables import is_async
-from rxdispatch.checks import integer, name_of
+from rxdispatch.checks import integer, key_name
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import ERROR_LIMIT, cut, message_of
 from rxdispatch.log import get_logger
@@ -237,7 +237,7 @@ def serve_stages(
     if not isinstance(stages, Mapping) or not stages:
         raise ConfigError("stages must map at least one name to a function", stages)
     for name, fn in stages.items():
-        if "/" in name_of("the name of a stage", name) or name == "healthz":
+        if "/" in key_name("the name of a stage", name) or name == "healthz":
             raise ConfigError("the name of a stage must have no slash, nor be healthz", name)
         if not is_async(fn):
             raise ConfigError(f"stage {name!r} must be a coroutine function", fn)

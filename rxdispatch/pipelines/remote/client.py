@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.checks import integer, name_of, strings
+from rxdispatch.checks import integer, key_name, strings
 from rxdispatch.errors import ConfigError, ItemTimeoutError, RxDispatchError
 from rxdispatch.pipelines.remote.answer import (
     BadAnswerError,
@@ -140,7 +140,7 @@ class RemoteFunction:
             ItemTimeoutError: If the last try took too long.
             RemoteError: If the server answers with an error, or not at all.
         """
-        name = str(uuid7()) if self._id is None else name_of("id", self._id(item))
+        name = str(uuid7()) if self._id is None else key_name("id", self._id(item))
         body = to_json(name, {"stage": self.__name__, "id": name, "data": item})
         tries = 1
         while True:

@@ -14,7 +14,7 @@ from reactivex.abc import DisposableBase
 from uuid_utils import uuid7
 
 from rxdispatch.callables import check_function
-from rxdispatch.checks import name_of
+from rxdispatch.checks import key_name
 from rxdispatch.claim import Outcome
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
@@ -245,7 +245,7 @@ class Pipeline:
                 this waits.
             ConfigError: If *id* breaks its rule.
         """
-        called = str(uuid7()) if id is None else name_of("id", id)
+        called = str(uuid7()) if id is None else key_name("id", id)
         if self._closing or not self._entered:
             raise self._refusal()
         await self._put(Envelope(called, item))

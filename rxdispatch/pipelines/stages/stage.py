@@ -13,7 +13,7 @@ import attrs
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import Board
 from rxdispatch.callables import check_function, is_async
-from rxdispatch.checks import board_name, integer, name_of
+from rxdispatch.checks import board_name, integer, key_name
 from rxdispatch.errors import ConfigError, TaskExecutionError
 from rxdispatch.operators.tasks._pool import HandlerCrashedError
 from rxdispatch.protocols import Limit
@@ -181,7 +181,7 @@ def described(
     board: str | Board[Any] | None = None,
 ) -> Stage:
     """Return the stage, as :func:`stage`, of a function that has been checked."""
-    called = name_of("name", _name(fn) if name is None else name)
+    called = key_name("name", _name(fn) if name is None else name)
     most: Any = concurrency.maximum if isinstance(concurrency, Limit) else concurrency
     integer("concurrency", most, instead=" or a Limit")
     if queue is not None:

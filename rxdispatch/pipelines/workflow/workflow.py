@@ -14,7 +14,7 @@ from rxdispatch import operators as ops
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import Board
 from rxdispatch.callables import check_function
-from rxdispatch.checks import integer, name_of
+from rxdispatch.checks import integer, key_name
 from rxdispatch.claim import Outcome
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
@@ -85,7 +85,7 @@ class Workflow:
             raise ConfigError("board and journal must be given together")
         if board is not None and board is journal:
             raise ConfigError("journal must be another board than board", board)
-        self._initial = name_of("initial", initial)
+        self._initial = key_name("initial", initial)
         self._board = board
         self._log = None if journal is None else WorkflowLog(journal, max_transitions)
         self._most = max_transitions
@@ -121,7 +121,7 @@ class Workflow:
         Raises:
             ConfigError: If an argument breaks its rule, or the state is defined already.
         """
-        name_of("name", name)
+        key_name("name", name)
         if name in self._states:
             raise ConfigError("name must be of a state that is not defined yet", name)
         following = _following(next_states)
@@ -130,7 +130,7 @@ class Workflow:
         if process is not None:
             check_function("process", process, "data")
         if failed is not None:
-            name_of("failed", failed)
+            key_name("failed", failed)
         if not following and (failed is not None or timeout is not None or retry is not None):
             raise ConfigError("failed, timeout and retry must be given with a process", name)
         if retry is not None and not isinstance(retry, Backoff):
@@ -318,7 +318,7 @@ class Workflow:
 
 
 def _id(given: str | None) -> str:
-    return str(uuid7()) if given is None else name_of("id", given)
+    return str(uuid7()) if given is None else key_name("id", given)
 
 
 def _following(given: Any) -> Any:
@@ -333,7 +333,7 @@ def _following(given: Any) -> Any:
     for pair in pairs:
         if pair.__class__ is not tuple or len(pair) != 2 or not (by_result or callable(pair[0])):
             raise ConfigError("next_states must be pairs of a predicate and a state", pair)
-        name_of("next_states", pair[1])
+        key_name("next_states", pair[1])
         if not by_result:
             check_function("each predicate of next_states", pair[0], "result")
     return dict(pairs) if by_result else tuple(pairs)

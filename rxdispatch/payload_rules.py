@@ -1,4 +1,4 @@
-"""Which MessagePack may be stored: finite, not too deep, without extension types."""
+"""Rules for stored MessagePack: finite numbers, no deep nesting, no extension types."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rxdispatch.errors import CodecError
 
 __all__ = [
     "DEPTH_LIMIT",
-    "looks_nested",
-    "looks_strange",
+    "check_payload",
+    "check_readable",
+    "maybe_nested",
+    "maybe_unsafe",
     "openers_of",
-    "require_plain",
-    "require_readable",
     "too_deep",
 ]
 
@@ -24,7 +24,7 @@ DEPTH_LIMIT: Final = 100
 """How deep lists and mappings may be nested."""
 
 # Bytes with which MessagePack opens containers and extension types. Text in ASCII has none of
-# them, so that counting them tells quickly that most values are neither deep nor strange.
+# them, so that counting them quickly shows that most values are neither deep nor unsafe.
 _OPENERS: Final = bytes(
     [*range(0x80, 0xA0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9), *range(0xDC, 0xE0)]
 )
@@ -34,12 +34,12 @@ _EXTENSIONS: Final = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, *range(0xD4, 0xD
 
 
 def openers_of(packed: bytes) -> bytes:
-    """Return the bytes that may open containers or extension types; the tests below take them."""
+    """Return the bytes that may open containers or extension types, for the tests below."""
     return packed.translate(None, _OTHERS)
 
 
-def looks_strange(packed: bytes, openers: bytes | None = None) -> bool:
-    """Return False if *packed* is plain for sure; a cheap test before the thorough one."""
+def maybe_unsafe(packed: bytes, openers: bytes | None = None) -> bool:
+    """Return False if *packed* is safe for certain; a cheap test before the thorough one."""
     if openers is None:
         openers = openers_of(packed)
     return bool(
@@ -52,12 +52,12 @@ def looks_strange(packed: bytes, openers: bytes | None = None) -> bool:
     )
 
 
-def looks_nested(openers: bytes) -> bool:
-    """Return False if there is one mapping at most, which then is no key of another."""
+def maybe_nested(openers: bytes) -> bool:
+    """Return False if there is at most one mapping, which then is no key of another."""
     return len(openers) > 1 and len(openers.translate(None, _NO_MAPS)) > 1
 
 
-def require_readable(what: str, packed: bytes, task_id: str | None = None) -> None:
+def check_readable(what: str, packed: bytes, task_id: str | None = None) -> None:
     """
     Read *packed* as it will be read without a type.
 
@@ -70,12 +70,12 @@ def require_readable(what: str, packed: bytes, task_id: str | None = None) -> No
         raise CodecError(f"{what} must be readable: {error}", task_id=task_id) from error
 
 
-def require_plain(what: str, packed: bytes, task_id: str | None = None) -> None:
+def check_payload(what: str, packed: bytes, task_id: str | None = None) -> None:
     """
-    Look at every value.
+    Check every value.
 
     Args:
-        what: What it is called in errors.
+        what: Its name in errors.
         packed: MessagePack.
         task_id: The task it belongs to, if any.
 
