@@ -39,11 +39,11 @@ from rxdispatch.nodes.placement.criteria import Criteria
 from rxdispatch.nodes.placement.explanation import Explanation
 from rxdispatch.nodes.registry import Registry
 from rxdispatch.operators._fluent import install_fluent
-from rxdispatch.operators.flow._limits import AdaptiveLimit
+from rxdispatch.operators.flow._adaptive_limit import AdaptiveLimit
 from rxdispatch.operators.flow._meter import Latency, Measurement, Meter
 from rxdispatch.operators.flow._meters import measurements
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
-from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.pipelines.actors.actor import Actor
 from rxdispatch.pipelines.actors.messages import ActorError
 from rxdispatch.pipelines.actors.ref import ActorRef

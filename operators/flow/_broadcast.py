@@ -15,7 +15,7 @@ from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.listeners import LEAVING, call_each, tell_each
 from rxdispatch.log import get_logger
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._outlet import Line, Outlet
+from rxdispatch.operators.flow._queue_drain import Fifo, QueueDrain
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
 from rxdispatch.valve import Gate
 
@@ -149,10 +149,10 @@ class _Connection(Generic[T]):
     ) -> abc.DisposableBase:
         valve = valve_of(scheduler)
         member = _Member(observer, valve.lowest if isinstance(valve, Gate) else None)
-        member.outlet = Outlet(
+        member.outlet = QueueDrain(
             member,
             valve,
-            Line(),
+            Fifo(),
             drops=Drops("broadcast", self._hub.reason),
             on_left=self._on_left,
             on_end=lambda: self._leave(member),
@@ -235,7 +235,7 @@ class _Connection(Generic[T]):
 class _Member(abc.ObserverBase[T]):
     """A subscriber, whose exceptions concern nobody else."""
 
-    outlet: Outlet[T]
+    outlet: QueueDrain[T]
 
     def __init__(self, observer: abc.ObserverBase[T], lowest: Gate | None) -> None:
         self._observer = observer

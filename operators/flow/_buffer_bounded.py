@@ -8,8 +8,8 @@ from typing import TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._holding import Holding
-from rxdispatch.operators.flow._outlet import Line
+from rxdispatch.operators.flow._buffering import Buffering
+from rxdispatch.operators.flow._queue_drain import Fifo
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
 
 __all__ = ["buffer_bounded"]
@@ -76,9 +76,9 @@ def buffer_bounded(
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            holding = Holding[T](
+            holding = Buffering[T](
                 "buffer_bounded",
-                Line(),
+                Fifo(),
                 Drops("buffer_bounded", reason),
                 size=size,
                 overflow=overflow,

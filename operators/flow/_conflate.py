@@ -13,8 +13,8 @@ from reactivex import Observable, abc
 from rxdispatch.callables import plain_function
 from rxdispatch.errors import ConfigError
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._holding import Holding
-from rxdispatch.operators.flow._outlet import Entry
+from rxdispatch.operators.flow._buffering import Buffering
+from rxdispatch.operators.flow._queue_drain import Entry
 from rxdispatch.overflow import Drops
 
 __all__ = ["conflate"]
@@ -83,7 +83,7 @@ def conflate(
         ) -> abc.DisposableBase:
             drops = Drops("conflate", "replaced", expected=True)
             waiting = _NewestOfEach(key, merge, drops)
-            return Holding("conflate", waiting, drops).connect(source, observer, scheduler)
+            return Buffering("conflate", waiting, drops).connect(source, observer, scheduler)
 
         return Stream(subscribe)
 

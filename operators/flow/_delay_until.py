@@ -15,7 +15,7 @@ from rxdispatch.callables import plain_function
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._release import Release
+from rxdispatch.operators.flow._timed import Timed
 from rxdispatch.overflow import checked_size
 
 __all__ = ["delay_until"]
@@ -82,7 +82,7 @@ def delay_until(
     return operator
 
 
-class _Delayer(Release[T]):
+class _Delayer(Timed[T]):
     """One subscription: a heap of items by time, then by number of arrival."""
 
     def __init__(

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._bounded import BoundedMap
-from rxdispatch.operators.flow._options import MapOptions, OnError
+from rxdispatch.operators.flow._bounded_map import BoundedMap
+from rxdispatch.operators.flow._map_options import MapOptions, OnError
 from rxdispatch.protocols import Limit
 
 __all__ = ["map_async"]
@@ -110,7 +110,7 @@ class _AsyncMap(BoundedMap):
             task: asyncio.Task[Any] = self.loop.create_task(work)
         except BaseException as error:
             return self.failed(error)
-        task.add_done_callback(self.landed)
+        task.add_done_callback(self.finished)
         return task
 
     def failed(self, error: BaseException) -> asyncio.Future[Any]:
@@ -120,7 +120,7 @@ class _AsyncMap(BoundedMap):
             error.__cause__ = cause
         future: asyncio.Future[Any] = self.loop.create_future()
         future.set_exception(error)
-        future.add_done_callback(self.landed)
+        future.add_done_callback(self.finished)
         return future
 
     def cut(self, future: asyncio.Future[Any]) -> bool:

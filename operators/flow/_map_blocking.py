@@ -16,10 +16,10 @@ from rxdispatch.callables import check_function, check_result, is_async
 from rxdispatch.errors import ConfigError
 from rxdispatch.observable import Stream
 from rxdispatch.operators._call import Call, ExecutorGoneError
-from rxdispatch.operators.flow._bounded import BoundedMap
-from rxdispatch.operators.flow._flight import Flight
-from rxdispatch.operators.flow._options import MapOptions, OnError
-from rxdispatch.operators.tasks._pool import Pool
+from rxdispatch.operators._function_pool import FunctionPool
+from rxdispatch.operators.flow._bounded_map import BoundedMap
+from rxdispatch.operators.flow._in_flight import InFlight
+from rxdispatch.operators.flow._map_options import MapOptions, OnError
 from rxdispatch.protocols import Limit
 
 __all__ = ["map_blocking"]
@@ -118,7 +118,7 @@ class _BlockingMap(BoundedMap):
     ) -> None:
         super().__init__(options, observer)
         self.fn = partial(_checked, options.fn)
-        self._pool = Pool(executor, options.limit, label="map_blocking")
+        self._pool = FunctionPool(executor, options.limit, label="map_blocking")
         # Threads of its own are as many as the slots, so that an item begins when it has one. In
         # an executor that others use too its time begins with the function.
         self._own = self._pool.threads if executor is None else None
@@ -142,7 +142,7 @@ class _BlockingMap(BoundedMap):
         if self._pool.in_processes:
             # Where it runs again if its pool breaks; a process costs more than this task.
             future = self.loop.create_task(self._pool.run(call))
-            future.add_done_callback(self.landed)
+            future.add_done_callback(self.finished)
         else:
             try:
                 future = self._pool.submit(call)
@@ -170,41 +170,41 @@ class _BlockingMap(BoundedMap):
     def shut(self) -> None:
         self._pool.close()
 
-    def landed(self, future: Any) -> None:
+    def finished(self, future: Any) -> None:
         """Record that the work of *future* is over."""
         if self._watched is not None:
             self._watched.pop(future, None)
-        super().landed(future)
+        super().finished(future)
 
-    def _resolve_error(self, flight: Flight, error: BaseException) -> None:
+    def _resolve_error(self, entry: InFlight, error: BaseException) -> None:
         # What is wrong with the executor is the failure of no item, and would be that of all.
         if isinstance(error, ExecutorGoneError):
             self.on_error(error.error)
         elif isinstance(error, BrokenThreadPool):
             self.on_error(error)
-        elif isinstance(error, CancelledError) and not flight.expired:
+        elif isinstance(error, CancelledError) and not entry.expired:
             self.on_error(RuntimeError("the executor was shut down"))
         else:
-            super()._resolve_error(flight, error)
+            super()._resolve_error(entry, error)
 
     def _look(self, future: Any) -> None:
         """Cut short what has run too long, in an executor where items wait for their turn."""
-        flight = self.running.get(future)
-        if self._watched is None or self._span is None or self.closed or flight is None:
+        entry = self.running.get(future)
+        if self._watched is None or self._span is None or self.closed or entry is None:
             return
         age = self._watched[future].age()
         left = self._span if age is None else self._span - age
         if left > 0:
             self.loop.call_later(left, self._look, future)
         elif not future.done():
-            flight.expired = True
+            entry.expired = True
             if not self.cut(future):
-                self.loop.call_soon(self._time_out, flight)
+                self.loop.call_soon(self._time_out, entry)
 
     def _returned(self, future: Future[Any]) -> None:
         """Hand *future* over to the loop; called in whichever thread it ended."""
         try:
-            self.loop.call_soon_threadsafe(self.landed, future)
+            self.loop.call_soon_threadsafe(self.finished, future)
         except RuntimeError:
             # The loop is closed: the function has outlived it.
             if not self.loop.is_closed():

@@ -12,7 +12,7 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._meter import Meter, Section
+from rxdispatch.operators.flow._meter import Meter, MeteredStream
 from rxdispatch.operators.flow._meters import meter_of
 
 __all__ = ["measure"]
@@ -96,8 +96,8 @@ class _Token:
 
     __slots__ = ("outer", "section", "since")
 
-    def __init__(self, section: Section, outer: _Token | None, since: float) -> None:
-        self.section: Section | None = section
+    def __init__(self, section: MeteredStream, outer: _Token | None, since: float) -> None:
+        self.section: MeteredStream | None = section
         self.outer = outer
         self.since = since
         section.live.add(id(self))
@@ -114,7 +114,7 @@ class _Token:
 _current: ContextVar[_Token | None] = ContextVar("rxdispatch_measure", default=None)
 
 
-def _outer(section: Section) -> _Token | None:
+def _outer(section: MeteredStream) -> _Token | None:
     """Return the token of the part of the stream that *section* lies in, if any."""
     outer = token = _current.get()
     inner: _Token | None = None
@@ -139,7 +139,7 @@ class _Passage:
     def __init__(self, meter: Meter, observer: abc.ObserverBase[Any]) -> None:
         self._meter = meter
         self._observer = observer
-        self._section = Section()
+        self._section = MeteredStream()
         self._time = asyncio.get_running_loop().time
 
     def connect(

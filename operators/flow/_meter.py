@@ -10,7 +10,7 @@ import attrs
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["Latency", "Measurement", "Meter", "Section"]
+__all__ = ["Latency", "Measurement", "Meter", "MeteredStream"]
 
 WINDOW = 5.0
 """Seconds; a rate is that of the last one to two windows."""
@@ -74,7 +74,7 @@ class Measurement:
     errors: int
 
 
-class Section:
+class MeteredStream:
     """One subscription, to its meter; holds the items that are in flight."""
 
     __slots__ = ("live",)
@@ -104,7 +104,7 @@ class Meter:
             raise ConfigError("name must be a string that is not empty", name)
         self.name = name
         self._time: Callable[[], float] = time.monotonic
-        self._open: dict[Section, None] = {}
+        self._open: dict[MeteredStream, None] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -139,7 +139,7 @@ class Meter:
         """Whether a stream that it measures runs."""
         return bool(self._open)
 
-    def begin(self, section: Section, time: Callable[[], float]) -> None:
+    def begin(self, section: MeteredStream, time: Callable[[], float]) -> None:
         """Take note of a new subscription on a loop with this clock."""
         self._time = time
         self._open[section] = None
@@ -147,7 +147,7 @@ class Meter:
         self._rate_in.begin(now)
         self._rate.begin(now)
 
-    def end(self, section: Section, *, completed: bool = False, failed: bool = False) -> None:
+    def end(self, section: MeteredStream, *, completed: bool = False, failed: bool = False) -> None:
         """Take note of the end of a subscription; what was in flight no longer is."""
         if section in self._open:
             del self._open[section]

@@ -11,8 +11,8 @@ from reactivex import Observable, abc
 
 from rxdispatch.callables import plain_function
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._holding import Holding
-from rxdispatch.operators.flow._outlet import Entry
+from rxdispatch.operators.flow._buffering import Buffering
+from rxdispatch.operators.flow._queue_drain import Entry
 from rxdispatch.overflow import Drops, checked_size
 
 __all__ = ["prioritize"]
@@ -76,7 +76,7 @@ def prioritize(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             drops = Drops("prioritize", "overflow")
-            holding = Holding("prioritize", _ByRank(key), drops, size=size)
+            holding = Buffering("prioritize", _ByRank(key), drops, size=size)
             return holding.connect(source, observer, scheduler)
 
         return Stream(subscribe)

@@ -13,7 +13,7 @@ from reactivex import Observable, abc
 
 from rxdispatch.checks import integer
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._release import Release
+from rxdispatch.operators.flow._timed import Timed
 from rxdispatch.seconds import seconds
 
 __all__ = ["rate_limit"]
@@ -90,7 +90,7 @@ def rate_limit(
     return operator
 
 
-class _Limiter(Release[T]):
+class _Limiter(Timed[T]):
     """
     One subscription.
 

@@ -16,7 +16,7 @@ from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 from rxdispatch.observable import Stream
-from rxdispatch.operators.flow._history import History
+from rxdispatch.operators.flow._error_history import ErrorHistory
 from rxdispatch.valve import Bypass
 
 __all__ = ["RetryOn", "retry_backoff"]
@@ -116,7 +116,7 @@ class _Retry(Generic[T]):
         self._home = copy_context()
         self._current = SerialDisposable()
         self._failures = 0
-        self._history = History()
+        self._history = ErrorHistory()
         self._stopping = False
         # The error after which the next try waits.
         self._waits: Exception | None = None

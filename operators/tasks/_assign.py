@@ -19,7 +19,7 @@ from rxdispatch.log import get_logger
 from rxdispatch.node import NodeChange, Slot
 from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.operators.tasks._assignment import Assignment
-from rxdispatch.operators.tasks._tenancy import Tenancy
+from rxdispatch.operators.tasks._claim_slots import ClaimSlots
 from rxdispatch.protocols import FeedLike
 from rxdispatch.seconds import seconds
 
@@ -84,7 +84,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         self._criteria = criteria
         self._waiting: deque[Claim[Any]] = deque()
         self._ready: deque[Assignment[Any]] = deque()
-        self._tenancy = Tenancy(feed)
+        self._slots = ClaimSlots(feed)
         self._taking: asyncio.Task[None] | None = None
         self._full = False  # no node has room, as far as is known
         self._news = 0  # how often the feed told of room
@@ -191,7 +191,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
             if self._waiting and not self.closed:
                 claim = self._waiting.popleft()
                 claim.on_revoke = None
-                self._tenancy.add(claim, slot)
+                self._slots.add(claim, slot)
                 self._ready.append(Assignment(claim, slot))
             else:
                 unused.append(slot)
@@ -201,7 +201,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
     def _emit(self, made: Assignment[Any]) -> None:
         if made.claim.told is not None or made.claim.revoked:
             # It has a slot and no taker: both go back.
-            self._tenancy.settled(made.claim)
+            self._slots.settled(made.claim)
             if not made.claim.revoked:
                 made.claim.custody.give_back([made.claim])
             return

@@ -14,10 +14,10 @@ from rxdispatch.callables import check_result
 from rxdispatch.claim import Claim, Outcome, OutcomeStatus
 from rxdispatch.errors import TaskExecutionError
 from rxdispatch.node import Slot
+from rxdispatch.operators._function_pool import HandlerCrashedError
+from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.operators.tasks._assignment import assigned
-from rxdispatch.operators.tasks._current import current
-from rxdispatch.operators.tasks._limited import limited
-from rxdispatch.operators.tasks._pool import HandlerCrashedError
+from rxdispatch.operators.tasks._current_claim import current
 from rxdispatch.task import Task
 
 __all__ = ["Attempt", "Start", "Terms"]
@@ -158,7 +158,7 @@ class Attempt:
         if limit is None:
             result = await terms.start(claim.task)
         else:
-            result = await limited(terms.start(claim.task), claim.task.id, limit)
+            result = await run_with_timeout(terms.start(claim.task), claim.task.id, limit)
         if result is not None:
             check_result("handler", result)
             self._result = result

@@ -17,7 +17,7 @@ from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.observable import Stream
-from rxdispatch.operators.tasks._handout import Handout
+from rxdispatch.operators.tasks._claim_buffer import ClaimBuffer
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 
@@ -113,7 +113,7 @@ class _Claimer:
         self._loop = asyncio.get_running_loop()
         # Hints come in the contexts of those who submit; what is done about them outlives those.
         self._home = copy_context()
-        self._handout = Handout(board, lease, observer, scheduler, self._advance, self._stop)
+        self._buffer = ClaimBuffer(board, lease, observer, scheduler, self._advance, self._stop)
         self._claiming: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._suspects = 0  # held when it was last looked
@@ -140,13 +140,13 @@ class _Claimer:
 
     def fail(self, error: Exception) -> None:
         """End the stream with *error*."""
-        if not self._handout.stopped:
+        if not self._buffer.stopped:
             self.close()
             self._observer.on_error(error)
 
     def close(self) -> None:
         """Stop claiming; what a running claim brings goes back."""
-        self._handout.close()
+        self._buffer.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -160,11 +160,11 @@ class _Claimer:
     # -- how many ----------------------------------------------------------------------------
 
     def _wanted(self) -> int:
-        handout = self._handout
-        waiting, room = len(handout.waiting), handout.room()
+        buffer = self._buffer
+        waiting, room = len(buffer.waiting), buffer.room()
         if room <= 0 and waiting * 2 > self._ahead:
             return 0
-        return min(self._prefetch - handout.ledger.out, room + self._ahead - waiting, self._most)
+        return min(self._prefetch - buffer.keeper.out, room + self._ahead - waiting, self._most)
 
     def _weigh(self, wanted: int, took: float) -> None:
         """
@@ -182,21 +182,21 @@ class _Claimer:
         """Note how many claims downstream takes in the time that we claim ahead."""
         now = self._loop.time()
         if now - self._since >= WINDOW:
-            taken = self._handout.emitted - self._counted
+            taken = self._buffer.emitted - self._counted
             self._ahead = max(int(taken / (now - self._since) * AHEAD), self._ahead // 2)
-            self._since, self._counted = now, self._handout.emitted
+            self._since, self._counted = now, self._buffer.emitted
 
     # -- the loop ----------------------------------------------------------------------------
 
     def _advance(self) -> None:
         """Claim if there is a reason and room; else see whether all is done."""
-        handout = self._handout
-        suspects = handout.ledger.suspects
+        buffer = self._buffer
+        suspects = buffer.keeper.suspects
         if suspects < self._suspects:
             # There may be others, for which a worker that held these had no room.
             self._hinted = self._promising = True
         self._suspects = suspects
-        if self._claiming is not None or handout.stopped:
+        if self._claiming is not None or buffer.stopped:
             return
         if self._away and not self._hinted and self._timer is not None:
             return  # The server gets a moment, unless a hint says that it is back.
@@ -211,7 +211,7 @@ class _Claimer:
                 self._claim(max(0, wanted)), context=self._home.copy()
             )
             self._claiming.add_done_callback(self._claimed, context=self._home.copy())
-        elif self._done and not (self._promising or handout.waiting or suspects):
+        elif self._done and not (self._promising or buffer.waiting or suspects):
             self.close()
             self._observer.on_completed()
 
@@ -233,7 +233,7 @@ class _Claimer:
         if self._away:
             self._away = False
             log.info("claims_going_on", board=self._board.name)
-        if self._handout.stopped:
+        if self._buffer.stopped:
             self._board.give_back(batch.claims)
             return
         if wanted > 0:
@@ -244,8 +244,8 @@ class _Claimer:
             # Not sooner than clocks can tell apart: a timer fires a hair before its time.
             wait = min(wait, max(batch.due_in, 0.001))
         self._look_again(wait)
-        self._handout.add(batch.claims)
-        self._suspects = self._handout.ledger.suspects
+        self._buffer.add(batch.claims)
+        self._suspects = self._buffer.keeper.suspects
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None
@@ -261,7 +261,7 @@ class _Claimer:
             self._advance()
 
     def _look_again(self, delay: float) -> None:
-        if not self._handout.stopped:
+        if not self._buffer.stopped:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_later(delay, self._look, context=self._home.copy())

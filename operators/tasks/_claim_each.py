@@ -13,7 +13,7 @@ from rxdispatch.claim import Claim
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.operators._subscription import Subscription, operator_of
-from rxdispatch.operators.tasks._handout import Handout
+from rxdispatch.operators.tasks._claim_buffer import ClaimBuffer
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
@@ -74,7 +74,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         scheduler: abc.SchedulerBase | None,
     ) -> None:
         # It listens below before the gate does: claims that wait go first.
-        self._handout = Handout(board, lease, observer, scheduler, self._advance, self.complete)
+        self._buffer = ClaimBuffer(board, lease, observer, scheduler, self._advance, self.complete)
         super().__init__("claim_each", BATCH, observer, scheduler)
         self._board = board
         self._lease = lease
@@ -102,23 +102,23 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
 
     def clear(self) -> None:
         """Give back what was not emitted, and what a running claim brings."""
-        self._handout.close()
+        self._buffer.close()
         self._ids.clear()
         if self._claiming is not None:
             self._claiming.cancel()
 
     def room(self) -> int:
         """How many more items may wait for their marks or for room below."""
-        return BATCH - len(self._ids) - len(self._handout.waiting)
+        return BATCH - len(self._ids) - len(self._buffer.waiting)
 
     def _advance(self) -> None:
-        handout = self._handout
+        buffer = self._buffer
         if self._claiming is not None or self.closed:
             return
         if self._ids:
             self._claiming = self.loop.create_task(self._claim(), context=self.home.copy())
             self._claiming.add_done_callback(self._claimed, context=self.home.copy())
-        elif self._done and not handout.waiting:
+        elif self._done and not buffer.waiting:
             self.complete()
 
     async def _claim(self) -> None:
@@ -134,7 +134,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
             except StoreUnavailableError as error:
                 log.warning("claims_waiting", board=self._board.name, error=str(error))
                 await asyncio.sleep(random.uniform(0.1, 0.5))
-        self._handout.add(batch.claims)
+        self._buffer.add(batch.claims)
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None

@@ -15,14 +15,14 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.callables import name_of_function
 from rxdispatch.claim import Claim, Outcome
 from rxdispatch.clock import lease_clock_of
+from rxdispatch.operators._executor_safe import executor_safe
+from rxdispatch.operators._function_pool import FunctionPool
 from rxdispatch.operators._subscription import Subscription
+from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.operators.tasks._assignment import Assignment, opened
 from rxdispatch.operators.tasks._attempt import Attempt, Start
-from rxdispatch.operators.tasks._contained import contained
-from rxdispatch.operators.tasks._limited import limited
-from rxdispatch.operators.tasks._pool import Pool
-from rxdispatch.operators.tasks._stuck import StuckSlots
-from rxdispatch.operators.tasks._visible import log_failure
+from rxdispatch.operators.tasks._log_failure import log_failure
+from rxdispatch.operators.tasks._stuck_slots import StuckSlots
 from rxdispatch.task import Task
 
 __all__ = ["Execution", "Handler"]
@@ -73,7 +73,7 @@ class Execution(Subscription[Item, Result]):
         self.backoff = backoff
         self.clock = lease_clock_of(self.loop)
         self._most = max_concurrent
-        self._pool: Pool | None = None
+        self._pool: FunctionPool | None = None
         self._stuck: StuckSlots | None = None
         self._freed = False  # whether there is room that nobody was told of
         self._queue: deque[Attempt] = deque()
@@ -89,10 +89,10 @@ class Execution(Subscription[Item, Result]):
 
     def use_pool(self, executor: Executor | None) -> None:
         """Run the handler, a plain function, in *executor*."""
-        pool = self._pool = Pool(executor, self._most, self._returned, self.fail)
+        pool = self._pool = FunctionPool(executor, self._most, self._returned, self.fail)
         name = name_of_function(self.start)
         self._stuck = StuckSlots(name, self._most, lambda: pool.stuck, self.context)
-        fn = contained("handler", self.start)
+        fn = executor_safe("handler", self.start)
 
         async def call(task: Task[Any]) -> Any:
             # The pool sees to the limit: waiting for a turn there is not the handler's doing.
@@ -105,7 +105,7 @@ class Execution(Subscription[Item, Result]):
             # limit is the whole attempt's.
             if limit is None:
                 return await result
-            return await limited(result, task.id, limit, made.age() or 0.0)
+            return await run_with_timeout(result, task.id, limit, made.age() or 0.0)
 
         self.start = call
 

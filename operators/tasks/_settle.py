@@ -15,7 +15,7 @@ from rxdispatch.claim import Outcome, Settlement
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.operators._subscription import Subscription, operator_of
-from rxdispatch.operators.tasks._verdict import check_outcome
+from rxdispatch.operators.tasks._check_outcome import check_outcome
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 

@@ -23,7 +23,7 @@ from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.operators.flow._conflate import conflate
-from rxdispatch.operators.flow._flight import Lanes
+from rxdispatch.operators.flow._in_flight import KeyQueues
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._rate_limit import rate_limit
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
@@ -591,16 +591,16 @@ def test_groups_may_outnumber_the_slots_and_idle_ones_go() -> None:
 
 def test_groups_that_are_idle_are_evicted() -> None:
     """Groups: what is kept of a key goes with its last item."""
-    lanes = Lanes()
+    queues = KeyQueues()
     flights: list[Any] = [object.__new__(_Flight) for _ in range(3)]
     assert [True, False, True] == [
-        lanes.enter(key, flight) for key, flight in zip("aab", flights, strict=True)
+        queues.acquire(key, flight) for key, flight in zip("aab", flights, strict=True)
     ]
-    assert (2, 1) == (len(lanes), lanes.waiting)
-    assert flights[1] is lanes.leave("a")
-    assert lanes.leave("a") is None
-    assert lanes.leave("b") is None
-    assert (0, 0) == (len(lanes), lanes.waiting)
+    assert (2, 1) == (len(queues), queues.waiting)
+    assert flights[1] is queues.release("a")
+    assert queues.release("a") is None
+    assert queues.release("b") is None
+    assert (0, 0) == (len(queues), queues.waiting)
 
 
 class _Flight:

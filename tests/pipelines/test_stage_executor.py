@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import rxdispatch as rxd
-from rxdispatch.operators.tasks._pool import HandlerCrashedError
+from rxdispatch.operators._function_pool import HandlerCrashedError
 from tests.pipelines.test_stage import AT_ONCE, through
 
 

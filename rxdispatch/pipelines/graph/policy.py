@@ -7,7 +7,7 @@ from typing import Any
 
 from rxdispatch.errors import ItemTimeoutError
 from rxdispatch.log import get_logger
-from rxdispatch.operators.tasks._pool import HandlerCrashedError
+from rxdispatch.operators._function_pool import HandlerCrashedError
 from rxdispatch.pipelines.graph.model import Gap, Vertex
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.stages.stage import StageCrashedError, StageError

@@ -12,7 +12,7 @@ from reactivex.disposable import CompositeDisposable
 from rxdispatch import operators as ops
 from rxdispatch.boards.base import Board
 from rxdispatch.claim import Outcome
-from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.chain import chain, waiting

@@ -12,10 +12,10 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ItemTimeoutError
 from rxdispatch.log import get_logger
+from rxdispatch.operators._function_pool import FunctionPool, HandlerCrashedError
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
-from rxdispatch.operators.tasks._pool import HandlerCrashedError, Pool
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.stage import Stage, StageCrashedError, StageError
@@ -104,7 +104,7 @@ def _map(
         mapped = map_blocking(call, executor=stage.executor, timeout=stage.timeout, **options)
         return compose(run.begun, mapped), _nothing
     # Between its tries an item waits on the loop, and not in a thread.
-    pool = Pool(stage.executor, stage.slots, on_gone=run.end, label="pipeline")
+    pool = FunctionPool(stage.executor, stage.slots, on_gone=run.end, label="pipeline")
     work = work_of(stage, in_pool(stage, pool), wait_group, run.counters)
     return map_async(work, **options), pool.close
 

@@ -15,7 +15,7 @@ from rxdispatch.boards.base import Board
 from rxdispatch.callables import check_function, is_async
 from rxdispatch.checks import board_name, integer, key_name
 from rxdispatch.errors import ConfigError, TaskExecutionError
-from rxdispatch.operators.tasks._pool import HandlerCrashedError
+from rxdispatch.operators._function_pool import HandlerCrashedError
 from rxdispatch.protocols import Limit
 from rxdispatch.seconds import seconds
 

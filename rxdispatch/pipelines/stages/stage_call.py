@@ -9,7 +9,7 @@ from typing import Any
 
 from rxdispatch.callables import check_result
 from rxdispatch.errors import ConfigError, ItemTimeoutError
-from rxdispatch.operators.tasks._pool import Pool
+from rxdispatch.operators._function_pool import FunctionPool
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.outside import is_from_outside
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
@@ -128,7 +128,7 @@ async def _in_time(
         raise ItemTimeoutError(limit, envelopes) from error
 
 
-def in_pool(stage: Stage, pool: Pool) -> Call:
+def in_pool(stage: Stage, pool: FunctionPool) -> Call:
     """Return a coroutine function that calls the plain function of *stage* in *pool*."""
     fn = partial(_plainly, stage.fn)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from rxdispatch.operators.flow._meter import Latency, Meter, Section
+from rxdispatch.operators.flow._meter import Latency, Meter, MeteredStream
 
 __all__ = ["PipelineStats", "StageCounters", "StageStats"]
 
@@ -67,7 +67,7 @@ class StageCounters:
 
     def begin(self, time: Callable[[], float]) -> None:
         """Begin to count, on this clock."""
-        self.meter.begin(Section(), time)
+        self.meter.begin(MeteredStream(), time)
 
     def read(self, limit: int, arrived: int) -> StageStats:
         """Return what it shows, when *arrived* items have come to the stage."""

@@ -14,7 +14,7 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.callables import check_result
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
-from rxdispatch.operators.tasks._limited import limited
+from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.pipelines.shared.outside import is_from_outside
 from rxdispatch.pipelines.workflow.history import Move, Transition
 
@@ -106,7 +106,9 @@ class State:
         if not inspect.isawaitable(work):
             check_result(f"process of {self.name!r}", work)
             return work
-        return await (work if self.timeout is None else limited(work, workflow, self.timeout))
+        return await (
+            work if self.timeout is None else run_with_timeout(work, workflow, self.timeout)
+        )
 
     def _choose(self, result: Any) -> str:
         named = self.next_states

@@ -18,7 +18,7 @@ from rxdispatch.checks import integer, key_name
 from rxdispatch.claim import Outcome
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
-from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.pipelines.workflow.history import WorkflowError, WorkflowResult
 from rxdispatch.pipelines.workflow.log import WorkflowLog, patiently
 from rxdispatch.pipelines.workflow.states import (

@@ -17,7 +17,7 @@ from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
 from rxdispatch.operators.flow._measure import measure
-from rxdispatch.operators.flow._meter import Measurement, Meter, Section
+from rxdispatch.operators.flow._meter import Measurement, Meter, MeteredStream
 from rxdispatch.operators.flow._meters import Meters, measurements
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
@@ -290,7 +290,7 @@ def test_names_that_are_made_at_run_time_are_forgotten() -> None:
     async def main() -> list[str]:
         meters = Meters(kept=3)
         running = Meters.get(meters, "running")
-        section = Section()
+        section = MeteredStream()
         running.begin(section, asyncio.get_running_loop().time)
         for n in range(50):
             meters.get(f"session-{n}")

@@ -23,7 +23,7 @@ from rxdispatch.node import Node
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.operators import assign, claim_each, execute, settle
 from rxdispatch.operators.tasks._assignment import Assignment, current_node
-from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.streams import run
 from rxdispatch.task import Task
 from tests.operators.flow.probes import Log, to_list

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
-from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.streams import run

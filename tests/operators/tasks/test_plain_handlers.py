@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rxdispatch.errors import ItemTimeoutError
-from rxdispatch.operators.tasks import _stuck
+from rxdispatch.operators.tasks import _stuck_slots
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.task import Task
@@ -120,7 +120,7 @@ async def test_a_generator_or_a_coroutine_is_no_result() -> None:
 
 async def test_all_slots_stuck_is_said_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the name of the handler; no more once one has returned."""
-    monkeypatch.setattr(_stuck, "AGAIN", 0.05)
+    monkeypatch.setattr(_stuck_slots, "AGAIN", 0.05)
     go = threading.Event()
     board, _ = await filled(5, max_attempts=1, timeout=0.05)
 

@@ -1,4 +1,4 @@
-"""``Pool``: plain functions in threads or processes, whatever becomes of them."""
+"""``FunctionPool``: plain functions in threads or processes, whatever becomes of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from contextvars import copy_context
 from typing import Any
 
 from rxdispatch.operators._call import Call, ExecutorGoneError, answer
-from rxdispatch.operators._processes import HandlerCrashedError, Processes
+from rxdispatch.operators._process_pool import HandlerCrashedError, RebuildingProcessPool
 
-__all__ = ["HandlerCrashedError", "Pool"]
+__all__ = ["FunctionPool", "HandlerCrashedError"]
 
 
-class Pool:
+class FunctionPool:
     """
     Calls plain functions in an executor.
 
@@ -51,9 +51,9 @@ class Pool:
         self._given = executor
         self._executor = executor or ThreadPoolExecutor(threads, label)
         self._in_threads = isinstance(self._executor, ThreadPoolExecutor)
-        self._processes: Processes | None = None
+        self._processes: RebuildingProcessPool | None = None
         if isinstance(executor, ProcessPoolExecutor):
-            self._processes = Processes.shared(executor)
+            self._processes = RebuildingProcessPool.shared(executor)
         self._on_free = on_free
         self._on_gone = on_gone
         self._closed = False

@@ -1,5 +1,5 @@
 """
-``Processes``: a process pool that is replaced when it breaks.
+``RebuildingProcessPool``: a process pool that is replaced when it breaks.
 
 When a process of a pool dies, the executor fails every call in it and takes no more. Nothing says
 whose call it was. So all of them become *suspects*: once nothing flies any more, each runs alone in
@@ -24,14 +24,16 @@ from weakref import WeakKeyDictionary
 
 from rxdispatch.log import get_logger
 from rxdispatch.operators._call import Call, ExecutorGoneError, GivenUp, answer
-from rxdispatch.operators._parcel import opened, packed, run_packed
-from rxdispatch.operators._starts import Starts
+from rxdispatch.operators._pickled_call import opened, pack_call, run_packed_call
+from rxdispatch.operators._start_times import StartTimes
 
-__all__ = ["HandlerCrashedError", "Processes"]
+__all__ = ["HandlerCrashedError", "RebuildingProcessPool"]
 
 log = get_logger(__name__)
 
-_Shared = WeakKeyDictionary[ProcessPoolExecutor, dict[asyncio.AbstractEventLoop, "Processes"]]
+_Shared = WeakKeyDictionary[
+    ProcessPoolExecutor, dict[asyncio.AbstractEventLoop, "RebuildingProcessPool"]
+]
 
 _TRIES: Final = 2
 """How often a call that never began runs alone before the pool counts as gone."""
@@ -41,7 +43,7 @@ class HandlerCrashedError(Exception):
     """A call broke its process pool although nothing else ran in it."""
 
 
-class Processes:
+class RebuildingProcessPool:
     """
     Runs calls in the processes of a pool, or of what replaces it; made by :meth:`shared`.
 
@@ -52,13 +54,13 @@ class Processes:
 
     def __init__(self) -> None:
         self._replacement: ProcessPoolExecutor | None = None
-        self._starts: Starts | None = None
+        self._starts: StartTimes | None = None
         self._users = self._suspects = self._flying = 0
         self._alone = asyncio.Lock()
         self._waiting: list[asyncio.Future[None]] = []
 
     @classmethod
-    def shared(cls, given: ProcessPoolExecutor) -> Processes:
+    def shared(cls, given: ProcessPoolExecutor) -> RebuildingProcessPool:
         """Return the one for *given* on this loop; :meth:`release` it in the end."""
         loops = cls._all.setdefault(given, {})
         loop = asyncio.get_running_loop()
@@ -146,14 +148,14 @@ class Processes:
         limit: float | None,
         given_up: GivenUp | None,
     ) -> Any:
-        data = packed(call.fn, call.item)
-        starts = self._starts = self._starts or Starts()
+        data = pack_call(call.fn, call.item)
+        starts = self._starts = self._starts or StartTimes()
         mark = starts.mark()
         call.watch(lambda: starts.age(mark))
         self._flying += 1
         try:
             try:
-                future = executor.submit(run_packed, data, mark)
+                future = executor.submit(run_packed_call, data, mark)
             except BrokenExecutor:
                 raise
             except Exception as error:

@@ -8,10 +8,12 @@ from typing import Any
 
 from rxdispatch.errors import ItemTimeoutError
 
-__all__ = ["limited"]
+__all__ = ["run_with_timeout"]
 
 
-async def limited(work: Awaitable[Any], item: Any, limit: float, spent: float = 0.0) -> Any:
+async def run_with_timeout(
+    work: Awaitable[Any], item: Any, limit: float, spent: float = 0.0
+) -> Any:
     """
     Await *work* for at most *limit* seconds, of which *spent* have passed already.
 

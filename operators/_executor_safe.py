@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["contained"]
+__all__ = ["executor_safe"]
 
 
-def contained(what: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def executor_safe(what: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
     Return *function* for an executor: what it raises always reaches the caller as its failure.
 

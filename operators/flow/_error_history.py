@@ -1,4 +1,4 @@
-"""``History``: the last errors in a row of failures, each the context of the next."""
+"""``ErrorHistory``: the last errors in a row of failures, each the context of the next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-__all__ = ["KEPT", "History"]
+__all__ = ["KEPT", "ErrorHistory"]
 
 KEPT: Final = 4
 """How many errors of a row are kept, the newest one included."""
@@ -16,7 +16,7 @@ _context: Any = vars(BaseException)["__context__"]
 _forget_frames: Any = BaseException.with_traceback
 
 
-class History:
+class ErrorHistory:
     """
     The last :data:`KEPT` errors in a row.
 
@@ -28,7 +28,7 @@ class History:
     error that has a cause or a context of its own, or is among those before it, starts a new row.
 
     Example:
-        >>> history = History()
+        >>> history = ErrorHistory()
         >>> errors = [OSError(n) for n in range(9)]
         >>> for error in errors:
         ...     history.add(error)

@@ -1,4 +1,4 @@
-"""``Handout``: hands claims to an observer as fast as its valve has room."""
+"""``ClaimBuffer``: hands claims to an observer as fast as its valve has room."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from reactivex.disposable import Disposable
 
 from rxdispatch.claim import Claim
 from rxdispatch.clock import valve_of
-from rxdispatch.operators.tasks._ledger import Ledger
+from rxdispatch.operators.tasks._lease_keeper import LeaseKeeper
 from rxdispatch.protocols import BoardLike
 
-__all__ = ["Handout"]
+__all__ = ["ClaimBuffer"]
 
 WIND_DOWN = 2.0
 """Seconds that cancelled handlers get to end before their claims are given back."""
 
 
-class Handout:
+class ClaimBuffer:
     """
     The claims of one subscription between the board and the observer.
 
@@ -55,7 +55,7 @@ class Handout:
         self.emitted = 0
         self.stopped = False
         self.waiting: deque[Claim[Any]] = deque()
-        self.ledger = Ledger(board, lease, self._left, self._recall)
+        self.keeper = LeaseKeeper(board, lease, self._left, self._recall)
         self._attached = board.enlist(self)
         self._listening: abc.DisposableBase = (
             Disposable() if self._valve is None else self._valve.listen(self._opened)
@@ -67,7 +67,7 @@ class Handout:
 
     def add(self, claims: list[Claim[Any]]) -> None:
         """Hold *claims*, and hand on what there is room for."""
-        self.ledger.add(claims)
+        self.keeper.add(claims)
         self.waiting.extend(claims)
         self.pump()
 
@@ -99,7 +99,7 @@ class Handout:
         waiting = [claim for claim in self.waiting if not claim.revoked]
         self.waiting.clear()
         self._board.give_back(waiting)
-        if not self.ledger.out:
+        if not self.keeper.out:
             self._attached.dispose()
 
     # -- Intake ------------------------------------------------------------------------------
@@ -111,20 +111,20 @@ class Handout:
 
     def revoke(self) -> None:
         """Have the work on every held claim cancelled."""
-        for claim in self.ledger.claims():
+        for claim in self.keeper.claims():
             claim.revoke("released")
 
     async def idle(self) -> None:
         """Wait until every claim that was handed on is settled."""
-        await self.ledger.idle()
+        await self.keeper.idle()
 
     async def wind_down(self) -> None:
         """Wait for cancelled work to end; give back what is held all the same."""
         try:
             async with asyncio.timeout(WIND_DOWN):
-                await self.ledger.idle()
+                await self.keeper.idle()
         except TimeoutError:
-            self._board.give_back(self.ledger.claims())
+            self._board.give_back(self.keeper.claims())
 
     def _recall(self, tokens: set[int]) -> list[Claim[Any]]:
         """Take out of the queue, and return, the claims with these tokens."""
@@ -141,7 +141,7 @@ class Handout:
 
     def _left(self) -> None:
         if self.stopped:
-            if not self.ledger.out:
+            if not self.keeper.out:
                 self._attached.dispose()
             return
         self._on_room()

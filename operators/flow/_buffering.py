@@ -11,18 +11,18 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.log import get_logger
-from rxdispatch.operators.flow._outlet import Outlet, Waiting
+from rxdispatch.operators.flow._queue_drain import Queue, QueueDrain
 from rxdispatch.overflow import Drops, Overflow
 from rxdispatch.valve import Gate
 
-__all__ = ["Holding"]
+__all__ = ["Buffering"]
 
 T = TypeVar("T")
 
 log = get_logger(__name__)
 
 
-class Holding(Generic[T]):
+class Buffering(Generic[T]):
     """
     One subscription of an operator at which items wait while downstream is busy.
 
@@ -41,7 +41,7 @@ class Holding(Generic[T]):
     def __init__(
         self,
         name: str,
-        waiting: Waiting[T],
+        waiting: Queue[T],
         drops: Drops,
         *,
         size: int | None = None,
@@ -64,7 +64,7 @@ class Holding(Generic[T]):
     ) -> abc.DisposableBase:
         """Subscribe to *source*; the disposable ends everything."""
         valve = valve_of(scheduler)
-        outlet = self._outlet = Outlet(
+        outlet = self._outlet = QueueDrain(
             observer,
             valve,
             self._waiting,

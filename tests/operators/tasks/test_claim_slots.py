@@ -1,4 +1,4 @@
-"""``Tenancy``: a slot ends with its claim, in whichever way that ends, and once."""
+"""``ClaimSlots``: a slot ends with its claim, in whichever way that ends, and once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reactivex.subject import Subject
 
 from rxdispatch.claim import Claim
 from rxdispatch.node import Node, NodeChange, Slot
-from rxdispatch.operators.tasks._tenancy import Tenancy
+from rxdispatch.operators.tasks._claim_slots import ClaimSlots
 from rxdispatch.testing import VirtualTimeLoop
 from tests.operators.tasks.places import Board, filled, marks, turns
 
@@ -43,45 +43,45 @@ class Landlord:
         self.freed += [slot.id for slot in slots]
 
 
-async def tenants(count: int) -> tuple[Landlord, Tenancy, Board, list[Claim[Any]]]:
+async def occupied(count: int) -> tuple[Landlord, ClaimSlots, Board, list[Claim[Any]]]:
     """Return so many claims that have a slot each."""
     board, _ = await filled(count)
     landlord = Landlord()
-    tenancy = Tenancy(landlord)
+    slots = ClaimSlots(landlord)
     claims: list[Claim[Any]] = []
     with board.claims().subscribe(claims.append):
         await turns(20)
     for claim in claims:
-        tenancy.add(claim, Slot(f"slot-{claim.task.id}", Node("a")))
-    return landlord, tenancy, board, claims
+        slots.add(claim, Slot(f"slot-{claim.task.id}", Node("a")))
+    return landlord, slots, board, claims
 
 
 async def test_settled() -> None:
     """However it was; the claim's own holder hears of it too, and renews it no more."""
-    landlord, tenancy, board, claims = await tenants(4)
+    landlord, slots, board, claims = await occupied(4)
     one, two, three, four = claims
     await board.settle([one.done(), two.retry("no"), three.dead("no"), four.release()])
     await turns()
-    assert (0, [f"slot-{n}" for n in range(4)]) == (tenancy.out, landlord.freed)
+    assert (0, [f"slot-{n}" for n in range(4)]) == (slots.out, landlord.freed)
     await asyncio.sleep(100)
     assert (0, 2, 0, 1, 1) == await marks(board)
 
 
 async def test_not_settled() -> None:
     """The claim is renewed as before, and keeps its slot."""
-    landlord, tenancy, board, claims = await tenants(2)
+    landlord, slots, board, claims = await occupied(2)
     await asyncio.sleep(200)
-    assert (2, [], [False, False]) == (tenancy.out, landlord.freed, [c.lost for c in claims])
+    assert (2, [], [False, False]) == (slots.out, landlord.freed, [c.lost for c in claims])
     await board.settle([claim.done() for claim in claims])
     await turns()
-    assert 0 == tenancy.out
+    assert 0 == slots.out
 
 
 async def test_settled_twice() -> None:
     """The slot goes back once: it may be somebody else's by now."""
-    landlord, tenancy, _, claims = await tenants(1)
-    tenancy.settled(claims[0])
-    tenancy.settled(claims[0])
+    landlord, slots, _, claims = await occupied(1)
+    slots.settled(claims[0])
+    slots.settled(claims[0])
     claims[0].revoke("lost")
     claims.clear()
     gc.collect()
@@ -91,15 +91,15 @@ async def test_settled_twice() -> None:
 
 async def test_lost() -> None:
     """As soon as the claim is told so."""
-    landlord, tenancy, _, claims = await tenants(2)
+    landlord, slots, _, claims = await occupied(2)
     claims[1].revoke("lost")
-    assert (1, ["slot-1"]) == (tenancy.out, landlord.freed)
-    tenancy.settled(claims[0])
+    assert (1, ["slot-1"]) == (slots.out, landlord.freed)
+    slots.settled(claims[0])
 
 
 async def test_called_back() -> None:
     """Not yet: it is given back by whoever works on it."""
-    landlord, _, board, claims = await tenants(1)
+    landlord, _, board, claims = await occupied(1)
     claims[0].revoke("released")
     assert [] == landlord.freed
     await board.settle([claims[0].release()])
@@ -109,20 +109,20 @@ async def test_called_back() -> None:
 
 async def test_dropped() -> None:
     """By whoever had it: the slot is free in the next turn of the loop."""
-    landlord, tenancy, board, claims = await tenants(2)
+    landlord, slots, board, claims = await occupied(2)
     kept = claims.pop()
     claims.clear()
     gc.collect()
     assert [] == landlord.freed
     await turns()
-    assert (1, ["slot-0"]) == (tenancy.out, landlord.freed)
+    assert (1, ["slot-0"]) == (slots.out, landlord.freed)
     await board.settle([kept.done()])
     await turns()
 
 
 async def test_dropped_by_another_thread() -> None:
     """The feed hears of it on the loop."""
-    landlord, _, _, claims = await tenants(1)
+    landlord, _, _, claims = await occupied(1)
     threads: list[int] = []
     release = landlord.release_later
 
@@ -143,7 +143,7 @@ async def test_dropped_by_another_thread() -> None:
 def test_dropped_after_the_loop_has_gone() -> None:
     """Nothing is said: the lease ends the slot."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        landlord, _, _, claims = runner.run(tenants(1))
+        landlord, _, _, claims = runner.run(occupied(1))
     claims.clear()
     gc.collect()
     assert [] == landlord.freed

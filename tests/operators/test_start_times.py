@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.operators._starts import Starts, begin
+from rxdispatch.operators._start_times import StartTimes, begin
 
 
 def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_it_is_made_where_nobody_else_exchanges_it(
     """A directory that others can write is passed over."""
     tmp_path.chmod(0o777)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    starts = Starts()
+    starts = StartTimes()
     try:
         mark = starts.mark()
         begin(mark)

@@ -14,14 +14,14 @@ from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.log import get_logger
 from rxdispatch.valve import Gate, bound_by
 
-__all__ = ["Release"]
+__all__ = ["Timed"]
 
 T = TypeVar("T")
 
 log = get_logger(__name__)
 
 
-class Release(Generic[T]):
+class Timed(Generic[T]):
     """
     One subscription of an operator whose items go when the clock says so.
 

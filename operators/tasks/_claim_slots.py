@@ -1,4 +1,4 @@
-"""``Tenancy``: which slot each claim has, until the claim ends in whichever way."""
+"""``ClaimSlots``: which slot each claim has, until the claim ends in whichever way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rxdispatch.claim import Claim, Holder
 from rxdispatch.node import Slot
 from rxdispatch.protocols import FeedLike
 
-__all__ = ["Tenancy"]
+__all__ = ["ClaimSlots"]
 
 
-class _Tenant(weakref.ref[Claim[Any]]):
+class _ClaimSlot(weakref.ref[Claim[Any]]):
     """A weak reference that still knows which claim it was when the claim has gone."""
 
     __slots__ = ("inner", "slot", "token")
@@ -23,7 +23,7 @@ class _Tenant(weakref.ref[Claim[Any]]):
     token: int
 
 
-class Tenancy:
+class ClaimSlots:
     """
     Releases a slot when its claim is settled, lost, or dropped by whoever had it.
 
@@ -37,35 +37,35 @@ class Tenancy:
     def __init__(self, feed: FeedLike) -> None:
         self._feed = feed
         self._loop = asyncio.get_running_loop()
-        self._tenants: dict[int, _Tenant] = {}
+        self._held: dict[int, _ClaimSlot] = {}
 
     @property
     def out(self) -> int:
         """How many claims have a slot; those that wait for one cannot be settled."""
-        return len(self._tenants)
+        return len(self._held)
 
     def add(self, claim: Claim[Any], slot: Slot) -> None:
         """Let *claim* have *slot*."""
-        tenant = _Tenant(claim, cast("Callable[[weakref.ref[Claim[Any]]], None]", self._gone))
-        tenant.inner, tenant.slot, tenant.token = claim.holder, slot, claim.token
-        self._tenants[claim.token] = tenant
+        held = _ClaimSlot(claim, cast("Callable[[weakref.ref[Claim[Any]]], None]", self._gone))
+        held.inner, held.slot, held.token = claim.holder, slot, claim.token
+        self._held[claim.token] = held
         claim.holder = self
 
     def settled(self, claim: Claim[Any]) -> None:
         """The claim has ended: its slot is free."""
-        tenant = self._tenants.get(claim.token)
-        if tenant is not None:
-            self._leave(tenant)
-            if tenant.inner is not None:
-                tenant.inner.settled(claim)
+        held = self._held.get(claim.token)
+        if held is not None:
+            self._leave(held)
+            if held.inner is not None:
+                held.inner.settled(claim)
 
-    def _gone(self, tenant: _Tenant) -> None:
+    def _gone(self, held: _ClaimSlot) -> None:
         # May run in any thread and at any allocation: only hand it to the loop.
         try:
-            self._loop.call_soon_threadsafe(self._leave, tenant)
+            self._loop.call_soon_threadsafe(self._leave, held)
         except RuntimeError:
             pass  # the loop is closed; the lease of the slot ends it
 
-    def _leave(self, tenant: _Tenant) -> None:
-        if self._tenants.pop(tenant.token, None) is not None:
-            self._feed.release_later([tenant.slot])
+    def _leave(self, held: _ClaimSlot) -> None:
+        if self._held.pop(held.token, None) is not None:
+            self._feed.release_later([held.slot])

@@ -1,4 +1,4 @@
-"""``Pool`` and plain handlers: real threads and processes, whatever becomes of them."""
+"""``FunctionPool`` and plain handlers: real threads and processes, whatever becomes of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 
 from rxdispatch.errors import ItemTimeoutError
 from rxdispatch.failure import traceback_text
-from rxdispatch.operators.tasks._current import current_claim
+from rxdispatch.operators._function_pool import FunctionPool, HandlerCrashedError
+from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.operators.tasks._execute import execute
-from rxdispatch.operators.tasks._pool import HandlerCrashedError, Pool
 from rxdispatch.task import Task
 from tests.operators.flow.probes import Log, to_list
 from tests.operators.tasks.places import Board, Hand, Result, filled
@@ -113,7 +113,7 @@ async def until(true: Any) -> None:
 
 async def test_calls_run_in_threads_of_its_own() -> None:
     """Values and errors come back; the caller's context goes along; closing lets them go."""
-    pool = Pool(None, 2, lambda: None)
+    pool = FunctionPool(None, 2, lambda: None)
     MARK.set("mine")
     assert "mine" == await pool.call(lambda _: MARK.get(), None, None)
     assert threading.get_ident() != await pool.call(lambda _: threading.get_ident(), None, None)
@@ -128,7 +128,7 @@ async def test_an_executor_that_was_shut_down_is_told() -> None:
     """It is the failure of no call."""
     gone: list[Exception] = []
     executor = ThreadPoolExecutor(1)
-    pool = Pool(executor, 1, on_gone=gone.append)
+    pool = FunctionPool(executor, 1, on_gone=gone.append)
     executor.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown") as caught:
         await pool.call(len, "x")
@@ -138,7 +138,7 @@ async def test_an_executor_that_was_shut_down_is_told() -> None:
 async def test_an_executor_that_was_given_stays_open() -> None:
     """It belongs to the caller."""
     with ThreadPoolExecutor(1) as executor:
-        pool = Pool(executor, 1, lambda: None)
+        pool = FunctionPool(executor, 1, lambda: None)
         pool.close()
         assert 5 == await pool.call(lambda n: n, 5, None)
 
@@ -147,7 +147,7 @@ async def test_a_call_that_is_given_up_is_stuck_until_it_returns() -> None:
     """One that has not begun is not."""
     freed: list[int] = []
     release = threading.Event()
-    pool = Pool(None, 1, lambda: freed.append(pool.stuck))
+    pool = FunctionPool(None, 1, lambda: freed.append(pool.stuck))
     first = asyncio.create_task(pool.call(lambda _: release.wait(10), None, None))
     second = asyncio.create_task(pool.call(lambda _: release.wait(10), None, None))
     await asyncio.sleep(0.05)
@@ -165,8 +165,8 @@ def test_a_stuck_call_may_outlive_its_loop() -> None:
     """Nobody waits for the slot then."""
     release = threading.Event()
 
-    async def main() -> Pool:
-        pool = Pool(None, 1, lambda: None)
+    async def main() -> FunctionPool:
+        pool = FunctionPool(None, 1, lambda: None)
         call = asyncio.create_task(pool.call(lambda _: release.wait(10), None, None))
         await asyncio.sleep(0.05)
         call.cancel()
@@ -183,7 +183,7 @@ async def test_threads_that_cannot_start_are_an_error() -> None:
     """Only processes are made anew."""
     gone: list[Exception] = []
     with ThreadPoolExecutor(1, initializer=broken) as executor:
-        pool = Pool(executor, 1, on_gone=gone.append)
+        pool = FunctionPool(executor, 1, on_gone=gone.append)
         with pytest.raises(BrokenExecutor):
             await pool.call(lambda n: n, 0, None)
     assert [True] == [isinstance(error, BrokenExecutor) for error in gone]
@@ -194,7 +194,7 @@ async def test_processes_that_cannot_start_are_gone() -> None:
     gone: list[Exception] = []
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=broken) as executor:
-        pool = Pool(executor, 1, on_gone=gone.append)
+        pool = FunctionPool(executor, 1, on_gone=gone.append)
         with pytest.raises(BrokenExecutor):
             await pool.call(work, 0.0)
         pool.close()
@@ -205,7 +205,7 @@ async def test_who_shares_a_process_pool_shares_the_new_one(
     processes: ProcessPoolExecutor,
 ) -> None:
     """Nobody is alone beside another; the last one to leave closes it."""
-    pools = [Pool(processes, 2), Pool(processes, 2)]
+    pools = [FunctionPool(processes, 2), FunctionPool(processes, 2)]
     found = await asyncio.gather(
         pools[0].call(work, "exit"), pools[1].call(work, 0.1), return_exceptions=True
     )
@@ -223,7 +223,7 @@ async def test_what_does_not_unpickle_is_the_failure_of_its_call(
     processes: ProcessPoolExecutor,
 ) -> None:
     """Neither the item, nor the error, nor the result breaks the pool."""
-    pool = Pool(processes, 2)
+    pool = FunctionPool(processes, 2)
     calls = [pool.call(odd, how) for how in ("error", "result", "leave", "stop", OneWay("item"))]
     found = await asyncio.gather(*calls, return_exceptions=True)
     expected = [
@@ -244,7 +244,7 @@ async def test_what_does_not_unpickle_is_the_failure_of_its_call(
 
 async def test_who_breaks_a_process_pool_is_found(processes: ProcessPoolExecutor) -> None:
     """The others run again, in a pool made like the first; so do those that come later."""
-    pool = Pool(processes, 2, lambda: None)
+    pool = FunctionPool(processes, 2, lambda: None)
     calls = [pool.call(work, item, None) for item in (0.2, "exit", 0.1, "exit", 0.0)]
     found = await asyncio.gather(*calls, return_exceptions=True)
     assert [HandlerCrashedError if n in {1, 3} else tuple for n in range(5)] == [
@@ -260,7 +260,7 @@ async def test_processes_of_a_broken_pool_that_ignore_sigterm_hold_up_nothing() 
     """Python 3.13 waits for them with a lock held; they are killed."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=spawn, initializer=ignore_sigterm) as executor:
-        pool = Pool(executor, 2, lambda: None)
+        pool = FunctionPool(executor, 2, lambda: None)
         calls = [pool.call(work, item, None) for item in (0.2, "exit", 0.1)]
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert [tuple, HandlerCrashedError, tuple] == [type(one) for one in found]

@@ -15,9 +15,9 @@ from typing import Any
 
 from rxdispatch.errors import ProcessCallError
 from rxdispatch.failure import ERROR_LIMIT, cut, message_of, traceback_text
-from rxdispatch.operators._starts import Mark, begin
+from rxdispatch.operators._start_times import StartKey, begin
 
-__all__ = ["RemoteTraceback", "opened", "packed", "run_packed"]
+__all__ = ["RemoteTraceback", "opened", "pack_call", "run_packed_call"]
 
 Answer = tuple[bytes | None, bytes | None, str, str, str]
 
@@ -33,7 +33,7 @@ class RemoteTraceback(Exception):  # noqa: N818 - called as that of the standard
         return f'\n"""\n{self.text}\n"""'
 
 
-def packed(fn: Callable[[Any], Any], item: Any) -> bytes:
+def pack_call(fn: Callable[[Any], Any], item: Any) -> bytes:
     """
     Return the call of *fn* with *item* as bytes.
 
@@ -43,7 +43,7 @@ def packed(fn: Callable[[Any], Any], item: Any) -> bytes:
     return bytes(ForkingPickler.dumps((fn, item)))
 
 
-def run_packed(data: bytes, mark: Mark) -> Answer:
+def run_packed_call(data: bytes, mark: StartKey) -> Answer:
     """Run the call in *data* and return its result or its error; runs in the process."""
     begin(mark)
     try:

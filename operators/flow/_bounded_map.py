@@ -14,8 +14,8 @@ from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ItemTimeoutError
 from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
-from rxdispatch.operators.flow._flight import NO_KEY, Flight, Lanes
-from rxdispatch.operators.flow._options import MapOptions
+from rxdispatch.operators.flow._in_flight import NO_KEY, InFlight, KeyQueues
+from rxdispatch.operators.flow._map_options import MapOptions
 from rxdispatch.operators.flow._policy import replacement, report_late
 from rxdispatch.protocols import Limit
 from rxdispatch.valve import Gate, bound_by
@@ -49,7 +49,7 @@ class BoundedMap:
         self.options = options
         self.fn = options.fn
         self.closed = False
-        self.running: dict[Any, Flight] = {}
+        self.running: dict[Any, InFlight] = {}
         self._observer = observer
         self._ordered = options.ordered
         self._key = options.key
@@ -61,11 +61,11 @@ class BoundedMap:
         self._slots = options.limit if options.adaptive is None else options.adaptive.limit
         self._free = self._slots
         self._pending = 0
-        self._held: deque[Flight] = deque()
-        self._order: deque[Flight] = deque()
-        self._lanes = Lanes()
+        self._held: deque[InFlight] = deque()
+        self._order: deque[InFlight] = deque()
+        self._key_queues = KeyQueues()
         # Those that have their lane but must wait for a slot again.
-        self._heirs: deque[Flight] = deque()
+        self._key_owners: deque[InFlight] = deque()
         self._flushing = self._exhausted = self._warned = False
         self._skipped = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -118,9 +118,9 @@ class BoundedMap:
         self._pending += 1
         below = self._below
         if self._free > 0 and not self._held and (below is None or below.room() > 0):
-            self._admit(Flight(item, copy_context() if self._own_context else None))
+            self._admit(InFlight(item, copy_context() if self._own_context else None))
             return
-        self._held.append(Flight(item, copy_context()))
+        self._held.append(InFlight(item, copy_context()))
         if not self._warned and not self._gate.watched:
             self._warned = True
             log.warning("no_demand", operator=self.options.name, limit=self.options.limit)
@@ -150,107 +150,103 @@ class BoundedMap:
 
     def _room(self) -> int:
         # In ordered mode those in the lanes have their slots already.
-        waiting = 0 if self._ordered else self._lanes.waiting + len(self._heirs)
+        waiting = 0 if self._ordered else self._key_queues.waiting + len(self._key_owners)
         return self._free - len(self._held) - waiting
 
     def _pump(self) -> None:
         """Admit what is held, as far as there are slots and room below."""
-        heirs, held, below = self._heirs, self._held, self._below
-        while heirs and self._free > 0:
+        owners, held, below = self._key_owners, self._held, self._below
+        while owners and self._free > 0:
             self._take_slot()
-            self._launch(heirs.popleft())
+            self._launch(owners.popleft())
         while held and self._free > 0 and (below is None or below.room() > 0):
             self._admit(held.popleft())
 
-    def _admit(self, flight: Flight) -> None:
+    def _admit(self, entry: InFlight) -> None:
         if self._ordered:
-            self._order.append(flight)
+            self._order.append(entry)
             self._free -= 1
         if self._key is not None:
-            if flight.context is None:
+            if entry.context is None:
                 # Whatever happens to this item, it may be for another one to start it.
-                flight.context = copy_context()
+                entry.context = copy_context()
             try:
-                free = self._lanes.enter(self._key(flight.item), flight)
+                free = self._key_queues.acquire(self._key(entry.item), entry)
             except BaseException as error:
                 self._take_slot()
-                self._take_off(flight, self.failed(error))
+                self._track(entry, self.failed(error))
                 return
             if not free:
                 return
         self._take_slot()
-        self._launch(flight)
+        self._launch(entry)
 
     def _take_slot(self) -> None:
         if not self._ordered:
             self._free -= 1
 
-    def _launch(self, flight: Flight) -> None:
-        context = flight.context
-        if context is None:
-            future = self.start(flight.item)
-        else:
-            future = context.run(self.start, flight.item)
-        self._take_off(flight, future)
+    def _launch(self, entry: InFlight) -> None:
+        context, start, item = entry.context, self.start, entry.item
+        self._track(entry, start(item) if context is None else context.run(start, item))
 
-    def _take_off(self, flight: Flight, future: Any) -> None:
-        self.running[future] = flight
+    def _track(self, entry: InFlight, future: Any) -> None:
+        self.running[future] = entry
         if self._adaptive is not None:
-            flight.started = self.loop.time()
+            entry.started = self.loop.time()
         if self._timeout is not None:
-            flight.deadline = self.loop.time() + self._timeout
+            entry.deadline = self.loop.time() + self._timeout
             if self._timer is None:
-                self._set_timer(flight.deadline)
+                self._set_timer(entry.deadline)
 
     # ------------------------------------------------ outcomes
 
-    def landed(self, future: Any) -> None:
+    def finished(self, future: Any) -> None:
         """Record that the work of *future* is over."""
-        flight = self.running.pop(future)
+        entry = self.running.pop(future)
         if self.closed:
             report_late(self.options.name, future)
             return
         if self._adaptive is not None:
-            self._adapt(self._adaptive, flight, future)
+            self._adapt(self._adaptive, entry, future)
             if self.closed:
                 return
-        flight.landed = True
-        if not flight.known:
+        entry.finished = True
+        if not entry.decided:
             try:
-                flight.value = future.result()
+                entry.value = future.result()
             except BaseException as error:
-                self._resolve_error(flight, error)
+                self._resolve_error(entry, error)
                 if self.closed:
                     return
-            flight.known = True
-        elif flight.passed:
+            entry.decided = True
+        elif entry.emitted:
             # Its time ran out long ago; only the slot was still taken.
             self._free += 1
-        if flight.key is not NO_KEY:
+        if entry.key is not NO_KEY:
             # Before the emission, which may lead to new items: the slot goes to the next of
             # the lane and to nobody else.
             try:
-                heir = self._lanes.leave(flight.key)
+                owner = self._key_queues.release(entry.key)
             except BaseException as error:
                 # A key of the user whose hash or equality has changed, or raises.
                 self.on_error(error)
                 return
-            if heir is not None:
-                if self._ordered or self._free + (not flight.passed) > 0:
+            if owner is not None:
+                if self._ordered or self._free + (not entry.emitted) > 0:
                     self._take_slot()
-                    self._launch(heir)
+                    self._launch(owner)
                 else:
                     # The limit has become lower since.
-                    self._heirs.append(heir)
-        self._leave(flight)
+                    self._key_owners.append(owner)
+        self._release(entry)
 
-    def _adapt(self, limit: Limit, flight: Flight, future: Any) -> None:
+    def _adapt(self, limit: Limit, entry: InFlight, future: Any) -> None:
         """Let *limit* learn from an item whose work is over, and follow it."""
         error = None if future.cancelled() else future.exception()
-        dropped = flight.expired or isinstance(error, TimeoutError)
+        dropped = entry.expired or isinstance(error, TimeoutError)
         try:
             if dropped or not (error or future.cancelled()):
-                took = self.loop.time() - flight.started
+                took = self.loop.time() - entry.started
                 limit.ended(took, in_flight=len(self.running) + 1, dropped=dropped)
             # What is at work already goes on, whatever becomes of the limit.
             slots = max(1, limit.limit)
@@ -260,20 +256,20 @@ class BoundedMap:
         self._free += slots - self._slots
         self._slots = slots
 
-    def _leave(self, flight: Flight | None) -> None:
-        """Emit what may go now that the outcome of *flight* is known, and use what gets free."""
+    def _release(self, entry: InFlight | None) -> None:
+        """Emit what may go now that the outcome of *entry* is known, and use what gets free."""
         try:
             if self._ordered:
                 self._flush()
-            elif flight is not None and not flight.passed:
-                self._emit(flight)
+            elif entry is not None and not entry.emitted:
+                self._emit(entry)
         finally:
             self._go_on()
 
-    def _resolve_error(self, flight: Flight, error: BaseException) -> None:
+    def _resolve_error(self, entry: InFlight, error: BaseException) -> None:
         """Find the outcome of an item whose work failed; it may be the end of the stream."""
-        if flight.expired:
-            timed_out = ItemTimeoutError(self.options.timeout or 0.0, flight.item)
+        if entry.expired:
+            timed_out = ItemTimeoutError(self.options.timeout or 0.0, entry.item)
             timed_out.__cause__ = error
             error = timed_out
         policy = self.options.on_error
@@ -282,7 +278,7 @@ class BoundedMap:
             self.on_error(error)
         elif policy == "skip":
             self._skipped += 1
-            flight.skipped = True
+            entry.skipped = True
             log.warning(
                 "item_skipped",
                 operator=self.options.name,
@@ -291,7 +287,7 @@ class BoundedMap:
             )
         else:
             try:
-                flight.value = replacement(policy, flight.item, error)
+                entry.value = replacement(policy, entry.item, error)
             except BaseException as worse:
                 self.on_error(worse)
 
@@ -303,26 +299,26 @@ class BoundedMap:
         self._flushing = True
         order = self._order
         try:
-            while order and order[0].known and not self.closed:
+            while order and order[0].decided and not self.closed:
                 self._emit(order.popleft())
         except BaseException:
             # The subscriber raised; those behind are due all the same, perhaps the last ones.
-            self.loop.call_soon(self._leave, None, context=self._home.copy())
+            self.loop.call_soon(self._release, None, context=self._home.copy())
             raise
         finally:
             self._flushing = False
 
-    def _emit(self, flight: Flight) -> None:
-        flight.passed = True
-        if flight.landed:
+    def _emit(self, entry: InFlight) -> None:
+        entry.emitted = True
+        if entry.finished:
             self._free += 1
         try:
-            if flight.skipped:
+            if entry.skipped:
                 pass
-            elif flight.context is None:
-                self._observer.on_next(flight.value)
+            elif entry.context is None:
+                self._observer.on_next(entry.value)
             else:
-                flight.context.run(self._observer.on_next, flight.value)
+                entry.context.run(self._observer.on_next, entry.value)
         finally:
             self._pending -= 1
 
@@ -330,7 +326,7 @@ class BoundedMap:
         """Use the slot or the room that an item has left."""
         if self.closed:
             return
-        if self._held or self._heirs:
+        if self._held or self._key_owners:
             self._pump()
         if self._exhausted:
             if not self._pending:
@@ -356,28 +352,28 @@ class BoundedMap:
         """Cut short what has been at work too long; one timer serves all items."""
         self._timer = None
         now = max(self.loop.time(), when)
-        late: list[tuple[Any, Flight]] = []
+        late: list[tuple[Any, InFlight]] = []
         # They took off in the order of their deadlines.
-        for future, flight in self.running.items():
-            if flight.deadline > now:
-                self._set_timer(flight.deadline)
+        for future, entry in self.running.items():
+            if entry.deadline > now:
+                self._set_timer(entry.deadline)
                 break
-            if not flight.expired and not future.done():
-                late.append((future, flight))
-        for future, flight in late:
-            flight.expired = True
+            if not entry.expired and not future.done():
+                late.append((future, entry))
+        for future, entry in late:
+            entry.expired = True
             if not self.cut(future):
                 # Each in its own turn, so that a subscriber that raises harms no other item.
-                self.loop.call_soon(self._time_out, flight)
+                self.loop.call_soon(self._time_out, entry)
 
-    def _time_out(self, flight: Flight) -> None:
+    def _time_out(self, entry: InFlight) -> None:
         """Report an item whose work goes on all the same."""
-        if self.closed or flight.known:
+        if self.closed or entry.decided:
             return
-        self._resolve_error(flight, TimeoutError("the function is still running"))
+        self._resolve_error(entry, TimeoutError("the function is still running"))
         if not self.closed:
-            flight.known = True
-            self._leave(flight)
+            entry.decided = True
+            self._release(entry)
 
     # ------------------------------------------------ the end
 
@@ -393,8 +389,8 @@ class BoundedMap:
             self._timer.cancel()
         self._held.clear()
         self._order.clear()
-        self._heirs.clear()
-        self._lanes.clear()
+        self._key_owners.clear()
+        self._key_queues.clear()
         for future in tuple(self.running):
             self.cancel(future)
         self.shut()

@@ -1,4 +1,4 @@
-"""``History``: what is kept of errors that came before."""
+"""``ErrorHistory``: what is kept of errors that came before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reactivex.disposable import Disposable
 from structlog.testing import capture_logs
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.operators.flow._history import KEPT, History
+from rxdispatch.operators.flow._error_history import KEPT, ErrorHistory
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
@@ -47,7 +47,7 @@ def contexts(error: BaseException) -> list[BaseException]:
 
 def test_the_last_few_errors_are_kept() -> None:
     """The chain does not grow with the number of failures."""
-    history = History()
+    history = ErrorHistory()
     errors = [raised(OSError(n)) for n in range(50)]
     for error in errors:
         history.add(error)
@@ -57,7 +57,7 @@ def test_the_last_few_errors_are_kept() -> None:
 
 def test_frames_of_older_errors_are_let_go() -> None:
     """Only the newest error has its traceback, and so what was local to it."""
-    history = History()
+    history = ErrorHistory()
     requests = [Request() for _ in range(3)]
     held = [weakref.ref(request) for request in requests]
     errors = [raised(OSError(n), request) for n, request in enumerate(requests)]
@@ -71,7 +71,7 @@ def test_frames_of_older_errors_are_let_go() -> None:
 
 def test_causes_of_older_errors_let_their_frames_go_too() -> None:
     """And the parts of groups; what the new error shares keeps its own."""
-    history = History()
+    history = ErrorHistory()
     cause, part, shared = raised(KeyError(1)), raised(KeyError(2)), raised(KeyError(3))
     group = BaseExceptionGroup("both", [part, shared])
     group.__cause__ = cause
@@ -85,7 +85,7 @@ def test_causes_of_older_errors_let_their_frames_go_too() -> None:
 
 def test_an_error_that_is_its_own_cause() -> None:
     """Circles that users make are walked through once."""
-    history = History()
+    history = ErrorHistory()
     circle = OSError("lost")
     circle.__cause__ = circle
     one, two = OSError("one"), OSError("two")
@@ -98,7 +98,7 @@ def test_an_error_that_is_its_own_cause() -> None:
 
 def test_errors_that_take_turns_make_no_circle() -> None:
     """Each chain of contexts has an end."""
-    history = History()
+    history = ErrorHistory()
     one, two, three = OSError("one"), OSError("two"), OSError("three")
     for error in (one, two, two, three, one, two, three):
         history.add(error)
@@ -114,7 +114,7 @@ class FrozenError(Exception):
 
 def test_errors_that_refuse_assignments() -> None:
     """A frozen dataclass does, once it has been made."""
-    history = History()
+    history = ErrorHistory()
     errors = [FrozenError(n) for n in range(3)]
     for error in errors:
         history.add(error)
@@ -123,7 +123,7 @@ def test_errors_that_refuse_assignments() -> None:
 
 def test_a_text_instead_of_an_error() -> None:
     """RxPY passes on whatever a source fails with."""
-    history = History()
+    history = ErrorHistory()
     text: Any = "lost"
     for error in (OSError("one"), text, last := OSError("last")):
         history.add(error)

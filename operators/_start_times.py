@@ -1,5 +1,5 @@
 """
-``Starts``: when functions began in other processes.
+``StartTimes``: when functions began in other processes.
 
 A small file that the processes write and their parent reads: of all that a process pool offers,
 nothing tells a call that runs from one that waits for a process, or from one whose process died
@@ -21,15 +21,15 @@ from typing import Final
 from rxdispatch.files.private_file import open_private
 from rxdispatch.files.temporary import temporary_folder
 
-__all__ = ["Mark", "Starts", "begin"]
+__all__ = ["StartKey", "StartTimes", "begin"]
 
-Mark = tuple[str, int, int]
+StartKey = tuple[str, int, int]
 """The path of the file, the place in it, and the number of the call."""
 
 _ENTRY: Final = struct.Struct("=Qd")
 
 
-def begin(mark: Mark) -> None:
+def begin(mark: StartKey) -> None:
     """Note that the call of *mark* begins now; called in the process that runs it."""
     path, place, number = mark
     file = open_private(path, os.O_WRONLY, what="the file of starts")
@@ -40,7 +40,7 @@ def begin(mark: Mark) -> None:
         os.close(file)
 
 
-class Starts:
+class StartTimes:
     """A file of its own; a place in it may be used again, a number may not."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Starts:
         self._numbers = count(1)
         self.close = weakref.finalize(self, _remove, self._file, self._path, os.getpid())
 
-    def mark(self) -> Mark:
+    def mark(self) -> StartKey:
         """Return a new mark."""
         try:
             place = self._places.pop()
@@ -58,11 +58,11 @@ class Starts:
             place = next(self._next_place)
         return self._path, place, next(self._numbers)
 
-    def release(self, mark: Mark) -> None:
+    def release(self, mark: StartKey) -> None:
         """Make the place of *mark* free for another call; called in any thread."""
         self._places.append(mark[1])
 
-    def age(self, mark: Mark) -> float | None:
+    def age(self, mark: StartKey) -> float | None:
         """Return how many seconds ago the call of *mark* began; None if it has not."""
         entry = os.pread(self._file, _ENTRY.size, mark[1] * _ENTRY.size)
         if len(entry) < _ENTRY.size:

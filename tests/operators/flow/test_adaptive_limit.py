@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rxdispatch.errors import ConfigError, ItemTimeoutError
-from rxdispatch.operators.flow._limits import AdaptiveLimit
+from rxdispatch.operators.flow._adaptive_limit import AdaptiveLimit
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
 from rxdispatch.protocols import Limit

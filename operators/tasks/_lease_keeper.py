@@ -1,4 +1,4 @@
-"""``Ledger``: the claims that were taken and are not settled yet."""
+"""``LeaseKeeper``: the claims that were taken and are not settled yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxdispatch.log import get_logger
 from rxdispatch.protocols import BoardLike
 from rxdispatch.task import Task
 
-__all__ = ["Ledger"]
+__all__ = ["LeaseKeeper"]
 
 log = get_logger(__name__)
 
@@ -31,7 +31,7 @@ class _Held(weakref.ref[Claim[Any]]):
     token: int
 
 
-class Ledger:
+class LeaseKeeper:
     """
     Renews claims until they are settled, and lets go of those that nobody holds any more.
 

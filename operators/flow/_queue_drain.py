@@ -1,4 +1,4 @@
-"""``Outlet``: what waits on its way to one observer."""
+"""``QueueDrain``: what waits on its way to one observer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxdispatch.overflow import Drops, Overflow
 from rxdispatch.protocols import Valve
 from rxdispatch.valve import bound_by
 
-__all__ = ["Entry", "Line", "Outlet", "Waiting"]
+__all__ = ["Entry", "Fifo", "Queue", "QueueDrain"]
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ Entry = tuple[T, Context]
 """An item, and the context it was pushed under."""
 
 
-class Waiting(Protocol[T]):
+class Queue(Protocol[T]):
     """Where items wait; decides which one is next."""
 
     def __len__(self) -> int: ...
@@ -42,14 +42,14 @@ class Waiting(Protocol[T]):
         ...
 
 
-class Line(deque[Entry[T]]):
+class Fifo(deque[Entry[T]]):
     """First come, first served."""
 
     put = deque[Entry[T]].append
     take = deque[Entry[T]].popleft
 
 
-class Outlet(Generic[T]):
+class QueueDrain(Generic[T]):
     """
     Hands items to *observer* while it is not busy, and keeps them while it is.
 
@@ -74,7 +74,7 @@ class Outlet(Generic[T]):
         self,
         observer: abc.ObserverBase[T],
         valve: Valve | None,
-        waiting: Waiting[T],
+        waiting: Queue[T],
         *,
         drops: Drops,
         on_left: Callable[[], None],

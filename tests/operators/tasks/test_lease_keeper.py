@@ -1,4 +1,4 @@
-"""``Ledger``: renewal when it goes well, when it does not, and who leaves it."""
+"""``LeaseKeeper``: renewal when it goes well, when it does not, and who leaves it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from rxdispatch.claim import Claim
-from rxdispatch.operators.tasks._ledger import Ledger
+from rxdispatch.operators.tasks._lease_keeper import LeaseKeeper
 from rxdispatch.testing import VirtualTimeLoop
 from tests.operators.tasks.places import Board, Engine, filled, marks, turns
 
 
 class Held:
-    """A ledger that was given claims, and what it called."""
+    """A keeper that was given claims, and what it called."""
 
     def __init__(self, board: Board, engine: Engine, claims: list[Claim[Any]]) -> None:
         self.board, self.engine, self.claims = board, engine, claims
         self.changes = 0
         self.unseen: set[int] = set()
-        self.ledger = Ledger(board, 3.0, self._changed, self._recall)
-        self.ledger.add(claims)
+        self.keeper = LeaseKeeper(board, 3.0, self._changed, self._recall)
+        self.keeper.add(claims)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -36,7 +36,7 @@ class Held:
 
 
 async def held(count: int) -> Held:
-    """Return a ledger that holds so many claims with a lease of 3 s."""
+    """Return a keeper that holds so many claims with a lease of 3 s."""
     board, engine = await filled(count)
     return Held(board, engine, await board.claim(count, lease=3.0))
 
@@ -44,16 +44,16 @@ async def held(count: int) -> Held:
 async def test_it_renews_until_all_are_settled() -> None:
     """It tells of those that leave once a turn, and then it is idle."""
     place = await held(3)
-    idle = asyncio.create_task(place.ledger.idle())
+    idle = asyncio.create_task(place.keeper.idle())
     await asyncio.sleep(9.5)
     assert [float(n) for n in range(1, 10)] == place.engine.times("renew")
-    assert (3, 0, False) == (place.ledger.out, place.changes, idle.done())
+    assert (3, 0, False) == (place.keeper.out, place.changes, idle.done())
     await place.board.settle([claim.done() for claim in place.claims[:2]])
-    assert place.claims[2:] == place.ledger.claims()
+    assert place.claims[2:] == place.keeper.claims()
     await turns()
-    assert (1, 1, False) == (place.ledger.out, place.changes, idle.done())
+    assert (1, 1, False) == (place.keeper.out, place.changes, idle.done())
     await place.end()
-    assert (0, 2, True) == (place.ledger.out, place.changes, idle.done())
+    assert (0, 2, True) == (place.keeper.out, place.changes, idle.done())
     await asyncio.sleep(9)
     assert 9 == len(place.engine.named("renew"))
 
@@ -89,7 +89,7 @@ async def test_a_lease_that_passes_unconfirmed_is_lost_on_time() -> None:
             await asyncio.sleep(4)
         assert [(start + 3.0, "lost")] == [(round(when, 6), status) for when, status in revoked]
         assert {"renewal_failed", "claim_lost"} == {entry["event"] for entry in logs}
-        assert 0 == place.ledger.out
+        assert 0 == place.keeper.out
         assert place.claims[0].lost
         assert not place.claims[1].revoked
 
@@ -128,7 +128,7 @@ async def test_claims_that_nobody_refers_to_are_given_back() -> None:
     with capture_logs() as logs:
         del place.claims[:2]
         await turns()
-        assert (1, 1) == (place.ledger.out, place.changes)
+        assert (1, 1) == (place.keeper.out, place.changes)
         assert (2, 0, 1, 0, 0) == await marks(place.board)
         await asyncio.sleep(3.1)
     assert [("claims_dropped", 2)] == [(entry["event"], entry["count"]) for entry in logs]
@@ -142,4 +142,4 @@ def test_claims_that_outlive_their_loop() -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         place = runner.run(held(1))
     place.claims.clear()
-    assert 1 == place.ledger.out
+    assert 1 == place.keeper.out
