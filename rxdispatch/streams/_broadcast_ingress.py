@@ -1,4 +1,4 @@
-"""``BroadcastIngress``: every subscriber gets what is put in."""
+"""``BroadcastIngress``: an ingress for any number of subscribers."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ class BroadcastIngress(Ingress[T]):
     """
     An :class:`Ingress` for any number of subscribers, with ``broadcast`` behind it.
 
-    Each subscriber gets what is put in while it is there, and has a queue of its own for up to
-    *size* items. While nobody is subscribed, up to *size* wait for whoever comes first.
+    Each subscriber gets the items that arrive while it is subscribed, through a queue of its own
+    for up to *size* items. While nothing is subscribed, up to *size* items wait for the first
+    subscriber.
 
-    ``join`` waits until every subscriber has been handed everything; one that leaves is not
-    waited for. ``waiting`` and ``dropped`` count what has not been handed to the queues yet;
-    what these drop is logged.
+    ``wait_empty`` waits until every subscriber has received everything, except subscribers that
+    leave. ``waiting`` and ``dropped`` count items before the queues; drops of the queues are
+    logged.
 
     Args:
         size: How many items may wait for each subscriber, and as many before all of them.
-        overflow: What becomes of an item that does not fit. With ``"wait"`` the slowest
+        overflow: What happens to an item that does not fit. With ``"wait"`` the slowest
             subscriber holds up the producers, and thereby the others. With the other policies
-            nobody is held up: each queue overflows by itself, ``"error"`` then ends the stream
-            of that subscriber, and producers meet the policy only while nobody is subscribed.
+            each queue overflows by itself and nothing is held up; ``"error"`` ends the stream of
+            that subscriber. Then the policy applies to producers only while nothing is subscribed.
         admit: As for :class:`Ingress`.
 
     Raises:
@@ -47,7 +48,7 @@ class BroadcastIngress(Ingress[T]):
         ...     ingress.subscribe(one.append)
         ...     ingress.subscribe(two.append)
         ...     await ingress.put(1)
-        ...     await ingress.join()
+        ...     await ingress.wait_empty()
         ...     return [one, two]
         >>> asyncio.run(main())
         [[1], [1]]
@@ -63,16 +64,16 @@ class BroadcastIngress(Ingress[T]):
         super().__init__(size, overflow=overflow, admit=admit)
         source: Observable[T] = Observable(super()._enter)
         self._hub: _Hub[T] = _Hub(source, size, overflow)
-        self._handing = 0
+        self._emitting = 0
 
     def _enter(
         self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        subscription = self._hub.subscribe(_Watched(self, observer), scheduler)
+        subscription = self._hub.subscribe(_CountedObserver(self, observer), scheduler)
 
         def leave() -> None:
             subscription.dispose()
-            self._tell_joins()
+            self._notify_if_empty()
 
         return Disposable(leave)
 
@@ -80,13 +81,13 @@ class BroadcastIngress(Ingress[T]):
         connection = self._hub.connection
         return (
             super()._idle()
-            and not self._handing
+            and not self._emitting
             and (connection is None or not any(m.outlet.waiting for m in connection._members))
         )
 
 
-class _Watched(abc.ObserverBase[T], Generic[T]):
-    """A subscriber, of which ``join`` hears when it has been handed something."""
+class _CountedObserver(abc.ObserverBase[T], Generic[T]):
+    """A subscriber that tells the ingress when it has received an item."""
 
     def __init__(self, ingress: BroadcastIngress[T], observer: abc.ObserverBase[T]) -> None:
         self._ingress: Any = ingress
@@ -94,21 +95,21 @@ class _Watched(abc.ObserverBase[T], Generic[T]):
 
     def on_next(self, value: T) -> None:
         ingress = self._ingress
-        ingress._handing += 1
+        ingress._emitting += 1
         try:
             self._observer.on_next(value)
         finally:
-            ingress._handing -= 1
-            ingress._tell_joins()
+            ingress._emitting -= 1
+            ingress._notify_if_empty()
 
     def on_error(self, error: Exception) -> None:
         try:
             self._observer.on_error(error)
         finally:
-            self._ingress._tell_joins()
+            self._ingress._notify_if_empty()
 
     def on_completed(self) -> None:
         try:
             self._observer.on_completed()
         finally:
-            self._ingress._tell_joins()
+            self._ingress._notify_if_empty()

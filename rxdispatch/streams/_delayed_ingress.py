@@ -1,16 +1,12 @@
-"""``DelayedIngress``: each item goes after a delay of its own."""
+"""``DelayedIngress``: an ingress that emits each item after the item's own delay."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from reactivex import abc
-
 from rxdispatch.errors import ConfigError
-from rxdispatch.overflow import Overflow
 from rxdispatch.seconds import seconds
 from rxdispatch.streams._ranked import Ranked, RankedIngress
 
@@ -21,12 +17,12 @@ T = TypeVar("T")
 
 class DelayedIngress(RankedIngress[T]):
     """
-    An :class:`Ingress` of which each item goes when it is due.
+    An :class:`Ingress` that emits each item when it is due.
 
-    Items go in the order of their times, those of equal times in the order of arrival. What is
-    due while there is no room below, or nobody is subscribed, waits until there is. An item
-    keeps its place until it has gone, so far delays need a large *size*. After ``close`` the
-    stream completes once the last has gone; ``join`` waits for that too.
+    It emits items in the order of their times, and items of equal times in the order of arrival.
+    An item that is due waits while there is no room below or nothing is subscribed. An item keeps
+    its place until it is emitted, so long delays need a large *size*. After ``close`` the stream
+    completes behind the last item; ``wait_empty`` waits for it too.
 
     Args:
         size: How many items may wait, due or not, at least 1.
@@ -50,19 +46,9 @@ class DelayedIngress(RankedIngress[T]):
         ['now', 'later']
     """
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        overflow: Overflow[T] = "wait",
-        admit: Callable[[T], bool] | None = None,
-    ) -> None:
-        super().__init__(size, overflow=overflow, admit=admit)
-        self._alarm: asyncio.TimerHandle | None = None
-
     async def put(self, item: T, *, delay: float | timedelta = 0.0) -> None:
         """
-        Do as :meth:`Ingress.put`; the item is due *delay* seconds after this was called.
+        Do the same as :meth:`Ingress.put`; the item is due *delay* seconds after the call.
 
         Raises:
             ConfigError: If *delay* breaks its rule.
@@ -70,16 +56,16 @@ class DelayedIngress(RankedIngress[T]):
         await super().put(self._due(item, delay))
 
     def offer(self, item: T, *, delay: float | timedelta = 0.0) -> bool:
-        """Do as :meth:`Ingress.offer`; the item is due in *delay* seconds."""
+        """Do the same as :meth:`Ingress.offer`; the item is due in *delay* seconds."""
         return super().offer(self._due(item, delay))
 
     def offer_threadsafe(self, item: T, *, delay: float | timedelta = 0.0) -> bool:
         """
-        Do as :meth:`Ingress.offer_threadsafe`; the item is due in *delay* seconds.
+        Do the same as :meth:`Ingress.offer_threadsafe`; the item is due in *delay* seconds.
 
         Raises:
-            ConfigError: If *delay* breaks its rule, or before a subscriber or a producer has
-                shown which loop's clock that is.
+            ConfigError: If *delay* breaks its rule, or if no subscriber or producer has bound the
+                ingress to a loop, and so to a clock, yet.
         """
         return super().offer_threadsafe(self._due(item, delay, self._loop))
 
@@ -93,27 +79,10 @@ class DelayedIngress(RankedIngress[T]):
         return Ranked(loop.time() + after, item)
 
     def _ready(self) -> bool:
-        self._disarm()
-        if not self._heap:
-            return False
-        loop, due = self._loop, self._heap.first
+        loop, outlet = self._loop, self._outlet
         assert loop is not None
-        if due <= loop.time():
-            return True
-        self._alarm = loop.call_at(due, self._pump, context=self._home)
-        return False
-
-    def _leave(self, way_out: Any) -> None:
-        super()._leave(way_out)
-        self._disarm()
-
-    def _enter(
-        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
-        self._disarm()
-        return super()._enter(observer, scheduler)
-
-    def _disarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        assert outlet is not None
+        due = self._heap.first if self._heap else None
+        ready = due is not None and due <= loop.time()
+        outlet.wake_at(None if ready else due, self._context)
+        return ready

@@ -1,4 +1,4 @@
-"""``Ingress``: where items are put into a stream from outside."""
+"""``Ingress``: a bounded stream that producers put items into."""
 
 from __future__ import annotations
 
@@ -8,58 +8,47 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from reactivex import abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.callables import is_unread, plain_function
-from rxdispatch.clock import valve_of
 from rxdispatch.errors import BufferOverflowError, ConfigError, TaskRejectedError
 from rxdispatch.listeners import LEAVING, tell_each
 from rxdispatch.observable import Stream
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
-from rxdispatch.valve import bound_by
+from rxdispatch.streams._ingress_outlet import IngressOutlet, ItemQueue
 
 __all__ = ["Ingress"]
 
 T = TypeVar("T")
 
 
-class Line(Protocol[T]):
-    """In which order items leave that wait; a deque is one."""
-
-    def __len__(self) -> int: ...
-
-    def append(self, entry: tuple[T, Context], /) -> None: ...
-
-    def popleft(self) -> tuple[T, Context]: ...
-
-
 class Ingress(Stream[T]):
     """
     A bounded stream that producers put items into.
 
-    It is an Observable, for one subscriber at a time; ``broadcast`` serves more. Items are
-    handed on as the valve below has room, each under the ``contextvars`` it was put under; up to
-    *size* wait for that, also while nobody is subscribed. What a subscriber leaves behind waits
-    for the next one. Items of one producer keep their order, whatever others do.
+    It is an Observable with one subscriber at a time; ``broadcast`` serves more. The ingress emits
+    items as the valve below has room, each under the ``contextvars`` it was put under. Up to
+    *size* items wait for room, also while nothing is subscribed; items that a subscriber leaves
+    behind wait for the next one. Items of one producer keep their order.
 
     Args:
         size: How many items may wait, at least 1.
-        overflow: What becomes of an item that does not fit. With ``"wait"``, :meth:`put` waits
-            for its turn and :meth:`offer` returns False. ``"drop_oldest"`` drops the one that
-            has waited longest and ``"drop_newest"`` the one that does not fit, each burst being
-            logged as ``items_dropped`` with their number; ``"error"`` raises
-            ``BufferOverflowError``; a callable is given the item, in the thread of its producer.
-        admit: Asked about each item, in the thread of its producer and before it waits; if it
-            says no, the item is refused. It is the place to look at load, or at the health of
+        overflow: What happens to an item that does not fit. With ``"wait"``, :meth:`put` waits
+            for its turn and :meth:`offer` returns False. ``"drop_oldest"`` drops the item that
+            has waited longest and ``"drop_newest"`` the one that does not fit; each burst is
+            logged as ``items_dropped`` with the number of items. ``"error"`` raises
+            ``BufferOverflowError``. A callable is called with the item, in the producer's thread.
+        admit: A predicate for each item, called in the producer's thread before the item waits; an
+            item for which it returns False is refused. Check here the load, or the health of
             what the items depend on.
 
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Whatever a subscriber raises ends its stream with this error; producers do not hear of it.
+    An error that a subscriber raises ends its stream; producers do not see it.
 
     Example:
         >>> from reactivex import operators as rx
@@ -87,36 +76,37 @@ class Ingress(Stream[T]):
         self._overflow: Overflow[T] = checked_overflow(overflow)
         if admit is not None and not callable(admit):
             raise ConfigError("admit must be callable or None", admit)
-        # Else its coroutine would be taken for a yes.
+        # A coroutine function would count as True: its coroutine is truthy.
         self._admit = None if admit is None else plain_function("admit", admit)
         self._drops = Drops("ingress", reason_of(overflow))
-        # Invariant, wherever the lock is free: each place is free, or promised to a put that has
-        # yet to wake up, or taken by an item that waits. So with "drop_oldest", where no put
-        # waits, there is something to drop whenever no place is free. These four are changed
-        # under the lock only, and an item leaves its place in the same step in which the place
-        # goes to somebody else: other threads take places too.
+        # INVARIANT, while the lock is free: each place is free, or promised to a put that has
+        # not woken up yet, or taken by an item that waits. So with "drop_oldest", where no put
+        # waits, there is something to drop whenever no place is free. These four change only
+        # under the lock. An item leaves its place in the same step that gives the place to
+        # another producer, as other threads take places too. After `_put_beyond_size`, `_free` is
+        # negative and no place is promised.
         self._lock = threading.Lock()
         self._free: int = size
-        self._queue: Line[T] = deque()
-        self._closed = self._awaking = False
-        # All else belongs to the loop. A waiting put wakes up to True when it is promised a
-        # place, and to False when there will be none.
+        self._queue: ItemQueue[T] = deque()
+        self._closed = self._waking = False
+        # Only the loop uses the rest. A waiting put wakes up with True when a place is promised
+        # to it, and with False when there will be none.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._puts: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
-        self._joins: set[asyncio.Future[None]] = set()
-        self._exit: _Exit[T] | None = None
+        self._empty_waiters: set[asyncio.Future[None]] = set()
+        self._outlet: IngressOutlet[T] | None = None
         self._pumping = False
-        # What the loop calls later belongs to no producer; a copy of the subscriber's context.
-        self._home = Context()
+        # For calls that belong to no producer: a copy of the subscriber's context.
+        self._context = Context()
 
     # ------------------------------------------------ producers
 
     async def put(self, item: T) -> None:
         """
-        Put *item* in; with ``overflow="wait"`` wait until there is a place for it.
+        Put *item* in; with ``overflow="wait"``, wait for a place.
 
-        Puts get their places in the order in which they came. If it is cancelled, the item is
-        not in the stream and its place goes to the next.
+        Puts get places in the order of their calls. After a cancellation the item is not in the
+        stream, and its place goes to the next put.
 
         Raises:
             TaskRejectedError: If the ingress is closed, also while this waits, or if *admit*
@@ -124,66 +114,65 @@ class Ingress(Stream[T]):
             BufferOverflowError: With ``overflow="error"``, if there is no place.
         """
         loop = self._bind()
-        self._ask(item)
+        self._check_admitted(item)
         if self._take_in(item):
             self._pump()
         elif self._overflow == "wait":
-            await self._turn(loop)
+            await self._wait_for_place(loop)
             with self._lock:
                 closed = self._closed
                 if not closed:
                     self._queue.append((item, copy_context()))
             if closed:
-                self._release()
-                self._tell_joins()
+                self._release_place()
+                self._notify_if_empty()
                 raise TaskRejectedError("the ingress is closed")
             self._pump()
 
     def offer(self, item: T) -> bool:
         """
-        Put *item* in if there is a place for it now, and return whether that was done.
+        Put *item* in if there is a place now, and return whether it was put in.
 
-        Must be called on the loop's thread. What was refused because of ``"wait"`` is still the
-        caller's; with the other policies it has been dealt with.
+        Call it on the loop's thread. After False with ``"wait"`` the caller still has the item;
+        with another policy the policy has handled it.
 
         Raises:
             TaskRejectedError: If the ingress is closed, or if *admit* says no.
             BufferOverflowError: With ``overflow="error"``, if there is no place.
         """
         self._bind()
-        self._ask(item)
+        self._check_admitted(item)
         taken = self._take_in(item)
         self._pump()
         return taken
 
     def offer_threadsafe(self, item: T) -> bool:
         """
-        Do as :meth:`offer` from any thread, without waiting for the loop.
+        Do the same as :meth:`offer`, from any thread and without waiting for the loop.
 
-        The answer is final: an item that was taken has its place. It is handed on by the loop,
-        once a subscriber or a producer has shown which one that is.
+        The answer is final: an item that was taken in has its place. The loop emits it, once a
+        subscriber or a producer on the loop has bound the ingress to it.
         """
-        self._ask(item)
+        self._check_admitted(item)
         taken = self._take_in(item)
         with self._lock:
-            # One call of the loop serves all that come until it is made.
-            loop, awaking = self._loop, self._awaking
-            self._awaking = loop is not None
+            # One call on the loop serves all items that arrive before it runs.
+            loop, awaking = self._loop, self._waking
+            self._waking = loop is not None
         if loop is not None and not awaking:
             try:
-                loop.call_soon_threadsafe(self._awake, context=self._home)
+                loop.call_soon_threadsafe(self._wake, context=self._context)
             except RuntimeError:
-                # The loop is closed; what is here waits for the next one.
+                # The loop is closed; the items wait for the next loop.
                 if not loop.is_closed():
                     raise
         return taken
 
     def close(self) -> None:
         """
-        Take nothing more in; the stream completes after what waits.
+        Take no more items; the stream completes after those that wait.
 
-        Puts that wait for a place raise. Must be called on the loop's thread; may be called
-        again.
+        Puts that wait for a place raise. Call it on the loop's thread; a second call does nothing.
         """
         with self._lock:
             self._closed = True
@@ -194,43 +183,43 @@ class Ingress(Stream[T]):
         self._drops.report()
         self._pump()
 
-    async def join(self) -> None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+    async def wait_empty(self) -> None:
         """
-        Wait until everything that was taken in has been handed to the subscriber.
+        Wait until the subscriber has received every item that was taken in.
 
-        That is: nothing waits here, no put waits for a place, and ``on_next`` of the subscriber
-        has returned for every item. What operators below then do with an item is not waited
-        for; ``run`` and ``KillSwitch.drain`` do that. While nobody is subscribed, items wait and
-        so does this. It does not close: the stream goes on.
+        Then no item waits here, no put waits for a place, and ``on_next`` of the subscriber has
+        returned for every item. The operators below may still work on items; ``run`` and
+        ``KillSwitch.drain`` wait for them. While nothing is subscribed, items wait, and so does
+        this call. The stream stays open.
         """
         loop = self._bind()
         if self._idle():
             return
-        joined: asyncio.Future[None] = loop.create_future()
-        self._joins.add(joined)
+        empty: asyncio.Future[None] = loop.create_future()
+        self._empty_waiters.add(empty)
         try:
-            await joined
+            await empty
         finally:
-            self._joins.discard(joined)
+            self._empty_waiters.discard(empty)
 
     @property
     def waiting(self) -> int:
-        """How many items wait to be handed on."""
+        """How many items wait to be emitted."""
         return len(self._queue)
 
     @property
     def dropped(self) -> int:
-        """How many items were dropped so far."""
+        """How many items the overflow policy has dropped."""
         return self._drops.total
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether it is closed."""
         return self._closed
 
     # ------------------------------------------------ places
 
-    def _ask(self, item: T) -> None:
+    def _check_admitted(self, item: T) -> None:
         if self._closed:
             raise TaskRejectedError("the ingress is closed")
         if self._admit is None:
@@ -241,10 +230,10 @@ class Ingress(Stream[T]):
                 verdict.close()
             raise TypeError(f"admit must return True or False, got a {type(verdict).__name__}")
         if not verdict:
-            raise TaskRejectedError("admit said no")
+            raise TaskRejectedError("admit refused the item")
 
     def _take_in(self, item: T) -> bool:
-        """Put *item* in line, or do with it as the policy says; in any thread."""
+        """Put *item* in the queue, or apply the overflow policy; in any thread."""
         entry = (item, copy_context())
         overflow = self._overflow
         with self._lock:
@@ -267,7 +256,7 @@ class Ingress(Stream[T]):
             overflow(item)
         return False
 
-    async def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _wait_for_place(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for a promised place."""
         put: asyncio.Future[bool] = loop.create_future()
         self._puts[put] = None
@@ -276,67 +265,74 @@ class Ingress(Stream[T]):
         except BaseException:
             self._puts.pop(put, None)
             if put.done() and not put.cancelled() and put.result():
-                # The promise came with the cancellation: it goes to the next.
-                self._release()
-            self._tell_joins()
+                # Promised and cancelled in the same turn: the place goes to the next put.
+                self._release_place()
+            self._notify_if_empty()
             raise
         if not promised:
             raise TaskRejectedError("the ingress is closed")
 
-    def _release(self) -> None:
-        """Give up a place that was promised."""
+    def _release_place(self) -> None:
+        """Give up a promised place."""
         with self._lock:
-            self._pass_place_on()
+            self._free_place()
 
-    def _pass_place_on(self) -> None:
-        """Promise a place to the put that has waited longest; called with the lock."""
-        while self._puts:
+    def _free_place(self) -> None:
+        """Promise a place to the put that has waited longest; the caller holds the lock."""
+        while self._puts and self._free >= 0:
             put, _ = self._puts.popitem(last=False)
             if not put.done():
                 put.set_result(True)
                 return
         self._free += 1
 
+    def _put_beyond_size(self, item: T) -> None:
+        """Put *item* in although no place is free, or this is closed."""
+        with self._lock:
+            self._free -= 1
+            self._queue.append((item, copy_context()))
+        self._pump()
+
     def _idle(self) -> bool:
         return self._free == self._size and not self._puts and not self._pumping
 
-    def _tell_joins(self) -> None:
-        if self._joins and self._idle():
-            for joined in self._joins:
-                if not joined.done():
-                    joined.set_result(None)
+    def _notify_if_empty(self) -> None:
+        if self._empty_waiters and self._idle():
+            for empty in self._empty_waiters:
+                if not empty.done():
+                    empty.set_result(None)
 
     # ------------------------------------------------ the loop
 
     def _bind(self) -> asyncio.AbstractEventLoop:
-        """Belong to the running loop from now on."""
+        """Bind to the running loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError("an ingress must be used on one loop, got another one")
             with self._lock:
                 self._loop = loop
-                self._awaking = False
-                # What was promised to puts of the old loop.
+                self._waking = False
+                # Places promised to puts of the old loop are free again.
                 self._free = self._size - len(self._queue)
             self._puts.clear()
-            self._joins.clear()
-            self._exit = None
+            self._empty_waiters.clear()
+            self._outlet = None
             # Its timer belongs to the old loop.
             self._drops.report()
         return loop
 
     def _ready(self) -> bool:
-        """Whether an item may go now."""
+        """Whether the next item may be emitted now."""
         return len(self._queue) > 0
 
-    def _over(self) -> bool:
-        """Whether nothing comes after :meth:`close` any more."""
+    def _exhausted(self) -> bool:
+        """Whether nothing is to be emitted any more, once this is closed."""
         return not self._queue
 
-    def _awake(self) -> None:
+    def _wake(self) -> None:
         with self._lock:
-            self._awaking = False
+            self._waking = False
         self._pump()
 
     # ------------------------------------------------ the subscriber
@@ -345,71 +341,50 @@ class Ingress(Stream[T]):
         self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         loop = self._bind()
-        if self._exit is not None:
+        if self._outlet is not None:
             observer.on_error(
                 ConfigError("an ingress has one subscriber at a time; broadcast serves more")
             )
             return Disposable()
-        way_out = self._exit = _Exit(self._pump, observer, scheduler)
-        self._home = copy_context()
-        # In a later turn, when those below can dispose what this returns.
-        loop.call_soon(self._pump, context=self._home)
-        return Disposable(lambda: self._leave(way_out))
+        outlet = self._outlet = IngressOutlet(self._pump, observer, scheduler)
+        self._context = copy_context()
+        # In a later turn, when the operators below can dispose what this returns.
+        loop.call_soon(self._pump, context=self._context)
+        return Disposable(lambda: self._leave(outlet))
 
-    def _leave(self, way_out: _Exit[T]) -> None:
-        way_out.close()
-        if self._exit is way_out:
-            self._exit = None
+    def _leave(self, outlet: IngressOutlet[T]) -> None:
+        outlet.close()
+        if self._outlet is outlet:
+            self._outlet = None
             self._drops.report()
 
     def _pump(self) -> None:
-        """Hand on what waits, as far as there is room below."""
+        """Emit waiting items while there is room below."""
         loop = self._loop
-        # An emission that leads to another one must not overtake itself.
+        # An emission that causes another one must not overtake itself.
         if loop is None or self._pumping:
             return
         self._drops.arm(loop)
         self._pumping = True
         try:
-            while (way_out := self._exit) is not None and self._ready() and way_out.open():
+            while (outlet := self._outlet) is not None and self._ready() and outlet.open():
                 with self._lock:
                     item, context = self._queue.popleft()
-                    self._pass_place_on()
+                    self._free_place()
                 try:
-                    context.run(way_out.observer.on_next, item)
+                    context.run(outlet.observer.on_next, item)
                 except LEAVING:
-                    # What waits behind it is still due.
-                    loop.call_soon(self._pump, context=self._home)
+                    # The items behind it must still be emitted.
+                    loop.call_soon(self._pump, context=self._context)
                     raise
                 except BaseException as error:
-                    self._leave(way_out)
-                    # In a turn of its own: should it raise too, no producer hears of it.
-                    fail: Callable[..., None] = way_out.observer.on_error
+                    self._leave(outlet)
+                    # In a turn of its own: if it raises too, no producer sees the error.
+                    fail: Callable[..., None] = outlet.observer.on_error
                     loop.call_soon(fail, error, context=context)
         finally:
             self._pumping = False
-            self._tell_joins()
-        if (way_out := self._exit) is not None and self._closed and self._over():
-            self._leave(way_out)
-            tell_each("ingress", [way_out.observer.on_completed])
-
-
-class _Exit(Generic[T]):
-    """Where the items go."""
-
-    def __init__(
-        self,
-        pump: Callable[[], None],
-        observer: abc.ObserverBase[T],
-        scheduler: abc.SchedulerBase | None,
-    ) -> None:
-        self.observer = observer
-        self._below = bound_by(valve_of(scheduler))
-        self._link = None if self._below is None else self._below.listen(pump)
-
-    def open(self) -> bool:
-        return self._below is None or self._below.room() > 0
-
-    def close(self) -> None:
-        if self._link is not None:
-            self._link.dispose()
+            self._notify_if_empty()
+        if (outlet := self._outlet) is not None and self._closed and self._exhausted():
+            self._leave(outlet)
+            tell_each("ingress", [outlet.observer.on_completed])

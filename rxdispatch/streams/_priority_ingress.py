@@ -1,4 +1,4 @@
-"""``PriorityIngress``: what matters most goes first."""
+"""``PriorityIngress``: an ingress that emits the waiting item of the highest priority first."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 class PriorityIngress(RankedIngress[T]):
     """
-    An :class:`Ingress` of which the waiting item with the highest *key* goes first.
+    An :class:`Ingress` that emits the waiting item with the highest *key* first.
 
-    Higher goes first as on boards and in ``prioritize``; equal keys keep their order. Items are
-    sorted while they wait, so it is the room below that decides: a subscriber that is never busy
-    gets them as they come. With ``overflow="wait"`` those whose ``put`` waits for a place do not
-    take part; they get places in the order in which they came.
+    Higher goes first, as on boards and in ``prioritize``; items of equal keys keep their order.
+    Only items that wait are sorted: a subscriber that is never busy gets them as they arrive. With
+    ``overflow="wait"``, items whose ``put`` still waits for a place are not sorted; they get
+    places in the order of their calls.
 
     Args:
         size: How many items may wait, at least 1.
@@ -58,29 +58,28 @@ class PriorityIngress(RankedIngress[T]):
         overflow: Overflow[T] = "wait",
         admit: Callable[[T], bool] | None = None,
     ) -> None:
-        # Else its coroutine would be taken for the key and never awaited.
+        # The coroutine of a coroutine function would be taken for the key, and never awaited.
         plain_function("key", key)
         super().__init__(size, overflow=overflow, admit=admit)
         self._key = key
 
     async def put(self, item: T) -> None:
-        """Do as :meth:`Ingress.put`."""
+        """Do the same as :meth:`Ingress.put`."""
         await super().put(self._ranked(item))
 
     def offer(self, item: T) -> bool:
-        """Do as :meth:`Ingress.offer`."""
+        """Do the same as :meth:`Ingress.offer`."""
         return super().offer(self._ranked(item))
 
     def offer_threadsafe(self, item: T) -> bool:
-        """Do as :meth:`Ingress.offer_threadsafe`."""
+        """Do the same as :meth:`Ingress.offer_threadsafe`."""
         return super().offer_threadsafe(self._ranked(item))
 
     def _ranked(self, item: T) -> Ranked[T]:
-        # Before anything is changed, and outside of the lock: it may raise, or take its time.
+        # Before any change, and outside the lock: user code may raise, or be slow.
         key: Any = self._key(item)
         # An int may be too large for a float.
         if not isinstance(key, (int, float)) or (isinstance(key, float) and math.isnan(key)):
             raise ConfigError("key must return an int or a float that is not NaN", key)
-        # As plain numbers: those of a class of its own may raise when they are compared, which
-        # happens in the middle of a change.
+        # As plain numbers: those of a subclass may raise when compared, in the middle of a change.
         return Ranked(-(int(key) if isinstance(key, int) else float(key)), item)

@@ -1,4 +1,4 @@
-"""``Ranked``: an item with a number that says when it goes, and the line of such items."""
+"""``RankedIngress``: an ingress that emits the waiting item of the lowest rank first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Ranked(Generic[T]):
-    """An item that waits; a lower rank goes first."""
+    """An item with its rank; a lower rank goes first."""
 
     __slots__ = ("item", "rank")
 
@@ -28,20 +28,19 @@ class Ranked(Generic[T]):
 
 class RankedIngress(Ingress[Any], Generic[T]):
     """
-    An ingress whose items leave by rank, those of equal rank in the order of arrival.
+    An ingress that emits items by rank, and items of equal rank in the order of arrival.
 
-    Those who derive from it put in :class:`Ranked`; *overflow*, *admit* and the subscriber are
-    given the items themselves.
+    Subclasses put in :class:`Ranked` objects; *overflow*, *admit* and the subscriber get the items.
     """
 
     def __init__(
         self,
         size: int,
         *,
-        overflow: Overflow[T],
-        admit: Callable[[T], bool] | None,
+        overflow: Overflow[T] = "wait",
+        admit: Callable[[T], bool] | None = None,
     ) -> None:
-        # Which one is the oldest says nothing here about which one is to be missed least.
+        # The oldest item is not the one that matters least here.
         if overflow.__class__ is str and overflow == "drop_oldest":
             raise ConfigError(
                 "overflow must be one of wait, drop_newest, error or callable", overflow
@@ -49,14 +48,13 @@ class RankedIngress(Ingress[Any], Generic[T]):
         super().__init__(size, overflow=overflow, admit=admit)
         if not isinstance(overflow, str):
             self._overflow = lambda ranked: overflow(ranked.item)
+        if admit is not None:
+            self._admit = lambda ranked: admit(ranked.item)
         self._queue = self._heap = _Heap()
-
-    def _ask(self, item: Ranked[T]) -> None:
-        super()._ask(item.item)
 
 
 class _Heap:
-    """Items by rank, then by number of arrival."""
+    """The waiting items, by rank and then by arrival."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Any, Context]] = []
@@ -67,7 +65,7 @@ class _Heap:
 
     @property
     def first(self) -> float:
-        """The rank of the item that is next."""
+        """The rank of the next item."""
         return self._heap[0][0]
 
     def append(self, entry: tuple[Ranked[Any], Context], /) -> None:

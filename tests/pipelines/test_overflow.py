@@ -40,7 +40,7 @@ async def test_what_does_not_fit_comes_in_order(tmp_path: Path) -> None:
         assert 17 == ingress.spilled
         assert not ingress.offer(20)
         assert not ingress.offer_threadsafe(20)
-        joining = asyncio.create_task(ingress.join())
+        joining = asyncio.create_task(ingress.wait_empty())
         log = Log()
         ingress.subscribe(log)
         await joining
@@ -154,7 +154,7 @@ async def test_a_put_that_is_cancelled_before_its_turn_is_not_there(tmp_path: Pa
         await eventually(lambda: ingress.spilled == 0)
         log = Log()
         ingress.subscribe(log)
-        await ingress.join()
+        await ingress.wait_empty()
         assert [0] == log.items
 
 
@@ -177,7 +177,7 @@ async def test_a_disk_that_fails_is_told_and_waited_out(
             await eventually(lambda: bool(logs))
             broken.execute("ROLLBACK")
             broken.close()
-            await ingress.join()
+            await ingress.wait_empty()
             await eventually(lambda: len(logs) == 2)
         assert [0, 1, 2] == log.items
         assert ["spill_waits", "spill_going_on"] == [entry["event"] for entry in logs]

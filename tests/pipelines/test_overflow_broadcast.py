@@ -33,7 +33,7 @@ def test_everybody_gets_everything_and_join_waits_for_the_slowest() -> None:
             await ingress.put(n)
         # One at work, two in its queue, two before all: the other three had to wait.
         assert 2 < loop.time() - start < 4
-        await ingress.join()
+        await ingress.wait_empty()
         # The last one is at work.
         assert 6.5 < loop.time() - start < 7.5
         assert list(range(8)) == quick.items
@@ -66,7 +66,7 @@ async def test_one_that_leaves_is_not_waited_for() -> None:
     ingress = rxd.BroadcastIngress[int](1)
     assert ingress.offer(0)
     assert not ingress.offer(1)
-    joining = asyncio.create_task(ingress.join())
+    joining = asyncio.create_task(ingress.wait_empty())
     await asyncio.sleep(0)
     assert not joining.done()
     blocked = ingress.pipe(ops.map_async(slow, max_concurrent=1)).subscribe()
@@ -75,7 +75,7 @@ async def test_one_that_leaves_is_not_waited_for() -> None:
     for n in (1, 2):
         await ingress.put(n)
     assert not ingress.offer(3)
-    joining = asyncio.create_task(ingress.join())
+    joining = asyncio.create_task(ingress.wait_empty())
     await asyncio.sleep(0)
     assert not joining.done()
     log = Log()
@@ -100,7 +100,7 @@ async def test_a_subscriber_that_raises_harms_no_other() -> None:
     ingress.subscribe(good)
     await ingress.put(1)
     await ingress.put(2)
-    await ingress.join()
+    await ingress.wait_empty()
     assert [1, 2] == good.items
     assert ["1"] == [str(error) for error in errors]
 

@@ -115,7 +115,7 @@ async def test_what_returns_widens_no_bound() -> None:
     most = list[int]()
     intake.subscribe(lambda _: most.append(intake.waiting))
     await asyncio.wait(waiting)
-    await intake.join()
+    await intake.wait_empty()
     assert (2, 23) == (intake._free, len(most))
 
 

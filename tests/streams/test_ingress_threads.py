@@ -56,7 +56,7 @@ def hammer(make: Make, subscribe: bool = True) -> tuple[list[int], list[BaseExce
             await asyncio.sleep(0)
         if not subscribe:
             ingress.subscribe(got.append)
-        await ingress.join()
+        await ingress.wait_empty()
         # Every place is free again.
         assert ingress._free == ingress._size
         return ingress
@@ -103,8 +103,8 @@ def test_a_place_is_never_free_and_taken_at_once() -> None:
     seen: list[tuple[int, int]] = []
 
     class Looking(rxd.Ingress[int]):
-        def _pass_place_on(self) -> None:
-            super()._pass_place_on()
+        def _free_place(self) -> None:
+            super()._free_place()
             # Under the lock: this is what another thread will see.
             assert self._lock.locked()
             seen.append((self._free, len(self._queue)))

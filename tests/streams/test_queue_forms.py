@@ -111,7 +111,7 @@ def test_items_go_when_they_are_due() -> None:
         # It is due at 7 whenever it got its place.
         ingress.offer(6, delay=6)
         await ingress.put(7, delay=7)
-        await ingress.join()
+        await ingress.wait_empty()
         seen.append((loop.time() - start, -1))
         ingress.offer(10, delay=1)
         ingress.close()

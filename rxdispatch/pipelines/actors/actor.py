@@ -159,7 +159,7 @@ class Actor:
 
     async def idle(self) -> None:
         """Wait until the mailbox was empty and nothing at work, or the actor has ended."""
-        await self._mailbox.join()
+        await self._mailbox.wait_empty()
         # What was just taken out begins with the next turn.
         await asyncio.sleep(0)
         await self._wait_group.wait()

@@ -52,8 +52,8 @@ class SpillingIngress(Ingress[T]):
     the ``contextvars`` of nobody.
 
     ``offer`` and ``offer_threadsafe`` never write: while something waits on disk, and when there
-    is no place in memory, they return False. ``join`` and the completion after ``close`` wait for
-    what is on disk too.
+    is no place in memory, they return False. ``wait_empty`` and the completion after ``close``
+    wait for the items on disk too.
 
     Use it as an asynchronous context manager. On leaving it is closed; the stream completes after
     what is in memory, and what is on disk stays for who opens the file next.
@@ -163,7 +163,7 @@ class SpillingIngress(Ingress[T]):
             TaskRejectedError: If the ingress is closed, or if *admit* says no.
         """
         self._bind()
-        self._ask(item)
+        self._check_admitted(item)
         while not self._take_in(item):
             if not self._behind or self._behind > self._free:
                 await self._spill(item)
@@ -188,16 +188,16 @@ class SpillingIngress(Ingress[T]):
         """How many items wait on disk."""
         return self._behind
 
-    def _ask(self, item: T) -> None:
+    def _check_admitted(self, item: T) -> None:
         if self._state in {"new", "opening"}:
             raise ConfigError("ingress must be open; use it with 'async with'", self._state)
-        super()._ask(item)
+        super()._check_admitted(item)
 
     def _take_in(self, item: T) -> bool:
         if not self._behind:
             return super()._take_in(item)
         if self._closed:
-            self._ask(item)
+            self._check_admitted(item)
         return False
 
     async def _spill(self, item: T) -> None:
@@ -212,13 +212,13 @@ class SpillingIngress(Ingress[T]):
 
     # ------------------------------------------------ the stream
 
-    def _pass_place_on(self) -> None:
-        super()._pass_place_on()
+    def _free_place(self) -> None:
+        super()._free_place()
         if self._loadable():
             self._work.set()
 
-    def _over(self) -> bool:
-        return super()._over() and not self._behind
+    def _exhausted(self) -> bool:
+        return super()._exhausted() and not self._behind
 
     def _idle(self) -> bool:
         return super()._idle() and not self._behind
@@ -308,7 +308,7 @@ class SpillingIngress(Ingress[T]):
         self._changed()
 
     def _changed(self) -> None:
-        # Also where nothing came: the stream may be over, or a join.
+        # Also where nothing came: the stream may end here, or ``wait_empty``.
         self._pump()
         self._moved.set()
 

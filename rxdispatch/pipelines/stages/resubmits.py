@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any
 
 from rxdispatch.log import get_logger
@@ -26,9 +25,6 @@ class ResubmitIngress(Ingress[Envelope]):
     What returns does not wait for a place: it would wait for itself, once all places are taken by
     items that are about to fail. It had a place before, so there are never more of these than the
     pipeline has at work.
-
-    Invariant: while more items are here than there are places, ``_free`` is negative, and no
-    place is promised to anybody.
     """
 
     def __init__(self, size: int) -> None:
@@ -38,24 +34,15 @@ class ResubmitIngress(Ingress[Envelope]):
 
     def give_back(self, envelope: Envelope) -> None:
         """Put *envelope* in, also beyond the bound and after :meth:`close`."""
-        with self._lock:
-            self._free -= 1
-            self._queue.append((envelope, copy_context()))
-        self._pump()
+        self._put_beyond_size(envelope)
 
     def look(self) -> None:
         """Complete if the intake is closed and nothing is to come."""
         if self._closed:
             self._pump()
 
-    def _pass_place_on(self) -> None:
-        if self._free < 0:
-            self._free += 1
-        else:
-            super()._pass_place_on()
-
-    def _over(self) -> bool:
-        return super()._over() and self.settled()
+    def _exhausted(self) -> bool:
+        return super()._exhausted() and self.settled()
 
 
 class Resubmits:

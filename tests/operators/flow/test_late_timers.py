@@ -161,7 +161,7 @@ def test_time_limits_are_kept(turn: float, late: list[float], gaps: list[float])
         for n, gap in enumerate(gaps):
             await ingress.put(n)
             await asyncio.sleep(gap)
-        await asyncio.wait_for(ingress.join(), 10)
+        await asyncio.wait_for(ingress.wait_empty(), 10)
         await asyncio.wait({done}, timeout=1000)
         return done.exception() if done.done() else None
 
