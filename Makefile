@@ -38,7 +38,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test stress coverage check lint format mypy pyright layers lock audit bench \
-	bench-report bench-guard bench-peers docs clean
+	bench-report bench-guard bench-peers reference docs clean
 
 help:
 	@echo 'make demo    dispatch a few thousand real files and watch'
@@ -52,6 +52,7 @@ help:
 	@echo 'make bench-peers  drain, submit and latency beside other task systems'
 	@echo 'make lock    renew the lock file of the development tools'
 	@echo 'make audit   look for known vulnerabilities in what the lock file names'
+	@echo 'make reference  write the signatures in docs/reference from the code'
 	@echo 'make docs    build the documentation into docs/_build/html'
 	@echo 'make clean   remove all that was built, and the environments'
 
@@ -174,6 +175,10 @@ bench-peers: $(PEERS)/.installed
 			|| echo 'npm install failed, so BullMQ may be left out'; \
 	else echo 'node or npm was not found, so BullMQ is left out'; fi
 	$(PEERS)/bin/python -m benchmarks.peers $(BENCH)
+
+# The signatures in docs/reference, from the code; a test compares them.
+reference: $(VENV)/.dev
+	$(BIN)/python -m tests.docs.signatures
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

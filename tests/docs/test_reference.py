@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import rxdispatch
 from rxdispatch import operators
 from tests.docs.examples import ROOT
+from tests.docs.signatures import PAGES, generate
 
 REFERENCE = ROOT / "docs" / "reference"
 
@@ -24,6 +26,15 @@ def test_every_public_name() -> None:
     found = re.findall(r"\.\. auto\w+:: rxdispatch\.([A-Za-z_]\w*)(?![\w.])", pages)
     modules = {"testing", "errors", "operators"}
     assert sorted(rxdispatch.__all__) == sorted(name for name in found if name not in modules)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_signatures(page: Path) -> None:
+    """They are those of the code, and Python; `make reference` writes them."""
+    text = page.read_text("utf-8")
+    assert text == generate(text)
+    for block in re.findall(r"^```py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        ast.parse(block)
 
 
 def test_every_operator() -> None:
