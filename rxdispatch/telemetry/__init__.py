@@ -1,5 +1,5 @@
 """
-Watching from outside: Prometheus metrics, and traces that follow a task through a board.
+Telemetry: Prometheus metrics, and traces that follow a task through a board.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,36 +1,39 @@
-"""The Prometheus families: their names, labels and what they are filled with."""
+"""``Families``: the Prometheus metric families, with their labels and samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from rxdispatch.node import Mode
+from rxdispatch.operators.flow._meter import Measurement
 from rxdispatch.results import EventKind
-from rxdispatch.telemetry.readings import BoardReading, FeedReading, Reading
+from rxdispatch.telemetry.readings import BoardReading, FeedReading
 
-__all__ = ["Families", "MetricsCollector", "Source"]
+__all__ = ["Families"]
 
 _COUNTERS: Final = {
-    "board_done": ("Tasks that were done, ever, by whomever.", "board"),
-    "board_events": ("Events of tasks that this process was told of.", "board", "kind"),
-    "board_settled": ("Claims that this process ended.", "board"),
-    "board_refused": ("Settlements of this process whose claim was no longer its own.", "board"),
-    "board_lost": ("Claims that this process found lost when it renewed them.", "board"),
-    "feed_reads": ("Reads of nodes, by what answered them.", "feed", "tier"),
-    "feed_messages": ("Messages that were applied.", "feed"),
-    "feed_malformed": ("Messages that could not be read.", "feed"),
-    "feed_gaps": ("Times that something was noticed to be missing.", "feed"),
-    "feed_catch_ups": ("Times that what was missing was fetched.", "feed"),
-    "feed_relists": ("Times that the whole fleet was read again.", "feed"),
-    "feed_reconnects": ("Times that the subscription was confirmed anew.", "feed"),
-    "feed_mode_switches": ("Times that the mode has changed.", "feed"),
-    "feed_check_timeouts": ("Version checks that took too long.", "feed"),
-    "feed_redis_calls": ("Calls to the server that were answered.", "feed"),
+    "board_done": ("Tasks done since the board began, by any worker.", "board"),
+    "board_events": ("Task events that this process received.", "board", "kind"),
+    "board_settled": ("Claims that this process settled.", "board"),
+    "board_refused": (
+        "Settlements of this process that were refused: the claim was lost.",
+        "board",
+    ),
+    "board_lost": ("Claims that this process found lost on renewal.", "board"),
+    "feed_reads": ("Reads of nodes, by the tier that answered.", "feed", "tier"),
+    "feed_messages": ("Messages applied.", "feed"),
+    "feed_malformed": ("Messages that could not be decoded.", "feed"),
+    "feed_gaps": ("Gaps noticed in the sequence of messages.", "feed"),
+    "feed_catch_ups": ("Catch-ups: fetches of missed messages.", "feed"),
+    "feed_relists": ("Relists: reads of the whole fleet.", "feed"),
+    "feed_reconnects": ("Renewed subscriptions.", "feed"),
+    "feed_mode_switches": ("Changes of mode.", "feed"),
+    "feed_check_timeouts": ("Version checks that timed out.", "feed"),
+    "feed_redis_calls": ("Calls that the server answered.", "feed"),
     "meter_entered": ("Items that went in.", "meter"),
     "meter_left": ("Items that came out.", "meter"),
     "meter_completed": ("Streams that completed.", "meter"),
@@ -38,18 +41,18 @@ _COUNTERS: Final = {
 }
 
 _GAUGES: Final = {
-    "board_up": ("1 if the board could be read the last time, else 0.", "board"),
+    "board_up": ("1 if the last reading of the board succeeded, else 0.", "board"),
     "board_tasks": ("Tasks by mark.", "board", "mark"),
     "board_lag_seconds": ("Age of the oldest ready task.", "board"),
     "feed_nodes": ("Nodes by status.", "feed", "status"),
-    "feed_mode": ("1 for the mode that the feed is in.", "feed", "mode"),
-    "feed_staleness_seconds": ("Time since the last proof that nothing was missed.", "feed"),
-    "feed_redis_latency_seconds": ("Of the last 1,024 calls.", "feed", "quantile"),
+    "feed_mode": ("1 for the current mode of the feed, else 0.", "feed", "mode"),
+    "feed_staleness_seconds": ("Time since the last proof that no message was missed.", "feed"),
+    "feed_redis_latency_seconds": ("Latency of the last 1,024 calls.", "feed", "quantile"),
     "meter_streams": ("Subscriptions.", "meter"),
     "meter_in_flight": ("Items between entry and exit.", "meter"),
-    "meter_entered_per_second": ("Items that went in, lately.", "meter"),
-    "meter_left_per_second": ("Items that came out, lately.", "meter"),
-    "meter_latency_max_seconds": ("The longest of all.", "meter"),
+    "meter_entered_per_second": ("Rate of items that went in, over the last 5 to 10 s.", "meter"),
+    "meter_left_per_second": ("Rate of items that came out, over the last 5 to 10 s.", "meter"),
+    "meter_latency_max_seconds": ("The longest time from entry to exit.", "meter"),
 }
 
 _FEED_COUNTERS: Final = (
@@ -65,7 +68,7 @@ _FEED_COUNTERS: Final = (
 
 
 class Families:
-    """One scrape: empty families that are filled one source after the other."""
+    """The families of one scrape; the sources add their samples."""
 
     def __init__(self) -> None:
         self._all: dict[str, Metric] = {
@@ -75,7 +78,7 @@ class Families:
         for name, (about, *labels) in _GAUGES.items():
             self._all[name] = GaugeMetricFamily(f"rxdispatch_{name}", about, labels=labels)
         self._all["meter_latency_seconds"] = SummaryMetricFamily(
-            "rxdispatch_meter_latency_seconds", "From entry to exit.", labels=["meter"]
+            "rxdispatch_meter_latency_seconds", "Time from entry to exit.", labels=["meter"]
         )
 
     def __iter__(self) -> Any:
@@ -89,7 +92,7 @@ class Families:
     def board(
         self, name: str, reading: BoardReading | None, stats: Any, events: Mapping[EventKind, int]
     ) -> None:
-        """Add a board; without *reading* it could not be read."""
+        """Add a board; *reading* is None if it could not be read."""
         self.add("board_up", reading is not None, name)
         for kind, times in events.items():
             self.add("board_events", times, name, kind)
@@ -104,7 +107,7 @@ class Families:
             self.add("board_lag_seconds", reading.lag, name)
 
     def feed(self, name: str, reading: FeedReading, now: Mode) -> None:
-        """Add a feed, which is in mode *now*."""
+        """Add a feed, whose mode is *now*."""
         stats = reading.stats
         for status, many in reading.statuses.items():
             self.add("feed_nodes", many, name, status.value)
@@ -121,7 +124,7 @@ class Families:
             value = getattr(stats.redis, f"p{round(float(quantile) * 100)}")
             self.add("feed_redis_latency_seconds", value, name, quantile)
 
-    def meter(self, name: str, reading: Reading) -> None:
+    def meter(self, name: str, reading: Measurement) -> None:
         """Add a meter."""
         for counter in ("entered", "left", "completed", "errors", "streams", "in_flight"):
             self.add(f"meter_{counter}", getattr(reading, counter), name)
@@ -137,37 +140,6 @@ class Families:
                 family.add_sample(family.name, {**labels, "quantile": quantile}, value)
 
 
-class Source(Protocol):
-    """What fills families at a scrape, in whichever thread that happens."""
-
-    def fill(self, families: Families) -> None:
-        """Add what is known; asks nobody."""
-        ...
-
-
-class MetricsCollector(Collector):
-    """
-    What is registered with Prometheus.
-
-    Args:
-        sources: What is watched; may grow.
-    """
-
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self._sources = sources
-
-    def describe(self) -> Iterable[Metric]:
-        """Return the families without samples, so that nothing is read to register them."""
-        return tuple(Families())
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the families as of the last reading."""
-        families = Families()
-        for source in tuple(self._sources):
-            source.fill(families)
-        return tuple(families)
-
-
 def _shown(label: str) -> str:
-    # A name may quote what UTF-8 cannot encode; a scrape must not fail for it.
+    # A name may hold characters that UTF-8 cannot encode; they must not fail the scrape.
     return label.encode("utf-8", "backslashreplace").decode()

@@ -1,94 +1,20 @@
-"""What is read of boards, feeds and meters, and what they must have for it."""
+"""Readings: the values of a board or a feed at one moment."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
-from reactivex import Observable
 
-from rxdispatch.node import Mode, Node, NodeStatus
-from rxdispatch.results import Counts, TaskEvent
+from rxdispatch.boards.base import Board
+from rxdispatch.node import NodeStatus
+from rxdispatch.nodes.feed.feed import Feed
+from rxdispatch.nodes.feed.stats import FeedStats
+from rxdispatch.results import Counts
 
-__all__ = [
-    "BoardReading",
-    "FeedReading",
-    "Reading",
-    "WatchedBoard",
-    "WatchedFeed",
-    "read_board",
-    "read_feed",
-]
-
-
-class Reading(Protocol):
-    """What a meter showed; see ``rxdispatch.Measurement``."""
-
-    @property
-    def streams(self) -> int: ...  # noqa: D102 - those of a Measurement
-    @property
-    def entered(self) -> int: ...  # noqa: D102
-    @property
-    def left(self) -> int: ...  # noqa: D102
-    @property
-    def in_flight(self) -> int: ...  # noqa: D102
-    @property
-    def rate_in(self) -> float: ...  # noqa: D102
-    @property
-    def rate(self) -> float: ...  # noqa: D102
-    @property
-    def latency(self) -> Any: ...  # noqa: D102
-    @property
-    def completed(self) -> int: ...  # noqa: D102
-    @property
-    def errors(self) -> int: ...  # noqa: D102
-
-
-class WatchedBoard(Protocol):
-    """A board, as far as it is watched."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        ...
-
-    @property
-    def events(self) -> Observable[TaskEvent]:
-        """What happens to tasks."""
-        ...
-
-    @property
-    def stats(self) -> Any:
-        """What this handle has settled, and what was refused."""
-        ...
-
-    async def counts(self) -> Counts:
-        """How many tasks have each mark."""
-        ...
-
-    async def lag(self) -> float:
-        """Seconds since the oldest ready task took its place."""
-        ...
-
-
-class WatchedFeed(Protocol):
-    """A feed, as far as it is watched."""
-
-    @property
-    def mode(self) -> Mode:
-        """Where its knowledge comes from."""
-        ...
-
-    @property
-    def stats(self) -> Any:
-        """What it has counted."""
-        ...
-
-    def nodes(self, pool: str | None = None) -> Sequence[Node]:
-        """Return the nodes it knows."""
-        ...
+__all__ = ["BoardReading", "FeedReading", "read_board", "read_feed"]
 
 
 @attrs.frozen(slots=True)
@@ -97,8 +23,8 @@ class BoardReading:
     A board at one moment.
 
     Attributes:
-        counts: By mark.
-        lag: Seconds.
+        counts: The number of tasks by mark.
+        lag: The age of the oldest ready task, in seconds.
     """
 
     counts: Counts
@@ -111,21 +37,21 @@ class FeedReading:
     A feed at one moment.
 
     Attributes:
-        statuses: How many nodes have each.
-        stats: A ``FeedStats``.
+        statuses: The number of nodes by status.
+        stats: The counters of the feed.
     """
 
     statuses: Mapping[NodeStatus, int]
-    stats: Any
+    stats: FeedStats
 
 
-async def read_board(board: WatchedBoard) -> BoardReading:
-    """Ask a board; raises what it raises."""
+async def read_board(board: Board[Any]) -> BoardReading:
+    """Read a board; an error of the board is raised."""
     return BoardReading(await board.counts(), await board.lag())
 
 
-def read_feed(feed: WatchedFeed) -> FeedReading:
-    """Look at a feed, in its loop; asks nobody."""
+def read_feed(feed: Feed) -> FeedReading:
+    """Read a feed, on its loop and without a call to the server."""
     found = Counter(node.status for node in feed.nodes())
     statuses = {status: found[status] for status in NodeStatus}
     return FeedReading(statuses, feed.stats)

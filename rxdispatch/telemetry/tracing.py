@@ -12,9 +12,9 @@ import attrs
 
 from rxdispatch.claim import current
 from rxdispatch.errors import ConfigError
+from rxdispatch.extras import extra
 from rxdispatch.failure import describe, traceback_text
 from rxdispatch.task import Task
-from rxdispatch.telemetry.extras import extra
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
@@ -26,7 +26,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 
 class _Api(NamedTuple):
-    """What is used of OpenTelemetry."""
+    """The parts of OpenTelemetry in use."""
 
     baggage: Any
     context: Any
@@ -38,9 +38,9 @@ class _Api(NamedTuple):
 @cache
 def _api() -> _Api:
     with extra("tracing", "opentelemetry", "tracing"):
-        # Here and not above: without the extra the rest of rxdispatch works.
+        # Imported here, so that the rest of rxdispatch works without the extra.
         from opentelemetry import baggage, context, propagate, trace  # noqa: PLC0415
-    # Whichever provider is set, now or later, makes the spans; without one nothing is recorded.
+    # The global provider makes the spans, whenever it is set; without one nothing is recorded.
     return _Api(baggage, context, propagate, trace, trace.get_tracer("rxdispatch"))
 
 
@@ -48,10 +48,10 @@ def inject_trace(task: Task[P]) -> Task[P]:
     """
     Return *task* with the current trace context in its headers.
 
-    Use it where tasks are made, inside of your span: ``board.submit(inject_trace(Task(...)))``, or
-    ``reactivex.operators.map(inject_trace)``. What the global propagator writes is added,
-    ``traceparent`` and ``tracestate`` by default, and ``baggage`` where there is any; without a
-    span and baggage the task is returned as it is.
+    Call it where you create tasks, inside your span: ``board.submit(inject_trace(Task(...)))``, or
+    ``reactivex.operators.map(inject_trace)``. It adds the headers of the global propagator, by
+    default ``traceparent`` and ``tracestate``, and ``baggage`` if there is any. Without a span and
+    baggage it returns the task unchanged.
 
     Raises:
         ConfigError: If opentelemetry-api is not installed, or *task* is no Task.
@@ -73,16 +73,16 @@ def traced(handler: H, *, baggage: bool = False) -> H:
     """
     Return a handler for ``execute`` that runs *handler* in a span, as part of the task's trace.
 
-    The span is of kind CONSUMER, is called ``process <kind of the task>``, and has a parent where
-    the task was submitted with :func:`inject_trace`. It says which task, board and attempt it was;
-    an error is recorded and goes on as it would without. Each attempt has a span of its own.
+    The span has kind CONSUMER and the name ``process <kind of the task>``, and a parent if the
+    task was submitted with :func:`inject_trace`. Its attributes name task, board and attempt. It
+    records an error, which then propagates as usual. Each attempt has a span of its own.
 
     Args:
-        handler: A coroutine function or a plain function. One that runs in a process pool must
-            be one that can be pickled, and its spans go where that process sends them.
-        baggage: Whether the baggage of the submitter is current in the handler too. It then goes
-            out with the handler's own calls, to whichever server they reach. So take it only of
-            submitters that may say what those servers are told.
+        handler: A coroutine function or a plain function. For a process pool it must be
+            picklable; its spans go where that process sends them.
+        baggage: Whether the baggage of the submitter is current in the handler. The handler's own
+            calls then carry it to every server they reach, so accept it only from submitters that
+            you trust with this.
 
     Raises:
         ConfigError: If opentelemetry-api is not installed, *handler* is not callable, or
@@ -103,7 +103,7 @@ def traced(handler: H, *, baggage: bool = False) -> H:
 
 
 class _Traced:
-    """Objects, not closures, so that they can be pickled where the handler can."""
+    """A handler with a span; an object, not a closure, so that it pickles if the handler does."""
 
     def __init__(self, handler: Callable[[Task[Any]], Any], baggage: bool) -> None:
         self._handler = handler
@@ -112,7 +112,7 @@ class _Traced:
         update_wrapper(wrapper, handler, updated=())
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # As a decorator it has taken the name by which its function would be found.
+        # Used as a decorator, this object has the name under which its function would be found.
         name = getattr(self, "__qualname__", "")
         found: Any = sys.modules.get(self.__module__)
         for part in name.split("."):
@@ -151,7 +151,7 @@ class _Attempt:
 
     def __init__(self, task: Task[Any], baggage: bool) -> None:
         api = self._api = _api()
-        # Only what came with the task is its parent: what is current here is the worker's.
+        # Only the task's headers name the parent: the current context belongs to the worker.
         context = api.context.Context()
         if task.headers:
             context = api.propagate.extract(task.headers, context)
@@ -163,16 +163,16 @@ class _Attempt:
             api.trace.SpanKind.CONSUMER,
             _attributes(task),
         )
-        # The API alone, before version 1.40, makes a span that has forgotten its parent.
+        # Without an SDK, the API before version 1.40 makes a span without its parent.
         if self._span.get_span_context().is_valid:
             context = api.trace.set_span_in_context(self._span, context)
         self._token = api.context.attach(context)
 
     def failed(self, error: BaseException) -> None:
-        """Record what the handler raised; being cancelled is no error of its."""
+        """Record an error of the handler; a cancellation is not an error."""
         trace = self._api.trace
         if isinstance(error, Exception):
-            # Not record_exception(): it calls the error's own methods, which may raise.
+            # Not record_exception(): it calls methods of the error, which may raise.
             text = describe(error)
             self._span.add_event(
                 "exception",
@@ -201,19 +201,19 @@ def _type_of(error: Exception) -> str:
 
 
 def _shown(text: str) -> str:
-    # It may hold what UTF-8 cannot encode, and exporters would drop the span for it.
+    # The text may hold characters that UTF-8 cannot encode; exporters would drop the span.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _attributes(task: Task[Any]) -> dict[str, Any]:
-    # The names of OpenTelemetry's conventions for messaging where there is one.
+    # The names of OpenTelemetry's messaging conventions, where one fits.
     found: dict[str, Any] = {
         "messaging.system": "rxdispatch",
         "messaging.operation.type": "process",
         "messaging.message.id": task.id if task.id.isascii() else _shown(task.id),
         "rxdispatch.task.kind": task.kind,
     }
-    # There is none in another process, nor where a handler is called by hand.
+    # None in a process pool, or when a handler is called directly.
     claim = current.get(None)
     if claim is not None:
         found["rxdispatch.task.attempt"] = claim.attempt

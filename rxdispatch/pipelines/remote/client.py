@@ -15,6 +15,7 @@ from uuid_utils import uuid7
 from rxdispatch.backoff import Backoff
 from rxdispatch.checks import integer, key_name, strings
 from rxdispatch.errors import ConfigError, ItemTimeoutError, RxDispatchError
+from rxdispatch.extras import extra
 from rxdispatch.pipelines.remote.answer import (
     BadAnswerError,
     error_of,
@@ -24,7 +25,6 @@ from rxdispatch.pipelines.remote.answer import (
 )
 from rxdispatch.pipelines.remote.json import to_json
 from rxdispatch.seconds import seconds
-from rxdispatch.telemetry.extras import extra
 
 if TYPE_CHECKING:
     import httpx

@@ -1,4 +1,4 @@
-"""``extra``: a module that only an extra installs, or an error that names the extra."""
+"""``extra``: turns a missing optional package into an error that names the extra to install."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["extra"]
 @contextmanager
 def extra(name: str, package: str, what: str) -> Generator[None]:
     """
-    Import inside of it.
+    Import an optional package inside this block.
 
     Args:
-        name: Of the extra.
-        package: That it installs, as it is imported.
-        what: That needs it.
+        name: The extra that installs the package.
+        package: The name under which the package is imported.
+        what: The feature that needs it.
 
     Raises:
         ConfigError: If the package is missing.
