@@ -4,21 +4,25 @@ The exceptions of rxdispatch.
 ::
 
     RxDispatchError
-     ├── ConfigError (also ValueError)     a bad argument or setting
-     ├── CodecError (also ValueError)      a payload that cannot be written or read
-     ├── BoardFullError                    no room for more tasks
-     ├── TaskRejectedError                 an intake refused a task
+     ├── ConfigError (ValueError)          an argument or a setting breaks its rule
+     ├── CodecError (ValueError)           a payload cannot be encoded or decoded
+     ├── BoardFullError                    the board has no room for more tasks
+     ├── TaskRejectedError                 an ingress, an actor or a pipeline refused an item
      ├── TaskExecutionError                a handler failed; its error is the cause
-     ├── ItemTimeoutError (also TimeoutError)
+     │    ├── ActorError                   the handler of an actor
+     │    ├── StageError                   the function of a stage
+     │    └── WorkflowError                a state of a workflow
+     ├── RemoteError                       a function over HTTP returned no result
+     ├── ProcessCallError                  an error in another process that cannot be raised here
+     ├── ItemTimeoutError (TimeoutError)   an item took too long
      ├── BufferOverflowError               a bounded buffer was full
-     ├── ProcessCallError                  an error of another process that cannot be brought over
-     ├── NodeNotFoundError
+     ├── NodeNotFoundError                 no node of that id is registered
      ├── NoCapacityError                   no node has room
      └── StoreUnavailableError             the server cannot be reached, does not answer in time,
                                            or refuses to write
 
-Each error takes facts, keeps them as attributes and builds its message from them:
-the rule first, then the value.
+A name in brackets is a built-in class that the error also has as a base. Each error takes facts,
+keeps them as attributes and builds its message from them: the rule first, then the value.
 """
 
 from __future__ import annotations
@@ -45,8 +49,8 @@ class RxDispatchError(Exception):
     """The root of every error that rxdispatch raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are unpickled by calling their class with the message, which these do not
-        # take; one that fails to arrive breaks the process pool that it was raised in.
+        # By default unpickling calls the class with the message, which these classes do not take;
+        # an error that does not unpickle breaks the process pool that it was raised in.
         return _restore, (type(self), self.args, self.__dict__)
 
 
@@ -55,8 +59,8 @@ class ConfigError(RxDispatchError, ValueError):
     An argument or a setting breaks a rule.
 
     Args:
-        rule: What must hold, such as ``"count must be >= 1"``.
-        value: What was given; left out of the message when it may hold a secret.
+        rule: The rule, such as ``"count must be >= 1"``.
+        value: The value that breaks it; omitted when it may hold a secret.
     """
 
     def __init__(self, rule: str, *value: Any) -> None:
@@ -70,9 +74,9 @@ class CodecError(RxDispatchError, ValueError):
     A payload cannot be encoded, or stored bytes cannot be decoded.
 
     Args:
-        rule: What must hold, such as ``"payload must be at most 1048576 bytes"``.
-        task_id: The task it belongs to, where one is known.
-        value: What was found.
+        rule: The rule, such as ``"payload must be at most 1048576 bytes"``.
+        value: The value that breaks it.
+        task_id: The task, if it is known.
     """
 
     def __init__(self, rule: str, *value: Any, task_id: str | None = None) -> None:
@@ -85,12 +89,12 @@ class CodecError(RxDispatchError, ValueError):
 
 class BoardFullError(RxDispatchError):
     """
-    A board has no room for more tasks; tasks that are on it can still be finished.
+    A board has no room for more tasks; the tasks on it can still be worked on and settled.
 
     Args:
         board: The board's name.
-        accepted: Ids that were written before the board was full.
-        why: What the store said.
+        accepted: The ids that were written before the board was full.
+        why: What is full.
     """
 
     def __init__(self, board: str, accepted: tuple[str, ...] = (), why: str = "") -> None:
@@ -103,10 +107,10 @@ class BoardFullError(RxDispatchError):
 
 class TaskRejectedError(RxDispatchError):
     """
-    An intake refused a task.
+    An ingress, an actor or a pipeline refused an item: it is closed, or has a rule against it.
 
     Args:
-        reason: Why it was refused.
+        reason: The reason for the refusal.
     """
 
     def __init__(self, reason: str) -> None:
@@ -120,7 +124,7 @@ class TaskExecutionError(RxDispatchError):
 
     Args:
         task_id: The task that failed.
-        attempt: Which try it was, from 1.
+        attempt: The number of the attempt, from 1.
     """
 
     def __init__(self, task_id: str, attempt: int) -> None:
@@ -131,14 +135,14 @@ class TaskExecutionError(RxDispatchError):
 
 class ItemTimeoutError(RxDispatchError, TimeoutError):
     """
-    A limit in time ran out.
+    An item took longer than its timeout.
 
-    The message names the item by its id, or by its type; never by its value.
+    The message names the item by its id or its type, never by its value.
 
     Args:
-        seconds: The limit.
-        item: What was being worked on, or None for a gap between items.
-        name: What the message calls it; found out when None.
+        seconds: The timeout.
+        item: The item, or None for a gap between items.
+        name: The name of the item in the message; taken from *item* when None.
     """
 
     def __init__(self, seconds: float, item: Any = None, name: str | None = None) -> None:
@@ -149,10 +153,10 @@ class ItemTimeoutError(RxDispatchError, TimeoutError):
 
 class BufferOverflowError(RxDispatchError):
     """
-    A bounded buffer was full and its policy is to fail.
+    A bounded buffer was full, and its overflow policy is ``"error"``.
 
     Args:
-        size: How many items the buffer holds.
+        size: The number of items that the buffer holds.
     """
 
     def __init__(self, size: int) -> None:
@@ -164,12 +168,12 @@ class ProcessCallError(RxDispatchError):
     """
     A function failed in another process, and its error cannot be raised here.
 
-    It does not pickle or unpickle, or it is one that ends a process, such as ``SystemExit``. The
-    ``__cause__`` has the traceback there.
+    The original error does not pickle or unpickle, or it ends a process, such as ``SystemExit``.
+    The ``__cause__`` holds its traceback.
 
     Args:
-        kind: The name of the error's type.
-        text: The error's message.
+        kind: The type of the original error, by name.
+        text: The message of the original error.
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -183,7 +187,7 @@ class NodeNotFoundError(RxDispatchError):
     No node of that id is registered.
 
     Args:
-        node_id: The id that was asked for.
+        node_id: The id.
     """
 
     def __init__(self, node_id: str) -> None:
@@ -196,7 +200,7 @@ class NoCapacityError(RxDispatchError):
     No node has room for one more job.
 
     Args:
-        criteria: What was asked of a node.
+        criteria: The criteria that a node had to match.
     """
 
     def __init__(self, criteria: str) -> None:
@@ -206,19 +210,19 @@ class NoCapacityError(RxDispatchError):
 
 class StoreUnavailableError(RxDispatchError):
     """
-    The server cannot be reached, does not answer within the configured limit, or refuses to write.
+    The server cannot be reached, does not answer in time, or refuses to write.
 
-    Where the operating system or TLS gave an error, that error is the ``__cause__``.
+    An error of the operating system or of TLS is the ``__cause__``.
 
     Args:
-        operation: What was asked of it.
-        maybe_executed: True when the request may have been carried out, because it was sent
-            and only its reply is missing.
-        accepted: For a submit of several chunks, the ids that were acknowledged before.
-        state: What the server said, if it did answer: that it refuses to write for now, such as
-            ``MISCONF`` or ``READONLY``.
-        why: What went wrong, such as ``connection refused``; empty where no answer came and
-            nothing more is known.
+        operation: The operation that failed.
+        maybe_executed: True if the server may have carried out the request: it was sent, and only
+            its reply is missing.
+        accepted: For a submit of several chunks, the ids that the server acknowledged before.
+        state: The answer of a server that refuses to write for now, such as ``MISCONF`` or
+            ``READONLY``.
+        why: The reason, such as ``connection refused``; empty if no answer came and nothing more
+            is known.
     """
 
     def __init__(
@@ -257,7 +261,7 @@ def _called(item: Any) -> str:
     try:
         name = item.id
     except Exception:
-        name = None  # there is none, or it is a property that raises
+        name = None  # no such attribute, or a property that raises
     return repr(name) if isinstance(name, str) else f"an item of type {type(item).__name__}"
 
 

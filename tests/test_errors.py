@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,23 +70,44 @@ def test_messages_and_facts(
 
 
 def test_they_are_of_known_kinds_too() -> None:
-    """Who knows nothing of rxdispatch can catch them all the same."""
+    """Code that does not know rxdispatch can catch them too."""
     assert issubclass(errors.ConfigError, ValueError)
     assert issubclass(errors.CodecError, ValueError)
     assert issubclass(errors.ItemTimeoutError, TimeoutError)
 
 
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "errors.md"
+LINE = re.compile(r"^( *)(?:[├└]── )?(\w+Error)(?: \((\w+)\))?", re.MULTILINE)
+
+
+def _tree(text: str) -> dict[str, tuple[str, ...]]:
+    """Return the names in a drawing, each with its bases."""
+    found: dict[str, tuple[str, ...]] = {}
+    above: list[str] = []
+    for line in text.replace("│", " ").split("\n"):
+        match = LINE.match(line)
+        if match:
+            depth = len(match[1]) // 4 + ("──" in line)
+            above[depth:] = [match[2]]
+            bases = (above[depth - 1] if depth else "Exception", match[3])
+            found[match[2]] = tuple(base for base in bases if base)
+    return found
+
+
 def test_all_of_them_are_public_and_drawn() -> None:
-    """Each is in the tree of the docstring, in ``__all__`` and in the package."""
-    found = {
-        name
-        for name, value in vars(errors).items()
+    """The trees in the docstring and in the reference are those of the classes."""
+    public: dict[str, Any] = {name: getattr(rxdispatch, name) for name in rxdispatch.__all__}
+    assert set(errors.__all__) <= set(public)
+    classes = {
+        name: tuple(base.__name__ for base in value.__bases__)
+        for name, value in public.items()
         if inspect.isclass(value) and issubclass(value, errors.RxDispatchError)
     }
-    assert sorted(found) == errors.__all__
-    assert found <= set(rxdispatch.__all__)
-    assert errors.__doc__ is not None
-    assert [] == [name for name in found if name not in errors.__doc__]
+    assert classes == _tree(inspect.cleandoc(errors.__doc__ or "").replace("\n    ", "\n"))
+    page = PAGE.read_text("utf-8")
+    assert classes == _tree(page.partition("```text\n")[2].partition("```")[0])
+    rows = re.findall(r"^\| \[?`(\w+)`", page, re.MULTILINE)
+    assert sorted(classes) == sorted(["RxDispatchError", *rows])
 
 
 def test_long_values_are_cut() -> None:
