@@ -1,4 +1,4 @@
-"""Nodes and what happens to them: the values that flow through a feed."""
+"""Nodes, slots and changes: the values that a feed returns and emits."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class NodeStatus(StrEnum):
     """
     Whether a node may be given work.
 
-    ``SUSPECT`` is the judgement of one feed: it has not heard of the node for longer than the
-    node's ttl, or can no longer prove what it knows.
+    ``SUSPECT`` is the judgement of one feed: the node sent no heartbeat for its ttl, or the feed
+    can no longer prove that its data is fresh.
     """
 
     READY = "ready"
@@ -41,10 +41,10 @@ class NodeStatus(StrEnum):
 
 class Mode(StrEnum):
     """
-    Where a feed's knowledge comes from.
+    Where a feed gets its data from.
 
-    ``NORMAL``: from the server. ``L2_ONLY``: the server is away, the snapshot on disk is young
-    enough. ``LOCAL_ONLY``: neither; what is in the process is all there is.
+    ``NORMAL``: from the server. ``L2_ONLY``: the server is unreachable, and the snapshot on disk
+    is young enough. ``LOCAL_ONLY``: neither; only the memory of the process is left.
     """
 
     NORMAL = "NORMAL"
@@ -57,8 +57,8 @@ class _NodeFields:
     """
     The fields of a node that is not frozen yet.
 
-    A frozen class sets its fields the slow way. Feeds, which make tens of thousands a second
-    from what was checked when it was written, fill these and turn the object into a Node.
+    A frozen class sets its fields the slow way. Feeds make tens of thousands of nodes a second from
+    data that was checked when it was written: they fill these fields, then change the class.
     """
 
     id: str
@@ -66,7 +66,7 @@ class _NodeFields:
     capacity: int = attrs.field(kw_only=True, default=1)
     current_jobs: int = attrs.field(kw_only=True, default=0)
     labels: Mapping[str, str] = attrs.field(kw_only=True, default=NOTHING)
-    # MessagePack as it came, until somebody asks: most states are never read, and a dict takes
+    # MessagePack as it arrived, until the first read: most states are never read, and a dict takes
     # five times the memory.
     _state: Mapping[str, Any] | bytes = attrs.field(kw_only=True, default=NOTHING, alias="state")
     status: NodeStatus = attrs.field(kw_only=True, default=NodeStatus.READY)
@@ -85,20 +85,20 @@ class Node(_NodeFields):
         id: Unique in the fleet, 1 to 200 characters.
         pool: A group of nodes that do the same kind of work, 1 to 200 characters.
         capacity: How many jobs it takes at once, an int >= 0.
-        labels: Short strings that selections ask for, such as ``{"zone": "a"}``; read-only.
-        state: Whatever the node tells of itself with its heartbeats; str keys, values that
-            msgspec can write as MessagePack, without NaN or infinity. Read-only.
+        labels: Short strings that selections filter by, such as ``{"zone": "a"}``; read-only.
+        state: Any data that the node reports with its heartbeats; str keys, values that msgspec
+            can encode as MessagePack, without NaN or infinity. Read-only.
 
-    The others are set by the registry:
+    The registry sets the others:
 
     Attributes:
         current_jobs: How many slots are reserved.
-        status: Whether it may be given work.
+        status: Whether the node may be given work.
         version: Grows by one with every change of this node, from 1; for people.
-        seq: Its place in the order of all changes; what feeds go by.
+        seq: The number of its last change, in the order of all changes; feeds go by it.
 
     Raises:
-        ConfigError: If an argument breaks its rule.
+        ConfigError: If an argument is invalid.
 
     Example:
         >>> node = Node("gpu-1", pool="gpu", capacity=8, labels={"zone": "a"})
@@ -115,7 +115,7 @@ class Node(_NodeFields):
         if self.labels is not NOTHING:
             object.__setattr__(self, "labels", _labels(self.labels))
         if isinstance(self._state, bytes):
-            # A node of a feed that was evolved; of anything else it is no state.
+            # attrs.evolve of a feed's node passes bytes; any other bytes are not a state.
             _packed_state(self._state)
         elif self._state is not NOTHING:
             object.__setattr__(self, "_state", _state(self._state))
@@ -132,7 +132,7 @@ class Node(_NodeFields):
         version: int,
         seq: int,
     ) -> Node:
-        """Return a node of fields that are known to be good: pool and labels, packed state."""
+        """Return a node from valid fields; *spec* is pool and labels, *state* may be packed."""
         # One by one, which takes a third of the time of a call with keywords.
         made: Any = object.__new__(_NodeFields)
         made.id = node
@@ -148,7 +148,7 @@ class Node(_NodeFields):
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """What the node tells of itself."""
+        """What the node reports about itself."""
         held = self._state
         if isinstance(held, bytes):
             held = MappingProxyType(_decode_state(held))
@@ -163,13 +163,13 @@ class Node(_NodeFields):
 
     @property
     def room(self) -> int:
-        """How many more jobs it takes; 0 unless it is ready."""
+        """How many more jobs the node takes; 0 unless it is ready."""
         if self.status is not NodeStatus.READY:
             return 0
         return max(0, self.capacity - self.current_jobs)
 
     def renewed(self, version: int, seq: int) -> Node:
-        """Return this node as a later heartbeat without news left it."""
+        """Return this node after a heartbeat without news."""
         return self._but(self.status, version, seq)
 
     def marked(self, status: NodeStatus) -> Node:
@@ -215,17 +215,17 @@ _NAMES: Final = (
 
 class NodeChange(msgspec.Struct, frozen=True, gc=False):
     """
-    Something that happened to a node, or to a feed.
+    A change of a node, or the note that a feed has caught up.
 
     Attributes:
         kind: ``added``, ``updated``, ``suspect``, ``removed``, or ``synced``: the feed has caught
-            up after having missed something.
-        node: The node as it is now; as it last was, where it is removed; None for ``synced``.
-        previous: The node as it was before; None where it is added.
-        epoch: The life of the registry's data to which *seq* belongs; another one means that the
-            server has lost or replaced its data.
-        seq: The place of the change in the order of all changes, up to which the feed has seen
-            everything for ``synced``.
+            up after it had missed changes.
+        node: The node after the change; its last state for ``removed``; None for ``synced``.
+        previous: The node before the change; None for ``added`` and ``synced``.
+        epoch: Identifies the life of the registry's data; a new one means that the server has lost
+            or replaced its data.
+        seq: The number of the change in the order of all changes; for ``synced`` the number up to
+            which the feed has seen everything.
     """
 
     kind: ChangeKind
@@ -241,11 +241,11 @@ class Slot:
     Room for one job on a node.
 
     Attributes:
-        id: What it is reserved under.
-        node: The node as it is with this job.
+        id: The id of the reservation.
+        node: The node, this job included.
         deadline: When the lease ends unless it is renewed, on *clock*.
-        clock: Returns the time in seconds; it goes on while the host is suspended.
-        revoked: True once the registry has said that the reservation does not hold.
+        clock: Returns the time in seconds; it keeps running while the host is suspended.
+        revoked: True once the registry has answered that the reservation is not valid.
     """
 
     id: str
@@ -257,17 +257,17 @@ class Slot:
     @property
     def lost(self) -> bool:
         """
-        True if somebody else may have the place: the node was removed, or the lease has passed.
+        True if another process may have the place: the node was removed, or the lease has ended.
 
-        It is computed when it is asked for, so it is right at once after a pause of the process,
-        of its loop or of the host. A slot that was given back in time is not lost.
+        It is computed on each access, so it is right at once after a pause of the process, of its
+        loop or of the host. A slot that was given back in time is not lost.
         """
         return self.revoked or self.clock() >= self.deadline
 
 
 def node_id(value: Any) -> str:
     """
-    Return *value*, which must be the id of a node.
+    Return *value* if it is a valid id of a node.
 
     Raises:
         ConfigError: If it is not a str of 1 to 200 characters that UTF-8 can encode.

@@ -113,8 +113,8 @@ def to_sequencer(first: list[bytes]) -> Callable[[bytes], Any]:
     replica.epoch = MessageReader().message(first[0]).epoch
     sequencer.behind = False
     for data in first:
-        sequencer.heard(data)
-    return sequencer.heard
+        sequencer.receive(data)
+    return sequencer.receive
 
 
 def recorded_rates(record: Record, first: list[bytes], beats: list[bytes]) -> None:

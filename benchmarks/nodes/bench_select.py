@@ -76,7 +76,7 @@ class Scheduler:
             node = made(name, number)
             self.nodes[name] = node
             self._selector.changed(previous, node)
-            self._placements.heard(name)
+            self._placements.reported(name)
 
     def place(self) -> int:
         """Choose a node; its number."""

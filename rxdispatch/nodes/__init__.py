@@ -1,5 +1,5 @@
 """
-The node feed: a registry to write to, and a replica of it in every process.
+Fleets of nodes: a registry to write to, and a feed in each process to read from.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,4 +1,4 @@
-"""``FleetEngine``: the atomic steps of a fleet as scripts on a server."""
+"""``FleetEngine``: the atomic steps of a fleet, as scripts on a server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rxdispatch.store.scripts import load_script
 __all__ = ["EPOCH_SIZE", "FleetEngine", "Page", "Position", "Registration"]
 
 EPOCH_SIZE: Final = 16
-"""Bytes of an epoch."""
+"""The length of an epoch in bytes."""
 
 _SCRIPTS: Final = {
     name: load_script("rxdispatch.nodes", "prelude", name)
@@ -32,7 +32,7 @@ _SCRIPTS: Final = {
 
 
 class Registration(NamedTuple):
-    """What the registry is told of a node; *ttl* in seconds."""
+    """A node to register; *ttl* in seconds, *spec* and *state* packed."""
 
     id: str
     capacity: int
@@ -43,12 +43,12 @@ class Registration(NamedTuple):
 
 class Position(NamedTuple):
     """
-    Where the registry stands.
+    How far the registry's log reaches.
 
     Attributes:
-        epoch: The life of its data; empty when there never was any.
-        seq: The number of its last change.
-        floor: Who has seen less than this has missed removals.
+        epoch: The epoch of its data; empty if there was never any.
+        seq: The number of the last change.
+        floor: A reader below this number has missed removals and must relist.
     """
 
     epoch: bytes
@@ -57,7 +57,7 @@ class Position(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Rows as they were at *position*, as a message; *more* follow."""
+    """Rows as of *position*, as a message; *more* tells whether others follow."""
 
     position: Position
     message: bytes
@@ -66,20 +66,20 @@ class Page(NamedTuple):
 
 class FleetEngine:
     """
-    One fleet on one server; what the registry and the feeds of a hub have in common.
+    One fleet on one server, shared by the registry and the feeds of a hub.
 
-    Every step may be run twice: a heartbeat then counts twice, which only makes the version
-    grow; a slot is reserved under an id of our own, so that the second time finds it.
+    Every step is safe to repeat: a heartbeat that counts twice only raises the version, and a slot
+    is reserved under an id that the caller makes, so the second call finds it.
 
     Args:
         client: The server.
-        namespace: What the names of keys begin with.
-        settings: What the steps are told of time and share.
+        namespace: The prefix of the keys.
+        settings: Times and shares that the scripts go by.
     """
 
     def __init__(self, client: Client, namespace: str, settings: FeedSettings) -> None:
         self.keys = FleetKeys.of(namespace, client.target.db)
-        #: What this process has published, as messages, as soon as it is known to be written.
+        #: The messages that this process has published, once it knows that they were written.
         self.written: Relay[bytes] = Relay("fleet")
         self._client = client
         self._terms = (
@@ -93,22 +93,22 @@ class FleetEngine:
         args: list[Value] = []
         for node in nodes:
             args += (node.id.encode(), node.capacity, _milli(node.ttl), node.spec, node.state)
-        return self._told(await self._run("register", "register", args))
+        return self._publish(await self._run("register", "register", args))
 
     async def heartbeat(self, states: Iterable[tuple[str, bytes | None]]) -> list[int]:
-        """Put the ends of ttls off; returns versions, 0 where there is no such node."""
+        """Restart the ttls of nodes; returns their versions, 0 where there is no such node."""
         args: list[Value] = []
         for node, state in states:
             args += (node.encode(), b"" if state is None else b"1", state or b"")
-        return self._told(await self._run("heartbeat", "heartbeat", args))
+        return self._publish(await self._run("heartbeat", "heartbeat", args))
 
     async def drain(self, ids: Iterable[str]) -> list[int]:
-        """Let nodes get nothing more; returns versions, 0 where there is no such node."""
-        return self._told(await self._run("drain", "drain", list(map(str.encode, ids))))
+        """Stop placements on nodes; returns their versions, 0 where there is no such node."""
+        return self._publish(await self._run("drain", "drain", list(map(str.encode, ids))))
 
     async def remove(self, ids: Iterable[str]) -> list[int]:
-        """Remove nodes; returns 0 where there was none, now or lately."""
-        return self._told(await self._run("remove", "remove", list(map(str.encode, ids))))
+        """Remove nodes; returns 1 for each that exists or was removed lately, else 0."""
+        return self._publish(await self._run("remove", "remove", list(map(str.encode, ids))))
 
     async def reserve(
         self, wanted: Sequence[tuple[str, Sequence[str]]], lease: float
@@ -121,8 +121,8 @@ class FleetEngine:
             lease: Seconds until a slot is free again, unless it is renewed.
 
         Returns:
-            For each slot which of its nodes took it, None being -1; and how those that refused
-            are, as a message.
+            For each slot the index of the node that accepted it, or -1; and a message with the
+            present state of the nodes that refused.
         """
         width = max(len(nodes) for _, nodes in wanted)
         args: list[Value] = [_micro(lease), width]
@@ -130,28 +130,28 @@ class FleetEngine:
             padding = (b"",) * (width - len(nodes))
             args += (slot.encode(), *map(str.encode, nodes), *padding)
         *reply, refusing = await self._run("reserve", "reserve", args)
-        return [choice - 1 for choice in self._told(reply)], refusing
+        return [choice - 1 for choice in self._publish(reply)], refusing
 
     async def release(self, slots: Iterable[str]) -> None:
-        """Give slots back; those that are not held are passed over."""
+        """Give slots back; slots that are not held are ignored."""
         (published,) = await self._run("release", "release", list(map(str.encode, slots)))
-        self._told(((), published))
+        self._publish(((), published))
 
     async def renew(self, slots: Iterable[str], lease: float) -> list[int]:
-        """Put the ends of leases off; 0 where a slot is not held any more."""
+        """Restart the leases of slots; returns 0 for each slot that is no longer held, else 1."""
         args: list[Value] = [_micro(lease), *map(str.encode, slots)]
-        return self._told(await self._run("renew", "renew", args))
+        return self._publish(await self._run("renew", "renew", args))
 
     async def pulse(self) -> Position:
-        """Remove what has lapsed, and say where things stand."""
+        """Remove lapsed nodes and slots, and return the position of the log."""
         return Position(*await self._run("pulse", "pulse", []))
 
     async def changes(self, after: int, limit: int) -> Page:
-        """The nodes that changed after that number, and those that went, in this order."""
+        """Return the nodes that changed after *after*, removals included, in that order."""
         return _page(await self._run("read changes", "changes", [after, limit]))
 
     async def lookup(self, ids: Iterable[str]) -> Page:
-        """How some nodes are: as many of the first as fit one reply."""
+        """Return the present state of the first *ids*, as many as fit one reply."""
         return _page(await self._run("look up nodes", "lookup", list(map(str.encode, ids))))
 
     async def _run(self, operation: str, script: str, args: Sequence[Value]) -> Any:
@@ -171,8 +171,8 @@ class FleetEngine:
                 raise
             raise StoreUnavailableError(operation, state=state) from error
 
-    def _told(self, reply: Sequence[Any]) -> list[int]:
-        """Tell the feeds of this process what was written; they would hear of it a moment later."""
+    def _publish(self, reply: Sequence[Any]) -> list[int]:
+        """Emit the written messages to the feeds here, ahead of Pub/Sub; returns the answer."""
         answer, published = reply
         for message in published:
             self.written.emit(message)

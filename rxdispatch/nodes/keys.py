@@ -14,10 +14,10 @@ _FLEET = ("meta", "nodes", "log", "expiry", "graves", "slots", "leases")
 @attrs.frozen(slots=True)
 class FleetKeys:
     """
-    Every name that the scripts of one fleet use, all under one hash tag.
+    Every key and channel of one fleet, all under one hash tag.
 
     Attributes:
-        keys: In the order in which the scripts expect them.
+        keys: The keys, in the order that the scripts expect.
         changes: The channel of changes.
     """
 
@@ -27,7 +27,7 @@ class FleetKeys:
     @classmethod
     def of(cls, namespace: str, db: int = 0) -> FleetKeys:
         """Return the names for the fleet of *namespace* in database *db*."""
-        # Without a colon in the braces, so that it is no board's.
+        # No colon in the braces: the tags of boards have one.
         tag = b"{" + escaped(namespace).encode() + b"}:fleet:"
         return cls(
             tuple(tag + name.encode() for name in _FLEET), tag + b"changes" + database_suffix(db)

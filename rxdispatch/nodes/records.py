@@ -1,4 +1,4 @@
-"""How nodes are written: specs, records, and the rows of messages that tell of changes."""
+"""The wire format of nodes: specs, records, and the rows of messages."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 RECORD_LIMIT: Final = 65536
-"""Bytes that pool and labels, or the state, of a node may have once encoded."""
+"""Most bytes of a node's encoded state, and of its encoded pool and labels."""
 
 MESSAGE_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes of a message that are looked at; the registry cuts what it publishes much shorter."""
+"""Most bytes of a message that is parsed; the registry publishes far shorter ones."""
 
 _FORMAT: Final = 1
 _RECORD, _TOMBSTONE, _TOUCH = 1, 2, 3
@@ -47,15 +47,15 @@ _decode_state = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 class NodeRow(NamedTuple):
     """
-    One change, or how one node is.
+    A row of a message: a change of one node, or its present state.
 
     Attributes:
         id: The node's id.
         seq: The number of the change.
-        node: The node; None where it is gone, or where only its heartbeat came.
-        version: Of a heartbeat without news the version it brought, else 0.
-        ttl: Seconds until the node lapses, unless it is heard of again.
-        birth: The number under which this life of the node began; 0 where that is not told.
+        node: The node; None if it was removed, or for a heartbeat without news.
+        version: The new version in a heartbeat without news, else 0.
+        ttl: Seconds until the node lapses, unless another heartbeat comes.
+        birth: The number under which this life of the node began; 0 if unknown.
         silence: Seconds since the node's last heartbeat.
     """
 
@@ -70,15 +70,15 @@ class NodeRow(NamedTuple):
 
 class Message(NamedTuple):
     """
-    What one message tells.
+    A parsed message.
 
     Attributes:
-        epoch: The life of the data.
+        epoch: The epoch of the registry's data.
         first: The number of its first row.
-        length: How many numbers it has, one a row.
-        rows: The rows that could be read.
+        length: How many numbers it spans, one for each row.
+        rows: The rows that could be parsed.
         bad: How many could not.
-        last: The number of the last row, whether it could be read or not; 0 without rows.
+        last: The number of the last row, parsed or not; 0 without rows.
     """
 
     epoch: bytes
@@ -91,7 +91,7 @@ class Message(NamedTuple):
 
 def pack_spec(node: Node) -> bytes:
     """
-    Return pool and labels as they are stored.
+    Return pool and labels in their stored form.
 
     Raises:
         CodecError: If they are too large.
@@ -101,10 +101,10 @@ def pack_spec(node: Node) -> bytes:
 
 def pack_state(node: str, state: Mapping[str, Any]) -> bytes:
     """
-    Return a state as it is stored.
+    Return a state in its stored form.
 
     Raises:
-        CodecError: If it is not encodable, too large, too deep or not finite.
+        CodecError: If it cannot be encoded, is too large, too deep, or holds NaN or infinity.
     """
     try:
         packed = _encode(dict(state))
@@ -119,7 +119,7 @@ def pack_state(node: str, state: Mapping[str, Any]) -> bytes:
 
 
 def _flat(state: dict[str, Any]) -> bool:
-    """Return True if *state* holds nothing but plain scalars; it takes less than looking closer."""
+    """Return True if *state* holds only plain scalars; cheaper than the full check."""
     for value in state.values():
         kind = value.__class__
         if kind is float:
@@ -138,7 +138,7 @@ def _limited(what: str, node: str, packed: bytes) -> bytes:
 
 
 def pack_record(node: Node) -> bytes:
-    """Return *node* as the registry has it, but for its birth and ttl."""
+    """Return *node* in the registry's format, with birth and ttl left 0."""
     spec, state = pack_spec(node), node.packed_state
     status = _STATUS.index(node.status) if node.status in _STATUS else 0
     head = (_FORMAT, status, node.version, 0, node.capacity, node.current_jobs, 0, len(spec))
@@ -147,9 +147,9 @@ def pack_record(node: Node) -> bytes:
 
 class MessageReader:
     """
-    Reads messages and records; whatever bytes come, it raises ValueError at the worst.
+    Parses messages and records; for malformed bytes it raises ValueError and nothing else.
 
-    Nodes that have pool and labels in common share them: a fleet has few different ones.
+    Nodes with the same pool and labels share those objects: a fleet has few different ones.
     """
 
     def __init__(self) -> None:
@@ -157,10 +157,10 @@ class MessageReader:
 
     def message(self, data: bytes) -> Message:
         """
-        Read a message; rows that are malformed are passed over and counted.
+        Parse a message; malformed rows are skipped and counted.
 
         Raises:
-            ValueError: If it is no message of this format.
+            ValueError: If it is not a message of this format.
         """
         rows: list[NodeRow] = []
         bad = seq = 0
@@ -195,7 +195,7 @@ class MessageReader:
 
     def record(self, name: str, seq: int, record: bytes) -> Node:
         """
-        Read a stored node.
+        Parse a stored node.
 
         Raises:
             ValueError: If it is malformed, or its state holds NaN, infinity or extension types.
@@ -203,7 +203,7 @@ class MessageReader:
         return self._read(name, seq, record)[0]
 
     def _read(self, name: str, seq: int, record: bytes) -> tuple[Node, int, float]:
-        """Return the node, the number under which its life began, and its ttl in seconds."""
+        """Return the node, its birth, and its ttl in seconds."""
         try:
             head: tuple[int, ...] = _NODE.unpack_from(record)
         except struct.error:
@@ -214,7 +214,7 @@ class MessageReader:
         middle = _NODE.size + size
         spec = self._spec(record[_NODE.size : middle])
         state = record[middle:]
-        # Here and not when somebody reads it: that must not be who meets an error.
+        # Checked here: the error must not reach a user who only reads the state later.
         try:
             decoded = _decode_state(state)
         except RecursionError:
@@ -236,7 +236,7 @@ class MessageReader:
 
 
 def _news(kind: int, body: bytes) -> int:
-    """Return the version that a heartbeat without news brought; 0 of a node that went."""
+    """Return the version in a heartbeat without news; 0 for a removal."""
     if kind == _TOUCH and len(body) == _VERSION.size:
         version: int = _VERSION.unpack(body)[0]
         return version

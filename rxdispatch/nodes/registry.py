@@ -1,4 +1,4 @@
-"""``Registry``: the writing side of a fleet."""
+"""``Registry``: registers nodes, records their heartbeats, and grants slots."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ TTL_LIMIT: Final = 30 * 86400.0
 
 class Registry:
     """
-    The nodes of a namespace, as those write them who speak for them; ``hub.nodes``.
+    The nodes of a namespace, for the agents that report them; ``hub.nodes``.
 
-    Every call is one atomic step on the server (one for each 256 nodes), which also tells all
-    feeds. A node that is not heard of for its ttl is removed.
+    Every call is one atomic step on the server (one for each 256 nodes), which also informs all
+    feeds. A node that sends no heartbeat for its ttl is removed.
 
     Args:
         engine: The fleet on the server.
 
-    All methods raise StoreUnavailableError if the server does not answer in time; they can be
-    repeated safely.
+    All methods raise StoreUnavailableError if the server does not answer in time, and are safe to
+    repeat.
     """
 
     def __init__(self, engine: FleetEngine) -> None:
@@ -47,18 +47,18 @@ class Registry:
         self, nodes: Node | Iterable[Node], ttl: float | timedelta = 30.0
     ) -> int | list[int]:
         """
-        Add nodes; one whose id is known gets what is given, is ready again, and keeps its jobs.
+        Add nodes. A registered node is updated, becomes ready, and keeps its jobs.
 
         Args:
-            nodes: One, or several with different ids. What the registry sets itself, such as
-                ``current_jobs``, is not looked at.
+            nodes: One, or several with different ids. Fields that the registry sets, such as
+                ``current_jobs``, are ignored.
             ttl: Seconds without a heartbeat after which a node is removed, at most 30 days.
 
         Returns:
-            The node's version, or one for each, from 1.
+            The version of the node, or of each, from 1.
 
         Raises:
-            ConfigError: If something is not a Node, or *ttl* is not a number of seconds > 0.
+            ConfigError: If *nodes* are not Node objects, or *ttl* is not a number of seconds > 0.
             CodecError: If a state cannot be stored, or is larger than 64 KiB.
         """
         ttl = seconds("ttl", ttl, zero=False)
@@ -82,12 +82,12 @@ class Registry:
 
     async def heartbeat(self, node: str, state: Mapping[str, Any] | None = None) -> int:
         """
-        Say that a node is alive; its ttl begins anew.
+        Report that a node is alive, which restarts its ttl.
 
         Args:
             node: Its id.
-            state: What it tells of itself, in place of what it told before; None leaves that.
-                A state like the one before puts off the end of the ttl and disturbs nobody.
+            state: Replaces the state of the node; None keeps it. A state equal to the last one
+                restarts the ttl and emits no change.
 
         Returns:
             Its version.
@@ -102,13 +102,13 @@ class Registry:
         self, states: Mapping[str, Mapping[str, Any] | None]
     ) -> dict[str, int | None]:
         """
-        Say that several nodes are alive; for an agent that speaks for many.
+        Report that several nodes are alive; for an agent that reports many.
 
         Args:
-            states: What each tells of itself, by id, as for :meth:`heartbeat`.
+            states: The states by id, as for :meth:`heartbeat`.
 
         Returns:
-            Their versions by id; None for those that are not registered.
+            The versions by id; None for nodes that are not registered.
 
         Raises:
             CodecError: If a state cannot be stored; then nothing was written.
@@ -126,7 +126,7 @@ class Registry:
 
     async def drain(self, node: str) -> int:
         """
-        Let a node get no more work; what runs there goes on. Registering it again ends that.
+        Stop new work on a node; its running work continues. Registering it again ends the drain.
 
         Returns:
             Its version.
@@ -138,16 +138,16 @@ class Registry:
 
     async def remove(self, node: str) -> None:
         """
-        Remove a node at once; removing it twice does no harm.
+        Remove a node at once; safe to repeat.
 
         Raises:
-            NodeNotFoundError: If there was no such node, now or lately.
+            NodeNotFoundError: If no such node exists or was removed lately.
         """
         _there(node, (await self._engine.remove([node_id(node)]))[0])
 
     async def reserve(self, node: str, *, lease: float | timedelta = 30.0) -> str:
         """
-        Reserve a slot on that node; ``feed.reserve`` chooses one and keeps the slot.
+        Reserve a slot on one node; ``feed.reserve`` also chooses the node and renews the slot.
 
         Args:
             node: Its id.
@@ -174,11 +174,11 @@ class Registry:
         self, slots: str | Iterable[str], lease: float | timedelta = 30.0
     ) -> list[bool]:
         """
-        Let slots be held for another *lease* seconds.
+        Hold slots for another *lease* seconds.
 
         Returns:
-            For each whether it was still held: False once its lease has passed, it was released,
-            or its node is gone.
+            For each whether it is held: False once its lease has passed, or it was released, or
+            its node was removed.
         """
         ids = _slots(slots)
         lease = seconds("lease", lease, zero=False)
@@ -188,7 +188,7 @@ class Registry:
         return held
 
     async def release(self, slots: str | Iterable[str]) -> None:
-        """Give slots back; twice, late, or after the node has gone does no harm."""
+        """Give slots back; safe to repeat, also late and after the node was removed."""
         ids = _slots(slots)
         for at in range(0, len(ids), _BATCH):
             await self._engine.release(ids[at : at + _BATCH])

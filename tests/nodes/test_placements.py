@@ -33,7 +33,7 @@ def test_placements_count_until_the_registry_tells() -> None:
     for node in ("a", "a", "b"):
         placements.placed(node)
     assert [2, 1, 0] == [placements.load(node) for node in "abc"]
-    placements.heard("a")
+    placements.reported("a")
     assert [0, 1, 0] == [placements.load(node) for node in "abc"]
 
 
@@ -139,9 +139,9 @@ def test_hearing_of_a_node_does_not_pardon_it() -> None:
     """A busy one is heard of all the time."""
     _, placements = made()
     for _ in range(REFUSALS):
-        placements.heard("a")
+        placements.reported("a")
         placements.refused("a")
-    placements.heard("a")
+    placements.reported("a")
     assert placements.rejecting("a")
 
 

@@ -125,7 +125,7 @@ def test_own_placements_are_load_until_they_are_heard_of() -> None:
     assert "a" == fleet.pick()
     fleet.put(Node("b", capacity=4, current_jobs=3))
     assert "b" == fleet.pick()
-    fleet.placements.heard("a")
+    fleet.placements.reported("a")
     assert "a" == fleet.pick()
 
 
@@ -290,7 +290,7 @@ class Changes(RuleBasedStateMachine):
                 old.id, (old.pool, old.labels), old.capacity, jobs, b"\x80", status, 1, 1
             )
             self.fleet.put(node)
-            self.fleet.placements.heard(node_id)
+            self.fleet.placements.reported(node_id)
 
     @rule(node_id=st.sampled_from(IDS))
     def remove(self, node_id: str) -> None:

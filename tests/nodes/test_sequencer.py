@@ -27,8 +27,8 @@ class Bench:
         self.watcher.replica = self.replica
         self.replica.replace(FIRST, [], 0)
         self.sequencer = Sequencer(self.replica, self.counters, self.on_gap)
-        self.sequencer.heard(None)
-        self.sequencer.anew = False
+        self.sequencer.receive(None)
+        self.sequencer.resubscribed = False
         self.sequencer.caught_up()
         self.gaps = 0
 
@@ -60,8 +60,8 @@ def packed(*rows: tuple[str, int] | tuple[str, int, bool], epoch: bytes = FIRST)
 def test_in_order() -> None:
     """Each is applied as it comes, and counted."""
     it = Bench()
-    it.sequencer.heard(packed(("a", 1), ("b", 2)))
-    it.sequencer.heard(packed(("a", 3)))
+    it.sequencer.receive(packed(("a", 1), ("b", 2)))
+    it.sequencer.receive(packed(("a", 3)))
     assert {"a": 3, "b": 2} == it.seqs
     assert (2, 0, 0, False) == (
         it.counters.messages,
@@ -74,9 +74,9 @@ def test_in_order() -> None:
 def test_a_gap() -> None:
     """It is told once; what comes then waits, and follows what was missed."""
     it = Bench()
-    it.sequencer.heard(packed(("a", 1)))
+    it.sequencer.receive(packed(("a", 1)))
     for seq in (3, 4, 5):
-        it.sequencer.heard(packed(("a", seq)))
+        it.sequencer.receive(packed(("a", seq)))
     assert ({"a": 1}, 1, 1) == (it.seqs, it.counters.gaps, it.gaps)
     assert (True, 3) == (it.sequencer.behind, it.sequencer.held)
     it.catch_up(4, record("b", 2), record("a", 4))
@@ -88,7 +88,7 @@ def test_another_gap_in_what_was_held() -> None:
     """What comes after it is held on to, in its order."""
     it = Bench()
     for seq in (2, 3, 5, 6):
-        it.sequencer.heard(packed(("a", seq)))
+        it.sequencer.receive(packed(("a", seq)))
     it.catch_up(1, record("b", 1))
     assert ({"b": 1, "a": 3}, True, 2, 2) == (
         it.seqs,
@@ -104,7 +104,7 @@ def test_so_much_that_not_all_is_held() -> None:
     """The newest is kept; that the rest is missing shows, and is caught up with again."""
     it = Bench()
     for seq in range(2, 6002):
-        it.sequencer.heard(packed(("a", seq)))
+        it.sequencer.receive(packed(("a", seq)))
     assert 4096 == it.sequencer.held
     it.catch_up(10, record("b", 1), record("a", 10))
     assert (10, True, 4096) == (it.replica.high, it.sequencer.behind, it.sequencer.held)
@@ -115,10 +115,10 @@ def test_so_much_that_not_all_is_held() -> None:
 def test_subscribed_anew() -> None:
     """Whatever was sent before has been missed: it is behind until somebody has asked."""
     it = Bench()
-    it.sequencer.heard(packed(("a", 1)))
-    it.sequencer.heard(None)
-    assert (True, True, 1) == (it.sequencer.behind, it.sequencer.anew, it.gaps)
-    it.sequencer.heard(packed(("a", 2)))
+    it.sequencer.receive(packed(("a", 1)))
+    it.sequencer.receive(None)
+    assert (True, True, 1) == (it.sequencer.behind, it.sequencer.resubscribed, it.gaps)
+    it.sequencer.receive(packed(("a", 2)))
     assert {"a": 1} == it.seqs
     it.sequencer.caught_up()
     assert ({"a": 2}, False) == (it.seqs, it.sequencer.behind)
@@ -129,10 +129,10 @@ def test_subscribed_anew() -> None:
 def test_messages_of_another_epoch() -> None:
     """The data may be lost: a gap. Of an epoch that has ended, nothing counts any more."""
     it = Bench()
-    it.sequencer.heard(packed(("a", 1)))
-    it.sequencer.heard(packed(("b", 1), epoch=SECOND))
+    it.sequencer.receive(packed(("a", 1)))
+    it.sequencer.receive(packed(("b", 1), epoch=SECOND))
     assert (True, 1) == (it.sequencer.behind, it.gaps)
-    it.sequencer.heard(packed(("a", 2)))
+    it.sequencer.receive(packed(("a", 2)))
     it.replica.replace(SECOND, [record("b", 1)], 1)
     it.sequencer.caught_up()
     assert ({"b": 1}, False) == (it.seqs, it.sequencer.behind)
@@ -141,14 +141,14 @@ def test_messages_of_another_epoch() -> None:
 def test_what_cannot_be_read() -> None:
     """It is counted, logged without its text, and nothing else happens."""
     it = Bench()
-    it.sequencer.heard(packed(("a", 1)))
+    it.sequencer.receive(packed(("a", 1)))
     with capture_logs() as logs:
         for data in (b"", b"secret", packed(("a", 2))[:-1], b"x" * (MESSAGE_LIMIT + 1)):
-            it.sequencer.heard(data)
+            it.sequencer.receive(data)
     assert (4, False, 0) == (it.counters.malformed, it.sequencer.behind, it.gaps)
     assert ["node_message_dropped"] * 4 == [entry["event"] for entry in logs]
     assert not any("secret" in str(entry) for entry in logs)
-    it.sequencer.heard(packed(("a", 2)))
+    it.sequencer.receive(packed(("a", 2)))
     assert {"a": 2} == it.seqs
 
 
@@ -156,7 +156,7 @@ def test_a_row_that_cannot_be_read() -> None:
     """Something was missed, so that it is asked for."""
     it = Bench()
     data = packed(("a", 1), ("b", 2), ("c", 3))
-    it.sequencer.heard(data.replace(b"b\x01", b"b\x09"))
+    it.sequencer.receive(data.replace(b"b\x01", b"b\x09"))
     assert (True, 1, 1, 0) == (it.sequencer.behind, it.gaps, it.counters.malformed, it.replica.high)
     assert {"a": 1, "c": 3} == it.seqs
     it.catch_up(3, record("a", 1), record("b", 2), record("c", 3))
@@ -181,7 +181,7 @@ def test_replies_may_be_large() -> None:
 def test_bogus_numbers() -> None:
     """Messages about what the registry never had are dropped, or one would wait for ever."""
     it = Bench()
-    it.sequencer.heard(packed(("a", 50)))
+    it.sequencer.receive(packed(("a", 50)))
     assert it.sequencer.behind
     it.sequencer.caught_up(bogus=1)
     assert (False, 0, {}) == (it.sequencer.behind, it.sequencer.held, it.seqs)
@@ -193,8 +193,8 @@ def test_bogus_numbers() -> None:
 def test_own_writes_come_first() -> None:
     """In order they move the numbers on; what Pub/Sub brings later was seen."""
     it = Bench()
-    it.sequencer.wrote(packed(("a", 1)))
-    it.sequencer.heard(packed(("a", 1)))
+    it.sequencer.receive_own(packed(("a", 1)))
+    it.sequencer.receive(packed(("a", 1)))
     assert ({"a": 1}, 1, ["added"]) == (
         *(it.seqs, it.replica.high),
         [c.kind for c in it.watcher.changes],
@@ -204,18 +204,18 @@ def test_own_writes_come_first() -> None:
 def test_own_writes_ahead_of_others() -> None:
     """They are visible at once and leave no gap; what is between comes by the stream."""
     it = Bench()
-    it.sequencer.wrote(packed(("a", 3)))
+    it.sequencer.receive_own(packed(("a", 3)))
     assert ({"a": 3}, 0, False, 0) == (it.seqs, it.replica.high, it.sequencer.behind, it.gaps)
-    it.sequencer.heard(packed(("a", 1), ("b", 2)))
-    it.sequencer.heard(packed(("a", 3)))
+    it.sequencer.receive(packed(("a", 1), ("b", 2)))
+    it.sequencer.receive(packed(("a", 3)))
     assert ({"a": 3, "b": 2}, 3) == (it.seqs, it.replica.high)
 
 
 def test_own_writes_while_behind() -> None:
     """Visible at once as well."""
     it = Bench()
-    it.sequencer.heard(packed(("b", 2)))
-    it.sequencer.wrote(packed(("a", 3)))
+    it.sequencer.receive(packed(("b", 2)))
+    it.sequencer.receive_own(packed(("a", 3)))
     assert {"a": 3} == it.seqs
     it.catch_up(2, record("c", 1), record("b", 2))
     assert ({"a": 3, "b": 2, "c": 1}, False) == (it.seqs, it.sequencer.behind)
@@ -225,18 +225,18 @@ def test_own_writes_that_come_late() -> None:
     """After the sequencer has brought them: a node that came and went in them stays gone."""
     it = Bench()
     data = packed(("a", 1), ("a", 2, False))
-    it.sequencer.heard(data)
+    it.sequencer.receive(data)
     it.watcher.kinds()
-    it.sequencer.wrote(data)
-    it.sequencer.heard(None)
-    it.sequencer.wrote(data)
+    it.sequencer.receive_own(data)
+    it.sequencer.receive(None)
+    it.sequencer.receive_own(data)
     assert [] == it.watcher.kinds()
 
 
 def test_own_writes_to_another_epoch() -> None:
     """They wait until that epoch has been read."""
     it = Bench()
-    it.sequencer.wrote(packed(("a", 1), epoch=SECOND))
+    it.sequencer.receive_own(packed(("a", 1), epoch=SECOND))
     assert ({}, 0) == (it.seqs, it.gaps)
-    it.sequencer.wrote(b"junk")
+    it.sequencer.receive_own(b"junk")
     assert 1 == it.counters.malformed

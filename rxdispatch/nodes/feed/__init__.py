@@ -1,5 +1,5 @@
 """
-The reading side of a fleet: a replica in each process, kept current by messages.
+The feed: reads a fleet from memory, and keeps that memory equal to the registry.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,4 +1,4 @@
-"""``Feed``: the reading side of a fleet, for everybody in this process."""
+"""``Feed``: a fleet as one process reads it, kept current by messages."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ __all__ = ["Feed"]
 
 class Feed:
     """
-    A fleet as it is now, kept in this process and provably fresh; made by ``hub.feed()``.
+    The nodes of a fleet, kept in this process and provably fresh; made by ``hub.feed()``.
 
-    Use it as an asynchronous context manager. On entry it has read the whole fleet; from then on
-    changes are pushed, and about once a second it proves that none was missed. Reads are
-    look-ups in a dictionary.
+    Use it with ``async with``. Entering it reads the whole fleet. From then on the server pushes
+    changes, and about once a second the feed proves that it has missed none. Reads are look-ups
+    in a dictionary.
 
     Args:
         engine: The registry.
         channels: Its Pub/Sub.
-        settings: How it keeps up.
-        limit: Seconds that entering it may take beside reading the fleet.
-        name: Which registry this is, for the snapshot.
+        settings: How the feed keeps up.
+        limit: Seconds that entering may take, reading the fleet not included.
+        name: Identifies the registry in the snapshot.
 
     Raises:
-        ConfigError: If it is made outside of a running loop.
+        ConfigError: If it is made outside a running loop.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Feed:
         self._nodes: dict[str, Node] = Unopened()
         self._fetching = Fetching(replica, replication.lookups, sync, modes, counters, timeout)
         self._criteria = CriteriaCache()
-        self._slots = Slots(engine, replication.sequencer.refused)
+        self._slots = Slots(engine, replication.sequencer.receive_refusals)
         self._reserver = Reserver(nodes, selector, placements, self._slots, sync.lapse_due)
         self._guarded_changes = self._home.guard(self._changes.observable)
         self._guarded_modes = self._home.guard(modes.observable)
@@ -133,75 +133,75 @@ class Feed:
     @property
     def changes(self) -> Observable[NodeChange]:
         """
-        Hot: what happens to nodes from now on, those of one node in order and none twice.
+        Hot: the changes of nodes from now on, in order for each node and none twice.
 
-        A heartbeat without news changes the node's version and is not told. ``synced`` follows
-        whenever something was missed and has been made up for. A subscriber that raises is
-        dropped with that error; one that is slow puts ``conflate`` before it.
+        A heartbeat without news changes the node's version and emits nothing. ``synced`` follows
+        whenever changes were missed and the feed has caught up. A subscriber that raises is
+        dropped with that error; put ``conflate`` before a slow one.
         """
         return self._guarded_changes
 
     @property
     def mode(self) -> Mode:
-        """Where the feed's knowledge comes from."""
+        """Where the feed gets its data from."""
         return self._modes.mode
 
     @property
     def modes(self) -> Observable[Mode]:
-        """The mode, and each one that follows."""
+        """The current mode, then each new one."""
         return self._guarded_modes
 
     @property
     def stats(self) -> FeedStats:
-        """What was counted since the feed was entered."""
+        """The counters since the feed was entered."""
         now = asyncio.get_running_loop().time()
         return self._counters.read(len(self._nodes), now - self._sync.proven_at)
 
     @property
     def current(self) -> bool:
-        """Whether it is proven that nothing older than a pulse or so is missing."""
+        """Whether the feed has proof that it lacks nothing older than about one pulse."""
         return self._sync.current
 
     def get(self, node: str) -> Node | None:
-        """Return a node as it is known here, at once; None if there is none."""
+        """Return a node from memory; None if the feed knows no such node."""
         return self._nodes.get(node)
 
     def nodes(self, pool: str | None = None) -> list[Node]:
-        """Return all nodes, or those of a pool, as they are known here."""
+        """Return all nodes, or those of a pool, from memory."""
         if pool is None:
             return list(self._nodes.values())
         return [node for node in self._nodes.values() if node.pool == pool]
 
     async def fetch(self, node: str) -> Node | None:
         """
-        Return a node, fresh where that is possible in time.
+        Return a node, as fresh as a short wait allows.
 
-        While the feed is current that is :meth:`get`. If it is not, the registry is asked, and
-        after ``FeedSettings.check_timeout`` (50 ms) what is known here is returned; the answer is
-        applied when it comes. Nodes that do not exist are remembered for a moment.
+        While the feed is current this is :meth:`get`. Otherwise it asks the registry, waits up to
+        ``FeedSettings.check_timeout`` (50 ms), and returns the node from memory; a late answer is
+        applied when it comes. Ids without a node are remembered for a moment.
 
         Raises:
-            ConfigError: If *node* is no id.
+            ConfigError: If *node* is not a valid id.
         """
         self._require_entered()
         return (await self._fetching.fetch([node_id(node)]))[node]
 
     async def fetch_many(self, nodes: Iterable[str]) -> dict[str, Node | None]:
-        """Return several nodes by id, as :meth:`fetch` does; the registry is asked once."""
+        """Return several nodes by id, as :meth:`fetch` does, with one call to the registry."""
         if isinstance(nodes, str):
             raise ConfigError("nodes must be an iterable of ids", nodes)
         self._require_entered()
         return await self._fetching.fetch([node_id(node) for node in nodes])
 
     def keep_heartbeats(self) -> None:
-        """Remember when each node was last heard of, for :meth:`silence`; 150 bytes a node."""
+        """Remember the time of each node's last heartbeat for :meth:`silence`; 150 bytes a node."""
         self._replica.keep_heartbeats()
 
     def silence(self, node: str) -> float | None:
         """
         Return the seconds since the last heartbeat of a node.
 
-        None where that is not known: call :meth:`keep_heartbeats` before the feed is entered.
+        None where it is unknown; call :meth:`keep_heartbeats` before entering the feed.
         """
         return self._replica.silence(node)
 
@@ -209,18 +209,17 @@ class Feed:
 
     def select(self, **criteria: Unpack[CriteriaArguments]) -> Node | None:
         """
-        Choose a node that has room, from what is known here; None if there is none.
+        Choose a node that has room, from memory; None if there is none.
 
-        The choice is remembered for up to a second, so that the next ones go elsewhere; nothing is
-        reserved.
+        Nothing is reserved, but the choice counts as load for up to a second, so that the next
+        calls choose other nodes. While the feed is current, it never chooses a node whose ttl ran
+        out more than 50 ms ago.
 
         Args:
             criteria: See :class:`Criteria`.
 
         Raises:
-            ConfigError: If one breaks its rule.
-
-        While the feed is current, a node whose ttl has passed for 50 ms is never chosen.
+            ConfigError: If a criterion is invalid.
         """
         self._require_entered()
         self._sync.lapse_due()
@@ -232,15 +231,15 @@ class Feed:
 
     def criteria(self, **criteria: Unpack[CriteriaArguments]) -> Criteria:
         """
-        Return what these arguments ask of a node.
+        Return the criteria with these arguments.
 
         Raises:
-            ConfigError: If one breaks its rule, or has no such name.
+            ConfigError: If a criterion is invalid or unknown.
         """
         return self._criteria.get(criteria)
 
     def explain(self, **criteria: Unpack[CriteriaArguments]) -> Explanation:
-        """Return how many nodes each filter refuses."""
+        """Return how many nodes each filter rejects."""
         self._require_entered()
         self._sync.lapse_due()
         return self._selector.explain(self._criteria.get(criteria))
@@ -249,17 +248,17 @@ class Feed:
         self, *, lease: float | timedelta = 30.0, **criteria: Unpack[CriteriaArguments]
     ) -> AbstractAsyncContextManager[Slot]:
         """
-        Hold a slot on a node with room for as long as the block runs.
+        Hold a slot on a node with room while the block runs.
 
-        The registry decides, in one atomic step; up to three nodes are tried in one round trip,
-        and up to five times. The slot is renewed, and released once, also when the block fails.
+        The registry decides in one atomic step. Each of up to five round trips tries up to three
+        nodes. The feed renews the slot and releases it once, also when the block fails.
 
         Args:
-            lease: Seconds after which the slot is free should this process die.
+            lease: Seconds after which the slot is free if this process dies.
             criteria: See :class:`Criteria`.
 
         Raises:
-            ConfigError: At once, if an argument breaks its rule.
+            ConfigError: At the call, if an argument is invalid.
             NoCapacityError: On entry, if no node has room.
             StoreUnavailableError: On entry, if the registry cannot be reached.
         """
@@ -269,15 +268,15 @@ class Feed:
         self, count: int, *, lease: float | timedelta = 30.0, **criteria: Unpack[CriteriaArguments]
     ) -> list[Slot]:
         """
-        Reserve up to *count* slots, mostly in one round trip, for :meth:`release` to give back.
+        Reserve up to *count* slots, mostly in one round trip; give them back with :meth:`release`.
 
         Args:
-            count: At least 1; of more than 256 the rest is left out.
-            lease: Seconds after which they are free should this process die.
+            count: At least 1; one call reserves at most 256.
+            lease: Seconds after which the slots are free if this process dies.
             criteria: See :class:`Criteria`.
 
         Returns:
-            As many as there was room for; none if there was none.
+            As many slots as there was room for, possibly none.
         """
         integer("count", count)
         wanted = self._criteria.get(criteria)
@@ -286,7 +285,7 @@ class Feed:
         return await self._reserver.many(wanted, count, span)
 
     async def release(self, slot: Slot) -> None:
-        """Give a slot back; again, or after its node has gone, does no harm."""
+        """Give a slot back; safe to repeat, also after its node was removed."""
         self._home.check()
         await self._slots.release(slot)
 
@@ -297,7 +296,7 @@ class Feed:
     # -- lifetime ----------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Subscribe, read the fleet, and return once nothing is missing."""
+        """Subscribe, read the fleet, and return when nothing is missing."""
         if self._state != "new":
             raise ConfigError("feed must be entered once", self._state)
         self._state = "open"
@@ -315,11 +314,11 @@ class Feed:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Release what is held and listen no more."""
+        """Close the feed."""
         await self.close()
 
     async def close(self) -> None:
-        """Release what is held, listen no more, complete ``changes``; again does nothing."""
+        """Release all slots, unsubscribe and complete ``changes``; safe to repeat."""
         if self._state == "closed":
             return
         self._home.check()

@@ -1,4 +1,4 @@
-"""``Fetching``: reads that are as fresh as they can be within a limit in time."""
+"""``Fetching``: reads that are as fresh as a short timeout allows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MOST: Final = 10_000
 
 class Fetching:
     """
-    Returns what the replica has, after asking the registry where that is not provably current.
+    Returns nodes from the replica; asks the registry first if the replica is not current.
 
     Args:
-        replica: What is known here.
+        replica: The nodes in memory.
         lookups: Asks the registry.
         sync: Knows whether the replica is current.
-        modes: Whether asking has any point.
+        modes: Tells whether the registry can be asked.
         counters: Where reads are counted.
         limit: Seconds to wait for an answer.
     """
@@ -49,8 +49,8 @@ class Fetching:
         self._counters = counters
         self._limit = limit
         self._clock = asyncio.get_running_loop().time
-        # Ids that do not exist, and until when that is taken for granted. What the stream brings
-        # is in the replica, which is looked at first: no newer event is hidden.
+        # Ids without a node, and until when they are not asked for again. A node that the stream
+        # adds is in the replica, which is read first, so this hides no newer change.
         self._misses: dict[str, float] = {}
 
     async def fetch(self, ids: Sequence[str]) -> dict[str, Node | None]:
@@ -77,7 +77,7 @@ class Fetching:
         }
         if not asked:
             return
-        # The futures belong to all who ask; waiting for them cancels none.
+        # Several callers share these futures; asyncio.wait cancels none of them.
         _, late = await asyncio.wait(set(asked.values()), timeout=self._limit)
         if late:
             counters.check_timeouts += 1

@@ -1,4 +1,4 @@
-"""``Lookups``: asks the registry for single nodes, each once at a time, many in one call."""
+"""``Lookups``: fetches single nodes from the registry, many in one call."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _BATCH: Final = 500
 
 class Lookups:
     """
-    What is asked in one turn of the loop, and while a call is under way, is asked together.
+    Gathers the ids asked for in one turn of the loop, or during a call, into one call.
 
-    A reply is applied by the rules of the replica, however late it comes.
+    No id is asked for twice at a time. The replica decides what of a late reply still counts.
 
     Args:
         engine: The registry.
-        replica: Where replies go.
-        sequencer: Reads them.
+        replica: What replies update.
+        sequencer: Parses them.
         counters: Where calls are counted.
     """
 
@@ -49,19 +49,19 @@ class Lookups:
         self._task: asyncio.Task[None] | None = None
 
     def ask(self, node: str) -> asyncio.Future[bool]:
-        """Return a future, shared by all who ask: True once a reply has been applied."""
-        # A call that is on its way may have been answered before something that the caller
-        # knows of; but it was not current then either, so the answer is as good as any.
+        """Return a future, shared by all callers: True once a reply was applied."""
+        # The reply of a call in flight may predate a change that the caller knows about; but the
+        # feed was not current then either, so that reply is as good as any.
         found = self._wanted.get(node) or self._asked.get(node)
         if found is None:
             found = self._wanted[node] = self._loop.create_future()
             if self._task is None:
-                # It serves all who ask meanwhile, so it has no caller's context.
+                # The task serves later callers too, so it runs in no caller's context.
                 self._task = self._loop.create_task(self._run(), context=Context())
         return found
 
     async def close(self) -> None:
-        """Ask nothing more."""
+        """Cancel the call in flight, and answer all callers."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -70,7 +70,7 @@ class Lookups:
     async def _run(self) -> None:
         try:
             while self._wanted:
-                # By the end of this turn of the loop there may be more.
+                # More ids may come in this turn of the loop.
                 await asyncio.sleep(0)
                 ids = list(self._wanted)[:_BATCH]
                 self._asked = {node: self._wanted.pop(node) for node in ids}
@@ -81,17 +81,17 @@ class Lookups:
                     log.info("lookup_failed", count=len(ids), error=str(error))
                 finally:
                     if answered:
-                        # What the reply had no room for is asked for again.
+                        # Ask again for what the reply had no room for.
                         left = {node: self._asked.pop(node) for node in ids[answered:]}
                         self._wanted = left | self._wanted
                     self._answer(self._asked, applied=answered > 0)
         finally:
             self._task = None
-            # Whatever ended it, nobody may wait for an answer that does not come.
+            # However this ended, no caller may wait for an answer that never comes.
             self._answer(self._wanted, applied=False)
 
     async def _lookup(self, ids: list[str]) -> int:
-        """Apply what is told of the first of *ids*; returns of how many."""
+        """Look up as many of the first *ids* as a reply holds; returns how many those were."""
         started = time.perf_counter()
         page = await self._engine.lookup(ids)
         self._counters.took(time.perf_counter() - started)

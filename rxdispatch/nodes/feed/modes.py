@@ -1,4 +1,4 @@
-"""``Modes``: where a feed's knowledge comes from, and when that changes."""
+"""``Modes``: where a feed gets its data from, and when that changes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Modes:
     """
     The mode of one feed.
 
-    One missed proof changes nothing, and one that succeeds does not either: back to NORMAL it
-    goes after two in a row, so that a connection that comes and goes does not make it flap.
+    One failed pulse changes nothing, and the way back to NORMAL takes two successful ones in a
+    row, so an unsteady connection does not make the mode flap.
 
     Args:
         counters: Where switches are counted.
@@ -38,7 +38,7 @@ class Modes:
         self.observable: Observable[Mode] = Stream(self._subscribe)
 
     def proven(self) -> bool:
-        """Take note of a proof; returns True where that ends a trouble."""
+        """Count a successful pulse; True if it brings the mode back to NORMAL."""
         self._proofs += 1
         if self.mode is Mode.NORMAL or self._proofs < _STEADY:
             return False
@@ -46,11 +46,11 @@ class Modes:
         return True
 
     def failed(self) -> None:
-        """Take note of a proof that failed."""
+        """Count a failed pulse: the row of successful ones is over."""
         self._proofs = 0
 
     def switch(self, mode: Mode) -> None:
-        """Be in *mode* from now on."""
+        """Set the mode."""
         if mode is not self.mode:
             before, self.mode = self.mode, mode
             self._counters.mode_switches += 1

@@ -38,11 +38,11 @@ class Replication:
         replica: What is kept equal to the registry.
         doubts: The nodes that the replica wants looked up.
         unsaved: What the snapshot lacks.
-        modes: Where the replica's knowledge comes from.
+        modes: Where the feed gets its data from.
         counters: Where calls and messages are counted.
-        settings: How it keeps up.
-        limit: Seconds that :meth:`start` may take beside reading the fleet.
-        name: Which registry this is, for the snapshot.
+        settings: How the replica keeps up.
+        limit: Seconds that :meth:`start` may take, reading the fleet not included.
+        name: Identifies the registry in the snapshot.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Replication:
 
     async def start(self) -> None:
         """
-        Subscribe, read the fleet, and return once nothing is missing.
+        Subscribe, read the fleet, and return when nothing is missing.
 
         Raises:
             ConfigError: If the snapshot cannot be opened, or the server forbids a call.
@@ -97,13 +97,13 @@ class Replication:
         if self._snapshot is not None:
             await self._snapshot.open()
         messages = self._channels.channel(self._channel)
-        self._sources.add(messages.subscribe(self.sequencer.heard))
-        self._sources.add(self._written.subscribe(self.sequencer.wrote))
+        self._sources.add(messages.subscribe(self.sequencer.receive))
+        self._sources.add(self._written.subscribe(self.sequencer.receive_own))
         self._task = asyncio.get_running_loop().create_task(self._run())
         await self._until_ready(self._task)
 
     async def stop(self) -> None:
-        """Ask the registry nothing more; messages are still applied."""
+        """Send no more calls to the registry; messages are still applied."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

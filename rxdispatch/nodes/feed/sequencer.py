@@ -1,4 +1,4 @@
-"""``Sequencer``: messages about changes, put in order; what is missing is noticed here."""
+"""``Sequencer``: applies messages in order, and notices when one is missing."""
 
 from __future__ import annotations
 
@@ -23,34 +23,38 @@ class Sequencer:
     """
     Applies messages in the order of their numbers.
 
-    Where numbers are missing it is *behind*: what comes then is held back, newest kept, until
-    whoever was woken by *on_gap* has fetched the rest and says so.
+    After a gap it is *behind*: it holds messages back, the newest 4,096, until the missing changes
+    were fetched and :meth:`caught_up` is called.
 
     Args:
         replica: What the messages change.
         counters: Where messages and gaps are counted.
-        on_gap: Called when something was missed.
+        on_gap: Called when changes were missed.
+
+    Attributes:
+        behind: Whether changes are missing.
+        confirmed: Whether the server has confirmed the subscription.
+        resubscribed: True from a new subscription until the next pulse: what was published before
+            it was missed, or has arrived already.
     """
 
     def __init__(self, replica: Replica, counters: Counters, on_gap: Callable[[], None]) -> None:
         self.reader = MessageReader()
         self.behind = True
         self.confirmed = False
-        #: True from when it was subscribed anew until somebody has asked where things stand.
-        self.anew = False
+        self.resubscribed = False
         self._replica = replica
         self._counters = counters
         self._on_gap = on_gap
         self._held: deque[Message] = deque(maxlen=_HELD)
         self._flood = Flood(log, "node_message_dropped")
 
-    def heard(self, data: bytes | None) -> None:
-        """Take what Pub/Sub brings: a message, or None when it was subscribed anew."""
+    def receive(self, data: bytes | None) -> None:
+        """Apply a message from Pub/Sub; None stands for a new subscription."""
         if data is None:
-            # Whatever was published before this has been missed, or has come already.
             if self.confirmed:
                 self._counters.reconnects += 1
-            self.confirmed = self.anew = self.behind = True
+            self.confirmed = self.resubscribed = self.behind = True
             self._on_gap()
             return
         message = self.read(data)
@@ -61,8 +65,8 @@ class Sequencer:
         else:
             self._follow(message)
 
-    def wrote(self, data: bytes) -> None:
-        """Take what this process has published, before Pub/Sub brings it."""
+    def receive_own(self, data: bytes) -> None:
+        """Apply a message that this process has published, before Pub/Sub delivers it."""
         message = self.read(data)
         replica = self._replica
         if message is None or message.epoch != replica.epoch:
@@ -70,27 +74,27 @@ class Sequencer:
         if message.first <= replica.high + 1 and not self.behind:
             self._follow(message)
         else:
-            # Of a node that came and went in it, the first row must not bring it back.
+            # A node that one message adds and removes must not come back with its first row.
             unseen = [row for row in message.rows if row.seq > replica.high]
             replica.fill(unseen, message.first + message.length - 1)
 
-    def refused(self, data: bytes) -> None:
-        """Take the nodes that have refused a reservation, as the registry's reply brings them."""
+    def receive_refusals(self, data: bytes) -> None:
+        """Apply the nodes that refused a reservation, from the reply of the registry."""
         message = self.read(data, trusted=True)
         if message is not None and message.epoch == self._replica.epoch:
             self._replica.fill(message.rows, message.first)
 
     @property
     def held(self) -> int:
-        """How many messages are held back."""
+        """The number of messages that are held back."""
         return len(self._held)
 
     def caught_up(self, bogus: int = 0) -> None:
         """
-        Go on with what was held back; there may be another gap in it.
+        Apply the messages that were held back, up to the next gap.
 
         Args:
-            bogus: How many of the oldest speak of numbers that the registry never had.
+            bogus: How many of the oldest to drop: their numbers are not the registry's.
         """
         self.behind = False
         held, self._held = self._held, deque(maxlen=_HELD)
@@ -114,11 +118,11 @@ class Sequencer:
 
     def read(self, data: bytes, *, trusted: bool = False) -> Message | None:
         """
-        Read a message; what cannot be read is counted.
+        Parse a message, and count what cannot be parsed.
 
         Args:
             data: The message.
-            trusted: It is a reply of a script, which may be large, and leave numbers out.
+            trusted: Whether it is a script's reply, which may be large and skip numbers.
         """
         try:
             if len(data) > MESSAGE_LIMIT and not trusted:
@@ -136,6 +140,6 @@ class Sequencer:
         return message
 
     def _dropped(self, count: int, reason: str) -> None:
-        # Anybody may publish on a channel; what is not ours must not end the stream.
+        # Any client may publish on a channel; a foreign message must not end the stream.
         self._counters.malformed += count
         self._flood.tell(reason, count)

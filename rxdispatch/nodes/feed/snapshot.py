@@ -1,4 +1,4 @@
-"""``Snapshot``: a fleet in a SQLite file, shared by the processes of one host (L2)."""
+"""``Snapshot``: a fleet in a SQLite file that the processes of one host share (L2)."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ WHERE excluded.seq >= nodes.seq
 @attrs.frozen(slots=True)
 class StoredRow:
     """
-    One node.
+    A node in the snapshot.
 
     Attributes:
-        id: Its id.
+        id: The node's id.
         seq: The number of its last change.
-        record: The node as it is written; empty where it was removed.
-        remaining: Seconds until it lapses; not more than 0 where it has.
+        record: The packed node; empty if it was removed.
+        remaining: Seconds until the node lapses; 0 or less once it has.
     """
 
     id: str
@@ -72,12 +72,12 @@ class StoredRow:
 @attrs.frozen(slots=True)
 class Stored:
     """
-    What the snapshot holds of one fleet.
+    The snapshot's data of one fleet.
 
     Attributes:
-        epoch: The life of the data.
+        epoch: The epoch of the registry's data.
         seq: The number up to which it is complete.
-        age: Seconds since it was last proven; infinite when it is from before a reboot.
+        age: Seconds since it was last proven; infinite if it is older than the last reboot.
         rows: The nodes that were asked for.
     """
 
@@ -91,18 +91,17 @@ class Snapshot:
     """
     The nodes of one fleet in a file that several processes and several fleets may share.
 
-    One process of the host writes, the one that holds a lock which the kernel drops when it
-    dies; the others read. Times are seconds since the host was started, a clock that all its
-    processes share; what is from before that counts as lapsed. So it does where the system does
-    not tell one start from another, as on macOS.
+    One process of the host writes, the one that holds a lock which the kernel drops when the
+    process dies; the others read. Times are seconds since the host booted, a clock that all its
+    processes share. Data from before the boot counts as lapsed, and so does all data on a system
+    that cannot tell one boot from another, such as macOS.
 
-    SQLite works in a thread of its own, so that a slow disk holds up nobody. Where the file
-    cannot be written or read, that is logged and there is no snapshot: it is a tier that a feed
-    can do without.
+    SQLite works in a thread of its own, so a slow disk blocks no event loop. If the file cannot
+    be read or written, that is logged and the feed works without a snapshot.
 
     Args:
         path: The file, on a local disk; its directory must exist.
-        name: Which fleet this is about; no secrets.
+        name: Identifies the fleet in the file; without secrets.
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str) -> None:
@@ -119,20 +118,20 @@ class Snapshot:
 
     async def open(self) -> None:
         """
-        Open the file, or make it.
+        Open the file, or create it.
 
         Raises:
-            ConfigError: If it cannot be, or is another application's.
+            ConfigError: If that fails, or the file belongs to another application.
         """
         await self._thread.open(self._open)
 
     async def close(self) -> None:
-        """Let go of the file; the second time does nothing."""
+        """Close the file; the second call does nothing."""
         await self._thread.close()
 
     def _open(self) -> None:
         if self._state() == "broken":
-            # Only who may write: to another it may be neither broken nor old.
+            # Only the writing process may reset it: another one may find it neither broken nor old.
             if not self._lead():
                 log.warning("snapshot_unusable", reason="it is of another layout, or damaged")
                 return
@@ -142,10 +141,10 @@ class Snapshot:
 
     def _state(self) -> str:
         """
-        Return ``ours``, or ``broken`` where it is ours but cannot be used.
+        Return ``ours``, or ``broken`` if the file is ours but unusable.
 
-        Through SQLite, as all else that opens the file: POSIX drops every lock that a process has
-        on a file when it closes any descriptor of it.
+        It is opened through SQLite only: POSIX drops every lock that a process has on a file when
+        the process closes any descriptor of that file.
         """
         try:
             with closing(open_database(self._path, what="snapshot", timeout=_BUSY)) as connection:
@@ -161,7 +160,7 @@ class Snapshot:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
-            # Ours too may be so damaged that nobody can tell; it is not for us to remove then.
+            # Our own file may be damaged beyond recognition; then we must not remove it.
             if "malformed" in str(error):
                 return "broken"
             rule = f"snapshot must be a file of its own ({error})"
@@ -177,15 +176,15 @@ class Snapshot:
         )
         self._connection = connection
         if not connection.execute("PRAGMA application_id").fetchone()[0]:
-            # Before the log is turned on: the header must tell whose file it is from the start.
+            # Before WAL is turned on: the header must name the application from the start.
             connection.executescript(_BIRTH)
         connection.execute("PRAGMA journal_mode = WAL")
-        # A power cut may lose the last writes: they are on the server.
+        # A power cut may lose the last writes; the server has them.
         connection.execute("PRAGMA synchronous = NORMAL")
         self._identity = self._path.lstat().st_ino
 
     def _ready(self) -> sqlite3.Connection | None:
-        """Return the connection; None where there is none, or the file has been replaced."""
+        """Return the connection; None if there is none or the file was replaced."""
         if self._connection is not None:
             try:
                 replaced = self._path.lstat().st_ino != self._identity
@@ -214,21 +213,21 @@ class Snapshot:
     # -- writing -----------------------------------------------------------------------------
 
     async def lead(self) -> bool:
-        """Return whether this process is the one that writes; become it if nobody is."""
+        """Return whether this process writes; it starts to if no other process does."""
         return bool(await self._tried(self._lead, False))
 
     async def save(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
         """
-        Write nodes, and that all is proven up to *seq* now.
+        Save nodes, and that the snapshot is proven up to *seq* now.
 
         Args:
-            epoch: The life of the data.
-            seq: The number up to which all changes are in here, with *rows*.
-            rows: What has changed; older rows than the stored ones are passed over.
-            full: They are all there are, and replace what is stored. Of another epoch they must be.
+            epoch: The epoch of the registry's data.
+            seq: The number up to which the snapshot is complete with *rows*.
+            rows: The nodes that have changed; rows older than the stored ones are ignored.
+            full: Whether *rows* are the whole fleet and replace it; required for a new epoch.
 
         Returns:
-            False if this process does not write, or could not; then all of it is to be written.
+            False if this process does not write, or failed to; the next save must be full then.
         """
 
         def write() -> bool:
@@ -274,11 +273,11 @@ class Snapshot:
     # -- reading -----------------------------------------------------------------------------
 
     async def load(self) -> Stored | None:
-        """Return all that is stored of the fleet; None where there is nothing."""
+        """Return all stored data of the fleet; None if there is none."""
         return await self._tried(lambda: self._read("", -1), None)
 
     async def since(self, epoch: str, seq: int) -> Stored | None:
-        """Return what changed after *seq*; everything where the epoch is another one."""
+        """Return the rows that changed after *seq*, or all if the epoch differs."""
         return await self._tried(lambda: self._read(epoch, seq), None)
 
     def _read(self, epoch: str, seq: int) -> Stored | None:
@@ -314,13 +313,13 @@ class Snapshot:
     # -- the thread --------------------------------------------------------------------------
 
     async def _tried(self, work: Callable[[], T], otherwise: T) -> T:
-        """Do *work* in the thread; what goes wrong with the file is logged once."""
+        """Run *work* in the thread; a failing file is logged once."""
         if not self._thread.running:
             return otherwise
         try:
             result = await self._thread.run(work)
         except (OSError, sqlite3.Error, ConfigError) as error:
-            # A ConfigError says that another file stands there by now, which is not ours.
+            # A ConfigError means that a file of another application is there now.
             if not self._failing:
                 log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}")
             self._failing = True
@@ -331,9 +330,9 @@ class Snapshot:
         return result
 
     async def _reset(self) -> None:
-        """Begin anew where the file turned out to be damaged, if it is ours to write."""
+        """Replace a damaged file by an empty one, if this process is the one that writes."""
 
-        def anew() -> None:
+        def reset() -> None:
             if self._lock is not None and self._connection is not None:
                 log.warning("snapshot_reset", reason="it is damaged")
                 self._connection.close()
@@ -343,11 +342,11 @@ class Snapshot:
 
         if self._thread.running:
             with suppress(OSError, sqlite3.Error):
-                await self._thread.run(anew)
+                await self._thread.run(reset)
 
 
 def _now() -> float:
-    """Return seconds since the host was started, sleep included where the system counts it."""
+    """Return the seconds since the host booted, including sleep where the system counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 

@@ -18,13 +18,13 @@ _FULL: Final = 1000
 
 class SnapshotSync:
     """
-    Between one replica and the snapshot that the processes of this host share.
+    Moves nodes between one replica and the snapshot that the processes of this host share.
 
-    One of them writes, the others read when they have to; which one is for the snapshot to say.
+    One process writes, the one that holds the snapshot's lock; the others read during an outage.
 
     Args:
-        snapshot: Open.
-        replica: What is saved, and loaded.
+        snapshot: The file.
+        replica: What is saved and loaded.
         unsaved: What has changed since the last save.
     """
 
@@ -37,20 +37,20 @@ class SnapshotSync:
         self._saving: asyncio.Task[None] | None = None
 
     async def preload(self) -> None:
-        """Begin with what is on disk, however old: what has changed since is fetched."""
+        """Start from the file, however old it is: the changes since then are fetched."""
         stored = await self._snapshot.load()
         if stored is not None:
             self._take(stored)
 
     async def refresh(self, away: float) -> float:
         """
-        Take what another process has written since.
+        Load what another process has saved since.
 
         Args:
-            away: Seconds since the replica was proven; older data of another epoch is no news.
+            away: Seconds since the replica was proven; older data of another epoch is ignored.
 
         Returns:
-            Its age in seconds.
+            The age of the snapshot in seconds.
         """
         stored = await self._snapshot.since(self._replica.epoch.hex(), self._replica.high)
         if stored is None:
@@ -61,12 +61,12 @@ class SnapshotSync:
         return stored.age
 
     def save(self) -> None:
-        """Write what has changed, in the background, unless that is under way."""
+        """Save the changes in the background, unless a save is running."""
         if self._saving is None:
             self._saving = asyncio.get_running_loop().create_task(self._save())
 
     async def close(self) -> None:
-        """Finish writing."""
+        """Finish the running save, and close the file."""
         if self._saving is not None:
             await asyncio.gather(self._saving, return_exceptions=True)
         await self._snapshot.close()

@@ -1,4 +1,4 @@
-"""``FeedStats``: what a feed has counted."""
+"""``FeedStats``: the counters of a feed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WINDOW: Final = 1024
 @attrs.frozen(slots=True, kw_only=True)
 class RedisLatency:
     """
-    How long the feed's last 1,024 calls to the server took, in seconds; 0 without any.
+    Percentiles of the feed's last 1,024 calls to the server, in seconds; 0 before the first.
 
     Args:
-        count: How many calls there were, ever.
+        count: Calls since the feed was entered.
     """
 
     count: int
@@ -30,23 +30,24 @@ class RedisLatency:
 @attrs.frozen(slots=True, kw_only=True)
 class FeedStats:
     """
-    What a feed has counted since it was entered.
+    The counters of a feed since it was entered.
 
     Args:
-        nodes: How many nodes it knows.
-        hits_l1: Reads that were answered from memory, being provably current.
-        hits_l2: Reads that were answered from memory while the snapshot was the source.
-        hits_redis: Reads for which the server was asked, and answered in time.
-        hits_stale: Reads that were answered from memory without a proof.
+        nodes: Nodes in memory.
+        hits_l1: Reads answered from memory while it was provably current.
+        hits_l2: Reads answered from memory while the snapshot was the source.
+        hits_redis: Reads that the server answered in time.
+        hits_stale: Reads answered from memory without a proof.
         misses: Reads of nodes that do not exist.
-        check_timeouts: Version checks that took longer than ``FeedSettings.check_timeout``.
+        check_timeouts: Reads that the server did not answer within
+            ``FeedSettings.check_timeout``.
         messages: Messages that were applied.
-        malformed: Messages or rows that were dropped because they could not be read.
-        gaps: How often it was noticed that something had been missed.
-        catch_ups: How often what was missed was fetched.
-        relists: How often the whole fleet was read again.
-        reconnects: How often the subscription was confirmed anew.
-        mode_switches: How often the mode has changed.
+        malformed: Messages or rows that were dropped because they could not be parsed.
+        gaps: Times that the feed noticed missed changes.
+        catch_ups: Times that it fetched missed changes.
+        relists: Times that it read the whole fleet again.
+        reconnects: Times that it was subscribed again.
+        mode_switches: Changes of the mode.
         staleness: Seconds since the last proof that nothing was missed.
         redis: How long calls to the server took.
     """
@@ -70,7 +71,7 @@ class FeedStats:
 
 
 class Counters:
-    """The numbers behind :class:`FeedStats`; whoever does something counts it here."""
+    """The live counters behind :class:`FeedStats`; each part of the feed counts here."""
 
     def __init__(self) -> None:
         self.hits_l1 = self.hits_l2 = self.hits_redis = self.hits_stale = self.misses = 0
@@ -81,16 +82,16 @@ class Counters:
 
     @property
     def calls(self) -> int:
-        """How many calls to the server have been answered."""
+        """The number of calls that the server has answered."""
         return self._calls
 
     def took(self, seconds: float) -> None:
-        """Take note of a call to the server."""
+        """Count a call to the server."""
         self._calls += 1
         self._latencies.append(seconds)
 
     def read(self, nodes: int, staleness: float) -> FeedStats:
-        """Return the numbers as they are now."""
+        """Return the counters as they are now."""
         return FeedStats(
             nodes=nodes,
             hits_l1=self.hits_l1,

@@ -1,4 +1,4 @@
-"""``Sync``: keeps a replica equal to the registry, and proves it about once a second."""
+"""``Sync``: the task that keeps a replica equal to the registry, with a proof every second."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ T = TypeVar("T")
 
 _PAGE: Final = 1000
 _SPREAD: Final = (0.8, 1.0)
-# A pulse that takes longer has failed: this part of the time between two, but not less than that
-# many seconds. With the pause after it, it bounds how long a healed connection goes unnoticed.
+# A pulse fails after this part of the pulse interval, but not before that many seconds. With the
+# pause after a failure this bounds how long a repaired connection goes unnoticed.
 _LIMIT: Final = 0.5
 _LEAST_LIMIT: Final = 0.3
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.5
 _SOON: Final = 0.2
-# How long a proof counts, and how long there may be none before the mode changes, in pulses; the
-# latter in seconds at the least.
+# In pulse intervals: how long a proof holds, and after how long without one the mode changes; the
+# latter takes this many seconds at least.
 _PROOF: Final = 1.5
 _TROUBLE: Final = 2.0
 _LEAST_TROUBLE: Final = 1.0
@@ -49,22 +49,22 @@ _LEAST_TROUBLE: Final = 1.0
 
 class Sync:
     """
-    One task that does one thing at a time: pulse, catch up, list again, look up.
+    One task that does one thing at a time: pulse, catch up, relist, look up.
 
-    A pulse asks the registry for its position and pings the Pub/Sub connection. What was
-    published before is then either here or lost, so that a missing last message shows too.
+    A pulse asks the registry for its position and pings the Pub/Sub connection. Every earlier
+    message has then arrived or is lost, so a missing last message is noticed too.
 
     Args:
         engine: The registry.
         channels: Its Pub/Sub.
         replica: What is kept equal.
         doubts: The nodes to look up.
-        sequencer: The messages.
-        lookups: Asks for single nodes.
-        modes: Told of every proof and every failure.
+        sequencer: Applies the messages.
+        lookups: Fetches single nodes.
+        modes: Counts proofs and failures.
         snapshot_sync: The snapshot on disk, if there is one.
         counters: Where calls are counted.
-        settings: Limits in time.
+        settings: Intervals and limits.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Sync:
         self._next_pulse = 0.0
         self._patience = max(_LEAST_LIMIT, _LIMIT * settings.pulse_interval)
         self._trouble = max(_LEAST_TROUBLE, _TROUBLE * settings.pulse_interval)
-        #: When it was last proven that nothing is missing, on the loop's clock.
+        #: When the last pulse began that proved that nothing is missing, on the loop's clock.
         self.proven_at = float("-inf")
         #: The error of the last step that failed.
         self.error: Exception | None = None
@@ -108,11 +108,11 @@ class Sync:
 
     @property
     def current(self) -> bool:
-        """Whether it is provable that the replica is what the registry is, but for a moment."""
+        """Whether the replica provably equals the registry, except for the last moment."""
         return (
             self._alive
             and not self._sequencer.behind
-            and not self._sequencer.anew
+            and not self._sequencer.resubscribed
             and self._clock() < self.proven_at + _PROOF * self._settings.pulse_interval
         )
 
@@ -152,7 +152,7 @@ class Sync:
                     pass
 
     async def _step(self) -> None:
-        if self._clock() >= self._next_pulse or self._sequencer.anew:
+        if self._clock() >= self._next_pulse or self._sequencer.resubscribed:
             await self._pulse()
         elif self._sequencer.behind and self._sequencer.confirmed:
             await self._catch_up()
@@ -164,16 +164,16 @@ class Sync:
     async def _pulse(self) -> None:
         started = self._clock()
         high = self._replica.high
-        self._sequencer.anew = False
+        self._sequencer.resubscribed = False
         async with asyncio.timeout(self._patience):
             position = await self._timed(self._engine.pulse())
         if self._lost(position, high):
             await self._relist()
         else:
             if self._failures and position.seq > self._replica.high:
-                # Where calls failed messages will too: not to wait for a PONG that never comes.
+                # Where calls failed, messages did too: do not wait for a PONG that never comes.
                 await self._catch_up()
-            # Before judging what is missing: it may be on its way.
+            # Ping before judging what is missing: it may be on its way.
             self._alive = await self._ping()
             if self._sequencer.behind or position.seq > self._replica.high:
                 await self._catch_up()
@@ -191,7 +191,7 @@ class Sync:
             self._snapshot_sync.save()
 
     def _lost(self, position: Position, high: int) -> bool:
-        """Whether the registry has lost data, or has forgotten what this replica lacks."""
+        """Whether the registry has lost data, or has dropped changes that the replica lacks."""
         return (
             not self._listed
             or position.epoch != self._replica.epoch
@@ -224,12 +224,12 @@ class Sync:
                 replica.fill(message.rows, page.position.seq, complete=True)
                 break
             replica.fill(message.rows, message.last, complete=True)
-        # Where the registry has nothing new, a message that came before it was asked is not its.
+        # If the registry has nothing new, messages held before the call were not its own.
         self._caught_up(held if replica.high == before else 0)
 
     async def _relist(self) -> None:
-        """Read the whole fleet, and put it in place of what is there in one go."""
-        # Messages are held back until it is done, or a page could be older than what they say.
+        """Read the whole fleet, and replace the nodes in one step."""
+        # Messages are held back until then, or a page could undo a newer message.
         self._sequencer.behind = True
         self._counters.relists += self._listed
         rows: dict[str, NodeRow] = {}
@@ -238,17 +238,17 @@ class Sync:
             page = await self._timed(self._engine.changes(after, _PAGE))
             found = page.position.epoch
             if not found or epoch not in {b"", found}:
-                # The data was lost in the middle of the list.
+                # The data was lost while the fleet was being read.
                 after, epoch = 0, b""
                 rows.clear()
                 if not found:
-                    # And nobody has written since: then it is on us to begin an epoch.
+                    # Nothing was written since either: a pulse begins an epoch.
                     await self._timed(self._engine.pulse())
                 continue
             epoch = found
             message = self._read(page)
             for row in message.rows:
-                # A node that changes while the list is read comes again, later.
+                # A node that changes while the fleet is being read comes again, later.
                 if row.node is None:
                     rows.pop(row.id, None)
                 else:
@@ -265,8 +265,8 @@ class Sync:
     def _read(self, page: Page) -> Message:
         message = self._sequencer.read(page.message, trusted=True)
         if message is None:
-            # Written by another version of this library: what it says is missed for good.
-            raise CodecError("the registry must be of a format that is known here")
+            # Another version of this library wrote it: this one can never read those changes.
+            raise CodecError("the registry must have a format that this version can read")
         return message
 
     def _caught_up(self, bogus: int = 0) -> None:
@@ -275,7 +275,7 @@ class Sync:
         self._replica.synced()
 
     async def _resolve(self) -> None:
-        """Look up the nodes of which something was missed, or which have lapsed."""
+        """Look up the nodes in doubt."""
         asked = self._doubts.take()
         answers = [self._lookups.ask(node) for node in asked]
         await asyncio.wait(answers)
@@ -310,7 +310,7 @@ class Sync:
             self._replica.suspect_all()
 
     def _recovered(self) -> None:
-        # Those that were suspect for want of proof; what has changed is known already.
+        # They were suspect for lack of proof; their changes have arrived by now.
         for node in self._replica.suspects():
             self._doubts.add(node)
 

@@ -1,5 +1,6 @@
--- Ids. Reply: their versions, 0 where there is no such node; what was published.
-in_need()
+-- Arguments: ids.
+-- Reply: their versions, 0 where there is no such node; the published messages.
+allow_when_full()
 sweep()
 local versions = {}
 for at = REST, #ARGV do

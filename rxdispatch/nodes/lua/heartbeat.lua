@@ -1,6 +1,6 @@
--- For each node, each once: id, whether it has news ('1' or ''), state.
--- Reply: their versions, 0 where there is no such node; what was published.
-in_need()
+-- Arguments, for each node, no node twice: id, whether a state follows ('1' or ''), state.
+-- Reply: their versions, 0 where there is no such node; the published messages.
+allow_when_full()
 sweep()
 local ids, versions = {}, {}
 for at = REST, #ARGV, 3 do ids[#ids + 1] = ARGV[at] end
@@ -17,7 +17,7 @@ for i, id in ipairs(ids) do
     if changed then node.state = ARGV[at + 2] end
     record = pack(node)
     if changed then kind, body = RECORD, record end
-    log[#log + 1] = tell(kind, node.ttl, id, body)
+    log[#log + 1] = append(kind, node.ttl, id, body)
     log[#log + 1] = id
     nodes[#nodes + 1] = id
     nodes[#nodes + 1] = record

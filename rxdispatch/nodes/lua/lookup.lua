@@ -1,6 +1,7 @@
--- Ids. Reads only. Reply: epoch, seq, floor, a row for each of the first few as a message; 0.
--- The rows have some MiB, and there is one at least; who wants the others asks again.
--- An epoch that this call has found is written by nobody: it would be another one each time.
+-- Arguments: ids. Reads only.
+-- Reply: epoch, seq, floor, a message with a row for each of the first ids, 0.
+-- It has at least one row and about a MiB at most; the caller asks again for the other ids.
+-- This script does not store an epoch that it has just found: the next call would find another.
 if not epoch or founded then return { '', 0, 0, '', 0 } end
 local PAGE = 1048576
 local ids, list, bytes = {}, {}, 0

@@ -1,13 +1,13 @@
--- INVARIANT. A registered node has a record in NODES, its ttl's end in EXPIRY, and in LOG the number
--- of its last change. A removed one is in GRAVES instead (score: when) and stays in LOG, until it is
--- purged there and FLOOR raised to its number.
--- Numbers are handed out one by one and every one of them is published on CHANNEL, in order: who has
--- heard them all has missed nothing.
--- The jobs of a node are the reservations in SLOTS that name its present life. Only reserving, and
--- what ends a reservation, changes them, and never of a node that is not there.
+-- INVARIANT. A registered node has its record in NODES, the end of its ttl in EXPIRY, and the number
+-- of its last change in LOG. A removed node has a tombstone in GRAVES (score: when) and stays in LOG,
+-- until both are purged and FLOOR is raised to its number.
+-- Numbers increase by one, and each is published on CHANNEL, in order: a reader that has received
+-- every number has missed nothing.
+-- The jobs of a node are the reservations in SLOTS that name its present life. They change only when
+-- a slot is reserved or a reservation ends, and only while the node is registered.
 local META, NODES, LOG, EXPIRY, GRAVES, SLOTS, LEASES = unpack(KEYS, 1, 7)
--- An epoch should there be none; whether the reply is to hold what was published; seconds that
--- tombstones stay; the share of the fleet that may lapse at once, and seconds until it may all the same.
+-- An epoch in case there is none; whether the reply returns the published messages; seconds that
+-- tombstones stay; the share of the fleet that may lapse at once, and seconds until more may.
 local CHANNEL, CANDIDATE, ECHO = ARGV[1], ARGV[2], ARGV[3] == '1'
 local KEEP, SHARE, PATIENCE = ARGV[4] * 1000000, tonumber(ARGV[5]), ARGV[6] * 1000000
 local REST = 7
@@ -21,7 +21,7 @@ local floor = tonumber(known[3] or 0)
 local before = seq
 local news = {}
 
--- The fleet's clock: server TIME in microseconds, which goes on where it was when TIME is set back.
+-- The fleet's clock: server TIME in microseconds. When TIME is set back, the clock does not go back.
 local time = call('TIME')
 local raw = time[1] * 1000000 + time[2]
 local skew = tonumber(known[5] or 0)
@@ -33,14 +33,14 @@ local function set(name, value)
 end
 
 if raw < last_raw then
-  -- Kept at once: where nobody writes, the clock would stand still until TIME has caught up.
+  -- Stored at once: without a write the clock would stand still until TIME has caught up.
   skew = skew + (last_raw - raw)
   set('raw', raw)
   set('skew', skew)
 end
 local now = raw + skew
 
--- Which process the server is; nothing where the user may not ask.
+-- The server's run_id; empty if the ACL forbids INFO.
 local asked
 local function run_id()
   if not asked then
@@ -59,18 +59,18 @@ local function found_epoch(run)
   set('skew', skew)
 end
 
--- A server that is another process than the one that wrote the epoch may have come back with older
--- data: what follows is a new epoch. And as long as it was away nobody could be heard, so that time
--- does not count: otherwise the first to come would find the whole fleet lapsed.
+-- A server process other than the one that wrote the epoch may have started from older data, so it
+-- begins a new epoch. No heartbeat could arrive while the server was down, so that time does not
+-- count: otherwise the first call would find the whole fleet lapsed.
 local function adopt(run)
-  -- Who may not ask cannot tell, and must not undo what another has found.
+  -- A client without a run_id cannot tell, and must not undo what another client has found.
   if founded or run == '' or known[6] == run then return end
   skew = skew + math.min(0, last_raw - raw)
   now = raw + skew
   found_epoch(run)
 end
 
--- Asking costs more than a heartbeat; where writes come all the time nobody was away.
+-- INFO costs more than a heartbeat; while writes keep coming, the server was not down.
 local AWAY = 3000000
 if epoch and raw - last_raw > AWAY then adopt(run_id()) end
 
@@ -95,8 +95,8 @@ local function cut()
   end
 end
 
--- Give the next number to *id* and tell of it.
-local function tell(kind, remaining, id, body)
+-- Give the next number to a change of *id* and add its row to the message.
+local function append(kind, remaining, id, body)
   if not epoch then found_epoch(run_id()) end
   seq = seq + 1
   local text = row(kind, seq, remaining, id, body)
@@ -106,9 +106,9 @@ local function tell(kind, remaining, id, body)
   return seq
 end
 
--- status 0 ready, 1 draining; version; birth: the number under which this life began; capacity;
--- jobs; ttl in milliseconds; the length of what does not change with heartbeats. Then that, then
--- the state.
+-- The format; status, 0 ready, 1 draining; version; birth: the number under which this life began;
+-- capacity; jobs; ttl in milliseconds; the length of the spec, which heartbeats do not change. The
+-- spec and the state follow.
 local HEAD = '>BBI8I8I4I4I4I4'
 local SPEC = 35
 
@@ -129,11 +129,11 @@ local function left(deadline)
   return math.max(0, math.floor((tonumber(deadline or 0) - now) / 1000))
 end
 
--- Write a change of a node that is there; its ttl goes on as it was.
+-- Write a change of a registered node; its ttl keeps running.
 local function write(id, node)
   node.version = node.version + 1
   local record = pack(node)
-  local number = tell(RECORD, left(call('ZSCORE', EXPIRY, id)), id, record)
+  local number = append(RECORD, left(call('ZSCORE', EXPIRY, id)), id, record)
   call('HSET', NODES, id, record)
   call('ZADD', LOG, number, id)
 end
@@ -141,11 +141,11 @@ end
 local function bury(id)
   call('ZREM', EXPIRY, id)
   call('HDEL', NODES, id)
-  call('ZADD', LOG, tell(TOMBSTONE, 0, id, ''), id)
+  call('ZADD', LOG, append(TOMBSTONE, 0, id, ''), id)
   call('ZADD', GRAVES, now, id)
 end
 
--- End a reservation; of a node that is gone, or came anew, nothing is counted.
+-- End a reservation; the jobs of a node that was removed or registered again do not change.
 local function free(slot)
   local held = call('HGET', SLOTS, slot)
   if not held then return end
@@ -161,11 +161,11 @@ local function free(slot)
   end
 end
 
--- The first write is one that a full server allows, and then it allows the rest: whoever is alive
--- must be able to say so, or all would be removed for want of memory.
-local function in_need() call('HDEL', META, '') end
+-- A full server allows a script whose first write frees memory, and then allows its other writes:
+-- heartbeats must pass, or the whole fleet would be removed for lack of memory.
+local function allow_when_full() call('HDEL', META, '') end
 
--- Bounded, so that nobody waits long; the next call goes on.
+-- Bounded, so that no call takes long; the next one continues.
 local SWEEP = 200
 local WINDOW = 30000000
 local FEWEST = 10
@@ -175,7 +175,7 @@ local function reap(lapsed)
   local reaped, window = tonumber(known[8] or 0), tonumber(known[9] or 0)
   if now - window > WINDOW then reaped, window = 0, now end
   local frozen, forced = tonumber(known[7] or 0), false
-  -- Those that went a moment ago count too, or a fleet would be lost in small bites.
+  -- Recently removed nodes count too, or the fleet would be lost in small bites.
   if total + reaped >= FEWEST and count + reaped > SHARE * (total + reaped) then
     if frozen == 0 then
       frozen = now
@@ -211,7 +211,7 @@ local function sweep()
   end
 end
 
--- The end of every script that may write: what is known is kept, then told.
+-- The end of every script that writes: store the new state, then publish the messages.
 local function finish()
   cut()
   if seq ~= before then

@@ -1,5 +1,5 @@
--- For each node: id, capacity, ttl in milliseconds, spec, state.
--- Reply: their versions; what was published.
+-- Arguments, for each node: id, capacity, ttl in milliseconds, spec, state.
+-- Reply: their versions; the published messages.
 sweep()
 local versions = {}
 for at = REST, #ARGV, 5 do
@@ -7,7 +7,7 @@ for at = REST, #ARGV, 5 do
   local record = call('HGET', NODES, id)
   local node
   if record then
-    -- It keeps its life: what is reserved stays reserved.
+    -- The node keeps its birth, so its reservations stay valid.
     node = read(record)
     node.version = node.version + 1
   else
@@ -18,7 +18,7 @@ for at = REST, #ARGV, 5 do
   node.spec, node.state = ARGV[at + 3], ARGV[at + 4]
   record = pack(node)
   call('ZADD', EXPIRY, now + ttl * 1000, id)
-  call('ZADD', LOG, tell(RECORD, ttl, id, record), id)
+  call('ZADD', LOG, append(RECORD, ttl, id, record), id)
   call('HSET', NODES, id, record)
   versions[#versions + 1] = node.version
 end

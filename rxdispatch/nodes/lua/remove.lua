@@ -1,5 +1,6 @@
--- Ids. Reply: 1 where there was such a node, or was lately, else 0; what was published.
-in_need()
+-- Arguments: ids.
+-- Reply: 1 where the node exists or was removed lately, else 0; the published messages.
+allow_when_full()
 sweep()
 local there = {}
 for at = REST, #ARGV do
@@ -8,7 +9,7 @@ for at = REST, #ARGV do
     bury(id)
     there[#there + 1] = 1
   else
-    -- Asked again because the reply was lost, or somebody was quicker: no harm.
+    -- A repeated call after a lost reply, or another client was faster.
     there[#there + 1] = call('ZSCORE', GRAVES, id) and 1 or 0
   end
 end

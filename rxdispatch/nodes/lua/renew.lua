@@ -1,6 +1,6 @@
--- The lease in microseconds, then ids of slots.
--- Reply: 1 where it is held and its node is the one that gave it, else 0; what was published.
-in_need()
+-- Arguments: the lease in microseconds, then ids of slots.
+-- Reply: 1 where the slot is held and its node still lives, else 0; the published messages.
+allow_when_full()
 sweep()
 local held = {}
 for at = REST + 1, #ARGV do

@@ -1,7 +1,7 @@
--- The lease in microseconds, how many candidates each slot has, then for each slot its id and its
--- candidates, best first, padded with ''.
--- Reply: for each slot which candidate took it, from 1, or 0; what was published; the candidates that
--- refused as they are, as a message.
+-- Arguments: the lease in microseconds, the number of candidates of each slot, then for each slot its
+-- id and its candidates, best first, padded with ''.
+-- Reply: for each slot the index of the candidate that accepted it, from 1, or 0; the published
+-- messages; the present state of the candidates that refused, as a message.
 -- A slot that is held already was reserved by this request before its reply was lost.
 sweep()
 local lease, width = tonumber(ARGV[REST]), tonumber(ARGV[REST + 1])

@@ -1,5 +1,5 @@
 """
-Choosing a node by criteria, and reserving slots on it.
+Placement: choosing a node by criteria, and reserving slots on it.
 
 Internal: users import from ``rxdispatch``.
 """

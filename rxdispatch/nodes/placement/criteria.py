@@ -1,4 +1,4 @@
-"""``Criteria``: what is asked of a node, checked once and ready to be looked up."""
+"""``Criteria``: what a selection requires of a node, checked once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rxdispatch.nodes.placement.strategies import (
 __all__ = ["Criteria", "Spec"]
 
 Spec = tuple[str | None, frozenset[tuple[str, str]]]
-"""Pool and labels: what of the criteria depends on nothing that heartbeats change."""
+"""Pool and labels: the part of the criteria that heartbeats do not affect."""
 
 _NOTHING: Final[frozenset[tuple[str, str]]] = frozenset()
 _DEFAULT: Final = "power_of_two"
@@ -41,14 +41,14 @@ def _labels(given: Any) -> Mapping[str, str]:
 
 
 def _where(given: Any) -> Callable[[Node], bool] | None:
-    # The coroutine would count as true, and never run.
+    # A coroutine would count as true, and never run.
     if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
         raise ConfigError("where must be a plain function or None", given)
     return cast("Callable[[Node], bool] | None", given)
 
 
 def _exclude(given: Any) -> frozenset[str]:
-    # A str is an iterable of str as well, but not of the ids that were meant.
+    # A str is an iterable of str too, but not of the ids that were meant.
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise ConfigError("exclude must be an iterable of node ids", given)
     ids: list[str] = []
@@ -71,29 +71,29 @@ def _strategy(given: Any) -> StrategyName | Cost:
 @attrs.frozen(slots=True, kw_only=True)
 class Criteria:
     """
-    What is asked of a node.
+    What a selection requires of a node, and which matching node it prefers.
 
     Args:
-        pool: The pool it must be in; None for any.
-        labels: Labels it must have, with these values; it may have others.
-        where: A plain function that says whether a node will do, for whatever pool and labels
-            do not tell. It is asked only about nodes that meet the other criteria; what it
-            raises reaches the caller of the selection.
-        exclude: Ids of nodes that will not do.
-        strategy: Which of the nodes that will do comes first:
+        pool: The pool of the node; None for any.
+        labels: Labels that the node must have, with these values; it may have others.
+        where: A plain function that returns whether a node matches, for conditions that pool and
+            labels cannot express. It is called only for nodes that meet the other criteria; its
+            errors reach the caller of the selection.
+        exclude: Ids of nodes that never match.
+        strategy: Which of the matching nodes comes first:
 
             - ``"power_of_two"``: the less loaded of two random ones. Costs the same in a fleet of
-              any size, and does not herd; the others look at every node with room.
-            - ``"least_loaded"``: the smallest share of its slots taken.
-            - ``"bin_pack"``: the fullest that still has room.
-            - ``"spread"``: the fewest jobs, whatever its capacity.
-            - ``"sticky"``: for the same *key* the same node, as long as it has room.
-            - a plain function of a node and its load (jobs through capacity, a float) that
-              returns what it costs to take it, a number; the lowest comes first.
+              any size, and does not herd; all others look at every node with room.
+            - ``"least_loaded"``: the node with the smallest share of its slots taken.
+            - ``"bin_pack"``: the fullest node that still has room.
+            - ``"spread"``: the node with the fewest jobs, whatever its capacity.
+            - ``"sticky"``: the same node for the same *key*, as long as it has room.
+            - a plain function of a node and its load (jobs divided by capacity, a float) that
+              returns the cost of choosing it, a number; the lowest comes first.
         key: What ``"sticky"`` goes by: a user, a model, a session.
 
     Raises:
-        ConfigError: If an argument breaks its rule.
+        ConfigError: If an argument is invalid.
 
     Example:
         >>> print(Criteria(pool="gpu", labels={"zone": "a"}))
@@ -106,11 +106,11 @@ class Criteria:
     exclude: frozenset[str] = attrs.field(default=frozenset(), converter=_exclude)
     strategy: StrategyName | Cost = attrs.field(default=_DEFAULT, converter=_strategy)
     key: str | None = None
-    #: Pool and labels once more, hashable.
+    #: Pool and labels again, hashable.
     spec: Spec = attrs.field(init=False, repr=False)
-    #: What carries out the strategy.
+    #: The function that implements the strategy.
     choose: Choose = attrs.field(init=False, repr=False, eq=False)
-    #: Whether that looks at every node with room.
+    #: Whether it looks at every node with room.
     scans: bool = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -128,10 +128,10 @@ class Criteria:
     @classmethod
     def of(cls, **criteria: Any) -> Criteria:
         """
-        Return the criteria of these names, as they come from a caller of the feed.
+        Return the criteria with these arguments, as a caller of the feed passes them.
 
         Raises:
-            ConfigError: If a name is unknown, or an argument breaks its rule.
+            ConfigError: If a name is unknown, or an argument is invalid.
 
         Example:
             >>> Criteria.of(pool="gpu") == Criteria(pool="gpu")

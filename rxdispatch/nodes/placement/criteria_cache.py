@@ -1,4 +1,4 @@
-"""``CriteriaArguments``: criteria as keyword arguments, made into :class:`Criteria` once."""
+"""``CriteriaCache``: turns keyword arguments into :class:`Criteria`, each set of them once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST: Final = 256
 
 
 class CriteriaArguments(TypedDict, total=False):
-    """What may be asked of a node; each is explained at :class:`Criteria`."""
+    """The keyword arguments of a selection; :class:`Criteria` explains each."""
 
     pool: str | None
     labels: Mapping[str, str]
@@ -26,28 +26,28 @@ class CriteriaArguments(TypedDict, total=False):
 
 
 class CriteriaCache:
-    """Remembers the criteria that were asked for: checking them takes longer than choosing."""
+    """Caches checked criteria: checking them takes longer than choosing a node."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Criteria] = {}
 
-    def get(self, wanted: CriteriaArguments) -> Criteria:
+    def get(self, arguments: CriteriaArguments) -> Criteria:
         """
-        Return the criteria of these arguments.
+        Return the criteria with these arguments.
 
         Raises:
-            ConfigError: If one breaks its rule, or has no such name.
+            ConfigError: If a criterion is invalid or unknown.
         """
         try:
             key: Hashable = tuple(
                 (name, tuple(value.items()) if value.__class__ is dict else value)
-                for name, value in cast("dict[str, Any]", wanted).items()
+                for name, value in cast("dict[str, Any]", arguments).items()
             )
             known = self._known.get(key)
         except TypeError:
-            return Criteria.of(**wanted)
+            return Criteria.of(**arguments)
         if known is None:
-            known = Criteria.of(**wanted)
+            known = Criteria.of(**arguments)
             if len(self._known) >= _MOST:
                 self._known.clear()
             self._known[key] = known

@@ -1,4 +1,4 @@
-"""``Explanation``: how many nodes each filter of a selection refused."""
+"""``Explanation``: how many nodes each filter of a selection rejects."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _WORDS: Final = {
 @attrs.frozen(slots=True)
 class Explanation:
     """
-    How many nodes there are, and what became of them.
+    How many nodes there are, and how many of them each filter rejects.
 
     Attributes:
-        total: How many nodes are known.
-        refused: How many of them each filter refused, the filters in their order: ``pool``,
-            ``labels``, ``where``, ``exclude``, ``draining``, ``suspect``, ``full``,
-            ``rejecting``. A node counts at the first filter that refuses it. Rejecting ones
-            are taken all the same when nothing else is left.
-        eligible: How many are left.
+        total: Known nodes.
+        refused: Nodes rejected by each filter, in the order of the filters: ``pool``, ``labels``,
+            ``where``, ``exclude``, ``draining``, ``suspect``, ``full``, ``rejecting``. A node
+            counts at the first filter that rejects it. Nodes under ``rejecting`` are chosen
+            nevertheless when no other node is eligible.
+        eligible: Nodes that pass every filter.
 
     Example:
         >>> print(Explanation(12, {"pool": 5, "full": 4}, 3))
@@ -60,7 +60,7 @@ class Explanation:
 
 
 def explain(nodes: Iterable[Node], criteria: Criteria, placements: Placements) -> Explanation:
-    """Look at every node and count which filter refuses it."""
+    """Check every node, and count the filter that rejects it."""
     refused = dict.fromkeys(_WORDS, 0)
     total = eligible = 0
     for node in nodes:

@@ -1,4 +1,4 @@
-"""``Selector``: choose a node by criteria, from what a feed knows, without asking anybody."""
+"""``Selector``: chooses nodes by criteria, from memory, without a call to the server."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _READY: Final = NodeStatus.READY
 
 class Selector:
     """
-    Picks nodes from a cache, synchronously.
+    Filters and ranks the nodes of a replica.
 
-    Nodes pass the filters pool, labels, where, exclude, draining, suspect, full and rejecting,
-    and are ranked by the strategy of the criteria. What this process has just placed counts as
-    load, but never makes a node full: whether it is, the server decides.
+    The filters are pool, labels, where, exclude, draining, suspect, full and rejecting; then the
+    strategy of the criteria ranks the nodes. The recent placements of this process count as load,
+    but never make a node full: that is the server's decision.
 
     Args:
-        nodes: The nodes by id, live; the cache calls :meth:`changed` after each change.
-        placements: What this process placed and was refused.
-        rng: Where chance comes from.
+        nodes: The nodes by id, live; their owner calls :meth:`changed` after each change.
+        placements: The recent placements and refusals of this process.
+        rng: The source of randomness.
 
     Example:
         >>> import time
@@ -52,14 +52,14 @@ class Selector:
 
     def changed(self, previous: Node | None, node: Node | None) -> None:
         """
-        Take note of a change of the nodes, which has just been made.
+        Update the candidates after a change of the nodes.
 
         Args:
-            previous: The node as it was; None where it is added.
-            node: The node as it is; None where it is removed.
+            previous: The node before the change; None if it was added.
+            node: The node after the change; None if it was removed.
         """
         if previous is not None and node is not None:
-            # Nearly all are heartbeats, and nearly all of those end here.
+            # Nearly all changes are heartbeats, and nearly all of those end here.
             if (
                 previous.labels is node.labels
                 and previous.pool == node.pool
@@ -74,7 +74,7 @@ class Selector:
         self._candidates.changed(previous, node)
 
     def clear(self) -> None:
-        """Take note that anything may have changed; views are made anew when they are needed."""
+        """Drop all candidates, because any node may have changed; they are made again on demand."""
         self._candidates.clear()
 
     def pick(self, criteria: Criteria, count: int = 1) -> list[Node]:
@@ -82,13 +82,13 @@ class Selector:
         Return the nodes to try, the best first.
 
         Args:
-            criteria: What is asked of them.
-            count: How many at most, all different. Those after the first are to fall back on
-                when a reservation is refused.
+            criteria: What the nodes must match.
+            count: How many at most, all different; a reservation falls back on those after the
+                first.
 
         Returns:
-            Nodes with room as far as is known; none if there are none. Nodes that keep refusing
-            are returned only where there are no others.
+            Nodes that have room, going by memory; possibly none. Nodes that keep refusing are
+            returned only if there are no others.
 
         Raises:
             ConfigError: If *count* is not an int >= 1.

@@ -1,4 +1,4 @@
-"""``Slots``: reservations that this process holds, renewed until they are released."""
+"""``Slots``: the reservations that this process holds, renewed until it releases them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _BATCH = 256
 
 class Slots:
     """
-    Reserves, renews and releases, many in one call.
+    Reserves, renews and releases slots, many in one call.
 
-    INVARIANT. A slot in ``_held`` is renewed at a third of its lease. Its ``deadline`` was
-    counted from before the call that the registry answered, so it is never later than the
-    registry's. Once it has passed the slot is lost, leaves ``_held`` and is not renewed.
+    INVARIANT. A slot in ``_held`` is renewed at a third of its lease. Its ``deadline`` counts from
+    before the call that the registry answered, so it is never later than the registry's. Once it
+    has passed, the slot is lost, leaves ``_held`` and is not renewed.
 
     Args:
         engine: The registry.
-        refused: Given the message with the nodes that refused, as they are.
+        refused: Called with a message that has the nodes that refused, in their present state.
     """
 
     def __init__(self, engine: FleetEngine, refused: Callable[[bytes], None]) -> None:
@@ -50,19 +50,19 @@ class Slots:
 
     @property
     def held(self) -> int:
-        """How many are held."""
+        """The number of slots held."""
         return len(self._held)
 
     async def take(self, wanted: Sequence[Sequence[Node]], lease: float) -> list[Slot | None]:
         """
-        Reserve a slot on the first of some nodes that has room, for each of *wanted*.
+        Reserve a slot for each list of nodes, on its first node that has room.
 
         Args:
-            wanted: At most 256 lists of nodes, each the best first.
+            wanted: At most 256 lists of nodes, the best first.
             lease: Seconds.
 
         Returns:
-            For each a slot, or None where all refused.
+            A slot for each list, or None if all its nodes refused.
 
         Raises:
             StoreUnavailableError: If the server does not answer.
@@ -74,7 +74,7 @@ class Slots:
                 [(slot, [node.id for node in nodes]) for slot, nodes in asked], lease
             )
         except BaseException:
-            # It may have been done all the same. Should it be on its way still, the lease ends it.
+            # The server may have reserved them, or still do so; then the leases end them.
             self.release_later(slot for slot, _ in asked)
             raise
         slots: list[Slot | None] = []
@@ -94,14 +94,14 @@ class Slots:
         return slots
 
     async def release(self, slot: Slot) -> None:
-        """Give *slot* back; if the server cannot be reached its lease will end it."""
+        """Give *slot* back; if the server cannot be reached, its lease ends it."""
         self.release_later([slot.id])
         task = self._leave
         if task is not None:
             await asyncio.shield(task)
 
     def release_later(self, slots: Iterable[str]) -> None:
-        """Give slots back in the background, whether they are held or not."""
+        """Give slots back in the background, whether this process holds them or not."""
         for name in slots:
             held = self._held.pop(name, None)
             if held is not None and not held[0].lost:
@@ -111,7 +111,7 @@ class Slots:
             self._leave = self._loop.create_task(self._depart())
 
     async def close(self) -> None:
-        """Give back what is held, as far as the server can be reached."""
+        """Give all slots back, if the server can be reached."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -125,7 +125,7 @@ class Slots:
     async def _depart(self) -> None:
         try:
             while self._leaving:
-                await asyncio.sleep(0)  # more may come in this turn of the loop
+                await asyncio.sleep(0)  # more ids may come in this turn of the loop
                 ids = list(self._leaving)[:_BATCH]
                 for slot in ids:
                     del self._leaving[slot]
@@ -139,7 +139,7 @@ class Slots:
     # -- renewal -----------------------------------------------------------------------------
 
     def _schedule(self, delay: float) -> None:
-        """Renew in *delay* seconds, unless that happens sooner anyway."""
+        """Renew in *delay* seconds, unless a renewal is due sooner."""
         if self._renewal is None:
             due = self._loop.time() + delay
             if self._timer is not None:
@@ -164,14 +164,14 @@ class Slots:
             if self._held:
                 third = min(lease for _, lease in self._held.values()) / 3
                 soonest = min(slot.deadline for slot, _ in self._held.values()) - self._clock()
-                # Renewed: a third of the lease. Not renewed: soon again, and when a lease ends.
+                # Renewed: after a third of the lease. Not renewed: soon, and when a lease ends.
                 self._schedule(max(0.0, min(third, soonest if soonest < 0.05 else soonest / 3)))
 
     async def _renew(self) -> None:
         leases: dict[float, list[str]] = {}
         for name, (_, lease) in self._held.items():
             leases.setdefault(lease, []).append(name)
-        # At once: where the server does not answer, each batch waits until a lease ends.
+        # In parallel: if the server does not answer, each batch waits until a lease ends.
         async with asyncio.TaskGroup() as group:
             for lease, names in leases.items():
                 for at in range(0, len(names), _BATCH):
@@ -181,9 +181,9 @@ class Slots:
         started = self._clock()
         ends = [self._held[name][0].deadline for name in names if name in self._held]
         if not ends:
-            return  # given back before this batch had its turn
+            return  # given back before this batch started
         try:
-            # A server that does not answer must not keep us from noticing that a lease passed.
+            # A server that does not answer must not delay noticing that a lease has ended.
             async with asyncio.timeout(min(ends) - started):
                 held = await self._engine.renew(names, lease)
         except (StoreUnavailableError, TimeoutError, ResponseError) as error:
@@ -196,7 +196,7 @@ class Slots:
                 self._held[name][0].deadline = started + lease
 
     def _lapse(self) -> None:
-        """Give up the slots whose lease has passed unconfirmed."""
+        """Give up the slots whose lease ended without a renewal."""
         for name in [name for name, (slot, _) in self._held.items() if slot.lost]:
             self._lose(name)
 

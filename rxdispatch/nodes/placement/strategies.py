@@ -1,9 +1,10 @@
 """
-Strategies: which of the nodes with room come first.
+Strategies: how the nodes with room are ranked.
 
-Sampling two and taking the better one beats looking at all of them wherever the picture is not
-fresh: whoever sees the same least loaded node sends everything there (M. Mitzenmacher, "The Power
-of Two Choices in Randomized Load Balancing"; ``benchmarks/nodes/bench_select.py`` measures it).
+Sampling two nodes and taking the better one beats looking at all of them wherever the data is not
+fresh: processes that see the same least loaded node all send their work there (M. Mitzenmacher,
+"The Power of Two Choices in Randomized Load Balancing"; measured by
+``benchmarks/nodes/bench_select.py``).
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ StrategyName = Literal["power_of_two", "least_loaded", "bin_pack", "spread", "st
 STRATEGY_NAMES: Final[tuple[StrategyName, ...]] = get_args(StrategyName)
 
 Jobs = Callable[[Node], int]
-"""How many jobs a node has, those included that this process has just placed."""
+"""Returns how many jobs a node has, recent placements of this process included."""
 
 Cost = Callable[[Node, float], float]
-"""What it costs to take a node of this load (jobs through capacity); the lowest comes first."""
+"""Returns the cost of a node with this load (jobs divided by capacity); the lowest comes first."""
 
 Choose = Callable[[Iterator[Node], int, Jobs], list[Node]]
-"""Takes nodes with room in random order, and returns so many of them, the best first."""
+"""Takes nodes with room in random order and a count; returns that many, the best first."""
 
 Rank = TypeVar("Rank", int, float, tuple[bool, int])
 
 _PRIME: Final = 2**61 - 1
-# Nodes whose hash is kept; more than there are, or all would be hashed for every choice.
+# Hashes that are kept; must exceed the number of nodes, or each choice would hash all of them.
 _MARKS: Final = 1 << 18
 
 
 def chooser(strategy: StrategyName | Cost, key: str | None) -> Choose:
     """
-    Return what chooses by *strategy*.
+    Return the function that implements *strategy*.
 
     Args:
         strategy: A name, or a cost function.
@@ -59,15 +60,15 @@ def _power_of_two(nodes: Iterator[Node], count: int, jobs: Jobs) -> list[Node]:
         first, second = second, first
     if count == 1:
         return [first]
-    # The first is the better of two, not the best of all: the more are compared, the more
-    # processes with the same old picture take the same one.
+    # The first is the better of two, not the best of all: the more nodes are compared, the more
+    # processes with the same old data choose the same one.
     others = [second, *islice(nodes, count - 1)]
     others.sort(key=lambda node: jobs(node) / node.capacity)
     return [first, *others[: count - 1]]
 
 
 def _lowest(nodes: Iterator[Node], count: int, rank: Callable[[Node], Rank]) -> list[Node]:
-    # Ties go to whoever comes first, which is random: not everybody takes the same one.
+    # Ties go to the node that comes first. The order is random, so processes choose differently.
     if count > 1:
         return heapq.nsmallest(count, nodes, key=rank)
     best = min(nodes, key=rank, default=None)
@@ -81,7 +82,7 @@ def _least_loaded(nodes: Iterator[Node], count: int, jobs: Jobs) -> list[Node]:
 def _bin_pack(nodes: Iterator[Node], count: int, jobs: Jobs) -> list[Node]:
     def rank(node: Node) -> float:
         load = jobs(node) / node.capacity
-        # What this process itself has filled up comes last, though nobody has told of it yet.
+        # A node that this process has filled up comes last, though no heartbeat has said so yet.
         return -load if load < 1 else load
 
     return _lowest(nodes, count, rank)
@@ -106,8 +107,8 @@ def _sticky(key: str) -> Choose:
     """
     Rank by a hash of key and node: a node that leaves moves only the keys that it had.
 
-    Both are hashed well, once, and multiplied modulo a prime: a tenth of what it takes to hash
-    the pair. See D. Thaler and C. Ravishankar, "A Name-Based Mapping Scheme for Rendezvous".
+    Each is hashed well, once, and the two are multiplied modulo a prime: a tenth of the work of
+    hashing the pair. See D. Thaler, C. Ravishankar: "A Name-Based Mapping Scheme for Rendezvous".
     """
     factor = _hashed(key)
 
@@ -118,13 +119,13 @@ def _sticky(key: str) -> Choose:
 
 
 def _hashed(text: str) -> int:
-    """Return a number from 1 to the prime, the same one in every process."""
+    """Return a number from 1 to the prime, the same in every process."""
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
     return 1 + int.from_bytes(digest) % (_PRIME - 1)
 
 
 class _Marks(dict[str, int]):
-    """The numbers of nodes; keys are many, and each is hashed once a Criteria."""
+    """The hashes of node ids; keys are many, and each is hashed once in its Criteria."""
 
     def __missing__(self, node_id: str) -> int:
         if len(self) >= _MARKS:

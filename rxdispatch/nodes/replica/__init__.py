@@ -1,5 +1,5 @@
 """
-The fleet as one process knows it, and everything that is updated with it.
+A fleet as one process knows it, and what is updated with it.
 
 Internal: users import from ``rxdispatch``.
 """

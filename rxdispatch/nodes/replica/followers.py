@@ -51,7 +51,7 @@ class Followers:
         known = node or previous
         assert known is not None
         self._selector.changed(previous, node)
-        self._placements.heard(known.id)
+        self._placements.reported(known.id)
         if self._unsaved is not None:
             self._unsaved.add(known.id)
 

@@ -1,4 +1,4 @@
-"""``LapseTimer``: one timer for the ttls of all nodes."""
+"""``LapseTimer``: a single timer for the ttls of all nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``Replica``: the fleet as this process knows it (L1), and the rules by which it changes."""
+"""``Replica``: the nodes in this process (L1), and the rules for applying changes to them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rxdispatch.nodes.replica.followers import Followers
 
 __all__ = ["Replica"]
 
-# Nodes that were registered together do not all become suspect in one moment: seconds, and at
-# most this share of the ttl.
+# Jitter, so that nodes that were registered together do not become suspect all at once: seconds,
+# and at most this share of the ttl.
 _SPREAD: Final = 0.04
 _SHARE: Final = 0.05
 
 
 class Replica:
     """
-    Nodes by id, each as of some number in the order of all changes.
+    The nodes by id, each as of some number in the order of all changes.
 
-    INVARIANT. All changes up to ``high`` are in here. A node may be ahead of that, because it
-    was looked up or written from here: then its own ``seq`` says so, or ``_gone`` where it is
-    absent, and what the stream brings of it up to there is passed over. So whatever comes late,
-    twice or in another order, a node only goes forward.
+    INVARIANT. The replica contains all changes up to ``high``. A node that was looked up or
+    written by this process may be ahead: then its own ``seq`` says how far, or ``_gone`` if it was
+    removed, and older changes of it are ignored. So a node only goes forward, even if changes
+    arrive late, twice or out of order.
 
-    Nothing in here waits; all of it runs on the loop.
+    Nothing here waits; all of it runs on the loop.
 
     Args:
         nodes: Where the nodes are kept, by id; written by the replica alone.
@@ -48,26 +48,26 @@ class Replica:
         self._gone: dict[str, int] = {}
         self._lapse: dict[str, float] = {}
         self._next_lapse = math.inf
-        self._heard: dict[str, float] | None = None
+        self._heartbeats: dict[str, float] | None = None
 
     @property
     def epoch(self) -> bytes:
-        """The life of the registry's data that is in here."""
+        """The epoch of the registry's data: a new one means that data was lost or replaced."""
         return self._epoch
 
     @epoch.setter
     def epoch(self, epoch: bytes) -> None:
         self._epoch, self._epoch_text = epoch, epoch.hex()
 
-    # -- what comes in -----------------------------------------------------------------------
+    # -- applying ----------------------------------------------------------------------------
 
     def follow(self, message: Message) -> bool:
         """
         Apply the next message of the stream.
 
         Returns:
-            False if it leaves a gap, or parts of it could not be read: then nothing of what is
-            missing may be taken for seen.
+            False if there is a gap before it, or a part of it could not be parsed: then ``high``
+            stays, and the missing changes must be fetched.
         """
         if message.first > self.high + 1 or message.epoch != self._epoch:
             return False
@@ -84,17 +84,17 @@ class Replica:
 
     def fill(self, rows: Iterable[NodeRow], upto: int, *, complete: bool = False) -> None:
         """
-        Apply what was read from the registry, or written to it.
+        Apply nodes that were read from the registry or written to it.
 
         Args:
-            rows: Nodes as they were at the number *upto*.
+            rows: The nodes as they were at the number *upto*.
             upto: That number.
-            complete: Everything that changed between ``high`` and *upto* is in *rows*.
+            complete: Whether *rows* has every change between ``high`` and *upto*.
         """
         stale = upto < self.high
         for row in rows:
             if stale and (row.seq <= self.high) and row.id not in self.nodes:
-                continue  # it was removed meanwhile, which we know and the reply does not
+                continue  # removed meanwhile, which the replica knows and the reply does not
             if stale and row.node is None and not row.version:
                 continue
             self._apply(row)
@@ -102,61 +102,61 @@ class Replica:
             self._seen(upto)
 
     def replace(self, epoch: bytes, rows: Iterable[NodeRow], upto: int) -> None:
-        """Let the fleet be *rows*, all there are at the number *upto*; tell the differences."""
+        """Replace the fleet with *rows*, all nodes at *upto*, and publish the differences."""
         before = dict(self.nodes)
         self.nodes.clear()
-        # Numbers that went back are another life too, whatever its name.
+        # Numbers that went back are a new life of the data too, even under the same epoch.
         new_life = epoch != self.epoch or upto < self.high
         self.epoch = epoch
         self._gone = {} if new_life else {n: s for n, s in self._gone.items() if s > upto}
         self._lapse.clear()
-        if self._heard is not None:
-            self._heard.clear()
+        if self._heartbeats is not None:
+            self._heartbeats.clear()
         self._next_lapse = math.inf
         self.high = 0
-        told: list[NodeChange] = []
+        changes: list[NodeChange] = []
         for row in rows:
             node = row.node
             if node is None or row.seq <= self._gone.get(row.id, 0):
                 continue
             old = before.pop(row.id, None)
             if old is not None and not new_life and old.seq > row.seq:
-                node = old  # looked up a moment ago, and ahead
+                node = old  # looked up a moment ago, and newer
             if row.ttl > 0:
-                self._live(row)
+                self._extend(row)
             else:
-                self._hear(row)
+                self._note_heartbeat(row)
                 node = node.marked(NodeStatus.SUSPECT)
             self.nodes[row.id] = node
             if old is not None and not new_life and row.birth > old.seq:
-                told.append(NodeChange("removed", old, old, self._epoch_text, row.birth - 1))
+                changes.append(NodeChange("removed", old, old, self._epoch_text, row.birth - 1))
                 old = None
             if old is None or (old is not node and not _alike(old, node)):
                 kind: ChangeKind = "added" if old is None else "updated"
-                told.append(NodeChange(kind, node, old, self._epoch_text, node.seq))
+                changes.append(NodeChange(kind, node, old, self._epoch_text, node.seq))
         for old in before.values():
             if not new_life and old.seq > upto:
                 self.nodes[old.id] = old
             else:
-                told.append(NodeChange("removed", old, old, self._epoch_text, upto))
+                changes.append(NodeChange("removed", old, old, self._epoch_text, upto))
         self.high = upto
         self._followers.replaced()
-        for change in told:
+        for change in changes:
             self._followers.publish(change)
 
     # -- time --------------------------------------------------------------------------------
 
     @property
     def due(self) -> bool:
-        """Whether the ttl of a node may have run out here."""
+        """Whether the ttl of a node may have run out."""
         return self._clock() >= self._next_lapse
 
     def lapse(self) -> None:
-        """Suspect the nodes whose ttl has run out here, and have them looked up."""
+        """Suspect the nodes whose ttl has run out, and have them looked up."""
         now = self._clock()
         if now >= self._next_lapse:
             for node in [node for node, at in self._lapse.items() if at <= now]:
-                # Subscribers are told, and may ask for the fleet from within.
+                # A subscriber may call back into the feed, and get here again.
                 if self._lapse.pop(node, None) is not None:
                     self._suspect(node)
                     self._followers.doubt(node)
@@ -165,16 +165,16 @@ class Replica:
             self._followers.lapse_at(self._next_lapse)
 
     def suspect_all(self) -> None:
-        """Suspect every node: nothing can be proven any more."""
+        """Suspect every node, because nothing can be proven any more."""
         for node in tuple(self.nodes):
             self._suspect(node)
 
     def remaining(self, name: str) -> float:
-        """Return the seconds until a node lapses; 0 where it has."""
+        """Return the seconds until a node lapses; 0 once it has."""
         return max(0.0, self._lapse.get(name, 0.0) - self._clock())
 
     def suspects(self) -> list[str]:
-        """Return the ids of the nodes that are suspect."""
+        """Return the ids of the suspect nodes."""
         return [n.id for n in self.nodes.values() if n.status is NodeStatus.SUSPECT]
 
     def _suspect(self, name: str) -> None:
@@ -182,13 +182,13 @@ class Replica:
         if old is not None and old.status is not NodeStatus.SUSPECT:
             node = self.nodes[name] = old.marked(NodeStatus.SUSPECT)
             self._followers.changed(old, node)
-            self._tell("suspect", node, old, node.seq)
+            self._publish("suspect", node, old, node.seq)
 
-    def _live(self, row: NodeRow) -> None:
+    def _extend(self, row: NodeRow) -> None:
         name, ttl = row.id, row.ttl
-        self._hear(row)
+        self._note_heartbeat(row)
         if ttl <= 0:
-            # The registry knows that it has lapsed, and holds on to it for now.
+            # The registry knows that the node has lapsed, and keeps it for now.
             self._lapse.pop(name, None)
             self._suspect(name)
             return
@@ -201,17 +201,17 @@ class Replica:
     # -- heartbeats --------------------------------------------------------------------------
 
     def keep_heartbeats(self) -> None:
-        """Remember from now on when each node was last heard of; some 150 bytes a node."""
-        if self._heard is None:
-            self._heard = {}
+        """Remember the time of each node's last heartbeat from now on; about 150 bytes a node."""
+        if self._heartbeats is None:
+            self._heartbeats = {}
 
-    def _hear(self, row: NodeRow) -> None:
-        if self._heard is not None:
-            self._heard[row.id] = self._clock() - row.silence
+    def _note_heartbeat(self, row: NodeRow) -> None:
+        if self._heartbeats is not None:
+            self._heartbeats[row.id] = self._clock() - row.silence
 
     def silence(self, name: str) -> float | None:
-        """Return the seconds since the last heartbeat of a node, None where that is not known."""
-        heard = None if self._heard is None else self._heard.get(name)
+        """Return the seconds since the last heartbeat of a node; None where it is unknown."""
+        heard = None if self._heartbeats is None else self._heartbeats.get(name)
         return None if heard is None else max(0.0, self._clock() - heard)
 
     # -- rows --------------------------------------------------------------------------------
@@ -232,12 +232,12 @@ class Replica:
                 self._gone.pop(name, None)
             self._followers.changed(old, node)
             if old is not None and row.birth > old.seq:
-                # It went and came again while nothing was heard: another life, whose slots and
-                # versions are not those of the one before.
-                self._tell("removed", old, old, row.birth - 1)
+                # It was removed and registered again during a gap: a new life, with slots and
+                # versions of its own.
+                self._publish("removed", old, old, row.birth - 1)
                 old = None
-            self._tell("added" if old is None else "updated", node, old, seq)
-            self._live(row)
+            self._publish("added" if old is None else "updated", node, old, seq)
+            self._extend(row)
         elif version:
             self._touch(old, row)
         else:
@@ -246,32 +246,32 @@ class Replica:
             if old is not None:
                 del self.nodes[name]
                 self._lapse.pop(name, None)
-                if self._heard is not None:
-                    self._heard.pop(name, None)
+                if self._heartbeats is not None:
+                    self._heartbeats.pop(name, None)
                 self._followers.changed(old, None)
-                self._tell("removed", old, old, seq)
+                self._publish("removed", old, old, seq)
 
     def _touch(self, old: Node | None, row: NodeRow) -> None:
-        """A heartbeat without news: nothing to tell, unless the node had been given up."""
+        """Apply a heartbeat without news: nothing to publish, unless the node was suspect."""
         if old is None or old.version != row.version - 1:
             self._followers.doubt(row.id)
             return
         if old.status is NodeStatus.SUSPECT:
-            # What it was before is not known here.
+            # Its status from before is not known here.
             self._followers.doubt(row.id)
         node = self.nodes[row.id] = old.renewed(row.version, row.seq)
         self._followers.changed(old, node)
-        self._live(row)
+        self._extend(row)
 
     def _confirm(self, old: Node, row: NodeRow) -> None:
-        """It was looked up and nothing has changed."""
+        """Apply a look-up that found no change: a suspect node is alive again."""
         node = row.node
         assert node is not None
         if row.ttl > 0 and old.status is NodeStatus.SUSPECT:
             self.nodes[node.id] = node
             self._followers.changed(old, node)
-            self._tell("updated", node, old, node.seq)
-        self._live(row)
+            self._publish("updated", node, old, node.seq)
+        self._extend(row)
 
     def _seen(self, upto: int) -> None:
         if upto > self.high:
@@ -280,15 +280,15 @@ class Replica:
                 self._gone = {name: seq for name, seq in self._gone.items() if seq > upto}
 
     def synced(self) -> None:
-        """Tell the subscribers that what was missed has been made up for."""
+        """Tell the subscribers that the replica has caught up."""
         self._followers.publish(NodeChange("synced", None, None, self._epoch_text, self.high))
 
-    def _tell(self, kind: ChangeKind, node: Node, previous: Node | None, seq: int) -> None:
+    def _publish(self, kind: ChangeKind, node: Node, previous: Node | None, seq: int) -> None:
         self._followers.publish(NodeChange(kind, node, previous, self._epoch_text, seq))
 
 
 def _alike(one: Node, other: Node) -> bool:
-    # Of another life the numbers may be the same and the rest not.
+    # In another life of the data the numbers may be equal and the rest not.
     return (
         (one.seq, one.version, one.status, one.pool, one.capacity, one.current_jobs)
         == (other.seq, other.version, other.status, other.pool, other.capacity, other.current_jobs)
