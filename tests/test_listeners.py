@@ -16,7 +16,7 @@ import rxdispatch as rxd
 from rxdispatch import operators as ops
 from rxdispatch.listeners import call_each, tell_each
 from rxdispatch.relay import Relay
-from rxdispatch.store.pubsub.subscription import Subscription
+from rxdispatch.store.pubsub.channel_subscription import ChannelSubscription
 from rxdispatch.streams import KillSwitch, run
 from rxdispatch.testing import run_virtual
 from rxdispatch.valve import Gate
@@ -253,7 +253,7 @@ def test_a_listener_of_a_channel_that_raises(error: BaseException) -> None:
 
     async def main() -> list[Any]:
         heard: list[Any] = []
-        channel = Subscription(b"events", lambda _: None)
+        channel = ChannelSubscription(b"events", lambda _: None)
         channel.add(Observer(failing(error), on_completed=failing(error)))
         channel.add(Observer(heard.append, on_completed=lambda: heard.append("|")))
         with capture_logs() as logs:

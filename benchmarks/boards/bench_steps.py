@@ -56,7 +56,7 @@ BELOW: Final[Steps] = {
 }
 WORK: Final[Steps] = {
     **BELOW,
-    "call: retries and limits in time": ["store/client.py", "store/connections/pool.py"],
+    "call: retries and limits in time": ["store/client.py", "store/connections/connection_pool.py"],
     "claim: read the reply": ["boards/redis/engine.py:RedisEngine.claim"],
     "claim: task and Claim": ["boards/base.py:Board._decode", "boards/base.py"],
     "claim: hold and renew": ["tasks/_ledger.py:Ledger.add", "tasks/_ledger.py:Ledger._tick"],

@@ -15,8 +15,8 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.home import Home
 from rxdispatch.store.advice import advise
 from rxdispatch.store.connections.connection import Connector
+from rxdispatch.store.connections.connection_pool import ConnectionPool
 from rxdispatch.store.connections.patience import Patience
-from rxdispatch.store.connections.pool import Pool
 from rxdispatch.store.connections.wire import Value, exchange, pack
 from rxdispatch.store.scripts import Script
 from rxdispatch.store.tries import Tries
@@ -62,7 +62,7 @@ class Client:
         self.connector = Connector(target, settings)
         self.redis: aioredis.Redis = aioredis.Redis(connection_pool=self.connector.pool)
         self.home = Home(f"client of {target.safe}")
-        self._pool = Pool(self.connector, settings.connections)
+        self._pool = ConnectionPool(self.connector, settings.connections)
         self._heard = False
 
     async def open(self) -> None:

@@ -69,12 +69,12 @@ def from_async_iterable(iterable: AsyncIterable[T]) -> Observable[T]:
     def begin(
         iterator: Any, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
-        return _Pull(iterator, observer).begin(scheduler)
+        return _AsyncIterableSubscription(iterator, observer).begin(scheduler)
 
     return stream_of(iterable, aiter, "an async iterator", begin)
 
 
-class _Pull(Generic[T]):
+class _AsyncIterableSubscription(Generic[T]):
     """One subscription."""
 
     def __init__(self, iterator: AsyncIterator[T], observer: abc.ObserverBase[T]) -> None:

@@ -77,12 +77,12 @@ def from_iterable(iterable: Iterable[T]) -> Observable[T]:
     def begin(
         iterator: Any, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
-        return _Pull(iterator, observer).begin(scheduler)
+        return _IterableSubscription(iterator, observer).begin(scheduler)
 
     return stream_of(iterable, iter, "an iterator", begin)
 
 
-class _Pull(Generic[T]):
+class _IterableSubscription(Generic[T]):
     """
     One subscription.
 

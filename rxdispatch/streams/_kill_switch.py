@@ -59,7 +59,7 @@ class KillSwitch:
     """
 
     def __init__(self) -> None:
-        self._passages: dict[_Passage, None] = {}
+        self._subscriptions: dict[_GatedSubscription, None] = {}
         # The lowest gate of each stream that has not ended yet, and how to stop waiting for it.
         self._open: dict[Gate, abc.DisposableBase] = {}
         # Operators below a gate that may be waiting to subscribe again.
@@ -112,7 +112,7 @@ class KillSwitch:
         limit = None if timeout is None else seconds("timeout", timeout)
         self._draining = True
         # What the subscriber of one stream raises must not keep the others from ending.
-        tell_each("kill_switch", [passage.complete for passage in self._passages])
+        tell_each("kill_switch", [subscription.complete for subscription in self._subscriptions])
         tell_each("kill_switch", [retry.stop for retry in self._retries])
         if self._running():
             ended = asyncio.get_running_loop().create_future()
@@ -136,7 +136,10 @@ class KillSwitch:
             raise ConfigError("error must be an exception", error)
         if self._error is None:
             self._error = error
-        tell_each("kill_switch", [partial(passage.fail, error) for passage in self._passages])
+        tell_each(
+            "kill_switch",
+            [partial(subscription.fail, error) for subscription in self._subscriptions],
+        )
         # Those that completed at their gate before no longer hear of it; the lowest operator
         # disposes all that is above it.
         tell_each("kill_switch", [partial(lowest.fail, error) for lowest in self._open])
@@ -155,15 +158,15 @@ class KillSwitch:
             for gate in valve.chain():
                 if isinstance(gate, Bypass) and gate not in self._retries:
                     self._retries[gate] = gate.when_closed(partial(self._forget, gate))
-        passage = _Passage(self, observer)
-        self._passages[passage] = None
-        passage.upstream.disposable = source.subscribe(
-            observer.on_next, passage.fail, passage.complete, scheduler=scheduler
+        subscription = _GatedSubscription(self, observer)
+        self._subscriptions[subscription] = None
+        subscription.upstream.disposable = source.subscribe(
+            observer.on_next, subscription.fail, subscription.complete, scheduler=scheduler
         )
-        return Disposable(passage.leave)
+        return Disposable(subscription.leave)
 
     def _running(self) -> bool:
-        return bool(self._passages or self._open)
+        return bool(self._subscriptions or self._open)
 
     def _ended(self, lowest: Gate) -> None:
         del self._open[lowest]
@@ -172,10 +175,10 @@ class KillSwitch:
     def _forget(self, retry: Bypass) -> None:
         self._retries.pop(retry, None)
 
-    def left(self, passage: _Passage) -> None:
-        """Forget *passage*, through which nothing comes any more."""
-        if passage in self._passages:
-            del self._passages[passage]
+    def left(self, subscription: _GatedSubscription) -> None:
+        """Forget *subscription*, through which nothing comes any more."""
+        if subscription in self._subscriptions:
+            del self._subscriptions[subscription]
             self.settle()
 
     def settle(self) -> None:
@@ -186,7 +189,7 @@ class KillSwitch:
                     ended.set_result(None)
 
 
-class _Passage:
+class _GatedSubscription:
     """A subscription that passes through a gate."""
 
     def __init__(self, switch: KillSwitch, observer: abc.ObserverBase[Any]) -> None:

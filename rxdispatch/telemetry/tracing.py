@@ -122,7 +122,7 @@ class _Traced:
 
 class _TracedCoroutine(_Traced):
     async def __call__(self, task: Task[Any]) -> Any:
-        span = _Attempt(task, self._baggage)
+        span = _AttemptSpan(task, self._baggage)
         try:
             return await self._handler(task)
         except BaseException as error:
@@ -134,7 +134,7 @@ class _TracedCoroutine(_Traced):
 
 class _TracedFunction(_Traced):
     def __call__(self, task: Task[Any]) -> Any:
-        span = _Attempt(task, self._baggage)
+        span = _AttemptSpan(task, self._baggage)
         try:
             return self._handler(task)
         except BaseException as error:
@@ -144,7 +144,7 @@ class _TracedFunction(_Traced):
             span.end()
 
 
-class _Attempt:
+class _AttemptSpan:
     """The span of one attempt, current until it ends."""
 
     __slots__ = ("_api", "_span", "_token")

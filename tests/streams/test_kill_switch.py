@@ -346,9 +346,9 @@ def test_many_inner_streams_leave_nothing_behind() -> None:
         )
         running = asyncio.ensure_future(run(stream))
         await asyncio.sleep(1)
-        kept = [len(switch._passages), len(switch._open)]
+        kept = [len(switch._subscriptions), len(switch._open)]
         await running
-        return [kept, len(switch._passages), len(switch._open)]
+        return [kept, len(switch._subscriptions), len(switch._open)]
 
     with capture_logs():
         assert [[0, 1], 0, 0] == run_virtual(main())

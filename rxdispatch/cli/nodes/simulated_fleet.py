@@ -67,7 +67,7 @@ class Happened:
 
 
 @attrs.define(slots=True, eq=False)
-class _Member:
+class _SimulatedNode:
     node: Node
     load: float
     next_beat: float
@@ -139,8 +139,8 @@ class SimulatedFleet:
         # Loads have dice of their own: how often they are thrown depends on the time.
         self._fates = random.Random(seed)
         self._loads = random.Random(seed + 1)
-        self._ready: dict[str, _Member] = {}
-        self._draining: dict[str, _Member] = {}
+        self._ready: dict[str, _SimulatedNode] = {}
+        self._draining: dict[str, _SimulatedNode] = {}
         self._silent: dict[str, float] = {}
         self._number = 0
         self._due = 0.0
@@ -236,7 +236,7 @@ class SimulatedFleet:
                 labels={"zone": zone},
             )
             first = now + self._interval * self._loads.random()
-            member = _Member(node, self._loads.random(), first)
+            member = _SimulatedNode(node, self._loads.random(), first)
             self._ready[node.id] = member
             self.todo.register[node.id] = _loaded(member)
 
@@ -252,11 +252,11 @@ class SimulatedFleet:
                 self.todo.heartbeats[node] = _state(member)
 
 
-def _state(member: _Member) -> dict[str, Any]:
+def _state(member: _SimulatedNode) -> dict[str, Any]:
     return {"load": round(member.load, _DIGITS)}
 
 
-def _loaded(member: _Member) -> Node:
+def _loaded(member: _SimulatedNode) -> Node:
     node = member.node
     return Node(
         node.id,

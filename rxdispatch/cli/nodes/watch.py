@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from rxdispatch.checks import key_name
-from rxdispatch.cli.lines import Lines, as_json
+from rxdispatch.cli.json_lines import JsonLines, as_json
 from rxdispatch.cli.nodes.fleet_table import MARGIN, headline, show_fleet
 from rxdispatch.cli.nodes.fleet_view import FleetView, Sort, change_document, node_document
 from rxdispatch.cli.nodes.observed import Observed, of_pool
@@ -110,7 +110,7 @@ class _Watcher:
 
         Who reads them too slowly gets only the newest change of each node.
         """
-        out = Lines(sys.stdout.fileno())
+        out = JsonLines(sys.stdout.fileno())
         waiting: dict[str | None, NodeChange] = {}
         woken = asyncio.Event()
 

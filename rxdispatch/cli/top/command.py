@@ -14,7 +14,7 @@ from rich.live import Live
 
 from rxdispatch.checks import board_name
 from rxdispatch.cli.exits import exit_codes
-from rxdispatch.cli.lines import Lines, as_json
+from rxdispatch.cli.json_lines import JsonLines, as_json
 from rxdispatch.cli.top.table import show_top, top_line
 from rxdispatch.cli.top.view import BoardRow, TopView, Watched, pools_of
 from rxdispatch.cli.until import Until
@@ -84,7 +84,7 @@ async def _run(
             if once:
                 await _once(looks, console, as_lines=as_lines)
             elif as_lines:
-                out = Lines(sys.stdout.fileno())
+                out = JsonLines(sys.stdout.fileno())
                 while True:
                     await out.write([(await looks.look()).document()])
                     await asyncio.sleep(pause)

@@ -15,8 +15,8 @@ from redis.exceptions import ResponseError
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.store.client import Client
+from rxdispatch.store.pubsub.channel_subscription import ChannelSubscription
 from rxdispatch.store.pubsub.session import Session
-from rxdispatch.store.pubsub.subscription import Subscription
 from rxdispatch.store.refusal import forbidden
 
 __all__ = ["Channels"]
@@ -41,7 +41,7 @@ class Channels:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._wanted: dict[bytes, Subscription] = {}
+        self._wanted: dict[bytes, ChannelSubscription] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._session: Session | None = None
@@ -115,10 +115,10 @@ class Channels:
             subscription.over()
             subscription.complete()
 
-    def _subscription(self, name: bytes) -> Subscription:
+    def _subscription(self, name: bytes) -> ChannelSubscription:
         subscription = self._wanted.get(name)
         if subscription is None:
-            subscription = self._wanted[name] = Subscription(name, self._forget)
+            subscription = self._wanted[name] = ChannelSubscription(name, self._forget)
             self._changed.set()
             if self._task is None:
                 # Not in the context of the first subscriber: it outlives that one.
@@ -126,7 +126,7 @@ class Channels:
                 self._task = loop.create_task(self._run(), context=Context())
         return subscription
 
-    def _forget(self, subscription: Subscription) -> None:
+    def _forget(self, subscription: ChannelSubscription) -> None:
         if self._wanted.get(subscription.name) is subscription:
             del self._wanted[subscription.name]
             self._changed.set()

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from rxdispatch.store.client import Client
 from rxdispatch.store.connections.wire import abort, pack, receive, send
-from rxdispatch.store.pubsub.subscription import Subscription
+from rxdispatch.store.pubsub.channel_subscription import ChannelSubscription
 
 __all__ = ["Session"]
 
@@ -40,7 +40,7 @@ class Session:
     def __init__(
         self,
         client: Client,
-        wanted: Mapping[bytes, Subscription],
+        wanted: Mapping[bytes, ChannelSubscription],
         changed: asyncio.Event,
         on_confirm: Callable[[], None],
     ) -> None:
@@ -48,7 +48,7 @@ class Session:
         self._wanted = wanted
         self._changed = changed
         self._on_confirm = on_confirm
-        self._told: dict[bytes, Subscription] = {}
+        self._told: dict[bytes, ChannelSubscription] = {}
         self._outstanding: Counter[bytes] = Counter()
         self._answered = True
         # One for each PING on its way, in order; a barrier waits for it or nobody does.

@@ -1,4 +1,4 @@
-"""``Lines``: JSON lines into a pipe that somebody reads at their own pace."""
+"""``JsonLines``: JSON lines into a pipe that somebody reads at their own pace."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import select
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
-__all__ = ["Lines", "as_json"]
+__all__ = ["JsonLines", "as_json"]
 
 # select(2): what is said to be writable takes so much at least without waiting.
 _PIECE: Final = select.PIPE_BUF
 
 
-class Lines:
+class JsonLines:
     """
     Writes to a file without keeping the loop waiting, so that the feed goes on and signals come.
 

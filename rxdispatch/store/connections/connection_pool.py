@@ -1,4 +1,4 @@
-"""``Pool``: a bounded number of connections, lent out one call at a time."""
+"""``ConnectionPool``: a bounded number of connections, lent out one call at a time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rxdispatch.listeners import call_each
 from rxdispatch.store.connections.connection import Connector
 from rxdispatch.store.connections.wire import abort, unread
 
-__all__ = ["Pool"]
+__all__ = ["ConnectionPool"]
 
 
-class Pool:
+class ConnectionPool:
     """
     Lends connections, at most *size* at once; who comes when none is left waits in line.
 

@@ -1,4 +1,4 @@
-"""``Subscription``: who listens to one channel, and whether the server has confirmed it."""
+"""``ChannelSubscription``: who listens to one channel, and whether the server has confirmed it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
 
-__all__ = ["Subscription"]
+__all__ = ["ChannelSubscription"]
 
 Listener = abc.ObserverBase[bytes | None]
 
 log = get_logger(__name__)
 
 
-class Subscription:
+class ChannelSubscription:
     """
     The listeners of one channel.
 
@@ -28,7 +28,7 @@ class Subscription:
         on_empty: Called when the last listener has left.
     """
 
-    def __init__(self, name: bytes, on_empty: Callable[[Subscription], None]) -> None:
+    def __init__(self, name: bytes, on_empty: Callable[[ChannelSubscription], None]) -> None:
         self.name = name
         self.confirmed = asyncio.Event()
         #: Set once it is confirmed, refused, or over.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.cli.lines import Lines, as_json
+from rxdispatch.cli.json_lines import JsonLines, as_json
 
 
 def test_everything_becomes_ascii_json() -> None:
@@ -27,7 +27,7 @@ async def test_a_full_pipe_does_not_stop_the_loop() -> None:
     reading, writing = os.pipe()
     documents = [{"n": n, "text": "x" * 100} for n in range(5000)]
     try:
-        writer = asyncio.create_task(Lines(writing).write(documents))
+        writer = asyncio.create_task(JsonLines(writing).write(documents))
         for _ in range(50):
             await asyncio.sleep(0)
         assert not writer.done()
@@ -46,7 +46,7 @@ async def test_cancelled_while_it_waits() -> None:
     """It can be cancelled in front of a full pipe, and leaves nothing with the loop."""
     reading, writing = os.pipe()
     try:
-        writer = asyncio.create_task(Lines(writing).write([{"text": "x" * (1 << 20)}]))
+        writer = asyncio.create_task(JsonLines(writing).write([{"text": "x" * (1 << 20)}]))
         for _ in range(50):
             await asyncio.sleep(0)
         writer.cancel()
@@ -64,9 +64,9 @@ async def test_nobody_reads_any_more(tmp_path: Path) -> None:
     os.close(reading)
     try:
         with pytest.raises(BrokenPipeError):
-            await Lines(writing).write([{}])
+            await JsonLines(writing).write([{}])
     finally:
         os.close(writing)
     with (tmp_path / "out").open("wb") as file:
-        await Lines(file.fileno()).write([{"a": 1}, {"a": 2}])
+        await JsonLines(file.fileno()).write([{"a": 1}, {"a": 2}])
     assert '{"a": 1}\n{"a": 2}\n' == (tmp_path / "out").read_text()

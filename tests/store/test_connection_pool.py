@@ -1,4 +1,4 @@
-"""``Pool``: bounded, and unharmed by cancellation."""
+"""``ConnectionPool``: bounded, and unharmed by cancellation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from rxdispatch.config import StoreSettings
 from rxdispatch.store.connections.connection import Connector
-from rxdispatch.store.connections.pool import Pool
+from rxdispatch.store.connections.connection_pool import ConnectionPool
 from rxdispatch.store.connections.wire import exchange, pack
 from tests.servers import valkey_server
 
@@ -17,7 +17,7 @@ async def test_who_comes_too_late_waits() -> None:
     """Until a deadline, or until a connection is free."""
     loop = asyncio.get_running_loop()
     async with valkey_server() as server:
-        pool = Pool(Connector(server.target, StoreSettings()), 1)
+        pool = ConnectionPool(Connector(server.target, StoreSettings()), 1)
         first = await pool.take(loop.time() + 1)
         with pytest.raises(TimeoutError):
             await pool.take(loop.time() + 0.01)
@@ -32,7 +32,7 @@ async def test_a_cancelled_wait_takes_nothing() -> None:
     """The slot goes to the next one in line."""
     loop = asyncio.get_running_loop()
     async with valkey_server() as server:
-        pool = Pool(Connector(server.target, StoreSettings()), 1)
+        pool = ConnectionPool(Connector(server.target, StoreSettings()), 1)
         first = await pool.take(loop.time() + 1)
         one = asyncio.create_task(pool.take(loop.time() + 1))
         two = asyncio.create_task(pool.take(loop.time() + 1))
@@ -49,7 +49,7 @@ async def test_clean_connections_are_used_again() -> None:
     loop = asyncio.get_running_loop()
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
-        pool = Pool(connector, 4)
+        pool = ConnectionPool(connector, 4)
         first = await pool.take(loop.time() + 1)
         await connector.open(first)
         pool.give_back(first, clean=True)
