@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
 from datetime import timedelta
-from typing import Generic, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.checks import integer
-from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
-from rxdispatch.observable import Stream
+from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.seconds import seconds
-from rxdispatch.valve import Gate, bound_by
 
 __all__ = ["batch"]
 
@@ -68,68 +63,51 @@ def batch(
         raise ConfigError('on_error must be "flush" or "drop"', on_error)
     span = seconds("timespan", timespan, zero=False)
 
-    def operator(source: Observable[T]) -> Observable[list[T]]:
-        def subscribe(
-            observer: abc.ObserverBase[list[T]], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            return _Batcher(count, span, on_error == "drop", observer).connect(source, scheduler)
+    def make(
+        observer: abc.ObserverBase[list[T]], scheduler: abc.SchedulerBase | None
+    ) -> _Batcher[T]:
+        return _Batcher(count, span, on_error == "drop", observer, scheduler)
 
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(make)
 
 
-class _Batcher(Generic[T]):
+class _Batcher(Subscription[T, list[T]]):
     """
     One subscription.
 
-    ``items`` is the list that grows; ``ready`` holds full lists that wait for room below.
+    ``_items`` is the list that grows; ``_ready`` holds full lists that wait for room below.
     One timer serves many lists: one that fires before the deadline of the list at hand was set
-    for a list that has left since, and is set anew. Setting one for each list would cost more
-    than the rest.
+    for a list that has left since, and is set again. A timer for each list would cost more than
+    the rest.
     """
 
     def __init__(
-        self, count: int, span: float, drop: bool, observer: abc.ObserverBase[list[T]]
+        self,
+        count: int,
+        span: float,
+        drop: bool,
+        observer: abc.ObserverBase[list[T]],
+        scheduler: abc.SchedulerBase | None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__("batch", count, observer, scheduler, on_room=self._drain)
         self._count = count
         self._span = span
         self._drop = drop
-        self._observer = observer
-        self._home = copy_context()
         self._items: list[T] = []
         self._ready: deque[list[T]] = deque()
         self._deadline = 0.0
-        self._due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = self._exhausted = self._draining = self._warned = False
-        self._source = SingleAssignmentDisposable()
+        self._due = self._exhausted = self._draining = False
 
-    def connect(
-        self, source: Observable[T], scheduler: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
-        valve = valve_of(scheduler)
-        below = self._below = bound_by(valve)
-        # Before the gate listens: what is held goes first, the source is asked after.
-        self._link = None if below is None else below.listen(self._drain)
-        self._gate = Gate(self._room, valve, fail=self._on_error)
-        self._source.disposable = source.subscribe(
-            self._on_next,
-            self._on_error,
-            self._on_completed,
-            scheduler=LoopScheduler(self._loop, valve=self._gate),
-        )
-        return Disposable(self._dispose)
-
-    def _room(self) -> int:
-        if self._below is None:
+    def room(self) -> int:
+        """How many more items fill the lists that the consumer has room for."""
+        if self.below is None:
             # A full list leaves at once, so there is never less than one free place.
             return sys.maxsize
         held = len(self._ready) * self._count + len(self._items)
-        return min(sys.maxsize, self._below.room() * self._count) - held
+        return min(sys.maxsize, self.below.room() * self._count) - held
 
-    def _on_next(self, item: T) -> None:
+    def on_next(self, item: T) -> None:
+        """Add *item* to the list at hand."""
         items = self._items
         items.append(item)
         if len(items) >= self._count:
@@ -138,12 +116,11 @@ class _Batcher(Generic[T]):
             self._ready.append(items)
             if not self._draining:
                 self._drain()
-                if self._ready and not self._warned and not self._gate.watched:
-                    self._warned = True
-                    log.warning("no_demand", operator="batch", count=self._count)
+                if self._ready and not self.upstream.heeded:
+                    self.upstream.check_demand()
         elif len(items) == 1:
-            self._deadline = self._loop.time() + self._span
-            if self._timer is None:
+            self._deadline = self.loop.time() + self._span
+            if self.timer is None:
                 self._set_timer(self._deadline)
 
     def _drain(self) -> None:
@@ -154,19 +131,19 @@ class _Batcher(Generic[T]):
             return
         self._draining = True
         try:
-            while not self._closed and (self._ready or self._due) and self._open():
-                self._observer.on_next(self._take())
+            while not self.closed and (self._ready or self._due) and self._open():
+                self.observer.on_next(self._take())
         except BaseException:
-            # The subscriber raised; what is behind is due all the same.
-            self._loop.call_soon(self._drain, context=self._home.copy())
+            # The subscriber raised; the lists behind are still due.
+            self.loop.call_soon(self._drain, context=self.home.copy())
             raise
         finally:
             self._draining = False
         if self._exhausted and not self._ready and not self._items:
-            self._complete()
+            self.complete()
 
     def _open(self) -> bool:
-        return self._below is None or self._below.room() > 0
+        return self.below is None or self.below.room() > 0
 
     def _take(self) -> list[T]:
         if self._ready:
@@ -176,25 +153,27 @@ class _Batcher(Generic[T]):
         return items
 
     def _set_timer(self, when: float) -> None:
-        self._timer = self._loop.call_at(when, self._on_timer, when, context=self._home.copy())
+        self.timer = self.loop.call_at(when, self._on_timer, when, context=self.home.copy())
 
     def _on_timer(self, when: float) -> None:
-        self._timer = None
+        self.timer = None
         if not self._items:
             return
-        if self._deadline > max(when, self._loop.time()):
+        if self._deadline > max(when, self.loop.time()):
             self._set_timer(self._deadline)
             return
         self._due = True
         self._drain()
 
-    def _on_completed(self) -> None:
+    def on_completed(self) -> None:
+        """Complete once all is emitted."""
         self._exhausted = True
         self._due = bool(self._items)
         self._drain()
 
-    def _on_error(self, error: Exception) -> None:
-        if self._closed:
+    def fail(self, error: BaseException) -> None:
+        """Emit or drop what is held, then end with *error*."""
+        if self.closed:
             return
         held = len(self._ready) * self._count + len(self._items)
         try:
@@ -202,41 +181,13 @@ class _Batcher(Generic[T]):
                 log.warning("batch_dropped", operator="batch", items=held)
             elif held:
                 self._due = bool(self._items)
-                while not self._closed and (self._ready or self._due):
-                    self._observer.on_next(self._take())
+                while not self.closed and (self._ready or self._due):
+                    self.observer.on_next(self._take())
         finally:
             # Also when the subscriber raises at what is flushed.
-            self._fail(error)
+            super().fail(error)
 
-    def _fail(self, error: Exception) -> None:
-        if self._closed:
-            return
-        self._shut()
-        try:
-            self._observer.on_error(error)
-        finally:
-            self._gate.dispose()
-
-    def _complete(self) -> None:
-        if self._closed:
-            return
-        self._shut()
-        try:
-            self._observer.on_completed()
-        finally:
-            self._gate.dispose()
-
-    def _dispose(self) -> None:
-        if not self._closed:
-            self._shut()
-        self._gate.dispose()
-
-    def _shut(self) -> None:
-        self._closed = True
-        self._source.dispose()
-        if self._link is not None:
-            self._link.dispose()
-        if self._timer is not None:
-            self._timer.cancel()
+    def clear(self) -> None:
+        """Drop what is held."""
         self._ready.clear()
         self._items = []

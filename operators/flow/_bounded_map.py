@@ -1,94 +1,72 @@
-"""The machine below ``map_async`` and ``map_blocking``: a bounded number of items at work."""
+"""``BoundedMap``: a bounded number of items at work; the base of the two maps."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from contextvars import copy_context
 from typing import Any
 
-from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex import abc
 
-from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.errors import ItemTimeoutError
-from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
+from rxdispatch.operators._on_error import SKIPPED, ErrorRule
+from rxdispatch.operators._subscription import Subscription
 from rxdispatch.operators.flow._in_flight import NO_KEY, InFlight, KeyQueues
 from rxdispatch.operators.flow._map_options import MapOptions
-from rxdispatch.operators.flow._policy import replacement, report_late
 from rxdispatch.protocols import Limit
-from rxdispatch.valve import Gate, bound_by
 
 __all__ = ["BoundedMap"]
 
 log = get_logger(__name__)
 
 
-class BoundedMap:
+class BoundedMap(Subscription[Any, Any]):
     """
     One subscription of a bounded map.
 
-    Every item is *pending* from its arrival until its outcome has passed. It waits in
-    ``held`` until a slot is free and there is room below, then perhaps in the lane of its
-    key until the item before it has landed. It keeps its slot until it has landed and, in
-    ordered mode, passed. Room is the number of free slots that nobody waits for; it is read
-    anew each time, so the number of slots may change under way.
+    Every item is *pending* from its arrival until its outcome has been emitted. It waits in
+    ``_held`` until a slot is free and there is room below, then perhaps in the queue of its key
+    until the item before it has finished. It keeps its slot until it has finished and, in ordered
+    mode, been emitted. Room is the number of free slots that no item waits for; it is read each
+    time it is asked for, so the number of slots may change under way.
 
-    What differs between coroutines and threads is how work is started and cut short:
-    :meth:`start`, :meth:`failed`, :meth:`cut`, :meth:`cancel` and :meth:`shut`. A future
-    that was started calls :meth:`landed` with itself, on the loop and in a later turn: so
-    nothing is emitted while an item is taken in, and no failure makes the code recurse.
+    Coroutines and threads differ in how work is started and cut short: :meth:`start`,
+    :meth:`failed`, :meth:`cut`, :meth:`cancel` and :meth:`shut`. A future that was started calls
+    :meth:`finished` with itself, on the loop and in a later turn: so nothing is emitted while an
+    item is taken in, and no failure makes the code recurse.
     """
 
     #: Whether every item needs a context of its own from the start.
     carries_context = False
 
-    def __init__(self, options: MapOptions, observer: abc.ObserverBase[Any]) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        options: MapOptions,
+        observer: abc.ObserverBase[Any],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        super().__init__(options.name, options.limit, observer, scheduler, on_room=self._pump)
         self.options = options
         self.fn = options.fn
-        self.closed = False
         self.running: dict[Any, InFlight] = {}
-        self._observer = observer
         self._ordered = options.ordered
         self._key = options.key
         self._timeout = options.timeout
         self._own_context = options.ordered or self.carries_context
-        # What the source does about new room has nothing to do with the item that made it.
-        self._home = copy_context()
         self._adaptive = options.adaptive
         self._slots = options.limit if options.adaptive is None else options.adaptive.limit
         self._free = self._slots
         self._pending = 0
         self._held: deque[InFlight] = deque()
         self._order: deque[InFlight] = deque()
-        self._key_queues = KeyQueues()
-        # Those that have their lane but must wait for a slot again.
+        self._keys = KeyQueues()
+        # Items that own their key but wait for a slot again.
         self._key_owners: deque[InFlight] = deque()
-        self._flushing = self._exhausted = self._warned = False
-        self._skipped = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._source = SingleAssignmentDisposable()
+        self._flushing = self._exhausted = False
+        self._rule = ErrorRule(options.on_error, options.name)
 
-    def connect(
-        self, source: Observable[Any], scheduler: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
-        """Subscribe to *source*; the disposable ends everything."""
-        valve = valve_of(scheduler)
-        below = self._below = bound_by(valve)
-        # Before the gate listens: what is held goes first, the source is asked after.
-        self._link = None if below is None else below.listen(self._pump)
-        self._gate = Gate(self._room, valve, fail=self.on_error)
-        self._source.disposable = source.subscribe(
-            self.on_next,
-            self.on_error,
-            self.on_completed,
-            scheduler=LoopScheduler(self.loop, valve=self._gate),
-        )
-        return Disposable(self.dispose)
-
-    # ------------------------------------------------ what the kinds of work do in their own way
+    # ------------------------------------------------ what subclasses do in their own way
 
     def start(self, item: Any) -> Any:
         """Start the work on *item* and return its future."""
@@ -99,15 +77,15 @@ class BoundedMap:
         raise NotImplementedError
 
     def cut(self, future: Any) -> bool:
-        """Cut work short; False when its slot stays taken, so that it is to be reported now."""
+        """Cut work short; False when it goes on and its item must be reported now."""
         raise NotImplementedError
 
     def cancel(self, future: Any) -> None:
-        """Cancel work whose outcome nobody waits for."""
+        """Cancel work whose outcome is not needed any more."""
         raise NotImplementedError
 
     def shut(self) -> None:
-        """Give up what belongs to the subscription."""
+        """Release what belongs to the subscription, such as threads."""
 
     # ------------------------------------------------ what comes in
 
@@ -116,46 +94,31 @@ class BoundedMap:
         if self.closed:
             return
         self._pending += 1
-        below = self._below
+        below = self.below
         if self._free > 0 and not self._held and (below is None or below.room() > 0):
             self._admit(InFlight(item, copy_context() if self._own_context else None))
             return
         self._held.append(InFlight(item, copy_context()))
-        if not self._warned and not self._gate.watched:
-            self._warned = True
-            log.warning("no_demand", operator=self.options.name, limit=self.options.limit)
+        if not self.upstream.heeded:
+            self.upstream.check_demand()
 
     def on_completed(self) -> None:
         """Complete as soon as nothing is pending."""
         self._exhausted = True
         if not self._pending:
-            self._complete()
-
-    def on_error(self, error: BaseException) -> None:
-        """End at once with *error*, cancelling what runs."""
-        if self.closed:
-            return
-        self._shut()
-        try:
-            self._observer.on_error(error)  # type: ignore[arg-type]
-        finally:
-            self._gate.dispose()
-
-    def dispose(self) -> None:
-        """End without a word, cancelling what runs."""
-        self._shut()
-        self._gate.dispose()
+            self.complete()
 
     # ------------------------------------------------ admission
 
-    def _room(self) -> int:
-        # In ordered mode those in the lanes have their slots already.
-        waiting = 0 if self._ordered else self._key_queues.waiting + len(self._key_owners)
+    def room(self) -> int:
+        """How many slots are free that no item waits for."""
+        # In ordered mode items that wait for their key have their slots already.
+        waiting = 0 if self._ordered else self._keys.waiting + len(self._key_owners)
         return self._free - len(self._held) - waiting
 
     def _pump(self) -> None:
         """Admit what is held, as far as there are slots and room below."""
-        owners, held, below = self._key_owners, self._held, self._below
+        owners, held, below = self._key_owners, self._held, self.below
         while owners and self._free > 0:
             self._take_slot()
             self._launch(owners.popleft())
@@ -168,10 +131,10 @@ class BoundedMap:
             self._free -= 1
         if self._key is not None:
             if entry.context is None:
-                # Whatever happens to this item, it may be for another one to start it.
+                # The item that owned the key before may be the one that starts this one.
                 entry.context = copy_context()
             try:
-                free = self._key_queues.acquire(self._key(entry.item), entry)
+                free = self._keys.acquire(self._key(entry.item), entry)
             except BaseException as error:
                 self._take_slot()
                 self._track(entry, self.failed(error))
@@ -195,7 +158,7 @@ class BoundedMap:
             entry.started = self.loop.time()
         if self._timeout is not None:
             entry.deadline = self.loop.time() + self._timeout
-            if self._timer is None:
+            if self.timer is None:
                 self._set_timer(entry.deadline)
 
     # ------------------------------------------------ outcomes
@@ -204,7 +167,7 @@ class BoundedMap:
         """Record that the work of *future* is over."""
         entry = self.running.pop(future)
         if self.closed:
-            report_late(self.options.name, future)
+            self._report_late(future)
             return
         if self._adaptive is not None:
             self._adapt(self._adaptive, entry, future)
@@ -224,12 +187,12 @@ class BoundedMap:
             self._free += 1
         if entry.key is not NO_KEY:
             # Before the emission, which may lead to new items: the slot goes to the next of
-            # the lane and to nobody else.
+            # the key's queue and to no other.
             try:
-                owner = self._key_queues.release(entry.key)
+                owner = self._keys.release(entry.key)
             except BaseException as error:
                 # A key of the user whose hash or equality has changed, or raises.
-                self.on_error(error)
+                self.fail(error)
                 return
             if owner is not None:
                 if self._ordered or self._free + (not entry.emitted) > 0:
@@ -240,6 +203,12 @@ class BoundedMap:
                     self._key_owners.append(owner)
         self._release(entry)
 
+    def _report_late(self, future: Any) -> None:
+        """Log the error of work that ended after the stream; asyncio must see that it was read."""
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, Exception):
+            log.warning("error_after_end", operator=self.options.name, failure=error)
+
     def _adapt(self, limit: Limit, entry: InFlight, future: Any) -> None:
         """Let *limit* learn from an item whose work is over, and follow it."""
         error = None if future.cancelled() else future.exception()
@@ -248,10 +217,10 @@ class BoundedMap:
             if dropped or not (error or future.cancelled()):
                 took = self.loop.time() - entry.started
                 limit.ended(took, in_flight=len(self.running) + 1, dropped=dropped)
-            # What is at work already goes on, whatever becomes of the limit.
+            # What is at work already goes on, however low the limit becomes.
             slots = max(1, limit.limit)
         except BaseException as error:
-            self.on_error(error)
+            self.fail(error)
             return
         self._free += slots - self._slots
         self._slots = slots
@@ -272,24 +241,9 @@ class BoundedMap:
             timed_out = ItemTimeoutError(self.options.timeout or 0.0, entry.item)
             timed_out.__cause__ = error
             error = timed_out
-        policy = self.options.on_error
-        # KeyboardInterrupt and SystemExit are nobody's to skip.
-        if policy == "stop" or isinstance(error, LEAVING):
-            self.on_error(error)
-        elif policy == "skip":
-            self._skipped += 1
-            entry.skipped = True
-            log.warning(
-                "item_skipped",
-                operator=self.options.name,
-                skipped=self._skipped,
-                failure=error,
-            )
-        else:
-            try:
-                entry.value = replacement(policy, entry.item, error)
-            except BaseException as worse:
-                self.on_error(worse)
+        entry.value, final = self._rule.resolve(entry.item, error)
+        if final is not None:
+            self.fail(final)
 
     def _flush(self) -> None:
         """Emit, in ordered mode, all whose turn it is."""
@@ -302,8 +256,8 @@ class BoundedMap:
             while order and order[0].decided and not self.closed:
                 self._emit(order.popleft())
         except BaseException:
-            # The subscriber raised; those behind are due all the same, perhaps the last ones.
-            self.loop.call_soon(self._release, None, context=self._home.copy())
+            # The subscriber raised; the items behind are still due, perhaps the last ones.
+            self.loop.call_soon(self._release, None, context=self.home.copy())
             raise
         finally:
             self._flushing = False
@@ -313,12 +267,12 @@ class BoundedMap:
         if entry.finished:
             self._free += 1
         try:
-            if entry.skipped:
+            if entry.value is SKIPPED:
                 pass
             elif entry.context is None:
-                self._observer.on_next(entry.value)
+                self.observer.on_next(entry.value)
             else:
-                entry.context.run(self._observer.on_next, entry.value)
+                entry.context.run(self.observer.on_next, entry.value)
         finally:
             self._pending -= 1
 
@@ -330,30 +284,21 @@ class BoundedMap:
             self._pump()
         if self._exhausted:
             if not self._pending:
-                self._complete()
+                self.complete()
         elif self._free > 0:
-            self._home.run(self._gate.opened)
-
-    def _complete(self) -> None:
-        if self.closed:
-            return
-        self._shut()
-        try:
-            self._observer.on_completed()
-        finally:
-            self._gate.dispose()
+            self.home.run(self.gate.opened)
 
     # ------------------------------------------------ time limits
 
     def _set_timer(self, when: float) -> None:
-        self._timer = self.loop.call_at(when, self._expire, when, context=self._home.copy())
+        self.timer = self.loop.call_at(when, self._expire, when, context=self.home.copy())
 
     def _expire(self, when: float) -> None:
         """Cut short what has been at work too long; one timer serves all items."""
-        self._timer = None
+        self.timer = None
         now = max(self.loop.time(), when)
         late: list[tuple[Any, InFlight]] = []
-        # They took off in the order of their deadlines.
+        # Started in the order of their deadlines.
         for future, entry in self.running.items():
             if entry.deadline > now:
                 self._set_timer(entry.deadline)
@@ -367,7 +312,7 @@ class BoundedMap:
                 self.loop.call_soon(self._time_out, entry)
 
     def _time_out(self, entry: InFlight) -> None:
-        """Report an item whose work goes on all the same."""
+        """Report an item whose work goes on although its time is over."""
         if self.closed or entry.decided:
             return
         self._resolve_error(entry, TimeoutError("the function is still running"))
@@ -377,20 +322,12 @@ class BoundedMap:
 
     # ------------------------------------------------ the end
 
-    def _shut(self) -> None:
-        """Stop everything, but let nobody upstream hear of it yet."""
-        if self.closed:
-            return
-        self.closed = True
-        self._source.dispose()
-        if self._link is not None:
-            self._link.dispose()
-        if self._timer is not None:
-            self._timer.cancel()
+    def clear(self) -> None:
+        """Forget what waits and cancel what is at work."""
         self._held.clear()
         self._order.clear()
         self._key_owners.clear()
-        self._key_queues.clear()
+        self._keys.clear()
         for future in tuple(self.running):
             self.cancel(future)
         self.shut()

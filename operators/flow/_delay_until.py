@@ -14,7 +14,7 @@ from reactivex import Observable, abc
 from rxdispatch.callables import plain_function
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
-from rxdispatch.observable import Stream
+from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.flow._timed import Timed
 from rxdispatch.overflow import checked_size
 
@@ -71,24 +71,20 @@ def delay_until(
     plain_function("when", when)
     checked_size(size)
 
-    def operator(source: Observable[T]) -> Observable[T]:
-        def subscribe(
-            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            return _Delayer(when, size, observer).connect(source, scheduler)
-
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(lambda observer, scheduler: _Delayer(when, size, observer, scheduler))
 
 
 class _Delayer(Timed[T]):
     """One subscription: a heap of items by time, then by number of arrival."""
 
     def __init__(
-        self, when: Callable[[T], datetime | float], size: int, observer: abc.ObserverBase[T]
+        self,
+        when: Callable[[T], datetime | float],
+        size: int,
+        observer: abc.ObserverBase[T],
+        scheduler: abc.SchedulerBase | None,
     ) -> None:
-        super().__init__("delay_until", size, observer)
+        super().__init__("delay_until", size, observer, scheduler)
         self._when = when
         self._size = size
         self._clock = LoopScheduler(self.loop)

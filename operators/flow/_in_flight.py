@@ -23,9 +23,8 @@ class InFlight:
         emitted: Whether its outcome has left the operator.
         expired: Whether its time was up and its work was cut short.
         finished: Whether its work is over.
-        skipped: Whether nothing is emitted for it.
         started: When its work began, on the loop's clock; set only for an adaptive limit.
-        value: What is emitted for it otherwise.
+        value: What is emitted for it; ``SKIPPED`` for nothing.
     """
 
     __slots__ = (
@@ -37,7 +36,6 @@ class InFlight:
         "finished",
         "item",
         "key",
-        "skipped",
         "started",
         "value",
     )
@@ -50,7 +48,7 @@ class InFlight:
         self.item = item
         self.context = context
         self.key: Hashable = NO_KEY
-        self.expired = self.decided = self.finished = self.emitted = self.skipped = False
+        self.expired = self.decided = self.finished = self.emitted = False
 
 
 class KeyQueues:

@@ -9,11 +9,12 @@ from datetime import timedelta
 from types import CoroutineType
 from typing import Any, TypeVar
 
-from reactivex import Observable, abc
+from reactivex import Observable
 
-from rxdispatch.observable import Stream
+from rxdispatch.operators._on_error import OnError
+from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.flow._bounded_map import BoundedMap
-from rxdispatch.operators.flow._map_options import MapOptions, OnError
+from rxdispatch.operators.flow._map_options import MapOptions
 from rxdispatch.protocols import Limit
 
 __all__ = ["map_async"]
@@ -88,15 +89,7 @@ def map_async(
         on_error=on_error,
     )
 
-    def operator(source: Observable[T]) -> Observable[R]:
-        def subscribe(
-            observer: abc.ObserverBase[R], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            return _AsyncMap(options, observer).connect(source, scheduler)
-
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(lambda observer, scheduler: _AsyncMap(options, observer, scheduler))
 
 
 class _AsyncMap(BoundedMap):

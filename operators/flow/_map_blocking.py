@@ -14,12 +14,13 @@ from reactivex import Observable, abc
 
 from rxdispatch.callables import check_function, check_result, is_async
 from rxdispatch.errors import ConfigError
-from rxdispatch.observable import Stream
 from rxdispatch.operators._call import Call, ExecutorGoneError
 from rxdispatch.operators._function_pool import FunctionPool
+from rxdispatch.operators._on_error import OnError
+from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.flow._bounded_map import BoundedMap
 from rxdispatch.operators.flow._in_flight import InFlight
-from rxdispatch.operators.flow._map_options import MapOptions, OnError
+from rxdispatch.operators.flow._map_options import MapOptions
 from rxdispatch.protocols import Limit
 
 __all__ = ["map_blocking"]
@@ -96,15 +97,9 @@ def map_blocking(
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError("executor must be a concurrent.futures.Executor or None", executor)
 
-    def operator(source: Observable[T]) -> Observable[R]:
-        def subscribe(
-            observer: abc.ObserverBase[R], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            return _BlockingMap(options, observer, executor).connect(source, scheduler)
-
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(
+        lambda observer, scheduler: _BlockingMap(options, observer, scheduler, executor)
+    )
 
 
 class _BlockingMap(BoundedMap):
@@ -114,9 +109,13 @@ class _BlockingMap(BoundedMap):
     carries_context = True
 
     def __init__(
-        self, options: MapOptions, observer: abc.ObserverBase[Any], executor: Executor | None
+        self,
+        options: MapOptions,
+        observer: abc.ObserverBase[Any],
+        scheduler: abc.SchedulerBase | None,
+        executor: Executor | None,
     ) -> None:
-        super().__init__(options, observer)
+        super().__init__(options, observer, scheduler)
         self.fn = partial(_checked, options.fn)
         self._pool = FunctionPool(executor, options.limit, label="map_blocking")
         # Threads of its own are as many as the slots, so that an item begins when it has one. In
@@ -179,11 +178,11 @@ class _BlockingMap(BoundedMap):
     def _resolve_error(self, entry: InFlight, error: BaseException) -> None:
         # What is wrong with the executor is the failure of no item, and would be that of all.
         if isinstance(error, ExecutorGoneError):
-            self.on_error(error.error)
+            self.fail(error.error)
         elif isinstance(error, BrokenThreadPool):
-            self.on_error(error)
+            self.fail(error)
         elif isinstance(error, CancelledError) and not entry.expired:
-            self.on_error(RuntimeError("the executor was shut down"))
+            self.fail(RuntimeError("the executor was shut down"))
         else:
             super()._resolve_error(entry, error)
 

@@ -1,25 +1,21 @@
-"""What ``map_async`` and ``map_blocking`` have in common: their options."""
+"""``MapOptions``: the options of ``map_async`` and ``map_blocking``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import attrs
 
 from rxdispatch.callables import is_generator, plain_function
 from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators._on_error import OnError, checked_on_error
 from rxdispatch.protocols import Limit
 from rxdispatch.seconds import seconds
 
-__all__ = ["MapOptions", "OnError"]
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-OnError = Literal["stop", "skip"] | Callable[[T, BaseException], R]
+__all__ = ["MapOptions"]
 
 
 @attrs.frozen(slots=True)
@@ -37,7 +33,7 @@ class MapOptions:
     ordered: bool
     key: Callable[[Any], Hashable] | None
     timeout: float | None
-    on_error: Literal["stop", "skip"] | Callable[[Any, BaseException], Any]
+    on_error: OnError[Any, Any]
 
     @classmethod
     def checked(
@@ -49,7 +45,7 @@ class MapOptions:
         ordered: bool,
         key: Callable[[Any], Hashable] | None,
         timeout: float | timedelta | None,
-        on_error: Literal["stop", "skip"] | Callable[[Any, Any], Any],
+        on_error: OnError[Any, Any],
     ) -> MapOptions:
         """
         Return the options, or raise for the first one that breaks its rule.
@@ -72,12 +68,9 @@ class MapOptions:
             raise ConfigError("ordered must be True or False", ordered)
         if key is not None and not callable(key):
             raise ConfigError("key must be callable or None", key)
-        # Else its coroutine would be taken for the key, or the replacement, and never awaited.
+        # Else its coroutine would be taken for the key and never awaited.
         if key is not None:
             plain_function("key", key)
-        if on_error not in ("stop", "skip") and not callable(on_error):
-            raise ConfigError('on_error must be "stop", "skip" or callable', on_error)
-        if on_error not in ("stop", "skip"):
-            plain_function("on_error", on_error)
+        checked_on_error(on_error)
         span = None if timeout is None else seconds("timeout", timeout, zero=False)
         return cls(name, fn, most, adaptive, ordered, key, span, on_error)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.checks import integer
-from rxdispatch.observable import Stream
+from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.flow._timed import Timed
 from rxdispatch.seconds import seconds
 
@@ -79,15 +79,7 @@ def rate_limit(
     size = count if burst is None else burst
     integer("burst", size, instead=" or None")
 
-    def operator(source: Observable[T]) -> Observable[T]:
-        def subscribe(
-            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            return _Limiter(count, span, size, observer).connect(source, scheduler)
-
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(lambda observer, scheduler: _Limiter(count, span, size, observer, scheduler))
 
 
 class _Limiter(Timed[T]):
@@ -100,8 +92,15 @@ class _Limiter(Timed[T]):
     clock is asked whether some have come.
     """
 
-    def __init__(self, count: int, per: float, burst: int, observer: abc.ObserverBase[T]) -> None:
-        super().__init__("rate_limit", burst, observer)
+    def __init__(
+        self,
+        count: int,
+        per: float,
+        burst: int,
+        observer: abc.ObserverBase[T],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        super().__init__("rate_limit", burst, observer, scheduler)
         self._count = count
         self._per = per
         self._burst = self._left = burst

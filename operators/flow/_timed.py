@@ -1,18 +1,14 @@
-"""What ``rate_limit`` and ``delay_until`` have in common: items that wait for their time."""
+"""``Timed``: the base of ``rate_limit`` and ``delay_until``, where items wait for their time."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
-from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex import abc
 
-from rxdispatch.clock import LoopScheduler, valve_of
 from rxdispatch.log import get_logger
-from rxdispatch.valve import Gate, bound_by
+from rxdispatch.operators._subscription import Subscription
 
 __all__ = ["Timed"]
 
@@ -21,7 +17,7 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 
-class Timed(Generic[T]):
+class Timed(Subscription[T, T]):
     """
     One subscription of an operator whose items go when the clock says so.
 
@@ -33,46 +29,31 @@ class Timed(Generic[T]):
     counts as set, so whenever it fires it is set again for what waits then: the loop may be
     late, and what the timer was set for may have gone in between.
 
-    What differs is which item is next and when: :meth:`keep`, :meth:`next_time`,
+    Subclasses decide which item is next and when: :meth:`keep`, :meth:`next_time`,
     :meth:`waits_until`, :meth:`take`, :meth:`room` and :meth:`count`.
 
     Args:
-        name: What the log calls the operator.
-        limit: How many items it is meant to hold, for the log.
-        observer: Who gets the items.
+        name: The operator, for the log.
+        limit: How many items it means to hold, for the log.
+        observer: Gets the items.
+        scheduler: May carry the valve of the subscriber.
     """
 
-    def __init__(self, name: str, limit: int, observer: abc.ObserverBase[T]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.closed = False
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        observer: abc.ObserverBase[T],
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        super().__init__(name, limit, observer, scheduler, on_room=self.drain)
         self._name = name
         self._limit = limit
-        self.observer = observer
-        self._home = copy_context()
-        self.emitting = self.exhausted = self._warned = False
+        self.emitting = self.exhausted = False
         # A timer may fire a hair early: no time is earlier than what the last one was set for.
         self._reached = float("-inf")
-        self._timer: asyncio.TimerHandle | None = None
-        self._source = SingleAssignmentDisposable()
 
-    def connect(
-        self, source: Observable[T], scheduler: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
-        """Subscribe to *source*; the disposable ends everything."""
-        valve = valve_of(scheduler)
-        below = self._below = bound_by(valve)
-        # Before the gate listens: what is held goes first, the source is asked after.
-        self._link = None if below is None else below.listen(self.drain)
-        self._gate = Gate(self.room, valve, fail=self.on_error)
-        self._source.disposable = source.subscribe(
-            self.on_next,
-            self.on_error,
-            self.on_completed,
-            scheduler=LoopScheduler(self.loop, valve=self._gate),
-        )
-        return Disposable(self.dispose)
-
-    # ------------------------------------------------ what the operators do in their own way
+    # ------------------------------------------------ what subclasses do in their own way
 
     def keep(self, item: T, context: Context) -> bool:
         """Take *item* in; True if it may be the next to go. An exception ends the stream."""
@@ -87,50 +68,40 @@ class Timed(Generic[T]):
         raise NotImplementedError
 
     def ready(self, now: float) -> int:
-        """How many of those that are held may go now."""
+        """How many of the held items may go now."""
         raise NotImplementedError
 
     def take(self) -> tuple[T, Context]:
-        """Take out the first of those that may go."""
-        raise NotImplementedError
-
-    def room(self) -> int:
-        """How many more items the operator asks for now."""
+        """Take out the first item that may go."""
         raise NotImplementedError
 
     def count(self) -> int:
         """How many items are held."""
         raise NotImplementedError
 
-    def clear(self) -> None:
-        """Forget what is held."""
-        raise NotImplementedError
-
     # ------------------------------------------------ items
 
     def now(self) -> float:
-        """Return the loop's time, which no timer of ours is ahead of."""
+        """Return the loop's time, but no less than the time of a timer that has fired."""
         return max(self.loop.time(), self._reached)
 
     def on_next(self, item: T) -> None:
-        """Let *item* wait for its time, which may have come."""
+        """Keep *item* until its time, which may have come."""
         if self.closed:
             return
         try:
             first = self.keep(item, copy_context())
         except BaseException as error:
             # A function of the user, which may raise anything.
-            self.on_error(error)  # type: ignore[arg-type]
+            self.fail(error)
             return
         if first:
             self.drain()
-        if self._warned or self._gate.watched or self.count() <= self._limit:
-            return
-        self._warned = True
-        log.warning("no_demand", operator=self._name, limit=self._limit)
+        if not self.upstream.heeded and self.count() > self._limit:
+            self.upstream.check_demand()
 
     def drain(self) -> None:
-        """Emit what may go now, and see to it that the rest goes in time."""
+        """Emit what may go now, and set the timer for the rest."""
         # An emission that leads to another one must not overtake itself.
         if self.emitting or self.closed:
             return
@@ -146,16 +117,16 @@ class Timed(Generic[T]):
                 if not self._emit(ready):
                     break
         except BaseException:
-            # The subscriber raised; what is behind is due all the same.
+            # The subscriber raised; the items behind are still due.
             self.resume_soon()
             raise
         finally:
             self.emitting = False
         if self.exhausted and not self.count():
-            self._end(self.observer.on_completed)
+            self.complete()
 
     def _emit(self, ready: int) -> bool:
-        """Emit so many; False when there is no more room below."""
+        """Emit *ready* items; False when there is no more room below."""
         take, on_next = self.take, self.observer.on_next
         for _ in range(ready):
             if not self.open():
@@ -168,21 +139,21 @@ class Timed(Generic[T]):
 
     def open(self) -> bool:
         """Tell whether there is room below."""
-        return self._below is None or self._below.room() > 0
+        return self.below is None or self.below.room() > 0
 
     # ------------------------------------------------ time
 
     def wake_at(self, when: float) -> None:
-        """Have :meth:`drain` called at *when*, and the source asked, unless that is so already."""
-        timer = self._timer
+        """Drain, and ask the source, at *when*, unless the timer is set for no later."""
+        timer = self.timer
         if timer is not None:
             if timer.when() <= when:
                 return
             timer.cancel()
-        self._timer = self.loop.call_at(when, self._on_timer, when, context=self._home.copy())
+        self.timer = self.loop.call_at(when, self._on_timer, when, context=self.home.copy())
 
     def _on_timer(self, when: float) -> None:
-        self._timer = None
+        self.timer = None
         self._reached = max(self._reached, when)
         try:
             self.resume()
@@ -192,16 +163,16 @@ class Timed(Generic[T]):
                 self.wake_at(due)
 
     def resume_soon(self) -> None:
-        """Have :meth:`resume` called with the loop's next turn."""
-        self.loop.call_soon(self.resume, context=self._home.copy())
+        """Call :meth:`resume` in the loop's next turn."""
+        self.loop.call_soon(self.resume, context=self.home.copy())
 
     def resume(self) -> None:
-        """Go on with what is held, then ask the source for more."""
+        """Emit what may go, then ask the source for more."""
         try:
             self.drain()
         finally:
             if not self.closed and not self.exhausted and self.room() > 0:
-                self._gate.opened()
+                self.gate.opened()
 
     # ------------------------------------------------ the end
 
@@ -210,32 +181,9 @@ class Timed(Generic[T]):
         self.exhausted = True
         self.drain()
 
-    def on_error(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End at once with *error*; what is held is dropped."""
         held = self.count()
         if held and not self.closed:
             log.warning("items_dropped", operator=self._name, reason="error", items=held)
-        self._end(self.observer.on_error, error)
-
-    def dispose(self) -> None:
-        """End without a word."""
-        self._end(_nothing)
-
-    def _end(self, tell: Callable[..., Any], *facts: Exception) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        self._source.dispose()
-        if self._link is not None:
-            self._link.dispose()
-        if self._timer is not None:
-            self._timer.cancel()
-        self.clear()
-        try:
-            tell(*facts)
-        finally:
-            self._gate.dispose()
-
-
-def _nothing() -> None:
-    """Tell nobody."""
+        super().fail(error)

@@ -94,7 +94,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
     with capture_logs() as logs:
         assert list(range(9)) == run_virtual(read(reactivex.range(9), size=2))
     assert [
-        {"event": "no_demand", "operator": "to_async_iterable", "size": 2, "log_level": "warning"}
+        {"event": "no_demand", "operator": "to_async_iterable", "limit": 2, "log_level": "warning"}
     ] == logs
 
 

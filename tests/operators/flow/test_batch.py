@@ -285,7 +285,7 @@ def test_a_closed_valve_below_holds_lists_and_lets_the_last_one_grow() -> None:
 
     with capture_logs() as logs:
         assert [(20.0, [1, 2, 3]), (30.0, [4, 5]), (30.0, "|")] == run_virtual(main())
-    assert [{"event": "no_demand", "operator": "batch", "count": 3, "log_level": "warning"}] == logs
+    assert [{"event": "no_demand", "operator": "batch", "limit": 3, "log_level": "warning"}] == logs
 
 
 def test_an_error_does_not_wait_for_room() -> None:

@@ -227,7 +227,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
     with capture_logs() as logs:
         assert [0, 1, 2, 3, 4] == run_virtual(main())
     assert [
-        {"event": "no_demand", "operator": "broadcast", "size": 2, "log_level": "warning"}
+        {"event": "no_demand", "operator": "broadcast", "limit": 2, "log_level": "warning"}
     ] == logs
 
 

@@ -194,7 +194,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
     with capture_logs() as logs:
         assert [*range(5), "|"] == run_virtual(overflowing("wait"))
     assert [
-        {"event": "no_demand", "operator": "buffer_bounded", "size": 2, "log_level": "warning"}
+        {"event": "no_demand", "operator": "buffer_bounded", "limit": 2, "log_level": "warning"}
     ] == logs
 
 

@@ -141,7 +141,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
     with capture_logs() as logs:
         assert [4, 3, 2, 1, 0] == run_virtual(main())
     assert [
-        {"event": "no_demand", "operator": "prioritize", "size": 2, "log_level": "warning"}
+        {"event": "no_demand", "operator": "prioritize", "limit": 2, "log_level": "warning"}
     ] == logs
 
 

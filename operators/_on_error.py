@@ -1,0 +1,92 @@
+"""``ErrorRule``: what ``on_error`` makes of items that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any, Final, Literal, TypeVar
+
+from rxdispatch.callables import is_unread, plain_function
+from rxdispatch.errors import ConfigError
+from rxdispatch.listeners import LEAVING
+from rxdispatch.log import get_logger
+
+__all__ = ["SKIPPED", "ErrorRule", "OnError", "checked_on_error"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = get_logger(__name__)
+
+OnError = Literal["stop", "skip"] | Callable[[T, BaseException], R]
+
+SKIPPED: Final[Any] = object()
+"""Stands for an item for which nothing is emitted."""
+
+
+def checked_on_error(on_error: OnError[T, R]) -> OnError[T, R]:
+    """
+    Return *on_error*.
+
+    Raises:
+        ConfigError: If it is neither ``"stop"``, ``"skip"`` nor a plain function.
+    """
+    if on_error in ("stop", "skip"):
+        return on_error
+    if not callable(on_error):
+        raise ConfigError('on_error must be "stop", "skip" or callable', on_error)
+    # Else its coroutine would be taken for the replacement, and never awaited.
+    return plain_function("on_error", on_error)
+
+
+class ErrorRule:
+    """
+    Resolves the failures of one subscription, and counts those that it skips.
+
+    Args:
+        on_error: ``"skip"`` logs an item as ``item_skipped``; a function returns what to emit
+            instead of it; any other text lets the error go on.
+        operator: The operator, for the log.
+        **names: What else the log says of it, such as the name of a stage.
+
+    Example:
+        >>> ErrorRule(lambda item, error: -item, "map_async").resolve(3, OSError())
+        (-3, None)
+    """
+
+    __slots__ = ("_names", "_on_error", "_skipped")
+
+    def __init__(self, on_error: Any, operator: str, **names: str) -> None:
+        self._on_error = on_error
+        self._names = {"operator": operator, **names}
+        self._skipped = 0
+
+    def resolve(self, item: Any, error: BaseException) -> tuple[Any, BaseException | None]:
+        """
+        Return what to emit instead of *item* and None, or None and the error that goes on.
+
+        The first is :data:`SKIPPED` where nothing is emitted. ``KeyboardInterrupt`` and
+        ``SystemExit`` always go on. An error that the function raises goes on instead of *error*,
+        which becomes its context, unless it has one.
+        """
+        on_error = self._on_error
+        if on_error == "skip" and not isinstance(error, LEAVING):
+            self._skipped += 1
+            log.warning("item_skipped", **self._names, skipped=self._skipped, failure=error)
+            return SKIPPED, None
+        if isinstance(on_error, str) or isinstance(error, LEAVING):
+            return None, error
+        try:
+            return _checked(on_error(item, error)), None
+        except BaseException as worse:
+            if worse.__context__ is None and worse is not error:
+                worse.__context__ = error
+            return None, worse
+
+
+def _checked(value: Any) -> Any:
+    if is_unread(value):
+        if value.__class__ is CoroutineType:
+            value.close()
+        raise TypeError(f"on_error must return what to emit, got a {type(value).__name__}")
+    return value
