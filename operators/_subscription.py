@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
@@ -23,9 +23,10 @@ from rxdispatch.observable import Stream
 from rxdispatch.protocols import Valve
 from rxdispatch.valve import Gate, bound_by
 
-__all__ = ["Downstream", "Subscription", "Upstream", "operator_of"]
+__all__ = ["Connectable", "Downstream", "Subscription", "Upstream", "operator_of"]
 
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
 R = TypeVar("R")
 
 log = get_logger(__name__)
@@ -213,10 +214,18 @@ class Subscription(Downstream[R], Generic[S, R]):
         self.complete()
 
 
+class Connectable(Protocol[S_contra]):
+    """What an operator makes for each subscriber."""
+
+    def connect(self, source: Observable[S_contra], /) -> abc.DisposableBase:
+        """Subscribe to *source*; the disposable ends everything."""
+        ...
+
+
 def operator_of(
-    make: Callable[[abc.ObserverBase[R], abc.SchedulerBase | None], Subscription[S, R]],
+    make: Callable[[abc.ObserverBase[R], abc.SchedulerBase | None], Connectable[S]],
 ) -> Callable[[Observable[S]], Observable[R]]:
-    """Return the operator whose subscriptions *make* makes, one for each subscriber."""
+    """Return the operator that makes a subscription with *make* for each subscriber."""
 
     def operator(source: Observable[S]) -> Observable[R]:
         def subscribe(

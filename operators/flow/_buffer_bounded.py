@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from reactivex import Observable, abc
 
-from rxdispatch.observable import Stream
+from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.flow._buffering import Buffering
 from rxdispatch.operators.flow._queue_drain import Fifo
 from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
@@ -72,19 +72,10 @@ def buffer_bounded(
     checked_overflow(overflow)
     reason = reason_of(overflow)
 
-    def operator(source: Observable[T]) -> Observable[T]:
-        def subscribe(
-            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            holding = Buffering[T](
-                "buffer_bounded",
-                Fifo(),
-                Drops("buffer_bounded", reason),
-                size=size,
-                overflow=overflow,
-            )
-            return holding.connect(source, observer, scheduler)
+    def make(observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None) -> Buffering[T]:
+        drops = Drops("buffer_bounded", reason)
+        return Buffering(
+            "buffer_bounded", observer, scheduler, Fifo(), drops=drops, size=size, overflow=overflow
+        )
 
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(make)

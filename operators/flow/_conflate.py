@@ -12,9 +12,9 @@ from reactivex import Observable, abc
 
 from rxdispatch.callables import plain_function
 from rxdispatch.errors import ConfigError
-from rxdispatch.observable import Stream
+from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.flow._buffering import Buffering
-from rxdispatch.operators.flow._queue_drain import Entry
+from rxdispatch.operators.flow._queue_drain import Queued
 from rxdispatch.overflow import Drops
 
 __all__ = ["conflate"]
@@ -77,17 +77,12 @@ def conflate(
         if function is not None:
             plain_function(name, function)
 
-    def operator(source: Observable[T]) -> Observable[T]:
-        def subscribe(
-            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            drops = Drops("conflate", "replaced", expected=True)
-            waiting = _NewestOfEach(key, merge, drops)
-            return Buffering("conflate", waiting, drops).connect(source, observer, scheduler)
+    def make(observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None) -> Buffering[T]:
+        drops = Drops("conflate", "replaced", expected=True)
+        waiting = _NewestOfEach(key, merge, drops)
+        return Buffering("conflate", observer, scheduler, waiting, drops=drops)
 
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(make)
 
 
 class _NewestOfEach(Generic[T]):
@@ -103,14 +98,14 @@ class _NewestOfEach(Generic[T]):
         self._key = key
         self._merge = merge
         self._drops = drops
-        self._newest: dict[Hashable, Entry[T]] = {}
+        self._newest: dict[Hashable, Queued[T]] = {}
         # Beside the dict: one that is emptied from its front gets slower and slower.
         self._order: deque[Hashable] = deque()
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def put(self, entry: Entry[T], /) -> None:
+    def put(self, entry: Queued[T], /) -> None:
         item: Any = entry[0]
         context: Context = entry[1]
         key = None if self._key is None else self._key(item)
@@ -124,7 +119,7 @@ class _NewestOfEach(Generic[T]):
             self._drops.arm(self._loop)
         self._newest[key] = (item, context)
 
-    def take(self) -> Entry[T]:
+    def take(self) -> Queued[T]:
         return self._newest.pop(self._order.popleft())
 
     def clear(self) -> None:

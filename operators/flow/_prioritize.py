@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.callables import plain_function
-from rxdispatch.observable import Stream
+from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.flow._buffering import Buffering
-from rxdispatch.operators.flow._queue_drain import Entry
+from rxdispatch.operators.flow._queue_drain import Queued
 from rxdispatch.overflow import Drops, checked_size
 
 __all__ = ["prioritize"]
@@ -71,17 +71,11 @@ def prioritize(
     plain_function("key", key)
     checked_size(size)
 
-    def operator(source: Observable[T]) -> Observable[T]:
-        def subscribe(
-            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            drops = Drops("prioritize", "overflow")
-            holding = Buffering("prioritize", _ByRank(key), drops, size=size)
-            return holding.connect(source, observer, scheduler)
+    def make(observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None) -> Buffering[T]:
+        drops = Drops("prioritize", "overflow")
+        return Buffering("prioritize", observer, scheduler, _ByRank(key), drops=drops, size=size)
 
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(make)
 
 
 class _Rank:
@@ -110,7 +104,7 @@ class _ByRank(Generic[T]):
     def __len__(self) -> int:
         return self._count
 
-    def put(self, entry: Entry[T], /) -> None:
+    def put(self, entry: Queued[T], /) -> None:
         key = self._key(entry[0])
         rank = self._ranks.get(key)
         if rank is None:
@@ -123,10 +117,10 @@ class _ByRank(Generic[T]):
             rank.entries.append(entry)
         self._count += 1
 
-    def take(self) -> Entry[T]:
+    def take(self) -> Queued[T]:
         rank = self._heap[0]
         entries = rank.entries
-        entry: Entry[T] = entries.pop() if entries.__class__ is list else entries.popleft()
+        entry: Queued[T] = entries.pop() if entries.__class__ is list else entries.popleft()
         if not entries:
             heappop(self._heap)
             del self._ranks[rank.key]

@@ -1,26 +1,23 @@
-"""``QueueDrain``: what waits on its way to one observer."""
+"""``QueueDrain``: the queue of items on their way to one observer."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from reactivex import abc
 
 from rxdispatch.errors import BufferOverflowError
+from rxdispatch.operators._subscription import Downstream
 from rxdispatch.overflow import Drops, Overflow
-from rxdispatch.protocols import Valve
-from rxdispatch.valve import bound_by
 
-__all__ = ["Entry", "Fifo", "Queue", "QueueDrain"]
+__all__ = ["Fifo", "Queue", "QueueDrain", "Queued"]
 
 T = TypeVar("T")
 
-Entry = tuple[T, Context]
+Queued = tuple[T, Context]
 """An item, and the context it was pushed under."""
 
 
@@ -29,11 +26,11 @@ class Queue(Protocol[T]):
 
     def __len__(self) -> int: ...
 
-    def put(self, entry: Entry[T], /) -> None:
+    def put(self, entry: Queued[T], /) -> None:
         """Take *entry* in."""
         ...
 
-    def take(self) -> Entry[T]:
+    def take(self) -> Queued[T]:
         """Take out the next one."""
         ...
 
@@ -42,72 +39,64 @@ class Queue(Protocol[T]):
         ...
 
 
-class Fifo(deque[Entry[T]]):
+class Fifo(deque[Queued[T]]):
     """First come, first served."""
 
-    put = deque[Entry[T]].append
-    take = deque[Entry[T]].popleft
+    put = deque[Queued[T]].append
+    take = deque[Queued[T]].popleft
 
 
-class QueueDrain(Generic[T]):
+class QueueDrain(Downstream[T]):
     """
-    Hands items to *observer* while it is not busy, and keeps them while it is.
+    Emits items to *observer* while it is not busy, and keeps them in a queue while it is.
 
     The observer is busy while the valve below it has no room, and while it is still inside of
     ``on_next``: so an emission that leads to another one is never overtaken by it. As long as
-    something waits the observer is busy, so *size* >= 1 means that nothing overflows that
-    could have been handed on.
+    something waits the observer is busy, so *size* >= 1 means that an item overflows only when it
+    could not have been emitted.
 
     Args:
-        observer: Who gets the items.
-        valve: The valve below, if any.
-        waiting: Where they wait.
-        size: How many may wait; None for as many as there are.
-        overflow: What becomes of the others. With ``"wait"`` they are kept: it is for the
-            operator to close its valve in time.
-        drops: Where drops are counted.
-        on_left: Called when some of those that waited have left.
-        on_end: Called when the end has come, in whichever way, and the observer knows.
+        observer: Gets the items.
+        scheduler: May carry the valve of the subscriber.
+        waiting: The queue.
+        drops: Counts the items that are dropped.
+        size: How many may wait; None for any number.
+        overflow: What becomes of the others. With ``"wait"`` they are kept: the operator closes
+            its valve in time.
     """
 
     def __init__(
         self,
         observer: abc.ObserverBase[T],
-        valve: Valve | None,
+        scheduler: abc.SchedulerBase | None,
         waiting: Queue[T],
         *,
         drops: Drops,
-        on_left: Callable[[], None],
-        on_end: Callable[[], None],
         size: int | None = None,
         overflow: Overflow[T] = "wait",
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._home = copy_context()
-        self._observer = observer
+        super().__init__(observer, scheduler, on_room=self.drain)
         self.waiting = waiting
         self._drops = drops
-        self._on_left = on_left
-        self._on_end = on_end
-        self._limit = sys.maxsize if size is None or overflow == "wait" else size
+        self._most = sys.maxsize if size is None or overflow == "wait" else size
         self._overflow = overflow
         self._emitting = self._exhausted = self._some_left = False
-        #: True from the end on.
-        self.closed = False
-        below = self._below = bound_by(valve)
-        self._link = None if below is None else below.listen(self.drain)
+
+    def on_left(self) -> None:
+        """Some of the items that waited have left; called after :meth:`drain`."""
+        raise NotImplementedError
 
     # ------------------------------------------------ what comes in
 
     def push(self, item: T) -> None:
-        """Hand *item* on, keep it, or do with it as the policy says."""
-        if self.keep(item) and ((below := self._below) is None or below.room() > 0):
+        """Emit *item*, keep it, or apply the overflow policy to it."""
+        if self.keep(item) and ((below := self.below) is None or below.room() > 0):
             self.drain()
 
     def keep(self, item: T) -> bool:
-        """Let *item* wait, or do with it as the policy says; True when it is for :meth:`drain`."""
+        """Keep *item*, or apply the overflow policy; True when :meth:`drain` must be called."""
         waiting = self.waiting
-        if self.closed or (len(waiting) >= self._limit and not self._make_room(item)):
+        if self.closed or (len(waiting) >= self._most and not self._make_room(item)):
             return False
         try:
             waiting.put((item, copy_context()))
@@ -118,15 +107,15 @@ class QueueDrain(Generic[T]):
         return not self._emitting
 
     def pass_on(self, item: T) -> bool:
-        """Hand *item* on at once, unless the observer is busy; True when that was done."""
-        below = self._below
+        """Emit *item* at once, unless the observer is busy; True when that was done."""
+        below = self.below
         if self._emitting or self.waiting or (below is not None and below.room() <= 0):
             return False
         self._emitting = True
         try:
-            self._observer.on_next(item)
+            self.observer.on_next(item)
         except BaseException:
-            # The subscriber raised; what it led to is due all the same, and so is the end.
+            # The subscriber raised; what it led to is still due, and so is the end.
             if self.waiting or self._exhausted:
                 self._drain_soon()
             raise
@@ -141,13 +130,13 @@ class QueueDrain(Generic[T]):
         if overflow == "drop_oldest":
             self.waiting.take()
             self._drops.count()
-            self._drops.arm(self._loop)
+            self._drops.arm(self.loop)
             return True
         if overflow == "drop_newest":
             self._drops.count()
-            self._drops.arm(self._loop)
+            self._drops.arm(self.loop)
         elif overflow == "error":
-            self.fail(BufferOverflowError(self._limit), 1)
+            self.fail(BufferOverflowError(self._most), 1)
         elif not isinstance(overflow, str):
             try:
                 overflow(item)
@@ -158,11 +147,11 @@ class QueueDrain(Generic[T]):
     # ------------------------------------------------ what goes out
 
     def drain(self) -> None:
-        """Hand on what waits, as far as there is room below."""
+        """Emit what waits, as far as there is room below."""
         if self._emitting or self.closed:
             return
         self._emitting = True
-        waiting, below, on_next = self.waiting, self._below, self._observer.on_next
+        waiting, below, on_next = self.waiting, self.below, self.observer.on_next
         try:
             while waiting:
                 room = sys.maxsize if below is None else below.room()
@@ -187,49 +176,29 @@ class QueueDrain(Generic[T]):
         if self.closed:
             return
         if self._exhausted and not waiting:
-            self._complete()
+            self.complete()
         elif self._some_left:
             self._some_left = False
-            self._on_left()
+            self.on_left()
 
     def _drain_soon(self) -> None:
         # Not under the context of the item whose subscriber raised.
-        self._loop.call_soon(self.drain, context=self._home.copy())
+        self.loop.call_soon(self.drain, context=self.home.copy())
 
     # ------------------------------------------------ the end
 
-    def complete(self) -> None:
+    def on_completed(self) -> None:
         """Complete as soon as nothing waits."""
         self._exhausted = True
         self.drain()
 
     def fail(self, error: BaseException, more: int = 0) -> None:
-        """End at once with *error*; what waits is dropped, and *more* that did not get so far."""
-        if self.closed:
-            return
-        self._drops.lost(len(self.waiting) + more)
-        self._shut()
-        try:
-            self._observer.on_error(error)  # type: ignore[arg-type]
-        finally:
-            self._on_end()
-
-    def close(self) -> None:
-        """End without a word."""
+        """End at once with *error*; drop what waits, and *more* items that never got so far."""
         if not self.closed:
-            self._shut()
-            self._on_end()
+            self._drops.lost(len(self.waiting) + more)
+            super().fail(error)
 
-    def _complete(self) -> None:
-        self._shut()
-        try:
-            self._observer.on_completed()
-        finally:
-            self._on_end()
-
-    def _shut(self) -> None:
-        self.closed = True
-        if self._link is not None:
-            self._link.dispose()
+    def clear(self) -> None:
+        """Drop what waits."""
         self.waiting.clear()
         self._drops.report()

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
-from rxdispatch.operators.flow._broadcast import _Hub
+from rxdispatch.operators.flow._broadcast_hub import BroadcastHub
 from rxdispatch.overflow import Overflow
 from rxdispatch.streams._ingress import Ingress
 
@@ -63,7 +63,7 @@ class BroadcastIngress(Ingress[T]):
     ) -> None:
         super().__init__(size, overflow=overflow, admit=admit)
         source: Observable[T] = Observable(super()._enter)
-        self._hub: _Hub[T] = _Hub(source, size, overflow)
+        self._hub: BroadcastHub[T] = BroadcastHub(source, size, overflow)
         self._emitting = 0
 
     def _enter(
@@ -78,12 +78,7 @@ class BroadcastIngress(Ingress[T]):
         return Disposable(leave)
 
     def _idle(self) -> bool:
-        connection = self._hub.connection
-        return (
-            super()._idle()
-            and not self._emitting
-            and (connection is None or not any(m.outlet.waiting for m in connection._members))
-        )
+        return super()._idle() and not self._emitting and not self._hub.waiting
 
 
 class _CountedObserver(abc.ObserverBase[T], Generic[T]):
