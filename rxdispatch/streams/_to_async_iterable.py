@@ -10,19 +10,14 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from reactivex import Observable
-from reactivex.disposable import SingleAssignmentDisposable
 
-from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
-from rxdispatch.log import get_logger
+from rxdispatch.operators._subscription import Upstream
 from rxdispatch.overflow import checked_size
-from rxdispatch.valve import Gate
 
 __all__ = ["Reader", "to_async_iterable"]
 
 T = TypeVar("T")
-
-log = get_logger(__name__)
 
 
 def to_async_iterable(source: Observable[T], *, size: int = 64) -> Reader[T]:
@@ -137,21 +132,16 @@ class _Inlet(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._waiter: asyncio.Future[None] | None = None
-        self._warned = False
-        self._subscription = SingleAssignmentDisposable()
-        self._gate = Gate(self._room, None, fail=self._abort)
+        self._upstream: Upstream[T] = Upstream(
+            "to_async_iterable", size, self._room, None, fail=self._abort
+        )
 
     def connect(self, source: Observable[T]) -> None:
-        self._subscription.disposable = source.subscribe(
-            self._on_next,
-            self._fail,
-            self._end,
-            scheduler=LoopScheduler(self._loop, valve=self._gate),
-        )
+        self._upstream.connect(source, self._on_next, self._fail, self._end)
 
     def take(self) -> T:
         item = self.items.popleft()
-        self._gate.opened()
+        self._upstream.gate.opened()
         return item
 
     async def changed(self) -> None:
@@ -163,11 +153,9 @@ class _Inlet(Generic[T]):
             self._waiter = None
 
     def close(self) -> None:
-        self._subscription.dispose()
-        self._gate.dispose()
+        self._upstream.cancel()
         self.items.clear()
-        self.ended = True
-        self._wake()
+        self._end()
 
     def abandon(self) -> None:
         """Close, in whichever thread the reader was let go of."""
@@ -183,13 +171,12 @@ class _Inlet(Generic[T]):
         if self.ended:
             return
         self.items.append(item)
-        if len(self.items) > self._size and not self._warned and not self._gate.watched:
-            self._warned = True
-            log.warning("no_demand", operator="to_async_iterable", size=self._size)
+        if not self._upstream.heeded and len(self.items) > self._size:
+            self._upstream.check_demand()
         self._wake()
 
     def _abort(self, error: Exception) -> None:
-        self._subscription.dispose()
+        self._upstream.cancel()
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -199,7 +186,7 @@ class _Inlet(Generic[T]):
 
     def _end(self) -> None:
         self.ended = True
-        self._gate.dispose()
+        self._upstream.gate.dispose()
         self._wake()
 
     def _wake(self) -> None:

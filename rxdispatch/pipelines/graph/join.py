@@ -1,19 +1,17 @@
-"""``join_ports``: several streams into one, none of them held but where demand can see it."""
+"""``join_ports``: joins several streams into one and asks each at the pace of the result."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
-from typing import Any
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import Disposable
 
-from rxdispatch.clock import LoopScheduler, valve_of
+from rxdispatch.operators._subscription import Downstream, Upstream
 from rxdispatch.pipelines.graph.model import Gap, Join
 from rxdispatch.pipelines.shared.envelope import Envelope
-from rxdispatch.valve import Gate, bound_by
+from rxdispatch.protocols import Valve
 
 __all__ = ["join_ports"]
 
@@ -45,21 +43,28 @@ def join_ports(
     def subscribe(
         observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        return _JOINS[join](observer, unpaired, len(streams)).connect(streams, scheduler)
+        return _JOINS[join](observer, scheduler, unpaired, len(streams)).connect(streams)
 
     return Observable(subscribe)
 
 
 class _Port:
-    """One port: the item it holds, and the valve of its stream."""
+    """One port: the item it holds, and the stream that it asks for the next."""
 
-    def __init__(self, below: Any, fail: Callable[[Exception], None]) -> None:
+    def __init__(self, below: Valve | None, fail: Callable[[Exception], None]) -> None:
         self.held: tuple[Envelope, Context] | None = None
         self.ended = False
-        self.gate = Gate(self._room, below, fail=fail, holds=True)
+        self.upstream: Upstream[Envelope] = Upstream(
+            "join", 1, self._room, below, fail=fail, holds=True
+        )
 
     def _room(self) -> int:
         return 0 if self.held is not None else 1
+
+    def ask(self) -> None:
+        """Ask the stream for an item, unless it has ended."""
+        if not self.ended:
+            self.upstream.gate.opened()
 
     def take(self) -> tuple[Envelope, Context]:
         entry = self.held
@@ -68,41 +73,29 @@ class _Port:
         return entry
 
 
-class _Merge:
-    """One subscription of ``merge``; the others differ in which items go next."""
+class _Merge(Downstream[Envelope]):
+    """One subscription of ``merge``; the other joins differ in which items go next."""
 
     def __init__(
         self,
         observer: abc.ObserverBase[Envelope],
+        scheduler: abc.SchedulerBase | None,
         unpaired: Callable[[Envelope], None],
         width: int,
     ) -> None:
-        self._observer = observer
+        super().__init__(observer, scheduler, on_room=self._pump)
         self._unpaired = unpaired
         self._width = width
         self._turn = 0
-        self._pumping = self._closed = False
-        self.ports: list[_Port] = []
+        self._pumping = False
+        self.ports = [_Port(self.valve, self.fail) for _ in range(width)]
+        self.upstreams = tuple(port.upstream for port in self.ports)
 
-    def connect(
-        self, streams: Sequence[Observable[Envelope]], scheduler: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
-        loop = asyncio.get_running_loop()
-        valve = valve_of(scheduler)
-        below = self._below = bound_by(valve)
-        self._link = None if below is None else below.listen(self._pump)
-        self.ports = [_Port(valve, self._fail) for _ in streams]
-        self._sources = CompositeDisposable()
+    def connect(self, streams: Sequence[Observable[Envelope]]) -> abc.DisposableBase:
+        """Subscribe each port to its stream; the disposable ends everything."""
         for port, stream in zip(self.ports, streams, strict=True):
-            self._sources.add(
-                stream.subscribe(
-                    self._entrance(port),
-                    self._fail,
-                    self._exit(port),
-                    scheduler=LoopScheduler(loop, valve=port.gate),
-                )
-            )
-        return Disposable(self._dispose)
+            port.upstream.connect(stream, self._entrance(port), self.fail, self._exit(port))
+        return Disposable(self.dispose)
 
     # ------------------------------------------------ which items go next
 
@@ -119,7 +112,7 @@ class _Merge:
 
     def _entrance(self, port: _Port) -> Callable[[Envelope], None]:
         def on_next(envelope: Envelope) -> None:
-            if not self._closed:
+            if not self.closed:
                 port.held = (envelope, copy_context())
                 self._pump()
 
@@ -133,55 +126,29 @@ class _Merge:
         return on_completed
 
     def _pump(self) -> None:
-        """Emit what can go, as far as there is room below, and ask for more."""
-        # An emission, or asking, leads to items that must not overtake the one at hand.
-        if self._pumping or self._closed:
+        """Emit what can go while there is room below, and ask for more."""
+        # Emitting and asking lead to items that must not overtake the one at hand.
+        if self._pumping or self.closed:
             return
         self._pumping = True
         try:
-            while not self._closed and (self._below is None or self._below.room() > 0):
+            while not self.closed and (self.below is None or self.below.room() > 0):
                 entry = self.next()
                 if entry is None:
                     break
                 envelope, context = entry
-                # They fill up again meanwhile, and while the consumer is busy.
+                # The ports fill up again meanwhile, and while the consumer is busy.
                 self._ask()
-                context.run(self._observer.on_next, envelope)
+                context.run(self.observer.on_next, envelope)
         finally:
             self._pumping = False
-        if self._closed:
-            return
-        if all(port.ended and port.held is None for port in self.ports):
-            self._shut()
-            self._observer.on_completed()
-            self._free()
+        if not self.closed and all(port.ended and port.held is None for port in self.ports):
+            self.complete()
 
     def _ask(self) -> None:
         for port in self.ports:
-            if port.held is None and not port.ended:
-                port.gate.opened()
-
-    # ------------------------------------------------ the end
-
-    def _fail(self, error: Exception) -> None:
-        if not self._closed:
-            self._shut()
-            self._observer.on_error(error)
-            self._free()
-
-    def _dispose(self) -> None:
-        self._shut()
-        self._free()
-
-    def _shut(self) -> None:
-        self._closed = True
-        if self._link is not None:
-            self._link.dispose()
-        self._sources.dispose()
-
-    def _free(self) -> None:
-        for port in self.ports:
-            port.gate.dispose()
+            if port.held is None:
+                port.ask()
 
 
 class _Zip(_Merge):
@@ -189,14 +156,13 @@ class _Zip(_Merge):
 
     def next(self) -> tuple[Envelope, Context] | None:
         if any(port.ended and port.held is None for port in self.ports):
-            # Never again one of each: what still comes is told, so that all streams can end.
+            # No tuple can follow: report what still comes, so that all streams can end.
             for port in self.ports:
                 while port.held is not None:
                     envelope, context = port.take()
                     if envelope.value is not Gap:
                         context.run(self._unpaired, envelope)
-                    if not port.ended:
-                        port.gate.opened()
+                    port.ask()
             return None
         if any(port.held is None for port in self.ports):
             return None
@@ -206,7 +172,7 @@ class _Zip(_Merge):
         if not gone:
             return _tuple(envelopes), entries[0][1]
         for envelope, context in entries:
-            # What failed on another way has been told of.
+            # An item that failed on another way has been reported there.
             if envelope.id not in gone:
                 context.run(self._unpaired, envelope)
         return Envelope(_name(envelopes), Gap), entries[0][1]
@@ -218,10 +184,11 @@ class _Latest(_Merge):
     def __init__(
         self,
         observer: abc.ObserverBase[Envelope],
+        scheduler: abc.SchedulerBase | None,
         unpaired: Callable[[Envelope], None],
         width: int,
     ) -> None:
-        super().__init__(observer, unpaired, width)
+        super().__init__(observer, scheduler, unpaired, width)
         self._latest: dict[_Port, Envelope] = {}
 
     def next(self) -> tuple[Envelope, Context] | None:
@@ -235,9 +202,8 @@ class _Latest(_Merge):
                 if fresh and len(self._latest) == self._width:
                     self._turn = (self._turn + step + 1) % self._width
                     return _tuple([self._latest[one] for one in self.ports]), context
-                if not port.ended:
-                    # Nothing to wait for: a later one replaces it until all have one.
-                    port.gate.opened()
+                # Nothing to wait for: a later one replaces it until all have one.
+                port.ask()
         return None
 
 
@@ -249,5 +215,5 @@ def _tuple(envelopes: list[Envelope]) -> Envelope:
 
 
 def _name(envelopes: list[Envelope]) -> str:
-    # What came from one item by several ways is that item again.
+    # Items that one item became on several ways are that item again.
     return "+".join(dict.fromkeys(envelope.id for envelope in envelopes))
