@@ -89,7 +89,7 @@ async def answer(
         ExecutorGoneError: If the executor dropped the call.
     """
     waiting = asyncio.wrap_future(future)
-    watch = None if limit is None else _Watch(call, limit, waiting)
+    watch = None if limit is None else _CallTimeout(call, limit, waiting)
     try:
         return await waiting
     except asyncio.CancelledError as error:
@@ -107,7 +107,7 @@ async def answer(
             watch.timer.cancel()
 
 
-class _Watch:
+class _CallTimeout:
     """Cancels *waiting* once the function has run for *limit* seconds."""
 
     __slots__ = ("_call", "_loop", "_waiting", "expired", "limit", "timer")

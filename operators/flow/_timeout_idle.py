@@ -52,14 +52,14 @@ def timeout_idle(seconds: float | timedelta) -> Callable[[Observable[T]], Observ
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return _Watch(span, observer).connect(source, scheduler)
+            return _IdleTimeout(span, observer).connect(source, scheduler)
 
         return Stream(subscribe)
 
     return operator
 
 
-class _Watch(Generic[T]):
+class _IdleTimeout(Generic[T]):
     """
     One subscription.
 

@@ -51,3 +51,39 @@ class Paced(Supply[T]):
     def stream(self) -> Observable[T]:
         """Return the source as a stream."""
         return self
+
+
+class Work:
+    """A handler that sleeps as long as it is told and knows how many of it were at work."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+        self.ended: list[Any] = []
+        self.cancelled: list[Any] = []
+        self.now = 0
+        self.most = 0
+
+    async def __call__(self, item: Any) -> Any:
+        """Sleep *item* seconds, or one if it is no number."""
+        self.started.append(item)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(item if isinstance(item, (int, float)) else 1)
+        except asyncio.CancelledError:
+            self.cancelled.append(item)
+            raise
+        finally:
+            self.now -= 1
+        self.ended.append(item)
+        return item
+
+
+async def echo(item: Any) -> Any:
+    """Return *item*; a handler without work."""
+    return item
+
+
+def one_key(_: Any) -> int:
+    """Give all items the same key."""
+    return 0

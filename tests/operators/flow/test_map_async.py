@@ -1,4 +1,4 @@
-"""``map_async``: slots, order, keys, limits, errors, demand."""
+"""``map_async``: slots, order, keys, demand, arguments."""
 
 from __future__ import annotations
 
@@ -16,39 +16,12 @@ from reactivex.subject import Subject
 from structlog.testing import capture_logs
 
 from rxdispatch.clock import LoopScheduler
-from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams import run
 from rxdispatch.testing import run_virtual
 from rxdispatch.valve import Gate
-from tests.operators.flow.probes import Log, Paced, to_list
-
-
-class Work:
-    """A handler that sleeps as long as it is told and knows how many of it were at work."""
-
-    def __init__(self) -> None:
-        self.started: list[Any] = []
-        self.ended: list[Any] = []
-        self.cancelled: list[Any] = []
-        self.now = 0
-        self.most = 0
-
-    async def __call__(self, item: Any) -> Any:
-        """Sleep *item* seconds, or one if it is no number."""
-        self.started.append(item)
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            await asyncio.sleep(item if isinstance(item, (int, float)) else 1)
-        except asyncio.CancelledError:
-            self.cancelled.append(item)
-            raise
-        finally:
-            self.now -= 1
-        self.ended.append(item)
-        return item
-
+from tests.operators.flow.probes import Log, Paced, Work, echo, one_key, to_list
 
 # ---------------------------------------------------------------- values and completion
 
@@ -194,7 +167,7 @@ def test_more_keys_than_slots_do_not_hang() -> None:
 
     async def main() -> Any:
         stream = Paced(range(1000)).stream()
-        return await to_list(stream.pipe(map_async(_echo, max_concurrent=2, key=lambda n: n % 100)))
+        return await to_list(stream.pipe(map_async(echo, max_concurrent=2, key=lambda n: n % 100)))
 
     assert sorted(run_virtual(main())) == list(range(1000))
 
@@ -211,7 +184,7 @@ def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_erro
 
     async def main() -> Any:
         source = Paced([0, 1, 2, 3]).stream()
-        operator = map_async(_echo, key=key, on_error=on_error, ordered=ordered)
+        operator = map_async(echo, key=key, on_error=on_error, ordered=ordered)
         return await to_list(source.pipe(operator))
 
     if on_error == "skip":
@@ -221,406 +194,6 @@ def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_erro
     else:
         with pytest.raises(KeyError, match="no key"):
             run_virtual(main())
-
-
-# ---------------------------------------------------------------- errors
-
-
-def _same(_: Any) -> int:
-    """One key for all."""
-    return 0
-
-
-def _third(item: int) -> int:
-    """One of three keys."""
-    return item % 3
-
-
-async def _echo(item: Any) -> Any:
-    return item
-
-
-async def _odd_fails(item: int) -> int:
-    await asyncio.sleep(item)
-    if item % 2:
-        raise ValueError(item)
-    return item
-
-
-def test_stop_passes_on_the_original_error_and_cancels_the_rest() -> None:
-    """At the time it happens, once, and nothing is emitted after it."""
-
-    async def main() -> tuple[list[Any], list[Any], int]:
-        work = Work()
-        error = ValueError("x")
-
-        async def fn(item: int) -> int:
-            await work(item)
-            if item == 2:
-                raise error
-            return item
-
-        log = Log()
-        paced = Paced([3, 2, 1, 4])
-        paced.stream().pipe(map_async(fn)).subscribe(log)
-        await asyncio.sleep(10)
-        assert [(1.0, 1), (2.0, error)] == log.got
-        return work.ended, work.cancelled, paced.disposed
-
-    assert ([1, 2], [3, 4], 1) == run_virtual(main())
-
-
-def test_skip_reports_and_goes_on() -> None:
-    """Each failure is logged and counted."""
-
-    async def main() -> Any:
-        return await to_list(Paced(range(6)).stream().pipe(map_async(_odd_fails, on_error="skip")))
-
-    with capture_logs() as logs:
-        assert [0, 2, 4] == run_virtual(main())
-    assert [("item_skipped", "map_async", "ValueError", n) for n in (1, 2, 3)] == [
-        (entry["event"], entry["operator"], entry["error"].split(":")[0], entry["skipped"])
-        for entry in logs
-    ]
-
-
-@pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("key", [None, _third])
-def test_more_failures_than_slots_do_not_hang(ordered: bool, key: Any) -> None:
-    """Also when the last ones fail, and when *fn* fails before it returns an awaitable."""
-
-    async def late(item: int) -> int:
-        raise ValueError(item)
-
-    def early(item: int) -> Awaitable[int]:
-        raise ValueError(item)
-
-    async def main(fn: Any) -> Any:
-        stream = Paced(range(500)).stream()
-        operator = map_async(fn, max_concurrent=2, on_error="skip", ordered=ordered, key=key)
-        return await to_list(stream.pipe(operator))
-
-    with capture_logs() as logs:
-        assert [] == run_virtual(main(late))
-        assert [] == run_virtual(main(early))
-    assert len(logs) == 1000
-
-
-@pytest.mark.parametrize("ordered", [False, True])
-def test_a_replacement_takes_the_place_of_the_result(ordered: bool) -> None:
-    """The callable gets the item and the error."""
-
-    async def main() -> Any:
-        stream = Paced(range(4)).stream()
-        operator = map_async(
-            _odd_fails, on_error=lambda item, error: (item, repr(error)), ordered=ordered
-        )
-        return await to_list(stream.pipe(operator))
-
-    assert [0, (1, "ValueError(1)"), 2, (3, "ValueError(3)")] == run_virtual(main())
-
-
-def test_a_replacement_that_fails_stops_the_stream() -> None:
-    """With its own error, the item's as the context."""
-
-    def replace(item: int, error: BaseException) -> int:
-        raise KeyError(item)
-
-    with pytest.raises(KeyError) as caught:
-        run_virtual(to_list(Paced([1]).stream().pipe(map_async(_odd_fails, on_error=replace))))
-    assert isinstance(caught.value.__context__, ValueError)
-
-
-def test_a_result_that_is_no_awaitable_is_an_error() -> None:
-    """It says what was returned."""
-
-    def plain(item: int) -> Any:
-        return item
-
-    with pytest.raises(TypeError, match="fn must return an awaitable, got int"):
-        run_virtual(to_list(Paced([1]).stream().pipe(map_async(plain))))
-
-
-def test_stop_iteration_becomes_a_runtime_error() -> None:
-    """As in any coroutine."""
-
-    def stops(item: int) -> Any:
-        raise StopIteration(item)
-
-    with pytest.raises(RuntimeError, match="fn raised StopIteration"):
-        run_virtual(to_list(Paced([1]).stream().pipe(map_async(stops))))
-
-
-@pytest.mark.parametrize("early", [False, True])
-def test_a_cancelled_error_of_its_own_is_an_error_of_the_item(early: bool) -> None:
-    """It neither hangs nor cancels anything else."""
-
-    async def late(item: int) -> int:
-        if item == 1:
-            raise asyncio.CancelledError
-        return item
-
-    def at_once(item: int) -> Awaitable[int]:
-        if item == 1:
-            raise asyncio.CancelledError
-        return _echo(item)
-
-    async def main() -> Any:
-        return await to_list(
-            Paced(range(3))
-            .stream()
-            .pipe(map_async(at_once if early else late, on_error=lambda _, e: type(e).__name__))
-        )
-
-    assert [0, 2, "CancelledError"] == sorted(run_virtual(main()), key=str)
-
-
-def test_a_cancelled_error_of_its_own_stops_the_stream() -> None:
-    """By default, as any other error."""
-
-    async def fn(item: int) -> int:
-        raise asyncio.CancelledError
-
-    async def main() -> list[Any]:
-        log = Log()
-        Paced([1]).stream().pipe(map_async(fn)).subscribe(log)
-        await asyncio.sleep(1)
-        return [type(item) for item in log.items]
-
-    assert [asyncio.CancelledError] == run_virtual(main())
-
-
-def test_an_error_of_the_source_ends_the_stream_at_once() -> None:
-    """What is at work is cancelled."""
-
-    async def main() -> tuple[list[Any], list[Any]]:
-        work = Work()
-        source: Subject[int] = Subject()
-        error = OSError("x")
-        log = Log()
-        source.pipe(map_async(work)).subscribe(log)
-        source.on_next(5)
-        await asyncio.sleep(1)
-        source.on_error(error)
-        await asyncio.sleep(10)
-        assert [(1.0, error)] == log.got
-        return work.ended, work.cancelled
-
-    assert ([], [5]) == run_virtual(main())
-
-
-def test_one_terminal_event_when_errors_and_completion_race() -> None:
-    """Two items fail and the source completes, all in the same instant."""
-
-    async def fail(item: int) -> int:
-        await asyncio.sleep(1)
-        raise ValueError(item)
-
-    async def main() -> list[Any]:
-        source: Subject[int] = Subject()
-        log = Log()
-        source.pipe(map_async(fail)).subscribe(log)
-        loop = asyncio.get_running_loop()
-        loop.call_at(1.0, source.on_completed)
-        source.on_next(1)
-        source.on_next(2)
-        await asyncio.sleep(5)
-        return [str(item) for item in log.items]
-
-    with capture_logs() as logs:
-        assert ["1"] == run_virtual(main())
-    assert ["error_after_end"] == [entry["event"] for entry in logs]
-
-
-def test_an_error_while_being_cancelled_is_reported() -> None:
-    """It can reach nobody else."""
-
-    async def stubborn(item: int) -> int:
-        try:
-            await asyncio.sleep(10)
-        finally:
-            raise KeyError("clean-up")
-        return item
-
-    async def main() -> None:
-        subscription = Paced([1]).stream().pipe(map_async(stubborn)).subscribe()
-        await asyncio.sleep(1)
-        subscription.dispose()
-        await asyncio.sleep(1)
-
-    with capture_logs() as logs:
-        run_virtual(main())
-    assert [("error_after_end", "KeyError: 'clean-up'")] == [(e["event"], e["error"]) for e in logs]
-
-
-@pytest.mark.parametrize("ordered", [False, True])
-def test_a_subscriber_that_raises_stops_nothing(ordered: bool) -> None:
-    """The loop hears of it; slots, order and completion are not harmed."""
-
-    async def main() -> tuple[list[Any], int]:
-        loop = asyncio.get_running_loop()
-        heard: list[Any] = []
-        loop.set_exception_handler(lambda _, context: heard.append(context["exception"]))
-        got: list[Any] = []
-
-        def on_next(item: int) -> None:
-            got.append(item)
-            raise ValueError(item)
-
-        stream = Paced([2, 1, 2, 1, 2]).stream()
-        stream.pipe(map_async(Work(), max_concurrent=2, ordered=ordered)).subscribe(
-            on_next, on_completed=lambda: got.append("|")
-        )
-        await asyncio.sleep(20)
-        return got, len(heard)
-
-    got, heard = run_virtual(main())
-    assert (6, "|", 5) == (len(got), got[-1], heard)
-
-
-# ---------------------------------------------------------------- time limits
-
-
-def test_a_limit_cancels_that_item_alone() -> None:
-    """The error carries the item and the limit; the siblings go on."""
-
-    async def main() -> tuple[Any, list[Any]]:
-        work = Work()
-        errors: list[Any] = []
-
-        def on_error(item: int, error: BaseException) -> Any:
-            assert isinstance(error, ItemTimeoutError)
-            assert isinstance(error, TimeoutError)
-            errors.append((item, error.item, error.seconds, type(error.__cause__)))
-            return asyncio.get_running_loop().time()
-
-        stream = Paced([9, 1, 9, 2]).stream()
-        items = await to_list(stream.pipe(map_async(work, timeout=3, on_error=on_error)))
-        assert [9, 9] == work.cancelled
-        return items, errors
-
-    items, errors = run_virtual(main())
-    assert [1, 2, 3.0, 3.0] == items
-    assert [(9, 9, 3.0, asyncio.CancelledError)] * 2 == errors
-
-
-def test_limits_of_items_that_start_at_different_times() -> None:
-    """Each has its own, though one timer serves all."""
-
-    async def main() -> list[Any]:
-        log = Log()
-        source: Subject[int] = Subject()
-        source.pipe(map_async(Work(), timeout=5, on_error=lambda item, _: -item)).subscribe(log)
-        for item in (7, 1, 8, 4):
-            source.on_next(item)
-            await asyncio.sleep(2)
-        source.on_completed()
-        await asyncio.sleep(20)
-        source.on_next(1)
-        return log.got
-
-    assert [(3.0, 1), (5.0, -7), (9.0, -8), (10.0, 4), (10.0, "|")] == run_virtual(main())
-
-
-def test_stop_passes_on_the_limits_error() -> None:
-    """The stream ends with ``ItemTimeoutError``."""
-    with pytest.raises(ItemTimeoutError, match="of type int must be done within 2 s") as caught:
-        run_virtual(to_list(Paced([9]).stream().pipe(map_async(Work(), timeout=2))))
-    assert caught.value.item == 9
-
-
-def test_a_handlers_own_timeout_error_is_left_alone() -> None:
-    """It is not taken for the operator's."""
-
-    async def own(item: int) -> int:
-        async with asyncio.timeout(1):
-            await asyncio.sleep(item)
-        return item
-
-    with pytest.raises(TimeoutError) as caught:
-        run_virtual(to_list(Paced([9]).stream().pipe(map_async(own, timeout=5))))
-    assert not isinstance(caught.value, ItemTimeoutError)
-
-
-def test_an_item_that_is_done_in_time_is_not_cancelled() -> None:
-    """Nor does its limit harm those that come after it."""
-
-    async def main() -> Any:
-        operator = map_async(Work(), timeout=2, max_concurrent=1)
-        return await to_list(Paced([1.9, 0, 1.9, 1]).stream().pipe(operator))
-
-    assert [1.9, 0, 1.9, 1] == run_virtual(main())
-
-
-def test_the_slot_is_free_when_the_coroutine_has_ended() -> None:
-    """A handler that takes its time to clean up holds it that long."""
-
-    async def slow(item: int) -> int:
-        try:
-            await asyncio.sleep(item)
-        except asyncio.CancelledError:
-            await asyncio.sleep(4)
-            raise
-        return item
-
-    async def main() -> list[Any]:
-        log = Log()
-        Paced([9, 1]).stream().pipe(
-            map_async(slow, max_concurrent=1, timeout=2, on_error=lambda item, _: -item)
-        ).subscribe(log, scheduler=LoopScheduler(log.loop))
-        await asyncio.sleep(30)
-        return log.got
-
-    assert [(6.0, -9), (7.0, 1), (7.0, "|")] == run_virtual(main())
-
-
-# ---------------------------------------------------------------- disposal
-
-
-def test_disposal_cancels_what_is_at_work() -> None:
-    """The source is disposed and nothing more is emitted."""
-
-    async def main() -> tuple[list[Any], list[Any], int]:
-        work = Work()
-        paced = Paced([1, 5, 5, 5])
-        log = Log()
-        subscription = paced.stream().pipe(map_async(work, max_concurrent=3)).subscribe(log)
-        await asyncio.sleep(2)
-        subscription.dispose()
-        subscription.dispose()
-        await asyncio.sleep(20)
-        assert [(1.0, 1)] == log.got[:1]
-        return log.items, work.cancelled, paced.disposed
-
-    assert ([1], [5, 5, 5], 1) == run_virtual(main())
-
-
-@pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("key", [None, _same])
-def test_disposal_from_within_on_next(ordered: bool, key: Any) -> None:
-    """``take`` ends the stream while a result is being emitted."""
-
-    async def main() -> tuple[Any, int]:
-        work = Work()
-        stream = Paced([1] * 10).stream()
-        operator = map_async(work, max_concurrent=4, ordered=ordered, key=key)
-        items = await to_list(stream.pipe(operator, rx.take(2)))
-        await asyncio.sleep(10)
-        return items, work.now
-
-    assert ([1, 1], 0) == run_virtual(main())
-
-
-def test_disposal_before_a_task_had_its_first_step() -> None:
-    """No coroutine is left without having been awaited."""
-
-    async def main() -> list[Any]:
-        work = Work()
-        Paced([1, 2]).stream().pipe(map_async(work)).subscribe().dispose()
-        await asyncio.sleep(5)
-        return work.started
-
-    assert [] == run_virtual(main())
 
 
 # ---------------------------------------------------------------- demand
@@ -690,7 +263,7 @@ def test_what_is_pushed_while_the_valve_below_is_closed_is_kept() -> None:
         gate = Gate(lambda: room, None)
         source: Subject[int] = Subject()
         log = Log()
-        source.pipe(map_async(_echo)).subscribe(log, scheduler=LoopScheduler(log.loop, valve=gate))
+        source.pipe(map_async(echo)).subscribe(log, scheduler=LoopScheduler(log.loop, valve=gate))
         source.on_next(1)
         source.on_next(2)
         source.on_completed()
@@ -712,7 +285,7 @@ def test_a_slow_stage_below_slows_down_the_source() -> None:
     async def main() -> int:
         paced = Paced([0] * 50)
         stream = paced.stream().pipe(
-            map_async(_echo, max_concurrent=4),
+            map_async(echo, max_concurrent=4),
             map_async(lambda _: asyncio.sleep(1), max_concurrent=2),
         )
         running = asyncio.ensure_future(run(stream))
@@ -755,8 +328,8 @@ def test_the_context_of_the_push_goes_with_the_item() -> None:
         assert expected == run_virtual(main())
         assert expected == run_virtual(main(max_concurrent=1))
         assert expected == run_virtual(main(ordered=True))
-        assert expected == run_virtual(main(key=_same))
-        assert expected == run_virtual(main(max_concurrent=1, key=_same, ordered=True))
+        assert expected == run_virtual(main(key=one_key))
+        assert expected == run_virtual(main(max_concurrent=1, key=one_key, ordered=True))
 
 
 def test_what_a_handler_sets_does_not_leak() -> None:
@@ -792,7 +365,7 @@ def test_a_subscriber_may_push_more_items() -> None:
             else:
                 source.on_completed()
 
-        source.pipe(map_async(_echo, max_concurrent=1, key=str, ordered=True)).subscribe(
+        source.pipe(map_async(echo, max_concurrent=1, key=str, ordered=True)).subscribe(
             on_next, on_completed=lambda: seen.append(-1)
         )
         source.on_next(0)
@@ -910,7 +483,7 @@ def test_a_bad_argument_is_refused_when_the_operator_is_made(
 ) -> None:
     """Not when it is subscribed to."""
     with pytest.raises(ConfigError) as caught:
-        map_async(_echo, **arguments)
+        map_async(echo, **arguments)
     assert message == str(caught.value)
 
 
@@ -919,9 +492,9 @@ def test_functions_of_the_wrong_kind_are_refused() -> None:
     with pytest.raises(ConfigError, match="fn must be callable"):
         map_async(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="key must be a plain function"):
-        map_async(_echo, key=_echo)  # type: ignore[arg-type]
+        map_async(echo, key=echo)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="on_error must be a plain function"):
-        map_async(_echo, on_error=_two)
+        map_async(echo, on_error=_two)
 
 
 async def _two(item: Any, error: Any) -> Any:
@@ -931,7 +504,7 @@ async def _two(item: Any, error: Any) -> Any:
 def test_a_subscription_without_a_loop_is_an_error() -> None:
     """It goes where errors go."""
     errors: list[Exception] = []
-    fn: Callable[[int], Awaitable[int]] = _echo
+    fn: Callable[[int], Awaitable[int]] = echo
     reactivex.of(1).pipe(map_async(fn)).subscribe(on_error=errors.append)
     assert "no running event loop" in str(errors[0])
 
@@ -946,7 +519,7 @@ def test_after_share_only_the_first_subscriber_is_asked() -> None:
         paced = Paced(range(20))
         shared = paced.stream().pipe(rx.share())
         slow = Work()
-        first = asyncio.ensure_future(run(shared.pipe(map_async(_echo, max_concurrent=4))))
+        first = asyncio.ensure_future(run(shared.pipe(map_async(echo, max_concurrent=4))))
         second = asyncio.ensure_future(
             run(shared.pipe(map_async(slow, max_concurrent=1, ordered=True), rx.count()))
         )
@@ -968,7 +541,7 @@ def test_after_share_the_second_subscriber_does_not_starve() -> None:
         shared = paced.stream().pipe(rx.share())
         first = shared.pipe(map_async(lambda _: asyncio.sleep(1e6), max_concurrent=2)).subscribe()
         second = Log()
-        shared.pipe(map_async(_echo)).subscribe(second)
+        shared.pipe(map_async(echo)).subscribe(second)
         await asyncio.sleep(5)
         first.dispose()
         await asyncio.sleep(5)
