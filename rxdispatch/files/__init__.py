@@ -1,5 +1,5 @@
 """
-Files and folders that no other user can plant, locks on them, and a thread to write them in.
+Files and folders that no other user can plant, with locks and a thread for writing.
 
 Internal: users import from ``rxdispatch``.
 """

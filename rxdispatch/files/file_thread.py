@@ -1,4 +1,4 @@
-"""``FileThread``: a thread of its own for a file, so that a slow disk does not hold up the loop."""
+"""``FileThread``: one thread for one file, so that a slow disk does not block the loop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 class FileThread:
     """
-    Does work on one file, one piece after the other.
+    A thread that does the work on one file, one call after the other.
 
     Args:
         path: The file.
-        what: What errors call it.
-        label: What the thread is called, after ``rxdispatch-``.
-        close: Lets go of the file; done in the thread, as its last work.
+        what: Its name in errors.
+        label: The name of the thread, after ``rxdispatch-``.
+        close: Closes the file; the thread calls it last.
     """
 
     def __init__(
@@ -38,15 +38,15 @@ class FileThread:
 
     @property
     def running(self) -> bool:
-        """Whether it was opened and not closed."""
+        """Whether it is open."""
         return self._pool is not None
 
     async def open(self, work: Callable[[], None]) -> None:
         """
-        Start the thread, and open the file by *work*.
+        Start the thread, and open the file with *work*.
 
         Raises:
-            ConfigError: If it cannot be written, or *work* says so; the thread has ended then.
+            ConfigError: If the file cannot be written, or *work* raises it; the thread then ends.
         """
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"rxdispatch-{self._label}")
         try:
@@ -60,7 +60,7 @@ class FileThread:
 
     async def run(self, work: Callable[[], T]) -> T:
         """
-        Do *work*; once begun it is done to its end, even if this is cancelled.
+        Run *work* in the thread; once started it runs to its end, even if this call is cancelled.
 
         Raises:
             ConfigError: If the file is not open.
@@ -70,9 +70,9 @@ class FileThread:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def close(self) -> None:
-        """Let go of the file once what is under way has ended; the second time does nothing."""
+        """Close the file once the current work has ended; a second call does nothing."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.submit(self._close)
-            # Not waited for in the loop: what is under way ends by itself, and soon.
+            # The loop does not wait for it: the current work ends by itself, and soon.
             await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)

@@ -1,4 +1,4 @@
-"""``FileLock``: a lock on a file or directory that its holders cannot leave behind."""
+"""``FileLock``: a lock on a file or directory that ends with its holders."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class FileLock:
     An exclusive ``flock`` on a file or directory, held until closed.
 
     The kernel ties it to the open file, not to a process: a child that was started with the
-    descriptor in ``pass_fds`` holds it as well, and it is free once all of them are gone. A
-    process that was merely forked (a worker of a process pool, say) must not hold it, as it
-    may outlive its parent by far; so the descriptor is closed in forked children.
+    descriptor in ``pass_fds`` holds it too, and it is free once all of them have ended. A process
+    that was only forked (such as a worker of a process pool) must not hold it, because it may live
+    much longer than its parent; so forked children close the descriptor.
 
     Args:
-        fd: The descriptor, with the lock on it.
+        fd: The locked descriptor.
     """
 
     def __init__(self, fd: int) -> None:
@@ -38,17 +38,17 @@ class FileLock:
         cls, path: Path, *, directory: bool = False, dir_fd: int | None = None
     ) -> FileLock | None:
         """
-        Lock what is at *path*; None when another process holds it.
+        Lock the file or directory at *path*; None if another process holds the lock.
 
-        A locked file tells which process took it: see :meth:`holder`.
+        A locked file contains the number of the process that locked it: see :meth:`holder`.
 
         Args:
-            path: A file, which is made where there is none, or a directory.
-            directory: Which of the two.
-            dir_fd: The folder that it is in, which is used in place of the one that *path* names.
+            path: A file, which is created if it does not exist, or a directory.
+            directory: Whether it is a directory.
+            dir_fd: The descriptor of its folder, used instead of the folder in *path*.
 
         Raises:
-            ConfigError: If it can be another user's work, or is a symbolic link.
+            ConfigError: If another user may have made it, or it is a symbolic link.
             OSError: If it cannot be opened.
         """
         if directory:
@@ -58,8 +58,8 @@ class FileLock:
             fd = open_private(path, flags, what="the lock file", dir_fd=dir_fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it before may have removed it meanwhile: then this lock is on
-            # something without a name, and a second owner could lock a new one of that name.
+            # The previous holder may have removed the file by now. Then this lock is on a file
+            # without a name, and a second owner could lock a new file of that name.
             name = path if dir_fd is None else path.name
             found, named = os.fstat(fd), os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
             if (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino):
@@ -77,9 +77,9 @@ class FileLock:
     @staticmethod
     def holder(path: Path, *, dir_fd: int | None = None) -> int | None:
         """
-        Return the process that took the lock file last; None where that cannot be known.
+        Return the process that last locked the file; None if unknown.
 
-        It is a hint for people: the process may have ended, and a child of it hold the lock.
+        It is a hint for people: that process may have ended while a child of it holds the lock.
         """
         try:
             fd = open_private(path, os.O_RDONLY, what="the lock file", dir_fd=dir_fd)
@@ -92,7 +92,7 @@ class FileLock:
         return int(text) if text.isdigit() else None
 
     def close(self) -> None:
-        """Let go; a child that was given the descriptor still holds on."""
+        """Release the lock; a child with the descriptor still holds it."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             _held.discard(self)
@@ -100,7 +100,7 @@ class FileLock:
 
 
 def _sign(fd: int) -> None:
-    """Write this process's number into a lock file; a full disk does not matter."""
+    """Write the number of this process into a lock file; a full disk is ignored."""
     with suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)

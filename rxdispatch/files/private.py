@@ -1,4 +1,4 @@
-"""Private directories: for this user only, and removed also when their owner was killed."""
+"""Private directories: for this user only, and removed even if their owner was killed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from rxdispatch.files.temporary import temporary_folder
 
 __all__ = ["PrivateDirectory"]
 
-# Long and odd, as whatever is called so and is not locked will be removed.
+# Long and unusual, because an unlocked directory of such a name is removed.
 _PREFIX: Final = "rxdispatch-"
 _SUFFIX: Final = ".server"
 
-# The address of a unix socket holds 104 bytes on macOS and 108 on Linux, its end included.
+# The address of a unix socket holds 104 bytes on macOS and 108 on Linux, with the final zero.
 _LONGEST: Final = 103 - len(f"/{_PREFIX}12345678{_SUFFIX}/server.sock")
 
 
 class PrivateDirectory:
     """
-    A directory of mode 0700 with a short path and a lock that tells that it is in use.
+    A directory of mode 0700 with a short path, and with a lock that shows that it is in use.
 
-    The lock is on the directory itself: so it cannot be lost with a file, and what tidies up
-    directories for temporary files (``systemd-tmpfiles``) leaves it alone.
+    The lock is on the directory itself, so it cannot be lost with a file, and programs that clean
+    temporary directories (``systemd-tmpfiles``) leave it alone.
 
     Args:
-        path: Where it is.
+        path: Its path.
         lock: The lock on it.
     """
 
@@ -42,11 +42,11 @@ class PrivateDirectory:
     @classmethod
     def create(cls) -> PrivateDirectory:
         """
-        Make one, after removing those whose owners are gone.
+        Create a directory, after removing those whose owners have ended.
 
         Raises:
             ConfigError: If the directory for temporary files is not safe.
-            OSError: If there is no place for it.
+            OSError: If it cannot be created.
         """
         parent = temporary_folder(_LONGEST)
         _sweep(parent)
@@ -58,16 +58,16 @@ class PrivateDirectory:
                 continue
             if lock is not None:
                 return cls(path, lock)
-            # Somebody swept it between its making and its locking.
+            # Another process removed it between its creation and its locking.
 
     def remove(self) -> None:
-        """Remove it and what is in it."""
+        """Remove it with its files."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.lock.close()
 
 
 def _sweep(parent: str) -> None:
-    """Remove the directories of this user that nobody holds the lock of."""
+    """Remove the directories of this user that are not locked."""
     try:
         with os.scandir(parent) as entries:
             mine = [Path(entry.path) for entry in entries if _is_mine(entry)]
@@ -84,7 +84,7 @@ def _sweep(parent: str) -> None:
 
 
 def _is_mine(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a directory, not a link to one, of this user and with a name of ours."""
+    """Whether it is a directory (not a link) of this user, with a name of ours."""
     if not (entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)):
         return False
     try:

@@ -1,4 +1,4 @@
-"""SQLite databases that no other user of the machine can have planted or can write."""
+"""SQLite databases that no other user of the machine can plant or write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rxdispatch.files.private_file import check_private
 
 __all__ = ["open_database"]
 
-# SQLite plays back what it finds in these, as if it had been written by itself.
+# SQLite replays these files as if it had written them itself.
 _BESIDE: Final = ("-journal", "-wal", "-shm")
 
 _FOREIGN: Final = """
@@ -21,38 +21,38 @@ SELECT type, name FROM sqlite_master
 WHERE type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%' LIMIT 1
 """
 
-# A process that finds its own file damaged makes another while others are opening it.
+# A process that finds its file damaged replaces it while other processes open it.
 _TRIES: Final = 5
 
 
 class _ExchangedError(Exception):
-    """What was opened is not what was looked at."""
+    """The opened file is not the checked one."""
 
 
 def open_database(
     path: Path, *, what: str, create: bool = True, **options: Any
 ) -> sqlite3.Connection:
     """
-    Open a database of this user's alone; a new one has mode 0600.
+    Open a private database of this user; a new one has mode 0600.
 
-    The database holds nothing that runs by itself: no trigger and no view, and functions in its
-    schema are not trusted.
+    The database contains no code that runs by itself: no trigger, no view, and no trusted
+    functions in its schema.
 
-    The file is looked at by name, before and after SQLite opens it, and not through a descriptor:
-    POSIX drops all locks that a process has on a file when the process closes any descriptor of
-    it, those of another connection too.
+    The file is checked by name, before and after SQLite opens it, and not through a descriptor:
+    when a process closes any descriptor of a file, POSIX drops all locks of the process on that
+    file, even those of another connection.
 
     Args:
         path: The file.
-        what: What errors call it.
-        create: Whether to make it where there is none.
+        what: Its name in errors.
+        create: Whether to create it if it does not exist.
         options: As for :func:`sqlite3.connect`.
 
     Raises:
-        ConfigError: If the file, or a journal beside it, can be another user's work, or it holds
-            a trigger, a view or a virtual table, or is exchanged again and again.
-        OSError: If it cannot be made.
-        sqlite3.Error: If it cannot be opened, or is no database.
+        ConfigError: If another user may have made the file or a journal beside it, or it has a
+            trigger, a view or a virtual table, or it is replaced over and over.
+        OSError: If it cannot be created.
+        sqlite3.Error: If it cannot be opened, or is not a database.
     """
     for _ in range(_TRIES):
         with suppress(_ExchangedError):
@@ -66,7 +66,7 @@ def _opened(path: Path, what: str, options: dict[str, Any], *, create: bool) -> 
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         before = _checked(path, what)
-        # By its mode, as SQLite would make a file that has gone meanwhile for all to read.
+        # With its mode: SQLite would recreate a removed file as readable for all.
         connection: sqlite3.Connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, **options
         )
@@ -94,7 +94,7 @@ def _opened(path: Path, what: str, options: dict[str, Any], *, create: bool) -> 
 
 
 def _checked(path: Path, what: str) -> os.stat_result:
-    """Compare the database and what stands beside it; returns what the database is."""
+    """Check the database and its journals; return the identity of the database file."""
     found = path.lstat()
     check_private(found, path, what=what)
     for suffix in _BESIDE:

@@ -1,12 +1,12 @@
 """
-Files and folders that no other user of the machine can have planted or can write.
+Files and folders that no other user of the machine can plant or write.
 
-The user who makes a file first owns it, and a link leads wherever its maker wants. So what is
-opened by name in a place that several users can write is looked at before it is used: it must be
-what was asked for, belong to this process's user, be writable by nobody else, and be no link.
+The user who first creates a file owns it, and a link leads wherever its maker wants. So a file
+that is opened by name in a place where several users can write is checked before use: it must have
+the right type, belong to this process's user, be writable by no other user, and not be a link.
 
 A write bit for the group counts as one for others, unless the group is the user's own: one with
-the number of the user, as ``useradd`` makes it. Distributions with such groups use umask 002.
+the number of the user, as ``useradd`` creates it. Distributions with such groups use umask 002.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rxdispatch.errors import ConfigError
 
 __all__ = ["check_private", "open_private", "open_private_folder", "owner_of", "writable_by_others"]
 
-# A pipe without a reader must not keep the process waiting; for regular files it is without effect.
+# Keeps a pipe without a reader from blocking the process; no effect on regular files.
 _CAREFUL: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 Path = str | os.PathLike[str]
@@ -30,17 +30,17 @@ def open_private(
     path: Path, flags: int, *, what: str, dir_fd: int | None = None, links: bool = False
 ) -> int:
     """
-    Open a regular file of this user's alone; with ``O_CREAT`` a new one has mode 0600.
+    Open a private regular file of this user; with ``O_CREAT`` a new one has mode 0600.
 
     Args:
         path: The file.
         flags: As for :func:`os.open`.
-        what: What errors call it.
-        dir_fd: The folder that it is in, which is used in place of the one that *path* names.
-        links: Whether it may have further names (hard links).
+        what: Its name in errors.
+        dir_fd: The descriptor of its folder, used instead of the folder in *path*.
+        links: Whether it may have more names (hard links).
 
     Raises:
-        ConfigError: If the file can be another user's work.
+        ConfigError: If another user may have made the file.
         OSError: If it cannot be opened.
     """
     return _open(path, flags, what, dir_fd, directory=False, links=links)
@@ -48,10 +48,10 @@ def open_private(
 
 def open_private_folder(path: Path, *, what: str, dir_fd: int | None = None) -> int:
     """
-    Open a folder of this user's alone, for its descriptor.
+    Open a private folder of this user, and return its descriptor.
 
     Raises:
-        ConfigError: If the folder can be another user's work.
+        ConfigError: If another user may have made the folder.
         OSError: If it cannot be opened.
     """
     return _open(path, os.O_RDONLY | os.O_DIRECTORY, what, dir_fd, directory=True, links=False)
@@ -61,17 +61,17 @@ def check_private(
     found: os.stat_result, path: Path, *, what: str, directory: bool = False, links: bool = False
 ) -> None:
     """
-    Compare what was found with what this user alone can have made.
+    Check that only this user can have made the file or folder.
 
     Args:
-        found: What :func:`os.fstat` or :func:`os.lstat` tells.
-        path: Where it was found.
-        what: What errors call it.
+        found: The result of :func:`os.fstat` or :func:`os.lstat`.
+        path: Its path.
+        what: Its name in errors.
         directory: Whether it must be a folder.
-        links: Whether a file may have further names (hard links).
+        links: Whether a file may have more names (hard links).
 
     Raises:
-        ConfigError: If another user can have made or can change it.
+        ConfigError: If another user may have made it or can change it.
     """
     name = os.fspath(path)
     if stat.S_ISLNK(found.st_mode):
@@ -91,7 +91,7 @@ def check_private(
 
 
 def writable_by_others(found: os.stat_result) -> bool:
-    """Whether another user than the owner may write it."""
+    """Whether a user other than the owner can write it."""
     if found.st_mode & stat.S_IWOTH:
         return True
     own_group = found.st_gid == found.st_uid != 0
@@ -99,7 +99,7 @@ def writable_by_others(found: os.stat_result) -> bool:
 
 
 def owner_of(uid: int) -> str:
-    """Return the name of a user, and the number; only the number where there is no name."""
+    """Return the name and the number of a user; only the number if there is no name."""
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:
@@ -115,7 +115,7 @@ def _open(
     except FileNotFoundError:
         raise
     except OSError:
-        # Links and other users' files fail in different ways; tell the reason instead.
+        # Links and other users' files fail in different ways; raise the reason instead.
         found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         check_private(found, path, what=what, directory=directory, links=links)
         raise

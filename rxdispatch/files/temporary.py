@@ -1,4 +1,4 @@
-"""Where files of a moment are made: a directory in which no other user can exchange them."""
+"""The directory for temporary files: one in which no other user can replace them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _MAP: Final = Path("/proc/self/uid_map")
 
 def temporary_folder(longest: int = 4096) -> str:
     """
-    Return the directory for temporary files, or ``/tmp`` where that is too long or not safe.
+    Return the directory for temporary files, or ``/tmp`` if its path is too long or not safe.
 
-    Another user who can rename what is in it, or in a directory above it, could put something of
-    their own in the place of what is made there.
+    A user who can rename files in it, or in a directory above it, could replace our files.
 
     Args:
-        longest: How many bytes its path may have.
+        longest: The most bytes that its path may have.
 
     Raises:
         ConfigError: If neither is safe.
@@ -42,7 +41,7 @@ def temporary_folder(longest: int = 4096) -> str:
 
 
 def _safe(parent: str) -> bool:
-    """Whether nobody else can exchange what is in a directory, or the directory."""
+    """Whether no other user can replace the files in a directory, or the directory itself."""
     place = Path(parent).resolve()
     trusted = {0, os.geteuid(), *_outside()}
     for folder in (place, *place.parents):
@@ -59,9 +58,9 @@ def _safe(parent: str) -> bool:
 
 def _outside() -> set[int]:
     """
-    Return the number that stands for all users outside of a user namespace, if this is in one.
+    Return the number that stands for all users outside the user namespace, if this runs in one.
 
-    In a sandbox without the system's root, the directories of root seem to be of that user.
+    In a sandbox without the system's root user, the directories of root seem to belong to it.
     """
     try:
         number = int(_OVERFLOW.read_text("ascii"))

@@ -1,5 +1,5 @@
 """
-Connections to the server, and the server that comes along.
+Connections to the server, and the embedded server.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,4 +1,4 @@
-"""Warnings about how a server is set up: what it may lose, and faults that are known."""
+"""Warnings about a server's setup: data that it may lose, and known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _PATCHED: Final[dict[str, tuple[tuple[int, int, int], ...]]] = {
     "redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
     "valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
 }
-"""Of each branch the first version without CVE-2025-49844, -46817, -46818 and -46819."""
+"""The first version of each branch without CVE-2025-49844, -46817, -46818 and -46819."""
 
 _advised: set[tuple[str, str]] = set()
 
 
 def advise(server: str, general: bytes, memory: bytes) -> None:
     """
-    Log a warning for each thing that an operator should know, once a process and server.
+    Log a warning for each risk in the server's setup, once per process and server.
 
     Args:
         server: The server's URL without a password.
-        general: What ``INFO server`` says.
-        memory: What ``INFO memory`` says; nothing where that is not allowed.
+        general: The reply to ``INFO server``.
+        memory: The reply to ``INFO memory``; empty if the user may not ask.
     """
     policy = _field(memory, b"maxmemory_policy")
     if policy not in ("", "noeviction"):
@@ -39,10 +39,10 @@ def advise(server: str, general: bytes, memory: bytes) -> None:
 
 def vulnerable(kind: str, version: str) -> bool:
     """
-    Whether that version runs Lua with faults that let a script leave its sandbox.
+    Whether that version has the Lua vulnerabilities that let a script leave its sandbox.
 
-    Distributions mend older versions without changing the number. A version that cannot be read,
-    and a branch that is newer than the faults, is taken for mended.
+    Distributions patch older versions without changing the number. A version that cannot be read,
+    or a branch newer than the vulnerabilities, counts as patched.
     """
     numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
     if len(numbers) != 3:

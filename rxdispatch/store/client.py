@@ -1,4 +1,4 @@
-"""``Client``: calls to the server that are repeated until a limit in time."""
+"""``Client``: calls to one server, repeated until a timeout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rxdispatch.store.version import check_version
 __all__ = ["Client"]
 
 CAP: Final = 10
-"""How many times ``settings.timeout`` a call takes at most, while bytes still come or go."""
+"""The longest time of a call while bytes still move, as a multiple of ``settings.timeout``."""
 
 _REPEATED: Final = (
     exceptions.ConnectionError,
@@ -39,18 +39,18 @@ _REPEATED: Final = (
 
 class Client:
     """
-    Talks to one server.
+    The client of one server.
 
     A call whose connection fails, or that gets no reply within ``settings.attempt_timeout``, is
     repeated over another connection until ``settings.timeout`` has passed. Both count from the last
-    byte that came in or went out, up to ten times the limit. So every script and command must be
-    safe to run twice.
+    byte received or sent; no call takes more than ten times as long. So every script and command
+    must be safe to run twice.
 
-    It belongs to the event loop that it is first used in.
+    It belongs to the event loop in which it is first used.
 
     Args:
         target: The server.
-        settings: Limits in time and number.
+        settings: Timeouts, and the number of connections.
 
     Raises:
         ConfigError: If *target* names no server, or a TLS file cannot be read.
@@ -67,7 +67,7 @@ class Client:
 
     async def open(self) -> None:
         """
-        See that the server is there and lets us in.
+        Connect, log in, and check the server's version.
 
         Raises:
             ConfigError: If it refuses the user and password, the database or the certificate,
@@ -85,7 +85,7 @@ class Client:
         advise(self.target.safe, info, memory)
 
     async def close(self) -> None:
-        """Close every connection; calls that are still running fail."""
+        """Close every connection; calls that still run fail."""
         try:
             await self._pool.close()
         finally:
@@ -100,21 +100,20 @@ class Client:
         """
         Run *script*.
 
-        A server that does not know it yet, or no longer, is sent its text in the next round
-        trip, and keeps it.
+        If the server does not have it, a second round trip sends its text, which the server keeps.
 
         Args:
-            operation: What this is called in errors.
+            operation: The name of this call in errors.
             script: Must be safe to run twice.
             keys: Every key that the script touches.
             args: Its data.
 
         Raises:
-            ConfigError: If the client is closed, is used in another event loop than before, or
-                may not do this.
-            CodecError: If the request is larger than the server takes.
+            ConfigError: If the client is closed or used in another event loop, or the server's ACL
+                forbids this.
+            CodecError: If the request is larger than the server accepts.
             StoreUnavailableError: If no reply came within ``settings.timeout``.
-            redis.exceptions.ResponseError: If the server or the script says no.
+            redis.exceptions.ResponseError: If the server or the script answers with an error.
         """
         count = len(keys)
         return await self._request(
@@ -129,7 +128,7 @@ class Client:
 
         Raises:
             StoreUnavailableError: If no reply came within ``settings.timeout``.
-            redis.exceptions.ResponseError: If the server says no.
+            redis.exceptions.ResponseError: If the server answers with an error.
         """
         return await self._request(operation, pack(command))
 
@@ -143,7 +142,7 @@ class Client:
     ) -> Any:
         self.home.check()
         if self._pool.closed:
-            # Not "unavailable": a caller that waits for the server would wait for ever.
+            # Not "unavailable": a caller that waits for the server would wait forever.
             raise ConfigError(f"{operation}: the hub must be open", "closed")
         return await self._repeat(operation, packed, full, asks=asks)
 
@@ -155,8 +154,8 @@ class Client:
         deadline = loop.time() + self.settings.timeout
         cap = loop.time() + self.settings.timeout * CAP
         tries: Tries | None = None
-        # Errors are raised outside of the handlers, so that no frame of redis-py, whose variables
-        # may hold a password, hangs on them.
+        # Errors are raised outside the except blocks, so that they do not refer to frames of
+        # redis-py, whose variables may hold a password.
         while True:
             sent = clean = False
             patience: Patience | None = None

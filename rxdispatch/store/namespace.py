@@ -1,4 +1,4 @@
-"""How a namespace and the number of a database are written in the names of keys and channels."""
+"""The namespace and the database number in the names of keys and channels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["database_suffix", "escaped"]
 
 
 def database_suffix(db: int) -> bytes:
-    """Return what a channel's name ends with in database *db*; nothing in database 0."""
+    """Return the suffix of a channel's name in database *db*; empty for database 0."""
     return b"@%d" % db if db else b""
 
 

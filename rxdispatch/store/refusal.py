@@ -1,4 +1,4 @@
-"""Why a server refuses to write at all, or refuses us."""
+"""Errors of a server that refuses all writes, or refuses this user."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _STATES: Final = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|READONLY|MASTERDOWN
 
 def state_of(error: ResponseError) -> str | None:
     """
-    Return the state of the server that made it refuse, such as ``MISCONF``, else None.
+    Return the state in which the server refuses to write, such as ``MISCONF``, else None.
 
-    It refused before anything was written.
+    The server refused before it wrote anything.
     """
     if isinstance(error, OutOfMemoryError):
         return "OOM"
-    # A script of Redis 6.2 reports what stopped it in the middle of its own message.
+    # A script of Redis 6.2 reports the reason in the middle of its own message.
     found = _STATES.search(str(error))
     return None if found is None else found[1]
 
 
-# A script meets the rules for its commands, keys and channels while it runs.
+# The server checks a script's commands, keys and channels while it runs.
 _FORBIDDEN: Final = re.compile(r"\bNOPERM\b|ACL failure in script|user executing the script")
 
 
 def forbidden(error: ResponseError, operation: str, target: Target) -> ConfigError | None:
     """
-    Return what to raise where the ACL of the server forbids *operation*, else None.
+    Return the error to raise if the ACL of the server forbids *operation*, else None.
 
     Args:
-        error: What the server answered; it names the command, the key or the channel.
-        operation: What was asked.
-        target: As whom it was asked.
+        error: The server's answer; it names the command, the key or the channel.
+        operation: The name of the call.
+        target: The server, with the user.
     """
     text = str(error)
     if not isinstance(error, NoPermissionError) and not _FORBIDDEN.search(text):

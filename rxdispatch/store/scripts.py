@@ -1,4 +1,4 @@
-"""Lua scripts: read from the package, put together, and known by their hash."""
+"""Lua scripts: read from the package, joined, and identified by their hash."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Script", "load_script"]
 @attrs.frozen(slots=True)
 class Script:
     """
-    A script as the server knows it.
+    A Lua script.
 
     Attributes:
-        text: What EVAL is given.
-        sha: The SHA-1 of the text in hexadecimal, which EVALSHA is given.
+        text: The text, for EVAL.
+        sha: The SHA-1 of the text in hexadecimal, for EVALSHA.
     """
 
     text: str = attrs.field(repr=False)
@@ -26,14 +26,14 @@ class Script:
 
 
 def _hash(text: str) -> str:
-    # The name under which the server files a script; nothing rests on its secrecy.
+    # The server's name for a script; nothing depends on its strength.
     return sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache
 def load_script(package: str, *names: str) -> Script:
     """
-    Put ``lua/<name>.lua`` of each of *names* in *package* together, in that order.
+    Join the files ``lua/<name>.lua`` of *package*, in the order of *names*.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -1,4 +1,4 @@
-"""``Secret``: a string that does not show itself."""
+"""``Secret``: a string that prints as ``***``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ __all__ = ["Secret"]
 
 class Secret:
     """
-    A string that prints as ``***``; only :meth:`reveal` gives it away.
+    A string that prints as ``***``; only :meth:`reveal` returns it.
 
-    It has no ``__dict__`` and refuses to be pickled, so that a dump of whatever holds it does
-    not hold it too.
+    It has no ``__dict__`` and cannot be pickled, so that a dump of its owner does not contain it.
 
     Example:
         >>> Secret("open sesame")

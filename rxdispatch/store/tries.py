@@ -1,4 +1,4 @@
-"""``Tries``: what the tries of one request have met, and the error that follows from it."""
+"""``Tries``: the failed attempts of one request, and the error to raise for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
 
 _LARGE: Final = 1_000_000
-"""The least that ``proto-max-bulk-len`` can be, in bytes."""
+"""The smallest possible ``proto-max-bulk-len``, in bytes."""
 
 _HANG_UPS: Final = 3
 _TLS_HINT: Final = "; a port that speaks TLS needs rediss://"
@@ -28,16 +28,16 @@ _TLS_HINT: Final = "; a port that speaks TLS needs rediss://"
 
 class Tries:
     """
-    The failed tries of one request.
+    The failed attempts of one request.
 
     Args:
-        operation: What the request is called in errors.
+        operation: The name of the request in errors.
         target: The server.
-        size: Bytes of the request.
-        asks: Whether the request changes nothing, so that it does no harm to have been executed.
+        size: The size of the request in bytes.
+        asks: Whether the request only reads, so that it does not matter whether it was executed.
 
     Attributes:
-        over: Whether trying again cannot help.
+        over: Whether another attempt cannot help.
     """
 
     def __init__(self, operation: str, target: Target, *, size: int, asks: bool) -> None:
@@ -54,16 +54,16 @@ class Tries:
         self.over = False
 
     def answered(self, error: ResponseError) -> bool:
-        """Take an answer that is an error; False where it is the caller's to judge."""
+        """Record an error that the server answered; False if the caller must handle it."""
         text = str(error)
         refusal = forbidden(error, self._operation, self._target)
         if text.startswith("Protocol error"):
-            # The server hangs up after this answer.
+            # The server closes the connection after this answer.
             self._refuse(self._too_large())
         elif refusal is not None:
             self._refuse(refusal)
         elif isinstance(error, (ReadOnlyError, MasterDownError)) or text.startswith("BUSY "):
-            # Not executed; another connection may lead to the new primary.
+            # Not executed; another connection may reach the new primary.
             self._note(error)
         else:
             return False
@@ -71,10 +71,10 @@ class Tries:
 
     def failed(self, error: Exception, *, sent: bool, heard: bool) -> None:
         """
-        Take a try that got no answer.
+        Record an attempt that got no answer.
 
         Args:
-            error: What ended it.
+            error: The error that ended it.
             sent: Whether the request may have reached the server.
             heard: Whether this server has ever answered.
         """
@@ -95,7 +95,7 @@ class Tries:
             self._refuse(self._too_large())
 
     async def wait(self, deadline: float) -> bool:
-        """Wait a moment before the next try; False if none fits before *deadline*."""
+        """Wait a moment before the next attempt; False if there is no time before *deadline*."""
         loop = asyncio.get_running_loop()
         left = deadline - loop.time()
         if self.over or left <= 0:
@@ -105,7 +105,7 @@ class Tries:
         return loop.time() < deadline
 
     def error(self) -> Exception:
-        """Return the error to raise after the last try."""
+        """Return the error to raise after the last attempt."""
         if self._refusal is not None:
             return self._refusal
         error = StoreUnavailableError(
@@ -116,7 +116,7 @@ class Tries:
 
     def _note(self, error: Exception) -> None:
         reason = why(error)
-        # The last try often runs out of time; the one before it knows more.
+        # The last attempt often times out; the error of an earlier one says more.
         if reason or self._cause is None:
             self._why = reason
             self._cause = error.__cause__ if isinstance(error, Unreachable) else None
@@ -135,5 +135,5 @@ class Tries:
 
 
 def login_refused(target: Target) -> ConfigError:
-    """Return what to raise when the server does not know us."""
+    """Return the error to raise when the server does not accept the login."""
     return ConfigError(f"{target.safe}: the server must accept the user and password")

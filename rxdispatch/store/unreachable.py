@@ -1,4 +1,4 @@
-"""``Unreachable``: a connection that failed, and why, without what was known at that moment."""
+"""``Unreachable``: the error of a connection that failed, without secrets in its traceback."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Unreachable(exceptions.ConnectionError):
     """
     A connection could not be opened.
 
-    Raised in place of what redis-py raises, whose frames hold the password. The cause is the
-    error of the operating system or of TLS, without a traceback.
+    It replaces the error of redis-py, whose frames hold the password. The cause is the error of the
+    operating system or of TLS, without a traceback.
 
     Args:
-        why: What went wrong, in words.
-        final: Whether the next try would meet the same.
+        why: The reason, in words.
+        final: Whether the next attempt would fail in the same way.
     """
 
     def __init__(self, why: str, *, final: bool = False) -> None:
@@ -48,12 +48,12 @@ class Unreachable(exceptions.ConnectionError):
     @classmethod
     def of(cls, error: BaseException, host: str, *, tls: bool) -> Unreachable:
         """
-        Say why connecting to *host* failed.
+        Return the reason why connecting to *host* failed.
 
         Args:
-            error: What redis-py raised.
-            host: Named in the text where its name is what is wrong.
-            tls: Whether TLS was spoken.
+            error: The error of redis-py.
+            host: The host, named in the text if the name is the reason.
+            tls: Whether the connection uses TLS.
         """
         root = root_of(error)
         final = False
@@ -71,9 +71,9 @@ class Unreachable(exceptions.ConnectionError):
 
 def why(error: BaseException) -> str:
     """
-    Return in a few words why talking to the server failed; nothing where it was only too slow.
+    Return the reason of a failure in a few words; empty if the server was only too slow.
 
-    The text holds no password: it is made of what the operating system, TLS or the server says.
+    The text holds no password: its parts come from the operating system, TLS or the server.
     """
     if isinstance(error, Unreachable):
         return error.why
@@ -94,13 +94,13 @@ def why(error: BaseException) -> str:
 
 
 def bare(error: BaseException) -> BaseException:
-    """Take from *error* the frames that it went through and the errors behind it."""
+    """Remove the traceback of *error* and the errors that it refers to."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield *error* and, each once, what is behind it: causes first, then contexts."""
+    """Yield *error* and, each once, the errors that it refers to: causes first, then contexts."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -112,9 +112,9 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def root_of(error: BaseException) -> BaseException:
-    """Return the error in the chain of *error* that says most."""
+    """Return the most specific error in the chain of *error*."""
     found = [*chain(error)]
-    # A server name may lead to several addresses, each of which fails in its own way.
+    # A host name may have several addresses, and each fails in its own way.
     for some in found:
         if isinstance(some, BaseExceptionGroup):
             found += cast("BaseExceptionGroup[BaseException]", some).exceptions
@@ -127,7 +127,7 @@ def root_of(error: BaseException) -> BaseException:
 
 
 def _silent(root: BaseException) -> bool:
-    """Whether the other side said nothing, or hung up without a word."""
+    """Whether the other side sent nothing, or closed the connection without an answer."""
     if isinstance(root, ssl.SSLError):
         return "EOF" in (root.reason or "")
     return isinstance(root, TimeoutError | exceptions.TimeoutError | ConnectionResetError)

@@ -1,4 +1,4 @@
-"""``parse_url``: where the server is, from a URL whose secrets stay hidden."""
+"""``parse_url``: the address of a server, from a URL whose secrets stay hidden."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _NO: Final = ("0", "false", "no")
 @attrs.frozen(slots=True, kw_only=True)
 class Tls:
     """
-    How TLS is spoken: paths of PEM files, and what is asked of the server's certificate.
+    The TLS settings: paths of PEM files, and the checks of the server's certificate.
 
     Args:
-        ca_certs: The authorities to trust; None for those of the system.
-        certfile: This client's certificate, where the server wants one.
-        keyfile: Its key, when that is in another file.
+        ca_certs: The certificate authorities to trust; None for those of the system.
+        certfile: This client's certificate, if the server wants one.
+        keyfile: Its key, if that is in another file.
         cert_reqs: ``required``, ``optional`` or ``none``.
-        check_hostname: Whether the certificate must be made out to the host.
+        check_hostname: Whether the certificate must name the host.
     """
 
     ca_certs: str | None = None
@@ -59,19 +59,19 @@ class Tls:
 @attrs.frozen(slots=True, kw_only=True)
 class Target:
     """
-    Where a server is and as whom to log in. Made by :func:`parse_url`.
+    The address of a server and the login; made by :func:`parse_url`.
 
     Its repr and :attr:`safe` hold no password.
 
     Args:
         scheme: ``redis``, ``rediss``, ``unix`` or ``memory``.
-        host: Of TCP servers.
-        port: Of TCP servers.
-        path: Of the unix socket.
+        host: The host of a TCP server.
+        port: The port of a TCP server.
+        path: The path of a unix socket.
         db: The number of the database.
-        user: The ACL user; None for the default one.
-        password: None when there is none to send.
-        tls: Set for ``rediss``.
+        user: The ACL user; None for the default user.
+        password: The password; None if there is none.
+        tls: The TLS settings of ``rediss``.
     """
 
     scheme: Scheme
@@ -109,8 +109,8 @@ def parse_url(url: str) -> Target:
     password and path are percent-encoded.
 
     Raises:
-        ConfigError: If the URL breaks a rule. As a misplaced ``@``, ``/`` or ``#`` can make
-            any part of it a piece of the password, no part is repeated in the message.
+        ConfigError: If the URL breaks a rule. The message repeats no part of the URL: a misplaced
+            ``@``, ``/`` or ``#`` can make any part of it a piece of the password.
 
     Example:
         >>> parse_url("redis://worker:pa%40ss@cache.local/2").safe
@@ -172,7 +172,7 @@ def _unix(parts: SplitResult) -> Target:
 
 
 def _refusal(parts: SplitResult) -> ConfigError:
-    """Check the hosts of a deployment that cannot be used yet, then say so."""
+    """Check the hosts of a deployment that is not supported yet, then raise."""
     _, _, places = _login(parts.netloc)
     for place in places.split(","):
         _place(place)
@@ -188,7 +188,7 @@ def _login(netloc: str) -> tuple[str | None, Secret | None, str]:
         raise ConfigError("user and password of the url must be percent-encoded (@ is %40)")
     user, colon, password = login.partition(":")
     if not colon:
-        # Taken as a user it would be shown, and it is often a password.
+        # A user name would be shown, and this is often a password.
         raise ConfigError("the url must hold user:password@ or :password@, with the colon")
     if not user and not password:
         return None, None, place

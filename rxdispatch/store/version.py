@@ -1,4 +1,4 @@
-"""Whether a server is new enough."""
+"""The check that a server is new enough."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OLDEST: Final = {"valkey": (7, 2), "redis": (6, 2)}
 
 def check_version(info: bytes) -> None:
     """
-    Look at what ``INFO server`` says.
+    Check the version in the reply to ``INFO server``.
 
     Raises:
         ConfigError: If the server is older than Redis 6.2 or Valkey 7.2, which lack commands
@@ -27,12 +27,12 @@ def check_version(info: bytes) -> None:
 
 
 def version_of(info: bytes) -> tuple[str, str]:
-    """Return ``redis`` or ``valkey``, and the version; that is empty where it is not told."""
+    """Return ``redis`` or ``valkey``, and the version; empty if the server does not say."""
     fields: dict[str, str] = {}
     for line in info.decode("utf-8", "replace").splitlines():
         name, found, value = line.partition(":")
         if found:
             fields[name] = value.strip()
-    # Valkey also says which Redis it stands for.
+    # Valkey also reports the Redis version that it is compatible with.
     kind = "valkey" if "valkey_version" in fields else "redis"
     return kind, fields.get(f"{kind}_version", "")

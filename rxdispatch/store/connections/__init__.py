@@ -1,5 +1,5 @@
 """
-Connections to a server, and the pool that lends them.
+Connections to a server, and their pool.
 
 Internal: users import from ``rxdispatch``.
 """

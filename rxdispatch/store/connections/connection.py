@@ -1,4 +1,4 @@
-"""``Connector``: connections of ``redis.asyncio`` with our settings and hidden secrets."""
+"""``Connector``: opens connections of ``redis.asyncio`` with our settings and hidden secrets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _VERIFY: Final = {
     "required": ssl.CERT_REQUIRED,
 }
 
-# What keeps redis-py from sending its own name: the second before version 7.2, the first since.
+# Keeps redis-py from sending its own name: the first since version 7.2, the second before.
 _NAMES: Final = (("driver_info",), ("lib_name", "lib_version"))
 _KNOWN: Final = inspect.signature(AbstractConnection).parameters
 _UNNAMED: Final[dict[str, Any]] = dict.fromkeys(next(n for n in _NAMES if n[0] in _KNOWN))
@@ -45,12 +45,11 @@ class Connector:
     """
     Makes connections to one server.
 
-    The retries of redis-py are off: they know nothing of limits in time, nor of what is safe
-    to repeat.
+    The retries of redis-py are off: they know neither our timeouts nor what is safe to repeat.
 
     Args:
         target: The server.
-        settings: Their limits in time.
+        settings: The timeouts.
 
     Raises:
         ConfigError: If there is no server to connect to, or a TLS file cannot be read.
@@ -67,8 +66,8 @@ class Connector:
         )
 
     def make(self) -> AbstractConnection:
-        """Return a connection that is not open yet and belongs to no pool."""
-        # redis-py leaves these two methods without types.
+        """Return a connection that is not open and belongs to no pool."""
+        # These two methods of redis-py have no types.
         return cast("AbstractConnection", cast("Any", self.pool).make_connection())
 
     async def open(self, connection: AbstractConnection) -> None:
@@ -76,8 +75,8 @@ class Connector:
         Connect and log in.
 
         Raises:
-            ConfigError: If trying again cannot help.
-            Unreachable: If it can. Neither error leads to a frame of redis-py, whose variables
+            ConfigError: If another attempt cannot help.
+            Unreachable: If it can. Neither error refers to a frame of redis-py, whose variables
                 hold the password.
         """
         failure: Exception
@@ -95,10 +94,10 @@ class Connector:
 
     async def reach(self, connection: AbstractConnection, seconds: float) -> None:
         """
-        Do as :meth:`open` does, within *seconds*.
+        Do the same as :meth:`open`, within *seconds*.
 
         Raises:
-            ConfigError: If trying again cannot help.
+            ConfigError: If another attempt cannot help.
             Unreachable: If it can.
         """
         try:
@@ -110,8 +109,8 @@ class Connector:
         raise late
 
     def _refusal(self, error: Exception) -> ConfigError | None:
-        """Return what is wrong with the URL if that is why connecting failed, else None."""
-        # Over a unix socket redis-py logs in twice and wraps what comes of the first time.
+        """Return the error in the URL if it is the reason for the failure, else None."""
+        # Over a unix socket redis-py logs in twice, and wraps the error of the first login.
         for reason in chain(error):
             if isinstance(reason, AuthenticationError):
                 return login_refused(self.target)
@@ -127,7 +126,7 @@ class _TlsConnection(SSLConnection):
     """
     A connection with a TLS context of our own.
 
-    redis-py would trust the authorities of the system beside those that are given.
+    redis-py would trust the system's certificate authorities besides the given ones.
     """
 
     def __init__(self, *, trust: ssl.SSLContext, **options: Any) -> None:
@@ -136,7 +135,7 @@ class _TlsConnection(SSLConnection):
 
 
 class _Login(CredentialProvider):
-    """Gives user and password away at login only; redis-py would keep them as plain text."""
+    """Reveals user and password only at login; redis-py would keep them as plain text."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -152,13 +151,13 @@ class _Login(CredentialProvider):
 def _options(target: Target, settings: StoreSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "db": target.db,
-        # Our own limit covers a whole attempt; one for each read would only cost time.
+        # Our own timeout covers a whole attempt; one for each read would only cost time.
         "socket_timeout": None,
         "socket_connect_timeout": settings.attempt_timeout,
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],
         "health_check_interval": 0,
-        # RESP 2 and no CLIENT SETINFO: a connection is ready after one round trip less.
+        # RESP 2 and no CLIENT SETINFO: that saves a round trip before a connection is ready.
         "protocol": 2,
         **_UNNAMED,
     }
@@ -169,13 +168,13 @@ def _options(target: Target, settings: StoreSettings) -> dict[str, Any]:
     else:
         options |= {"host": target.host, "port": target.port}
     if target.tls is not None:
-        # Reading the authorities takes tens of milliseconds: once, not once a connection.
+        # Reading the authorities takes tens of milliseconds: once, not for each connection.
         options |= {"connection_class": _TlsConnection, "trust": _trust(target.tls)}
     return options
 
 
 def _trust(tls: Tls) -> ssl.SSLContext:
-    """Return what TLS needs to know: whom to trust, and who we are."""
+    """Return the TLS context: the trusted authorities and our own certificate."""
     for name, path in (
         ("ssl_ca_certs", tls.ca_certs),
         ("ssl_certfile", tls.certfile),
@@ -184,7 +183,7 @@ def _trust(tls: Tls) -> ssl.SSLContext:
         if path is not None and not (Path(path).is_file() and os.access(path, os.R_OK)):
             raise ConfigError(f"{name} must be a file that can be read", path)
     try:
-        # With a file of authorities those of the system are not trusted.
+        # With a file of authorities, those of the system are not trusted.
         context = ssl.create_default_context(cafile=tls.ca_certs)
     except ssl.SSLError:
         raise ConfigError("ssl_ca_certs must hold certificates in PEM", tls.ca_certs) from None
@@ -192,7 +191,7 @@ def _trust(tls: Tls) -> ssl.SSLContext:
     context.verify_mode = _VERIFY[tls.cert_reqs]
     if tls.certfile is not None:
         try:
-            # An encrypted key would make OpenSSL ask for its password on the terminal.
+            # For an encrypted key OpenSSL would ask for the password on the terminal.
             context.load_cert_chain(tls.certfile, tls.keyfile, password=_no_password)
         except (ssl.SSLError, ValueError):
             rule = "ssl_certfile must hold a certificate, with its key there or in ssl_keyfile"

@@ -16,22 +16,22 @@ __all__ = ["ConnectionPool"]
 
 class ConnectionPool:
     """
-    Lends connections, at most *size* at once; who comes when none is left waits in line.
+    A pool that lends at most *size* connections at once; further callers wait in line.
 
-    redis-py's own blocking pool gives a connection back through a condition, that is an
-    ``await``: a caller cancelled there loses the connection for good. Here giving back is
-    synchronous, and a connection whose call did not end in a whole reply is closed, so that
-    nobody reads an answer meant for another.
+    redis-py's own blocking pool takes a connection back with an ``await``, through a condition: a
+    cancellation there loses the connection for good. Here returning a connection is synchronous.
+    A connection whose call did not end in a whole reply is closed, so that no call reads the reply
+    to another.
 
     Args:
         connector: Makes the connections.
-        size: How many at most.
+        size: The most connections.
     """
 
     def __init__(self, connector: Connector, size: int) -> None:
         self._connector = connector
         self._slots = asyncio.Semaphore(size)
-        # Last in, first out: what is not needed ages at the bottom.
+        # Last in, first out: connections that are not needed age at the bottom.
         self._idle: list[AbstractConnection] = []
         self._lent: set[AbstractConnection] = set()
         self.closed = False
@@ -59,14 +59,14 @@ class ConnectionPool:
     def _reusable(self) -> AbstractConnection | None:
         while self._idle:
             connection = self._idle.pop()
-            # The server may have closed it meanwhile; data that nobody asked for is as bad.
+            # The server may have closed it by now; unexpected data is just as bad.
             if connection.is_connected and not unread(connection):
                 return connection
             abort(connection)
         return None
 
     def give_back(self, connection: AbstractConnection, *, clean: bool) -> None:
-        """Return a connection; *clean* tells that the reply to its last command was read."""
+        """Take back a connection; *clean* means that the reply to its last command was read."""
         try:
             self._lent.discard(connection)
             if clean and not self.closed:
@@ -77,10 +77,10 @@ class ConnectionPool:
             self._slots.release()
 
     async def close(self) -> None:
-        """Close what is idle, cut off what is lent."""
+        """Close idle connections and abort borrowed ones."""
         self.closed = True
         idle, self._idle = self._idle, []
         call_each(partial(abort, connection) for connection in (*self._lent, *idle))
-        # The descriptors are closed in the next round of the loop.
+        # The loop closes the descriptors in its next turn.
         await asyncio.sleep(0)
         await asyncio.sleep(0)

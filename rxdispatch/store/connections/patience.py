@@ -1,4 +1,4 @@
-"""``Patience``: a limit in time that counts from the last byte that moved."""
+"""``Patience``: a timeout that counts from the last byte received or sent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from redis.asyncio.connection import AbstractConnection
 __all__ = ["Patience", "count_bytes"]
 
 _LARGE: Final = 1 << 16
-"""Bytes of a request from which on its way out is looked at."""
+"""The size in bytes from which the sending of a request is observed."""
 
 
 class _Received:
-    """Feeds a stream reader, and counts what it is fed."""
+    """A protocol that feeds a stream reader and counts the bytes."""
 
     __slots__ = ("_feed", "count")
 
@@ -33,7 +33,7 @@ class _Received:
 
 
 def count_bytes(connection: AbstractConnection) -> None:
-    """Count from now on what an open connection receives, for :class:`Patience`."""
+    """Start to count the bytes that an open connection receives, for :class:`Patience`."""
     reader = connection._reader
     if reader is not None:
         cast("Any", reader).feed_data = _Received(reader)
@@ -41,23 +41,23 @@ def count_bytes(connection: AbstractConnection) -> None:
 
 class Patience:
     """
-    Cancels what runs in its block when no byte has moved over a connection for *attempt* seconds.
+    A block that is cancelled when no byte has moved over a connection for *attempt* seconds.
 
-    What moves is the reply that comes in, and a large request that goes out. asyncio's own
-    timeout cannot be put off without a call for each piece that arrives; this one looks at what
-    has moved only when the time is over.
+    It counts the bytes of the incoming reply and of a large outgoing request. To postpone
+    asyncio's own timeout takes a call for each piece that arrives; this one counts only when the
+    time is over.
 
     Args:
         connection: An open connection, prepared by :func:`count_bytes`.
-        attempt: Seconds.
-        deadline: A time on the loop's clock at which it ends while nothing has moved.
-        cap: A time at which it ends although something moves.
-        size: Bytes of the request.
+        attempt: The timeout in seconds.
+        deadline: The time on the loop's clock at which the block ends if nothing has moved.
+        cap: The time at which it ends even if bytes move.
+        size: The size of the request in bytes.
 
     Attributes:
-        moved_at: When a byte was last known to have moved; None while none has.
+        moved_at: The last time at which a byte was known to have moved; None before the first.
 
-    The block raises TimeoutError, without the cancelled frames behind it.
+        The block raises TimeoutError, without a reference to the cancelled frames.
     """
 
     __slots__ = (
@@ -105,7 +105,7 @@ class Patience:
         return self
 
     def written(self) -> None:
-        """Note that the request was handed to the operating system, as much as it takes."""
+        """Record that the operating system has accepted as much of the request as it takes."""
         if self._large:
             self._left = _left(self._connection)
 
@@ -134,7 +134,7 @@ class Patience:
         traceback: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        # A reference to this that is kept must not keep what the task returned, such as claims.
+        # An object that keeps this must not keep the task's result, such as claims, alive.
         task = self._task
         del self._task
         if self._expired and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
@@ -147,7 +147,7 @@ def _received(connection: AbstractConnection) -> int:
 
 
 def _left(connection: AbstractConnection) -> int:
-    """Return how many bytes have not reached the other side yet, where that is known."""
+    """Return how many bytes have not reached the other side yet, if that is known."""
     writer = connection._writer
     if writer is None:
         return 0

@@ -1,4 +1,4 @@
-"""Commands on the wire: packed by hiredis, sent and answered over a connection that stays ours."""
+"""Commands on the wire: packed by hiredis, sent and answered without redis-py's retries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pack(command: tuple[Value, ...]) -> bytes:
     """
     Return *command* in the server's protocol.
 
-    The asyncio side of redis-py packs in Python, which takes five times as long.
+    redis-py's asyncio code packs in Python, which takes five times as long.
     """
     return cast("bytes", cast("Any", hiredis).pack_command(command))
 
@@ -31,10 +31,10 @@ async def send(
     """
     Write a command to an open connection.
 
-    *patience*, where given, is told once the operating system has got what it takes.
+    *patience*, if given, learns when the operating system has accepted as much as it takes.
 
-    After any error the caller must :func:`abort` the connection. redis-py's own method would
-    close it politely by itself, see there.
+    After any error the caller must :func:`abort` the connection; redis-py's own method would close
+    it gracefully, which :func:`abort` explains.
     """
     writer = connection._writer
     if writer is None:
@@ -54,8 +54,8 @@ async def receive(connection: AbstractConnection) -> Any:
     try:
         return await cast("Any", connection).read_response(disconnect_on_error=False)
     except ResponseError as error:
-        # redis-py's frame has the error in a variable, and the error has the frame. From Python
-        # 3.12 on such a frame keeps those of all its callers, with the claims in their variables.
+        # redis-py's frame refers to the error, and the error to the frame. Since Python 3.12 such a
+        # frame keeps the frames of all its callers alive, with the claims in their variables.
         raise error.with_traceback(None) from None
 
 
@@ -73,21 +73,21 @@ async def exchange(
 
 def unread(connection: AbstractConnection) -> bool:
     """
-    Tell whether bytes, or the end, have come on an open connection that nobody has read.
+    Whether an open connection has unread bytes, or was closed by the server.
 
-    redis-py's own check has another name in each major version, and the older ones wait.
+    redis-py's own check has a different name in each major version, and older versions block.
     """
-    # What an asyncio.StreamReader holds has no public name.
+    # The buffer of an asyncio.StreamReader is not public.
     stream, parser = cast("Any", connection._reader), cast("Any", connection._parser)
     return bool(stream.at_eof() or stream._buffer or parser._reader.has_data())
 
 
 def abort(connection: AbstractConnection) -> None:
     """
-    Close at once, without a farewell and without waiting.
+    Close at once, without flushing and without waiting.
 
-    A polite close keeps the descriptor until what was written has left, which is never when
-    the server has stopped reading.
+    A graceful close keeps the descriptor until the written bytes have left; if the server has
+    stopped reading, that is forever.
     """
     writer, connection._writer, connection._reader = connection._writer, None, None
     if writer is not None:

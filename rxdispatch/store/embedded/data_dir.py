@@ -1,11 +1,11 @@
 """
-``DataDir``: the folder that an embedded server keeps its data in, opened and locked.
+``DataDir``: the data folder of an embedded server, opened and locked.
 
-A server runs what its append-only file says, without asking for a password, and that file may
-load a module: native code. So the folder is trusted like a program. It, and all that the server
-reads from it, must belong to this user and be writable by nobody else. The folder is opened once,
-looked at through its descriptor, and handed to the server as one: another folder that is put in
-its place meanwhile is not used.
+A server executes the commands in its append-only file without a password, and such a command may
+load a module, which is native code. So the folder must be as trustworthy as a program: the folder,
+and every file that the server reads from it, must belong to this user and be writable by this user
+only. The folder is opened once, checked through its descriptor, and passed to the server as a
+descriptor: a folder that takes its place in the meantime is not used.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _LOCK: Final = "rxdispatch.lock"
 _LOG: Final = "appendonlydir"
 _FILES: Final = ("appendonly.aof", "dump.rdb")
 
-# A server whose owner was killed may still be ending when the next owner starts.
+# The server of a killed owner may still be ending when the next owner starts.
 _LOCK_WAIT: Final = 2.0
 _LOCK_PAUSE: Final = 0.02
 
 
 def make_private_folder(path: Path, *, what: str) -> int:
     """
-    Make a folder where there is none, and return its descriptor.
+    Open a folder, creating it if it does not exist, and return its descriptor.
 
     Args:
-        path: The folder; missing parents are made too.
-        what: What errors call it.
+        path: The folder; missing parents are created too.
+        what: Its name in errors.
 
     Raises:
-        ConfigError: If it cannot be written, or another user can have made it or can write it.
+        ConfigError: If it cannot be written, or another user may have made it or can write it.
     """
     rule = f"{what} must be a directory that can be written"
     fd = -1
@@ -59,11 +59,11 @@ def make_private_folder(path: Path, *, what: str) -> int:
 
 class DataDir:
     """
-    A folder of one owner at a time, with nothing in it that another user made.
+    A locked folder with one owner at a time, and without files that another user made.
 
     Args:
         path: Its absolute path.
-        fd: The folder itself.
+        fd: The descriptor of the folder.
         lock: The lock on it.
     """
 
@@ -75,13 +75,13 @@ class DataDir:
     @classmethod
     async def open(cls, data_dir: str | os.PathLike[str]) -> Self:
         """
-        Make the folder where there is none, lock it, and look at what is in it.
+        Open the folder, creating it if it does not exist, lock it, and check its files.
 
-        Waits up to 2 s for a server that is just ending.
+        It waits up to 2 s for a server that is ending.
 
         Raises:
-            ConfigError: If it cannot be used, has another owner, or holds what another user can
-                have made.
+            ConfigError: If it cannot be used, has another owner, or holds a file that another
+                user may have made.
         """
         path = _absolute(data_dir)
         fd = make_private_folder(path, what="data_dir")
@@ -97,7 +97,7 @@ class DataDir:
             raise
 
     def close(self) -> None:
-        """Let go of the folder; the second time does nothing."""
+        """Close and unlock the folder; a second call does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -105,7 +105,7 @@ class DataDir:
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    # Links are not followed: the last part of the path must be none.
+    # Links are not followed: the last part of the path must not be a link.
     return Path(path).absolute()
 
 
@@ -128,7 +128,7 @@ async def _locked(path: Path, fd: int) -> FileLock:
 
 
 def _look(path: Path, fd: int) -> None:
-    """Check all that a server reads from the folder."""
+    """Check every file that a server reads from the folder."""
     what = "what is in data_dir"
     for name in _FILES:
         with suppress(FileNotFoundError):
@@ -142,7 +142,7 @@ def _look(path: Path, fd: int) -> None:
         with os.scandir(log) as entries:
             for entry in entries:
                 found = entry.stat(follow_symlinks=False)
-                # Backups are made by hard links, and perhaps in a folder beside.
+                # Backup programs make hard links, perhaps into a neighbouring folder.
                 folder = stat.S_ISDIR(found.st_mode)
                 place = path / _LOG / entry.name
                 check_private(found, place, what=what, directory=folder, links=True)

@@ -1,4 +1,4 @@
-"""Start a process that dies with its owner, however the owner ends."""
+"""``Guarded``: a child process that dies with its owner, however the owner ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["Guard", "Guarded", "check_interpreter", "small_environment"]
 
 Guard = Literal["kernel", "pipe"]
 
-# What a program needs to be found, linked and told the time; the rest of the owner's environment
-# may hold secrets, and anything that the server can be made to print it.
+# The variables for finding programs, for linking and for the time zone. The rest of the owner's
+# environment may hold secrets, and a server can be made to print its environment.
 _PASSED: Final = (
     "PATH",
     "LANG",
@@ -28,10 +28,10 @@ _PASSED: Final = (
     "DYLD_LIBRARY_PATH",
 )
 
-# Set for the guard, and for nothing that it starts.
+# Set for the guard only; the processes that it starts do not get it.
 _MARK: Final = "RXDISPATCH_GUARD"
 
-# Both guards end in this: they become the server, in the folder of its data.
+# Both guards end with this: they become the server, in its data folder.
 _BECOME: Final = """\
 import os, sys
 def become():
@@ -43,11 +43,11 @@ def become():
     os.execv(sys.argv[4], sys.argv[4:])
 """
 
-# Asks the kernel to be killed when the thread that started it ends, then becomes the server.
-# The owner may have died before that was asked; then the parent is another process by now.
-# SIGKILL, with data as well: it also ends a server that is busy in a script or stopped, and
-# what it acknowledged is with the kernel by then: with "appendfsync no", and not with "everysec",
-# the append-only file is written before each reply.
+# Asks the kernel for a SIGKILL when the thread that started it ends, then becomes the server. If
+# the owner died before that request, the parent is another process by now. SIGKILL even for a
+# server with data: it also ends a server that is busy in a script or stopped, and the kernel has
+# all acknowledged writes by then: with "appendfsync no", unlike "everysec", the server writes the
+# append-only file before each reply.
 _KERNEL: Final = """\
 import ctypes
 if ctypes.CDLL(None).prctl(1, 9, 0, 0, 0) != 0:
@@ -57,8 +57,8 @@ if os.getppid() != int(sys.argv[1]):
 become()
 """
 
-# Stays as the parent of the server. The owner holds the other end of a pipe, which the kernel
-# closes when the owner ends; a second pipe is held by the server alone and tells its end.
+# Stays as the server's parent. The owner holds the other end of a pipe, which the kernel closes
+# when the owner ends. Only the server holds the other end of a second pipe, which shows its end.
 _PIPE: Final = """\
 import select, signal
 owner = int(sys.argv[2])
@@ -84,17 +84,16 @@ class Guarded:
     """
     A process that ends with its owner.
 
-    It has a small environment, makes files that only this user can read, and runs in a session
-    of its own, so that Ctrl-C at the terminal does not reach it: the
-    owner stops it when it no longer needs it.
+    It has a small environment, creates files that only this user can read, and runs in a session of
+    its own, so that Ctrl-C at the terminal does not reach it. The owner stops it.
 
     Args:
         command: The absolute path of a program, and its arguments.
-        log: Descriptor for what it prints.
-        keep: Descriptors that it inherits.
-        folder: Descriptor of the folder that it starts in; None for ``/``.
-        guard: ``kernel`` (Linux) or ``pipe``; None for what the system can do. With ``kernel``
-            it ends already with the *thread* that started it.
+        log: The descriptor for its output.
+        keep: The descriptors that it inherits.
+        folder: The descriptor of its working directory; None for ``/``.
+        guard: ``kernel`` (Linux) or ``pipe``; None chooses by the system. With ``kernel`` it ends
+            with the *thread* that started it.
 
     Raises:
         OSError: If it cannot be started.
@@ -141,23 +140,23 @@ class Guarded:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended; it is reaped by then."""
+        """Whether it has ended; it is then reaped."""
         return self.process.poll() is not None
 
     def terminate(self) -> None:
-        """Ask it to end, also when it is stopped."""
+        """Send SIGTERM, and SIGCONT in case it is stopped."""
         self.process.send_signal(signal.SIGTERM)
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill it."""
         if self.guard == "kernel":
             self.process.kill()
         else:
             self._close_lifeline()
 
     def discard(self) -> None:
-        """End it now and reap it; does nothing in a forked child of the owner."""
+        """Kill it and reap it; does nothing in a forked child of the owner."""
         if os.getpid() == self._owner:
             self.kill()
             self.process.wait()
@@ -171,23 +170,23 @@ class Guarded:
 
 def check_interpreter() -> None:
     """
-    Look whether this process can start a guard, which is a script for Python.
+    Check that this process can start a guard, which is a Python script.
 
     Raises:
-        ConfigError: If ``sys.executable`` is no Python but the application itself (PyInstaller and
-            the like), which would start itself again and again.
+        ConfigError: If ``sys.executable`` is not Python but the application itself (PyInstaller and
+            the like), which would start itself over and over.
     """
     if getattr(sys, "frozen", False) or not sys.executable:
         rule = "the embedded server must be started by Python, not by a frozen application"
         raise ConfigError(f"{rule}; run a server beside it and give connect() its url")
-    # Also where nothing else tells: the application was started in place of the guard.
+    # Also when nothing else shows it: the application was started instead of the guard.
     if _MARK in os.environ:
         rule = "sys.executable must be a Python interpreter to start the embedded server"
         raise ConfigError(f"{rule}; otherwise give connect() a url", sys.executable)
 
 
 def small_environment() -> dict[str, str]:
-    """Return what a server gets of this process's environment."""
+    """Return the part of this process's environment that a server gets."""
     return {name: os.environ[name] for name in _PASSED if name in os.environ}
 
 
@@ -195,7 +194,7 @@ _guarded: WeakSet[Guarded] = WeakSet()
 
 
 def _close_in_child() -> None:
-    # A forked child that held the pipe open would keep the server alive after the owner.
+    # A forked child with the pipe open would keep the server alive after the owner.
     for guarded in tuple(_guarded):
         guarded._close_lifeline()  # pyright: ignore[reportPrivateUsage]
 

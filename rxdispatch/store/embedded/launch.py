@@ -1,4 +1,4 @@
-"""What it takes to launch an embedded server: its settings, and what it is given."""
+"""``spawn``: starts an embedded server with its settings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def spawn(
     Start the server.
 
     Args:
-        binary: Its program.
-        private: Where its socket and its log are.
-        home: Where its data is; None to keep none.
-        guard: How it is made to die with its owner.
+        binary: The program.
+        private: The folder of its socket and its log.
+        home: The folder of its data; None to keep no data.
+        guard: The way in which it dies with its owner.
 
     Raises:
         OSError: If it cannot be started.
@@ -36,8 +36,8 @@ def spawn(
         "dir": "." if home else str(private.path),
         "save": "",
         "appendonly": "yes" if home else "no",
-        # Written before each reply, and so safe when the server is killed. With "everysec" the
-        # server puts the write off for up to 2 s while the disk is slow, and still replies.
+        # Written before each reply, so a kill of the server loses nothing. With "everysec" the
+        # server delays the write for up to 2 s while the disk is slow, and still replies.
         "appendfsync": "no",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",

@@ -1,4 +1,4 @@
-"""``EmbeddedServer``: a Valkey of one's own, gone when its owner is."""
+"""``EmbeddedServer``: a private Valkey server that ends with its owner."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class EmbeddedServer:
     """
     A Valkey server that belongs to this process.
 
-    It listens on a unix socket in a private directory and on no TCP port, ends with its owner
-    even when that is killed, and leaves nothing behind once stopped. Made by :meth:`start`.
+    It listens on a unix socket in a private directory and on no TCP port. It ends with its owner,
+    even if the owner is killed, and leaves nothing behind. Made by :meth:`start`.
 
-    With a *data_dir* it writes each change to a file before it replies. So what it acknowledged
-    is kept however it or its owner ends. When the machine itself dies, what the kernel had not
-    yet brought to the disk is lost: up to about half a minute on Linux.
+    With a *data_dir* it writes each change to a file before it replies, so acknowledged changes
+    survive any end of the server or its owner. A crash of the machine loses the changes that the
+    kernel has not written to the disk yet: up to about half a minute on Linux.
 
     On Linux the owner is the *thread* that runs :meth:`start`: the server ends with it.
 
     Attributes:
-        socket_path: Its unix socket.
-        pid: Its process.
-        target: Where to connect.
+        socket_path: The path of its unix socket.
+        pid: The id of its process.
+        target: The address for clients.
 
     Example:
         >>> import asyncio
@@ -59,7 +59,7 @@ class EmbeddedServer:
         self.target = Target(scheme="unix", path=self.socket_path)
         self._guarded = guarded
         self._durable = home is not None
-        # Runs once: by stop(), when this object is dropped, or when the interpreter exits.
+        # Runs once: in stop(), when this object is collected, or when the interpreter exits.
         self._discard = finalize(self, _discard, guarded, private, home, os.getpid())
 
     @classmethod
@@ -74,17 +74,16 @@ class EmbeddedServer:
         Start a server and wait until it answers.
 
         Args:
-            data_dir: Where it keeps its data, which one owner at a time may use. What is in it
-                can make the server run code, so it must be writable by this user only. None
-                for a server that forgets everything when it stops.
-            timeout: Seconds it may be silent; while it says that it is loading its data, it
-                may go on.
+            data_dir: The folder of its data, for one owner at a time. Its files can make the server
+                run code, so it must be writable by this user only. None for a server that keeps
+                nothing when it stops.
+            timeout: Seconds it may be silent; while it answers that it is loading its data, the
+                wait goes on.
 
         Raises:
             ConfigError: If there is no program for this system, ``RXDISPATCH_VALKEY`` names none,
-                *data_dir* cannot be used, is in use or can hold another user's work, there is no
-                safe place for a socket, the application is frozen, or the server refuses to
-                start.
+                *data_dir* cannot be used, is in use or may hold files of another user, there is no
+                safe place for a socket, the application is frozen, or the server refuses to start.
             StoreUnavailableError: If it does not answer in time.
         """
         check_interpreter()
@@ -105,11 +104,10 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """
-        End the server and remove what it used; does nothing the second time.
+        End the server and remove its files; a second call does nothing.
 
-        One that keeps data is asked to end and gets 5 s for it; it then also brings its data to
-        the disk. When this is cancelled, the server is killed at once; what it acknowledged is
-        kept also then.
+        A server with data gets a SIGTERM and 5 s to write its data to the disk. A cancellation of
+        this call kills the server at once; acknowledged changes survive that too.
         """
         if not self._discard.alive:
             return
@@ -157,7 +155,7 @@ async def _ready(guarded: Guarded, folder: Path, timeout: float) -> int:
 
 
 async def _ask(path: Path) -> int | None:
-    """Return the server's process id, 0 while it loads its data, None if it says else."""
+    """Return the server's process id; 0 while it loads its data, None for any other answer."""
     reader, writer = await asyncio.open_unix_connection(path)
     try:
         writer.write(b"PING\r\nINFO server\r\n")
@@ -173,7 +171,7 @@ async def _ask(path: Path) -> int | None:
 
 
 async def _ended(guarded: Guarded, seconds: float) -> None:
-    """Wait at most *seconds* for the end of the process."""
+    """Wait for the end of the process, at most *seconds*."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     pause = _FIRST_PAUSE
@@ -183,7 +181,7 @@ async def _ended(guarded: Guarded, seconds: float) -> None:
 
 
 def _tail(folder: Path) -> str:
-    """The last lines of the server's log."""
+    """Return the last lines of the server's log."""
     try:
         lines = (folder / "log").read_text("utf-8", "replace").strip().splitlines()
     except OSError:
@@ -194,7 +192,7 @@ def _tail(folder: Path) -> str:
 def _discard(
     guarded: Guarded | None, private: PrivateDirectory | None, home: DataDir | None, owner: int
 ) -> None:
-    """End and remove everything, unless this is a forked child of the owner."""
+    """Kill the server and remove its files, unless this is a forked child of the owner."""
     if os.getpid() != owner:
         return
     if guarded is not None:

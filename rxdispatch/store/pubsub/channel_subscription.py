@@ -1,4 +1,4 @@
-"""``ChannelSubscription``: who listens to one channel, and whether the server has confirmed it."""
+"""``ChannelSubscription``: the listeners of one channel, and the server's confirmation."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class ChannelSubscription:
     def __init__(self, name: bytes, on_empty: Callable[[ChannelSubscription], None]) -> None:
         self.name = name
         self.confirmed = asyncio.Event()
-        #: Set once it is confirmed, refused, or over.
+        #: Set once the server has confirmed or refused it, or it has ended.
         self.answered = asyncio.Event()
         self.refusal: ConfigError | None = None
         self._on_empty = on_empty
         self._listeners: dict[object, Listener] = {}
 
     def add(self, listener: Listener) -> abc.DisposableBase:
-        """Let *listener* hear what comes, until the result is disposed."""
+        """Call *listener* with each message, until the result is disposed."""
         key = object()
         self._listeners[key] = listener
         if self.confirmed.is_set():
@@ -51,14 +51,14 @@ class ChannelSubscription:
         return Disposable(remove)
 
     def confirm(self) -> None:
-        """The server has confirmed it: what was sent before may have been missed."""
+        """Handle the server's confirmation: messages before it may have been missed."""
         self.refusal = None
         self.confirmed.set()
         self.answered.set()
         self.emit(None)
 
     def lost(self, refusal: ConfigError | None) -> None:
-        """The connection is gone; *refusal* tells why the next one will meet the same."""
+        """Handle the loss of the connection; *refusal* is set if the next one would fail too."""
         self.confirmed.clear()
         self.refusal = refusal
         if refusal is None:
@@ -67,18 +67,18 @@ class ChannelSubscription:
             self.answered.set()
 
     def over(self) -> None:
-        """Nobody wants it any more; callers that wait for it wait no longer."""
+        """End it after the last listener has left; callers that wait for it stop waiting."""
         self.confirmed.set()
         self.answered.set()
 
     def emit(self, value: bytes | None) -> None:
-        """Hand *value* to every listener; one that raises harms no other."""
+        """Call every listener with *value*; one that raises does not affect the others."""
         for key, listener in tuple(self._listeners.items()):
             if key in self._listeners:
                 self._guard(listener.on_next, value)
 
     def complete(self) -> None:
-        """Tell every listener that nothing more will come."""
+        """Complete every listener."""
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
             self._guard(listener.on_completed)

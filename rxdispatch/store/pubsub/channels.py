@@ -1,4 +1,4 @@
-"""``Channels``: Pub/Sub as hot observables that say when they may have missed something."""
+"""``Channels``: Pub/Sub as hot observables that mark where messages may have been missed."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Channels:
     """
     The Pub/Sub channels of one server, over one connection.
 
-    The connection is opened for the first subscriber and closed after the last. When it fails
-    it is replaced, after a random pause, until :meth:`close`. Everything happens on the thread
-    of the loop.
+    The connection opens for the first subscriber and closes after the last one has left. When it
+    fails, another one replaces it after a random pause, until :meth:`close`. Everything happens on
+    the loop's thread.
 
     Args:
         client: Opens the connection and knows the settings.
@@ -52,10 +52,9 @@ class Channels:
         """
         Return the messages of a channel, hot.
 
-        Emits each message, and None once the server has confirmed the subscription, at first
-        and again after each reconnection: what was published before that may have been
-        missed. Who subscribes to what is confirmed already gets the None at once. Completes
-        when the channels are closed.
+        Emits each message, and None when the server confirms the subscription, at first and after
+        each reconnection: messages published before may have been missed. A subscriber to a
+        channel that is confirmed already gets the None at once. Completes when the channels close.
         """
 
         def subscribe(
@@ -74,7 +73,7 @@ class Channels:
         Wait until the server has confirmed the subscription to *name*.
 
         Raises:
-            ConfigError: If nobody has subscribed to it, or the server does not let us.
+            ConfigError: If the channel has no subscriber, or the server refuses the subscription.
             StoreUnavailableError: If the last subscriber leaves, or the channels are closed.
         """
         subscription = self._wanted.get(name)
@@ -88,12 +87,12 @@ class Channels:
 
     async def barrier(self, timeout: float) -> None:
         """
-        Wait until everything that was published before this call has been handed out.
+        Wait until the subscribers have received everything that was published before this call.
 
-        A PING and its PONG: the server answers on the connection on which it has sent the rest.
+        It sends a PING: the server answers it on the same connection, behind the messages.
 
         Args:
-            timeout: Seconds after which the connection is given up and replaced.
+            timeout: Seconds after which the connection is replaced.
 
         Raises:
             StoreUnavailableError: If no answer came, or there is no connection.
@@ -103,7 +102,7 @@ class Channels:
             raise StoreUnavailableError("ping the channels")
 
     async def close(self) -> None:
-        """Close the connection and complete every observable; does nothing the second time."""
+        """Close the connection and complete every observable; a second call does nothing."""
         self._closed = True
         task, self._task = self._task, None
         if task is not None:
@@ -121,7 +120,7 @@ class Channels:
             subscription = self._wanted[name] = ChannelSubscription(name, self._forget)
             self._changed.set()
             if self._task is None:
-                # Not in the context of the first subscriber: it outlives that one.
+                # Not in the first subscriber's context: the task outlives that subscriber.
                 loop = asyncio.get_running_loop()
                 self._task = loop.create_task(self._run(), context=Context())
         return subscription
@@ -133,7 +132,7 @@ class Channels:
             subscription.over()
 
     async def _run(self) -> None:
-        """Hold a session while anything is wanted, the next one when it fails."""
+        """Run sessions, one after the other, while there are subscriptions."""
         while self._wanted:
             session = Session(self._client, self._wanted, self._changed, self._restored)
             self._session = session
@@ -143,7 +142,7 @@ class Channels:
                 self._lost(error)
                 longest = min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE)
                 await asyncio.sleep(random.uniform(0, longest))
-            # No await from here to the end: a subscriber that comes later starts a new task.
+            # No await from here to the end: a later subscriber starts a new task.
         self._task = None
 
     def _lost(self, error: Exception) -> None:

@@ -17,7 +17,7 @@ from rxdispatch.store.pubsub.channel_subscription import ChannelSubscription
 
 __all__ = ["Session"]
 
-# The pings of many processes that started together drift apart.
+# Spreads the pings of many processes that started together.
 _SPREAD: Final = (0.8, 1.0)
 
 _LAST_CHANCE: Final = 0.05
@@ -25,15 +25,15 @@ _LAST_CHANCE: Final = 0.05
 
 class Session:
     """
-    Keeps the server's idea of what we listen to equal to *wanted*, and hands out messages.
+    One Pub/Sub connection: keeps the server's subscriptions equal to *wanted*, delivers messages.
 
-    redis-py's own ``PubSub`` reconnects in silence and does not wait for its pongs. This one
-    never reconnects: whatever goes wrong ends it, and the next session confirms anew.
+    redis-py's own ``PubSub`` reconnects silently and does not wait for its pongs. A session never
+    reconnects: any failure ends it, and the next session confirms its subscriptions again.
 
     Args:
         client: Opens the connection.
-        wanted: What to listen to, by name; may change while it runs.
-        changed: Set by whoever changed *wanted*.
+        wanted: The subscriptions, by channel; may change while the session runs.
+        changed: An event to set after a change of *wanted*.
         on_confirm: Called at each confirmation.
     """
 
@@ -51,18 +51,18 @@ class Session:
         self._told: dict[bytes, ChannelSubscription] = {}
         self._outstanding: Counter[bytes] = Counter()
         self._answered = True
-        # One for each PING on its way, in order; a barrier waits for it or nobody does.
+        # One for each unanswered PING, in order; a barrier may wait for it.
         self._pings: deque[asyncio.Future[None] | None] = deque()
         self._barriers: list[asyncio.Future[None]] = []
         self._open = self._given_up = False
 
     async def barrier(self, timeout: float) -> bool:
         """
-        Wait until all that the server has sent up to now has been handed out.
+        Wait until every message that the server has sent so far is delivered.
 
         Returns:
-            False if it did not answer within *timeout* seconds; then the session ends. Also
-            when there is no connection yet.
+            False if the server did not answer within *timeout* seconds; then the session ends. Also
+            False when there is no connection yet.
         """
         if not self._open:
             return False
@@ -71,7 +71,7 @@ class Session:
         self._changed.set()
         done, _ = await asyncio.wait({answer}, timeout=timeout)
         if not done:
-            # The loop may have been blocked and the answer be there: let it be read.
+            # The loop may have been blocked, and the answer be there: give it a turn to be read.
             done, _ = await asyncio.wait({answer}, timeout=_LAST_CHANCE)
         if not done:
             self._given_up = True
@@ -80,10 +80,10 @@ class Session:
 
     async def run(self) -> None:
         """
-        Listen until nothing is wanted any more.
+        Run until *wanted* is empty.
 
         Raises:
-            Exception: Whatever ended the connection.
+            Exception: The error that ended the connection.
         """
         connector = self._client.connector
         connection = connector.make()
@@ -125,8 +125,8 @@ class Session:
                     await self._changed.wait()
             except TimeoutError:
                 if not self._answered:
-                    # A loop that was blocked meets the deadline before the answer that came
-                    # meanwhile: let it be read.
+                    # A blocked loop reaches the deadline before it reads an answer that is
+                    # there: give it a turn to be read.
                     await asyncio.sleep(_LAST_CHANCE)
                 if not self._answered:
                     raise exceptions.ConnectionError("no answer to the last ping") from None
@@ -135,8 +135,8 @@ class Session:
                 ping_at = loop.time() + interval * random.uniform(*_SPREAD)
 
     async def _adapt(self, connection: AbstractConnection) -> None:
-        """Subscribe to what is new, unsubscribe from what is gone."""
-        # By identity: a channel that was left and joined again needs a new confirmation.
+        """Subscribe to new channels, and unsubscribe from those not wanted any more."""
+        # By identity: a channel that was left and subscribed again needs a new confirmation.
         new = [name for name, sub in self._wanted.items() if self._told.get(name) is not sub]
         gone = [name for name in self._told if name not in self._wanted]
         self._told = dict(self._wanted)
@@ -175,7 +175,7 @@ class Session:
     def _confirm(self, name: bytes) -> None:
         self._outstanding[name] -= 1
         subscription = self._wanted.get(name)
-        # Only the last of several counts: an UNSUBSCRIBE may stand between them.
+        # Only the last of several counts: an UNSUBSCRIBE may come between them.
         if self._outstanding[name] <= 0:
             del self._outstanding[name]
             if subscription is not None and self._told.get(name) is subscription:
