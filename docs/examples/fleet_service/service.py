@@ -26,14 +26,14 @@ from rxdispatch import operators as ops
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-    """Keep one hub and one feed for as long as the service runs."""
+    """Keep one hub and one feed open while the service runs."""
     async with rxd.connect() as hub, hub.feed() as feed:
         app.state.feed = feed
         yield
 
 
 def feed_of(request: Request) -> rxd.Feed:
-    """Return the feed."""
+    """Return the feed of the service."""
     return cast("rxd.Feed", request.app.state.feed)
 
 
@@ -41,12 +41,12 @@ def feed_of(request: Request) -> rxd.Feed:
 
 
 async def work_on(node: rxd.Node, payload: Any) -> Any:
-    """Ask the node to do the work; here stands your client."""
+    """Send the work to the node; put your client here."""
     return {"node": node.id, "did": payload}
 
 
 async def work(request: Request) -> Response:
-    """Hold a slot on a node of the pool for as long as the work takes."""
+    """Hold a slot on a node of the pool while the work runs."""
     payload = await request.json()
     try:
         async with feed_of(request).reserve(pool=request.path_params["pool"]) as slot:
@@ -61,7 +61,7 @@ async def work(request: Request) -> Response:
 
 
 def about(node: rxd.Node) -> dict[str, Any]:
-    """Return a node as JSON can say it."""
+    """Return a node as a JSON object."""
     return {
         "id": node.id,
         "pool": node.pool,
@@ -73,22 +73,22 @@ def about(node: rxd.Node) -> dict[str, Any]:
 
 
 async def nodes(request: Request) -> Response:
-    """Return the fleet as it is known here; no server is asked."""
+    """Return the fleet from memory, without a call to the server."""
     return JSONResponse([about(node) for node in feed_of(request).nodes()])
 
 
 def news(feed: rxd.Feed) -> Observable[rxd.NodeChange]:
-    """All nodes as they are, then what changes, without a gap between the two."""
+    """Return a stream of all present nodes, then of each change, with no gap between the two."""
 
     def subscribe(_: Any) -> Observable[rxd.NodeChange]:
-        there = [rxd.NodeChange("added", node, None, "", node.seq) for node in feed.nodes()]
-        return feed.changes.pipe(rx.start_with(*there))
+        present = [rxd.NodeChange("added", node, None, "", node.seq) for node in feed.nodes()]
+        return feed.changes.pipe(rx.start_with(*present))
 
     return reactivex.defer(subscribe)
 
 
 def of_node(change: rxd.NodeChange) -> str | None:
-    """Return which node a change is about."""
+    """Return the id of the node that has changed."""
     return None if change.node is None else change.node.id
 
 
@@ -99,7 +99,7 @@ def event(change: rxd.NodeChange) -> str:
 
 
 async def events(request: Request) -> Response:
-    """Stream changes; who reads slowly gets the newest of each node."""
+    """Stream changes; a slow reader gets only the newest change of each node."""
     changes = news(feed_of(request)).pipe(ops.conflate(key=of_node))
 
     async def body() -> AsyncGenerator[str]:
@@ -114,7 +114,7 @@ async def events(request: Request) -> Response:
 
 
 async def healthz(request: Request) -> Response:
-    """Say where the feed's knowledge comes from, and how old it is."""
+    """Report where the feed gets its data from, and how old it is."""
     feed = feed_of(request)
     stats = feed.stats
     return JSONResponse(
