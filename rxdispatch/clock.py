@@ -1,4 +1,4 @@
-"""``LoopScheduler``: RxPY time and demand on an asyncio loop."""
+"""``LoopScheduler``: an RxPY scheduler on the clock of an asyncio loop, which carries a valve."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["LoopScheduler", "clock_of", "lease_clock_of", "valve_of"]
 
 _State = TypeVar("_State")
 
-# One anchor a loop, so that every scheduler on it agrees on what time it is.
+# One anchor for each loop, so that all schedulers on a loop agree on the time.
 _anchors: WeakKeyDictionary[asyncio.AbstractEventLoop, datetime] = WeakKeyDictionary()
 
 
@@ -32,12 +32,12 @@ class LoopScheduler(AsyncIOScheduler):
     RxPY's own ``AsyncIOScheduler`` reads the wall clock but sets its timers on the loop's
     clock, so the two drift. Here ``now`` follows ``loop.time()``, which also makes it exact
     on a virtual-time loop. An undelayed :meth:`schedule` runs on the trampoline, as RxPY's
-    default does; started a tick later, ``start_with``, ``retry`` and ``merge`` would lose the
-    first item of a hot source.
+    default does: if it started a tick later, ``start_with``, ``retry`` and ``merge`` would lose
+    the first item of a hot source.
 
     Args:
         loop: The loop to run on.
-        valve: What a source asks for room before it emits; None when nothing bounds it.
+        valve: Asked for room by a source before it emits; None when nothing bounds the source.
 
     Example:
         >>> import asyncio
@@ -92,7 +92,7 @@ class LoopScheduler(AsyncIOScheduler):
     ) -> abc.DisposableBase:
         """Run *action* after *duetime*, at the earliest with the loop's next turn."""
         # Never on the trampoline, also when it is due already: a periodic action that is late
-        # would call itself again for ever and the loop would not get another turn.
+        # would call itself forever and the loop would not get another turn.
         inner = SingleAssignmentDisposable()
 
         def run() -> None:
@@ -109,17 +109,17 @@ class LoopScheduler(AsyncIOScheduler):
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """Return what tells the time of *loop*; for asyncio's own loops without a call in between."""
+    """Return the clock of *loop*; for asyncio's own loops the function below ``loop.time``."""
     plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
     return time.monotonic if plain else loop.time
 
 
 def lease_clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """
-    Return what tells how long a lease has lasted on *loop*, in seconds from any moment on.
+    Return the clock that leases are measured with on *loop*, in seconds from any moment on.
 
-    The clock of asyncio's own loops stands still while the host is suspended, and the server's
-    does not: a lease may have ended meanwhile. Linux has a clock that counts such time.
+    The clock of asyncio's own loops stops while the host is suspended, the server's does not: a
+    lease may have ended meanwhile. Linux has a clock that counts such time.
     """
     clock = clock_of(loop)
     if clock is time.monotonic and hasattr(time, "CLOCK_BOOTTIME"):

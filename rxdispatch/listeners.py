@@ -1,4 +1,4 @@
-"""Calling several listeners so that what one of them raises harms no other."""
+"""Calls to several listeners, each of which is made whatever the others raise."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["LEAVING", "call_each", "tell_each"]
 log = get_logger(__name__)
 
 LEAVING: Final = (KeyboardInterrupt, SystemExit)
-"""What ends the process. It passes on, after all listeners have been served."""
+"""Exceptions that end the process; they pass on after all listeners have been called."""
 
 
 def call_each(calls: Iterable[Callable[[], object]]) -> None:
     """
-    Make all *calls*, whatever they raise, and raise the first error after the last call.
+    Make all *calls*, and raise the first error after the last of them.
 
     Raises:
         BaseException: The first error; :data:`LEAVING` goes before others.
@@ -37,8 +37,8 @@ def tell_each(source: str, calls: Iterable[Callable[[], object]]) -> None:
     Make all *calls* and log what they raise as ``subscriber_failed``.
 
     Args:
-        source: What the log calls the place from which the listeners are told.
-        calls: What tells one listener.
+        source: The name of the caller, for the log.
+        calls: One for each listener.
 
     Raises:
         KeyboardInterrupt: After the last call, if one raised it.

@@ -1,4 +1,4 @@
-"""``Stream``: the observables of rxdispatch, with an error for what is easily done wrong."""
+"""``Stream``: the observable that rxdispatch returns; it explains how ``async for`` reads it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 class Stream(Observable[T]):
     """
-    An observable that tells how it is read with ``async for``.
+    An observable that names ``to_async_iterable`` when it is read with plain ``async for``.
 
     Example:
         >>> import asyncio

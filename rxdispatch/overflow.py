@@ -1,4 +1,4 @@
-"""What becomes of an item that does not fit, and how that is told."""
+"""``Overflow``: policies for items that do not fit, and ``Drops``, which counts and logs them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 
-__all__ = ["Drops", "Overflow", "Policy", "checked_overflow", "checked_size", "reason_of"]
+__all__ = ["Drops", "Overflow", "OverflowPolicy", "checked_overflow", "checked_size", "reason_of"]
 
 T = TypeVar("T")
 
 log = get_logger(__name__)
 
-Policy = Literal["wait", "drop_oldest", "drop_newest", "error"]
-Overflow = Policy | Callable[[T], object]
+OverflowPolicy = Literal["wait", "drop_oldest", "drop_newest", "error"]
+Overflow = OverflowPolicy | Callable[[T], object]
 
 BURST = 1.0
-"""Seconds of drops that are told as one."""
+"""Seconds of drops that are logged as one event."""
 
 _POLICIES = ("wait", "drop_oldest", "drop_newest", "error")
 
@@ -49,26 +49,26 @@ def checked_overflow(overflow: Overflow[T]) -> Overflow[T]:
         return overflow
     if not callable(overflow):
         raise ConfigError(f"overflow must be one of {', '.join(_POLICIES)} or callable", overflow)
-    # Else its coroutine would never be awaited, and the item lost without a word.
+    # Else its coroutine would never be awaited, and the item lost silently.
     return plain_function("overflow", overflow)
 
 
 def reason_of(overflow: Overflow[T]) -> str:
-    """Return what the log calls the policy *overflow*."""
+    """Return the name of the policy *overflow* for the log."""
     return overflow if isinstance(overflow, str) else "overflow"
 
 
 class Drops:
     """
-    Counts the items that are dropped in one place and logs ``items_dropped``.
+    Counts the items that one operator or source drops, and logs them as ``items_dropped``.
 
-    A burst is one event: it comes a second after the first drop, or at the end, and holds the
-    number of items. :meth:`count` may be called in any thread, one at a time.
+    A burst is one event with the number of items: it is logged a second after the first drop, or
+    at the end. :meth:`count` may be called in any thread, one at a time.
 
     Args:
         where: The operator or source.
         reason: Why they are dropped.
-        expected: Dropping is what the place is for: logged as information, not as a warning.
+        expected: Dropping is its purpose: logged as information, not as a warning.
 
     Example:
         >>> from structlog.testing import capture_logs
@@ -81,35 +81,35 @@ class Drops:
         ('items_dropped', 3, 3)
     """
 
-    __slots__ = ("_expected", "_reason", "_timer", "_told", "_where", "total")
+    __slots__ = ("_expected", "_logged", "_reason", "_timer", "_where", "total")
 
     def __init__(self, where: str, reason: str, *, expected: bool = False) -> None:
         self._where = where
         self._reason = reason
         self._expected = expected
-        # Of the total; written by the loop alone, so that no count of a thread gets lost.
-        self._told = 0
+        # How many of the total are logged; written by the loop alone, so that no count is lost.
+        self._logged = 0
         self._timer: asyncio.TimerHandle | None = None
         #: How many were dropped so far.
         self.total = 0
 
     def count(self) -> None:
-        """Take note of one dropped item."""
+        """Count one dropped item."""
         self.total += 1
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that what was counted is logged within a second; called on the loop."""
-        if self._timer is None and self.total > self._told:
-            # Under no item's context, which would be kept for so long and be in the log.
+        """Have the counted items logged within a second; called on the loop."""
+        if self._timer is None and self.total > self._logged:
+            # In an empty context: an item's would be kept alive, and appear in the log.
             self._timer = loop.call_later(BURST, self.report, context=Context())
 
     def report(self) -> None:
-        """Log what has not been logged yet."""
+        """Log the items that are not logged yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        items = self.total - self._told
-        self._told += items
+        items = self.total - self._logged
+        self._logged += items
         if items:
             self._tell(log.info if self._expected else log.warning, self._reason, items)
 
@@ -118,7 +118,7 @@ class Drops:
         self.report()
         if items:
             self.total += items
-            self._told += items
+            self._logged += items
             self._tell(log.warning, "error", items)
 
     def _tell(self, tell: Callable[..., object], reason: str, items: int) -> None:

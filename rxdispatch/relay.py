@@ -1,4 +1,4 @@
-"""``Relay``: a hot observable whose subscribers cannot harm each other."""
+"""``Relay``: a hot observable that isolates its subscribers from one another."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ log = get_logger(__name__)
 
 class Relay(Generic[T]):
     """
-    Pushes values to whoever is subscribed at the moment.
+    Pushes values to the current subscribers.
 
-    A ``Subject`` hands an observer's exception to the producer and starves the observers after
-    it; here the exception is logged as ``subscriber_failed``, and that observer alone is
-    unsubscribed with ``on_error``. What it raises there, or in ``on_completed``, is logged too.
-    ``KeyboardInterrupt`` and ``SystemExit`` pass on after all observers have been served.
+    A ``Subject`` raises an observer's exception in the producer and skips the observers after it.
+    A relay logs the exception as ``subscriber_failed`` and unsubscribes that observer alone, with
+    ``on_error``. What the observer raises there, or in ``on_completed``, is logged too.
+    ``KeyboardInterrupt`` and ``SystemExit`` pass on after all observers have been called.
 
     Args:
-        name: What the log calls it.
+        name: The source, for the log.
         on_first: Called when the first subscriber comes.
         on_last: Called when the last subscriber has gone.
     """
@@ -51,11 +51,11 @@ class Relay(Generic[T]):
 
     @property
     def active(self) -> bool:
-        """Whether anybody is subscribed."""
+        """Whether there are subscribers."""
         return bool(self._observers)
 
     def emit(self, value: T) -> None:
-        """Hand *value* to every subscriber."""
+        """Push *value* to every subscriber."""
         leaving: BaseException | None = None
         for observer in tuple(self._observers):
             try:
@@ -81,7 +81,7 @@ class Relay(Generic[T]):
         tell_each(self._name, [observer.on_completed for observer in observers])
 
     def _failed(self, observer: abc.ObserverBase[T], error: BaseException) -> None:
-        """Unsubscribe *observer*, which has raised *error*, and tell it."""
+        """Unsubscribe *observer*, which has raised *error*, with ``on_error``."""
         log.error("subscriber_failed", source=self._name, failure=error)
         self._drop(observer)
         try:

@@ -1,4 +1,4 @@
-"""``Gate``: the valve that an operator owns, chained to the valve below it; ``Bypass``."""
+"""``Gate``: the valve of an operator, chained to the valve below it; and ``Bypass``."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ __all__ = ["Bypass", "Gate", "bound_by"]
 
 class Gate:
     """
-    The room of an operator that holds a bounded number of items.
+    The valve of one subscription of an operator that holds a bounded number of items.
 
-    The operator makes one for each subscription, subscribes to its source with
-    ``LoopScheduler(loop, valve=gate)``, and calls :meth:`opened` whenever an item leaves it.
-    The room of the valve below counts too, so that demand flows up a whole chain. It disposes
-    the gate when its stream ends, in whichever way.
+    The operator subscribes to its source with ``LoopScheduler(loop, valve=gate)`` and calls
+    :meth:`opened` whenever an item leaves it. The room of the valve below counts too, so demand
+    flows up a whole chain. The operator disposes the gate when its stream ends, in any way.
 
     Args:
         own: How many more items the operator itself can take; None when nothing limits it and
-            the gate only tells that its stream ended.
+            the gate only reports the end of its stream.
         below: The valve of the operator's own subscriber, if any.
-        fail: Ends the operator's stream with an error at once, cancelling what runs. A drain
-            that ran out of time uses it.
-        holds: The operator is there to take items while there is no room below: its own room
-            alone counts.
+        fail: Ends the operator's stream with an error at once, cancelling what runs; used by a
+            drain that runs out of time.
+        holds: The operator takes items while there is no room below: only its own room counts.
 
     Example:
         >>> gate = Gate(lambda: 3, None)
@@ -72,7 +70,7 @@ class Gate:
         self._closers: list[Callable[[], None]] = []
         #: True once the stream of the operator has ended.
         self.closed = False
-        #: True once a source has asked to be told of room: it can wait.
+        #: True once a source has asked to be called when there is room: it can wait.
         self.watched = False
         self._link = None if bound is None else bound.listen(self.opened)
 
@@ -89,12 +87,12 @@ class Gate:
         return _listed(self._listeners, on_room)
 
     def opened(self) -> None:
-        """Tell the source that there may be room again."""
+        """Call the source: there may be room again."""
         listeners = self._listeners
         if len(listeners) == 1:
             listeners[0]()
         elif listeners:
-            # One of those before it may have disposed it.
+            # A listener called before may have disposed this one.
             call_each(on_room for on_room in tuple(listeners) if on_room in listeners)
 
     @property
@@ -125,7 +123,7 @@ class Gate:
         return True
 
     def dispose(self) -> None:
-        """Open for good: who no longer takes anything must not hold up others."""
+        """Open for good: an operator that takes nothing any more must not hold up its source."""
         if self.closed:
             return
         self.closed = True
@@ -140,9 +138,9 @@ class Gate:
 
 class Bypass(Gate):
     """
-    The gate of an operator that holds no items, and at times no subscription to its source.
+    The gate of an operator that holds no items and resubscribes to its source.
 
-    Demand passes it: its room is that of the valve below. It stands in the chain so that a
+    Demand passes through: its room is that of the valve below. It is part of the chain so that a
     ``KillSwitch`` finds the operator while it waits to subscribe again, when nothing else
     connects it to what is above.
 
@@ -174,7 +172,7 @@ class Bypass(Gate):
 
 
 def bound_by(valve: Valve | None) -> Valve | None:
-    """Return the valve to ask for the room of *valve*; None if that never closes."""
+    """Return the valve that decides the room of *valve*; None if it never closes."""
     if isinstance(valve, Bypass):
         return valve._bound
     return None if isinstance(valve, Gate) and valve._unbounded else valve

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, get_args
 
 from rxdispatch.boards.codec import id_text
-from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
 from rxdispatch.results import EventKind, TaskEvent
+from rxdispatch.throttled_warning import ThrottledWarning
 
 __all__ = ["KINDS", "Event", "pack_events", "read_events"]
 
-_unreadable: Final = Flood(get_logger(__name__), "event_unreadable")
+_unreadable: Final = ThrottledWarning(get_logger(__name__), "event_unreadable")
 
 KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 """A kind is stored as its place in this list; KINDS in prelude.lua says the same."""

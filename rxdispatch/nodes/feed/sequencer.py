@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
 from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.records import MESSAGE_LIMIT, Message, MessageReader
 from rxdispatch.nodes.replica.replica import Replica
+from rxdispatch.throttled_warning import ThrottledWarning
 
 __all__ = ["Sequencer"]
 
@@ -47,7 +47,7 @@ class Sequencer:
         self._counters = counters
         self._on_gap = on_gap
         self._held: deque[Message] = deque(maxlen=_HELD)
-        self._flood = Flood(log, "node_message_dropped")
+        self._dropped_warning = ThrottledWarning(log, "node_message_dropped")
 
     def receive(self, data: bytes | None) -> None:
         """Apply a message from Pub/Sub; None stands for a new subscription."""
@@ -142,4 +142,4 @@ class Sequencer:
     def _dropped(self, count: int, reason: str) -> None:
         # Any client may publish on a channel; a foreign message must not end the stream.
         self._counters.malformed += count
-        self._flood.tell(reason, count)
+        self._dropped_warning.tell(reason, count)

@@ -1,4 +1,4 @@
-"""``Flood``: the first at once, the rest in one entry a second."""
+"""``ThrottledWarning``: the first at once, the rest in one entry a second."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import asyncio
 
 import structlog
 
-from rxdispatch.flood import Flood
 from rxdispatch.log import get_logger
 from rxdispatch.testing import run_virtual
+from rxdispatch.throttled_warning import ThrottledWarning
 
 
 def test_a_flood() -> None:
     """A thousand are two entries, and a quiet second ends it."""
 
     async def main() -> list[int]:
-        flood = Flood(get_logger("test"), "strange")
+        warning = ThrottledWarning(get_logger("test"), "strange")
         with structlog.testing.capture_logs() as logs:
             for n in range(1000):
-                flood.tell(f"reason {n}")
+                warning.tell(f"reason {n}")
             await asyncio.sleep(0.9)
             assert [1] == [entry["count"] for entry in logs]
             await asyncio.sleep(0.2)
             assert "reason 999" == logs[-1]["error"]
             await asyncio.sleep(5)
-            flood.tell("late", 3)
+            warning.tell("late", 3)
         return [entry["count"] for entry in logs]
 
     assert [1, 999, 3] == run_virtual(main())
@@ -32,11 +32,11 @@ def test_a_flood() -> None:
 
 def test_another_loop() -> None:
     """What was counted in a loop that has ended is not lost, nor in the way."""
-    flood = Flood(get_logger("test"), "strange")
+    warning = ThrottledWarning(get_logger("test"), "strange")
 
     async def main() -> None:
-        flood.tell("a")
-        flood.tell("b")
+        warning.tell("a")
+        warning.tell("b")
 
     with structlog.testing.capture_logs() as logs:
         asyncio.run(main())

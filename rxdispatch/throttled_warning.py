@@ -1,4 +1,4 @@
-"""``Flood``: a log entry that strangers can cause, at most once a second."""
+"""``ThrottledWarning``: a warning that is logged at most once a second."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from asyncio import events
 from contextvars import Context
 from typing import Any, Final
 
-__all__ = ["Flood"]
+__all__ = ["ThrottledWarning"]
 
 SPACING: Final = 1.0
 """Seconds between two entries."""
 
 
-class Flood:
+class ThrottledWarning:
     """
     Logs the first of many events at once, and those of each following second as one entry.
 
-    Anybody may publish on a channel; a line for each message would fill the disk.
+    Any process may publish on a channel; a line for each message would fill the disk.
 
     Args:
         log: The logger of the module.
@@ -35,7 +35,7 @@ class Flood:
         self._timer: asyncio.TimerHandle | None = None
 
     def tell(self, error: str, count: int = 1) -> None:
-        """Log *count* events, now or within a second; without a running loop at once."""
+        """Log *count* events, now or within a second; at once where no loop runs."""
         self._count += count
         self._error = error
         loop = events._get_running_loop()
