@@ -27,6 +27,12 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that Sphinx and code hosts make of the headings of *page*."""
+    headings = re.findall(r"^#+ (.*)$", _FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("index", INDEXES, ids=name_of)
 def test_the_list_is_the_sidebar(index: Path) -> None:
     """A code host shows only the list, and Sphinx follows only the directives."""
@@ -48,10 +54,12 @@ def test_no_page_is_missing(index: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_has_an_end(page: Path) -> None:
-    """A renamed page takes its links along."""
+    """A renamed page, or a heading, takes its links along."""
     text = _FENCE.sub("", page.read_text("utf-8"))
-    paths = [path for path, _ in _LINK.findall(text) if path and "://" not in path]
-    assert [] == [path for path in paths if not (page.parent / path).exists()]
+    links = [(path, part) for path, part in _LINK.findall(text) if "://" not in path]
+    assert [] == [path for path, _ in links if not (page.parent / path).exists()]
+    ends = {(page.parent / path if path else page, part) for path, part in links if part}
+    assert [] == [(end.name, part) for end, part in ends if part[1:] not in anchors(end)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
