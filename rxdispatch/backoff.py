@@ -1,4 +1,4 @@
-"""``Backoff``: how long to wait before the next try."""
+"""``Backoff``: the waits between attempts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _maximum(value: float | timedelta) -> float:
 
 
 def _factor(value: float) -> float:
-    # As a float, so that a huge power overflows at once instead of growing an endless int.
+    # As a float, so that a huge power overflows at once instead of becoming a huge int.
     return seconds("factor", value)
 
 
@@ -43,16 +43,16 @@ def _random(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
 @attrs.frozen(slots=True)
 class Backoff:
     """
-    Exponential waits between tries, with jitter.
+    Exponential waits between attempts, with jitter.
 
     Args:
-        first: Seconds before the second try.
-        factor: By how much each wait is longer than the one before, at least 1.
-        maximum: Seconds that no wait exceeds, jitter included.
-        attempts: Tries in a row, the first one included; None for as many as it takes.
-        jitter: The part of a wait, from 0 to 1, by which it is spread either way. Of a wait
-            that is at its maximum only the lower half is left.
-        rng: Where the jitter comes from; the ``random`` module by default.
+        first: Seconds before the second attempt.
+        factor: The ratio of each wait to the one before, at least 1.
+        maximum: The longest wait in seconds, jitter included.
+        attempts: Attempts in a row, including the first; None for no limit.
+        jitter: The fraction of a wait, from 0 to 1, by which it varies up and down. A wait at the
+            maximum varies only down.
+        rng: The source of the jitter; the ``random`` module by default.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -81,7 +81,7 @@ class Backoff:
 
     def goes_on(self, failures: int) -> bool:
         """
-        Tell whether there is another try after so many *failures* in a row.
+        Return whether there is another attempt after *failures* failures in a row.
 
         Example:
             >>> Backoff(attempts=2).goes_on(1), Backoff(attempts=2).goes_on(2)
@@ -93,10 +93,10 @@ class Backoff:
 
     def delay(self, n: int) -> float:
         """
-        Return how many seconds to wait after the failure number *n* in a row.
+        Return the seconds to wait after failure number *n* in a row.
 
         Args:
-            n: From 1; as large as you like.
+            n: From 1, without an upper limit.
 
         Raises:
             ConfigError: If *n* is not an int >= 1.
@@ -108,7 +108,7 @@ class Backoff:
         low = wait * (1 - self.jitter)
         high = min(self.maximum, wait * (1 + self.jitter))
         share = random.random() if self.rng is None else self.rng.random()
-        # Rounding may lift the sum a hair above its upper end.
+        # Rounding may put the sum slightly above its upper bound.
         return min(high, low + (high - low) * share)
 
     def _grown(self, times: int) -> float:

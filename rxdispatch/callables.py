@@ -1,4 +1,4 @@
-"""What users' functions are, and what they must not be, before they are called and after."""
+"""Checks of users' functions and of their results."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _UNRUN: Final = (GeneratorType, AsyncGeneratorType, CoroutineType)
 
 
 def is_async(function: Any) -> bool:
-    """Whether *function* is a coroutine function, also as a partial or a callable object."""
+    """Whether *function* is a coroutine function, or a partial or callable object of one."""
     return any(inspect.iscoroutinefunction(layer) for layer in _layers(function))
 
 
 def is_generator(function: Any) -> bool:
     """
-    Whether a call of *function* only makes a generator, so that nothing of its body runs.
+    Whether a call of *function* only returns a generator, so that its body does not run.
 
     Example:
         >>> is_generator(lambda: (yield 1)), is_generator(len)
@@ -44,16 +44,16 @@ def is_generator(function: Any) -> bool:
 
 
 def is_unread(value: Any) -> bool:
-    """Whether *value* is work that nobody has done: a coroutine or a generator."""
+    """Whether *value* is a coroutine or a generator, which has not run."""
     given: object = value
     return type(given) in _UNRUN
 
 
 def plain_function(name: str, function: F) -> F:
     """
-    Return *function*, whose calls must return their result.
+    Return *function*, which must be a plain function.
 
-    The coroutine or generator of another kind of function would be taken for the result.
+    The coroutine or generator of another function would be taken for its result.
 
     Raises:
         ConfigError: If it is not callable, a coroutine function or a generator function.
@@ -66,7 +66,7 @@ def plain_function(name: str, function: F) -> F:
 
 
 def name_of_function(function: Any) -> str:
-    """Return what *function* is called in messages; never its repr, which may hold values."""
+    """Return the name of *function* for messages; never its repr, which may contain values."""
     named: list[Any] = [_bare(function), type(function)]
     for layer in named:
         name = getattr(layer, "__qualname__", None)
@@ -77,16 +77,16 @@ def name_of_function(function: Any) -> str:
 
 def check_function(what: str, function: Any, *arguments: str) -> None:
     """
-    Refuse a function that cannot do its work.
+    Refuse a function that cannot be called with *arguments*.
 
     Args:
-        what: What it is called in the error, such as ``"handler"``.
-        function: The function, also a partial, a callable object or a decorated function.
-        *arguments: What it is called with, by position.
+        what: Its name in the error, such as ``"handler"``.
+        function: The function; may be a partial, a callable object or a decorated function.
+        *arguments: The names of its positional arguments.
 
     Raises:
         ConfigError: If it is not callable; if it is a generator function, whose call runs
-            nothing; or if it does not take *arguments*, where that can be told.
+            nothing; or if it is known not to take *arguments*.
     """
     if not callable(function):
         raise ConfigError(f"{what} must be callable", function)
@@ -112,10 +112,10 @@ def check_function(what: str, function: Any, *arguments: str) -> None:
 
 def check_result(what: str, result: Any) -> None:
     """
-    Refuse a result that is work which nobody has done: a generator, or a coroutine.
+    Refuse a result that is a generator or a coroutine, whose work has not been done.
 
     Raises:
-        TypeError: If it is such a result; the coroutine is closed.
+        TypeError: If it is one; a coroutine is closed.
     """
     given: object = result
     kind = type(given)
@@ -138,7 +138,7 @@ def _bare(function: Any) -> Any:
 
 
 def _layers(function: Any) -> list[Any]:
-    """Return what a call of *function* runs first: itself, what a partial has, ``__call__``."""
+    """Return the function that a call runs first: itself, that of a partial, or ``__call__``."""
     bare = _bare(function)
     given: object = bare
     kind = type(given)
@@ -148,7 +148,7 @@ def _layers(function: Any) -> list[Any]:
 
 
 def _wrapped(function: Any) -> list[Any]:
-    """Return the functions that *function* says it decorates, from the outside inwards."""
+    """Return the functions that *function* wraps, from the outside inwards."""
     found: list[Any] = []
     while len(found) < 100:
         function = getattr(_bare(function), "__wrapped__", None)

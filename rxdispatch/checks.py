@@ -1,4 +1,4 @@
-"""What arguments must be: rules that several kinds of values have in common."""
+"""Checks of arguments: integers, names, ids and mappings of strings."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ __all__ = [
 ]
 
 ID_LIMIT: Final = 1024
-"""Bytes that the id of a task may have in UTF-8."""
+"""The most bytes of a task's id in UTF-8."""
 
 
 def integer(
     what: str, value: Any, least: int = 1, most: int | None = None, *, instead: str = ""
 ) -> int:
     """
-    Return *value*, which must be an int in a range; a bool is none.
+    Return *value*, which must be an int in a range and not a bool.
 
     Args:
-        what: What it is called in the error.
-        value: What was given.
-        least: The smallest that is allowed.
-        most: The largest that is allowed; None when there is none.
-        instead: What else the argument takes, for the error, such as ``" or None"``.
+        what: The name of the argument in the error.
+        value: The value.
+        least: The smallest allowed value.
+        most: The largest allowed value; None for no limit.
+        instead: The alternatives of the argument in the error, such as ``" or None"``.
 
     Raises:
         ConfigError: If it is not.
@@ -55,11 +55,11 @@ def integer(
 
 def key_name(what: str, value: Any) -> str:
     """
-    Return *value*, which must be able to be part of a key on a server.
+    Return *value*, which must be valid as part of a key on a server.
 
     Args:
-        what: What it is called in the error.
-        value: What was given.
+        what: The name of the argument in the error.
+        value: The value.
 
     Raises:
         ConfigError: If it is not a str of 1 to 200 characters that UTF-8 can encode.
@@ -79,10 +79,10 @@ _NOT_IN_NAMESPACES: Final = re.compile(r"[{}\s\x00-\x1f\x7f-\x9f*?\[\]\\^]")
 
 def board_name(what: str, value: Any) -> str:
     """
-    Return *value*, which must be able to be the name of a board.
+    Return *value*, which must be valid as the name of a board.
 
-    Its keys stand in braces, which tell a cluster and a pattern of an access list how far the
-    name goes; so it has none itself.
+    In keys the name stands in braces, which show a cluster, and the pattern of an access list,
+    where the name ends; so the name must not contain braces.
 
     Raises:
         ConfigError: As :func:`key_name` does, or if it has braces or control characters.
@@ -95,9 +95,9 @@ def board_name(what: str, value: Any) -> str:
 
 def namespace_name(what: str, value: Any) -> str:
     """
-    Return *value*, which must be able to be a namespace.
+    Return *value*, which must be valid as a namespace.
 
-    A pattern of an access list, such as ``~{name:*``, must cover this namespace and no other.
+    A pattern of an access list, such as ``~{name:*``, must match this namespace and no other.
 
     Raises:
         ConfigError: As :func:`key_name` does, or if it has braces, spaces, control characters, or
@@ -112,7 +112,7 @@ def namespace_name(what: str, value: Any) -> str:
 
 
 def utf8_size(text: str) -> int:
-    """Return how many bytes *text* takes as it is stored, also where it is a file name's."""
+    """Return the size of *text* in bytes as it is stored, even if it is a file name."""
     try:
         return len(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
@@ -123,12 +123,12 @@ def check_id_size(task_id: str) -> None:
     """
     Refuse an id that is too long.
 
-    Servers and workers hold thousands of ids at a time and send them with every step of a task.
+    Servers and workers hold thousands of ids at once, and send them with every step of a task.
 
     Raises:
         ConfigError: If *task_id* has more than 1,024 bytes.
     """
-    # A character takes four bytes at most.
+    # A character takes at most four bytes.
     if len(task_id) * 4 > ID_LIMIT and (size := utf8_size(task_id)) > ID_LIMIT:
         raise ConfigError(f"id must be at most {ID_LIMIT} bytes in UTF-8", size)
 
@@ -138,7 +138,7 @@ def strings(what: str, given: Any) -> Mapping[str, str]:
     Return a read-only copy of *given*, which must map str to str.
 
     Raises:
-        ConfigError: If it does not; of a mapping the first pair that does not is named.
+        ConfigError: If it does not; the error shows the first wrong pair of a mapping.
     """
     if not isinstance(given, Mapping):
         raise ConfigError(f"{what} must map str to str", given)

@@ -1,4 +1,4 @@
-"""Errors in words: what a user's exception says, whatever its own methods do."""
+"""The text of errors: message and traceback of a user's exception, safe from its own methods."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 ERROR_LIMIT: Final = 2000
-"""Characters of an error's type and message that are kept."""
+"""The most characters of an error's type and message."""
 
 TRACEBACK_LIMIT: Final = 8192
-"""Bytes of a traceback that are kept: its end, which names the error."""
+"""The most bytes of a traceback: its end, which names the error."""
 
 _HEAD, _TAIL = 1000, 3000
 _LONE = re.compile("[\ud800-\udfff]")
@@ -31,7 +31,7 @@ _LONE = re.compile("[\ud800-\udfff]")
 def cause_of(error: BaseException) -> BaseException:
     """Return the error that *error* only wraps, or *error* itself."""
     seen: set[int] = set()
-    # By its type: isinstance() asks the error for its class, which is the user's code too.
+    # By its type: isinstance() reads __class__, which may be the user's code.
     while issubclass(type(error), TaskExecutionError) and id(error) not in seen:
         seen.add(id(error))
         if error.__cause__ is None:
@@ -44,8 +44,8 @@ def describe(error: BaseException) -> str:
     """
     Return ``Type: message`` of *error*, or of the error that it only wraps.
 
-    Never raises: an exception's ``__str__`` is the user's code. The text is cut to 2,000
-    characters and can be stored as UTF-8.
+    Never raises, although the ``__str__`` of an exception is the user's code. The text has at most
+    2,000 characters and can be encoded as UTF-8.
 
     Example:
         >>> describe(KeyError("order"))
@@ -56,7 +56,7 @@ def describe(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of *error*, or say that it has none; never raises."""
+    """Return the message of *error*, or a note that it has none; never raises."""
     try:
         return str(error)
     except BaseException as broken:
@@ -67,8 +67,8 @@ def traceback_text(error: BaseException) -> str:
     """
     Return the end of the traceback of *error*, at most 8 KiB of UTF-8.
 
-    It has the causes and the parts of exception groups, but no local variables and no arguments.
-    Never raises.
+    It includes causes and the parts of exception groups, but no local variables or arguments. Never
+    raises.
     """
     error = cause_of(error)
     try:
@@ -83,13 +83,13 @@ def traceback_text(error: BaseException) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Return *text*, at most *limit* characters, as it can be stored."""
-    # It may quote file names with undecodable bytes; what is stored must be UTF-8.
+    """Return at most *limit* characters of *text*, encodable as UTF-8."""
+    # It may quote file names with undecodable bytes; stored text must be UTF-8.
     return _LONE.sub("\ufffd", text[:limit])
 
 
 def _shortened(part: str) -> str:
-    """Keep start and end of a message, so that a long one does not push out the frames."""
+    """Keep the start and the end of a message, so that a long one does not displace the frames."""
     if len(part) <= _HEAD + _TAIL:
         return part
     return f"{part[:_HEAD]} ... ({len(part)} characters) ... {part[-_TAIL:]}"

@@ -22,15 +22,15 @@ _running = events._get_running_loop
 
 class Home:
     """
-    The event loop that an object belongs to: the first that it is used in.
+    The event loop that an object belongs to: the first in which it is used.
 
-    What asyncio offers wakes nobody in another loop, and a connection that was opened in one loop
-    breaks in another. So use from elsewhere is refused before it changes anything.
+    asyncio's primitives wake no task of another loop, and a connection of one loop breaks in
+    another. So use in another loop is refused before it changes anything.
 
     Args:
-        what: What the object is called in the error.
-        moves: Whether it may go to another loop once its own is closed, and after a fork. What
-            holds connections may not.
+        what: The name of the object in errors.
+        moves: Whether it may move to another loop after its own is closed, and after a fork.
+            Objects with connections may not.
 
     Example:
         >>> home = Home("board 'jobs'")
@@ -54,7 +54,7 @@ class Home:
 
     def check(self) -> None:
         """
-        Refuse a caller that runs elsewhere; the first loop to call is the one.
+        Refuse a caller in another loop; the first call sets the loop.
 
         Raises:
             ConfigError: If the caller runs in another event loop, or in a thread without one.
@@ -64,10 +64,10 @@ class Home:
 
     def guard(self, source: Observable[T]) -> Observable[T]:
         """
-        Return *source*, which then can be subscribed to in this loop only.
+        Return *source* as a stream that can be subscribed to in this loop only.
 
         Raises:
-            ConfigError: When it is subscribed to elsewhere.
+            ConfigError: When it is subscribed to in another loop.
         """
 
         def subscribe(

@@ -1,4 +1,4 @@
-"""The loggers of rxdispatch: structlog where the application uses it, else standard logging."""
+"""The loggers of rxdispatch: structlog if the application uses it, else standard logging."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _METHODS = {
 
 class Logger:
     """
-    Writes events with keys.
+    A logger of events with keys.
 
     They go to structlog if the application has configured it. Otherwise they go to the standard
     library's logger *name*, which prints warnings on stderr unless the application has
     configured logging; nothing is configured here.
 
-    An error is passed as ``failure=error``. The entry then has its type and message, and its
-    traceback without local variables. No entry has a payload, an argument or a local variable,
-    whatever renders it; that is why ``exc_info`` is not used.
+    Pass an error as ``failure=error``. The entry then has its type and message, and its traceback
+    without local variables. No entry has a payload, an argument or a local variable, however it is
+    rendered; that is why ``exc_info`` is not used.
     """
 
     __slots__ = ("_standard", "_structured")
@@ -41,19 +41,19 @@ class Logger:
         self._structured: Any = structlog.get_logger(name)
 
     def debug(self, event: str, **keys: Any) -> None:
-        """Write *event* for somebody who looks closely."""
+        """Log *event* with level DEBUG."""
         self._write(logging.DEBUG, event, keys)
 
     def info(self, event: str, **keys: Any) -> None:
-        """Write *event* as information."""
+        """Log *event* with level INFO."""
         self._write(logging.INFO, event, keys)
 
     def warning(self, event: str, **keys: Any) -> None:
-        """Write *event*, which somebody should look at."""
+        """Log *event* with level WARNING."""
         self._write(logging.WARNING, event, keys)
 
     def error(self, event: str, **keys: Any) -> None:
-        """Write *event*, which needs somebody."""
+        """Log *event* with level ERROR."""
         self._write(logging.ERROR, event, keys)
 
     def _write(self, level: int, event: str, keys: dict[str, Any]) -> None:
@@ -62,14 +62,14 @@ class Logger:
             if structlog.is_configured():
                 if failure is not None:
                     keys["error"] = describe(failure)
-                    # Renderers print the key "stack" as it is; "exception" they warn about.
+                    # Renderers print the key "stack" as it is; about "exception" they warn.
                     keys["stack"] = traceback_text(failure)
                 getattr(self._structured, _METHODS[level])(event, **keys)
             elif self._standard.isEnabledFor(level):
                 self._standard_record(level, event, keys, failure)
         except Exception as error:
-            # The application's processors, filters and handlers are not ours. What they raise
-            # must not end what was about to be logged.
+            # The application's processors, filters and handlers are not ours. An error in them
+            # must not stop the code that logs.
             _last_resort(event, error)
 
     def _standard_record(
@@ -84,7 +84,7 @@ class Logger:
             logger.name, level, path, line, message, (), None, function, {"event": event}
         )
         if failure is not None:
-            # As text, so that no handler can get at the frames and what they hold.
+            # As text, so that no handler can reach the frames and their variables.
             record.exc_text = traceback_text(failure)
         logger.handle(record)
 
@@ -96,7 +96,7 @@ def get_logger(name: str) -> Logger:
 
 def _shown(value: Any) -> str:
     text = str(value) if isinstance(value, (str, int, float)) else repr(value)
-    # A text with spaces or control characters is quoted, so that it cannot pass for keys.
+    # Text with spaces or control characters is quoted, so that it cannot look like keys.
     return text if _PLAIN.fullmatch(text) or not isinstance(value, str) else repr(value)
 
 

@@ -14,7 +14,7 @@ from rxdispatch.errors import ConfigError
 __all__ = ["decode_hook", "encode_hook", "require_decodable"]
 
 _PLAIN: Final = (type(None), bool, int, float, str, bytes, list, dict, datetime)
-"""What a value may be that is decoded without a type."""
+"""The types of values that are decoded without a type."""
 
 
 def encode_hook(value: Any) -> Any:
@@ -33,37 +33,37 @@ def encode_hook(value: Any) -> Any:
 
 def decode_hook(kind: Any, value: Any) -> Any:
     """
-    Return *value*, which was decoded without a type, as a *kind* that msgspec does not know.
+    Convert *value*, which was decoded without a type, to a *kind* that msgspec does not know.
 
     Raises:
-        ValueError: If it does not fit.
+        ValueError: If it cannot be converted.
     """
     if _is_model(kind):
-        # As JSON, so that strict models take what only their JSON form has as text.
+        # As JSON, so that strict models accept values whose JSON form is text.
         packed = msgspec.json.encode(value)
         try:
             return kind.model_validate_json(packed)
         except ValueError as error:
-            # Its own text quotes the payload, and would end up in logs.
+            # Its own text quotes the payload, which would reach the logs.
             raise ValueError(_misfits(error)) from None
     if issubclass(kind, PurePath):
         if not isinstance(value, str):
             raise ValueError(f"Expected `str` for a path, got `{type(value).__name__}`")
         return kind(value)
-    return value  # msgspec looks whether it is an instance
+    return value  # msgspec checks that it is an instance
 
 
 def require_decodable(what: str, kind: Any) -> None:
     """
-    Refuse a type that nothing could be decoded into.
+    Refuse a type that cannot be decoded.
 
     Raises:
-        ConfigError: If *kind* is one, or has one somewhere inside.
+        ConfigError: If *kind* is or contains such a type.
     """
     rule = f"{what} must be a type that msgspec can decode"
     try:
         info = msgspec.inspect.type_info(kind)
-    except Exception as error:  # annotations are the user's, and may be anything
+    except Exception as error:  # annotations are the user's code
         raise ConfigError(rule, kind) from error
     for found in _inside(info, set()):
         if isinstance(found, msgspec.inspect.ExtType) or (
@@ -80,14 +80,14 @@ def _is_known(kind: Any) -> bool:
     if _is_model(kind) or issubclass(kind, PurePath):
         return True
     try:
-        # object, and abstract classes that plain values belong to.
+        # object, and abstract base classes of plain values.
         return any(issubclass(plain, kind) for plain in _PLAIN)
-    except TypeError:  # a protocol that cannot be looked for
+    except TypeError:  # a protocol without runtime checks
         return False
 
 
 def _is_model(kind: Any) -> bool:
-    # pydantic is no dependency: a program that has models has imported it.
+    # pydantic is not a dependency: a program with models has imported it.
     return hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_validate_json")
 
 
@@ -97,7 +97,7 @@ def _misfits(error: Any) -> str:
 
 
 def _inside(info: Any, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
-    """Yield a type and all types that it is made of, each once."""
+    """Yield a type and all types inside it, each once."""
     if isinstance(info, tuple):
         for part in info:  # pyright: ignore[reportUnknownVariableType]
             yield from _inside(part, seen)

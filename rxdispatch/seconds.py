@@ -1,4 +1,4 @@
-"""``seconds``: a duration, checked, as float seconds."""
+"""``seconds``: checks a duration and returns it as float seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def seconds(name: str, value: float | timedelta, *, zero: bool = True) -> float:
     Return a duration as float seconds.
 
     Args:
-        name: What the duration is called in the error.
+        name: The name of the argument in the error.
         value: Seconds, or a ``timedelta``.
         zero: Whether 0 is allowed.
 

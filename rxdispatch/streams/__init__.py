@@ -1,4 +1,4 @@
-"""Ways into and out of streams."""
+"""Sources, queues and sinks of streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``from_async_iterable``: a stream of what an async iterable yields, at the pace of demand."""
+"""``from_async_iterable``: a stream of the items of an async iterable, at the pace of demand."""
 
 from __future__ import annotations
 
@@ -23,36 +23,35 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 TURN = 64
-"""Items after which others get a turn of the loop, should the iterable never really wait."""
+"""Items after which other tasks get a turn of the loop, if the iterable never waits."""
 
-# The loop itself holds tasks only weakly, and one that closes its iterable has no other owner.
+# The loop holds tasks only weakly, and a task that closes its iterable has no other owner.
 _pulling: set[asyncio.Task[None]] = set()
 
 
 def from_async_iterable(iterable: AsyncIterable[T]) -> Observable[T]:
     """
-    Emit the items of an async iterable as downstream has room for them.
+    Emit the items of an async iterable while there is room downstream.
 
-    One task for each subscription pulls: it asks for an item only while the valve below has
-    room, and waits while it has none. Where there is no valve below, it pulls as fast as the
-    iterable yields; it lets others have a turn of the loop now and then. Nothing is emitted
-    before the loop's next turn.
+    Each subscription has a task that pulls an item only while the valve below has room. Without a
+    valve below it pulls as fast as the iterable yields, and lets other tasks have a turn of the
+    loop now and then. Nothing is emitted before the loop's next turn.
 
-    Disposal cancels the pull that is under way and closes the iterable: ``aclose``, where it has
-    one, is awaited by that task. An error there is logged as ``close_failed``.
+    Disposal cancels the current pull and closes the iterable: the task awaits its ``aclose``, if
+    it has one. An error in it is logged as ``close_failed``.
 
     Args:
-        iterable: What to pull from. One that makes a new iterator each time is pulled anew by
-            each subscription. An async generator, or any other iterator, serves one
-            subscription; each later one gets a ``ConfigError``, because a half-read iterator
-            that was closed would seem to be a stream that has completed. To retry a generator,
-            defer it: ``reactivex.defer(lambda _: from_async_iterable(read()))``.
+        iterable: The iterable. If it makes a new iterator each time, each subscription gets one. An
+            async generator, or any other iterator, serves one subscription; each later one gets a
+            ``ConfigError``, because a half-read iterator would look like a completed stream. To
+            retry a generator, defer it:
+            ``reactivex.defer(lambda _: from_async_iterable(read()))``.
 
     Raises:
         ConfigError: If *iterable* is not an async iterable.
 
-    Errors of the iterable pass, a ``CancelledError`` of its own included. If the subscriber
-    raises, that ends the stream with this error.
+    An error of the iterable, even a ``CancelledError`` of its own, ends the stream, and so does an
+    error that the subscriber raises.
 
     Example:
         >>> from reactivex import operators as rx
@@ -103,8 +102,9 @@ class _AsyncIterableSubscription(Generic[T]):
         self._disposed = True
         if self._link is not None:
             self._link.dispose()
-        # Cancelled before its first step it would never close the iterator, and from within
-        # on_next the cancellation would hit ``aclose``: both times it sees by itself.
+        # A task that is cancelled before its first step never closes the iterator, and a
+        # cancellation from inside on_next would hit ``aclose``: in both cases the task checks
+        # ``_disposed`` itself.
         if self._started and asyncio.current_task(self._loop) is not self._task:
             self._task.cancel()
 
@@ -124,7 +124,7 @@ class _AsyncIterableSubscription(Generic[T]):
                 self._observer.on_error(leaving)  # type: ignore[arg-type]
             raise
         except GeneratorExit:
-            # The task itself is thrown away; nothing may be awaited any more.
+            # The task itself is discarded; it must not await anything any more.
             raise
         except BaseException as failed:
             error = failed
@@ -155,7 +155,8 @@ class _AsyncIterableSubscription(Generic[T]):
             except BaseException:
                 await self._close()
                 raise
-            # Not kept alive while the next is awaited: what is dropped may have to go back.
+            # Not kept alive while the next item is awaited: an item that was dropped downstream,
+            # such as a claim, must be collected.
             del item
             if self._disposed:
                 return

@@ -1,4 +1,4 @@
-"""``from_iterable``: a stream of what an iterable yields, at the pace of demand."""
+"""``from_iterable``: a stream of the items of an iterable, at the pace of demand."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 TURN = 64
-"""Items after which others get a turn of the loop."""
+"""The number of items after which other tasks get a turn of the loop."""
 
 SPAN = 0.005
-"""Seconds after which they get it also before, where the iterable is slow."""
+"""Seconds after which they get it before that number, if the iterable is slow."""
 
 
 def from_iterable(iterable: Iterable[T]) -> Observable[T]:
     """
-    Emit the items of an iterable as downstream has room for them.
+    Emit the items of an iterable while there is room downstream.
 
     ::
 
         [ from_iterable("abcd") ]   room for 2, then for 2 more
         --ab-----cd|
 
-    An item is asked for only while the valve below has room. Where there is no valve below, all
-    items come, and others get a turn of the loop now and then. Nothing is emitted before the
-    loop's next turn. ``reactivex.from_iterable`` heeds no demand: it emits all at once.
+    It takes an item from the iterable only while the valve below has room. Without a valve below
+    it emits all items, and lets other tasks have a turn of the loop now and then. Nothing is
+    emitted before the loop's next turn. ``reactivex.from_iterable`` ignores demand: it emits
+    everything at once.
 
-    The iterable runs on the loop's thread, and blocks the loop for as long as it takes for an
-    item. Lists, generators that compute and ``csv.reader`` are fine. What waits for a network or
-    a slow disk belongs in an async generator, with :func:`from_async_iterable`.
+    The iterable runs on the loop's thread, and blocks the loop while it produces an item. Lists,
+    generators that compute and ``csv.reader`` are fine. Code that waits for a network or a slow
+    disk belongs in an async generator, with :func:`from_async_iterable`.
 
-    Disposal closes the generator that is iterated; an error there is logged as
-    ``close_failed``. Other iterators, such as open files, belong to the caller.
+    Disposal closes a generator; an error in it is logged as ``close_failed``. Other iterators, such
+    as open files, belong to the caller.
 
     Args:
-        iterable: What to iterate over. One that makes a new iterator each time is iterated anew
-            by each subscription. A generator, or any other iterator, serves one subscription;
-            each later one gets a ``ConfigError``, because a half-read iterator would seem to be a
-            stream that is short. To retry a generator, defer it:
-            ``reactivex.defer(lambda _: from_iterable(read()))``.
+        iterable: The iterable. If it makes a new iterator each time, each subscription gets one. A
+            generator, or any other iterator, serves one subscription; each later one gets a
+            ``ConfigError``, because a half-read iterator would look like a short stream. To retry
+            a generator, defer it: ``reactivex.defer(lambda _: from_iterable(read()))``.
 
     Raises:
         ConfigError: If *iterable* is not an iterable.
 
-    Errors of the iterable pass. If the subscriber raises, that ends the stream with this error.
+    An error of the iterable ends the stream, and so does an error that the subscriber raises.
 
     Example:
         >>> from reactivex import operators as rx
@@ -86,7 +86,7 @@ class _IterableSubscription(Generic[T]):
     """
     One subscription.
 
-    Invariant: while there is room and no end, a call of ``_pull`` is under way or scheduled.
+    INVARIANT. While there is room and no end, ``_pull`` runs or is scheduled.
     """
 
     def __init__(self, iterator: Iterator[T], observer: abc.ObserverBase[T]) -> None:
@@ -94,7 +94,7 @@ class _IterableSubscription(Generic[T]):
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._time = clock_of(self._loop)
-        # All items are asked for and emitted under one context, as by a task.
+        # All items are taken and emitted under one context, as in a task.
         self._home = copy_context()
         self._ended = self._pulling = self._scheduled = False
 
@@ -132,12 +132,12 @@ class _IterableSubscription(Generic[T]):
             self._schedule()
 
     def _emit_some(self) -> bool:
-        """Emit what there is room for, but not for too long; True at the end of the iterable."""
+        """Emit items while there is room, but not for too long; True at the end of the iterable."""
         iterator, on_next, below = self._iterator, self._observer.on_next, self._below
         late = self._time() + SPAN
         room = 0
         for _ in range(TURN):
-            # As many as there is room for before asking again: asking costs a whole chain.
+            # Ask for room once for many items: it asks the whole chain of operators.
             if room <= 0:
                 room = sys.maxsize if below is None else below.room()
                 if room <= 0:
@@ -171,7 +171,7 @@ class _IterableSubscription(Generic[T]):
             return
         self._ended = True
         self._unlink()
-        # From within, the generator is running: it is closed when it has yielded.
+        # Disposed from inside the generator, which runs: it is closed once it has yielded.
         if not self._pulling:
             self._close()
 

@@ -1,4 +1,4 @@
-"""``KillSwitch``: end streams from outside, gently or at once."""
+"""``KillSwitch``: ends streams from outside, gracefully or at once."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ T = TypeVar("T")
 
 class KillSwitch:
     """
-    Ends the streams that pass through its gates.
+    A switch that ends the streams that pass through its gates.
 
-    Put ``switch.gate()`` into a pipe once, behind the source whose intake is to stop; any
-    number of pipes may share a switch. :meth:`drain` completes the streams at their gates:
-    what is at work below is finished and what is buffered is flushed. :meth:`abort` ends them
-    with an error.
+    Put ``switch.gate()`` into a pipe once, behind the source that the switch stops; any number of
+    pipes may share a switch. :meth:`drain` completes the streams at their gates: the operators
+    below finish their work and flush their buffers. :meth:`abort` ends the streams with an error.
 
-    A stream whose ``retry_backoff`` waits for its next try has no subscription that passes the
-    gate. :meth:`drain` still completes it at once, once it has passed the gate before, and
-    nothing is tried again from then on. A ``broadcast`` or ``share`` between the two hides it, so
-    ``retry_backoff`` belongs above them.
+    A stream whose ``retry_backoff`` waits for its next attempt has no subscription at the gate. If
+    it has passed the gate before, :meth:`drain` completes it at once, and nothing is retried from
+    then on. A ``broadcast`` or ``share`` between the two hides it, so ``retry_backoff`` belongs
+    above them.
 
-    A stream counts as ended when its lowest operator with a valve is done: ``run``, where it is
-    awaited that way, else ``map_async``, ``batch`` and their like. Items that RxPY's ``delay``
-    or ``observe_on`` hold below that are not waited for, nor is what the second subscriber of a
-    ``share`` does. ``repeat`` belongs above a gate: below it, it would start the stream again.
+    A stream counts as ended when its lowest operator with a valve is done: ``run``, if the stream
+    is awaited that way, else ``map_async``, ``batch`` and the like. The switch does not wait for
+    items that RxPY's ``delay`` or ``observe_on`` hold below that, nor for the second subscriber of
+    a ``share``. ``repeat`` belongs above a gate: below it, it would start the stream again.
 
     Example:
         >>> import reactivex
@@ -60,7 +59,7 @@ class KillSwitch:
 
     def __init__(self) -> None:
         self._subscriptions: dict[_GatedSubscription, None] = {}
-        # The lowest gate of each stream that has not ended yet, and how to stop waiting for it.
+        # The lowest gate of each running stream, with the subscription to its end.
         self._open: dict[Gate, abc.DisposableBase] = {}
         # Operators below a gate that may be waiting to subscribe again.
         self._retries: dict[Bypass, abc.DisposableBase] = {}
@@ -72,8 +71,7 @@ class KillSwitch:
         """
         Return the operator at which this switch ends a stream.
 
-        A stream that is started later completes at once after a drain, and fails at once after
-        an abort.
+        A later subscription completes at once after a drain, and fails at once after an abort.
         """
 
         def operator(source: Observable[T]) -> Observable[T]:
@@ -94,14 +92,14 @@ class KillSwitch:
 
     async def drain(self, timeout: float | timedelta | None = None) -> bool:
         """
-        Stop the intake and wait until the streams have ended.
+        Stop the sources and wait until the streams have ended.
 
-        May be called again, also while it is under way. Cancelling it leaves the streams
-        draining.
+        It may be called again, even while it runs. After a cancellation the streams drain on.
 
         Args:
-            timeout: Seconds after which what is left is aborted with ``ItemTimeoutError``; work
-                is cancelled and what was claimed is given back. None waits as long as it takes.
+            timeout: Seconds after which the remaining streams are aborted with
+                ``ItemTimeoutError``: work is cancelled and claims are given back. None waits
+                without a limit.
 
         Returns:
             True if all streams ended in time, False if they had to be aborted, now or before.
@@ -111,7 +109,7 @@ class KillSwitch:
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         self._draining = True
-        # What the subscriber of one stream raises must not keep the others from ending.
+        # An error of one subscriber must not keep the other streams from ending.
         tell_each("kill_switch", [subscription.complete for subscription in self._subscriptions])
         tell_each("kill_switch", [retry.stop for retry in self._retries])
         if self._running():
@@ -127,7 +125,7 @@ class KillSwitch:
 
     def abort(self, error: Exception) -> None:
         """
-        End the streams with *error* now, cancelling what they are at.
+        End the streams with *error* now, and cancel their work.
 
         Raises:
             ConfigError: If *error* is not an exception.
@@ -140,8 +138,8 @@ class KillSwitch:
             "kill_switch",
             [partial(subscription.fail, error) for subscription in self._subscriptions],
         )
-        # Those that completed at their gate before no longer hear of it; the lowest operator
-        # disposes all that is above it.
+        # Streams that have completed at their gate do not receive it there; their lowest operator
+        # disposes everything above it.
         tell_each("kill_switch", [partial(lowest.fail, error) for lowest in self._open])
 
     def _enter(
@@ -176,13 +174,13 @@ class KillSwitch:
         self._retries.pop(retry, None)
 
     def left(self, subscription: _GatedSubscription) -> None:
-        """Forget *subscription*, through which nothing comes any more."""
+        """Forget *subscription*, which has ended."""
         if subscription in self._subscriptions:
             del self._subscriptions[subscription]
             self.settle()
 
     def settle(self) -> None:
-        """Wake those who wait for the end, if this is it."""
+        """Wake the callers that wait for the end, if everything has ended."""
         if not self._running():
             for ended in self._waiters:
                 if not ended.done():
@@ -198,7 +196,7 @@ class _GatedSubscription:
         self.upstream = SingleAssignmentDisposable()
 
     def complete(self) -> None:
-        # The source first: what it still has it gives back, instead of pushing it.
+        # The source first: it then gives its items back instead of pushing them.
         self.upstream.dispose()
         try:
             self._observer.on_completed()

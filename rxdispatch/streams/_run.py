@@ -1,4 +1,4 @@
-"""``run``: wait for a stream to end."""
+"""``run``: subscribes to a stream and waits for its end."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ async def run(source: Observable[T]) -> T | None:
     """
     Subscribe to *source*, wait until it ends, and return its last item.
 
-    Cancelling the wait disposes the subscription. A ``KillSwitch`` in the stream can end the
-    wait too.
+    A cancellation disposes the subscription. A ``KillSwitch`` in the stream can end it too.
 
     Args:
         source: The stream.
@@ -31,7 +30,7 @@ async def run(source: Observable[T]) -> T | None:
         The last item, or None if there was none.
 
     Raises:
-        Exception: The error that ended the stream, whatever it is.
+        Exception: The error that ended the stream.
 
     Example:
         >>> import reactivex
@@ -56,13 +55,13 @@ async def run(source: Observable[T]) -> T | None:
         try:
             raise error
         finally:
-            # The error's traceback holds this frame, which must not hold the error.
+            # The traceback refers to this frame, so the frame must not refer to the error.
             del error, waiter
     return waiter.last
 
 
 class _Waiter(Generic[T]):
-    """What ``run`` learns from the stream."""
+    """The observer of ``run``: the last item and the end of the stream."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -85,7 +84,7 @@ class _Waiter(Generic[T]):
         self.on_completed()
 
     def on_completed(self) -> None:
-        # RxPY's thread-based schedulers end a stream in threads of their own.
+        # RxPY's thread-based schedulers end a stream in their own threads.
         if threading.get_ident() == self._thread:
             self._end()
         else:

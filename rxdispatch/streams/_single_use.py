@@ -1,4 +1,4 @@
-"""A stream of what can be iterated over, which an iterator can be but once."""
+"""``stream_of``: the stream of an iterable; that of an iterator has one subscription."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def stream_of(iterable: Any, opens: Callable[[Any], Any], what: str, begin: Begi
     Return a stream that iterates over *iterable* for each subscriber.
 
     Args:
-        iterable: What ``opens`` takes. One that is its own iterator serves one subscriber.
+        iterable: The argument of ``opens``. One that is its own iterator serves one subscriber.
         opens: ``iter`` or ``aiter``.
-        what: What errors call an iterator.
+        what: The name of an iterator in errors.
         begin: Called with an iterator, the observer and its scheduler.
     """
     used = False

@@ -1,4 +1,4 @@
-"""``to_async_iterable``: read a stream with ``async for``."""
+"""``to_async_iterable``: an async iterator over the items of a stream."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def to_async_iterable(source: Observable[T], *, size: int = 64) -> Reader[T]:
     """
     Read *source* with ``async for``, at the pace of the reader.
 
-    Up to *size* items wait for the reader; when so many do, the valve closes and a source that
-    can wait pauses. What any other source pushes beyond that is kept, and logged once as
+    Up to *size* items wait for the reader; then the valve closes, and a source that can wait
+    pauses. Items that another source pushes beyond that are kept, which is logged once as
     ``no_demand``.
 
-    It subscribes when it is first read, and disposes the subscription when it is exhausted,
-    closed with ``aclose`` or left by ``async with``, and when nobody refers to it any more:
-    so leaving ``async for item in to_async_iterable(source)`` early is enough. It can be read
-    once, by one reader at a time.
+    It subscribes at the first read. It disposes the subscription when it is exhausted, closed with
+    ``aclose``, left by ``async with``, or no longer referred to: so you may simply leave
+    ``async for item in to_async_iterable(source)`` early. It can be read once, by one reader at a
+    time.
 
     Args:
         source: The stream.
@@ -40,7 +40,7 @@ def to_async_iterable(source: Observable[T], *, size: int = 64) -> Reader[T]:
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    An error of *source* is raised after what came before it has been read.
+    An error of *source* is raised after the items before it have been read.
 
     Example:
         >>> import reactivex
@@ -55,10 +55,10 @@ def to_async_iterable(source: Observable[T], *, size: int = 64) -> Reader[T]:
 
 
 class Reader(AsyncIterator[T]):
-    """What :func:`to_async_iterable` returns."""
+    """The async iterator that :func:`to_async_iterable` returns."""
 
-    # The stream refers to the inlet and the inlet not to this, so that this goes when its last
-    # user lets go of it, and can tell.
+    # The stream refers to the inlet, and the inlet not to this object, so that this is collected
+    # with its last reference, and its finalizer runs.
     def __init__(self, source: Observable[T], size: int) -> None:
         self._source = source
         self._size = size
@@ -91,16 +91,16 @@ class Reader(AsyncIterator[T]):
             raise StopAsyncIteration
         try:
             if isinstance(error, StopAsyncIteration):
-                # As it is, it would end the loop as if the stream had completed.
+                # Raised as it is, it would end the reader's loop as if the stream had completed.
                 raise RuntimeError("the stream failed with StopAsyncIteration") from error
             raise error
         finally:
-            # The error's traceback holds this frame, which must not hold the error.
+            # The traceback refers to this frame, so the frame must not refer to the error.
             inlet.error = None
             del error
 
     async def aclose(self) -> None:
-        """Dispose the subscription and forget what waits; a reader that waits is told the end."""
+        """Dispose the subscription and drop waiting items; a waiting reader gets the end."""
         self._closed = True
         if self._inlet is not None:
             self._inlet.close()
@@ -122,7 +122,7 @@ class Reader(AsyncIterator[T]):
 
 
 class _Inlet(Generic[T]):
-    """What came and has not been read."""
+    """The items that have not been read."""
 
     def __init__(self, size: int) -> None:
         self.items: deque[T] = deque()
@@ -145,7 +145,7 @@ class _Inlet(Generic[T]):
         return item
 
     async def changed(self) -> None:
-        """Wait until there is an item, or the end."""
+        """Wait for an item or the end."""
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -158,7 +158,7 @@ class _Inlet(Generic[T]):
         self._end()
 
     def abandon(self) -> None:
-        """Close, in whichever thread the reader was let go of."""
+        """Close, in the thread in which the reader was collected."""
         if self._thread == threading.get_ident() or self._loop.is_closed():
             self.close()
         else:
@@ -190,7 +190,7 @@ class _Inlet(Generic[T]):
         self._wake()
 
     def _wake(self) -> None:
-        # RxPY's thread-based schedulers push in threads of their own.
+        # RxPY's thread-based schedulers push in their own threads.
         if self._thread != threading.get_ident():
             self._loop.call_soon_threadsafe(self._tell)
         else:

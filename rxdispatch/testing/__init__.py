@@ -1,10 +1,10 @@
 """
-What tests of streams need, for users and for rxdispatch itself.
+Tools for tests of streams.
 
 A loop on virtual time (:class:`VirtualTimeLoop`, :func:`run_virtual`), a subscriber and a source
-that know about demand (:class:`Probe`, :class:`Supply`), streams as drawings (:func:`cold`,
-:func:`hot`, :func:`expect`) and a check that nothing is left behind (:func:`no_leaks`). Fixtures
-for pytest are in ``rxdispatch.testing.plugin``.
+with demand (:class:`Probe`, :class:`Supply`), streams from marble drawings (:func:`cold`,
+:func:`hot`, :func:`expect`) and a check for leaks (:func:`no_leaks`). Fixtures for pytest are in
+``rxdispatch.testing.plugin``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``no_leaks``: whatever a test started must have ended."""
+"""``no_leaks``: a check that everything a block started has ended."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _TURNS = 20
 @asynccontextmanager
 async def no_leaks() -> AsyncGenerator[None, None]:
     """
-    Check that nothing started inside of the block is left when it ends.
+    Check that everything that starts inside the block has ended by its end.
 
-    Counted are the loop's timers and tasks, subscriptions to observables, and valves: what was
-    there before is not. Cancelled tasks get some turns of the loop to end. A subscription counts
-    while something refers to it; for that, garbage is collected first. Timers are known on
-    asyncio's own loops only.
+    It counts timers and tasks of the loop, subscriptions to observables, and valves, except those
+    that existed before. Cancelled tasks get some turns of the loop to end. A subscription counts
+    while something refers to it, so garbage is collected first. Timers are only known on asyncio's
+    own loops.
 
     Raises:
-        AssertionError: Naming what is left; not raised over an error of the block.
+        AssertionError: Names the leaks; not raised if the block raises an error.
 
     Example:
         >>> import reactivex
@@ -43,7 +43,7 @@ async def no_leaks() -> AsyncGenerator[None, None]:
     """
     loop = asyncio.get_running_loop()
     before = {id(thing) for _, thing, _ in _found(loop)}
-    # What is there already need not be looked through again: that is most of the time it takes.
+    # Existing objects are frozen and not scanned again, which would take most of the time.
     freezes = gc.get_freeze_count() == 0
     if freezes:
         gc.freeze()
@@ -68,7 +68,7 @@ async def no_leaks() -> AsyncGenerator[None, None]:
 
 
 def _found(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[str, Any, str]]:
-    """Yield what could be left behind: its kind, itself, and what to call it."""
+    """Yield each possible leak: its kind, the object, and its name."""
     for task in asyncio.all_tasks(loop) - {asyncio.current_task(loop)}:
         yield "task", task, task.get_name()
     for timer in getattr(loop, "_scheduled", ()):
@@ -76,7 +76,7 @@ def _found(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[str, Any, str]]:
             yield "timer", timer, repr(timer)
     things: list[Any] = gc.get_objects()
     for thing in things:
-        # By type, not by isinstance: that would wake lazy proxies.
+        # By type: isinstance() would trigger lazy proxies.
         if type(thing) is AutoDetachObserver:
             if not thing.is_stopped:
                 yield "subscription", thing, repr(vars(thing)["_on_next"])

@@ -1,4 +1,4 @@
-"""``VirtualTimeLoop``: an asyncio loop whose clock jumps instead of waiting."""
+"""``VirtualTimeLoop``: an asyncio loop whose clock jumps to the next timer instead of waiting."""
 
 from __future__ import annotations
 
@@ -23,26 +23,24 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """
     An event loop on virtual time, for tests.
 
-    ``time()`` starts at 0 and stands still while there is something to run; when nothing is,
-    it jumps to the next timer. Hours of waiting run in milliseconds, and in the same order
-    each time.
+    ``time()`` starts at 0 and stands still while there is something to run; otherwise it jumps to
+    the next timer. Hours of waiting take milliseconds, in the same order each time.
 
-    What is outside the loop does not know its clock. While calls of ``run_in_executor`` are
-    under way, the loop waits in real time before it jumps. Sockets, subprocesses and threads
-    started in other ways break virtual time: a timer is due at once while they still work.
-    Where no timer is set the loop waits for them; where nothing at all could wake it, it
-    raises instead of hanging.
+    Nothing outside the loop knows its clock. While calls of ``run_in_executor`` run, the loop
+    waits in real time before it jumps. Sockets, subprocesses and threads that are started in other
+    ways break virtual time: a timer is due at once while they still work. Without a timer the loop
+    waits for them; if nothing at all could wake it, it raises instead of hanging.
 
-    On a real machine callbacks take time, so that a timer may be due long before it is called,
-    and other callbacks see the clock in between. *turn* lets that happen, in the same way each
-    time: every turn of the loop in which there is something to run takes so many seconds.
+    On a real machine callbacks take time, so that a timer may be due long before it is called, and
+    other callbacks see the clock in between. *turn* reproduces that, in the same way each time:
+    every turn of the loop with something to run takes so many seconds.
 
     Args:
-        turn: Seconds that a turn of the loop takes.
+        turn: The seconds that a turn of the loop takes.
 
     Raises:
-        ConfigError: If *turn* is not a finite number of seconds >= 0.
-        RuntimeError: From the loop, when everything in it waits and nothing can wake it.
+            ConfigError: If *turn* is not a finite number of seconds >= 0.
+            RuntimeError: From the loop, when everything in it waits and nothing can wake it.
 
     Example:
         >>> loop = VirtualTimeLoop()
@@ -70,9 +68,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def advance(self, seconds: float) -> None:
         """
-        Let *seconds* pass at once, as if what is running had blocked the loop for so long.
+        Advance the clock by *seconds* at once, as if the current callback had blocked the loop.
 
-        Timers that are due by then run late, with the next turn of the loop.
+        Timers that are due by then run late, in the next turn of the loop.
 
         Raises:
             ConfigError: If *seconds* is not a finite number of seconds >= 0.
@@ -96,7 +94,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         func: Callable[[*Ts], T],
         *args: *Ts,
     ) -> asyncio.Future[T]:
-        """Run *func* in a thread; until it is back, the clock does not jump ahead of it."""
+        """Run *func* in a thread; until it returns, the clock does not jump."""
         future = super().run_in_executor(executor, func, *args)
         self._outside += 1
         future.add_done_callback(self._back)
@@ -115,7 +113,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._outside -= 1
 
     def _wait(self, real: _Select, timeout: float | None, alone: bool) -> _Events:
-        """Wait as the selector would, but let virtual time pass instead of real time."""
+        """Wait like a selector, but in virtual time instead of real time."""
         if timeout is None:
             if alone and not self._outside and threading.active_count() == 1:
                 raise RuntimeError("something must be able to wake the loop: everything waits")
@@ -128,10 +126,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return events
 
     def _jump(self, target: float) -> None:
-        """Set the clock to *target*, or to the timer that *target* is rounded from."""
+        """Set the clock to *target*, or to the timer of which *target* is the rounded time."""
         whens = self._whens
         slack = 1e-9 * max(1.0, target)
-        # What is not ahead has run or was cancelled; to stay there would be to stay for ever.
+        # A timer that is not ahead has run or was cancelled; the clock would stop at it forever.
         while whens and (whens[0] <= self._now or whens[0] < target - slack):
             heapq.heappop(whens)
         self._now = whens[0] if whens and whens[0] <= target + slack else target
@@ -142,14 +140,14 @@ _Select = Callable[[float | None], _Events]
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """The platform's selector, with the waiting left to the loop."""
+    """The platform's selector; the loop does the waiting."""
 
     def __init__(self, wait: Callable[[_Select, float | None, bool], _Events]) -> None:
         super().__init__()
         self._wait = wait
 
     def select(self, timeout: float | None = None) -> _Events:
-        # One file is always watched: the pipe by which other threads wake the loop.
+        # One file is always registered: the pipe through which other threads wake the loop.
         return self._wait(super().select, timeout, len(self.get_map()) <= 1)
 
 
@@ -157,11 +155,11 @@ def run_virtual(main: Coroutine[Any, Any, T], *, turn: float = 0.0) -> T:
     """
     Run a coroutine on a new :class:`VirtualTimeLoop` and return its result.
 
-    Like ``asyncio.run`` it cancels what is left at the end and closes the loop.
+    Like ``asyncio.run`` it cancels remaining tasks at the end and closes the loop.
 
     Args:
-        main: What to run.
-        turn: Seconds that a turn of the loop takes.
+        main: The coroutine.
+        turn: The seconds that a turn of the loop takes.
 
     Example:
         >>> async def day() -> float:

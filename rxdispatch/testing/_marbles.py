@@ -1,4 +1,4 @@
-"""``cold``, ``hot`` and ``expect``: streams as drawings, on a virtual-time loop."""
+"""``cold``, ``hot`` and ``expect``: marble drawings of streams, on a virtual-time loop."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def cold(
     tick: float = 1.0,
 ) -> Observable[Any]:
     """
-    Make a stream of a drawing, which begins when it is subscribed to.
+    Return the stream of a marble drawing; each subscription starts it.
 
-    The drawings are those of ``reactivex.testing.marbles``: each character is one tick; ``-`` is
-    nothing, ``|`` the completion, ``#`` an error, ``(a,b)`` items of one instant, though as many
-    ticks long as it has characters, spaces do not count, and anything else is an item: ``ab`` is
-    one, two ticks long. Numbers are numbers.
+    The drawings are those of ``reactivex.testing.marbles``. Each character is one tick: ``-`` is
+    nothing, ``|`` the completion, ``#`` an error, and ``(a,b)`` items of one instant, which still
+    takes one tick per character. Spaces do not count. Anything else is an item: ``ab`` is one item
+    of two ticks. Numbers are numbers.
 
-    It cannot wait: items come when they are drawn, whether there is room or not.
+    It ignores demand: items come when they are drawn, whether there is room or not.
 
     Args:
         marbles: The drawing.
-        values: What to emit for the items that are named in it.
-        error: What ``#`` is; by default ``Exception("error")``.
-        tick: Seconds a character.
+        values: The values of the items, by their names in the drawing.
+        error: The error for ``#``; by default ``Exception("error")``.
+        tick: Seconds per character.
 
     Raises:
-        ValueError: If *marbles* goes on after its end.
+        ValueError: If *marbles* continues after its end.
         ConfigError: If *tick* is not a finite number of seconds > 0.
 
     Example:
@@ -80,9 +80,9 @@ def hot(
     tick: float = 1.0,
 ) -> Observable[Any]:
     """
-    Make a stream of a drawing, which begins now, whoever listens.
+    Return the stream of a marble drawing that starts now, with or without subscribers.
 
-    Otherwise as :func:`cold`. To be called on a running loop.
+    Otherwise like :func:`cold`. Call it on a running loop.
 
     Example:
         >>> from rxdispatch.testing import run_virtual
@@ -106,19 +106,19 @@ async def expect(
     tick: float = 1.0,
 ) -> None:
     """
-    Subscribe to *stream* and check that it emits what is drawn, when it is drawn.
+    Subscribe to *stream* and check that it emits the drawn items at the drawn times.
 
-    It is watched for as long as the drawing is, then disposed. Needs a ``VirtualTimeLoop``.
+    The subscription is disposed at the end of the drawing. It needs a ``VirtualTimeLoop``.
 
     Args:
         stream: The stream.
         marbles: The drawing, as for :func:`cold`.
-        values: What the items that are named in it must be equal to.
-        error: What ``#`` must be: an error, or its class; by default any.
-        tick: Seconds a character.
+        values: The expected values of the items, by their names in the drawing.
+        error: The expected error for ``#``, or its class; by default any error.
+        tick: Seconds per character.
 
     Raises:
-        AssertionError: If anything else is emitted, or at another time.
+        AssertionError: If the stream emits anything else, or at another time.
         RuntimeError: If the running loop is not on virtual time.
     """
     loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ async def expect(
     probe = Probe().watch(stream)
     try:
         await asyncio.sleep(len(marbles.replace(" ", "")) * tick)
-        # What happens in the last instant may take some turns of the loop.
+        # The events of the last instant may take some turns of the loop.
         for _ in range(_TURNS):
             await asyncio.sleep(0)
     finally:
@@ -160,7 +160,7 @@ def _play(messages: Messages, observer: abc.ObserverBase[Any]) -> abc.Disposable
         for message in now:
             message.accept(observer)
 
-    # One timer an instant: timers of equal times need not fire in order.
+    # One timer per instant: timers of equal times may fire in any order.
     timers = [
         loop.call_at(start + when, emit, [message for _, message in together])
         for when, together in groupby(messages, key=lambda entry: entry[0])

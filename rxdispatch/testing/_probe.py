@@ -1,4 +1,4 @@
-"""``Probe`` and ``Supply``: a subscriber and a source that know about demand."""
+"""``Probe`` and ``Supply``: a subscriber and a source with demand, for tests."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 class Probe(abc.ObserverBase[Any]):
     """
-    A subscriber that records what it gets and when, with a valve that the test moves.
+    A subscriber that records items and times, with a valve that the test opens and closes.
 
-    Made and used on a running loop. It may be subscribed by itself, with :meth:`watch`, so that
-    its valve counts; or be given to ``subscribe`` where demand does not matter.
+    Create and use it on a running loop. Subscribe with :meth:`watch`, so that its valve counts, or
+    pass it to ``subscribe`` if demand does not matter.
 
     Args:
-        room: How many items it lets come before its valve closes; None for any number.
+        room: How many items it accepts before its valve closes; None for any number.
 
     Raises:
         ConfigError: If *room* is neither None nor an int >= 0.
@@ -50,22 +50,22 @@ class Probe(abc.ObserverBase[Any]):
         self._gate = Gate(self._ask, None, fail=self._abort)
         self._subscription = SingleAssignmentDisposable()
         self._changed = asyncio.Event()
-        #: All that came: time and item. The error or ``"|"`` is not among them.
+        #: Everything received: time and item. The error and the completion are not included.
         self.events: list[tuple[float, Any]] = []
-        #: The error that ended the stream, if one did.
+        #: The error that ended the stream, if any.
         self.error: Exception | None = None
         #: Whether the stream has completed.
         self.completed = False
-        #: When it ended, on the loop's clock; None while it goes on.
+        #: The time of its end on the loop's clock; None before the end.
         self.ended_at: float | None = None
-        #: How often a source asked for room.
+        #: How many times a source asked for room.
         self.asked = 0
-        #: How many items came although there was no room.
+        #: How many items arrived without room.
         self.unasked = 0
-        #: How many terminal events came; more than one is a fault.
+        #: How many terminal events arrived; more than one is a bug.
         self.ends = 0
 
-    # ------------------------------------------------ what came
+    # ------------------------------------------------ received
 
     @property
     def items(self) -> list[Any]:
@@ -84,10 +84,10 @@ class Probe(abc.ObserverBase[Any]):
 
     async def wait(self, items: int | None = None) -> None:
         """
-        Wait until so many *items* have come in all, or until the stream has ended.
+        Wait until it has received *items* items in total, or until the stream has ended.
 
         Args:
-            items: None waits for the end.
+            items: The number; None waits for the end.
         """
         while not self.ended and (items is None or len(self.events) < items):
             self._changed.clear()
@@ -97,15 +97,15 @@ class Probe(abc.ObserverBase[Any]):
 
     @property
     def room(self) -> int:
-        """How many more items it lets come now."""
+        """How many more items it accepts now."""
         return self._room
 
     def open(self, items: int | None = None) -> None:
         """
-        Let so many more *items* come, and tell the source.
+        Accept *items* more items, and notify the source.
 
         Args:
-            items: None for any number, until :meth:`close`.
+            items: The number; None for any number, until :meth:`close`.
 
         Raises:
             ConfigError: If *items* is neither None nor an int >= 0.
@@ -115,13 +115,13 @@ class Probe(abc.ObserverBase[Any]):
         self._gate.opened()
 
     def close(self) -> None:
-        """Let nothing more come until :meth:`open`."""
+        """Accept no more items until :meth:`open`."""
         self._room = 0
 
     # ------------------------------------------------ the subscription
 
     def watch(self, stream: Observable[Any]) -> Probe:
-        """Subscribe to *stream*, which sees the valve, and return the probe."""
+        """Subscribe to *stream* with this valve, and return the probe."""
         self._subscription.disposable = stream.subscribe(
             self, scheduler=LoopScheduler(self._loop, valve=self._gate)
         )
@@ -175,15 +175,15 @@ def _checked(items: int | None) -> int:
 
 class Supply(Observable[T]):
     """
-    A source that can wait: it emits items as there is room, and counts them.
+    A source that respects demand: it emits items while there is room, and counts them.
 
-    It emits within the calls that subscribe to it and that make room, and completes when the
-    items run out. Each subscription begins with a new iterator. Subscribed without a valve, it
-    emits all at once.
+    It emits inside the calls that subscribe to it or make room, and completes after the last
+    item. Each subscription starts with a new iterator. Without a valve it emits everything at
+    once.
 
     Args:
-        items: What to emit.
-        error: What to end with instead of completing.
+        items: The items.
+        error: An error to end with, instead of completing.
 
     Example:
         >>> from rxdispatch.testing import run_virtual
@@ -199,9 +199,9 @@ class Supply(Observable[T]):
         super().__init__()
         self._items = items
         self._error = error
-        #: How many items were emitted, over all subscriptions.
+        #: How many items it has emitted, over all subscriptions.
         self.sent = 0
-        #: The most room it ever found; 0 if it never had to ask.
+        #: The most room it has found; 0 if it never had to ask.
         self.most_room = 0
         #: How many subscriptions were made.
         self.subscribed = 0
@@ -245,7 +245,7 @@ class _Flow(Generic[T]):
         return Disposable(dispose)
 
     def _emit(self) -> None:
-        # Room may be made by what an emission leads to: a loop, so that nothing recurses.
+        # An emission may make room again: a loop instead of recursion.
         self._again = True
         if self._busy:
             return

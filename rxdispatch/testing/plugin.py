@@ -1,8 +1,8 @@
 """
 Fixtures for pytest.
 
-Put ``pytest_plugins = ["rxdispatch.testing.plugin"]`` into the ``conftest.py`` at the top, or
-import the fixtures you need there. Nothing else of rxdispatch imports pytest.
+Put ``pytest_plugins = ["rxdispatch.testing.plugin"]`` into the top-level ``conftest.py``, or
+import the fixtures that you need there. No other module of rxdispatch imports pytest.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["run_leak_free", "virtual_loop"]
 @pytest.fixture
 def virtual_loop() -> Iterator[VirtualTimeLoop]:
     """
-    Give a ``VirtualTimeLoop``, for ``virtual_loop.run_until_complete(...)``.
+    Return a ``VirtualTimeLoop``, for ``virtual_loop.run_until_complete(...)``.
 
-    At the end of the test what is left on it is cancelled, and it is closed.
+    At the end of the test the fixture cancels its remaining tasks and closes it.
     """
     made: list[VirtualTimeLoop] = []
 
@@ -40,9 +40,9 @@ def virtual_loop() -> Iterator[VirtualTimeLoop]:
 @pytest.fixture
 def run_leak_free() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """
-    Give a function that runs a coroutine on virtual time and returns its result.
+    Return a function that runs a coroutine on virtual time and returns its result.
 
-    It raises ``AssertionError`` if the coroutine leaves a timer, a task or a subscription.
+    It raises ``AssertionError`` if the coroutine leaks a timer, a task or a subscription.
     """
 
     async def checked(main: Coroutine[Any, Any, Any]) -> Any:
