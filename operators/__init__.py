@@ -1,8 +1,8 @@
 """
-The operators of rxdispatch, to be used in ``Observable.pipe``.
+The operators of rxdispatch, for ``Observable.pipe``.
 
-Around boards: ``submit``, ``claim``, ``claim_each``, ``execute``, ``settle``,
-``dead_letter``. Around nodes: ``assign``.
+Around boards: ``submit``, ``claim``, ``claim_each``, ``execute``, ``settle``, ``dead_letter``.
+Around nodes: ``assign``.
 Work: ``map_async``, ``map_blocking``, ``batch``. Pressure: ``buffer_bounded``, ``conflate``,
 ``prioritize``, ``broadcast``. Time: ``rate_limit``, ``delay_until``, ``timeout_idle``,
 ``deadline``, ``retry_backoff``. Watching: ``measure``, ``checkpoint``.

@@ -1,4 +1,4 @@
-"""``Call``: one call of a plain function in an executor, and for how long it has run."""
+"""``Call``: one call of a plain function in an executor, which knows how long it has run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ GivenUp = Callable[["Call", "Future[Any]"], None]
 
 class ExecutorGoneError(Exception):
     """
-    An executor can run nothing any more; that is the failure of no call.
+    An executor can run nothing any more, and no call is to blame.
 
     Args:
-        error: What it said.
+        error: The error of the executor.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -29,12 +29,12 @@ class ExecutorGoneError(Exception):
 
 class Call:
     """
-    A call of ``fn(item)``, itself the function that runs in the thread.
+    A call of ``fn(item)``; the object itself is the function that runs in the thread.
 
     Args:
         fn: The function.
         item: Its argument.
-        clock: Tells the time in seconds; called in the thread, too.
+        clock: The time in seconds; called in the thread, too.
 
     Attributes:
         began: When the function began, on that clock; None before.
@@ -50,21 +50,21 @@ class Call:
         self._look: Callable[[], float | None] | None = None
 
     def __call__(self) -> Any:
-        """Call the function, and note when."""
+        """Call the function and record when it began."""
         self.began = self.clock()
         try:
             return self.fn(self.item)
         except StopIteration as error:
-            # No asyncio future takes it.
+            # An asyncio future cannot hold it.
             raise RuntimeError("fn raised StopIteration") from error
 
     def watch(self, age: Callable[[], float | None]) -> None:
-        """Have *age* tell for how many seconds the function has run, in another process."""
+        """Use *age*, the seconds that the function has run in another process, from now on."""
         self.began = None
         self._look = age
 
     def age(self) -> float | None:
-        """Return for how many seconds the function has run; None while it has not begun."""
+        """Return how many seconds the function has run; None before it begins."""
         if self._look is not None:
             age = self._look()
             self.began = None if age is None else self.clock() - age
@@ -76,13 +76,13 @@ async def answer(
     future: Future[Any], call: Call, limit: float | None, given_up: GivenUp | None
 ) -> Any:
     """
-    Return what *future*, that of *call*, comes to.
+    Return the result of *future*, in which *call* runs.
 
     Args:
-        future: What the executor returned.
+        future: From the executor.
         call: The call.
-        limit: Seconds that the function may run; the wait for its turn does not count.
-        given_up: Called if nobody waits any more although the function still runs.
+        limit: Seconds that the function may run; waiting for a thread or process does not count.
+        given_up: Called if the wait ends while the function still runs.
 
     Raises:
         ItemTimeoutError: If the function runs longer.
@@ -122,7 +122,7 @@ class _CallTimeout:
 
     def _look(self) -> None:
         age = self._call.age()
-        # One that begins after this look has its time until after the next one.
+        # If the function begins after this check, the next one comes too early and looks again.
         left = self.limit if age is None else self.limit - age
         if left > 0:
             self.timer = self._loop.call_later(left, self._look)

@@ -1,4 +1,4 @@
-"""Errors of a user's function that an executor would not hand on as they are."""
+"""``executor_safe``: a function whose every exception reaches the caller of an executor."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["executor_safe"]
 
 def executor_safe(what: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
-    Return *function* for an executor: what it raises always reaches the caller as its failure.
+    Return *function* with the exceptions replaced that an executor cannot pass on.
 
     A ``StopIteration`` cannot be set on a future. A ``KeyboardInterrupt`` or ``GeneratorExit``
-    that comes from a thread or a process would be taken for one of the caller's own thread.
+    from a thread or a process would look like one of the caller's own thread.
     """
-    return functools.partial(_contain, what, function)
+    return functools.partial(_call, what, function)
 
 
-def _contain(what: str, function: Callable[[Any], Any], item: Any) -> Any:
+def _call(what: str, function: Callable[[Any], Any], item: Any) -> Any:
     try:
         return function(item)
     except (StopIteration, KeyboardInterrupt, GeneratorExit) as error:

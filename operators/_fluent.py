@@ -16,7 +16,7 @@ __all__ = ["install_fluent"]
 
 log = get_logger(__name__)
 
-# What was added, by name: a second call must not take its own methods for somebody else's.
+# The methods that were added, by name, so that a second call recognises them.
 _added: dict[str, Callable[..., Any]] = {}
 
 
@@ -24,11 +24,11 @@ def install_fluent() -> tuple[str, ...]:
     """
     Add every operator of ``rxdispatch.operators`` to ``Observable`` as a method.
 
-    After it ``source.map_async(fetch).batch(100, 1.0)`` is the same as
-    ``source.pipe(ops.map_async(fetch), ops.batch(100, 1.0))``. It is for programs, not for
-    libraries: it changes a class that others use too. Type checkers do not know the methods.
+    Then ``source.map_async(fetch).batch(100, 1.0)`` is the same as
+    ``source.pipe(ops.map_async(fetch), ops.batch(100, 1.0))``. Use it in programs, not in
+    libraries: it changes a class that other packages share. Type checkers do not know the methods.
 
-    A name that ``Observable`` has already is left alone. Calling it again adds only what is new.
+    A name that ``Observable`` already has is skipped. Another call adds only what is new.
 
     Returns:
         The names that were skipped, sorted; they are logged as ``fluent_skipped`` too.

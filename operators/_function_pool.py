@@ -1,4 +1,4 @@
-"""``FunctionPool``: plain functions in threads or processes, whatever becomes of them."""
+"""``FunctionPool``: runs plain functions in threads or processes, which may hang or die."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class FunctionPool:
 
     A call cannot be interrupted: when its caller gives up, it goes on, and its slot counts as
     ``stuck`` until it returns. When a worker process dies, the executor fails every call in it;
-    those are run again one by one in a new one, and whichever breaks that alone is to blame. All
-    that are given the same process pool share the new one.
+    those run again one by one in a new pool, and a call that breaks that alone is to blame. All
+    users of one process pool share the new one.
 
     Args:
-        executor: What to use; a thread pool of its own when None.
+        executor: Where to run; a thread pool of its own when None.
         threads: The size of that thread pool.
         on_free: Called on the loop when a stuck call has returned.
         on_gone: Called on the loop with an error if the executor can run nothing any more: the
             user has shut it down, or its threads or processes cannot start. No item is to blame.
-        label: What own threads are called.
+        label: The name of its own threads.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FunctionPool:
         self._on_free = on_free
         self._on_gone = on_gone
         self._closed = False
-        # Calls nobody awaits any more, with their items, and who is to be told of their end.
+        # Calls that no caller awaits any more, with their items and the callbacks of their end.
         self._stuck: dict[Future[Any], tuple[Any, list[Callable[[], None]]]] = {}
 
     @property
@@ -67,16 +67,16 @@ class FunctionPool:
 
     @property
     def threads(self) -> ThreadPoolExecutor | None:
-        """The threads that calls run in, if they run in threads."""
+        """The thread pool that calls run in, if they run in threads."""
         return self._executor if isinstance(self._executor, ThreadPoolExecutor) else None
 
     @property
     def stuck(self) -> int:
-        """How many calls go on although their callers have given up."""
+        """How many calls still run although their callers have given up."""
         return len(self._stuck)
 
     def when_returned(self, item: Any, then: Callable[[], None]) -> None:
-        """Call *then* once no call for *item* goes on, at once if there is none."""
+        """Call *then* once no call for *item* runs, at once if none does."""
         for stuck, waiting in self._stuck.values():
             if stuck is item:
                 waiting.append(then)
@@ -97,10 +97,10 @@ class FunctionPool:
             HandlerCrashedError: If the call killed the process it ran in.
             ItemTimeoutError: If it took longer.
         """
-        return await self.answer(self.made(fn, item), limit)
+        return await self.answer(self.call_of(fn, item), limit)
 
     async def answer(self, call: Call, limit: float | None = None) -> Any:
-        """Return what *call* comes to, as :meth:`call` does."""
+        """Return the result of *call*, as :meth:`call` does."""
         try:
             return await self.run(call, limit)
         except ExecutorGoneError as gone:
@@ -108,13 +108,13 @@ class FunctionPool:
                 self._on_gone(gone.error)
             raise gone.error from None
 
-    def made(self, fn: Callable[[Any], Any], item: Any) -> Call:
-        """Return a call of *fn*, to be run once."""
+    def call_of(self, fn: Callable[[Any], Any], item: Any) -> Call:
+        """Return a call of *fn*, which can run once."""
         return Call(fn, item, self._loop.time)
 
     async def run(self, call: Call, limit: float | None = None) -> Any:
         """
-        Return what *call* comes to.
+        Return the result of *call*.
 
         Raises:
             ExecutorGoneError: If the executor can run nothing any more.
@@ -126,14 +126,14 @@ class FunctionPool:
         try:
             return await answer(self.submit(call), call, limit, self._given_up)
         except BrokenExecutor as error:
-            # Of threads; the function may have met one of its own, though.
+            # The thread pool is broken, unless the function itself raised this.
             if call.began is None:
                 raise ExecutorGoneError(error) from error
             raise
 
     def submit(self, call: Call) -> Future[Any]:
         """
-        Have *call* run in a thread.
+        Run *call* in a thread.
 
         Raises:
             ExecutorGoneError: If the executor takes no more.
@@ -147,7 +147,7 @@ class FunctionPool:
             raise ExecutorGoneError(error) from error
 
     def close(self) -> None:
-        """Let go of what is ours; calls that run go on to their end."""
+        """Release its own threads or processes; running calls go on to their end."""
         if self._closed:
             return
         self._closed = True
@@ -165,7 +165,7 @@ class FunctionPool:
         try:
             self._loop.call_soon_threadsafe(self._freed, future)
         except RuntimeError:
-            pass  # the loop is closed, and nobody waits for the slot
+            pass  # the loop is closed: the slot is not needed any more
 
     def _freed(self, future: Future[Any]) -> None:
         _, waiting = self._stuck.pop(future)

@@ -1,8 +1,8 @@
 """
-What travels between a process and the one that asked it: bytes that always arrive.
+Calls and their answers as bytes, on their way to another process and back.
 
 ``concurrent.futures`` breaks the whole pool when a call, a result or an error does not unpickle.
-Here each is pickled into bytes by the one side and unpickled by the other inside a ``try``, so that
+Here one side pickles each of them into bytes and the other unpickles it inside a ``try``, so that
 only the item it belongs to fails.
 """
 
@@ -15,15 +15,15 @@ from typing import Any
 
 from rxdispatch.errors import ProcessCallError
 from rxdispatch.failure import ERROR_LIMIT, cut, message_of, traceback_text
-from rxdispatch.operators._start_times import StartKey, begin
+from rxdispatch.operators._start_times import StartKey, record_start
 
-__all__ = ["RemoteTraceback", "opened", "pack_call", "run_packed_call"]
+__all__ = ["RemoteTraceback", "pack_call", "run_packed_call", "unpack_answer"]
 
 Answer = tuple[bytes | None, bytes | None, str, str, str]
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - called as that of the standard library
-    """The traceback of an error in another process, as text; the cause of that error here."""
+class RemoteTraceback(Exception):  # noqa: N818 - named like the one of the standard library
+    """The traceback of an error in another process, as text: the cause of the error here."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -43,9 +43,9 @@ def pack_call(fn: Callable[[Any], Any], item: Any) -> bytes:
     return bytes(ForkingPickler.dumps((fn, item)))
 
 
-def run_packed_call(data: bytes, mark: StartKey) -> Answer:
-    """Run the call in *data* and return its result or its error; runs in the process."""
-    begin(mark)
+def run_packed_call(data: bytes, key: StartKey) -> Answer:
+    """Run the call in *data* and return its result or its error; called in the process."""
+    record_start(key)
     try:
         fn, item = pickle.loads(data)  # noqa: S301 - the parent made it a moment ago
         result = fn(item)
@@ -54,7 +54,7 @@ def run_packed_call(data: bytes, mark: StartKey) -> Answer:
         return _failure(error)
 
 
-def opened(answer: Answer) -> Any:
+def unpack_answer(answer: Answer) -> Any:
     """
     Return the result in *answer*, or raise its error.
 
@@ -71,7 +71,7 @@ def opened(answer: Answer) -> Any:
             ) from error
     found = _unpickled(raised)
     if not isinstance(found, Exception):
-        # What ends a process there, such as SystemExit, must not end this one.
+        # An exception that ends the other process, such as SystemExit, must not end this one.
         found = ProcessCallError(kind, text)
     elif isinstance(found, StopIteration):
         # No asyncio future takes it.

@@ -2,14 +2,15 @@
 ``RebuildingProcessPool``: a process pool that is replaced when it breaks.
 
 When a process of a pool dies, the executor fails every call in it and takes no more. Nothing says
-whose call it was. So all of them become *suspects*: once nothing flies any more, each runs alone in
-a new pool, and calls that come meanwhile wait. The one that breaks the pool alone is to blame.
+which call killed the process. So all of them become *suspects*: once no call is in flight, each
+suspect runs alone in a new pool, and calls that come meanwhile wait. A call that breaks the pool
+alone is to blame.
 
 Invariants: while a suspect runs, nothing else does. The pool that broke is replaced once, by the
-first suspect that has its turn. A call is blamed only if it began: if a process cannot even start,
-the pool is gone, and that is the fault of no item.
+first suspect. A call is blamed only if it began: if a process cannot even start, the pool is gone,
+and no item is at fault.
 
-All that were given the same executor, on one loop, share its replacement, or two of them would run
+All users of one executor on one loop share its replacement. Otherwise two suspects would run
 "alone" beside each other.
 """
 
@@ -24,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from rxdispatch.log import get_logger
 from rxdispatch.operators._call import Call, ExecutorGoneError, GivenUp, answer
-from rxdispatch.operators._pickled_call import opened, pack_call, run_packed_call
+from rxdispatch.operators._pickled_call import pack_call, run_packed_call, unpack_answer
 from rxdispatch.operators._start_times import StartTimes
 
 __all__ = ["HandlerCrashedError", "RebuildingProcessPool"]
@@ -36,7 +37,7 @@ _Shared = WeakKeyDictionary[
 ]
 
 _TRIES: Final = 2
-"""How often a call that never began runs alone before the pool counts as gone."""
+"""How often a call that never begins is tried alone before the pool counts as gone."""
 
 
 class HandlerCrashedError(Exception):
@@ -45,9 +46,9 @@ class HandlerCrashedError(Exception):
 
 class RebuildingProcessPool:
     """
-    Runs calls in the processes of a pool, or of what replaces it; made by :meth:`shared`.
+    Runs calls in the processes of a pool or of its replacement; made by :meth:`shared`.
 
-    The pool itself is passed with each call: what is kept here must not keep it alive.
+    The pool is passed with each call, because a reference here would keep it alive.
     """
 
     _all: ClassVar[_Shared] = WeakKeyDictionary()
@@ -55,13 +56,13 @@ class RebuildingProcessPool:
     def __init__(self) -> None:
         self._replacement: ProcessPoolExecutor | None = None
         self._starts: StartTimes | None = None
-        self._users = self._suspects = self._flying = 0
+        self._users = self._suspects = self._in_flight = 0
         self._alone = asyncio.Lock()
         self._waiting: list[asyncio.Future[None]] = []
 
     @classmethod
     def shared(cls, given: ProcessPoolExecutor) -> RebuildingProcessPool:
-        """Return the one for *given* on this loop; :meth:`release` it in the end."""
+        """Return the pool for *given* on this loop; the caller must :meth:`release` it."""
         loops = cls._all.setdefault(given, {})
         loop = asyncio.get_running_loop()
         found = loops.get(loop)
@@ -71,7 +72,7 @@ class RebuildingProcessPool:
         return found
 
     def release(self, given: ProcessPoolExecutor) -> None:
-        """Let go of it; the last user closes the replacement, where calls run to their end."""
+        """Release it; the last user closes the replacement, whose running calls go on."""
         self._users -= 1
         if self._users:
             return
@@ -89,10 +90,10 @@ class RebuildingProcessPool:
         self, given: ProcessPoolExecutor, call: Call, limit: float | None, given_up: GivenUp | None
     ) -> Any:
         """
-        Return the result of *call*, in *given* or what replaces it.
+        Return the result of *call*, run in *given* or its replacement.
 
         Raises:
-            HandlerCrashedError: If it killed the process that it ran in.
+            HandlerCrashedError: If it killed its process.
             ItemTimeoutError: If it ran longer than *limit* seconds.
             ExecutorGoneError: If no process can run anything any more.
         """
@@ -113,8 +114,8 @@ class RebuildingProcessPool:
         self._suspects += 1
         try:
             async with self._alone:
-                # What else was in the broken pool fails as this did.
-                await self._until(lambda: not self._flying)
+                # The other calls in the broken pool fail like this one.
+                await self._until(lambda: not self._in_flight)
                 if self._replacement is None or self._replacement is broken:
                     self._replace(broken)
                 cause: Exception = RuntimeError("no process began")
@@ -150,24 +151,24 @@ class RebuildingProcessPool:
     ) -> Any:
         data = pack_call(call.fn, call.item)
         starts = self._starts = self._starts or StartTimes()
-        mark = starts.mark()
-        call.watch(lambda: starts.age(mark))
-        self._flying += 1
+        key = starts.new_key()
+        call.watch(lambda: starts.age(key))
+        self._in_flight += 1
         try:
             try:
-                future = executor.submit(run_packed_call, data, mark)
+                future = executor.submit(run_packed_call, data, key)
             except BrokenExecutor:
                 raise
             except Exception as error:
                 raise ExecutorGoneError(error) from error
-            future.add_done_callback(lambda _: starts.release(mark))
+            future.add_done_callback(lambda _: starts.release(key))
             try:
-                return opened(await answer(future, call, limit, given_up))
+                return unpack_answer(await answer(future, call, limit, given_up))
             except BrokenExecutor:
                 call.age()
                 raise
         finally:
-            self._flying -= 1
+            self._in_flight -= 1
             self._changed()
 
     # -- waiting ---------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ class RebuildingProcessPool:
 
 
 def _like(pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
-    """Return a new pool made as *pool* was; the standard library has no public way to ask."""
+    """Return a pool with the options of *pool*, which the standard library does not make public."""
     options: Any = pool
     _end(pool)
     return ProcessPoolExecutor(
@@ -208,10 +209,10 @@ def _close(pool: ProcessPoolExecutor) -> None:
 
 def _end(broken: Any) -> None:
     """
-    Kill what is left of a pool that broke.
+    Kill the remaining processes of a pool that broke.
 
-    Its own thread has asked the processes to end, and waits for them, from Python 3.12 on with
-    the lock that ``shutdown`` takes: a process that ignores SIGTERM would hold up the loop.
+    The pool's own thread has asked them to end and waits for them, from Python 3.12 on with the
+    lock that ``shutdown`` takes: a process that ignores SIGTERM would block the loop.
     """
     for process in tuple((broken._processes or {}).values()):
         with suppress(ValueError):  # it was closed meanwhile

@@ -1,9 +1,9 @@
 """
-``StartTimes``: when functions began in other processes.
+``StartTimes``: when calls began in other processes.
 
-A small file that the processes write and their parent reads: of all that a process pool offers,
-nothing tells a call that runs from one that waits for a process, or from one whose process died
-before it began.
+A small file that the processes write and their parent reads. A process pool offers no other way to
+tell a call that runs from one that waits for a process, or from one whose process died before the
+call began.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from rxdispatch.files.private_file import open_private
 from rxdispatch.files.temporary import temporary_folder
 
-__all__ = ["StartKey", "StartTimes", "begin"]
+__all__ = ["StartKey", "StartTimes", "record_start"]
 
 StartKey = tuple[str, int, int]
 """The path of the file, the place in it, and the number of the call."""
@@ -29,9 +29,9 @@ StartKey = tuple[str, int, int]
 _ENTRY: Final = struct.Struct("=Qd")
 
 
-def begin(mark: StartKey) -> None:
-    """Note that the call of *mark* begins now; called in the process that runs it."""
-    path, place, number = mark
+def record_start(key: StartKey) -> None:
+    """Record that the call of *key* begins now; called in the process that runs it."""
+    path, place, number = key
     file = open_private(path, os.O_WRONLY, what="the file of starts")
     try:
         # The clock is that of the host: the same for all of its processes.
@@ -41,7 +41,7 @@ def begin(mark: StartKey) -> None:
 
 
 class StartTimes:
-    """A file of its own; a place in it may be used again, a number may not."""
+    """The file of one process pool. A place in it is used again, a number is not."""
 
     def __init__(self) -> None:
         self._file, self._path = tempfile.mkstemp(prefix="rxdispatch-", dir=temporary_folder())
@@ -50,25 +50,25 @@ class StartTimes:
         self._numbers = count(1)
         self.close = weakref.finalize(self, _remove, self._file, self._path, os.getpid())
 
-    def mark(self) -> StartKey:
-        """Return a new mark."""
+    def new_key(self) -> StartKey:
+        """Return the key of a new call."""
         try:
             place = self._places.pop()
         except IndexError:
             place = next(self._next_place)
         return self._path, place, next(self._numbers)
 
-    def release(self, mark: StartKey) -> None:
-        """Make the place of *mark* free for another call; called in any thread."""
-        self._places.append(mark[1])
+    def release(self, key: StartKey) -> None:
+        """Free the place of *key* for another call; called in any thread."""
+        self._places.append(key[1])
 
-    def age(self, mark: StartKey) -> float | None:
-        """Return how many seconds ago the call of *mark* began; None if it has not."""
-        entry = os.pread(self._file, _ENTRY.size, mark[1] * _ENTRY.size)
+    def age(self, key: StartKey) -> float | None:
+        """Return how many seconds ago the call of *key* began; None if it has not."""
+        entry = os.pread(self._file, _ENTRY.size, key[1] * _ENTRY.size)
         if len(entry) < _ENTRY.size:
             return None
         number, began = _ENTRY.unpack(entry)
-        return time.monotonic() - began if number == mark[2] else None
+        return time.monotonic() - began if number == key[2] else None
 
 
 def _remove(file: int, path: str, owner: int) -> None:

@@ -1,4 +1,4 @@
-"""A time limit that can be told apart from a ``TimeoutError`` of the work itself."""
+"""A timeout that can be told apart from a ``TimeoutError`` raised by the work itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ async def run_with_timeout(
     work: Awaitable[Any], item: Any, limit: float, spent: float = 0.0
 ) -> Any:
     """
-    Await *work* for at most *limit* seconds, of which *spent* have passed already.
+    Await *work* for at most *limit* seconds.
+
+    Args:
+        work: What to await.
+        item: What the error is about; the error keeps it.
+        limit: Seconds.
+        spent: Seconds of them that have passed already.
 
     Raises:
-        ItemTimeoutError: If it took longer; a ``TimeoutError`` of its own passes as it is.
+        ItemTimeoutError: If it takes longer. A ``TimeoutError`` that *work* raises passes through.
     """
     scope = asyncio.timeout(max(0.0, limit - spent))
     try:

@@ -137,7 +137,7 @@ class _BlockingMap(BoundedMap):
                 return self.failed(ExecutorGoneError(error))
             future.add_done_callback(self._returned)
             return future
-        call = self._pool.made(self.fn, item)
+        call = self._pool.call_of(self.fn, item)
         if self._pool.in_processes:
             # Where it runs again if its pool breaks; a process costs more than this task.
             future = self.loop.create_task(self._pool.run(call))

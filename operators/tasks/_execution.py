@@ -97,7 +97,7 @@ class Execution(Subscription[Item, Result]):
         async def call(task: Task[Any]) -> Any:
             # The pool sees to the limit: waiting for a turn there is not the handler's doing.
             limit = task.timeout or self._timeout
-            made = pool.made(fn, task)
+            made = pool.call_of(fn, task)
             result = await pool.answer(made, limit)
             if not inspect.isawaitable(result):
                 return result

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.operators._start_times import StartTimes, begin
+from rxdispatch.operators._start_times import StartTimes, record_start
 
 
 def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     target.write_bytes(b"as it was")
     (tmp_path / "link").symlink_to(target)
     with pytest.raises(ConfigError, match="the file of starts must not be a symbolic link"):
-        begin((str(tmp_path / "link"), 0, 1))
+        record_start((str(tmp_path / "link"), 0, 1))
     assert b"as it was" == target.read_bytes()
 
 
@@ -29,8 +29,8 @@ def test_it_is_made_where_nobody_else_exchanges_it(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     starts = StartTimes()
     try:
-        mark = starts.mark()
-        begin(mark)
+        mark = starts.new_key()
+        record_start(mark)
         assert Path("/tmp") == Path(mark[0]).parent
         assert 0o600 == Path(mark[0]).stat().st_mode & 0o777
         assert starts.age(mark) is not None

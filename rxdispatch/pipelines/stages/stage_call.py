@@ -133,7 +133,7 @@ def in_pool(stage: Stage, pool: FunctionPool) -> Call:
     fn = partial(_plainly, stage.fn)
 
     async def call(value: Any) -> Any:
-        return await pool.answer(pool.made(fn, value), stage.timeout)
+        return await pool.answer(pool.call_of(fn, value), stage.timeout)
 
     return call
 
