@@ -80,13 +80,14 @@ def _found(path: str) -> Any:
 # ---------------------------------------------------------------- classes
 
 
-def _class(name: str, cls: type, made: bool, options: str) -> Iterator[str]:
+def _class(name: str, cls: type[Any], made: bool, options: str) -> Iterator[str]:
     bases = ", ".join(_bases(cls))
     yield f"class {name}({bases}):" if bases else f"class {name}:"
     yield from _doc(cls) or ["    ..."]
     if issubclass(cls, enum.Enum):
         yield ""
-        yield from (f"    {member.name} = {_default(member.value)}" for member in cls)
+        members: Iterable[enum.Enum] = cls
+        yield from (f"    {member.name} = {_default(member.value)}" for member in members)
         return
     if not made:
         fields = [f"    {field}" for field in _fields(cls)]
@@ -98,7 +99,7 @@ def _class(name: str, cls: type, made: bool, options: str) -> Iterator[str]:
         yield from ["", *_indent(lines)] if lines else []
 
 
-def _bases(cls: type) -> Iterator[str]:
+def _bases(cls: type[Any]) -> Iterator[str]:
     """Yield the base classes that mean something to a reader."""
     ours = importlib.import_module("rxdispatch").__all__
     for base in getattr(cls, "__orig_bases__", cls.__bases__):
@@ -110,7 +111,7 @@ def _bases(cls: type) -> Iterator[str]:
             yield origin.__name__
 
 
-def _fields(cls: type) -> Iterator[str]:
+def _fields(cls: type[Any]) -> Iterator[str]:
     """Yield the public fields of a value that users get and do not make."""
     names: list[str] = []
     if attrs.has(cls):
@@ -121,14 +122,14 @@ def _fields(cls: type) -> Iterator[str]:
     return (f"{name}: {written[name]}" for name in names if name[0] != "_" and name in written)
 
 
-def _annotations(cls: type) -> dict[str, Any]:
+def _annotations(cls: type[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         found |= inspect.get_annotations(base)
     return found
 
 
-def _members(cls: type, options: str) -> list[str]:
+def _members(cls: type[Any], options: str) -> list[str]:
     """Return the names that the directive asks for, in the order of the source."""
     if ":members:" not in options:
         return []
@@ -140,7 +141,7 @@ def _members(cls: type, options: str) -> list[str]:
     return [name for name in asked or public if name not in without]
 
 
-def _attributes(cls: type) -> dict[str, str]:
+def _attributes(cls: type[Any]) -> dict[str, str]:
     """Return what ``__init__`` sets, with its type where that is written."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
@@ -155,13 +156,13 @@ def _option(name: str, options: str) -> list[str]:
     return re.findall(r"\w+", found[1]) if found else []
 
 
-def _member(name: str, cls: type) -> Iterator[str]:
-    value = inspect.getattr_static(cls, name, None)
+def _member(name: str, cls: type[Any]) -> Iterator[str]:
+    value: Any = inspect.getattr_static(cls, name, None)
     if isinstance(value, property):
         yield "@property"
         signature = inspect.signature(typing.cast("Any", value.fget))
         yield from _stub(name, signature, "", _doc(value))
-    elif isinstance(value, (classmethod, staticmethod)):
+    elif type(value) in (classmethod, staticmethod):
         yield f"@{type(value).__name__}"
         yield from _function(name, value.__func__)
     elif callable(value):
@@ -191,7 +192,7 @@ def _function(name: str, function: Callable[..., Any]) -> Iterator[str]:
         yield from _stub(name, inspect.signature(inner), prefix, doc)
 
 
-def _signature(cls: type) -> inspect.Signature:
+def _signature(cls: type[Any]) -> inspect.Signature:
     """Return what making *cls* takes; where a converter hides a type, that of the attribute."""
     signature = inspect.signature(cls)
     written = _annotations(cls)
@@ -256,7 +257,8 @@ def _default(value: Any) -> str:
         return f"{type(value).__name__}.{value.name}"
     if not isinstance(value, _SIMPLE):
         return "..."
-    return repr(value).replace("'", '"')
+    text: str = repr(typing.cast("object", value))
+    return text.replace("'", '"')
 
 
 # ---------------------------------------------------------------- text
