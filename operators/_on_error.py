@@ -47,6 +47,7 @@ class ErrorRule:
         on_error: ``"skip"`` logs an item as ``item_skipped``; a function returns what to emit
             instead of it; any other text lets the error go on.
         operator: The operator, for the log.
+        passing: The errors that always go on.
         **names: What else the log says of it, such as the name of a stage.
 
     Example:
@@ -54,10 +55,18 @@ class ErrorRule:
         (-3, None)
     """
 
-    __slots__ = ("_names", "_on_error", "_skipped")
+    __slots__ = ("_names", "_on_error", "_passing", "_skipped")
 
-    def __init__(self, on_error: Any, operator: str, **names: str) -> None:
+    def __init__(
+        self,
+        on_error: Any,
+        operator: str,
+        *,
+        passing: tuple[type[BaseException], ...] = LEAVING,
+        **names: str,
+    ) -> None:
         self._on_error = on_error
+        self._passing = passing
         self._names = {"operator": operator, **names}
         self._skipped = 0
 
@@ -65,16 +74,15 @@ class ErrorRule:
         """
         Return what to emit instead of *item* and None, or None and the error that goes on.
 
-        The first is :data:`SKIPPED` where nothing is emitted. ``KeyboardInterrupt`` and
-        ``SystemExit`` always go on. An error that the function raises goes on instead of *error*,
-        which becomes its context, unless it has one.
+        The first is :data:`SKIPPED` where nothing is emitted. An error that the function raises
+        goes on instead of *error*, which becomes its context, unless it has one.
         """
         on_error = self._on_error
-        if on_error == "skip" and not isinstance(error, LEAVING):
+        if on_error == "skip" and not isinstance(error, self._passing):
             self._skipped += 1
             log.warning("item_skipped", **self._names, skipped=self._skipped, failure=error)
             return SKIPPED, None
-        if isinstance(on_error, str) or isinstance(error, LEAVING):
+        if isinstance(on_error, str) or isinstance(error, self._passing):
             return None, error
         try:
             return _checked(on_error(item, error)), None

@@ -57,8 +57,9 @@ from rxdispatch.pipelines.redis_list.held_entries import ListItem
 from rxdispatch.pipelines.redis_list.source import from_redis_list
 from rxdispatch.pipelines.remote.app import StageApp, serve_stages
 from rxdispatch.pipelines.remote.client import RemoteError, RemoteFunction, remote
+from rxdispatch.pipelines.shared.stage_error import StageError
 from rxdispatch.pipelines.stages.pipeline import Pipeline
-from rxdispatch.pipelines.stages.stage import Stage, StageError, stage
+from rxdispatch.pipelines.stages.stage import Stage, stage
 from rxdispatch.pipelines.stages.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow.history import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.pipelines.workflow.workflow import Workflow

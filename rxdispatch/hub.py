@@ -202,7 +202,7 @@ class Hub:
         handle: Handle | None = None,
         *,
         factory: Factory | None = None,
-        mailbox: int = 100,
+        queue_size: int = 100,
         supervision: Supervision = "resume",
         backoff: Backoff | None = None,
         next: ActorRef | str | None = None,  # noqa: A002
@@ -218,7 +218,7 @@ class Hub:
             name: 1 to 200 characters.
             handle: The handler, as for :class:`Actor`; the other arguments too.
             factory: Makes the handler, instead of *handle*.
-            mailbox: How many messages may wait.
+            queue_size: How many messages may wait in its mailbox.
             supervision: ``"resume"``, ``"restart"`` or ``"stop"``.
             backoff: The waits before restarts, and how many restarts there may be in a row.
             next: The actor that receives what the handler returns; also by name, before it exists.
@@ -231,7 +231,7 @@ class Hub:
             name,
             handle,
             factory=factory,
-            mailbox=mailbox,
+            queue_size=queue_size,
             supervision=supervision,
             backoff=backoff,
             next=next,

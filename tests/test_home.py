@@ -140,7 +140,7 @@ async def test_an_actor_in_another_loop() -> None:
             lambda: actor.tell(1),
             lambda: actor.offer(1),
             lambda: actor.ask(1),
-            lambda: actor.stop(1),
+            lambda: actor.drain(1),
         ):
             await refused(use)
         await actor.tell(2)

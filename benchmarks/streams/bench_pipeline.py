@@ -57,15 +57,15 @@ async def numbers(count: int) -> AsyncIterator[int]:
 
 async def ours(works: list[Work], count: int) -> None:
     """The pipeline with its defaults."""
-    stages = [rxd.stage(w, name=f"s{n}", concurrency=SLOTS) for n, w in enumerate(works)]
+    stages = [rxd.stage(w, name=f"s{n}", max_concurrent=SLOTS) for n, w in enumerate(works)]
     async with rxd.Pipeline(*stages) as pipeline:
         await pipeline.feed(range(count))
-    assert count == pipeline.read().results
+    assert count == pipeline.stats.results
 
 
 async def ours_ordered(works: list[Work], count: int) -> None:
     """The same, results in order."""
-    stages = [rxd.stage(w, name=f"s{n}", concurrency=SLOTS) for n, w in enumerate(works)]
+    stages = [rxd.stage(w, name=f"s{n}", max_concurrent=SLOTS) for n, w in enumerate(works)]
     async with rxd.Pipeline(*stages, ordered=True) as pipeline:
         await pipeline.feed(range(count))
 

@@ -145,7 +145,7 @@ async def test_a_stage_prints_nothing_of_an_item(folder: Path) -> None:
             return item
 
         async with rxd.Pipeline(
-            rxd.stage(begin), rxd.stage(begin, name="enrich", board="jobs"), hub=hub
+            rxd.stage(begin), rxd.stage(begin, name="enrich", board="jobs"), boards=hub.board
         ) as pipeline:
             await pipeline.feed(["SECRET-payload"])
         with Worker(

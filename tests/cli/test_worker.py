@@ -76,7 +76,7 @@ async def store(n):
 
 shop = rxd.Pipeline(
     rxd.stage(begin),
-    rxd.stage(enrich, board="orders", concurrency=4),
+    rxd.stage(enrich, board="orders", max_concurrent=4),
     rxd.stage(store, board="store"),
 )
 """
@@ -355,7 +355,7 @@ async def test_stages_in_processes_of_their_own(folder: Path) -> None:
             return n
 
         async with rxd.Pipeline(
-            rxd.stage(begin), rxd.stage(begin, name="enrich", board="orders"), hub=hub
+            rxd.stage(begin), rxd.stage(begin, name="enrich", board="orders"), boards=hub.board
         ) as pipeline:
             await pipeline.feed(range(120))
         at = ("--url", server.target.safe, "--lease", 0.5)

@@ -36,10 +36,10 @@ def pipeline(path: str, hub: Any = None) -> rxd.Pipeline:
 
     return rxd.Pipeline(
         rxd.stage(begin),
-        rxd.stage(step("enrich"), name="enrich", board="enriching", concurrency=4),
-        rxd.stage(step("polish"), name="polish", concurrency=4),
-        rxd.stage(store, board="storing", batch=(5, 0.01), concurrency=2),
-        hub=hub,
+        rxd.stage(step("enrich"), name="enrich", board="enriching", max_concurrent=4),
+        rxd.stage(step("polish"), name="polish", max_concurrent=4),
+        rxd.stage(store, board="storing", batch=(5, 0.01), max_concurrent=2),
+        boards=None if hub is None else hub.board,
     )
 
 
@@ -47,7 +47,7 @@ async def main() -> None:
     """Work until killed."""
     url, stage, path = sys.argv[1:]
     async with rxd.connect(url) as hub:
-        await rxd.run(pipeline(path).worker(stage, hub, lease=0.4))
+        await rxd.run(pipeline(path).worker(stage, hub.board, lease=0.4))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"handle": None, "factory": 5}, "factory must be a class or a plain function"),
     ({"supervision": "x"}, 'supervision must be "resume", "restart" or "stop", got \'x\''),
     ({"supervision": "restart"}, 'factory must be given with supervision="restart"'),
-    ({"mailbox": 0}, "mailbox must be an int >= 1, got 0"),
+    ({"queue_size": 0}, "queue_size must be an int >= 1, got 0"),
     ({"backoff": 5}, "backoff must be a Backoff or None, got 5"),
     ({"next": "other"}, "next must be an ActorRef outside of a hub, got 'other'"),
     ({"next": 5}, "next must be an ActorRef, a name or None, got 5"),
@@ -93,9 +93,9 @@ async def test_an_actor_is_started_once() -> None:
     actor = rxd.Actor("a", echo)
     async with actor as ref:
         assert "<ActorRef 'a' open>" == repr(ref)
-    assert "<ActorRef 'a' stopped>" == repr(ref)
+    assert "<ActorRef 'a' closed>" == repr(ref)
     assert "a" == ref.name
-    with pytest.raises(rxd.ConfigError, match=r"^an actor must be started once"):
+    with pytest.raises(rxd.ConfigError, match=r"^the actor 'a' must be entered once"):
         actor.start()
 
 
@@ -115,7 +115,7 @@ async def test_one_at_a_time_and_in_order() -> None:
         seen.append(n)
         at_work -= 1
 
-    async with rxd.Actor("a", handle, mailbox=3) as ref:
+    async with rxd.Actor("a", handle, queue_size=3) as ref:
         await asyncio.gather(*(ref.tell(n) for n in range(30)))
     assert list(range(30)) == seen
     assert 30.0 == now()
@@ -123,7 +123,7 @@ async def test_one_at_a_time_and_in_order() -> None:
 
 async def test_tell_waits_while_the_mailbox_is_full() -> None:
     """And offer says no."""
-    async with rxd.Actor("a", slow, mailbox=2) as ref:
+    async with rxd.Actor("a", slow, queue_size=2) as ref:
         await ref.tell(0)
         await asyncio.sleep(1)
         assert [True, True, False] == [ref.offer(n) for n in (1, 2, 3)]
@@ -174,7 +174,7 @@ async def test_ask_runs_out_of_time() -> None:
         seen.append(n)
         return await slow(n)
 
-    async with rxd.Actor("a", handle, mailbox=1) as ref:
+    async with rxd.Actor("a", handle, queue_size=1) as ref:
         asks = [asyncio.create_task(ref.ask(n, timeout=2.0 + n)) for n in range(3)]
         ends = await asyncio.gather(*asks, return_exceptions=True)
         assert 4.0 == now()
@@ -250,7 +250,7 @@ async def test_restart_has_a_limit() -> None:
     with capture_logs() as logs:
         async with rxd.Actor("a", factory=factory, supervision="restart", backoff=backoff) as ref:
             await ref.tell(-1)
-            with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' has stopped"):
+            with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' is closed"):
                 await ref.ask(1, timeout=10.0)
     events = ["actor_failed", "actor_not_restarted", "actor_not_restarted", "actor_stopped"]
     assert events == [entry["event"] for entry in logs]
@@ -261,7 +261,7 @@ async def test_stop() -> None:
     """Who waits is told, at the mailbox, in it, and later; what was told is a failure."""
     told: list[rxd.ActorError] = []
     with capture_logs():
-        async with rxd.Actor("a", picky, supervision="stop", mailbox=2) as ref:
+        async with rxd.Actor("a", picky, supervision="stop", queue_size=2) as ref:
             ref.failures.subscribe(told.append)
             waiting = [
                 asyncio.create_task(ref.tell(-1)),
@@ -272,11 +272,11 @@ async def test_stop() -> None:
             ]
             ends = await asyncio.gather(*waiting, return_exceptions=True)
             await asyncio.sleep(1)
-            assert ref.stopped
+            assert ref.closed
             for refused in (ref.tell(5), ref.ask(6)):
-                with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' has stopped"):
+                with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' is closed"):
                     await refused
-            with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' has stopped"):
+            with pytest.raises(rxd.TaskRejectedError, match="the actor 'a' is closed"):
                 ref.offer(7)
     kept = [m for m, end in zip((-1, 1, 2, 3, 4), ends, strict=True) if end is None]
     refused_ones = [end for end in ends if end is not None]
@@ -315,8 +315,8 @@ async def test_next_is_told_what_comes_out() -> None:
         return n if n % 2 == 0 else None
 
     async with (
-        rxd.Actor("last", last, mailbox=1) as end,
-        rxd.Actor("first", even, mailbox=2, next=end) as ref,
+        rxd.Actor("last", last, queue_size=1) as end,
+        rxd.Actor("first", even, queue_size=2, next=end) as ref,
     ):
         for n in range(20):
             await ref.tell(n)
@@ -378,7 +378,7 @@ async def test_leaving_by_an_exception_cancels(turns: int) -> None:
     asks: list[asyncio.Task[Any]] = []
     with capture_logs():  # noqa: SIM117
         with pytest.raises(LookupError):  # noqa: PT012
-            async with rxd.Actor("a", handle, mailbox=3) as ref:
+            async with rxd.Actor("a", handle, queue_size=3) as ref:
                 ref.failures.subscribe(lambda error: told.append(error.message))
                 await ref.tell("first")
                 asks = [asyncio.create_task(ref.ask(n, timeout=None)) for n in range(2)]
@@ -398,10 +398,10 @@ async def test_stop_with_a_limit() -> None:
             await ref.tell(0)
             waiting = asyncio.create_task(ref.ask(1, timeout=None))
             await asyncio.sleep(0)
-            assert not await ref.stop(15.0)
+            assert not await ref.drain(15.0)
             with pytest.raises(rxd.TaskRejectedError):
                 await waiting
-            assert not await ref.stop()
+            assert not await ref.drain()
     assert 15.0 == now()
 
 
@@ -416,7 +416,7 @@ async def test_a_failure_is_told_once_although_the_restart_is_cancelled() -> Non
             await ref.tell(-1)
             await ref.tell(2)
             await asyncio.sleep(0.5)
-            assert not await ref.stop(timeout=0.5)
+            assert not await ref.drain(timeout=0.5)
     assert [(-1, "ValueError"), (2, "TaskRejectedError")] == told
 
 

@@ -33,9 +33,9 @@ async def test_names() -> None:
             hub.actor_ref("b")
         with pytest.raises(rxd.ConfigError, match=r"^actors must have names that differ, got 'a'"):
             hub.actor("a", echo)
-        with pytest.raises(rxd.ConfigError, match=r"^mailbox must"):
-            hub.actor("b", echo, mailbox=0)
-        assert await ref.stop()
+        with pytest.raises(rxd.ConfigError, match=r"^queue_size must"):
+            hub.actor("b", echo, queue_size=0)
+        assert await ref.drain()
         assert 1 == await hub.actor("a", echo).ask(1)
     with pytest.raises(rxd.ConfigError, match=r"^hub must be open"):
         hub.actor_ref("a")
@@ -74,8 +74,8 @@ async def test_closing_works_off_mailboxes() -> None:
         return n
 
     async with rxd.connect("memory://") as hub:
-        hub.actor("last", note, mailbox=2)
-        hub.actor("middle", forward, mailbox=2, next="last")
+        hub.actor("last", note, queue_size=2)
+        hub.actor("middle", forward, queue_size=2, next="last")
         first = hub.actor("first", forward, next="middle")
         board = hub.board("b")
 
@@ -189,7 +189,7 @@ async def test_a_hub_forgets_actors_that_have_ended() -> None:
             for n in range(3):
                 ref = hub.actor(f"stopped-{n}", echo)
                 assert n == await ref.ask(n)
-                assert await ref.stop()
+                assert await ref.drain()
             failing = hub.actor("failed", odd, supervision="stop")
             with pytest.raises(rxd.ActorError):
                 await failing.ask(1)
@@ -197,7 +197,7 @@ async def test_a_hub_forgets_actors_that_have_ended() -> None:
             cut = hub.actor("cut", slow_to_end)
             await cut.tell(5.0)
             await asyncio.sleep(1)
-            assert not await cut.stop(timeout=1)
+            assert not await cut.drain(timeout=1)
             assert {} == hub._actors._actors
             with pytest.raises(rxd.ConfigError, match="must be there"):
                 hub.actor_ref("stopped-0")
@@ -226,9 +226,9 @@ async def test_a_name_is_taken_until_its_actor_has_ended() -> None:
         old = hub.actor("account", handle)
         for n in range(4):
             await old.tell(n)
-        stopping = asyncio.create_task(old.stop())
+        stopping = asyncio.create_task(old.drain())
         await asyncio.sleep(0.05)
-        assert old.stopped
+        assert old.closed
         with pytest.raises(rxd.ConfigError, match="names that differ"):
             hub.actor("account", handle)
         assert old is hub.actor_ref("account")

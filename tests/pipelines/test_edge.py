@@ -71,7 +71,7 @@ async def test_failures_end_nothing(tmp_path: Path) -> None:
             raise KeyError(n)
         return n > 10
 
-    async with rxd.Outbox(tmp_path / "box", Cloud(away=True), max_size=1, backoff=QUICK) as box:
+    async with rxd.Outbox(tmp_path / "box", Cloud(away=True), max_items=1, backoff=QUICK) as box:
         edge = rxd.EdgePipeline(double, forward=forward, outbox=box)
         results = await handled(edge, [0, 13, 8, 9, 1])
     assert [0, None, 16, 18, 2] == [result.result for result in results]

@@ -34,7 +34,7 @@ async def test_items_of_a_stream_are_sent_and_come_back() -> None:
     """A failing one concerns itself alone, and is tried as often as was said."""
     async with (
         AsgiServer(rxd.serve_stages({"double": double}, expose_errors=True)) as server,
-        rxd.remote(f"{server.url}/double", retries=QUICK, id=lambda n: f"n {n}") as fn,
+        rxd.remote(f"{server.url}/double", backoff=QUICK, id=lambda n: f"n {n}") as fn,
     ):
         failed: list[Any] = []
 
@@ -68,11 +68,11 @@ async def test_a_connection_that_is_cut_is_tried_again() -> None:
     async with AsgiServer(rxd.serve_stages({"flaky": flaky})) as server:
         async with Proxy(parse_url(f"redis://127.0.0.1:{server.port}"), tcp=True) as proxy:
             url = f"http://127.0.0.1:{proxy.target.port}/flaky"
-            async with rxd.remote(url, retries=QUICK) as fn:
+            async with rxd.remote(url, backoff=QUICK) as fn:
                 assert 7 == await fn(7)
         assert 4 == len(server.requests)
         assert 1 == len({headers["idempotency-key"] for headers in server.requests})
-    async with rxd.remote(f"{server.url}/flaky", retries=None) as fn:
+    async with rxd.remote(f"{server.url}/flaky", backoff=None) as fn:
         with pytest.raises(rxd.RemoteError, match="did not answer") as caught:
             await fn(1)
     assert caught.value.status is None
@@ -93,8 +93,8 @@ async def test_who_hangs_up_cancels_the_call() -> None:
     app = rxd.serve_stages({"slow": slow}, max_concurrent=1)
     async with (
         AsgiServer(app) as server,
-        rxd.remote(f"{server.url}/slow", timeout=0.1, retries=None) as fn,
-        rxd.remote(f"{server.url}/slow", retries=None) as patient,
+        rxd.remote(f"{server.url}/slow", timeout=0.1, backoff=None) as fn,
+        rxd.remote(f"{server.url}/slow", backoff=None) as patient,
     ):
         with pytest.raises(rxd.ItemTimeoutError):
             await fn(1)
@@ -119,8 +119,8 @@ async def test_too_much_work_is_put_off() -> None:
     patient = rxd.Backoff(first=0.001, maximum=2)
     async with (
         AsgiServer(app) as server,
-        rxd.remote(f"{server.url}/wait", retries=patient) as fn,
-        rxd.remote(f"{server.url}/wait", retries=QUICK) as hasty,
+        rxd.remote(f"{server.url}/wait", backoff=patient) as fn,
+        rxd.remote(f"{server.url}/wait", backoff=QUICK) as hasty,
     ):
         loop = asyncio.get_running_loop()
         held = [asyncio.create_task(fn(n)) for n in range(2)]
@@ -239,7 +239,7 @@ async def test_what_retry_after_says(retry_after: str, seconds: float | None) ->
     answer = httpx.Response(429, headers={"retry-after": retry_after})
     async with answering(answer) as client:
         with pytest.raises(rxd.RemoteError) as caught:
-            await rxd.remote("http://a/b", client=client, retries=None)(1)
+            await rxd.remote("http://a/b", client=client, backoff=None)(1)
     assert seconds == caught.value.retry_after
 
 
@@ -252,7 +252,7 @@ async def test_answers_that_are_none() -> None:
             await fn(1)
         with pytest.raises(rxd.RemoteError, match=r"answered 404 .* HTTPError: Not Found"):
             await fn(1)
-        await fn.aclose()
+        await fn.close()
         assert not client.is_closed
     for data in (object(), "\ud800", [None, {"a": (float("nan"),)}], -float("inf")):
         with pytest.raises(rxd.CodecError):
@@ -267,7 +267,7 @@ async def test_an_answer_that_cannot_be_read_is_asked_for_again() -> None:
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(garbled)) as client:
         with pytest.raises(rxd.RemoteError, match="DecodingError: no gzip"):
-            await rxd.remote("http://a/b", client=client, retries=QUICK)(1)
+            await rxd.remote("http://a/b", client=client, backoff=QUICK)(1)
 
 
 async def test_headers_and_the_trace_go_along() -> None:
@@ -314,7 +314,7 @@ BAD: Any = object()
         lambda: rxd.serve_stages({"a": double}, timeout=0),
         lambda: rxd.serve_stages({"a": double}, authorize=BAD),
         lambda: rxd.remote("http://a/b", timeout=0),
-        lambda: rxd.remote("http://a/b", retries=BAD),
+        lambda: rxd.remote("http://a/b", backoff=BAD),
         lambda: rxd.remote("http://a/b", headers=BAD),
         lambda: rxd.remote("http://a/b", id=BAD),
         lambda: rxd.serve_stages({}),

@@ -55,7 +55,7 @@ async def test_an_answer_without_end_is_given_up() -> None:
     """It is read no further than *max_answer*."""
     endless = Endless()
     async with served(lambda _: httpx.Response(200, stream=endless)) as client:
-        fn = rxd.remote("http://a/b", client=client, retries=None, max_answer=10_000)
+        fn = rxd.remote("http://a/b", client=client, backoff=None, max_answer=10_000)
         with pytest.raises(rxd.RemoteError, match="at most 10000 bytes") as caught:
             await fn(1)
     assert ("TooLarge", 200) == (caught.value.type, caught.value.status)
@@ -73,13 +73,13 @@ async def test_compressed_answers_are_refused_unless_asked_for() -> None:
         return httpx.Response(200, content=bomb, headers={"content-encoding": "gzip"})
 
     async with served(answer) as client:
-        plain = rxd.remote("http://a/b", client=client, retries=None)
+        plain = rxd.remote("http://a/b", client=client, backoff=None)
         with pytest.raises(rxd.RemoteError, match="must not be encoded"):
             await plain(1)
         asking = rxd.remote(
             "http://a/b",
             client=client,
-            retries=None,
+            backoff=None,
             headers={"Accept-Encoding": "gzip"},
             id=lambda _: "a",
             max_answer=100_000,
@@ -98,7 +98,7 @@ async def test_texts_of_the_far_side_are_cut() -> None:
     error = {"type": "T" * 10_000, "message": "m" * 100_000}
     async with served(lambda _: httpx.Response(400, json={"error": error})) as client:
         with pytest.raises(rxd.RemoteError) as caught:
-            await rxd.remote("http://a/b", client=client, retries=None)(1)
+            await rxd.remote("http://a/b", client=client, backoff=None)(1)
     assert (200, 2000) == (len(caught.value.type), len(caught.value.message))
 
 

@@ -180,20 +180,20 @@ async def test_what_is_returned_must_fit_the_outputs(wrong: Any) -> None:
 
 
 async def test_zip_pairs_in_order() -> None:
-    """Also when one branch is slow, has many workers, and is ordered."""
+    """Also when one branch is slow, has many slots, and is ordered."""
     delays = iter(range(100, 0, -1))
 
     async def later(n: int) -> int:
         await asyncio.sleep(next(delays))
         return -n
 
-    g = diamond("zip", right=later, workers=8, ordered=True)
+    g = diamond("zip", right=later, max_concurrent=8, ordered=True)
     got, failed = await ran(g, range(60), "top", "join")
     assert [(n, -n) for n in range(60)] == got
     assert [] == failed
 
 
-@pytest.mark.parametrize("on_error", ["fail", "skip"])
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
 async def test_what_fails_in_a_branch_leaves_its_place(on_error: Any) -> None:
     """The item is gone from the other branch as well; all others are paired as they belong."""
 
@@ -202,11 +202,11 @@ async def test_what_fails_in_a_branch_leaves_its_place(on_error: Any) -> None:
             raise ValueError(n)
         return n
 
-    g = diamond("zip", right=picky, workers=4, ordered=True, on_error=on_error)
+    g = diamond("zip", right=picky, max_concurrent=4, ordered=True, on_error=on_error)
     with capture_logs():
         got, failed = await ran(g, range(200), "top", "join")
     assert [(n, n) for n in range(200) if n % 40 >= 30] == got
-    told = [n for n in range(200) if n % 40 < 30] if on_error == "fail" else []
+    told = [n for n in range(200) if n % 40 < 30] if on_error == "stop" else []
     assert [("right", str(n)) for n in told] == [(f.stage, f.task_id) for f in failed]
 
 
@@ -321,9 +321,9 @@ async def test_a_slow_branch_bounds_what_is_held() -> None:
         return work
 
     g = rxd.Graph()
-    g.add_node("top", counted("top", 0.001), workers=2, queue=3)
-    g.add_node("fast", counted("fast", 0.001), workers=2, queue=4)
-    g.add_node("slow", counted("slow", 10.0), workers=1, queue=5)
+    g.add_node("top", counted("top", 0.001), max_concurrent=2, queue_size=3)
+    g.add_node("fast", counted("fast", 0.001), max_concurrent=2, queue_size=4)
+    g.add_node("slow", counted("slow", 10.0), max_concurrent=1, queue_size=5)
     g.connect("top", "fast")
     g.connect("top", "slow")
     submitted = 0
@@ -341,10 +341,10 @@ async def test_a_slow_branch_bounds_what_is_held() -> None:
 async def test_other_branches_go_on() -> None:
     """While one entry is held up, what another one feeds is not."""
     g = rxd.Graph()
-    g.add_node("a", same, queue=2)
-    g.add_node("stuck", takes(1000.0), queue=2)
-    g.add_node("b", same, queue=2)
-    g.add_node("free", takes(1.0), queue=2)
+    g.add_node("a", same, queue_size=2)
+    g.add_node("stuck", takes(1000.0), queue_size=2)
+    g.add_node("b", same, queue_size=2)
+    g.add_node("free", takes(1.0), queue_size=2)
     g.connect("a", "stuck")
     g.connect("b", "free")
     g.connect("b", "stuck", overflow="drop_newest")
@@ -376,7 +376,7 @@ async def test_an_edge_that_does_not_wait(policy: str) -> None:
     g = rxd.Graph()
     g.add_node("top", same)
     g.add_node("fast", same)
-    g.add_node("slow", takes(10.0), queue=2)
+    g.add_node("slow", takes(10.0), queue_size=2)
     g.connect("top", "fast")
     g.connect("top", "slow", overflow=overflow)
     fast: list[int] = []
@@ -404,7 +404,7 @@ async def test_an_edge_that_does_not_wait(policy: str) -> None:
 
 async def test_a_slow_reader_holds_up_the_node() -> None:
     """And with it submit; nothing is lost."""
-    g = line(same, same, queue=2)
+    g = line(same, same, queue_size=2)
     async with g.run() as r:
         probe = Probe(room=0).watch(r.results("b"))
         feeding = asyncio.create_task(_submit(r, "a", 500))
@@ -461,7 +461,7 @@ async def test_options_of_a_node() -> None:
         return n
 
     g = rxd.Graph()
-    g.add_node("retry", flaky, retry=rxd.Backoff(first=1.0, attempts=3))
+    g.add_node("retry", flaky, backoff=rxd.Backoff(first=1.0, attempts=3))
     g.add_node("slow", takes(100.0), timeout=2.0, on_error=lambda item, error: (item, error))
     g.connect("retry", "slow")
     ((item, error),), failed = await ran(g, [7], "retry", "slow")
@@ -511,7 +511,7 @@ async def test_leaving_by_an_exception_cancels(when: float) -> None:
         return n
 
     ended: list[Exception] = []
-    run = line(work, work, work, workers=2).run()
+    run = line(work, work, work, max_concurrent=2).run()
     with pytest.raises(LookupError):  # noqa: PT012
         async with run as r:
             r.results("c").subscribe(on_error=ended.append)
@@ -559,7 +559,7 @@ async def test_submit_waits_and_may_be_cancelled() -> None:
     waiting = late = asyncio.create_task(asyncio.sleep(0, ""))
     refused: list[asyncio.Task[str]] = []
     with pytest.raises(LookupError):  # noqa: PT012
-        async with line(takes(10.0), queue=1).run() as r:
+        async with line(takes(10.0), queue_size=1).run() as r:
             r.results("a").subscribe(got.append, on_error=lambda _: None)
             await r.submit("a", 0)
             await asyncio.sleep(0)
@@ -613,7 +613,7 @@ async def test_what_ends_the_whole_run() -> None:
             raise LookupError
 
     g = rxd.Graph()
-    g.add_node("a", same, workers=Broken())
+    g.add_node("a", same, max_concurrent=Broken())
     g.add_node("b", takes(100.0))
     with pytest.raises(LookupError):  # noqa: PT012
         async with g.run() as r:

@@ -105,7 +105,7 @@ async def test_failures_are_told_once_and_waited_out(tmp_path: Path) -> None:
 async def test_refuses_what_does_not_fit(tmp_path: Path) -> None:
     """By number or by size; what is there stays."""
     sink = Sink(away=True)
-    async with rxd.Outbox(tmp_path / "a", sink, max_size=3, backoff=QUICK) as box:
+    async with rxd.Outbox(tmp_path / "a", sink, max_items=3, backoff=QUICK) as box:
         answers = await asyncio.gather(*(box.put(n) for n in range(5)), return_exceptions=True)
         assert [1, 2, 3] == answers[:3]
         assert all(isinstance(answer, rxd.BufferOverflowError) for answer in answers[3:])
@@ -133,7 +133,7 @@ async def test_drops_the_oldest_but_not_what_is_sent(tmp_path: Path) -> None:
 
     with capture_logs() as logs:
         async with rxd.Outbox(
-            tmp_path / "box", send, max_size=4, max_bytes=1000, policy="drop_oldest", batch=2
+            tmp_path / "box", send, max_items=4, max_bytes=1000, overflow="drop_oldest", batch=2
         ) as box:
             await box.put(0)
             await started.wait()
@@ -147,7 +147,7 @@ async def test_drops_the_oldest_but_not_what_is_sent(tmp_path: Path) -> None:
             assert 4 == box.stats.sent
     assert [0, 7, 8, 9] == got
     told = [(entry["reason"], entry["items"]) for entry in logs]
-    assert [("max_size", 6)] == told
+    assert [("max_items", 6)] == told
 
 
 async def test_takes_more_while_all_is_being_sent(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_takes_more_while_all_is_being_sent(tmp_path: Path) -> None:
         await go.wait()
         got.extend(event.event for event in events)
 
-    async with rxd.Outbox(tmp_path / "box", send, max_size=1, policy="drop_oldest") as box:
+    async with rxd.Outbox(tmp_path / "box", send, max_items=1, overflow="drop_oldest") as box:
         await box.put(0)
         await started.wait()
         await box.put(1)
@@ -294,10 +294,10 @@ async def test_bad_arguments(tmp_path: Path) -> None:
     """Each is refused at once; so is use out of turn."""
     wrong: list[dict[str, Any]] = [
         {"send": 3},
-        {"max_size": 0},
+        {"max_items": 0},
         {"max_bytes": True},
         {"max_age": 0},
-        {"policy": "wait"},
+        {"overflow": "wait"},
         {"batch": 0},
         {"backoff": 3},
     ]

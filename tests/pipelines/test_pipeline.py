@@ -59,7 +59,7 @@ async def test_the_slowest_stage_sets_the_pace(
 ) -> None:
     """All together take hardly longer than the slowest stage alone and the way through."""
     items = 300
-    stages = [takes(t, f"s{n}", concurrency=c) for n, (t, c) in enumerate(shape)]
+    stages = [takes(t, f"s{n}", max_concurrent=c) for n, (t, c) in enumerate(shape)]
     got: list[int] = []
     async with rxd.Pipeline(*stages, ordered=ordered) as p:
         p.results.subscribe(got.append)
@@ -71,14 +71,14 @@ async def test_the_slowest_stage_sets_the_pace(
 
 async def test_a_stage_alone_takes_what_it_must() -> None:
     """Rounds of as many as there are slots, to the moment."""
-    async with rxd.Pipeline(takes(1.0, concurrency=4)) as p:
+    async with rxd.Pipeline(takes(1.0, max_concurrent=4)) as p:
         await p.feed(range(100))
     assert 25.0 == now()
 
 
 async def test_the_pipeline_of_equal_stages_takes_a_round_more_for_each() -> None:
     """Items times stages, all overlapping."""
-    stages = [takes(1.0, f"s{n}", concurrency=2) for n in range(8)]
+    stages = [takes(1.0, f"s{n}", max_concurrent=2) for n in range(8)]
     async with rxd.Pipeline(*stages) as p:
         await p.feed(range(20))
     assert 10 + 7 == now()
@@ -90,9 +90,9 @@ async def test_the_pipeline_of_equal_stages_takes_a_round_more_for_each() -> Non
 async def test_a_slow_stage_holds_up_those_before_it() -> None:
     """What is under way stays below queues and slots, and submit waits."""
     stages = [
-        takes(0.01, "fast", concurrency=3, queue=4),
-        takes(10.0, "slow", concurrency=2, queue=5),
-        takes(0.01, "last", concurrency=3, queue=4),
+        takes(0.01, "fast", max_concurrent=3, queue_size=4),
+        takes(10.0, "slow", max_concurrent=2, queue_size=5),
+        takes(0.01, "last", max_concurrent=3, queue_size=4),
     ]
     worst = 0
     async with rxd.Pipeline(*stages) as p:
@@ -100,13 +100,13 @@ async def test_a_slow_stage_holds_up_those_before_it() -> None:
             await p.submit(n)
             # What was begun is counted as such from the loop's next turn on.
             await asyncio.sleep(0)
-            seen = p.read()
+            seen = p.stats
             worst = max(worst, seen.submitted - seen.results)
             assert seen.stages["slow"].queued <= 5 + 3
             assert seen.stages["slow"].in_flight <= 2
             assert seen.stages["fast"].queued <= 4
     assert worst <= 4 + 3 + 5 + 2 + 3
-    assert 60 == p.read().results
+    assert 60 == p.stats.results
 
 
 async def test_a_source_is_asked_for_what_fits() -> None:
@@ -119,24 +119,24 @@ async def test_a_source_is_asked_for_what_fits() -> None:
             read += 1
             yield n
 
-    async with rxd.Pipeline(takes(1.0, concurrency=1, queue=2), source=source()) as p:
+    async with rxd.Pipeline(takes(1.0, max_concurrent=1, queue_size=2), source=source()) as p:
         await asyncio.sleep(10.5)
-        assert 10 == p.read().results
+        assert 10 == p.stats.results
         # Done, at work, in the queue, waiting for a place there, and in the reader.
         assert 10 + 1 + 2 + 1 + 16 >= read
         assert await p.drain()
-    assert read == p.read().results
+    assert read == p.stats.results
 
 
 async def test_a_slow_reader_of_results_holds_up_submit() -> None:
     """Nothing is begun while its results would have nowhere to go."""
-    async with rxd.Pipeline(takes(0.01, concurrency=2, queue=3)) as p:
+    async with rxd.Pipeline(takes(0.01, max_concurrent=2, queue_size=3)) as p:
         reader = rxd.to_async_iterable(p.results, size=5)
         first = asyncio.create_task(anext(reader))
         feeding = asyncio.create_task(p.feed(range(100)))
         await asyncio.sleep(100)
         assert not feeding.done()
-        assert 5 + 1 + 16 + 2 >= p.read().results
+        assert 5 + 1 + 16 + 2 >= p.stats.results
         got = [await first]
         closing = asyncio.create_task(p.drain())
         got += [n async for n in reader]
@@ -150,11 +150,11 @@ async def test_a_slow_reader_of_failures_holds_up_the_intake() -> None:
     async def fail(_: Any) -> None:
         raise ValueError
 
-    async with rxd.Pipeline(rxd.stage(fail, concurrency=2, queue=3)) as p:
+    async with rxd.Pipeline(rxd.stage(fail, max_concurrent=2, queue_size=3)) as p:
         probe = Probe(room=0).watch(p.failures)
         feeding = asyncio.create_task(p.feed(range(100)))
         await asyncio.sleep(100)
-        assert 16 + 2 >= p.read().failed
+        assert 16 + 2 >= p.stats.failed
         probe.open(1000)
         assert 100 == await feeding
     assert 100 == len(probe.items)
@@ -163,14 +163,14 @@ async def test_a_slow_reader_of_failures_holds_up_the_intake() -> None:
 
 async def test_a_reader_that_leaves_lets_the_pipeline_go_on() -> None:
     """Its results are dropped from then on, and counted."""
-    async with rxd.Pipeline(takes(0.01, queue=1, concurrency=1)) as p:
+    async with rxd.Pipeline(takes(0.01, queue_size=1, max_concurrent=1)) as p:
         probe = Probe(room=0).watch(p.results)
         feeding = asyncio.create_task(p.feed(range(100)))
         await asyncio.sleep(100)
         assert not feeding.done()
         probe.dispose()
         assert 100 == await feeding
-    assert 100 == p.read().results
+    assert 100 == p.stats.results
 
 
 # ------------------------------------------------ order, batches
@@ -189,8 +189,8 @@ async def test_results_come_in_order_if_asked_for() -> None:
     failed: list[rxd.StageError] = []
     stages = [
         rxd.stage(uneven, name="a"),
-        rxd.stage(lambda ns: ns, name="b", batch=(3, 0.5), concurrency=2),
-        takes(0.3, "c", concurrency=3),
+        rxd.stage(lambda ns: ns, name="b", batch=(3, 0.5), max_concurrent=2),
+        takes(0.3, "c", max_concurrent=3),
     ]
     async with rxd.Pipeline(*stages, ordered=True) as p:
         p.results.subscribe(got.append)
@@ -227,7 +227,7 @@ async def test_batches_are_bounded_in_size_and_time_at_every_load(gap: float) ->
         await asyncio.sleep(0.05)
         return items
 
-    async with rxd.Pipeline(rxd.stage(write, batch=(10, 0.1), concurrency=16)) as p:
+    async with rxd.Pipeline(rxd.stage(write, batch=(10, 0.1), max_concurrent=16)) as p:
         for n in range(200):
             came[n] = now()
             await p.submit(n)
@@ -248,7 +248,7 @@ async def test_batches_fill_while_the_slots_are_busy() -> None:
         await asyncio.sleep(1.0)
         return items
 
-    async with rxd.Pipeline(rxd.stage(write, batch=(10, 0.1), concurrency=1)) as p:
+    async with rxd.Pipeline(rxd.stage(write, batch=(10, 0.1), max_concurrent=1)) as p:
         for n in range(100):
             await p.submit(n)
             await asyncio.sleep(0.05)
@@ -297,9 +297,9 @@ async def test_the_end_of_a_source_closes_the_pipeline(kind: str) -> None:
 
 async def test_leaving_waits_for_the_source() -> None:
     """The whole of it is done."""
-    async with rxd.Pipeline(takes(1.0, concurrency=2), source=range(10)) as p:
+    async with rxd.Pipeline(takes(1.0, max_concurrent=2), source=range(10)) as p:
         pass
-    assert (5.0, 10) == (now(), p.read().results)
+    assert (5.0, 10) == (now(), p.stats.results)
 
 
 async def test_the_error_of_a_source_is_raised_after_what_came_before() -> None:
@@ -309,11 +309,11 @@ async def test_the_error_of_a_source_is_raised_after_what_came_before() -> None:
     with pytest.raises(ValueError, match="gone"):
         async with p:
             pass
-    assert 3 == p.read().results
+    assert 3 == p.stats.results
     async with rxd.Pipeline(takes(1.0)) as p:
         with pytest.raises(ValueError, match="gone"):
             await p.feed(failing)
-    assert 3 == p.read().results
+    assert 3 == p.stats.results
 
 
 async def test_ids_are_new_or_given() -> None:
@@ -336,7 +336,7 @@ async def test_ids_are_new_or_given() -> None:
 async def test_a_submit_that_is_cancelled_puts_nothing_in() -> None:
     """The place goes to the next."""
     got: list[int] = []
-    async with rxd.Pipeline(takes(1.0, concurrency=1, queue=1)) as p:
+    async with rxd.Pipeline(takes(1.0, max_concurrent=1, queue_size=1)) as p:
         p.results.subscribe(got.append)
         await p.submit(0)
         await p.submit(1)
@@ -364,7 +364,7 @@ async def test_drain_takes_no_more_and_finishes_the_rest() -> None:
         except rxd.TaskRejectedError:
             refused.append(n)
 
-    stages = [takes(1.0, f"s{n}", concurrency=2, queue=2) for n in range(3)]
+    stages = [takes(1.0, f"s{n}", max_concurrent=2, queue_size=2) for n in range(3)]
     async with rxd.Pipeline(*stages) as p:
         p.results.subscribe(got.append)
         producers = [asyncio.create_task(produce(n)) for n in range(50)]
@@ -393,7 +393,7 @@ async def test_drain_loses_nothing_from_any_state(when: float) -> None:
         return items
 
     got: list[int] = []
-    stages = [takes(1.0, "a", queue=3), rxd.stage(list_of, batch=(4, 0.3), concurrency=1)]
+    stages = [takes(1.0, "a", queue_size=3), rxd.stage(list_of, batch=(4, 0.3), max_concurrent=1)]
     async with rxd.Pipeline(*stages) as p:
         p.results.subscribe(got.append)
         feeding = asyncio.create_task(p.feed(source()))
@@ -414,7 +414,7 @@ async def test_drain_has_a_limit() -> None:
             await asyncio.sleep(1)
             ended.append(n)
 
-    async with rxd.Pipeline(rxd.stage(slow, concurrency=2)) as p:
+    async with rxd.Pipeline(rxd.stage(slow, max_concurrent=2)) as p:
         probe = Probe().watch(p.results)
         for n in range(5):
             await p.submit(n)
@@ -439,7 +439,7 @@ async def test_an_exception_cancels() -> None:
             running -= 1
 
     async def leave() -> None:
-        stages = rxd.stage(slow, concurrency=2, queue=1)
+        stages = rxd.stage(slow, max_concurrent=2, queue_size=1)
         async with rxd.Pipeline(stages, source=reactivex.range(20)) as p:
             probes.extend([Probe().watch(p.results), Probe().watch(p.failures)])
             tasks.append(asyncio.create_task(p.submit(1)))
@@ -490,7 +490,7 @@ async def test_a_drain_that_is_cancelled_leaves_the_pipeline_draining() -> None:
         draining.cancel()
         with pytest.raises(rxd.TaskRejectedError):
             await p.submit(1)
-    assert 5 == p.read().results
+    assert 5 == p.stats.results
 
 
 async def test_results_after_the_end_are_just_the_end() -> None:
@@ -498,7 +498,7 @@ async def test_results_after_the_end_are_just_the_end() -> None:
     async with rxd.Pipeline(takes(1.0)) as p:
         await p.submit(1)
     late, failures = Probe().watch(p.results), Probe().watch(p.failures)
-    stats = Probe().watch(p.stats)
+    stats = Probe().watch(p.stats_every(1.0))
     assert (True, []) == (late.completed, late.items)
     assert (True, []) == (failures.completed, failures.items)
     await stats.wait()
@@ -536,8 +536,8 @@ async def test_watchers_that_raise_harm_nobody() -> None:
     trouble: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
     with capture_logs():
-        async with rxd.Pipeline(rxd.stage(odd), stats_every=0.01) as p:
-            for stream in (p.results, p.failures, p.stats):
+        async with rxd.Pipeline(rxd.stage(odd)) as p:
+            for stream in (p.results, p.failures, p.stats_every(0.01)):
                 stream.subscribe(bad)
                 stream.subscribe(bad, bad, bad)
                 stream.subscribe(lambda _: None, bad, bad)
@@ -605,11 +605,14 @@ async def test_a_pipeline_is_used_once() -> None:
 
 async def test_stats_are_those_of_each_stage() -> None:
     """Where items are, how fast they go, how long they take."""
-    stages = [takes(1.0, "a", concurrency=2), takes(4.0, "b", concurrency=rxd.AdaptiveLimit())]
+    stages = [
+        takes(1.0, "a", max_concurrent=2),
+        takes(4.0, "b", max_concurrent=rxd.AdaptiveLimit()),
+    ]
     async with rxd.Pipeline(*stages) as p:
         await p.feed(range(6))
         await asyncio.sleep(0.5)
-        probe = Probe().watch(p.stats)
+        probe = Probe().watch(p.stats_every(1.0))
     seen = [
         [(s.queued, s.in_flight, s.done, s.limit) for s in stats.stages.values()]
         for stats in probe.items[:4]
@@ -622,7 +625,7 @@ async def test_stats_are_those_of_each_stage() -> None:
     ] == seen
     assert [0.5, 1.5, 2.5, 3.5] == probe.times[:4]
     last = probe.items[-1]
-    assert last == p.read()
+    assert last == p.stats
     assert (6, 6, 0) == (last.submitted, last.results, last.failed)
     latency = last.stages["b"].latency
     assert (6, 4.0, 4.0) == (latency.count, latency.mean, latency.p95)
@@ -632,8 +635,8 @@ async def test_stats_are_those_of_each_stage() -> None:
 
 async def test_stats_come_as_often_as_asked() -> None:
     """And a subscriber that leaves stops them."""
-    async with rxd.Pipeline(takes(1.0), stats_every=0.25) as p:
-        probe = Probe().watch(p.stats)
+    async with rxd.Pipeline(takes(1.0)) as p:
+        probe = Probe().watch(p.stats_every(0.25))
         await asyncio.sleep(1.1)
         probe.dispose()
         await asyncio.sleep(1.0)
@@ -648,6 +651,8 @@ def test_stages_can_be_looked_at() -> None:
     assert two is p.stage("two")
     with pytest.raises(rxd.ConfigError, match="name must be one of one, two, got 'three'"):
         p.stage("three")
+    with pytest.raises(rxd.ConfigError, match="period must be a finite number"):
+        p.stats_every(0)
 
 
 @pytest.mark.parametrize(
@@ -662,7 +667,6 @@ def test_stages_can_be_looked_at() -> None:
         ),
         ([rxd.stage(len)], {"ordered": 1}, "ordered must be True or False"),
         ([rxd.stage(len)], {"source": 3}, "source must be an Observable"),
-        ([rxd.stage(len)], {"stats_every": 0}, "stats_every must be a finite number"),
     ],
 )
 def test_bad_arguments(stages: list[Any], options: dict[str, Any], rule: str) -> None:

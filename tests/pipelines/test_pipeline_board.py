@@ -65,7 +65,7 @@ async def test_stages_run_where_they_are_claimed() -> None:
             rxd.stage(thrice, board="b1"),
             rxd.stage(plus, name="again"),
             rxd.stage(text, board="b2", batch=(4, 0.01)),
-            hub=hub,
+            boards=hub.board,
         )
         handed: list[int] = []
         async with p:
@@ -73,8 +73,8 @@ async def test_stages_run_where_they_are_claimed() -> None:
             assert 10 == await p.feed(range(10))
             assert "mine" == await p.submit(10, id="mine")
         assert list(range(1, 12)) == sorted(handed)
-        assert ["plus"] == list(p.read().stages)
-        assert (11, 11) == (p.read().submitted, p.read().results)
+        assert ["plus"] == list(p.stats.stages)
+        assert (11, 11) == (p.stats.submitted, p.stats.results)
         assert 11 == (await hub.board("b1").counts()).ready
         first = await work(p, "thrice")
         assert sorted(3 * n + 1 for n in range(1, 12)) == results(first)
@@ -118,7 +118,7 @@ async def test_stages_behind_a_board_may_run_in_processes(retry: Any, batch: Any
     """What came from there is still known to belong to its claim."""
     board = rxd.MemoryBoard[Any]("b")
     with ProcessPoolExecutor(1) as pool:
-        p = rxd.Pipeline(rxd.stage(tenfold, board=board, batch=batch, retry=retry, executor=pool))
+        p = rxd.Pipeline(rxd.stage(tenfold, board=board, batch=batch, backoff=retry, executor=pool))
         async with p:
             await p.feed(range(7))
         assert [0, 10, 20, 30, 40, 50, 60] == results(await work(p, "tenfold"))
@@ -231,7 +231,7 @@ def test_a_worker_claims_what_it_can_work_on() -> None:
     async def main() -> None:
         for queue, expected in ((None, 4), (5, 7)):
             board = rxd.MemoryBoard[Any]("b")
-            p = rxd.Pipeline(rxd.stage(plus, board=board, concurrency=2, queue=queue))
+            p = rxd.Pipeline(rxd.stage(plus, board=board, max_concurrent=2, queue_size=queue))
             async with p:
                 await p.feed(range(50))
             seen: set[int] = set()
@@ -261,15 +261,15 @@ def test_a_full_board_holds_up_those_before_it() -> None:
     async def main() -> None:
         boards = Full("b"), Full("c")
         p = rxd.Pipeline(
-            rxd.stage(plus, concurrency=2),
-            rxd.stage(same, board=boards[0], concurrency=2),
+            rxd.stage(plus, max_concurrent=2),
+            rxd.stage(same, board=boards[0], max_concurrent=2),
             rxd.stage(same, name="end", board=boards[1]),
         )
         async with p:
             feeding = asyncio.create_task(p.feed(range(2000)))
             await asyncio.sleep(60)
             # What is at work, what waits, and what is to be written now and next.
-            assert 256 <= p.read().submitted <= 2 * 256 + 2 * 16
+            assert 256 <= p.stats.submitted <= 2 * 256 + 2 * 16
             boards[0].full = False
             assert 2000 == await feeding
         outcomes: Outcomes = []
@@ -305,12 +305,12 @@ async def _leave(url: str, again: str | None) -> None:
         return n
 
     p = rxd.Pipeline(
-        rxd.stage(slow, board="b", concurrency=2), rxd.stage(same, name="end", board="c")
+        rxd.stage(slow, board="b", max_concurrent=2), rxd.stage(same, name="end", board="c")
     )
     outcomes: Outcomes = []
     async with rxd.connect(url) as hub:
         await hub.board("b").submit(rxd.Task(n) for n in range(10))
-        p.worker("slow", hub).subscribe(outcomes.append)
+        p.worker("slow", hub.board).subscribe(outcomes.append)
         while started < 2:
             await asyncio.sleep(0.001)
     statuses = Counter(outcome.status for outcome in outcomes)
@@ -328,7 +328,7 @@ def test_two_workers_share() -> None:
 
     async def main() -> None:
         board = rxd.MemoryBoard[Any]("b")
-        p = rxd.Pipeline(rxd.stage(plus, board=board, concurrency=2))
+        p = rxd.Pipeline(rxd.stage(plus, board=board, max_concurrent=2))
         async with p:
             await p.feed(range(40))
         loop = asyncio.get_running_loop()
@@ -353,8 +353,8 @@ def test_who_is_stopped_at_any_moment_loses_nothing(moment: float) -> None:
             return await plus(n)
 
         p = rxd.Pipeline(
-            rxd.stage(count, board=boards[0], concurrency=3),
-            rxd.stage(plus, concurrency=2),
+            rxd.stage(count, board=boards[0], max_concurrent=3),
+            rxd.stage(plus, max_concurrent=2),
             rxd.stage(same, board=boards[1]),
         )
         async with p:
@@ -455,7 +455,7 @@ async def test_an_error_of_a_limit_ends_the_worker() -> None:
             raise RuntimeError("no limit")
 
     board = rxd.MemoryBoard[Any]("b")
-    p = rxd.Pipeline(rxd.stage(plus, board=board, concurrency=Broken(maximum=4)))
+    p = rxd.Pipeline(rxd.stage(plus, board=board, max_concurrent=Broken(maximum=4)))
     async with p:
         await p.feed(range(3))
     with pytest.raises(RuntimeError, match="no limit"):
@@ -492,15 +492,15 @@ def test_bad_arguments() -> None:
     with pytest.raises(rxd.ConfigError, match="ordered must be False where a stage has a board"):
         rxd.Pipeline(named(1), ordered=True)
     p = rxd.Pipeline(rxd.stage(same), named(1))
-    with pytest.raises(rxd.ConfigError, match="hub must be given"):
+    with pytest.raises(rxd.ConfigError, match="boards must be given"):
         p.worker("s1")
     with pytest.raises(rxd.ConfigError, match="name must be of a stage that has a board"):
         p.worker("same")
     nowhere: Any = "redis://"
-    with pytest.raises(rxd.ConfigError, match="hub must be a Hub or None, got 'redis://'"):
+    with pytest.raises(rxd.ConfigError, match="boards must be a function"):
         p.worker("s1", nowhere)
-    with pytest.raises(rxd.ConfigError, match="hub must be a Hub or None, got 'redis://'"):
-        rxd.Pipeline(named(1), hub=nowhere)
+    with pytest.raises(rxd.ConfigError, match="boards must be a function"):
+        rxd.Pipeline(named(1), boards=nowhere)
     with pytest.raises(rxd.ConfigError, match="name must be one of same, s1"):
         p.worker("s2")
     with pytest.raises(rxd.ConfigError, match="lease"):
@@ -511,7 +511,7 @@ async def test_a_pipeline_without_its_hub_cannot_be_entered() -> None:
     """It can be once it has one: nothing was changed."""
     p = rxd.Pipeline(rxd.stage(same), rxd.stage(plus, board="b"))
     for _ in range(2):
-        with pytest.raises(rxd.ConfigError, match="hub must be given"):
+        with pytest.raises(rxd.ConfigError, match="boards must be given"):
             async with p:
                 pass
 
@@ -584,13 +584,13 @@ async def test_a_second_item_of_one_id_is_a_failure(first: bool) -> None:
             failed.append((failure.task_id, failure.item, str(failure.__cause__)))
 
         got: list[Any] = []
-        async with rxd.Pipeline(*stages[first:], hub=hub) as p:
+        async with rxd.Pipeline(*stages[first:], boards=hub.board) as p:
             p.results.subscribe(got.append)
             p.failures.subscribe(fail)
             for item in ("paid", "shipped", "returned"):
                 await p.submit(item, id="order-1")
             await p.submit("other", id="order-2")
-        done = await work(rxd.Pipeline(*stages, hub=hub), "save")
+        done = await work(rxd.Pipeline(*stages, boards=hub.board), "save")
     rule = "task refused: board 'orders' has another item of the same id"
     assert ["paid", "other"] == got
     assert [("order-1", "shipped", rule), ("order-1", "returned", rule)] == failed

@@ -43,19 +43,19 @@ def outage(tried: Counter[int], *, tries: int = 1) -> Any:
 async def test_all_come_out_although_each_failed_once(bound: int) -> None:
     """Nothing stands still, and leaving waits for the last of them."""
     tried, done = Counter[int](), list[int]()
-    stage = rxd.stage(outage(tried), concurrency=4, queue=bound)
+    stage = rxd.stage(outage(tried), max_concurrent=4, queue_size=bound)
     async with rxd.Pipeline(stage, resubmit=twice) as p:
         p.results.subscribe(done.append)
         async with asyncio.timeout(100):
             await p.feed(range(400))
     assert (list(range(400)), {2}) == (sorted(done), {*tried.values()})
-    assert (400, 400) == (p.read().submitted, p.read().results)
+    assert (400, 400) == (p.stats.submitted, p.stats.results)
 
 
 async def test_what_failed_too_often_is_a_failure() -> None:
     """With its round; readers that wait hold up the intake, but not what returns."""
     tried, failed = Counter[int](), list[tuple[int, int]]()
-    stages = (rxd.stage(str), rxd.stage(int), rxd.stage(outage(tried, tries=9), queue=2))
+    stages = (rxd.stage(str), rxd.stage(int), rxd.stage(outage(tried, tries=9), queue_size=2))
     async with rxd.Pipeline(*stages, resubmit=twice) as p:
 
         async def read() -> None:

@@ -28,7 +28,7 @@ async def through(stage: rxd.Stage, items: Any, **options: Any) -> Ended:
         p.results.subscribe(got.append)
         p.failures.subscribe(failed.append)
         await p.feed(items)
-    return got, failed, p.read()
+    return got, failed, p.stats
 
 
 def causes(failed: list[rxd.StageError]) -> list[str]:
@@ -79,7 +79,7 @@ async def test_plain_functions_run_in_threads(retry: Any, batch: Any) -> None:
         return item
 
     who.set("me")
-    stage = rxd.stage(look, batch=batch, retry=retry, concurrency=2)
+    stage = rxd.stage(look, batch=batch, backoff=retry, max_concurrent=2)
     got, failed, _ = await through(stage, range(10), ordered=True)
     assert list(range(10)) == got
     assert [] == failed
@@ -94,19 +94,19 @@ async def test_plain_functions_run_in_threads(retry: Any, batch: Any) -> None:
 async def test_an_executor_is_used_and_stays_open(retry: Any) -> None:
     """For processes functions and items are pickled."""
     with ProcessPoolExecutor(1) as pool:
-        one = rxd.stage(doubled, executor=pool, retry=retry)
+        one = rxd.stage(doubled, executor=pool, backoff=retry)
         assert [0, 2, 4] == (await through(one, range(3), ordered=True))[0]
-        many = rxd.stage(all_doubled, executor=pool, retry=retry, batch=(2, 0.01))
+        many = rxd.stage(all_doubled, executor=pool, backoff=retry, batch=(2, 0.01))
         assert [0, 2, 4] == (await through(many, range(3), ordered=True))[0]
     with ThreadPoolExecutor(1) as pool:
-        one = rxd.stage(doubled, executor=pool, retry=retry)
+        one = rxd.stage(doubled, executor=pool, backoff=retry)
         assert [0, 2, 4] == (await through(one, range(3), ordered=True))[0]
 
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_plain_functions_that_return_coroutines_are_a_mistake(retry: Any) -> None:
     """It is named, and the coroutine does not linger."""
-    stage = rxd.stage(lambda n: added(n, n), name="s", retry=retry)
+    stage = rxd.stage(lambda n: added(n, n), name="s", backoff=retry)
     _, failed, _ = await through(stage, [1])
     rule = "TypeError: fn must return a result, got a coroutine of which nothing ran"
     assert [rule] == causes(failed)
@@ -115,7 +115,7 @@ async def test_plain_functions_that_return_coroutines_are_a_mistake(retry: Any) 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_stop_iteration_is_an_error_like_others(retry: Any) -> None:
     """Although no future takes it."""
-    stage = rxd.stage(lambda _: next(iter(())), name="s", retry=retry)
+    stage = rxd.stage(lambda _: next(iter(())), name="s", backoff=retry)
     _, failed, _ = await through(stage, [1])
     assert ["RuntimeError: fn raised StopIteration"] == causes(failed)
 
@@ -267,7 +267,7 @@ def test_a_try_has_a_limit_in_time(retry: rxd.Backoff | None, batch: Any) -> Non
         await asyncio.sleep(10)
 
     async def main() -> None:
-        stage = rxd.stage(slow, timeout=2.0, retry=retry, batch=batch)
+        stage = rxd.stage(slow, timeout=2.0, backoff=retry, batch=batch)
         _, failed, _ = await through(stage, [7, 8])
         item = [7, 8] if batch else 7
         name = "a batch of 2 items" if batch else repr(failed[0].task_id)
@@ -288,7 +288,7 @@ def test_a_timeout_of_the_function_is_passed_on() -> None:
         raise TimeoutError("theirs")
 
     async def main() -> None:
-        stage = rxd.stage(slow, timeout=2.0, retry=AT_ONCE)
+        stage = rxd.stage(slow, timeout=2.0, backoff=AT_ONCE)
         assert ["TimeoutError: theirs"] == causes((await through(stage, [7]))[1])
 
     run_virtual(main())
@@ -305,7 +305,9 @@ async def test_a_thread_that_takes_too_long_fails_its_item_at_once() -> None:
 
     for retry in (None, rxd.Backoff(first=0.0, maximum=0.0, attempts=2)):
         go_on.clear()
-        stage = rxd.stage(wait, timeout=0.05, retry=retry, concurrency=4, on_error=lambda n, _: -1)
+        stage = rxd.stage(
+            wait, timeout=0.05, backoff=retry, max_concurrent=4, on_error=lambda n, _: -1
+        )
         got, _, stats = await through(stage, range(3))
         assert [-1, 1, 2] == sorted(got)
         assert 1 == stats.failed
@@ -325,7 +327,7 @@ def test_tries_wait_in_between_and_keep_their_slot() -> None:
 
     async def main() -> None:
         backoff = rxd.Backoff(first=2.0, factor=2.0, attempts=3, jitter=0.0)
-        stage = rxd.stage(flaky, retry=backoff, concurrency=2)
+        stage = rxd.stage(flaky, backoff=backoff, max_concurrent=2)
         got, failed, stats = await through(stage, range(9))
         assert list(range(1, 9)) == [n for n in got if n]
         assert 9 == len(got)
@@ -348,7 +350,7 @@ async def test_the_last_try_counts() -> None:
         return n
 
     failed: list[rxd.StageError] = []
-    stages = [rxd.stage(flaky, retry=AT_ONCE), rxd.stage(odd_ones_fail, name="then")]
+    stages = [rxd.stage(flaky, backoff=AT_ONCE), rxd.stage(odd_ones_fail, name="then")]
     async with rxd.Pipeline(*stages) as p:
         p.failures.subscribe(failed.append)
         await p.submit(1)
@@ -356,7 +358,7 @@ async def test_the_last_try_counts() -> None:
         tried.clear()
         await p.submit(3)
     assert [("then", 1), ("then", 1)] == [(f.stage, f.attempt) for f in failed]
-    _, failed, _ = await through(rxd.stage(odd_ones_fail, retry=AT_ONCE), [1])
+    _, failed, _ = await through(rxd.stage(odd_ones_fail, backoff=AT_ONCE), [1])
     assert [3] == [f.attempt for f in failed]
 
 
@@ -371,7 +373,7 @@ async def test_each_try_of_a_batch_gets_a_list_of_its_own() -> None:
             raise ValueError
         return items
 
-    got, _, _ = await through(rxd.stage(greedy, batch=(3, 1.0), retry=AT_ONCE), range(3))
+    got, _, _ = await through(rxd.stage(greedy, batch=(3, 1.0), backoff=AT_ONCE), range(3))
     assert [[0, 1, 2]] * 3 == seen
     assert [0, 1, 2] == got
 
@@ -385,7 +387,7 @@ def test_concurrency_may_be_found_out() -> None:
 
     async def main() -> None:
         limit = rxd.AdaptiveLimit(maximum=64)
-        stage = rxd.stage(work, concurrency=limit)
+        stage = rxd.stage(work, max_concurrent=limit)
         assert (64, 64) == (stage.slots, stage.burst)
         got, _, stats = await through(stage, range(1000))
         assert 1000 == len(got)
@@ -400,12 +402,12 @@ def test_concurrency_may_be_found_out() -> None:
 
 def test_a_stage_is_data() -> None:
     """With defaults, a name, and what follows from it."""
-    stage = rxd.stage(partial(doubled), batch=(10, 0.5), concurrency=3)
+    stage = rxd.stage(partial(doubled), batch=(10, 0.5), max_concurrent=3)
     assert ("doubled", 3, 30, None, True) == (
         stage.name,
         stage.slots,
         stage.burst,
-        stage.queue,
+        stage.queue_size,
         stage.plain,
     )
     assert "Doubler" == rxd.stage(Doubler()).name
@@ -417,15 +419,15 @@ def test_a_stage_is_data() -> None:
     ("options", "rule"),
     [
         ({"name": ""}, "name must be a str of 1 to 200 characters"),
-        ({"concurrency": 0}, "concurrency must be an int >= 1 or a Limit, got 0"),
-        ({"concurrency": True}, "concurrency must be an int >= 1 or a Limit, got True"),
-        ({"queue": 0}, "queue must be an int >= 1 or None, got 0"),
+        ({"max_concurrent": 0}, "max_concurrent must be an int >= 1 or a Limit, got 0"),
+        ({"max_concurrent": True}, "max_concurrent must be an int >= 1 or a Limit, got True"),
+        ({"queue_size": 0}, "queue_size must be an int >= 1 or None, got 0"),
         ({"batch": 3}, "batch must be a pair of a count and seconds, got 3"),
         ({"batch": (0, 1.0)}, "the count of batch must be an int >= 1, got 0"),
         ({"batch": (1, 0)}, "the time of batch must be a finite number of seconds > 0, got 0"),
         ({"timeout": 0}, "timeout must be a finite number of seconds > 0, got 0"),
-        ({"retry": 3}, "retry must be a Backoff or None, got 3"),
-        ({"on_error": "stop"}, 'on_error must be "fail", "skip" or callable'),
+        ({"backoff": 3}, "backoff must be a Backoff or None, got 3"),
+        ({"on_error": "fail"}, 'on_error must be "stop", "skip" or callable'),
         ({"on_error": added}, "on_error must be a plain function"),
         ({"executor": 3}, "executor must be a concurrent.futures.Executor or None, got 3"),
     ],

@@ -54,7 +54,7 @@ async def test_an_item_fails_whatever_its_function_raises(
         got, failed = await through_graph(coroutine, retry)
     else:
         fn = plain if kind == "plain" else coroutine
-        got, failed, _ = await through(rxd.stage(fn, concurrency=1, retry=retry), range(3))
+        got, failed, _ = await through(rxd.stage(fn, max_concurrent=1, backoff=retry), range(3))
     assert [1, 2] == got
     assert [in_thread if kind == "plain" else on_loop] == [type(f.__cause__) for f in failed]
 
@@ -62,7 +62,7 @@ async def test_an_item_fails_whatever_its_function_raises(
 async def through_graph(fn: Any, retry: Any) -> tuple[list[Any], list[rxd.StageError]]:
     """Send three items through a graph of one node."""
     graph, got, failed = rxd.Graph(), list[Any](), list[rxd.StageError]()
-    graph.add_node("n", fn, retry=retry)
+    graph.add_node("n", fn, backoff=retry)
     async with graph.run() as run:
         run.results("n").subscribe(got.append)
         run.failures.subscribe(failed.append)
@@ -124,10 +124,10 @@ async def test_a_dead_letter_of_a_stage_says_why() -> None:
 
     async with rxd.connect("memory://") as hub:
         stages = (rxd.stage(same), rxd.stage(mail, board="mails"))
-        async with rxd.Pipeline(*stages, hub=hub) as p:
+        async with rxd.Pipeline(*stages, boards=hub.board) as p:
             await p.submit(1, id="a")
         with capture_logs():
-            await rxd.run(rxd.Pipeline(*stages).worker("mail", hub, until="joined"))
+            await rxd.run(rxd.Pipeline(*stages).worker("mail", hub.board, until="joined"))
         letters = [letter async for letter in hub.board("mails").dead_letters()]
     assert ["ValueError: customer 4711 has no address"] == [letter.error for letter in letters]
 

@@ -43,7 +43,7 @@ async def test_a_process_that_dies_costs_one_item(
     processes: ProcessPoolExecutor, retry: Any
 ) -> None:
     """It is not tried again: it has killed two processes already."""
-    stage = rxd.stage(square_or_die, executor=processes, concurrency=3, retry=retry)
+    stage = rxd.stage(square_or_die, executor=processes, max_concurrent=3, backoff=retry)
     with capture_logs():
         got, failed, stats = await through(stage, range(5))
     assert [0, 1, 9, 16] == sorted(got)
@@ -60,11 +60,11 @@ async def test_a_process_that_dies_costs_one_task_of_a_board(
             rxd.stage(same),
             rxd.stage(square_or_die, name="square", executor=processes, board="squares"),
         )
-        async with rxd.Pipeline(*stages, hub=hub) as p:
+        async with rxd.Pipeline(*stages, boards=hub.board) as p:
             for n in range(5):
                 await p.submit(n, id=str(n))
         with capture_logs():
-            await rxd.run(rxd.Pipeline(*stages).worker("square", hub, until="joined"))
+            await rxd.run(rxd.Pipeline(*stages).worker("square", hub.board, until="joined"))
         board = hub.board("squares")
         counts = await board.counts()
         letters = [(letter.task.id, letter.reason) async for letter in board.dead_letters()]
@@ -77,7 +77,7 @@ async def test_a_process_that_dies_costs_one_item_of_a_graph(
 ) -> None:
     """The node goes on."""
     graph, got, failed = rxd.Graph(), list[int](), list[Any]()
-    graph.add_node("square", square_or_die, executor=processes, workers=2)
+    graph.add_node("square", square_or_die, executor=processes, max_concurrent=2)
     with capture_logs():
         async with graph.run() as run:
             run.results("square").subscribe(got.append)
@@ -94,7 +94,7 @@ async def test_an_executor_that_is_gone_ends_the_pipeline(retry: Any) -> None:
     failed: list[Any] = []
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
-    stage = rxd.stage(square_or_die, executor=pool, retry=retry)
+    stage = rxd.stage(square_or_die, executor=pool, backoff=retry)
 
     async def run() -> None:
         async with rxd.Pipeline(stage) as p:
@@ -112,10 +112,10 @@ async def test_an_executor_that_is_gone_buries_no_task(retry: Any) -> None:
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     async with rxd.connect("memory://", settings=rxd.Settings(grace=0)) as hub:
-        stages = (rxd.stage(same), rxd.stage(abs, executor=pool, board="b", retry=retry))
-        async with rxd.Pipeline(*stages, hub=hub) as p:
+        stages = (rxd.stage(same), rxd.stage(abs, executor=pool, board="b", backoff=retry))
+        async with rxd.Pipeline(*stages, boards=hub.board) as p:
             await p.feed(range(5))
-        worker = rxd.Pipeline(*stages).worker("abs", hub, until="joined")
+        worker = rxd.Pipeline(*stages).worker("abs", hub.board, until="joined")
         with capture_logs(), pytest.raises(RuntimeError, match="after shutdown"):
             await rxd.run(worker)
         while (counts := await hub.board("b").counts()).claimed:
@@ -136,7 +136,7 @@ async def test_a_thread_that_hangs_costs_no_other_item(retry: Any) -> None:
 
     got: list[int] = []
     failed: list[Any] = []
-    async with rxd.Pipeline(rxd.stage(work, concurrency=1, timeout=0.05, retry=retry)) as p:
+    async with rxd.Pipeline(rxd.stage(work, max_concurrent=1, timeout=0.05, backoff=retry)) as p:
         p.results.subscribe(got.append)
         p.failures.subscribe(lambda failure: failed.append(failure.item))
         for n in range(4):
@@ -158,7 +158,7 @@ async def test_an_executor_of_several_stages_does_not_cost_them_time(retry: Any)
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(release.wait, 10)
         stages = [
-            rxd.stage(abs, name=name, executor=pool, timeout=0.05, retry=retry) for name in "ab"
+            rxd.stage(abs, name=name, executor=pool, timeout=0.05, backoff=retry) for name in "ab"
         ]
         async with rxd.Pipeline(*stages) as p:
             p.results.subscribe(got.append)

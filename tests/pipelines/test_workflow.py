@@ -73,7 +73,7 @@ async def test_retries_then_failure_state() -> None:
 
     workflow = rxd.Workflow("send")
     retry = rxd.Backoff(first=0.001, attempts=3)
-    workflow.define_state("send", flaky, next_states={"ok": "sent"}, failed="lost", retry=retry)
+    workflow.define_state("send", flaky, next_states={"ok": "sent"}, failed="lost", backoff=retry)
     workflow.define_state("sent")
     workflow.define_state("lost")
     sent = await workflow.run(3)
@@ -114,7 +114,9 @@ async def test_unknown_results_are_not_tried_again(result: Any) -> None:
         return result
 
     workflow = rxd.Workflow()
-    workflow.define_state("new", odd, next_states={"ok": "end"}, failed="end", retry=rxd.Backoff())
+    workflow.define_state(
+        "new", odd, next_states={"ok": "end"}, failed="end", backoff=rxd.Backoff()
+    )
     workflow.define_state("end")
     done = await workflow.run(None)
     assert ("end", 1) == (done.state, len(calls))
@@ -136,7 +138,7 @@ def test_timeout() -> None:
             next_states={None: "end"},
             failed="late",
             timeout=1.0,
-            retry=rxd.Backoff(first=2.0, attempts=2, jitter=0),
+            backoff=rxd.Backoff(first=2.0, attempts=2, jitter=0),
         )
         workflow.define_state("end")
         workflow.define_state("late")
@@ -179,7 +181,7 @@ async def test_cancelled_run() -> None:
         return ""
 
     workflow = rxd.Workflow()
-    workflow.define_state("new", wait, next_states={"": "end"}, retry=rxd.Backoff())
+    workflow.define_state("new", wait, next_states={"": "end"}, backoff=rxd.Backoff())
     workflow.define_state("end")
     running = asyncio.create_task(workflow.run(None))
     await asyncio.sleep(0)
@@ -240,9 +242,9 @@ def test_bad_arguments() -> None:
         {"process": fine, "next_states": [("ok",)]},
         {"process": fine, "next_states": good, "failed": ""},
         {"process": fine, "next_states": good, "timeout": 0},
-        {"process": fine, "next_states": good, "retry": 3},
+        {"process": fine, "next_states": good, "backoff": 3},
         {"timeout": 1.0},
-        {"retry": rxd.Backoff()},
+        {"backoff": rxd.Backoff()},
         {"failed": "end"},
     ]
     for arguments in wrong:

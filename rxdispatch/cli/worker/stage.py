@@ -27,7 +27,7 @@ async def work_stage(
     tasks: set[asyncio.Future[Any]] = {stopping}
     try:
         async with hub:
-            stream = pipeline.worker(stage, hub, lease=lease)
+            stream = pipeline.worker(stage, hub.board, lease=lease)
             working = asyncio.ensure_future(run(stream.pipe(rx.do_action(settled.note))))
             tasks.add(working)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

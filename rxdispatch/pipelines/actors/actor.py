@@ -10,7 +10,7 @@ from typing import Any
 from rxdispatch.backoff import Backoff
 from rxdispatch.checks import integer, key_name
 from rxdispatch.clock import LoopScheduler
-from rxdispatch.errors import ConfigError, TaskRejectedError
+from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._map_async import map_async
@@ -24,17 +24,13 @@ from rxdispatch.pipelines.actors.messages import (
     checked_handle,
 )
 from rxdispatch.pipelines.actors.ref import ActorRef
-from rxdispatch.pipelines.shared.output import Output
 from rxdispatch.pipelines.shared.outside import is_from_outside
-from rxdispatch.pipelines.shared.wait_group import WaitGroup
+from rxdispatch.pipelines.shared.run import Run
 from rxdispatch.streams import Ingress
 
 __all__ = ["Actor"]
 
 log = get_logger(__name__)
-
-LEAST = 16
-"""Failures that may wait for each subscriber."""
 
 
 class Actor:
@@ -50,7 +46,7 @@ class Actor:
         handle: A coroutine function, called with each message; or an object called as one.
         factory: Instead of *handle*: a class or plain function, called without arguments at the
             start and at each restart, that makes the handler.
-        mailbox: How many messages may wait, at least 1.
+        queue_size: How many messages may wait, at least 1.
         supervision: What becomes of the actor when its handler raises. ``"resume"`` goes on with
             the next message; ``"restart"`` does so with a fresh handler from *factory*, after
             the wait of *backoff*; ``"stop"`` ends it. In each case the error is logged, told to
@@ -84,7 +80,7 @@ class Actor:
         handle: Handle | None = None,
         *,
         factory: Factory | None = None,
-        mailbox: int = 100,
+        queue_size: int = 100,
         supervision: Supervision = "resume",
         backoff: Backoff | None = None,
         next: ActorRef | str | None = None,  # noqa: A002
@@ -93,7 +89,7 @@ class Actor:
     ) -> None:
         self._name = key_name("name", name)
         self._make = checked_behaviour(handle, factory, supervision)
-        integer("mailbox", mailbox)
+        integer("queue_size", queue_size)
         if backoff is not None and not isinstance(backoff, Backoff):
             raise ConfigError("backoff must be a Backoff or None", backoff)
         if isinstance(next, str) and find is None:
@@ -105,16 +101,16 @@ class Actor:
         self._next = next
         self._find = find
         self._on_end = on_end
-        self._mailbox: Ingress[Mail] = Ingress(mailbox)
-        self._failures: Output[ActorError] = Output(LEAST)
-        self._wait_group = WaitGroup()
+        self._mailbox: Ingress[Mail] = Ingress(queue_size)
+        self._run: Run[ActorError] = Run(
+            f"the actor {name!r}", close=self._mailbox.close, finish=self._finish
+        )
         self._began = self._failed_in_a_row = 0
-        self._entered = self._cancelled = self._over = False
         self._current: Mail | None = None
         self._told = False
         self._handle: Handle | None = None
         #: Its address.
-        self.ref = ActorRef(name, self._mailbox, self._failures.stream, self.stop)
+        self.ref = ActorRef(name, self._mailbox, self._run)
 
     # ------------------------------------------------ its life
 
@@ -125,15 +121,13 @@ class Actor:
         Raises:
             ConfigError: If it was started before, or the factory makes no handler.
         """
-        if self._entered:
-            raise ConfigError("an actor must be started once; make another one", self._name)
+        handle = None if self._run.entered else checked_handle("what factory makes", self._make())
+        self._run.enter()
+        self._handle = handle
         loop = asyncio.get_running_loop()
-        self._handle = checked_handle("what factory makes", self._make())
-        self._entered = True
-        self._ended: asyncio.Future[None] = loop.create_future()
         one_by_one = map_async(self._begin, max_concurrent=1)
-        self._subscription = self._mailbox.pipe(self._failures.throttle, one_by_one).subscribe(
-            on_error=self._fail, on_completed=self._finish, scheduler=LoopScheduler(loop)
+        self._subscription = self._mailbox.pipe(self._run.failures.throttle, one_by_one).subscribe(
+            on_error=self._fail, on_completed=self._run.finish, scheduler=LoopScheduler(loop)
         )
         return self.ref
 
@@ -146,73 +140,53 @@ class Actor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                await self.stop()
-        finally:
-            await self.cancel()
+        await self._run.leave(error)
 
     @property
     def busy(self) -> bool:
         """Whether a message waits or is at work."""
-        return not self._over and (self._mailbox.waiting > 0 or self._current is not None)
+        return not self._run.ending and (self._mailbox.waiting > 0 or self._current is not None)
 
     async def idle(self) -> None:
-        """Wait until the mailbox was empty and nothing at work, or the actor has ended."""
+        """Wait until the mailbox is empty and nothing is at work, or the actor has ended."""
         await self._mailbox.wait_empty()
         # What was just taken out begins with the next turn.
         await asyncio.sleep(0)
-        await self._wait_group.wait()
+        await self._run.wait_group.wait()
 
     def close(self) -> None:
         """Take no more messages; may be called again."""
-        self._mailbox.close()
-
-    async def stop(self, timeout: float | None = None) -> bool:
-        """Do as :meth:`ActorRef.stop`."""
-        self._mailbox.close()
-        if not self._ended.done():
-            await asyncio.wait({self._ended}, timeout=timeout)
-        if not self._ended.done():
-            await self.cancel()
-        return not self._cancelled
+        self._run.close()
 
     async def cancel(self) -> None:
-        """End at once: cancel the message at work, refuse the others, wait for the handler."""
-        if not self._over:
-            self._cancelled = True
-            self._finish()
-        await asyncio.wait({self._ended})
-        await self._wait_group.wait()
+        """Cancel the message at work, refuse the others, and wait for the handler to end."""
+        self._run.abort(self._run.refusal())
+        await self._run.wait()
 
     def _fail(self, error: Exception) -> None:
-        """End, because of an error that is nobody's to handle."""
-        self._cancelled = True
+        """End because of an error that belongs to no message."""
         log.error("actor_stopped", actor=self._name, failure=error)
-        self._finish()
+        self._run.abort(error)
 
-    def _finish(self) -> None:
-        if self._over:
-            return
-        self._over = True
+    def _finish(self, _: Exception | None) -> None:
         self._subscription.dispose()
-        self._mailbox.close()
-        # One that has failed waits for a restart, no more.
+        self._run.close()
+        # A message that has failed waits only for a restart.
         if self._current is not None and not self._told:
             self._refuse(self._current)
-        # What the mailbox still holds; it is closed, so that this ends with the next turn.
+        # What the mailbox still holds; it is closed, so this ends with the next turn.
         self._mailbox.subscribe(self._refuse, on_completed=self._conclude)
 
     def _conclude(self) -> None:
-        self._ended.set_result(None)
+        self._run.conclude()
         try:
-            self._failures.end()
+            self._run.failures.end()
         finally:
             self._look_for_end()
 
     def _look_for_end(self) -> None:
-        """Tell, once, that nothing of it is at work any more."""
-        if self._on_end is not None and self._ended.done() and not self._wait_group.active:
+        """Report, once, that nothing of the actor is at work any more."""
+        if self._on_end is not None and self._run.ended and not self._run.wait_group.active:
             on_end, self._on_end = self._on_end, None
             on_end()
 
@@ -230,7 +204,7 @@ class Actor:
         mail.id = f"{self._name}/{self._began}"
 
     async def _work(self, mail: Mail) -> None:
-        self._wait_group.active += 1
+        self._run.wait_group.active += 1
         try:
             if self._handle is None:
                 self._refuse(mail)
@@ -238,14 +212,14 @@ class Actor:
                 await self._turn(mail, self._handle)
         finally:
             self._current = None
-            self._wait_group.done()
+            self._run.wait_group.done()
             self._look_for_end()
 
     async def _turn(self, mail: Mail, handle: Handle) -> None:
         try:
             answer = await handle(mail.message)
         except BaseException as error:
-            if self._cancelled:
+            if self._run.aborted:
                 raise
             if is_from_outside(error):
                 self._refuse(mail)
@@ -253,7 +227,7 @@ class Actor:
             self._told = True
             self._report(mail, error)
             if isinstance(error, KeyboardInterrupt):
-                self._close()
+                self._stop()
                 raise  # it is meant for the process
             await self._supervise()
             return
@@ -278,21 +252,22 @@ class Actor:
         failure = ActorError(mail.id, self._name, mail.message)
         failure.__cause__ = error
         asked = mail.reply is not None and not mail.reply.done()
+        received = asked or self._run.failures.open
         log.warning(
             "actor_failed",
             actor=self._name,
             message=mail.id,
             supervision=self._supervision,
-            # Others get the error itself, if there are any.
-            **({"error": describe(error)} if asked or self._failures.open else {"failure": error}),
+            # Whoever receives the error itself can look at its traceback.
+            **({"error": describe(error)} if received else {"failure": error}),
         )
         if mail.reply is not None and asked:
             mail.reply.set_exception(failure)
-        self._failures.emit(failure)
+        self._run.failures.emit(failure)
 
     def _refuse(self, mail: Mail) -> None:
         """Tell that *mail* is not handled, because the actor has stopped."""
-        refusal = TaskRejectedError(f"the actor {self._name!r} has stopped")
+        refusal = self._run.refusal()
         if mail.reply is not None:
             if not mail.reply.done():
                 mail.reply.set_exception(refusal)
@@ -302,29 +277,29 @@ class Actor:
         failure = ActorError(mail.id, self._name, mail.message)
         failure.__cause__ = refusal
         log.warning("message_refused", actor=self._name, message=mail.id)
-        self._failures.emit(failure)
+        self._run.failures.emit(failure)
 
     async def _supervise(self) -> None:
         if self._supervision == "stop":
-            self._close()
-        while self._supervision == "restart" and not self._cancelled:
+            self._stop()
+        while self._supervision == "restart" and not self._run.aborted:
             self._failed_in_a_row += 1
             if not self._backoff.goes_on(self._failed_in_a_row):
-                self._close()
+                self._stop()
                 return
             await asyncio.sleep(self._backoff.delay(self._failed_in_a_row))
             try:
                 self._handle = checked_handle("what factory makes", self._make())
             except KeyboardInterrupt:
-                self._close()
+                self._stop()
                 raise
             except BaseException as error:
                 log.warning("actor_not_restarted", actor=self._name, failure=error)
             else:
                 return
 
-    def _close(self) -> None:
+    def _stop(self) -> None:
         """Handle nothing more; what waits passes by, and is refused."""
         log.warning("actor_stopped", actor=self._name, error="")
         self._handle = None
-        self._mailbox.close()
+        self._run.close()

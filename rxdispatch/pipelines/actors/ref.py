@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ from reactivex import Observable
 from rxdispatch.errors import ItemTimeoutError, TaskRejectedError
 from rxdispatch.home import Home
 from rxdispatch.pipelines.actors.messages import ActorError, Mail
+from rxdispatch.pipelines.shared.run import Run
 from rxdispatch.seconds import seconds
 from rxdispatch.streams import Ingress
 
@@ -25,22 +25,15 @@ class ActorRef:
     Messages of one sender are handled in the order in which they were sent.
     """
 
-    def __init__(
-        self,
-        name: str,
-        mailbox: Ingress[Mail],
-        failures: Observable[ActorError],
-        stop: Callable[[float | None], Awaitable[bool]],
-    ) -> None:
+    def __init__(self, name: str, mailbox: Ingress[Mail], run: Run[ActorError]) -> None:
         self._name = name
         self._home = Home(f"actor {name!r}")
         self._home.check()
         self._mailbox = mailbox
-        self._failures = failures
-        self._stop = stop
+        self._run = run
 
     def __repr__(self) -> str:
-        state = "stopped" if self.stopped else "open"
+        state = "closed" if self.closed else "open"
         return f"<ActorRef {self._name!r} {state}>"
 
     @property
@@ -49,7 +42,7 @@ class ActorRef:
         return self._name
 
     @property
-    def stopped(self) -> bool:
+    def closed(self) -> bool:
         """Whether the actor takes no more messages."""
         return self._mailbox.closed
 
@@ -66,7 +59,7 @@ class ActorRef:
         Each is logged too, as ``actor_failed``. A subscriber that can make its source wait holds
         up the actor.
         """
-        return self._failures
+        return self._run.failures.stream
 
     async def tell(self, message: Any) -> None:
         """
@@ -85,8 +78,8 @@ class ActorRef:
             TaskRejectedError: If the actor has stopped.
         """
         self._home.check()
-        if self.stopped:
-            raise self._refusal()
+        if self.closed:
+            raise self._run.refusal()
         return self._mailbox.offer(Mail(message))
 
     async def ask(self, message: Any, timeout: float | timedelta | None = 1.0) -> Any:
@@ -125,7 +118,7 @@ class ActorRef:
             if not reply.cancel() and not reply.cancelled():
                 reply.exception()
 
-    async def stop(self, timeout: float | timedelta | None = None) -> bool:
+    async def drain(self, timeout: float | timedelta | None = None) -> bool:
         """
         Take no more messages, and wait until those in the mailbox are handled.
 
@@ -140,14 +133,11 @@ class ActorRef:
             True if all was handled.
         """
         self._home.check()
-        return await self._stop(None if timeout is None else seconds("timeout", timeout))
+        return await self._run.drain(timeout)
 
     async def _put(self, mail: Mail) -> None:
         self._home.check()
         try:
             await self._mailbox.put(mail)
         except TaskRejectedError:
-            raise self._refusal() from None
-
-    def _refusal(self) -> TaskRejectedError:
-        return TaskRejectedError(f"the actor {self._name!r} has stopped")
+            raise self._run.refusal() from None

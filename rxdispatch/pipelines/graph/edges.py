@@ -13,12 +13,10 @@ from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.overflow import Overflow
 from rxdispatch.pipelines.graph.model import Edge, Gap, Vertex
 from rxdispatch.pipelines.shared.envelope import Envelope
-from rxdispatch.pipelines.stages.stage import StageError
+from rxdispatch.pipelines.shared.output import MIN_QUEUE
+from rxdispatch.pipelines.shared.stage_error import StageError, stage_error
 
-__all__ = ["LEAST", "along", "queue_of"]
-
-LEAST = 16
-"""Items that may wait at least where a node does not say how many; also for each subscriber."""
+__all__ = ["along", "queue_of"]
 
 Stream = Observable[Envelope]
 
@@ -26,7 +24,7 @@ Stream = Observable[Envelope]
 def queue_of(vertex: Vertex, source: Vertex | None = None) -> int:
     """Return how many items may wait for *vertex* on an edge from *source*."""
     burst = 0 if source is None else source.stage.burst
-    return vertex.stage.queue or max(LEAST, vertex.stage.burst, burst)
+    return vertex.stage.queue_size or max(MIN_QUEUE, vertex.stage.burst, burst)
 
 
 def along(
@@ -77,8 +75,6 @@ def _overflow(edge: Edge, size: int, failed: Callable[[StageError], None]) -> Ov
                 raise BufferOverflowError(size)
             policy(envelope.value)
         except Exception as error:
-            failure = StageError(envelope.id, 1, edge.target, envelope.value)
-            failure.__cause__ = error
-            failed(failure)
+            failed(stage_error(error, envelope.id, edge.target, envelope.value))
 
     return divert

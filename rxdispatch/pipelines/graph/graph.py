@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
+
+import attrs
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import check_function
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators._on_error import OnError
 from rxdispatch.overflow import Overflow, checked_overflow
 from rxdispatch.pipelines.graph.checks import check_graph
 from rxdispatch.pipelines.graph.mermaid import mermaid
@@ -71,15 +74,15 @@ class Graph:
         name: str,
         fn: Callable[..., Any],
         *,
-        workers: int | Limit = 1,
+        max_concurrent: int | Limit = 1,
         inputs: tuple[str, ...] = ("in",),
         outputs: tuple[str, ...] = ("out",),
         join: Join = "merge",
         ordered: bool = False,
-        queue: int | None = None,
+        queue_size: int | None = None,
         timeout: float | timedelta | None = None,
-        retry: Backoff | None = None,
-        on_error: Literal["fail", "skip"] | Callable[[Any, BaseException], Any] = "fail",
+        backoff: Backoff | None = None,
+        on_error: OnError[Any, Any] = "stop",
         executor: Executor | None = None,
     ) -> None:
         """
@@ -90,7 +93,7 @@ class Graph:
             fn: Called with an item, returns what goes on. Coroutine functions run on the loop,
                 plain ones in threads. With several *outputs* it returns a dict of values by
                 port; ports that are not in it emit nothing.
-            workers: How many calls may be at work at once, at least 1; or a ``Limit``.
+            max_concurrent: How many calls may be at work at once, at least 1; or a ``Limit``.
             inputs: The names of its input ports.
             outputs: The names of its output ports.
             join: How several inputs come together. ``"merge"`` calls *fn* with each item of any
@@ -98,12 +101,12 @@ class Graph:
                 *inputs*: the first of each, then the second, and so on. ``"latest"`` calls it
                 with the latest of each whenever one comes, once all have one.
             ordered: Emit in the order of arrival; a result that waits for its turn keeps its
-                worker. Give it to the nodes ahead of a zip that have several workers.
-            queue: How many items may wait on each edge to it, at least 1; by default as many as
-                it, or the node before it, has workers, and at least 16.
+                slot. Set it for the nodes ahead of a zip that work on several items at once.
+            queue_size: How many items may wait on each edge to it, at least 1; by default 16, or
+                as many as it, or the node before it, works on at once, if that is more.
             timeout: Seconds that each try may take.
-            retry: How often an item is tried at most, and the waits in between; None: once.
-            on_error: What becomes of an item whose last try failed: ``"fail"`` tells the run's
+            backoff: How often an item is tried at most, and the waits in between; None: once.
+            on_error: What becomes of an item whose last try failed: ``"stop"`` tells the run's
                 ``failures``, ``"skip"`` only logs it, and a callable is given the item (a tuple
                 after zip and latest) and the error and returns what goes on instead.
             executor: Where a plain function runs instead of in threads of the node's own.
@@ -111,28 +114,29 @@ class Graph:
         Raises:
             ConfigError: If an argument breaks its rule, or there is a node of that name.
         """
-        options: dict[str, Any] = {
-            "name": name,
-            "concurrency": workers,
-            "queue": queue,
-            "timeout": timeout,
-            "retry": retry,
-            "executor": executor,
-        }
         ins, outs = checked_ports("inputs", inputs), checked_ports("outputs", outputs)
         spread = len(ins) > 1 and join != "merge"
         check_function("fn", fn, *(ins if spread else ("item",)))
-        plain = described(fn, on_error=on_error, **options).plain
+        stage = described(
+            fn,
+            name=name,
+            max_concurrent=max_concurrent,
+            queue_size=queue_size,
+            timeout=timeout,
+            backoff=backoff,
+            on_error=on_error,
+            executor=executor,
+        )
         if join not in ("merge", "zip", "latest"):
             raise ConfigError('join must be "merge", "zip" or "latest"', join)
         if ordered.__class__ is not bool:
             raise ConfigError("ordered must be True or False", ordered)
         if name in self._vertices:
             raise ConfigError("nodes must have names that differ", name)
-        work = (NodeFunction if plain else AsyncNodeFunction)(fn, spread, outs)
+        work = (NodeFunction if stage.plain else AsyncNodeFunction)(fn, spread, outs)
         self._vertices[name] = Vertex(
-            stage=described(work, on_error=on_error, **options),
-            work=work,
+            stage=attrs.evolve(stage, fn=work, on_error=work.checked_replacement(on_error)),
+            spread=spread,
             inputs=ins,
             outputs=outs,
             join=join,

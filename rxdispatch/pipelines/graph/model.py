@@ -9,8 +9,8 @@ import attrs
 
 from rxdispatch.checks import key_name
 from rxdispatch.errors import ConfigError
+from rxdispatch.operators._on_error import OnError
 from rxdispatch.overflow import Overflow
-from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.stages.stage import Stage
 
 __all__ = ["AsyncNodeFunction", "Edge", "Gap", "Join", "NodeFunction", "Vertex", "checked_ports"]
@@ -28,8 +28,8 @@ class Vertex:
     A node of a graph.
 
     Attributes:
-        stage: What it does, and how; its function is *work*.
-        work: Calls the user's function.
+        stage: What it does, and how; its function is a :class:`NodeFunction`.
+        spread: Whether its function takes the items of several ports as arguments.
         inputs: The names of its input ports.
         outputs: The names of its output ports.
         join: How items of several inputs come together.
@@ -37,7 +37,7 @@ class Vertex:
     """
 
     stage: Stage
-    work: NodeFunction
+    spread: bool
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     join: Join
@@ -65,13 +65,11 @@ class Edge:
 
 class NodeFunction:
     """
-    The function of a node, called with an envelope and checked for what it returns.
-
-    A gap stays one, and the function does not hear of it.
+    The function of a node, whose result is checked; a gap stays one and is not passed to it.
 
     Args:
-        fn: The function.
-        spread: Call it with each of several items as an argument of its own.
+        fn: The user's function.
+        spread: Pass a tuple of items as that many arguments.
         outputs: The ports it may name; with one alone it returns the value itself.
     """
 
@@ -80,9 +78,8 @@ class NodeFunction:
         self.spread = spread
         self.outputs = outputs
 
-    def __call__(self, envelope: Envelope) -> Any:
+    def __call__(self, item: Any) -> Any:
         """Return the value, or the values by port."""
-        item = envelope.value
         if item is Gap:
             return Gap
         return self.checked(self.fn(*item) if self.spread else self.fn(item))
@@ -99,13 +96,19 @@ class NodeFunction:
                 raise ConfigError(rule, port)
         return value  # pyright: ignore[reportUnknownVariableType]
 
+    def checked_replacement(self, on_error: OnError[Any, Any]) -> OnError[Any, Any]:
+        """Return *on_error*, whose replacements are checked as results are."""
+        if isinstance(on_error, str) or len(self.outputs) == 1:
+            return on_error
+        replace = on_error
+        return lambda item, error: self.checked(replace(item, error))
+
 
 class AsyncNodeFunction(NodeFunction):
-    """The same for coroutine functions."""
+    """A :class:`NodeFunction` of a coroutine function."""
 
-    async def __call__(self, envelope: Envelope) -> Any:
+    async def __call__(self, item: Any) -> Any:
         """Return the value, or the values by port."""
-        item = envelope.value
         if item is Gap:
             return Gap
         return self.checked(await (self.fn(*item) if self.spread else self.fn(item)))

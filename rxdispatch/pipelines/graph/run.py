@@ -15,22 +15,18 @@ from uuid_utils import uuid7
 
 from rxdispatch.checks import key_name
 from rxdispatch.clock import LoopScheduler
-from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskRejectedError
+from rxdispatch.errors import ConfigError, TaskRejectedError
 from rxdispatch.listeners import call_each
-from rxdispatch.log import get_logger
-from rxdispatch.pipelines.graph.edges import LEAST, queue_of
+from rxdispatch.pipelines.graph.edges import queue_of
 from rxdispatch.pipelines.graph.model import Edge, Vertex
 from rxdispatch.pipelines.graph.streams import GraphStreams
 from rxdispatch.pipelines.shared.envelope import Envelope
-from rxdispatch.pipelines.shared.output import Output
-from rxdispatch.pipelines.shared.wait_group import WaitGroup
-from rxdispatch.pipelines.stages.stage import StageError
-from rxdispatch.seconds import seconds
+from rxdispatch.pipelines.shared.output import MIN_QUEUE, Output
+from rxdispatch.pipelines.shared.run import Run
+from rxdispatch.pipelines.shared.stage_error import StageError, report
 from rxdispatch.streams import Ingress
 
 __all__ = ["GraphRun"]
-
-log = get_logger(__name__)
 
 
 class GraphRun:
@@ -55,13 +51,10 @@ class GraphRun:
         }
         self._outputs: dict[str, dict[str, Output[Any]]] = {}
         for name, vertex in vertices.items():
-            self._outputs[name] = {port: Output(LEAST) for port in vertex.outputs}
-        self._failures: Output[StageError] = Output(LEAST)
-        self._wait_group = WaitGroup()
+            self._outputs[name] = {port: Output(MIN_QUEUE) for port in vertex.outputs}
         self._subscriptions: list[DisposableBase] = []
         self._running = 0
-        self._entered = self._closing = self._aborted = False
-        self._failure: Exception | None = None
+        self._run: Run[StageError] = Run("the graph", close=self._close, finish=self._finish)
 
     # ------------------------------------------------ what goes in and comes out
 
@@ -87,12 +80,11 @@ class GraphRun:
         if intake is None:
             raise ConfigError(f"node must be an entry, one of {', '.join(self._intakes)}", node)
         called = str(uuid7()) if id is None else key_name("id", id)
-        if self._closing or not self._entered:
-            raise self._refusal()
+        self._run.require_open()
         try:
             await intake.put(Envelope(called, item))
         except TaskRejectedError:
-            raise self._refusal() from None
+            raise self._run.refusal() from None
         return called
 
     def results(self, node: str, port: str | None = None) -> Observable[Any]:
@@ -126,41 +118,23 @@ class GraphRun:
         While nobody is subscribed they are logged, as ``item_failed``. It completes with the
         run.
         """
-        return self._failures.stream
+        return self._run.failures.stream
 
     def _on_failure(self, failure: StageError) -> None:
-        if self._failures.open:
-            self._failures.emit(failure)
-            return
-        cause = failure.__cause__
-        log.warning(
-            "item_failed",
-            stage=failure.stage,
-            item=failure.task_id,
-            failure=cause,
-        )
-
-    def _refusal(self) -> TaskRejectedError:
-        return TaskRejectedError(
-            "the graph is closed" if self._entered else "the run of a graph must be entered first"
-        )
+        report(self._run.failures, failure)
 
     # ------------------------------------------------ its life
 
     async def __aenter__(self) -> Self:
-        if self._entered:
-            raise ConfigError("a run must be entered once; make another one")
-        self._entered = True
+        self._run.enter()
         loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = loop.create_future()
+        throttle = self._run.failures.throttle
         streams = GraphStreams(
             self._vertices,
             self._edges,
-            intakes={
-                name: intake.pipe(self._failures.throttle) for name, intake in self._intakes.items()
-            },
+            intakes={name: intake.pipe(throttle) for name, intake in self._intakes.items()},
             outputs=self._outputs,
-            wait_group=self._wait_group,
+            wait_group=self._run.wait_group,
             failed=self._on_failure,
         )
         self._running = len(streams.lasts)
@@ -168,7 +142,9 @@ class GraphRun:
         for last in streams.lasts:
             self._subscriptions.append(
                 last.subscribe(
-                    on_error=self._fail, on_completed=self._one_less, scheduler=LoopScheduler(loop)
+                    on_error=self._run.fail,
+                    on_completed=self._one_less,
+                    scheduler=LoopScheduler(loop),
                 )
             )
         return self
@@ -179,76 +155,45 @@ class GraphRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                await self.drain()
-        except BaseException as worse:
-            error = worse
-            raise
-        finally:
-            if error is not None:
-                self._abort(error if isinstance(error, Exception) else self._refusal())
-            await self._wait_group.wait()
+        await self._run.leave(error)
 
     async def drain(self, timeout: float | timedelta | None = None) -> bool:
         """
-        Take no more in, and wait until every item that was has come out.
+        Take no more in, and wait until every item in the graph has come out.
 
         May be called again. Cancelling it leaves the run draining.
 
         Args:
-            timeout: Seconds after which what is left is cancelled; None waits as long as it
-                takes.
+            timeout: Seconds after which the remaining items are cancelled; None waits as long as
+                it takes.
 
         Returns:
             True if all came out, False if the rest was cancelled, now or before.
 
         Raises:
             ConfigError: If *timeout* is no number of seconds, or the run was not entered.
-            Exception: What ended the run, if that was neither a time limit nor the block.
+            Exception: What ended the run, if that was neither a timeout nor the block.
         """
-        limit = None if timeout is None else seconds("timeout", timeout)
-        if not self._entered:
-            raise ConfigError("a run must be entered before it is drained")
-        self._close()
-        if not self._ended.done():
-            await asyncio.wait({self._ended}, timeout=limit)
-        if not self._ended.done():
-            self._abort(ItemTimeoutError(limit or 0.0, name="work in flight"))
-            await self._wait_group.wait()
-        if self._failure is not None:
-            raise self._failure
-        return not self._aborted
+        return await self._run.drain(timeout)
 
     def _close(self) -> None:
-        self._closing = True
         for intake in self._intakes.values():
             intake.close()
 
     def _one_less(self) -> None:
         self._running -= 1
         if not self._running:
-            self._finish()
+            self._run.finish()
 
-    def _fail(self, error: Exception) -> None:
-        if not self._ended.done():
-            self._failure = error
-            self._finish(error)
-
-    def _abort(self, error: Exception) -> None:
-        if not self._ended.done():
-            self._aborted = True
-            self._finish(error)
-
-    def _finish(self, error: Exception | None = None) -> None:
-        self._ended.set_result(None)
+    def _finish(self, error: Exception | None) -> None:
+        self._run.conclude()
         outputs = [output for ports in self._outputs.values() for output in ports.values()]
         # What a listener raises at the end must not keep the others from it.
         call_each(
             (
                 *(subscription.dispose for subscription in self._subscriptions),
-                self._close,
+                self._run.close,
                 *(partial(output.end, error) for output in outputs),
-                self._failures.end,
+                self._run.failures.end,
             )
         )

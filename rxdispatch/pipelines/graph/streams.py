@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
 from reactivex import Observable
 from reactivex import operators as rx
 
@@ -17,12 +16,11 @@ from rxdispatch.pipelines.graph.checks import in_order
 from rxdispatch.pipelines.graph.edges import along, queue_of
 from rxdispatch.pipelines.graph.join import join_ports
 from rxdispatch.pipelines.graph.model import Edge, Gap, Vertex
-from rxdispatch.pipelines.graph.policy import Policy
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.output import Output
+from rxdispatch.pipelines.shared.stage_error import StageError, stage_error
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
-from rxdispatch.pipelines.stages.run_stage import run_stage
-from rxdispatch.pipelines.stages.stage import StageError
+from rxdispatch.pipelines.stages.run_stage import Lost, interrupting, run_stage
 from rxdispatch.pipelines.stages.stats import StageCounters
 
 __all__ = ["GraphStreams"]
@@ -67,20 +65,21 @@ class GraphStreams:
         order = in_order(vertices, edges)
         self._gapped = _ahead_of_zip(order, vertices, self._into)
         time = asyncio.get_running_loop().time
+        lost = _leaving_gaps(failed)
         for name in order:
             counters = StageCounters(name)
             counters.begin(time)
             vertex = vertices[name]
-            stage = attrs.evolve(vertex.stage, on_error=Policy(vertex, failed))
             stream = self._entering(vertex).pipe(
-                # The stage changes an envelope; other branches have this one too.
-                rx.map(_wrapped),
+                # A stage changes its envelope, and other branches have this one too.
+                rx.map(_copied),
                 run_stage(
-                    stage,
+                    vertex.stage,
                     counters=counters,
                     wait_group=wait_group,
-                    failed=failed,
+                    lost=lost,
                     ordered=vertex.ordered,
+                    operator="graph",
                 ),
                 rx.do_action(_emitting(outputs[name])),
             )
@@ -111,9 +110,8 @@ class GraphStreams:
             ports[edge.to_port].append(self._left[edge.source].pipe(follow))
 
         def unpaired(envelope: Envelope) -> None:
-            failure = StageError(envelope.id, 1, name, envelope.value)
-            failure.__cause__ = TaskRejectedError("another input of the zip has nothing for it")
-            self._failed(failure)
+            cause = TaskRejectedError("another input of the zip has nothing for it")
+            self._failed(stage_error(cause, envelope.id, name, envelope.value))
 
         def join(streams: list[Stream], how: Any) -> Stream:
             return streams[0] if len(streams) == 1 else join_ports(streams, how, unpaired)
@@ -123,8 +121,25 @@ class GraphStreams:
         return join([join(streams, "merge") for streams in ports.values()], vertex.join)
 
 
-def _wrapped(envelope: Envelope) -> Envelope:
-    return Envelope(envelope.id, envelope)
+def _copied(envelope: Envelope) -> Envelope:
+    return Envelope(envelope.id, envelope.value)
+
+
+def _leaving_gaps(failed: Callable[[StageError], None]) -> Lost:
+    """
+    Return what calls *failed* with each failure, and puts a gap in the place of its item.
+
+    So a zip further on does not pair items that do not belong together, or wait for ever.
+    """
+    told = interrupting(failed)
+
+    def lost(envelope: Envelope, failure: StageError | None) -> Envelope:
+        if failure is not None:
+            told(failure)
+        envelope.value = Gap
+        return envelope
+
+    return lost
 
 
 def _ahead_of_zip(
@@ -133,7 +148,7 @@ def _ahead_of_zip(
     """Return the nodes that are a zip, or from which a way leads to one."""
     found: set[str] = set()
     for name in reversed(order):
-        if vertices[name].work.spread and vertices[name].join == "zip":
+        if vertices[name].spread and vertices[name].join == "zip":
             found.add(name)
         if name in found:
             found.update(edge.source for edge in into.get(name, ()))

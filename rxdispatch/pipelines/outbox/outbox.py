@@ -50,12 +50,12 @@ class Outbox:
         path: A SQLite file of its own on a local disk, of one process at a time.
         send: Gets a list of events, oldest first. It should raise for what may be well later;
             an event that it never can send holds up all that come after it.
-        max_size: Events that may wait.
+        max_items: Events that may wait.
         max_bytes: Bytes that they may have in all, encoded.
         max_age: Seconds after which an event is dropped unsent. A step of the host's clock, as at
             the boot of a device whose clock has no battery, does not count.
-        policy: ``"refuse"`` raises from ``put`` when it is full; ``"drop_oldest"`` makes room.
-            Events that are being sent at the moment are not dropped.
+        overflow: What happens when it is full: ``"error"`` raises ``BufferOverflowError`` from
+            ``put``; ``"drop_oldest"`` makes room, but never drops events that are being sent.
         batch: Events that *send* gets at most.
         backoff: How long to wait after a failure; its ``attempts`` do not count.
 
@@ -82,30 +82,30 @@ class Outbox:
         path: str | os.PathLike[str],
         send: Callable[[list[OutboxEvent]], Awaitable[object]],
         *,
-        max_size: int = 100_000,
+        max_items: int = 100_000,
         max_bytes: int | None = None,
         max_age: float | timedelta | None = None,
-        policy: Literal["refuse", "drop_oldest"] = "refuse",
+        overflow: Literal["error", "drop_oldest"] = "error",
         batch: int = 100,
         backoff: Backoff = Backoff(first=0.5),
     ) -> None:
         check_function("send", send, "events")
-        for name, value in (("max_size", max_size), ("max_bytes", max_bytes), ("batch", batch)):
+        for name, value in (("max_items", max_items), ("max_bytes", max_bytes), ("batch", batch)):
             if value is not None:
                 integer(name, value)
-        if policy not in {"refuse", "drop_oldest"}:
-            raise ConfigError("policy must be 'refuse' or 'drop_oldest'", policy)
+        if overflow not in {"error", "drop_oldest"}:
+            raise ConfigError('overflow must be "error" or "drop_oldest"', overflow)
         if not isinstance(backoff, Backoff):
             raise ConfigError("backoff must be a Backoff", backoff)
         age = None if max_age is None else seconds("max_age", max_age, zero=False)
-        self._max_size = max_size
+        self._max_items = max_items
         self._batch = checked_size(batch)
         self._send = send
         self._backoff = backoff
-        limits = Limits(max_size, max_bytes, age, policy == "drop_oldest")
+        limits = Limits(max_items, max_bytes, age, overflow == "drop_oldest")
         self._file = OutboxFile(Path(path), limits)
         self._codec = TaskCodec[Any]()
-        self._drops = (Drops("outbox", "max_size"), Drops("outbox", "max_age"))
+        self._drops = (Drops("outbox", "max_items"), Drops("outbox", "max_age"))
         self._pending: list[tuple[NewTask, asyncio.Future[int]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -166,7 +166,7 @@ class Outbox:
             Its number.
 
         Raises:
-            BufferOverflowError: If there is no room, and the policy is to refuse.
+            BufferOverflowError: If there is no room, and *overflow* is ``"error"``.
             CodecError: If the event cannot be stored.
             ConfigError: If the outbox is not open, or *id* cannot be stored.
             StoreUnavailableError: If the disk does not take it.
@@ -225,7 +225,7 @@ class Outbox:
                     if done.done():
                         continue
                     if answer is None:
-                        done.set_exception(BufferOverflowError(self._max_size))
+                        done.set_exception(BufferOverflowError(self._max_items))
                     elif isinstance(answer, Exception):
                         done.set_exception(answer)
                     else:

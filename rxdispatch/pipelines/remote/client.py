@@ -87,7 +87,7 @@ class RemoteFunction:
         stage: str,
         *,
         timeout: float,
-        retries: Backoff | None,
+        backoff: Backoff | None,
         client: httpx.AsyncClient | None,
         headers: Headers,
         id: Callable[[Any], str] | None,  # noqa: A002
@@ -102,7 +102,7 @@ class RemoteFunction:
         self._options: dict[str, Any] = {} if user is None else {"auth": httpx.BasicAuth(*user)}
         self._max_answer = max_answer
         self._timeout = timeout
-        self._retries = retries
+        self._backoff = backoff
         self._headers = headers
         self._id = id
         self._request_error = httpx.RequestError
@@ -124,9 +124,9 @@ class RemoteFunction:
         traceback: TracebackType | None,
     ) -> None:
         """Close it."""
-        await self.aclose()
+        await self.close()
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Close the connections, unless the client was given; may be called again."""
         if self._own:
             await self._client.aclose()
@@ -191,17 +191,17 @@ class RemoteFunction:
 
     def _wait(self, error: RemoteError | ItemTimeoutError, tries: int) -> float | None:
         """Return how long to wait before the next try; None if there is none."""
-        retries = self._retries
-        if retries is None or not retries.goes_on(tries):
+        backoff = self._backoff
+        if backoff is None or not backoff.goes_on(tries):
             return None
-        wait = retries.delay(tries)
+        wait = backoff.delay(tries)
         if isinstance(error, RemoteError):
             status = error.status
             if status is not None and status != 429 and status < 500:
                 return None
             asked = error.retry_after or 0.0
             # Not before it wants to be asked; and not with a slot held for so long.
-            return None if asked > retries.maximum else max(wait, asked)
+            return None if asked > backoff.maximum else max(wait, asked)
         return wait
 
 
@@ -209,7 +209,7 @@ def remote(
     url: str,
     *,
     timeout: float | timedelta = 10.0,
-    retries: Backoff | None = Backoff(first=0.1, maximum=10.0, attempts=4),
+    backoff: Backoff | None = Backoff(first=0.1, maximum=10.0, attempts=4),
     client: httpx.AsyncClient | None = None,
     headers: Headers | None = None,
     id: Callable[[Any], str] | None = None,  # noqa: A002
@@ -227,7 +227,7 @@ def remote(
         url: Of the stage, ``http`` or ``https``; a user and password in it are sent as basic
             authentication.
         timeout: Seconds that each try may take.
-        retries: How often, and after which waits, a call is tried again after an error of the
+        backoff: How often, and after which waits, a call is tried again after an error of the
             connection, a time-out, 429 or 5xx. ``Retry-After`` is honoured; one that is longer
             than its *maximum* ends the tries. None: once.
         client: An ``httpx.AsyncClient`` to use, which stays open; its own time limits hold too.
@@ -254,8 +254,8 @@ def remote(
     stage = unquote(parts.path.rstrip("/").rpartition("/")[2])
     if not stage:
         raise ConfigError("url must end in the name of a stage")
-    if retries is not None and not isinstance(retries, Backoff):
-        raise ConfigError("retries must be a Backoff or None", retries)
+    if backoff is not None and not isinstance(backoff, Backoff):
+        raise ConfigError("backoff must be a Backoff or None", backoff)
     if id is not None and not callable(id):
         raise ConfigError("id must be callable or None", id)
     integer("max_answer", max_answer)
@@ -263,7 +263,7 @@ def remote(
         url,
         stage,
         timeout=seconds("timeout", timeout, zero=False),
-        retries=retries,
+        backoff=backoff,
         client=client,
         headers=headers if callable(headers) else _headers(headers or {}),
         id=id,

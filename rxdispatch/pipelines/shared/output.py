@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
@@ -16,10 +16,13 @@ from rxdispatch.operators.flow._broadcast import broadcast
 from rxdispatch.protocols import Valve
 from rxdispatch.valve import Gate
 
-__all__ = ["Output"]
+__all__ = ["MIN_QUEUE", "Output"]
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+MIN_QUEUE: Final = 16
+"""Items that may wait at least in any queue, before a stage or for a subscriber."""
 
 
 class Output(Generic[T]):

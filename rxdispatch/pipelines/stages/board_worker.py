@@ -14,10 +14,11 @@ from rxdispatch.boards.base import Board
 from rxdispatch.claim import Outcome
 from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.shared.stage_error import StageError
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.chain import chain, waiting
 from rxdispatch.pipelines.stages.handoff import BoardHandoff
-from rxdispatch.pipelines.stages.stage import Stage, StageError
+from rxdispatch.pipelines.stages.stage import Stage
 from rxdispatch.pipelines.stages.stats import StageCounters
 from rxdispatch.streams import Ingress
 from rxdispatch.task import Task
@@ -54,7 +55,7 @@ def board_worker(
     """
     # The board is the queue: what is claimed too early nobody else can claim.
     queues = waiting(stages)
-    queues[0] = stages[0].queue or stages[0].burst
+    queues[0] = stages[0].queue_size or stages[0].burst
     most = sum(queues) + sum(stage.burst for stage in stages)
     claims = board.claims(prefetch=most, lease=lease, worker=worker, until=until)
 
@@ -92,11 +93,10 @@ class _ClaimHandler:
             queues=queues,
             stage_counters=stage_counters,
             wait_group=WaitGroup(),
-            failed=_nobody,
-            gone=self._gone,
+            lost=self._lost,
         )
         if following is not None:
-            self.stream = self.stream.pipe(BoardHandoff(*following, self._gone, self._headers))
+            self.stream = self.stream.pipe(BoardHandoff(*following, self._lost, self._headers))
 
     async def handle(self, task: Task[Any]) -> Any:
         """Send the item of a claim through the stages, and return what it became."""
@@ -116,7 +116,7 @@ class _ClaimHandler:
         if held is not None and not held[0].done():
             held[0].set_result(envelope.value)
 
-    def _gone(self, envelope: Envelope, failure: StageError | None) -> None:
+    def _lost(self, envelope: Envelope, failure: StageError | None) -> None:
         held = self._held.get(envelope.token)
         if held is None or held[0].done():
             return
@@ -131,7 +131,3 @@ class _ClaimHandler:
     def _headers(self, envelope: Envelope) -> Mapping[str, str] | None:
         held = self._held.get(envelope.token)
         return None if held is None else held[1]
-
-
-def _nobody(_: StageError) -> None:
-    pass

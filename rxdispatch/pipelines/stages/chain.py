@@ -9,15 +9,13 @@ from reactivex import Observable
 
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.shared.output import MIN_QUEUE
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
-from rxdispatch.pipelines.stages.run_stage import Gone, run_stage
-from rxdispatch.pipelines.stages.stage import Stage, StageError
+from rxdispatch.pipelines.stages.run_stage import Lost, run_stage
+from rxdispatch.pipelines.stages.stage import Stage
 from rxdispatch.pipelines.stages.stats import StageCounters
 
-__all__ = ["LEAST", "chain", "until_board", "waiting"]
-
-LEAST = 16
-"""Items that may wait at least where a stage does not say how many; also for each subscriber."""
+__all__ = ["chain", "until_board", "waiting"]
 
 Operator = Callable[[Observable[Envelope]], Observable[Envelope]]
 
@@ -29,8 +27,7 @@ def chain(
     queues: Sequence[int],
     stage_counters: Sequence[StageCounters],
     wait_group: WaitGroup,
-    failed: Callable[[StageError], None],
-    gone: Gone | None = None,
+    lost: Lost,
     ordered: bool = False,
 ) -> Observable[Envelope]:
     """
@@ -42,8 +39,7 @@ def chain(
         queues: How many items may wait for each.
         stage_counters: Where the items of each are counted.
         wait_group: Where coroutines are counted that are at work.
-        failed: As for :func:`run_stage`.
-        gone: As for :func:`run_stage`.
+        lost: As for :func:`run_stage`.
         ordered: Emit in the order of arrival.
     """
     stream = source
@@ -58,8 +54,7 @@ def chain(
                 stage,
                 counters=counters,
                 wait_group=wait_group,
-                failed=failed,
-                gone=gone,
+                lost=lost,
                 ordered=ordered,
             )
         )
@@ -73,9 +68,9 @@ def waiting(stages: Sequence[Stage]) -> list[int]:
     A stage ends what it has at work at about the same time: the next one must be able to take all
     of that, or it stands still later.
     """
-    before = [LEAST, *(stage.burst for stage in stages)]
+    before = [MIN_QUEUE, *(stage.burst for stage in stages)]
     return [
-        stage.queue or max(LEAST, stage.burst, burst)
+        stage.queue_size or max(MIN_QUEUE, stage.burst, burst)
         for stage, burst in zip(stages, before, strict=False)
     ]
 

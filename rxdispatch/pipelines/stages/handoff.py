@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from reactivex import Observable, abc
@@ -24,10 +24,12 @@ from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.pipelines.shared.envelope import Envelope
-from rxdispatch.pipelines.stages.stage import Stage, StageError
+from rxdispatch.pipelines.shared.stage_error import StageError, stage_error
+from rxdispatch.pipelines.stages.run_stage import Lost
+from rxdispatch.pipelines.stages.stage import Stage
 from rxdispatch.task import NO_HEADERS, Task
 
-__all__ = ["BoardHandoff", "Boards", "board_of"]
+__all__ = ["BoardHandoff", "FindBoard", "board_of"]
 
 log = get_logger(__name__)
 
@@ -37,32 +39,25 @@ SPAN: Final = 0.0002
 
 _PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
 
-Lost = Callable[[Envelope, StageError], None]
 Headers = Callable[[Envelope], Mapping[str, str] | None]
+FindBoard = Callable[[str], Board[Any]]
+"""Returns the board of a name, as ``hub.board`` does."""
 
 
-class Boards(Protocol):
-    """Where boards have names: a hub."""
-
-    def board(self, name: str, /) -> Board[Any]:
-        """Return the board of that name."""
-        ...
-
-
-def board_of(stage: Stage, hub: Boards | None) -> Board[Any]:
+def board_of(stage: Stage, boards: FindBoard | None) -> Board[Any]:
     """
     Return the board of *stage*, which has one.
 
     Raises:
-        ConfigError: If it is a name, and there is no *hub* to ask.
+        ConfigError: If it is a name, and *boards* is None.
     """
     board = stage.board
     if not isinstance(board, str):
         assert board is not None
         return board
-    if hub is None:
-        raise ConfigError("hub must be given where the board of a stage is a name", board)
-    return hub.board(board)
+    if boards is None:
+        raise ConfigError("boards must be given where the board of a stage is a name", board)
+    return boards(board)
 
 
 class BoardHandoff:
@@ -168,11 +163,8 @@ class BoardHandoff:
 
     def refusal(self, envelope: Envelope) -> StageError:
         """Return the failure of an item whose id the board knows."""
-        failure = StageError(envelope.id, 1, self._kind, envelope.value)
-        failure.__cause__ = TaskRejectedError(
-            f"board {self._board.name!r} has another item of the same id"
-        )
-        return failure
+        cause = TaskRejectedError(f"board {self._board.name!r} has another item of the same id")
+        return stage_error(cause, envelope.id, self._kind, envelope.value)
 
     async def _write(self, envelopes: list[Envelope]) -> list[Envelope]:
         try:
@@ -181,9 +173,8 @@ class BoardHandoff:
             if len(envelopes) > 1:
                 # All were refused for the sake of one; the board has none of them.
                 return [e for each in envelopes for e in await self._write([each])]
-            failure = StageError(envelopes[0].id, 1, self._kind, envelopes[0].value)
-            failure.__cause__ = error
-            self._lost(envelopes[0], failure)
+            (only,) = envelopes
+            self._lost(only, stage_error(error, only.id, self._kind, only.value))
             return []
         if not refused:
             return envelopes

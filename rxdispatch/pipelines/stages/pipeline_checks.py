@@ -1,4 +1,4 @@
-"""What the arguments of a pipeline must be."""
+"""Rules for the arguments of a pipeline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reactivex import Observable
 from rxdispatch.errors import ConfigError
 from rxdispatch.pipelines.stages.stage import Stage
 
-__all__ = ["Source", "board_name_of", "checked_hub", "checked_source"]
+__all__ = ["Source", "board_name_of", "check_boards", "check_source"]
 
 Source = Observable[Any] | AsyncIterable[Any] | Iterable[Any]
 
@@ -22,13 +22,13 @@ def board_name_of(stage: Stage) -> str:
     return board if isinstance(board, str) else board.name
 
 
-def checked_hub(hub: Any) -> None:
-    """Refuse what has no boards with a ConfigError."""
-    if not callable(getattr(hub, "board", None)):
-        raise ConfigError("hub must be a Hub or None", hub)
+def check_boards(boards: Any) -> None:
+    """Raise a ConfigError unless *boards* can be asked for a board by its name."""
+    if not callable(boards):
+        raise ConfigError("boards must be a function, such as hub.board, or None", boards)
 
 
-def checked_source(source: Any) -> None:
-    """Refuse what a pipeline cannot be fed from with a ConfigError."""
+def check_source(source: Any) -> None:
+    """Raise a ConfigError unless a pipeline can be fed from *source*."""
     if not isinstance(source, (Observable, AsyncIterable, Iterable)):
         raise ConfigError("source must be an Observable, an async iterable or an iterable", source)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.shared.envelope import Envelope
-from rxdispatch.pipelines.stages.stage import StageError
+from rxdispatch.pipelines.shared.stage_error import StageError
 from rxdispatch.streams import Ingress
 
 __all__ = ["ResubmitIngress", "Resubmits", "Rule"]
@@ -77,7 +77,7 @@ class Resubmits:
         self._inside.pop(envelope.token, None)
         self._intake.look()
 
-    def gone(self, envelope: Envelope, failure: StageError | None) -> None:
+    def lost(self, envelope: Envelope, failure: StageError | None) -> None:
         """Submit the item of *envelope* again, if its failure says so."""
         delay = None
         if failure is not None and envelope.token in self._inside:

@@ -11,14 +11,15 @@ from reactivex import Observable, abc, compose
 from reactivex.disposable import Disposable
 
 from rxdispatch.errors import ItemTimeoutError
-from rxdispatch.log import get_logger
-from rxdispatch.operators._function_pool import FunctionPool, HandlerCrashedError
+from rxdispatch.operators._function_pool import FunctionPool
+from rxdispatch.operators._on_error import SKIPPED, ErrorRule
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
 from rxdispatch.pipelines.shared.envelope import Envelope
+from rxdispatch.pipelines.shared.stage_error import StageError, stage_error
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
-from rxdispatch.pipelines.stages.stage import Stage, StageCrashedError, StageError
+from rxdispatch.pipelines.stages.stage import Stage
 from rxdispatch.pipelines.stages.stage_call import (
     CarriedError,
     call_many,
@@ -28,12 +29,11 @@ from rxdispatch.pipelines.stages.stage_call import (
 )
 from rxdispatch.pipelines.stages.stats import StageCounters
 
-__all__ = ["Gone", "interrupting", "run_stage"]
-
-log = get_logger(__name__)
+__all__ = ["Lost", "interrupting", "reporting", "run_stage"]
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
-Gone = Callable[[Envelope, StageError | None], None]
+Lost = Callable[[Envelope, StageError | None], Envelope | None]
+"""Called with an item that failed, or None for its failure if it is skipped; returns a stand-in."""
 
 
 def run_stage(
@@ -41,71 +41,75 @@ def run_stage(
     *,
     counters: StageCounters,
     wait_group: WaitGroup,
-    failed: Callable[[StageError], None],
-    gone: Gone | None = None,
+    lost: Lost,
     ordered: bool = False,
+    operator: str = "stage",
 ) -> Callable[[Observable[Envelope]], Observable[Envelope]]:
     """
     Return the operator that does the work of *stage*, without the queue before it.
 
     Args:
         stage: The stage.
-        counters: Where items are counted.
-        wait_group: Where coroutines are counted that are at work.
-        failed: Called with each failure that ``on_error`` does not settle.
-        gone: Called with each item that does not go on, and with its failure if it has one, which
-            *failed* is then not told of.
+        counters: Count its items.
+        wait_group: Counts its coroutines at work.
+        lost: Called with each item that does not go on, and with its failure if it has one; what
+            it returns goes on instead, nothing if None.
         ordered: Emit in the order of arrival.
+        operator: What the log calls the kind of place.
 
-    Whatever the function raises is the failure of its item. The stream ends with an error only
-    where that is none of an item's: one of a ``Limit``, or of an executor that can run nothing any
-    more. A ``KeyboardInterrupt`` of a coroutine is the failure of its item, and ends the loop too.
+    Whatever the function raises is the failure of its item. The stream fails only with errors that
+    belong to no item: of a ``Limit``, or of an executor that can run nothing any more. A
+    ``KeyboardInterrupt`` of a coroutine is the failure of its item, and ends the loop too.
     """
 
-    def operator(source: Observable[Envelope]) -> Observable[Envelope]:
+    def run(source: Observable[Envelope]) -> Observable[Envelope]:
         def subscribe(
             observer: abc.ObserverBase[Envelope], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            run = _Run(stage, counters, gone or _only(failed), observer)
-            mapped, close = _map(stage, run, wait_group, ordered)
+            # A SystemExit is the failure of its item: it must not end the whole loop.
+            rule = ErrorRule(
+                stage.on_error, operator, passing=(KeyboardInterrupt,), stage=stage.name
+            )
+            items = _StageItems(stage, rule, counters, lost, observer)
+            mapped, close = _map(stage, items, wait_group, ordered)
             collected = source if stage.batch is None else source.pipe(batch(*stage.batch))
             subscription = collected.pipe(mapped).subscribe(
-                run.on_next, observer.on_error, observer.on_completed, scheduler=scheduler
+                items.on_next, observer.on_error, observer.on_completed, scheduler=scheduler
             )
 
             def dispose() -> None:
                 subscription.dispose()
                 close()
 
-            run.dispose = dispose
+            items.dispose = dispose
             return Disposable(dispose)
 
         return Observable(subscribe)
 
-    return operator
+    return run
 
 
 def _map(
-    stage: Stage, run: _Run, wait_group: WaitGroup, ordered: bool
+    stage: Stage, items: _StageItems, wait_group: WaitGroup, ordered: bool
 ) -> tuple[Operator, Callable[[], None]]:
     """Return the bounded map that fits the function, and what to call when it has ended."""
     options: dict[str, Any] = {
-        "max_concurrent": stage.concurrency,
+        "max_concurrent": stage.max_concurrent,
         "ordered": ordered,
-        "on_error": run.on_error,
+        "on_error": items.on_error,
     }
     if not stage.plain:
-        limit = stage.timeout if stage.retry is None else None
+        limit = stage.timeout if stage.backoff is None else None
         return map_async(
-            work_of(stage, stage.fn, wait_group, run.counters), timeout=limit, **options
+            work_of(stage, stage.fn, wait_group, items.counters), timeout=limit, **options
         ), _nothing
-    if stage.retry is None:
+    if stage.backoff is None:
         call = partial(call_one if stage.batch is None else call_many, stage.fn)
         mapped = map_blocking(call, executor=stage.executor, timeout=stage.timeout, **options)
-        return compose(run.begun, mapped), _nothing
+        return compose(items.begun, mapped), _nothing
     # Between its tries an item waits on the loop, and not in a thread.
-    pool = FunctionPool(stage.executor, stage.slots, on_gone=run.end, label="pipeline")
-    work = work_of(stage, in_pool(stage, pool), wait_group, run.counters)
+    pool = FunctionPool(stage.executor, stage.slots, on_gone=items.end, label="pipeline")
+    work = work_of(stage, in_pool(stage, pool), wait_group, items.counters)
     return map_async(work, **options), pool.close
 
 
@@ -113,18 +117,19 @@ def _nothing() -> None:
     pass
 
 
-def _only(failed: Callable[[StageError], None]) -> Gone:
+def reporting(failed: Callable[[StageError], None]) -> Lost:
+    """Return what calls *failed* with each failure, and puts nothing in the place of its item."""
     told = interrupting(failed)
 
-    def gone(_: Envelope, failure: StageError | None) -> None:
+    def lost(_: Envelope, failure: StageError | None) -> None:
         if failure is not None:
             told(failure)
 
-    return gone
+    return lost
 
 
 def interrupting(failed: Callable[[StageError], None]) -> Callable[[StageError], None]:
-    """Return *failed*, after which a ``KeyboardInterrupt`` goes on to the loop."""
+    """Return *failed*, after which a ``KeyboardInterrupt`` also leaves the loop."""
 
     def told(failure: StageError) -> None:
         failed(failure)
@@ -135,45 +140,45 @@ def interrupting(failed: Callable[[StageError], None]) -> Callable[[StageError],
 
 
 def _interrupt(error: KeyboardInterrupt) -> None:
-    """Let *error* out of the loop, which it was meant for."""
     raise error
 
 
-class _Run:
+class _StageItems:
     """
-    One subscription.
+    The items of one subscription: counts them, and decides on those that failed.
 
-    What the map emits is an envelope, None for one that failed, or a list of envelopes.
+    The map emits an envelope, a list of envelopes, or None for an item that is lost.
     """
 
     def __init__(
         self,
         stage: Stage,
+        rule: ErrorRule,
         counters: StageCounters,
-        gone: Gone,
+        lost: Lost,
         observer: abc.ObserverBase[Envelope],
     ) -> None:
         self._stage = stage
+        self._rule = rule
         self._many = stage.batch is not None
         self.counters = counters
         self._meter = counters.meter
-        self._gone = gone
+        self._lost = lost
         self._observer = observer
         self._time = asyncio.get_running_loop().time
-        self._skipped = 0
         #: Ends the subscription.
         self.dispose = _nothing
 
     def end(self, error: Exception) -> None:
-        """End the stream with *error*, which is that of no item."""
+        """End the stream with *error*, which belongs to no item."""
         self.dispose()
         self._observer.on_error(error)
 
     def begun(self, source: Observable[Any]) -> Observable[Any]:
         """
-        Count what goes to work in threads, which cannot do so themselves.
+        Count the items that begin in threads, which cannot count them.
 
-        The map is handed no more than it has slots for.
+        The map takes no more than it has slots for.
         """
 
         def subscribe(
@@ -198,7 +203,7 @@ class _Run:
         on_next(load)
 
     def on_next(self, load: Any) -> None:
-        """Count what was done, and pass it on."""
+        """Count what is done, and pass it on."""
         if not load:
             return
         now, counters, meter = self._time(), self.counters, self._meter
@@ -217,7 +222,7 @@ class _Run:
     # ------------------------------------------------ what failed
 
     def on_error(self, load: Any, error: BaseException) -> Any:
-        """Return what goes on although the work on *load* failed."""
+        """Return what goes on although the function failed on *load*."""
         if isinstance(error, CarriedError):
             error = error.error
         if isinstance(error, ItemTimeoutError) and error.item is not None:
@@ -226,7 +231,7 @@ class _Run:
         if not self._many:
             return self._settle(load, error)
         first = load[0].since
-        left = [envelope for envelope in load if self._settle(envelope, error)]
+        left = [one for envelope in load if (one := self._settle(envelope, error)) is not None]
         if left:
             left[0].since = first
         return left
@@ -243,33 +248,18 @@ class _Run:
 
     def _settle(self, envelope: Envelope, error: BaseException) -> Envelope | None:
         self.counters.failed += 1
-        policy, name = self._stage.on_error, self._stage.name
-        if isinstance(error, KeyboardInterrupt):
-            policy = "fail"
-        if policy == "skip":
-            self._skipped += 1
-            log.warning(
-                "item_skipped",
-                operator="stage",
-                stage=name,
-                skipped=self._skipped,
-                failure=error,
+        value, cause = self._rule.resolve(envelope.value, error)
+        if cause is None and value is not SKIPPED:
+            envelope.value = value
+            envelope.attempt = 1
+            self.counters.replaced += 1
+            return envelope
+        failure = None
+        if cause is not None:
+            failure = stage_error(
+                cause, envelope.id, self._stage.name, envelope.value, envelope.attempt
             )
-            self._gone(envelope, None)
-            return None
-        if policy != "fail":
-            try:
-                envelope.value = policy(envelope.value, error)
-            except BaseException as worse:
-                if worse.__context__ is None and worse is not error:
-                    worse.__context__ = error
-                error = worse
-            else:
-                envelope.attempt = 1
-                self.counters.replaced += 1
-                return envelope
-        kind = StageCrashedError if isinstance(error, HandlerCrashedError) else StageError
-        failure = kind(envelope.id, envelope.attempt, name, envelope.value)
-        failure.__cause__ = error
-        self._gone(envelope, failure)
-        return None
+        instead = self._lost(envelope, failure)
+        if instead is not None:
+            self.counters.replaced += 1
+        return instead

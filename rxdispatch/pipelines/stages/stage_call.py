@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from rxdispatch.callables import check_result
-from rxdispatch.errors import ConfigError, ItemTimeoutError
+from rxdispatch.errors import ConfigError
 from rxdispatch.operators._function_pool import FunctionPool
+from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.outside import is_from_outside
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
@@ -87,7 +88,7 @@ def work_of(
 
     if stage.batch is not None:
         return many
-    return one if stage.retry is None else one_patiently
+    return one if stage.backoff is None else one_patiently
 
 
 async def _patiently(
@@ -95,7 +96,7 @@ async def _patiently(
 ) -> Any:
     """Await what *make* makes, again and again until it succeeds or there was enough of that."""
     # In threads and processes the limit is the pool's, which knows when the function begins.
-    backoff, limit = stage.retry, None if stage.plain else stage.timeout
+    backoff, limit = stage.backoff, None if stage.plain else stage.timeout
     if backoff is None:
         return await make()
     attempt = 0
@@ -104,7 +105,7 @@ async def _patiently(
         for envelope in envelopes:
             envelope.attempt = attempt
         try:
-            value = await (make() if limit is None else _in_time(limit, make, envelopes))
+            value = await (make() if limit is None else run_with_timeout(make(), envelopes, limit))
         except Exception:
             if not backoff.goes_on(attempt):
                 raise
@@ -113,19 +114,6 @@ async def _patiently(
                 envelope.attempt = 1
             return value
         await asyncio.sleep(backoff.delay(attempt))
-
-
-async def _in_time(
-    limit: float, make: Callable[[], Awaitable[Any]], envelopes: list[Envelope] | tuple[Envelope]
-) -> Any:
-    span = asyncio.timeout(limit)
-    try:
-        async with span:
-            return await make()
-    except TimeoutError as error:
-        if not span.expired():
-            raise
-        raise ItemTimeoutError(limit, envelopes) from error
 
 
 def in_pool(stage: Stage, pool: FunctionPool) -> Call:

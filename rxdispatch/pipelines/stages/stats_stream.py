@@ -26,7 +26,7 @@ def read_stages(
     arrived = submitted
     found: dict[str, Any] = {}
     for stage, counters in zip(stages, stage_counters, strict=True):
-        limit = stage.concurrency
+        limit = stage.max_concurrent
         slots = limit.limit if isinstance(limit, Limit) else limit
         found[stage.name] = counters.read(slots, arrived)
         arrived = counters.left

@@ -49,7 +49,7 @@ class State:
         next_states: By result, or by predicates on the result.
         failed: Where an error leads.
         timeout: Seconds an attempt may take.
-        retry: How often to try, and how long to wait in between.
+        backoff: How often to try, and how long to wait in between.
     """
 
     name: str
@@ -57,7 +57,7 @@ class State:
     next_states: Mapping[Any, str] | tuple[tuple[Callable[[Any], object], str], ...]
     failed: str | None
     timeout: float | None
-    retry: Backoff | None
+    backoff: Backoff | None
 
     @property
     def terminal(self) -> bool:
@@ -86,9 +86,9 @@ class State:
             except BaseException as error:
                 if is_from_outside(error) or isinstance(error, KeyboardInterrupt):
                     raise
-                if self.retry is None or not self.retry.goes_on(attempt):
+                if self.backoff is None or not self.backoff.goes_on(attempt):
                     return self._fail(attempt, data, error)
-                await asyncio.sleep(self.retry.delay(attempt))
+                await asyncio.sleep(self.backoff.delay(attempt))
                 attempt += 1
         if isinstance(result, Move):
             result, data = result.result, result.data
@@ -96,7 +96,7 @@ class State:
             target = self._choose(result)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a wrong result stays wrong: no retry
+        except BaseException as error:  # a wrong result stays wrong: no other attempt
             return self._fail(attempt, data, error)
         return Step(Transition(self.name, target, result, time.time(), attempt), data)
 

@@ -101,7 +101,7 @@ class Workflow:
         next_states: NextStates | None = None,
         failed: str | None = None,
         timeout: float | timedelta | None = None,
-        retry: Backoff | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
         """
         Add a state; one without *next_states*, or with empty ones, is terminal.
@@ -113,10 +113,10 @@ class Workflow:
                 leave the data it got as they are.
             next_states: The next state by result; or pairs of a predicate on the result and a
                 state, of which the first that holds counts.
-            failed: The state that an error leads to once *retry* is used up. Without one the
+            failed: The state that an error leads to once *backoff* is used up. Without one the
                 workflow ends in a :class:`WorkflowError`.
             timeout: Seconds an attempt may take; needs a coroutine function.
-            retry: How many attempts, and how long to wait in between; one attempt when None.
+            backoff: How many attempts, and how long to wait in between; one attempt when None.
 
         Raises:
             ConfigError: If an argument breaks its rule, or the state is defined already.
@@ -131,12 +131,12 @@ class Workflow:
             check_function("process", process, "data")
         if failed is not None:
             key_name("failed", failed)
-        if not following and (failed is not None or timeout is not None or retry is not None):
-            raise ConfigError("failed, timeout and retry must be given with a process", name)
-        if retry is not None and not isinstance(retry, Backoff):
-            raise ConfigError("retry must be a Backoff", retry)
+        if not following and (failed is not None or timeout is not None or backoff is not None):
+            raise ConfigError("failed, timeout and backoff must be given with a process", name)
+        if backoff is not None and not isinstance(backoff, Backoff):
+            raise ConfigError("backoff must be a Backoff", backoff)
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
-        self._states[name] = State(name, process, following, failed, limit, retry)
+        self._states[name] = State(name, process, following, failed, limit, backoff)
 
     def validate(self) -> None:
         """
