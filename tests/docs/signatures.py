@@ -134,7 +134,8 @@ def _members(cls: type[Any], options: str) -> list[str]:
     if ":members:" not in options:
         return []
     asked, without = _option("members", options), _option("exclude-members", options)
-    known = {*dir(cls), *_annotations(cls), *_attributes(cls)}
+    ours = [base for base in cls.__mro__ if base.__module__.startswith("rxdispatch")]
+    known = {*_annotations(cls), *_attributes(cls)}.union(*map(vars, ours))
     if missing := [name for name in asked if name not in known]:
         raise LookupError(f"{cls.__name__} has no {', '.join(missing)}; see docs/reference")
     public = [name for name in vars(cls) if name[0] != "_" and inspect.getdoc(getattr(cls, name))]
