@@ -11,9 +11,9 @@ import attrs
 from reactivex import Observable
 from uuid_utils import uuid7
 
-from rxdispatch import operators as ops
 from rxdispatch.callables import check_function
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
+from rxdispatch.operators import map_async
 from rxdispatch.pipelines.outbox.outbox import Outbox
 from rxdispatch.pipelines.shared.outside import is_from_outside
 from rxdispatch.seconds import seconds
@@ -82,7 +82,7 @@ class EdgePipeline(Generic[T, R]):
         self._forward = forward
         self._outbox = outbox
         self._timeout = None if timeout is None else seconds("timeout", timeout, zero=False)
-        self._stage = ops.map_async(self._handle, max_concurrent=max_concurrent, ordered=True)
+        self._stage = map_async(self._handle, max_concurrent=max_concurrent, ordered=True)
 
     def results(self, source: Observable[T]) -> Observable[EdgeResult[T, R]]:
         """

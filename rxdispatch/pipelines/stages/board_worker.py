@@ -9,9 +9,9 @@ from typing import Any, Literal
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
-from rxdispatch import operators as ops
 from rxdispatch.boards.base import Board
 from rxdispatch.claim import Outcome
+from rxdispatch.operators import execute, settle
 from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.stage_error import StageError
@@ -65,7 +65,7 @@ def board_worker(
         handler = _ClaimHandler(stages, queues, following)
         inside = handler.stream.subscribe(handler.on_done, observer.on_error)
         outcomes = claims.pipe(
-            ops.execute(handler.handle, max_concurrent=most), ops.settle(board)
+            execute(handler.handle, max_concurrent=most), settle(board)
         ).subscribe(observer, scheduler=scheduler)
         # First what is at work, then the claims: whoever gets them next finds nobody at it.
         return CompositeDisposable(inside, outcomes)

@@ -23,13 +23,13 @@ from rxdispatch.pipelines.shared.stage_error import StageError, report
 from rxdispatch.pipelines.stages.board_worker import board_worker
 from rxdispatch.pipelines.stages.chain import chain, until_board, waiting
 from rxdispatch.pipelines.stages.handoff import BoardHandoff, FindBoard, board_of
-from rxdispatch.pipelines.stages.inlet import Inlet
 from rxdispatch.pipelines.stages.pipeline_checks import (
     Source,
     board_name_of,
     check_boards,
     check_source,
 )
+from rxdispatch.pipelines.stages.pipeline_input import PipelineInput
 from rxdispatch.pipelines.stages.resubmits import ResubmitIngress, Resubmits, Rule
 from rxdispatch.pipelines.stages.run_stage import interrupting, reporting
 from rxdispatch.pipelines.stages.stage import Stage
@@ -141,7 +141,7 @@ class Pipeline:
         self._results: Output[Any] = Output(MIN_QUEUE)
         self._emitted = 0
         self._run: Run[StageError] = Run("the pipeline", close=self._close, finish=self._finish)
-        self._inlet = Inlet(self._run, self._ingress, self._resubmits)
+        self._input = PipelineInput(self._run, self._ingress, self._resubmits)
         self._over = Once("stats")
 
     # ------------------------------------------------ what it is
@@ -235,7 +235,7 @@ class Pipeline:
                 this waits.
             ConfigError: If *id* breaks its rule.
         """
-        return await self._inlet.submit(item, id)
+        return await self._input.submit(item, id)
 
     async def feed(self, source: Source) -> int:
         """
@@ -255,12 +255,12 @@ class Pipeline:
             ConfigError: If *source* is none of these.
             Exception: The error of *source*; what came before it has been submitted.
         """
-        return await self._inlet.feed(source)
+        return await self._input.feed(source)
 
     async def _submit_to_board(self, envelope: Envelope) -> None:
         assert self._handoff is not None
         refused = await self._handoff.add([envelope])
-        self._inlet.submitted += 1
+        self._input.submitted += 1
         if refused:
             self._on_failure(self._handoff.refusal(envelope))
         else:
@@ -286,7 +286,7 @@ class Pipeline:
     @property
     def stats(self) -> PipelineStats:
         """What it has counted until now."""
-        return read_stages(self._here, self._counters, self._inlet.submitted, self._emitted)
+        return read_stages(self._here, self._counters, self._input.submitted, self._emitted)
 
     def stats_every(self, period: float | timedelta) -> Observable[PipelineStats]:
         """
@@ -321,7 +321,7 @@ class Pipeline:
         self._run.enter()
         self._handoff = handoff
         if not self._here:
-            self._inlet.handoff = self._submit_to_board
+            self._input.handoff = self._submit_to_board
         loop = asyncio.get_running_loop()
         self._gate = self._results.gate(None)
         self._subscription: DisposableBase = self._chain(loop).subscribe(
@@ -332,7 +332,7 @@ class Pipeline:
         )
         self._feeding: asyncio.Task[None] | None = None
         if self._source is not None:
-            self._feeding = loop.create_task(self._inlet.feed_all(self._source))
+            self._feeding = loop.create_task(self._input.feed_all(self._source))
         return self
 
     async def __aexit__(
@@ -377,7 +377,7 @@ class Pipeline:
         return stream if self._handoff is None else stream.pipe(self._handoff)
 
     def _close(self) -> None:
-        self._inlet.close()
+        self._input.close()
 
     def _finish(self, error: Exception | None) -> None:
         self._run.conclude()

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from reactivex import Observable
 from uuid_utils import uuid7
 
-from rxdispatch import operators as ops
 from rxdispatch.backoff import Backoff
 from rxdispatch.boards.base import Board
 from rxdispatch.callables import check_function
@@ -18,6 +17,7 @@ from rxdispatch.checks import integer, key_name
 from rxdispatch.claim import Outcome
 from rxdispatch.errors import ConfigError
 from rxdispatch.failure import describe
+from rxdispatch.operators import execute, settle
 from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.pipelines.workflow.history import WorkflowError, WorkflowResult
 from rxdispatch.pipelines.workflow.log import WorkflowLog, patiently
@@ -213,7 +213,7 @@ class Workflow:
         """
         board, _ = self._places()
         return board.claims(prefetch=max_concurrent, lease=lease, worker=worker, until=until).pipe(
-            ops.execute(self._resume, max_concurrent=max_concurrent), ops.settle(board)
+            execute(self._resume, max_concurrent=max_concurrent), settle(board)
         )
 
     async def result(self, id: str) -> WorkflowResult:  # noqa: A002

@@ -1,4 +1,4 @@
-"""``Inlet``: where items enter a pipeline."""
+"""``PipelineInput``: where items enter a pipeline."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from rxdispatch.pipelines.stages.pipeline_checks import Source, check_source
 from rxdispatch.pipelines.stages.resubmits import ResubmitIngress, Resubmits
 from rxdispatch.streams import from_async_iterable, to_async_iterable
 
-__all__ = ["Inlet"]
+__all__ = ["PipelineInput"]
 
 
-class Inlet:
+class PipelineInput:
     """
     Puts items into the queue of the first stage, or onto its board, while the run is open.
 
