@@ -1,4 +1,4 @@
-"""Feeds behind a proxy, and an account of what they tell."""
+"""Feeds behind a proxy, and a checker of the changes that they emit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
     "stepped_feed",
 ]
 
-#: The channel of the namespace that all use here.
+#: The channel of the namespace that these tests use.
 CHANGES = FleetKeys.of("rxd").changes
 
 Hook = Callable[[], Awaitable[object]]
@@ -52,8 +52,8 @@ class Scene:
     Attributes:
         target: The server.
         proxy: The proxy.
-        hub: Behind the proxy.
-        straight: Another process, as far as the server can tell, with a straight line.
+        hub: A hub behind the proxy.
+        straight: A hub with a direct connection; another process to the server.
     """
 
     target: Target
@@ -62,25 +62,25 @@ class Scene:
     straight: Hub
 
     async def call(self, *args: Any) -> Any:
-        """Send any command over the straight line."""
+        """Send any command over the direct connection."""
         return await self.straight.client.call("test", *args)
 
     async def relisted(self) -> dict[str, Node]:
-        """Return what a feed finds that has just come."""
+        """Return the nodes that a new feed finds."""
         async with self.straight.feed() as feed:
             return nodes_of(feed)
 
 
 @asynccontextmanager
 async def scene(kind: Kind = "valkey", *, tcp: bool = False, **feed: Any) -> AsyncGenerator[Scene]:
-    """Run a server with a proxy before it; *feed* are settings of feeds."""
+    """Run a server with a proxy before it; *feed* are feed settings."""
     async with any_server(kind) as target, scene_at(target, tcp=tcp, **feed) as found:
         yield found
 
 
 @asynccontextmanager
 async def scene_at(target: Target, *, tcp: bool = False, **feed: Any) -> AsyncGenerator[Scene]:
-    """Put a proxy before a server, and a hub on either side of it."""
+    """Put a proxy before a server, and open a hub on either side of it."""
     settings = Settings(store=StoreSettings(), feed=FeedSettings(**feed))
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(target, tcp=tcp))
@@ -95,14 +95,14 @@ def nodes_of(feed: Feed) -> dict[str, Node]:
 
 
 def stale(feed: Feed, truth: dict[str, Node]) -> list[str]:
-    """Return the ids of nodes that *feed* has in an older state than *truth*, or not at all."""
+    """Return the ids of nodes that *feed* lacks or has in an older state than *truth*."""
     here = nodes_of(feed)
     late = [name for name in truth if name not in here or here[name].seq < truth[name].seq]
     return late + [name for name in here if name not in truth]
 
 
 async def converged(at: Scene, *feeds: Feed, seconds: float = 15.0) -> dict[str, Node]:
-    """Wait until all *feeds* are what a relist is, while nobody writes; returns that."""
+    """Wait until all *feeds* equal a relist, while nothing is written; returns that."""
     truth = await at.relisted()
     try:
         await until(lambda: all(truth == nodes_of(feed) for feed in feeds), seconds)
@@ -110,17 +110,17 @@ async def converged(at: Scene, *feeds: Feed, seconds: float = 15.0) -> dict[str,
         for feed in feeds:
             here = nodes_of(feed)
             names = [name for name in truth | here if truth.get(name) != here.get(name)]
-            told = [(truth.get(name), here.get(name)) for name in names[:3]]
-            assert not names, f"{len(names)} nodes differ, such as {told}"
+            examples = [(truth.get(name), here.get(name)) for name in names[:3]]
+            assert not names, f"{len(names)} nodes differ, such as {examples}"
     return truth
 
 
 class Account:
     """
-    Takes what a feed tells, and checks each that it may come now.
+    Collects the changes of a feed, and checks that each one may come now.
 
-    Nodes that are known are told of; numbers grow for each node within an epoch; ``previous`` is
-    what was told before, but for heartbeats without news.
+    A change fits the known state of its node; numbers grow for each node within an epoch;
+    ``previous`` is the last emitted node, except for heartbeats without news.
 
     Args:
         feed: Whose changes; None to add them by hand.
@@ -137,7 +137,7 @@ class Account:
         if feed is not None:
             self._known = nodes_of(feed)
             self._last = {name: (node.seq, "added") for name, node in self._known.items()}
-            # Of this very epoch, or what is known is told again under another one.
+            # Of this epoch: a new epoch emits known nodes again.
             self._epoch = feed._replica.epoch.hex()
             self.subscription = feed.changes.subscribe(self.add, self._fail, self._end)
 
@@ -150,12 +150,12 @@ class Account:
             self.check()
 
     def check(self) -> None:
-        """Fail if something was told that may not be."""
+        """Fail if a change was emitted that must not be."""
         assert self.failed is None, self.failed
         assert [] == self.errors[:10]
 
     def add(self, change: NodeChange) -> None:
-        """Take one change."""
+        """Check one change."""
         self.changes.append(change)
         if change.node is None:
             return
@@ -163,7 +163,7 @@ class Account:
         if change.epoch != self._epoch:
             self._epoch, self._last = change.epoch, {}
         seq, kind = self._last.get(name, (-1, ""))
-        # That it is suspect, or is not any more, is nothing that happened to it.
+        # Becoming suspect, and ready again, is a judgement of the feed and has no number.
         again = "suspect" in {kind, change.kind} and kind != change.kind
         if change.seq < seq or (change.seq == seq and not again):
             self.errors.append(f"{change} after {kind} {seq}")
@@ -179,7 +179,7 @@ class Account:
             self._known[name] = node
 
     def kinds(self, node: str | None = None) -> list[str]:
-        """What happened to that node, or to any, in order."""
+        """Return the kinds of changes of that node, or of any, in order."""
         return [
             change.kind
             for change in self.changes
@@ -187,7 +187,7 @@ class Account:
         ]
 
     def count(self, kind: str) -> int:
-        """How often that happened."""
+        """Return the number of changes of that kind."""
         return sum(change.kind == kind for change in self.changes)
 
     def _fail(self, error: Exception) -> None:
@@ -199,12 +199,12 @@ class Account:
 
 class Stepped(FleetEngine):
     """
-    An engine that does something else before or after some steps.
+    An engine with hooks before and after its steps.
 
     Attributes:
-        before: Called, once each, before the next step of that name is begun.
-        after: Called, once each, when its reply has come and before anybody sees it.
-        count: How often each step was begun.
+        before: Hooks, each called once, before the next step of that name.
+        after: Hooks, each called once, between the reply and its use.
+        count: How often each step was started.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -214,21 +214,21 @@ class Stepped(FleetEngine):
         self.count: dict[str, int] = {}
 
     async def pulse(self) -> Position:
-        """Step around the original."""
+        """Run the hooks around the original."""
         await self._step("pulse", self.before)
         reply = await super().pulse()
         await self._step("", self.after, "pulse")
         return reply
 
     async def changes(self, after: int, limit: int) -> Page:
-        """Step around the original."""
+        """Run the hooks around the original."""
         await self._step("changes", self.before)
         reply = await super().changes(after, limit)
         await self._step("", self.after, "changes")
         return reply
 
     async def lookup(self, ids: Iterable[str]) -> Page:
-        """Step around the original."""
+        """Run the hooks around the original."""
         await self._step("lookup", self.before)
         reply = await super().lookup(ids)
         await self._step("", self.after, "lookup")
@@ -245,7 +245,7 @@ class Stepped(FleetEngine):
 
 
 def stepped_feed(hub: Hub, **feed: Any) -> tuple[Feed, Stepped]:
-    """Return a feed of *hub* and the engine that it alone uses."""
+    """Return a feed of *hub* with an engine of its own."""
     settings = FeedSettings(**feed)
     engine = Stepped(hub.client, "rxd", settings)
     channels: Any = hub._channels
@@ -254,7 +254,7 @@ def stepped_feed(hub: Hub, **feed: Any) -> tuple[Feed, Stepped]:
 
 @asynccontextmanager
 async def monitored(target: Target) -> AsyncGenerator[list[bytes]]:
-    """Collect the commands that a server is sent, those of scripts too, as MONITOR tells them."""
+    """Collect the commands that a server receives, including those of scripts, by MONITOR."""
     if target.scheme == "unix":
         reader, writer = await asyncio.open_unix_connection(target.path)
     else:
@@ -277,7 +277,7 @@ async def monitored(target: Target) -> AsyncGenerator[list[bytes]]:
 
 
 def commands(lines: Sequence[bytes], *words: bytes) -> int:
-    """Return how many of MONITOR's *lines* hold all *words*."""
+    """Return how many of MONITOR's *lines* contain all *words*."""
     return sum(all(word in line for word in words) for line in lines)
 
 

@@ -1,8 +1,8 @@
 """
-A process of a fleet's many: it writes to the registry, and notes what its feed tells.
+A process among many: it writes to the registry, and records the changes of its feed.
 
-Started by ``test_feed_many.py`` with one argument, the orders as JSON. It prints ``ready`` once its
-feed is entered; for each line it reads it prints the state of its feed as JSON; it ends with its
+``test_feed_many.py`` starts it with one argument, the orders as JSON. It prints ``ready`` once its
+feed is entered, prints the state of the feed as JSON for each line that it reads, and ends with its
 standard input.
 """
 
@@ -27,15 +27,15 @@ __all__ = ["Orders", "state_of"]
 @attrs.frozen(kw_only=True)
 class Orders:
     """
-    What the process shall do.
+    What a process must do.
 
     Args:
         url: The server.
-        journal: Where to append each change, as JSON, a line each.
-        seed: Of what it writes.
+        journal: The file to append each change to, as a line of JSON.
+        seed: The seed of its writes.
         writes: How many times it writes.
-        nodes: How many nodes it writes of, the same for all.
-        pause: Seconds between two writes.
+        nodes: How many nodes it writes to; all processes share them.
+        pause: Mean seconds between two writes.
     """
 
     url: str
@@ -47,7 +47,7 @@ class Orders:
 
 
 def state_of(feed: rxd.Feed) -> dict[str, list[Any]]:
-    """Return what is known of each node, as JSON has it."""
+    """Return the state of each known node, as JSON values."""
     return {
         node.id: [
             *(node.seq, node.version, node.capacity, node.current_jobs),
@@ -80,7 +80,7 @@ async def _write(hub: rxd.Hub, feed: rxd.Feed, orders: Orders) -> None:
                 case _:
                     await hub.nodes.heartbeat(name, {"n": n, "by": orders.seed})
         except (rxd.NodeNotFoundError, rxd.StoreUnavailableError):
-            pass  # somebody removed it, or somebody cuts lines
+            pass  # another process removed it, or the test cut the connection
         await asyncio.sleep(orders.pause * rng.random() * 2)
 
 
@@ -106,17 +106,17 @@ async def _run(orders: Orders, journal: TextIO) -> None:
         _say("ready")
         writing = asyncio.create_task(_write(hub, feed, orders))
         while await lines.readline():
-            told = {"state": state_of(feed), "done": writing.done(), "errors": account.errors}
-            _say(json.dumps(told))
+            report = {"state": state_of(feed), "done": writing.done(), "errors": account.errors}
+            _say(json.dumps(report))
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
 
 
 def main() -> None:
-    """Obey the orders given as the only argument."""
+    """Follow the orders in the only argument."""
     structlog.configure(processors=[_drop])
     orders = Orders(**json.loads(sys.argv[1]))
-    # Each line by itself, so that it is there if the process is killed next.
+    # Line-buffered, so that each line survives a kill.
     with Path(orders.journal).open("a", buffering=1) as journal:
         asyncio.run(_run(orders, journal))
 

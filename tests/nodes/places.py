@@ -1,4 +1,4 @@
-"""A fleet on a server, looked at from below: what is stored, and what is published."""
+"""A fleet on a server, seen from below: what is stored and published."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ NAMESPACE = "rxd"
 @attrs.frozen
 class Ground:
     """
-    A server with two hubs that know its fleet.
+    A server with two hubs that use its fleet.
 
     Attributes:
         target: The server.
-        hub: One process, as far as the server can tell.
-        other: Another one.
-        engine: The steps themselves.
+        hub: A hub; one process to the server.
+        other: Another hub.
+        engine: The scripts.
     """
 
     target: Target
@@ -45,7 +45,7 @@ class Ground:
 
     @property
     def nodes(self) -> Registry:
-        """The registry."""
+        """Return the registry."""
         return self.hub.nodes
 
     async def call(self, *args: Any) -> Any:
@@ -60,12 +60,12 @@ class Ground:
         """
         Let time pass for the fleet.
 
-        It keeps by how much its clock is ahead of TIME; moving that on saves from waiting.
+        The fleet stores how far its clock is ahead of TIME; raising that saves the wait.
         """
         await self.call("HINCRBY", self.key("meta"), "skew", round(seconds * 1_000_000))
 
     async def fleet(self) -> dict[str, Node]:
-        """Return the nodes as they are stored."""
+        """Return the stored nodes."""
         reader, found = MessageReader(), await self.call("HGETALL", self.key("nodes"))
         numbers = {
             node: int(await self.call("ZSCORE", self.key("log"), node)) for node in found[::2]
@@ -76,7 +76,7 @@ class Ground:
         }
 
     async def ids(self) -> list[str]:
-        """Return the ids of the nodes that are stored."""
+        """Return the ids of the stored nodes."""
         return sorted(node.decode() for node in await self.call("HKEYS", self.key("nodes")))
 
     async def jobs(self, node: str) -> int:
@@ -84,25 +84,25 @@ class Ground:
         return (await self.fleet())[node].current_jobs
 
     async def dump(self) -> dict[bytes, Any]:
-        """Return everything that is stored, to see whether it has changed."""
+        """Return all stored data, to see whether it has changed."""
         keys = await self.call("KEYS", "*")
         return {key: await self.call("DUMP", key) for key in sorted(keys)}
 
     async def pulse(self) -> Position:
-        """Sweep, and return where things stand."""
+        """Sweep, and return the position of the log."""
         return await self.engine.pulse()
 
     async def changes(self, after: int = 0, limit: int = 1000) -> tuple[Page, Message]:
-        """Return what has changed after that number."""
+        """Return the changes after that number."""
         page = await self.engine.changes(after, limit)
         return page, MessageReader().message(page.message)
 
     @asynccontextmanager
-    async def overheard(self) -> AsyncGenerator[list[Message]]:
-        """Collect what is published; complete once the block has been left."""
+    async def published(self) -> AsyncGenerator[list[Message]]:
+        """Collect published messages; complete once the block has ended."""
         channels, messages, reader = Channels(self.hub.client), list[Message](), MessageReader()
         name = FleetKeys.of(NAMESPACE).changes
-        heard = channels.channel(name).subscribe(
+        subscription = channels.channel(name).subscribe(
             lambda data: None if data is None else messages.append(reader.message(data))
         )
         try:
@@ -110,13 +110,13 @@ class Ground:
             yield messages
             await channels.barrier(5.0)
         finally:
-            heard.dispose()
+            subscription.dispose()
             await channels.close()
 
 
 @asynccontextmanager
 async def ground(kind: Kind = "valkey", **feed: Any) -> AsyncGenerator[Ground]:
-    """Run a server; *feed* are settings of feeds."""
+    """Run a server; *feed* are feed settings."""
     async with any_server(kind) as target, ground_at(target, **feed) as found:
         yield found
 

@@ -1,4 +1,4 @@
-"""``assign`` where many want the last slots, and where the feed goes away."""
+"""``assign`` when many claims want the last slots, and when the feed closes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.servers import valkey_server
 
 @asynccontextmanager
 async def fleet(nodes: int) -> AsyncGenerator[Hub]:
-    """Run a server with so many nodes of one slot."""
+    """Run a server with that many nodes of one slot."""
     async with valkey_server() as server, connect(f"unix://{server.target.path}") as hub:
         await hub.nodes.register([Node(f"n{i}") for i in range(nodes)], ttl=600.0)
         yield hub
 
 
-async def until(true: Callable[[], object]) -> None:
-    """Wait until something is so."""
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* holds."""
     async with asyncio.timeout(20):
-        while not true():
+        while not condition():
             await asyncio.sleep(0.01)
 
 
 async def test_as_many_slots_as_there_is_room_for() -> None:
-    """Also when several are sent to the same node at first."""
+    """All slots are assigned, even if several claims try the same node first."""
     async with fleet(30) as hub, hub.feed() as feed:
         for _ in range(5):
             slots = await feed.reserve_many(30)
@@ -43,7 +43,7 @@ async def test_as_many_slots_as_there_is_room_for() -> None:
 
 
 async def test_no_claim_waits_beside_an_idle_node() -> None:
-    """Every node gets one, without any news from the fleet."""
+    """Every node gets a claim, without any message from the fleet."""
     async with fleet(30) as hub, hub.feed() as feed:
         board = hub.board("jobs")
         await board.submit([Task(n) for n in range(30)])
@@ -55,7 +55,7 @@ async def test_no_claim_waits_beside_an_idle_node() -> None:
 
 
 async def test_the_feed_is_closed_while_claims_wait() -> None:
-    """The stream ends with the reason instead of waiting for room that nobody will tell of."""
+    """The stream ends with the reason instead of waiting for room forever."""
     async with (
         fleet(1) as hub,
         connect(f"unix://{hub._target.path if hub._target else ''}") as other,

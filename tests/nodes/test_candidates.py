@@ -1,4 +1,4 @@
-"""The nodes that match pool and labels and may have room."""
+"""``Candidates``: the nodes that match pool and labels and may have room."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Cache:
         self.candidates.changed(self.nodes.pop(node_id), None)
 
     def walked(self, spec: Any = ANY) -> list[str]:
-        """The ids that a walk and a scan yield, which must be the same ones."""
+        """Return the ids that a walk and a scan yield, which must be the same."""
         candidates = self.candidates.get(spec)
         found = sorted(node.id for node in candidates.walk(self.rng))
         assert found == sorted(node.id for node in candidates.scan(self.rng))
@@ -51,7 +51,7 @@ class Cache:
 
 
 def test_a_set_holds_what_matches_and_has_room() -> None:
-    """By pool, by labels, or by neither."""
+    """A set is selected by pool, by labels, by both or by neither."""
     cache = Cache(
         Node("a", pool="gpu"),
         Node("b", pool="gpu", labels={"zone": "a", "rack": "1"}),
@@ -74,7 +74,7 @@ def test_nodes_come_move_and_go() -> None:
     assert [["a", "b"], ["a", "b"], ["b"]] == [cache.walked(spec) for spec in (ANY, GPU, ZONE)]
     cache.put(Node("b", labels={"zone": "a"}))
     assert [["a", "b"], ["a"], ["b"]] == [cache.walked(spec) for spec in (ANY, GPU, ZONE)]
-    # Full when it moves, and with room again later.
+    # The node is full when it moves, and has room again later.
     cache.put(Node("b", pool="gpu", current_jobs=1))
     assert [["a"], ["a"], []] == [cache.walked(spec) for spec in (ANY, GPU, ZONE)]
     cache.put(Node("b", pool="gpu"))
@@ -87,7 +87,7 @@ def test_nodes_come_move_and_go() -> None:
 
 @pytest.mark.parametrize("sweep", [False, True])
 def test_a_full_node_leaves_and_comes_back(sweep: bool) -> None:
-    """It is dropped by the walk after the one that met it, unless it has room again by then."""
+    """The next walk drops a full node that a walk has met, unless it has room again."""
     cache = Cache(Node("a"), Node("b"))
     cache.walked()
     found = cache.candidates.get(ANY)
@@ -104,7 +104,7 @@ def test_a_full_node_leaves_and_comes_back(sweep: bool) -> None:
 
 @pytest.mark.parametrize("status", [NodeStatus.DRAINING, NodeStatus.SUSPECT])
 def test_a_node_that_is_not_ready_has_no_room(status: NodeStatus) -> None:
-    """Until it is ready again."""
+    """A draining or suspect node is left out until it is ready again."""
     cache = Cache(node := Node("a", capacity=2))
     cache.walked()
     cache.put(node.marked(status))
@@ -114,7 +114,7 @@ def test_a_node_that_is_not_ready_has_no_room(status: NodeStatus) -> None:
 
 
 def test_a_removed_node_is_dropped_at_once() -> None:
-    """Fleets whose ids never come again leave nothing behind in a set that nobody uses."""
+    """Fleets whose ids never repeat leave nothing behind in an unused set."""
     cache = Cache()
     found = cache.candidates.get(ANY)
     for n in range(100):
@@ -124,7 +124,7 @@ def test_a_removed_node_is_dropped_at_once() -> None:
 
 
 def test_a_walk_may_be_left_and_its_set_changed() -> None:
-    """Whoever gets a node may put it away."""
+    """The consumer of a node may remove it during the walk."""
     cache = Cache(*(Node(f"n{n}") for n in range(20)))
     for style in ("walk", "scan"):
         for node in getattr(cache.candidates.get(ANY), style)(cache.rng):
@@ -140,7 +140,7 @@ def test_a_walk_may_be_left_and_its_set_changed() -> None:
 
 
 def test_any_two_nodes_may_come_first() -> None:
-    """All pairs about as often, which is what power of two choices needs."""
+    """All pairs are about equally frequent, as power of two choices needs."""
     rng = random.Random(11)
     for size in (2, 3, 5, 8, 11):
         nodes = {f"n{n}": Node(f"n{n}") for n in range(size)}
@@ -156,7 +156,7 @@ def test_any_two_nodes_may_come_first() -> None:
 
 
 def test_a_walk_comes_by_every_node_once() -> None:
-    """Whatever the size, also where most have filled up since."""
+    """It does for every size, even if most nodes have filled up since."""
     rng = random.Random(13)
     for size in range(70):
         nodes = {f"n{n}": Node(f"n{n}") for n in range(size)}
@@ -172,14 +172,14 @@ def test_a_walk_comes_by_every_node_once() -> None:
 
 
 def test_a_scan_starts_anywhere() -> None:
-    """So that ties are left to chance."""
+    """A random start decides ties by chance."""
     found = CandidateSet(ANY, {f"n{n}": Node(f"n{n}") for n in range(10)})
     rng = random.Random(5)
     assert 10 == len({next(found.scan(rng)).id for _ in range(300)})
 
 
 def test_steps_are_taken_modulo_a_prime() -> None:
-    """For every size there is one, or a walk would not come by every place."""
+    """Every size has a prime, or a walk would not visit every place."""
     lacking: tuple[int, ...] = vars(module)["_TO_PRIME"]
     for exponent, more in enumerate(lacking):
         prime = (1 << exponent) + more
@@ -188,7 +188,7 @@ def test_steps_are_taken_modulo_a_prime() -> None:
 
 
 def test_the_set_not_used_for_longest_goes_first() -> None:
-    """However many criteria there are."""
+    """The number of sets stays bounded, and a used set is kept."""
     cache = Cache(Node("a"))
     kept = cache.candidates.get(ANY)
     for n in range(3 * MAX_SETS):
@@ -200,7 +200,7 @@ def test_the_set_not_used_for_longest_goes_first() -> None:
 
 
 def test_short_cuts_agree_with_the_node() -> None:
-    """Whether there is room, and whether pool and labels are the same."""
+    """The fast checks of room, and of pool and labels, agree with the properties."""
     one = Node("a", capacity=2, labels={"zone": "a"})
     for node in (
         one,

@@ -1,4 +1,4 @@
-"""What may be asked of a node, and how it reads."""
+"""``Criteria``: which arguments are valid, and how they print."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from rxdispatch.nodes.placement.criteria import Criteria
 
 
 def small(node: Node) -> bool:
-    """Whether a node is small."""
+    """Return whether a node is small."""
     return node.capacity < 4
 
 
 def by_name(node: Node, load: float) -> float:
-    """The shorter the name, the better."""
+    """Cost function: the shorter the name, the lower."""
     return len(node.id) + load
 
 
 async def later(node: Node) -> bool:
-    """A coroutine would count as true."""
+    """A coroutine function, whose coroutine would count as true."""
     return bool(node)
 
 
-def test_nothing_asked_is_any_node() -> None:
-    """With two choices."""
+def test_no_criteria_match_any_node() -> None:
+    """Criteria without arguments match any node, by power of two choices."""
     criteria = Criteria()
     assert (None, {}, None, frozenset(), "power_of_two", None) == (
         criteria.pool,
@@ -40,7 +40,7 @@ def test_nothing_asked_is_any_node() -> None:
 
 
 def test_what_is_given_is_copied() -> None:
-    """So that criteria can be kept, and compared."""
+    """Criteria copy their arguments, so they can be kept and compared."""
     labels, exclude = {"zone": "a"}, ["n1"]
     criteria = Criteria.of(labels=labels, exclude=exclude)
     labels["zone"] = "b"
@@ -90,7 +90,7 @@ WRONG: list[tuple[dict[str, Any], str, Any]] = [
 
 @pytest.mark.parametrize(("given", "rule", "value"), WRONG)
 def test_anything_else_is_refused(given: dict[str, Any], rule: str, value: Any) -> None:
-    """By the rule, and with the value."""
+    """The error has the rule and the value."""
     with pytest.raises(ConfigError) as caught:
         Criteria.of(**given)
     assert (rule, value) == (caught.value.rule, caught.value.value)
@@ -98,7 +98,7 @@ def test_anything_else_is_refused(given: dict[str, Any], rule: str, value: Any) 
 
 @pytest.mark.parametrize("strategy", ["", None, 2, later])
 def test_strategies_are_names_or_plain_functions(strategy: Any) -> None:
-    """The message lists the names."""
+    """The error lists the names."""
     with pytest.raises(ConfigError, match="strategy must be one of power_of_two, "):
         Criteria(strategy=strategy)
 
@@ -115,14 +115,14 @@ def test_strategies_are_names_or_plain_functions(strategy: Any) -> None:
     ],
 )
 def test_it_reads_well_in_a_message(given: dict[str, Any], text: str) -> None:
-    """Only what was asked."""
+    """Only the given criteria are printed."""
     if "exclude" in given:
         given = {**given, "exclude": list(given["exclude"])}
     assert text == str(Criteria.of(**given))
 
 
 def test_a_long_one_is_cut() -> None:
-    """A message stays readable."""
+    """Long criteria are cut, so that a message stays readable."""
     text = str(Criteria(labels={f"label-{n}": "x" * 50 for n in range(20)}))
     assert 203 == len(text)
     assert text.endswith("...")

@@ -1,4 +1,4 @@
-"""``CriteriaCache``: the same question is checked once."""
+"""``CriteriaCache``: equal arguments are checked once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rxdispatch.nodes.placement.criteria import Criteria
 from rxdispatch.nodes.placement.criteria_cache import CriteriaCache
 
 
-def test_the_same_question() -> None:
-    """The same criteria, the very same, also for labels in a new mapping."""
+def test_equal_arguments() -> None:
+    """Equal arguments return the same object, even with labels in a new mapping."""
     cache = CriteriaCache()
     first = cache.get({"pool": "gpu", "labels": {"zone": "a"}})
     assert first is cache.get({"pool": "gpu", "labels": {"zone": "a"}})
@@ -21,8 +21,8 @@ def test_the_same_question() -> None:
     assert cache.get({}) is cache.get({})
 
 
-def test_other_questions() -> None:
-    """Whatever differs makes others."""
+def test_different_arguments() -> None:
+    """Any difference makes other criteria."""
     cache = CriteriaCache()
 
     def good(node: Node) -> bool:
@@ -50,7 +50,7 @@ def test_other_questions() -> None:
 
 
 def test_labels_that_change_afterwards() -> None:
-    """The criteria are those of the question as it was asked."""
+    """Later changes of a passed mapping do not matter."""
     cache = CriteriaCache()
     labels = {"zone": "a"}
     first = cache.get({"labels": labels})
@@ -60,7 +60,7 @@ def test_labels_that_change_afterwards() -> None:
 
 
 def test_what_cannot_be_remembered() -> None:
-    """Lists of ids are looked at each time."""
+    """Unhashable arguments, such as lists of ids, are checked each time."""
     cache = CriteriaCache()
     exclude = ["a"]
     assert {"a"} == cache.get({"exclude": exclude}).exclude
@@ -71,7 +71,7 @@ def test_what_cannot_be_remembered() -> None:
 
 
 def test_generators_are_not_remembered() -> None:
-    """They can be read once only, and say nothing about the next."""
+    """A generator can be read only once, so it is checked each time."""
     cache = CriteriaCache()
     asked: list[Any] = [{"exclude": iter("ab")}, {"exclude": iter("cd")}]
     assert [{"a", "b"}, {"c", "d"}] == [cache.get(question).exclude for question in asked]
@@ -89,8 +89,8 @@ BAD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("question", BAD, ids=str)
-def test_bad_questions(question: Any) -> None:
-    """The error comes each time."""
+def test_bad_arguments(question: Any) -> None:
+    """Each call with bad arguments raises the error."""
     cache = CriteriaCache()
     for _ in range(2):
         with pytest.raises(ConfigError):
@@ -98,14 +98,14 @@ def test_bad_questions(question: Any) -> None:
 
 
 def test_an_unknown_name() -> None:
-    """An error that names it."""
+    """The error names the unknown argument."""
     unknown: Any = {"colour": "red"}
     with pytest.raises((ConfigError, TypeError), match="colour"):
         CriteriaCache().get(unknown)
 
 
-def test_ever_new_questions() -> None:
-    """They do not fill the memory."""
+def test_new_arguments_without_end() -> None:
+    """New arguments without end do not fill the memory."""
     cache = CriteriaCache()
     for n in range(2000):
         cache.get({"pool": f"{n}"})

@@ -1,4 +1,4 @@
-"""How many nodes each filter refused."""
+"""``Explanation``: how many nodes each filter rejects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rxdispatch.nodes.placement.placements import Placements
 
 ORDER = ["pool", "labels", "where", "exclude", "draining", "suspect", "full", "rejecting"]
 
-# Each breaks the criteria below in one more way than the one after it.
+# Each node violates one more of the criteria below than the next one.
 NODES = [
     Node("x", pool="cpu", capacity=0),
     Node("b", pool="gpu", capacity=0),
@@ -26,7 +26,7 @@ NODES = [
 
 
 def not_w(node: Node) -> bool:
-    """Any but one."""
+    """Match any node but w."""
     return node.id != "w"
 
 
@@ -34,22 +34,22 @@ CRITERIA = Criteria(pool="gpu", labels={"zone": "a"}, where=not_w, exclude=["x"]
 
 
 def placements() -> Placements:
-    """A node r that keeps refusing."""
+    """Return placements with a node r that keeps refusing."""
     made = Placements(lambda: 0.0, random.Random(1))
     for _ in range(3):
         made.refused("r")
     return made
 
 
-def test_a_node_counts_at_the_first_filter_that_refuses_it() -> None:
-    """And every filter is named, in its order."""
+def test_a_node_counts_at_the_first_filter_that_rejects_it() -> None:
+    """Every filter is named, in order."""
     explanation = explain(NODES, CRITERIA, placements())
     assert Explanation(9, dict.fromkeys(ORDER, 1), 1) == explanation
     assert ORDER == list(explanation.refused)
 
 
-def test_nothing_asked_refuses_only_who_has_no_room() -> None:
-    """Filters that refuse nobody say 0."""
+def test_no_criteria_reject_only_nodes_without_room() -> None:
+    """Filters that reject no node count 0."""
     explanation = explain(NODES[:3], Criteria(), placements())
     expected = {**dict.fromkeys(ORDER, 0), "draining": 1, "full": 2}
     assert Explanation(3, expected, 0) == explanation
@@ -57,7 +57,7 @@ def test_nothing_asked_refuses_only_who_has_no_room() -> None:
 
 
 def test_it_reads_well() -> None:
-    """Numbers are aligned, and filters that refused nobody are left out."""
+    """Numbers are aligned, and filters that reject no node are left out."""
     text = "12 nodes:\n 5 in another pool\n 2 without the labels\n 4 full\n 1 eligible"
     refused = {**dict.fromkeys(ORDER, 0), "pool": 5, "labels": 2, "full": 4}
     assert text == str(Explanation(12, refused, 1))

@@ -1,4 +1,4 @@
-"""Version checks, and many of them at once."""
+"""``fetch``: checks with the registry, and many of them at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOOKUP = load_script("rxdispatch.nodes", "prelude", "lookup").sha.encode()
 
 
 def _far_ahead(feed: Feed) -> bytes:
-    """A heartbeat that leaves a gap."""
+    """Return a heartbeat message that leaves a gap."""
     seq = feed._replica.high + 1000
     row = struct.pack(">BQIHI", 3, seq, 9000, 1, 8) + b"a" + struct.pack(">Q", 99)
     return struct.pack(">B16sQI", 1, feed._replica.epoch, seq, 1) + row
@@ -39,9 +39,9 @@ def _far_ahead(feed: Feed) -> bytes:
 @asynccontextmanager
 async def _doubtful(at: Scene, feed: Feed, engine: Stepped) -> AsyncGenerator[asyncio.Event]:
     """
-    Let *feed* be one that knows of a gap and has not filled it, for as long as the block runs.
+    Keep *feed* in a state with a gap that it has noticed and not filled, while the block runs.
 
-    It cannot prove then that what it has is current, and is in no trouble either.
+    Then it has no proof that it is current, but has not given up the server either.
     """
     go = asyncio.Event()
     engine.before.append(("changes", go.wait))
@@ -63,7 +63,7 @@ async def _one_feed(**settings: Any) -> AsyncGenerator[tuple[Scene, Feed, Steppe
 
 
 async def test_a_check_that_takes_too_long() -> None:
-    """After 50 ms the cached node is returned; the answer is applied when it comes."""
+    """After 50 ms the cached node is returned; the late answer is applied."""
     async with _one_feed() as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
@@ -87,7 +87,7 @@ async def test_a_check_that_takes_too_long() -> None:
 
 
 async def test_a_check_that_is_cancelled() -> None:
-    """Others that wait for the same answer get it."""
+    """Other callers that wait for the same answer get it."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
@@ -103,7 +103,7 @@ async def test_a_check_that_is_cancelled() -> None:
 
 
 async def test_a_late_answer_overwrites_nothing() -> None:
-    """Of nodes that have changed, went, or came anew since it was given."""
+    """Nodes that changed, left or came back since the answer stay as they are."""
     async with _one_feed() as (at, feed, engine):
         nodes = at.straight.nodes
         await nodes.register([Node(name) for name in "abcd"], ttl=TTL)
@@ -126,15 +126,15 @@ async def test_a_late_answer_overwrites_nothing() -> None:
                 await nodes.register(Node("e", capacity=8), ttl=TTL)
                 await late
             truth = await converged(at, feed)
-            told = len(account.changes)
+            emitted = len(account.changes)
             go.set()
             await until(lambda: feed._replication.lookups._task is None)
             assert truth == {node.id: node for node in feed.nodes()}
-            assert told == len(account.changes)
+            assert emitted == len(account.changes)
 
 
 async def test_an_answer_that_is_ahead() -> None:
-    """What it says is told once, though the changes behind it come later."""
+    """Its change is emitted once, though the messages before it arrive later."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         nodes = at.straight.nodes
         await nodes.register([Node(name) for name in "ab"], ttl=TTL)
@@ -158,7 +158,7 @@ async def test_an_answer_that_is_ahead() -> None:
 
 
 async def test_an_answer_of_another_epoch() -> None:
-    """Is left alone."""
+    """It is ignored."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
@@ -174,7 +174,7 @@ async def test_an_answer_of_another_epoch() -> None:
 
 
 async def test_a_thousand_misses_at_once() -> None:
-    """One call, and then none for a while; what is registered meanwhile is found all the same."""
+    """One call, then none for a while; a node registered meanwhile is found."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine), monitored(at.target) as lines:
         async with _doubtful(at, feed, engine):
             found = await asyncio.gather(*(feed.fetch("ghost") for _ in range(1000)))
@@ -184,7 +184,7 @@ async def test_a_thousand_misses_at_once() -> None:
             began = asyncio.get_running_loop().time()
             for _ in range(10):
                 assert await feed.fetch("ghost") is None
-            # That it is not there is remembered for half a second at the least.
+            # A miss is remembered for at least half a second.
             took = asyncio.get_running_loop().time() - began
             assert engine.count["lookup"] <= 2 + took / 0.5
         await at.straight.nodes.register(Node("ghost"), ttl=TTL)
@@ -196,7 +196,7 @@ async def test_a_thousand_misses_at_once() -> None:
 
 
 async def test_a_thousand_misses_of_different_nodes() -> None:
-    """As few calls as there are hundreds of them."""
+    """They take no more calls than batches."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
         names = [f"{n}" for n in range(1000)]
         assert dict.fromkeys(names) == await feed.fetch_many(names)
@@ -204,18 +204,18 @@ async def test_a_thousand_misses_of_different_nodes() -> None:
 
 
 async def test_a_miss_hides_nothing_newer() -> None:
-    """A node that came after it was found missing is returned at once."""
+    """A node that was added after the miss is returned at once."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
         assert await feed.fetch("a") is None
         await at.hub.nodes.register(Node("b"), ttl=TTL)
-        # What is read of it later goes ahead of the stream, which is stuck.
+        # A later look-up is applied ahead of the stream, which is stuck.
         await feed._replication.lookups.ask("b")
         assert await feed.fetch("b") is not None
         assert await feed.fetch("a") is None
 
 
 async def test_checks_at_once_by_many() -> None:
-    """200 of them, each a call of its own: they wait for a connection, none fails."""
+    """200 feeds check at once: they wait for a connection, and none fails."""
     async with no_leaks(), scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
         made = [
@@ -241,7 +241,7 @@ async def test_checks_at_once_by_many() -> None:
 
 
 async def test_checks_of_one_feed() -> None:
-    """200 at once, of nodes that differ: together they are one or two calls."""
+    """200 checks of different nodes at once take one or two calls."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
         await until(lambda: feed.get("199"))
@@ -252,8 +252,8 @@ async def test_checks_of_one_feed() -> None:
             assert 2 >= engine.count["lookup"]
 
 
-async def test_a_current_feed_asks_nobody() -> None:
-    """What is provable needs no call, and neither does what is not there."""
+async def test_a_current_feed_makes_no_call() -> None:
+    """A current feed makes no call, not even for ids without a node."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))

@@ -1,4 +1,4 @@
-"""A node that falls silent: when it is suspect, and how long it was silent."""
+"""Nodes without heartbeats: when they become suspect, and how long they were silent."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TTL = 0.7
 
 
 async def test_a_lapsed_node_is_never_chosen() -> None:
-    """Not later than 50 ms after its ttl, whatever the pulse is."""
+    """It is never chosen more than 50 ms after its ttl, whatever the pulse interval."""
     async with scene(pulse_interval=10.0) as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=TTL)
         await until(lambda: feed.get("a") is not None)
-        # Here it lapses later than by this clock, as it was heard of before.
+        # The feed received the node earlier, so its ttl ends before this.
         ends = time.monotonic() + TTL + 0.05
         while True:
             asked = time.monotonic()
@@ -35,7 +35,7 @@ async def test_a_lapsed_node_is_never_chosen() -> None:
 
 
 async def test_a_loop_that_stood_still() -> None:
-    """The timer had no turn; the selection looks at the ttl itself."""
+    """The timer could not run; the selection checks the ttl itself."""
     async with scene(pulse_interval=30.0) as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=TTL)
         await until(lambda: feed.get("a") is not None)
@@ -45,8 +45,8 @@ async def test_a_loop_that_stood_still() -> None:
         assert ["suspect"] == [node.status.value for node in feed.nodes()]
 
 
-async def test_a_suspect_is_told_without_a_pulse() -> None:
-    """A timer looks at the ttls, and the node is looked up."""
+async def test_a_suspect_is_emitted_without_a_pulse() -> None:
+    """A timer checks the ttls, and the node is looked up."""
     async with scene(pulse_interval=30.0) as it, it.hub.feed() as feed:
         changes: list[NodeChange] = []
         feed.changes.subscribe(changes.append)
@@ -56,8 +56,8 @@ async def test_a_suspect_is_told_without_a_pulse() -> None:
         assert feed.select() is None
 
 
-async def test_a_node_that_went_and_came_while_nothing_was_heard() -> None:
-    """It is another life: removed, then added, although its version is a higher one."""
+async def test_a_node_that_left_and_came_back_during_a_gap() -> None:
+    """It is a new life: removed, then added, although its version is higher."""
     async with scene() as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=1000)
         await until(lambda: feed.get("a") is not None)
@@ -76,7 +76,7 @@ async def test_a_node_that_went_and_came_while_nothing_was_heard() -> None:
 
 
 async def test_silence() -> None:
-    """Seconds since the last heartbeat; slots and other changes do not count as one."""
+    """Seconds since the last heartbeat; slots and other changes do not count."""
     async with scene() as it:
         feed = it.hub.feed()
         feed.keep_heartbeats()

@@ -1,4 +1,4 @@
-"""Many feeds, in this process and in others; many subscribers; and what is left of them."""
+"""Many feeds, in this process and in others; many subscribers; and what closing leaves behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Member:
     orders: Orders
 
     async def ask(self) -> dict[str, Any]:
-        """Return what its feed knows, whether it still writes, and what was told wrongly."""
+        """Return what its feed knows, whether it still writes, and its errors."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(b"\n")
@@ -49,19 +49,19 @@ class Member:
         return reply
 
     async def kill(self) -> None:
-        """End it with -9."""
+        """Kill it with SIGKILL."""
         self.process.kill()
         await self.process.wait()
 
     async def leave(self) -> int:
-        """Let it end by itself; returns its status."""
+        """Let it exit by itself; returns its status."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         return await self.process.wait()
 
-    def told(self) -> list[tuple[str, str, int, str]]:
-        """What its feed told: epoch, node, number, kind."""
-        # What it wrote as it was killed may be half a line.
+    def changes(self) -> list[tuple[str, str, int, str]]:
+        """Return the changes that its feed emitted: epoch, node, number, kind."""
+        # The last line of a killed process may be incomplete.
         lines = Path(self.orders.journal).read_text().rpartition("\n")[0].splitlines()
         return [tuple(json.loads(line)) for line in lines]
 
@@ -85,15 +85,15 @@ async def _member(orders: Orders) -> AsyncGenerator[Member]:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        # Its pipes are closed by then, which the loop must still see.
+        # Its pipes are closed by then, which the loop must still process.
         await asyncio.sleep(0)
 
 
-def _forward_only(told: list[tuple[str, str, int, str]]) -> None:
-    """Numbers grow for each node within an epoch, and no change is told twice."""
+def _forward_only(changes: list[tuple[str, str, int, str]]) -> None:
+    """Numbers grow for each node within an epoch, and no change comes twice."""
     last: dict[tuple[str, str], int] = {}
     suspect: set[tuple[str, str]] = set()
-    for epoch, node, seq, kind in told:
+    for epoch, node, seq, kind in changes:
         key = (epoch, node)
         if kind == "suspect" or key in suspect:
             assert seq >= last.get(key, 0)
@@ -105,7 +105,7 @@ def _forward_only(told: list[tuple[str, str, int, str]]) -> None:
 
 @pytest.mark.parametrize("seed", [1])
 async def test_processes_that_write_and_die(tmp_path: Path, seed: int) -> None:
-    """Six of them; two are killed, all are cut off now and then; those that live agree."""
+    """Of six processes two are killed, and all are cut off at times; the survivors agree."""
     rng = random.Random(seed)
     async with scene(pulse_interval=0.3) as at, AsyncExitStack() as stack:
         members = await asyncio.gather(
@@ -142,13 +142,13 @@ async def test_processes_that_write_and_die(tmp_path: Path, seed: int) -> None:
         assert [[]] * 4 == [(await member.ask())["errors"] for member in living]
         assert [0] * 4 == [await member.leave() for member in living]
         for member in members:
-            told = member.told()
-            assert len(told) > 20
-            _forward_only(told)
+            changes = member.changes()
+            assert len(changes) > 20
+            _forward_only(changes)
 
 
 async def test_feeds_in_one_process() -> None:
-    """Fifty of one hub share a subscription, and agree at every moment that nobody writes."""
+    """Fifty feeds of one hub share a subscription, and agree whenever nothing is written."""
     async with scene(pulse_interval=0.3) as at, AsyncExitStack() as stack:
         feeds = [await stack.enter_async_context(at.hub.feed()) for _ in range(50)]
         accounts = [Account(feed) for feed in feeds]
@@ -164,7 +164,7 @@ async def test_feeds_in_one_process() -> None:
         for account in accounts:
             account.check()
         async with asyncio.timeout(10):
-            # That of the relist goes away a moment later.
+            # The subscription of the relist ends a moment later.
             while 1 != len((await at.call("CLIENT", "LIST", "TYPE", "pubsub")).splitlines()):
                 await asyncio.sleep(0.01)
 
@@ -173,7 +173,7 @@ async def test_feeds_in_one_process() -> None:
 
 
 async def test_a_subscriber_that_raises() -> None:
-    """It is dropped with its error; the others and the feed do not notice."""
+    """It is dropped with its error; the feed and the others continue."""
     async with ground(pulse_interval=0.3) as it, it.hub.feed() as feed:
         failed: list[Exception] = []
 
@@ -192,7 +192,7 @@ async def test_a_subscriber_that_raises() -> None:
 
 
 async def test_a_slow_subscriber() -> None:
-    """It gets the newest of each node, the feed and others get everything at once."""
+    """It gets the newest change of each node; the others get every change at once."""
     async with ground(pulse_interval=0.3) as it, it.hub.feed() as feed:
         seen: list[Node] = []
         go = asyncio.Event()
@@ -217,13 +217,13 @@ async def test_a_slow_subscriber() -> None:
             assert feed.current
             go.set()
             await until(lambda: {node.id: node for node in seen} == nodes_of(feed))
-            # What was under way, and one more of each.
+            # The change being delivered, and one more of each node.
             assert len(seen) <= 5 + 5
             consuming.dispose()
 
 
-async def test_who_unsubscribes_while_it_is_told() -> None:
-    """And who subscribes then; neither disturbs the others."""
+async def test_unsubscribing_during_an_emission() -> None:
+    """Neither leaving nor joining during an emission disturbs the others."""
     async with ground(pulse_interval=0.3) as it, it.hub.feed() as feed:
         late: list[str] = []
         with Account(feed) as account:
@@ -239,7 +239,7 @@ async def test_who_unsubscribes_while_it_is_told() -> None:
             assert ["added"] * 2 == late
 
 
-# -- leaving ---------------------------------------------------------------------------------
+# -- closing ---------------------------------------------------------------------------------
 
 
 def _left(feed: Feed) -> list[str]:
@@ -251,7 +251,7 @@ def _left(feed: Feed) -> list[str]:
 
 @pytest.mark.parametrize("trouble", ["none", "gap", "cut", "black hole", "delay"])
 async def test_leaving_leaves_nothing(trouble: str) -> None:
-    """No tasks, timers, subscriptions, descriptors or connections, whatever went on."""
+    """No tasks, timers, subscriptions, descriptors or connections remain."""
     async with scene(pulse_interval=0.2) as at:
         await at.straight.nodes.register([Node(f"{n}", capacity=9) for n in range(9)], ttl=TTL)
         before = descriptors()
@@ -283,13 +283,13 @@ async def test_leaving_leaves_nothing(trouble: str) -> None:
             return len((await at.call("CLIENT", "LIST")).decode().splitlines())
 
         async with asyncio.timeout(10):
-            # Those of the scene's own two hubs.
+            # The connections of the scene's own two hubs.
             while await connections() > 2:
                 await asyncio.sleep(0.01)
 
 
 async def test_leaving_the_hub_ends_its_feeds() -> None:
-    """Also those whose block has not been left yet."""
+    """This includes feeds whose block has not ended yet."""
     async with scene(pulse_interval=0.2) as at, no_leaks():
         async with rxd.connect(at.proxy.target.safe) as hub:
             feed = await hub.feed().__aenter__()
@@ -304,7 +304,7 @@ async def test_leaving_the_hub_ends_its_feeds() -> None:
 @pytest.mark.parametrize("moment", ["waiting", "answered"])
 @pytest.mark.parametrize("nodes", [0, 2500])
 async def test_entering_is_cancelled(moment: Moment, nodes: int) -> None:
-    """At each of its awaits: nothing is left, the hub is as good as before."""
+    """Cancelling at any await leaves nothing behind, and the hub still works."""
     async with ground(pulse_interval=0.3) as it:
         await it.nodes.register([Node(f"{n}") for n in range(nodes)], ttl=TTL)
 
@@ -316,7 +316,7 @@ async def test_entering_is_cancelled(moment: Moment, nodes: int) -> None:
             async with no_leaks():
                 task = cancelled_at(enter(), step, moment)
                 await asyncio.wait({task})
-                # What was opened for the subscription is closed once nobody wants it.
+                # The connection of the subscription is closed once it is unused.
                 await until(lambda: it.hub._channels._task is None)  # type: ignore[union-attr]
             if not task.cancelled():
                 assert nodes == task.result()
@@ -329,7 +329,7 @@ async def test_entering_is_cancelled(moment: Moment, nodes: int) -> None:
 
 @pytest.mark.parametrize("delay", [n / 1000 for n in range(0, 40, 2)])
 async def test_entering_is_cancelled_after_a_while(delay: float) -> None:
-    """Wherever its background task is then: on the way to the server and back, too."""
+    """Its background task may be anywhere, on the way to the server or back."""
     async with scene(pulse_interval=0.3) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(1500)], ttl=TTL)
         at.proxy.delay(0.003)

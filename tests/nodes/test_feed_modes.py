@@ -1,4 +1,4 @@
-"""A server that is away, and nodes that are not heard of: what a feed says, does and leaves."""
+"""A server that is unreachable, and silent nodes: what a feed reports, does and leaves."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 TTL = 1000.0
 
-# -- the server is away ----------------------------------------------------------------------
+# -- an unreachable server -------------------------------------------------------------------
 
 
 @every_kind
 async def test_a_server_that_is_killed_and_comes_back(kind: Kind) -> None:
-    """Reads go on, the mode says so, and changes twice in all."""
+    """Reads continue, and the mode changes twice in all."""
     settings = Settings(feed=FeedSettings(pulse_interval=0.2))
     async with (
         lasting(kind) as server,
@@ -59,7 +59,7 @@ async def test_a_server_that_is_killed_and_comes_back(kind: Kind) -> None:
 
 
 async def test_a_frozen_server() -> None:
-    """Its connections stay open and nothing comes; afterwards nothing has been missed."""
+    """Its connections stay open but silent; afterwards nothing is missing."""
     settings = Settings(feed=FeedSettings(pulse_interval=0.2))
     async with (
         lasting("valkey") as server,
@@ -80,7 +80,7 @@ async def test_a_frozen_server() -> None:
 
 
 async def test_a_short_outage_is_none() -> None:
-    """What one missed pulse may be is not told."""
+    """An outage of about one pulse does not change the mode."""
     async with scene(pulse_interval=0.4) as at, at.hub.feed() as feed:
         modes: list[Mode] = []
         feed.modes.subscribe(modes.append)
@@ -97,7 +97,7 @@ def _proven(feed: Feed, before: float) -> bool:
 
 
 async def test_a_line_that_comes_and_goes() -> None:
-    """Each time for less than two proofs: the mode does not follow it to and fro."""
+    """Each time for less than two pulses: the mode does not flap."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         modes: list[Mode] = []
@@ -112,14 +112,14 @@ async def test_a_line_that_comes_and_goes() -> None:
             await asyncio.sleep(0.5)
         at.proxy.heal()
         await until(lambda: feed.mode is Mode.NORMAL)
-        # Two proofs may have come in one of those moments, not in all.
+        # Two proofs may fit into one of those moments, not into all.
         assert len(modes) <= 7
         await at.straight.nodes.heartbeat("a", {"x": 1})
         await converged(at, feed)
 
 
 async def test_nothing_proven_for_long() -> None:
-    """Every node is suspect and none is chosen; once it is proven they are ready again."""
+    """Every node is suspect and none is chosen, until there is a proof again."""
     async with scene(pulse_interval=0.2, max_staleness=1.5) as at, at.hub.feed() as feed:
         await at.straight.nodes.register([Node("a"), Node("b"), Node("c")], ttl=TTL)
         await at.straight.nodes.drain("c")
@@ -143,7 +143,7 @@ async def test_nothing_proven_for_long() -> None:
 async def _feeds(
     at: Target, count: int, *, watching: Callable[[Feed], object] = lambda _: None
 ) -> AsyncGenerator[list[Feed]]:
-    """Run feeds with default settings, each of a hub of its own."""
+    """Run feeds with default settings, each with its own hub."""
     async with AsyncExitStack() as stack:
         feeds: list[Feed] = []
         for _ in range(count):
@@ -154,7 +154,7 @@ async def _feeds(
 
 
 async def _calls(call: Callable[..., Awaitable[bytes]]) -> int:
-    """How many commands the server has carried out, those of scripts too."""
+    """Return how many commands the server has run, including those of scripts."""
     stats = (await call("INFO", "commandstats")).decode()
     return sum(
         int(line.partition("calls=")[2].partition(",")[0])
@@ -164,7 +164,7 @@ async def _calls(call: Callable[..., Awaitable[bytes]]) -> int:
 
 
 async def test_what_twenty_feeds_ask_of_a_server() -> None:
-    """In peace, and when it comes back for all of them at once."""
+    """In normal operation, and when all of them reconnect at once."""
     async with scene() as at, _feeds(at.proxy.target, 20) as feeds:
         await at.straight.nodes.register([Node(f"{n}") for n in range(50)], ttl=TTL)
         await until(lambda: all(len(feed.nodes()) == 50 for feed in feeds))
@@ -182,11 +182,11 @@ async def test_what_twenty_feeds_ask_of_a_server() -> None:
             feed.modes.subscribe(modes.append)
         at.proxy.blackhole()
         await until(lambda: all(feed.mode is Mode.LOCAL_ONLY for feed in feeds))
-        # Only what comes from the straight line.
+        # Only commands over the direct connection.
         assert await rate(1.0) < 20
         await at.straight.nodes.heartbeats({f"{n}": {"x": n} for n in range(50)})
         at.proxy.heal()
-        # Everybody connects and catches up, once; until all is well they look five times a second.
+        # Each feed connects and catches up once; until it is NORMAL it pulses five times a second.
         assert await rate(2.0) < 20 * 10 * 12
         await until(lambda: all(feed.mode is Mode.NORMAL for feed in feeds))
         await converged(Scene(at.target, at.proxy, at.hub, at.straight), *feeds)
@@ -194,7 +194,7 @@ async def test_what_twenty_feeds_ask_of_a_server() -> None:
         assert await rate(2.0) < 20 * 10 * 1.5
 
 
-# -- nodes that are not heard of -------------------------------------------------------------
+# -- silent nodes ----------------------------------------------------------------------------
 
 
 def _fleet(count: int) -> list[Node]:
@@ -203,13 +203,13 @@ def _fleet(count: int) -> list[Node]:
 
 @pytest.mark.parametrize("kind", ["redis"])
 async def test_most_of_a_fleet_lapses_at_once(kind: Kind) -> None:
-    """Suspect, and kept; after a while of that they are given up all the same."""
+    """The nodes are suspect and kept; after a while they are removed."""
     async with ground(kind, pulse_interval=0.2, mass_lapse_delay=5.0) as it, it.hub.feed() as feed:
         await it.nodes.register(_fleet(20), ttl=10.0)
         await it.other.nodes.register([Node(f"{n:02}") for n in range(15, 20)], ttl=TTL)
         with Account(feed) as account:
             await it.later(11.0)
-            # What has lapsed there a feed that comes now takes for suspect at once.
+            # A new feed takes nodes that have lapsed on the server for suspect at once.
             async with it.other.feed() as late:
                 lapsed = [node for node in late.nodes() if node.status is NodeStatus.SUSPECT]
                 assert 15 == len(lapsed)
@@ -223,7 +223,7 @@ async def test_most_of_a_fleet_lapses_at_once(kind: Kind) -> None:
 
 
 async def test_a_fleet_that_was_only_cut_off() -> None:
-    """Its nodes are suspect while nobody hears them, and ready when they are heard again."""
+    """Its nodes are suspect without heartbeats, and ready with the next one."""
     async with ground(pulse_interval=0.2) as it, it.hub.feed() as feed:
         await it.nodes.register(_fleet(12), ttl=1.0)
         with Account(feed) as account:
@@ -238,10 +238,10 @@ async def test_a_fleet_that_was_only_cut_off() -> None:
 
 @every_kind
 async def test_a_small_fleet_lapses(kind: Kind) -> None:
-    """Of fewer than ten nodes all may go; each removal is told once, however many feeds look."""
+    """Below ten nodes all may be removed; each removal is emitted once by each feed."""
     async with ground(kind, pulse_interval=0.2) as it, AsyncExitStack() as stack:
         feeds = [await stack.enter_async_context(hub.feed()) for hub in (it.hub, it.other) * 3]
-        async with it.overheard() as heard:
+        async with it.published() as messages:
             await it.nodes.register(_fleet(9), ttl=0.7)
             await until(lambda: all(len(feed.nodes()) == 9 for feed in feeds))
             accounts = [Account(feed) for feed in feeds]
@@ -253,19 +253,19 @@ async def test_a_small_fleet_lapses(kind: Kind) -> None:
                 assert 1 == account.kinds(node.id).count("removed")
                 assert "removed" == account.kinds(node.id)[-1]
             assert 0 == account.count("added")
-        gone = [row.id for message in heard for row in message.rows if row.node is None]
+        gone = [row.id for message in messages for row in message.rows if row.node is None]
         assert [node.id for node in _fleet(9)] == sorted(gone)
 
 
 async def _settled(it: Ground) -> None:
-    """Let several pulses pass."""
+    """Wait for several pulses."""
     async with it.hub.feed() as feed:
         count = feed.stats.redis.count
         await until(lambda: feed.stats.redis.count >= count + 3)
 
 
-async def test_who_lapses_while_the_feed_is_cut_off() -> None:
-    """Is suspect by the feed's own clock, and what became of it is known afterwards."""
+async def test_a_lapse_while_the_feed_is_cut_off() -> None:
+    """The node is suspect by the feed's own clock; its fate is known afterwards."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed, at.straight.feed():
         await at.straight.nodes.register([Node("dead"), Node("alive")], ttl=1.5)
         await until(lambda: len(feed.nodes()) == 2)

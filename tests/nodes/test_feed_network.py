@@ -1,4 +1,4 @@
-"""Networks that lose, delay and cut, and a server that gives up slow listeners."""
+"""Networks that lose, delay and cut, and a server that drops slow subscribers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TTL = 1000.0
 
 
 async def _change(hub: Hub, rng: random.Random, count: int) -> None:
-    """Let one thing happen to one of so many nodes."""
+    """Make one change to one of that many nodes."""
     name = f"{rng.randrange(count)}"
     match rng.randrange(8):
         case 0:
@@ -41,7 +41,7 @@ async def _change(hub: Hub, rng: random.Random, count: int) -> None:
 
 @asynccontextmanager
 async def _changing(at: Scene, seed: int, count: int = 50) -> AsyncGenerator[None]:
-    """Let things happen on the straight line all the while."""
+    """Make changes over the direct connection all the time."""
     rng = random.Random(seed)
     await at.straight.nodes.register([Node(f"{n}") for n in range(count)], ttl=TTL)
 
@@ -61,10 +61,10 @@ async def _changing(at: Scene, seed: int, count: int = 50) -> AsyncGenerator[Non
 @pytest.mark.parametrize(("kind", "dead", "age"), [("redis", False, 0.1), ("valkey", True, 0.6)])
 async def test_a_black_hole_that_heals(kind: Kind, dead: bool, age: float) -> None:
     """
-    After 5 s of it nothing is stale 1.5 s later, while writes go on.
+    After a black hole of 5 s, nothing is stale 1.5 s later, while writes continue.
 
-    Where only new connections work, the old one for messages is given up half a second after the
-    first proof: what is younger than that may still be missing.
+    If only new connections work, the old Pub/Sub connection is given up half a second after the
+    first proof, and changes younger than that may still be missing.
     """
     async with scene(kind) as at, at.hub.feed() as feed:
         with Account(feed) as account:
@@ -84,7 +84,7 @@ async def test_a_black_hole_that_heals(kind: Kind, dead: bool, age: float) -> No
 
 
 async def test_a_black_hole_for_pub_sub_alone() -> None:
-    """Calls are answered and messages are not: that is no proof, and pulses fetch the changes."""
+    """Replies arrive but messages do not: that is no proof, and pulses fetch the changes."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         at.proxy.tamper(lambda _: ())
         with Account(feed):
@@ -96,7 +96,7 @@ async def test_a_black_hole_for_pub_sub_alone() -> None:
 
 @every_kind
 async def test_subscribers_that_are_killed_while_others_publish(kind: Kind) -> None:
-    """Again and again; what was published meanwhile is fetched."""
+    """Each time, the feed fetches what was published meanwhile."""
     async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed):
             async with _changing(at, 3):
@@ -109,7 +109,7 @@ async def test_subscribers_that_are_killed_while_others_publish(kind: Kind) -> N
 
 
 def _flood(target: Target, count: int) -> None:
-    """From another thread, with a loop of its own: heartbeats that are as large as can be."""
+    """Send heartbeats of the largest size from another thread, with its own loop."""
 
     async def run() -> None:
         async with connect(target.safe) as hub:
@@ -121,17 +121,17 @@ def _flood(target: Target, count: int) -> None:
 
 @every_kind
 async def test_more_than_the_server_keeps_for_a_listener(kind: Kind) -> None:
-    """While the loop is blocked it is disconnected; afterwards it makes up for that."""
+    """The server drops the feed while its loop is blocked; it catches up afterwards."""
     async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.call("CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 65536 1")
         await at.straight.nodes.register(Node("big"), ttl=TTL)
         await until(lambda: feed.get("big"))
-        # The feed that reads from the server itself, not from the proxy's buffers.
+        # The feed with the direct connection, as the proxy would buffer.
         async with at.straight.feed() as direct:
             with Account(direct) as account, Account(feed):
                 thread = threading.Thread(target=_flood, args=(at.target, 150))
                 thread.start()
-                # All of the loop, as a handler that computes would.
+                # This blocks the whole loop, like a handler that computes.
                 while thread.is_alive():
                     time.sleep(0.05)  # noqa: ASYNC251
                 thread.join()
@@ -142,7 +142,7 @@ async def test_more_than_the_server_keeps_for_a_listener(kind: Kind) -> None:
 
 
 async def test_a_storm_of_resets() -> None:
-    """Connections are reset at any moment, many times a second; the feed finds back."""
+    """Connections are reset many times a second, at any moment; the feed recovers."""
     async with scene(pulse_interval=0.2, tcp=True) as at, at.hub.feed() as feed:
         rng = random.Random(4)
         with Account(feed) as account:
@@ -158,7 +158,7 @@ async def test_a_storm_of_resets() -> None:
 
 
 async def test_cuts_in_the_middle_of_a_list() -> None:
-    """Entering it takes another try or two, and leaves nothing out."""
+    """Entering takes another try or two, and misses nothing."""
     async with scene(pulse_interval=0.5) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(3000)], ttl=TTL)
         rng = random.Random(5)
@@ -176,7 +176,7 @@ async def test_cuts_in_the_middle_of_a_list() -> None:
 
 
 async def test_replies_that_are_lost() -> None:
-    """Each call is repeated; a pulse that was carried out twice does no harm."""
+    """Each call is repeated; a pulse that ran twice does no harm."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed):
             async with _changing(at, 6):
@@ -188,7 +188,7 @@ async def test_replies_that_are_lost() -> None:
 
 
 async def test_a_slow_line() -> None:
-    """With a fifth of a second to the server the feed still proves that it has all."""
+    """With a fifth of a second to the server the feed still proves that it is current."""
     async with scene(pulse_interval=1.0) as at, at.hub.feed() as feed:
         at.proxy.delay(0.2)
         modes: list[Mode] = []
@@ -201,7 +201,7 @@ async def test_a_slow_line() -> None:
 
 
 async def test_a_server_that_is_not_there_on_entry() -> None:
-    """An error within the limit, and nothing left; a later feed is fine."""
+    """An error within the limit, and nothing left behind; a later feed works."""
     async with scene(pulse_interval=0.2) as at:
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         at.proxy.blackhole()

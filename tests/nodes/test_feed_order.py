@@ -1,4 +1,4 @@
-"""Changes that come early, late, twice, in another order, or not at all."""
+"""Changes that arrive early, late, twice, out of order, or never."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.nodes.places import until
 
 Tamper = Callable[[bytes], Iterable[bytes]]
 
-# Longer than any test: what is seen was not found by a pulse.
+# Longer than any test: a pulse did not find the change.
 NEVER = 60.0
 
 
@@ -35,7 +35,7 @@ def _has(feed: Feed, name: str, n: int) -> bool:
 
 
 async def _write(at: Scene) -> None:
-    """Let something of every kind happen."""
+    """Make a change of every kind."""
     nodes = at.straight.nodes
     await nodes.heartbeats({"n3": {"x": 1}, "n1400": {"x": 2}, "n5": None})
     await nodes.remove("n7")
@@ -53,7 +53,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("when", "step"), MOMENTS)
 async def test_changes_on_the_way_in(when: str, step: str) -> None:
-    """Between SUBSCRIBE and the list, in the list, and between the list and what was held back."""
+    """Changes between SUBSCRIBE and the list, in it, and between it and the held messages."""
     async with scene() as at:
         nodes = [Node(f"n{n}", capacity=2) for n in range(1500)]
         await at.straight.nodes.register(nodes, ttl=1000.0)
@@ -61,7 +61,7 @@ async def test_changes_on_the_way_in(when: str, step: str) -> None:
 
         async def write() -> None:
             await _write(at)
-            # It has been heard before the step goes on.
+            # The message has arrived before the step continues.
             await feed._replication._channels.barrier(5.0)
 
         async def second() -> None:
@@ -82,7 +82,7 @@ async def test_changes_on_the_way_in(when: str, step: str) -> None:
 
 
 async def test_changes_after_the_entry() -> None:
-    """None is lost between the entry and the first that is heard."""
+    """No change between the entry and the first message is lost."""
     async with scene() as at:
         for n in range(20):
             async with at.hub.feed() as feed:
@@ -103,9 +103,9 @@ def _reversed() -> Tamper:
         held.append(text)
         if len(held) < 3:
             return ()
-        told = held[::-1]
+        delivered = held[::-1]
         held.clear()
-        return told
+        return delivered
 
     return change
 
@@ -116,18 +116,18 @@ def _dropping(share: float) -> Tamper:
 
 
 def _shuffled() -> Tamper:
-    """Drop some, repeat some, hold some back for long."""
+    """Drop some messages, repeat some, and delay some for long."""
     rng = random.Random(8)
     held: list[bytes] = []
 
     def change(text: bytes) -> Iterable[bytes]:
-        told: list[bytes] = []
+        delivered: list[bytes] = []
         if rng.random() < 0.8:
             held.append(text)
         while held and rng.random() < 0.6:
             at = rng.randrange(len(held))
-            told.append(held[at] if rng.random() < 0.3 else held.pop(at))
-        return told
+            delivered.append(held[at] if rng.random() < 0.3 else held.pop(at))
+        return delivered
 
     return change
 
@@ -143,7 +143,7 @@ TAMPERS: dict[str, Callable[[], Tamper]] = {
 
 @pytest.mark.parametrize("trouble", TAMPERS)
 async def test_messages_that_do_not_come_as_they_were_sent(trouble: str) -> None:
-    """The feed ends where the registry is, and tells every change once, forward only."""
+    """The feed ends up equal to the registry, and emits each change once, in order."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         nodes, rng = at.straight.nodes, random.Random(6)
         with Account(feed) as account:
@@ -171,7 +171,7 @@ async def test_messages_that_do_not_come_as_they_were_sent(trouble: str) -> None
 
 
 async def test_a_lost_last_message() -> None:
-    """Followed by silence it shows with the next pulse, which is within 1.5 s."""
+    """The next pulse notices it, within 1.5 s."""
     async with scene() as at, at.hub.feed() as feed:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=1000.0)
         await until(lambda: feed.get("b"))
@@ -191,13 +191,13 @@ async def test_a_lost_last_message() -> None:
 
 
 async def test_a_late_old_update_of_a_removed_node() -> None:
-    """It stays removed; also while there is a gap, and once it has come anew."""
+    """The node stays removed, during a gap too; a new life of it is not affected."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
-        heard: list[bytes] = []
+        seen: list[bytes] = []
         channels = Channels(at.straight.client)
-        listening = channels.channel(CHANGES).subscribe(lambda text: heard.append(text or b""))
+        listening = channels.channel(CHANGES).subscribe(lambda text: seen.append(text or b""))
         await channels.confirmed(CHANGES)
-        heard.clear()
+        seen.clear()
         nodes = at.straight.nodes
         with Account(feed) as account:
             await nodes.register(Node("a"), ttl=1000.0)
@@ -205,7 +205,7 @@ async def test_a_late_old_update_of_a_removed_node() -> None:
             await nodes.remove("a")
             await until(lambda: ["added", "updated", "removed"] == account.kinds("a"))
             await channels.barrier(5.0)
-            old = list(heard)
+            old = list(seen)
             assert 3 == len(old)
 
             async def again() -> None:
@@ -215,7 +215,7 @@ async def test_a_late_old_update_of_a_removed_node() -> None:
 
             await again()
             assert feed.get("a") is None
-            # With one message missing, what comes is held back and sorted out later.
+            # With one message missing, later ones are held back and applied afterwards.
             at.proxy.tamper(lambda _: ())
             await nodes.register(Node("b"), ttl=1000.0)
             at.proxy.tamper(None)
@@ -234,7 +234,7 @@ async def test_a_late_old_update_of_a_removed_node() -> None:
 
 @pytest.mark.parametrize("lost", [(), (0,), (1,), (0, 1)])
 async def test_removed_and_registered_again(lost: tuple[int, ...]) -> None:
-    """At version 1, which is less than before: the number counts, whatever was heard of it."""
+    """The number counts, not the version, which restarts at 1."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         nodes = at.straight.nodes
         await nodes.register(Node("a"), ttl=1000.0)
@@ -253,12 +253,12 @@ async def test_removed_and_registered_again(lost: tuple[int, ...]) -> None:
 
 
 async def test_an_update_from_here_and_one_from_there() -> None:
-    """What this process writes is seen at once, and counts once when it comes back."""
+    """This process sees its own write at once, and counts it once when it comes back."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed) as account:
             await at.straight.nodes.register(Node("a"), ttl=1000.0)
             for n in range(50):
-                # The other one's may be on its way: ours is ahead of it then.
+                # The other process's change may be on its way: then ours is ahead of it.
                 await at.straight.nodes.heartbeat("a", {"there": n})
                 version = await at.hub.nodes.heartbeat("a", {"here": n})
                 node = feed.get("a")

@@ -1,4 +1,4 @@
-"""What anybody may publish on the channel: counted, dropped, and survived."""
+"""Foreign messages on the channel: counted, dropped and survived."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _record(
 
 
 def _next(*rows: Callable[[int], bytes]) -> Forge:
-    """A message that would be the next, of one row for each of *rows*."""
+    """Return a message that would be the next, with one row for each of *rows*."""
     return lambda epoch, high: _message(
         epoch, high + 1, *(row(high + 1 + n) for n, row in enumerate(rows))
     )
@@ -83,7 +83,7 @@ BAD_ROWS: dict[str, Forge] = {
 
 NUMBERS: dict[str, Forge] = {
     "far ahead": lambda e, h: _message(e, h + 10**6, _row(TOMBSTONE, h + 10**6, b"")),
-    "as far as can be": lambda e, _: _message(e, 2**64 - 1, _row(TOMBSTONE, 2**64 - 1, b"")),
+    "the highest number": lambda e, _: _message(e, 2**64 - 1, _row(TOMBSTONE, 2**64 - 1, b"")),
     "long ago": lambda e, _: _message(e, 1, _row(TOMBSTONE, 1, b"")),
     "none": lambda e, _: _message(e, 0),
     "of another epoch": lambda _, h: _message(b"?" * 16, h + 1, _row(TOMBSTONE, h + 1, b"")),
@@ -97,7 +97,7 @@ async def _publish(at: Scene, feed: Feed, forge: Forge, times: int = 1) -> None:
 
 
 async def _goes_on(at: Scene, feed: Feed, account: Account) -> None:
-    """See that what the registry says is heard."""
+    """Check that the feed still receives the registry's messages."""
     await at.straight.nodes.register(Node("after", capacity=len(account.changes)), ttl=TTL)
     truth = await converged(at, feed)
     assert {"a", "b", "after"} == truth.keys()
@@ -122,7 +122,7 @@ async def test_what_is_no_message(what: str) -> None:
 
 @pytest.mark.parametrize("what", BAD_ROWS)
 async def test_what_is_no_row(what: str) -> None:
-    """It may have been a change, so the registry is asked; once for each at the most."""
+    """It may have been a change, so the feed asks the registry, once for each at most."""
     async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
@@ -134,7 +134,7 @@ async def test_what_is_no_row(what: str) -> None:
                 assert 5 <= feed.stats.malformed
                 assert [] == account.kinds("a")
                 assert engine.count["changes"] - before <= 12
-                # It is done with: nothing goes on in the background.
+                # It is finished: no calls continue in the background.
                 calls = dict(engine.count)
                 await asyncio.sleep(0.1)
                 assert calls == engine.count
@@ -142,7 +142,7 @@ async def test_what_is_no_row(what: str) -> None:
 
 @pytest.mark.parametrize("what", NUMBERS)
 async def test_numbers_that_never_were(what: str) -> None:
-    """They take nothing away, hold nothing up, and are no reason to ask for ever."""
+    """They remove nothing, block nothing, and do not cause endless calls."""
     async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
@@ -159,7 +159,7 @@ async def test_numbers_that_never_were(what: str) -> None:
 
 
 async def test_noise_among_writes() -> None:
-    """All of that and random bytes, all the while; the feed ends where the registry is."""
+    """All of that and random bytes, all the time; the feed ends up equal to the registry."""
     rng = random.Random(9)
     forges = [*UNREADABLE.values(), *BAD_ROWS.values(), *NUMBERS.values()]
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:

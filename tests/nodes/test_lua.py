@@ -1,4 +1,4 @@
-"""The scripts on a server that is full, forgetful, started again, or whose clock was set."""
+"""The scripts on a server that is full, has lost data, was restarted, or whose clock was set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 @asynccontextmanager
 async def full(it: Ground) -> AsyncGenerator[None]:
-    """Let the server take nothing more."""
+    """Make the server refuse writes that need memory."""
     await it.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
     await it.call("CONFIG", "SET", "maxmemory", 1)
     try:
@@ -44,7 +44,7 @@ async def later(it: Ground, seconds: float) -> None:
 
 @every_kind
 async def test_a_full_server_takes_nothing_new(kind: Kind) -> None:
-    """Neither nodes nor reservations: an error that says so, and nothing half done."""
+    """Neither nodes nor reservations: a clear error, and no partial write."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=5), ttl=1000.0)
         async with full(it):
@@ -59,7 +59,7 @@ async def test_a_full_server_takes_nothing_new(kind: Kind) -> None:
 
 @every_kind
 async def test_a_full_server_keeps_the_fleet(kind: Kind) -> None:
-    """Who is alive can say so, slots stay held, and whatever frees memory is done."""
+    """Heartbeats and renewals work, and so does all that frees memory."""
     async with ground(kind) as it:
         await it.nodes.register([Node("a", capacity=5), Node("b"), Node("c")], ttl=10.0)
         slot, other = await it.nodes.reserve("a"), await it.nodes.reserve("a")
@@ -79,7 +79,7 @@ async def test_a_full_server_keeps_the_fleet(kind: Kind) -> None:
 
 @every_kind
 async def test_self_preservation_on_a_full_server(kind: Kind) -> None:
-    """That a fleet is frozen can be written down."""
+    """The registry can store that removals have stopped."""
     async with ground(kind) as it:
         await it.nodes.register([Node(f"{n}") for n in range(20)], ttl=10.0)
         async with full(it):
@@ -93,7 +93,7 @@ async def test_self_preservation_on_a_full_server(kind: Kind) -> None:
 
 @every_kind
 async def test_a_feed_on_a_full_server(kind: Kind) -> None:
-    """It keeps what it has, and hears what still happens."""
+    """It keeps its nodes, and receives what still happens."""
     async with ground(kind, pulse_interval=0.1) as it, it.hub.feed() as feed:
         await it.nodes.register([Node("a"), Node("b")])
         async with full(it):
@@ -111,7 +111,7 @@ async def test_a_feed_on_a_full_server(kind: Kind) -> None:
 
 
 async def test_a_read_only_replica() -> None:
-    """Each call fails within its limit, and says that nothing was done."""
+    """Each call fails within its limit, and reports that nothing was done."""
     with system_redis() as url:
         port = url.rpartition(":")[2]
         options = {"replicaof": f"127.0.0.1 {port}"}
@@ -131,12 +131,12 @@ async def test_a_read_only_replica() -> None:
 
 
 async def test_a_feed_whose_server_becomes_a_replica() -> None:
-    """It keeps the fleet, says that it has no proof, and goes on afterwards."""
+    """It keeps the fleet, reports that it has no proof, and recovers afterwards."""
     with system_redis() as url:
         settings = Settings(feed=FeedSettings(pulse_interval=0.1))
         async with connect(url, settings=settings) as hub, hub.feed() as feed:
             await hub.nodes.register(Node("a"), ttl=1000.0)
-            # Of a server that is not there, so that it keeps its data.
+            # A replica of an absent server, so that it keeps its data.
             await hub.client.call("test", "REPLICAOF", "127.0.0.1", "1")
             await until(lambda: feed.mode is Mode.LOCAL_ONLY)
             assert not feed.current
@@ -155,12 +155,12 @@ async def test_a_feed_whose_server_becomes_a_replica() -> None:
 
 
 async def meta(it: Ground, field: str) -> int:
-    """Return a number that the fleet keeps of itself."""
+    """Return a number of the fleet's meta data."""
     return int(await it.call("HGET", it.key("meta"), field))
 
 
 async def set_back(it: Ground, seconds: float) -> None:
-    """Let the last write be one of a server whose clock was so much ahead."""
+    """Make the last write one of a server whose clock was that far ahead."""
     ahead = round(seconds * 1_000_000)
     raw, skew = await meta(it, "raw") + ahead, await meta(it, "skew") - ahead
     await it.call("HSET", it.key("meta"), "raw", raw, "skew", skew)
@@ -168,7 +168,7 @@ async def set_back(it: Ground, seconds: float) -> None:
 
 @every_kind
 async def test_a_server_whose_time_was_set_back(kind: Kind) -> None:
-    """The fleet's own time goes on where it was: nobody lapses early, or an hour late."""
+    """The fleet's time does not go back: no node lapses early, or an hour late."""
     async with ground(kind) as it:
         await it.nodes.register([Node("a", capacity=3), Node("b")], ttl=20.0)
         slot = await it.nodes.reserve("a", lease=10.0)
@@ -187,7 +187,7 @@ async def test_a_server_whose_time_was_set_back(kind: Kind) -> None:
 
 @every_kind
 async def test_time_goes_on_after_it_was_set_back(kind: Kind) -> None:
-    """Also where nobody writes anything: a pulse is enough."""
+    """A pulse is enough, even if nothing is written."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a"), ttl=1.0)
         await set_back(it, 3600.0)
@@ -198,17 +198,17 @@ async def test_time_goes_on_after_it_was_set_back(kind: Kind) -> None:
 
 
 async def restarted(it: Ground, away: float) -> None:
-    """Let the data be that of a process that ended so many seconds ago."""
+    """Make the data look like that of a server that ended that many seconds ago."""
     raw = await meta(it, "raw") - round(away * 1_000_000)
     skew = await meta(it, "skew") + round(away * 1_000_000)
-    # What lapses when is as it was: the fleet's time at the last write does not change.
+    # Deadlines stay as they were: the fleet's time at the last write does not change.
     await it.call("HSET", it.key("meta"), "run", "another", "raw", raw, "skew", skew)
 
 
 @every_kind
 @pytest.mark.parametrize("first", ["pulse", "heartbeat"])
 async def test_the_clock_stops_while_the_server_is_away(kind: Kind, first: str) -> None:
-    """By as much as it was away and no more, whoever comes first afterwards."""
+    """By exactly the time that it was down, whichever call comes first."""
     async with ground(kind) as it:
         await it.nodes.register([Node("a"), Node("b")], ttl=20.0)
         before = await it.pulse()
@@ -218,7 +218,7 @@ async def test_the_clock_stops_while_the_server_is_away(kind: Kind, first: str) 
         await it.nodes.heartbeat("b")
         after = after or await it.pulse()
         assert before.epoch != after.epoch
-        # A few seconds for the test itself.
+        # The test itself takes a few seconds.
         assert -5_000_000 < await meta(it, "skew") - skew <= 0
         assert after.epoch == (await it.pulse()).epoch
         assert ["a", "b"] == await it.ids()
@@ -231,8 +231,8 @@ async def test_the_clock_stops_while_the_server_is_away(kind: Kind, first: str) 
 
 
 @every_kind
-async def test_who_only_reads_makes_no_epoch(kind: Kind) -> None:
-    """After a restart a list is of no epoch until somebody has written one: it would never end."""
+async def test_a_read_stores_no_epoch(kind: Kind) -> None:
+    """After a restart a read has no epoch until a script has stored one, or it would never end."""
     async with ground(kind) as it:
         await it.nodes.register([Node(f"{n}") for n in range(5)], ttl=20.0)
         before = await it.pulse()
@@ -248,7 +248,7 @@ async def test_who_only_reads_makes_no_epoch(kind: Kind) -> None:
 
 
 async def test_a_server_that_is_started_again(tmp_path: Path) -> None:
-    """Nobody could be heard while it was away, so nobody is given up for that."""
+    """No heartbeat could arrive while it was down, so no node is removed for that."""
     async with (
         valkey_server(tmp_path / "data") as first,
         Proxy(first.target) as proxy,
@@ -269,18 +269,18 @@ async def test_a_server_that_is_started_again(tmp_path: Path) -> None:
             assert [f"{n}" for n in range(5)] == await it.ids()
             assert old.epoch != (await it.pulse()).epoch
             assert {"0": 2, "1": 2} == await it.nodes.heartbeats({"0": None, "1": None})
-            # Who is not heard of now either goes as ever.
+            # A node that stays silent is removed as usual.
             await until(lambda: {node.id for node in feed.nodes()} <= {"0", "1"})
             kinds = {change.kind for change in changes if change.kind != "synced"}
             assert {"suspect", "removed", "updated"} >= kinds
 
 
-# -- a forgetful server ----------------------------------------------------------------------
+# -- a server that loses data ----------------------------------------------------------------
 
 
 @every_kind
-async def test_a_server_that_forgets(kind: Kind) -> None:
-    """A new epoch; slots of before are no longer held and count on nobody."""
+async def test_a_server_that_loses_its_data(kind: Kind) -> None:
+    """A new epoch begins; earlier slots are not held and count on no node."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=2))
         slot = await it.nodes.reserve("a")
@@ -300,7 +300,7 @@ async def test_a_server_that_forgets(kind: Kind) -> None:
 
 @every_kind
 async def test_scripts_that_are_flushed(kind: Kind) -> None:
-    """They are sent again."""
+    """The client sends them again."""
     async with ground(kind) as it:
         for n in range(3):
             await it.call("SCRIPT", "FLUSH")
@@ -312,7 +312,7 @@ async def test_scripts_that_are_flushed(kind: Kind) -> None:
 
 @every_kind
 async def test_keys_of_another_type(kind: Kind) -> None:
-    """An error that says so."""
+    """The error says so."""
     async with ground(kind) as it:
         await it.call("SET", it.key("nodes"), "x")
         with pytest.raises(ResponseError, match="WRONGTYPE"):
@@ -320,8 +320,8 @@ async def test_keys_of_another_type(kind: Kind) -> None:
 
 
 @every_kind
-async def test_who_may_not_ask_for_info(kind: Kind) -> None:
-    """Works all the same; only a restart is then not noticed."""
+async def test_without_the_right_to_info(kind: Kind) -> None:
+    """Everything works, but a restart is not noticed."""
     async with any_server(kind) as target:
         rule = ("on", ">secret", "~*", "&*", "+@all", "-info")
         async with connect(target.safe) as admin:
@@ -344,7 +344,7 @@ async def test_who_may_not_ask_for_info(kind: Kind) -> None:
 
 @every_kind
 async def test_pages(kind: Kind) -> None:
-    """In the order of numbers, to the end, cut by rows or by size; each node once."""
+    """In the order of numbers, to the end, cut by rows or by size, each node once."""
     async with ground(kind) as it:
         await it.nodes.register([Node(f"{n:02}") for n in range(25)])
         await it.nodes.heartbeats({f"{n:02}": {"x": "x" * 65000} for n in range(0, 25, 2)})
@@ -363,14 +363,14 @@ async def test_pages(kind: Kind) -> None:
 
 @every_kind
 async def test_a_large_step_is_published_in_pieces(kind: Kind) -> None:
-    """Each whole, in order, none of them large."""
+    """Each message is complete, in order, and none is large."""
     async with ground(kind) as it:
         nodes = [Node(f"{n}", state={"x": "x" * 60000}) for n in range(30)]
-        async with it.overheard() as heard:
+        async with it.published() as messages:
             await it.nodes.register(nodes)
-        assert len(heard) > 3
+        assert len(messages) > 3
         first = 1
-        for message in heard:
+        for message in messages:
             assert first == message.first
             assert [*range(first, first + message.length)] == [row.seq for row in message.rows]
             first += message.length
@@ -379,7 +379,7 @@ async def test_a_large_step_is_published_in_pieces(kind: Kind) -> None:
 
 @every_kind
 async def test_nothing_is_left_behind(kind: Kind) -> None:
-    """Once all nodes have gone and are forgotten, a fleet is one small hash."""
+    """When all nodes are gone and their tombstones purged, one small hash remains."""
     async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node(f"{n}", capacity=2) for n in range(9)], ttl=10.0)
         for n in range(9):

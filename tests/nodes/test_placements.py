@@ -1,4 +1,4 @@
-"""What a process placed lately, and what was refused it."""
+"""``Placements``: recent placements and refusals of one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rxdispatch.nodes.placement.placements import GENERATION, PASS_OVER, REFUSAL
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -22,13 +22,13 @@ class Clock:
 
 
 def made() -> tuple[Clock, Placements]:
-    """Placements and their clock."""
+    """Return placements and their clock."""
     clock = Clock()
     return clock, Placements(clock, random.Random(7))
 
 
-def test_placements_count_until_the_registry_tells() -> None:
-    """Each node on its own."""
+def test_placements_count_until_the_registry_reports() -> None:
+    """Each node is counted by itself."""
     _, placements = made()
     for node in ("a", "a", "b"):
         placements.placed(node)
@@ -38,7 +38,7 @@ def test_placements_count_until_the_registry_tells() -> None:
 
 
 def test_a_placement_is_taken_back_once() -> None:
-    """And one that is not counted any more not at all."""
+    """A placement that no longer counts is not uncounted again."""
     clock, placements = made()
     placements.placed("a")
     clock.now += GENERATION
@@ -53,7 +53,7 @@ def test_a_placement_is_taken_back_once() -> None:
 
 @given(st.lists(st.floats(0.0, 1.5), max_size=20), st.floats(0.0, 0.49))
 def test_a_placement_counts_for_one_to_two_generations(pauses: list[float], phase: float) -> None:
-    """However often somebody looks, and whenever it was."""
+    """Reads do not extend that, whenever they happen."""
     clock, placements = made()
     clock.now += phase
     placements.placed("a")
@@ -67,7 +67,7 @@ def test_a_placement_counts_for_one_to_two_generations(pauses: list[float], phas
 
 
 def test_an_old_placement_does_not_renew_itself() -> None:
-    """Later ones on the same node leave its age alone."""
+    """Later placements on the same node do not change its age."""
     clock, placements = made()
     for _ in range(10):
         placements.placed("a")
@@ -76,14 +76,14 @@ def test_an_old_placement_does_not_renew_itself() -> None:
 
 
 def test_three_refusals_in_a_row_pass_a_node_over() -> None:
-    """For a short time; one more renews it."""
+    """For a short time; another refusal restarts it."""
     clock, placements = made()
     assert not placements.refusals
-    told: list[bool] = []
+    rejecting: list[bool] = []
     for _ in range(REFUSALS):
         placements.refused("a")
-        told.append(placements.rejecting("a"))
-    assert [False, False, True] == told
+        rejecting.append(placements.rejecting("a"))
+    assert [False, False, True] == rejecting
     assert placements.refusals
     assert not placements.rejecting("b")
     clock.now += PASS_OVER[1]
@@ -93,7 +93,7 @@ def test_three_refusals_in_a_row_pass_a_node_over() -> None:
 
 
 def test_how_long_is_left_to_chance() -> None:
-    """So that processes do not all come back at once."""
+    """Processes do not all come back at once."""
     clock, placements = made()
     ends: set[float] = set()
     for n in range(50):
@@ -110,7 +110,7 @@ def test_how_long_is_left_to_chance() -> None:
 
 
 def test_a_node_that_takes_a_job_is_a_good_one() -> None:
-    """A placement alone says nothing: it is counted before the node is asked."""
+    """A placement alone proves nothing: it counts before the node is asked."""
     _, placements = made()
     for _ in range(REFUSALS):
         placements.placed("a")
@@ -135,8 +135,8 @@ def test_refusals_far_apart_are_not_in_a_row() -> None:
     assert not placements.refusals
 
 
-def test_hearing_of_a_node_does_not_pardon_it() -> None:
-    """A busy one is heard of all the time."""
+def test_a_report_does_not_clear_refusals() -> None:
+    """The registry reports a busy node all the time."""
     _, placements = made()
     for _ in range(REFUSALS):
         placements.reported("a")
@@ -146,7 +146,7 @@ def test_hearing_of_a_node_does_not_pardon_it() -> None:
 
 
 def test_a_node_that_is_gone_is_forgotten() -> None:
-    """With its refusals."""
+    """Its refusals are forgotten too."""
     _, placements = made()
     for _ in range(REFUSALS):
         placements.placed("a")
@@ -159,7 +159,7 @@ def test_a_node_that_is_gone_is_forgotten() -> None:
 
 @pytest.mark.parametrize("generations", [1, 2, 5])
 def test_nothing_is_kept_of_nodes_that_come_and_go(generations: int) -> None:
-    """Even if nobody says that they are gone."""
+    """Even if no call says that they are gone."""
     clock, placements = made()
     for n in range(1000):
         placements.placed(f"n{n}")

@@ -1,4 +1,4 @@
-"""``MessageReader``: what the registry writes is read as it was; whatever else comes is refused."""
+"""``MessageReader``: parses what the registry writes, and refuses everything else."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def message(first: int, *rows: bytes, count: int | None = None) -> bytes:
 
 
 class Server:
-    """A loop and a hub that live through all examples of a test."""
+    """A loop and a hub that last for all examples of a test."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
@@ -78,7 +78,7 @@ class Server:
         self.runner.run(self.hub.__aenter__())
 
     def close(self) -> None:
-        """End all of it."""
+        """Close the loop, the hub and the server."""
         self.runner.run(self.hub.__aexit__(None, None, None))
         self.runner.run(self.server.stop())
         self.runner.close()
@@ -95,7 +95,7 @@ def server() -> Generator[Server]:
 @settings(deadline=None, max_examples=100)
 @given(found=st.lists(nodes, max_size=5, unique_by=lambda node: node.id), states=st.data())
 def test_what_is_written_is_read(server: Server, found: list[Node], states: Any) -> None:
-    """Whatever a node may be, through the scripts and back, by a list and by a look-up."""
+    """Any node survives the scripts, by a list and by a look-up."""
     news: dict[str, Mapping[str, Any]] = {
         node.id: states.draw(st.dictionaries(texts, values, max_size=3)) for node in found
     }
@@ -137,7 +137,7 @@ def test_what_is_written_is_read(server: Server, found: list[Node], states: Any)
 
 @given(nodes)
 def test_records_of_a_snapshot(node: Node) -> None:
-    """What ``pack_record`` writes is the same node."""
+    """A record of ``pack_record`` parses to the same node."""
     draining = node.marked(NodeStatus.DRAINING)
     for one in (node, draining):
         assert one == MessageReader().record(one.id, one.seq, pack_record(one))
@@ -145,7 +145,7 @@ def test_records_of_a_snapshot(node: Node) -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes(data: bytes) -> None:
-    """A ValueError at the worst."""
+    """Any bytes raise ValueError at worst."""
     reader = MessageReader()
     with suppress(ValueError):
         reader.message(data)
@@ -155,7 +155,7 @@ def test_any_bytes(data: bytes) -> None:
 
 @given(st.binary(max_size=200), st.integers(0, 255), st.integers(0, 4))
 def test_any_row(body: bytes, kind: int, count: int) -> None:
-    """In a whole message bad rows are counted, and the others are read."""
+    """In a complete message bad rows are counted, and the others are parsed."""
     good = row(1, "good", 7, pack_record(Node("good")))
     data = message(5, *[row(kind, "a", 6, body)] * count, good)
     found = MessageReader().message(data)
@@ -165,7 +165,7 @@ def test_any_row(body: bytes, kind: int, count: int) -> None:
 
 @given(st.lists(nodes, min_size=1, max_size=3), st.randoms(use_true_random=False))
 def test_mutated_messages(found: list[Node], rng: random.Random) -> None:
-    """Bytes changed, lost or added: never an error of another kind, never an endless read."""
+    """Bytes changed, lost or added never cause another error, or an endless read."""
     rows = [row(1, node.id, n, pack_record(node)) for n, node in enumerate(found, 1)]
     whole = message(1, *rows, row(2, "gone", 9), row(3, "beats", 10, struct.pack(">Q", 4)))
     reader = MessageReader()
@@ -188,14 +188,14 @@ def test_mutated_messages(found: list[Node], rng: random.Random) -> None:
             continue
         for one in read.rows:
             if one.node is not None:
-                # What was read can be looked at.
+                # A parsed node can be used.
                 assert one.node == one.node
                 assert repr(one.node)
 
 
 @pytest.mark.parametrize("size", range(29))
 def test_a_message_that_is_cut(size: int) -> None:
-    """Even the head."""
+    """A cut message is refused, even within its head."""
     with pytest.raises(ValueError, match=r"^message must be whole"):
         MessageReader().message(message(1)[:size])
 
@@ -211,20 +211,20 @@ BAD_MESSAGES = {
 
 @pytest.mark.parametrize("what", BAD_MESSAGES)
 def test_messages_that_are_none(what: str) -> None:
-    """They are refused whole."""
+    """They are refused as a whole."""
     data, rule = BAD_MESSAGES[what]
     with pytest.raises(ValueError, match=rule):
         MessageReader().message(data)
 
 
 def with_state(state: Any) -> bytes:
-    """Return a record with that for a state."""
+    """Return a record with that state."""
     packed = state if isinstance(state, bytes) else msgspec.msgpack.encode(state)
     return pack_record(Node("a", state={}))[:-1] + packed
 
 
 def nested(depth: int) -> bytes:
-    """Return a mapping with lists within lists."""
+    """Return a mapping with nested lists."""
     return b"\x81\xa1x" + b"\x91" * depth + b"\x01"
 
 
@@ -249,7 +249,7 @@ BAD_RECORDS = {
 
 @pytest.mark.parametrize("what", BAD_RECORDS)
 def test_records_that_are_none(what: str) -> None:
-    """A ValueError by itself; in a message, one row that is passed over."""
+    """A ValueError alone; within a message, one skipped row."""
     record = BAD_RECORDS[what]
     with pytest.raises(ValueError, match=r"."):
         MessageReader().record("a", 1, record)
@@ -258,7 +258,7 @@ def test_records_that_are_none(what: str) -> None:
 
 
 def test_rows_that_are_none() -> None:
-    """Of no known kind, with too much, too little, without a name, in no text."""
+    """Rows of unknown kind, too long, too short, without a name, or not text."""
     bad = [
         row(0, "a", 1),
         row(4, "a", 1),
@@ -272,8 +272,8 @@ def test_rows_that_are_none() -> None:
     assert (len(bad), []) == (read.bad, read.rows)
 
 
-def test_what_a_row_tells() -> None:
-    """A node and when it lapses; a heartbeat and its version; that it is gone."""
+def test_what_a_row_holds() -> None:
+    """A node and its ttl; a heartbeat and its version; or a removal."""
     node = Node("a", state={"x": 1}, version=3)
     read = MessageReader().message(
         message(
@@ -292,7 +292,7 @@ def test_what_a_row_tells() -> None:
 
 
 def test_specs_are_shared() -> None:
-    """Nodes with the same pool and labels hold the same mapping; those without share one."""
+    """Nodes with the same pool and labels share one mapping; so do those without labels."""
     reader = MessageReader()
     record = pack_record(Node("a", labels={"zone": "a"}))
     one, two = reader.record("a", 1, record), reader.record("b", 2, record)
@@ -301,8 +301,8 @@ def test_specs_are_shared() -> None:
     assert bare[0].labels is bare[1].labels
 
 
-def test_ever_new_specs_are_not_kept_for_ever() -> None:
-    """Whoever changes labels all the time does not fill the memory."""
+def test_new_specs_without_end_are_not_kept() -> None:
+    """Labels that always change do not fill the memory."""
     reader = MessageReader()
     for n in range(10_000):
         reader.record("a", 1, pack_record(Node("a", labels={"n": f"{n}"})))
@@ -310,7 +310,7 @@ def test_ever_new_specs_are_not_kept_for_ever() -> None:
 
 
 def test_states_are_read_late() -> None:
-    """As it came until somebody asks; then a mapping that cannot be changed."""
+    """A state stays packed until it is read, then is a read-only mapping."""
     node: Any = MessageReader().record("a", 1, pack_record(Node("a", state={"x": [1]})))
     assert isinstance(node._state, bytes)
     assert {"x": [1]} == dict(node.state)
@@ -320,7 +320,7 @@ def test_states_are_read_late() -> None:
 
 
 def test_limits() -> None:
-    """64 KiB for what is packed, exactly; errors name the node and not the state."""
+    """64 KiB exactly for packed data; errors name the node and not the state."""
     assert RECORD_LIMIT == len(pack_state("a", {"x": "x" * (RECORD_LIMIT - 6)}))
     with pytest.raises(CodecError, match=r"^node 'a': state must be at most 65536 .* got 65537$"):
         pack_state("a", {"x": "x" * (RECORD_LIMIT - 5)})

@@ -1,4 +1,4 @@
-"""``Registry``: each call is one step that holds its rules whatever comes before or after it."""
+"""``Registry``: each call is one atomic step that keeps the rules in any order of calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def nested(depth: int) -> Any:
-    """Return lists within lists."""
+    """Return nested lists."""
     value: Any = 1
     for _ in range(depth):
         value = [value]
@@ -40,7 +40,7 @@ def nested(depth: int) -> Any:
 
 @every_kind
 async def test_a_node_as_it_was_registered(kind: Kind) -> None:
-    """With all that was given, the first version, and none of what the registry sets itself."""
+    """All given fields, the first version, and none of the fields that the registry sets."""
     async with ground(kind) as it:
         node = Node(
             "gpu-1",
@@ -65,7 +65,7 @@ async def test_a_node_as_it_was_registered(kind: Kind) -> None:
 
 @every_kind
 async def test_a_known_id_is_updated(kind: Kind) -> None:
-    """It gets what is given, is ready again, keeps its jobs; its version grows by one."""
+    """The node is updated, ready again, keeps its jobs; its version grows by one."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=2, state={"x": 1}))
         await it.nodes.reserve("a")
@@ -80,8 +80,8 @@ async def test_a_known_id_is_updated(kind: Kind) -> None:
 
 @every_kind
 async def test_several_at_once(kind: Kind) -> None:
-    """In their order, more than go into one step, from any iterable; none is fine too."""
-    async with ground(kind) as it, it.overheard() as heard:
+    """In order, more than fit one step, from any iterable, even an empty one."""
+    async with ground(kind) as it, it.published() as messages:
         assert [] == await it.nodes.register([])
         assert 0 == await it.call("DBSIZE")
         nodes = [Node(f"n{n:03}", state={"n": n}) for n in range(700)]
@@ -90,8 +90,8 @@ async def test_several_at_once(kind: Kind) -> None:
         versions = await it.nodes.heartbeats({node.id: None for node in reversed(nodes)})
         assert dict.fromkeys((node.id for node in nodes), 2) == versions
         assert [3] == await it.nodes.register([Node("n000", pool="p")])
-    assert [*range(1, 1402)] == [row.seq for message in heard for row in message.rows]
-    assert {0} == {message.bad for message in heard}
+    assert [*range(1, 1402)] == [row.seq for message in messages for row in message.rows]
+    assert {0} == {message.bad for message in messages}
 
 
 @every_kind
@@ -134,7 +134,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Registry], Awaitable[Any]], type[Exception]
 
 
 def bad(name: str, error: type[Exception], message: str, call: Callable[[Any], Any]) -> None:
-    """Add a call that is to be refused."""
+    """Add a call that must be refused."""
     BAD_CALLS[name] = (call, error, message)
 
 
@@ -216,7 +216,7 @@ bad("reserve gone", NodeNotFoundError, "'none'", methodcaller("reserve", "none")
 
 
 async def test_bad_calls_change_nothing() -> None:
-    """Each names the rule and the value; what is good in the same call is not written either."""
+    """Each error has the rule and the value; the good part of a call is not written either."""
     async with ground() as it:
         await it.nodes.register(Node("there", state={"x": 0}), ttl=600.0)
         before = await it.dump()
@@ -229,7 +229,7 @@ async def test_bad_calls_change_nothing() -> None:
 
 
 async def test_bad_calls_on_an_empty_server() -> None:
-    """Nothing comes to be, not even an epoch."""
+    """Nothing is created, not even an epoch."""
     async with ground() as it:
         for name, (call, kind, _) in BAD_CALLS.items():
             with pytest.raises((kind, NodeNotFoundError)):
@@ -248,7 +248,7 @@ async def test_bad_calls_on_an_empty_server() -> None:
 async def test_what_just_fits(kind: Kind) -> None:
     """The limits themselves are allowed."""
     async with ground(kind) as it:
-        largest = "x" * (65536 - 3 - 3)  # the map and its key, and what says how long it is
+        largest = "x" * (65536 - 3 - 3)  # the map, its key, and the length prefix
         state: dict[str, Any] = {"x": largest}
         await it.nodes.register(Node("x" * 200, capacity=2**31 - 1, state=state), ttl=2592000)
         await it.nodes.heartbeat("x" * 200, {"x": nested(99)})
@@ -265,16 +265,16 @@ async def test_what_just_fits(kind: Kind) -> None:
 
 @every_kind
 async def test_heartbeats(kind: Kind) -> None:
-    """They put the end off; with news they are told whole, without only that they came."""
+    """They restart the ttl; a new state publishes the whole node, otherwise only the heartbeat."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", state={"x": 1}), ttl=10.0)
-        async with it.overheard() as heard:
+        async with it.published() as messages:
             assert 2 == await it.nodes.heartbeat("a")
             assert 3 == await it.nodes.heartbeat("a", {"x": 1})
             assert 4 == await it.nodes.heartbeat("a", {"x": 2})
             assert 5 == await it.nodes.heartbeat("a", {})
             assert {"b": None, "a": 6} == await it.nodes.heartbeats({"b": {"x": 1}, "a": {"x": 3}})
-        rows = [row for message in heard for row in message.rows]
+        rows = [row for message in messages for row in message.rows]
         assert [2, 3, 4, 5, 6] == [row.seq for row in rows]
         assert [2, 3, 0, 0, 0] == [row.version for row in rows]
         assert [None, None, {"x": 2}, {}, {"x": 3}] == [row.node and row.node.state for row in rows]
@@ -287,7 +287,7 @@ async def test_heartbeats(kind: Kind) -> None:
 
 @every_kind
 async def test_a_ttl_that_ran_out(kind: Kind) -> None:
-    """The next call finds the node gone, whichever it is and with no feed anywhere."""
+    """The next call of any kind finds the node removed, without any feed."""
     async with ground(kind) as it:
         for call in (it.nodes.heartbeat, it.nodes.drain, it.nodes.reserve):
             await it.nodes.register(Node("a"), ttl=10.0)
@@ -303,14 +303,14 @@ async def test_a_ttl_that_ran_out(kind: Kind) -> None:
 
 @every_kind
 async def test_a_lapse_is_published_once(kind: Kind) -> None:
-    """However many sweep at the same moment."""
+    """However many calls sweep at the same time."""
     async with ground(kind) as it:
         await it.nodes.register([Node(f"{n}") for n in range(5)], ttl=10.0)
         await it.nodes.register(Node("stays"), ttl=100.0)
-        async with it.overheard() as heard:
+        async with it.published() as messages:
             await it.later(11)
             await asyncio.gather(*(it.pulse() for _ in range(20)))
-        rows = [row for message in heard for row in message.rows]
+        rows = [row for message in messages for row in message.rows]
         assert sorted("01234") == sorted(row.id for row in rows)
         assert [(None, 0)] * 5 == [(row.node, row.version) for row in rows]
         assert ["stays"] == await it.ids()
@@ -321,7 +321,7 @@ async def test_a_lapse_is_published_once(kind: Kind) -> None:
 
 @every_kind
 async def test_draining(kind: Kind) -> None:
-    """Nothing new; what runs goes on, heartbeats do not end it, registering does."""
+    """No new work; running work continues; heartbeats do not end it, registering does."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=5))
         slot = await it.nodes.reserve("a")
@@ -340,13 +340,13 @@ async def test_draining(kind: Kind) -> None:
 
 @every_kind
 async def test_removing(kind: Kind) -> None:
-    """Twice does no harm, as long as it is remembered; published once."""
+    """Safe to repeat while the tombstone lasts; published once."""
     async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node("a"), Node("b")], ttl=1000)
-        async with it.overheard() as heard:
+        async with it.published() as messages:
             await it.nodes.remove("a")
             await it.nodes.remove("a")
-        assert [("a", 3, None)] == [(r.id, r.seq, r.node) for m in heard for r in m.rows]
+        assert [("a", 3, None)] == [(r.id, r.seq, r.node) for m in messages for r in m.rows]
         with pytest.raises(NodeNotFoundError):
             await it.nodes.heartbeat("a")
         await it.later(59)
@@ -358,8 +358,8 @@ async def test_removing(kind: Kind) -> None:
 
 
 @every_kind
-async def test_tombstones_are_forgotten(kind: Kind) -> None:
-    """The floor says so; a node that came anew has none."""
+async def test_tombstones_are_purged(kind: Kind) -> None:
+    """The floor rises; a node that was registered again has none."""
     async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node(x) for x in "abc"], ttl=1000)
         for x in "ab":
@@ -381,7 +381,7 @@ async def test_tombstones_are_forgotten(kind: Kind) -> None:
 
 
 async def fleet_of(it: Ground, count: int, ttl: float, prefix: str = "n") -> list[str]:
-    """Register so many nodes."""
+    """Register that many nodes."""
     ids = [f"{prefix}{n:03}" for n in range(count)]
     await it.nodes.register([Node(node) for node in ids], ttl=ttl)
     return ids
@@ -389,7 +389,7 @@ async def fleet_of(it: Ground, count: int, ttl: float, prefix: str = "n") -> lis
 
 @every_kind
 async def test_a_share_of_a_fleet_may_lapse(kind: Kind) -> None:
-    """Three of ten and no more; and in a fleet of nine, any number."""
+    """Three of ten and no more; in a fleet of nine, any number."""
     async with ground(kind) as it:
         await fleet_of(it, 7, 1000.0, "stay")
         await fleet_of(it, 3, 10.0, "go")
@@ -411,7 +411,7 @@ async def test_a_share_of_a_fleet_may_lapse(kind: Kind) -> None:
 
 @every_kind
 async def test_a_frozen_fleet_thaws(kind: Kind) -> None:
-    """Those who are heard of again are kept; the few that are left may then go."""
+    """Nodes that send heartbeats again are kept; the few silent ones may then go."""
     async with ground(kind) as it:
         ids = await fleet_of(it, 20, 10.0)
         await it.later(11)
@@ -428,8 +428,8 @@ async def test_a_frozen_fleet_thaws(kind: Kind) -> None:
 
 
 @every_kind
-async def test_patience_ends(kind: Kind) -> None:
-    """What does not come back is removed all the same, and nothing stays frozen for ever."""
+async def test_a_mass_lapse_ends(kind: Kind) -> None:
+    """Nodes that stay silent are removed, and removals do not stay stopped forever."""
     async with ground(kind, mass_lapse_delay=60.0) as it:
         ids = await fleet_of(it, 20, 10.0)
         await fleet_of(it, 10, 1000.0, "stay")
@@ -441,12 +441,12 @@ async def test_patience_ends(kind: Kind) -> None:
         await it.later(2)
         await it.pulse()
         assert 10 == len(await it.ids())
-        # A few that lapse just after that go at once.
+        # A few that lapse just after that are removed at once.
         await it.nodes.register([Node(node) for node in ids[:2]], ttl=1.0)
         await it.later(2)
         await it.pulse()
         assert 10 == len(await it.ids())
-        # And a new trouble has its own patience.
+        # A new mass lapse has its own delay.
         await fleet_of(it, 20, 10.0, "more")
         await it.later(40)
         await it.pulse()
@@ -457,7 +457,7 @@ async def test_patience_ends(kind: Kind) -> None:
 
 @every_kind
 async def test_small_bites(kind: Kind) -> None:
-    """What went within half a minute counts together, so that a fleet is not lost bit by bit."""
+    """Removals within half a minute count together, so a fleet is not lost bit by bit."""
     async with ground(kind) as it:
         for n in range(10):
             await fleet_of(it, 2, 10.0 + 2 * n, f"b{n}-")
@@ -473,7 +473,7 @@ async def test_small_bites(kind: Kind) -> None:
 
 @every_kind
 async def test_a_trickle_is_no_trouble(kind: Kind) -> None:
-    """Few at a time, over minutes, is how a fleet shrinks."""
+    """A fleet may shrink by a few nodes at a time, over minutes."""
     async with ground(kind) as it:
         for n in range(15):
             await fleet_of(it, 2, 10.0 + 31 * n, f"b{n}-")
@@ -488,7 +488,7 @@ async def test_a_trickle_is_no_trouble(kind: Kind) -> None:
 
 @every_kind
 async def test_a_large_fleet_goes_in_steps(kind: Kind) -> None:
-    """A sweep removes 200 at the most; the next call goes on, also when it was forced."""
+    """A sweep removes at most 200; the next call continues, even when forced."""
     async with ground(kind, mass_lapse_delay=5.0) as it:
         await fleet_of(it, 700, 10.0)
         await it.later(11)
@@ -506,7 +506,7 @@ async def test_a_large_fleet_goes_in_steps(kind: Kind) -> None:
 
 @every_kind
 async def test_reserving(kind: Kind) -> None:
-    """As many as it takes, each counted once, given back once."""
+    """As many slots as the node has, each counted once and released once."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=2))
         one, two = await it.nodes.reserve("a"), await it.other.nodes.reserve("a")
@@ -525,7 +525,7 @@ async def test_reserving(kind: Kind) -> None:
 
 @every_kind
 async def test_many_slots_at_once(kind: Kind) -> None:
-    """More than go into one step."""
+    """More than fit one step."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=600))
         slots = [await it.nodes.reserve("a") for _ in range(600)]
@@ -536,7 +536,7 @@ async def test_many_slots_at_once(kind: Kind) -> None:
 
 @every_kind
 async def test_a_lapsed_lease_frees_its_slot(kind: Kind) -> None:
-    """And a renewal comes too late then; renewed in time it holds."""
+    """A late renewal fails; a renewal in time holds the slot."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=1), ttl=1000.0)
         slot = await it.nodes.reserve("a", lease=10.0)
@@ -549,7 +549,7 @@ async def test_a_lapsed_lease_frees_its_slot(kind: Kind) -> None:
         assert [False] == await it.nodes.renew(slot)
         assert 0 == await it.jobs("a")
         other = await it.nodes.reserve("a")
-        # The first holder knows nothing of that, and gives back late.
+        # The first holder does not know that, and releases late.
         await it.nodes.release(slot)
         assert 1 == await it.jobs("a")
         assert [True] == await it.nodes.renew(other)
@@ -557,7 +557,7 @@ async def test_a_lapsed_lease_frees_its_slot(kind: Kind) -> None:
 
 @every_kind
 async def test_a_slot_ends_with_its_node(kind: Kind) -> None:
-    """The node that comes anew under the same id starts with no jobs, and keeps its own."""
+    """A node registered again under the same id starts with no jobs, and keeps its own."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=2))
         old = await it.nodes.reserve("a", lease=10.0)
@@ -580,7 +580,7 @@ async def test_a_slot_ends_with_its_node(kind: Kind) -> None:
 
 @every_kind
 async def test_the_same_reservation_again(kind: Kind) -> None:
-    """A slot that is held under this id already is found, and not counted twice."""
+    """A slot that is held under this id is found, and not counted twice."""
     async with ground(kind) as it:
         await it.nodes.register([Node("a"), Node("b")])
         wanted = [("s1", ["a", "b"]), ("s2", ["a", "b"]), ("s3", ["a", "b"])]
@@ -594,7 +594,7 @@ async def test_the_same_reservation_again(kind: Kind) -> None:
 
 @every_kind
 async def test_less_capacity_than_jobs(kind: Kind) -> None:
-    """Nothing new until enough have ended; never below zero."""
+    """No new slots until enough were released; room is never below zero."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=3))
         slots = [await it.nodes.reserve("a") for _ in range(3)]
@@ -626,7 +626,7 @@ async def shaky(it: Ground) -> AsyncGenerator[tuple[Proxy, Registry]]:
 
 @every_kind
 async def test_every_call_may_be_repeated(kind: Kind) -> None:
-    """Its reply was lost, it was carried out, and is asked again: it does not count twice."""
+    """A call whose reply was lost and that is repeated does not count twice."""
     async with ground(kind) as it, shaky(it) as (proxy, nodes):
 
         async def lossy(call: Callable[[], Awaitable[Any]]) -> Any:
@@ -653,8 +653,8 @@ async def test_every_call_may_be_repeated(kind: Kind) -> None:
 
 @every_kind
 async def test_jobs_stay_within_bounds(kind: Kind) -> None:
-    """Whatever comes in which order, no row tells of fewer than none or more than fit."""
-    async with ground(kind) as it, it.overheard() as heard:
+    """In any order of calls, no row has fewer than 0 jobs or more than fit."""
+    async with ground(kind) as it, it.published() as messages:
         nodes = [Node(f"{n}", capacity=3) for n in range(3)]
         await it.nodes.register(nodes, ttl=1000.0)
         registries = [it.nodes, it.other.nodes]
@@ -680,16 +680,16 @@ async def test_jobs_stay_within_bounds(kind: Kind) -> None:
         await it.later(10)
         await it.pulse()
         assert [0] * 3 == [await it.jobs(f"{n}") for n in range(3)]
-    rows = [row for message in heard for row in message.rows]
+    rows = [row for message in messages for row in message.rows]
     assert [*range(1, len(rows) + 1)] == [row.seq for row in rows]
     assert {0, 1, 2, 3} >= {row.node.current_jobs for row in rows if row.node is not None}
 
 
-# -- many who place --------------------------------------------------------------------------
+# -- many processes that place ---------------------------------------------------------------
 
 
 class Watch:
-    """Follows a feed, and notes whatever a node's jobs should never be."""
+    """Follows a feed, and notes job counts that must never occur."""
 
     def __init__(self, feed: Feed) -> None:
         self.wrong: list[Node] = []
@@ -706,7 +706,7 @@ class Watch:
 
 
 async def place(feed: Feed, rounds: int) -> int:
-    """Reserve and give back, with up to 19 slots at a time; returns how often it got one."""
+    """Reserve and release, up to 19 slots at a time; returns how often it got one."""
     got = 0
 
     async def one() -> None:
@@ -723,7 +723,7 @@ async def place(feed: Feed, rounds: int) -> int:
 
 @every_kind
 async def test_schedulers_at_95_percent(kind: Kind) -> None:
-    """Eight of them, 152 jobs for 160 slots: no node ever has more than it takes."""
+    """Eight of them, 152 jobs for 160 slots: no node ever exceeds its capacity."""
     async with ground(kind) as it, AsyncExitStack() as stack:
         await it.nodes.register([Node(f"{n}", capacity=4) for n in range(40)], ttl=1000.0)
         hubs = [await stack.enter_async_context(connect(it.target.safe)) for _ in range(8)]
@@ -752,7 +752,7 @@ asyncio.run(main())
 
 
 async def test_schedulers_in_processes_of_their_own() -> None:
-    """The same, where nobody shares a loop."""
+    """The same, with processes that share no loop."""
     async with ground() as it, it.hub.feed() as feed:
         await it.nodes.register([Node(f"{n}", capacity=4) for n in range(40)], ttl=1000.0)
         watch = Watch(feed)

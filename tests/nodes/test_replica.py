@@ -1,4 +1,4 @@
-"""``Replica``: whatever comes late, twice or in another order, a node only goes forward."""
+"""``Replica``: a node only goes forward, even if changes come late, twice or out of order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIRST, SECOND = b"1" * 16, b"2" * 16
 
 
 class Watcher(Followers):
-    """Keeps what it hears, and mirrors the nodes from that alone."""
+    """Keeps what the replica reports, and mirrors the nodes from that alone."""
 
     def __init__(self) -> None:
         self.mirror: dict[str, Node] = {}
@@ -38,10 +38,10 @@ class Watcher(Followers):
         self.replica: Replica | None = None
 
     def changed(self, previous: Node | None, node: Node | None) -> None:
-        """Follow it."""
+        """Update the mirror."""
         known = node or previous
         assert known is not None
-        # What it was is what we have been told.
+        # The node before the change is the one in the mirror.
         assert self.mirror.get(known.id) is previous
         if node is None:
             del self.mirror[known.id]
@@ -49,30 +49,30 @@ class Watcher(Followers):
             self.mirror[known.id] = node
 
     def replaced(self) -> None:
-        """Look again."""
+        """Copy the nodes."""
         assert self.replica is not None
         self.mirror = dict(self.replica.nodes)
 
     def publish(self, change: NodeChange) -> None:
-        """Keep it."""
+        """Keep the change."""
         self.changes.append(change)
 
     def doubt(self, node: str) -> None:
-        """Keep it."""
+        """Keep the id."""
         self.doubts.append(node)
 
     def lapse_at(self, at: float) -> None:
-        """Keep it."""
+        """Keep the time."""
         self.announced.append(at)
 
     def kinds(self) -> list[tuple[str, str, int]]:
-        """Return what was told, and forget it."""
+        """Return the published changes, and forget them."""
         changes, self.changes = self.changes, []
         return [(c.kind, c.node.id if c.node else "", c.seq) for c in changes]
 
 
 class Clock:
-    """Time that a test moves."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -124,7 +124,7 @@ def message(*rows: NodeRow, epoch: bytes = FIRST, bad: int = 0) -> Message:
 
 
 def test_following() -> None:
-    """Rows in order; a heartbeat without news is not told, and changes the node."""
+    """Rows apply in order; a heartbeat without news changes the node and publishes nothing."""
     replica, watcher, _ = made()
     assert replica.follow(message(record("a", 1), record("b", 2)))
     assert replica.follow(message(touch("a", 3, 2)))
@@ -136,8 +136,8 @@ def test_following() -> None:
     assert watcher.mirror == replica.nodes
 
 
-def test_what_was_seen_is_passed_over() -> None:
-    """Twice, older, or overlapping: only what is new of it counts."""
+def test_seen_changes_are_ignored() -> None:
+    """Of repeated, older or overlapping messages only the new part counts."""
     replica, watcher, _ = made()
     first = message(record("a", 1), record("b", 2))
     assert replica.follow(first)
@@ -149,7 +149,7 @@ def test_what_was_seen_is_passed_over() -> None:
 
 
 def test_gaps() -> None:
-    """A number that is missing, another epoch, a row that could not be read."""
+    """A missing number, another epoch, or a row that cannot be parsed."""
     replica, watcher, _ = made()
     assert not replica.follow(message(record("a", 2)))
     assert not replica.follow(message(record("a", 1), epoch=SECOND))
@@ -163,7 +163,7 @@ def test_gaps() -> None:
 
 
 def test_a_node_that_is_ahead() -> None:
-    """What was looked up is not undone by what the stream brings later."""
+    """Later messages of the stream do not undo a look-up."""
     replica, watcher, _ = made()
     replica.fill([record("a", 5, 3)], 6)
     assert replica.follow(message(record("a", 1), touch("a", 2, 2), grave("a", 3), record("a", 4)))
@@ -172,7 +172,7 @@ def test_a_node_that_is_ahead() -> None:
 
 
 def test_a_removal_that_is_ahead() -> None:
-    """A node that was found gone does not come back by an older row, but by a newer one."""
+    """A node that was found removed comes back by a newer row only."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1)))
     replica.fill([grave("a", 5)], 5)
@@ -187,7 +187,7 @@ def test_a_removal_that_is_ahead() -> None:
 
 
 def test_a_reply_that_is_late() -> None:
-    """It is of before what is known by now: neither nodes nor removals of it count."""
+    """Neither nodes nor removals of an outdated reply count."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1), record("b", 2), grave("a", 3), touch("b", 4, 2)))
     watcher.kinds()
@@ -198,7 +198,7 @@ def test_a_reply_that_is_late() -> None:
 
 
 def test_a_heartbeat_that_does_not_fit() -> None:
-    """Of a node that is not known, or of a version that is not the next: it is looked up."""
+    """A heartbeat of an unknown node, or with a skipped version, causes a look-up."""
     replica, watcher, _ = made()
     replica.follow(message(touch("a", 1, 2)))
     replica.follow(message(record("b", 2), touch("b", 3, 3)))
@@ -207,7 +207,7 @@ def test_a_heartbeat_that_does_not_fit() -> None:
 
 
 def test_previous() -> None:
-    """What the node was just before, also when heartbeats came between."""
+    """The node just before the change, even if heartbeats came between."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1), touch("a", 2, 2), record("a", 3, 3, capacity=9)))
     replica.follow(message(grave("a", 4)))
@@ -223,7 +223,7 @@ def test_previous() -> None:
 
 
 def test_replacing() -> None:
-    """Only differences are told; what is absent is removed."""
+    """Only differences are published; absent nodes are removed."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1), record("b", 2), record("c", 3)))
     watcher.kinds()
@@ -235,7 +235,7 @@ def test_replacing() -> None:
 
 
 def test_replacing_what_is_older() -> None:
-    """What was looked up in the meantime and is newer than the list stays."""
+    """A node that was looked up meanwhile and is newer than the list stays."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1), record("b", 2), record("c", 3)))
     replica.fill([record("a", 9, 5), grave("b", 9), record("d", 8)], 9)
@@ -248,7 +248,7 @@ def test_replacing_what_is_older() -> None:
 
 
 def test_another_epoch() -> None:
-    """Numbers start anew; what is the same but for them is told, as its number is another."""
+    """Numbers restart; equal nodes are published too, as their numbers differ."""
     replica, watcher, _ = made()
     replica.follow(message(*(record("a", n, n) for n in range(1, 9)), record("b", 9)))
     watcher.kinds()
@@ -260,7 +260,7 @@ def test_another_epoch() -> None:
 
 
 def test_another_epoch_with_the_same_data() -> None:
-    """A server that came back with everything: nothing is told."""
+    """A server that comes back with all data causes no change."""
     replica, watcher, _ = made()
     rows = [record("a", 1, labels={"z": "1"}), record("b", 2, 7, state={"x": 1})]
     replica.follow(message(*rows))
@@ -270,7 +270,7 @@ def test_another_epoch_with_the_same_data() -> None:
 
 
 def test_removals_of_before_an_epoch_are_forgotten() -> None:
-    """Their numbers mean nothing in the new one."""
+    """Their numbers mean nothing in the new epoch."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1)))
     replica.fill([grave("a", 50)], 50)
@@ -283,7 +283,7 @@ def test_removals_of_before_an_epoch_are_forgotten() -> None:
 
 
 def test_lapsing() -> None:
-    """Once: suspect, told, to be looked up; what is heard of lives on."""
+    """Suspect once, published once, to be looked up; nodes with heartbeats are not affected."""
     replica, watcher, clock = made()
     replica.follow(message(record("a", 1, ttl=10.0), record("b", 2, ttl=10.0)))
     clock.now += 9.9
@@ -322,24 +322,24 @@ def test_nodes_of_one_moment_lapse_apart() -> None:
 
 
 def test_asking_for_the_fleet_from_within() -> None:
-    """A subscriber that hears of a suspect may look at the ttls itself."""
+    """A subscriber of a suspect may check the ttls itself."""
     replica, watcher, clock = made()
     replica.follow(message(*(record(f"{n}", n, ttl=10.0) for n in range(1, 9))))
     watcher.kinds()
     clock.now += 11.0
-    tell = watcher.publish
+    publish = watcher.publish
 
-    def told(change: NodeChange) -> None:
-        tell(change)
+    def checking(change: NodeChange) -> None:
+        publish(change)
         replica.lapse()
 
-    watcher.publish = told  # type: ignore[method-assign]
+    watcher.publish = checking  # type: ignore[method-assign]
     replica.lapse()
     assert [("suspect", f"{n}", n) for n in range(1, 9)] == sorted(watcher.kinds())
 
 
 def test_a_ttl_is_announced_until_it_was_dealt_with() -> None:
-    """A timer that fires a hair too soon hears of the same ttl again."""
+    """A timer that fires a hair too soon is set for the same ttl again."""
     replica, watcher, clock = made()
     replica.follow(message(record("a", 1, ttl=10.0)))
     (at,) = watcher.announced
@@ -354,8 +354,8 @@ def test_a_ttl_is_announced_until_it_was_dealt_with() -> None:
 
 
 @pytest.mark.parametrize("way", ["fill", "replace"])
-def test_another_life_that_began_unheard(way: str) -> None:
-    """A node that went and came again meanwhile is told as removed and added."""
+def test_a_new_life_that_began_during_a_gap(way: str) -> None:
+    """A node that left and came back during a gap is published as removed and added."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1, birth=1), record("b", 2, birth=2)))
     watcher.kinds()
@@ -369,7 +369,7 @@ def test_another_life_that_began_unheard(way: str) -> None:
 
 
 def test_how_long_a_node_was_silent() -> None:
-    """Counted from its last heartbeat, also where another change came later."""
+    """Counted from its last heartbeat, even if another change came later."""
     replica, _, clock = made()
     assert replica.silence("a") is None
     replica.keep_heartbeats()
@@ -388,7 +388,7 @@ def test_how_long_a_node_was_silent() -> None:
 
 
 def suspect() -> tuple[Replica, Watcher]:
-    """Return a replica with a node that has lapsed here."""
+    """Return a replica with a node that has lapsed."""
     replica, watcher, clock = made()
     replica.follow(message(record("a", 1, ttl=10.0)))
     clock.now += 20.0
@@ -399,7 +399,7 @@ def suspect() -> tuple[Replica, Watcher]:
 
 
 def test_a_suspect_that_lives() -> None:
-    """A look-up that finds it unchanged, a change, or a list make it ready again."""
+    """A look-up without a change, a change, or a list makes it ready again."""
     ways: list[Callable[[Replica], Any]] = [
         lambda replica: replica.fill([record("a", 1)], 1),
         lambda replica: replica.follow(message(record("a", 2, 2))),
@@ -417,7 +417,7 @@ def test_a_suspect_that_lives() -> None:
 
 
 def test_a_suspect_whose_heartbeat_comes() -> None:
-    """What it was before is not known here: it is looked up."""
+    """Its status from before is unknown, so it is looked up."""
     replica, watcher = suspect()
     replica.follow(message(touch("a", 2, 2)))
     assert (["a"], []) == (watcher.doubts, watcher.kinds())
@@ -427,7 +427,7 @@ def test_a_suspect_whose_heartbeat_comes() -> None:
 
 
 def test_a_suspect_that_is_gone() -> None:
-    """Removed as it last was."""
+    """It is removed with its last state."""
     replica, watcher = suspect()
     replica.follow(message(grave("a", 2)))
     assert [("removed", "a", 2)] == watcher.kinds()
@@ -435,7 +435,7 @@ def test_a_suspect_that_is_gone() -> None:
 
 
 def test_what_the_registry_holds_on_to() -> None:
-    """A node that has lapsed there, in a fleet that is frozen, is suspect here."""
+    """A node that has lapsed in a fleet without removals is suspect here."""
     for way in ("fill", "replace", "follow"):
         replica, watcher, _ = made()
         row = record("a", 1, ttl=0.0)
@@ -447,14 +447,14 @@ def test_what_the_registry_holds_on_to() -> None:
             replica.follow(message(row))
         assert NodeStatus.SUSPECT is replica.nodes["a"].status
         assert replica.nodes == watcher.mirror
-        # Asked again it is the same, and nobody is told again.
+        # The same answer again publishes nothing.
         watcher.kinds()
         replica.fill([row], 1)
         assert [] == watcher.kinds()
 
 
 def test_no_proof() -> None:
-    """All are suspect, each told once."""
+    """All are suspect, each published once."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1), record("b", 2)))
     watcher.kinds()
@@ -480,7 +480,7 @@ def test_what_remains() -> None:
 
 @attrs.define
 class Model:
-    """A registry that hands out numbers, and remembers every row and every position."""
+    """A registry that assigns numbers, and remembers every row and every position."""
 
     epoch: bytes
     nodes: dict[str, Node] = attrs.field(factory=dict[str, Node])
@@ -494,7 +494,7 @@ class Model:
         return len(self.rows)
 
     def step(self, name: str, what: str) -> None:
-        """Let something happen to a node."""
+        """Make a change of a node."""
         seq, old = self.seq + 1, self.nodes.get(name)
         births = dict(self.births[-1])
         if what == "remove":
@@ -524,7 +524,7 @@ class Model:
         return NodeRow(name, node.seq, node, 0, 30.0, self.births[at][name])
 
     def changes(self, after: int, at: int) -> list[NodeRow]:
-        """Return the compacted log after a number, as it was at another."""
+        """Return the compacted log after a number, as of another number."""
         last = {row.id: row for row in self.rows[:at]}
         late = sorted((r for r in last.values() if r.seq > after), key=lambda row: row.seq)
         return [self.looked_up(row.id, at)._replace(seq=row.seq) for row in late]
@@ -535,11 +535,11 @@ STEPS = st.sampled_from(["record", "record", "touch", "touch", "remove"])
 
 
 class Machine(RuleBasedStateMachine):
-    """A replica between a registry and a network that does what it likes."""
+    """A replica between a registry and a network that reorders, repeats and loses messages."""
 
     @initialize()
     def begin(self) -> None:
-        """An empty fleet."""
+        """Start with an empty fleet."""
         self.replica, self.watcher, self.clock = made()
         self.model = Model(FIRST)
         self.sent: list[Message] = []
@@ -552,7 +552,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(steps=st.lists(st.tuples(NAMES, STEPS), min_size=1, max_size=5))
     def happen(self, steps: list[tuple[str, str]]) -> None:
-        """Some nodes change, which is one message."""
+        """Some nodes change, in one message."""
         before = self.model.seq
         for name, what in steps:
             self.model.step(name, what)
@@ -562,7 +562,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def lose_everything(self) -> None:
-        """The data is gone; a feed notices, and lists again."""
+        """The data is lost; the feed notices and relists."""
         self.epochs += 1
         self.model = Model(f"{self.epochs:016}".encode())
         self.replica.replace(self.model.epoch, [], 0)
@@ -572,7 +572,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
-        """Any message that was ever sent, as often as you like."""
+        """Deliver any message ever sent, any number of times."""
         at = data.draw(st.integers(0, len(self.sent) - 1))
         expected = self.sent[at]
         high = self.replica.high
@@ -585,14 +585,14 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule()
     def deliver_the_next(self) -> None:
-        """What comes when all is well."""
+        """Deliver the next message, as in normal operation."""
         for one in self.sent:
             self.replica.follow(one)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def spoil(self, data: st.DataObject) -> None:
-        """A message of which one row cannot be read."""
+        """Deliver a message with a row that cannot be parsed."""
         one = data.draw(st.sampled_from(self.sent))
         lost = data.draw(st.integers(0, one.length - 1))
         rows = [row for at, row in enumerate(one.rows) if at != lost]
@@ -604,14 +604,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(names=st.lists(NAMES, unique=True, min_size=1), back=st.integers(0, 8))
     def look_up(self, names: list[str], back: int) -> None:
-        """A reply to a look-up, from any moment up to now."""
+        """Apply a reply to a look-up, from any moment up to now."""
         at = max(0, self.model.seq - back)
         self.replica.fill([self.model.looked_up(name, at) for name in names], at)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def write(self, data: st.DataObject) -> None:
-        """What was written from here comes back in the reply, before the stream has it."""
+        """The reply to a write of this process arrives before the stream has it."""
         one = data.draw(st.sampled_from(self.sent))
         if one.epoch == self.model.epoch:
             unseen = [row for row in one.rows if row.seq > self.replica.high]
@@ -619,7 +619,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 8))
     def catch_up(self, back: int) -> None:
-        """All that changed after what is known, as of any moment up to now."""
+        """Apply all changes after the known ones, as of any moment up to now."""
         high = self.replica.high
         at = max(high, self.model.seq - back)
         self.replica.fill(self.model.changes(high, at), at, complete=True)
@@ -627,7 +627,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 8))
     def relist(self, back: int) -> None:
-        """The whole fleet, in no order; never older than what is known."""
+        """Apply the whole fleet, in no order, never older than the known state."""
         at = max(self.replica.high, self.model.seq - back)
         rows = [row for row in self.model.changes(0, at) if row.node is not None]
         self.replica.replace(self.model.epoch, rows, at)
@@ -636,27 +636,27 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 29.0, 40.0]))
     def lapse(self, seconds: float) -> None:
-        """Nothing is heard for a while."""
+        """Time passes without heartbeats."""
         self.clock.now += seconds
         self.replica.lapse()
 
     @rule()
     def no_proof(self) -> None:
-        """The server is away."""
+        """The server is unreachable."""
         self.replica.suspect_all()
 
     # -- what must hold
 
     @invariant()
     def mirrors(self) -> None:
-        """Who follows the changes has the same nodes, the very same."""
+        """A follower of the changes has the same nodes, the very same objects."""
         assert self.watcher.mirror == self.replica.nodes
         for name, node in self.watcher.mirror.items():
             assert node is self.replica.nodes[name]
 
     @invariant()
     def never_ahead_of_the_registry(self) -> None:
-        """Each node is as it once was; one that is absent was absent."""
+        """Each node is as it once was; an absent node was absent once."""
         seq = self.model.seq
         assert self.replica.high <= seq
         for name, node in self.replica.nodes.items():
@@ -666,11 +666,11 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_that_was_seen_is_undone(self) -> None:
-        """Of what is known up to ``high``, no node is missing, older or back from the dead."""
+        """Up to ``high`` no node is missing, older, or back after its removal."""
         for name, was in self.model.past[self.replica.high].items():
             node = self.replica.nodes.get(name)
             if node is None:
-                # Then it was removed later, and that is known.
+                # Then it was removed later, and the replica knows.
                 assert any(
                     row.id == name and row.node is None and not row.version
                     for row in self.model.rows[self.replica.high :]
@@ -683,7 +683,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def changes_are_a_chain(self) -> None:
-        """Forward in number, none twice, each from what the one before left."""
+        """Numbers grow, none twice, and each change starts from the result of the one before."""
         for change in self.watcher.changes[self.checked :]:
             node, previous = change.node, change.previous
             assert node is not None
@@ -693,13 +693,13 @@ class Machine(RuleBasedStateMachine):
             assert (previous is None) == (change.kind == "added")
             if before is not None and previous is not None:
                 assert before.node is not None
-                # Heartbeats may have come between, and nothing else.
+                # Only heartbeats may have come in between.
                 assert before.node.capacity == previous.capacity
                 assert before.node.status == previous.status or change.kind == "updated"
             if before is not None and before.epoch == change.epoch:
                 assert before.seq <= change.seq
                 if change.kind == "updated" and change.epoch == self.model.epoch.hex():
-                    # One life of a node is not told as the other's continuation.
+                    # A new life of a node is not published as a continuation of the old one.
                     births = self.model.births
                     assert births[before.seq][node.id] == births[node.seq][node.id]
                 if before.seq == change.seq:
@@ -709,7 +709,7 @@ class Machine(RuleBasedStateMachine):
         self.checked = len(self.watcher.changes)
 
     def teardown(self) -> None:
-        """After a look-up of what is in doubt and a catch-up, it is what the registry is."""
+        """After looking up the doubts and catching up, it equals the registry."""
         replica, model = self.replica, self.model
         at = model.seq
         replica.fill(model.changes(replica.high, at), at, complete=True)
@@ -722,7 +722,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize(("steps", "examples"), [(6, 150), (30, 60)])
 def test_everything_in_any_order(steps: int, examples: int) -> None:
-    """In the end it is equal to the registry, and on the way there nothing went backwards."""
+    """It ends up equal to the registry, and no node ever goes backwards."""
     run_state_machine_as_test(
         Machine, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
     )

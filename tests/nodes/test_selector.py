@@ -1,4 +1,4 @@
-"""Choose a node by criteria; all ways to get there agree with looking at every node."""
+"""``Selector``: every way to a choice agrees with looking at every node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rxdispatch.nodes.placement.selector import Selector
 
 
 class Fleet:
-    """A selector and what it selects from."""
+    """A selector and the nodes that it selects from."""
 
     def __init__(self, *nodes: Node, seed: int = 1) -> None:
         self.now = 0.0
@@ -36,21 +36,21 @@ class Fleet:
         self.selector.changed(previous, node)
 
     def remove(self, node_id: str) -> None:
-        """Remove a node."""
+        """Remove a node, if it exists."""
         self.selector.changed(self.nodes.pop(node_id), None)
 
     def pick(self, count: int = 1, **criteria: Any) -> str:
-        """The ids that are picked."""
+        """Return the ids that are picked."""
         return " ".join(node.id for node in self.selector.pick(Criteria(**criteria), count))
 
 
 def young(node: Node) -> bool:
-    """By its state."""
+    """Match by state."""
     return "old" not in node.state
 
 
 def large(node: Node) -> bool:
-    """By its capacity."""
+    """Match by capacity."""
     return node.capacity > 1
 
 
@@ -60,7 +60,7 @@ def jobs_most_of_all(node: Node, load: float) -> float:
 
 
 def test_filters_rule_out() -> None:
-    """Each of them."""
+    """Each filter excludes nodes."""
     fleet = Fleet(
         Node("pool", pool="cpu", labels={"zone": "a"}),
         Node("labels", pool="gpu", labels={"zone": "b"}),
@@ -108,12 +108,12 @@ def test_where_is_asked_only_about_nodes_that_meet_the_rest() -> None:
 
 @pytest.mark.parametrize("count", [0, -1, True, 1.0, None])
 def test_count_must_be_positive(count: Any) -> None:
-    """Nobody asks for no nodes."""
+    """A count of 0 is refused."""
     with pytest.raises(ConfigError, match="count must be an int >= 1"):
         Fleet(Node("a")).selector.pick(Criteria(), count)
 
 
-def test_own_placements_are_load_until_they_are_heard_of() -> None:
+def test_own_placements_are_load_until_they_are_reported() -> None:
     """They make no node full."""
     fleet = Fleet(Node("a", capacity=4), Node("b", capacity=4, current_jobs=2))
     assert "a" == fleet.pick()
@@ -129,8 +129,8 @@ def test_own_placements_are_load_until_they_are_heard_of() -> None:
     assert "a" == fleet.pick()
 
 
-def test_own_placements_are_not_counted_for_ever() -> None:
-    """A node whose heartbeat never changes gets its turn again."""
+def test_own_placements_are_not_counted_forever() -> None:
+    """A node whose heartbeat never changes is chosen again."""
     fleet = Fleet(Node("a", capacity=4), Node("b", capacity=4, current_jobs=2))
     for _ in range(3):
         fleet.placements.placed("a")
@@ -141,7 +141,7 @@ def test_own_placements_are_not_counted_for_ever() -> None:
 
 @pytest.mark.parametrize("strategy", ["power_of_two", "least_loaded"])
 def test_a_node_that_keeps_refusing_is_passed_over(strategy: Any) -> None:
-    """Unless there is no other."""
+    """Unless there is no other node."""
     fleet = Fleet(Node("a", capacity=4), Node("b", capacity=4, current_jobs=3))
     for _ in range(3):
         assert "a" == fleet.pick(strategy=strategy)
@@ -154,7 +154,7 @@ def test_a_node_that_keeps_refusing_is_passed_over(strategy: Any) -> None:
 
 
 def test_a_node_that_comes_back_is_not_what_it_was() -> None:
-    """Its placements and refusals went with it."""
+    """Its placements and refusals were forgotten."""
     fleet = Fleet(Node("a", capacity=4), Node("b", capacity=4, current_jobs=3))
     for _ in range(3):
         fleet.placements.placed("a")
@@ -165,7 +165,7 @@ def test_a_node_that_comes_back_is_not_what_it_was() -> None:
 
 
 def test_work_is_spread_over_a_fleet_of_equals() -> None:
-    """Two choices: nobody gets much more than his share."""
+    """With two choices no node gets much more than its share."""
     fleet = Fleet(*(Node(f"n{n}", capacity=100) for n in range(20)))
     got: Counter[str] = Counter()
     for _ in range(1000):
@@ -176,8 +176,8 @@ def test_work_is_spread_over_a_fleet_of_equals() -> None:
     assert max(got.values()) - min(got.values()) <= 10
 
 
-def test_clear_makes_everything_anew() -> None:
-    """Also after changes that nobody told of."""
+def test_clear_drops_all_candidates() -> None:
+    """Even after changes that the selector was not told."""
     fleet = Fleet(Node("a"))
     assert "a" == fleet.pick()
     fleet.nodes.clear()
@@ -208,7 +208,7 @@ STRATEGIES: list[dict[str, Any]] = [
 
 
 def asked_for(strategy: dict[str, Any], **others: Any) -> Criteria:
-    """Criteria of a strategy, with its key, and of the rest."""
+    """Return criteria of a strategy, with its key and other arguments."""
     return Criteria.of(**strategy, **others)
 
 
@@ -242,7 +242,7 @@ class Naive:
                     self.rejecting[node.id] = node
 
     def why(self, node: Node, criteria: Criteria) -> str | None:
-        """The first filter that refuses a node."""
+        """Return the first filter that rejects a node."""
         checks = {
             "pool": criteria.pool in (None, node.pool),
             "labels": all(node.labels.get(k) == v for k, v in criteria.labels.items()),
@@ -256,7 +256,7 @@ class Naive:
         return next((name for name, good in checks.items() if not good), None)
 
     def cost(self, node: Node, strategy: Any) -> Any:
-        """What the nodes are ordered by; None where nothing can be said."""
+        """Return what nodes are ordered by; None if the order is random."""
         jobs = node.current_jobs + self.placements.load(node.id)
         load = jobs / node.capacity
         if callable(strategy):
@@ -269,7 +269,7 @@ class Naive:
 
 
 class Changes(RuleBasedStateMachine):
-    """Nodes come, change and go, and are picked in between."""
+    """Nodes are added, changed and removed, and picked in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class Changes(RuleBasedStateMachine):
 
     @rule(node_id=st.sampled_from(IDS), jobs=st.integers(0, 4), status=st.sampled_from(NodeStatus))
     def beat(self, node_id: str, jobs: int, status: NodeStatus) -> None:
-        """A heartbeat leaves pool and labels as they are: the very same objects."""
+        """A heartbeat keeps pool and labels: the very same objects."""
         old = self.fleet.nodes.get(node_id)
         if old is not None:
             node = Node.trusted(
@@ -294,18 +294,18 @@ class Changes(RuleBasedStateMachine):
 
     @rule(node_id=st.sampled_from(IDS))
     def remove(self, node_id: str) -> None:
-        """Remove a node, if it is there."""
+        """Remove a node, if it exists."""
         if node_id in self.fleet.nodes:
             self.fleet.remove(node_id)
 
     @rule(node_id=st.sampled_from(IDS), what=st.sampled_from(["placed", "unplaced", "accepted"]))
     def place(self, node_id: str, what: str) -> None:
-        """A job is given, taken back, or taken on."""
+        """A job is placed, uncounted, or accepted."""
         getattr(self.fleet.placements, what)(node_id)
 
     @rule(node_id=st.sampled_from(IDS), times=st.integers(1, 4))
     def refuse(self, node_id: str, times: int) -> None:
-        """A node had no room after all."""
+        """A node refused a job."""
         for _ in range(times):
             self.fleet.placements.refused(node_id)
 
@@ -316,12 +316,12 @@ class Changes(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        """Start from nothing."""
+        """Drop all candidates."""
         self.fleet.selector.clear()
 
     @rule(asked=st.lists(CRITERIA, min_size=1, max_size=4), count=st.sampled_from([1, 2, 3, 20]))
     def pick(self, asked: list[Criteria], count: int) -> None:
-        """What is picked is among the eligible, and the best of them."""
+        """Return the ids that are picked."""
         for criteria in asked:
             naive = Naive(self.fleet, criteria)
             allowed = naive.eligible or naive.rejecting
@@ -344,7 +344,7 @@ class Changes(RuleBasedStateMachine):
 
     @invariant()
     def all_are_counted(self) -> None:
-        """Once each."""
+        """An explanation counts each node once."""
         explanation = self.fleet.selector.explain(Criteria(pool="gpu"))
         assert explanation.total == sum(explanation.refused.values()) + explanation.eligible
 

@@ -1,4 +1,4 @@
-"""``Sequencer``: messages in order; what is missing is noticed, and what follows waits."""
+"""``Sequencer``: applies messages in order, and holds them back after a gap."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class Bench:
         self.gaps = 0
 
     def on_gap(self) -> None:
-        """Count it."""
+        """Count the gap."""
         self.gaps += 1
 
     def catch_up(self, upto: int, *rows: NodeRow) -> None:
-        """Bring what was missed."""
+        """Apply the missing rows."""
         self.replica.fill(rows, upto, complete=True)
         self.sequencer.caught_up()
 
     @property
     def seqs(self) -> dict[str, int]:
-        """The numbers of the nodes."""
+        """Return the numbers of the nodes."""
         return {node.id: node.seq for node in self.replica.nodes.values()}
 
 
 def packed(*rows: tuple[str, int] | tuple[str, int, bool], epoch: bytes = FIRST) -> bytes:
-    """Return the message of records, or removals, by id and number."""
+    """Return a message of records or removals, by id and number."""
     data = HEAD.pack(1, epoch, rows[0][1], len(rows))
     for name, seq, *alive in rows:
         body = pack_record(Node(name, version=1)) if alive != [False] else b""
@@ -58,7 +58,7 @@ def packed(*rows: tuple[str, int] | tuple[str, int, bool], epoch: bytes = FIRST)
 
 
 def test_in_order() -> None:
-    """Each is applied as it comes, and counted."""
+    """Each is applied on arrival, and counted."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1), ("b", 2)))
     it.sequencer.receive(packed(("a", 3)))
@@ -72,7 +72,7 @@ def test_in_order() -> None:
 
 
 def test_a_gap() -> None:
-    """It is told once; what comes then waits, and follows what was missed."""
+    """It is reported once; later messages wait, and follow the missing ones."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1)))
     for seq in (3, 4, 5):
@@ -85,7 +85,7 @@ def test_a_gap() -> None:
 
 
 def test_another_gap_in_what_was_held() -> None:
-    """What comes after it is held on to, in its order."""
+    """Messages after it stay held back, in order."""
     it = Bench()
     for seq in (2, 3, 5, 6):
         it.sequencer.receive(packed(("a", seq)))
@@ -101,7 +101,7 @@ def test_another_gap_in_what_was_held() -> None:
 
 
 def test_so_much_that_not_all_is_held() -> None:
-    """The newest is kept; that the rest is missing shows, and is caught up with again."""
+    """The newest are kept; the loss of the rest is noticed as another gap."""
     it = Bench()
     for seq in range(2, 6002):
         it.sequencer.receive(packed(("a", seq)))
@@ -112,8 +112,8 @@ def test_so_much_that_not_all_is_held() -> None:
     assert (6001, False) == (it.replica.high, it.sequencer.behind)
 
 
-def test_subscribed_anew() -> None:
-    """Whatever was sent before has been missed: it is behind until somebody has asked."""
+def test_resubscribed() -> None:
+    """Earlier messages may be lost: it is behind until the registry was asked."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1)))
     it.sequencer.receive(None)
@@ -122,12 +122,12 @@ def test_subscribed_anew() -> None:
     assert {"a": 1} == it.seqs
     it.sequencer.caught_up()
     assert ({"a": 2}, False) == (it.seqs, it.sequencer.behind)
-    # The first time is not a reconnection.
+    # The first subscription is not a reconnect.
     assert 1 == it.counters.reconnects
 
 
 def test_messages_of_another_epoch() -> None:
-    """The data may be lost: a gap. Of an epoch that has ended, nothing counts any more."""
+    """The data may be lost: a gap. Messages of an ended epoch do not count."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1)))
     it.sequencer.receive(packed(("b", 1), epoch=SECOND))
@@ -139,7 +139,7 @@ def test_messages_of_another_epoch() -> None:
 
 
 def test_what_cannot_be_read() -> None:
-    """It is counted, logged without its text, and nothing else happens."""
+    """It is counted, logged without its text, and has no other effect."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1)))
     with capture_logs() as logs:
@@ -153,7 +153,7 @@ def test_what_cannot_be_read() -> None:
 
 
 def test_a_row_that_cannot_be_read() -> None:
-    """Something was missed, so that it is asked for."""
+    """A change was missed, so the registry is asked."""
     it = Bench()
     data = packed(("a", 1), ("b", 2), ("c", 3))
     it.sequencer.receive(data.replace(b"b\x01", b"b\x09"))
@@ -164,7 +164,7 @@ def test_a_row_that_cannot_be_read() -> None:
 
 
 def test_replies_may_be_large() -> None:
-    """A page of a list is no message of the channel."""
+    """The size limit of messages does not apply to a page of the log."""
     it = Bench()
     data = HEAD.pack(1, FIRST, 0, 80)
     state: dict[str, Any] = {"x": "x" * 65000}
@@ -179,7 +179,7 @@ def test_replies_may_be_large() -> None:
 
 
 def test_bogus_numbers() -> None:
-    """Messages about what the registry never had are dropped, or one would wait for ever."""
+    """Messages with numbers that the registry never assigned are dropped, or would wait forever."""
     it = Bench()
     it.sequencer.receive(packed(("a", 50)))
     assert it.sequencer.behind
@@ -187,11 +187,11 @@ def test_bogus_numbers() -> None:
     assert (False, 0, {}) == (it.sequencer.behind, it.sequencer.held, it.seqs)
 
 
-# -- what is written from here ---------------------------------------------------------------
+# -- own writes ------------------------------------------------------------------------------
 
 
 def test_own_writes_come_first() -> None:
-    """In order they move the numbers on; what Pub/Sub brings later was seen."""
+    """In order they raise ``high``; the copy from Pub/Sub is ignored."""
     it = Bench()
     it.sequencer.receive_own(packed(("a", 1)))
     it.sequencer.receive(packed(("a", 1)))
@@ -202,7 +202,7 @@ def test_own_writes_come_first() -> None:
 
 
 def test_own_writes_ahead_of_others() -> None:
-    """They are visible at once and leave no gap; what is between comes by the stream."""
+    """They are visible at once and leave no gap; the stream brings the rest."""
     it = Bench()
     it.sequencer.receive_own(packed(("a", 3)))
     assert ({"a": 3}, 0, False, 0) == (it.seqs, it.replica.high, it.sequencer.behind, it.gaps)
@@ -212,7 +212,7 @@ def test_own_writes_ahead_of_others() -> None:
 
 
 def test_own_writes_while_behind() -> None:
-    """Visible at once as well."""
+    """They are visible at once too."""
     it = Bench()
     it.sequencer.receive(packed(("b", 2)))
     it.sequencer.receive_own(packed(("a", 3)))
@@ -222,7 +222,7 @@ def test_own_writes_while_behind() -> None:
 
 
 def test_own_writes_that_come_late() -> None:
-    """After the sequencer has brought them: a node that came and went in them stays gone."""
+    """A node that was added and removed in them stays removed."""
     it = Bench()
     data = packed(("a", 1), ("a", 2, False))
     it.sequencer.receive(data)
@@ -234,7 +234,7 @@ def test_own_writes_that_come_late() -> None:
 
 
 def test_own_writes_to_another_epoch() -> None:
-    """They wait until that epoch has been read."""
+    """They are ignored until that epoch was read."""
     it = Bench()
     it.sequencer.receive_own(packed(("a", 1), epoch=SECOND))
     assert ({}, 0) == (it.seqs, it.gaps)

@@ -1,4 +1,4 @@
-"""``Slots``: what this process has reserved is renewed until it is released, and released once."""
+"""``Slots``: reservations are renewed until they are released, and released once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ A, B = Node("a"), Node("b")
 
 @attrs.frozen
 class Bench:
-    """Slots of a process behind a proxy, and the fleet as it is."""
+    """The slots of a process behind a proxy, and the real fleet."""
 
     it: Ground
     proxy: Proxy
@@ -38,7 +38,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(kind: Kind = "valkey", limit: float = 5.0) -> AsyncGenerator[Bench]:
-    """Run a server with two nodes, of 3 and 1."""
+    """Run a server with two nodes, of capacity 3 and 1."""
     settings = Settings(store=StoreSettings(timeout=limit, attempt_timeout=limit / 2))
     async with (
         ground(kind) as it,
@@ -54,7 +54,7 @@ async def bench(kind: Kind = "valkey", limit: float = 5.0) -> AsyncGenerator[Ben
 
 
 async def soon(it: Ground, node: str, jobs: int) -> None:
-    """Wait until a node has so many jobs."""
+    """Wait until a node has that many jobs."""
     async with asyncio.timeout(10.0):
         while await it.jobs(node) != jobs:
             await asyncio.sleep(0.01)
@@ -62,7 +62,7 @@ async def soon(it: Ground, node: str, jobs: int) -> None:
 
 @every_kind
 async def test_many_in_one_call(kind: Kind) -> None:
-    """Each on the first of its nodes that has room; who refused is told as it is."""
+    """Each on the first of its nodes with room; the nodes that refused come back."""
     async with bench(kind) as one:
         got = await one.slots.take([[B, A]] * 5, 30.0)
         assert ["b", "a", "a", "a", None] == [slot and slot.node.id for slot in got]
@@ -79,7 +79,7 @@ async def test_many_in_one_call(kind: Kind) -> None:
 
 @every_kind
 async def test_closing_gives_back(kind: Kind) -> None:
-    """All that is held, in one go."""
+    """All held slots, in one call."""
     async with bench(kind) as one:
         await one.slots.take([[A]] * 3, 30.0)
         await one.slots.close()
@@ -87,7 +87,7 @@ async def test_closing_gives_back(kind: Kind) -> None:
 
 
 async def test_renewing() -> None:
-    """A slot outlives its lease many times over."""
+    """A slot outlives its lease many times."""
     async with bench() as one:
         (slot,) = await one.slots.take([[A]], 0.3)
         assert slot is not None
@@ -99,7 +99,7 @@ async def test_renewing() -> None:
 
 
 async def test_a_shorter_lease_after_a_longer_one() -> None:
-    """It is renewed in its own time."""
+    """It is renewed by its own lease."""
     async with bench() as one:
         (long,) = await one.slots.take([[B]], 30.0)
         (short,) = await one.slots.take([[A]], 0.4)
@@ -113,7 +113,7 @@ async def test_a_shorter_lease_after_a_longer_one() -> None:
 
 
 async def test_a_slot_whose_node_has_gone() -> None:
-    """The next renewal finds it, and says so."""
+    """The next renewal finds that the slot is lost."""
     async with bench() as one:
         (slot,) = await one.slots.take([[A]], 0.3)
         assert slot is not None
@@ -128,7 +128,7 @@ async def test_a_slot_whose_node_has_gone() -> None:
 
 
 async def test_a_lease_that_passes_while_the_server_is_away() -> None:
-    """The slot is lost; it may be somebody else's by now."""
+    """The slot is lost; another process may have it."""
     async with bench(limit=0.2) as one:
         (slot,) = await one.slots.take([[A]], 0.6)
         assert slot is not None
@@ -140,7 +140,7 @@ async def test_a_lease_that_passes_while_the_server_is_away() -> None:
 
 
 async def test_the_loser_knows_before_another_has_the_place() -> None:
-    """Also where the server says nothing for longer than a lease: the clock is asked."""
+    """Even if the server is silent for longer than a lease: the clock decides."""
     async with bench(limit=30.0) as one:
         (slot,) = await one.slots.take([[B]], 0.6)
         assert slot is not None
@@ -158,7 +158,7 @@ async def test_the_loser_knows_before_another_has_the_place() -> None:
 
 
 async def test_a_loop_that_stood_still() -> None:
-    """A slot is lost as soon as its lease has passed, before anything else could run."""
+    """A slot is lost as soon as its lease has passed, before any other code runs."""
     async with bench() as one:
         (slot,) = await one.slots.take([[B]], 0.2)
         assert slot is not None
@@ -167,7 +167,7 @@ async def test_a_loop_that_stood_still() -> None:
 
 
 async def test_many_slots_while_the_server_is_away() -> None:
-    """Batches are renewed at once: the last one does not wait for those before it."""
+    """Batches are renewed in parallel: the last does not wait for the others."""
     async with bench(limit=30.0) as one:
         await one.it.nodes.register([Node("a", capacity=600)], ttl=1000.0)
         kept: list[Slot | None] = []
@@ -181,7 +181,7 @@ async def test_many_slots_while_the_server_is_away() -> None:
 
 
 async def test_a_slot_given_back_in_time_is_not_lost() -> None:
-    """Its lease may pass then: nobody relies on it any more."""
+    """Its lease may pass then: no code relies on it any more."""
     async with bench() as one:
         (slot,) = await one.slots.take([[B]], 0.2)
         assert slot is not None
@@ -191,7 +191,7 @@ async def test_a_slot_given_back_in_time_is_not_lost() -> None:
 
 
 async def test_a_short_outage() -> None:
-    """A renewal that failed is tried again before the lease has passed."""
+    """A failed renewal is repeated before the lease has passed."""
     async with bench(limit=0.2) as one:
         (slot,) = await one.slots.take([[A]], 1.5)
         assert slot is not None
@@ -204,7 +204,7 @@ async def test_a_short_outage() -> None:
 
 
 async def test_a_reply_that_is_lost() -> None:
-    """The same slot, once."""
+    """The same slot is reserved once."""
     async with bench() as one:
         one.proxy.drop_replies(2, b"EVALSHA")
         (slot,) = await one.slots.take([[A]], 30.0)
@@ -213,7 +213,7 @@ async def test_a_reply_that_is_lost() -> None:
 
 
 async def test_a_call_that_is_given_up() -> None:
-    """What it may have reserved is given back as soon as the server can be reached."""
+    """Slots that it may have reserved are released once the server is reachable."""
     async with bench(limit=0.4) as one:
         one.proxy.drop_replies(1000, b"EVALSHA")
         with pytest.raises(StoreUnavailableError):
@@ -224,7 +224,7 @@ async def test_a_call_that_is_given_up() -> None:
 
 
 async def test_a_call_that_is_cancelled() -> None:
-    """The same."""
+    """Slots that it may have reserved are released too."""
     async with bench() as one:
         gate = one.proxy.hold(b"EVALSHA", replies=True)
         taking = asyncio.create_task(one.slots.take([[A]], 30.0))
@@ -238,7 +238,7 @@ async def test_a_call_that_is_cancelled() -> None:
 
 
 async def test_giving_back_later() -> None:
-    """Many in one call, without waiting."""
+    """Many are released in one call, without waiting."""
     async with bench() as one:
         got = await one.slots.take([[A]] * 3, 30.0)
         before = await one.it.pulse()

@@ -1,4 +1,4 @@
-"""The snapshot of a fleet on disk, between processes, restarts and damaged files."""
+"""``Snapshot``: a fleet on disk, across processes, restarts and damaged files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rxdispatch.nodes.feed.snapshot import Snapshot, Stored, StoredRow
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the snapshot is."""
+    """Return the path of the snapshot."""
     return tmp_path / "fleet.db"
 
 
@@ -52,7 +52,7 @@ def numbers(stored: Stored | None) -> list[int]:
 
 
 async def test_what_is_saved_is_loaded(path: Path) -> None:
-    """By this handle and by one that comes later, with the time that is left."""
+    """By this handle and by a later one, with the remaining ttl."""
     async with opened(path) as snapshot:
         assert await snapshot.load() is None
         assert await snapshot.save("e", 3, rows(1, 3), full=True)
@@ -68,7 +68,7 @@ async def test_what_is_saved_is_loaded(path: Path) -> None:
 
 
 async def test_only_what_changed_since(path: Path) -> None:
-    """Removals among it; everything where the epoch is another one."""
+    """Removals included; all rows if the epoch differs."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 3, rows(1, 2, 3), full=True)
         await snapshot.save("e", 5, [*rows(4), StoredRow("n1", 5, b"", 0.0)], full=False)
@@ -79,7 +79,7 @@ async def test_only_what_changed_since(path: Path) -> None:
 
 
 async def test_older_rows_change_nothing(path: Path) -> None:
-    """Neither one by one nor as a whole; a full save replaces what there is."""
+    """Neither single rows nor a whole fleet; a full save replaces all rows."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 9, [StoredRow("a", 9, b"new", 1.0)], full=True)
         assert await snapshot.save("e", 10, [StoredRow("a", 8, b"old", 1.0)], full=False)
@@ -92,7 +92,7 @@ async def test_older_rows_change_nothing(path: Path) -> None:
 
 
 async def test_fleets_share_a_file(path: Path) -> None:
-    """And do not see each other."""
+    """They do not see each other."""
     async with opened(path, "one") as one:
         await one.save("e", 1, rows(1), full=True)
     async with opened(path, "two") as two:
@@ -103,7 +103,7 @@ async def test_fleets_share_a_file(path: Path) -> None:
 
 
 async def test_one_process_writes(path: Path) -> None:
-    """Another handle may, once the first has gone."""
+    """Another handle may write once the first has closed."""
     async with opened(path) as first, opened(path) as second:
         assert await first.lead()
         assert not await second.lead()
@@ -134,7 +134,7 @@ asyncio.run(main())
 
 
 async def test_a_killed_writer(path: Path) -> None:
-    """Leaves a whole file behind, and its place to the next."""
+    """It leaves a sound file, and the next process may write."""
     rng = random.Random(7)
     last = 0
     for _ in range(5):
@@ -162,7 +162,7 @@ async def test_a_killed_writer(path: Path) -> None:
 
 
 async def test_a_damaged_file_is_replaced(path: Path) -> None:
-    """One that is ours, that is."""
+    """Only if the file is ours."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(*range(500), record=b"x" * 300), full=True)
     with path.open("r+b") as file:
@@ -177,7 +177,7 @@ async def test_a_damaged_file_is_replaced(path: Path) -> None:
 
 
 async def test_a_truncated_file_is_replaced(path: Path) -> None:
-    """As any other damage."""
+    """Like any other damage."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(*range(500), record=b"x" * 300), full=True)
     os.truncate(path, path.stat().st_size // 2)
@@ -187,7 +187,7 @@ async def test_a_truncated_file_is_replaced(path: Path) -> None:
 
 
 async def test_another_layout_is_replaced(path: Path) -> None:
-    """What a newer version wrote can be fetched from the server again."""
+    """The data of a newer version can be fetched from the server again."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(1), full=True)
     with sqlite3.connect(path) as connection:
@@ -198,8 +198,8 @@ async def test_another_layout_is_replaced(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"important", b"SQLite format 3\0" + b"\0" * 200])
-async def test_a_file_of_somebody_else(path: Path, content: bytes) -> None:
-    """Is refused and left alone."""
+async def test_a_foreign_file(path: Path, content: bytes) -> None:
+    """It is refused and not changed."""
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="snapshot must be a file of its own"):
         async with opened(path):
@@ -207,8 +207,8 @@ async def test_a_file_of_somebody_else(path: Path, content: bytes) -> None:
     assert content == path.read_bytes()
 
 
-async def test_somebody_elses_database(path: Path) -> None:
-    """Is refused and left alone."""
+async def test_a_foreign_database(path: Path) -> None:
+    """It is refused and not changed."""
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE precious (x)")
     connection.close()
@@ -220,7 +220,7 @@ async def test_somebody_elses_database(path: Path) -> None:
 
 
 async def test_two_handles_of_one_process(path: Path) -> None:
-    """A second one takes no lock from the first, nor its log away."""
+    """The second removes neither the lock of the first nor its log."""
     code = f"import sqlite3; sqlite3.connect({str(path)!r}).execute('SELECT * FROM nodes').close()"
     async with opened(path) as first:
         await first.save("e", 1, rows(1), full=True)
@@ -233,7 +233,7 @@ async def test_two_handles_of_one_process(path: Path) -> None:
 
 
 async def test_the_file_is_removed_under_it(path: Path) -> None:
-    """The next save says that all is to be written, and the one after it goes to a new file."""
+    """The next save asks for a full one, which goes to a new file."""
     async with opened(path) as snapshot, opened(path) as reader:
         await snapshot.save("e", 1, rows(1), full=True)
         for suffix in ("", "-wal", "-shm"):
@@ -245,7 +245,7 @@ async def test_the_file_is_removed_under_it(path: Path) -> None:
 
 
 async def test_of_another_epoch_only_as_a_whole(path: Path) -> None:
-    """Numbers of two lives do not mix."""
+    """Numbers of two epochs do not mix."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 9, rows(9), full=True)
         assert not await snapshot.save("f", 1, rows(1), full=False)
@@ -253,7 +253,7 @@ async def test_of_another_epoch_only_as_a_whole(path: Path) -> None:
 
 
 async def test_another_layout_in_use(path: Path) -> None:
-    """Is left to who writes it; here there is no snapshot then."""
+    """The process that writes it keeps it; this one has no snapshot then."""
     async with opened(path) as writer:
         await writer.save("e", 1, rows(1), full=True)
         with sqlite3.connect(path) as connection:
@@ -268,14 +268,14 @@ async def test_another_layout_in_use(path: Path) -> None:
 
 
 async def test_no_such_directory(tmp_path: Path) -> None:
-    """The error says what must hold."""
+    """The error names the rule."""
     with pytest.raises(ConfigError, match="snapshot must be a file that can be written"):
         async with opened(tmp_path / "missing" / "fleet.db"):
             pass
 
 
 async def test_a_disk_that_fails(path: Path) -> None:
-    """Is logged once; there is no snapshot then, and no error."""
+    """It is logged once; then there is no snapshot, and no error."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(1), full=True)
         connection = sqlite3.connect(path, isolation_level=None)
@@ -291,7 +291,7 @@ async def test_a_disk_that_fails(path: Path) -> None:
 
 
 async def test_after_a_reboot(path: Path) -> None:
-    """Nothing is known of how much time has passed."""
+    """How much time has passed is unknown."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(1), full=True)
     with sqlite3.connect(path) as connection:
@@ -304,7 +304,7 @@ async def test_after_a_reboot(path: Path) -> None:
 
 
 async def test_cancelled_while_it_saves(path: Path) -> None:
-    """The transaction ends in the thread, in one way or the other."""
+    """The transaction ends in the thread, one way or the other."""
     many: Sequence[StoredRow] = rows(*range(5000))
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, [], full=True)
@@ -320,7 +320,7 @@ async def test_cancelled_while_it_saves(path: Path) -> None:
 
 
 async def test_nothing_is_left_behind(path: Path) -> None:
-    """No thread, and no descriptor; closing twice does no harm."""
+    """No thread and no descriptor; closing twice does no harm."""
     before = len(tuple(Path("/proc/self/fd").iterdir()))
     snapshot = Snapshot(path, "x")
     await snapshot.close()
@@ -332,7 +332,7 @@ async def test_nothing_is_left_behind(path: Path) -> None:
     deadline = time.monotonic() + 5
     extra = threading.enumerate()
     while time.monotonic() < deadline:
-        # The loop's own pool, in which was waited, keeps a thread.
+        # The loop's default pool, which the test used to wait, keeps a thread.
         extra = [t for t in threading.enumerate() if "snapshot" in t.name]
         if not extra:
             break
@@ -341,7 +341,7 @@ async def test_nothing_is_left_behind(path: Path) -> None:
 
 
 async def test_only_the_owner_may_read_it(path: Path) -> None:
-    """Labels and states are nobody else's business."""
+    """Labels and states may be confidential."""
     async with opened(path):
         assert 0o600 == path.stat().st_mode & 0o777
 
@@ -367,7 +367,7 @@ async def test_a_planted_file_is_refused(path: Path) -> None:
 
 
 async def test_a_file_that_is_exchanged_under_it(path: Path) -> None:
-    """A link in its place is logged once; there is no snapshot then, and no error."""
+    """A link in its place is logged once; then there is no snapshot, and no error."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(1), full=True)
         path.rename(path.with_name("moved"))

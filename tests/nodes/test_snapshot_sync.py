@@ -1,4 +1,4 @@
-"""The snapshot at work: at the start, in an outage, and between two processes of a host."""
+"""``SnapshotSync``: at the start, in an outage, and between two processes of a host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers import valkey_server
 
 
 def settings(path: Path, **others: float) -> Settings:
-    """Return settings with a snapshot, and a pulse that does not keep a test waiting."""
+    """Return settings with a snapshot, and a short pulse interval."""
     return Settings(
         feed=FeedSettings(snapshot_path=path / "fleet.db", pulse_interval=0.2, **others)
     )
@@ -28,22 +28,22 @@ def settings(path: Path, **others: float) -> Settings:
 
 @asynccontextmanager
 async def proxied(options: Settings) -> AsyncGenerator[tuple[Proxy, Hub, Hub]]:
-    """Run a server, a proxy before it, a hub behind the proxy and one with a straight line."""
+    """Run a server, a proxy before it, a hub behind the proxy and a direct one."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         straight = connect(f"unix://{server.target.path}")
         async with straight, connect(f"unix://{proxy.target.path}", settings=options) as hub:
             yield proxy, hub, straight
 
 
-async def until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until something is so."""
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until *condition* holds."""
     async with asyncio.timeout(seconds):
-        while not true():
+        while not condition():
             await asyncio.sleep(0.01)
 
 
 async def saved(path: Path, hub: Hub, nodes: int) -> None:
-    """Wait until so many nodes are on disk."""
+    """Wait until that many nodes are on disk."""
     fleet = hub._require_fleet()
     assert fleet is not None
     assert hub._target is not None
@@ -58,7 +58,7 @@ async def saved(path: Path, hub: Hub, nodes: int) -> None:
 
 
 async def test_a_start_from_disk(tmp_path: Path) -> None:
-    """Fetches only what has changed since, removals among it."""
+    """The feed fetches only the changes since then, removals included."""
     async with valkey_server() as server:
         url = f"unix://{server.target.path}"
         async with connect(url, settings=settings(tmp_path)) as hub:
@@ -78,7 +78,7 @@ async def test_a_start_from_disk(tmp_path: Path) -> None:
 
 
 async def test_a_start_from_disk_of_another_life(tmp_path: Path) -> None:
-    """What is on disk is of no use once the server has lost its data."""
+    """The file is of no use once the server has lost its data."""
     async with valkey_server() as server:
         url = f"unix://{server.target.path}"
         async with connect(url, settings=settings(tmp_path)) as hub:
@@ -92,7 +92,7 @@ async def test_a_start_from_disk_of_another_life(tmp_path: Path) -> None:
 
 
 async def test_a_start_without_the_server(tmp_path: Path) -> None:
-    """The hub opens, the feed knows the fleet and says where from; it goes on by itself."""
+    """The hub opens, the feed has the fleet and names its source; it recovers by itself."""
     options = settings(tmp_path, max_snapshot_age=600.0)
     async with proxied(options) as (proxy, hub, straight):
         await straight.nodes.register([Node(f"n{i}") for i in range(5)])
@@ -112,7 +112,7 @@ async def test_a_start_without_the_server(tmp_path: Path) -> None:
 
 
 async def test_a_start_without_server_and_snapshot(tmp_path: Path) -> None:
-    """There is nothing to begin with, and the feed says so."""
+    """There is no data to start from, and the error says so."""
     async with proxied(settings(tmp_path)) as (proxy, hub, _):
         proxy.blackhole()
         proxy.cut()
@@ -122,10 +122,10 @@ async def test_a_start_without_server_and_snapshot(tmp_path: Path) -> None:
         proxy.heal()
 
 
-async def test_a_neighbour_that_still_hears(tmp_path: Path) -> None:
-    """What it writes to disk keeps the feed of a process that is cut off up to date."""
+async def test_a_neighbour_that_is_connected(tmp_path: Path) -> None:
+    """Its writes keep the feed of a disconnected process up to date."""
     async with proxied(settings(tmp_path)) as (proxy, hub, straight):
-        # Of two processes of a host the first that comes writes.
+        # The first of two processes of a host writes.
         neighbour = Snapshot(tmp_path / "fleet.db", f"{proxy.target.safe} rxd")
         await neighbour.open()
         try:
@@ -156,7 +156,7 @@ async def test_a_neighbour_that_still_hears(tmp_path: Path) -> None:
 
 
 async def test_too_long_without_a_proof(tmp_path: Path) -> None:
-    """Every node is suspect and none is chosen; all are ready again when the server is back."""
+    """Every node is suspect and none is chosen; all are ready when the server is back."""
     options = settings(tmp_path, max_snapshot_age=0.5, max_staleness=1.5)
     async with proxied(options) as (proxy, hub, straight):
         await straight.nodes.register([Node(f"n{i}") for i in range(5)])

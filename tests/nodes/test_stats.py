@@ -1,4 +1,4 @@
-"""``Counters`` and ``FeedStats``: what was counted, as it was."""
+"""``Counters`` and ``FeedStats``: every counter is reported unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rxdispatch.nodes.feed.stats import Counters, FeedStats, RedisLatency
 
 
 def test_nothing_yet() -> None:
-    """Zeros, and no division by them."""
+    """Zeros, and no division by zero."""
     stats = Counters().read(0, 0.0)
     assert {0} == {
         getattr(stats, field.name) for field in attrs.fields(FeedStats) if field.name != "redis"
@@ -20,7 +20,7 @@ def test_nothing_yet() -> None:
 
 
 def test_each_number_has_its_place() -> None:
-    """What one part counts is read under the same name."""
+    """Each counter is reported under its own name."""
     counters: Any = Counters()
     names: list[str] = [
         name for name in cast("dict[str, int]", vars(counters)) if not name.startswith("_")
@@ -36,7 +36,7 @@ def test_each_number_has_its_place() -> None:
 
 
 def test_latencies() -> None:
-    """The shares of the last 1,024 calls; all are counted."""
+    """Percentiles of the last 1,024 calls; all are counted."""
     counters = Counters()
     for n in range(1000):
         counters.took(100.0 + n)
@@ -49,7 +49,7 @@ def test_latencies() -> None:
 
 
 def test_frozen() -> None:
-    """What was read does not change."""
+    """A value that was read does not change."""
     stats: Any = Counters().read(0, 0.0)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         stats.nodes = 1

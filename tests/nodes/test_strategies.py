@@ -1,4 +1,4 @@
-"""Which of the nodes with room come first."""
+"""Strategies: how the nodes with room are ranked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxdispatch.nodes.placement.strategies import Cost, StrategyName, chooser
 
 
 def fleet(*jobs: tuple[int, int]) -> list[Node]:
-    """Nodes a, b, c, ... of these jobs and capacities."""
+    """Return nodes a, b, c, ... with these jobs and capacities."""
     return [
         Node(chr(97 + n), current_jobs=now, capacity=most) for n, (now, most) in enumerate(jobs)
     ]
@@ -27,7 +27,7 @@ def chosen(
     key: str | None = None,
     own: dict[str, int] | None = None,
 ) -> str:
-    """The ids that come first, of one letter each."""
+    """Return the ids that come first, one letter each."""
     placed = own or {}
     choose = chooser(strategy, key)
     return "".join(
@@ -59,7 +59,7 @@ NODES = fleet((8, 16), (3, 4), (1, 8), (0, 1), (15, 16))
     ],
 )
 def test_the_best_come_first(strategy: StrategyName | Cost, order: str) -> None:
-    """So many as are asked for."""
+    """As many as asked for."""
     assert order == chosen(strategy, NODES)
     for count in (1, 2, 3):
         assert order[0] == chosen(strategy, NODES, count)[0]
@@ -76,29 +76,29 @@ def test_the_best_come_first(strategy: StrategyName | Cost, order: str) -> None:
     ],
 )
 def test_own_placements_count(strategy: StrategyName, order: str) -> None:
-    """A node that they fill comes last, but is not ruled out."""
+    """A node that they fill comes last, but is not excluded."""
     nodes = fleet((2, 4), (1, 2), (1, 4))
     assert order == chosen(strategy, nodes, own={"b": 1})
 
 
 @pytest.mark.parametrize("strategy", ["power_of_two", "least_loaded", "bin_pack", "spread"])
 def test_no_nodes_no_choice(strategy: StrategyName) -> None:
-    """And of one node there is none either."""
+    """Of no nodes none is chosen, and of one node no second one."""
     for count in (1, 2):
         assert "" == chosen(strategy, [], count)
         assert "a" == chosen(strategy, fleet((0, 1)), count)
 
 
 @pytest.mark.parametrize("strategy", ["power_of_two", "least_loaded", "bin_pack", "spread"])
-def test_ties_go_to_whoever_comes_first(strategy: StrategyName) -> None:
-    """Which is left to chance by whoever hands them in."""
+def test_ties_go_to_the_first_node(strategy: StrategyName) -> None:
+    """The caller passes the nodes in random order."""
     nodes = fleet((1, 4), (1, 4), (1, 4))
     assert "a" == chosen(strategy, nodes, 1)
     assert "c" == chosen(strategy, nodes[::-1], 1)
 
 
 def test_two_choices_look_at_no_more_than_they_need() -> None:
-    """However large the fleet."""
+    """However large the fleet is."""
     nodes = iter([Node(f"n{n}") for n in range(100)])
     choose = chooser("power_of_two", None)
     choose(nodes, 1, lambda node: node.current_jobs)
@@ -107,7 +107,7 @@ def test_two_choices_look_at_no_more_than_they_need() -> None:
 
 
 def test_the_same_key_goes_to_the_same_node() -> None:
-    """Whatever the order and the load; known here, so that it never changes unnoticed."""
+    """In any order and with any load; fixed values show an unintended change."""
     nodes = fleet((0, 4), (3, 4), (1, 4), (2, 4), (0, 4))
     order = chosen("sticky", nodes, key="user-1")
     assert order == chosen("sticky", nodes[::-1], key="user-1", own={"a": 3})
@@ -115,7 +115,7 @@ def test_the_same_key_goes_to_the_same_node() -> None:
 
 
 def test_the_same_key_goes_to_the_same_node_in_every_process() -> None:
-    """Where the built-in hash would not."""
+    """The built-in hash would not do that."""
     code = (
         "from rxdispatch.node import Node\n"
         "from rxdispatch.nodes.placement.strategies import chooser\n"
@@ -134,7 +134,7 @@ def test_the_same_key_goes_to_the_same_node_in_every_process() -> None:
 
 
 def test_keys_are_spread_evenly() -> None:
-    """Each node has its share of them, within what chance would do."""
+    """Each node has its share, within chance."""
     nodes = [Node(f"node-{n}") for n in range(10)]
     shares = Counter(first(nodes, f"key-{n}") for n in range(5000))
     assert {node.id for node in nodes} == set(shares)
@@ -143,7 +143,7 @@ def test_keys_are_spread_evenly() -> None:
 
 
 def test_a_node_that_leaves_moves_only_its_own_keys() -> None:
-    """To all of the others, evenly."""
+    """They move to all other nodes, evenly."""
     nodes = [Node(f"node-{n}") for n in range(10)]
     heirs: Counter[str] = Counter()
     for n in range(5000):
@@ -159,14 +159,14 @@ def test_a_node_that_leaves_moves_only_its_own_keys() -> None:
 
 
 def first(nodes: list[Node], key: str) -> str:
-    """The node that a key goes to."""
+    """Return the node that a key goes to."""
     return chooser("sticky", key)(iter(nodes), 1, lambda node: node.current_jobs)[0].id
 
 
-def test_hashes_of_nodes_that_are_gone_are_not_kept_for_ever(
+def test_hashes_of_removed_nodes_are_not_kept_forever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And it makes no difference to anybody when they are dropped."""
+    """Dropping them changes no choice."""
     nodes = [Node(f"node-{n}") for n in range(30)]
     before = [first(nodes, f"key-{n}") for n in range(20)]
     monkeypatch.setattr(module, "_MARKS", 7)
