@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 _FENCE = re.compile(r"^```(python|console|output)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (\w+\.py)\n")
-# What is logged, on a slow machine, is not what a page is about.
+# A slow machine may log warnings, which are not part of the example.
 _LOGGED = re.compile(r"^\d{4}-\d\d-\d\d .*\n", re.MULTILINE)
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -60,7 +60,7 @@ class Page:
     path: Path
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the blocks that concern us."""
+        """Yield the fenced blocks that run or say what is printed."""
         text = self.path.read_text("utf-8")
         for found in _FENCE.finditer(text):
             yield Block(found[1], found[2], text.count("\n", 0, found.start()) + 1)
@@ -80,7 +80,7 @@ class Page:
                 printed = self._python(block, namespace)
 
     def _python(self, block: Block, namespace: dict[str, Any]) -> str:
-        # Empty lines before it, so that a traceback tells the line of the page.
+        # Empty lines before it, so that a traceback has the line numbers of the page.
         code = compile("\n" * block.line + block.text, str(self.path), "exec")
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(code, namespace)

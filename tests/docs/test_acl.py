@@ -1,4 +1,4 @@
-"""The user that the documentation proposes may do what boards and a fleet do, and no more."""
+"""The ACL in the documentation allows what boards and a fleet do, and nothing more."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def _allow(target: Target, rules: list[str]) -> None:
 
 
 async def _exercise(board: rxd.Board[int]) -> None:
-    """Do everything that reaches a command of its own."""
+    """Call every method that uses a different command."""
     await board.submit(rxd.Task(n, id=f"n{n}", priority=n % 3) for n in range(8))
     await board.submit(rxd.Task(8, id="late", delay=0.01, ttl=60.0))
     await board.submit(rxd.Task(9, id="expired", delay=60.0, ttl=0.001))
@@ -66,7 +66,7 @@ async def _exercise(board: rxd.Board[int]) -> None:
 
 
 async def _exercise_fleet(hub: rxd.Hub) -> None:
-    """Do everything that a registry and a feed do, down to the end of a tombstone."""
+    """Do everything that a registry and a feed do, until a tombstone has ended."""
     nodes = hub.nodes
     async with hub.feed() as feed:
         came: set[tuple[str, str]] = set()
@@ -95,12 +95,12 @@ async def _exercise_fleet(hub: rxd.Hub) -> None:
         assert ["a"] == [node.id for node in feed.nodes()]
 
 
-# Tombstones that end at once, so that what ends them is reached.
+# Tombstones end at once, so that the code that ends them runs.
 SETTINGS = rxd.Settings(feed=rxd.FeedSettings(pulse_interval=0.5, tombstone_ttl=0.001))
 
 
 async def _live(target: Target) -> set[str]:
-    """Connect as that user and do everything, listening all the while; returns the events."""
+    """Connect as that user, do everything while listening, and return the events."""
     async with rxd.connect(_as_worker(target), settings=SETTINGS) as hub:
         board: rxd.Board[int] = hub.board("b", remember=60.0, dead_limit=10)
         kinds: set[str] = set()
@@ -108,7 +108,7 @@ async def _live(target: Target) -> set[str]:
 
         def note(event: rxd.TaskEvent) -> None:
             kinds.add(event.kind)
-            # Redriven at the very end.
+            # It is redriven last.
             if event.kind == "redriven" and event.task_id == "expired":
                 redriven.set()
 
@@ -122,19 +122,19 @@ async def _live(target: Target) -> set[str]:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_it_is_enough(kind: Kind) -> None:
-    """Every method works, events, wake-ups and changes too."""
+    """Every method works, and so do events, wake-ups and changes."""
     async with any_server(kind) as target:
         await _allow(target, _rules())
         with structlog.testing.capture_logs() as logs:
             kinds = await _live(target)
     assert {"claimed", "done", "dead", "crashed", "retried", "released", "redriven"} <= kinds
-    # Distributions mend old versions under their number.
+    # Distributions fix old versions without changing their number.
     assert [] == [log for log in logs if log["event"] != "server_vulnerable"]
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_it_is_not_more(kind: Kind) -> None:
-    """Other keys, other channels and other commands are refused."""
+    """The server refuses other keys, other channels and other commands."""
     async with any_server(kind) as target:
         await _allow(target, _rules())
         async with rxd.connect(_as_worker(target)) as hub:

@@ -1,4 +1,4 @@
-"""The users that the documentation proposes for looking and for lists: enough, and no more."""
+"""The ACLs in the documentation for watchers and for lists allow enough, and nothing more."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.servers import Kind, any_server
 
 PASSWORD: Final = "CHANGE-ME"
 
-# A worker that may not close its connection waits for the answer on it, which comes by then.
+# A worker that may not close its connection waits for the answer on it, which arrives in this time.
 QUICK: Final = StoreSettings(timeout=1.0, attempt_timeout=0.5, ping_interval=0.1)
 
 
 def rules_of(user: str) -> list[str]:
-    """Return what the page gives *user*."""
+    """Return the ACL rules of *user* on the page."""
     page = (ROOT / "docs" / "how-to" / "own-redis.md").read_text("utf-8")
     found = re.search(rf"^user {user} (.*)$", page, re.MULTILINE)
     assert found is not None
@@ -47,7 +47,7 @@ async def admin_of(target: Target) -> AsyncGenerator[Client]:
 
 
 async def allow(target: Target, user: str, *rules: str) -> str:
-    """Make *user*; return the URL to come with."""
+    """Make *user*; return the URL to connect with."""
     async with admin_of(target) as admin:
         await admin.call("allow", "ACL", "SETUSER", user, *rules)
     return target.safe.replace("//", f"//{user}:{PASSWORD}@", 1)
@@ -64,7 +64,7 @@ async def fill(target: Target) -> None:
 
 
 async def look(target: Target, url: str) -> list[Any]:
-    """Do what a watcher does; return what was seen."""
+    """Do what a watcher does; return what it saw."""
     async with (
         rxd.connect(url) as hub,
         rxd.connect(target.safe) as other,
@@ -80,14 +80,14 @@ async def look(target: Target, url: str) -> list[Any]:
         found = await board.get("n2")
         assert found is not None
         reasons = [letter.reason async for letter in board.dead_letters()]
-        # Twice, so that the end of the first subscription is seen too.
+        # Twice, so that the end of the first subscription is tested too.
         await heard(board, other.board("b", remember=60.0))
         await heard(board, other.board("b", remember=60.0))
         return [counts, found.status, reasons]
 
 
 async def heard(board: rxd.Board[Any], other: rxd.Board[Any]) -> None:
-    """Wait until an event comes. It is told only once the server knows of the subscription."""
+    """Wait for an event; none comes before the server knows of the subscription."""
     came = asyncio.Event()
     with board.events.subscribe(lambda _: came.set()):
         async with asyncio.timeout(5):
@@ -101,7 +101,7 @@ SEEN: Final = [rxd.Counts(1, 1, 1, 1, 1), "CLAIMED", ["spoilt"]]
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_a_watcher_sees_all(kind: Kind) -> None:
-    """Counts, lag, tasks, dead letters, events and metrics."""
+    """It sees counts, lag, tasks, dead letters, events and metrics."""
     async with any_server(kind) as target:
         await fill(target)
         url = await allow(target, "watcher", *rules_of("watcher"))
@@ -113,7 +113,7 @@ async def test_a_watcher_sees_all(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_a_watcher_changes_nothing(kind: Kind) -> None:
-    """Not by the API, not by scripts of its own, and it cannot publish."""
+    """It cannot write by the API or by scripts of its own, and it cannot publish."""
     async with any_server(kind) as target:
         await fill(target)
         url = await allow(target, "watcher", *rules_of("watcher"))
@@ -202,7 +202,7 @@ async def take(target: Target, url: str, side: Literal["left", "right"] = "left"
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 @pytest.mark.parametrize("more", [(), ("+client|kill",)])
 async def test_a_user_for_lists_takes(kind: Kind, more: tuple[str, ...]) -> None:
-    """Everything that is in the list, from both ends, and what a dead worker held."""
+    """It takes every entry from both ends, and the entries of a dead worker."""
     async with any_server(kind) as target:
         url = await allow(target, "lists", *rules_of("lists"), *more)
         with structlog.testing.capture_logs() as logs:
@@ -212,7 +212,7 @@ async def test_a_user_for_lists_takes(kind: Kind, more: tuple[str, ...]) -> None
 
 
 async def test_a_user_for_lists_reaches_no_other() -> None:
-    """Neither other keys nor channels nor connections."""
+    """It reaches no other keys, channels or connections."""
     async with any_server("valkey") as target:
         url = await allow(target, "lists", *rules_of("lists"))
         async with rxd.connect(url) as hub:

@@ -29,7 +29,7 @@ def _client() -> httpx.AsyncClient:
 
 
 async def _registered(hub: rxd.Hub, *nodes: rxd.Node) -> None:
-    """Register, and wait until the service has heard of it."""
+    """Register a node, and wait until the service knows it."""
     feed: rxd.Feed = app.state.feed
     await hub.nodes.register(nodes)
     async with asyncio.timeout(5):
@@ -38,7 +38,7 @@ async def _registered(hub: rxd.Hub, *nodes: rxd.Node) -> None:
 
 
 async def test_work_holds_a_slot_on_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is refused where there is none."""
+    """A request without a free node is refused."""
     async with _running(monkeypatch) as hub, _client() as client:
         await _registered(hub, rxd.Node("gpu-1", pool="gpu"))
         done = await client.post("/work/gpu", json={"frame": 7})
@@ -53,7 +53,7 @@ async def test_work_holds_a_slot_on_a_node(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_health_is_that_of_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is well while the mode is NORMAL."""
+    """The service is healthy while the mode is NORMAL."""
     async with _running(monkeypatch) as hub, _client() as client:
         await _registered(hub, rxd.Node("gpu-1"))
         health = await client.get("/healthz")
@@ -62,7 +62,7 @@ async def test_health_is_that_of_the_feed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class _Listener:
-    """A client of one response that goes on until it hangs up; httpx would wait for the end."""
+    """A client that reads one endless response until it hangs up; httpx would wait for the end."""
 
     def __init__(self) -> None:
         self.text = ""

@@ -1,4 +1,4 @@
-"""What the ACL forbids is said as such, with the user and the page, and no secret."""
+"""An error for a forbidden command names the user and the page, and no secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULE = r"the server's ACL must allow it to user 'worker' \(docs/how-to/own-redis
 
 
 async def failure(target: Target, use: str) -> BaseException:
-    """Return what a user with too few rights meets."""
+    """Return the error that a user with too few rights gets."""
     settings = rxd.Settings(grace=0.0)
     async with rxd.connect(_as_worker(target), settings=settings) as hub, asyncio.timeout(20):
         with pytest.raises(rxd.RxDispatchError) as caught:
@@ -24,7 +24,7 @@ async def failure(target: Target, use: str) -> BaseException:
 
 
 async def use_it(hub: rxd.Hub, use: str) -> None:
-    """Do what needs rights."""
+    """Do something that needs rights."""
     if use == "feed":
         async with hub.feed():
             pass
@@ -48,7 +48,7 @@ async def use_it(hub: rxd.Hub, use: str) -> None:
     ],
 )
 async def test_what_is_missing(kind: Kind, use: str, missing: list[str]) -> None:
-    """A command, a key or a channel; in a script too; never as a server that is silent."""
+    """A forbidden command, key or channel, also in a script, never looks like a silent server."""
     async with any_server(kind) as target:
         await _allow(target, [*_rules(), *missing])
         error = await failure(target, use)

@@ -1,4 +1,4 @@
-"""Every page is in the list of its index, in the sidebar's order, and every link has an end."""
+"""Every page is in the list of its index, in the sidebar's order, and no link is broken."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_no_page_is_missing(index: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_has_an_end(page: Path) -> None:
-    """A renamed page, or a heading, takes its links along."""
+    """Links to pages and headings follow when these are renamed."""
     text = _FENCE.sub("", page.read_text("utf-8"))
     links = [(path, part) for path, part in _LINK.findall(text) if "://" not in path]
     assert [] == [path for path, _ in links if not (page.parent / path).exists()]

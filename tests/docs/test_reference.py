@@ -1,4 +1,4 @@
-"""The reference speaks of everything there is, and the README promises nothing more."""
+"""The reference has every public name, and the README calls missing only what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _text(*path: str) -> str:
 
 
 def test_every_public_name() -> None:
-    """Each is documented once."""
+    """Each name is documented once."""
     pages = "".join(page.read_text("utf-8") for page in REFERENCE.glob("*.md"))
     found = re.findall(r"\.\. auto\w+:: rxdispatch\.([A-Za-z_]\w*)(?![\w.])", pages)
     modules = {"testing", "errors", "operators"}
@@ -30,7 +30,7 @@ def test_every_public_name() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_signatures(page: Path) -> None:
-    """They are those of the code, and Python; `make reference` writes them."""
+    """The signatures are those of the code, and valid Python; `make reference` writes them."""
     text = page.read_text("utf-8")
     assert text == generate(text)
     for block in re.findall(r"^```py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
@@ -38,13 +38,13 @@ def test_the_signatures(page: Path) -> None:
 
 
 def test_every_operator() -> None:
-    """Each has a row in the table, and so has nothing else."""
+    """The table has a row for each operator and for nothing else."""
     table = _text("docs", "reference", "operators.md").partition("An error of")[0]
     assert operators.__all__ == sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
 
 
 def test_every_log_event() -> None:
-    """Each has a row in the table."""
+    """Each log event has a row in the table."""
     sources = [*(ROOT / "rxdispatch").rglob("*.py"), *(ROOT / "operators").rglob("*.py")]
     code = "".join(path.read_text("utf-8") for path in sources)
     logged = set(re.findall(r"\blog\.\w+\(\s*\"(\w+)\"", code))
@@ -54,6 +54,6 @@ def test_every_log_event() -> None:
 
 @pytest.mark.parametrize("module", [rxdispatch, operators], ids=lambda module: module.__name__)
 def test_what_is_missing(module: object) -> None:
-    """The README does not call missing what is there."""
+    """The README does not list an existing name as missing."""
     section = _text("README.md").partition("## What it does not do yet")[2].partition("\n## ")[0]
     assert set() == set(re.findall(r"`(\w+)`", section)) & set(getattr(module, "__all__", ()))

@@ -1,4 +1,4 @@
-"""What is built and installed: wheel, sdist, the wheel made from it, an editable install."""
+"""The distributions: wheel, sdist, the wheel made from the sdist, an editable install."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINK = Path("rxdispatch", "operators")
 
-# Neither is part of the project, and a stale build/ would hide what is missing.
+# Neither is part of the project, and a stale build/ would hide missing files.
 _LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", ".nox", "build", "dist", "*.egg-info", "_build", "__pycache__", ".*_cache"
 )
 
 
 def _run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
-    """Run *command* with nothing of this checkout on the module path; return what it prints."""
+    """Run *command* without this checkout on the module path; return what it prints."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COV_"))}
     if path is not None:
         environment["PYTHONPATH"] = str(path)
@@ -40,7 +40,7 @@ def _run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
 
 
 def _build(what: str, source: Path, out: Path) -> Path:
-    """Build one distribution of *source* without asking the network for anything."""
+    """Build one distribution of *source* without the network."""
     _run(
         *(sys.executable, "-m", "build", "--no-isolation", f"--{what}", "--outdir", out, source),
         cwd=out.parent,
@@ -70,11 +70,11 @@ def _holds(wheel: Path) -> set[str]:
 
 @pytest.fixture(scope="module", params=["link kept", "link lost"])
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean copy of the project, once as committed and once as a system without links has it."""
+    """A clean copy of the project, once as committed and once as on a system without links."""
     copy = tmp_path_factory.mktemp("source") / "rxdispatch"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=_LEFT_OUT)
     if request.param == "link lost":
-        # What git writes where it may not make a link: a file that holds the target.
+        # If git may not make a link, it writes a file that holds the target.
         (copy / LINK).unlink(missing_ok=True)
         (copy / LINK).write_text("../operators", encoding="utf-8")
     return copy
@@ -111,18 +111,18 @@ def wheel(
 
 
 def test_the_sdist_holds_the_operators_once(unpacked: Path) -> None:
-    """They are in the directory they are edited in, and the link is not followed."""
+    """They are in `operators/` only, because the link is not followed."""
     assert (unpacked / "operators" / "__init__.py").is_file()
     assert not (unpacked / LINK / "__init__.py").exists()
 
 
 def test_the_wheel_holds_every_module_and_its_data(source: Path, wheel: Path) -> None:
-    """Modules, ``py.typed`` and Lua scripts; nothing else, and no top-level ``operators``."""
+    """It has modules, ``py.typed`` and Lua scripts, and no top-level ``operators``."""
     assert _expected(source) == _holds(wheel)
 
 
 def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
-    """The entry point and the licence come along."""
+    """The wheel has the entry point and the licence."""
     with zipfile.ZipFile(wheel) as archive:
         text = {Path(n).name: archive.read(n) for n in archive.namelist() if ".dist-info/" in n}
 
@@ -132,7 +132,7 @@ def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
 
 
 def test_the_installed_wheel_imports_its_operators(wheel: Path, tmp_path: Path) -> None:
-    """The operators come from the installation, under the name of the package."""
+    """The operators are imported from the installation, under the name of the package."""
     target = tmp_path / "target"
     _run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"),
@@ -147,7 +147,7 @@ def test_the_installed_wheel_imports_its_operators(wheel: Path, tmp_path: Path) 
 
 
 def test_an_editable_install_imports_its_operators(source: Path, tmp_path: Path) -> None:
-    """Also where the link was lost, and edits under ``operators/`` are seen."""
+    """It works without the link too, and edits under ``operators/`` take effect."""
     # An environment of its own that borrows the packages of this one, so that nothing is fetched.
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)

@@ -16,7 +16,7 @@ EXPORTING = ("operators", "streams", "testing")
 def _packages() -> list[Path]:
     tops = (ROOT / "rxdispatch", ROOT / "operators")
     found = {init.parent for top in tops for init in top.rglob("__init__.py")}
-    # Where a glob follows the link, the operators are met twice.
+    # A glob that follows the link would find the operators twice.
     return sorted(path for path in found if "rxdispatch/operators" not in path.as_posix())
 
 

@@ -34,14 +34,14 @@ def _on_disk(top: str, name: str) -> set[str]:
 
 
 def test_every_package_on_disk_is_listed(config: ConfigParser) -> None:
-    """A package that the list leaves out would be missing from the wheel without a word."""
+    """A package that is not listed would be missing from the wheel without a warning."""
     on_disk = _on_disk("rxdispatch", "rxdispatch") | _on_disk("operators", "rxdispatch.operators")
 
     assert sorted(on_disk) == sorted(_lines(config, "options", "packages"))
 
 
 def test_every_operator_package_is_mapped_to_its_directory(config: ConfigParser) -> None:
-    """The operators live beside the package, and their names say so nowhere else."""
+    """The operators are beside the package, and only this mapping says so."""
     expected = {
         f"{name} = {name.removeprefix('rxdispatch.').replace('.', '/')}"
         for name in _on_disk("operators", "rxdispatch.operators")
@@ -51,7 +51,7 @@ def test_every_operator_package_is_mapped_to_its_directory(config: ConfigParser)
 
 
 def test_directories_that_hold_modules_are_packages() -> None:
-    """A directory without ``__init__.py`` is found neither by the list nor by the tests above."""
+    """Neither the list nor the tests above would find a directory without ``__init__.py``."""
     without = {
         module.parent.relative_to(ROOT).as_posix()
         for top in ("rxdispatch", "operators")
@@ -63,7 +63,7 @@ def test_directories_that_hold_modules_are_packages() -> None:
 
 
 def test_the_link_lets_tools_see_the_operators() -> None:
-    """Where the file system keeps links, both paths lead to the same files."""
+    """If the file system keeps links, both paths lead to the same files."""
     link = ROOT / "rxdispatch" / "operators"
     if not link.is_symlink():
         pytest.skip("this file system or archive did not keep the link")
