@@ -1,4 +1,4 @@
-"""``AdaptiveLimit``: as many at work as the service below takes without getting slower."""
+"""``AdaptiveLimit``: finds the concurrency at which the latency of a service begins to rise."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["AdaptiveLimit"]
 
 class AdaptiveLimit:
     """
-    A ``max_concurrent`` that finds itself: additive increase, multiplicative decrease, by latency.
+    A ``max_concurrent`` that adapts to latency: additive increase, multiplicative decrease.
 
     While the typical latency is near the best one known, the limit grows by one for each round
-    of items (twice as fast as that, doubling, until the first decrease). When it is above
-    *tolerance* times the best one, or when an item timed out, the limit is multiplied by
-    *backoff*. So it stays about where latency begins to rise, its knee: from there on more at
-    once only wait for each other. Nothing grows while the limit is not used. Every 50 rounds it is
-    halved for one, to measure the best latency anew: the service itself may have changed.
+    of items; until the first decrease it doubles instead. When the latency is above *tolerance*
+    times the best one, or when an item timed out, the limit is multiplied by *backoff*. So the
+    limit stays near the knee, where latency begins to rise: beyond it, more items at once only
+    wait for each other. The limit does not grow while it is not used. Every 50 rounds it is halved
+    for one round, to measure the best latency again: the service may have changed.
 
-    The idea is that of Netflix's concurrency-limits and of TCP Vegas; latency is judged by the
-    median of a round, so that a few slow items change nothing.
+    The idea comes from Netflix's concurrency-limits and from TCP Vegas. Latency is the median of
+    a round, so a few slow items change nothing.
 
     An instance learns from all streams that use it, and each of them may have ``limit`` items at
-    work: share one only between streams that use the same service, and on the same loop.
+    work: share one only between streams that use the same service, on the same loop.
 
     Args:
         minimum: The limit never goes below it, at least 1.
         maximum: The limit never goes above it.
-        initial: Where to start; *minimum* by default.
+        initial: The first limit; *minimum* by default.
         tolerance: How many times the best latency counts as near it, above 1.
-        backoff: What the limit is multiplied by, between 0 and 1.
+        backoff: The limit is multiplied by it, between 0 and 1.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -92,9 +92,9 @@ class AdaptiveLimit:
         self._starting = True
         self._samples: list[float] = []
         self._busiest = 0
-        # How many that were begun under the limit before are still to end.
+        # How many items that began under the previous limit have not ended yet.
         self._ignore = 0
-        # The limit to go back to after a probe, or 0; and the rounds since the last one.
+        # The limit to return to after a probe, or 0; and the rounds since the last probe.
         self._resume = self._rounds = 0
 
     @property
@@ -119,7 +119,7 @@ class AdaptiveLimit:
         Args:
             seconds: How long it was at work.
             in_flight: How many were at work when it ended, itself included.
-            dropped: It timed out; *seconds* then counts for nothing.
+            dropped: It timed out; *seconds* is ignored.
         """
         if self._ignore > 0:
             self._ignore -= 1
@@ -129,7 +129,7 @@ class AdaptiveLimit:
             return
         self._samples.append(seconds)
         self._busiest = max(self._busiest, in_flight)
-        # A round: as many as may be at work, but enough to tell what is typical.
+        # A round has as many items as may be at work, but enough for a median.
         if len(self._samples) >= min(max(_ROUND, self._limit), _LONGEST):
             self._judge(in_flight)
 
@@ -139,12 +139,12 @@ class AdaptiveLimit:
         self._samples.clear()
         self._busiest = 0
         if self._resume:
-            # Measured with half as many at work: this is what the service is like now.
+            # Measured with half as many at work: the latency of the service without a queue.
             self._best = typical
             self._limit, self._resume = self._resume, 0
             return
         if self._limit == self._minimum:
-            # Fewer cannot be tried, so this is the best there is. Find the knee anew.
+            # Fewer cannot be tried, so this is the best latency. Search for the knee again.
             self._starting = self._starting or typical > self._best * self._tolerance
             self._best = typical
         self._best = min(self._best, typical)
@@ -165,7 +165,7 @@ class AdaptiveLimit:
         self._resume = 0
         self._samples.clear()
         self._busiest = 0
-        # Those that are at work still are as slow as the old limit made them.
+        # The latency of items still at work is that of the old limit.
         self._ignore = max(0, in_flight - 1)
         self._limit = max(self._minimum, min(self._limit - 1, int(self._limit * self._backoff)))
 

@@ -27,7 +27,7 @@ def batch(
     count: int, timespan: float | timedelta, *, on_error: Literal["flush", "drop"] = "flush"
 ) -> Callable[[Observable[T]], Observable[list[T]]]:
     """
-    Collect items into lists of *count*, or of what came within *timespan* of the first.
+    Collect items into lists of *count*, or of those that came within *timespan* of the first.
 
     ::
 
@@ -35,17 +35,17 @@ def batch(
         [    batch(3, 5s)    ]
         ------[1,2,3]---[4]--|
 
-    A list is never empty. What is left is emitted before the completion.
+    A list is never empty. The last items are emitted before the completion.
 
     While the consumer below has no room, lists wait: full ones in order, and the last one goes
     on growing up to *count* past its time. A source that can wait is asked for as many items as
-    fill the lists the consumer has room for; what any other source pushes beyond that is kept,
-    and logged once as ``no_demand``. Completion waits for room, an error does not.
+    fill the lists that the consumer has room for. Items that any other source pushes beyond that
+    are kept, and logged once as ``no_demand``. Completion waits for room, an error does not.
 
     Args:
         count: The most items in a list, at least 1.
         timespan: Seconds from the first item of a list until it is emitted.
-        on_error: What becomes of the items at hand when the source fails: ``"flush"`` emits
+        on_error: What happens to the collected items when the source fails: ``"flush"`` emits
             them before the error, ``"drop"`` drops them and logs how many as ``batch_dropped``.
 
     Raises:
@@ -76,9 +76,9 @@ class _Batcher(Subscription[T, list[T]]):
     One subscription.
 
     ``_items`` is the list that grows; ``_ready`` holds full lists that wait for room below.
-    One timer serves many lists: one that fires before the deadline of the list at hand was set
-    for a list that has left since, and is set again. A timer for each list would cost more than
-    the rest.
+    One timer serves many lists: when it fires before the deadline of the present list, it was set
+    for a list that has left since, and it is set again. A timer for each list would cost more
+    than all the rest.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class _Batcher(Subscription[T, list[T]]):
         return min(sys.maxsize, self.below.room() * self._count) - held
 
     def on_next(self, item: T) -> None:
-        """Add *item* to the list at hand."""
+        """Add *item* to the present list."""
         items = self._items
         items.append(item)
         if len(items) >= self._count:
@@ -124,8 +124,8 @@ class _Batcher(Subscription[T, list[T]]):
                 self._set_timer(self._deadline)
 
     def _drain(self) -> None:
-        """Emit what is full or due, as far as there is room below."""
-        # That never makes room here: the valve below tells the source when there is some.
+        """Emit lists that are full or due while there is room below."""
+        # Emitting makes no room here: the valve below calls the source when there is some.
         # An emission that leads to another one must not overtake itself.
         if self._draining:
             return
@@ -184,7 +184,7 @@ class _Batcher(Subscription[T, list[T]]):
                 while not self.closed and (self._ready or self._due):
                     self.observer.on_next(self._take())
         finally:
-            # Also when the subscriber raises at what is flushed.
+            # Also when the subscriber raises at a flushed list.
             super().fail(error)
 
     def clear(self) -> None:

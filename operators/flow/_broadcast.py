@@ -29,20 +29,20 @@ def broadcast(
         --1--2--3--|       one subscriber
         -----2-----3--|    another one that came later and is slower
 
-    The source is subscribed to while anybody is subscribed, and again when somebody comes after
-    all have left. Whoever comes late gets what comes from then on; after the completion, just
-    that. After an error the next subscriber starts the source anew, so that ``retry_backoff``
-    below works. The streams of this package begin with the loop's next turn, so all who
-    subscribe in one turn get the same.
+    The operator subscribes to the source while there are subscribers, and again when one comes
+    after all have left. A late subscriber gets the items from then on; after the completion, only
+    the completion. After an error the next subscriber starts the source again, so that
+    ``retry_backoff`` below works. The streams of this package begin with the loop's next turn, so
+    all subscribers of one turn get the same items.
 
     Each subscriber has its own valve and lets up to *size* items wait while it is busy. With
-    ``"wait"`` the slowest one holds up the source, and thereby the others, as soon as its queue
-    is full; what a source that cannot wait pushes then is kept, and logged once as
+    ``"wait"`` the slowest subscriber holds up the source, and thereby the others, as soon as its
+    queue is full. Items that a source that cannot wait pushes then are kept, and logged once as
     ``no_demand``. With the other policies the source is never held up, and each queue overflows
     by itself, as in ``buffer_bounded``.
 
     A subscriber that raises is logged as ``subscriber_failed`` and gets its error through
-    ``on_error``; it harms no other, nor does one that leaves or overflows.
+    ``on_error``. It does not affect the others, nor does one that leaves or overflows.
 
     Args:
         size: How many items may wait for each subscriber, at least 1.
@@ -52,8 +52,8 @@ def broadcast(
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Completion comes to each subscriber after what waits for it. An error comes at once, and
-    what waits is dropped and logged.
+    Each subscriber completes after the items that wait for it. An error comes at once, and the
+    items that wait are dropped and logged.
 
     Example:
         >>> import asyncio, reactivex

@@ -156,7 +156,7 @@ class _Connection(Generic[T]):
             self.hub.connection = None
 
     def _abort(self, error: Exception) -> None:
-        """End all that is below with *error*, also what the completion has passed already."""
+        """End all streams below with *error*, also those that the completion has passed already."""
         self._forget()
         call_each([partial(member.abort, error) for member in self.members])
         call_each([partial(lowest.fail, error) for lowest in self._finishing])
@@ -180,7 +180,7 @@ class _Member(QueueDrain[T]):
         self.lowest = self.valve.lowest if isinstance(self.valve, Gate) else None
 
     def abort(self, error: Exception) -> None:
-        """End all that is below with *error*."""
+        """End all streams below with *error*."""
         if self.lowest is None or not self.lowest.fail(error):
             self.fail(error)
 

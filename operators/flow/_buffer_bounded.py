@@ -1,4 +1,4 @@
-"""The ``buffer_bounded`` operator: so many items wait, and no more."""
+"""The ``buffer_bounded`` operator: a bounded queue with an overflow policy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def buffer_bounded(
     size: int, overflow: Overflow[T] = "wait"
 ) -> Callable[[Observable[T]], Observable[T]]:
     """
-    Let up to *size* items wait while downstream is busy; *overflow* says what then.
+    Let up to *size* items wait while downstream is busy; *overflow* decides about the others.
 
     ::
 
@@ -30,27 +30,27 @@ def buffer_bounded(
         [    "drop_oldest")    ]   busy after 1
         --1-------------4--5---|
 
-    Downstream is busy while the valve below has no room; where there is no valve below it never
-    is, and items pass straight through. Each item is emitted under the ``contextvars`` it was
-    pushed under.
+    Downstream is busy while the valve below has no room. Without a valve below it is never busy,
+    and items pass straight through. Each item is emitted under the ``contextvars`` it was pushed
+    under.
 
-    Unlike that of other operators the valve of a buffer stays open while the one below is
-    closed: with ``"wait"`` it closes when the buffer is full, so a source that can wait is
-    asked for as much as fits. What any other source pushes beyond that is kept, and logged once
+    Unlike the valve of other operators, that of a buffer stays open while the valve below is
+    closed. With ``"wait"`` it closes when the buffer is full, so a source that can wait is asked
+    for as much as fits. Items that any other source pushes beyond that are kept, and logged once
     as ``no_demand``. With the other policies it never closes.
 
     Args:
         size: How many items may wait, at least 1.
-        overflow: ``"wait"`` closes the valve; ``"drop_oldest"`` drops the one that has waited
-            longest and ``"drop_newest"`` the one that does not fit, each burst being logged as
-            ``items_dropped`` with their number; ``"error"`` ends the stream with
-            ``BufferOverflowError``; a callable is given the item that does not fit.
+        overflow: ``"wait"`` closes the valve. ``"drop_oldest"`` drops the item that has waited
+            longest and ``"drop_newest"`` the one that does not fit; each burst is logged as
+            ``items_dropped`` with their number. ``"error"`` ends the stream with
+            ``BufferOverflowError``. A callable is given the item that does not fit.
 
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Completion waits until all has been emitted. An error, also one that *overflow* raises, is
-    passed on at once; what waits is dropped then, and logged. Disposal drops what waits.
+    Completion waits until all items are emitted. An error, also one that *overflow* raises, is
+    passed on at once; the items that wait are dropped and logged. Disposal drops them.
 
     Example:
         >>> import asyncio, reactivex

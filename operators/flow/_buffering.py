@@ -20,9 +20,9 @@ class Buffering(QueueDrain[T]):
     """
     One subscription of an operator at which items wait while downstream is busy.
 
-    With *size* and ``"wait"`` its valve closes when so many wait; what a source pushes beyond that
-    is kept, and logged once as ``no_demand``. Otherwise it never closes. It takes items while
-    there is no room below, as that is its purpose.
+    With *size* and ``"wait"`` its valve closes when *size* items wait; items that a source pushes
+    beyond that are kept, and logged once as ``no_demand``. Otherwise the valve never closes. The
+    operator takes items while there is no room below, which is its purpose.
 
     Args:
         name: The operator, for the log.

@@ -1,4 +1,4 @@
-"""The ``checkpoint`` operator: errors tell which way they came."""
+"""The ``checkpoint`` operator: errors say which points of a stream they passed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def checkpoint(name: str) -> Callable[[Observable[T]], Observable[T]]:
         [  checkpoint("parse")  ]
         --1--2--#OSError, noted "passed checkpoint 'parse'"
 
-    The error stays the same object of the same type; it only gets a note, once a name however
+    The error stays the same object of the same type. It gets one note for each name, however
     often it passes. Items, completion and demand pass untouched.
 
     Args:
-        name: What to tell; not empty.
+        name: The name in the note; not empty.
 
     Raises:
         ConfigError: If *name* is not a string or empty.
@@ -53,7 +53,7 @@ def checkpoint(name: str) -> Callable[[Observable[T]], Observable[T]]:
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             def on_error(error: Exception) -> None:
-                # An error class of the user may refuse notes, and RxPY passes on texts too.
+                # A user's error class may refuse notes, and RxPY passes on strings too.
                 with suppress(Exception):
                     if note not in getattr(error, "__notes__", ()):
                         error.add_note(note)

@@ -36,22 +36,22 @@ def conflate(
         [    conflate(key)     ]   busy after a1
         --a1----------a3--b1---|
 
-    Downstream is busy while the valve below has no room; where there is no valve below it never
-    is, and items pass straight through. A key keeps the place in the line that its first waiting
-    item took, so that one that changes all the time is not put off for ever. The number of items
-    that wait is bounded by the number of keys. The operator's own valve never closes.
+    Downstream is busy while the valve below has no room. Without a valve below it is never busy,
+    and items pass straight through. A key keeps the place in the queue of its first waiting item,
+    so that a key that changes all the time is not put off forever. The number of items that wait
+    is bounded by the number of keys. The operator's own valve never closes.
 
     Args:
         key: Groups items; by default all are one group.
-        merge: Makes one item of the one that waits and a newer one of its key, in this order.
-            By default the newer one replaces the other, which is logged, each burst as one
-            ``items_dropped`` with their number, as information.
+        merge: Makes one item of the waiting one and a newer one of its key, in this order. By
+            default the newer one replaces the other; each burst of replaced items is logged as
+            one ``items_dropped`` with their number, as information.
 
     Raises:
         ConfigError: If an argument is not a plain function.
 
-    Completion waits until all has been emitted. An error, also one that *key* or *merge* raises,
-    is passed on at once; what waits is dropped then, and logged. Disposal drops what waits.
+    Completion waits until all items are emitted. An error, also one that *key* or *merge* raises,
+    is passed on at once; the items that wait are dropped and logged. Disposal drops them.
 
     Example:
         >>> import reactivex
@@ -99,7 +99,7 @@ class _NewestOfEach(Generic[T]):
         self._merge = merge
         self._drops = drops
         self._newest: dict[Hashable, Queued[T]] = {}
-        # Beside the dict: one that is emptied from its front gets slower and slower.
+        # Beside the dict: a dict that is emptied from its front gets slower and slower.
         self._order: deque[Hashable] = deque()
 
     def __len__(self) -> int:

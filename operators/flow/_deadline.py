@@ -31,7 +31,7 @@ def deadline(seconds: float | timedelta) -> Callable[[Observable[T]], Observable
         --1--2--3--4#
 
     Args:
-        seconds: From the subscription, waits of the consumer included.
+        seconds: Counted from the subscription; waiting for the consumer counts too.
 
     Raises:
         ConfigError: If *seconds* is not a finite number of seconds > 0.

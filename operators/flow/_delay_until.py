@@ -1,4 +1,4 @@
-"""The ``delay_until`` operator: each item goes when it is due."""
+"""The ``delay_until`` operator: emits each item when it is due."""
 
 from __future__ import annotations
 
@@ -37,27 +37,26 @@ def delay_until(
         [ delay_until(number) ]
         -----b----c---a|
 
-    Items go in the order of their times, those of equal times in the order of arrival; one that
-    is due already goes at once. What is due while there is no room below waits until there is.
+    Items go in the order of their times, those of equal times in the order of arrival. An item
+    that is due already goes at once. Items that are due while there is no room below wait for it.
     Each item is emitted under the ``contextvars`` it was pushed under.
 
-    Up to *size* items are held, and a source that can wait is asked for no more: then an item
-    that is due earlier than all of them is late if it is behind them. What any other source
-    pushes beyond that is kept, and logged once as ``no_demand``.
+    Up to *size* items are held, and a source that can wait is asked for no more: an item behind
+    them that is due earlier than all of them is late. Items that any other source pushes beyond
+    that are kept, and logged once as ``no_demand``.
 
     Args:
         when: Called once with each item. An aware ``datetime`` is compared with
-            ``LoopScheduler.now``: the wall clock as it was when the loop was first used,
-            moved on by the loop's clock, so setting the wall clock later changes nothing. A
-            float is in seconds on the loop's own clock, as for ``loop.call_at``.
+            ``LoopScheduler.now``: the wall clock when the loop was first used, moved on by the
+            loop's clock, so setting the wall clock later changes nothing. A float is in seconds
+            on the loop's own clock, as for ``loop.call_at``.
         size: How many items may be held, at least 1.
 
     Raises:
         ConfigError: If an argument breaks its rule; on the stream, if what *when* returns does.
 
-    Completion waits until all have gone. An error, also one that *when* raises, is passed on at
-    once and disposal ends at once; both drop what is held, an error logs how much as
-    ``items_dropped``.
+    Completion waits until all items are emitted. An error, also one that *when* raises, is passed
+    on at once; the held items are dropped and logged as ``items_dropped``. Disposal drops them.
 
     Example:
         >>> import asyncio, reactivex
@@ -102,7 +101,7 @@ class _Delayer(Timed[T]):
         return self._heap[0][0]
 
     def waits_until(self) -> float | None:
-        # What is due already waits for room below, not for a time.
+        # An item that is due already waits for room below, not for a time.
         return self._heap[0][0] if self._heap and self._heap[0][0] > self.now() else None
 
     def ready(self, now: float) -> int:

@@ -1,4 +1,4 @@
-"""``ErrorHistory``: the last errors in a row of failures, each the context of the next."""
+"""``ErrorHistory``: the last errors of a row of failures, each the context of the next."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 __all__ = ["KEPT", "ErrorHistory"]
 
 KEPT: Final = 4
-"""How many errors of a row are kept, the newest one included."""
+"""How many errors of a row are kept, the newest included."""
 
-# A class of the user may refuse assignments, as frozen dataclasses do.
+# A user's error class may refuse assignments, as frozen dataclasses do.
 _context: Any = vars(BaseException)["__context__"]
 _forget_frames: Any = BaseException.with_traceback
 
@@ -20,12 +20,12 @@ class ErrorHistory:
     """
     The last :data:`KEPT` errors in a row.
 
-    The number of tries may be without end, so what is kept is bounded: an older error leaves the
-    chain of contexts, and all but the newest lose their tracebacks. The frames of a traceback
-    hold what was local to them, such as requests, buffers and sockets.
+    The number of tries may be infinite, so the history is bounded: older errors leave the chain of
+    contexts, and all but the newest lose their tracebacks. The frames of a traceback hold their
+    local variables, such as requests, buffers and sockets.
 
     Invariant: the errors in ``_row`` are linked by ``__context__``, and each link was set here. An
-    error that has a cause or a context of its own, or is among those before it, starts a new row.
+    error that has a cause or a context of its own, or is in the row already, starts a new row.
 
     Example:
         >>> history = ErrorHistory()
@@ -45,7 +45,7 @@ class ErrorHistory:
         """Make the error before *error* its context."""
         row = self._row
         if not isinstance(error, BaseException):  # pyright: ignore[reportUnnecessaryIsInstance]
-            # RxPY's sources may fail with a text.
+            # RxPY's sources may fail with a string.
             row.clear()
             return
         if row and row[-1] is not error:

@@ -1,4 +1,4 @@
-"""The ``map_async`` operator: a coroutine for each item, so many at a time."""
+"""The ``map_async`` operator: a coroutine for each item, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def map_async(
 
     Each item gets a task of its own and a copy of the ``contextvars`` it was pushed under;
     its result is emitted under them too. *fn* is called only when a slot is free. A source
-    that can wait is asked for no more than there are slots; what any other source pushes
-    beyond that is kept, and logged once as ``no_demand``. While the consumer below has no
-    room, what is at work is finished and emitted but nothing new is begun.
+    that can wait is asked for no more items than there are slots. Items that any other source
+    pushes beyond that are kept, and logged once as ``no_demand``. While the consumer below has
+    no room, items at work finish and are emitted, but no new ones begin.
 
-    Completion waits for what is at work. An error of the source ends the stream at once, and
-    so does disposal; both cancel what is at work. An error that comes to light only after
-    the end is logged as ``error_after_end``.
+    Completion waits for the items at work. An error of the source ends the stream at once, and
+    so does disposal; both cancel the items at work. If one of these fails after the end, its
+    error is logged as ``error_after_end``.
 
     Args:
         fn: Makes an awaitable of an item.
-        max_concurrent: The number of slots; or a ``Limit``, such as ``AdaptiveLimit``, that finds
-            it by how long items take.
+        max_concurrent: The number of slots; or a ``Limit``, such as ``AdaptiveLimit``, that
+            adapts it to how long items take.
         ordered: Emit in the order of arrival; a result that waits for its turn keeps its slot.
         key: Items of equal keys are worked on one after the other, in order of arrival.
         timeout: Seconds an item may take. Then its coroutine alone is cancelled, and its error
             is ``ItemTimeoutError`` with the item; its slot is free when the coroutine has
-            ended. A ``TimeoutError`` that *fn* raises is passed on as it is.
-        on_error: What becomes of an item that fails: ``"stop"`` ends the stream with the
+            ended. A ``TimeoutError`` that *fn* raises is passed on unchanged.
+        on_error: What happens to an item that fails: ``"stop"`` ends the stream with the
             original error, ``"skip"`` logs it as ``item_skipped`` and goes on, and a callable
             is given the item and the error and returns what to emit instead. A
             ``CancelledError`` that *fn* raises by itself counts as its error.
@@ -108,7 +108,7 @@ class _AsyncMap(BoundedMap):
 
     def failed(self, error: BaseException) -> asyncio.Future[Any]:
         if isinstance(error, StopIteration):
-            # No future takes it; Python too makes this of it in a coroutine.
+            # A future cannot hold it; Python replaces it in coroutines too.
             cause, error = error, RuntimeError("fn raised StopIteration")
             error.__cause__ = cause
         future: asyncio.Future[Any] = self.loop.create_future()
@@ -124,7 +124,7 @@ class _AsyncMap(BoundedMap):
 
 
 def _coroutine(work: Any) -> Coroutine[Any, Any, Any]:
-    # A generator is none, although asyncio takes it for one in Python 3.11.
+    # A generator is not a coroutine, although asyncio takes it for one in Python 3.11.
     given: Any = work
     if isinstance(work, Coroutine):
         return given  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The ``map_blocking`` operator: a thread or process for each item, so many at a time."""
+"""The ``map_blocking`` operator: a thread or process for each item, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -53,24 +53,24 @@ def map_blocking(
     which stays open. In threads *fn* sees the ``contextvars`` its item was pushed under.
 
     A process pool that breaks, because one of its processes dies, is rebuilt and its items run
-    again one by one; the one that breaks it again fails with ``HandlerCrashedError``. An executor
-    that can run nothing any more, say because it was shut down, ends the stream with its error,
-    whatever *on_error* is.
+    again one by one; an item that breaks it again fails with ``HandlerCrashedError``. An executor
+    that can run nothing any more, for example because it was shut down, ends the stream with its
+    error, whatever *on_error* is.
 
-    A running function cannot be cancelled. After an error or disposal it runs on, and what
-    becomes of it is nobody's concern.
+    A running function cannot be cancelled. After an error or disposal it runs to its end, and its
+    result is ignored.
 
     Args:
         fn: What to call with each item; for processes it must be importable.
         executor: Where to run; None for own threads.
-        max_concurrent: The number of slots; or a ``Limit``, such as ``AdaptiveLimit``, that finds
-            it by how long items take.
+        max_concurrent: The number of slots; or a ``Limit``, such as ``AdaptiveLimit``, that
+            adapts it to how long items take.
         ordered: Emit in the order of arrival; a result that waits for its turn keeps its slot.
         key: Items of equal keys are worked on one after the other, in order of arrival.
-        timeout: Seconds an item may take, from when *fn* begins: waiting for a thread or process
-            of *executor* does not count. Then its error is ``ItemTimeoutError`` at once, but its
-            slot, and its key, stay taken until the function returns. Completion does not wait for
-            that.
+        timeout: Seconds an item may take, counted from the start of *fn*: waiting for a thread or
+            process of *executor* does not count. Then its error is ``ItemTimeoutError`` at once,
+            but its slot, and its key, stay taken until the function returns. Completion does not
+            wait for that.
         on_error: As for ``map_async``.
 
     Raises:
@@ -105,7 +105,7 @@ def map_blocking(
 class _BlockingMap(BoundedMap):
     """A call in an executor for each item."""
 
-    # The outcome comes from a thread, where the item's context is not at hand.
+    # The outcome comes from a thread, where the context of the item is not set.
     carries_context = True
 
     def __init__(
@@ -118,8 +118,8 @@ class _BlockingMap(BoundedMap):
         super().__init__(options, observer, scheduler)
         self.fn = partial(_checked, options.fn)
         self._pool = FunctionPool(executor, options.limit, label="map_blocking")
-        # Threads of its own are as many as the slots, so that an item begins when it has one. In
-        # an executor that others use too its time begins with the function.
+        # There is an own thread for each slot, so that an item begins when it has one. In an
+        # executor that others use too, its time begins with the function.
         self._own = self._pool.threads if executor is None else None
         self._span = options.timeout
         self._watched: dict[Any, Call] | None = None
@@ -130,7 +130,7 @@ class _BlockingMap(BoundedMap):
     def start(self, item: Any) -> Any:
         future: Any
         if self._own is not None:
-            # The context is a copy, because the item's own is needed here meanwhile.
+            # A copy of the context, because the loop uses the item's own meanwhile.
             try:
                 future = self._own.submit(copy_context().run, self.fn, item)
             except Exception as error:
@@ -139,7 +139,7 @@ class _BlockingMap(BoundedMap):
             return future
         call = self._pool.call_of(self.fn, item)
         if self._pool.in_processes:
-            # Where it runs again if its pool breaks; a process costs more than this task.
+            # The task runs it again if its pool breaks; a process costs more than the task.
             future = self.loop.create_task(self._pool.run(call))
             future.add_done_callback(self.finished)
         else:
@@ -176,7 +176,7 @@ class _BlockingMap(BoundedMap):
         super().finished(future)
 
     def _resolve_error(self, entry: InFlight, error: BaseException) -> None:
-        # What is wrong with the executor is the failure of no item, and would be that of all.
+        # A broken executor is not the failure of this item; all others would fail too.
         if isinstance(error, ExecutorGoneError):
             self.fail(error.error)
         elif isinstance(error, BrokenThreadPool):
@@ -187,7 +187,7 @@ class _BlockingMap(BoundedMap):
             super()._resolve_error(entry, error)
 
     def _look(self, future: Any) -> None:
-        """Cut short what has run too long, in an executor where items wait for their turn."""
+        """Cut short an item that has run too long in an executor of the user."""
         entry = self.running.get(future)
         if self._watched is None or self._span is None or self.closed or entry is None:
             return
@@ -201,7 +201,7 @@ class _BlockingMap(BoundedMap):
                 self.loop.call_soon(self._time_out, entry)
 
     def _returned(self, future: Future[Any]) -> None:
-        """Hand *future* over to the loop; called in whichever thread it ended."""
+        """Pass *future* to the loop; called in any thread."""
         try:
             self.loop.call_soon_threadsafe(self.finished, future)
         except RuntimeError:

@@ -1,4 +1,4 @@
-"""The ``measure`` operator: rates, latency, in flight and errors of a part of a stream."""
+"""The ``measure`` operator: rates, latency, items in flight and errors of a part of a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Operator = Callable[[Observable[Any]], Observable[Any]]
 
 def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]], Observable[Any]]:
     """
-    Measure a *section* of a stream, given as the operators it consists of.
+    Measure a *section* of a stream, given as its operators.
 
     ::
 
@@ -30,21 +30,21 @@ def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]]
         [ measure("parse", map_async(parse)) ]   a took 2 s, b took 1 s
         ------A-B--C--------|
 
-    The numbers are read at any time with ``rxdispatch.measurements()``, or from a ``Meter`` that
-    is given instead of a name: how many items went in and came out, how many are in flight,
-    rates over the last seconds, latency with its percentiles, and how many streams failed.
-    They are added up over all subscriptions with that name, and stay when those have ended; of
-    more than 1,000 names, those that were used last.
+    Read the numbers at any time with ``rxdispatch.measurements()``, or from a ``Meter`` that you
+    give instead of a name: how many items went in and came out, how many are in flight, rates
+    over the last seconds, latency with its percentiles, and how many streams failed. They are
+    summed over all subscriptions with that name, and stay when these have ended; of more than
+    1,000 names, the last ones used are kept.
 
-    Without a section it is what passes at this point that is counted: items, rate and errors.
+    Without a section the items that pass this point are counted: their number, rate and errors.
 
     An item is followed from entry to exit by its ``contextvars``: through operators that keep
-    them, as all of rxdispatch do, and those of RxPY that emit where they are pushed to. What
-    ``batch`` collects counts as left when it is collected, and a list has the latency of the
-    item that filled it; an item that a section drops is no longer in flight.
+    them, as all of rxdispatch do, and those of RxPY that emit within ``on_next``. An item that
+    ``batch`` collects counts as left when it is collected, and a list has the latency of the item
+    that filled it. An item that a section drops is no longer in flight.
 
     Args:
-        name: What it is called in ``measurements()``; or a meter of your own.
+        name: The name in ``measurements()``; or a meter of your own.
         *section: The operators to measure, in order.
 
     Raises:
@@ -77,9 +77,9 @@ def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]]
         def subscribe(
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            # By its name each time: its meter may have been forgotten since.
+            # Looked up each time: the meter of this name may have been forgotten.
             meter = name if isinstance(name, Meter) else meter_of(name)
-            return _Passage(meter, observer).connect(source, section, scheduler)
+            return _Measuring(meter, observer).connect(source, section, scheduler)
 
         return Stream(subscribe)
 
@@ -90,8 +90,8 @@ class _Token:
     """
     An item in flight.
 
-    It lives in the context of its item. When nothing holds that any more the item cannot come
-    out: it has been dropped, or collected.
+    The token lives in the context of its item. When nothing holds that context any more the item
+    cannot come out: it has been dropped, or collected into another one.
     """
 
     __slots__ = ("outer", "section", "since")
@@ -103,7 +103,7 @@ class _Token:
         section.live.add(id(self))
 
     def close(self) -> None:
-        """Be in flight no longer."""
+        """Take the item out of flight."""
         section, self.section = self.section, None
         if section is not None:
             section.live.discard(id(self))
@@ -115,25 +115,25 @@ _current: ContextVar[_Token | None] = ContextVar("rxdispatch_measure", default=N
 
 
 def _outer(section: MeteredStream) -> _Token | None:
-    """Return the token of the part of the stream that *section* lies in, if any."""
+    """Return the token of the measured section around *section*, if any."""
     outer = token = _current.get()
     inner: _Token | None = None
     while token is not None:
         if token.section is section:
-            # A handler inside of the section pushed it: it is no part of that item.
+            # A handler inside of the section pushed the item: it is not part of that one.
             outer, inner = token.outer, None
         elif token.section is not None:
             inner = token
         elif inner is None:
             outer = token.outer
         else:
-            # One that has left: or else a chain of items that lead to others would not end.
+            # Skip a token that has left, or a chain of items that lead to others would grow.
             inner.outer = token.outer
         token = token.outer
     return outer
 
 
-class _Passage:
+class _Measuring:
     """One subscription."""
 
     def __init__(self, meter: Meter, observer: abc.ObserverBase[Any]) -> None:
@@ -174,7 +174,7 @@ class _Passage:
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             def on_next(item: Any) -> None:
-                # A context of its own, so that what is pushed next does not see this token.
+                # A context of its own, so that the next item does not see this token.
                 copy_context().run(self._enter, observer, item)
 
             return source.subscribe(
@@ -198,7 +198,7 @@ class _Passage:
         if token is not None:
             token.close()
             self._meter.took(now - token.since)
-            # What follows is no part of the section.
+            # What follows is not part of the section.
             _current.set(token.outer)
         self._observer.on_next(item)
 

@@ -1,4 +1,4 @@
-"""``Meter``: what ``measure`` has counted."""
+"""``Meter``: the counts, rates and latencies of ``measure``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rxdispatch.errors import ConfigError
 __all__ = ["Latency", "Measurement", "Meter", "MeteredStream"]
 
 WINDOW = 5.0
-"""Seconds; a rate is that of the last one to two windows."""
+"""Seconds; a rate covers the last one to two windows."""
 
 _STEPS = 8
 _LEAST = 1e-6
@@ -23,12 +23,12 @@ _BUCKETS = _STEPS * 40
 @attrs.frozen(slots=True, kw_only=True)
 class Latency:
     """
-    How long items took, in seconds; all 0 when none has come out yet.
+    How long items took, in seconds; all 0 until one has come out.
 
     Percentiles are exact to 9 %, the rest to the clock.
 
     Args:
-        count: How many items it is known of.
+        count: How many items were timed.
         mean: The average.
         p50: Half of the items took no longer.
         p95: All but one in twenty took no longer.
@@ -47,7 +47,7 @@ class Latency:
 @attrs.frozen(slots=True, kw_only=True)
 class Measurement:
     """
-    What a meter showed at one moment.
+    A reading of a meter.
 
     Args:
         name: The name of the meter.
@@ -75,7 +75,7 @@ class Measurement:
 
 
 class MeteredStream:
-    """One subscription, to its meter; holds the items that are in flight."""
+    """The items in flight of one measured subscription."""
 
     __slots__ = ("live",)
 
@@ -89,7 +89,7 @@ class Meter:
     Counts what passes a ``measure`` operator; may serve many subscriptions.
 
     Args:
-        name: What it is called; not empty.
+        name: Its name; not empty.
 
     Raises:
         ConfigError: If *name* is not a string or empty.
@@ -108,7 +108,7 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew; what is in flight stays so."""
+        """Set all counts to 0; items in flight stay in flight."""
         self._entered = self._left = self._completed = self._errors = 0
         self._rate_in, self._rate = _Rate(), _Rate()
         self._timed = 0
@@ -116,7 +116,7 @@ class Meter:
         self._buckets: dict[int, int] = {}
 
     def read(self) -> Measurement:
-        """Return what it shows now."""
+        """Return the present numbers."""
         now = self._time()
         sections = tuple(self._open)
         return Measurement(
@@ -136,11 +136,11 @@ class Meter:
 
     @property
     def in_use(self) -> bool:
-        """Whether a stream that it measures runs."""
+        """Whether it measures a running stream."""
         return bool(self._open)
 
     def begin(self, section: MeteredStream, time: Callable[[], float]) -> None:
-        """Take note of a new subscription on a loop with this clock."""
+        """Begin to measure a subscription on a loop with this clock."""
         self._time = time
         self._open[section] = None
         now = time()
@@ -148,24 +148,24 @@ class Meter:
         self._rate.begin(now)
 
     def end(self, section: MeteredStream, *, completed: bool = False, failed: bool = False) -> None:
-        """Take note of the end of a subscription; what was in flight no longer is."""
+        """End to measure a subscription; its items are no longer in flight."""
         if section in self._open:
             del self._open[section]
             self._completed += completed
             self._errors += failed
 
     def enter(self, now: float) -> None:
-        """Take note of an item at the entry."""
+        """Count an item at the entry."""
         self._entered += 1
         self._rate_in.count(now)
 
     def leave(self, now: float) -> None:
-        """Take note of an item at the exit."""
+        """Count an item at the exit."""
         self._left += 1
         self._rate.count(now)
 
     def took(self, seconds: float) -> None:
-        """Take note of a latency."""
+        """Add a latency."""
         self._timed += 1
         self._total += seconds
         self._longest = max(self._longest, seconds)
@@ -194,7 +194,7 @@ class Meter:
 
 
 class _Rate:
-    """Events a second in the window at hand and the one before."""
+    """Events a second in the present window and the one before."""
 
     __slots__ = ("_before", "_begin", "_count", "_start")
 
@@ -204,7 +204,7 @@ class _Rate:
         self._count = self._before = 0
 
     def begin(self, now: float) -> None:
-        # A clock that went back is that of another loop.
+        # A clock that went back belongs to another loop.
         if self._begin is None or now < self._begin:
             self._begin = self._start = now
             self._count = self._before = 0

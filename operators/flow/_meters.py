@@ -20,11 +20,11 @@ _LOOKED_AT: Final = 8
 
 class Meters:
     """
-    Meters by name, those that were used last at the end.
+    Meters by name, the last ones used at the end.
 
     Names may be made at run time, one for each user or connection. So when there are more than
-    *kept*, the meters that were used longest ago and of which no stream runs are forgotten; their
-    names start again from 0. Each new name looks at a few of them only.
+    *kept*, the least recently used meters without a running stream are forgotten; their names
+    start again from 0. Each new name looks at only a few of them.
 
     Args:
         kept: How many to keep.
@@ -38,7 +38,7 @@ class Meters:
 
     def get(self, name: str) -> Meter:
         """
-        Return the meter that all of a *name* share, and count it as used.
+        Return the meter of *name*, and count it as used.
 
         Raises:
             ConfigError: If *name* is not a string or empty.
@@ -68,7 +68,7 @@ class Meters:
         return forgotten
 
     def read(self) -> dict[str, Measurement]:
-        """Return what all of them show, sorted by name."""
+        """Return the numbers of all meters, sorted by name."""
         with self._lock:
             meters = sorted(self._meters.items())
         return {name: meter.read() for name, meter in meters}
@@ -79,7 +79,7 @@ _all = Meters()
 
 def meter_of(name: str) -> Meter:
     """
-    Return the meter that all of a *name* share.
+    Return the meter of *name*.
 
     Raises:
         ConfigError: If *name* is not a string or empty.
@@ -89,11 +89,11 @@ def meter_of(name: str) -> Meter:
 
 def measurements() -> dict[str, Measurement]:
     """
-    Return what all meters of this process show, by name.
+    Return the numbers of all meters of this process, by name.
 
-    A name is there from when its ``measure`` operator was made, and stays when its streams have
-    ended. Of names without a running stream the 1,000 that were used last are kept; the first
-    one that is forgotten is logged as ``meters_forgotten``.
+    A name appears when its ``measure`` operator is made, and stays when its streams have ended.
+    Of names without a running stream the last 1,000 used are kept; the first one that is
+    forgotten is logged as ``meters_forgotten``.
 
     Example:
         >>> import rxdispatch as rxd

@@ -1,4 +1,4 @@
-"""The ``prioritize`` operator: what matters most goes first."""
+"""The ``prioritize`` operator: a bounded queue whose highest key goes first."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def prioritize(
         [            size=3)   ]   busy after 1
         --1-------9--5--5'-----|
 
-    Higher goes first as on boards: ``prioritize(lambda task: task.priority, size=100)``; to have
+    Higher goes first as on boards: ``prioritize(lambda task: task.priority, size=100)``. To have
     the nearest deadline first, negate it. Equal keys keep their order. Downstream is busy while
-    the valve below has no room; where there is no valve below it never is, and items pass
-    straight through.
+    the valve below has no room. Without a valve below it is never busy, and items pass straight
+    through.
 
     The operator's valve stays open while the one below is closed, and closes when *size* items
-    wait. What a source that cannot wait pushes beyond that is kept, and logged once as
-    ``no_demand``. An item costs the same however many wait, but the number of *different* keys
-    counts: comparisons grow with its logarithm.
+    wait. Items that a source that cannot wait pushes beyond that are kept, and logged once as
+    ``no_demand``. An item costs the same however many wait; only the number of *different* keys
+    counts, with its logarithm.
 
     Args:
         key: Called once for each item that has to wait. Keys must be hashable and comparable.
@@ -50,8 +50,8 @@ def prioritize(
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Completion waits until all has been emitted. An error, also one that *key* raises, is passed
-    on at once; what waits is dropped then, and logged. Disposal drops what waits.
+    Completion waits until all items are emitted. An error, also one that *key* raises, is passed
+    on at once; the items that wait are dropped and logged. Disposal drops them.
 
     Example:
         >>> import asyncio, reactivex
@@ -79,7 +79,7 @@ def prioritize(
 
 
 class _Rank:
-    """A key, in a heap whose least one comes first; and what waits under it."""
+    """A key and its items, ordered so that the highest key is the least one of a heap."""
 
     __slots__ = ("entries", "key")
 
@@ -93,7 +93,7 @@ class _Rank:
 
 
 class _ByRank(Generic[T]):
-    """Entries by rank: a line for each key, and a heap of the keys."""
+    """Items by rank: a queue for each key, and a heap of the keys."""
 
     def __init__(self, key: Callable[[T], Hashable]) -> None:
         self._key = key

@@ -25,7 +25,7 @@ def rate_limit(
     count: int, per: float | timedelta = 1.0, *, burst: int | None = None
 ) -> Callable[[Observable[T]], Observable[T]]:
     """
-    Let *count* items go each *per* seconds.
+    Emit at most *count* items each *per* seconds.
 
     ::
 
@@ -33,33 +33,33 @@ def rate_limit(
         [ rate_limit(1, 3s, burst=2) ]
         --12--3--4--5--6--7|
 
-    A bucket holds up to *burst* tokens and is full at first; each item takes one, and a new one
+    A bucket holds up to *burst* tokens and is full at first. Each item takes one, and a new one
     comes every ``per / count`` seconds. So after a pause up to *burst* items go at once, and in
     any time *t* no more than ``burst + count * t / per``. With ``burst=1`` items are never
     closer to each other than ``per / count``.
 
-    Tokens come by the loop's clock, not by timers: a loop that was blocked never lets more than
-    *burst* go at once afterwards, and errors of rounding do not add up. A full bucket takes no
-    more tokens, so with ``burst=1`` a timer that is late makes the next item late too; a larger
-    bucket makes up for it.
+    Tokens come by the loop's clock, not by timers: after the loop was blocked, no more than
+    *burst* items go at once, and rounding errors do not add up. A full bucket takes no more
+    tokens, so with ``burst=1`` a late timer makes the next item late too; a larger bucket makes
+    up for it.
 
     A source that can wait is asked for as many items as there are tokens while there is room
-    below, so nothing waits here: what is upstream, such as ``conflate``, decides what is taken
-    when there is a token again. What any other source pushes is kept in order, and logged once
-    as ``no_demand`` when more than *burst* wait. Each item is emitted under the ``contextvars``
-    it was pushed under.
+    below, so nothing waits here: an operator above, such as ``conflate``, decides what is taken
+    when there is a token again. Items that any other source pushes are kept in order, and logged
+    once as ``no_demand`` when more than *burst* wait. Each item is emitted under the
+    ``contextvars`` it was pushed under.
 
     Args:
         count: How many items, at least 1.
         per: In how many seconds.
         burst: How many tokens the bucket holds, at least 1; *count* by default. To keep up the
-            rate it should cover what passes while the source fetches a new item.
+            rate it should cover the items that pass while the source fetches a new one.
 
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Completion waits for what is held. An error is passed on at once and disposal ends at once;
-    both drop what is held, an error logs how much as ``items_dropped``.
+    Completion waits until all items are emitted. An error is passed on at once; the held items
+    are dropped and logged as ``items_dropped``. Disposal drops them.
 
     Example:
         >>> import reactivex
@@ -86,10 +86,9 @@ class _Limiter(Timed[T]):
     """
     One subscription.
 
-    ``spent`` tokens were taken since ``since``, when the bucket was full; it is full again at
-    ``full``. All times are reckoned from there, in one step, so that no error of rounding is
-    carried on. ``left`` tokens are known to be in the bucket; only when there are none the
-    clock is asked whether some have come.
+    ``_spent`` tokens were taken since ``_since``, when the bucket was full; it is full again at
+    ``_full``. All times are computed from there, in one step, so that rounding errors do not add
+    up. ``_left`` tokens are known to be in the bucket; the clock is read only when there are none.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class _Limiter(Timed[T]):
         if self._waiting or self.emitting or self.closed or self._left <= 0 or not self.open():
             super().on_next(item)
             return
-        # It has to wait for nothing, so neither does it need a context.
+        # It does not wait, so it needs no copy of its context.
         self._spend(self._time())
         self.emitting = True
         try:
@@ -128,14 +127,14 @@ class _Limiter(Timed[T]):
 
     def keep(self, item: T, context: Context) -> bool:
         self._waiting.append((item, context))
-        # What those before it wait for will come.
+        # Otherwise the timer of the items before it is set.
         return len(self._waiting) == 1
 
     def next_time(self) -> float:
         return self._when(1)
 
     def waits_until(self) -> float | None:
-        # Also where nothing is held: the source waits for a token.
+        # Also while nothing is held: the source waits for a token.
         return self._when(1) if self._left <= 0 else None
 
     def ready(self, now: float) -> int:
@@ -144,7 +143,7 @@ class _Limiter(Timed[T]):
         return min(self._left, len(self._waiting))
 
     def take(self) -> tuple[T, Context]:
-        # By the clock again, as the subscriber may have blocked the loop since.
+        # Read the clock again, because the subscriber may have blocked the loop.
         self._spend(self._time())
         return self._waiting.popleft()
 
@@ -160,20 +159,20 @@ class _Limiter(Timed[T]):
         self._waiting.clear()
 
     def _when(self, tokens: int) -> float:
-        """When there will be so many *tokens* in the bucket, or were."""
+        """When the bucket will hold, or held, so many *tokens*."""
         return self._since + (self._spent - self._burst + tokens) * self._per / self._count
 
     def _refill(self, now: float) -> None:
-        """Count what has come; by the same reckoning as the timers, however that is rounded."""
+        """Count the tokens that have come, computed like the timers, so that both round alike."""
         if now < self._when(1):
             return
         come = (now - self._since) * self._count / self._per
-        # At an extreme rate that is infinite.
+        # At an extreme rate it is infinite.
         new = self._spent if come >= self._spent else max(1, math.floor(come))
         self._left = min(self._burst, max(1, self._burst - self._spent + new))
 
     def _spend(self, now: float) -> None:
-        # Not when it gets full just now: counting on from before adds no error of rounding.
+        # Not at the very moment it gets full: counting on adds no rounding error.
         if now > self._full:
             self._since = now
             self._spent = 0
@@ -184,5 +183,5 @@ class _Limiter(Timed[T]):
         if left <= 0:
             self._refill(now)
             if self._left <= 0:
-                # Whoever waits for a token is told when there is one.
+                # Held items and the source wait for the next token.
                 self.wake_at(self._when(1))

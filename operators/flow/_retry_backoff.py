@@ -1,4 +1,4 @@
-"""The ``retry_backoff`` operator: try again after an error, ever more slowly."""
+"""The ``retry_backoff`` operator: subscribes again after an error, with growing waits."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def retry_backoff(
         [ retry_backoff() ]
         --1-----1--2--|
 
-    *n* counts failures in a row; a value ends the row. After ``backoff.attempts`` tries in a
+    *n* counts failures in a row; an item ends the row. After ``backoff.attempts`` tries in a
     row, the first included, the last error is passed on; with ``attempts=None`` that never
-    happens. The three errors before it are its context, without their tracebacks: frames hold
-    what was local to them. A ``CancelledError`` is never retried. Disposal during the wait ends
-    it.
+    happens. The three errors before it are its context, without their tracebacks, whose frames
+    would keep local variables alive. A ``CancelledError`` is never retried. Disposal during the
+    wait ends it.
 
     ``KillSwitch.drain`` completes a stream that waits for its next try, if the switch has a gate
     above. From then on nothing is tried again: the next error completes the stream too. That
@@ -56,8 +56,8 @@ def retry_backoff(
     Args:
         backoff: How long to wait and how often to try.
         retry_on: Which errors to try again after: a class, a tuple of classes, or a plain
-            function of the error that says so. Others are passed on at once. What the function
-            raises ends the stream.
+            function of the error. Others are passed on at once. What the function raises ends
+            the stream.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -86,7 +86,7 @@ def retry_backoff(
 
 
 def _predicate(retry_on: RetryOn) -> Callable[[BaseException], bool]:
-    # Whatever is given, it is checked; its annotation promises nothing.
+    # Checked at run time: callers may ignore the annotation.
     given: Any = retry_on
     classes: list[Any] = [*given] if isinstance(given, tuple) else [given]
     if all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
@@ -129,7 +129,7 @@ class _Retry(Generic[T]):
 
     def _try(self) -> None:
         self._waits = None
-        # Put in place before subscribing: a source that fails at once sets the wait over it.
+        # Set before subscribing: a source that fails at once replaces it by the wait.
         upstream = SingleAssignmentDisposable()
         self._current.disposable = upstream
         upstream.disposable = self._source.subscribe(
@@ -169,7 +169,7 @@ class _Retry(Generic[T]):
             self._abandon(error)
         else:
             self._waits = error
-            # Through the loop also when there is no delay, so that no failure recurses.
+            # By the loop even without a delay, so that failures do not recurse.
             timer = self._loop.call_later(
                 self._backoff.delay(self._failures), self._try, context=self._home.copy()
             )
@@ -178,7 +178,7 @@ class _Retry(Generic[T]):
     # ------------------------------------------------ the end
 
     def _stop(self) -> None:
-        """Try no more: complete now if the next try waits, else with the next error."""
+        """Do not try again: complete now if a try is waiting, else at the next error."""
         self._stopping = True
         if self._waits is not None:
             self._abandon(self._waits)
