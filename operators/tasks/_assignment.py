@@ -1,4 +1,4 @@
-"""``Assignment``: a claim and the node that is to do the work."""
+"""``Assignment``: a claim, and a slot on the node that does the work."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def current_node() -> Node:
         ) from None
 
 
-def opened(item: Claim[Any] | Assignment[Any]) -> tuple[Claim[Any], Slot | None]:
-    """Return the claim, and the slot if there is one."""
+def claim_and_slot(item: Claim[Any] | Assignment[Any]) -> tuple[Claim[Any], Slot | None]:
+    """Return the claim of *item*, and its slot if it has one."""
     if isinstance(item, Assignment):
         return item.claim, item.slot
     return item, None

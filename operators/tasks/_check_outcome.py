@@ -1,4 +1,4 @@
-"""What ``settle`` can write, and what it says of anything else."""
+"""``check_outcome``: refuses items that ``settle`` cannot write."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _HINTS: Final[dict[type, str]] = {
 
 def check_outcome(outcome: Any, board: str) -> None:
     """
-    Refuse what ``settle`` cannot write to *board*.
+    Check that ``settle`` can write *outcome* to *board*.
 
     Raises:
-        ConfigError: If it is no outcome, its status is none, or its claim is another board's.
+        ConfigError: If it is no outcome, its status is unknown, or its claim is another board's.
     """
     given: object = outcome
     kind = type(given)
     if not issubclass(kind, Outcome):
         hint = next((text for cls, text in _HINTS.items() if issubclass(kind, cls)), "")
-        # Its type only: it may be a task, with a payload.
+        # Only its type: it may be a task, with a payload.
         raise ConfigError(f"settle must be given outcomes, got {kind.__name__}{hint}")
     outcome.check()
     claim: Any = outcome.claim

@@ -1,4 +1,4 @@
-"""The ``claim`` operator: take tasks from a board in batches, as fast as downstream has room."""
+"""The ``claim`` operator: takes tasks from a board in batches, as fast as downstream has room."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["claim"]
 log = get_logger(__name__)
 
 POLL = 1.4
-"""Seconds between claims of an idle worker, jittered; what a lost wake-up costs."""
+"""Seconds between claims of an idle worker, jittered: the cost of a lost wake-up."""
 
 AHEAD = 0.05
-"""Seconds of work to claim ahead: enough to hide a round trip, too little to hoard."""
+"""Seconds of work to claim ahead: enough to hide a round trip, too little to hoard tasks."""
 
 CANCELLED = 0.1
-"""Seconds until the next claim after one that a stranger cancelled."""
+"""Seconds until the next claim after one that other code cancelled."""
 
 WINDOW = 0.02
-"""Seconds over which the pace is measured at least; in less, slots freed together look fast."""
+"""The shortest time to measure the pace over; in less, slots freed together look fast."""
 
 
 def claim(
@@ -53,7 +53,7 @@ def claim(
     Claims in batches while fewer than *prefetch* claims are unsettled and there is room
     downstream: as many as there is room for, and as many more as downstream has lately taken
     in 50 ms, so that fast handlers never wait for the server and slow ones hold no tasks that
-    others could run. What it claimed is renewed at a third of the lease until it is settled.
+    other workers could run. Claims are renewed at a third of the lease until they are settled.
 
     Args:
         board: Where to claim.
@@ -66,7 +66,7 @@ def claim(
 
     Completes when the source has and nothing is ready. While the server is away it waits and
     goes on by itself. Errors of the source pass through. Disposal stops claiming and gives back
-    what was not emitted; a claim that was emitted and then dropped is given back after a lease.
+    claims that were not emitted; a claim that was emitted and dropped is given back after a lease.
     """
     integer("prefetch", prefetch)
     lease = seconds("lease", lease, zero=False)
@@ -77,7 +77,7 @@ def claim(
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
             claimer = _Claimer(board, prefetch, lease, worker, observer, scheduler)
-            # Hints are few and never wait: the valve below is not theirs to ask.
+            # Hints are few and never wait: they must not ask the valve below.
             hints = source.subscribe(
                 claimer.hint,
                 claimer.fail,
@@ -106,17 +106,17 @@ class _Claimer:
     ) -> None:
         self._board = board
         self._prefetch = prefetch
-        self._most = prefetch  # fewer where the answer took too long to come
+        self._most = prefetch  # fewer while answers take too long
         self._lease = lease
         self._worker = worker
         self._observer = observer
         self._loop = asyncio.get_running_loop()
-        # Hints come in the contexts of those who submit; what is done about them outlives those.
+        # Hints come in the contexts of the submitters; the claims that follow outlive these.
         self._home = copy_context()
         self._buffer = ClaimBuffer(board, lease, observer, scheduler, self._advance, self._stop)
         self._claiming: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._suspects = 0  # held when it was last looked
+        self._suspects = 0  # held at the last look
         self._promising = False  # whether the board may have something ready
         self._hinted = False  # whether a hint came while a claim was under way
         self._sweep = True  # whether it is time to look even without room
@@ -129,7 +129,7 @@ class _Claimer:
     # -- what happens ------------------------------------------------------------------------
 
     def hint(self, _: Any = None) -> None:
-        """There may be something to claim."""
+        """There may be tasks to claim."""
         self._hinted = self._promising = True
         self._advance()
 
@@ -145,7 +145,7 @@ class _Claimer:
             self._observer.on_error(error)
 
     def close(self) -> None:
-        """Stop claiming; what a running claim brings goes back."""
+        """Stop claiming; claims that the call under way brings go back."""
         self._buffer.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -168,10 +168,10 @@ class _Claimer:
 
     def _weigh(self, wanted: int, took: float) -> None:
         """
-        Ask for half next time where an answer came late, and for more where it came soon.
+        Ask for half as many after a late answer, and for more after an early one.
 
-        Payloads of a few hundred KiB over a slow link can take longer than the server is waited
-        for, or than the lease: asked for in the same number they would never come.
+        Payloads of a few hundred KiB over a slow link can take longer than the client waits, or
+        than the lease: asked for in the same number they would never arrive.
         """
         if took * 2 > self._lease:
             self._most = max(1, wanted // 2)
@@ -179,7 +179,7 @@ class _Claimer:
             self._most = min(self._prefetch, self._most * 2)
 
     def _measure(self) -> None:
-        """Note how many claims downstream takes in the time that we claim ahead."""
+        """Measure how many claims downstream takes in the time to claim ahead."""
         now = self._loop.time()
         if now - self._since >= WINDOW:
             taken = self._buffer.emitted - self._counted
@@ -189,11 +189,11 @@ class _Claimer:
     # -- the loop ----------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Claim if there is a reason and room; else see whether all is done."""
+        """Claim if there is a reason and room; else complete if all is done."""
         buffer = self._buffer
         suspects = buffer.keeper.suspects
         if suspects < self._suspects:
-            # There may be others, for which a worker that held these had no room.
+            # There may be others, which a worker may not take while it holds these.
             self._hinted = self._promising = True
         self._suspects = suspects
         if self._claiming is not None or buffer.stopped:
@@ -250,7 +250,7 @@ class _Claimer:
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None
         if task.cancelled():
-            # By us when we close, else by a stranger: one that cancels all tasks of the loop.
+            # By `close`, or by other code, such as one that cancels all tasks of the loop.
             self._promising = True
             self._look_again(CANCELLED)
             return

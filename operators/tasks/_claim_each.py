@@ -1,4 +1,4 @@
-"""The ``claim_each`` operator: of a broadcast of tasks, run those whose mark this worker wins."""
+"""The ``claim_each`` operator: claims the tasks that pass by, unless another worker wins them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ log = get_logger(__name__)
 BATCH = 1000
 
 CANCELLED = 0.1
-"""Seconds until the next claim after one that a stranger cancelled."""
+"""Seconds until the next claim after one that other code cancelled."""
 
 
 def claim_each(
     board: BoardLike, *, lease: float = 30.0, worker: str | None = None
 ) -> Callable[[Observable[Task[Any] | str]], Observable[Claim[Any]]]:
     """
-    For each task (or id) that passes by, emit a claim only if this worker won its mark.
+    For each task (or id) that passes by, emit a claim only if this worker wins its mark.
 
     ::
 
@@ -40,9 +40,9 @@ def claim_each(
         [ claim_each(bd)  ]
         ----A-----C-------|      (another worker won b and d)
 
-    Several workers may see the same tasks, say by a broadcast; each task runs once. The tasks
-    must have been submitted to *board*. What arrives in one turn of the loop, and while a claim
-    is under way, is claimed together.
+    Several workers may see the same tasks, for example by a broadcast; each task runs once. The
+    tasks must have been submitted to *board*. Tasks that arrive in one turn of the loop, or while
+    a claim is under way, are claimed together.
 
     Args:
         board: Where the marks are.
@@ -52,8 +52,8 @@ def claim_each(
     Raises:
         ConfigError: If *lease* is not a positive number of seconds.
 
-    Completes when the source has and everything is decided. Errors of the source pass through
-    at once; disposal gives back what was not emitted. Owns a valve of 1,000 items.
+    Completes when the source has and all marks are decided. Errors of the source pass through
+    at once; disposal gives back claims that were not emitted. Owns a valve of 1,000 items.
     """
     lease = seconds("lease", lease, zero=False)
 
@@ -96,12 +96,12 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         self._advance()
 
     def on_completed(self) -> None:
-        """Complete once everything is decided."""
+        """Complete once all marks are decided."""
         self._done = True
         self._advance()
 
     def clear(self) -> None:
-        """Give back what was not emitted, and what a running claim brings."""
+        """Give back claims that were not emitted, and those that the claim under way brings."""
         self._buffer.close()
         self._ids.clear()
         if self._claiming is not None:
@@ -141,7 +141,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         asked, self._asked = self._asked, []
         if task.cancelled():
             if not self.closed:
-                # By a stranger, say one that cancels all tasks of the loop.
+                # By other code, such as one that cancels all tasks of the loop.
                 self._ids = dict.fromkeys([*asked, *self._ids])
                 self.loop.call_later(CANCELLED, self._advance, context=self.home.copy())
             return

@@ -1,4 +1,4 @@
-"""The ``dead_letter`` operator: hand on what died in this stream."""
+"""The ``dead_letter`` operator: hands the dead outcomes of a stream to a sink."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def dead_letter(
             path is a link or a file that another user can have made or can write.
 
     A sink that raises is logged and does not disturb the stream. The board keeps its own dead
-    letters whatever the sink does. Put it after ``settle``: then what it is told is written.
+    letters whatever the sink does. Put it after ``settle``: then the sink gets only outcomes that
+    are written.
     """
     given: Any = sink
     if isinstance(sink, (str, os.PathLike)):
@@ -74,7 +75,7 @@ def dead_letter(
 
 
 class _Lines:
-    """Appends to a file; opened for each line, because deaths are few and files get rotated."""
+    """Appends to a file; opens it for each line, because dead letters are few and files rotate."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

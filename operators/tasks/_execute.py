@@ -1,4 +1,4 @@
-"""The ``execute`` operator: run a handler for each claim, with bounded concurrency."""
+"""The ``execute`` operator: runs a handler for each claim, with bounded concurrency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rxdispatch.seconds import seconds
 
 __all__ = ["execute"]
 
-Work = Observable[Claim[Any]] | Observable[Assignment[Any]]
+ClaimStream = Observable[Claim[Any]] | Observable[Assignment[Any]]
 
 
 def execute(
@@ -31,9 +31,9 @@ def execute(
     executor: Executor | None = None,
     timeout: float | timedelta | None = None,
     backoff: Backoff = Backoff(),
-) -> Callable[[Work], Observable[Outcome[Any, Any]]]:
+) -> Callable[[ClaimStream], Observable[Outcome[Any, Any]]]:
     """
-    Run ``handler(task)`` for each claim and emit what became of it.
+    Run ``handler(task)`` for each claim and emit its outcome.
 
     ::
 
@@ -44,20 +44,20 @@ def execute(
     The stream never ends because of a handler: a failure becomes an outcome with status
     ``retry`` and a delay of ``backoff.delay(attempt)``, or ``dead`` once ``task.max_attempts``
     is reached; its ``error`` is a ``TaskExecutionError`` whose cause is the handler's error.
-    Each failed attempt is logged once, with its traceback, as ``attempt_failed``. What the
-    handler raises may be any ``BaseException``; only ``KeyboardInterrupt`` ends the process, as
-    it does elsewhere, and then the lease lapses, which counts as a crash. So does an outcome
-    that is dropped before it reaches ``settle``.
-    A claim that is lost cancels its handler. :func:`current_claim` works inside, and
+    Each failed attempt is logged once, with its traceback, as ``attempt_failed``. The handler may
+    raise any ``BaseException``; only ``KeyboardInterrupt`` ends the process, as everywhere, and
+    then the lease lapses, which counts as a crash. An outcome that is dropped before it reaches
+    ``settle`` counts as a crash, too.
+    When a claim is lost, its handler is cancelled. :func:`current_claim` works inside, and
     :func:`current_node` where the claims come through ``assign``.
 
     Args:
         handler: A coroutine function, or a plain function, which runs in threads; called with
-            the task. It runs in a context of its own, and inside a task that other attempts use
-            as well: it must not give its ``asyncio.current_task()`` to others.
+            the task. It runs in a context of its own, and inside an asyncio task that other
+            attempts use as well: it must not give its ``asyncio.current_task()`` to other code.
         max_concurrent: How many run at a time, at least 1.
-        executor: Where plain functions run; threads of our own when None. A process pool that
-            breaks is rebuilt and its tasks run again one by one; the one that breaks it again
+        executor: Where plain functions run; a thread pool of its own when None. A process pool
+            that breaks is rebuilt and its tasks run again one by one; a task that breaks it again
             is dead with reason ``crashed``.
         timeout: Seconds an attempt may take; ``task.timeout`` beats it. A plain function that
             times out is reported at once, but keeps its slot until it returns.
@@ -67,8 +67,8 @@ def execute(
         ConfigError: If an argument breaks its rule, such as a handler that is a generator
             function or that does not take one argument.
 
-    Owns a valve of *max_concurrent* items. Completion and errors of the source wait for what
-    is running. Disposal cancels handlers and gives their tasks back.
+    Owns a valve of *max_concurrent* items. Completion and errors of the source wait for running
+    handlers. Disposal cancels handlers and gives their tasks back.
     """
     check_function("handler", handler, "task")
     integer("max_concurrent", max_concurrent)

@@ -1,4 +1,4 @@
-"""``Execution``: one subscription of ``execute``, its slots, and the workers that run attempts."""
+"""``Execution``: one subscription of ``execute``: its slots, and the workers that run attempts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rxdispatch.operators._executor_safe import executor_safe
 from rxdispatch.operators._function_pool import FunctionPool
 from rxdispatch.operators._subscription import Subscription
 from rxdispatch.operators._timeout import run_with_timeout
-from rxdispatch.operators.tasks._assignment import Assignment, opened
+from rxdispatch.operators.tasks._assignment import Assignment, claim_and_slot
 from rxdispatch.operators.tasks._attempt import Attempt, Start
 from rxdispatch.operators.tasks._log_failure import log_failure
 from rxdispatch.operators.tasks._stuck_slots import StuckSlots
@@ -32,27 +32,27 @@ Item = Claim[Any] | Assignment[Any]
 Result = Outcome[Any, Any]
 
 BURST: Final = 64
-"""Attempts that a worker runs before it lets the loop have a turn, if none of them suspends."""
+"""Attempts that a worker runs before it yields to the loop, if none of them suspends."""
 
 SLICE: Final = 0.01
-"""Seconds of handlers after which it does so in any case."""
+"""Seconds of handlers after which a worker yields in any case."""
 
 REVIVE: Final = 0.1
-"""Seconds after which a worker that ended for a reason that is not ours is replaced."""
+"""Seconds after which a worker that other code ended is replaced."""
 
 
 class Execution(Subscription[Item, Result]):
     """
     One subscription of ``execute``.
 
-    A worker is a task that runs one attempt after the other. Another is woken only when an
-    attempt suspends while more wait, so that handlers which do not suspend cost no task each.
-    An outcome is emitted at once, since what has run must not be given back; room is announced
-    when the queue is empty, for all slots that became free meanwhile.
+    A worker is an asyncio task that runs one attempt after the other. Another worker is woken
+    only when an attempt suspends while more wait, so that handlers which do not suspend cost no
+    task each. An outcome is emitted at once, because a task that has run must not be given back;
+    room is announced when the queue is empty, for all slots that became free meanwhile.
 
     Handlers run inside the workers' tasks and may cancel them, their own or another's, at any
-    moment. So a worker lives on after a cancellation unless all tasks are cancelled, as when the
-    loop is closed: then the *witness* is cancelled too, a task that no handler knows of. Invariant,
+    moment. So a worker survives a cancellation unless all tasks are cancelled, as when the loop
+    is closed: then the *witness* is cancelled too, a task that no handler knows of. Invariant,
     wherever a worker may stop: ``_running`` counts the attempts that are awaited, ``_sent`` is a
     worker that will come to the queue, and ``_parked`` has only workers that wait.
     """
@@ -75,7 +75,7 @@ class Execution(Subscription[Item, Result]):
         self._most = max_concurrent
         self._pool: FunctionPool | None = None
         self._stuck: StuckSlots | None = None
-        self._freed = False  # whether there is room that nobody was told of
+        self._freed = False  # whether there is room that was not announced
         self._queue: deque[Attempt] = deque()
         self._live: set[Attempt] = set()  # queued or running
         self._running = 0
@@ -95,14 +95,14 @@ class Execution(Subscription[Item, Result]):
         fn = executor_safe("handler", self.start)
 
         async def call(task: Task[Any]) -> Any:
-            # The pool sees to the limit: waiting for a turn there is not the handler's doing.
+            # The pool applies the limit: waiting for a thread must not count.
             limit = task.timeout or self._timeout
             made = pool.call_of(fn, task)
             result = await pool.answer(made, limit)
             if not inspect.isawaitable(result):
                 return result
-            # A plain function may also return something to await, as a lambda often does. The
-            # limit is the whole attempt's.
+            # A plain function may also return an awaitable, as a lambda often does. The limit is
+            # for the whole attempt.
             if limit is None:
                 return await result
             return await run_with_timeout(result, task.id, limit, made.age() or 0.0)
@@ -110,19 +110,19 @@ class Execution(Subscription[Item, Result]):
         self.start = call
 
     def limit(self, task: Task[Any]) -> float | None:
-        """Seconds that the coroutine of a handler may take."""
+        """Seconds that a handler's coroutine may take; None where the pool applies the limit."""
         return None if self._pool is not None else task.timeout or self._timeout
 
     # -- source ------------------------------------------------------------------------------
 
     def on_next(self, item: Item) -> None:
         """Run the claim's handler as soon as a slot is free."""
-        claim, slot = opened(item)
+        claim, slot = claim_and_slot(item)
         if self.closed:
             claim.custody.give_back([claim])
             return
         if claim.told is not None:
-            # Lost, or called back, while it waited in a buffer above: nothing is to be started.
+            # Lost, or called back, while it waited in a buffer above: do not start the handler.
             self.observer.on_next(Outcome(claim, claim.told))
             return
         attempt = Attempt(self, claim, slot)
@@ -154,7 +154,7 @@ class Execution(Subscription[Item, Result]):
         return self._running + stuck < self._most
 
     def _returned(self) -> None:
-        """A call that had been given up has returned: its slot is free."""
+        """A call that was given up has returned: its slot is free."""
         if self._stuck is not None:
             self._stuck.look()
         self._advance()
@@ -165,7 +165,7 @@ class Execution(Subscription[Item, Result]):
             return
         while self._parked:
             worker, parked = self._parked.popitem()
-            if not parked.done():  # else it was cancelled, and comes back by itself
+            if not parked.done():  # else the worker was cancelled, and comes back by itself
                 self._sent = worker
                 parked.set_result(None)
                 return
@@ -179,7 +179,7 @@ class Execution(Subscription[Item, Result]):
         worker.add_done_callback(self._left, context=self.context.copy())
 
     def suspended(self) -> None:
-        """A handler waits for something: let the next one run."""
+        """A handler has suspended: let the next one run."""
         if self._freed and not self._queue:
             self._advance()
         else:
@@ -212,11 +212,11 @@ class Execution(Subscription[Item, Result]):
                     finally:
                         self._running -= 1
                     self._finished(attempt, outcome)
-                    # Also one that is still to be delivered although it was taken back.
+                    # Also a cancellation that is still to be delivered although it was undone.
                     if me.cancelling() or me._must_cancel:
                         await self._forgive(me)
                     if not self._queue and self._sent is None:
-                        # What comes now is for this worker: it need not be woken for it.
+                        # This worker takes the claims that come now: no other need be woken.
                         self._sent = me
                         try:
                             self._advance()
@@ -229,7 +229,7 @@ class Execution(Subscription[Item, Result]):
                         burst, left = BURST, SLICE
                 if self.closed:
                     return
-                # A worker that waits must not hold claims: whether one was dropped is told by that.
+                # A waiting worker must not hold claims: references tell whether one was dropped.
                 attempt = outcome = None
                 parked = self._parked[me] = self.loop.create_future()
                 await parked
@@ -241,8 +241,8 @@ class Execution(Subscription[Item, Result]):
         """
         Forget that *worker* was cancelled, by a revoked attempt or by a handler.
 
-        A cancellation that the handler never met, because it ended at the same moment, is still
-        to be delivered: it is met here.
+        A cancellation that the handler did not receive, because it ended at the same moment, is
+        still to be delivered: it arrives here.
 
         Raises:
             CancelledError: If all tasks were cancelled.
@@ -259,7 +259,7 @@ class Execution(Subscription[Item, Result]):
             worker.uncancel()
 
     def _left(self, worker: asyncio.Task[None]) -> None:
-        """A worker has ended: by itself, with the loop, or by what is no failure of an attempt."""
+        """A worker has ended: by itself, with the loop, or by an error outside an attempt."""
         self._workers.discard(worker)
         self._parked.pop(worker, None)
         if self._sent is worker:
@@ -270,7 +270,7 @@ class Execution(Subscription[Item, Result]):
                 {"message": "a worker of execute() failed", "exception": error}
             )
         if not self.closed:
-            # Not at once: if the loop is being closed nothing is to be started.
+            # Not at once: if the loop is being closed nothing may be started.
             self.loop.call_later(REVIVE, self._advance, context=self.context.copy())
 
     def _finished(self, attempt: Attempt, outcome: Outcome[Any, Any]) -> None:
@@ -287,8 +287,8 @@ class Execution(Subscription[Item, Result]):
         try:
             self.observer.on_next(outcome)
         except Exception as error:
-            # As for any callback of the loop: who raises here must not stop other handlers. The
-            # outcome is dropped, which counts as a crash, so that this has an end.
+            # Reported like the error of any callback; other handlers go on. The outcome is dropped,
+            # which counts as a crash, so that the task does not run forever.
             self.loop.call_exception_handler(
                 {"message": "a subscriber of execute() raised", "exception": error}
             )
@@ -301,7 +301,7 @@ class Execution(Subscription[Item, Result]):
         if self._pool is None:
             now()
         else:
-            # A thread cannot be interrupted: as long as it works nobody else may have the task.
+            # A thread cannot be interrupted: while it works no other worker may have the task.
             self._pool.when_returned(claim.task, now)
 
     def _advance(self) -> None:

@@ -1,4 +1,4 @@
-"""What is logged of attempts that fail."""
+"""``log_failure``: the warning about a failed attempt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = get_logger(__name__)
 
 
 def log_failure(outcome: Outcome[Any, Any]) -> None:
-    """Write the one warning of a failed attempt: which, why, and what comes next."""
+    """Log a failed attempt once: which, why, and what follows."""
     claim, error = outcome.claim, outcome.error
     assert error is not None
     task = claim.task

@@ -26,7 +26,7 @@ log = get_logger(__name__)
 Result = Outcome[Any, Any]
 
 CANCELLED = 0.1
-"""Seconds until a write is repeated that a stranger cancelled."""
+"""Seconds until a write is repeated that other code cancelled."""
 
 
 def settle(
@@ -41,10 +41,10 @@ def settle(
         [   settle(board)   ]
         --------o1-o2------o3|
 
-    Writes when *count* outcomes have come, at once when all claims of the stream are here, since
-    then nothing more can come, and when the first has waited *timespan*, but then not beside
-    another write: under load a batch grows while the one before it is on its way. An outcome
-    whose claim was lost, or whose token was refused, is passed on with status ``lost``.
+    Writes when *count* outcomes have come; at once when all claims of the stream are here, since
+    then nothing more can come; and when the first has waited *timespan*, unless another write is
+    under way: under load a batch grows while the one before it is written. An outcome whose claim
+    was lost, or whose token was refused, is passed on with status ``lost``.
 
     Args:
         board: Where the claims came from.
@@ -52,13 +52,13 @@ def settle(
         timespan: Seconds an outcome waits for others, more than 0.
 
     Raises:
-        ConfigError: If an argument breaks its rule. What arrives and is no outcome of a claim of
+        ConfigError: If an argument breaks its rule. An item that is not an outcome of a claim of
             *board* ends the stream with one, such as the ``None`` of a function that forgot to
-            return, or a claim that ``execute`` has not seen.
+            return, or a claim that did not pass ``execute``.
 
-    While the server is away it holds on and goes on by itself; its valve, of 4 times *count*
-    outcomes, then closes. Completion and errors follow what was written before. Disposal writes
-    what is held, in the background.
+    While the server is away it waits and goes on by itself; its valve, of 4 times *count*
+    outcomes, then closes. Completion and errors follow the last write. Disposal writes the held
+    outcomes in the background.
     """
     integer("count", count)
     span = seconds("timespan", timespan, zero=False)
@@ -86,7 +86,7 @@ class _Settler(Subscription[Result, Result]):
         self._batch: list[Result] = []
         self._writing = 0
         self._writes: dict[asyncio.Task[None], list[Result]] = {}
-        self._again: list[Result] = []  # what a later write repeats
+        self._again: list[Result] = []  # to be written again
         # What ends the stream once all is written.
         self._last: Callable[[], None] | None = None
         self._due = False
@@ -101,7 +101,7 @@ class _Settler(Subscription[Result, Result]):
             try:
                 check_outcome(outcome, self._board.name)
             except ConfigError as error:
-                # Without its frames, which would hold the claim for as long as the error lives.
+                # Without its frames, which would keep the claim alive as long as the error.
                 self.fail(error.with_traceback(None))
                 return
         batch = self._batch
@@ -116,15 +116,15 @@ class _Settler(Subscription[Result, Result]):
             self.timer = self.loop.call_later(self._span, self._ripe, context=self.home.copy())
 
     def on_error(self, error: Exception) -> None:
-        """Write what is held, then pass *error* on."""
+        """Write the held outcomes, then pass *error* on."""
         self._finish(lambda: self.fail(error))
 
     def on_completed(self) -> None:
-        """Write what is held, then complete."""
+        """Write the held outcomes, then complete."""
         self._finish(self.complete)
 
     def clear(self) -> None:
-        """Write what is held in the background."""
+        """Write the held outcomes in the background."""
         self._post(self._again + self._take())
 
     def _post(self, batch: list[Result]) -> None:
@@ -191,7 +191,7 @@ class _Settler(Subscription[Result, Result]):
                 held = await self._board.settle(settlements)
                 break
             except StoreUnavailableError as error:
-                # The same settlements again: the board answers as it did if it did execute.
+                # The same settlements again: if they were executed, the board answers the same.
                 if not told:
                     log.warning("settle_waits", board=self._board.name, error=str(error))
                     told = True
@@ -204,8 +204,8 @@ class _Settler(Subscription[Result, Result]):
         batch = self._writes.pop(task)
         self._writing -= len(batch)
         if task.cancelled():
-            # By a stranger, say one that cancels all tasks of the loop. It may have been written;
-            # the board then gives the same answer.
+            # By other code, such as one that cancels all tasks of the loop. The batch may have been
+            # written; the board then gives the same answer.
             if self.closed:
                 self._post(batch)
             elif batch:

@@ -1,4 +1,4 @@
-"""``StuckSlots``: says when every slot is held by a call that does not return."""
+"""``StuckSlots``: warns when every slot is held by a call that does not return."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class StuckSlots:
     Args:
         handler: The name of the handler.
         slots: How many slots there are.
-        stuck: Tells how many are held by such calls.
-        context: What the timer runs in a copy of.
+        stuck: Returns how many are held by such calls.
+        context: The timer runs in a copy of it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StuckSlots:
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
-        """Warn if the last slot has just been taken; stop once one is free."""
+        """Warn if the last slot has just been taken; stop once a slot is free."""
         if self._stuck() < self._slots:
             self.close()
         elif self._timer is None:
@@ -50,7 +50,7 @@ class StuckSlots:
             self._warn()
 
     def close(self) -> None:
-        """Warn no more."""
+        """Stop to warn."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

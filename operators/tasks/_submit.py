@@ -1,4 +1,4 @@
-"""The ``submit`` operator: put tasks on a board, in batches."""
+"""The ``submit`` operator: puts tasks on a board, in batches."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def submit(
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Batches are written one after the other, so that tasks keep their order; what comes meanwhile
-    is held, and the valve, of 4 times *count* tasks, closes. A task that cannot be stored, a full
-    board or a server that does not answer end the stream with that error. Disposal drops what is
-    not written. Completion writes what is held first.
+    Batches are written one after the other, so that tasks keep their order; tasks that come
+    meanwhile are held, and the valve, of 4 times *count* tasks, closes. A task that cannot be
+    stored, a full board or a server that does not answer end the stream with that error. Disposal
+    drops the tasks that are not written. Completion writes the held tasks first.
     """
     integer("count", count)
     span = seconds("timespan", timespan, zero=False)
@@ -86,17 +86,17 @@ class _Submitter(Subscription[Task[Any], SubmitResult]):
             self.timer = self.loop.call_later(self._span, self._ripe, context=self.home.copy())
 
     def on_completed(self) -> None:
-        """Write what is held, then complete."""
+        """Write the held tasks, then complete."""
         self._done = self._due = True
         self._advance()
 
     def on_error(self, error: Exception) -> None:
-        """Write what is held, then pass *error* on."""
+        """Write the held tasks, then pass *error* on."""
         self._error = error
         self.on_completed()
 
     def clear(self) -> None:
-        """Drop what is not written and cancel the write under way."""
+        """Drop the held tasks and cancel the write under way."""
         self._held.clear()
         if self._write is not None:
             self._write.cancel()
@@ -135,8 +135,8 @@ class _Submitter(Subscription[Task[Any], SubmitResult]):
                 task.exception()
             return
         if task.cancelled():
-            # By a stranger, say one that cancels all tasks of the loop. What was written all the
-            # same is a duplicate now.
+            # By other code, such as one that cancels all tasks of the loop. Tasks that were written
+            # nevertheless are duplicates now.
             self._held = batch + self._held
             self._due = True
             self.loop.call_later(0.1, self._advance, context=self.home.copy())
