@@ -4,10 +4,10 @@
 #   make test TESTS="tests/boards -x"    other arguments of pytest, in one run
 #   make test JOBS=4                     all tests, on four processes instead of three; 0: on one
 #   make test PYTHON=python3.12          with another interpreter, in an environment of its own
-#   make test UV=                        by pip instead of uv
-#   make stress STRESS=3                 all tests three times, while other processes burn the cores
+#   make test UV=                        with pip instead of uv
+#   make stress STRESS=3                 all tests three times, while other processes keep the cores busy
 
-# An interpreter that is named has its own environment, so that one never runs for another.
+# PYTHON= has an environment of its own, so that no interpreter runs in the environment of another.
 ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
 VENV := .venv-$(notdir $(PYTHON))
 else
@@ -16,12 +16,12 @@ endif
 BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?=
-# Test processes at once; 0 is this one alone. Half of their time they wait, for servers and
-# processes, so that two cores have work enough for three.
+# Test processes at a time; 0 runs all in this one. They spend half of their time waiting for servers
+# and processes, so three keep two cores busy.
 JOBS ?= 3
-# What a benchmark run is given besides.
+# More arguments for a benchmark run.
 BENCH ?=
-# How often `make stress` runs all tests, and how many processes burn the cores meanwhile.
+# How often `make stress` runs all tests, and how many processes keep the cores busy meanwhile.
 STRESS ?= 10
 BURNERS ?= 2
 
@@ -43,22 +43,22 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 help:
 	@echo 'make demo    dispatch a few thousand real files and watch'
 	@echo 'make test    run all tests'
-	@echo 'make stress  all tests many times over, while the cores are busy'
-	@echo 'make coverage  all tests, with the branches that they take'
+	@echo 'make stress  run all tests many times, while the cores are busy'
+	@echo 'make coverage  run all tests, and report the branches that they miss'
 	@echo 'make check   lint, format, types and layers'
 	@echo 'make bench   measure, each figure beside its baseline'
 	@echo 'make bench-report  write what was measured as tables and plots into docs/_build/benchmarks'
 	@echo 'make bench-guard  a quick look whether anything became slower against its baseline'
 	@echo 'make bench-peers  drain, submit and latency beside other task systems'
 	@echo 'make lock    renew the lock file of the development tools'
-	@echo 'make audit   look for known vulnerabilities in what the lock file names'
+	@echo 'make audit   look for known vulnerabilities in the locked packages'
 	@echo 'make reference  write the signatures in docs/reference from the code'
 	@echo 'make docs    build the documentation into docs/_build/html'
-	@echo 'make clean   remove all that was built, and the environments'
+	@echo 'make clean   remove everything that was built, and the environments'
 
 # ---------------------------------------------------------------- the environment
 
-# uv can fetch an interpreter where there is none; pip needs one that is there.
+# uv can fetch an interpreter if there is none; pip needs an existing one.
 $(VENV)/pyvenv.cfg:
 ifneq ($(UV),)
 	$(UV) venv --quiet --seed --clear --python '$(or $(PYTHON),3.13)' $(VENV)
@@ -77,12 +77,12 @@ else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-# The stamps make the second run quick. What the demo needs is part of what development needs.
+# The stamps make the second run fast. Development needs everything that the demo needs.
 $(VENV)/.demo: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml
 	$(install) --editable '.[demo]'
 	@touch $@
 
-# The lock file has all that the project needs, setuptools too, so it is built without isolation.
+# The lock file includes setuptools, so the project is built without isolation.
 $(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml $(LOCK)
 	$(install) --require-hashes -r $(LOCK)
 	$(install) --no-deps --no-build-isolation --editable .
@@ -93,8 +93,8 @@ $(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml $(LOCK)
 demo: $(VENV)/.demo
 	$(BIN)/rxdispatch demo $(DEMO)
 
-# A file stays in one process, as its tests may share a server, and tests that measure time come
-# last and alone; pytest says 5 when there are none.
+# A file stays in one process, because its tests may share a server. Tests that measure time run last
+# and alone; pytest exits with 5 if there are none.
 test: $(VENV)/.dev
 ifneq ($(TESTS),)
 	$(BIN)/python -m pytest $(TESTS)
@@ -105,14 +105,14 @@ else
 	$(BIN)/python -m pytest -q -m serial || test $$? -eq 5
 endif
 
-# A race that shows once in a hundred runs shows sooner where the cores are busy.
+# A race that shows once in a hundred runs shows sooner while the cores are busy.
 stress: $(VENV)/.dev
 	$(BIN)/python -m tests.stress --rounds $(STRESS) --burners $(BURNERS) --jobs $(JOBS) -- $(TESTS)
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --cov
 
-# Stops at the first that fails; `make -k check` runs them all.
+# Stops at the first failure; `make -k check` runs all of them.
 check: lint format mypy pyright layers
 
 lint: $(VENV)/.dev
@@ -130,7 +130,7 @@ pyright: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
-# One file for every Python from 3.11 on and every platform; UPGRADE= keeps what need not change.
+# One file for every Python from 3.11 on and every platform; UPGRADE= changes only what must change.
 UPGRADE ?= --upgrade
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

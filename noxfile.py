@@ -7,7 +7,7 @@ import nox
 nox.needs_version = ">= 2024.10"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-# Whoever has only one Python still runs what can be run.
+# With only one Python installed, the sessions for it still run.
 nox.options.error_on_missing_interpreters = False
 
 
