@@ -36,9 +36,9 @@ class Bench:
         """Count the gap."""
         self.gaps += 1
 
-    def catch_up(self, upto: int, *rows: NodeRow) -> None:
+    def catch_up(self, up_to: int, *rows: NodeRow) -> None:
         """Apply the missing rows."""
-        self.replica.fill(rows, upto, complete=True)
+        self.replica.fill(rows, up_to, complete=True)
         self.sequencer.caught_up()
 
     @property

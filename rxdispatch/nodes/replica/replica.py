@@ -24,8 +24,8 @@ class Replica:
     The nodes by id, each as of some number in the order of all changes.
 
     INVARIANT. The replica contains all changes up to ``high``. A node that was looked up or
-    written by this process may be ahead: then its own ``seq`` says how far, or ``_gone`` if it was
-    removed, and older changes of it are ignored. So a node only goes forward, even if changes
+    written by this process may be ahead: then its own ``seq`` says how far, or ``_removed`` if it
+    is absent, and older changes of it are ignored. So a node only goes forward, even if changes
     arrive late, twice or out of order.
 
     Nothing here waits; all of it runs on the loop.
@@ -45,8 +45,8 @@ class Replica:
         self.high = 0
         self._clock = clock
         self._followers = followers
-        self._gone: dict[str, int] = {}
-        self._lapse: dict[str, float] = {}
+        self._removed: dict[str, int] = {}
+        self._lapse_times: dict[str, float] = {}
         self._next_lapse = math.inf
         self._heartbeats: dict[str, float] | None = None
 
@@ -82,16 +82,16 @@ class Replica:
         self._seen(last)
         return True
 
-    def fill(self, rows: Iterable[NodeRow], upto: int, *, complete: bool = False) -> None:
+    def fill(self, rows: Iterable[NodeRow], up_to: int, *, complete: bool = False) -> None:
         """
         Apply nodes that were read from the registry or written to it.
 
         Args:
-            rows: The nodes as they were at the number *upto*.
-            upto: That number.
-            complete: Whether *rows* has every change between ``high`` and *upto*.
+            rows: The nodes as they were at the number *up_to*.
+            up_to: That number.
+            complete: Whether *rows* has every change between ``high`` and *up_to*.
         """
-        stale = upto < self.high
+        stale = up_to < self.high
         for row in rows:
             if stale and (row.seq <= self.high) and row.id not in self.nodes:
                 continue  # removed meanwhile, which the replica knows and the reply does not
@@ -99,17 +99,17 @@ class Replica:
                 continue
             self._apply(row)
         if complete:
-            self._seen(upto)
+            self._seen(up_to)
 
-    def replace(self, epoch: bytes, rows: Iterable[NodeRow], upto: int) -> None:
-        """Replace the fleet with *rows*, all nodes at *upto*, and publish the differences."""
+    def replace(self, epoch: bytes, rows: Iterable[NodeRow], up_to: int) -> None:
+        """Replace the fleet with *rows*, all nodes at *up_to*, and publish the differences."""
         before = dict(self.nodes)
         self.nodes.clear()
         # Numbers that went back are a new life of the data too, even under the same epoch.
-        new_life = epoch != self.epoch or upto < self.high
+        new_life = epoch != self.epoch or up_to < self.high
         self.epoch = epoch
-        self._gone = {} if new_life else {n: s for n, s in self._gone.items() if s > upto}
-        self._lapse.clear()
+        self._removed = {} if new_life else {n: s for n, s in self._removed.items() if s > up_to}
+        self._lapse_times.clear()
         if self._heartbeats is not None:
             self._heartbeats.clear()
         self._next_lapse = math.inf
@@ -117,29 +117,31 @@ class Replica:
         changes: list[NodeChange] = []
         for row in rows:
             node = row.node
-            if node is None or row.seq <= self._gone.get(row.id, 0):
+            if node is None or row.seq <= self._removed.get(row.id, 0):
                 continue
-            old = before.pop(row.id, None)
-            if old is not None and not new_life and old.seq > row.seq:
-                node = old  # looked up a moment ago, and newer
+            previous = before.pop(row.id, None)
+            if previous is not None and not new_life and previous.seq > row.seq:
+                node = previous  # looked up a moment ago, and newer
             if row.ttl > 0:
                 self._extend(row)
             else:
                 self._note_heartbeat(row)
                 node = node.marked(NodeStatus.SUSPECT)
             self.nodes[row.id] = node
-            if old is not None and not new_life and row.birth > old.seq:
-                changes.append(NodeChange("removed", old, old, self._epoch_text, row.birth - 1))
-                old = None
-            if old is None or (old is not node and not _alike(old, node)):
-                kind: ChangeKind = "added" if old is None else "updated"
-                changes.append(NodeChange(kind, node, old, self._epoch_text, node.seq))
-        for old in before.values():
-            if not new_life and old.seq > upto:
-                self.nodes[old.id] = old
+            if previous is not None and not new_life and row.birth > previous.seq:
+                changes.append(
+                    NodeChange("removed", previous, previous, self._epoch_text, row.birth - 1)
+                )
+                previous = None
+            if previous is None or (previous is not node and not _alike(previous, node)):
+                kind: ChangeKind = "added" if previous is None else "updated"
+                changes.append(NodeChange(kind, node, previous, self._epoch_text, node.seq))
+        for previous in before.values():
+            if not new_life and previous.seq > up_to:
+                self.nodes[previous.id] = previous
             else:
-                changes.append(NodeChange("removed", old, old, self._epoch_text, upto))
-        self.high = upto
+                changes.append(NodeChange("removed", previous, previous, self._epoch_text, up_to))
+        self.high = up_to
         self._followers.replaced()
         for change in changes:
             self._followers.publish(change)
@@ -155,12 +157,12 @@ class Replica:
         """Suspect the nodes whose ttl has run out, and have them looked up."""
         now = self._clock()
         if now >= self._next_lapse:
-            for node in [node for node, at in self._lapse.items() if at <= now]:
+            for node in [node for node, at in self._lapse_times.items() if at <= now]:
                 # A subscriber may call back into the feed, and get here again.
-                if self._lapse.pop(node, None) is not None:
+                if self._lapse_times.pop(node, None) is not None:
                     self._suspect(node)
                     self._followers.doubt(node)
-            self._next_lapse = min(self._lapse.values(), default=math.inf)
+            self._next_lapse = min(self._lapse_times.values(), default=math.inf)
         if self._next_lapse < math.inf:
             self._followers.lapse_at(self._next_lapse)
 
@@ -171,29 +173,29 @@ class Replica:
 
     def remaining(self, name: str) -> float:
         """Return the seconds until a node lapses; 0 once it has."""
-        return max(0.0, self._lapse.get(name, 0.0) - self._clock())
+        return max(0.0, self._lapse_times.get(name, 0.0) - self._clock())
 
     def suspects(self) -> list[str]:
         """Return the ids of the suspect nodes."""
         return [n.id for n in self.nodes.values() if n.status is NodeStatus.SUSPECT]
 
     def _suspect(self, name: str) -> None:
-        old = self.nodes.get(name)
-        if old is not None and old.status is not NodeStatus.SUSPECT:
-            node = self.nodes[name] = old.marked(NodeStatus.SUSPECT)
-            self._followers.changed(old, node)
-            self._publish("suspect", node, old, node.seq)
+        previous = self.nodes.get(name)
+        if previous is not None and previous.status is not NodeStatus.SUSPECT:
+            node = self.nodes[name] = previous.marked(NodeStatus.SUSPECT)
+            self._followers.changed(previous, node)
+            self._publish("suspect", node, previous, node.seq)
 
     def _extend(self, row: NodeRow) -> None:
         name, ttl = row.id, row.ttl
         self._note_heartbeat(row)
         if ttl <= 0:
             # The registry knows that the node has lapsed, and keeps it for now.
-            self._lapse.pop(name, None)
+            self._lapse_times.pop(name, None)
             self._suspect(name)
             return
         at = self._clock() + ttl + min(_SPREAD, _SHARE * ttl) * random.random()
-        self._lapse[name] = at
+        self._lapse_times[name] = at
         if at < self._next_lapse:
             self._next_lapse = at
             self._followers.lapse_at(at)
@@ -218,66 +220,66 @@ class Replica:
 
     def _apply(self, row: NodeRow) -> None:
         name, seq, node, version = row.id, row.seq, row.node, row.version
-        old = self.nodes.get(name)
-        if old is not None:
-            if seq <= old.seq:
-                if seq == old.seq and node is not None:
-                    self._confirm(old, row)
+        previous = self.nodes.get(name)
+        if previous is not None:
+            if seq <= previous.seq:
+                if seq == previous.seq and node is not None:
+                    self._confirm(previous, row)
                 return
-        elif self._gone and seq <= self._gone.get(name, 0):
+        elif self._removed and seq <= self._removed.get(name, 0):
             return
         if node is not None:
             self.nodes[name] = node
-            if self._gone:
-                self._gone.pop(name, None)
-            self._followers.changed(old, node)
-            if old is not None and row.birth > old.seq:
+            if self._removed:
+                self._removed.pop(name, None)
+            self._followers.changed(previous, node)
+            if previous is not None and row.birth > previous.seq:
                 # It was removed and registered again during a gap: a new life, with slots and
                 # versions of its own.
-                self._publish("removed", old, old, row.birth - 1)
-                old = None
-            self._publish("added" if old is None else "updated", node, old, seq)
+                self._publish("removed", previous, previous, row.birth - 1)
+                previous = None
+            self._publish("added" if previous is None else "updated", node, previous, seq)
             self._extend(row)
         elif version:
-            self._touch(old, row)
+            self._touch(previous, row)
         else:
             if seq > self.high:
-                self._gone[name] = seq
-            if old is not None:
+                self._removed[name] = seq
+            if previous is not None:
                 del self.nodes[name]
-                self._lapse.pop(name, None)
+                self._lapse_times.pop(name, None)
                 if self._heartbeats is not None:
                     self._heartbeats.pop(name, None)
-                self._followers.changed(old, None)
-                self._publish("removed", old, old, seq)
+                self._followers.changed(previous, None)
+                self._publish("removed", previous, previous, seq)
 
-    def _touch(self, old: Node | None, row: NodeRow) -> None:
+    def _touch(self, previous: Node | None, row: NodeRow) -> None:
         """Apply a heartbeat without news: nothing to publish, unless the node was suspect."""
-        if old is None or old.version != row.version - 1:
+        if previous is None or previous.version != row.version - 1:
             self._followers.doubt(row.id)
             return
-        if old.status is NodeStatus.SUSPECT:
+        if previous.status is NodeStatus.SUSPECT:
             # Its status from before is not known here.
             self._followers.doubt(row.id)
-        node = self.nodes[row.id] = old.renewed(row.version, row.seq)
-        self._followers.changed(old, node)
+        node = self.nodes[row.id] = previous.renewed(row.version, row.seq)
+        self._followers.changed(previous, node)
         self._extend(row)
 
-    def _confirm(self, old: Node, row: NodeRow) -> None:
+    def _confirm(self, previous: Node, row: NodeRow) -> None:
         """Apply a look-up that found no change: a suspect node is alive again."""
         node = row.node
         assert node is not None
-        if row.ttl > 0 and old.status is NodeStatus.SUSPECT:
+        if row.ttl > 0 and previous.status is NodeStatus.SUSPECT:
             self.nodes[node.id] = node
-            self._followers.changed(old, node)
-            self._publish("updated", node, old, node.seq)
+            self._followers.changed(previous, node)
+            self._publish("updated", node, previous, node.seq)
         self._extend(row)
 
-    def _seen(self, upto: int) -> None:
-        if upto > self.high:
-            self.high = upto
-            if self._gone:
-                self._gone = {name: seq for name, seq in self._gone.items() if seq > upto}
+    def _seen(self, up_to: int) -> None:
+        if up_to > self.high:
+            self.high = up_to
+            if self._removed:
+                self._removed = {name: seq for name, seq in self._removed.items() if seq > up_to}
 
     def synced(self) -> None:
         """Tell the subscribers that the replica has caught up."""
