@@ -28,14 +28,13 @@ from rxdispatch.pipelines.stages.pipeline_checks import (
     board_name_of,
     check_boards,
     check_source,
+    with_names,
 )
 from rxdispatch.pipelines.stages.pipeline_input import PipelineInput
 from rxdispatch.pipelines.stages.resubmits import ResubmitIngress, Resubmits, Rule
 from rxdispatch.pipelines.stages.run_stage import interrupting, reporting
 from rxdispatch.pipelines.stages.stage import Stage
-from rxdispatch.pipelines.stages.stage_names import with_names
-from rxdispatch.pipelines.stages.stats import PipelineStats, StageCounters
-from rxdispatch.pipelines.stages.stats_stream import every, read_stages
+from rxdispatch.pipelines.stages.stats import PipelineStats, StageCounters, every, read_stages
 from rxdispatch.seconds import seconds
 
 __all__ = ["Pipeline"]
