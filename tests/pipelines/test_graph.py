@@ -146,7 +146,8 @@ def test_nothing_feeds_a_zip() -> None:
     g.add_node("b", same, inputs=("left", "right"), join="zip")
     with pytest.raises(rxd.ConfigError) as caught:
         g.validate()
-    assert "something must feed a node that does zip, got 'b.left'" == str(caught.value)
+    rule = "the inputs of a node that joins by zip must be connected"
+    assert f"{rule}, got 'b.left'" == str(caught.value)
 
 
 def test_how_it_is_drawn() -> None:

@@ -240,7 +240,7 @@ async def test_one_process_at_a_time(tmp_path: Path) -> None:
     """Another one is told so, and may have it later."""
     sink = Sink()
     async with rxd.Outbox(tmp_path / "box", sink):
-        rule = f"one process at a time; process {os.getpid()} has it"
+        rule = f"one process at a time; process {os.getpid()} uses it"
         with pytest.raises(rxd.ConfigError, match=rule):
             await rxd.Outbox(tmp_path / "box", sink).__aenter__()
     async with rxd.Outbox(tmp_path / "box", sink) as box:

@@ -296,7 +296,7 @@ async def test_refusals() -> None:
     """A key that is no list ends the stream with an error in words."""
     async with valkey_server() as server, client_of(server.target) as client:
         await client.call("set", "SET", "work", "text")
-        with pytest.raises(rxd.ConfigError, match=r"^work: the server must do what is asked"):
+        with pytest.raises(rxd.ConfigError, match=r"^work: the server must accept the commands"):
             await rxd.run(rxd.from_redis_list(client, "work"))
 
 

@@ -35,30 +35,31 @@ log = get_logger(__name__)
 
 class Actor:
     """
-    State that only its own handler touches: messages have their turn one by one, in order.
+    A handler that owns its state and gets messages one by one, in order.
 
-    Use it with ``async with``, which gives its :class:`ActorRef`, or get one by name from
-    ``hub.actor``. Leaving the block normally handles what is in the mailbox; leaving it by an
-    exception, or by cancellation, cancels, refuses the rest, and waits for the handler to end.
+    Use it with ``async with``, which returns its :class:`ActorRef`, or start one by name with
+    ``hub.actor``. Leaving the block normally handles the messages in the mailbox. Leaving it by an
+    exception, or by cancellation, cancels the handler, refuses the rest, and waits for the handler
+    to end.
 
     Args:
         name: 1 to 200 characters.
-        handle: A coroutine function, called with each message; or an object called as one.
-        factory: Instead of *handle*: a class or plain function, called without arguments at the
-            start and at each restart, that makes the handler.
+        handle: A coroutine function, or an object called as one; called with each message.
+        factory: Instead of *handle*: a class or plain function that returns the handler, called
+            without arguments at the start and at each restart.
         queue_size: How many messages may wait, at least 1.
-        supervision: What becomes of the actor when its handler raises. ``"resume"`` goes on with
-            the next message; ``"restart"`` does so with a fresh handler from *factory*, after
-            the wait of *backoff*; ``"stop"`` ends it. In each case the error is logged, told to
-            ``failures`` and to whoever asked; the message is not handled again.
-        backoff: The waits before restarts, and with ``attempts`` how many failures in a row end
-            the actor all the same.
-        next: The actor that is told what the handler returns, unless that is None; by its ref,
-            or inside of a hub by name. While its mailbox is full, this actor waits; so a ring
-            of full ones stands still. What cannot be told is a failure, but does not count for
-            *supervision*.
-        find: Returns the address that belongs to a name; a hub gives it.
-        on_end: Called once it has ended: it takes nothing more, and its handler has returned.
+        supervision: What happens when the handler raises. ``"resume"`` goes on with the next
+            message; ``"restart"`` does so with a new handler from *factory*, after the wait of
+            *backoff*; ``"stop"`` ends the actor. In each case the error is logged, emitted by
+            ``failures`` and raised in ``ask``; the message is not handled again.
+        backoff: The waits before restarts; its ``attempts`` limit the failures in a row, after
+            which the actor ends.
+        next: The actor that gets what the handler returns, unless that is None; given as its ref,
+            or inside a hub as its name. While its mailbox is full, this actor waits, so a ring of
+            full ones deadlocks. A result that cannot be delivered is a failure, but does not count
+            for *supervision*.
+        find: Returns the address for a name; a hub passes it.
+        on_end: Called once the actor has ended: it is closed, and its handler has returned.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -112,14 +113,14 @@ class Actor:
         #: Its address.
         self.ref = ActorRef(name, self._mailbox, self._run)
 
-    # ------------------------------------------------ its life
+    # ------------------------------------------------ lifetime
 
     def start(self) -> ActorRef:
         """
-        Begin to handle messages, on the running loop.
+        Start to handle messages, on the running loop.
 
         Raises:
-            ConfigError: If it was started before, or the factory makes no handler.
+            ConfigError: If it was started before, or *factory* returns no handler.
         """
         handle = None if self._run.entered else checked_handle("what factory makes", self._make())
         self._run.enter()
@@ -150,7 +151,7 @@ class Actor:
     async def idle(self) -> None:
         """Wait until the mailbox is empty and nothing is at work, or the actor has ended."""
         await self._mailbox.wait_empty()
-        # What was just taken out begins with the next turn.
+        # A message that was just taken out begins with the next turn of the loop.
         await asyncio.sleep(0)
         await self._run.wait_group.wait()
 
@@ -174,7 +175,7 @@ class Actor:
         # A message that has failed waits only for a restart.
         if self._current is not None and not self._told:
             self._refuse(self._current)
-        # What the mailbox still holds; it is closed, so this ends with the next turn.
+        # Refuses the rest of the mailbox; it is closed, so this ends with the next turn.
         self._mailbox.subscribe(self._refuse, on_completed=self._conclude)
 
     def _conclude(self) -> None:
@@ -193,7 +194,7 @@ class Actor:
     # ------------------------------------------------ messages
 
     def _begin(self, mail: Mail) -> Coroutine[Any, Any, None]:
-        # Here and not in the coroutine, which may be cancelled before it begins.
+        # Not in the coroutine, which may be cancelled before it begins.
         self._current = mail
         self._told = False
         self._name_it(mail)
@@ -246,7 +247,7 @@ class Actor:
             following = self._find(following)
         await following.tell(answer)
 
-    # ------------------------------------------------ what failed
+    # ------------------------------------------------ failures
 
     def _report(self, mail: Mail, error: BaseException) -> None:
         failure = ActorError(mail.id, self._name, mail.message)
@@ -266,7 +267,7 @@ class Actor:
         self._run.failures.emit(failure)
 
     def _refuse(self, mail: Mail) -> None:
-        """Tell that *mail* is not handled, because the actor has stopped."""
+        """Report that *mail* is not handled, because the actor is closed."""
         refusal = self._run.refusal()
         if mail.reply is not None:
             if not mail.reply.done():
@@ -299,7 +300,7 @@ class Actor:
                 return
 
     def _stop(self) -> None:
-        """Handle nothing more; what waits passes by, and is refused."""
+        """Handle nothing more; waiting messages are taken out and refused."""
         log.warning("actor_stopped", actor=self._name, error="")
         self._handle = None
         self._run.close()

@@ -1,4 +1,4 @@
-"""What actors are made with, and what goes to and from them."""
+"""Messages and errors of actors, and the rules for their handlers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Factory = Callable[[], Handle]
 
 class ActorError(TaskExecutionError):
     """
-    An actor failed at a message; the error is the ``__cause__``.
+    An actor failed to handle a message; the error is the ``__cause__``.
 
     Args:
         task_id: The number of the message, as ``"<actor>/<n>"``.
@@ -34,7 +34,7 @@ class ActorError(TaskExecutionError):
 
 
 class Mail:
-    """A message on its way, with a future if somebody waits for the answer."""
+    """A message in a mailbox, with a future if the sender waits for the answer."""
 
     __slots__ = ("id", "message", "reply")
 
@@ -48,10 +48,10 @@ def checked_behaviour(
     handle: Handle | None, factory: Factory | None, supervision: Supervision
 ) -> Factory:
     """
-    Return what makes the handler.
+    Return the function that makes the handler.
 
     Raises:
-        ConfigError: If these three do not go together.
+        ConfigError: If the three arguments do not go together.
     """
     if (handle is None) == (factory is None):
         raise ConfigError("an actor must be given either handle or factory")
@@ -62,7 +62,7 @@ def checked_behaviour(
             raise ConfigError("factory must be a class or a plain function", factory)
         check_function("factory", factory)
         return factory
-    # Of one function nothing fresh can be made.
+    # A function cannot be made again from its initial state.
     if supervision == "restart":
         raise ConfigError('factory must be given with supervision="restart"', handle)
     known = checked_handle("handle", handle)
@@ -74,7 +74,7 @@ def checked_handle(what: str, handle: Any) -> Handle:
     Return *handle*.
 
     Raises:
-        ConfigError: If it is no coroutine function, nor an object that is called like one.
+        ConfigError: If it is neither a coroutine function nor an object that is called as one.
     """
     if not is_async(handle):
         raise ConfigError(

@@ -20,7 +20,7 @@ __all__ = ["ActorRef"]
 
 class ActorRef:
     """
-    The address of an actor; anything on its loop may hold it, also after the actor has stopped.
+    The address of an actor; it may be used anywhere on its loop, also after the actor has ended.
 
     Messages of one sender are handled in the order in which they were sent.
     """
@@ -43,7 +43,7 @@ class ActorRef:
 
     @property
     def closed(self) -> bool:
-        """Whether the actor takes no more messages."""
+        """Whether the actor accepts no more messages."""
         return self._mailbox.closed
 
     @property
@@ -54,9 +54,9 @@ class ActorRef:
     @property
     def failures(self) -> Observable[ActorError]:
         """
-        The messages that the actor failed at, hot; completes when it has ended.
+        The messages that the actor failed to handle; hot, and completes when it has ended.
 
-        Each is logged too, as ``actor_failed``. A subscriber that can make its source wait holds
+        Each is also logged as ``actor_failed``. A subscriber that can make its source wait holds
         up the actor.
         """
         return self._run.failures.stream
@@ -66,16 +66,16 @@ class ActorRef:
         Put *message* into the mailbox; wait while that is full.
 
         Raises:
-            TaskRejectedError: If the actor has stopped, also while this waits.
+            TaskRejectedError: If the actor is closed, also while this waits.
         """
         await self._put(Mail(message))
 
     def offer(self, message: Any) -> bool:
         """
-        Put *message* into the mailbox if it is not full, and return whether that was done.
+        Put *message* into the mailbox unless that is full; return whether it was put in.
 
         Raises:
-            TaskRejectedError: If the actor has stopped.
+            TaskRejectedError: If the actor is closed.
         """
         self._home.check()
         if self.closed:
@@ -86,18 +86,18 @@ class ActorRef:
         """
         Put *message* into the mailbox, and return what the handler returns.
 
-        If this runs out of time or is cancelled before the message has its turn, the handler
-        never sees it; if later, the handler goes on, and nobody hears its answer. An actor that
-        asks itself, or in a ring, waits until the time is up.
+        If this times out or is cancelled before the handler gets the message, the handler never
+        gets it; afterwards the handler goes on, and its answer is dropped. An actor that asks
+        itself, directly or in a ring, waits until the timeout.
 
         Args:
             message: The message.
-            timeout: Seconds, the wait for a place in the mailbox included; None for no limit.
+            timeout: Seconds, including the wait for a place in the mailbox; None for no limit.
 
         Raises:
             ActorError: If the handler raised; its error is the cause.
             ItemTimeoutError: If there is no answer in time.
-            TaskRejectedError: If the actor has stopped, also while this waits.
+            TaskRejectedError: If the actor is closed, also while this waits.
         """
         self._home.check()
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
@@ -113,24 +113,24 @@ class ActorRef:
             name = f"a message to actor {self._name!r}"
             raise ItemTimeoutError(limit or 0.0, message, name) from None
         finally:
-            # Whoever opens the mail later sees that nobody waits; and an answer that came
-            # together with the end of the wait has been seen.
+            # The actor skips a message whose reply is cancelled; and an error that arrived just
+            # as the wait ended counts as retrieved.
             if not reply.cancel() and not reply.cancelled():
                 reply.exception()
 
     async def drain(self, timeout: float | timedelta | None = None) -> bool:
         """
-        Take no more messages, and wait until those in the mailbox are handled.
+        Accept no more messages, and wait until those in the mailbox are handled.
 
-        Called by the actor's own handler it would wait for itself: end with an error under
-        ``supervision="stop"`` instead.
+        The actor's own handler must not call this, as it would wait for itself: raise an error
+        under ``supervision="stop"`` instead.
 
         Args:
-            timeout: Seconds after which what is left is cancelled and refused; None waits as
-                long as it takes.
+            timeout: Seconds after which the handler is cancelled and the rest refused; None waits
+                as long as it takes.
 
         Returns:
-            True if all was handled.
+            True if all messages were handled.
         """
         self._home.check()
         return await self._run.drain(timeout)

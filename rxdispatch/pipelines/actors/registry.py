@@ -1,4 +1,4 @@
-"""``Actors``: those of a hub, by name."""
+"""``Actors``: the actors of a hub, by name."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Actors:
     """
     The actors of a hub, by name.
 
-    Each is here from its start until it has ended, so that its name is free again only when
-    nothing of it is at work any more, and so that nothing is kept of the ones that have ended.
+    Each is kept from its start until it has ended. So a name is free again only when nothing of its
+    actor is at work, and ended actors take no memory.
     """
 
     def __init__(self) -> None:
@@ -40,8 +40,7 @@ class Actors:
         Start an actor.
 
         Raises:
-            ConfigError: If an argument breaks its rule, or the name is taken by one that has not
-                ended.
+            ConfigError: If an argument breaks its rule, or an actor of that name has not ended.
         """
         actor = Actor(name, handle, find=self.find, on_end=lambda: self._forget(name), **options)
         if name in self._actors:
@@ -55,9 +54,9 @@ class Actors:
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """
-        Let mailboxes be worked off for up to *grace* seconds, then cancel; *hurry* ends the wait.
+        Wait up to *grace* seconds for the mailboxes to empty, then cancel; *hurry* ends the wait.
 
-        Actors tell one another, so all stay open until none has anything left to do.
+        Actors send messages to each other, so all stay open until none has anything to do.
         """
         if not self._actors:
             return
@@ -68,7 +67,7 @@ class Actors:
         finally:
             for task in (idle, hurried):
                 task.cancel()
-            # Each by itself, and to the end: one that hangs on must not keep another from it.
+            # All at once: an actor that hangs must not keep another from ending.
             ends = [actor.cancel() for actor in self._actors.values()]
             await asyncio.gather(idle, hurried, *ends, return_exceptions=True)
 
@@ -76,6 +75,6 @@ class Actors:
         while any(actor.busy for actor in self._actors.values()):
             for actor in tuple(self._actors.values()):
                 await actor.idle()
-        # In the same turn, before anybody tells anything more.
+        # In the same turn of the loop, before any actor can get another message.
         for actor in tuple(self._actors.values()):
             actor.close()

@@ -1,4 +1,4 @@
-"""What makes a graph whole: no cycle, and something that feeds every port."""
+"""Checks of a whole graph: no cycle, and every input port is fed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["check_graph", "in_order"]
 
 def check_graph(vertices: Mapping[str, Vertex], edges: Collection[Edge]) -> None:
     """
-    Check what only a finished graph can show.
+    Check a graph as a whole.
 
     Raises:
-        ConfigError: If it has no node, a cycle, or an input port that nothing feeds.
+        ConfigError: If it has no node, a cycle, or an input port that no edge feeds.
     """
     if not vertices:
         raise ConfigError("a graph must have a node")
@@ -33,13 +33,13 @@ def check_graph(vertices: Mapping[str, Vertex], edges: Collection[Edge]) -> None
                 "all inputs of a node must be connected, or none", f"{name}.{missing[0]}"
             )
         if vertex.join != "merge" and len(vertex.inputs) > 1:
-            rule = f"something must feed a node that does {vertex.join}"
+            rule = f"the inputs of a node that joins by {vertex.join} must be connected"
             raise ConfigError(rule, f"{name}.{missing[0]}")
 
 
 def in_order(vertices: Iterable[str], edges: Iterable[Edge]) -> list[str]:
     """
-    Return the names of nodes, each after those that feed it.
+    Return the names of the nodes, each after those that feed it.
 
     Raises:
         ConfigError: If there is a cycle; it names the path.

@@ -1,4 +1,4 @@
-"""An edge of a graph as an operator: what leaves a port, on its way to another one."""
+"""``along``: the operator that carries items along an edge, from one port to another."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def along(
     edge: Edge, *, size: int, several: bool, gaps: bool, failed: Callable[[StageError], None]
 ) -> Callable[[Stream], Stream]:
     """
-    Return the operator that takes items along *edge*.
+    Return the operator that carries items along *edge*.
 
     Args:
         edge: The edge.
         size: How many items may wait.
-        several: The values are dicts by port.
-        gaps: Whether the places of failed items matter further on.
-        failed: Called with each item that does not fit, if that is a failure.
+        several: Whether the values are dicts by port.
+        gaps: Whether gaps go along too, because a zip needs them downstream.
+        failed: Called with each item that does not fit, if ``overflow`` makes that a failure.
     """
     port = edge.from_port
 
@@ -62,7 +62,7 @@ def along(
 
 
 def _overflow(edge: Edge, size: int, failed: Callable[[StageError], None]) -> Overflow[Envelope]:
-    """Return the policy of *edge* for envelopes, such that no item can end the stream."""
+    """Return the policy of *edge* for envelopes; no item can end the stream."""
     policy: Any = edge.overflow
     if policy in ("wait", "drop_oldest", "drop_newest"):
         return policy  # type: ignore[no-any-return]

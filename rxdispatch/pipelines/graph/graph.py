@@ -33,15 +33,14 @@ __all__ = ["Graph"]
 
 class Graph:
     """
-    A description of work that forks and comes together again: nodes, ports and edges.
+    A description of work that forks and joins: nodes, ports and edges.
 
-    It holds no items and may be run any number of times, also at once; what is added to it
-    later changes no run that has begun.
+    It holds no items and may be run any number of times, also at once. Nodes and edges that are
+    added later do not change a run that has begun.
 
-    Items that leave a port go along every edge from it. It is one object that goes along all of
-    them: a node that changes what it gets changes it for the others too, so copy before you
-    change. Nodes that no edge leads to are the
-    entries: :meth:`GraphRun.submit` hands them items.
+    An item that leaves a port goes along every edge from it, as one object: a node that mutates its
+    item mutates it for the others too, so copy it first. Nodes without an incoming edge are the
+    entries, which :meth:`GraphRun.submit` gives items to.
 
     Example:
         >>> import asyncio
@@ -89,27 +88,28 @@ class Graph:
         Add a node.
 
         Args:
-            name: What it is called, 1 to 200 characters.
+            name: Its name, of 1 to 200 characters.
             fn: Called with an item, returns what goes on. Coroutine functions run on the loop,
                 plain ones in threads. With several *outputs* it returns a dict of values by
-                port; ports that are not in it emit nothing.
+                port; a port that is not in it emits nothing.
             max_concurrent: How many calls may be at work at once, at least 1; or a ``Limit``.
             inputs: The names of its input ports.
             outputs: The names of its output ports.
-            join: How several inputs come together. ``"merge"`` calls *fn* with each item of any
+            join: How several inputs are combined. ``"merge"`` calls *fn* with each item of any
                 of them. ``"zip"`` calls it with one item of each, as arguments in the order of
                 *inputs*: the first of each, then the second, and so on. ``"latest"`` calls it
-                with the latest of each whenever one comes, once all have one.
+                with the latest item of each whenever one arrives, once all have one.
             ordered: Emit in the order of arrival; a result that waits for its turn keeps its
                 slot. Set it for the nodes ahead of a zip that work on several items at once.
             queue_size: How many items may wait on each edge to it, at least 1; by default 16, or
                 as many as it, or the node before it, works on at once, if that is more.
-            timeout: Seconds that each try may take.
-            backoff: How often an item is tried at most, and the waits in between; None: once.
-            on_error: What becomes of an item whose last try failed: ``"stop"`` tells the run's
-                ``failures``, ``"skip"`` only logs it, and a callable is given the item (a tuple
-                after zip and latest) and the error and returns what goes on instead.
-            executor: Where a plain function runs instead of in threads of the node's own.
+            timeout: Seconds that each attempt may take.
+            backoff: How often an item is attempted, and the waits in between; None for once.
+            on_error: What happens to an item whose last attempt failed. ``"stop"``: it goes no
+                further and is emitted by the run's ``failures``; the run goes on. ``"skip"`` only
+                logs it. A callable gets the item (a tuple after zip and latest) and the error and
+                returns what goes on instead.
+            executor: Where a plain function runs, instead of in threads of the node's own.
 
         Raises:
             ConfigError: If an argument breaks its rule, or there is a node of that name.
@@ -162,13 +162,13 @@ class Graph:
             target: The node that they go to.
             from_port: An output port of *source*.
             to_port: An input port of *target*.
-            overflow: What becomes of an item that does not fit. ``"wait"`` pauses *source*, and
-                with it all of its edges; ``"drop_oldest"`` and ``"drop_newest"`` drop and log;
-                ``"error"`` makes a failure of it, with ``BufferOverflowError`` as the cause; a
-                callable is given the item. But for ``"wait"``, the edge never pauses *source*.
+            overflow: What happens to an item that does not fit. ``"wait"`` pauses *source*, and
+                with it all of its edges; no other policy ever does. ``"drop_oldest"`` and
+                ``"drop_newest"`` drop and log. ``"error"`` makes it a failure caused by a
+                ``BufferOverflowError``. A callable gets the item.
 
         Raises:
-            ConfigError: If there is no such node or port, or the edge is there already.
+            ConfigError: If there is no such node or port, or the edge exists already.
         """
         for what, name in (("source", source), ("target", target)):
             if name not in self._vertices:
@@ -188,25 +188,25 @@ class Graph:
         """
         Check the graph as a whole; :meth:`run` does so too.
 
-        The inputs of a node are connected all, or none. With none it is an entry, which takes
-        what is submitted; but a node that does zip or latest with several inputs is none.
+        Either all inputs of a node are connected or none. A node with none is an entry, which
+        takes submitted items; a zip or latest of several inputs cannot be one.
 
         Raises:
-            ConfigError: If it has no node, a cycle, or an input port that nothing feeds.
+            ConfigError: If it has no node, a cycle, or an input port that no edge feeds.
         """
         check_graph(self._vertices, self._edges)
 
     def to_mermaid(self) -> str:
         """
-        Return the graph as a Mermaid flowchart; the same graph is always the same text.
+        Return the graph as a Mermaid flowchart; equal graphs give equal text.
 
-        Ports are shown where they are not ``in`` and ``out``.
+        Ports are shown unless they are called ``in`` and ``out``.
         """
         return mermaid(self._vertices, self._edges)
 
     def run(self) -> GraphRun:
         """
-        Return a run of the graph as it is now, to be used with ``async with``.
+        Return a run of the graph as it is now; use it with ``async with``.
 
         Raises:
             ConfigError: As :meth:`validate`.

@@ -24,20 +24,20 @@ def join_ports(
     """
     Join *streams*, one for each port.
 
-    RxPY's own ``merge``, ``zip`` and ``combine_latest`` push on, or hold, whatever comes. Here
-    each port holds one item and asks its stream for the next when that has gone; all others wait
-    in the bounded queue above. ``merge`` takes turns among the ports, so that a busy one does
-    not shut out the others.
+    RxPY's own ``merge``, ``zip`` and ``combine_latest`` forward or hold every item that arrives.
+    Here each port holds one item and asks its stream for the next when that one has gone; all
+    others wait in the bounded queue upstream. ``merge`` takes turns among the ports, so that a busy
+    one does not starve the others.
 
     Args:
-        streams: What comes in at each port.
+        streams: The stream of each port.
         join: ``"merge"`` passes on each item; ``"zip"`` a tuple of one item of each port;
-            ``"latest"`` a tuple of the latest of each, whenever one comes, once all have one.
-        unpaired: Given what can be in no tuple any more: another port has ended, or has a gap.
+            ``"latest"`` a tuple of the latest of each, whenever one arrives, once all have one.
+        unpaired: Called with an item that no tuple can contain any more, because another port has
+            ended or has a gap.
 
-    A gap takes part in a zip as an item does, and makes a gap of the tuple.
-
-    It completes when all streams have, and fails with the first that does.
+    A zip treats a gap as an item, and emits a gap in place of the tuple. The result completes when
+    all streams have, and fails with the first that fails.
     """
 
     def subscribe(
@@ -97,10 +97,10 @@ class _Merge(Downstream[Envelope]):
             port.upstream.connect(stream, self._entrance(port), self.fail, self._exit(port))
         return Disposable(self.dispose)
 
-    # ------------------------------------------------ which items go next
+    # ------------------------------------------------ the next items
 
     def next(self) -> tuple[Envelope, Context] | None:
-        """Return what is to be emitted now, or None while there is nothing."""
+        """Return the next envelope to emit, or None if there is none yet."""
         for step in range(self._width):
             port = self.ports[(self._turn + step) % self._width]
             if port.held is not None:

@@ -1,4 +1,4 @@
-"""``mermaid``: a graph as the text of a Mermaid flowchart."""
+"""``mermaid``: draws a graph as a Mermaid flowchart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def mermaid(vertices: Mapping[str, Vertex], edges: Iterable[Edge]) -> str:
     """
     Return the text, nodes and edges in the order in which they were added.
 
-    Nodes are numbered, as some names mean something else to Mermaid, such as ``end``.
+    Nodes are numbered, because some names, such as ``end``, are keywords of Mermaid.
     """
     lines = ["flowchart LR"]
     numbers: dict[str, str] = {}
@@ -30,7 +30,7 @@ def mermaid(vertices: Mapping[str, Vertex], edges: Iterable[Edge]) -> str:
 
 
 def _label(edge: Edge) -> str:
-    """Return the ports, so far as they are not the default ones."""
+    """Return the ports that are not the default ones."""
     source = _escaped(edge.from_port) if edge.from_port != "out" else ""
     target = _escaped(edge.to_port) if edge.to_port != "in" else ""
     if source and target:
@@ -39,5 +39,5 @@ def _label(edge: Edge) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return *text* with all but letters, digits and what is harmless as Mermaid's entities."""
+    """Return *text* with all special characters as Mermaid's entities."""
     return "".join(c if c.isalnum() or c in " _-./:," else f"#{ord(c)};" for c in text)

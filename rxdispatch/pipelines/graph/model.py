@@ -1,4 +1,4 @@
-"""What a graph is made of: nodes with ports, and the edges between these."""
+"""The parts of a graph: nodes with ports, and the edges between ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Join = Literal["merge", "zip", "latest"]
 
 
 class Gap:
-    """Stands, itself, in the place of an item that failed; processes know it by its name."""
+    """Takes the place of a failed item. The class itself is used, so that it pickles by name."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -45,13 +45,13 @@ class Vertex:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         return self.stage.name
 
 
 @attrs.frozen
 class Edge:
-    """From a port of one node to a port of another; two edges are equal if their ends are."""
+    """An edge from an output port to an input port; edges with equal ends are equal."""
 
     source: str
     from_port: str
@@ -119,7 +119,7 @@ def checked_ports(what: str, ports: Any) -> tuple[str, ...]:
     Return *ports*.
 
     Raises:
-        ConfigError: If they are no tuple or list of one name or more, all different.
+        ConfigError: If they are not a tuple or list of one or more distinct names.
     """
     if not isinstance(ports, (tuple, list)) or not ports:
         raise ConfigError(f"{what} must be a tuple of names of ports", ports)

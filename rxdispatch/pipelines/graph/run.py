@@ -1,4 +1,4 @@
-"""``GraphRun``: a graph at work."""
+"""``GraphRun``: a running graph."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = ["GraphRun"]
 
 class GraphRun:
     """
-    A graph at work, made by :meth:`Graph.run` and used with ``async with``, once.
+    A running graph, made by :meth:`Graph.run` and used with ``async with``, once.
 
-    Leaving the block normally waits for every item that was taken in: nodes end one after the
-    other, each when those that feed it have. Leaving it by an exception, or by cancellation,
-    cancels what is at work, drops the rest, and waits for coroutines to end.
+    Leaving the block normally waits for every item in the graph: a node ends when those that feed
+    it have. Leaving it by an exception, or by cancellation, cancels the items at work, drops the
+    rest, and waits for coroutines to end.
 
-    Each edge holds as many items as the queue of its target says, and those besides which its
-    source had at work when it got full. When it is full, its source begins nothing new, and
-    so on up to :meth:`submit`; nodes of other branches go on with what they have.
+    An edge holds up to ``queue_size`` items of its target, and in addition those that its source
+    had at work when it became full. While it is full, its source begins nothing new, and so on up
+    to :meth:`submit`; nodes of other branches go on with the items that they have.
     """
 
     def __init__(self, vertices: Mapping[str, Vertex], edges: Sequence[Edge]) -> None:
@@ -56,25 +56,24 @@ class GraphRun:
         self._running = 0
         self._run: Run[StageError] = Run("the graph", close=self._close, finish=self._finish)
 
-    # ------------------------------------------------ what goes in and comes out
+    # ------------------------------------------------ input and output
 
     async def submit(self, node: str, item: Any, id: str | None = None) -> str:  # noqa: A002
         """
-        Hand *item* to an entry, and wait while its queue is full.
+        Put *item* into the queue of an entry, and wait while that is full.
 
         Args:
             node: The name of the entry.
-            item: What its function gets.
-            id: What failures call the item; a new uuid by default. It keeps it on all its ways;
-                what is made of several items has their ids, joined by ``+``.
+            item: The item for its function.
+            id: The id of the item in failures; a new UUID by default. The item keeps it on every
+                way; an item that a join made of several has their ids, joined by ``+``.
 
         Returns:
             The id.
 
         Raises:
             ConfigError: If *node* is no entry of the graph, or *id* breaks its rule.
-            TaskRejectedError: If the run has not been entered, or takes no more, also while
-                this waits.
+            TaskRejectedError: If the run was not entered, or closes, also while this waits.
         """
         intake = self._intakes.get(node)
         if intake is None:
@@ -89,14 +88,14 @@ class GraphRun:
 
     def results(self, node: str, port: str | None = None) -> Observable[Any]:
         """
-        Return what leaves *node*, whether or not an edge takes it further.
+        Return the results of *node*, whether or not an edge takes them further.
 
-        It is hot: items go to those who are subscribed at the moment. It completes with the run.
-        A subscriber that can make its source wait holds up the node.
+        It is hot: items go to the current subscribers. It completes with the run. A subscriber
+        that can make its source wait holds up the node.
 
         Args:
             node: The name of a node.
-            port: Which output port; may be left out if there is one alone.
+            port: The output port; may be left out if there is only one.
 
         Raises:
             ConfigError: If there is no such node or port.
@@ -115,15 +114,14 @@ class GraphRun:
         """
         The items that failed, each a ``StageError`` whose ``stage`` is the name of the node.
 
-        While nobody is subscribed they are logged, as ``item_failed``. It completes with the
-        run.
+        Without a subscriber each is logged as ``item_failed``. It completes with the run.
         """
         return self._run.failures.stream
 
     def _on_failure(self, failure: StageError) -> None:
         report(self._run.failures, failure)
 
-    # ------------------------------------------------ its life
+    # ------------------------------------------------ lifetime
 
     async def __aenter__(self) -> Self:
         self._run.enter()
@@ -138,7 +136,7 @@ class GraphRun:
             failed=self._on_failure,
         )
         self._running = len(streams.lasts)
-        # In one turn: what is shared begins with the next one, so nobody misses anything.
+        # In one turn of the loop: shared streams start with the next, so no item is missed.
         for last in streams.lasts:
             self._subscriptions.append(
                 last.subscribe(
@@ -188,7 +186,7 @@ class GraphRun:
     def _finish(self, error: Exception | None) -> None:
         self._run.conclude()
         outputs = [output for ports in self._outputs.values() for output in ports.values()]
-        # What a listener raises at the end must not keep the others from it.
+        # An error of one subscriber must not keep the others from their end.
         call_each(
             (
                 *(subscription.dispose for subscription in self._subscriptions),

@@ -1,4 +1,4 @@
-"""``GraphStreams``: the streams that nodes and edges of a graph become."""
+"""``GraphStreams``: builds a stream for each node of a graph."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Stream = Observable[Envelope]
 
 class GraphStreams:
     """
-    A stream for each node, built from those that feed it.
+    The stream of each node, built from the streams that feed it.
 
     Args:
         vertices: The nodes.
         edges: The edges.
-        intakes: What comes in at the entries.
-        outputs: Where what leaves each port is shown.
-        wait_group: Where coroutines are counted that are at work.
+        intakes: The items of each entry.
+        outputs: Emit what leaves each port.
+        wait_group: Counts the coroutines at work.
         failed: Called with each failure.
     """
 
@@ -59,7 +59,7 @@ class GraphStreams:
         for edge in edges:
             self._into[edge.target].append(edge)
             ways[edge.source] += 1
-        #: What leaves the nodes that no edge leaves: who subscribes to these runs all.
+        #: The results of the nodes without an outgoing edge: subscribing to these runs all.
         self.lasts: list[Stream] = []
         self._left: dict[str, Stream] = {}
         order = in_order(vertices, edges)
@@ -93,7 +93,7 @@ class GraphStreams:
                 self.lasts.append(stream)
 
     def _entering(self, vertex: Vertex) -> Stream:
-        """Return what comes in at *vertex*."""
+        """Return the items for *vertex*."""
         name = vertex.name
         if name in self._intakes:
             return self._intakes[name]
@@ -145,7 +145,7 @@ def _leaving_gaps(failed: Callable[[StageError], None]) -> Lost:
 def _ahead_of_zip(
     order: Sequence[str], vertices: Mapping[str, Vertex], into: Mapping[str, Sequence[Edge]]
 ) -> set[str]:
-    """Return the nodes that are a zip, or from which a way leads to one."""
+    """Return the nodes that are a zip, or that lead to one."""
     found: set[str] = set()
     for name in reversed(order):
         if vertices[name].spread and vertices[name].join == "zip":
@@ -156,7 +156,7 @@ def _ahead_of_zip(
 
 
 def _emitting(outputs: Mapping[str, Output[Any]]) -> Callable[[Envelope], None]:
-    """Return what hands the values of an envelope to those who listen."""
+    """Return a function that emits the values of an envelope to the outputs."""
     if len(outputs) == 1:
         (output,) = outputs.values()
 

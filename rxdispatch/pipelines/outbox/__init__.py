@@ -1,5 +1,5 @@
 """
-Events kept on disk until the far side has them.
+Events that stay on disk until the receiver has them.
 
 Internal: users import from ``rxdispatch``.
 """

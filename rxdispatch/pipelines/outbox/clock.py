@@ -1,13 +1,13 @@
 """
-``OutboxClock``: for how long events have waited, whatever happens to the host's clock.
+``OutboxClock``: measures the age of events, whatever happens to the host's clock.
 
-A device without a battery for its clock boots in the past and jumps forward once it has the time
-from the network. Judged by that clock, all that waits would be decades old. So ages are measured
-by a clock of the file's own, which only grows:
+A device whose clock has no battery boots in the past and jumps forward once it gets the time from
+the network. By that clock all waiting events would be decades old. So the file has a clock of its
+own, which never goes back:
 
-- while one process has the file, and from one process to the next of the same boot, by the host's
-  steady clock, which nobody sets;
-- across a boot, by the host's wall clock, if it was set at both ends, and never backwards.
+- within one boot, also from one process to the next, it follows the host's steady clock, which
+  cannot be set;
+- across a boot it follows the host's wall clock, if that was set both before and after.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Final, NamedTuple
 __all__ = ["ClockRow", "OutboxClock", "boot_id", "steady"]
 
 _SET: Final = 1_704_067_200.0
-"""A wall clock that shows less, the start of 2024, was never set."""
+"""The start of 2024; a wall clock that shows less was never set."""
 
 
 class ClockRow(NamedTuple):
-    """What is stored of the clock: all readings of one moment."""
+    """The stored state of the clock: readings of one moment."""
 
     boot: str
     steady: float
@@ -33,13 +33,13 @@ class ClockRow(NamedTuple):
 
 
 def steady() -> float:
-    """Return seconds of a clock that nobody sets, and that goes on while the host sleeps."""
+    """Return seconds of a clock that cannot be set, and that runs while the host sleeps."""
     kind = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if kind is None else time.clock_gettime(kind)
 
 
 def boot_id() -> str:
-    """Return what names this boot of the host; an empty string where nothing does."""
+    """Return the id of this boot of the host; an empty string if it has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except (OSError, UnicodeError):
@@ -48,12 +48,12 @@ def boot_id() -> str:
 
 class OutboxClock:
     """
-    Tells seconds since the file was made, of which it knows.
+    A clock in seconds since the file was made, as far as that can be measured.
 
     Args:
-        steady: A clock that nobody sets.
+        steady: A clock that cannot be set.
         wall: The host's clock, in seconds since 1970.
-        boot: Names this boot of the host.
+        boot: Returns the id of this boot of the host.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class OutboxClock:
         self._offset = -steady()
 
     def resume(self, row: ClockRow) -> None:
-        """Go on from *row*."""
+        """Continue from the stored *row*."""
         steady = self._steady()
         if row.boot and row.boot == self._boot and steady >= row.steady:
             gap = steady - row.steady
@@ -82,6 +82,6 @@ class OutboxClock:
         return self._steady() + self._offset
 
     def row(self) -> ClockRow:
-        """Return what the file stores."""
+        """Return the state that the file stores."""
         steady = self._steady()
         return ClockRow(self._boot, steady, self._wall(), steady + self._offset)

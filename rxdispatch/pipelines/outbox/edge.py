@@ -1,4 +1,4 @@
-"""``EdgePipeline``: handle events here first, and forward what the far side needs."""
+"""``EdgePipeline``: handles events locally, and forwards selected results."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ R = TypeVar("R")
 @attrs.frozen(slots=True)
 class EdgeResult(Generic[T, R]):
     """
-    What became of one event.
+    The result of one event.
 
     Attributes:
-        id: The id it has in the outbox, if it is there. Put the result under this id again where
-            you do not know: an outbox, and :class:`Dedupe` behind it, take it once.
+        id: Its id in the outbox, if it is there. If you do not know, put the result under this id
+            again: an outbox, and :class:`Dedupe` behind it, accept an id only once.
         event: The event.
-        result: What the local function returned; None where it failed.
-        error: A ``TaskExecutionError`` whose cause is the error, where it failed: of the local
-            function, of the outbox that had no room, or that time was up.
-        forwarded: Whether the result is in the outbox. None if nobody knows, because time was up
-            while it was written.
+        result: What the local function returned; None if it failed.
+        error: A ``TaskExecutionError`` if the event failed; its cause is the error of the local
+            function, of a full outbox, or of the timeout.
+        forwarded: Whether the result is in the outbox; None if that is unknown, because the timeout
+            came while it was written.
     """
 
     id: str
@@ -49,17 +49,17 @@ class EdgeResult(Generic[T, R]):
 
 class EdgePipeline(Generic[T, R]):
     """
-    Calls *local* for each event, and puts the results that *forward* picks into an outbox.
+    Calls *local* for each event, and puts the results that *forward* selects into an outbox.
 
-    Local handling goes on while the far side is away. A failed event ends nothing.
+    It goes on while the receiver is unavailable. A failed event does not end the stream.
 
     Args:
-        local: A coroutine function of an event.
-        forward: Whether a result is to be forwarded; a plain function.
-        outbox: Where to; open.
+        local: A coroutine function, called with each event.
+        forward: A plain function that returns whether to forward a result.
+        outbox: The outbox for the results; must be open.
         max_concurrent: How many events are handled at a time; with more than 1, results are
-            forwarded in the order in which they come about.
-        timeout: Seconds an event may take, the writing to the outbox included.
+            forwarded in the order in which they are ready.
+        timeout: Seconds that an event may take, including the write to the outbox.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -88,8 +88,8 @@ class EdgePipeline(Generic[T, R]):
         """
         Handle the events of *source* while subscribed; emits an :class:`EdgeResult` for each.
 
-        A source that can wait is asked for what there is room for. Completion waits for what is at
-        work; disposal cancels it.
+        A source that can wait is asked for no more than fits. Completion waits for the events at
+        work; disposal cancels them.
         """
         return self._stage(source)
 
@@ -102,7 +102,7 @@ class EdgePipeline(Generic[T, R]):
             async with scope:
                 result = value = await self._local(event)
                 if self._forward(value):
-                    # Cut short here, it may be written or not.
+                    # If this is cut short, the result may be written or not.
                     forwarded = None
                     forwarded = await self._put(value, name)
         except BaseException as cause:

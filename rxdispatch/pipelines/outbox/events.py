@@ -1,4 +1,4 @@
-"""What an outbox sends and tells, and the memory of ids on the other side."""
+"""The events and statistics of an outbox, and ``Dedupe`` for its receiver."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Dedupe", "OutboxEvent", "OutboxStats"]
 @attrs.frozen(slots=True)
 class OutboxEvent:
     """
-    An event on its way.
+    An event that is sent.
 
     Attributes:
-        seq: Its number, only growing; gaps are events that were dropped.
-        id: What the far side knows a repetition by.
-        event: What was put.
-        at: When, in seconds since 1970.
+        seq: Its number; numbers grow, and gaps are dropped events.
+        id: Its id, by which the receiver recognises a repetition.
+        event: The event.
+        at: When it was put, in seconds since 1970.
     """
 
     seq: int
@@ -32,15 +32,15 @@ class OutboxEvent:
 @attrs.frozen(slots=True)
 class OutboxStats:
     """
-    How an outbox stands.
+    A snapshot of an outbox.
 
     Attributes:
-        waiting: Events on disk.
+        waiting: How many events are on disk.
         bytes: Their size, encoded.
         sent: How many were sent since it was opened.
-        dropped: How many were dropped since, for size or age.
-        failures: How often sending failed since.
-        oldest_age: Seconds for which the oldest has waited; 0 where none waits.
+        dropped: How many were dropped since then, for room or age.
+        failures: How often sending failed since then.
+        oldest_age: Seconds for which the oldest has waited; 0 if none waits.
     """
 
     waiting: int
@@ -53,13 +53,13 @@ class OutboxStats:
 
 class Dedupe:
     """
-    A bounded memory of ids: what has been done already, on the receiving side of an outbox.
+    A bounded set of the newest ids, by which the receiver of an outbox drops repetitions.
 
-    Ask with ``in``, do the work, then :meth:`add`: the other way round an event is lost when the
-    work fails. An outbox repeats at most its last batch: a few batches a sender are enough.
+    Test with ``in``, do the work, then :meth:`add`: the other way round an event is lost if the
+    work fails. An outbox repeats at most its last batch, so a few batches per sender are enough.
 
     Args:
-        size: How many ids are kept, the newest; at least 1.
+        size: How many ids are kept, at least 1.
 
     Raises:
         ConfigError: If *size* is not an int >= 1.
@@ -77,7 +77,7 @@ class Dedupe:
 
     def __init__(self, size: int = 100_000) -> None:
         self._size = checked_size(size)
-        self._ids: dict[str, None] = {}  # in the order of their coming
+        self._ids: dict[str, None] = {}  # in the order of arrival
 
     def __contains__(self, id: object) -> bool:  # noqa: A002
         return id in self._ids
@@ -86,7 +86,7 @@ class Dedupe:
         return len(self._ids)
 
     def add(self, id: str) -> None:  # noqa: A002
-        """Remember *id*; the oldest is forgotten where there is no room."""
+        """Remember *id*; if the set is full, forget the oldest."""
         self._ids.pop(id, None)
         self._ids[id] = None
         if len(self._ids) > self._size:

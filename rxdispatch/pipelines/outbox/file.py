@@ -1,8 +1,8 @@
 """
-``OutboxFile``: the events of an outbox in a SQLite file.
+``OutboxFile``: stores the events of an outbox in a SQLite file.
 
 All methods but ``in_thread`` run in the file's own thread, one after the other, and each is one
-transaction. A lock beside the file, which the kernel drops with its process, keeps others out.
+transaction. A lock file, which the kernel releases with its process, keeps other processes out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 _APPLICATION: Final = 0x5258444F
 _LAYOUT: Final = 2
 
-# A number that was used never comes again, also when the table has been empty.
+# AUTOINCREMENT never reuses a number, even after the table was empty.
 _BIRTH: Final = f"""
 BEGIN EXCLUSIVE;
 PRAGMA application_id = {_APPLICATION};
@@ -46,7 +46,7 @@ COMMIT;
 
 _CLOCK: Final = "UPDATE clock SET boot = ?, steady = ?, wall = ?, lived = ?"
 _UP_TO: Final = "SELECT seq, length(record) FROM events WHERE seq <= ?"
-# Both only grow, so that the oldest are the first: one look tells that none is too old.
+# Numbers and times both grow, so the first event is the oldest: if it is young enough, all are.
 _OLDEST: Final = "SELECT lived FROM events WHERE seq > ? ORDER BY seq LIMIT 1"
 _OLD: Final = (
     "SELECT seq, length(record) FROM (SELECT seq, record, lived FROM events WHERE seq > ?"
@@ -57,7 +57,7 @@ _NEXT: Final = "SELECT seq, length(record) FROM events WHERE seq > ? ORDER BY se
 
 @attrs.frozen(slots=True)
 class Limits:
-    """What an outbox holds at most; ``evict`` makes room by dropping the oldest."""
+    """The limits of an outbox; with ``evict`` the oldest events make room for new ones."""
 
     size: int
     bytes: int | None
@@ -67,7 +67,7 @@ class Limits:
 
 @attrs.define(slots=True)
 class _Totals:
-    """What is in the file, and what has been dropped for room and for age."""
+    """Counts of the events in the file, and of those dropped for room and for age."""
 
     count: int = 0
     bytes: int = 0
@@ -78,13 +78,13 @@ class _Totals:
 
 class OutboxFile:
     """
-    One file, of one process.
+    A file of events, used by one process at a time.
 
     Args:
-        path: On a local disk; its directory must exist.
-        limits: What it holds at most.
-        what: What it is called in errors.
-        clock: What ages are measured by.
+        path: The file, on a local disk; its directory must exist.
+        limits: Its limits.
+        what: Its name in errors.
+        clock: Measures the age of events.
     """
 
     def __init__(
@@ -103,26 +103,26 @@ class OutboxFile:
         self._lock: FileLock | None = None
         self._connection: sqlite3.Connection | None = None
         self._in_flight = 0  # events up to this number are being sent
-        #: As of the last transaction that was committed.
+        #: The counts after the last committed transaction.
         self.totals = _Totals()
 
     # -- lifetime ----------------------------------------------------------------------------
 
     async def open(self) -> None:
         """
-        Open the file, or make it.
+        Open the file, or create it.
 
         Raises:
-            ConfigError: If another process has it, or it is no outbox, or it cannot be written.
+            ConfigError: If another process uses it, or it is no outbox, or it cannot be written.
         """
         await self._thread.open(self._open)
 
     async def close(self) -> None:
-        """Let go of the file once what is under way has ended; the second time does nothing."""
+        """Close the file after the work in progress; a second call does nothing."""
         await self._thread.close()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Do *work*; once begun it is done to its end, even if this is cancelled."""
+        """Run *work* in the thread; once begun it completes, even if this is cancelled."""
         return await self._thread.run(work)
 
     def _open(self) -> None:
@@ -130,7 +130,7 @@ class OutboxFile:
         self._lock = FileLock.take(beside)
         if self._lock is None:
             holder = FileLock.holder(beside)
-            by = "" if holder is None else f"; process {holder} has it"
+            by = "" if holder is None else f"; process {holder} uses it"
             rule = f"{self._what} must be used by one process at a time{by}"
             raise ConfigError(rule, str(self._path))
         connection = open_database(
@@ -150,7 +150,7 @@ class OutboxFile:
         elif (application, layout) != (_APPLICATION, _LAYOUT):
             raise ConfigError(f"{self._what} must be a file of its own", str(self._path))
         connection.execute("PRAGMA journal_mode = WAL")
-        # What was acknowledged must survive a power cut.
+        # An acknowledged event must survive a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         stored = connection.execute("SELECT boot, steady, wall, lived FROM clock").fetchone()
         self._clock.resume(ClockRow(*stored))
@@ -169,18 +169,18 @@ class OutboxFile:
             lock.close()
 
     def age(self) -> float:
-        """Return for how many seconds the oldest event has waited; 0 where none waits."""
+        """Return the seconds that the oldest event has waited; 0 if none waits."""
         oldest = self.totals.oldest
         return 0.0 if oldest is None else max(0.0, self._clock.now() - oldest)
 
     # -- transactions ------------------------------------------------------------------------
 
     def add(self, entries: Sequence[NewTask]) -> list[int | None]:
-        """Add events; returns their numbers, None where there is no room."""
+        """Add events; return the number of each, or None if there is no room."""
         return self._transaction(lambda totals: [self._add(entry, totals) for entry in entries])
 
     def first(self, count: int, after: int = 0) -> list[OutboxEvent]:
-        """Return the oldest *after* a number; none of them is dropped before :meth:`sent`."""
+        """Return the oldest events *after* a number; none is dropped before :meth:`sent`."""
         self._in_flight = 0
         rows = self._transaction(
             lambda _: self._do(
@@ -197,7 +197,7 @@ class OutboxFile:
         return found
 
     def sent(self, last: int) -> int:
-        """Remove the events up to number *last*; returns how many."""
+        """Remove the events up to number *last*; return how many."""
         removed = self._transaction(lambda totals: self._remove(_UP_TO, totals, last))
         self._in_flight = 0
         return removed
@@ -235,7 +235,7 @@ class OutboxFile:
                 return None
             dropped = self._remove(_NEXT, totals, self._in_flight)
             if not dropped:
-                # All of it is being sent: a moment later there is room.
+                # All of them are being sent: soon there will be room.
                 break
             totals.evicted += dropped
         cursor = self._do(
@@ -250,7 +250,7 @@ class OutboxFile:
         return cursor.lastrowid
 
     def _remove(self, which: str, totals: _Totals, *values: float) -> int:
-        """Remove the events that *which* selects, by number and size; returns how many."""
+        """Remove the events that *which* selects, by number and size; return how many."""
         rows = self._do(which, *values).fetchall()
         assert self._connection is not None
         self._connection.executemany(

@@ -1,4 +1,4 @@
-"""``Outbox``: events kept on disk until the far side has them."""
+"""``Outbox``: a queue on disk whose events stay until the receiver has them."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ _GROUP = 1000
 
 class Outbox:
     """
-    A queue on disk between this process and a far side that may be away.
+    A queue on disk between this process and a receiver that may be unavailable.
 
-    ``put`` returns when the event is on the disk; a coroutine *send* gets what waits, in order, at
-    least once. An event is removed only after *send* has returned; when it raises, the same events
-    come again after a wait, and so they do after a kill, a power cut or a lost reply. The far side
-    drops repetitions by id, see :class:`Dedupe`.
+    ``put`` returns when the event is on disk. The coroutine function *send* gets the waiting events
+    in order, at least once: an event is removed only after *send* has returned. If *send* raises,
+    it gets the same events again after a wait, and also after a kill, a power cut or a lost reply.
+    The receiver drops repetitions by id, see :class:`Dedupe`.
 
-    Use it as an asynchronous context manager. Leaving cancels *send*; what waits is sent by who
-    opens the file next.
+    Use it with ``async with``. Leaving the block cancels *send*; the next process that opens the
+    file sends the remaining events.
 
     Args:
-        path: A SQLite file of its own on a local disk, of one process at a time.
-        send: Gets a list of events, oldest first. It should raise for what may be well later;
-            an event that it never can send holds up all that come after it.
-        max_items: Events that may wait.
-        max_bytes: Bytes that they may have in all, encoded.
+        path: A SQLite file for this outbox only, on a local disk; one process at a time.
+        send: Called with a list of events, oldest first. It should raise only for errors that may
+            pass: an event that it can never send holds up all events behind it.
+        max_items: How many events may wait.
+        max_bytes: Their size in all, encoded, in bytes.
         max_age: Seconds after which an event is dropped unsent. A step of the host's clock, as at
             the boot of a device whose clock has no battery, does not count.
         overflow: What happens when it is full: ``"error"`` raises ``BufferOverflowError`` from
             ``put``; ``"drop_oldest"`` makes room, but never drops events that are being sent.
-        batch: Events that *send* gets at most.
-        backoff: How long to wait after a failure; its ``attempts`` do not count.
+        batch: The most events that *send* gets at a time.
+        backoff: The waits after failures; its ``attempts`` are ignored.
 
     Raises:
-        ConfigError: If an argument breaks its rule; on entry if another process has the file, or
+        ConfigError: If an argument breaks its rule; on entry if another process uses the file, or
             it is not an outbox.
 
     Example:
@@ -118,7 +118,7 @@ class Outbox:
     # -- lifetime ----------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Open the file and go on sending what it holds."""
+        """Open the file and start to send the events in it."""
         if self._state != "new":
             raise ConfigError("outbox must be entered once", self._state)
         self._home.check()
@@ -135,7 +135,7 @@ class Outbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop sending, finish writing, and let go of the file."""
+        """Stop sending, finish writing, and close the file."""
         self._state = "closed"
         self._changed.set()
         assert self._sending is not None
@@ -155,12 +155,12 @@ class Outbox:
         """
         Write an event to the disk; events that are put at the same time share a transaction.
 
-        Cancelled, it may have been written or not.
+        If this is cancelled, the event may be written or not.
 
         Args:
-            event: Anything that could be the payload of a task.
-            id: What the far side knows a repetition by; a UUID version 7 by default. One that
-                waits already is not written again.
+            event: Anything that can be the payload of a task.
+            id: Its id, by which the receiver recognises a repetition; a UUID version 7 by default.
+                An event whose id waits already is not written again.
 
         Returns:
             Its number.
@@ -169,7 +169,7 @@ class Outbox:
             BufferOverflowError: If there is no room, and *overflow* is ``"error"``.
             CodecError: If the event cannot be stored.
             ConfigError: If the outbox is not open, or *id* cannot be stored.
-            StoreUnavailableError: If the disk does not take it.
+            StoreUnavailableError: If the disk write fails.
         """
         if self._state != "open":
             raise ConfigError("outbox must be open; use it with 'async with'", self._state)
@@ -180,16 +180,16 @@ class Outbox:
         done: asyncio.Future[int] = loop.create_future()
         self._pending.append((entry, done))
         if self._writing is None:
-            # It outlives this put, and serves others: not in the context of this caller.
+            # It outlives this call and serves others, so it must not run in this caller's context.
             self._writing = loop.create_task(self._write(), context=self._context.copy())
         return await done
 
     async def flush(self) -> None:
         """
-        Wait until nothing waits.
+        Wait until all events are sent.
 
         Raises:
-            ConfigError: If the outbox is closed before that.
+            ConfigError: If the outbox is closed before.
         """
         self._home.check()
         while self._pending or self._writing is not None or self._file.totals.count:
@@ -200,7 +200,7 @@ class Outbox:
 
     @property
     def stats(self) -> OutboxStats:
-        """How it stands now."""
+        """A snapshot of it."""
         totals = self._file.totals
         dropped = totals.evicted + totals.expired
         return OutboxStats(
@@ -213,7 +213,7 @@ class Outbox:
         try:
             while self._pending:
                 group, self._pending = self._pending[:_GROUP], self._pending[_GROUP:]
-                # Whoever was cancelled before his turn has nothing written.
+                # A put that was cancelled before its turn writes nothing.
                 group = [(entry, done) for entry, done in group if not done.done()]
                 entries = [entry for entry, _ in group]
                 answers: list[int | Exception | None]
@@ -252,7 +252,7 @@ class Outbox:
             except (GeneratorExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
-                # A cancellation that *send* raised by itself is a failure like any other.
+                # A CancelledError that *send* itself raised is a failure like any other.
                 if me.cancelling():
                     raise
                 failed += 1

@@ -1,4 +1,4 @@
-"""``SpillingIngress``: what does not fit in memory waits on disk."""
+"""``SpillingIngress``: an ``Ingress`` whose surplus items wait on disk."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ _AGAIN = Backoff(first=0.1, maximum=5.0)
 
 class SpillingIngress(Ingress[T]):
     """
-    An :class:`Ingress` that writes to a file what does not fit in memory.
+    An :class:`Ingress` that writes items to a file when they do not fit in memory.
 
-    While there is a place in memory and nothing waits on disk, ``put`` is as quick as that of an
-    ``Ingress``. Otherwise it writes the item, and returns when that is on the disk. What is there
-    comes into memory, in order, as places get free; until all of it has come, later items go
-    behind it. When there is little left, ``put`` waits for that rather than to write more.
+    While there is a place in memory and no item waits on disk, ``put`` is as fast as that of an
+    ``Ingress``. Otherwise it writes the item, and returns when the item is on disk. Items on disk
+    are loaded into memory, in order, as places become free; until all are loaded, later items queue
+    up behind them. When only few remain on disk, ``put`` waits for them instead of writing more.
 
-    What ``put`` has written is not lost by a kill or a power cut: it is removed from the file
-    only after ``on_next`` of the subscriber has returned, and comes from the file again when it is
-    opened the next time. So an item may come twice. **Items that never were on disk are lost**
-    with the process; so is what operators below hold, after ``on_next``. Where nothing may be
-    lost use a board or an ``Outbox``.
+    A written item survives a kill or a power cut: it is removed from the file only after
+    ``on_next`` of the subscriber has returned; until then it is emitted again when the file is
+    opened the next time. So an item may be emitted twice. **Items that never were on disk are
+    lost** with the process; so are items that operators downstream hold after ``on_next``. If
+    nothing may be lost, use a board or an ``Outbox``.
 
-    Items must be what a task's payload may be. From the disk they come as plain values, under
-    the ``contextvars`` of nobody.
+    Items must be valid payloads of a task. Items from the disk are plain values, and are emitted
+    without the ``contextvars`` of their producer.
 
-    ``offer`` and ``offer_threadsafe`` never write: while something waits on disk, and when there
-    is no place in memory, they return False. ``wait_empty`` and the completion after ``close``
+    ``offer`` and ``offer_threadsafe`` never write: while an item waits on disk, or memory is full,
+    they return False. ``wait_empty`` and the completion after ``close``
     wait for the items on disk too.
 
-    Use it as an asynchronous context manager. On leaving it is closed; the stream completes after
-    what is in memory, and what is on disk stays for who opens the file next.
+    Use it with ``async with``. Leaving the block closes it: the stream completes after the items in
+    memory, and those on disk stay for the next process that opens the file.
 
     Args:
-        path: A SQLite file of its own on a local disk, of one process at a time.
+        path: A SQLite file for this ingress only, on a local disk; one process at a time.
         size: How many items may wait in memory, at least 1.
-        max_items: How many may wait on disk.
+        max_items: How many items may wait on disk.
         admit: As for :class:`Ingress`.
 
     Raises:
-        ConfigError: If an argument breaks its rule; on entry if another process has the file, or
-            it is not one of these.
+        ConfigError: If an argument breaks its rule; on entry if another process uses the file, or
+            it is not such a file.
 
     Example:
         >>> import tempfile
@@ -95,7 +95,7 @@ class SpillingIngress(Ingress[T]):
         integer("max_items", max_items)
         self._path = Path(path)
         self._max_items = max_items
-        # Bounded here, by what waits; the file also holds what is in memory already.
+        # The bound is checked here: the file also holds items that are in memory already.
         self._file = OutboxFile(self._path, Limits(sys.maxsize, None, None, False), "spill file")
         self._codec = TaskCodec[Any]()
         self._queue = self._line = _SpillQueue()
@@ -113,7 +113,7 @@ class SpillingIngress(Ingress[T]):
     # ------------------------------------------------ lifetime
 
     async def __aenter__(self) -> Self:
-        """Open the file; what it holds comes first."""
+        """Open the file; its items come first."""
         if self._state != "new":
             raise ConfigError("ingress must be entered once", self._state)
         self._state = "opening"
@@ -131,7 +131,7 @@ class SpillingIngress(Ingress[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close, finish writing, and let go of the file."""
+        """Close the ingress, finish writing, and close the file."""
         self._state = "closed"
         self.close()
         self._work.set()
@@ -141,7 +141,7 @@ class SpillingIngress(Ingress[T]):
         finally:
             self._working.cancel()
             self._behind = 0
-            # Cancelled here, whoever still waits is told.
+            # If this was cancelled, the puts that still wait must fail.
             for _, done in self._pending:
                 _fail(done, StoreUnavailableError("put", maybe_executed=True, state="closed"))
             self._pump()
@@ -153,14 +153,14 @@ class SpillingIngress(Ingress[T]):
         """
         Put *item* in, or write it to the disk if it does not fit.
 
-        Cancelled while it writes, the item may have been written or not.
+        If this is cancelled during the write, the item may be written or not.
 
         Raises:
             BufferOverflowError: If *max_items* wait on disk.
             CodecError: If it does not fit in memory and cannot be written.
             ConfigError: If the ingress is not open.
-            StoreUnavailableError: If the disk does not take it.
-            TaskRejectedError: If the ingress is closed, or if *admit* says no.
+            StoreUnavailableError: If the disk write fails.
+            TaskRejectedError: If the ingress is closed, or *admit* refuses the item.
         """
         self._bind()
         self._check_admitted(item)
@@ -168,15 +168,15 @@ class SpillingIngress(Ingress[T]):
             if not self._behind or self._behind > self._free:
                 await self._spill(item)
                 return
-            # All of it is about to come into memory. To write this one too would go on for ever
-            # once it began, as then there is always something that it must go behind.
+            # All items on disk are about to be loaded. If this one were written too, there would
+            # always be an item on disk to queue up behind, and writing would never stop.
             self._moved.clear()
             await self._moved.wait()
         self._pump()
 
     def close(self) -> None:
         """
-        Take nothing more in; the stream completes after what waits, in memory and on disk.
+        Accept no more items; the stream completes after those in memory and on disk.
 
         Must be called on the loop's thread; may be called again.
         """
@@ -226,13 +226,13 @@ class SpillingIngress(Ingress[T]):
     def _pump(self) -> None:
         super()._pump()
         if not self._pumping and self._line.handed > self._erased and not self._behind:
-            # Else it is done when more is read.
+            # Otherwise the next load removes it.
             self._work.set()
 
     # ------------------------------------------------ the disk
 
     def _loadable(self) -> int:
-        """How many to read now: for a few it is worth it only if they are the last."""
+        """Return how many to load now; a few are worth a read only if they are the last."""
         free = self._free
         return free if self._behind and free >= min(self._behind, (self._size + 1) // 2) else 0
 
@@ -264,7 +264,7 @@ class SpillingIngress(Ingress[T]):
     async def _write(self) -> None:
         while self._pending:
             group, self._pending = self._pending[:_GROUP], self._pending[_GROUP:]
-            # Whoever was cancelled before his turn has nothing written.
+            # A put that was cancelled before its turn writes nothing.
             live = [(entry, done) for entry, done in group if not done.done()]
             self._behind -= len(group) - len(live)
             entries = [entry for entry, _ in live]
@@ -301,7 +301,7 @@ class SpillingIngress(Ingress[T]):
                 self._free -= 1
                 self._line.append_row(row.seq, row.event)
                 self._loaded = row.seq
-        # Those that are written now are counted, but not on disk yet.
+        # Items that are being written are counted, but not on disk yet.
         self._behind -= len(rows)
         if self._loadable() and rows:
             self._work.set()
@@ -314,7 +314,7 @@ class SpillingIngress(Ingress[T]):
 
 
 class _SpillQueue(deque[Any]):
-    """First come, first served; knows the number on disk of the last one that was handed on."""
+    """A FIFO queue that knows the number on disk of the last item it has handed out."""
 
     handed = 0
 

@@ -1,5 +1,5 @@
 """
-A Redis list as a stream whose entries are not lost.
+A Redis list as a stream that loses no entry.
 
 Internal: users import from ``rxdispatch``.
 """

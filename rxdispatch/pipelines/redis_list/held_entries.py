@@ -22,12 +22,12 @@ log = get_logger(__name__)
 
 _BATCH: Final = 256
 _REMEMBER: Final = 86_400
-"""Seconds for which a worker that died, or its last batch, is remembered."""
+"""Seconds for which the server remembers a dead worker, and the last batch of a worker."""
 
 
 @attrs.frozen(kw_only=True)
 class ListWorker:
-    """The keys, which end to take from, and for how long a silent worker counts as alive."""
+    """One worker of a list: its keys, the end that it takes from, and its lease in seconds."""
 
     source: bytes
     processing: bytes
@@ -37,17 +37,17 @@ class ListWorker:
 
     @property
     def held(self) -> bytes:
-        """The list of what this worker holds."""
+        """The key of the list of entries that this worker holds."""
         return self.processing + b":" + self.name
 
     @property
     def workers(self) -> bytes:
-        """The sorted set of all workers."""
+        """The key of the sorted set of all workers."""
         return self.processing + b"-workers"
 
     @property
     def last(self) -> bytes:
-        """Which batch of this worker was settled last."""
+        """The key of the last batch that this worker settled."""
         return self.processing + b"-last:" + self.name
 
 
@@ -72,28 +72,28 @@ class ListItem:
 
     async def done(self) -> bool:
         """
-        Remove the entry for good; waits while the server is away.
+        Remove the entry for good; waits while the server is unavailable.
 
         Returns:
-            False if it was not held any more: somebody else has it, or had it. Whoever asks
-            again, for this or to give it back, gets the same answer.
+            False if this worker no longer held it: another worker has it, or had it. Later calls,
+            also of :meth:`give_back`, return the same answer.
         """
         return await self._settle(b"d")
 
     async def give_back(self) -> bool:
-        """Put the entry back to where it was taken from; otherwise as :meth:`done`."""
+        """Put the entry back at the end it was taken from; otherwise like :meth:`done`."""
         return await self._settle(b"b")
 
     async def _settle(self, kind: bytes) -> bool:
         if self._answer is None:
             self._answer = self._held.ask(self._number, kind)
-        # Who is cancelled while waiting has settled it all the same.
+        # Cancelling the wait does not undo the settlement.
         return await asyncio.shield(self._answer)
 
 
 @attrs.frozen(eq=False)
 class _Ask:
-    """That an entry be settled."""
+    """A request to settle an entry."""
 
     number: int
     kind: bytes
@@ -101,7 +101,7 @@ class _Ask:
 
 
 class HeldEntries:
-    """Counts, settles in batches, and stays alive; one for each subscription."""
+    """The entries that one subscription holds: settles them in batches, and renews the lease."""
 
     def __init__(self, client: Client, worker: ListWorker) -> None:
         self._client = client
@@ -117,24 +117,24 @@ class HeldEntries:
         self._beating: asyncio.Task[None] | None = None
 
     def add(self, value: bytes) -> ListItem:
-        """Note that *value* is in our processing list."""
+        """Add an entry that is in our processing list."""
         self._next += 1
         self.values[self._next] = value
         item = ListItem(value, self, self._next)
-        # Who drops an item will never settle it.
+        # An item that the user drops will never be settled: put its entry back.
         weakref.finalize(item, self._dropped, self._next).atexit = False
         return item
 
     def ask(self, number: int, kind: bytes) -> asyncio.Future[bool]:
-        """Have entry *number* removed (``d``) or put back (``b``); to be asked once."""
+        """Remove entry *number* (kind ``d``) or put it back (``b``); call once per entry."""
         answer: asyncio.Future[bool] = self._loop.create_future()
         if number not in self.values:
-            answer.set_result(False)  # we have left, and it is back
+            answer.set_result(False)  # the worker has left, and the entry is back
             return answer
         self._asked.add(number)
         self._queue.append(_Ask(number, kind, answer))
         if self._writing is None:
-            # It outlives this caller, and serves others.
+            # It outlives this call, and serves others.
             self._writing = self._loop.create_task(self._write(), context=self._context.copy())
         return answer
 
@@ -163,13 +163,13 @@ class HeldEntries:
             arguments += (ask.kind, self.values[ask.number])
         keys = [worker.held, worker.last, worker.source]
         try:
-            # The same number each time: the server answers as it did if it did carry it out.
+            # Repeated under the same number: if it was carried out, the server repeats its answer.
             found: bytes = await self._insist("settle list entries", SETTLE, keys, arguments)
         except Exception as error:
             for ask in batch:
                 if not ask.answer.done():
                     ask.answer.set_exception(error)
-                    ask.answer.exception()  # perhaps nobody waits for it
+                    ask.answer.exception()  # mark it as retrieved: perhaps no caller waits
             log.warning("redis_list_settle_failed", key=_text(worker.source), error=str(error))
         else:
             for ask, held in zip(batch, found, strict=True):
@@ -183,22 +183,22 @@ class HeldEntries:
     # -- life --------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Count as alive from now on, and take back what the dead have held."""
+        """Register the worker, and take back the entries of dead workers."""
         await self._beat()
         self._beating = self._loop.create_task(self._beats())
 
     async def empty(self) -> None:
-        """Wait until nothing is held."""
+        """Wait until no entry is held."""
         while self.values:
             self.changed.clear()
             await self.changed.wait()
 
     async def end(self, *, closed: bool) -> None:
         """
-        Put back what is still held, and be forgotten.
+        Put back all held entries, and unregister the worker.
 
         Args:
-            closed: Whether the server surely moves nothing more for us.
+            closed: Whether the server certainly moves no more entries for this worker.
         """
         if self._beating is not None:
             self._beating.cancel()
@@ -212,7 +212,7 @@ class HeldEntries:
                 "leave a list", LEAVE, keys, [worker.name, worker.side, int(closed)]
             )
         except Exception as error:
-            # Its lease runs out, and others take back what it held.
+            # Its lease will run out, and other workers take back its entries.
             log.warning("redis_list_left_open", key=_text(worker.source), error=str(error))
 
     async def _beats(self) -> None:

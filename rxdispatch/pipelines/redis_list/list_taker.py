@@ -36,11 +36,11 @@ _PAUSE: Final = (0.05, 0.3)
 
 class ListTaker:
     """
-    Waits for entries, one at a time.
+    Waits for entries, one at a time, on a connection of its own that may block.
 
-    A connection that fails may have moved an entry of which nobody heard. So it is closed for
-    sure, by the server, before the next one is used, and what is in the processing list and not
-    held is then an entry like any other.
+    A connection that fails may have moved an entry without delivering it. So the server is made to
+    close it before the next one is used; entries in the processing list that are not held are then
+    taken like any others.
     """
 
     def __init__(self, client: Client, worker: ListWorker, held: HeldEntries) -> None:
@@ -53,7 +53,7 @@ class ListTaker:
 
     async def take(self) -> list[bytes]:
         """
-        Return entries that are in our processing list now; waits until there are any.
+        Wait for entries, and return those that are now in our processing list.
 
         Raises:
             ConfigError: If the server refuses.
@@ -69,14 +69,14 @@ class ListTaker:
                 await asyncio.sleep(random.uniform(*_PAUSE))
             except exceptions.ResponseError as error:
                 raise ConfigError(
-                    f"{self._key}: the server must do what is asked ({error})"
+                    f"{self._key}: the server must accept the commands ({error})"
                 ) from error
             else:
                 if found:
                     return found
 
     async def close(self) -> bool:
-        """Close the connection; returns whether the server surely moves nothing more for it."""
+        """Close the connection; return whether the server certainly moves nothing more for it."""
         self._drop()
         try:
             await self._kill(self._client.call)
@@ -88,13 +88,13 @@ class ListTaker:
         connection = self._connection
         if connection is None:
             await self._open()
-            # Whatever the one before may have moved.
+            # Entries that the previous connection may have moved.
             return await self._strays()
         worker, block = self._worker, self._client.settings.ping_interval
         value = await self._ask(
             *("BLMOVE", worker.source, worker.held, worker.side, "RIGHT", block), patience=block
         )
-        # Also where the server may not close connections for us, nothing is forgotten for long.
+        # So no entry is forgotten for long, even if the server may not close connections for us.
         return await self._strays() if value is None else [value]
 
     async def _open(self) -> None:
@@ -104,7 +104,7 @@ class ListTaker:
         try:
             await self._kill(self._ask_as)
         except exceptions.ResponseError:
-            pass  # not allowed; it ends by itself
+            pass  # not permitted; the old connection ends by itself
         self._name = await self._ask("CLIENT", "ID")
         if self._away:
             self._away = False

@@ -1,9 +1,9 @@
 """
-What is run on the server for :func:`from_redis_list`.
+Lua scripts of :func:`from_redis_list`.
 
 Invariant: an entry is at any time in the source, or in the processing list of one worker that is in
-the sorted set of workers; so it is found whoever dies. The scores are times, in milliseconds, at
-which workers count as dead unless they are heard of.
+the sorted set of workers; so it is found whichever process dies. The scores are the times, in
+milliseconds, at which the leases of the workers end.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from rxdispatch.store.scripts import Script
 __all__ = ["BEAT", "LEAVE", "SETTLE"]
 
 # KEYS: workers, source. ARGV: worker, lease, prefix of processing lists, side, when to forget.
-# The record of a dead worker is kept for a while: a server that has not noticed yet that its
-# connection is gone may move an entry for it.
+# The record of a dead worker is kept for a while: a server that has not noticed yet that the
+# connection is gone may still move an entry for it.
 BEAT: Final = Script("""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -32,8 +32,8 @@ return moved
 """)
 
 # KEYS: processing, last, source. ARGV: number of the batch, seconds to keep that, side, and then
-# for each entry 'd' (done) or 'b' (back) and the entry. The last batch is kept with its answers:
-# so each is carried out once, however often it is sent.
+# for each entry 'd' (done) or 'b' (back) and the entry. The last batch is kept with its answers,
+# so a batch is carried out once, however often it is sent.
 SETTLE: Final = Script("""
 local last = redis.call('GET', KEYS[2])
 if last then
@@ -53,8 +53,8 @@ redis.call('SET', KEYS[2], ARGV[1] .. ':' .. found, 'EX', ARGV[2])
 return found
 """)
 
-# KEYS: workers, source, processing, last. ARGV: worker, side, '1' if its connection is closed for
-# sure; else the record stays, as that of a worker that died.
+# KEYS: workers, source, processing, last. ARGV: worker, side, '1' if its connection is certainly
+# closed; otherwise the record stays, like that of a dead worker.
 LEAVE: Final = Script("""
 while redis.call('LMOVE', KEYS[3], KEYS[2], 'RIGHT', ARGV[2]) do end
 redis.call('DEL', KEYS[4])

@@ -1,4 +1,4 @@
-"""``from_redis_list``: the entries of a Redis list, taken safely."""
+"""``from_redis_list``: the entries of a Redis list as a stream, at least once each."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ def from_redis_list(
     """
     Take the entries of an existing Redis list, at least once each.
 
-    Each entry is moved to a list of what this worker holds, and leaves that when the item's
-    ``done()`` is awaited. What is not done goes back to the end that it was taken from: by
-    ``give_back()``, when an item is dropped, when the stream ends, or, if this process died, by
-    another worker once the lease is over. Takes only while there is room below and fewer than
-    *prefetch* items are unsettled, and waits on the server for more.
+    Each entry is moved to a list of the worker's own, and removed from that when you await the
+    item's ``done()``. An entry that is not done goes back to the end that it was taken from: by
+    ``give_back()``, when the item is dropped, when the stream ends, or, if this process dies, by
+    another worker once the lease is over. The stream takes entries only while there is room
+    downstream and fewer than *prefetch* items are unsettled; for more it waits on the server.
 
     Args:
         server: A url, or ``hub.client``.
         key: The list.
         prefetch: How many items may be unsettled at a time, at least 1.
-        side: Which end to take from: the left one if producers ``RPUSH``.
-        lease: Seconds after which a worker that is not heard of counts as dead.
-        processing_key: What the names of our own keys begin with; ``<key>:processing`` by default.
-            All workers of a list must use the same.
-        settings: How the server is talked to, where *server* is a url.
+        side: The end to take from: the left one if producers ``RPUSH``.
+        lease: Seconds without a renewal after which a worker counts as dead.
+        processing_key: The prefix of the keys of the workers; ``<key>:processing`` by default. All
+            workers of a list must use the same.
+        settings: The settings of the connection, if *server* is a url.
 
     Raises:
         ConfigError: If an argument breaks its rule; in the stream, if the server refuses.
 
-    Never completes. Goes on by itself after outages; an item whose worker was silent for longer
-    than its lease may be somebody else's too, and its ``done()`` then returns False. Disposal
-    takes nothing more, waits for what was handed out, and then leaves; every subscription is a
-    worker of its own. Needs Redis 6.2, and not a cluster.
+    It never completes, and goes on by itself after outages. If a worker could not renew its lease
+    in time, another worker may take its entries too; ``done()`` then returns False. Disposal takes
+    no more entries, waits for the emitted items, and then unregisters the worker; every
+    subscription is a worker of its own. Needs Redis 6.2; a cluster is not supported.
     """
     make: Client | Callable[[], Client]
     if isinstance(server, Client):
@@ -95,7 +95,7 @@ def from_redis_list(
 
 @attrs.frozen
 class _Entries:
-    """Makes a worker for each subscription."""
+    """The entries as an async iterable; each iteration is a worker."""
 
     server: Client | Callable[[], Client]
     worker: ListWorker
@@ -109,7 +109,7 @@ class _Entries:
         taker = ListTaker(client, worker, held)
         closed = False
         try:
-            # Known before it holds anything.
+            # The worker must be registered before it holds an entry.
             await held.begin()
             while True:
                 for value in await taker.take():
@@ -123,7 +123,7 @@ class _Entries:
                 await held.empty()
                 await held.end(closed=closed)
             except BaseException:
-                # The loop ends: at once, then.
+                # The loop ends: do not wait.
                 await held.end(closed=closed)
                 raise
             finally:

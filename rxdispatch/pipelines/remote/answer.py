@@ -1,4 +1,4 @@
-"""What a server over HTTP answers: read within bounds, and taken apart."""
+"""Reads and parses the answers of a server over HTTP, within bounds."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MESSAGE_LIMIT: Final = 2000
 
 class BadAnswerError(Exception):
     """
-    An answer that cannot be taken.
+    The answer breaks a rule.
 
     Args:
         type: The kind of error.
-        rule: What must hold.
+        rule: The rule.
     """
 
     def __init__(self, type: str, rule: str) -> None:  # noqa: A002
@@ -40,16 +40,16 @@ async def read(answer: httpx.Response, limit: int) -> bytes:
     Return the decoded body of *answer*, of at most *limit* bytes.
 
     Raises:
-        BadAnswerError: If it is larger, or encoded although that was not asked for.
+        BadAnswerError: If it is larger, or encoded although the request did not ask for that.
     """
     asked = answer.request.headers.get("accept-encoding", "identity")
     if asked == "identity" and answer.headers.get("content-encoding", "identity") != "identity":
-        # A few bytes of it may be gigabytes.
+        # A few encoded bytes may be gigabytes.
         raise BadAnswerError(
-            "BadAnswer", "the answer must not be encoded unless that was asked for"
+            "BadAnswer", "the answer must not be encoded unless the request asked for that"
         )
     body = bytearray()
-    # httpx makes async generators; one that is left half-way would be closed some time later.
+    # httpx returns async generators: without aclosing one that is left half-way closes too late.
     plain = asked == "identity" and not answer.is_stream_consumed
     reading: Any = answer.aiter_raw() if plain else answer.aiter_bytes()
     async with aclosing(reading) as parts:
@@ -65,7 +65,7 @@ def result_of(body: bytes, event: str) -> Any:
     Return the data of the answer to *event*.
 
     Raises:
-        BadAnswerError: If it is no such answer.
+        BadAnswerError: If it is not such an answer.
     """
     fields = _object(_decoded(body))
     if fields.get("id") == event and "data" in fields:
@@ -81,7 +81,7 @@ def error_of(body: bytes, otherwise: str) -> tuple[str, str]:
 
 
 def retry_after(text: str | None) -> float | None:
-    """Return seconds, from seconds or a date as HTTP allows; what is neither says nothing."""
+    """Return seconds, from seconds or a date as HTTP allows; None if *text* is neither."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""``serve_stages``: functions that are called over HTTP, as an ASGI app."""
+"""``serve_stages``: an ASGI app that serves functions over HTTP."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _RETRY_AFTER: Final = "1"
 
 
 class _RefusedError(Exception):
-    """An answer that is not a result."""
+    """Becomes an answer with an error."""
 
     def __init__(
         self,
@@ -47,13 +47,13 @@ class _RefusedError(Exception):
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
-        # Anything may be in it, and not all of that in UTF-8.
+        # The message may contain characters that UTF-8 cannot encode.
         told = message.encode(errors="backslashreplace").decode()
         self.body = {"id": event, "error": {"type": kind, "message": told}}
 
 
 class _HungUpError(Exception):
-    """The client is gone."""
+    """The client has disconnected."""
 
 
 class StageApp:
@@ -79,11 +79,11 @@ class StageApp:
         self._expose_errors = expose_errors
         #: How many calls are at work.
         self.at_work = 0
-        #: How many calls are sending their body.
+        #: How many clients are sending a body.
         self.reading = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve a request, or the life of the server."""
+        """Serve a request, or the lifespan of the server."""
         if scope["type"] == "lifespan":
             await _live(receive, send)
         elif scope["type"] == "http":
@@ -114,7 +114,7 @@ class StageApp:
         if method != "POST":
             raise _RefusedError(405, "BadMethod", "use POST", headers={"allow": "POST"})
         _require_json(scope)
-        # Before the body is read, which costs memory, and again when it is there.
+        # Before the body is read, which costs memory, and again after that.
         self._require_room(self.at_work, None)
         self._require_room(self.reading, None)
         event, data = _event(name, await self._body(scope, receive))
@@ -133,7 +133,7 @@ class StageApp:
     async def _body(self, scope: Message, receive: Receive) -> bytes:
         length = _header(scope, b"content-length")
         if length.isdigit():
-            # Of so many digits int() would not take all.
+            # int() refuses a string of very many digits.
             self._require_fit(int(length[:20]))
         self.reading += 1
         limit = asyncio.timeout(self._body_timeout)
@@ -163,7 +163,7 @@ class StageApp:
     def _require_fit(self, size: int) -> None:
         if size > self._max_body:
             message = f"the body must be at most {self._max_body} bytes"
-            # What is left of it would be taken for the next request.
+            # The rest of the body would be taken for the next request.
             raise _RefusedError(413, "TooLarge", message, headers={"connection": "close"})
 
     async def _work(
@@ -209,27 +209,27 @@ def serve_stages(
 
     ``POST /{stage}`` takes an event as :func:`remote` sends it, and answers ``{"id", "data"}``
     or ``{"id", "error": {"type", "message"}}``: 400 for a bad event, 403 where *authorize* says
-    no, 404 for an unknown stage, 408 for a body that comes too slowly, 413 for one that is too
-    large, 415 for one that is not said to be JSON, 500 for a function that failed, and 503 with
-    ``Retry-After`` when enough is at work. ``GET /healthz`` answers 200. A client that hangs up
-    cancels its call.
+    no, 404 for an unknown stage, 408 for a body that arrives too slowly, 413 for one that is too
+    large, 415 for one whose type is not JSON, 500 for a function that failed, and 503 with
+    ``Retry-After`` while *max_concurrent* calls are at work. ``GET /healthz`` answers 200. A client
+    that disconnects cancels its call.
 
-    Anybody who reaches the app may call its functions unless *authorize* or a middleware says
-    otherwise. Bodies must be ``application/json``, so a page of another site cannot post one
-    from a browser without asking the app first, and the app does not allow it.
+    Every client that reaches the app may call its functions unless *authorize* or a middleware
+    refuses it. Bodies must be ``application/json``, so a page of another site cannot post one from
+    a browser without a preflight request, which the app refuses.
 
     Args:
-        stages: Functions by name; each is given the data of the event, and returns what JSON
+        stages: Functions by name; each gets the data of the event, and returns a value that JSON
             can hold.
-        max_concurrent: How many calls may be at work at once, and how many may be sending
-            their body.
-        max_body: Bytes that a body may have.
-        body_timeout: Seconds in which a body must have come.
+        max_concurrent: How many calls may be at work at once, and how many clients may be sending
+            a body.
+        max_body: The largest body, in bytes.
+        body_timeout: Seconds within which a body must arrive.
         timeout: Seconds that a function may take; None for no limit.
-        authorize: Called with the ASGI scope of each request but ``/healthz``; a plain or a
-            coroutine function. What does not return True, or raises, is refused.
-        expose_errors: Whether type and message of a function's error go to the client, which
-            may tell it more than it should know. The server's log has them in any case.
+        authorize: A plain or a coroutine function, called with the ASGI scope of each request but
+            ``/healthz``. Unless it returns True, the request is refused.
+        expose_errors: Whether the type and message of a function's error go to the client, which
+            may reveal too much. The server's log has them in any case.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -310,7 +310,7 @@ async def _unless_gone(call: Coroutine[Any, Any, bytes], receive: Receive) -> by
     finally:
         work.cancel()
         gone.cancel()
-        # It may clean up; its slot is taken until it has.
+        # The call may clean up, and keeps its slot until then.
         await asyncio.gather(work, gone, return_exceptions=True)
     return work.result()
 

@@ -1,4 +1,4 @@
-"""``remote``: a function that is called over HTTP."""
+"""``remote``: a coroutine function that calls a function over HTTP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _OURS: Final = frozenset(
         *("host", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "expect"),
     }
 )
-"""Names of headers that belong to the connection, or are set here."""
+"""Headers that belong to the connection, or that this module sets."""
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
@@ -49,10 +49,10 @@ class RemoteError(RxDispatchError):
     Args:
         stage: The name of the stage.
         id: The id of the event.
-        status: What the server answered; None where it did not.
-        type: The kind of error, as the server or the connection tells it.
-        message: What it says.
-        retry_after: Seconds after which the server wants to be asked again, if it said so.
+        status: The status of the answer; None if there was no answer.
+        type: The kind of error, as the server or the connection names it.
+        message: The message of the error.
+        retry_after: The seconds of the answer's ``Retry-After``, if it has one.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class RemoteError(RxDispatchError):
 
 class RemoteFunction:
     """
-    What :func:`remote` returns: call it with an item, and close it at the end.
+    The result of :func:`remote`: call it with an item, and close it at the end.
 
-    As an asynchronous context manager it closes itself. A client that was given stays open.
+    ``async with`` closes it. A client that was passed in stays open.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class RemoteFunction:
         max_answer: int,
     ) -> None:
         with extra("http", "httpx", "remote"):
-            # Here and not above: without the extra the rest of rxdispatch works.
+            # Imported here, because the rest of rxdispatch works without the extra.
             import httpx  # noqa: PLC0415
         self.__name__ = stage
         self._url, user = _without_user(url)
-        # Not in the URL, which httpx writes into its log.
+        # Not in the URL, because httpx logs it.
         self._options: dict[str, Any] = {} if user is None else {"auth": httpx.BasicAuth(*user)}
         self._max_answer = max_answer
         self._timeout = timeout
@@ -107,7 +107,7 @@ class RemoteFunction:
         self._id = id
         self._request_error = httpx.RequestError
         self._own = client is None
-        # The time limit is that of a whole try.
+        # The timeout is that of a whole attempt.
         if client is None:
             client = httpx.AsyncClient(timeout=None, cookies=_no_cookies())  # noqa: S113
         self._client = client
@@ -127,17 +127,17 @@ class RemoteFunction:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections, unless the client was given; may be called again."""
+        """Close the connections, unless the client was passed in; may be called again."""
         if self._own:
             await self._client.aclose()
 
     async def __call__(self, item: Any) -> Any:
         """
-        Send *item*, and return what the function made of it.
+        Send *item*, and return the result of the function.
 
         Raises:
             CodecError: If *item* cannot be written as JSON.
-            ItemTimeoutError: If the last try took too long.
+            ItemTimeoutError: If the last attempt timed out.
             RemoteError: If the server answers with an error, or not at all.
         """
         name = str(uuid7()) if self._id is None else key_name("id", self._id(item))
@@ -157,7 +157,7 @@ class RemoteFunction:
         given = self._headers() if callable(self._headers) else self._headers
         headers = {"accept-encoding": "identity", **_headers(given)}
         headers["content-type"] = "application/json"
-        # The same for each try, so that the far side may know a repetition.
+        # The same in each attempt, so that the server can recognise a repetition.
         headers["idempotency-key"] = quote(name, safe="")
         self._inject(headers)
         limit = asyncio.timeout(self._timeout)
@@ -190,7 +190,7 @@ class RemoteFunction:
         raise RemoteError(self.__name__, name, status, kind, message, wait)
 
     def _wait(self, error: RemoteError | ItemTimeoutError, tries: int) -> float | None:
-        """Return how long to wait before the next try; None if there is none."""
+        """Return the wait before the next attempt; None if there is none."""
         backoff = self._backoff
         if backoff is None or not backoff.goes_on(tries):
             return None
@@ -200,7 +200,7 @@ class RemoteFunction:
             if status is not None and status != 429 and status < 500:
                 return None
             asked = error.retry_after or 0.0
-            # Not before it wants to be asked; and not with a slot held for so long.
+            # Never earlier than the server asks; but do not hold a slot for too long.
             return None if asked > backoff.maximum else max(wait, asked)
         return wait
 
@@ -216,30 +216,30 @@ def remote(
     max_answer: int = 16 * 1024 * 1024,
 ) -> RemoteFunction:
     """
-    Return a coroutine function that is called over HTTP, for a stage or ``map_async``.
+    Return a coroutine function that calls a function over HTTP, for a stage or ``map_async``.
 
     Each call posts ``{"stage": ..., "id": ..., "data": item}`` as JSON, and returns the ``data``
-    of the answer; :func:`serve_stages` is the other side. The stage's name is the last part of
-    the URL's path. When no answer comes the function may have run all the same: it must bear
-    repetitions, and knows them by the header ``idempotency-key``, which is the id.
+    of the answer; :func:`serve_stages` is the server's side. The stage's name is the last part of
+    the URL's path. A call without an answer may have run the function, so the function must be
+    idempotent; it can recognise a repetition by the header ``idempotency-key``, which is the id.
 
     Args:
-        url: Of the stage, ``http`` or ``https``; a user and password in it are sent as basic
+        url: The ``http`` or ``https`` URL of the stage; a user and password in it are sent as basic
             authentication.
-        timeout: Seconds that each try may take.
-        backoff: How often, and after which waits, a call is tried again after an error of the
-            connection, a time-out, 429 or 5xx. ``Retry-After`` is honoured; one that is longer
-            than its *maximum* ends the tries. None: once.
-        client: An ``httpx.AsyncClient`` to use, which stays open; its own time limits hold too.
-            The one that is used otherwise keeps no cookies and follows no redirects; it heeds
-            the proxies and certificates of the environment, as httpx does.
-        headers: Sent along; or a plain function that returns them, called before each try. The
-            trace context is added if opentelemetry is installed. Names that belong to the
-            connection or are set here are refused.
+        timeout: Seconds that each attempt may take.
+        backoff: The number of attempts and the waits in between, after an error of the connection,
+            a timeout, 429 or 5xx; None for one attempt. ``Retry-After`` is honoured; one that is
+            longer than *maximum* ends the attempts.
+        client: An ``httpx.AsyncClient`` to use, which stays open; its own timeouts hold too. The
+            default one keeps no cookies and follows no redirects; like httpx it uses the proxies
+            and certificates of the environment.
+        headers: Headers to send, or a plain function that returns them, called before each attempt.
+            The trace context is added if opentelemetry is installed. Headers that belong to the
+            connection, or that this function sets, are refused.
         id: Returns the id of an item; by default each call has a UUID version 7.
-        max_answer: Bytes that an answer may have once it is decoded; a larger one is a
-            ``RemoteError`` of type ``TooLarge``. Answers are not compressed unless *headers*
-            ask for it by ``accept-encoding``.
+        max_answer: The largest decoded answer, in bytes; a larger one is a ``RemoteError`` of type
+            ``TooLarge``. Answers are not compressed unless *headers* ask for it by
+            ``accept-encoding``.
 
     Raises:
         ConfigError: If an argument breaks its rule, or httpx is not installed.
@@ -249,7 +249,7 @@ def remote(
     except ValueError:
         parts = None
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
-        # It may hold a password.
+        # Without the value, which may hold a password.
         raise ConfigError("url must be an http or https URL")
     stage = unquote(parts.path.rstrip("/").rpartition("/")[2])
     if not stage:
@@ -272,7 +272,7 @@ def remote(
 
 
 def _without_user(url: str) -> tuple[str, tuple[str, str] | None]:
-    """Return *url* without user and password, and those."""
+    """Return *url* without user and password, and these two."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url, None
@@ -281,7 +281,7 @@ def _without_user(url: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def _headers(given: Any) -> dict[str, str]:
-    """Return *given* with names in lower case; what this side sets itself is refused."""
+    """Return *given* with names in lower case; refuse those that the client sets itself."""
     headers: dict[str, str] = {}
     for name, value in strings("headers", given).items():
         lower = name.lower()
@@ -292,7 +292,7 @@ def _headers(given: Any) -> dict[str, str]:
 
 
 def _no_cookies() -> CookieJar:
-    # A server's cookies would go along with the calls of other items.
+    # Otherwise cookies that a server sets would be sent with the calls of other items.
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 

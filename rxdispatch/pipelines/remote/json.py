@@ -1,4 +1,4 @@
-"""How events and answers of functions over HTTP are written: JSON that says what was meant."""
+"""``to_json``: writes events and answers as JSON, and refuses values that JSON would change."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def to_json(event: str, fields: dict[str, Any]) -> bytes:
     Return *fields* as JSON.
 
     Raises:
-        CodecError: If they cannot be, with the id of the *event*.
+        CodecError: If JSON cannot hold them, with the id of the *event*.
     """
     try:
         body = msgspec.json.encode(fields)
     except (TypeError, ValueError, RecursionError) as error:
         raise CodecError(f"data must be JSON: {error}", task_id=event) from error
-    # What has no number in JSON is written as null, and would be taken for None.
+    # A float that is not finite is written as null, and would be read as None.
     if b"null" in body:
         _require_finite(event, msgspec.to_builtins(fields))
     return body

@@ -1,5 +1,5 @@
 """
-What several shapes of work have in common.
+Parts that pipelines, graphs and actors share.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,4 +1,4 @@
-"""``Envelope``: an item on its way through a pipeline."""
+"""``Envelope``: an item in a pipeline, with its id and the state of its current stage."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Envelope:
     """
     One item, from its submission to its result.
 
-    The loop alone changes it; threads and processes return a new one.
+    Only the loop changes it; threads and processes return a new one.
 
     Attributes:
         id: The item's id.
-        value: What the last stage made of it.
-        since: When the work of the stage it is in began, on the loop's clock.
-        attempt: Which try of that stage it is at, from 1.
-        token: That of its claim, if it came from a board.
+        value: The result of the last stage, or what was submitted.
+        since: When its current stage began to work on it, on the loop's clock.
+        attempt: The number of the attempt of that stage, from 1.
+        token: The token of its claim, if it came from a board.
     """
 
     __slots__ = ("attempt", "id", "since", "token", "value")

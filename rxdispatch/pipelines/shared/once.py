@@ -1,4 +1,4 @@
-"""``Once``: something that happens once, told to the listeners of before and after."""
+"""``Once``: an event that happens once, as a stream for early and late subscribers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ __all__ = ["Once"]
 
 class Once:
     """
-    Emits None when it happens, or at once if it has happened already, and completes.
+    Emits None when the event happens, or at once if it has happened, and completes.
 
-    What one listener raises harms no other, and not the place where it happens.
+    An error of one subscriber reaches neither the others nor the caller of :meth:`happen`.
 
     Args:
-        name: What the log calls it.
+        name: The name of the event in the log.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._observers: list[abc.ObserverBase[None]] = []
         self._over = False
-        #: What to subscribe to.
+        #: The stream.
         self.stream: Observable[None] = Observable(self._enter)
 
     def happen(self) -> None:
-        """Tell everybody; the second time nothing is done."""
+        """Notify all subscribers; a second call does nothing."""
         self._over = True
         observers, self._observers = self._observers, []
         tell_each(self._name, [partial(_tell, observer) for observer in observers])

@@ -27,7 +27,7 @@ MIN_QUEUE: Final = 16
 
 class Output(Generic[T]):
     """
-    A hot stream that runs on without subscribers, but at the pace of those that there are.
+    A hot stream with back-pressure: it keeps the pace of its subscribers, and runs without any.
 
     Args:
         size: How many items may wait for each subscriber.
@@ -35,7 +35,7 @@ class Output(Generic[T]):
 
     def __init__(self, size: int) -> None:
         source: Observable[T] = Observable(self._enter)
-        #: What to subscribe to.
+        #: The stream.
         self.stream: Observable[T] = source.pipe(broadcast(size, "wait"))
         self._observer: abc.ObserverBase[T] | None = None
         self._valve: Valve | None = None
@@ -45,29 +45,29 @@ class Output(Generic[T]):
 
     @property
     def open(self) -> bool:
-        """Whether anybody is subscribed."""
+        """Whether it has a subscriber."""
         return self._observer is not None
 
     def emit(self, item: T) -> None:
-        """Hand *item* to all who are subscribed; there may be nobody."""
+        """Emit *item* to the current subscribers, if there are any."""
         if self._observer is not None:
             self._observer.on_next(item)
 
     def end(self, error: Exception | None = None) -> None:
-        """Complete, or fail, for those who are subscribed and for those who will be."""
+        """Complete, or fail with *error*, for present and future subscribers."""
         self._ended, self._error = True, error
         observer = self._observer
         if observer is not None:
             self._say(observer)
 
     def gate(self, below: Valve | None, fail: Callable[[Exception], None] | None = None) -> Gate:
-        """Return a valve that has room while the subscribers have, and *below*."""
+        """Return a valve that has room while the subscribers and *below* have room."""
         gate = Gate(self._room, below, fail=fail)
         self._on_room.append(gate.opened)
         return gate
 
     def throttle(self, source: Observable[S]) -> Observable[S]:
-        """Return *source*, asked for items only while the subscribers of this have room."""
+        """Return *source*, which is asked for items only while the subscribers have room."""
 
         def subscribe(
             observer: abc.ObserverBase[S], scheduler: abc.SchedulerBase | None = None

@@ -1,4 +1,4 @@
-"""Errors that are meant for the task or the loop, and not for what the task works on."""
+"""Tells a cancellation from outside apart from an error of the user's function."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["is_from_outside"]
 
 def is_from_outside(error: BaseException) -> bool:
     """
-    Whether the loop, or somebody who cancels this task, ends it, and not the user's function.
+    Whether *error* comes from the loop or a cancellation, and not from the user's function.
 
-    A ``CancelledError`` or ``GeneratorExit`` that a function raises by itself is its failure.
+    A ``CancelledError`` or ``GeneratorExit`` that the function itself raises is its failure.
     """
     task = asyncio.current_task()
     if isinstance(error, GeneratorExit):
-        return task is None  # nobody runs this any more
+        return task is None  # the coroutine is being discarded
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

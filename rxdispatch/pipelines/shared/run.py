@@ -19,16 +19,16 @@ E = TypeVar("E", bound=TaskExecutionError)
 
 class Run(Generic[E]):
     """
-    One life: NEW -> OPEN -> CLOSED -> ENDING -> ENDED, never back; CLOSED may be skipped.
+    The state of a run: NEW -> OPEN -> CLOSED -> ENDING -> ENDED, never back.
 
-    OPEN takes work in. CLOSED takes no more, and ends once all work is done. ENDING releases what
-    the owner holds, and ENDED is when it has. An error or an abort leads to ENDING from any state
-    before it. Coroutines that were cancelled may still be at work then: ``wait_group`` counts them.
+    OPEN accepts work. CLOSED refuses it, and ends once all accepted work is done. In ENDING the
+    owner releases its resources; in ENDED it has. An error or an abort leads from OPEN or CLOSED
+    straight to ENDING. Cancelled coroutines may outlive ENDED: ``wait_group`` counts them.
 
     Args:
         what: The owner's name in errors, such as "the pipeline".
-        close: Called when it closes, perhaps more than once: the owner takes no more in.
-        finish: Called once, with the error if there is one: the owner releases what it holds and
+        close: Called once, when it closes: the owner accepts nothing more.
+        finish: Called once, with the error if there is one: the owner releases its resources and
             calls :meth:`conclude`.
     """
 
@@ -44,7 +44,7 @@ class Run(Generic[E]):
         self._finish = finish
         self._ended: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
-        #: Whether it takes no more in, is ending, and was ended before its work was done.
+        #: Whether it refuses work, has begun to end, and was ended before its work was done.
         self.closed = self.ending = self.aborted = False
         #: The coroutines at work.
         self.wait_group = WaitGroup()
@@ -92,7 +92,7 @@ class Run(Generic[E]):
     # ------------------------------------------------ end
 
     def close(self) -> None:
-        """Take no more in; may be called again."""
+        """Accept no more work; may be called again."""
         if not self.closed:
             self.closed = True
             self._close()
@@ -102,19 +102,19 @@ class Run(Generic[E]):
         self._end(None)
 
     def fail(self, error: Exception) -> None:
-        """End it with *error*, which is no item's; a drain raises it."""
+        """End it with *error*, which belongs to no item; :meth:`drain` raises it."""
         if not self.ending:
             self._failure = error
             self._end(error)
 
     def abort(self, error: Exception) -> None:
-        """End it before all work is done; *error* tells the subscribers why."""
+        """End it before all work is done; *error* tells its subscribers why."""
         if not self.ending:
             self.aborted = True
             self._end(error)
 
     def conclude(self) -> None:
-        """Record that the owner has released all; nothing is emitted any more."""
+        """Record that it has ended."""
         assert self._ended is not None
         self._ended.set_result(None)
 

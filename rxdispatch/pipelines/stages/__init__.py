@@ -1,5 +1,5 @@
 """
-``Pipeline``: stages in a row, each with its own queue and workers.
+``Pipeline``: stages in a row, each with its own queue.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -38,22 +38,22 @@ def board_worker(
     until: Literal["never", "idle", "joined"],
 ) -> Observable[Outcome[Any, Any]]:
     """
-    Return the stream that runs *stages* on what is claimed from *board* while subscribed.
+    Return the stream that claims items from *board* and runs *stages* on them while subscribed.
 
-    A claim is settled only after its item has gone through all of them, and is on the board of
-    the *following* stage, if there is one. So a process that is killed at any moment leaves each
-    of its items on one board at least; on both if it is killed before it settles, and the one
-    who then claims the first is told "duplicate" by the second.
+    A claim is settled only after its item has gone through all stages and is on the board of the
+    *following* stage, if there is one. So a process that is killed leaves each of its items on at
+    least one board. It leaves an item on both if it is killed before it settles; the worker that
+    claims the item again then gets "duplicate" from the second board.
 
     Args:
-        stages: The first one is that of *board*.
-        board: Where they get their items.
+        stages: The stages; the first is the one in front of which *board* stands.
+        board: The board.
         following: The stage after them, and its board.
-        lease: As for ``board.claims``, also the next two.
-        worker: A label.
+        lease: As for ``board.claims``, like the next two.
+        worker: The label of the worker.
         until: When to complete.
     """
-    # The board is the queue: what is claimed too early nobody else can claim.
+    # The board is the queue: an item that is claimed too early is kept from other workers.
     queues = waiting(stages)
     queues[0] = stages[0].queue_size or stages[0].burst
     most = sum(queues) + sum(stage.burst for stage in stages)
@@ -67,14 +67,14 @@ def board_worker(
         outcomes = claims.pipe(
             execute(handler.handle, max_concurrent=most), settle(board)
         ).subscribe(observer, scheduler=scheduler)
-        # First what is at work, then the claims: whoever gets them next finds nobody at it.
+        # Work ends before the claims go back: the next worker never overlaps with this one.
         return CompositeDisposable(inside, outcomes)
 
     return Observable(subscribe)
 
 
 class _ClaimHandler:
-    """One subscription: a handler of claims, and the stages in which it waits for their items."""
+    """One subscription: handles each claim by sending its item through the stages."""
 
     def __init__(
         self, stages: Sequence[Stage], queues: Sequence[int], following: Next | None
@@ -86,7 +86,7 @@ class _ClaimHandler:
         stage_counters = [StageCounters(stage.name) for stage in stages]
         for counters in stage_counters:
             counters.begin(self._loop.time)
-        #: What came through.
+        #: The items that have come through.
         self.stream = chain(
             self._ingress,
             stages,
@@ -99,7 +99,7 @@ class _ClaimHandler:
             self.stream = self.stream.pipe(BoardHandoff(*following, self._lost, self._headers))
 
     async def handle(self, task: Task[Any]) -> Any:
-        """Send the item of a claim through the stages, and return what it became."""
+        """Send the item of a claim through the stages, and return the result of the last."""
         token = current_claim().token
         through: asyncio.Future[Any] = self._loop.create_future()
         self._held[token] = through, task.headers
@@ -110,9 +110,9 @@ class _ClaimHandler:
             del self._held[token]
 
     def on_done(self, envelope: Envelope) -> None:
-        """Take note that an item has come through."""
+        """Give the handler of a claim its result."""
         held = self._held.get(envelope.token)
-        # Not held any more if its claim was lost meanwhile; done if it was so a moment ago.
+        # The claim may have been lost: it is then not held, or its future is done already.
         if held is not None and not held[0].done():
             held[0].set_result(envelope.value)
 
@@ -123,7 +123,7 @@ class _ClaimHandler:
         if failure is None:
             held[0].set_result(None)
         elif isinstance(failure.__cause__, KeyboardInterrupt):
-            # It is meant for the process: the lease lapses, and that counts as a crash.
+            # It is meant for the process. The lease lapses, which counts as a crash.
             held[0].set_exception(failure.__cause__)
         else:
             held[0].set_exception(failure)

@@ -1,4 +1,4 @@
-"""``chain``: the stages that run in one place, one after the other."""
+"""``chain``: connects the stages that run in one process."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def chain(
     ordered: bool = False,
 ) -> Observable[Envelope]:
     """
-    Return what *source* becomes in *stages*, each with the queue before it.
+    Return *source* piped through *stages*, with a bounded queue before each but the first.
 
     Args:
-        source: Also the queue of the first stage.
-        stages: In order; there may be none.
-        queues: How many items may wait for each.
-        stage_counters: Where the items of each are counted.
-        wait_group: Where coroutines are counted that are at work.
+        source: The items; also the queue of the first stage.
+        stages: The stages in order; may be empty.
+        queues: The size of the queue before each stage.
+        stage_counters: Count the items of each stage.
+        wait_group: Counts the coroutines at work.
         lost: As for :func:`run_stage`.
         ordered: Emit in the order of arrival.
     """
@@ -65,8 +65,8 @@ def waiting(stages: Sequence[Stage]) -> list[int]:
     """
     Return how many items may wait for each of *stages*.
 
-    A stage ends what it has at work at about the same time: the next one must be able to take all
-    of that, or it stands still later.
+    A stage may finish all of its items at about the same time. The queue behind it must have room
+    for all of them, or the stage stalls later.
     """
     before = [MIN_QUEUE, *(stage.burst for stage in stages)]
     return [

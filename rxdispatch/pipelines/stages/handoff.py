@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 COUNT: Final = 256
 SPAN: Final = 0.0002
-"""Items in one write at most, and seconds that the first waits for others if none is under way."""
+"""The most items in one write, and seconds that the first one waits for others."""
 
 _PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
 
@@ -62,19 +62,19 @@ def board_of(stage: Stage, boards: FindBoard | None) -> Board[Any]:
 
 class BoardHandoff:
     """
-    Makes a task of each item, and puts it on the board of the next stage.
+    Submits each item as a task to the board of the next stage.
 
-    The task has the item's id: of an item that was handed on, and then again because nobody knew,
-    the board refuses the second.
+    The task has the item's id: if an answer was lost and the item is handed off again, the board
+    refuses the second.
 
     Args:
         stage: The next stage.
         board: Its board.
         lost: Called with each item that cannot be stored.
-        headers: Called with each item: what travels along, or None if it is not wanted any more.
-        report_duplicates: Whether an item fails if the board has another of its id. An item that
-            was claimed may have been handed on before its process died, perhaps in other words;
-            one that was submitted here was not.
+        headers: Returns the headers of an item's task, or None if the item is no longer wanted.
+        report_duplicates: Whether an item fails if the board holds another item of the same id.
+            That is wrong for claimed items: one may have been handed off, perhaps with another
+            value, before its process died. Items that were submitted here cannot.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class BoardHandoff:
 
     def __call__(self, source: Observable[Envelope]) -> Observable[Envelope]:
         """Return the items of *source*, each once it is on the board."""
-        # What comes during a write waits in the buffer, so that the next one is larger.
+        # Items that arrive during a write wait in the buffer, so that the next one is larger.
         queue: Callable[[Observable[Envelope]], Observable[Envelope]] = buffer_bounded(COUNT)
         written = source.pipe(queue, batch(COUNT, SPAN), map_async(self._write, max_concurrent=1))
 
@@ -113,17 +113,17 @@ class BoardHandoff:
 
     async def add(self, envelopes: list[Envelope]) -> list[Envelope]:
         """
-        Put *envelopes* on the board, and wait while it is away or full.
+        Submit *envelopes* to the board, and wait while it is unavailable or full.
 
         Returns:
-            The ones that are not there, because others of their ids are. The same item again is
-            none of these.
+            Those that the board refuses because it holds another item of the same id. An item that
+            is there already is not one of them.
 
         Raises:
             CodecError: If one of them cannot be stored; then none is.
         """
         tasks = [
-            # One attempt: the tries of stages are counted where they run, crashes by the board.
+            # One attempt: a stage counts its own attempts, and the board counts crashes.
             Task(e.value, id=e.id, kind=self._kind, max_attempts=1, headers=headers)
             for e in envelopes
             if (headers := self._headers(e)) is not None
@@ -137,7 +137,7 @@ class BoardHandoff:
             except (StoreUnavailableError, BoardFullError) as error:
                 log.warning("stage_waits", board=self._board.name, error=str(error))
                 ours.update(error.accepted)
-                # What may be there already counts as ours: nobody can tell.
+                # An item that may be there already counts as ours: no answer can tell.
                 sure = sure and not (
                     isinstance(error, StoreUnavailableError) and error.maybe_executed
                 )
@@ -153,16 +153,16 @@ class BoardHandoff:
         try:
             there = await self._board.peek([envelope.id for envelope in envelopes])
         except (StoreUnavailableError, CodecError):
-            return []  # nobody knows
+            return []  # it cannot be known
         return [
             envelope
             for envelope, payload in zip(envelopes, there, strict=True)
-            # Of one that is done, and remembered, the board does not know what it was.
+            # The board keeps no payload of a task that is done.
             if payload is not None and not _same(envelope.value, payload)
         ]
 
     def refusal(self, envelope: Envelope) -> StageError:
-        """Return the failure of an item whose id the board knows."""
+        """Return the failure of an item whose id another item on the board has."""
         cause = TaskRejectedError(f"board {self._board.name!r} has another item of the same id")
         return stage_error(cause, envelope.id, self._kind, envelope.value)
 
@@ -171,7 +171,7 @@ class BoardHandoff:
             refused = await self.add(envelopes)
         except Exception as error:
             if len(envelopes) > 1:
-                # All were refused for the sake of one; the board has none of them.
+                # One bad item makes the board refuse all; it has stored none of them.
                 return [e for each in envelopes for e in await self._write([each])]
             (only,) = envelopes
             self._lost(only, stage_error(error, only.id, self._kind, only.value))
@@ -184,15 +184,15 @@ class BoardHandoff:
 
 
 def _same(value: Any, payload: Any) -> bool:
-    """Whether *payload* is what a board makes of *value*."""
+    """Whether *payload* is *value* as a board stores it."""
     try:
         return bool(value == payload) or bool(msgspec.to_builtins(value) == payload)
     except Exception:
-        return False  # it cannot be compared
+        return False  # they cannot be compared
 
 
 def _last_of(envelopes: list[Envelope], known: Counter[str]) -> list[Envelope]:
-    """Return as many of each id as the board knew: of two in one write it takes the first."""
+    """Return the last of each id, as many as *known* says: of two in one write the first wins."""
     found: list[Envelope] = []
     for envelope in reversed(envelopes):
         if known[envelope.id] > 0:

@@ -1,4 +1,4 @@
-"""``Pipeline``: stages in a row, each with its own queue and its own workers."""
+"""``Pipeline``: stages in a row, each with its own queue and pace."""
 
 from __future__ import annotations
 
@@ -42,35 +42,33 @@ __all__ = ["Pipeline"]
 
 class Pipeline:
     """
-    Stages in a row; each has a bounded queue of its own, and works on it at its own pace.
+    Stages in a row, each with a bounded queue and a pace of its own.
 
-    It works from when it is entered with ``async with``. Leaving the block waits for *source* to
-    end, and then for every item that was taken in; leaving it by an exception, or by
-    cancellation, cancels what is at work, drops the rest, and waits for coroutines to end. It can
-    be entered once.
+    It runs while it is entered with ``async with``, once. Leaving the block waits for *source* to
+    end, and then for every item in the pipeline. Leaving it by an exception, or by cancellation,
+    cancels the items at work, drops the rest, and waits for coroutines to end.
 
-    :attr:`results` and :attr:`failures` are hot: each item goes to those who are subscribed at the
-    moment, and to nobody if there are none; it is counted all the same. A subscriber that can
-    make its source wait, such as ``to_async_iterable``, holds up the pipeline, and in the end
-    :meth:`submit`, while so many results wait for it; the block cannot be left before it has
-    read them. Subscribe before you submit.
+    :attr:`results` and :attr:`failures` are hot: each item goes to the current subscribers, and is
+    counted even if there are none. A subscriber that can make its source wait, such as
+    ``to_async_iterable``, holds up the pipeline, and in the end :meth:`submit`, while results wait
+    for it; the block cannot be left before it has read them. Subscribe before you submit.
 
-    A stage that has a board, and all after it, do not run here but in :meth:`worker`, here or in
-    other processes. The result of an item is then what it was when it was put on that board. If
-    that is the first stage, :meth:`submit` returns once the item is there.
+    A stage that has a board, and all stages after it, run in :meth:`worker`, in this or other
+    processes. The result of an item is then its value when it went onto that board. If the first
+    stage has a board, :meth:`submit` returns once the item is on it.
 
     Args:
-        *stages: Made by :func:`stage`; no two that were given the same name, or the same board.
-        ordered: Give the results in the order of submission. An item that is done before its
-            turn then keeps its slot.
-        source: Fed from the start, and the end of it closes the pipeline. An error of it is
-            raised when the block is left, after what came before it is done.
+        *stages: Made by :func:`stage`; no two may be given the same name or the same board.
+        ordered: Emit the results in the order of submission. An item that is done before its turn
+            then keeps its slot.
+        source: Is fed from the start, and its end closes the pipeline. Its error is raised when
+            the block is left, after the items before it are done.
         boards: Returns the board of a name that a stage gives, as ``hub.board`` does.
-        resubmit: Asked of each failure of a stage here: a plain function of the
-            :class:`StageError` that returns the seconds after which its item is submitted again
-            as it first was, or None if it has failed for good; only then ``failures`` hear of it.
-            ``failure.round`` says how often it was submitted. Such an item does not wait for a
-            place, and the pipeline does not end before it has come out.
+        resubmit: A plain function, called with the :class:`StageError` of each failure in this
+            process. It returns the seconds after which the original item is submitted again, or
+            None if the failure is final; only final ones are emitted by ``failures``.
+            ``failure.round`` is how often the item was submitted. Such an item does not wait for
+            a place, and the pipeline does not end before it has come out.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -121,7 +119,7 @@ class Pipeline:
         self._ordered = ordered
         self._source = source
         self._boards = boards
-        # What runs here; the rest runs where it is claimed.
+        # The stages that run here; the others run where their items are claimed.
         self._here = stages[: until_board(stages)]
         self._next = stages[len(self._here)] if names else None
         self._handoff: BoardHandoff | None = None
@@ -143,7 +141,7 @@ class Pipeline:
         self._input = PipelineInput(self._run, self._ingress, self._resubmits)
         self._over = Once("stats")
 
-    # ------------------------------------------------ what it is
+    # ------------------------------------------------ description
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -162,7 +160,7 @@ class Pipeline:
         except KeyError:
             raise ConfigError(f"name must be one of {', '.join(self._stages)}", name) from None
 
-    # ------------------------------------------------ where else it runs
+    # ------------------------------------------------ stages behind boards
 
     def worker(
         self,
@@ -176,27 +174,27 @@ class Pipeline:
         """
         Run a stage that has a board, and those after it up to the next board, while subscribed.
 
-        The pipeline need not be entered, and any number of processes may do this. What comes out
-        is an outcome for each item, once it is settled: ``outcome.result`` is what the last of
-        these stages returned, None for one that was skipped. An item that fails is dead on the
-        board of *name*, the cause of ``outcome.error`` is a :class:`StageError`, and
-        ``board.redrive`` sends it to that stage again.
+        The pipeline need not be entered, and any number of processes may do this. Emits an outcome
+        for each item once it is settled: ``outcome.result`` is what the last of these stages
+        returned, None for an item that was skipped. An item that fails is dead on the board of
+        *name*, the cause of ``outcome.error`` is a :class:`StageError`, and ``board.redrive``
+        sends it to that stage again.
 
-        An item is settled after it is on the next board, under the same id. So one whose process
-        is killed goes through these stages again: at least once, and its functions should be
-        such that doing them twice does no harm. What has to be done with each result is done in
-        the last stage: an outcome may get lost with its process.
+        An item is settled after it is on the next board, under the same id. So if a process is
+        killed, its items go through these stages again: their functions run at least once, and
+        should be idempotent. Act on each result in the last stage: an outcome may be lost with its
+        process.
 
         Args:
-            name: The stage.
-            boards: As for :class:`Pipeline`, whose own it is if None.
+            name: The name of the stage.
+            boards: As for :class:`Pipeline`; if None, the one of this pipeline.
             lease: Seconds until a killed process is replaced.
             worker: A label for this worker.
             until: When to complete, as for ``board.claims``.
 
         Raises:
-            ConfigError: If there is no such stage, it has no board, a board is but a name and
-                there is no hub, or an argument breaks its rule.
+            ConfigError: If there is no such stage, it has no board, a board is only a name and
+                *boards* is None, or an argument breaks its rule.
         """
         stages = self.stages
         place = stages.index(self.stage(name))
@@ -212,36 +210,35 @@ class Pipeline:
             stages[place:end], board, following, lease=lease, worker=worker, until=until
         )
 
-    # ------------------------------------------------ what goes in
+    # ------------------------------------------------ input
 
     async def submit(self, item: Any, id: str | None = None) -> str:  # noqa: A002
         """
         Put *item* into the first stage's queue, and wait while that is full.
 
         Args:
-            item: What the first stage gets.
-            id: What failures call it, of 1 to 200 characters; a new uuid by default. Where a
-                stage has a board, it is the id of the item's task there: the same item again is
-                there once, and another one of its id fails with a ``TaskRejectedError``.
-                Otherwise nobody looks whether it has been used before.
+            item: The item for the first stage.
+            id: The id of the item in failures, of 1 to 200 characters; a new UUID by default. On a
+                board it is also the id of the item's task: the same item is stored once, and
+                another item with this id fails with a ``TaskRejectedError``. Elsewhere it is not
+                checked whether the id was used before.
 
         Returns:
-            The id. From then on the item comes out as a result or as a failure, unless the
-            pipeline is cancelled.
+            The id. The item comes out as a result or as a failure, unless the pipeline is
+            cancelled.
 
         Raises:
-            TaskRejectedError: If the pipeline has not been entered, or takes no more, also while
-                this waits.
+            TaskRejectedError: If the pipeline was not entered, or closes, also while this waits.
             ConfigError: If *id* breaks its rule.
         """
         return await self._input.submit(item, id)
 
     async def feed(self, source: Source) -> int:
         """
-        Submit all that *source* has, at the pace of the first stage.
+        Submit all items of *source*, at the pace of the first stage.
 
-        A source that can wait is asked for no more than fits. A drain ends this early: what was
-        taken from the source by then is submitted, the rest stays there.
+        A source that can wait is asked for no more than fits. A drain ends this early: items that
+        were taken from the source by then are submitted, the rest stays there.
 
         Args:
             source: An observable, an async iterable, or any iterable.
@@ -252,7 +249,7 @@ class Pipeline:
         Raises:
             TaskRejectedError: As :meth:`submit`.
             ConfigError: If *source* is none of these.
-            Exception: The error of *source*; what came before it has been submitted.
+            Exception: The error of *source*; the items before it have been submitted.
         """
         return await self._input.feed(source)
 
@@ -265,11 +262,11 @@ class Pipeline:
         else:
             self._on_result(envelope)
 
-    # ------------------------------------------------ what comes out
+    # ------------------------------------------------ output
 
     @property
     def results(self) -> Observable[Any]:
-        """What the last stage here returned, as it comes; completes when the pipeline has ended."""
+        """The results of the last stage here; completes when the pipeline has ended."""
         return self._results.stream
 
     @property
@@ -277,21 +274,21 @@ class Pipeline:
         """
         The items that failed; completes when the pipeline has ended.
 
-        While nobody is subscribed they are logged, as ``item_failed``. A subscriber that can make
-        its source wait holds up the intake.
+        Without a subscriber each is logged as ``item_failed``. A subscriber that can make its
+        source wait holds up the intake of new items.
         """
         return self._run.failures.stream
 
     @property
     def stats(self) -> PipelineStats:
-        """What it has counted until now."""
+        """A snapshot of its counters."""
         return read_stages(self._here, self._counters, self._input.submitted, self._emitted)
 
     def stats_every(self, period: float | timedelta) -> Observable[PipelineStats]:
         """
-        Return :attr:`stats` at once, every *period* seconds, and at the end; then it completes.
+        Emit :attr:`stats` at once, every *period* seconds, and at the end; then complete.
 
-        It costs nothing while nobody is subscribed.
+        It costs nothing without a subscriber.
 
         Raises:
             ConfigError: If *period* is no number of seconds above 0.
@@ -310,7 +307,7 @@ class Pipeline:
     def _on_failure(self, failure: StageError) -> None:
         report(self._run.failures, failure)
 
-    # ------------------------------------------------ its life
+    # ------------------------------------------------ lifetime
 
     async def __aenter__(self) -> Self:
         handoff = None
@@ -380,7 +377,7 @@ class Pipeline:
 
     def _finish(self, error: Exception | None) -> None:
         self._run.conclude()
-        # What a listener raises at the end must not keep the others from it.
+        # An error of one subscriber must not keep the others from their end.
         call_each(
             (
                 *((self._subscription.dispose,) if self._run.aborted else ()),

@@ -17,7 +17,7 @@ Source = Observable[Any] | AsyncIterable[Any] | Iterable[Any]
 
 
 def board_name_of(stage: Stage) -> str:
-    """Return the name of the board of *stage*, which has one."""
+    """Return the name of the board of *stage*, which must have one."""
     board = stage.board
     assert board is not None
     return board if isinstance(board, str) else board.name
@@ -39,8 +39,8 @@ def with_names(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """
     Return *stages* under names that differ.
 
-    A name that was given stays. Of stages that are called like their function, the second gets
-    ``-2`` behind its name, the third ``-3``, and so on.
+    A name that was given stays. Among stages that take the name of their function, the second gets
+    the suffix ``-2``, the third ``-3``, and so on.
 
     Raises:
         ConfigError: If two were given the same name.

@@ -1,4 +1,4 @@
-"""``PipelineInput``: where items enter a pipeline."""
+"""``PipelineInput``: accepts the items of a pipeline, one by one or from a source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PipelineInput:
         self._resubmits = resubmits
         self._stop = Once("intake")
         self._feeding = 0
-        #: Takes each item instead, where no stage runs here.
+        #: Takes each item instead of the queue, if no stage runs in this process.
         self.handoff: Callable[[Envelope], Awaitable[None]] | None = None
         #: How many items have entered.
         self.submitted = 0
@@ -87,7 +87,7 @@ class PipelineInput:
             self._run.close()
 
     def close(self) -> None:
-        """Take in only what feeds have already taken from their sources."""
+        """Accept only the items that feeds have already taken from their sources."""
         self._stop.happen()
         if not self._feeding:
             self._ingress.close()

@@ -1,4 +1,4 @@
-"""``Resubmits``: items that failed, and go through a pipeline again from its start."""
+"""``Resubmits``: sends failed items through a pipeline again, from its start."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class ResubmitIngress(Ingress[Envelope]):
     """
     The queue of the first stage, to which items can return.
 
-    What returns does not wait for a place: it would wait for itself, once all places are taken by
-    items that are about to fail. It had a place before, so there are never more of these than the
-    pipeline has at work.
+    An item that returns does not wait for a place: once all places were taken by items that are
+    about to fail, it would wait for itself. It had a place before, so no more items return than the
+    pipeline holds.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        #: Whether nothing may return any more.
+        #: Whether no item can return any more.
         self.settled: Callable[[], bool] = _yes
 
     def give_back(self, envelope: Envelope) -> None:
@@ -37,7 +37,7 @@ class ResubmitIngress(Ingress[Envelope]):
         self._put_beyond_size(envelope)
 
     def look(self) -> None:
-        """Complete if the intake is closed and nothing is to come."""
+        """Complete if the queue is closed and no item can return."""
         if self._closed:
             self._pump()
 
@@ -47,12 +47,12 @@ class ResubmitIngress(Ingress[Envelope]):
 
 class Resubmits:
     """
-    Knows the items of a pipeline by their tokens, as they were submitted.
+    Keeps the items in a pipeline as they were submitted, by token, and submits failed ones again.
 
     Args:
-        rule: Asked of each failure: the seconds after which its item is submitted again, or None.
-        intake: Where to.
-        failed: Called with each failure that is one for good.
+        rule: Returns the seconds after which the item of a failure is submitted again, or None.
+        intake: The queue of the first stage.
+        failed: Called with each final failure.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class Resubmits:
         intake.settled = lambda: not self._inside
 
     def enter(self, envelope: Envelope) -> None:
-        """Give *envelope* the token that it keeps until it is gone."""
+        """Give *envelope* the token that it keeps until it leaves the pipeline."""
         self._last += 1
         envelope.token = self._last
         self._inside[self._last] = envelope.value, 1
 
     def leave(self, envelope: Envelope) -> None:
-        """Forget an item that has come out, or was not taken in."""
+        """Forget an item that has left the pipeline, or did not get in."""
         self._inside.pop(envelope.token, None)
         self._intake.look()
 
     def lost(self, envelope: Envelope, failure: StageError | None) -> None:
-        """Submit the item of *envelope* again, if its failure says so."""
+        """Submit the item of *envelope* again if the rule says so."""
         delay = None
         if failure is not None and envelope.token in self._inside:
             failure.round = self._inside[envelope.token][1]
@@ -94,7 +94,7 @@ class Resubmits:
             self.leave(envelope)
 
     def close(self) -> None:
-        """Forget all."""
+        """Forget all items, and cancel their waits."""
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()

@@ -1,4 +1,4 @@
-"""``run_stage``: one stage, as an operator on envelopes."""
+"""``run_stage``: the operator that runs one stage on envelopes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def run_stage(
 def _map(
     stage: Stage, items: _StageItems, wait_group: WaitGroup, ordered: bool
 ) -> tuple[Operator, Callable[[], None]]:
-    """Return the bounded map that fits the function, and what to call when it has ended."""
+    """Return the bounded map that suits the function, and what to call when it has ended."""
     options: dict[str, Any] = {
         "max_concurrent": stage.max_concurrent,
         "ordered": ordered,
@@ -107,7 +107,7 @@ def _map(
         call = partial(call_one if stage.batch is None else call_many, stage.fn)
         mapped = map_blocking(call, executor=stage.executor, timeout=stage.timeout, **options)
         return compose(items.begun, mapped), _nothing
-    # Between its tries an item waits on the loop, and not in a thread.
+    # Between its attempts an item waits on the loop, not in a thread.
     pool = FunctionPool(stage.executor, stage.slots, on_gone=items.end, label="pipeline")
     work = work_of(stage, in_pool(stage, pool), wait_group, items.counters)
     return map_async(work, **options), pool.close
@@ -166,7 +166,7 @@ class _StageItems:
         self._lost = lost
         self._observer = observer
         self._time = asyncio.get_running_loop().time
-        #: Ends the subscription.
+        #: Ends the subscription; set once it is made.
         self.dispose = _nothing
 
     def end(self, error: Exception) -> None:
@@ -226,7 +226,7 @@ class _StageItems:
         if isinstance(error, CarriedError):
             error = error.error
         if isinstance(error, ItemTimeoutError) and error.item is not None:
-            # It names the envelope.
+            # It names the envelope, not the item.
             error = self._timed_out(error, load)
         if not self._many:
             return self._settle(load, error)

@@ -1,4 +1,4 @@
-"""``stage``: what a stage of a pipeline is, as data."""
+"""``stage``: describes a stage of a pipeline."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = ["Stage", "described", "stage"]
 @attrs.frozen(kw_only=True, eq=False)
 class Stage:
     """
-    A stage, as :func:`stage` has described it; any number of pipelines may use it.
+    The description of a stage, made by :func:`stage`; any number of pipelines may use it.
 
     Attributes:
-        fn: What is done with an item, or with a list of them.
-        name: What it is called in failures and statistics.
-        max_concurrent: How many calls may be at work at once; or a ``Limit`` that knows.
+        fn: The function of an item, or of a list of items.
+        name: Its name in failures and statistics.
+        max_concurrent: How many calls may be at work at once; or a ``Limit`` that decides.
         queue_size: How many items may wait for it; None leaves that to the pipeline.
-        batch: How many items make a list, and after how many seconds it goes all the same.
-        timeout: Seconds a try may take.
-        backoff: How often an item is tried, and the waits in between.
-        on_error: What becomes of an item that failed.
+        batch: How many items make a list, and the seconds after which a shorter list goes.
+        timeout: Seconds that an attempt may take.
+        backoff: How often an item is attempted, and the waits in between.
+        on_error: What happens to an item that failed.
         executor: Where a plain function runs; None for threads of its own.
         board: The board that its items are claimed from, or its name; None in the same process.
-        named: Whether its name was given, and is not that of its function.
+        named: Whether its name was given, and not taken from its function.
     """
 
     fn: Callable[[Any], Any]
@@ -55,18 +55,18 @@ class Stage:
 
     @property
     def slots(self) -> int:
-        """The most calls that are ever at work at once."""
+        """The most calls that can be at work at once."""
         limit = self.max_concurrent
         return limit.maximum if isinstance(limit, Limit) else limit
 
     @property
     def burst(self) -> int:
-        """The most items that are ever at work at once."""
+        """The most items that can be at work at once."""
         return self.slots * (self.batch[0] if self.batch else 1)
 
     @property
     def plain(self) -> bool:
-        """Whether the function is a plain one, which runs in threads or processes."""
+        """Whether the function is a plain one, to run in threads or processes."""
         return not is_async(self.fn)
 
 
@@ -89,32 +89,33 @@ def stage(
     Args:
         fn: Called with an item, returns what goes on to the next stage. Coroutine functions run
             on the loop as in ``map_async``, plain ones in threads as in ``map_blocking``.
-        name: What it is called in failures and statistics; by default the function's name, with
+        name: Its name in failures and statistics; by default the function's name, with the suffix
             ``-2``, ``-3`` and so on where a pipeline has several stages of one function.
         max_concurrent: How many calls may be at work at once, at least 1; or a ``Limit`` such as
             ``AdaptiveLimit``, which finds a good number by itself.
         queue_size: How many items may wait for it, at least 1. By default 16, or as many as it, or
             the stage before it, works on at once, if that is more: fewer make fast stages wait.
-        batch: A count and a time in seconds: *fn* is then called with a list of up to *count*
-            items, at the latest so long after the first of them came, if it has a free slot
-            then; and must return a list of as many results, in the same order. A list fails,
-            and is tried again, as a whole.
-        timeout: Seconds that each try may take, from when the function begins. The function of a
+        batch: A count and a time in seconds. *fn* is then called with a list of up to *count*
+            items, as soon as the list is full or the first item has waited that long, and a slot
+            is free. It must return a list of as many results, in the same order. A list fails, and
+            is attempted again, as a whole.
+        timeout: Seconds that each attempt may take, from when the function begins. A function in a
             thread cannot be stopped: it keeps its thread until it returns.
-        backoff: How often an item is tried at most, and the waits in between, during which it
-            keeps its slot. None: once. An ``AdaptiveLimit`` takes tries and waits together for
-            how long an item took, so use one or the other.
-        on_error: What becomes of an item whose last try failed: ``"stop"`` tells the pipeline's
-            ``failures``, ``"skip"`` only logs ``item_skipped``, and a callable is given the item
-            and the error and returns what goes on instead; if it raises, that is the failure.
-        executor: Where a plain function runs instead of in threads of the stage's own; it stays
-            open. For processes *fn* and the items must be such that they can be pickled. A
-            process pool that breaks is replaced; the item that breaks the new one, alone, fails.
-            An executor that can run nothing any more, say because it was shut down, ends the
-            pipeline with its error, and no item fails for it.
-        board: A board, or its name, that stands before the stage instead of a queue, and that
-            :meth:`Pipeline.worker` takes the items from, in any process; a board of its own.
-            *queue_size* is then how many a worker claims ahead, as many as it works on by default.
+        backoff: How often an item is attempted, and the waits in between, during which it keeps
+            its slot; None for one attempt. An ``AdaptiveLimit`` counts attempts and waits together
+            as the time that an item took, so use one or the other.
+        on_error: What happens to an item whose last attempt failed. ``"stop"``: it goes no further
+            and is emitted by the pipeline's ``failures``; the pipeline goes on. ``"skip"`` only
+            logs ``item_skipped``. A callable gets the item and the error and returns what goes on
+            instead; if it raises, that is the failure.
+        executor: Where a plain function runs, instead of in threads of the stage's own; it stays
+            open. For processes, *fn* and the items must be picklable. A process pool that breaks
+            is replaced; only the item that breaks the new one, alone, fails. An executor that can
+            run nothing any more, for example because it was shut down, ends the pipeline with its
+            error, and no item fails for it.
+        board: A board, or its name, that replaces the queue before the stage. Any process can claim
+            the items by :meth:`Pipeline.worker`. Each stage needs a board of its own. *queue_size*
+            is then how many items a worker claims ahead, by default as many as it works on.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -151,7 +152,7 @@ def described(
     batch: tuple[int, float | timedelta] | None = None,
     board: str | Board[Any] | None = None,
 ) -> Stage:
-    """Return the stage, as :func:`stage`, of a function that has been checked."""
+    """Return the stage, as :func:`stage` does, of a function that has been checked."""
     called = key_name("name", _name(fn) if name is None else name)
     most: Any = max_concurrent.maximum if isinstance(max_concurrent, Limit) else max_concurrent
     integer("max_concurrent", most, instead=" or a Limit")

@@ -1,4 +1,4 @@
-"""How the function of a stage is applied to envelopes: once or repeatedly, to one or to many."""
+"""Calls the function of a stage: on one envelope or several, with one attempt or more."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Call = Callable[[Any], Awaitable[Any]]
 
 class CarriedError(Exception):
     """
-    Carries what is no ``Exception`` out of a function, so that its item alone fails.
+    Carries a ``BaseException`` out of a function, so that only its item fails.
 
     A ``SystemExit`` that leaves an asyncio task would end the whole loop.
 
     Args:
-        error: What the function raised.
+        error: The error that the function raised.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -43,7 +43,7 @@ class CarriedError(Exception):
 def work_of(
     stage: Stage, call: Call, wait_group: WaitGroup, counters: StageCounters
 ) -> Callable[[Any], Awaitable[Any]]:
-    """Return what ``map_async`` is to do: *call* made of the values of one or many envelopes."""
+    """Return the function for ``map_async``, which applies *call* to one or many envelopes."""
     time = asyncio.get_running_loop().time
 
     async def one(envelope: Envelope) -> Envelope:
@@ -58,12 +58,12 @@ def work_of(
             wait_group.done()
         return envelope
 
-    async def one_patiently(envelope: Envelope) -> Envelope:
+    async def one_with_retries(envelope: Envelope) -> Envelope:
         wait_group.active += 1
         counters.started += 1
         envelope.since = time()
         try:
-            value = await _patiently(stage, lambda: call(envelope.value), (envelope,))
+            value = await _with_retries(stage, lambda: call(envelope.value), (envelope,))
         except BaseException as error:
             raise _carried(error) from None
         finally:
@@ -76,8 +76,10 @@ def work_of(
         counters.started += len(envelopes)
         envelopes[0].since = time()
         try:
-            # A list of its own for each try, whatever the function does to it.
-            values = await _patiently(stage, lambda: call([e.value for e in envelopes]), envelopes)
+            # Each attempt gets a list of its own, which the function may change.
+            values = await _with_retries(
+                stage, lambda: call([e.value for e in envelopes]), envelopes
+            )
         except BaseException as error:
             raise _carried(error) from None
         finally:
@@ -88,14 +90,14 @@ def work_of(
 
     if stage.batch is not None:
         return many
-    return one if stage.backoff is None else one_patiently
+    return one if stage.backoff is None else one_with_retries
 
 
-async def _patiently(
+async def _with_retries(
     stage: Stage, make: Callable[[], Awaitable[Any]], envelopes: list[Envelope] | tuple[Envelope]
 ) -> Any:
-    """Await what *make* makes, again and again until it succeeds or there was enough of that."""
-    # In threads and processes the limit is the pool's, which knows when the function begins.
+    """Await what *make* returns, again until it succeeds or the attempts are used up."""
+    # For threads and processes the pool keeps the limit: it knows when the function begins.
     backoff, limit = stage.backoff, None if stage.plain else stage.timeout
     if backoff is None:
         return await make()
@@ -127,7 +129,7 @@ def in_pool(stage: Stage, pool: FunctionPool) -> Call:
 
 
 def _carried(error: BaseException) -> BaseException:
-    """Return *error*, in something that a task can raise if it is no failure like others."""
+    """Return *error*, in a ``CarriedError`` if a task must not raise it."""
     if isinstance(error, (Exception, asyncio.CancelledError)):
         return error
     if is_from_outside(error):
@@ -139,12 +141,12 @@ def _carried(error: BaseException) -> BaseException:
 
 
 def call_one(fn: Callable[[Any], Any], envelope: Envelope) -> Envelope:
-    """Return what *fn* makes of an envelope, as a new one: the old one may have timed out."""
+    """Return a new envelope with the result of *fn*: the old one may have timed out."""
     return Envelope(envelope.id, _plainly(fn, envelope.value), envelope.since, envelope.token)
 
 
 def call_many(fn: Callable[[Any], Any], envelopes: list[Envelope]) -> list[Envelope]:
-    """Return what *fn* makes of a list of them, as new ones."""
+    """Return new envelopes with the results of *fn* for a list of items."""
     values = _checked(_plainly(fn, [e.value for e in envelopes]), len(envelopes))
     return [Envelope(e.id, v, e.since, e.token) for e, v in zip(envelopes, values, strict=True)]
 
@@ -154,11 +156,11 @@ def _plainly(fn: Callable[[Any], Any], value: Any) -> Any:
         result = fn(value)
     except Exception as error:
         if isinstance(error, StopIteration):
-            # No asyncio future takes it.
+            # An asyncio future does not accept it.
             raise RuntimeError("fn raised StopIteration") from error
         raise
     except KeyboardInterrupt as error:
-        # In a thread nobody has pressed a key.
+        # No key press reaches a thread.
         raise RuntimeError("fn raised KeyboardInterrupt") from error
     except BaseException as error:
         raise CarriedError(error) from None

@@ -1,4 +1,4 @@
-"""What a pipeline has counted, by stage."""
+"""Counters and snapshots of a pipeline, by stage."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["PipelineStats", "StageCounters", "StageStats", "every", "read_stages
 @attrs.frozen(slots=True, kw_only=True)
 class StageStats:
     """
-    What a stage showed at one moment.
+    A snapshot of one stage.
 
     Args:
         name: Its name.
-        queued: How many items wait for it, those that a batch collects included.
-        in_flight: How many are at work, waits before another try included.
+        queued: How many items wait for it, including those that a batch collects.
+        in_flight: How many are at work, including those that wait for another attempt.
         limit: How many calls may be at work now.
         done: How many it has done.
-        failed: How many failed, whatever ``on_error`` made of them.
-        rate: Items a second that it did, over the last 5 to 10 s.
-        latency: From the first try to the result, without the wait before it; of a batch once.
+        failed: How many failed, whatever ``on_error`` did with them.
+        rate: Items done a second, over the last 5 to 10 s.
+        latency: From the first attempt to the result, without the wait before it; once a batch.
     """
 
     name: str
@@ -49,13 +49,13 @@ class StageStats:
 @attrs.frozen(slots=True, kw_only=True)
 class PipelineStats:
     """
-    What a pipeline showed at one moment.
+    A snapshot of a pipeline.
 
     Args:
-        submitted: How many items were submitted or fed, from whatever place they had found.
-        results: How many have come out, whether or not anybody listened.
-        failed: How many failed in some stage; those that something else replaced are among both.
-        stages: What each stage showed, by name and in order.
+        submitted: How many items have entered, by ``submit`` or a source.
+        results: How many have come out, with or without a subscriber.
+        failed: How many failed in a stage; an item that ``on_error`` replaced can be in both.
+        stages: The snapshot of each stage, by name and in order.
     """
 
     submitted: int
@@ -65,21 +65,21 @@ class PipelineStats:
 
 
 class StageCounters:
-    """What is counted of one stage, on the loop."""
+    """The counters of one stage; only the loop changes them."""
 
     __slots__ = ("failed", "left", "meter", "replaced", "started")
 
     def __init__(self, name: str) -> None:
         self.meter = Meter(name)
-        #: Items whose work began, that came out, that failed, that came out although they failed.
+        #: Items that began, that came out, that failed, and that came out after they had failed.
         self.started = self.left = self.failed = self.replaced = 0
 
     def begin(self, time: Callable[[], float]) -> None:
-        """Begin to count, on this clock."""
+        """Begin to count, on the clock *time*."""
         self.meter.begin(MeteredStream(), time)
 
     def read(self, limit: int, arrived: int) -> StageStats:
-        """Return what it shows, when *arrived* items have come to the stage."""
+        """Return a snapshot, given how many items have arrived at the stage."""
         seen = self.meter.read()
         ended = self.left + self.failed - self.replaced
         return StageStats(
@@ -97,7 +97,7 @@ class StageCounters:
 def read_stages(
     stages: Sequence[Stage], stage_counters: Sequence[StageCounters], submitted: int, emitted: int
 ) -> PipelineStats:
-    """Return what *stages*, in a row, show now."""
+    """Return a snapshot of *stages*, which stand in a row."""
     arrived = submitted
     found: dict[str, Any] = {}
     for stage, counters in zip(stages, stage_counters, strict=True):
@@ -116,7 +116,7 @@ def read_stages(
 def every(
     period: float, over: Observable[Any], read: Callable[[], PipelineStats]
 ) -> Observable[PipelineStats]:
-    """Return what *read* returns at once, every *period* seconds, and when *over* emits."""
+    """Emit what *read* returns at once, every *period* seconds, and when *over* emits."""
 
     def start(_: Any) -> Observable[Any]:
         clock = LoopScheduler(asyncio.get_running_loop())

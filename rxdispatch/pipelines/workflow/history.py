@@ -1,4 +1,4 @@
-"""What workflows return, record and raise."""
+"""The results, recorded transitions and errors of workflows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Move", "Transition", "WorkflowError", "WorkflowResult"]
 @attrs.frozen(slots=True)
 class Move:
     """
-    What a state's function returns when it also changes the data.
+    The return value of a state's function that also changes the data.
 
     Args:
-        result: What decides on the next state.
-        data: What the next state gets.
+        result: The result, which selects the next state.
+        data: The data for the next state.
 
     Example:
         >>> Move("ok", {"total": 12}).data
@@ -37,10 +37,10 @@ class Transition:
     Attributes:
         source: The state that was left.
         target: The state that was entered.
-        result: What the state's function returned; None where it failed.
+        result: The result of the state's function; None if it failed.
         at: When, in seconds since 1970 on the clock of the process that ran it.
-        attempt: Which try that was, from 1.
-        error: ``Type: message`` of what led to the failure state, else an empty string.
+        attempt: The number of the attempt, from 1.
+        error: ``Type: message`` of the error that led to the failure state, else empty.
     """
 
     source: str
@@ -54,13 +54,13 @@ class Transition:
 @attrs.frozen(slots=True)
 class WorkflowResult:
     """
-    A workflow that has reached a terminal state.
+    The result of a workflow that has reached a terminal state.
 
     Attributes:
         id: Its id.
         state: The terminal state.
-        data: What the last state's function made of the data.
-        history: Every transition, the first one first.
+        data: The data after the last state.
+        history: All transitions, in order.
     """
 
     id: str
@@ -71,13 +71,13 @@ class WorkflowResult:
 
 class WorkflowError(TaskExecutionError):
     """
-    A workflow failed in a state that names no failure state; the error is the ``__cause__``.
+    A workflow failed in a state without a failure state; the error is the ``__cause__``.
 
     Args:
-        task_id: The workflow.
-        attempt: Which try it was, from 1; 0 where none was made.
-        state: Where it stands.
-        history: The transitions up to there.
+        task_id: The id of the workflow.
+        attempt: The number of the attempt, from 1; 0 if there was none.
+        state: The state that it failed in.
+        history: The transitions until then.
         why: ``Type: message`` of the error.
     """
 

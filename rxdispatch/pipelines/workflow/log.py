@@ -1,27 +1,27 @@
 """
-``WorkflowLog``: the transitions of workflows, kept on a board on which nobody works.
+``WorkflowLog``: the transitions of workflows, stored as tasks of a board without workers.
 
 Invariant: transition *n* of workflow *id* is the task ``<id>/<n>`` of the journal. A submit adds
-an id once only, in one atomic step, and nothing removes it before ``forget``. So of all who ever
-run a state, in however many processes, one alone records its transition; the others are told
-"duplicate" and go on from what is recorded. The log wins, always.
+an id only once, in one atomic step, and nothing removes it before ``forget``. So however many
+processes run a state, exactly one of them records its transition; the others get "duplicate" and
+go on from the record. The log always wins.
 
-What if the process is killed, or its lease is lost:
+What happens if the process is killed, or loses its lease:
 
-- before the record is written: the state runs again, there is one record;
-- after it: the next one reads it and goes on behind it;
-- with its reply on the way: the same; and a living process asks for the reply again;
-- after the last record, before the workflow's own task is settled: the next one finds the log
-  ended and settles;
-- paused, and overtaken meanwhile: its record is a duplicate, or it is the first and then the
-  other's is. Of two different successors only one can ever be;
+- before the record is written: the state runs again, and there is one record;
+- after it: the next process reads the record and goes on behind it;
+- while the reply is on its way: the same; a process that lives asks for the reply again;
+- after the last record, before the workflow's own task is settled: the next process finds that the
+  log has ended, and settles;
+- it is paused and overtaken: its record is a duplicate, or it is the first and the other process
+  has the duplicate. Of two different successors only one can be recorded;
 - while it forgets: the records that it holds are free again after ``FORGETTING`` seconds.
 
-After ``forget`` a paused one may still leave a single record of the old life behind: do not give
-the id of a forgotten workflow to another.
+After ``forget`` a paused process may still write one record of the old workflow: do not reuse the
+id of a forgotten workflow.
 
-Records are read without claiming them, so that any number of readers may do so at once. They are
-read from the first to the first that is missing: a record is only ever added behind the last.
+Records are read without a claim, so any number of readers can read at once. They are read from the
+first up to the first that is missing: a record is only ever added behind the last.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 FORGETTING: Final = 5.0
-"""Seconds that records are held by the process that removes them."""
+"""Seconds for which the process that removes records holds them."""
 
 PAGE: Final = 32
-"""Records that are asked for at a time."""
+"""Records in one request."""
 
 _AGAIN: Final = Backoff(first=0.02, maximum=1.0)
 _PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
@@ -63,7 +63,7 @@ class WorkflowLog:
 
     Args:
         journal: A board of its own; its payloads are plain values.
-        limit: How many transitions a workflow has at most.
+        limit: The most transitions of a workflow.
     """
 
     def __init__(self, journal: Board[Any], limit: int) -> None:
@@ -71,13 +71,13 @@ class WorkflowLog:
         self._limit = limit
 
     async def add(self, workflow: str, number: int, step: Step) -> bool:
-        """Record transition *number*, from 1; False if it is recorded already."""
+        """Record transition *number*, from 1; return False if it is recorded already."""
         payload = {**attrs.asdict(step.entry, recurse=False), "data": step.data}
         task = Task(payload, id=f"{workflow}/{number}", kind="workflow-transition")
         return bool((await self._journal.submit(task)).accepted)
 
     async def read(self, workflow: str) -> list[Step]:
-        """All transitions so far."""
+        """Return all transitions until now."""
         steps: list[Step] = []
         while len(steps) < self._limit:
             numbers = range(len(steps) + 1, min(len(steps) + PAGE, self._limit) + 1)
@@ -88,13 +88,13 @@ class WorkflowLog:
         return steps
 
     async def forget(self, workflow: str) -> None:
-        """Remove what is recorded."""
+        """Remove all records of a workflow."""
         claims = await self._claim(workflow)
-        # The last ones first: what is left if this is cut short is still a log.
+        # The last first: if this is cut short, the remaining records are still a valid log.
         await self._journal.settle([claim.done() for claim in reversed(claims)])
 
     async def _claim(self, workflow: str) -> list[Claim[Any]]:
-        """Claim all records, which others may be removing as well."""
+        """Claim all records, which other processes may be removing too."""
         ids = [f"{workflow}/{n}" for n in range(1, self._limit + 1)]
         turn = 0
         while True:
@@ -112,7 +112,7 @@ class WorkflowLog:
                 return [found[name] for name in ids if name in found]
             await self._release(batch.claims)
             if state.status is Status.DEAD:
-                # Processes were killed time and again while they removed it.
+                # Processes were repeatedly killed while they removed it.
                 await self._journal.redrive([state.id])
             turn += 1
             await asyncio.sleep(_AGAIN.delay(turn))
@@ -132,11 +132,11 @@ def _step(payload: dict[str, Any]) -> Step:
 
 
 async def patiently(claim: Claim[Any], work: Callable[[], Awaitable[T]]) -> T:
-    """Await *work* once *claim* is known to hold, and again until the board answers."""
+    """Await *work* once *claim* is known to be held, and again until the board answers."""
     turn = 0
     while True:
-        # Past its lease nobody knows: either a renewal confirms it, or it is lost, and then this
-        # is cancelled. To fail here would end a workflow for a loop that was blocked.
+        # Past its lease the claim is in doubt: a renewal confirms it, or it is lost and this is
+        # cancelled. Failing here would end a workflow only because the loop was blocked.
         while claim.lost:
             turn += 1
             await asyncio.sleep(_PATIENCE.delay(turn))

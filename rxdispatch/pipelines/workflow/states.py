@@ -1,4 +1,4 @@
-"""``State``: what a workflow does in one place, and where it goes from there."""
+"""``State``: one state of a workflow, its function and its next states."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ NextStates = Mapping[Any, str] | Sequence[tuple[Callable[[Any], object], str]]
 
 
 class Step(NamedTuple):
-    """A transition, and the data that goes along."""
+    """A transition, and the data after it."""
 
     entry: Transition
     data: Any
 
 
 class StateFailedError(Exception):
-    """Carries a state's error, its cause, to the workflow; users do not meet it."""
+    """Carries the error of a state, its cause, to the workflow; it never reaches users."""
 
     def __init__(self, attempt: int) -> None:
         super().__init__(attempt)
@@ -41,15 +41,15 @@ class StateFailedError(Exception):
 @attrs.frozen(slots=True)
 class State:
     """
-    One state; terminal where it has no *next_states*.
+    One state; terminal if it has no *next_states*.
 
     Args:
         name: Its name.
-        process: What is called with the data.
-        next_states: By result, or by predicates on the result.
-        failed: Where an error leads.
-        timeout: Seconds an attempt may take.
-        backoff: How often to try, and how long to wait in between.
+        process: The function, called with the data.
+        next_states: The next state by result, or by predicates on the result.
+        failed: The state after an error.
+        timeout: Seconds that an attempt may take.
+        backoff: The number of attempts, and the waits in between.
     """
 
     name: str
@@ -73,10 +73,10 @@ class State:
 
     async def leave(self, workflow: str, data: Any) -> Step:
         """
-        Call the function, again where it fails, and find the next state.
+        Call the function, again if it fails, and choose the next state.
 
         Raises:
-            StateFailedError: If it failed for good and there is no failure state.
+            StateFailedError: If all attempts failed and there is no failure state.
         """
         attempt = 1
         while True:
@@ -131,10 +131,10 @@ class State:
 
 def check_states(states: Mapping[str, State], initial: str) -> None:
     """
-    Look at all states together.
+    Check all states together.
 
     Raises:
-        ConfigError: If one is unknown or cannot be reached, or none that can be is terminal.
+        ConfigError: If a state is unknown or unreachable, or no reachable one is terminal.
     """
     if initial not in states:
         raise ConfigError("initial must be a defined state", initial)

@@ -1,4 +1,4 @@
-"""``Workflow``: states, the functions that leave them, and a history that survives its process."""
+"""``Workflow``: a state machine whose history survives its process."""
 
 from __future__ import annotations
 
@@ -39,24 +39,23 @@ _POLL = 2.0
 
 class Workflow:
     """
-    A machine of states, each left by a function whose result says where to go.
+    A state machine; the result of a state's function selects the next state.
 
-    :meth:`run` runs it here and now. With a *board* and a *journal*, :meth:`submit` puts it on
-    the board, any :meth:`worker` in any process runs it, and every transition is recorded in the
-    journal exactly once: who is killed is replaced by another who goes on behind the last record.
-    The function of a state, though, runs at least once: its effects should be such that doing
-    them twice does no harm. Failures of a state are counted anew after such a change.
+    :meth:`run` runs it in this process. With a *board* and a *journal*, :meth:`submit` puts it on
+    the board, any :meth:`worker` in any process runs it, and the journal records every transition
+    exactly once: if a worker is killed, another one goes on behind the last record. The function of
+    a state, though, runs at least once, so it should be idempotent. After such a change of worker
+    the attempts of a state are counted from 1 again.
 
     Args:
-        initial: Where it begins; a state with ``next_states``.
-        board: Where workflows wait for a worker; a board of their own.
-        journal: Where their transitions are kept until :meth:`forget`; another board, on which
-            nothing else is done. Data and results are then plain values, as payloads are:
-            a tuple comes back as a list.
-        max_transitions: Where an endless loop is ended, from 1 to 10,000.
+        initial: The first state; it must have ``next_states``.
+        board: The board on which workflows wait for a worker; for workflows only.
+        journal: The board that keeps their transitions until :meth:`forget`; for this journal only.
+            Data and results are then plain values, as payloads are: a tuple comes back as a list.
+        max_transitions: The number of transitions after which a workflow fails, from 1 to 10,000.
 
     Raises:
-        ConfigError: If an argument breaks its rule, or one of the boards is missing.
+        ConfigError: If an argument breaks its rule, or only one of the boards is given.
 
     Example:
         >>> async def check(order: dict[str, int]) -> str:
@@ -104,19 +103,19 @@ class Workflow:
         backoff: Backoff | None = None,
     ) -> None:
         """
-        Add a state; one without *next_states*, or with empty ones, is terminal.
+        Add a state; it is terminal if *next_states* is missing or empty.
 
         Args:
             name: Its name, of 1 to 200 characters.
-            process: Called with the data; best a coroutine function, as a plain one holds up the
-                loop. Returns the result, or a :class:`Move` of a result and new data. It should
-                leave the data it got as they are.
+            process: Called with the data; preferably a coroutine function, as a plain one blocks
+                the loop. Returns the result, or a :class:`Move` of a result and new data. It should
+                not mutate the data that it gets.
             next_states: The next state by result; or pairs of a predicate on the result and a
-                state, of which the first that holds counts.
-            failed: The state that an error leads to once *backoff* is used up. Without one the
-                workflow ends in a :class:`WorkflowError`.
-            timeout: Seconds an attempt may take; needs a coroutine function.
-            backoff: How many attempts, and how long to wait in between; one attempt when None.
+                state, of which the first that holds is taken.
+            failed: The state after an error, once the attempts are used up. Without one the
+                workflow ends with a :class:`WorkflowError`.
+            timeout: Seconds that an attempt may take; needs a coroutine function.
+            backoff: The number of attempts, and the waits in between; None for one attempt.
 
         Raises:
             ConfigError: If an argument breaks its rule, or the state is defined already.
@@ -140,10 +139,10 @@ class Workflow:
 
     def validate(self) -> None:
         """
-        Look at all states together; the other methods do so first.
+        Check all states together; the other methods do so first.
 
         Raises:
-            ConfigError: If a state is unknown or cannot be reached, or none is terminal.
+            ConfigError: If a state is unknown or unreachable, or none is terminal.
         """
         check_states(self._states, self._initial)
 
@@ -151,11 +150,11 @@ class Workflow:
 
     async def run(self, data: Any, id: str | None = None) -> WorkflowResult:  # noqa: A002
         """
-        Run one workflow here, kept nowhere.
+        Run one workflow in this process; nothing is stored.
 
         Args:
-            data: What the first state gets.
-            id: For errors and the result; a UUID version 7 by default.
+            data: The data for the first state.
+            id: Its id in errors and in the result; a UUID version 7 by default.
 
         Raises:
             ConfigError: As :meth:`validate` does.
@@ -171,10 +170,10 @@ class Workflow:
 
     async def submit(self, data: Any, id: str | None = None) -> str:  # noqa: A002
         """
-        Put a workflow on the board; returns its id.
+        Put a workflow on the board, and return its id.
 
-        An id that is there already is left as it is. One that has ended is not run again before
-        it is forgotten.
+        A workflow of that id that is on the board already stays as it is. One that has ended does
+        not run again until it is forgotten.
 
         Raises:
             ConfigError: As :meth:`validate` does, or if there is no board.
@@ -183,7 +182,7 @@ class Workflow:
         """
         board, _ = self._places()
         workflow = _id(id)
-        # One attempt: the retries of states are counted here, and crashes by the board.
+        # One attempt: a state counts its own attempts, and the board counts crashes.
         await board.submit(Task(data, id=workflow, kind="workflow", max_attempts=1))
         return workflow
 
@@ -198,12 +197,12 @@ class Workflow:
         """
         Run workflows from the board while subscribed; emits an outcome for each that ends here.
 
-        ``outcome.result`` is a :class:`WorkflowResult` where it is done. Where it is dead, the
-        cause of ``outcome.error`` is a :class:`WorkflowError`; ``board.redrive`` has it go on
-        from the state it failed in. Disposal cancels what runs and gives it back.
+        If a workflow is done, ``outcome.result`` is a :class:`WorkflowResult`. If it is dead, the
+        cause of ``outcome.error`` is a :class:`WorkflowError`; after ``board.redrive`` it goes on
+        from the state that it failed in. Disposal cancels running workflows and releases them.
 
         Args:
-            max_concurrent: How many at a time; one that waits for a retry is one of them.
+            max_concurrent: How many run at a time, including those that wait for another attempt.
             lease: Seconds until a killed process is replaced.
             worker: A label for this worker.
             until: When to complete, as for ``board.claims``.
@@ -218,11 +217,11 @@ class Workflow:
 
     async def result(self, id: str) -> WorkflowResult:  # noqa: A002
         """
-        Wait until a workflow of the board has ended, in whichever process; may be repeated.
+        Wait until a workflow of the board has ended, in any process; may be called again.
 
         Raises:
             ConfigError: If it was never submitted, or is forgotten.
-            WorkflowError: If it is dead: it failed, was cancelled, or its processes crashed more
+            WorkflowError: If it is dead: it failed, was cancelled, or crashed its processes more
                 often than the board allows.
             StoreUnavailableError: If the server does not answer.
         """
@@ -240,7 +239,7 @@ class Workflow:
                 if state is None or state.status in {Status.DONE, Status.DEAD}:
                     break
                 try:
-                    # Events may get lost.
+                    # Events may be lost.
                     await asyncio.wait_for(ended.wait(), _POLL)
                 except TimeoutError:
                     pass
@@ -258,7 +257,7 @@ class Workflow:
         Remove the transitions of a workflow that has ended.
 
         Raises:
-            ConfigError: If it has not.
+            ConfigError: If it has not ended.
             StoreUnavailableError: If the server does not answer.
         """
         board, log = self._places()
@@ -270,7 +269,7 @@ class Workflow:
     # -- one workflow ------------------------------------------------------------------------
 
     async def _resume(self, task: Task[Any]) -> WorkflowResult:
-        """Run a claimed workflow from where its log ends."""
+        """Run a claimed workflow from the end of its log."""
         _, log = self._places()
         claim = current_claim()
         steps = await patiently(claim, lambda: log.read(task.id))
@@ -289,7 +288,7 @@ class Workflow:
         return _result(task.id, self._initial, task.payload, steps)
 
     async def _next(self, workflow: str, data: Any, steps: list[Step]) -> Step | None:
-        """Leave the state that *steps* lead to; None when it is terminal."""
+        """Leave the state that *steps* lead to; return None if it is terminal."""
         name, at = self._initial, data
         if steps:
             name, at = steps[-1].entry.target, steps[-1].data
@@ -322,7 +321,7 @@ def _id(given: str | None) -> str:
 
 
 def _following(given: Any) -> Any:
-    """Return a copy of *given* in one of its two forms."""
+    """Return a checked copy of *given*: a dict by result, or pairs of predicate and state."""
     if given is None:
         return ()
     table: Any = given
