@@ -64,7 +64,7 @@ def unpack_answer(answer: Answer) -> Any:
     result, raised, kind, text, trace = answer
     if result is not None:
         try:
-            return pickle.loads(result)  # noqa: S301 - our own child made it
+            return pickle.loads(result)  # noqa: S301 - our child process made it
         except BaseException as error:
             raise ProcessCallError(
                 "PicklingError", "the result must be one that unpickles"
@@ -84,7 +84,7 @@ def _unpickled(data: bytes | None) -> Any:
     if data is None:
         return None
     try:
-        return pickle.loads(data)  # noqa: S301 - our own child made it
+        return pickle.loads(data)  # noqa: S301 - our child process made it
     except BaseException:
         return None
 

@@ -73,7 +73,7 @@ class StartTimes:
 
 def _remove(file: int, path: str, owner: int) -> None:
     if os.getpid() != owner:
-        return  # a fork of ours, which has the file too
+        return  # a forked child, which has inherited the file
     os.close(file)
     with suppress(OSError):
         Path(path).unlink()

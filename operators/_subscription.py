@@ -1,10 +1,11 @@
 """
 ``Subscription``: one subscription of an operator that holds a bounded number of items.
 
-Demand and the end of a stream are written here, once. Demand: the valve below calls the operator
-before it calls the source, so that what is held goes first and the source is asked after. The end
-comes once, in this order: sources disposed, timer cancelled, held items dropped or given back,
-observer told, gates opened for good.
+Demand and the end of a stream are written here, once.
+
+INVARIANTS. The valve below calls the operator before it calls the source: held items go first, and
+the source is asked after. The end comes once, in this order: sources are disposed, the timer is
+cancelled, held items are dropped or given back, the observer is told, gates open for good.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Upstream(Generic[S]):
         self._limit = limit
         self._source = SingleAssignmentDisposable()
         self.gate = Gate(room, below, fail=fail, holds=holds)
-        #: Whether :meth:`check_demand` has nothing to say any more.
+        #: Whether :meth:`check_demand` was called: it warns only once.
         self.heeded = False
 
     def connect(
@@ -111,7 +112,7 @@ class Downstream(Generic[R]):
         on_room: Callable[[], None] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        # Timers and tasks have nothing to do with the item whose context is at hand.
+        # For timers and tasks, which do not belong to the item in whose context they begin.
         self.home = copy_context()
         self.observer = observer
         self.closed = False
@@ -119,11 +120,11 @@ class Downstream(Generic[R]):
         self.upstreams: tuple[Upstream[Any], ...] = ()
         valve = self.valve = valve_of(scheduler)
         below = self.below = bound_by(valve)
-        # Before any gate listens: what is held goes first, the source is asked after.
+        # Before any gate listens: held items go first, the source is asked after.
         self._link = None if below is None or on_room is None else below.listen(on_room)
 
     def clear(self) -> None:
-        """Drop what is held, or give it back; called once, at the end."""
+        """Drop the held items, or give them back; called once, at the end."""
 
     def complete(self) -> None:
         """End with completion."""
@@ -134,7 +135,7 @@ class Downstream(Generic[R]):
         self._end(self.observer.on_error, error)
 
     def dispose(self) -> None:
-        """End and tell nobody."""
+        """End without a word to the observer."""
         self._end(None)
 
     def _end(self, tell: Callable[..., None] | None, *error: BaseException) -> None:
@@ -164,9 +165,9 @@ class Subscription(Downstream[R], Generic[S, R]):
     """
     One subscription of an operator to one source.
 
-    A subclass writes :meth:`room`, :meth:`on_next` and :meth:`clear`, and what else it needs. When
-    it holds more than it has room for it calls ``upstream.check_demand()``, guarded by
-    ``upstream.heeded`` where each item passes.
+    A subclass defines :meth:`room`, :meth:`on_next` and :meth:`clear`, and more where it must. When
+    it holds more items than it has room for it calls ``upstream.check_demand()``; where each item
+    passes, only while ``upstream.heeded`` is False.
 
     Args:
         name: The operator, for the log.

@@ -34,7 +34,7 @@ def call_each(calls: Iterable[Callable[[], object]]) -> None:
 
 def tell_each(source: str, calls: Iterable[Callable[[], object]]) -> None:
     """
-    Make all *calls* and log what they raise as ``subscriber_failed``.
+    Make all *calls* and log their exceptions as ``subscriber_failed``.
 
     Args:
         source: The name of the caller, for the log.

@@ -15,7 +15,7 @@ SPACING: Final = 1.0
 
 class ThrottledWarning:
     """
-    Logs the first of many events at once, and those of each following second as one entry.
+    Logs the first of many events at once, and the events of each following second as one entry.
 
     Any process may publish on a channel; a line for each message would fill the disk.
 

@@ -142,7 +142,7 @@ class Bypass(Gate):
 
     Demand passes through: its room is that of the valve below. It is part of the chain so that a
     ``KillSwitch`` finds the operator while it waits to subscribe again, when nothing else
-    connects it to what is above.
+    connects it to the operators above.
 
     Args:
         below: The valve of the operator's own subscriber, if any.

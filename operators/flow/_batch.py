@@ -172,7 +172,7 @@ class _Batcher(Subscription[T, list[T]]):
         self._drain()
 
     def fail(self, error: BaseException) -> None:
-        """Emit or drop what is held, then end with *error*."""
+        """Emit or drop the held items, then end with *error*."""
         if self.closed:
             return
         held = len(self._ready) * self._count + len(self._items)
@@ -188,6 +188,6 @@ class _Batcher(Subscription[T, list[T]]):
             super().fail(error)
 
     def clear(self) -> None:
-        """Drop what is held."""
+        """Drop the held items."""
         self._ready.clear()
         self._items = []

@@ -117,7 +117,7 @@ class BoundedMap(Subscription[Any, Any]):
         return self._free - len(self._held) - waiting
 
     def _pump(self) -> None:
-        """Admit what is held, as far as there are slots and room below."""
+        """Admit held items while there are slots and room below."""
         owners, held, below = self._key_owners, self._held, self.below
         while owners and self._free > 0:
             self._take_slot()
@@ -191,7 +191,7 @@ class BoundedMap(Subscription[Any, Any]):
             try:
                 owner = self._keys.release(entry.key)
             except BaseException as error:
-                # A key of the user whose hash or equality has changed, or raises.
+                # The hash or equality of a user's key has changed, or raises.
                 self.fail(error)
                 return
             if owner is not None:
@@ -236,7 +236,7 @@ class BoundedMap(Subscription[Any, Any]):
             self._go_on()
 
     def _resolve_error(self, entry: InFlight, error: BaseException) -> None:
-        """Find the outcome of an item whose work failed; it may be the end of the stream."""
+        """Find the outcome of an item whose work failed, which may end the stream."""
         if entry.expired:
             timed_out = ItemTimeoutError(self.options.timeout or 0.0, entry.item)
             timed_out.__cause__ = error
@@ -246,7 +246,7 @@ class BoundedMap(Subscription[Any, Any]):
             self.fail(final)
 
     def _flush(self) -> None:
-        """Emit, in ordered mode, all whose turn it is."""
+        """Emit, in ordered mode, all items whose turn has come."""
         # An emission that leads to another one must not overtake itself.
         if self._flushing:
             return
@@ -323,7 +323,7 @@ class BoundedMap(Subscription[Any, Any]):
     # ------------------------------------------------ the end
 
     def clear(self) -> None:
-        """Forget what waits and cancel what is at work."""
+        """Drop items that wait and cancel those at work."""
         self._held.clear()
         self._order.clear()
         self._key_owners.clear()

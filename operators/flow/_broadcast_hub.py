@@ -131,7 +131,7 @@ class _Connection(Generic[T]):
             self._upstream.gate.opened()
 
     def leave(self, member: _Member[T]) -> None:
-        """Take out *member*, whose stream has ended; the last one takes the source with it."""
+        """Remove *member*, whose stream has ended; the last one disposes the source."""
         self.members = tuple(one for one in self.members if one is not member)
         lowest = member.lowest
         if self._completed and lowest is not None and not lowest.closed:

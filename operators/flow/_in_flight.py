@@ -17,7 +17,7 @@ class InFlight:
     An item from its arrival until its outcome has been emitted.
 
     Attributes:
-        context: What it runs in and is emitted in; None for the context at hand.
+        context: What it runs in and is emitted in; None for the current context.
         deadline: When its time is up, on the loop's clock.
         decided: Whether its outcome is known.
         emitted: Whether its outcome has left the operator.

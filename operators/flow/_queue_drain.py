@@ -35,7 +35,7 @@ class ItemQueue(Protocol[T]):
         ...
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all."""
         ...
 
 
@@ -115,7 +115,7 @@ class QueueDrain(Downstream[T]):
         try:
             self.observer.on_next(item)
         except BaseException:
-            # The subscriber raised; what it led to is still due, and so is the end.
+            # The subscriber raised; items that it pushed are still due, and so is the end.
             if self.waiting or self._exhausted:
                 self._drain_soon()
             raise
@@ -147,7 +147,7 @@ class QueueDrain(Downstream[T]):
     # ------------------------------------------------ what goes out
 
     def drain(self) -> None:
-        """Emit what waits, as far as there is room below."""
+        """Emit waiting items while there is room below."""
         if self._emitting or self.closed:
             return
         self._emitting = True
@@ -182,7 +182,7 @@ class QueueDrain(Downstream[T]):
             self.on_left()
 
     def _drain_soon(self) -> None:
-        # Not under the context of the item whose subscriber raised.
+        # Not in the context of the item at which the subscriber raised.
         self.loop.call_soon(self.drain, context=self.home.copy())
 
     # ------------------------------------------------ the end
@@ -193,12 +193,12 @@ class QueueDrain(Downstream[T]):
         self.drain()
 
     def fail(self, error: BaseException, more: int = 0) -> None:
-        """End at once with *error*; drop what waits, and *more* items that never got so far."""
+        """End at once with *error*; drop the queue, and *more* items that never got into it."""
         if not self.closed:
             self._drops.lost(len(self.waiting) + more)
             super().fail(error)
 
     def clear(self) -> None:
-        """Drop what waits."""
+        """Drop the waiting items."""
         self.waiting.clear()
         self._drops.report()

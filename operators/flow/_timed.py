@@ -19,15 +19,15 @@ log = get_logger(__name__)
 
 class Timed(Subscription[T, T]):
     """
-    One subscription of an operator whose items go when the clock says so.
+    One subscription of an operator whose items wait for their time.
 
-    An item goes when its time has come and there is room below. What is held goes under the
-    ``contextvars`` it was pushed under.
+    An item goes when its time has come and there is room below. It goes under the ``contextvars``
+    it was pushed under.
 
     One timer serves all deadlines. Invariant: whenever a held item or the source waits for a
     time, a timer is set for no later than that time. A timer that is due but was not called yet
     counts as set, so whenever it fires it is set again for what waits then: the loop may be
-    late, and what the timer was set for may have gone in between.
+    late, and the item that the timer was set for may have gone in between.
 
     Subclasses decide which item is next and when: :meth:`keep`, :meth:`next_time`,
     :meth:`waits_until`, :meth:`take`, :meth:`room` and :meth:`count`.
@@ -182,7 +182,7 @@ class Timed(Subscription[T, T]):
         self.drain()
 
     def fail(self, error: BaseException) -> None:
-        """End at once with *error*; what is held is dropped."""
+        """End at once with *error*; held items are dropped."""
         held = self.count()
         if held and not self.closed:
             log.warning("items_dropped", operator=self._name, reason="error", items=held)

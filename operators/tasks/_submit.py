@@ -68,7 +68,7 @@ class _Submitter(Subscription[Task[Any], SubmitResult]):
         self._count = count
         self._span = timespan
         self._held: list[Task[Any]] = []
-        self._batch: list[Task[Any]] = []  # what is being written
+        self._batch: list[Task[Any]] = []  # being written
         self._writing = 0
         self._write: asyncio.Task[SubmitResult] | None = None
         self._due = False
@@ -102,7 +102,7 @@ class _Submitter(Subscription[Task[Any], SubmitResult]):
             self._write.cancel()
 
     def room(self) -> int:
-        """How many more tasks may be held; what is being written counts."""
+        """How many more tasks may be held; those being written count."""
         return 4 * self._count - len(self._held) - self._writing
 
     def _ripe(self) -> None:
