@@ -43,7 +43,7 @@ def test_now_is_the_loops_time() -> None:
 
 
 def test_all_schedulers_of_a_loop_agree_on_the_time() -> None:
-    """Also those that are made later."""
+    """Also schedulers that are made later."""
 
     async def main() -> bool:
         loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ def test_an_interval_does_not_drift() -> None:
 
 
 def test_an_interval_of_nothing_leaves_the_loop_its_turns() -> None:
-    """On the trampoline it would go on for ever and nothing else would run."""
+    """On the trampoline it would go on forever and nothing else would run."""
 
     async def main() -> int:
         count = 0
@@ -130,7 +130,7 @@ def test_an_interval_of_nothing_leaves_the_loop_its_turns() -> None:
 
 
 def test_a_timed_action_can_be_cancelled() -> None:
-    """Disposal takes back what is not due yet, also when it is due now."""
+    """Disposal cancels an action that is not due yet, and one that is due now."""
 
     async def main() -> list[str]:
         scheduler = LoopScheduler(asyncio.get_running_loop())
@@ -153,7 +153,7 @@ def test_a_timed_action_can_be_cancelled() -> None:
 
 
 def test_an_undelayed_action_runs_at_once_and_is_handed_the_scheduler() -> None:
-    """So that what it schedules in turn goes through the same scheduler."""
+    """So that actions which it schedules go through the same scheduler."""
 
     async def main() -> bool:
         scheduler = LoopScheduler(asyncio.get_running_loop())

@@ -74,7 +74,7 @@ def test_call_each_raises_the_first_error_last() -> None:
 
 @any_error
 def test_a_watcher_of_a_relay_without_on_error(error: BaseException) -> None:
-    """It harms neither the producer nor those behind it, and is told once in the log."""
+    """It harms neither the producer nor later subscribers, and is logged once."""
     relay: Relay[int] = Relay("events")
     heard: list[int] = []
     relay.observable.subscribe(failing(error))
@@ -112,7 +112,7 @@ def test_a_watcher_of_a_relay_that_raises_at_the_end(error: BaseException) -> No
 
 @any_error
 def test_broadcast_serves_the_others(error: BaseException) -> None:
-    """In all three ways, and the source hears only of what ends the process."""
+    """In all three ways; only exceptions that end the process reach the source."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -130,7 +130,7 @@ def test_broadcast_serves_the_others(error: BaseException) -> None:
 
 @any_error
 def test_broadcast_tells_all_of_an_error(error: BaseException) -> None:
-    """Also those behind one whose ``on_error`` raises."""
+    """Also subscribers behind one whose ``on_error`` raises."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -182,7 +182,7 @@ def test_an_abort_ends_all_streams(error: BaseException) -> None:
 
 @any_error
 def test_a_gate_that_closes_tells_all(error: BaseException) -> None:
-    """A source that emits into the new room may raise what its subscriber raises."""
+    """A source that emits into the new room may raise its subscriber's exception."""
     gate = Gate(lambda: 1, None)
     told: list[str] = []
     gate.listen(failing(error))

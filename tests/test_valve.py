@@ -9,12 +9,12 @@ from rxdispatch.valve import Gate, bound_by
 
 
 def test_a_gate_is_a_valve() -> None:
-    """It has what the protocol asks for."""
+    """It has the methods of the protocol."""
     assert isinstance(Gate(lambda: 1, None), Valve)
 
 
 def test_room_is_that_of_the_operator() -> None:
-    """Read anew each time."""
+    """Read at each call."""
     room = 3
     gate = Gate(lambda: room, None)
     assert gate.room() == 3
@@ -131,8 +131,8 @@ def test_failing_calls_the_operator_until_it_has_ended() -> None:
     assert [error] == failures
 
 
-def test_a_gate_without_a_limit_bounds_nobody() -> None:
-    """So nobody has to ask it; with a limit below it, it does."""
+def test_a_gate_without_a_limit_bounds_nothing() -> None:
+    """So its source need not ask it; with a limit below it, the source must."""
     free = Gate(None, None)
     tight = Gate(lambda: 0, None)
     assert free.room() == sys.maxsize
@@ -145,7 +145,7 @@ def test_a_gate_without_a_limit_bounds_nobody() -> None:
 
 
 def test_a_gate_that_holds_is_open_while_the_one_below_is_closed() -> None:
-    """What is below tells it nothing, but is still the end of its chain."""
+    """The gate below does not close it, but is still the end of its chain."""
     below = Gate(lambda: 0, None)
     gate = Gate(lambda: 2, below, holds=True)
     heard: list[str] = []

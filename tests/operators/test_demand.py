@@ -83,7 +83,7 @@ def test_a_long_source_above_a_slow_sink_is_held_back() -> None:
 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_a_handler_may_run_a_stream_of_its_own(levels: int) -> None:
-    """Its valve is not that of the stream that it is part of: nobody waits for himself."""
+    """It does not see the valve of the outer stream, so it does not wait for itself."""
 
     async def nested(level: int) -> int:
         if level == 0:
@@ -104,7 +104,7 @@ def test_a_handler_may_run_a_stream_of_its_own(levels: int) -> None:
 
 
 def test_an_inner_stream_heeds_the_valve_of_the_outer_one() -> None:
-    """What ``flat_map`` subscribes to is asked for no more than there is room below."""
+    """A stream of ``flat_map`` is asked for no more than there is room below."""
 
     async def main() -> list[int]:
         supplies = [Supply(range(100)) for _ in range(3)]
@@ -122,7 +122,7 @@ def test_an_inner_stream_heeds_the_valve_of_the_outer_one() -> None:
 
 
 def test_after_share_only_the_first_is_asked_but_broadcast_asks_each() -> None:
-    """The second, slow subscriber keeps what comes after ``share``; nothing after ``broadcast``."""
+    """The second, slow subscriber keeps its items after ``share``, and none after ``broadcast``."""
 
     async def most_held(operator: Operator) -> int:
         supply = Supply(range(300))
@@ -219,7 +219,7 @@ class Watcher(Probe):
 
 @pytest.fixture(scope="module", autouse=True)
 def _looked_through_once() -> Iterator[None]:
-    """What all examples find there already is not looked through by each of them."""
+    """Freeze the objects that exist before the examples, so that the collector skips them."""
     gc.collect()
     gc.freeze()
     yield

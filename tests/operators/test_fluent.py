@@ -52,7 +52,7 @@ def test_nothing_is_added_by_importing() -> None:
 
 
 def test_every_operator_becomes_a_method() -> None:
-    """Chained with those of RxPY, which stay what they are."""
+    """Chained with RxPY's own methods, which stay unchanged."""
     theirs = vars(Observable).copy()
     assert install_fluent() == ()
     assert theirs.items() <= vars(Observable).items()
@@ -93,7 +93,7 @@ def test_an_existing_name_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_is_exported_later_is_added_by_another_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What counts is what is exported when it is called."""
+    """The exports at the time of the call count."""
     install_fluent()
     monkeypatch.setattr(operators, "double_all", lambda: rx.map(double), raising=False)
     monkeypatch.setattr(operators, "__all__", [*operators.__all__, "double_all"])

@@ -46,7 +46,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 
 
 def begin(word: str) -> None:
-    """Note what this process was told at its start."""
+    """Record the argument of this process at its start."""
     READY.append(word)
 
 
@@ -56,7 +56,7 @@ def ignore_sigterm() -> None:
 
 
 def work(item: Any) -> Any:
-    """Do what *item* says, in another process."""
+    """Do as *item* says, in another process."""
     if item == "exit":
         os._exit(3)
     if isinstance(item, float):
@@ -73,7 +73,7 @@ class OneWayError(Exception):
 
 
 class OneWay:
-    """What pickles and does not unpickle."""
+    """Pickles, but does not unpickle."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -83,7 +83,7 @@ class OneWay:
 
 
 def odd(how: Any) -> Any:
-    """Return or raise what does not come through."""
+    """Return or raise an object that does not unpickle."""
     if how == "error":
         raise OneWayError("quota exceeded", 429)
     if how == "leave":
@@ -99,7 +99,7 @@ def broken() -> None:
 
 
 async def outcomes(board: Board, handler: Any, **options: Any) -> list[Result]:
-    """Run *handler* for what is ready on *board*; returns what became of it."""
+    """Run *handler* for the ready tasks of *board* and return the outcomes."""
     stream = board.claims(until="idle").pipe(execute(handler, **options))
     return list(await to_list(stream))
 
@@ -162,7 +162,7 @@ async def test_a_call_that_is_given_up_is_stuck_until_it_returns() -> None:
 
 
 def test_a_stuck_call_may_outlive_its_loop() -> None:
-    """Nobody waits for the slot then."""
+    """Its slot is not needed then."""
     release = threading.Event()
 
     async def main() -> FunctionPool:
@@ -180,7 +180,7 @@ def test_a_stuck_call_may_outlive_its_loop() -> None:
 
 
 async def test_threads_that_cannot_start_are_an_error() -> None:
-    """Only processes are made anew."""
+    """Only process pools are rebuilt."""
     gone: list[Exception] = []
     with ThreadPoolExecutor(1, initializer=broken) as executor:
         pool = FunctionPool(executor, 1, on_gone=gone.append)
@@ -201,10 +201,10 @@ async def test_processes_that_cannot_start_are_gone() -> None:
     assert [True] == [isinstance(error, BrokenExecutor) for error in gone]
 
 
-async def test_who_shares_a_process_pool_shares_the_new_one(
+async def test_users_of_a_process_pool_share_the_new_one(
     processes: ProcessPoolExecutor,
 ) -> None:
-    """Nobody is alone beside another; the last one to leave closes it."""
+    """No two suspects run at once; the last user closes the new pool."""
     pools = [FunctionPool(processes, 2), FunctionPool(processes, 2)]
     found = await asyncio.gather(
         pools[0].call(work, "exit"), pools[1].call(work, 0.1), return_exceptions=True
@@ -242,8 +242,8 @@ async def test_what_does_not_unpickle_is_the_failure_of_its_call(
     pool.close()
 
 
-async def test_who_breaks_a_process_pool_is_found(processes: ProcessPoolExecutor) -> None:
-    """The others run again, in a pool made like the first; so do those that come later."""
+async def test_the_call_that_breaks_a_process_pool_is_found(processes: ProcessPoolExecutor) -> None:
+    """The others run again, in a pool made like the first; so do later calls."""
     pool = FunctionPool(processes, 2, lambda: None)
     calls = [pool.call(work, item, None) for item in (0.2, "exit", 0.1, "exit", 0.0)]
     found = await asyncio.gather(*calls, return_exceptions=True)

@@ -92,7 +92,7 @@ def test_map_the_mapper_is_called_only_when_a_slot_is_free(ordered: bool) -> Non
 
 
 def test_map_finished_but_unemitted_results_count_against_the_limit() -> None:
-    """Bounded async map: ordered mode counts what is finished but has not been emitted."""
+    """Bounded async map: in ordered mode finished items count until they are emitted."""
 
     async def main() -> list[int]:
         supply = Supply([9.0, 1.0, 1.0, 1.0, 1.0])
@@ -117,7 +117,7 @@ def test_map_completion_waits_for_work_in_flight(ordered: bool) -> None:
 
 @both_orders
 def test_map_an_error_cancels_work_in_flight(ordered: bool) -> None:
-    """Bounded async map: an error of the source cancels what is at work."""
+    """Bounded async map: an error of the source cancels the items at work."""
     cancelled: list[Any] = []
 
     async def fn(item: Any) -> Any:
@@ -135,7 +135,7 @@ def test_map_an_error_cancels_work_in_flight(ordered: bool) -> None:
 
 
 def test_map_disposal_cancels_work_in_flight() -> None:
-    """Bounded async map: disposal cancels what is at work."""
+    """Bounded async map: disposal cancels the items at work."""
 
     async def main() -> None:
         await expect(cold("a-b-c").pipe(map_async(lambda _: asyncio.sleep(100))), "------")
@@ -271,7 +271,7 @@ def test_batch_a_size_flush_cancels_the_timer() -> None:
 
 
 def test_batch_flushes_before_completion() -> None:
-    """Size-or-time batch: what is left comes before the completion."""
+    """Size-or-time batch: the last items come before the completion."""
 
     async def main() -> None:
         await expect(cold("a-b|").pipe(batch(9, 30.0)), "---(x,|)", {"x": ["a", "b"]})
@@ -375,7 +375,7 @@ def test_overflow_terminal_events_are_never_dropped(overflow: Any, end: Exceptio
 
 
 def test_overflow_completion_delivers_what_is_buffered() -> None:
-    """Overflow: completion delivers what is buffered first."""
+    """Overflow: completion delivers the buffered items first."""
 
     async def main() -> list[Any]:
         probe = Probe(room=0).watch(reactivex.range(4).pipe(buffer_bounded(9)))
@@ -408,7 +408,7 @@ def test_retry_huge_attempt_numbers_do_not_overflow() -> None:
 
 
 def test_retry_counts_tries_in_a_row() -> None:
-    """Retry: it is stated what is counted: tries, the first one included."""
+    """Retry: the count is stated: tries, the first one included."""
     tries = 0
 
     def source(_: Any) -> reactivex.Observable[int]:
@@ -437,7 +437,7 @@ def test_retry_the_counter_resets_after_success() -> None:
 
 
 def test_retry_cancellation_is_never_retried() -> None:
-    """Retry: a CancelledError passes at once, whatever is to be retried."""
+    """Retry: a CancelledError passes at once, whatever ``retry_on`` is."""
     error: Any = asyncio.CancelledError()
 
     # Not of throw(), which makes an Exception of it.
@@ -463,7 +463,7 @@ def test_retry_disposal_during_the_wait_cancels_the_timer() -> None:
 
 
 def test_retry_the_cause_is_chained() -> None:
-    """Retry: the last error carries those before it."""
+    """Retry: the last error carries the errors before it."""
     errors = iter([OSError("first"), KeyError("second"), ValueError("third")])
 
     async def main() -> None:
@@ -526,7 +526,7 @@ def test_timeout_a_handlers_own_stays_distinguishable() -> None:
 
 
 def test_rate_a_burst_after_idle_is_that_of_the_bucket() -> None:
-    """Rate limit: what happens on a burst after idle is stated: the bucket, and no more."""
+    """Rate limit: a burst after idle time is stated: the bucket, and no more."""
 
     async def times() -> list[float]:
         probe = Probe().watch(cold("---------(1,2,3,4,5)").pipe(rate_limit(1, burst=3)))
@@ -547,7 +547,7 @@ def test_rate_no_item_can_cost_more_than_the_burst() -> None:
 
 
 def test_drain_stops_intake_finishes_and_flushes() -> None:
-    """Drain: stop the intake, finish what is in flight, flush buffers; idempotent."""
+    """Drain: stop the intake, finish items in flight, flush buffers; idempotent."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -565,7 +565,7 @@ def test_drain_stops_intake_finishes_and_flushes() -> None:
 
 
 def test_drain_cancels_the_rest_when_its_time_is_up() -> None:
-    """Drain: then cancel what is left."""
+    """Drain: then cancel the rest."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -590,7 +590,7 @@ def test_groups_may_outnumber_the_slots_and_idle_ones_go() -> None:
 
 
 def test_groups_that_are_idle_are_evicted() -> None:
-    """Groups: what is kept of a key goes with its last item."""
+    """Groups: a key is forgotten with its last item."""
     queues = KeyQueues()
     flights: list[Any] = [object.__new__(_Flight) for _ in range(3)]
     assert [True, False, True] == [

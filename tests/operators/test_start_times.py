@@ -12,7 +12,7 @@ from rxdispatch.operators._start_times import StartTimes, record_start
 
 
 def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
-    """What it leads to is not written."""
+    """The file behind the link is not written."""
     target = tmp_path / "precious"
     target.write_bytes(b"as it was")
     (tmp_path / "link").symlink_to(target)

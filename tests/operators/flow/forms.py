@@ -313,7 +313,7 @@ FORMS: tuple[Form, ...] = (
 
 
 def _from_one(name: str, *args: Any, source: str = "inner stream") -> Form:
-    """Make the form in which the source is what an operator makes of an item."""
+    """Make the form whose source is a stream that an operator makes of an item."""
     operator: Callable[..., Any] = getattr(rx, name)
     first: Stream = reactivex.just(1)
 

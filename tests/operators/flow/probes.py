@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Log(abc.ObserverBase[Any]):
-    """A subscriber that keeps what it gets, with the time; "|" is the completion."""
+    """A subscriber that keeps its items, with the time; "|" is the completion."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -36,7 +36,7 @@ class Log(abc.ObserverBase[Any]):
 
     @property
     def items(self) -> list[Any]:
-        """What it got, without the times."""
+        """The items, without the times."""
         return [item for _, item in self.got]
 
 
@@ -46,7 +46,7 @@ def to_list(stream: Observable[Any]) -> Coroutine[Any, Any, Any]:
 
 
 class Paced(Supply[T]):
-    """Emits the items of an iterable as there is room, and counts what it emitted."""
+    """Emits the items of an iterable as there is room, and counts them."""
 
     def stream(self) -> Observable[T]:
         """Return the source as a stream."""

@@ -23,7 +23,7 @@ class Tap(abc.ObserverBase[Any]):
         self._loop = asyncio.get_running_loop()
 
     def on_next(self, value: Any) -> None:
-        """Keep an item, and do what the test wants to happen then."""
+        """Keep an item, then call the hook of the test."""
         self.room -= 1
         self.items.append(value)
         if self.then is not None:
@@ -48,5 +48,5 @@ class Tap(abc.ObserverBase[Any]):
 
 
 def dropped(logs: list[Any]) -> int:
-    """Count what was logged as dropped."""
+    """Count the items that were logged as dropped."""
     return sum(entry["items"] for entry in logs if entry["event"] == "items_dropped")

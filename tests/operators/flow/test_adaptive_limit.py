@@ -103,7 +103,7 @@ def test_it_gets_used_to_a_service_that_became_slower() -> None:
 
 
 def test_it_does_not_grow_while_it_is_not_used() -> None:
-    """What few items tell says nothing about many."""
+    """The latency of few items says nothing about many."""
 
     async def main(limit: AdaptiveLimit) -> None:
         stream = Paced(range(500)).stream()
@@ -117,7 +117,7 @@ def test_it_does_not_grow_while_it_is_not_used() -> None:
 
 
 def test_a_time_out_lowers_it_once_for_all_at_work() -> None:
-    """Not once for each of those that were begun together."""
+    """Not once for each item that began with it."""
     limit = AdaptiveLimit(initial=10)
     for _ in range(10):
         limit.ended(1.0, in_flight=10, dropped=True)
@@ -135,7 +135,7 @@ def _seventh(item: int) -> int:
 
 
 class Fixed:
-    """A limit that is set by hand and remembers what it was told."""
+    """A limit that the test sets, which records its calls."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -155,7 +155,7 @@ def test_a_limit_is_a_protocol() -> None:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("keyed", [False, True])
 def test_a_limit_that_changes_is_followed(ordered: bool, keyed: bool) -> None:
-    """Up at once, down as those at work end; also where each has an heir of its key."""
+    """Up at once, down as items end; also where another item waits for the key of each."""
 
     async def main() -> list[int]:
         limit = Fixed(2)

@@ -53,7 +53,7 @@ def timed(
 
 
 def test_full_lists_go_at_once() -> None:
-    """What is left goes before the completion."""
+    """The last items go before the completion."""
     pushes = [(0.0, n) for n in range(7)] + [(1.0, "|")]
     assert [(0.0, [0, 1, 2]), (0.0, [3, 4, 5]), (1.0, [6]), (1.0, "|")] == timed(pushes, 3, 5)
 
@@ -289,7 +289,7 @@ def test_a_closed_valve_below_holds_lists_and_lets_the_last_one_grow() -> None:
 
 
 def test_an_error_does_not_wait_for_room() -> None:
-    """What is left goes first all the same."""
+    """The held items go first without waiting."""
 
     async def main() -> list[Any]:
         gate = Gate(lambda: 0, None)

@@ -34,7 +34,7 @@ async def sleep(seconds: int) -> None:
 
 
 def later(paced: Paced[Any]) -> Observable[Any]:
-    """Let the stream begin with the loop's next turn, as those of this package do."""
+    """Begin the stream with the loop's next turn, as the streams of this package do."""
 
     def subscribe(
         observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
@@ -68,7 +68,7 @@ async def test_all_get_every_item() -> None:
 
 
 async def test_each_has_a_queue_of_its_own() -> None:
-    """Who is busy does not keep the others waiting while its queue has room."""
+    """A busy subscriber does not keep the others waiting while its queue has room."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     slow, fast = Tap(), Tap(100)
@@ -101,7 +101,7 @@ async def test_the_first_item_of_a_hot_source_is_not_lost() -> None:
 
 
 async def test_an_item_that_an_item_leads_to_comes_after_it_for_all() -> None:
-    """Also for those who have not been handed the first one yet."""
+    """Also for subscribers that have not received the first one yet."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     got: list[Any] = []
@@ -235,7 +235,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
     ("overflow", "expected"), [("drop_oldest", [3, 4]), ("drop_newest", [0, 1])]
 )
 def test_each_queue_overflows_by_itself(overflow: Any, expected: list[int]) -> None:
-    """Who keeps up loses nothing."""
+    """A subscriber that keeps up loses nothing."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -254,8 +254,8 @@ def test_each_queue_overflows_by_itself(overflow: Any, expected: list[int]) -> N
     assert 3 == dropped(logs)
 
 
-def test_who_overflows_with_an_error_goes_alone() -> None:
-    """A callable takes what does not fit; "error" ends that subscriber."""
+def test_a_subscriber_that_overflows_leaves_alone() -> None:
+    """A callable takes the item that does not fit; "error" ends that subscriber."""
 
     async def main() -> list[Any]:
         taken: list[int] = []
@@ -349,7 +349,7 @@ async def test_the_source_is_left_with_the_last_one() -> None:
 
 
 async def test_all_may_leave_from_within_on_next() -> None:
-    """What was on its way to the others stays away."""
+    """The others do not get the item any more."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     two = Log()
@@ -368,7 +368,7 @@ async def test_all_may_leave_from_within_on_next() -> None:
 
 
 async def test_completion_comes_after_what_waits() -> None:
-    """To each in its time; who comes later gets it at once."""
+    """To each in its time; a late subscriber gets it at once."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     slow, fast, late, very_late = Tap(), Log(), Log(), Log()
@@ -385,7 +385,7 @@ async def test_completion_comes_after_what_waits() -> None:
 
 
 def test_an_error_comes_at_once_to_all() -> None:
-    """What waits is dropped; the next subscriber starts anew."""
+    """Waiting items are dropped; the next subscriber starts the source again."""
     error = OSError("x")
 
     async def main() -> list[Any]:
@@ -465,7 +465,7 @@ def test_a_drain_waits_for_what_all_have_below() -> None:
 
 
 def test_a_drain_that_runs_out_of_time_ends_all() -> None:
-    """Those that work on what the completion has passed, and those that wait."""
+    """Streams that work on items behind the completion, and streams that wait."""
 
     async def main() -> list[bool]:
         switch = KillSwitch()
@@ -550,7 +550,7 @@ def test_a_bad_argument_is_refused(arguments: Any, message: str) -> None:
 
 
 def test_the_source_starts_in_the_context_of_the_shared_stream() -> None:
-    """Not in that of the subscriber who happens to come first."""
+    """Not in that of the subscriber that happens to come first."""
     tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
     async def main() -> list[str]:

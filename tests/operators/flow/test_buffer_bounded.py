@@ -100,7 +100,7 @@ def test_the_oldest_may_be_dropped() -> None:
 
 
 def test_the_newest_may_be_dropped() -> None:
-    """What waits stays."""
+    """The waiting items stay."""
     with capture_logs() as logs:
         assert [0, 1, "|"] == run_virtual(overflowing("drop_newest"))
     assert [{**WARNING, "reason": "drop_newest", "items": 3, "total": 3}] == logs
@@ -116,7 +116,7 @@ def test_a_callable_takes_what_does_not_fit() -> None:
 
 
 def test_a_callable_that_raises_ends_the_stream() -> None:
-    """With its error; what waited, and what it was given, is dropped."""
+    """With its error; the waiting items and the one it was given are dropped."""
     error = OSError("x")
 
     def refuse(_: int) -> None:
@@ -147,7 +147,7 @@ def test_overflow_may_be_an_error() -> None:
 
 
 def test_a_burst_is_a_second() -> None:
-    """What is dropped later is told later, with the sum so far."""
+    """Later drops are logged later, with the sum so far."""
 
     async def main() -> list[Any]:
         tap = Tap()
@@ -172,7 +172,7 @@ def test_a_burst_is_a_second() -> None:
 
 
 def test_its_valve_closes_when_it_is_full_and_not_before() -> None:
-    """Also while the one below is closed: that is what it is for."""
+    """Also while the valve below is closed: that is the purpose of a buffer."""
 
     async def main() -> list[int]:
         paced = Paced(range(100))
@@ -280,7 +280,7 @@ async def test_completion_with_nothing_waiting_needs_no_room() -> None:
 
 
 def test_an_error_passes_at_once() -> None:
-    """What waits is dropped and logged."""
+    """Waiting items are dropped and logged."""
     error = OSError("x")
 
     async def main() -> list[Any]:
@@ -326,7 +326,7 @@ def test_disposal_from_within_on_next() -> None:
 
 @pytest.mark.parametrize("end", ["on_completed", "on_error"])
 def test_the_end_from_within_on_next(end: str) -> None:
-    """One terminal event: completion after what waits, an error before it."""
+    """One terminal event: completion after the waiting items, an error before them."""
     error = OSError("x")
 
     async def main() -> list[Any]:
@@ -374,7 +374,7 @@ def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def test_a_subscriber_that_raises_loses_only_that_item() -> None:
-    """What waits behind it comes all the same, and so does the end."""
+    """The items behind it still come, and so does the end."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -444,7 +444,7 @@ def test_a_drain_waits_for_what_waits() -> None:
 
 
 def test_a_drain_that_runs_out_of_time_ends_it() -> None:
-    """What waits is dropped."""
+    """Waiting items are dropped."""
 
     async def main() -> bool:
         switch = KillSwitch()

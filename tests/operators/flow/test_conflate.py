@@ -62,7 +62,7 @@ def test_only_the_newest_is_left() -> None:
 
 
 def test_each_key_keeps_its_place_in_line() -> None:
-    """However often it changes, and also when it comes anew."""
+    """However often it changes, and also when it comes again."""
     with capture_logs():
         pushes = ["a1", "b1", "a2", "c1", "b2", "a3"]
         assert ["a3", "b2", "c1", "|"] == run_virtual(busy(conflate(key=letter), *pushes))
@@ -130,7 +130,7 @@ def test_the_newest_item_brings_its_context() -> None:
 
 
 def test_the_source_never_waits() -> None:
-    """Who can wait is pulled to its end; nothing is warned of."""
+    """A source that can wait is pulled to its end; no warning is logged."""
 
     async def main() -> int:
         paced = Paced(range(100))
@@ -174,7 +174,7 @@ def test_a_key_that_cannot_be_hashed_ends_the_stream() -> None:
 
 
 def test_an_error_passes_at_once() -> None:
-    """What waits is dropped, which is a warning."""
+    """Waiting items are dropped, with a warning."""
     error = OSError("x")
 
     async def main() -> list[Any]:

@@ -49,7 +49,7 @@ def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def log_of(stream: reactivex.Observable[Any], seconds: float = 1000) -> list[Any]:
-    """Return what *stream* emits within so many seconds."""
+    """Return the log of *stream* after so many seconds."""
 
     async def main() -> list[Any]:
         log = Log()
@@ -66,7 +66,7 @@ def test_items_go_when_they_are_due() -> None:
 
 
 def test_what_is_due_already_goes_at_once() -> None:
-    """As does what is due now."""
+    """So does an item that is due now."""
     assert [(0.0, -3), (0.0, 0), (0.0, "|")] == log_of(reactivex.of(-3, 0))
 
 
@@ -82,7 +82,7 @@ def test_equal_times_keep_the_order_of_arrival() -> None:
 
 
 def test_an_item_that_is_due_earlier_overtakes() -> None:
-    """The timer is set anew for it."""
+    """The timer is set again for it."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -117,7 +117,7 @@ def test_datetimes_are_those_of_the_scheduler(zone: Any) -> None:
 
 
 def test_a_blocked_loop_lets_all_go_that_is_due_by_then() -> None:
-    """In order, and what is not due in its time."""
+    """In order; items that are not due go in their time."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -230,7 +230,7 @@ def test_nothing_is_lost_and_nothing_goes_early(
 
 
 def test_an_error_passes_at_once_and_tells_what_it_cost() -> None:
-    """What is held is dropped."""
+    """Held items are dropped."""
     error = OSError("x")
     source = reactivex.concat(reactivex.of(7, 8), reactivex.throw(error))
     with capture_logs() as logs:
@@ -296,7 +296,7 @@ def test_the_context_of_the_push_goes_with_the_item() -> None:
 
 
 def test_a_subscriber_that_raises_stops_nothing() -> None:
-    """Those behind it go in their time."""
+    """The items behind it go in their time."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()

@@ -22,7 +22,7 @@ from rxdispatch.testing import run_virtual
 
 
 class Request:
-    """What a frame that fails holds."""
+    """A local variable of a frame that fails."""
 
 
 def raised(error: BaseException, held: object = None) -> BaseException:
@@ -56,7 +56,7 @@ def test_the_last_few_errors_are_kept() -> None:
 
 
 def test_frames_of_older_errors_are_let_go() -> None:
-    """Only the newest error has its traceback, and so what was local to it."""
+    """Only the newest error keeps its traceback, and so its local variables."""
     history = ErrorHistory()
     requests = [Request() for _ in range(3)]
     held = [weakref.ref(request) for request in requests]
@@ -70,7 +70,7 @@ def test_frames_of_older_errors_are_let_go() -> None:
 
 
 def test_causes_of_older_errors_let_their_frames_go_too() -> None:
-    """And the parts of groups; what the new error shares keeps its own."""
+    """And the parts of groups; errors that the new one shares keep theirs."""
     history = ErrorHistory()
     cause, part, shared = raised(KeyError(1)), raised(KeyError(2)), raised(KeyError(3))
     group = BaseExceptionGroup("both", [part, shared])

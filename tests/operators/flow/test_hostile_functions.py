@@ -81,7 +81,7 @@ def ended(stream: Callable[[], Observable[Any]]) -> list[Any]:
 
 @every_error
 def test_fn_of_map_async_that_raises_when_it_is_called(error: BaseException) -> None:
-    """Its slot is free again, and the policy applies; what ends the process ends the stream."""
+    """Its slot is free and the policy applies; ``SystemExit`` ends the stream."""
 
     def fn(item: int) -> Any:
         return same(raising(error)(item))
@@ -221,7 +221,7 @@ def test_what_is_not_awaitable_is_a_failure(fn: Callable[[int], Any]) -> None:
 
 
 def test_a_policy_that_returns_a_coroutine() -> None:
-    """Nobody would await it."""
+    """Nothing would await it."""
 
     async def bad(item: int) -> int:
         raise OSError(item)
@@ -247,7 +247,7 @@ def test_admit_that_returns_a_coroutine() -> None:
 
 
 def test_a_skipped_item_is_in_no_log() -> None:
-    """Neither the item, nor what was local to the function, nor the item whose time was up."""
+    """Neither the item, nor the function's local variables, nor the item that timed out."""
 
     async def fn(item: str) -> str:
         secret = item.upper()

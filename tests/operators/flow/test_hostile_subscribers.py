@@ -72,7 +72,7 @@ class Hostile:
         self.gate = Gate(lambda: self.room, None)
 
     def on_next(self, item: Any) -> None:
-        """Keep what came, then perhaps raise."""
+        """Keep the item, then perhaps raise."""
         self.room -= 1
         # Of ``batch`` it gets lists.
         items: list[int] = item if item.__class__ is list else [item]
@@ -85,7 +85,7 @@ class Hostile:
         self.ends += 1
 
     def open(self, items: int) -> None:
-        """Make room; what is emitted into it may raise."""
+        """Make room; an item emitted into it may raise."""
         self.room += items
         tolerate(self.gate.opened)
 

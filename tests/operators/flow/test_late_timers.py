@@ -146,7 +146,7 @@ def test_no_list_stays_behind(
 @settings(max_examples=60, deadline=None)
 @given(turns, blocks, st.lists(st.floats(0, 0.5), min_size=1, max_size=20))
 def test_time_limits_are_kept(turn: float, late: list[float], gaps: list[float]) -> None:
-    """``timeout`` of ``map_async`` and ``timeout_idle`` end what takes too long."""
+    """``timeout`` of ``map_async`` and ``timeout_idle`` end work that takes too long."""
 
     async def work(n: int) -> None:
         block(late[n % len(late)])

@@ -91,7 +91,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 
 
 def test_ordered_results_come_in_the_order_of_the_items() -> None:
-    """Each as soon as those before it are out."""
+    """Each as soon as the results before it are out."""
 
     async def main() -> list[Any]:
         log = Log()
@@ -120,7 +120,7 @@ def test_what_waits_for_its_turn_keeps_its_slot() -> None:
 
 
 def test_items_of_one_key_are_worked_on_one_after_the_other() -> None:
-    """Those of other keys overtake them."""
+    """Items of other keys overtake them."""
 
     async def main() -> list[Any]:
         log = Log()
@@ -233,7 +233,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
 
 
 def test_a_closed_valve_below_stops_the_intake_but_not_the_results() -> None:
-    """What is at work is finished and emitted; new items wait until there is room."""
+    """Items at work are finished and emitted; new ones wait until there is room."""
 
     async def main() -> list[Any]:
         room = 1
@@ -280,7 +280,7 @@ def test_what_is_pushed_while_the_valve_below_is_closed_is_kept() -> None:
 
 
 def test_a_slow_stage_below_slows_down_the_source() -> None:
-    """Two stages in a row hold no more than the sum of their limits, and nobody complains."""
+    """Two stages in a row hold no more than the sum of their limits, and nothing is logged."""
 
     async def main() -> int:
         paced = Paced([0] * 50)
@@ -513,7 +513,7 @@ def test_a_subscription_without_a_loop_is_an_error() -> None:
 
 
 def test_after_share_only_the_first_subscriber_is_asked() -> None:
-    """The second one keeps what comes, and says so."""
+    """The second one keeps its items, and logs a warning."""
 
     async def main() -> list[int]:
         paced = Paced(range(20))

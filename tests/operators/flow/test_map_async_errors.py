@@ -117,7 +117,7 @@ def test_a_replacement_that_fails_stops_the_stream() -> None:
 
 
 def test_a_result_that_is_no_awaitable_is_an_error() -> None:
-    """It says what was returned."""
+    """The error names the type of the result."""
 
     def plain(item: int) -> Any:
         return item
@@ -176,7 +176,7 @@ def test_a_cancelled_error_of_its_own_stops_the_stream() -> None:
 
 
 def test_an_error_of_the_source_ends_the_stream_at_once() -> None:
-    """What is at work is cancelled."""
+    """Items at work are cancelled."""
 
     async def main() -> tuple[list[Any], list[Any]]:
         work = Work()
@@ -218,7 +218,7 @@ def test_one_terminal_event_when_errors_and_completion_race() -> None:
 
 
 def test_an_error_while_being_cancelled_is_reported() -> None:
-    """It can reach nobody else."""
+    """In the log: there is no subscriber any more."""
 
     async def stubborn(item: int) -> int:
         try:
@@ -328,7 +328,7 @@ def test_a_handlers_own_timeout_error_is_left_alone() -> None:
 
 
 def test_an_item_that_is_done_in_time_is_not_cancelled() -> None:
-    """Nor does its limit harm those that come after it."""
+    """Nor does its limit harm later items."""
 
     async def main() -> Any:
         operator = map_async(Work(), timeout=2, max_concurrent=1)

@@ -25,7 +25,7 @@ from tests.operators.flow.probes import Paced, to_list
 
 
 def own_threads() -> list[threading.Thread]:
-    """The threads of the operator's pools, once those that are to end have done so."""
+    """The threads of the operator's pools, once the ending ones have ended."""
     found = [t for t in threading.enumerate() if t.name.startswith("map_blocking")]
     for thread in found:
         thread.join(5)
@@ -61,7 +61,7 @@ def _name(item: Any) -> Any:
 
 
 class Doors:
-    """A function whose calls wait until they are let go, one by one."""
+    """A function whose calls wait until the test releases them, one by one."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -92,7 +92,7 @@ class Doors:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what threads do."""
+    """Wait for a condition that threads bring about."""
     limit = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < limit
@@ -126,7 +126,7 @@ def test_no_more_threads_than_the_limit() -> None:
 
 
 def test_a_given_executor_is_used_and_stays_open() -> None:
-    """Who made it closes it."""
+    """Its maker closes it."""
     with ThreadPoolExecutor(2, thread_name_prefix="given") as pool:
 
         async def main() -> Any:
@@ -227,7 +227,7 @@ def test_skipped_errors_do_not_hang() -> None:
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_limit_reports_at_once_but_the_slot_stays_taken(ordered: bool) -> None:
-    """Until the function returns; what it returns then is dropped."""
+    """Until the function returns; its result is dropped then."""
 
     async def main() -> list[Any]:
         doors = Doors()
@@ -355,7 +355,7 @@ def test_a_key_stays_taken_while_a_function_runs_past_its_limit() -> None:
 
 
 def test_disposal_leaves_no_thread() -> None:
-    """What has not begun never does; what runs is not waited for."""
+    """Calls that have not begun never do; running calls are not waited for."""
 
     async def main() -> tuple[Doors, list[Any]]:
         doors = Doors()
@@ -390,7 +390,7 @@ def test_the_loop_may_be_closed_before_the_function_returns() -> None:
 
 
 def test_an_error_after_the_end_is_reported() -> None:
-    """It can reach nobody else."""
+    """In the log: there is no subscriber any more."""
 
     async def main() -> None:
         doors = Doors()
@@ -411,7 +411,7 @@ def test_an_error_after_the_end_is_reported() -> None:
 
 
 def test_threads_see_the_context_of_the_push() -> None:
-    """And what they set stays with them."""
+    """And the variables that they set stay with them."""
     name = contextvars.ContextVar("name", default="none")
 
     def fn(item: int) -> str:

@@ -254,8 +254,8 @@ def test_all_of_a_name_share_a_meter() -> None:
     assert (7, 7, 2) == (shown.entered, shown.left, shown.completed)
 
 
-def test_a_meter_may_begin_anew() -> None:
-    """What is in flight stays so."""
+def test_a_meter_may_be_reset() -> None:
+    """Items in flight stay in flight."""
 
     async def main() -> Measurement:
         meter = Meter("x")
@@ -285,7 +285,7 @@ def test_a_section_that_is_no_operator_is_refused() -> None:
 
 
 def test_names_that_are_made_at_run_time_are_forgotten() -> None:
-    """Those that were used last are kept, and those of which a stream runs."""
+    """The last ones used are kept, and those with a running stream."""
 
     async def main() -> list[str]:
         meters = Meters(kept=3)

@@ -160,7 +160,7 @@ async def test_completion_waits_for_what_waits() -> None:
 
 
 def test_an_error_passes_at_once() -> None:
-    """What waits is dropped and logged."""
+    """Waiting items are dropped and logged."""
     error = OSError("x")
 
     async def main() -> list[Any]:

@@ -117,7 +117,7 @@ def test_the_span_may_be_a_timedelta() -> None:
 
 
 def test_a_blocked_loop_leads_to_no_more_than_a_burst() -> None:
-    """What came in the meantime is lost beyond that; then it goes on by the clock."""
+    """Further tokens of that time are lost; then it goes on by the clock."""
 
     async def main() -> list[Any]:
         log = Log()
@@ -133,7 +133,7 @@ def test_a_blocked_loop_leads_to_no_more_than_a_burst() -> None:
 
 
 def test_a_short_block_does_not_slow_down_the_rate() -> None:
-    """What is late is made up for, as far as the bucket goes."""
+    """The bucket makes up for the delay, up to its size."""
 
     async def main() -> list[Any]:
         log = Log()
@@ -213,7 +213,7 @@ def test_no_stretch_of_time_has_more_than_the_bucket_allows(
 
 
 def test_a_source_that_can_wait_is_asked_for_as_much_as_there_are_tokens() -> None:
-    """So nothing waits in the operator, and nobody complains."""
+    """So no item waits in the operator, and nothing is logged."""
 
     async def main() -> list[Any]:
         paced = Paced(range(100))
@@ -247,7 +247,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
 
 
 def test_a_closed_valve_below_holds_everything() -> None:
-    """Tokens come all the same, up to the burst."""
+    """Tokens still come, up to the burst."""
 
     async def main() -> list[Any]:
         room = 0
@@ -268,7 +268,7 @@ def test_a_closed_valve_below_holds_everything() -> None:
 
 
 def test_a_slow_stage_below_is_not_flooded() -> None:
-    """What limits most is what counts."""
+    """The tighter of the two limits counts."""
 
     async def main() -> tuple[Any, float]:
         async def slow(item: int) -> int:
@@ -333,7 +333,7 @@ def test_completion_waits_for_what_is_held() -> None:
 
 
 def test_an_error_passes_at_once_and_tells_what_it_cost() -> None:
-    """What is held is dropped."""
+    """Held items are dropped."""
     error = OSError("x")
 
     async def main() -> list[Any]:

@@ -25,7 +25,7 @@ EXACT = Backoff(first=2.0, factor=2.0, maximum=32.0, attempts=4, jitter=0.0)
 
 
 class Flaky:
-    """A source that plays one script each time it is subscribed to; the last one for ever."""
+    """A source that plays the next script for each subscription; the last one forever."""
 
     def __init__(self, *scripts: Sequence[Any]) -> None:
         self.scripts = scripts
@@ -67,7 +67,7 @@ def _is_error(_: BaseException) -> bool:
 
 
 def played(source: Flaky, operator: Callable[[Any], Any]) -> list[Any]:
-    """Subscribe for a thousand seconds and return what came out."""
+    """Subscribe for a thousand seconds and return the log."""
 
     async def main() -> list[Any]:
         got: list[Any] = []
@@ -114,7 +114,7 @@ def test_the_same_error_again_makes_no_circle() -> None:
 
 
 def test_a_value_ends_the_row() -> None:
-    """The waits begin anew, and so does the number of tries."""
+    """The waits and the number of tries start again."""
     source = Flaky([OSError()], [OSError()], [1, OSError()], [OSError()], [2, "|"])
     assert [1, 2, "|"] == played(source, retry_backoff(EXACT))
     assert [0.0, 2.0, 6.0, 8.0, 12.0] == source.times
@@ -176,7 +176,7 @@ def test_disposal_during_the_wait_ends_it() -> None:
 
 
 def test_disposal_disposes_the_current_try() -> None:
-    """And those before it are disposed already."""
+    """The tries before it are disposed already."""
 
     async def main() -> int:
         source = Flaky([OSError()], [1])
@@ -234,7 +234,7 @@ def test_each_try_sees_the_valve() -> None:
 
 
 def test_a_failing_handler_above_is_tried_again() -> None:
-    """With ``map_async`` that ends its stream, the source starts anew."""
+    """With ``map_async`` that ends its stream, the source starts again."""
     calls: list[int] = []
 
     async def fn(item: int) -> int:

@@ -29,7 +29,7 @@ BOTH = pytest.mark.parametrize("make", [timeout_idle, deadline])
 
 
 def timed(operator: Operator, pushes: list[tuple[float, Any]]) -> tuple[list[Any], int]:
-    """Push each item at its time; return what came out when, and how many still listen."""
+    """Push each item at its time; return the log, and how many listeners are left."""
 
     async def main() -> tuple[list[Any], int]:
         loop = asyncio.get_running_loop()

@@ -34,7 +34,7 @@ TAKES = 5
 
 
 class Item(float):
-    """A number of which it can be told whether somebody holds it."""
+    """A float that can be weakly referenced, to see whether anything holds it."""
 
 
 @attrs.frozen
@@ -54,7 +54,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """Return what the table says."""
+        """Return the word of the table."""
         if not self.seen:
             return "cuts"
         # A few that it needs for its work, such as the one before, are no queue.
@@ -110,7 +110,7 @@ class Numbers:
         return Observable(subscribe)
 
     def held(self) -> int:
-        """Count the items that somebody holds."""
+        """Count the items that anything holds."""
         held = self._count()
         if held > 3:
             # It may be only that a cycle refers to them.
@@ -128,7 +128,7 @@ def _ignore(_: Exception) -> None:
 
 @cache
 def finding(form: Form) -> Finding:
-    """Subscribe to the form, take five items, and see what it has done."""
+    """Subscribe to the form, take five items, and return how it treated demand."""
 
     async def main() -> Finding:
         numbers = Numbers()
@@ -188,7 +188,7 @@ def test_no_operator_is_missing() -> None:
 
 
 def test_the_table_in_the_docs_is_true() -> None:
-    """Measured anew; a release of RxPY may change it."""
+    """Measured by each run; a release of RxPY may change it."""
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     written, _, _ = rest.partition(END)
     assert before
@@ -207,7 +207,7 @@ def test_only_one_operator_cuts_demand_unless_it_ends_the_stream() -> None:
     ids=lambda form: form.name,
 )
 def test_a_subject_loses_nothing_by_the_scheduler(form: Form) -> None:
-    """What RxPY emits by default it emits with a valve below too, the first item included."""
+    """Items that RxPY emits by default come with a valve below too, the first one included."""
 
     async def main(valve: bool) -> list[str]:
         got: list[str] = []

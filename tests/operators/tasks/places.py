@@ -83,7 +83,7 @@ class Engine(MemoryEngine):
 
 
 class _Visit:
-    """What is around a call; of the calls that run at once, it counts those of ``settle`` too."""
+    """The surroundings of a call; of the calls at one time, it counts those of ``settle`` too."""
 
     def __init__(self, engine: Engine, name: str, size: int) -> None:
         self.engine, self.name, self.size = engine, name, size

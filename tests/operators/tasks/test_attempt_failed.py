@@ -16,7 +16,7 @@ from tests.operators.tasks.places import filled
 
 
 async def test_each_failed_attempt_is_one_warning() -> None:
-    """Which attempt of which task on which board, what comes next, and where it failed."""
+    """Which attempt of which task on which board, what follows, and where it failed."""
     board, _ = await filled(1, max_attempts=2, kind="mail")
 
     async def inner(secret: str) -> None:
@@ -54,7 +54,7 @@ async def test_each_failed_attempt_is_one_warning() -> None:
 
 
 async def test_what_was_given_back_or_lost_is_no_failure() -> None:
-    """Only those are logged that count as an attempt."""
+    """Only outcomes that count as an attempt are logged."""
     board, _ = await filled(2)
 
     async def handle(task: Task[Any]) -> None:

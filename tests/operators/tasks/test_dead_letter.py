@@ -85,7 +85,7 @@ async def test_a_sink_that_raises_is_logged() -> None:
 
 @pytest.mark.parametrize("kind", [str, Path])
 async def test_a_path_gets_a_line_of_json_for_each(kind: Any, tmp_path: Path) -> None:
-    """What is in the file already stays."""
+    """The lines that are in the file stay."""
     path = tmp_path / "dead.jsonl"
     path.write_text("before\n")
     items = await found("dead", "done", "dead", "dead")
@@ -133,7 +133,7 @@ async def test_a_path_gets_a_line_of_json_for_each(kind: Any, tmp_path: Path) ->
 
 
 async def test_the_file_may_be_rotated(tmp_path: Path) -> None:
-    """It is opened anew for each line."""
+    """It is opened again for each line."""
     path = tmp_path / "dead.jsonl"
     hand = Hand()
     hand.stream().pipe(dead_letter(path)).subscribe(Log())
@@ -145,7 +145,7 @@ async def test_the_file_may_be_rotated(tmp_path: Path) -> None:
 
 
 async def test_an_id_that_is_no_text_can_be_written(tmp_path: Path) -> None:
-    """What JSON cannot say is replaced."""
+    """Characters that JSON cannot hold are replaced."""
     path = tmp_path / "dead.jsonl"
     (outcome,) = await found("dead")
     outcome.claim.task = Task(1, id="a\udcffb")

@@ -40,7 +40,7 @@ FLAT = Backoff(first=2.0, factor=3.0, maximum=100.0, jitter=0.0)
 
 
 async def outcomes(board: Board, handler: Any, **options: Any) -> list[Result]:
-    """Run *handler* for what is ready on *board*; returns what became of it."""
+    """Run *handler* for the ready tasks of *board* and return the outcomes."""
     return list(await to_list(board.claims(until="idle").pipe(execute(handler, **options))))
 
 
@@ -126,7 +126,7 @@ async def test_a_handler_that_cancels_itself_has_failed() -> None:
 
 
 async def test_a_callable_object_and_a_partial_are_coroutine_functions_too() -> None:
-    """If what they call is one."""
+    """If they call one."""
 
     class Doubles:
         async def __call__(self, task: Task[Any]) -> int:
@@ -200,7 +200,7 @@ async def test_handlers_that_never_wait_leave_others_a_turn() -> None:
 
 
 async def test_no_task_is_left_at_the_end() -> None:
-    """Not of workers that wait, not of those that ran."""
+    """Neither of waiting workers nor of those that ran."""
     before = asyncio.all_tasks()
     board, _ = await filled(30)
     await outcomes(board, sleeps, max_concurrent=8)
@@ -218,7 +218,7 @@ MARK: ContextVar[str] = ContextVar("mark", default="none")
 
 
 async def test_each_attempt_has_a_context_of_its_own() -> None:
-    """What one handler sets, the next one does not see; it keeps it while it waits."""
+    """A handler keeps the variables that it sets while it waits; others do not see them."""
     board, _ = await filled(6)
     seen: list[tuple[str, str]] = []
 
@@ -353,8 +353,8 @@ async def test_a_lost_claim_does_not_start() -> None:
     assert "|" == log.items[-1]
 
 
-async def test_a_handler_that_ends_all_the_same_is_lost_too() -> None:
-    """It caught the cancellation; what it returns cannot be written any more."""
+async def test_a_handler_that_ends_after_its_cancellation_is_lost_too() -> None:
+    """It caught the cancellation; its result cannot be written any more."""
     board, _ = await filled(2)
     claims = await board.claim(2)
 
@@ -427,7 +427,7 @@ async def test_the_valve_can_end_the_stream() -> None:
 
 
 async def test_disposal_cancels_and_gives_back() -> None:
-    """What runs and what waits; nothing is emitted."""
+    """Running and waiting claims; nothing is emitted."""
     board, _ = await filled(5)
     cancelled: list[str] = []
 
@@ -472,7 +472,7 @@ async def test_disposal_before_anything_ran_starts_nothing() -> None:
 
 
 async def test_disposal_from_within() -> None:
-    """The first outcome is taken; what else runs goes back."""
+    """The first outcome is taken; the other running tasks go back."""
     board, _ = await filled(9)
     last = await run(board.claims().pipe(execute(sleeps, max_concurrent=3), rx.take(1)))
     await turns()
@@ -519,7 +519,7 @@ async def test_one_instance_serves_many_subscriptions() -> None:
 
 
 async def test_a_subscriber_that_raises_does_not_stop_other_handlers() -> None:
-    """Its error is told to the loop; what the handlers made of their tasks goes back."""
+    """The loop gets its error, and the handlers go on."""
     board, _ = await filled(3)
     told: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(
@@ -572,7 +572,7 @@ async def test_a_loop_that_is_closed_gives_tasks_back() -> None:
 
 
 async def test_its_valve_has_as_much_room_as_it_has_slots() -> None:
-    """Of what is on the board only that is claimed."""
+    """No more tasks are claimed from the board."""
     board, _ = await filled(20)
     with board.claims().pipe(execute(sleeps, max_concurrent=3)).subscribe(Log()) as _:
         await turns()
@@ -594,7 +594,7 @@ async def test_no_room_below_starts_nothing() -> None:
 
 
 async def test_a_source_that_cannot_wait_is_warned_of_once() -> None:
-    """What it pushed is run all the same."""
+    """The claims that it pushed run nevertheless."""
     board, _ = await filled(6)
     hand, log = Hand(), Log()
     hand.stream().pipe(execute(sleeps, max_concurrent=2)).subscribe(log)

@@ -44,7 +44,7 @@ class MuteError(Exception):
 
 
 def silent(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say nothing of what a loop is told."""
+    """Silence the exception handler of a loop."""
     del loop, context
 
 
@@ -82,7 +82,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 
 
 async def ends(board: Board, handler: Any, **options: Any) -> list[Result]:
-    """Run *handler* on *board* until nothing is left; returns what was settled."""
+    """Run *handler* on *board* until no task remains; return the settlements."""
     log = Log()
     board.claims(until="joined", lease=30.0).pipe(
         execute(handler, **options), settle(board)
@@ -325,7 +325,7 @@ def test_a_worker_that_is_thrown_away_with_its_loop_ends_its_handler() -> None:
 
 
 class Garbage:
-    """Something to await that yields what is no future."""
+    """An awaitable that yields something else than a future."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         yield "garbage"

@@ -28,7 +28,7 @@ def loop_factory() -> None:
 
 
 async def ends(board: Board, handler: Any, **options: Any) -> list[Result]:
-    """Run *handler* for what is ready on *board*; returns what was settled."""
+    """Run *handler* for the ready tasks of *board*; return the settlements."""
     with capture_logs():
         stream = board.claims(until="idle").pipe(execute(handler, **options), settle(board))
         return list(await to_list(stream))
@@ -49,7 +49,7 @@ async def test_whatever_a_function_in_a_thread_raises_is_a_failed_attempt(name: 
 
 
 def interrupts(task: Task[Any]) -> None:
-    """Raise, in another process, what would end this one."""
+    """Raise an exception that would end this process, in another one."""
     if task.payload == 0:
         raise KeyboardInterrupt
     if task.payload == 1:
@@ -67,7 +67,7 @@ async def test_a_keyboard_interrupt_in_a_process_is_a_failed_attempt() -> None:
 
 
 async def test_the_limit_holds_for_what_a_function_returns_to_await() -> None:
-    """It is the whole attempt's: what the function took is gone."""
+    """The limit is for the whole attempt: the time of the function counts."""
     board, _ = await filled(1, max_attempts=1, timeout=0.2)
 
     async def slow() -> None:

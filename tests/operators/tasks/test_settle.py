@@ -34,7 +34,7 @@ from tests.operators.tasks.places import (
 
 
 async def done(count: int) -> tuple[Board, Engine, list[Result]]:
-    """Return a board, its engine, and so many outcomes that nobody renews."""
+    """Return a board, its engine, and so many outcomes that are not renewed."""
     board, engine = await filled(count)
     found: list[Result] = [Outcome(claim, "done") for claim in await board.claim(count)]
     engine.calls.clear()
@@ -74,7 +74,7 @@ async def test_an_outcome_waits_for_others_for_a_while() -> None:
 
 
 async def test_the_timer_does_not_write_beside_another_write() -> None:
-    """What is ripe goes when that is done, with all that came meanwhile."""
+    """A batch that is due goes after the write, with all outcomes that came meanwhile."""
     board, engine, found = await done(6)
     engine.after["settle"] = 5.0
     hand, log = Hand(), Log()
@@ -107,7 +107,7 @@ async def test_the_last_of_a_stream_is_written_at_once() -> None:
 
 
 async def test_the_last_of_a_stream_is_written_beside_another_write() -> None:
-    """What is on its way is here too."""
+    """Outcomes that are being written have arrived, too."""
     board, engine = await filled(3)
     engine.after["settle"] = 5.0
 
@@ -143,7 +143,7 @@ async def test_each_kind_of_outcome_is_written() -> None:
 
 
 async def test_what_is_refused_is_lost() -> None:
-    """And so is what was lost before; that is not even asked for."""
+    """So is an outcome that was lost before, which is not even sent."""
     board, engine, found = await done(3)
     await board.cancel("0")
     found[1].status = "lost"
@@ -153,7 +153,7 @@ async def test_what_is_refused_is_lost() -> None:
 
 
 async def test_only_lost_outcomes_need_no_write() -> None:
-    """They are passed on all the same."""
+    """They are passed on without one."""
     board, engine, found = await done(2)
     for outcome in found:
         outcome.status = "lost"
@@ -163,7 +163,7 @@ async def test_only_lost_outcomes_need_no_write() -> None:
 
 
 async def test_a_lease_that_passed_is_refused() -> None:
-    """If somebody has taken the task over."""
+    """If another worker has taken the task over."""
     board, _, found = await done(1)
     await asyncio.sleep(31)
     assert ["0"] == ids(await board.claim(1))
@@ -249,7 +249,7 @@ async def test_an_empty_source_completes_at_once() -> None:
 
 
 async def test_the_valve_can_end_the_stream() -> None:
-    """As a drain that ran out of time does; what is held is written."""
+    """As a drain that ran out of time does; held outcomes are written."""
     board, _, found = await done(2)
     error = TimeoutError("x")
     hand, log = Hand(), Log()
@@ -265,7 +265,7 @@ async def test_the_valve_can_end_the_stream() -> None:
 
 
 async def test_disposal_writes_what_is_held() -> None:
-    """In the background; nobody hears of it."""
+    """In the background; the subscriber is not called."""
     board, engine, found = await done(3)
     hand, log = Hand(), Log()
     subscription = hand.stream().pipe(settle(board, timespan=60.0)).subscribe(log)
@@ -281,7 +281,7 @@ async def test_disposal_writes_what_is_held() -> None:
 
 @pytest.mark.parametrize("fault", [None, RuntimeError("x")])
 async def test_disposal_lets_a_write_end(fault: Exception | None) -> None:
-    """What was asked for is asked for; what ripens meanwhile is written too."""
+    """A write under way ends; outcomes that come meanwhile are written too."""
     board, engine, found = await done(3)
     engine.before["settle"] = 5.0
     if fault is not None:

@@ -68,7 +68,7 @@ async def test_a_batch_goes_when_its_first_task_has_waited() -> None:
 
 
 async def test_batches_are_written_one_after_the_other() -> None:
-    """What comes while one is on its way waits for it, full or not."""
+    """Tasks that come during a write wait for it, even if they fill a batch."""
     board, engine = place()
     engine.before["submit"] = 5.0
     hand, log = Hand(), Log()
@@ -123,7 +123,7 @@ async def test_an_empty_source_completes_at_once() -> None:
 
 
 async def test_an_error_of_the_source_comes_after_what_is_held() -> None:
-    """What came before it is on the board."""
+    """The tasks before it are on the board."""
     board, _ = place()
     error = OSError("x")
     hand, log = Hand(), Log()
@@ -152,7 +152,7 @@ async def test_a_write_that_fails_ends_the_stream(fault: Exception) -> None:
 
 
 async def test_a_task_that_cannot_be_stored_ends_the_stream() -> None:
-    """Its batch is refused as a whole; those before it stand."""
+    """Its batch is refused as a whole; batches before it remain."""
     board, _ = place()
     log = Log()
     bad: list[Task[Any]] = [*tasks(3), Task(float("nan"), id="bad")]
@@ -197,7 +197,7 @@ async def test_disposal_drops_what_is_not_written() -> None:
 
 @pytest.mark.parametrize("fault", [None, RuntimeError("x")])
 async def test_disposal_cancels_a_write(fault: Exception | None) -> None:
-    """Nobody hears of it any more, whatever becomes of it."""
+    """Its result and its error are ignored."""
     board, engine = place()
     engine.before["submit"] = 1.0
     if fault is not None:
