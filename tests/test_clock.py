@@ -1,4 +1,4 @@
-"""``LoopScheduler``: the loop's clock, and the trampoline for what is not delayed."""
+"""``LoopScheduler``: the loop's clock, and the trampoline for actions without a delay."""
 
 from __future__ import annotations
 

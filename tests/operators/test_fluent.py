@@ -1,4 +1,4 @@
-"""``install_fluent``: by choice, once, and over nobody's name."""
+"""``install_fluent``: by choice, once, and without replacing a name."""
 
 from __future__ import annotations
 

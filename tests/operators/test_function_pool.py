@@ -1,4 +1,4 @@
-"""``FunctionPool`` and plain handlers: real threads and processes, whatever becomes of them."""
+"""``FunctionPool`` and plain handlers: real threads and processes that hang or die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every operator of RxPY on a source, for the table of what it does to demand."""
+"""Every operator of RxPY on a source, for the table of their effects on demand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reactivex.subject import Subject
 __all__ = ["FORMS", "OTHERS", "Form"]
 
 rx: Any = operators
-# Any: the operators are many, and what they make of types is not what is tested.
+# Any: the operators are many, and their types are not tested here.
 Stream = Any
 
 
@@ -43,7 +43,7 @@ def _piped(name: str, *args: Any, timed: bool = False, **options: Any) -> Form:
     operator: Callable[..., Any] = getattr(rx, name)
 
     def build(source: Stream) -> Stream:
-        # Anew for each subscription: some operators keep what they saw.
+        # A new one for each subscription: some operators keep items that they saw.
         return source.pipe(operator(*args, **options))
 
     return Form(name, build, timed)

@@ -58,7 +58,7 @@ def seen(limit: AdaptiveLimit, service: Service, seconds: float, every: float = 
     return run_virtual(main())
 
 
-# ---------------------------------------------------------------- what it finds
+# ---------------------------------------------------------------- the limit that it finds
 
 
 @pytest.mark.parametrize(("knee", "noise"), [(5, 0.0), (5, 0.2), (25, 0.0), (25, 0.2)])

@@ -1,4 +1,4 @@
-"""``broadcast``: several subscribers, who comes and goes, the end, demand."""
+"""``broadcast``: several subscribers that come and go, the end, demand."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
         async def same(n: int) -> int:
             return n
 
-        # mypy cannot tell what purely generic operators in a row pass on.
+        # mypy cannot infer the items of purely generic operators in a row.
         hold: Callable[[Observable[int]], Observable[int]] = buffer_bounded(30)
         more: Callable[[Observable[int]], Observable[int]] = rx.map(lambda n: n + 1)
         positive: Callable[[Observable[int]], Observable[int]] = rx.filter(lambda n: n > 0)
@@ -249,7 +249,7 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
     with capture_logs() as logs:
         done, most = run_virtual(main())
     assert 20_000 == done
-    # Two batches at work, what waits, and eight on their way to it; one batch is being made.
+    # Two batches at work, the waiting items, eight on their way, and one batch in the making.
     assert 20 <= most <= 2 * 10 + 30 + 8 + 10
     assert [] == logs
 
@@ -513,7 +513,7 @@ def test_no_item_is_lost_without_a_word(
             assert isinstance(tap.items[-1], OSError)
         else:
             subscription.dispose()
-            # Disposal alone is silent: what was held is what no policy has dealt with.
+            # Disposal alone is silent: no policy has dealt with the held items.
             held = offered - delivered - dropped(logs) - len(taken)
             assert 0 <= held <= (offered if overflow == "wait" else size)
         assert offered == delivered + dropped(logs) + len(taken) + held

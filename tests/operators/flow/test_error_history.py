@@ -1,4 +1,4 @@
-"""``ErrorHistory``: what is kept of errors that came before."""
+"""``ErrorHistory``: how much of earlier errors is kept."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_nothing_is_lost(name: str, seed: int, turn: float, bounded: bool) -> No
     async def main() -> Hostile:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
-        # What is raised in the loop's callbacks ends up here.
+        # Errors of the loop's callbacks arrive here.
         loop.set_exception_handler(_ignore)
         rng = Random(seed)
         async with no_leaks():

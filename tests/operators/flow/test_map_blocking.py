@@ -1,4 +1,4 @@
-"""``map_blocking``: what is different when the work is done in threads or processes."""
+"""``map_blocking``: the differences of work in threads or processes."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def even(item: int) -> bool:
     return item % 2 == 0
 
 
-# ---------------------------------------------------------------- what is measured
+# ---------------------------------------------------------------- counts and times
 
 
 def test_latency_is_that_of_each_item() -> None:

@@ -181,7 +181,7 @@ def test_no_stretch_of_time_has_more_than_the_bucket_allows(
     steps: list[tuple[int, int, int]], count: int, burst: int
 ) -> None:
     """Whatever comes when, and however long the loop is blocked; and nothing waits needlessly."""
-    # In quarters of a second, and tokens in halves or so: rounding is not what this is about.
+    # In quarters of a second, and tokens in halves or so: rounding is not tested here.
     per = count * 0.5
 
     async def main() -> tuple[list[float], list[int], list[tuple[float, float]]]:

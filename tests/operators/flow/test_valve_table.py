@@ -34,13 +34,13 @@ TAKES = 5
 
 
 class Item(float):
-    """A float that can be weakly referenced, to see whether anything holds it."""
+    """A float that takes weak references."""
 
 
 @attrs.frozen
 class Finding:
     """
-    What an operator did.
+    How an operator treated demand.
 
     Args:
         seen: The source saw the valve.
@@ -97,7 +97,7 @@ class Numbers:
                 ended = True
 
             link = Disposable() if valve is None else valve.listen(emit)
-            # In the next turn, when all is in place that takes what it emits.
+            # In the next turn, when all subscribers of its items are in place.
             timer = asyncio.get_running_loop().call_soon(emit)
 
             def dispose() -> None:
@@ -113,7 +113,7 @@ class Numbers:
         """Count the items that anything holds."""
         held = self._count()
         if held > 3:
-            # It may be only that a cycle refers to them.
+            # Perhaps only a cycle refers to them.
             gc.collect()
             held = self._count()
         return held
@@ -123,7 +123,7 @@ class Numbers:
 
 
 def _ignore(_: Exception) -> None:
-    """Hear of an error without a word."""
+    """Ignore an error."""
 
 
 @cache
@@ -153,7 +153,7 @@ def finding(form: Form) -> Finding:
         assert numbers.seen is not None, "the source was never subscribed to"
         return Finding(numbers.seen, len(numbers.alive), held)
 
-    # What is there already need not be looked through for cycles again and again.
+    # The collector need not look through the present objects again and again.
     gc.freeze()
     try:
         return run_virtual(main())
@@ -224,7 +224,7 @@ def test_a_subject_loses_nothing_by_the_scheduler(form: Form) -> None:
         subscription = form.build(source).subscribe(
             on_next, on_error, lambda: got.append("|"), scheduler=scheduler
         )
-        # At once: what is subscribed to a turn later would miss it.
+        # At once: a source that is subscribed to a turn later would miss it.
         for n in range(3):
             source.on_next(Item(n))
         source.on_completed()

@@ -1,4 +1,4 @@
-"""Whose ``contextvars`` handlers see: those of the subscription, never another handler's."""
+"""Handlers see the ``contextvars`` of the subscription, never those of another handler."""
 
 from __future__ import annotations
 

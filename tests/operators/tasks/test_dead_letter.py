@@ -1,4 +1,4 @@
-"""``dead_letter``: who is told of what died, and that nothing else changes."""
+"""``dead_letter``: the sink gets dead outcomes, and nothing else changes."""
 
 from __future__ import annotations
 

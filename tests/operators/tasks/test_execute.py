@@ -1,4 +1,4 @@
-"""``execute``: what becomes of claims, of handlers, and of the tasks that run them."""
+"""``execute``: the outcomes of claims, handlers, and the asyncio tasks that run them."""
 
 from __future__ import annotations
 
@@ -539,7 +539,7 @@ async def test_a_subscriber_that_raises_does_not_stop_other_handlers() -> None:
     hand = Hand()
     execution = execute(handler)(hand.stream())
     raising = Raises()
-    raw = execution._subscribe_core(raising)  # without what RxPY does about those that raise
+    raw = execution._subscribe_core(raising)  # without RxPY's handling of subscribers that raise
     await board.submit([Task(n, id=f"x{n}") for n in range(2)])
     hand.push(*await board.claim(2, ids=["x0", "x1"]))
     await asyncio.sleep(9)

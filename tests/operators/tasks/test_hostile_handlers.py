@@ -1,4 +1,4 @@
-"""``execute`` under handlers that raise, cancel and return what they should not."""
+"""``execute`` under handlers that raise, cancel and return things that they should not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain functions as handlers, in real threads and processes, that do what they should not."""
+"""Plain functions as handlers, in real threads and processes, that misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``settle``: when it writes, and that what it says is what was written."""
+"""``settle``: when it writes, and that its outcomes are those that were written."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_the_last_of_a_stream_is_written_beside_another_write() -> None:
     assert [(1.0, 2), (2.0, 1)] == [(c.at, c.size) for c in engine.named("settle")]
 
 
-# ---------------------------------------------------------------- what it says
+# ---------------------------------------------------------------- outcomes
 
 
 async def test_each_kind_of_outcome_is_written() -> None:
