@@ -46,7 +46,7 @@ class Upstream(Generic[S]):
         holds: The operator takes items while there is no room below.
     """
 
-    __slots__ = ("_limit", "_name", "_source", "gate", "heeded")
+    __slots__ = ("_limit", "_name", "_source", "demand_checked", "gate")
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Upstream(Generic[S]):
         self._source = SingleAssignmentDisposable()
         self.gate = Gate(room, below, fail=fail, holds=holds)
         #: Whether :meth:`check_demand` was called: it warns only once.
-        self.heeded = False
+        self.demand_checked = False
 
     def connect(
         self,
@@ -82,8 +82,8 @@ class Upstream(Generic[S]):
 
     def check_demand(self) -> None:
         """Warn of a source that pushed beyond the room and has never asked for it; once."""
-        if not self.heeded:
-            self.heeded = True
+        if not self.demand_checked:
+            self.demand_checked = True
             if not self.gate.watched:
                 log.warning("no_demand", operator=self._name, limit=self._limit)
 
@@ -167,7 +167,7 @@ class Subscription(Downstream[R], Generic[S, R]):
 
     A subclass defines :meth:`room`, :meth:`on_next` and :meth:`clear`, and more where it must. When
     it holds more items than it has room for it calls ``upstream.check_demand()``; where each item
-    passes, only while ``upstream.heeded`` is False.
+    passes, only while ``upstream.demand_checked`` is False.
 
     Args:
         name: The operator, for the log.

@@ -116,7 +116,7 @@ class _Batcher(Subscription[T, list[T]]):
             self._ready.append(items)
             if not self._draining:
                 self._drain()
-                if self._ready and not self.upstream.heeded:
+                if self._ready and not self.upstream.demand_checked:
                     self.upstream.check_demand()
         elif len(items) == 1:
             self._deadline = self.loop.time() + self._span

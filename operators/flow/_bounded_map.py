@@ -99,7 +99,7 @@ class BoundedMap(Subscription[Any, Any]):
             self._admit(InFlight(item, copy_context() if self._own_context else None))
             return
         self._held.append(InFlight(item, copy_context()))
-        if not self.upstream.heeded:
+        if not self.upstream.demand_checked:
             self.upstream.check_demand()
 
     def on_completed(self) -> None:

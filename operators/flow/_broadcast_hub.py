@@ -107,7 +107,7 @@ class _Connection(Generic[T]):
         due = [member for member in members if member.keep(item)]
         if self._wait and (room := self._room()) <= 0:
             self._full = True
-            if room < 0 and not self._upstream.heeded:
+            if room < 0 and not self._upstream.demand_checked:
                 self._upstream.check_demand()
         if len(due) == 1:
             due[0].drain()

@@ -65,7 +65,7 @@ class Buffering(QueueDrain[T]):
         if self.closed or self.pass_on(item):
             return
         self.push(item)
-        if self._size is not None and not self._upstream.heeded and self._room() < 0:
+        if self._size is not None and not self._upstream.demand_checked and self._room() < 0:
             self._upstream.check_demand()
 
     def on_left(self) -> None:

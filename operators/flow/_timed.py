@@ -97,7 +97,7 @@ class Timed(Subscription[T, T]):
             return
         if first:
             self.drain()
-        if not self.upstream.heeded and self.count() > self._limit:
+        if not self.upstream.demand_checked and self.count() > self._limit:
             self.upstream.check_demand()
 
     def drain(self) -> None:

@@ -103,7 +103,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
             return
         claim.on_revoke = partial(self._recalled, claim)
         self._waiting.append(claim)
-        if not self.upstream.heeded and len(self._waiting) > BATCH:
+        if not self.upstream.demand_checked and len(self._waiting) > BATCH:
             self.upstream.check_demand()
         self._advance()
 

@@ -91,7 +91,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
             self.fail(ConfigError("claim_each must be given Tasks or ids", item))
             return
         self._ids[task_id] = None
-        if not self.upstream.heeded and self.room() < 0:
+        if not self.upstream.demand_checked and self.room() < 0:
             self.upstream.check_demand()
         self._advance()
 

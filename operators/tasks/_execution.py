@@ -128,7 +128,7 @@ class Execution(Subscription[Item, Result]):
         attempt = Attempt(self, claim, slot)
         self._live.add(attempt)
         self._queue.append(attempt)
-        if not self.upstream.heeded and len(self._live) > self._most:
+        if not self.upstream.demand_checked and len(self._live) > self._most:
             self.upstream.check_demand()
         self._wake()
 

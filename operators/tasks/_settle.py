@@ -111,7 +111,7 @@ class _Settler(Subscription[Result, Result]):
         if size >= self._count or (holder is not None and size + self._writing >= holder.out):
             self._flush()
         elif size == 1:
-            if not self.upstream.heeded and self.room() < 0:
+            if not self.upstream.demand_checked and self.room() < 0:
                 self.upstream.check_demand()
             self.timer = self.loop.call_later(self._span, self._ripe, context=self.home.copy())
 

@@ -78,7 +78,7 @@ class _Submitter(Subscription[Task[Any], SubmitResult]):
     def on_next(self, task: Task[Any]) -> None:
         """Hold *task* for the next batch."""
         self._held.append(task)
-        if not self.upstream.heeded and self.room() < 0:
+        if not self.upstream.demand_checked and self.room() < 0:
             self.upstream.check_demand()
         if len(self._held) >= self._count:
             self._advance()

@@ -171,7 +171,7 @@ class _Inlet(Generic[T]):
         if self.ended:
             return
         self.items.append(item)
-        if not self._upstream.heeded and len(self.items) > self._size:
+        if not self._upstream.demand_checked and len(self.items) > self._size:
             self._upstream.check_demand()
         self._wake()
 
