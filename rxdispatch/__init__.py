@@ -10,7 +10,7 @@ Start with :func:`connect`, ``hub.board(name)``, ``board.submit`` and ``board.cl
 """
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.base import Board, BoardStats
+from rxdispatch.boards.base import Board
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.redis.board import RedisBoard
 from rxdispatch.boards.shm.board import SharedMemoryBoard
@@ -32,6 +32,7 @@ from rxdispatch.errors import (
     TaskRejectedError,
 )
 from rxdispatch.hub import Hub, connect
+from rxdispatch.intakes import Intake
 from rxdispatch.node import Mode, Node, NodeChange, NodeStatus, Slot
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.feed.stats import FeedStats, RedisLatency
@@ -63,8 +64,8 @@ from rxdispatch.pipelines.stages.stage import Stage, stage
 from rxdispatch.pipelines.stages.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow.history import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.pipelines.workflow.workflow import Workflow
-from rxdispatch.protocols import Intake, Limit, Valve
-from rxdispatch.results import Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
+from rxdispatch.protocols import Limit, Valve
+from rxdispatch.results import BoardStats, Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
 from rxdispatch.streams._broadcast_ingress import BroadcastIngress
 from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._from_async_iterable import from_async_iterable

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, get_args
 
+import attrs
 from msgspec import Struct
 
 from rxdispatch.errors import ConfigError
@@ -14,11 +16,15 @@ from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
 
 __all__ = [
+    "Change",
     "Claim",
+    "ClaimOrigin",
+    "ClaimRef",
     "Outcome",
     "OutcomeStatus",
     "Settlement",
     "SettlementKind",
+    "Watcher",
     "current",
 ]
 
@@ -27,37 +33,50 @@ R = TypeVar("R")
 
 SettlementKind = Literal["done", "retry", "dead", "released"]
 OutcomeStatus = Literal["done", "retry", "dead", "released", "lost"]
+Change = Literal["recalled", "lost", "settled", "abandoned"]
+
+REASON_LIMIT: Final = 200
+_STATUSES: Final[tuple[str, ...]] = get_args(OutcomeStatus)
+
+HELD: Final = 0
+SETTLING, RECALLED, LOST, REFUSED, SETTLED = (1 << bit for bit in range(5))
+STOPPED: Final = RECALLED | LOST
+ANSWERED: Final = REFUSED | SETTLED
 
 
-class Custody(Protocol):
-    """What a board lends to the claims of one batch: who holds them, where, by which clock."""
+class Watcher(Protocol):
+    """Holds something for a claim, such as its lease, its slot or its handler."""
+
+    def claim_changed(self, claim: Claim[Any], change: Change) -> None:
+        """Let go of what is held for *claim*, or stop the work on it, if *change* calls for it."""
+        ...
+
+
+@attrs.define(slots=True, eq=False)
+class ClaimOrigin:
+    """The call that made some claims: its board, its worker, and the clock of its leases."""
 
     board: Any
     worker: str
     clock: Callable[[], float]
 
-    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
-        """Release *claims* in the background."""
-        ...
 
+class ClaimRef(weakref.ref["Claim[Any]"]):
+    """
+    A weak reference to a claim that still knows its facts when the claim has gone.
 
-class Holder(Protocol):
-    """Who keeps something for claims, such as their renewal, and must hear when one has ended."""
+    Attributes:
+        origin: Where the claim is from.
+        task_id: The task.
+        token: The token.
+        began: Whether its handler began, so that dropping it counts as a crash.
+    """
 
-    @property
-    def out(self) -> int:
-        """How many claims it holds."""
-        ...
-
-    def settled(self, claim: Claim[Any]) -> None:
-        """Forget *claim*: it is settled, or lost."""
-        ...
-
-
-class Held(Protocol):
-    """What a holder notes of one claim, which outlives the claim."""
-
+    __slots__ = ("began", "origin", "task_id", "token")
     began: bool
+    origin: ClaimOrigin
+    task_id: str
+    token: int
 
 
 class Claim(Struct, Generic[P], eq=False, weakref=True):
@@ -74,19 +93,34 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         crashes: How often a worker of this task died.
     """
 
+    # A claim is HELD until something happens to it. Its state is the set of what has:
+    #
+    #   SETTLING  a settlement is on its way; taken back if the call fails
+    #   RECALLED  its worker must stop, and the task goes back uncounted
+    #   LOST      a renewal found the token gone, or the lease lapsed unconfirmed
+    #   REFUSED   the board has answered: the token no longer held
+    #   SETTLED   the board has answered: the end is written
+    #
+    # HELD -> (SETTLING -> HELD)* -> one of SETTLED | REFUSED | LOST | RECALLED. A recalled or lost
+    # claim may still be settled: that gives it back, or finds out that it is somebody else's.
+    #
+    # INVARIANT. Only SETTLING is ever taken back. RECALLED is not added to LOST, and nothing is
+    # added to SETTLED but RECALLED, which then stops a worker and no more. A refusal may become
+    # SETTLED (an earlier call of unknown result had written the end), never the reverse.
+
     task: Task[P]
     token: int
     attempt: int
     crashes: int
-    custody: Custody
-    deadline: float
-    revoked: bool = False
-    told: OutcomeStatus | None = None
-    settling: bool = False
-    answer: tuple[SettlementKind, bool] | None = None
-    on_revoke: Callable[[OutcomeStatus], None] | None = None
-    holder: Holder | None = None
-    held: Held | None = None
+    _origin: ClaimOrigin
+    _deadline: float
+    _state: int = HELD
+    _ending: SettlementKind | None = None  # how it ended, once it is REFUSED or SETTLED
+    _worker: Watcher | None = None  # what works on it, or will; hears first that it must stop
+    _watchers: tuple[Watcher, ...] = ()  # what holds something for it until it ends
+    # How many claims can be settled, among those of the stream that this one is in.
+    _outstanding: Callable[[], int] | None = None
+    _ref: ClaimRef | None = None  # the lease keeper's, which outlives the claim
 
     def __repr__(self) -> str:
         return (
@@ -97,12 +131,14 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
     @property
     def worker(self) -> str:
         """The label of the worker that claimed it."""
-        return self.custody.worker
+        return self._origin.worker
 
     @property
     def lost(self) -> bool:
         """True when renewal said so, or when the lease passed without a confirmation."""
-        return self.revoked or (self.answer is None and self.custody.clock() >= self.deadline)
+        if self._state & (LOST | ANSWERED):
+            return self._state & LOST != 0
+        return self._origin.clock() >= self._deadline
 
     def done(self) -> Settlement:
         """The task is finished."""
@@ -116,12 +152,12 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
             ConfigError: If *delay* is negative or not finite, or *error* is neither an exception
                 nor a str.
         """
-        words, traceback = _told(self, error)
-        return Settlement(self, "retry", words, seconds("delay", delay), "failed", traceback)
+        text, traceback = self._described(error)
+        return Settlement(self, "retry", text, seconds("delay", delay), "failed", traceback)
 
     def dead(self, reason: str, error: BaseException | str = "") -> Settlement:
         """
-        The task is not to be tried again; *reason* says why, in up to 200 characters.
+        The task will not be tried again; *reason* says why, in up to 200 characters.
 
         Of an exception the dead letter keeps type, message and the end of its traceback.
 
@@ -130,47 +166,134 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         """
         if not isinstance(reason, str) or not reason:
             raise ConfigError("reason must be a str that is not empty", reason)
-        words, traceback = _told(self, error, final=True)
-        return Settlement(
-            self, "dead", words, reason=cut(reason, REASON_LIMIT), traceback=traceback
-        )
+        text, traceback = self._described(error, final=True)
+        return Settlement(self, "dead", text, reason=cut(reason, REASON_LIMIT), traceback=traceback)
 
     def release(self, delay: float = 0.0) -> Settlement:
         """Give the task back untouched: it keeps its place and nothing is counted."""
         return Settlement(self, "released", delay=seconds("delay", delay))
 
-    def revoke(self, status: OutcomeStatus) -> None:
-        """Tell whoever works on this claim to stop; *status* is ``lost`` or ``released``."""
-        self.revoked = self.revoked or status == "lost"
-        # Kept for who gets the claim only later: it may wait in a buffer.
-        self.told = self.told or status
-        stop, self.on_revoke = self.on_revoke, None
-        if stop is not None:
-            stop(status)
-        if status == "lost" and self.holder is not None:
-            self.holder.settled(self)
+    # -- for boards --------------------------------------------------------------------------
+
+    def _renewed(self, deadline: float) -> None:
+        """The lease lasts until *deadline* at least."""
+        self._deadline = max(self._deadline, deadline)
+
+    def _missed(self) -> bool:
+        """Whether it is lost if a renewal finds its token gone."""
+        # A renewal that overtakes the reply of a settlement finds the token gone too.
+        return not self._state & (SETTLING | ANSWERED)
+
+    # Of many at once: a call for each claim would be felt.
+
+    @staticmethod
+    def _settling(settlements: Sequence[Settlement]) -> None:
+        """The settlements are on their way."""
+        for settlement in settlements:
+            settlement.claim._state |= SETTLING
+
+    @staticmethod
+    def _unsettled(settlements: Sequence[Settlement]) -> None:
+        """The call has failed; what it did is unknown."""
+        for settlement in settlements:
+            settlement.claim._state &= ~SETTLING
+
+    @staticmethod
+    def _settled(settlements: Sequence[Settlement], held: Sequence[bool]) -> None:
+        """The board has answered: whether each token still held."""
+        for settlement, holds in zip(settlements, held, strict=True):
+            claim = settlement.claim
+            state = claim._state
+            # Of two at once the one that held counts, whichever reply comes first.
+            if state & ANSWERED and (state & SETTLED or not holds):
+                claim._state = state & ~SETTLING
+                continue
+            claim._state = state & ~(SETTLING | REFUSED) | (SETTLED if holds else REFUSED)
+            claim._ending = settlement.kind
+            for watcher in claim._watchers:
+                watcher.claim_changed(claim, "settled")
+
+    @staticmethod
+    def _answers(settlements: Sequence[Settlement]) -> list[bool]:
+        """For each, whether it is the end that is written."""
+        return [s.claim._ending == s.kind and s.claim._state & SETTLED != 0 for s in settlements]
+
+    def _knows(self, kind: SettlementKind) -> bool:
+        """Whether the answer to a settlement of *kind* is known, so that it need not be written."""
+        return self._state & SETTLED != 0 or (self._state & REFUSED != 0 and self._ending == kind)
+
+    @property
+    def _answered(self) -> bool:
+        """Whether the board has answered a settlement."""
+        return self._state & ANSWERED != 0
+
+    # -- for operators -----------------------------------------------------------------------
+
+    @property
+    def _stopped(self) -> Literal["released", "lost"] | None:
+        """Why no work on this claim may begin, if so: the status of its outcome."""
+        if self._state & STOPPED:
+            return "released" if self._state & RECALLED else "lost"
+        return None
+
+    @property
+    def _open(self) -> bool:
+        """Whether it is neither lost nor answered."""
+        return not self._state & (LOST | ANSWERED)
+
+    def _watch(self, watcher: Watcher) -> None:
+        """Tell *watcher*, too, of every change."""
+        self._watchers = (watcher, *self._watchers)
+
+    def _recall(self) -> None:
+        """Stop the work on this claim, as its task goes back."""
+        if not self._state & STOPPED:
+            self._state |= RECALLED
+            self._tell("recalled")
+
+    def _lose(self) -> bool:
+        """Stop the work on this claim, as another worker may have its task; False if it has."""
+        if self._state & (LOST | SETTLED):
+            return False
+        self._state |= LOST
+        self._tell("lost")
+        return True
+
+    def _abandon(self) -> None:
+        """Let the lease lapse: nobody renews it or gives it back."""
+        self._tell("abandoned")
+
+    def _give_back(self, delay: float = 0.0) -> None:
+        """Release it in the background."""
+        self._origin.board._intakes.give_back([self], delay)
+
+    def _after_failure(self) -> Literal["retry", "dead"]:
+        """What a failed attempt leads to: the death of the task where none is left."""
+        return "dead" if self.attempt >= self.task.max_attempts else "retry"
+
+    def _tell(self, change: Change) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.claim_changed(self, change)
+        for watcher in self._watchers:
+            watcher.claim_changed(self, change)
+
+    def _described(self, error: BaseException | str, *, final: bool = False) -> tuple[str, str]:
+        """
+        Return what is stored of *error*: type and message, and the traceback if the task may die.
+
+        A retry is a death where no attempt is left, and may be one where the task has a ttl.
+        """
+        if isinstance(error, str):
+            return cut(error, ERROR_LIMIT), ""
+        if not isinstance(error, BaseException):
+            raise ConfigError("error must be an exception or a str", error)
+        final = final or self.task.ttl is not None or self._after_failure() == "dead"
+        return describe(error), traceback_text(error) if final else ""
 
 
 current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
 """The claim whose handler is running; here, so that tracing finds it without the operators."""
-
-REASON_LIMIT: Final = 200
-_STATUSES: Final[tuple[str, ...]] = get_args(OutcomeStatus)
-
-
-def _told(claim: Claim[Any], error: BaseException | str, *, final: bool = False) -> tuple[str, str]:
-    """
-    Return what is stored of *error*: type and message, and the traceback if the task may die.
-
-    A retry is a death where no attempt is left, and may be one where the task has a ttl.
-    """
-    if isinstance(error, str):
-        return cut(error, ERROR_LIMIT), ""
-    if not isinstance(error, BaseException):
-        raise ConfigError("error must be an exception or a str", error)
-    task = claim.task
-    final = final or claim.attempt >= task.max_attempts or task.ttl is not None
-    return describe(error), traceback_text(error) if final else ""
 
 
 class Settlement(Struct, eq=False, gc=False):
@@ -196,10 +319,7 @@ class Settlement(Struct, eq=False, gc=False):
     @property
     def verdict(self) -> SettlementKind:
         """What is written; a retry without an attempt left is a death."""
-        claim = self.claim
-        if self.kind == "retry" and claim.attempt >= claim.task.max_attempts:
-            return "dead"
-        return self.kind
+        return self.claim._after_failure() if self.kind == "retry" else self.kind
 
 
 class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
@@ -255,6 +375,6 @@ class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
         if self.status == "released":
             return Settlement(claim, "released", delay=self.delay)
         error = "" if self.error is None else self.error
-        words, traceback = _told(claim, error, final=self.status == "dead")
+        text, traceback = claim._described(error, final=self.status == "dead")
         reason = cut(self.reason or "failed", REASON_LIMIT)
-        return Settlement(claim, self.status, words, self.delay, reason, traceback)
+        return Settlement(claim, self.status, text, self.delay, reason, traceback)

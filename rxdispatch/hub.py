@@ -162,7 +162,7 @@ class Hub:
                 options=options,
                 payload=payload,
             )
-        board.home.check()
+        board._home.check()
         self._boards.add(board)
         return board
 
@@ -327,7 +327,8 @@ class Hub:
         until = clock() + grace
         # Separately: a board that fails must not stop another from giving its claims back.
         drained = await asyncio.gather(
-            *(board.drain(grace, hurry) for board in tuple(self._boards)), return_exceptions=True
+            *(board._intakes.drain(grace, hurry) for board in tuple(self._boards)),
+            return_exceptions=True,
         )
         await self._actors.drain(max(0.0, until - clock()), hurry)
         return drained

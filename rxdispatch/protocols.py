@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from reactivex import Observable
 from reactivex.abc import DisposableBase
 
 from rxdispatch.claim import Claim, Settlement
+from rxdispatch.intakes import Intakes
 from rxdispatch.node import NodeChange, Slot
-from rxdispatch.results import ClaimBatch, Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
+from rxdispatch.results import Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
 from rxdispatch.task import Task
 
-__all__ = ["BoardLike", "FeedLike", "Intake", "Limit", "Valve"]
+__all__ = ["BoardLike", "FeedLike", "Limit", "Valve"]
 
 
 @runtime_checkable
@@ -53,26 +54,6 @@ class Limit(Protocol):
         ...
 
 
-class Intake(Protocol):
-    """Something that claims tasks from a board and can be told to stop."""
-
-    def stop(self) -> None:
-        """Claim nothing more and give back what was not handed on."""
-        ...
-
-    def revoke(self) -> None:
-        """Have the work on every held claim cancelled and the claims given back."""
-        ...
-
-    def idle(self) -> Awaitable[None]:
-        """Wait until nothing is held."""
-        ...
-
-    def wind_down(self) -> Awaitable[None]:
-        """Wait a short while for revoked work to end; give back what is held all the same."""
-        ...
-
-
 class BoardLike(Protocol):
     """A shared list of tasks, claimed by status mark."""
 
@@ -87,18 +68,17 @@ class BoardLike(Protocol):
         ...
 
     @property
+    def _intakes(self) -> Intakes:
+        """What operators claim, give back and settle through."""
+        ...
+
+    @property
     def events(self) -> Observable[TaskEvent]:
         """Hot; what happens to tasks in all processes, at most once each."""
         ...
 
     async def submit(self, tasks: Task[Any] | Iterable[Task[Any]]) -> SubmitResult:
         """Add tasks."""
-        ...
-
-    async def claim_batch(
-        self, limit: int, *, ids: Sequence[str] | None, worker: str | None, lease: float
-    ) -> ClaimBatch:
-        """Claim up to *limit* tasks and say when the next one is due."""
         ...
 
     async def claim(
@@ -118,18 +98,6 @@ class BoardLike(Protocol):
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End claims; False where the token no longer holds."""
-        ...
-
-    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
-        """Release *claims* in the background, ready again after *delay* seconds."""
-        ...
-
-    def post(self, settlements: list[Settlement]) -> None:
-        """Settle in the background."""
-        ...
-
-    def enlist(self, intake: Intake) -> DisposableBase:
-        """Let *intake* be drained when the board's owner closes."""
         ...
 
     async def counts(self) -> Counts:

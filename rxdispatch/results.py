@@ -11,6 +11,7 @@ from rxdispatch.claim import Claim
 from rxdispatch.task import Status, Task
 
 __all__ = [
+    "BoardStats",
     "ClaimBatch",
     "Counts",
     "DeadLetter",
@@ -33,6 +34,23 @@ EventKind = Literal[
     "redriven",
     "discarded",
 ]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class BoardStats:
+    """
+    What one handle on a board has counted; two handles on a board count for themselves.
+
+    Args:
+        settled: Claims that it ended.
+        refused: Settlements whose token held no longer: what was done may be done again by
+            somebody else, or was.
+        lost: Claims of which a renewal learned that they are somebody else's.
+    """
+
+    settled: int
+    refused: int
+    lost: int
 
 
 @attrs.frozen(slots=True)

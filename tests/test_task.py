@@ -220,20 +220,8 @@ async def test_what_a_settlement_comes_to() -> None:
     assert "released" == claim.release().verdict
 
 
-async def test_revoking() -> None:
-    """Whoever works on it is told once."""
-    claim = await _claim()
-    told: list[str] = []
-    claim.on_revoke = told.append
-    claim.revoke("released")
-    assert not claim.lost
-    claim.revoke("lost")
-    assert claim.lost
-    assert ["released"] == told
-
-
 async def test_reprs_show_no_machinery() -> None:
     """Task, token and try; not who keeps it."""
     claim = await _claim()
     assert repr(claim).startswith("Claim(task=Task(payload=1, id='a'")
-    assert "custody" not in repr(claim)
+    assert "_origin" not in repr(claim)

@@ -123,7 +123,7 @@ class Measured:
         )
         took = time.perf_counter() - begun
         self._keep(PIPELINE, case, depth, [took], before, await self._cpu())
-        await board.finished()
+        await board._intakes.finished()
         # What was settled beyond the last that was taken.
         ready = (await board.counts()).ready
         await board.submit([rxd.Task(PAYLOAD) for _ in range(depth - ready)])

@@ -8,12 +8,11 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from reactivex import Observable, abc
 
-from rxdispatch.claim import Claim, OutcomeStatus
+from rxdispatch.claim import LOST, Change, Claim
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.node import NodeChange, Slot
@@ -96,12 +95,14 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
     def on_next(self, claim: Claim[Any]) -> None:
         """Reserve a slot for *claim* as soon as possible."""
         if self.closed:
-            claim.custody.give_back([claim])
+            claim._give_back()
             return
-        if claim.told is not None:
-            self._recalled(claim, claim.told)
+        if (stopped := claim._stopped) is not None:
+            if stopped == "released":
+                claim._give_back()
+            self._retry()
             return
-        claim.on_revoke = partial(self._recalled, claim)
+        claim._worker = self
         self._waiting.append(claim)
         if not self.upstream.demand_checked and len(self._waiting) > BATCH:
             self.upstream.check_demand()
@@ -121,16 +122,16 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         self._waiting.clear()
         self._ready.clear()
         for claim in unseen:
-            claim.on_revoke = None
-            if claim.answer is None and not claim.revoked:
-                claim.custody.give_back([claim])
+            claim._worker = None
+            if claim._open:
+                claim._give_back()
 
-    def _recalled(self, claim: Claim[Any], status: OutcomeStatus) -> None:
-        """The claim was lost, or is called back, before it had a slot."""
+    def claim_changed(self, claim: Claim[Any], change: Change) -> None:
+        """Drop a claim that was lost or recalled before it had a slot."""
         if claim in self._waiting:
             self._waiting.remove(claim)
-        if status != "lost":
-            claim.custody.give_back([claim])
+        if change == "recalled":
+            claim._give_back()
         self._retry()
 
     # -- room --------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         for slot in slots:
             if self._waiting and not self.closed:
                 claim = self._waiting.popleft()
-                claim.on_revoke = None
+                claim._worker = None
                 self._slots.add(claim, slot)
                 self._ready.append(Assignment(claim, slot))
             else:
@@ -199,11 +200,11 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
             self._feed.release_later(unused)
 
     def _emit(self, made: Assignment[Any]) -> None:
-        if made.claim.told is not None or made.claim.revoked:
+        if made.claim._stopped is not None:
             # It has a slot and no taker: both go back.
-            self._slots.settled(made.claim)
-            if not made.claim.revoked:
-                made.claim.custody.give_back([made.claim])
+            self._slots.release(made.claim)
+            if not made.claim._state & LOST:
+                made.claim._give_back()
             return
         self.observer.on_next(made)
 

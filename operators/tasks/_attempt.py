@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import check_result
-from rxdispatch.claim import Claim, Outcome, OutcomeStatus
+from rxdispatch.claim import STOPPED, Change, Claim, Outcome, OutcomeStatus
 from rxdispatch.errors import TaskExecutionError
 from rxdispatch.node import Slot
 from rxdispatch.operators._function_pool import HandlerCrashedError
@@ -86,10 +86,17 @@ class Attempt:
         self._result: Any = None
         self._runner: asyncio.Task[Any] | None = None
         self.claim = claim
-        self.status: OutcomeStatus | None = claim.told
-        claim.on_revoke = self.revoke
+        self.status: OutcomeStatus | None = claim._stopped if claim._state & STOPPED else None
+        claim._worker = self
 
-    def revoke(self, status: OutcomeStatus) -> None:
+    def claim_changed(self, claim: Claim[Any], change: Change) -> None:  # noqa: ARG002
+        """Stop the handler if the claim is lost or recalled."""
+        if change == "lost":
+            self.stop("lost")
+        elif change == "recalled":
+            self.stop("released")
+
+    def stop(self, status: OutcomeStatus) -> None:
         """Cancel the handler, or do not start it; the outcome is *status*."""
         if self.status is None:
             self.status = status
@@ -99,13 +106,13 @@ class Attempt:
     def __await__(self) -> Generator[Any, Any, Outcome[Any, Any]]:
         claim, terms = self.claim, self._terms
         started = terms.clock()
-        if self.status is None and started >= claim.deadline:
-            self.status = "lost"  # while it waited; whoever renews it had no turn to say so
+        if self.status is None and started >= claim._deadline:
+            self.status = "lost"  # while it waited; its lease keeper had no turn to say so
         if self.status is not None:
-            claim.on_revoke = None
+            claim._worker = None
             return Outcome(claim, self.status)
-        if claim.held is not None:
-            claim.held.began = True
+        if claim._ref is not None:
+            claim._ref.began = True
         context = terms.context.copy()
         coroutine = self._handle()
         closed = False
@@ -113,7 +120,7 @@ class Attempt:
             # Most handlers end here; by next() they do so without an exception to make and catch.
             step = context.run(next, coroutine.__await__(), _ENDED)
             if step is _ENDED:
-                claim.on_revoke = None
+                claim._worker = None
                 return Outcome(claim, "done", self._result, None, terms.clock() - started)
             self._runner = asyncio.current_task()
             if self.status is not None and self._runner is not None:
@@ -137,12 +144,12 @@ class Attempt:
             if closed:
                 raise
             if issubclass(type(error), KeyboardInterrupt):
-                self._abandon()
+                claim._abandon()
                 raise
             # SystemExit too: it would end this worker and the next and the next, uncounted.
             outcome = self._failed(error, terms.clock() - started)
         finally:
-            claim.on_revoke = self._runner = None
+            claim._worker = self._runner = None
         try:
             return outcome
         finally:
@@ -163,12 +170,6 @@ class Attempt:
             check_result("handler", result)
             self._result = result
 
-    def _abandon(self) -> None:
-        """Let the lease of the claim lapse: nobody renews it or gives it back."""
-        holder = self.claim.holder
-        if holder is not None:
-            holder.settled(self.claim)
-
     def _failed(self, cause: BaseException, duration: float) -> Outcome[Any, Any]:
         # By its type: isinstance() asks the error for its class, and that may raise.
         claim, kind = self.claim, type(cause)
@@ -178,15 +179,15 @@ class Attempt:
             # CancelledError itself, or whose task somebody cancelled, has failed like any other.
             status = "released" if self._terms.closing() else None
         if status is not None:
-            if status == "released" and claim.held is not None:
-                claim.held.began = False  # it goes back uncounted, wherever it is dropped
+            if status == "released" and claim._ref is not None:
+                claim._ref.began = False  # it goes back uncounted, wherever it is dropped
             return Outcome(claim, status, None, None, duration)
         _forget_frames(cause)
         error = TaskExecutionError(claim.task.id, claim.attempt)
         error.__cause__ = cause
         if issubclass(kind, HandlerCrashedError):
             return Outcome(claim, "dead", None, error, duration, 0.0, "crashed")
-        if claim.attempt >= claim.task.max_attempts:
+        if claim._after_failure() == "dead":
             return Outcome(claim, "dead", None, error, duration, 0.0, "failed")
         delay = self._terms.backoff.delay(claim.attempt)
         return Outcome(claim, "retry", None, error, duration, delay)

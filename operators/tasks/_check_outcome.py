@@ -35,6 +35,6 @@ def check_outcome(outcome: Any, board: str) -> None:
     claim: Any = outcome.claim
     if not isinstance(claim, Claim):
         raise ConfigError("outcome.claim must be a claim", type(claim).__name__)
-    owner = claim.custody.board
+    owner = claim._origin.board
     if owner.name != board:
         raise ConfigError(f"settle must be given outcomes of board {board!r}", owner.name)

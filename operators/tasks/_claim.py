@@ -219,7 +219,7 @@ class _Claimer:
         self._hinted = False
         began = self._loop.time()
         try:
-            batch = await self._board.claim_batch(
+            batch = await self._board._intakes.claim_batch(
                 wanted, ids=None, worker=self._worker, lease=self._lease
             )
         except StoreUnavailableError as error:
@@ -234,7 +234,7 @@ class _Claimer:
             self._away = False
             log.info("claims_going_on", board=self._board.name)
         if self._buffer.stopped:
-            self._board.give_back(batch.claims)
+            self._board._intakes.give_back(batch.claims)
             return
         if wanted > 0:
             self._weigh(wanted, self._loop.time() - began)

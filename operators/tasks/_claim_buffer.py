@@ -11,7 +11,7 @@ from typing import Any
 from reactivex import abc
 from reactivex.disposable import Disposable
 
-from rxdispatch.claim import Claim
+from rxdispatch.claim import LOST, Claim
 from rxdispatch.clock import valve_of
 from rxdispatch.operators.tasks._lease_keeper import LeaseKeeper
 from rxdispatch.protocols import BoardLike
@@ -56,7 +56,7 @@ class ClaimBuffer:
         self.stopped = False
         self.waiting: deque[Claim[Any]] = deque()
         self.keeper = LeaseKeeper(board, lease, self._left, self._recall)
-        self._attached = board.enlist(self)
+        self._attached = board._intakes.enlist(self)
         self._listening: abc.DisposableBase = (
             Disposable() if self._valve is None else self._valve.listen(self._opened)
         )
@@ -82,7 +82,7 @@ class ClaimBuffer:
                 # As many as there is room for before asking again: asking costs a whole chain.
                 while room > 0 and self.waiting and not self.stopped:
                     claim = self.waiting.popleft()
-                    if claim.revoked:
+                    if claim._state & LOST:
                         continue  # taken from us while it waited
                     room -= 1
                     self.emitted += 1
@@ -96,9 +96,9 @@ class ClaimBuffer:
             return
         self.stopped = True
         self._listening.dispose()
-        waiting = [claim for claim in self.waiting if not claim.revoked]
+        waiting = [claim for claim in self.waiting if not claim._state & LOST]
         self.waiting.clear()
-        self._board.give_back(waiting)
+        self._board._intakes.give_back(waiting)
         if not self.keeper.out:
             self._attached.dispose()
 
@@ -112,7 +112,7 @@ class ClaimBuffer:
     def revoke(self) -> None:
         """Have the work on every held claim cancelled."""
         for claim in self.keeper.claims():
-            claim.revoke("released")
+            claim._recall()
 
     async def idle(self) -> None:
         """Wait until every claim that was handed on is settled."""
@@ -124,7 +124,7 @@ class ClaimBuffer:
             async with asyncio.timeout(WIND_DOWN):
                 await self.keeper.idle()
         except TimeoutError:
-            self._board.give_back(self.keeper.claims())
+            self._board._intakes.give_back(self.keeper.claims())
 
     def _recall(self, tokens: set[int]) -> list[Claim[Any]]:
         """Take out of the queue, and return, the claims with these tokens."""

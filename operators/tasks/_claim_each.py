@@ -127,7 +127,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
             del self._ids[task_id]
         while True:
             try:
-                batch = await self._board.claim_batch(
+                batch = await self._board._intakes.claim_batch(
                     len(ids), ids=ids, worker=self._worker, lease=self._lease
                 )
                 break

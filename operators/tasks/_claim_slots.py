@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
-from rxdispatch.claim import Claim, Holder
+from rxdispatch.claim import Change, Claim
 from rxdispatch.node import Slot
 from rxdispatch.protocols import FeedLike
 
@@ -15,20 +15,18 @@ __all__ = ["ClaimSlots"]
 
 
 class _ClaimSlot(weakref.ref[Claim[Any]]):
-    """A weak reference that still knows which claim it was when the claim has gone."""
+    """A weak reference to a claim that still knows its slot when the claim has gone."""
 
-    __slots__ = ("inner", "slot", "token")
-    inner: Holder | None
+    __slots__ = ("slot", "token")
     slot: Slot
     token: int
 
 
 class ClaimSlots:
     """
-    Releases a slot when its claim is settled, lost, or dropped by whoever had it.
+    Releases a slot when its claim is settled, lost, or dropped.
 
-    It takes the place of the claim's holder, which renews the claim, and tells it in turn. It
-    outlives the subscription that filled it.
+    It outlives the subscription that filled it.
 
     Args:
         feed: Where the slots are from.
@@ -39,25 +37,25 @@ class ClaimSlots:
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, _ClaimSlot] = {}
 
-    @property
-    def out(self) -> int:
-        """How many claims have a slot; those that wait for one cannot be settled."""
-        return len(self._held)
-
     def add(self, claim: Claim[Any], slot: Slot) -> None:
-        """Let *claim* have *slot*."""
+        """Hold *slot* until *claim* has ended."""
         held = _ClaimSlot(claim, cast("Callable[[weakref.ref[Claim[Any]]], None]", self._gone))
-        held.inner, held.slot, held.token = claim.holder, slot, claim.token
+        held.slot, held.token = slot, claim.token
         self._held[claim.token] = held
-        claim.holder = self
+        # Claims that wait for a slot cannot be settled.
+        claim._outstanding = self._held.__len__
+        claim._watch(self)
 
-    def settled(self, claim: Claim[Any]) -> None:
-        """The claim has ended: its slot is free."""
+    def release(self, claim: Claim[Any]) -> None:
+        """Give back the slot of *claim*."""
         held = self._held.get(claim.token)
         if held is not None:
             self._leave(held)
-            if held.inner is not None:
-                held.inner.settled(claim)
+
+    def claim_changed(self, claim: Claim[Any], change: Change) -> None:
+        """Release the slot, unless the claim was only recalled."""
+        if change != "recalled":
+            self.release(claim)
 
     def _gone(self, held: _ClaimSlot) -> None:
         # May run in any thread and at any allocation: only hand it to the loop.

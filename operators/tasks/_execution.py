@@ -13,7 +13,7 @@ from reactivex import abc
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import name_of_function
-from rxdispatch.claim import Claim, Outcome
+from rxdispatch.claim import STOPPED, Claim, Outcome
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.operators._executor_safe import executor_safe
 from rxdispatch.operators._function_pool import FunctionPool
@@ -119,11 +119,11 @@ class Execution(Subscription[Item, Result]):
         """Run the claim's handler as soon as a slot is free."""
         claim, slot = claim_and_slot(item)
         if self.closed:
-            claim.custody.give_back([claim])
+            claim._give_back()
             return
-        if claim.told is not None:
-            # Lost, or called back, while it waited in a buffer above: do not start the handler.
-            self.observer.on_next(Outcome(claim, claim.told))
+        if claim._state & STOPPED:
+            # Lost, or recalled, while it waited in a buffer above: do not start the handler.
+            self.observer.on_next(Outcome(claim, claim._stopped or "lost"))
             return
         attempt = Attempt(self, claim, slot)
         self._live.add(attempt)
@@ -295,8 +295,8 @@ class Execution(Subscription[Item, Result]):
 
     def _give_back(self, claim: Claim[Any]) -> None:
         def now() -> None:
-            if claim.answer is None and not claim.revoked:
-                claim.custody.give_back([claim])
+            if claim._open:
+                claim._give_back()
 
         if self._pool is None:
             now()
@@ -328,7 +328,7 @@ class Execution(Subscription[Item, Result]):
                 parked.set_result(None)
         self._parked.clear()
         for attempt in tuple(self._live):
-            attempt.revoke("released")
+            attempt.stop("released")
         for attempt in self._queue:
             self._give_back(attempt.claim)
         self._queue.clear()

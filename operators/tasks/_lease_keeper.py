@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import Any, cast
 
-from rxdispatch.claim import Claim, Custody, Settlement
+from rxdispatch.claim import Change, Claim, ClaimRef, Settlement
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -19,16 +19,6 @@ from rxdispatch.task import Task
 __all__ = ["LeaseKeeper"]
 
 log = get_logger(__name__)
-
-
-class _Held(weakref.ref[Claim[Any]]):
-    """A weak reference that still knows which claim it was when the claim has gone."""
-
-    __slots__ = ("began", "custody", "task_id", "token")
-    began: bool
-    custody: Custody
-    task_id: str
-    token: int
 
 
 class LeaseKeeper:
@@ -63,9 +53,10 @@ class LeaseKeeper:
         self._loop = asyncio.get_running_loop()
         self._home = copy_context()
         self._clock = lease_clock_of(self._loop)
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, ClaimRef] = {}
+        self._watchers = (self,)  # one for all claims, so that none needs a tuple of its own
         self._suspects: set[int] = set()
-        self._dropped: list[_Held] = []
+        self._dropped: list[ClaimRef] = []
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._changing = False
@@ -86,12 +77,13 @@ class LeaseKeeper:
 
     def add(self, claims: Iterable[Claim[Any]]) -> None:
         """Hold *claims* from now on."""
-        held, gone = self._held, self._gone
+        held, gone, watchers, count = self._held, self._gone, self._watchers, self._held.__len__
         for claim in claims:
-            claim.holder = self
-            reference = claim.held = _Held(claim, gone)
+            claim._watchers = watchers
+            claim._outstanding = count
+            reference = claim._ref = ClaimRef(claim, gone)
             reference.began = False
-            reference.custody = claim.custody
+            reference.origin = claim._origin
             reference.task_id = claim.task.id
             reference.token = claim.token
             held[claim.token] = reference
@@ -102,9 +94,13 @@ class LeaseKeeper:
             if self._timer is None and self._renewal is None:
                 self._wait(self._lease / 3)
 
-    def settled(self, claim: Claim[Any]) -> None:
-        """Forget *claim*: its end has been written, or refused."""
-        claim.held = None  # whose callback would cost a wake-up of the loop
+    def claim_changed(self, claim: Claim[Any], change: Change) -> None:
+        """Forget *claim*; not if it was only recalled, as it must still be given back."""
+        if change == "recalled":
+            return
+        if change == "lost" and not claim._answered:
+            log.warning("claim_lost", board=self._board.name, task=claim.task.id, token=claim.token)
+        claim._ref = None  # whose callback would cost a wake-up of the loop
         if self._held.pop(claim.token, None) is not None and not self._changing:
             self._changed()
 
@@ -137,11 +133,11 @@ class LeaseKeeper:
                 lease=self._lease,
             )
         claims = self.claims()
-        lapsed = [claim for claim in claims if claim.lost and not claim.settling]
+        lapsed = [claim for claim in claims if claim.lost and claim._missed()]
         if lapsed:
             self._lapse(lapsed)
         # All but the newest: what is passed over now must wait for another third.
-        due = [c for c in claims if now < c.deadline < now + self._lease * 0.9]
+        due = [c for c in claims if now < c._deadline < now + self._lease * 0.9]
         if due:
             self._renewal = self._loop.create_task(self._renew(due), context=self._home.copy())
             self._renewal.add_done_callback(self._renewed, context=self._home.copy())
@@ -150,7 +146,7 @@ class LeaseKeeper:
 
     async def _renew(self, due: list[Claim[Any]]) -> None:
         # A server that does not answer must not keep us from noticing that the lease passed.
-        lapse = min(claim.deadline for claim in due)
+        lapse = min(claim._deadline for claim in due)
         try:
             async with asyncio.timeout(lapse - self._clock()):
                 lost = await self._board.renew(due, self._lease)
@@ -159,13 +155,13 @@ class LeaseKeeper:
             log.warning("renewal_failed", board=self._board.name, error=reason)
         else:
             for claim in lost:
-                self._lose(claim)
+                claim._lose()
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
         self._renewal = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("renewal_failed", board=self._board.name, error=str(error))
-        ends = [claim.deadline for claim in self.claims() if not claim.settling]
+        ends = [claim._deadline for claim in self.claims() if claim._missed()]
         soonest = min(ends, default=math.inf) - self._clock()
         # Renewed: a third of the lease. Not renewed: again soon, and at the latest when it ends.
         self._next(max(0.0, min(self._lease / 3, soonest if soonest < 0.05 else soonest / 3)))
@@ -182,17 +178,8 @@ class LeaseKeeper:
             if claim.token in tokens:
                 self._held.pop(claim.token, None)
             else:
-                self._lose(claim)
-        self._board.give_back(unseen)
-        self._changed()
-
-    def _lose(self, claim: Claim[Any]) -> None:
-        if claim.answer is None:
-            log.warning("claim_lost", board=self._board.name, task=claim.task.id, token=claim.token)
-        self._held.pop(claim.token, None)
-        # A renewal that was under way while the claim was settled finds its token gone as well.
-        if claim.answer is None or not claim.answer[1]:
-            claim.revoke("lost")
+                claim._lose()
+        self._board._intakes.give_back(unseen)
         self._changed()
 
     # -- leaving -----------------------------------------------------------------------------
@@ -201,12 +188,12 @@ class LeaseKeeper:
         # May run in any thread and at any allocation: only hand it to the loop.
         try:
             self._loop.call_soon_threadsafe(
-                self._drop, cast("_Held", held), context=self._home.copy()
+                self._drop, cast("ClaimRef", held), context=self._home.copy()
             )
         except RuntimeError:
             pass  # the loop is closed; the lease lapses by itself
 
-    def _drop(self, held: _Held) -> None:
+    def _drop(self, held: ClaimRef) -> None:
         if self._held.pop(held.token, None) is not None:
             self._dropped.append(held)
             self._changed()
@@ -224,7 +211,7 @@ class LeaseKeeper:
         if fresh := [held for held in dropped if not held.began]:
             self._warn("claims_dropped", fresh, "a claim must be settled or released")
             # Ready again after a lease: a pipeline that drops it each time must not spin.
-            self._board.post([self._release(held) for held in fresh])
+            self._board._intakes.post([self._release(held) for held in fresh])
         if not self._held:
             self._empty.set()
             if self._timer is not None:
@@ -232,11 +219,11 @@ class LeaseKeeper:
                 self._timer = None
         self._on_change()
 
-    def _warn(self, event: str, dropped: list[_Held], rule: str) -> None:
+    def _warn(self, event: str, dropped: list[ClaimRef], rule: str) -> None:
         first = dropped[0].task_id
         log.warning(event, board=self._board.name, count=len(dropped), first=first, rule=rule)
 
-    def _release(self, held: _Held) -> Settlement:
+    def _release(self, held: ClaimRef) -> Settlement:
         task = Task.trusted(None, held.task_id)
-        claim: Claim[Any] = Claim(task, held.token, 1, 0, held.custody, float("inf"))
+        claim: Claim[Any] = Claim(task, held.token, 1, 0, held.origin, float("inf"))
         return claim.release(self._lease)

@@ -25,7 +25,7 @@ def log_failure(outcome: Outcome[Any, Any]) -> None:
     )
     log.warning(
         "attempt_failed",
-        board=claim.custody.board.name,
+        board=claim._origin.board.name,
         task=task.id,
         kind=task.kind,
         attempt=claim.attempt,

@@ -96,7 +96,7 @@ class _Settler(Subscription[Result, Result]):
         if (
             outcome.__class__ is not Outcome
             or outcome.status != "done"
-            or outcome.claim.custody.board is not self._board
+            or outcome.claim._origin.board is not self._board
         ):
             try:
                 check_outcome(outcome, self._board.name)
@@ -107,8 +107,10 @@ class _Settler(Subscription[Result, Result]):
         batch = self._batch
         batch.append(outcome)
         size = len(batch)
-        holder = outcome.claim.holder
-        if size >= self._count or (holder is not None and size + self._writing >= holder.out):
+        outstanding = outcome.claim._outstanding
+        if size >= self._count or (
+            outstanding is not None and size + self._writing >= outstanding()
+        ):
             self._flush()
         elif size == 1:
             if not self.upstream.demand_checked and self.room() < 0:
@@ -128,7 +130,7 @@ class _Settler(Subscription[Result, Result]):
         self._post(self._again + self._take())
 
     def _post(self, batch: list[Result]) -> None:
-        self._board.post([s for outcome in batch if (s := outcome.settlement())])
+        self._board._intakes.post([s for outcome in batch if (s := outcome.settlement())])
 
     def room(self) -> int:
         """How many more outcomes may be held; what is being written counts."""

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
-import attrs
 import reactivex
-from reactivex import Observable, abc
+from reactivex import Observable
 from reactivex import operators as rx
 
 from rxdispatch.boards.checks import (
     check_claim,
-    check_settlement,
     id_list,
     task_iterable,
     worker_label,
 )
 from rxdispatch.boards.claim_reader import ClaimReader
+from rxdispatch.boards.claim_writer import ClaimWriter
 from rxdispatch.boards.codec import TaskCodec, check_id, created_of
 from rxdispatch.boards.engine import CHUNK, Engine
 from rxdispatch.boards.group_commit import GroupCommit
-from rxdispatch.boards.intakes import Intakes
 from rxdispatch.boards.joining import hints_until_joined, wait_until_joined
 from rxdispatch.boards.portions import (
     BYTES,
     chunks,
     portions_of_entries,
-    portions_of_settlements,
 )
 from rxdispatch.boards.watched_hints import WatchedHints
 from rxdispatch.checks import integer
 from rxdispatch.claim import Claim, Settlement
-from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import (
     BoardFullError,
     CodecError,
@@ -43,36 +38,27 @@ from rxdispatch.errors import (
     StoreUnavailableError,
 )
 from rxdispatch.home import Home
+from rxdispatch.intakes import Intakes
 from rxdispatch.log import get_logger
 from rxdispatch.operators.tasks._claim import claim as claim_operator
-from rxdispatch.protocols import Intake
-from rxdispatch.results import ClaimBatch, Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
+from rxdispatch.results import (
+    BoardStats,
+    ClaimBatch,
+    Counts,
+    DeadLetter,
+    SubmitResult,
+    TaskEvent,
+    TaskState,
+)
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
 
-__all__ = ["Board", "BoardStats"]
+__all__ = ["Board"]
 
 P = TypeVar("P")
 T = TypeVar("T")
 
 log = get_logger(__name__)
-
-
-@attrs.frozen(slots=True, kw_only=True)
-class BoardStats:
-    """
-    What one handle on a board has counted; two handles on a board count for themselves.
-
-    Args:
-        settled: Claims that it ended.
-        refused: Settlements whose token held no longer: what was done may be done again by
-            somebody else, or was.
-        lost: Claims of which a renewal learned that they are somebody else's.
-    """
-
-    settled: int
-    refused: int
-    lost: int
 
 
 class Board(Generic[P]):
@@ -88,13 +74,13 @@ class Board(Generic[P]):
         self._name = name
         self._engine = engine
         self._codec: TaskCodec[P] = TaskCodec(payload)
-        self._intakes = Intakes(name, self.settle)
+        self._intakes = Intakes(name, self._claim_batch, self.settle)
         self._reader = ClaimReader(self, engine, self._codec, self._intakes)
         self._group = GroupCommit(engine.submit, self._intakes.spawn, most=CHUNK, most_bytes=BYTES)
-        self._settled = self._refused = self._lost = 0
-        self.home = Home(f"board {name!r}", moves=True)
-        self._events = self.home.guard(engine.events)
-        self._hints: Observable[None] = self.home.guard(engine.signals).pipe(
+        self._writer = ClaimWriter(self, engine)
+        self._home = Home(f"board {name!r}", moves=True)
+        self._events = self._home.guard(engine.events)
+        self._hints: Observable[None] = self._home.guard(engine.signals).pipe(
             rx.filter(lambda signal: signal != "joined"), rx.map(lambda _: None)
         )
 
@@ -119,7 +105,7 @@ class Board(Generic[P]):
     @property
     def stats(self) -> BoardStats:
         """What this handle has counted since it was made."""
-        return BoardStats(settled=self._settled, refused=self._refused, lost=self._lost)
+        return self._writer.stats
 
     # -- adding ------------------------------------------------------------------------------
 
@@ -139,7 +125,7 @@ class Board(Generic[P]):
             BoardFullError: If the board has no room; carries what was accepted before.
             StoreUnavailableError: If the server does not answer; carries what was accepted.
         """
-        self.home.check()
+        self._home.check()
         entries = self._codec.encode_all(task_iterable(tasks))
         accepted: list[str] = []
         duplicates: list[str] = []
@@ -217,24 +203,18 @@ class Board(Generic[P]):
             ConfigError: If an argument breaks its rule.
             StoreUnavailableError: If the server does not answer.
         """
-        return (await self.claim_batch(limit, ids=ids, worker=worker, lease=lease)).claims
+        return (await self._claim_batch(limit, ids=ids, worker=worker, lease=lease)).claims
 
-    async def claim_batch(
-        self,
-        limit: int,
-        *,
-        ids: Sequence[str] | None = None,
-        worker: str | None = None,
-        lease: float = 30.0,
+    async def _claim_batch(
+        self, limit: int, *, ids: Sequence[str] | None, worker: str | None, lease: float
     ) -> ClaimBatch:
-        """Do as :meth:`claim` does, and also tell in how many seconds a task is due."""
+        """Claim as :meth:`claim` does, and say in how many seconds a task is due."""
         integer("limit", limit, 0)
-        self.home.check()
+        self._home.check()
         lease = seconds("lease", lease, zero=False)
         if ids is not None:
             ids = id_list(ids)
-        label = worker_label(worker)
-        return await self._reader.claim(limit, ids, label, lease)
+        return await self._reader.claim(limit, ids, worker_label(worker), lease)
 
     # -- holding and ending ------------------------------------------------------------------
 
@@ -250,28 +230,13 @@ class Board(Generic[P]):
                 claim of this board.
             StoreUnavailableError: If the server does not answer.
         """
-        self.home.check()
+        self._home.check()
         lease = seconds("lease", lease, zero=False)
         if not isinstance(claims, Sequence):
             raise ConfigError("claims must be a list of claims", claims)
         for claim in claims:
             check_claim(claim, self._name)
-        clock = lease_clock_of(asyncio.get_running_loop())
-        lost: list[Claim[Any]] = []
-        for chunk in chunks(claims):
-            deadline = clock() + lease
-            over = [claim.answer is not None for claim in chunk]
-            held = await self._engine.renew([(c.task.id, c.token) for c in chunk], lease)
-            for claim, holds, was_over in zip(chunk, held, over, strict=True):
-                if holds:
-                    claim.deadline = max(claim.deadline, deadline)
-                elif was_over:
-                    lost.append(claim)
-                elif not claim.settling:
-                    self._lost += not claim.revoked
-                    claim.revoked = True
-                    lost.append(claim)
-        return lost
+        return await self._writer.renew(claims, lease)
 
     async def settle(self, settlements: Settlement | Iterable[Settlement]) -> list[bool]:
         """
@@ -287,65 +252,18 @@ class Board(Generic[P]):
             ConfigError: If something is not a Settlement of this board.
             StoreUnavailableError: If the server does not answer; repeat it later.
         """
-        self.home.check()
+        self._home.check()
         if isinstance(settlements, Settlement):
             settlements = (settlements,)
         elif not isinstance(settlements, Iterable):
             raise ConfigError("settlements must be an iterable of them", settlements)
-        wanted: list[Any] = list(settlements)
-        fresh: list[Settlement] = []
-        seen: set[int] = set()
-        for settlement in wanted:
-            if settlement.__class__ is not Settlement or settlement.claim.custody.board is not self:
-                check_settlement(settlement, self._name)
-            claim: Claim[Any] = settlement.claim
-            answer = claim.answer
-            # What was refused in one way may have been done in another, by a call that failed.
-            if answer is not None and (answer[1] or answer[0] == settlement.kind):
-                continue
-            if claim.token not in seen:
-                seen.add(claim.token)
-                fresh.append(settlement)
-        try:
-            for settlement in fresh:
-                # A renewal that overtakes the reply finds the token gone; that is no loss.
-                settlement.claim.settling = True
-            for chunk in portions_of_settlements(fresh):
-                held = await self._engine.settle(chunk)
-                done = sum(held)
-                self._settled += done
-                self._refused += len(held) - done
-                for settlement, holds in zip(chunk, held, strict=True):
-                    claim = settlement.claim
-                    # Of two at once the one that held counts, whichever reply comes first.
-                    if claim.answer is None or (holds and not claim.answer[1]):
-                        claim.answer = (settlement.kind, holds)
-                        if claim.holder is not None:
-                            claim.holder.settled(claim)
-        except BaseException:
-            for settlement in fresh:
-                settlement.claim.settling = False
-            raise
-        return [
-            (answer := settlement.claim.answer) is not None
-            and answer[1]
-            and answer[0] == settlement.kind
-            for settlement in wanted
-        ]
-
-    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
-        """Release *claims* in the background; the owner of the board waits for it on closing."""
-        self._intakes.give_back(claims, delay)
-
-    def post(self, settlements: list[Settlement]) -> None:
-        """Settle in the background; the owner of the board waits for it on closing."""
-        self._intakes.post(settlements)
+        return await self._writer.settle(settlements)
 
     # -- looking and steering ----------------------------------------------------------------
 
     async def counts(self) -> Counts:
         """How many tasks have each mark, all at one moment; ``done`` is a running total."""
-        self.home.check()
+        self._home.check()
         return await self._engine.counts()
 
     async def lag(self) -> float:
@@ -356,7 +274,7 @@ class Board(Generic[P]):
         it is redriven; one that was given back, or whose worker died, keeps the place it had. On a
         server it is known to a second, or to a tenth or so of itself.
         """
-        self.home.check()
+        self._home.check()
         return await self._engine.lag()
 
     async def get(self, task_id: str) -> TaskState | None:
@@ -369,7 +287,7 @@ class Board(Generic[P]):
             ConfigError: If *task_id* is not an id.
             StoreUnavailableError: If the server does not answer.
         """
-        self.home.check()
+        self._home.check()
         check_id(task_id)
         known = await self._engine.get(task_id)
         if known is None:
@@ -397,7 +315,7 @@ class Board(Generic[P]):
             CodecError: If a payload does not fit the type of this handle.
             StoreUnavailableError: If the server does not answer.
         """
-        self.home.check()
+        self._home.check()
         ids = id_list(ids)
         found: list[P | None] = []
         while len(found) < len(ids):
@@ -417,7 +335,7 @@ class Board(Generic[P]):
         Returns:
             For each id, whether there was something to cancel.
         """
-        self.home.check()
+        self._home.check()
         answers: list[bool] = []
         for chunk in chunks(id_list(ids)):
             answers.extend(await self._engine.cancel(chunk))
@@ -425,22 +343,22 @@ class Board(Generic[P]):
 
     async def pause(self) -> None:
         """Let no worker, in whichever process, claim until :meth:`resume`."""
-        self.home.check()
+        self._home.check()
         await self._engine.pause(True)
 
     async def resume(self) -> None:
         """Let workers claim again."""
-        self.home.check()
+        self._home.check()
         await self._engine.pause(False)
 
     async def join(self) -> None:
         """Wait until nothing is scheduled, ready or claimed; sweeps, and outlives outages."""
-        self.home.check()
+        self._home.check()
         await wait_until_joined(self._engine, self._name)
 
     async def dead_letters(self) -> AsyncIterator[DeadLetter[Any]]:
         """Iterate over the dead tasks, oldest first, a page at a time."""
-        self.home.check()
+        self._home.check()
         after = ""
         while True:
             page, further = await self._engine.dead(after)
@@ -472,7 +390,7 @@ class Board(Generic[P]):
         Returns:
             How many are ready again.
         """
-        self.home.check()
+        self._home.check()
         total = 0
         if ids is not None:
             for chunk in chunks(id_list(ids)):
@@ -484,21 +402,3 @@ class Board(Generic[P]):
             total += count
             if count < CHUNK:
                 return total
-
-    # -- life --------------------------------------------------------------------------------
-
-    def enlist(self, intake: Intake) -> abc.DisposableBase:
-        """Let *intake* be drained when the owner of this board closes."""
-        return self._intakes.enlist(intake)
-
-    async def drain(self, grace: float, hurry: asyncio.Event) -> None:
-        """
-        Stop claiming, give running work *grace* seconds, then cancel it and give it back.
-
-        Once *hurry* is set, the grace is over.
-        """
-        await self._intakes.drain(grace, hurry)
-
-    async def finished(self) -> None:
-        """Wait for what runs in the background: claims on their way back, mostly."""
-        await self._intakes.finished()

@@ -55,7 +55,7 @@ def check_settlement(settlement: Any, board: str) -> None:
         raise ConfigError(
             "settlements must come from done(), retry(), dead() or release() of a claim", settlement
         )
-    owner = settlement.claim.custody.board
+    owner = settlement.claim._origin.board
     if owner.name != board:
         raise ConfigError(f"settlements must be of claims of board {board!r}", owner.name)
 
@@ -64,6 +64,6 @@ def check_claim(claim: Any, board: str) -> None:
     """Raise ConfigError unless *claim* was made by the board of that name."""
     if not isinstance(claim, Claim):
         raise ConfigError("claims must come from a board", claim)
-    owner: Any = claim.custody
-    if owner.board.name != board:
-        raise ConfigError(f"claims must be of board {board!r}", owner.board.name)
+    owner: Any = claim._origin.board
+    if owner.name != board:
+        raise ConfigError(f"claims must be of board {board!r}", owner.name)

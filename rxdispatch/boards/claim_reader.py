@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
-
-import attrs
 
 from rxdispatch.boards.codec import TaskCodec
 from rxdispatch.boards.engine import CHUNK, ClaimedTask, Engine
-from rxdispatch.boards.intakes import Intakes
-from rxdispatch.claim import Claim, Settlement
+from rxdispatch.claim import Claim, ClaimOrigin, Settlement
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.errors import CodecError
 from rxdispatch.failure import describe
+from rxdispatch.intakes import Intakes
 from rxdispatch.log import get_logger
 from rxdispatch.results import ClaimBatch
 from rxdispatch.task import Task
@@ -24,18 +22,6 @@ __all__ = ["ClaimReader"]
 P = TypeVar("P")
 
 log = get_logger(__name__)
-
-
-@attrs.define(slots=True, eq=False)
-class _Custody:
-    """What the claims of one batch have in common."""
-
-    board: Any
-    worker: str
-    clock: Callable[[], float]
-
-    def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
-        self.board.give_back(claims, delay)
 
 
 class ClaimReader(Generic[P]):
@@ -61,7 +47,7 @@ class ClaimReader(Generic[P]):
         self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
     ) -> ClaimBatch:
         clock = lease_clock_of(asyncio.get_running_loop())
-        custody = _Custody(self._board, worker, clock)
+        origin = ClaimOrigin(self._board, worker, clock)
         claims: list[Claim[P]] = []
         due: float | None = None
         left, wanted = limit, ids
@@ -75,7 +61,7 @@ class ClaimReader(Generic[P]):
             except BaseException:
                 self._intakes.give_back(claims)
                 raise
-            broken = self._decode(found, custody, deadline, claims)
+            broken = self._decode(found, origin, deadline, claims)
             left -= len(found) - broken
             if wanted is not None:
                 # What one reply has no room for is ready still, and asked for once more.
@@ -89,7 +75,7 @@ class ClaimReader(Generic[P]):
                 return ClaimBatch(claims, due)
 
     def _decode(
-        self, found: list[ClaimedTask], custody: _Custody, deadline: float, claims: list[Claim[P]]
+        self, found: list[ClaimedTask], origin: ClaimOrigin, deadline: float, claims: list[Claim[P]]
     ) -> int:
         """Append what can be read to *claims*; bury what cannot and return how many."""
         decode = self._codec.decode
@@ -106,13 +92,13 @@ class ClaimReader(Generic[P]):
                     item.token,
                     item.attempts + 1,
                     item.crashes,
-                    custody,
+                    origin,
                     deadline,
                 )
                 broken.append(claim.dead("undecodable", describe(error)))
             else:
                 claims.append(
-                    Claim(task, item.token, item.attempts + 1, item.crashes, custody, deadline)
+                    Claim(task, item.token, item.attempts + 1, item.crashes, origin, deadline)
                 )
         if broken:
             self._intakes.post(broken)

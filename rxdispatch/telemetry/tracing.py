@@ -217,7 +217,5 @@ def _attributes(task: Task[Any]) -> dict[str, Any]:
     claim = current.get(None)
     if claim is not None:
         found["rxdispatch.task.attempt"] = claim.attempt
-        board = getattr(claim.custody, "board", None)
-        if board is not None:
-            found["messaging.destination.name"] = board.name
+        found["messaging.destination.name"] = claim._origin.board.name
     return found

@@ -128,7 +128,7 @@ class Place:
             try:
                 yield Bench(self.kind, shared, shared, f"board-{os.getpid()}-{next(_names)}")
                 for board in shared.boards:
-                    await board.finished()
+                    await board._intakes.finished()
             finally:
                 shared.close()
             return

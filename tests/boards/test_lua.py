@@ -207,7 +207,7 @@ async def test_scripts_flushed_all_the_time(server: Place) -> None:
                 await asyncio.sleep(0.005)
 
         flushing = asyncio.create_task(flush())
-        with board.claims(prefetch=10).subscribe(lambda claim: board.post([claim.done()])):
+        with board.claims(prefetch=10).subscribe(lambda claim: board._intakes.post([claim.done()])):
             for n in range(20):
                 await board.submit([Task(0, id=f"{n}-{i}") for i in range(20)])
                 await asyncio.sleep(0.01)
@@ -577,13 +577,13 @@ async def test_claims_outlive_an_outage(server: Place) -> None:
 
         def take(claim: Claim[Any]) -> None:
             found.append(claim)
-            it.board.post([claim.done()])
+            it.board._intakes.post([claim.done()])
 
         await it.sure.submit(Task(0))
         with it.board.claims().subscribe(take):
             while not found:
                 await asyncio.sleep(0.005)
-            await it.board.finished()
+            await it.board._intakes.finished()
             it.proxy.blackhole()
             await it.sure.submit(Task(0))
             await asyncio.sleep(0.5)

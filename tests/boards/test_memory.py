@@ -68,7 +68,7 @@ async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
     assert len(engine._table._later) <= 1500
     await board.submit(Task(0, id="late", delay=10.0))
     assert (1, 0, 0, 0, 1) == await counts(board)
-    assert 9.9 < ((await board.claim_batch(1)).due_in or 0.0) <= 10.0
+    assert 9.9 < ((await board._intakes.claim_batch(1)).due_in or 0.0) <= 10.0
 
 
 async def test_a_board_needs_no_hub() -> None:
@@ -87,7 +87,7 @@ def test_hours_pass_in_no_time() -> None:
     async def hours() -> float:
         board: MemoryBoard[int] = MemoryBoard("b")
         await board.submit(Task(0, delay=3 * 3600.0))
-        with board.claims().subscribe(lambda claim: board.post([claim.done()])):
+        with board.claims().subscribe(lambda claim: board._intakes.post([claim.done()])):
             await board.join()
         return asyncio.get_running_loop().time()
 

@@ -39,7 +39,7 @@ async def _claim_ids(board: Board, _: list[rxd.Claim[Any]]) -> None:
 
 async def _kept(board: Board, claims: list[rxd.Claim[Any]]) -> None:
     # What came is ours to end; what did not come is not.
-    board.give_back(claims)
+    board._intakes.give_back(claims)
 
 
 async def _renew(board: Board, claims: list[rxd.Claim[Any]]) -> None:
@@ -109,7 +109,7 @@ async def test_methods_cancelled_anywhere_leave_nothing(moment: Moment, cold: bo
                         await other.client.call("kill", "CLIENT", "KILL", "TYPE", "normal")
                     work = cancelled_at(_awaited(method, board, claims), n, moment)
                     await asyncio.wait({work})
-                    await board.finished()
+                    await board._intakes.finished()
                     # Its one connection is there to be used, at once.
                     async with asyncio.timeout(1.0):
                         counts = await board.counts()

@@ -80,7 +80,7 @@ async def test_disposing_with_work_running_gives_it_back(kind: Kind) -> None:
             subscription.dispose()
             subscription.dispose()
             await eventually(lambda: work.at_once == 0)
-            await board.finished()
+            await board._intakes.finished()
             await the_rest(board, 40)
             ids = [task.id for task in tasks(40)]
             await eventually(lambda: account.finished(ids))
@@ -122,7 +122,7 @@ async def test_take_ends_a_stream_without_holding_anything(stream: Stream) -> No
             await rxd.run(stream(board, work).pipe(rx.do_action(results.append)))
             assert ["done"] * 10 == [outcome.status for outcome in results]
             await eventually(lambda: work.at_once == 0)
-            await board.finished()
+            await board._intakes.finished()
             done = (await board.counts()).done
             # Below settle, what was on its way to be written is written too.
             assert done == 10 if stream is not _after_settle else 10 <= done <= 14
@@ -159,7 +159,7 @@ async def test_dropped_claims_come_back_after_a_lease() -> None:
                 claimed = account.count("claimed")
                 pipeline.cancel()
                 await asyncio.wait({pipeline})
-                await board.finished()
+                await board._intakes.finished()
             warnings = [e for e in logs if e["log_level"] == "warning"]
             assert {"claims_dropped"} == {entry["event"] for entry in warnings}
             assert all(1 == claimed[i] for i in ids[::2])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import rxdispatch as rxd
+from rxdispatch.claim import LOST
 from tests.failures.fleet import Worker, eventually, orders, subscribed
 from tests.proxy import Proxy
 from tests.servers import valkey_server
@@ -115,4 +116,4 @@ async def test_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
         assert not settling.done(), "it was overtaken"
         gate.open()
         assert [True] * 50 == await settling
-        assert not any(claim.revoked for claim in claims)
+        assert not any(claim._state & LOST for claim in claims)

@@ -242,7 +242,7 @@ def test_a_worker_claims_what_it_can_work_on() -> None:
                     seen.add((await board.counts()).claimed)
             assert 50 == len(outcomes)
             assert expected == max(seen)
-            await board.finished()
+            await board._intakes.finished()
 
     run_virtual(main())
 
@@ -279,7 +279,7 @@ def test_a_full_board_holds_up_those_before_it() -> None:
             assert [] == outcomes
             boards[1].full = False
             await boards[0].join()
-        await boards[0].finished()
+        await boards[0]._intakes.finished()
         assert 2000 == (await boards[1].counts()).ready
 
     run_virtual(main())
@@ -364,7 +364,7 @@ def test_who_is_stopped_at_any_moment_loses_nothing(moment: float) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        await boards[0].finished()
+        await boards[0]._intakes.finished()
         counts = await boards[0].counts()
         assert (0, 0) == (counts.claimed, counts.dead)
         await work(p, "count")
@@ -405,7 +405,7 @@ def test_who_lost_his_claim_hands_nothing_on() -> None:
             await asyncio.sleep(1)
         assert ["lost", "done"] == [outcome.status for outcome in outcomes]
         assert 1 == (await boards[1].counts()).ready
-        await boards[0].finished()
+        await boards[0]._intakes.finished()
 
     run_virtual(main())
 
@@ -432,7 +432,7 @@ def test_a_skip_or_failure_of_a_lost_claim_is_nothing() -> None:
             release.set()
             await asyncio.sleep(1)
         assert ["lost"] == [outcome.status for outcome in outcomes]
-        await board.finished()
+        await board._intakes.finished()
 
     run_virtual(main())
 
@@ -461,7 +461,7 @@ async def test_an_error_of_a_limit_ends_the_worker() -> None:
     with pytest.raises(RuntimeError, match="no limit"):
         await work(p, "plus")
     await asyncio.sleep(0.01)
-    await board.finished()
+    await board._intakes.finished()
     counts = await board.counts()
     assert (3, 0) == (counts.ready, counts.claimed)
 

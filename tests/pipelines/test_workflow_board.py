@@ -209,7 +209,7 @@ def test_disposal_gives_back_and_another_goes_on() -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        await boards[0].finished()
+        await boards[0]._intakes.finished()
         await work(counting(boards))
         assert "end" == (await slow.result("w")).state
 
@@ -264,7 +264,7 @@ def test_lapsed_claim_records_nothing() -> None:
         async def stall(_: Any) -> rxd.Move:
             claim = rxd.current_claim()
             if claim.crashes == 0:
-                claim.deadline = 0.0
+                claim._deadline = 0.0
             return rxd.Move("on", 1)
 
         workflow = counting(boards, stall)
@@ -276,7 +276,7 @@ def test_lapsed_claim_records_nothing() -> None:
             assert 0 == (await boards[1].counts()).ready
             await asyncio.sleep(60)
         assert ["lost", "done"] == [outcome.status for outcome in outcomes]
-        await boards[0].finished()
+        await boards[0]._intakes.finished()
 
     run_virtual(main())
 

@@ -208,7 +208,7 @@ async def _in_memory(name: str) -> AsyncGenerator[Board[Any]]:
         try:
             yield board
         finally:
-            await board.drain(0.0, asyncio.Event())
+            await board._intakes.drain(0.0, asyncio.Event())
 
 
 def _say(text: str) -> None:

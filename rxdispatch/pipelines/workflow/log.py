@@ -98,19 +98,17 @@ class WorkflowLog:
         ids = [f"{workflow}/{n}" for n in range(1, self._limit + 1)]
         turn = 0
         while True:
-            batch = await self._journal.claim_batch(
-                len(ids), ids=ids, worker=None, lease=FORGETTING
-            )
-            found = {claim.task.id: claim for claim in batch.claims}
+            claims = await self._journal.claim(len(ids), ids=ids, lease=FORGETTING)
+            found = {claim.task.id: claim for claim in claims}
             try:
                 missing = next((name for name in ids if name not in found), None)
                 state = None if missing is None else await self._journal.get(missing)
             except BaseException:
-                self._journal.give_back(batch.claims)
+                self._journal._intakes.give_back(claims)
                 raise
             if state is None or state.status is Status.DONE:
                 return [found[name] for name in ids if name in found]
-            await self._release(batch.claims)
+            await self._release(claims)
             if state.status is Status.DEAD:
                 # Processes were repeatedly killed while they removed it.
                 await self._journal.redrive([state.id])
@@ -121,7 +119,7 @@ class WorkflowLog:
         try:
             await self._journal.settle([claim.release() for claim in claims])
         except BaseException:
-            self._journal.give_back(claims)
+            self._journal._intakes.give_back(claims)
             raise
 
 

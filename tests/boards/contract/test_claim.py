@@ -190,7 +190,7 @@ async def test_a_cancelled_claim_gives_back(place: Place, rounds: int) -> None:
             await asyncio.sleep(0)
         claiming.cancel()
         results = await asyncio.gather(claiming, return_exceptions=True)
-        await board.finished()
+        await board._intakes.finished()
         if not isinstance(results[0], BaseException):
             await board.settle([claim.release() for claim in results[0]])
         assert (0, 3, 0, 0, 0) == await counts(board)

@@ -21,7 +21,7 @@ def ended(board: Board[Any], found: list[Any], **options: Any) -> asyncio.Future
 
     def take(claim: Claim[Any]) -> None:
         found.append(claim.task.payload)
-        board.post([claim.done()])
+        board._intakes.post([claim.done()])
 
     board.claims(**options).subscribe(take, future.set_exception, lambda: future.set_result(None))
     return future
@@ -35,7 +35,7 @@ async def test_until_idle(place: Place) -> None:
         await board.submit(Task("later", delay=100.0))
         found: list[Any] = []
         await ended(board, found, until="idle")
-        await board.finished()
+        await board._intakes.finished()
         assert list(range(50)) == found
         assert (1, 0, 0, 50, 0) == await counts(board)
 
@@ -47,7 +47,7 @@ async def test_until_idle_of_more_than_prefetch(place: Place) -> None:
         await board.submit([Task(n) for n in range(500)])
         found: list[Any] = []
         await ended(board, found, until="idle", prefetch=7)
-        await board.finished()
+        await board._intakes.finished()
         assert list(range(500)) == found
 
 
@@ -58,7 +58,7 @@ async def test_until_idle_of_large_payloads(place: Place) -> None:
         await board.submit([Task(b"x" * 900_000) for _ in range(50)])
         found: list[Any] = []
         await ended(board, found, until="idle")
-        await board.finished()
+        await board._intakes.finished()
         assert 50 == len(found)
         assert (0, 0, 0, 50, 0) == await counts(board)
 
@@ -99,7 +99,7 @@ async def test_never(place: Place) -> None:
 
         def take(claim: Claim[Any]) -> None:
             found.append(claim.task.payload)
-            board.post([claim.done()])
+            board._intakes.post([claim.done()])
 
         with board.claims().subscribe(take):
             await asyncio.sleep(0.1)
@@ -108,7 +108,7 @@ async def test_never(place: Place) -> None:
                 # Long before the next poll, 0.98 s after the last claim at the earliest.
                 await until(lambda: len(found) == n + 1, 0.8)  # noqa: B023 - awaited at once
                 await asyncio.sleep(0.01)
-        await board.finished()
+        await board._intakes.finished()
         assert [0, 1, 2, 3, 4] == found
 
 
@@ -155,7 +155,7 @@ async def test_disposal_gives_back_what_waits(place: Place) -> None:
         subscription = board.claims().subscribe(found.append)
         await until(lambda: found)
         subscription.dispose()
-        await board.finished()
+        await board._intakes.finished()
         held = len(found)
         assert (0, 10 - held, held, 0, 0) == await counts(board)
         assert [True] * held == await board.settle([claim.done() for claim in found])
@@ -172,7 +172,7 @@ async def test_disposal_while_claiming(place: Place) -> None:
             for _ in range(rounds):
                 await asyncio.sleep(0)
             subscription.dispose()
-            await board.finished()
+            await board._intakes.finished()
             await board.settle([claim.release() for claim in found])
             assert (0, 10, 0, 0, 0) == await counts(board)
         claims = await board.claim(10)

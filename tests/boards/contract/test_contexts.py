@@ -39,8 +39,8 @@ async def test_giving_back(place: Place) -> None:
         (claim,) = await board.claim(1)
         seen = watch(board, "settle")
         tenant.set("ACME")
-        board.give_back([claim])
-        await board.finished()
+        board._intakes.give_back([claim])
+        await board._intakes.finished()
         assert ["nobody"] == seen
 
 
@@ -54,7 +54,7 @@ async def test_waiting_to_be_joined(place: Place) -> None:
         ended = asyncio.Event()
 
         def settle(claim: Claim[Any]) -> None:
-            board.post([claim.done()])
+            board._intakes.post([claim.done()])
 
         board.claims(until="joined").subscribe(settle, on_completed=ended.set)
         async with asyncio.timeout(10):

@@ -53,7 +53,7 @@ async def test_outcomes_that_are_dropped_come_to_an_end(place: Place) -> None:
                     )
                 )
                 await until(partial(dropped, logs))
-                await board.finished()
+                await board._intakes.finished()
                 assert (round_ < 3) == ("outcomes_dropped" in events(logs))
                 await bench.later(20)
         await board.claim(0)

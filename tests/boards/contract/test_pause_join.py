@@ -125,7 +125,7 @@ async def test_join_waits_through_a_pause(place: Place) -> None:
         await board.submit(Task(0))
         await board.pause()
         joined = asyncio.create_task(bench.elsewhere().join())
-        with board.claims().subscribe(lambda claim: board.post([claim.done()])):
+        with board.claims().subscribe(lambda claim: board._intakes.post([claim.done()])):
             await asyncio.sleep(0.2)
             assert not joined.done()
             await board.resume()

@@ -165,7 +165,7 @@ async def test_a_payload_that_does_not_fit_a_model(place: Place) -> None:
         await board.submit([Task({"id": "card 4711"}, id="a"), Task({"id": 1}, id="b")])
         with capture_logs() as logs:
             assert [Order(id=1)] == [claim.task.payload for claim in await board.claim(2)]
-            await board.finished()
+            await board._intakes.finished()
         (letter,) = [letter async for letter in board.dead_letters()]
         assert "undecodable" == letter.reason
         assert "id.Input should be a valid integer" in letter.error

@@ -92,7 +92,7 @@ async def test_a_payload_of_another_type(place: Place) -> None:
         await plain.submit([Task(p, id=f"{n}") for n, p in enumerate([1, "two", 3, [4], 5])])
         claims = await typed.claim(3)
         assert [1, 3, 5] == [claim.task.payload for claim in claims]
-        await typed.finished()
+        await typed._intakes.finished()
         assert (0, 0, 3, 0, 2) == await counts(plain)
         letters = [letter async for letter in plain.dead_letters()]
         assert [("1", "two", "undecodable"), ("3", [4], "undecodable")] == [
@@ -113,7 +113,7 @@ async def test_bytes_that_are_no_task(server: Place) -> None:
         for task_id, junk in (("1", b""), ("2", b"\xc1\xff"), ("3", b"\x92\x01")):
             await bench.hub.client.call("spoil", "HSET", bench.key("tasks"), task_id, junk)
         assert [0, 4] == [claim.task.payload for claim in await board.claim(5)]
-        await board.finished()
+        await board._intakes.finished()
         letters = [letter async for letter in board.dead_letters()]
         assert [("1", b""), ("2", b"\xc1\xff"), ("3", b"\x92\x01")] == [
             (letter.task.id, letter.task.payload) for letter in letters
@@ -127,7 +127,7 @@ async def test_an_undecodable_only_one(place: Place) -> None:
         await bench.board().submit([Task("x"), Task(1)])
         typed = bench.elsewhere(payload=int)
         assert [1] == [claim.task.payload for claim in await typed.claim(1)]
-        await typed.finished()
+        await typed._intakes.finished()
 
 
 async def test_payloads_are_copies(place: Place) -> None:

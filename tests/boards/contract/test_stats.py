@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rxdispatch.boards.base import BoardStats
+from rxdispatch.results import BoardStats
 from rxdispatch.task import Task
 from tests.boards.places import Place
 

@@ -144,7 +144,8 @@ async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
         board = await suspects(bench, 40)
         await board.submit(Task(0, id=f"p{n}") for n in range(40))
         at_work = most = calls = 0
-        claim_batch = board.claim_batch
+        intakes = board._intakes
+        claim_batch = intakes._claim_batch
 
         async def counted(*args: Any, **options: Any) -> Any:
             nonlocal calls
@@ -159,7 +160,7 @@ async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
             await asyncio.sleep(0.002)
             at_work -= suspect
 
-        board.claim_batch = counted  # type: ignore[method-assign]
+        intakes._claim_batch = counted
         async with asyncio.timeout(12):
             await rxd.run(board.claims(until=until).pipe(ops.execute(handle), ops.settle(board)))
         assert (0, 0, 0, 80, 0) == await counts(board)
@@ -172,14 +173,15 @@ async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
     async with place.bench() as bench:
         board = await suspects(bench, 300, 2)
         calls = 0
-        claim_batch = board.claim_batch
+        intakes = board._intakes
+        claim_batch = intakes._claim_batch
 
         async def counted(*args: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
             return await claim_batch(*args, **options)
 
-        board.claim_batch = counted  # type: ignore[method-assign]
+        intakes._claim_batch = counted
         begun, go = asyncio.Event(), asyncio.Event()
 
         async def handle(task: Task[Any]) -> None:

@@ -32,13 +32,13 @@ async def test_claims_tell_when_to_come_back(place: Place) -> None:
     """Each answer says in how many seconds something is due."""
     async with place.bench() as bench:
         board = bench.board()
-        assert (await board.claim_batch(5)).due_in is None
+        assert (await board._intakes.claim_batch(5)).due_in is None
         await board.submit([Task(0, id="a", delay=200.0), Task(0, id="b", delay=100.0)])
-        due_in = (await board.claim_batch(5)).due_in
+        due_in = (await board._intakes.claim_batch(5)).due_in
         assert due_in is not None
         assert 95.0 < due_in <= 100.0
         await board.cancel("b")
-        due_in = (await board.claim_batch(5)).due_in
+        due_in = (await board._intakes.claim_batch(5)).due_in
         assert due_in is not None
         assert 195.0 < due_in <= 200.0
 
@@ -54,7 +54,7 @@ async def test_a_delayed_task_starts_on_time(place: Place) -> None:
 
         def take(claim: Claim[Any]) -> None:
             late.append(loop.time() - due)
-            board.post([claim.done()])
+            board._intakes.post([claim.done()])
 
         with board.claims().subscribe(take):
             for wait in (0.3, 0.11, 0.07):
@@ -78,7 +78,7 @@ async def test_a_retry_starts_on_time(place: Place) -> None:
 
         def take(claim: Claim[Any]) -> None:
             times.append(loop.time())
-            board.post([claim.retry("no", delay=0.1)])
+            board._intakes.post([claim.retry("no", delay=0.1)])
 
         await board.submit(Task(0, max_attempts=4))
         with board.claims().subscribe(take):

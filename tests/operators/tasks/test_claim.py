@@ -61,7 +61,7 @@ async def test_a_hint_wakes_it() -> None:
         assert [10.0, 10.0] == [when for when, _ in log.got]
         await asyncio.sleep(100)
         assert 2 == len(log.got)
-        board.give_back(log.items)
+        board._intakes.give_back(log.items)
         await turns()
 
 
@@ -162,7 +162,7 @@ async def test_until_idle_reads_more_than_a_prefetch() -> None:
 
     def end(item: Claim[Any]) -> None:
         got.append(item.task.id)
-        board.post([item.done()])
+        board._intakes.post([item.done()])
 
     await run(board.claims(until="idle", prefetch=3).pipe(rx.do_action(end)))
     assert [str(n) for n in range(10)] == got
@@ -244,7 +244,7 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
         assert 0.7 <= log.got[0][0] <= 3.5
         assert ["claims_waiting", "claims_going_on"] == [entry["event"] for entry in logs]
         assert "b" == logs[0]["board"]
-        board.give_back(log.items)
+        board._intakes.give_back(log.items)
         await turns()
 
 
@@ -532,7 +532,7 @@ async def test_settling_from_within() -> None:
     tap = Tap(room=1)
 
     def reopen(item: Any) -> None:
-        board.post([item.done()])
+        board._intakes.post([item.done()])
         tap.open(1)
 
     tap.then = reopen
@@ -583,7 +583,7 @@ async def test_the_owner_of_the_board_can_stop_it() -> None:
     log = Log()
     board.claims(prefetch=2).subscribe(log)
     await turns()
-    drained = asyncio.create_task(board.drain(100.0, asyncio.Event()))
+    drained = asyncio.create_task(board._intakes.drain(100.0, asyncio.Event()))
     await asyncio.sleep(5)
     assert "|" == log.items[-1]
     assert not drained.done()
@@ -600,7 +600,7 @@ async def test_a_drain_ends_what_does_not_end() -> None:
     board.claims().subscribe(log)
     await turns()
     with capture_logs() as logs:
-        await board.drain(10.0, asyncio.Event())
+        await board._intakes.drain(10.0, asyncio.Event())
     assert ["grace_ended"] == [entry["event"] for entry in logs]
     assert 12.0 == log.loop.time()
     assert (0, 2, 0, 0, 0) == await marks(board)

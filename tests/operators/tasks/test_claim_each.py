@@ -221,7 +221,7 @@ async def test_the_owner_of_the_board_can_stop_it() -> None:
     hand.stream().pipe(claim_each(board)).subscribe(log)
     hand.push("0")
     await turns()
-    drained = asyncio.create_task(board.drain(9.0, asyncio.Event()))
+    drained = asyncio.create_task(board._intakes.drain(9.0, asyncio.Event()))
     await asyncio.sleep(1)
     assert "|" == log.items[-1]
     assert 1 == hand.disposed

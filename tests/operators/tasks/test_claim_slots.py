@@ -57,12 +57,12 @@ async def occupied(count: int) -> tuple[Landlord, ClaimSlots, Board, list[Claim[
 
 
 async def test_settled() -> None:
-    """However it was; the claim's own holder hears of it too, and renews it no more."""
+    """In every way; its lease keeper hears of it too, and renews it no more."""
     landlord, slots, board, claims = await occupied(4)
     one, two, three, four = claims
     await board.settle([one.done(), two.retry("no"), three.dead("no"), four.release()])
     await turns()
-    assert (0, [f"slot-{n}" for n in range(4)]) == (slots.out, landlord.freed)
+    assert (0, [f"slot-{n}" for n in range(4)]) == (len(slots._held), landlord.freed)
     await asyncio.sleep(100)
     assert (0, 2, 0, 1, 1) == await marks(board)
 
@@ -71,18 +71,18 @@ async def test_not_settled() -> None:
     """The claim is renewed as before, and keeps its slot."""
     landlord, slots, board, claims = await occupied(2)
     await asyncio.sleep(200)
-    assert (2, [], [False, False]) == (slots.out, landlord.freed, [c.lost for c in claims])
+    assert (2, [], [False, False]) == (len(slots._held), landlord.freed, [c.lost for c in claims])
     await board.settle([claim.done() for claim in claims])
     await turns()
-    assert 0 == slots.out
+    assert 0 == len(slots._held)
 
 
 async def test_settled_twice() -> None:
     """The slot goes back once: it may be somebody else's by now."""
     landlord, slots, _, claims = await occupied(1)
-    slots.settled(claims[0])
-    slots.settled(claims[0])
-    claims[0].revoke("lost")
+    slots.release(claims[0])
+    slots.release(claims[0])
+    claims[0]._lose()
     claims.clear()
     gc.collect()
     await turns()
@@ -92,15 +92,15 @@ async def test_settled_twice() -> None:
 async def test_lost() -> None:
     """As soon as the claim is told so."""
     landlord, slots, _, claims = await occupied(2)
-    claims[1].revoke("lost")
-    assert (1, ["slot-1"]) == (slots.out, landlord.freed)
-    slots.settled(claims[0])
+    claims[1]._lose()
+    assert (1, ["slot-1"]) == (len(slots._held), landlord.freed)
+    slots.release(claims[0])
 
 
 async def test_called_back() -> None:
     """Not yet: it is given back by whoever works on it."""
     landlord, _, board, claims = await occupied(1)
-    claims[0].revoke("released")
+    claims[0]._recall()
     assert [] == landlord.freed
     await board.settle([claims[0].release()])
     await turns()
@@ -115,7 +115,7 @@ async def test_dropped() -> None:
     gc.collect()
     assert [] == landlord.freed
     await turns()
-    assert (1, ["slot-0"]) == (slots.out, landlord.freed)
+    assert (1, ["slot-0"]) == (len(slots._held), landlord.freed)
     await board.settle([kept.done()])
     await turns()
 

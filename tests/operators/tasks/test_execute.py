@@ -340,11 +340,11 @@ async def test_a_lost_claim_does_not_start() -> None:
 
     hand, log = Hand(), Log()
     hand.stream().pipe(execute(handler, max_concurrent=1)).subscribe(log)
-    claims[1].revoke("lost")
+    claims[1]._lose()
     with capture_logs():
         hand.push(*claims)
         await turns()
-    claims[2].revoke("lost")
+    claims[2]._lose()
     await asyncio.sleep(5)
     assert ["0"] == ran
     assert {"0": "done", "1": "lost", "2": "lost"} == {o.claim.task.id: o.status for o in log.items}
@@ -369,7 +369,7 @@ async def test_a_handler_that_ends_after_its_cancellation_is_lost_too() -> None:
     hand.stream().pipe(execute(handler, max_concurrent=1)).subscribe(log)
     hand.push(claims[0])
     await turns()
-    claims[0].revoke("lost")
+    claims[0]._lose()
     hand.push(claims[1])
     await asyncio.sleep(5)
     assert ["0", "1"] == ids(log.items)

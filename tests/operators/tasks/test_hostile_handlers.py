@@ -282,7 +282,7 @@ def test_keyboard_interrupt_counts_as_a_crash(later: bool) -> None:
                     board.claims(lease=0.2).pipe(execute(handler, max_concurrent=3), settle(board))
                 )
             finally:
-                await board.drain(0.0, asyncio.Event())
+                await board._intakes.drain(0.0, asyncio.Event())
 
     async def after() -> tuple[int, ...]:
         await asyncio.sleep(0.3)

@@ -7,7 +7,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from rxdispatch.claim import Claim
+from rxdispatch.claim import LOST, Change, Claim
 from rxdispatch.operators.tasks._lease_keeper import LeaseKeeper
 from rxdispatch.testing import VirtualTimeLoop
 from tests.operators.tasks.places import Board, Engine, filled, marks, turns
@@ -71,6 +71,17 @@ async def test_a_renewal_that_fails_is_tried_again_in_time() -> None:
     await place.end()
 
 
+class Notes:
+    """A watcher that notes when it heard of what."""
+
+    def __init__(self, heard: list[tuple[float, str]]) -> None:
+        self._heard = heard
+
+    def claim_changed(self, claim: Claim[Any], change: Change) -> None:
+        """Note the change."""
+        self._heard.append((asyncio.get_running_loop().time(), change))
+
+
 async def test_a_lease_that_passes_unconfirmed_is_lost_on_time() -> None:
     """Also while a renewal that gets no answer is under way; what nobody has seen goes back."""
     for hangs in (False, True):
@@ -78,9 +89,7 @@ async def test_a_lease_that_passes_unconfirmed_is_lost_on_time() -> None:
         start = asyncio.get_running_loop().time()
         revoked: list[tuple[float, str]] = []
         place.unseen = {place.claims[1].token}
-        place.claims[0].on_revoke = lambda status, revoked=revoked: revoked.append(
-            (asyncio.get_running_loop().time(), status)
-        )
+        place.claims[0]._watch(Notes(revoked))
         if hangs:
             place.engine.before["renew"] = 1000.0
         else:
@@ -91,7 +100,7 @@ async def test_a_lease_that_passes_unconfirmed_is_lost_on_time() -> None:
         assert {"renewal_failed", "claim_lost"} == {entry["event"] for entry in logs}
         assert 0 == place.keeper.out
         assert place.claims[0].lost
-        assert not place.claims[1].revoked
+        assert not place.claims[1]._state & LOST
 
 
 async def test_another_error_of_the_board_is_logged() -> None:

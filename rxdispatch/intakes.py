@@ -1,53 +1,90 @@
-"""``Intakes``: what claims from a board in this process, and the board's background work."""
+"""``Intakes``: what claims from a board in this process, and what settles in the background."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from reactivex.abc import DisposableBase
 from reactivex.disposable import Disposable
 
 from rxdispatch.claim import Claim, Settlement
 from rxdispatch.log import get_logger
-from rxdispatch.protocols import Intake
 from rxdispatch.results import ClaimBatch
 
-__all__ = ["Intakes"]
+__all__ = ["Intake", "Intakes"]
 
 T = TypeVar("T")
 
 log = get_logger(__name__)
 
 
+class Intake(Protocol):
+    """Something that claims tasks from a board and can be told to stop."""
+
+    def stop(self) -> None:
+        """Claim nothing more and give back what was not handed on."""
+        ...
+
+    def revoke(self) -> None:
+        """Cancel the work on every held claim, so that the claims go back."""
+        ...
+
+    def idle(self) -> Awaitable[None]:
+        """Wait until nothing is held."""
+        ...
+
+    def wind_down(self) -> Awaitable[None]:
+        """Wait a short while for cancelled work to end, then give back what is still held."""
+        ...
+
+
 class Intakes:
     """
-    The intakes of one board, and the tasks that settle in the background.
+    What claims from one board in this process, and the board's work in the background.
+
+    Operators reach a board through this.
 
     Args:
         board: The board's name.
+        claim_batch: Claims tasks, and says in how many seconds another is due.
         settle: The board's method.
     """
 
     def __init__(
-        self, board: str, settle: Callable[[list[Settlement]], Awaitable[list[bool]]]
+        self,
+        board: str,
+        claim_batch: Callable[..., Awaitable[ClaimBatch]],
+        settle: Callable[[list[Settlement]], Awaitable[list[bool]]],
     ) -> None:
         self._board = board
+        self._claim_batch = claim_batch
         self._settle = settle
         self._enlisted: set[Intake] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self._reading: set[asyncio.Task[ClaimBatch]] = set()
 
     def enlist(self, intake: Intake) -> DisposableBase:
-        """Drain *intake* when the board's owner closes."""
+        """Have *intake* drained when the board's owner closes."""
         self._enlisted.add(intake)
         return Disposable(lambda: self._enlisted.discard(intake))
 
+    async def claim_batch(
+        self,
+        limit: int,
+        *,
+        ids: Sequence[str] | None = None,
+        worker: str | None = None,
+        lease: float = 30.0,
+    ) -> ClaimBatch:
+        """Claim up to *limit* tasks, and say in how many seconds another is due."""
+        return await self._claim_batch(limit, ids=ids, worker=worker, lease=lease)
+
     def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
         """Release *claims* in the background; the owner of the board waits for it on closing."""
-        self.post([claim.release(delay) for claim in claims if claim.answer is None])
+        self.post([claim.release(delay) for claim in claims if not claim._answered])
 
     def post(self, settlements: list[Settlement]) -> None:
         """Settle in the background; the owner of the board waits for it on closing."""

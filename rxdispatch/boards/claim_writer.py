@@ -1,0 +1,82 @@
+"""``ClaimWriter``: renews and settles claims through an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rxdispatch.boards.checks import check_settlement
+from rxdispatch.boards.engine import Engine
+from rxdispatch.boards.portions import chunks, portions_of_settlements
+from rxdispatch.claim import ANSWERED, Claim, Settlement
+from rxdispatch.clock import lease_clock_of
+from rxdispatch.results import BoardStats
+
+__all__ = ["ClaimWriter"]
+
+
+class ClaimWriter:
+    """Writes what becomes of the claims of a *board*, tells the claims, and counts."""
+
+    def __init__(self, board: Any, engine: Engine) -> None:
+        self._board = board
+        self._engine = engine
+        self._settled = self._refused = self._lost = 0
+
+    @property
+    def stats(self) -> BoardStats:
+        """What was counted so far."""
+        return BoardStats(settled=self._settled, refused=self._refused, lost=self._lost)
+
+    async def renew(self, claims: Sequence[Claim[Any]], lease: float) -> list[Claim[Any]]:
+        """Extend leases; returns the claims whose token no longer holds."""
+        clock = lease_clock_of(asyncio.get_running_loop())
+        lost: list[Claim[Any]] = []
+        for chunk in chunks(claims):
+            deadline = clock() + lease
+            over = [claim._answered for claim in chunk]
+            held = await self._engine.renew([(c.task.id, c.token) for c in chunk], lease)
+            for claim, holds, was_over in zip(chunk, held, over, strict=True):
+                if holds:
+                    claim._renewed(deadline)
+                elif was_over:
+                    lost.append(claim)
+                elif claim._missed():
+                    self._lost += claim._lose()
+                    lost.append(claim)
+        return lost
+
+    async def settle(self, settlements: Iterable[Settlement]) -> list[bool]:
+        """End claims; for each, whether its token still held."""
+        wanted = list(settlements)
+        fresh = self._fresh(wanted)
+        try:
+            Claim._settling(fresh)
+            for chunk in portions_of_settlements(fresh):
+                held = await self._engine.settle(chunk)
+                done = sum(held)
+                self._settled += done
+                self._refused += len(held) - done
+                Claim._settled(chunk, held)
+        except BaseException:
+            Claim._unsettled(fresh)
+            raise
+        return Claim._answers(wanted)
+
+    def _fresh(self, wanted: list[Settlement]) -> list[Settlement]:
+        """Return what must be written: one settlement for each claim without an answer."""
+        fresh: list[Settlement] = []
+        seen: set[int] = set()
+        board = self._board
+        for settlement in wanted:
+            ours = settlement.__class__ is Settlement and settlement.claim._origin.board is board
+            if not ours:
+                check_settlement(settlement, board.name)
+            claim = settlement.claim
+            if claim._state & ANSWERED and claim._knows(settlement.kind):
+                continue
+            if claim.token not in seen:
+                seen.add(claim.token)
+                fresh.append(settlement)
+        return fresh
