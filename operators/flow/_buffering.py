@@ -8,7 +8,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.operators._subscription import Upstream
-from rxdispatch.operators.flow._queue_drain import ItemQueue, QueueDrain
+from rxdispatch.operators.flow._queue_drain import DrainQueue, QueueDrain
 from rxdispatch.overflow import Drops, Overflow
 
 __all__ = ["Buffering"]
@@ -39,7 +39,7 @@ class Buffering(QueueDrain[T]):
         name: str,
         observer: abc.ObserverBase[T],
         scheduler: abc.SchedulerBase | None,
-        waiting: ItemQueue[T],
+        waiting: DrainQueue[T],
         *,
         drops: Drops,
         size: int | None = None,

@@ -13,7 +13,7 @@ from rxdispatch.errors import BufferOverflowError
 from rxdispatch.operators._subscription import Downstream
 from rxdispatch.overflow import Drops, Overflow
 
-__all__ = ["Fifo", "ItemQueue", "QueueDrain", "Queued"]
+__all__ = ["DrainQueue", "Fifo", "QueueDrain", "Queued"]
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ Queued = tuple[T, Context]
 """An item, and the context it was pushed under."""
 
 
-class ItemQueue(Protocol[T]):
+class DrainQueue(Protocol[T]):
     """Where items wait; decides which one is next."""
 
     def __len__(self) -> int: ...
@@ -69,7 +69,7 @@ class QueueDrain(Downstream[T]):
         self,
         observer: abc.ObserverBase[T],
         scheduler: abc.SchedulerBase | None,
-        waiting: ItemQueue[T],
+        waiting: DrainQueue[T],
         *,
         drops: Drops,
         size: int | None = None,
