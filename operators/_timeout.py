@@ -1,4 +1,4 @@
-"""A timeout that can be told apart from a ``TimeoutError`` raised by the work itself."""
+"""A timeout that can be told apart from a ``TimeoutError`` of the work itself."""
 
 from __future__ import annotations
 
@@ -12,25 +12,33 @@ __all__ = ["run_with_timeout"]
 
 
 async def run_with_timeout(
-    work: Awaitable[Any], item: Any, limit: float, spent: float = 0.0
+    work: Awaitable[Any],
+    item: Any,
+    limit: float | None,
+    spent: float = 0.0,
+    *,
+    name: str | None = None,
 ) -> Any:
     """
-    Await *work* for at most *limit* seconds.
+    Await *work* for at most *limit* seconds, or without a limit if that is None.
 
     Args:
         work: What to await.
         item: What the error is about; the error keeps it.
         limit: Seconds.
         spent: Seconds of them that have passed already.
+        name: The name of *item* in the error, as for :class:`ItemTimeoutError`.
 
     Raises:
         ItemTimeoutError: If it takes longer. A ``TimeoutError`` that *work* raises passes through.
     """
+    if limit is None:
+        return await work
     scope = asyncio.timeout(max(0.0, limit - spent))
     try:
         async with scope:
             return await work
     except TimeoutError as error:
         if scope.expired():
-            raise ItemTimeoutError(limit, item, repr(item)) from error
+            raise ItemTimeoutError(limit, item, name) from error
         raise

@@ -165,7 +165,9 @@ class Attempt:
         if limit is None:
             result = await terms.start(claim.task)
         else:
-            result = await run_with_timeout(terms.start(claim.task), claim.task.id, limit)
+            result = await run_with_timeout(
+                terms.start(claim.task), claim.task.id, limit, name=repr(claim.task.id)
+            )
         if result is not None:
             check_result("handler", result)
             self._result = result

@@ -105,7 +105,9 @@ class Execution(Subscription[Item, Result]):
             # for the whole attempt.
             if limit is None:
                 return await result
-            return await run_with_timeout(result, task.id, limit, made.age() or 0.0)
+            return await run_with_timeout(
+                result, task.id, limit, made.age() or 0.0, name=repr(task.id)
+            )
 
         self.start = call
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from reactivex import Observable
 
-from rxdispatch.errors import ItemTimeoutError, TaskRejectedError
+from rxdispatch.errors import TaskRejectedError
 from rxdispatch.home import Home
+from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.pipelines.actors.messages import ActorError, Mail
 from rxdispatch.pipelines.shared.run import Run
 from rxdispatch.seconds import seconds
@@ -102,16 +103,14 @@ class ActorRef:
         self._home.check()
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        span = asyncio.timeout(limit)
+
+        async def answer() -> Any:
+            await self._put(Mail(message, reply))
+            return await reply
+
+        name = f"a message to actor {self._name!r}"
         try:
-            async with span:
-                await self._put(Mail(message, reply))
-                return await reply
-        except TimeoutError:
-            if not span.expired():
-                raise
-            name = f"a message to actor {self._name!r}"
-            raise ItemTimeoutError(limit or 0.0, message, name) from None
+            return await run_with_timeout(answer(), message, limit, name=name)
         finally:
             # The actor skips a message whose reply is cancelled; and an error that arrived just
             # as the wait ended counts as retrieved.

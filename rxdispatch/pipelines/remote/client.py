@@ -16,6 +16,7 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.checks import integer, key_name, strings
 from rxdispatch.errors import ConfigError, ItemTimeoutError, RxDispatchError
 from rxdispatch.extras import extra
+from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.pipelines.remote.answer import (
     BadAnswerError,
     error_of,
@@ -160,22 +161,17 @@ class RemoteFunction:
         # The same in each attempt, so that the server can recognise a repetition.
         headers["idempotency-key"] = quote(name, safe="")
         self._inject(headers)
-        limit = asyncio.timeout(self._timeout)
         try:
-            async with (
-                limit,
-                self._client.stream(
-                    "POST", self._url, content=body, headers=headers, **self._options
-                ) as answer,
-            ):
-                return await self._result(name, answer)
+            return await run_with_timeout(self._post(name, body, headers), item, self._timeout)
         except self._request_error as error:
             kind = type(error).__name__
             raise RemoteError(self.__name__, name, None, kind, str(error)) from error
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise ItemTimeoutError(self._timeout, item) from error
+
+    async def _post(self, name: str, body: bytes, headers: dict[str, str]) -> Any:
+        async with self._client.stream(
+            "POST", self._url, content=body, headers=headers, **self._options
+        ) as answer:
+            return await self._result(name, answer)
 
     async def _result(self, name: str, answer: httpx.Response) -> Any:
         status = answer.status_code

@@ -106,9 +106,7 @@ class State:
         if not inspect.isawaitable(work):
             check_result(f"process of {self.name!r}", work)
             return work
-        return await (
-            work if self.timeout is None else run_with_timeout(work, workflow, self.timeout)
-        )
+        return await run_with_timeout(work, workflow, self.timeout, name=repr(workflow))
 
     def _choose(self, result: Any) -> str:
         named = self.next_states
