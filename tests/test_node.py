@@ -1,4 +1,4 @@
-"""``Node``, ``NodeChange`` and ``Slot``: checked when made, and never changed."""
+"""``Node``, ``NodeChange`` and ``Slot``: checked when made, and immutable where promised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FULL = Node(
 
 
 def test_defaults() -> None:
-    """One job, in the pool of that name, with nothing to tell."""
+    """Capacity 1, the pool ``default``, no labels and no state."""
     node = Node("a")
     assert ("default", 1, 0, {}, {}) == (
         *(node.pool, node.capacity, node.current_jobs),
@@ -64,7 +64,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "message"), BAD, ids=lambda value: str(value)[:30])
 def test_bad_fields(fields: dict[str, Any], message: str) -> None:
-    """Each has its rule, and the value is named."""
+    """The error has the rule of the field and the value."""
     given: dict[str, Any] = {"id": "a", **fields}
     with pytest.raises(ConfigError) as caught:
         Node(**given)
@@ -72,14 +72,14 @@ def test_bad_fields(fields: dict[str, Any], message: str) -> None:
 
 
 def test_ids() -> None:
-    """The same rule for an id alone."""
+    """An id alone follows the same rule."""
     assert "节点" == node_id("节点")
     with pytest.raises(ConfigError, match=NAME):
         node_id("")
 
 
 def test_nothing_can_be_changed() -> None:
-    """Neither fields nor mappings, and not by whoever keeps the mapping that was given."""
+    """Neither its fields nor its mappings, nor through the mapping that was passed."""
     labels, state = {"a": "b"}, {"x": 1}
     node: Any = Node("a", labels=labels, state=state)
     labels["c"] = "d"
@@ -98,7 +98,7 @@ def test_nothing_can_be_changed() -> None:
     [("ready", 1, 3), ("ready", 4, 0), ("ready", 9, 0), ("draining", 0, 0), ("suspect", 0, 0)],
 )
 def test_room(status: str, jobs: int, room: int) -> None:
-    """What is left, where work may be given at all."""
+    """The free slots of a ready node, else 0."""
     assert room == Node("a", capacity=4, current_jobs=jobs, status=NodeStatus(status)).room
 
 
@@ -116,7 +116,7 @@ def test_equal() -> None:
 
 
 def test_copies() -> None:
-    """Pickled, copied or evolved it is the same, also as a feed makes it."""
+    """A pickled, copied or evolved node is equal, also one made by a feed."""
     trusted = Node.trusted("a", ("p", {}), 4, 1, FULL.packed_state, NodeStatus.READY, 3, 9)
     for node in (FULL, Node("b"), trusted):
         for same in (pickle.loads(pickle.dumps(node)), copy.deepcopy(node), attrs.evolve(node)):
@@ -126,7 +126,7 @@ def test_copies() -> None:
 
 
 def test_repr() -> None:
-    """All there is to know, in one line."""
+    """All fields, in one line."""
     assert (
         "Node('a', pool='gpu', jobs=1/4, labels={'zone': 'x'}, state={'load': [0.5]}, "
         "status='draining', version=3, seq=9)"
@@ -134,7 +134,7 @@ def test_repr() -> None:
 
 
 def test_later_forms() -> None:
-    """A heartbeat without news, another status: the rest is shared."""
+    """A heartbeat without news and a new status share the other fields."""
     later, marked = FULL.renewed(4, 10), FULL.marked(NodeStatus.SUSPECT)
     assert (4, 10, FULL.status) == (later.version, later.seq, later.status)
     assert (3, 9, NodeStatus.SUSPECT) == (marked.version, marked.seq, marked.status)
@@ -143,7 +143,7 @@ def test_later_forms() -> None:
 
 
 def test_changes_and_slots() -> None:
-    """Changes are values; slots are told apart, and can be lost."""
+    """Changes compare by value, slots by identity; a slot can be lost."""
     change = NodeChange("added", FULL, None, "e", 9)
     assert change == NodeChange("added", attrs.evolve(FULL), None, "e", 9)
     frozen: Any = change
@@ -157,7 +157,7 @@ def test_changes_and_slots() -> None:
 
 
 def test_a_slot_is_lost_by_the_clock() -> None:
-    """Nobody has to tell it that its lease has passed."""
+    """A slot sees by itself that its lease has passed."""
     now = 10.0
     slot = Slot("s", FULL, 11.0, lambda: now)
     assert not slot.lost
@@ -166,5 +166,5 @@ def test_a_slot_is_lost_by_the_clock() -> None:
 
 
 def test_modes() -> None:
-    """Modes are compared by their names."""
+    """Modes compare by name."""
     assert ["NORMAL", "L2_ONLY", "LOCAL_ONLY"] == [mode.value for mode in Mode]

@@ -1,4 +1,4 @@
-"""Nodes and feeds as a user's type checker sees them; mypy and pyright check this file too."""
+"""Nodes and feeds as a user's type checker sees them; mypy and pyright check this file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers import valkey_server
 
 
 async def registry(hub: rxd.Hub) -> None:
-    """Whoever speaks for nodes."""
+    """An agent that reports nodes."""
     node = rxd.Node("a", pool="gpu", capacity=2, labels={"zone": "a"}, state={"load": 0.1})
     assert_type(await hub.nodes.register(node, ttl=30.0), int)
     assert_type(await hub.nodes.register([node]), list[int])
@@ -27,7 +27,7 @@ async def registry(hub: rxd.Hub) -> None:
 
 
 async def reading(feed: rxd.Feed) -> None:
-    """Whoever looks at nodes, and chooses some."""
+    """A program that reads and chooses nodes."""
     node = feed.get("a")
     assert_type(node, rxd.Node | None)
     assert node is not None
@@ -49,7 +49,7 @@ async def reading(feed: rxd.Feed) -> None:
 
 
 async def pipeline(board: rxd.Board[Any], feed: rxd.Feed) -> None:
-    """A feed is what ``assign`` wants, and so is anything that can do as much."""
+    """``assign`` accepts a feed, and any object with the same members."""
     anything: FeedLike = feed
 
     async def work(task: rxd.Task[Any]) -> str:
@@ -65,7 +65,7 @@ async def pipeline(board: rxd.Board[Any], feed: rxd.Feed) -> None:
 
 
 async def test_as_it_is_typed() -> None:
-    """What the checkers were told is what comes."""
+    """The annotated types are the real ones."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await registry(hub)
         async with hub.feed() as feed:
@@ -75,7 +75,7 @@ async def test_as_it_is_typed() -> None:
 
 
 async def test_the_names_of_criteria_are_checked() -> None:
-    """By the checkers, and at run time."""
+    """The checkers and the call itself refuse them."""
     async with (
         valkey_server() as server,
         rxd.connect(server.target.safe) as hub,
