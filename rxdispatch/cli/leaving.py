@@ -19,18 +19,18 @@ LINGER: Final = 1.0
 
 def leave(code: int) -> NoReturn:
     """End the process now, with *code*; what was printed is written out, if that can be done."""
-    # In a thread: one that hangs may hold the lock of a stream.
-    flushing = threading.Thread(target=_flush, daemon=True)
-    flushing.start()
-    flushing.join(LINGER)
-    os._exit(code)
+    _end(_flusher(0.0), LINGER, code)
 
 
 def leave_in_time(code: int) -> None:
     """Let the process, which is about to end with *code*, not wait for threads that hang."""
     me = threading.current_thread()
     if any(not thread.daemon and thread is not me for thread in threading.enumerate()):
-        threading.Thread(target=_wait, args=(code,), name="leaving", daemon=True).start()
+        # Both start now. From Python 3.12 on none can start once the interpreter shuts down.
+        flushing = _flusher(LINGER)
+        threading.Thread(
+            target=_end, args=(flushing, 2 * LINGER, code), name="leaving", daemon=True
+        ).start()
 
 
 @contextmanager
@@ -46,13 +46,21 @@ def own_executor() -> Generator[None]:
         loop.set_default_executor(ThreadPoolExecutor(1))
 
 
-def _wait(code: int) -> None:
+def _end(flushing: threading.Thread, within: float, code: int) -> NoReturn:
+    flushing.join(within)
+    os._exit(code)
+
+
+def _flusher(after: float) -> threading.Thread:
+    """Write out what was printed, in a thread: one that hangs may hold the lock of a stream."""
+    thread = threading.Thread(target=_flush, args=(after,), daemon=True)
+    thread.start()
+    return thread
+
+
+def _flush(after: float) -> None:
     # Not time.sleep: modules may be half taken down by then.
-    threading.Event().wait(LINGER)
-    leave(code)
-
-
-def _flush() -> None:
+    threading.Event().wait(after)
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:
         with suppress(Exception):
