@@ -1,4 +1,4 @@
-"""``python -m rxdispatch.cli``: the command where it is not on the path."""
+"""``python -m rxdispatch.cli``: the command, if it is not on the path."""
 
 from __future__ import annotations
 

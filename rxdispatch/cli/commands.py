@@ -23,7 +23,7 @@ __all__ = ["rxdispatch"]
 
 
 class _Commands(click.Group):
-    """Its commands repeat no login of a URL when an argument stands in the wrong place."""
+    """A group whose usage errors show no login of a URL."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -37,12 +37,12 @@ class _Commands(click.Group):
 @click.version_option(package_name="rxdispatch")
 def rxdispatch() -> None:
     """Reactive task dispatch on asyncio, RxPY and Redis."""
-    # Names of files may hold what a terminal or its encoding cannot show.
+    # File names may hold characters that the terminal or its encoding cannot show.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if click.get_current_context().invoked_subcommand != "worker":
-        # That one prints what the application has configured, if it has.
+        # The worker logs as the application has configured, if it has.
         _log_to_stderr()
 
 
@@ -50,14 +50,14 @@ _keys = structlog.processors.KeyValueRenderer(key_order=["level", "event"])
 
 
 def _told_otherwise(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Any:
-    """Drop what a command tells in its own way: the demo has files that cannot be parsed."""
+    """Drop the event that the demo reports itself: files that cannot be parsed."""
     if entry["event"] == "attempt_failed":
         raise structlog.DropEvent
     return entry
 
 
 def _line(logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
-    """Return an entry in one line, and a traceback below it."""
+    """Return an entry on one line, with its traceback below."""
     stack = entry.pop("stack", None)
     line = str(_keys(logger, method, entry))
     return line if stack is None else f"{line}\n{stack}"
@@ -67,7 +67,7 @@ def _log_to_stderr() -> None:
     structlog.configure(
         processors=[_told_otherwise, structlog.processors.add_log_level, _line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        # Looked up for each line: while a progress bar is drawn, stderr is the bar's.
+        # Looked up for each line: while a progress bar is shown, it replaces stderr.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
@@ -76,7 +76,7 @@ def _log_to_stderr() -> None:
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @url_option(
     "Server with the board: redis://, rediss://, unix:// or memory://",
-    "$RXDISPATCH_URL, else a server of its own",
+    "$RXDISPATCH_URL, else an embedded server",
 )
 @click.option(
     "--workers", type=int, metavar="N", help="Worker processes.  [default: one for each CPU]"
@@ -85,15 +85,15 @@ def _log_to_stderr() -> None:
     "--data-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep board, counts and dead letters in DIR, so that a run that was stopped or killed"
-    " can be finished.",
+    help="Keep board, counts and dead letters in DIR, so that the next run can finish a run"
+    " that was stopped or killed.",
 )
 @click.option(
     "--board",
     type=click.Choice(["server", "shm"]),
     default="server",
     show_default=True,
-    help="Where the board is: on a server, or in shared memory.",
+    help="The place of the board: on a server, or in shared memory.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def demo(
@@ -108,12 +108,12 @@ def demo(
     Count functions, classes and lines of the Python files in PATH, in worker processes.
 
     PATH is a folder or a file; by default the standard library of this Python. Each file is a
-    task. Files that cannot be read or parsed are tried again and become dead letters.
+    task. Files that cannot be read or parsed are retried, and then become dead letters.
 
-    Ctrl-C finishes what is running, gives the rest back and shows what is done so far; a second
-    one aborts. With the same --data-dir the command goes on where the last one ended, however
-    it ended, and does each file once: a complete run is only shown again. Name another directory
-    to start anew.
+    Ctrl-C finishes running tasks, gives the others back and shows the result so far; a second
+    Ctrl-C aborts. With the same --data-dir the command continues where the last one ended, however
+    it ended, and counts each file once; after a complete run it only shows the result again. Use
+    another directory to start over.
     """
     with exit_codes():
         demonstrate(path, url=url, workers=workers, data_dir=data_dir, board=board, as_json=as_json)

@@ -1,4 +1,4 @@
-"""``exit_codes``: what an error of ours comes to on the command line."""
+"""``exit_codes``: the exit code and the message of an error on the command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rxdispatch.errors import ConfigError, RxDispatchError
 
 __all__ = ["exit_codes", "sayable"]
 
-# Up to the last @ of the word, as a password can hold any character; to its end where the word
-# was cut before that. URLs that already hide their password stay.
+# Up to the last @ of the word, because a password can hold any character; to the end of the word
+# if the message was cut before an @. URLs that already hide their password stay.
 _LOGIN: Final = re.compile(r"(\w:/+)(?!\S*?:\*\*\*@)(?:\S*@|\S*\.\.\.)")
 
 
 @contextmanager
 def exit_codes() -> Generator[None]:
-    """Say what went wrong in one sentence; see :func:`rxdispatch.cli.main.main` for the codes."""
+    """Print an error as one sentence; see :func:`rxdispatch.cli.main.main` for the codes."""
     try:
         yield
     except RxDispatchError as error:
@@ -31,10 +31,9 @@ def exit_codes() -> Generator[None]:
 
 def sayable(text: str) -> str:
     """
-    Return *text* without the logins of URLs, and without what would steer a terminal.
+    Return *text* without the logins of URLs, and without terminal control characters.
 
-    An argument that stands in the wrong place is repeated in the message about it, and may be the
-    URL of a server.
+    An error message may quote a misplaced argument, which may be the URL of a server.
 
     Example:
         >>> sayable("board must be short, got 'redis://me:geheim@host/0'")

@@ -1,4 +1,4 @@
-"""``Interrupts``: what Ctrl-C and SIGTERM do, first gently, then at once."""
+"""``Interrupts``: the handlers of Ctrl-C and SIGTERM, first graceful, then immediate."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 class Interrupts:
     """
-    Signal handlers while a block runs; a context manager, for the main thread.
+    Signal handlers for the time of a block; a context manager, for the main thread.
 
-    The first signal drains :attr:`switch`, the second cancels the task that entered the block,
-    the third does what it would without this.
+    The first signal drains :attr:`switch`, the second cancels the task that entered the block, and
+    the third has its default effect.
 
     Args:
         grace: Seconds that running work gets to end.
         told: Called at the first signal.
 
     Attributes:
-        switch: Its gates end streams.
-        first: The first signal that came, if any.
-        aborted: The second, if any.
+        switch: The switch whose gates end the streams.
+        first: The first signal, if any.
+        aborted: The second signal, if any.
     """
 
     def __init__(self, grace: float, told: Callable[[signal.Signals], None]) -> None:

@@ -1,4 +1,4 @@
-"""``JsonLines``: JSON lines into a pipe that somebody reads at their own pace."""
+"""``JsonLines``: writes JSON lines into a pipe at the pace of its reader."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Final, cast
 
 __all__ = ["JsonLines", "as_json"]
 
-# select(2): what is said to be writable takes so much at least without waiting.
+# select(2): a writable pipe takes at least so many bytes without blocking.
 _PIECE: Final = select.PIPE_BUF
 
 
 class JsonLines:
     """
-    Writes to a file without keeping the loop waiting, so that the feed goes on and signals come.
+    Writes JSON lines to a file without blocking the loop, so that feeds and signals go on.
 
     Args:
-        descriptor: Of the file; as it is, it may be shared with other processes.
+        descriptor: The descriptor of the file. It is not changed, as other processes may share it.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -28,10 +28,10 @@ class JsonLines:
 
     async def write(self, documents: Iterable[dict[str, Any]]) -> None:
         """
-        Write each as one line.
+        Write each document as one line.
 
         Raises:
-            BrokenPipeError: If nobody reads any more.
+            BrokenPipeError: If the pipe has no reader any more.
         """
         left = memoryview("".join(f"{as_json(document)}\n" for document in documents).encode())
         while left:
@@ -39,7 +39,7 @@ class JsonLines:
             left = left[os.write(self._descriptor, left[:_PIECE]) :]
 
     async def _writable(self) -> None:
-        # Files on disk, which the loop does not know how to wait for, always are.
+        # Files on disk, for which the loop cannot wait, are always writable.
         if select.select((), (self._descriptor,), (), 0)[1]:
             return
         loop = asyncio.get_running_loop()
@@ -52,11 +52,11 @@ class JsonLines:
 
 
 def as_json(document: dict[str, Any], *, indent: int | None = None) -> str:
-    """Return *document* in ASCII; what JSON has no words for is told as text."""
+    """Return *document* in ASCII; values without a JSON form become text."""
     try:
         return json.dumps(document, indent=indent, default=str)
     except TypeError:
-        # MessagePack allows any keys.
+        # MessagePack allows keys of any type.
         return json.dumps(_text_keys(document), indent=indent, default=str)
 
 

@@ -1,4 +1,4 @@
-"""Leaving the process although a thread hangs: Python itself would wait for it for ever."""
+"""Leaving the process although a thread hangs: Python itself would wait for it forever."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any, Final, NoReturn
 __all__ = ["leave", "leave_in_time", "own_executor"]
 
 LINGER: Final = 1.0
-"""Seconds that threads get to end when everything else has."""
+"""Seconds that threads get to end after everything else has ended."""
 
 
 def leave(code: int) -> NoReturn:
-    """End the process now, with *code*; what was printed is written out, if that can be done."""
+    """End the process now, with *code*; flush the output if possible."""
     _end(_flusher(0.0), LINGER, code)
 
 
 def leave_in_time(code: int) -> None:
-    """Let the process, which is about to end with *code*, not wait for threads that hang."""
+    """Keep hanging threads from delaying the end of the process, which ends with *code*."""
     me = threading.current_thread()
     if any(not thread.daemon and thread is not me for thread in threading.enumerate()):
         # Both start now. From Python 3.12 on none can start once the interpreter shuts down.
@@ -35,7 +35,7 @@ def leave_in_time(code: int) -> None:
 
 @contextmanager
 def own_executor() -> Generator[None]:
-    """Give the running loop threads for ``asyncio.to_thread`` that its end does not wait for."""
+    """Give the running loop an executor for ``asyncio.to_thread`` that its end does not await."""
     loop = asyncio.get_running_loop()
     threads = ThreadPoolExecutor(thread_name_prefix="to_thread")
     loop.set_default_executor(threads)
@@ -52,14 +52,14 @@ def _end(flushing: threading.Thread, within: float, code: int) -> NoReturn:
 
 
 def _flusher(after: float) -> threading.Thread:
-    """Write out what was printed, in a thread: one that hangs may hold the lock of a stream."""
+    """Flush the output in a thread: a hanging thread may hold the lock of a stream."""
     thread = threading.Thread(target=_flush, args=(after,), daemon=True)
     thread.start()
     return thread
 
 
 def _flush(after: float) -> None:
-    # Not time.sleep: modules may be half taken down by then.
+    # Not time.sleep: the interpreter may have cleared its module by then.
     threading.Event().wait(after)
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:

@@ -1,4 +1,4 @@
-"""``LiveLine``: one line that changes on a terminal, a line now and then elsewhere."""
+"""``LiveLine``: a status line that changes on a terminal, and repeats elsewhere."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rxdispatch.cli.text import visible
 __all__ = ["LiveLine"]
 
 _LINE_EVERY: Final = 3.0
-"""Seconds between lines where there is no terminal."""
+"""Seconds between lines without a terminal."""
 
 
 class LiveLine:
     """
-    Shows how something goes on.
+    A status line.
 
     Args:
-        console: Where to; of stderr, so that stdout holds the result and nothing else.
+        console: The console of stderr, so that stdout holds only the result.
     """
 
     def __init__(self, console: Console) -> None:
@@ -31,11 +31,11 @@ class LiveLine:
         self._live: Live | None = None
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def show(self, text: str) -> None:
-        """Replace the line that changes."""
+        """Replace the status line."""
         if not self._console.is_terminal:
             if time.monotonic() >= self._next_line:
                 self._next_line = time.monotonic() + _LINE_EVERY
@@ -49,7 +49,7 @@ class LiveLine:
             self._live.update(line, refresh=True)
 
     def end(self) -> None:
-        """Leave the line as it is."""
+        """Keep the status line as it is."""
         if self._live is not None:
             self._live.stop()
             self._live = None

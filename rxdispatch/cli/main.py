@@ -1,4 +1,4 @@
-"""The entry point: sees that the command's own dependencies are there, then hands over."""
+"""The entry point: checks for the command's own dependencies, then runs it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def main() -> None:
     """
     Run the ``rxdispatch`` command; does not return.
 
-    Exit codes: 0 when done or interrupted in good order, 1 when the server cannot be reached or
-    files are missing in the end, 2 for a bad argument or a missing extra, 128 and the number of
-    the signal when aborted.
+    Exit codes: 0 when done or interrupted gracefully, 1 when the server cannot be reached or files
+    are missing in the end, 2 for a bad argument or a missing extra, 128 plus the number of the
+    signal when aborted.
     """
-    # Here and not above: worker processes import this module again and need none of it, and
-    # without the extra there must be a sentence instead of a traceback.
+    # Imported here: worker processes import this module too and need none of it, and without the
+    # extra the command must print a sentence instead of a traceback.
     try:
         from rxdispatch.cli.commands import rxdispatch  # noqa: PLC0415
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Numbers and names as the command prints them."""
+"""The form of numbers and names in the command's output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def number(count: int, one: str, many: str = "") -> str:
 
 def visible(text: str) -> str:
     r"""
-    Return *text* with whatever cannot be shown, or would steer a terminal, escaped.
+    Return *text* with unprintable and terminal control characters escaped.
 
     Example:
         >>> print(visible("bad\udcff\x1b[2Jname"))

@@ -1,4 +1,4 @@
-"""``Until``: work that goes on until Ctrl-C, and what is done after that."""
+"""``Until``: work that runs until Ctrl-C, and the clean-up after it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Until"]
 
 class Until:
     """
-    Ends blocks at the first signal, and everything at the second; a context manager.
+    Ends inner blocks at the first signal, and everything at the second; a context manager.
 
     ::
 
         with Until(say_so) as until:
             async with until.stopped(duration):
                 ...  # cancelled at the first signal, or after so many seconds
-            ...  # tidies up; cancelled at the second signal, which exits with 128 + its number
+            ...  # cleans up; cancelled at the second signal, which exits with 128 + its number
 
     Args:
         told: Called at the first signal.
@@ -37,7 +37,7 @@ class Until:
     @asynccontextmanager
     async def stopped(self, duration: float | None = None) -> AsyncGenerator[None]:
         """Run a block that may end early, without an error."""
-        # A signal that came before the block ends it at its first await.
+        # A signal before the block ends it at its first await.
         limit = duration if self._interrupts.first is None else 0.0
         self._scope = asyncio.timeout(limit)
         try:
@@ -64,7 +64,7 @@ class Until:
 
     def _first(self, _: signal.Signals) -> None:
         if self._scope is not None:
-            # It may be over, or about to be.
+            # It may have ended, or be about to.
             with suppress(RuntimeError):
                 self._scope.reschedule(asyncio.get_running_loop().time())
         if self._told is not None:

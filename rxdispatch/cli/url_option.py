@@ -1,4 +1,4 @@
-"""``url_option``: the option ``--url`` of a command, which can name a file in place of a URL."""
+"""``url_option``: the option ``--url`` of a command, which takes a URL or a file with one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 __all__ = ["url_option"]
 
-#: A URL has some hundred bytes; what is much larger is no file of a URL.
+#: A URL has a few hundred bytes; a much larger file does not hold a URL.
 _LONGEST: Final = 65536
 
 
@@ -18,12 +18,12 @@ def url_option(what: str, default: str = "$RXDISPATCH_URL") -> Callable[[Any], A
     """
     Return the decorator that gives a command the option ``--url``.
 
-    Every user of a machine can read the arguments of all processes. So ``@FILE`` stands for the
-    URL that is in FILE, as in curl, and the password needs not be an argument.
+    Every user of a machine can read the arguments of all processes. So ``@FILE`` means the URL in
+    FILE, as in curl, which keeps the password out of the arguments.
 
     Args:
-        what: What the help calls it.
-        default: What the help says of calls without it.
+        what: The description in the help.
+        default: The default in the help.
     """
     return click.option(
         "--url",

@@ -58,7 +58,7 @@ def test_interrupted(tree: Path, passing: Path) -> None:
             # Two workers and the helper of multiprocessing; no server.
             assert len(command.family()) == 3
             command.process.send_signal(signal.SIGINT)
-            command.read_until("once more to abort")
+            command.read_until("again to abort")
         out, err = command.end()
     assert 0 == command.process.returncode, err
     assert "Traceback" not in err
@@ -77,7 +77,7 @@ def test_aborted(tree: Path, passing: Path) -> None:
         stalled(command, home(command, passing)),
     ):
         command.process.send_signal(signal.SIGINT)
-        command.read_until("once more to abort")
+        command.read_until("again to abort")
         command.process.send_signal(signal.SIGINT)
         _, err = command.end()
     assert 128 + signal.SIGINT == command.process.returncode

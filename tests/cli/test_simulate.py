@@ -110,9 +110,9 @@ async def test_an_outage_and_lost_data() -> None:
         with NodesCommand("simulate", "--nodes", 30, *options) as command:
             await until(feed, 30)
             proxy.blackhole()
-            await asyncio.to_thread(command.read_until, "trying again until it answers")
+            await asyncio.to_thread(command.read_until, "retrying until it answers")
             proxy.heal()
-            await asyncio.to_thread(command.read_until, "The server answers again")
+            await asyncio.to_thread(command.read_until, "The server is back")
             await until(feed, 30)
             lives: dict[str, set[str]] = {}
 
@@ -140,7 +140,7 @@ async def test_the_server_is_gone_in_the_end() -> None:
                 await asyncio.to_thread(command.read_until, "Keeping 60 nodes alive")
                 proxy.blackhole()
                 command.process.send_signal(signal.SIGINT)
-                await asyncio.to_thread(command.read_until, "once more to abort")
+                await asyncio.to_thread(command.read_until, "again to abort")
                 if second:
                     command.process.send_signal(signal.SIGINT)
                 _, err = await asyncio.to_thread(command.end)

@@ -48,7 +48,7 @@ def test_killed_and_started_again(tree: Path, wanted: dict[str, Any], tmp_path: 
     # Only what was at work when it was killed is done again.
     assert counted - 2 * 2 <= this["files_before"] <= counted + 1
     assert wanted["files"] == this["files_before"] + this["files"]
-    assert "Going on where an earlier run ended" in done.stderr
+    assert "Continuing an earlier run" in done.stderr
 
 
 async def test_interrupted_and_finished(tree: Path, wanted: dict[str, Any], tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ async def test_interrupted_and_finished(tree: Path, wanted: dict[str, Any], tmp_
     with Command(tree, "--json", "--workers", 2, "--data-dir", home) as command:
         with stalled(command, home):
             command.process.send_signal(signal.SIGINT)
-            command.read_until("once more to abort")
+            command.read_until("again to abort")
         out, err = command.end()
     assert 0 == command.process.returncode, err
     assert "Traceback" not in err
@@ -87,7 +87,7 @@ def test_second_signal_aborts(tree: Path, tmp_path: Path) -> None:
         stalled(command, home),
     ):
         command.process.send_signal(signal.SIGINT)
-        command.read_until("once more to abort")
+        command.read_until("again to abort")
         command.process.send_signal(signal.SIGINT)
         _, err = command.end()
     assert 128 + signal.SIGINT == command.process.returncode
@@ -108,7 +108,7 @@ def test_what_does_not_end_in_time_is_given_up(
         out, err = command.end()
     assert 0 == command.process.returncode, err
     assert "interrupted" == json.loads(out)["state"]
-    assert "Gave up on what did not end in time" in err
+    assert "Gave up on tasks that did not end in time" in err
     assert "Traceback" not in err
 
     done = run(tree, "--json", "--workers", 1, "--data-dir", home)

@@ -161,7 +161,7 @@ async def test_the_server_goes_and_comes_back() -> None:
             assert line.startswith("server answers  jobs: 3 ready, 1 claimed, 1 done, 1 dead")
             os.kill(pid, stop)
             try:
-                while not line.startswith("server away"):
+                while not line.startswith("server unreachable"):
                     line = await asyncio.to_thread(command.line)
                 assert "jobs: 3 ready" in line
             finally:

@@ -191,7 +191,7 @@ async def test_sigterm_finishes_what_runs(folder: Path) -> None:
         ) as worker:
             await has(folder, 3)
             worker.process.send_signal(signal.SIGTERM)
-            worker.read_until("Finishing what is running; once more to abort.")
+            worker.read_until("Finishing running tasks; press Ctrl-C again to abort.")
             (folder / "go").touch()
             err = await worker.over()
         assert 0 == worker.process.returncode
@@ -214,7 +214,7 @@ async def test_the_grace_ends(folder: Path, name: str) -> None:
             worker.process.send_signal(signal.SIGINT)
             err = await worker.over()
         assert 0 == worker.process.returncode
-        assert "Gave up on what did not end in time; its tasks are given back.\n" in err
+        assert "Gave up on tasks that did not end in time; they are given back.\n" in err
         assert rxd.Counts(0, 5, 0, 0, 0) == await board.counts()
 
 
@@ -229,7 +229,7 @@ async def test_a_second_signal_aborts(folder: Path, name: str) -> None:
         ) as worker:
             await has(folder, 5)
             worker.process.send_signal(signal.SIGINT)
-            worker.read_until("once more to abort")
+            worker.read_until("again to abort")
             worker.process.send_signal(signal.SIGTERM)
             err = await worker.over()
         assert 128 + signal.SIGTERM == worker.process.returncode

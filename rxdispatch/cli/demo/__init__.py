@@ -1,5 +1,5 @@
 """
-``rxdispatch demo``: dispatch a tree of real files.
+``rxdispatch demo``: dispatches a tree of real files.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,4 +1,4 @@
-"""The demo: set the scene, run the pipeline, report."""
+"""The demo: opens a board, runs the pipeline and prints the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from rxdispatch.store.url import parse_url
 __all__ = ["demonstrate"]
 
 GRACE = 5.0
-"""Seconds that running files get after the first Ctrl-C."""
+"""Seconds that running tasks get after the first Ctrl-C."""
 
 MOST_WORKERS = 256
 
@@ -48,13 +48,13 @@ def demonstrate(
     as_json: bool,
 ) -> None:
     """
-    Dispatch the files below *path* and print what came of it.
+    Dispatch the files below *path* and print the report.
 
     Raises:
         ConfigError: If an argument breaks its rule.
         StoreUnavailableError: If the server does not answer.
-        SystemExit: With 1 if files are missing in the end, with 128 and the number of the signal
-            if there was a second one.
+        SystemExit: With 1 if files are missing in the end, with 128 plus the number of the signal
+            after a second signal.
     """
     count = workers if workers is not None else min(os.cpu_count() or 1, MOST_WORKERS)
     if not 1 <= count <= MOST_WORKERS:
@@ -70,7 +70,7 @@ def demonstrate(
     if as_json:
         print(json.dumps(report.document(), indent=2))
     else:
-        # Into a file or a pipe nothing is cut to the width of a screen.
+        # In a file or a pipe nothing is cut to the width of a screen.
         print_summary(report, Console(width=None if sys.stdout.isatty() else 1000))
     hint = _hint(report, data_dir)
     if hint:
@@ -89,16 +89,16 @@ async def _run(
     progress: Progress,
 ) -> Report:
     def told(_: signal.Signals) -> None:
-        progress.say("Finishing what is running; once more to abort.")
+        progress.say("Finishing running tasks; press Ctrl-C again to abort.")
 
     interrupts = Interrupts(GRACE, told)
     try:
         with interrupts:
-            # In a thread: a large tree on a slow disk must not keep signals waiting.
+            # In a thread: a large tree on a slow disk must not delay signals.
             tree = await asyncio.to_thread(find_files, path)
             with Ledger(home / "demo.sqlite3", create=True) as ledger:
-                # A board for each tree and ledger: what the board says is done must be in this
-                # ledger, and another tree must not mix in.
+                # A board for each tree and ledger: the results of done tasks must be in this
+                # ledger, and another tree must not mix with this one.
                 key = os.fsencode(tree.root) + ledger.identity.encode()
                 name = f"demo-{hashlib.sha256(key).hexdigest()[:16]}"
                 job = Job(
@@ -113,7 +113,7 @@ async def _run(
                     place, where = _in_memory(name, tree.files), "in shared memory"
                 else:
                     place = _on_server(name, url, data_dir)
-                    where = "on a server of its own" if url is None else f"on {parse_url(url).safe}"
+                    where = "on an embedded server" if url is None else f"on {parse_url(url).safe}"
                 async with place as board:
                     progress.say(
                         f"Dispatching {number(len(tree.files), 'file')} of {tree.root} to"
@@ -141,17 +141,17 @@ async def _on_server(
 
 @asynccontextmanager
 async def _in_memory(name: str, files: dict[str, bytes]) -> AsyncGenerator[Board[bytes]]:
-    # Cells are small: a long path takes several, as the id that it is and as the payload.
+    # Cells are small: a long path takes several, for the id and for the payload.
     cells = sum(1 + (len(os.fsencode(own)) + len(at)) // 100 for own, at in files.items())
     with SharedMemoryBoard[bytes].create(name, capacity=cells + 4096) as board:
-        # Nobody else is to open it; so nothing is left, however this process ends.
+        # No other process opens it by name, so nothing is left however this process ends.
         board.unlink()
         yield board
 
 
 @contextmanager
 def _home(data_dir: Path | None) -> Generator[Path]:
-    """Make and yield the folder of the ledger, which without *data_dir* is a passing one."""
+    """Create and yield the folder of the ledger; without *data_dir* it is a temporary one."""
     if data_dir is None:
         private = PrivateDirectory.create()
         try:
@@ -164,13 +164,13 @@ def _home(data_dir: Path | None) -> Generator[Path]:
 
 
 def _hint(report: Report, data_dir: Path | None) -> str | None:
-    """What to do next, if anything."""
+    """Return a hint for the next step, if any."""
     if report.state == "complete":
         if data_dir is not None and not report.tally.finished:
-            return "Nothing was left to do; name another --data-dir to start anew."
+            return "Nothing was left to do; use another --data-dir to start over."
         return None
     if data_dir is not None:
         return "Run the same command again to finish the rest."
     if report.state == "interrupted":
-        return "Nothing is kept; with --data-dir DIR the next run would finish the rest."
+        return "Nothing was kept; with --data-dir DIR the next run would finish the rest."
     return None

@@ -1,4 +1,4 @@
-"""The demo's pipeline, and what surrounds it."""
+"""``dispatch``: the demo's pipeline, from submit to report."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from rxdispatch.task import Task
 __all__ = ["REMEMBER", "Job", "dispatch"]
 
 LEASE: Final = 3.0
-"""Seconds; what was running when a run was killed waits that long in the next one."""
+"""The lease in seconds; tasks of a killed run wait that long in the next run."""
 
 REMEMBER: Final = 7 * 86400.0
-"""Seconds for which a board that is kept knows that a file is done."""
+"""Seconds for which a kept board remembers the ids of done files."""
 
 TRIES: Final = 3
 BACKOFF: Final = Backoff(first=0.2, maximum=1.0)
 LOOK: Final = 0.1
-"""Seconds between looks at the board for the progress bar."""
+"""Seconds between two readings of the board for the progress bar."""
 
 
 @attrs.frozen
 class Job:
     """
-    What to dispatch, and by what means.
+    The settings of a run.
 
     Args:
-        board: Name of the board, by which the ledger keeps its counts.
+        board: The name of the board, under which the ledger keeps the counts.
         tree: The files.
-        ledger: Where the counts are read.
-        ledger_path: Where workers write them.
-        workers: How many worker processes.
-        clear: Whether to leave nothing on the server.
+        ledger: The ledger from which the counts are read.
+        ledger_path: The ledger to which workers write.
+        workers: The number of worker processes.
+        clear: Whether to remove everything from the server.
     """
 
     board: str
@@ -67,13 +67,13 @@ async def dispatch(
     board: Board[bytes], job: Job, interrupts: Interrupts, progress: Progress
 ) -> Report:
     """
-    Submit every file, run what is not done yet, and report on all.
+    Submit every file, run those that are not done, and report on all.
 
     Raises:
         StoreUnavailableError: If the server does not answer.
     """
     files = job.tree.files
-    # All of them, each time: what an earlier run has finished, or holds still, is a duplicate.
+    # All of them, each time: files that an earlier run has done, or still holds, are duplicates.
     await board.submit(Task(path, id=name, max_attempts=TRIES) for name, path in files.items())
     counts = await board.counts()
     left = counts.scheduled + counts.ready + counts.claimed
@@ -81,7 +81,7 @@ async def dispatch(
     tally = Tally()
     if left and interrupts.first is None:
         if before:
-            progress.say(f"Going on where an earlier run ended: {before:,} files are done.")
+            progress.say(f"Continuing an earlier run: {before:,} files are done.")
         tally = await _pipeline(board, job, interrupts, progress, before)
     report = Report.of(
         job.tree,
@@ -121,9 +121,9 @@ async def _pipeline(
                     )
                 )
             except ItemTimeoutError:
-                # Only the switch ends this stream so: what ran did not end within the grace.
+                # Only the switch ends this stream so: a task did not end within the grace.
                 workers.kill()
-                progress.say("Gave up on what did not end in time; its tasks are given back.")
+                progress.say("Gave up on tasks that did not end in time; they are given back.")
         progress.show(await board.counts(), tally, last=True)
     return tally
 
@@ -139,7 +139,7 @@ def _shown(
             try:
                 progress.show(await board.counts(), tally)
             except StoreUnavailableError:
-                pass  # the pipeline waits for it too, and says so
+                pass  # the pipeline waits for it too, and logs it
             await asyncio.sleep(LOOK)
 
     progress.begin(total, before)
@@ -151,7 +151,7 @@ def _shown(
 
 
 async def _clear(board: Board[Any], ids: list[str]) -> None:
-    """Leave nothing on a server that is not ours: no later run could find it."""
+    """Remove everything from a server that is not ours: no later run could find it."""
     await board.cancel(ids)
     await board.redrive()
     while claims := await board.claim(1000):

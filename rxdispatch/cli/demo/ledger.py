@@ -1,4 +1,4 @@
-"""``Ledger``: what was counted, in SQLite, by task."""
+"""``Ledger``: the counts of each task, in SQLite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxdispatch.files.private_database import open_database
 __all__ = ["FileCounts", "Ledger"]
 
 _BUSY: Final = 30.0
-"""Seconds to wait for another process's write."""
+"""Seconds to wait for the write of another process."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS identity (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL);
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS counts (
 
 @attrs.frozen
 class FileCounts:
-    """How many functions (methods included), classes and lines a file has."""
+    """The numbers of functions (methods included), classes and lines of a file."""
 
     functions: int
     classes: int
@@ -41,22 +41,22 @@ class Ledger:
     """
     The counts of each task, written by worker processes, each with a connection of its own.
 
-    A task settles once, but it runs *at least* once: a worker that is killed after its work and
-    before its settlement leaves the task to be run again. So what a handler leaves behind must
-    be idempotent, that is, the same after two runs as after one, and it must be there *before*
-    the task is settled. Here that is one row by task id, written with INSERT OR REPLACE. Adding
-    to a total would count such a file twice; writing after settling would lose it.
+    A task settles once, but it runs *at least* once: if a worker is killed between its work and the
+    settlement, the task runs again. So the effect of a handler must be idempotent, that is, the
+    same after two runs as after one, and it must be written *before* the task is settled. Here
+    it is one row per task id, written with INSERT OR REPLACE. Adding to a total would count such
+    a file twice; writing after the settlement would lose it.
 
-    Every commit is flushed to the disk (``synchronous=FULL``), since the board may remember that
-    a file is done: after a power cut its counts must not be the part that is missing.
+    Every commit is flushed to the disk (``synchronous=FULL``): the board may remember that a file
+    is done, so its counts must survive a power cut too.
 
     Args:
         path: The database file.
-        create: Whether to make it where there is none.
+        create: Whether to create it if it does not exist.
 
     Raises:
-        ConfigError: If *path* is no database that can be written, or one that another user can
-            have made or changed.
+        ConfigError: If *path* is not a writable database, or another user may have made or
+            changed it.
 
     Example:
         >>> ledger = Ledger(Path(":memory:"), create=True)
@@ -86,13 +86,13 @@ class Ledger:
 
     @property
     def identity(self) -> str:
-        """Made with the file: a board named after it never outlives what it says is done."""
+        """The identity of the file, for the board's name: its counts are then in this file."""
         (name,) = self._db.execute("SELECT name FROM identity").fetchone()
         return str(name)
 
     def put(self, board: str, task_id: str, counts: FileCounts) -> None:
-        """Write the counts of one task, in place of what was there."""
-        # As bytes, because names of files need not be text.
+        """Write the counts of one task, replacing earlier ones."""
+        # As bytes, because file names need not be text.
         row = (board, os.fsencode(task_id), *attrs.astuple(counts))
         self._db.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?)", row)
 
@@ -104,7 +104,7 @@ class Ledger:
         return {os.fsdecode(task_id): FileCounts(*counts) for task_id, *counts in rows}
 
     def close(self) -> None:
-        """Close the file; does nothing the second time."""
+        """Close the file; a second call does nothing."""
         self._db.close()
 
     def __enter__(self) -> Self:

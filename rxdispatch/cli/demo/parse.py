@@ -1,4 +1,4 @@
-"""The demo's handler: runs in worker processes and counts what is in a Python file."""
+"""The demo's handler: counts functions, classes and lines of a file, in a worker process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["count", "count_file"]
 
 def count_file(ledger: str, board: str, task: Task[bytes]) -> None:
     """
-    Count what is in a file and write it down.
+    Count the contents of a file and write the counts to the ledger.
 
     Args:
-        ledger: Path of the ledger.
-        board: Under which name to write.
-        task: Its payload is the absolute path of the file, as the system's bytes.
+        ledger: The path of the ledger.
+        board: The board under whose name it writes.
+        task: The task; its payload is the absolute path of the file, as the system's bytes.
 
     Raises:
         OSError: If the file cannot be read.
@@ -30,7 +30,7 @@ def count_file(ledger: str, board: str, task: Task[bytes]) -> None:
     """
     path = os.fsdecode(task.payload)
     counts = count(Path(path).read_bytes(), path)
-    # Before this returns, as then the task is settled; see Ledger for why.
+    # Before this returns, because then the task is settled; see Ledger.
     _open(ledger).put(board, task.id, counts)
 
 
@@ -47,10 +47,10 @@ def count(source: bytes, filename: str = "<unknown>") -> FileCounts:
         FileCounts(functions=1, classes=1, lines=2)
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of doubtful escapes in other people's files
+        warnings.simplefilter("ignore")  # about invalid escapes in other people's files
         tree = ast.parse(source, filename)
     functions = classes = 0
-    # Only statements hold functions and classes, so expressions, most of a tree, are left out.
+    # Only statements contain functions and classes, so expressions, most of a tree, are skipped.
     blocks: list[ast.AST] = [tree]
     while blocks:
         block = blocks.pop()
@@ -63,5 +63,5 @@ def count(source: bytes, filename: str = "<unknown>") -> FileCounts:
 
 @functools.cache
 def _open(path: str) -> Ledger:
-    """One connection a process."""
+    """Return the ledger of this process, with one connection."""
     return Ledger(Path(path))

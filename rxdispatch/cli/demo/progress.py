@@ -1,4 +1,4 @@
-"""``Progress``: a bar on a terminal, a line now and then elsewhere; on stderr."""
+"""``Progress``: a progress bar on a terminal, and lines elsewhere; on stderr."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rxdispatch.results import Counts
 __all__ = ["Progress"]
 
 _LINE_EVERY: Final = 2.0
-"""Seconds between lines where there is no terminal."""
+"""Seconds between lines without a terminal."""
 
 
 class Progress:
     """
-    Shows how far a run is.
+    The progress of a run.
 
     Args:
-        console: Where to; of stderr, so that stdout holds the result and nothing else.
+        console: The console of stderr, so that stdout holds only the result.
     """
 
     def __init__(self, console: Console) -> None:
@@ -34,11 +34,11 @@ class Progress:
         self._bar: Bar | None = None
 
     def say(self, text: str) -> None:
-        """Print one line of plain text, above the bar if there is one."""
+        """Print one line of plain text, above a bar."""
         self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, total: int, done: int) -> None:
-        """Start to show progress: *done* of *total* files."""
+        """Start with *done* of *total* files."""
         self._total = total
         self._next_line = time.monotonic() + _LINE_EVERY
         if self._console.is_terminal:
@@ -53,7 +53,7 @@ class Progress:
             self._bar.start()
 
     def show(self, counts: Counts, tally: Tally, *, last: bool = False) -> None:
-        """Show what the board holds, and what this run has done."""
+        """Show the counts of the board and the results of this run."""
         left = counts.scheduled + counts.ready + counts.claimed
         done = max(0, self._total - left)
         state = (
@@ -67,7 +67,7 @@ class Progress:
             self.say(f"{done:,}/{self._total:,} files  {state}")
 
     def end(self) -> None:
-        """Leave the bar as it is."""
+        """Keep the bar as it is."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

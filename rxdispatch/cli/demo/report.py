@@ -1,4 +1,4 @@
-"""``Report``: what a run of the demo comes to."""
+"""``Report``: the result of a run of the demo."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Report:
 
     Args:
         tree: The files.
-        counts: Of files that were counted, by id.
+        counts: The counts of files by id.
         dead: The dead letters of the tree.
         before: How many files were done or dead when this run began.
-        tally: What happened in this run.
+        tally: The outcomes of this run.
         workers: How many worker processes it had.
         interrupted: Whether it was stopped before its end.
     """
@@ -53,7 +53,7 @@ class Report:
         dead: Iterable[DeadLetter[Any]],
         **rest: Any,
     ) -> Report:
-        """Make a report of what belongs to *tree*; a file that is dead does not count."""
+        """Return the report on *tree*; a dead file is not counted."""
         letters = {letter.task.id: letter for letter in dead if letter.task.id in tree.files}
         alive = {i: c for i, c in counts.items() if i in tree.files and i not in letters}
         return cls(tree, alive, tuple(letters[i] for i in sorted(letters)), **rest)
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def state(self) -> State:
-        """``incomplete`` when files are missing although nobody interrupted the run."""
+        """``incomplete`` when files are missing although the run was not interrupted."""
         if not self.remaining:
             return "complete"
         return "interrupted" if self.interrupted else "incomplete"
@@ -85,7 +85,7 @@ class Report:
 
     @property
     def reasons(self) -> dict[str, list[DeadLetter[Any]]]:
-        """The dead letters by the type of their error, or by reason where none was raised."""
+        """The dead letters by the type of their error, or by reason if there is no error."""
         found: defaultdict[str, list[DeadLetter[Any]]] = defaultdict(list)
         for letter in self.dead:
             kind = letter.error.partition(":")[0] if letter.reason == "failed" else letter.reason
@@ -93,7 +93,7 @@ class Report:
         return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
     def document(self) -> dict[str, Any]:
-        """Return the report as what JSON can hold."""
+        """Return the report as plain values for JSON."""
         totals = self.totals
         return {
             "path": visible(str(self.tree.root)),

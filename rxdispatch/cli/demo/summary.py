@@ -1,4 +1,4 @@
-"""Print a report for people."""
+"""``print_report``: the output of a report as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXAMPLES: Final = 3
 
 
 def print_summary(report: Report, console: Console) -> None:
-    """Print headline, totals, the largest files and the dead letters."""
+    """Print the headline, the totals, the largest files and the dead letters."""
     console.print()
     console.print(_headline(report))
     console.print(_totals(report))
@@ -51,7 +51,7 @@ def _headline(report: Report) -> Text:
             text.append(f", after {report.before:,} in earlier runs")
     else:
         text.append(
-            f"nothing was left of {number(len(report.tree.files), 'file')},"
+            f"nothing was left to do of {number(len(report.tree.files), 'file')},"
             " all dispatched by earlier runs"
         )
     return text

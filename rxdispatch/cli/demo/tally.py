@@ -15,12 +15,12 @@ __all__ = ["Tally"]
 @attrs.define
 class Tally:
     """
-    Counts outcomes that are settled.
+    Counts settled outcomes.
 
     Attributes:
         finished: Files done or dead.
-        retries: Failed tries that were followed by another.
-        seconds: From the start of the pipeline to the last file that was finished.
+        retries: Failed attempts that were followed by another.
+        seconds: Seconds from the start of the pipeline to the last finished file.
     """
 
     finished: int = 0
@@ -38,5 +38,5 @@ class Tally:
 
     @property
     def rate(self) -> float:
-        """Files finished a second."""
+        """Finished files per second."""
         return self.finished / self.seconds if self.seconds > 0 else 0.0

@@ -17,7 +17,7 @@ from rxdispatch.errors import ConfigError
 __all__ = ["Tree", "find_files"]
 
 _END: Final = 100
-"""Characters that are kept at each end of a path that is too long."""
+"""The characters kept at each end of a long path."""
 
 _NOT_OURS: Final = ("site-packages", "dist-packages")
 
@@ -41,17 +41,16 @@ class Tree:
 
 def find_files(path: Path | None) -> Tree:
     """
-    Return every ``.py`` file below *path*, or *path* itself where it is a file.
+    Return every ``.py`` file below *path*, or *path* itself if it is a file.
 
-    Links to folders are not followed. Links that lead nowhere count as files: reading them
-    fails, as it should. What is no regular file, such as a pipe, is left out: reading it may
-    take for ever.
+    Links to folders are not followed. Broken links count as files: reading them fails, as it
+    should. Other special files, such as pipes, are omitted: reading one may block forever.
 
     Args:
-        path: None for the standard library of this Python, without what was installed later.
+        path: The path; None for the standard library of this Python, without installed packages.
 
     Raises:
-        ConfigError: If there is no such path or no such file in it.
+        ConfigError: If the path does not exist, or has no such file.
     """
     root = Path(sysconfig.get_path("stdlib") if path is None else path).resolve()
     if not root.exists():
@@ -77,7 +76,7 @@ def find_files(path: Path | None) -> Tree:
 
 
 def _named(path: str) -> str:
-    """Return the id of a file's task: its path, or both ends of it around a digest."""
+    """Return the id of a file's task: its path, or a digest between both ends of a long path."""
     if utf8_size(path) <= ID_LIMIT:
         return path
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]

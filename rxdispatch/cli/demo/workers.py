@@ -1,4 +1,4 @@
-"""``Workers``: a process pool that ends with this process, however that ends."""
+"""``Workers``: a process pool that ends with this process, however this process ends."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ class Workers:
     """
     Worker processes for ``execute``; a context manager.
 
-    A pool of the standard library outlives an owner that is killed: its processes wait for
-    calls for ever. These end with it. They also ignore Ctrl-C, which a terminal sends to all
-    processes: whether to finish or to abort is the owner's to say.
+    The processes of a standard pool survive a killed owner, and wait for calls forever. These
+    processes end with their owner. They also ignore Ctrl-C, which a terminal sends to all
+    processes: the owner decides whether to finish or to abort.
 
-    Make it in the main thread: on Linux a worker ends with the *thread* that started it.
+    Create it in the main thread: on Linux a worker ends with the *thread* that started it.
 
     Args:
-        count: How many.
+        count: The number of processes.
     """
 
     def __init__(self, count: int) -> None:
-        # Spawned: a fork of a process with threads may hang, and would inherit all it has open.
+        # Spawned: a fork of a process with threads may hang, and inherits all open files.
         self.pool = ProcessPoolExecutor(
             count,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
             initargs=(os.getpid(),),
         )
-        # Started first, because doing so lifts the block below.
+        # Started first, because its start would undo the block below.
         resource_tracker.ensure_running()
-        # Blocked in the workers too, until they ignore them: a Ctrl-C while they start would
-        # fill the screen with tracebacks.
+        # The workers inherit the block until they ignore the signal: a Ctrl-C during their
+        # start would fill the screen with tracebacks.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            # The pool starts a process for each call that finds none idle.
+            # The pool starts a process for each call that finds no idle one.
             self._started: list[Future[Any]] = [self.pool.submit(os.getpid) for _ in range(count)]
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -64,7 +64,7 @@ class Workers:
         await asyncio.gather(*map(asyncio.wrap_future, self._started))
 
     def kill(self) -> None:
-        """End them now, whatever they are at."""
+        """Kill them now."""
         for process in multiprocessing.active_children():
             process.kill()
 
@@ -83,8 +83,8 @@ class Workers:
 
 
 def _begin(owner: int) -> None:
-    """Make this worker end with its owner, and with nothing else."""
-    # A fifth of the time would go into looking for cycles in syntax trees, which have none.
+    """Make this worker end with its owner, and only with it."""
+    # A fifth of the time would go into a search for cycles in syntax trees, which have none.
     gc.disable()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -93,7 +93,7 @@ def _begin(owner: int) -> None:
         die_with_parent()
     else:
         watch_parent()
-    # It may have ended before that was asked for.
+    # The owner may have ended before that request.
     if os.getppid() != owner:
         os._exit(1)
 

@@ -1,5 +1,5 @@
 """
-``rxdispatch nodes``: watch a fleet, or simulate one.
+``rxdispatch nodes``: shows a fleet, or simulates one.
 
 Internal: users import from ``rxdispatch``.
 """

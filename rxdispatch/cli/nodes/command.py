@@ -1,4 +1,4 @@
-"""``rxdispatch nodes``: look at a fleet, or make one up."""
+"""``rxdispatch nodes``: shows a fleet, or simulates one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMESPACE: Final = click.option(
     default="rxd",
     show_default=True,
     metavar="NAME",
-    help="What the names of the fleet's keys begin with.",
+    help="Prefix of the fleet's keys.",
 )
 
 
@@ -32,12 +32,12 @@ def nodes() -> None:
 @url_option("Server with the fleet: redis://, rediss:// or unix://")
 @_NAMESPACE
 @click.option("--pool", metavar="NAME", help="Only the nodes of this pool.")
-@click.option("--once", is_flag=True, help="Print the fleet as it is and exit.")
+@click.option("--once", is_flag=True, help="Print the current fleet and exit.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="With --once one JSON document; else one JSON line for each node, a line of the kind"
+    help="With --once one JSON document; otherwise one JSON line for each node, a line of the kind"
     " synced, and then one line for each change.",
 )
 @click.option(
@@ -45,8 +45,8 @@ def nodes() -> None:
     type=click.Choice(SORTS),
     default="id",
     show_default=True,
-    help="What comes first: for jobs the fullest, for status the suspect, for version"
-    " those that change most, for heartbeat those that are silent longest.",
+    help="Order: jobs puts the fullest nodes first, status the suspect ones, version the ones"
+    " that change most, heartbeat the ones that are silent longest.",
 )
 def watch_nodes(
     url: str | None, namespace: str, pool: str | None, once: bool, as_json: bool, sort: Sort
@@ -54,8 +54,8 @@ def watch_nodes(
     """
     Show the nodes of a fleet, live, until Ctrl-C.
 
-    Changes are pushed; nothing is drawn while nothing changes. Into a file or a pipe goes a line
-    with the sums instead, at most every two seconds.
+    The server pushes changes; the picture changes only with them. In a file or a pipe, the output
+    is a summary line, at most every two seconds.
     """
     with exit_codes():
         watch(url=url, namespace=namespace, pool=pool, once=once, json=as_json, sort=sort)
@@ -64,7 +64,7 @@ def watch_nodes(
 @nodes.command("simulate")
 @url_option(
     "Server to register the nodes on",
-    "$RXDISPATCH_URL, else a server of its own, whose url is printed",
+    "$RXDISPATCH_URL, else an embedded server, whose URL is printed",
 )
 @_NAMESPACE
 @click.option("--nodes", type=int, default=1000, show_default=True, metavar="N")
@@ -74,7 +74,7 @@ def watch_nodes(
     default=0.01,
     show_default=True,
     metavar="SHARE",
-    help="Of the nodes that die silently, are drained or are removed in each second.",
+    help="Share of the nodes that die silently, are drained or are removed in each second.",
 )
 @click.option(
     "--ttl",
@@ -82,31 +82,35 @@ def watch_nodes(
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="Without a heartbeat, after which a node is gone.",
+    help="Time without a heartbeat after which a node is gone.",
 )
 @click.option(
     "--interval",
     type=float,
     metavar="SECONDS",
-    help="Between the heartbeats of a node.  [default: a third of the ttl]",
+    help="Time between the heartbeats of a node.  [default: a third of the ttl]",
 )
 @click.option(
-    "--pools", default="cpu,gpu,io", show_default=True, metavar="NAMES", help="With commas between."
+    "--pools",
+    default="cpu,gpu,io",
+    show_default=True,
+    metavar="NAMES",
+    help="Separated by commas.",
 )
 @click.option(
-    "--capacity", type=int, default=8, show_default=True, metavar="N", help="Of each node."
+    "--capacity", type=int, default=8, show_default=True, metavar="N", help="Capacity of each node."
 )
-@click.option("--seed", type=int, metavar="N", help="The same fates for the same seed.")
+@click.option("--seed", type=int, metavar="N", help="Seed: the same seed gives the same events.")
 @click.option(
-    "--duration", type=float, metavar="SECONDS", help="Stop by itself.  [default: at Ctrl-C]"
+    "--duration", type=float, metavar="SECONDS", help="Stop after this time.  [default: at Ctrl-C]"
 )
 def simulate_nodes(url: str | None, **asked: Any) -> None:
     """
-    Keep a fleet of made-up nodes alive: for demos, and to try things out.
+    Keep a fleet of simulated nodes alive, for demos and experiments.
 
-    They come, tell their load with every heartbeat, die, are drained and go. Ctrl-C removes
-    them; a second one aborts. Whoever asks the same fleet for nodes gets these too: on a server
-    that others use, give it a namespace of its own.
+    Nodes come, report their load with every heartbeat, die, are drained and leave. Ctrl-C removes
+    them; a second Ctrl-C aborts. Other users of the same fleet see these nodes too: on a shared
+    server, give the simulation a namespace of its own.
     """
     with exit_codes():
         simulate(url, Simulation(**asked))

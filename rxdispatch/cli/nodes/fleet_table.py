@@ -1,4 +1,4 @@
-"""Show a fleet to people: a line that sums it up, and a table."""
+"""The output of ``nodes watch``: a summary line and a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxdispatch.node import Mode, Node, NodeStatus
 __all__ = ["MARGIN", "headline", "show_fleet"]
 
 MARGIN: Final = 4
-"""Lines of :func:`show_fleet` that are not rows."""
+"""The lines of :func:`show_fleet` that are not rows."""
 
 _BAR: Final = 10
 _VALUES: Final = 3
@@ -29,7 +29,7 @@ _COLORS: Final = {
 
 
 def headline(view: FleetView) -> Text:
-    """Return mode, freshness, numbers and what went wrong in one line."""
+    """Return mode, freshness, numbers and problems in one line."""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(view.mode.value, "bold green" if view.mode is Mode.NORMAL else "bold red")
     if view.stale is None:
@@ -55,8 +55,8 @@ def show_fleet(view: FleetView, console: Console) -> RenderableType:
     Return headline and table.
 
     Args:
-        view: What there is to see.
-        console: What it will be printed on; some cannot show bars.
+        view: The values to show.
+        console: The console of the output; some consoles cannot show bars.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("id", "pool", "status", "jobs", "labels", "state"):
@@ -100,13 +100,13 @@ def _row(view: NodeView, ascii_only: bool) -> list[Text]:
 
 
 def _cell(text: str) -> Text:
-    # Cut and not wrapped: a node is one line.
+    # Cut, not wrapped: a node is one line.
     return Text(visible(text), no_wrap=True, overflow="ellipsis")
 
 
 def _jobs(node: Node, ascii_only: bool) -> Text:
     share = min(1.0, node.current_jobs / node.capacity) if node.capacity else 0.0
-    # One job shows, and so does the last free slot.
+    # A single job is visible, and so is the last free slot.
     full = min(_BAR, round(share * _BAR))
     if 0 < share < 1:
         full = min(_BAR - 1, max(1, full))
@@ -128,7 +128,7 @@ def _pairs(mapping: Mapping[str, Any]) -> str:
 
 
 def _short(value: object) -> str:
-    """What a value looks like in little room; containers only tell their size."""
+    """Return a short form of a value; containers only show their size."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):

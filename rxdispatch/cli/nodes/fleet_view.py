@@ -1,4 +1,4 @@
-"""``FleetView``: what there is to see of a fleet, before it has a form."""
+"""``FleetView``: the values of a fleet that ``nodes watch`` shows."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Sort: TypeAlias = Literal["id", "pool", "status", "jobs", "version", "heartbeat"
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 
 UNITS: Final = {86400: "d", 3600: "h", 60: "m"}
-"""Of how long ago something was, in seconds; and what they are called."""
+"""The units of an age: their seconds and their names."""
 
-# What needs a look comes first.
+# Nodes that need attention come first.
 _STATUSES: Final = (NodeStatus.SUSPECT, NodeStatus.DRAINING, NodeStatus.READY)
 
 
 @attrs.frozen
 class NodeView:
     """
-    A node and when it was last heard of.
+    A node with the time since its last heartbeat.
 
     Attributes:
         node: The node.
-        silence: Seconds since its last heartbeat, from a minute on whole minutes, and so on;
-            None where that is not known.
+        silence: Seconds since its last heartbeat, in whole minutes from one minute on, and so on;
+            None if unknown.
     """
 
     node: Node
@@ -43,20 +43,20 @@ class NodeView:
 @attrs.frozen(kw_only=True)
 class FleetView:
     """
-    A fleet as it is now. Two that are equal look the same.
+    A fleet at one moment. Two equal views look the same.
 
     Attributes:
-        mode: Of the feed.
-        stale: Whole seconds since the last proof that nothing was missed, None while that proof
-            still holds.
-        pool: The pool that is looked at; None for all.
-        known: How many nodes the feed knows, of any pool.
-        statuses: How many nodes there are of each status.
+        mode: The mode of the feed.
+        stale: Whole seconds since the last proof that nothing was missed; None while the feed is
+            current.
+        pool: The shown pool; None for all.
+        known: How many nodes the feed has, of any pool.
+        statuses: The number of nodes by status.
         rate: Changes per second.
-        gaps: How often something had been missed.
-        catch_ups: How often that was made up for.
-        nodes: The first of them, in order.
-        hidden: How many there are beside those.
+        gaps: How many gaps the feed has noticed.
+        catch_ups: How many catch-ups the feed has made.
+        nodes: The first nodes, in order.
+        hidden: How many nodes are not among them.
     """
 
     mode: Mode
@@ -82,15 +82,15 @@ class FleetView:
         most: int | None,
     ) -> FleetView:
         """
-        Look at what *feed* knows, asking nobody.
+        Return the view of *feed*, without a call to the server.
 
         Args:
-            feed: The fleet.
-            observed: What was seen of its changes.
-            now: Seconds, on the clock of *observed*.
-            pool: Leave out other pools.
-            sort: What comes first.
-            most: Leave out nodes after so many; None for all of them.
+            feed: The feed.
+            observed: The observed changes.
+            now: Seconds on the clock of *observed*.
+            pool: Omit other pools.
+            sort: The order of the nodes.
+            most: The most nodes to show; None for all.
         """
         nodes = feed.nodes(pool)
         statuses = dict.fromkeys(reversed(_STATUSES), 0)
@@ -114,7 +114,7 @@ class FleetView:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+        """Return it as plain values for JSON."""
         return {
             "mode": self.mode.value,
             "stale": self.stale,
@@ -128,7 +128,7 @@ class FleetView:
 
 
 def node_document(node: Node) -> dict[str, Any]:
-    """Return a node as what JSON can hold."""
+    """Return a node as plain values for JSON."""
     return {
         "id": node.id,
         "pool": node.pool,
@@ -143,7 +143,7 @@ def node_document(node: Node) -> dict[str, Any]:
 
 
 def change_document(change: NodeChange) -> dict[str, Any]:
-    """Return a change as what JSON can hold; without what was before."""
+    """Return a change as plain values for JSON, without the previous state."""
     return {
         "kind": change.kind,
         "epoch": change.epoch,
@@ -156,7 +156,7 @@ def _view(node: Node, feed: Feed) -> NodeView:
     silence = feed.silence(node.id)
     if silence is None:
         return NodeView(node, None)
-    # As exact as it is shown: what looks the same must be the same.
+    # Rounded as it is shown: views that look the same must be equal.
     unit = next((unit for unit in UNITS if silence >= unit), 1)
     return NodeView(node, int(silence // unit) * unit)
 

@@ -1,4 +1,4 @@
-"""``Observed``: how many changes a watcher has seen lately."""
+"""``Observed``: the recent changes of a fleet."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _WINDOW: Final = 5.0
 
 class Observed:
     """
-    What a watcher remembers of changes.
+    The recent changes of a fleet, and the last heartbeats.
 
     Args:
-        now: When it began to watch, in seconds.
+        now: The time at which watching began, in seconds.
     """
 
     def __init__(self, now: float) -> None:
@@ -28,11 +28,11 @@ class Observed:
         self._recent: deque[list[float]] = deque()
 
     def saw(self, change: NodeChange, now: float) -> None:
-        """Take note of a change of a node."""
+        """Record a change of a node."""
         if change.node is None:
             return
         self.changes += 1
-        # Counted by tenths of a second: one entry for each change would be thousands.
+        # Counted per tenth of a second: an entry for each change would be thousands.
         if self._recent and now - self._recent[-1][0] < 0.1:
             self._recent[-1][1] += 1
         else:
@@ -40,7 +40,7 @@ class Observed:
             self._forget(now)
 
     def rate(self, now: float) -> float:
-        """Return changes per second, over the last five."""
+        """Return the changes per second, over the last five seconds."""
         self._forget(now)
         count = sum(count for _, count in self._recent)
         return count / min(_WINDOW, max(1.0, now - self._began))
@@ -52,10 +52,10 @@ class Observed:
 
 def of_pool(change: NodeChange, pool: str | None) -> NodeChange | None:
     """
-    Return *change* as it looks from within a pool, None if it does not concern it.
+    Return *change* as a change of one pool; None if it does not concern the pool.
 
-    A node that goes over to another pool is removed from this one. With None for *pool*, or
-    without a node, it is as it is.
+    A node that moves to another pool is removed from this one. With None for *pool*, or without a
+    node, the change is returned as it is.
     """
     node, previous = change.node, change.previous
     if pool is None or node is None:

@@ -1,4 +1,4 @@
-"""``rxdispatch nodes simulate``: tell a registry of a fleet that does not exist."""
+"""``rxdispatch nodes simulate``: registers a simulated fleet and keeps it alive."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rxdispatch.store.url import parse_url
 __all__ = ["Simulation", "simulate"]
 
 TIDY: Final = 5.0
-"""Seconds that removing the nodes may take in the end."""
+"""Seconds that the removal of the nodes may take at the end."""
 
 _TICK: Final = 0.5
 _AT_ONCE: Final = 64
@@ -37,10 +37,10 @@ _PAUSE: Final = 0.5
 @attrs.frozen(kw_only=True)
 class Simulation:
     """
-    What is asked for; see the command's options.
+    The options of the command.
 
     Raises:
-        ConfigError: From :meth:`fleet`, if something breaks its rule.
+        ConfigError: From :meth:`fleet`, if an option breaks its rule.
     """
 
     nodes: int
@@ -54,7 +54,7 @@ class Simulation:
     namespace: str
 
     def fleet(self) -> SimulatedFleet:
-        """Make the fleet."""
+        """Return the fleet."""
         ttl = seconds("ttl", self.ttl, zero=False)
         if ttl > TTL_LIMIT:
             raise ConfigError(f"ttl must be at most {TTL_LIMIT:g} s", ttl)
@@ -77,8 +77,8 @@ def simulate(url: str | None, simulation: Simulation) -> None:
 
     Raises:
         ConfigError: If an argument breaks its rule.
-        StoreUnavailableError: If the server does not answer in the beginning.
-        SystemExit: With 128 and the number of the signal if there was a second one.
+        StoreUnavailableError: If the server does not answer at the start.
+        SystemExit: With 128 plus the number of the signal, at the second signal.
     """
     fleet = simulation.fleet()
     url = url or os.environ.get("RXDISPATCH_URL") or None
@@ -93,7 +93,7 @@ async def _run(
     url: str | None, simulation: Simulation, fleet: SimulatedFleet, line: LiveLine
 ) -> None:
     def told() -> None:
-        line.say("Removing the nodes; once more to abort.")
+        line.say("Removing the nodes; press Ctrl-C again to abort.")
 
     with Until(told) as until:
         async with _server(url) as where, connect(where, namespace=simulation.namespace) as hub:
@@ -106,7 +106,7 @@ async def _run(
                     " Ctrl-C removes them."
                 )
                 if url is None:
-                    # Alone on stdout, for scripts, and only when there is something to see.
+                    # Alone on stdout, for scripts, and only once there are nodes to watch.
                     print(where, flush=True)
                     line.say(f"Watch them: rxdispatch nodes watch --url {shlex.quote(where)}")
                 await agent.run()
@@ -115,7 +115,7 @@ async def _run(
 
 @asynccontextmanager
 async def _server(url: str | None) -> AsyncGenerator[str]:
-    """Yield *url*, or that of a server of our own."""
+    """Yield *url*, or the URL of an embedded server."""
     if url is not None:
         yield url
     else:
@@ -124,7 +124,7 @@ async def _server(url: str | None) -> AsyncGenerator[str]:
 
 
 class _Agent:
-    """Speaks for all nodes of a fleet; goes on when the server is away."""
+    """Sends the updates of all nodes of a fleet; survives an outage of the server."""
 
     def __init__(
         self, registry: Registry, fleet: SimulatedFleet, ttl: float, line: LiveLine
@@ -138,7 +138,7 @@ class _Agent:
         self._since: float | None = None
 
     async def run(self) -> None:
-        """Tell what happens, again and again, until cancelled."""
+        """Send updates until cancelled."""
         shown, beats = self._clock(), self._heartbeats
         while True:
             try:
@@ -153,15 +153,15 @@ class _Agent:
                 self._show((self._heartbeats - beats) / (now - shown))
                 shown, beats = now, self._heartbeats
             await asyncio.sleep(_TICK)
-            # Only here: while the server is away the fleet waits for it, and does not change.
+            # Only here: during an outage the fleet waits for the server, and does not change.
             self._fleet.advance(self._clock())
 
     async def tell(self) -> None:
         """
-        Tell the registry what it has yet to be told.
+        Send the pending updates to the registry.
 
         Raises:
-            StoreUnavailableError: Then the rest is still to do, and some may be done twice.
+            StoreUnavailableError: The rest stays pending, and some updates may be sent twice.
         """
         todo = self._fleet.todo
         if todo.register:
@@ -176,14 +176,14 @@ class _Agent:
             self._fleet.lost(node for node, version in versions.items() if version is None)
 
     async def leave(self) -> None:
-        """Remove every node, as far as there is time and a server."""
+        """Remove every node, within the time limit and if the server answers."""
         ids = dict.fromkeys(self._fleet.ids)
         try:
             async with asyncio.timeout(TIDY):
                 await _each(self._registry.remove, ids)
         except (TimeoutError, StoreUnavailableError):
             self._line.say(
-                f"{number(len(ids), 'node')} could not be removed; they lapse by themselves."
+                f"{number(len(ids), 'node')} could not be removed; their ttl removes them."
             )
 
     def _show(self, rate: float) -> None:
@@ -197,20 +197,20 @@ class _Agent:
     def _away(self, error: StoreUnavailableError) -> None:
         if self._since is None:
             self._since = self._clock()
-            self._line.say(f"{error}; trying again until it answers.")
+            self._line.say(f"{error}; retrying until it answers.")
 
     def _back(self) -> None:
         if self._since is not None:
-            self._line.say(f"The server answers again after {self._clock() - self._since:.1f} s.")
+            self._line.say(f"The server is back after {self._clock() - self._since:.1f} s.")
             self._since = None
 
 
 async def _each(call: Callable[[str], Awaitable[object]], ids: dict[str, None]) -> list[str]:
     """
-    Call with each id, some at once, and take those out that are done.
+    Call with each id, several at once, and remove the ids that are done.
 
     Returns:
-        Those that the registry did not know, which are done as well.
+        The ids that the registry did not know; they are done too.
     """
     unknown: list[str] = []
 

@@ -1,4 +1,4 @@
-"""``SimulatedFleet``: nodes that come, work, die and go, as a seed decides."""
+"""``SimulatedFleet``: nodes that come, work, die and leave, driven by a seed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MOST_NODES: Final = 1_000_000
 
 _ZONES: Final = ("a", "b", "c")
 _FATES: Final = ("dies", "drains", "goes")
-# Seconds from being drained until what still runs there has ended.
+# Seconds from the drain of a node until its jobs have ended.
 _DRAINING: Final = (3.0, 10.0)
-# A node that died may be kept for longer than its ttl, see FeedSettings.mass_lapse_delay.
+# A dead node may be kept longer than its ttl, see FeedSettings.mass_lapse_delay.
 _PATIENCE: Final = 150.0
-# How far the load of a node moves between two heartbeats, and to how many digits it is told: now
-# and then nothing is new.
+# How far a node's load moves between two heartbeats, and its digits: now and then it stays the
+# same.
 _STEP: Final = 0.03
 _DIGITS: Final = 2
 
@@ -31,7 +31,7 @@ _DIGITS: Final = 2
 @attrs.define(slots=True)
 class Todo:
     """
-    What the registry has yet to be told; who has told it takes it out.
+    Updates not yet sent to the registry; the sender removes them.
 
     Attributes:
         register: Nodes by id.
@@ -49,14 +49,14 @@ class Todo:
 @attrs.define(slots=True)
 class Happened:
     """
-    What has happened to how many nodes.
+    The number of nodes by event.
 
     Attributes:
-        came: They were new.
-        died: They fell silent.
-        drained: They were drained.
-        went: They were removed in good order.
-        lost: They spoke up and were not in the registry any more.
+        came: New nodes.
+        died: Nodes that stopped sending heartbeats.
+        drained: Drained nodes.
+        went: Nodes that were removed.
+        lost: Nodes whose heartbeat found them missing in the registry.
     """
 
     came: int = 0
@@ -76,20 +76,20 @@ class _SimulatedNode:
 
 class SimulatedFleet:
     """
-    The nodes of a simulation, and what happens to them; it talks to nobody and has no clock.
+    A simulated fleet, without a server and without a clock.
 
-    Once a second a share of the nodes that are ready dies silently, is drained or goes, and as
-    many others come. Those that are drained go some seconds later. What happens in which second
-    depends on the seed alone, not on when :meth:`advance` is called within it.
+    Once a second a share of the ready nodes dies silently, is drained or leaves, and as many new
+    nodes come. Drained nodes leave some seconds later. The events of a second depend only on the
+    seed, not on when :meth:`advance` is called within it.
 
     Args:
         size: How many nodes are ready at a time.
-        pools: Their names; nodes are spread evenly.
-        capacity: Of each node.
-        churn: The share to which something happens in a second, from 0 to 1.
+        pools: The names of the pools; the nodes are spread evenly.
+        capacity: The capacity of each node.
+        churn: The share of the nodes with an event in a second, from 0 to 1.
         interval: Seconds between two heartbeats of a node.
-        ttl: Seconds after which a node that died is gone from the registry.
-        seed: Of all that is random.
+        ttl: Seconds after which a dead node is gone from the registry.
+        seed: The seed of all random choices.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -122,7 +122,7 @@ class SimulatedFleet:
         if not pools or len(set(pools)) != len(pools):
             raise ConfigError("pools must be different names", list(pools))
         for pool in pools:
-            # Of what will be made of it, the longest id included.
+            # Checks everything that is made of it, including the longest id.
             Node(f"{pool}-{'9' * 12}", pool=pool, capacity=capacity)
         if not 0 <= churn <= 1:
             raise ConfigError("churn must be a share from 0 to 1", churn)
@@ -136,7 +136,7 @@ class SimulatedFleet:
         self._churn = churn
         self._interval = interval
         self._keep = ttl + _PATIENCE
-        # Loads have dice of their own: how often they are thrown depends on the time.
+        # Loads have a generator of their own: how often it is used depends on the time.
         self._fates = random.Random(seed)
         self._loads = random.Random(seed + 1)
         self._ready: dict[str, _SimulatedNode] = {}
@@ -153,20 +153,20 @@ class SimulatedFleet:
 
     @property
     def draining(self) -> int:
-        """How many are drained and still there."""
+        """How many nodes are drained and have not left."""
         return len(self._draining)
 
     @property
     def ids(self) -> list[str]:
-        """Every node that the registry may know: also those that died, and are to be removed."""
+        """Every node that the registry may have, including dead nodes and nodes to remove."""
         return [*{**self._ready, **self._draining, **self._silent, **self.todo.remove}]
 
     def advance(self, now: float) -> None:
         """
-        Let time pass, and add to :attr:`todo` what follows.
+        Advance the time, and add the resulting updates to :attr:`todo`.
 
         Args:
-            now: Seconds that only grow. Of a longer break one second counts.
+            now: Seconds that only grow. A longer break counts as one second.
         """
         if self._next_churn is None:
             self._next_churn = now + 1
@@ -177,7 +177,7 @@ class SimulatedFleet:
         self._beat(now)
 
     def lost(self, ids: Iterable[str]) -> None:
-        """Take note that the registry does not know these: they come back, unless drained."""
+        """Handle nodes that the registry does not have: they register again, unless drained."""
         for node in ids:
             self._draining.pop(node, None)
             member = self._ready.get(node)
@@ -225,7 +225,7 @@ class SimulatedFleet:
     def _come(self, now: float) -> None:
         for _ in range(self._size - len(self._ready)):
             pool = self._pools[self._number % len(self._pools)]
-            # Pools and zones cross, whatever their numbers.
+            # Each pool has nodes in each zone, whatever their numbers.
             zone = _ZONES[self._number // len(self._pools) % len(_ZONES)]
             self._number += 1
             self.happened.came += 1
@@ -245,7 +245,7 @@ class SimulatedFleet:
             for node, member in members.items():
                 if now < member.next_beat:
                     continue
-                # After a break the nodes still take turns.
+                # Even after a break the heartbeats are spread.
                 member.next_beat = now + self._interval - (now - member.next_beat) % self._interval
                 moved = member.load + self._loads.gauss(0, _STEP)
                 member.load = min(1.0, max(0.0, moved))

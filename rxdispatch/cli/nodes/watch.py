@@ -1,4 +1,4 @@
-"""``rxdispatch nodes watch``: a fleet as a feed of this process knows it."""
+"""``rxdispatch nodes watch``: shows a fleet through a feed of this process."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from rxdispatch.nodes.feed.feed import Feed
 __all__ = ["watch"]
 
 _FRAME: Final = 0.25
-"""Seconds between two pictures, at the least."""
+"""The least seconds between two pictures."""
 
 _LINE_EVERY: Final = 2.0
-"""Seconds between two lines where there is no terminal, at the least."""
+"""The least seconds between two lines without a terminal."""
 
 _TICK: Final = 1.0
-"""Seconds after which ages are looked at, when nothing changes."""
+"""Seconds after which ages are updated when nothing changes."""
 
-# Drawing a very large fleet takes at most this part of the time.
+# Drawing a very large fleet takes at most this fraction of the time.
 _SHARE: Final = 0.2
 
 
@@ -51,7 +51,7 @@ def watch(
 
     Raises:
         ConfigError: If an argument breaks its rule, or there is no url.
-        StoreUnavailableError: If the server does not answer in the beginning.
+        StoreUnavailableError: If the server does not answer at the start.
     """
     url = url or os.environ.get("RXDISPATCH_URL") or None
     if url is None:
@@ -80,23 +80,23 @@ async def _run(url: str, namespace: str, watcher: _Watcher, *, once: bool, json:
 
 
 def _listening(hub: Hub) -> Feed:
-    """Return a feed that remembers when each node was heard of."""
+    """Return a feed that records the time of each node's last heartbeat."""
     feed = hub.feed()
     feed.keep_heartbeats()
     return feed
 
 
 class _Watcher:
-    """Looks at a feed, in one of several ways."""
+    """Shows a feed in one of several forms."""
 
     def __init__(self, pool: str | None, sort: Sort) -> None:
         self._pool = pool
         self._sort: Sort = sort
-        # Into a file or a pipe nothing is cut to the width of a screen.
+        # In a file or a pipe nothing is cut to the width of a screen.
         self._console = Console(width=None if sys.stdout.isatty() else 1000)
 
     def once(self, feed: Feed, *, json: bool) -> None:
-        """Print the fleet as it is."""
+        """Print the current fleet."""
         now = asyncio.get_running_loop().time()
         view = self._look(feed, Observed(now), None)
         if json:
@@ -106,9 +106,9 @@ class _Watcher:
 
     async def lines(self, feed: Feed) -> None:
         """
-        Print a line for each node, one that says that these are all, and one for each change.
+        Print a line for each node, a line that marks their end, and a line for each change.
 
-        Who reads them too slowly gets only the newest change of each node.
+        A slow reader gets only the newest change of each node.
         """
         out = JsonLines(sys.stdout.fileno())
         waiting: dict[str | None, NodeChange] = {}
@@ -118,7 +118,7 @@ class _Watcher:
             change = of_pool(told, self._pool)
             if change is not None:
                 name = None if change.node is None else change.node.id
-                # To the end of the line: what comes after "synced" must not be before it.
+                # Behind the waiting changes: a change after "synced" must not be printed before it.
                 waiting.pop(name, None)
                 waiting[name] = change
                 woken.set()
@@ -142,7 +142,7 @@ class _Watcher:
             subscription.dispose()
 
     async def live(self, feed: Feed) -> None:
-        """Show the fleet on a terminal, or a line now and then where there is none."""
+        """Show the fleet on a terminal; without one, print a line now and then."""
         if not self._console.is_terminal:
 
             def say(view: FleetView) -> None:
@@ -161,7 +161,7 @@ class _Watcher:
     async def _follow(
         self, feed: Feed, show: Callable[[FleetView], None], pause: float, *, rows: bool
     ) -> None:
-        """Show what there is whenever it looks different, with a pause between."""
+        """Show each view that looks different, with a pause in between."""
         clock = asyncio.get_running_loop().time
         observed = Observed(clock())
         changed = asyncio.Event()

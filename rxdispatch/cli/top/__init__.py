@@ -1,5 +1,5 @@
 """
-``rxdispatch top``: boards and nodes of a server, live.
+``rxdispatch top``: shows the boards and nodes of a server, live.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,4 +1,4 @@
-"""``rxdispatch top``: boards and nodes of a server, live."""
+"""``rxdispatch top``: shows the boards and nodes of a server, live."""
 
 from __future__ import annotations
 
@@ -27,22 +27,24 @@ from rxdispatch.seconds import seconds
 __all__ = ["top"]
 
 _AGAIN: Final = 0.3
-"""Seconds after which ``--once`` looks a second time, to tell rates."""
+"""Seconds after which ``--once`` reads a second time, to compute rates."""
 
 
 @click.command()
 @click.argument("boards", nargs=-1)
 @url_option("Server: redis://, rediss:// or unix://")
-@click.option("--namespace", default="rxd", show_default=True, metavar="NAME", help="Of the keys.")
-@click.option("--once", is_flag=True, help="Print it as it is and exit.")
-@click.option("--json", "as_lines", is_flag=True, help="Print a JSON line at each look.")
+@click.option(
+    "--namespace", default="rxd", show_default=True, metavar="NAME", help="Prefix of the keys."
+)
+@click.option("--once", is_flag=True, help="Print the current state and exit.")
+@click.option("--json", "as_lines", is_flag=True, help="Print a JSON line for each reading.")
 @click.option(
     "--interval",
     type=float,
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two looks.",
+    help="Time between two readings.",
 )
 def top(
     boards: tuple[str, ...],
@@ -55,8 +57,8 @@ def top(
     """
     Show BOARDS, and the nodes of the fleet if there is one, until Ctrl-C.
 
-    The boards must be named: a server keeps no list of them, and to look for their keys among all
-    others would hold it up. Into a file or a pipe goes a line for each look that differs.
+    Name the boards: a server keeps no list of them, and a search through all keys would block it.
+    In a file or a pipe, each change of the state is one line.
     """
     with exit_codes():
         url = url or os.environ.get("RXDISPATCH_URL") or None
@@ -79,7 +81,7 @@ async def _run(
             hub.feed() as feed,
         ):
             looks = _Looks([Watched(hub.board(name)) for name in names], feed)
-            # Into a file or a pipe nothing is cut to the width of a screen.
+            # In a file or a pipe nothing is cut to the width of a screen.
             console = Console(width=None if sys.stdout.isatty() else 1000)
             if once:
                 await _once(looks, console, as_lines=as_lines)
@@ -122,7 +124,7 @@ async def _say(looks: _Looks, console: Console, pause: float) -> None:
 
 
 class _Looks:
-    """Looks at boards and a feed; remembers what was, for when the server is away."""
+    """Reads boards and a feed; keeps the last values for when the server is unreachable."""
 
     def __init__(self, boards: Sequence[Watched], feed: Feed) -> None:
         self._boards = boards
@@ -131,10 +133,10 @@ class _Looks:
         self._answered = asyncio.get_running_loop().time()
 
     async def look(self) -> TopView:
-        """Ask all boards; the feed knows."""
+        """Ask all boards, and read the feed."""
         clock = asyncio.get_running_loop().time
         away: int | None = None
-        # All are waited for: one that fails must leave none of the others running.
+        # Wait for all of them: after a failure of one, no other may still run.
         rows = await asyncio.gather(
             *(board.read(clock()) for board in self._boards), return_exceptions=True
         )

@@ -1,4 +1,4 @@
-"""Show boards and a fleet to people: a line that sums them up, and tables."""
+"""The output of ``top``: a summary line, and tables of boards and pools."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["show_top", "top_line"]
 
 
 def top_line(view: TopView) -> Text:
-    """Return how the server is, and the sums, in one line."""
+    """Return the state of the server and the sums in one line."""
     text = Text(no_wrap=True, overflow="ellipsis")
     if view.away is None:
         text.append("server answers", "bold green")
     else:
-        text.append(f"server away for {age(view.away)}; what follows is old", "bold red")
+        text.append(f"server unreachable for {age(view.away)}; old values:", "bold red")
     for row in view.boards:
         counts = row.counts
         text.append(
@@ -42,7 +42,7 @@ def show_top(view: TopView) -> RenderableType:
     if view.pools:
         parts += [Text(), _pools(view)]
     elif not view.boards:
-        parts += [Text(), Text("no nodes; name the boards to look at", style="dim")]
+        parts += [Text(), Text("no nodes; name the boards to show", style="dim")]
     return Group(*parts)
 
 

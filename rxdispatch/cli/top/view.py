@@ -1,4 +1,4 @@
-"""``TopView``: what there is to see of boards and a fleet, before it has a form."""
+"""``TopView``: the values of boards and a fleet that ``top`` shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxdispatch.results import Counts
 __all__ = ["BoardRow", "PoolRow", "TopView", "Watched", "pools_of"]
 
 _WINDOW: Final = 5.0
-"""Seconds over which a rate is told."""
+"""Seconds over which a rate is computed."""
 
 
 @attrs.frozen
@@ -25,11 +25,11 @@ class BoardRow:
     A board.
 
     Attributes:
-        name: What it is called.
-        counts: By mark.
-        rate_in: Tasks a second that were added, None until that is known.
-        rate_out: The same for those that were done.
-        lag: Age of the oldest ready task in seconds.
+        name: Its name.
+        counts: The number of tasks by mark.
+        rate_in: Added tasks per second; None until known.
+        rate_out: Done tasks per second; None until known.
+        lag: The age of the oldest ready task in seconds.
     """
 
     name: str
@@ -45,11 +45,11 @@ class PoolRow:
     The nodes of a pool.
 
     Attributes:
-        name: What it is called.
-        statuses: How many nodes there are of each status.
-        jobs: How many jobs they have.
-        capacity: How many they could have if all were ready.
-        room: How many more they take now.
+        name: Its name.
+        statuses: The number of nodes by status.
+        jobs: How many jobs the nodes have.
+        capacity: How many jobs they could have if all were ready.
+        room: How many more jobs they take now.
     """
 
     name: str
@@ -65,10 +65,10 @@ class TopView:
     Boards and fleet at one moment.
 
     Attributes:
-        away: Whole seconds since the server last answered, None while it does.
-        mode: Of the feed.
-        boards: In the order given; as of when the server last answered.
-        pools: By name.
+        away: Whole seconds since the server last answered; None while it answers.
+        mode: The mode of the feed.
+        boards: The boards in the given order, as of the last answer.
+        pools: The pools by name.
     """
 
     away: int | None
@@ -77,7 +77,7 @@ class TopView:
     pools: tuple[PoolRow, ...]
 
     def document(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+        """Return it as plain values for JSON."""
         return {
             "away": self.away,
             "mode": self.mode.value,
@@ -106,7 +106,7 @@ class TopView:
 
 class Watched:
     """
-    A board, and what it was lately.
+    A board with its recent readings.
 
     Args:
         board: The board.
@@ -118,17 +118,17 @@ class Watched:
 
     async def read(self, now: float) -> BoardRow:
         """
-        Ask it.
+        Read the board.
 
         Args:
-            now: Seconds, on any clock that goes on.
+            now: Seconds on a monotonic clock.
 
         Raises:
             StoreUnavailableError: If the server does not answer.
         """
         counts = await self._board.counts()
         lag = await self._board.lag()
-        # Everything that was ever added has a mark or is done; but discarded dead letters.
+        # Every task ever added has a mark or is done, except discarded dead letters.
         added = counts.scheduled + counts.ready + counts.claimed + counts.done + counts.dead
         past = self._past
         past.append((now, added, counts.done))
@@ -148,7 +148,7 @@ class Watched:
 
 
 def pools_of(feed: Feed) -> tuple[PoolRow, ...]:
-    """Return the nodes that *feed* knows, by pool."""
+    """Return the nodes of *feed* by pool."""
     statuses: dict[str, Counter[NodeStatus]] = {}
     sums: dict[str, tuple[int, int, int]] = {}
     for node in feed.nodes():

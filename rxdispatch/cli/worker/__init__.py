@@ -1,5 +1,5 @@
 """
-``rxdispatch worker``: run a handler for the tasks of a board.
+``rxdispatch worker``: runs a handler for the tasks of a board.
 
 Internal: users import from ``rxdispatch``.
 """

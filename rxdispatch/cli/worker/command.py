@@ -1,4 +1,4 @@
-"""``rxdispatch worker``: run a handler for the tasks of a board."""
+"""``rxdispatch worker``: runs a handler for the tasks of a board."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from rxdispatch.store.url import parse_url
 __all__ = ["worker"]
 
 Place = AbstractAsyncContextManager[Board[Any]]
-#: Given what signals do, an event that the first one sets, and where to count; False if something
+#: Takes the signal handlers, an event that the first signal sets, and the counter; False if work
 #: did not end in time.
 Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
 
@@ -47,16 +47,18 @@ Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
 @click.option(
     "--stage",
     metavar="NAME",
-    help="A stage with a board, of the pipeline MODULE:HANDLER; instead of --board.",
+    help="A stage with a board, in the pipeline MODULE:HANDLER; instead of --board.",
 )
 @url_option("Server with the board: redis://, rediss:// or unix://")
-@click.option("--namespace", default="rxd", show_default=True, metavar="NAME", help="Of the keys.")
+@click.option(
+    "--namespace", default="rxd", show_default=True, metavar="NAME", help="Prefix of the keys."
+)
 @click.option("--max-tasks", type=int, metavar="N", help="End after N tasks.")
 @click.option(
     "--max-concurrent",
     type=int,
     metavar="N",
-    help="Tasks that run at a time; stages have their own.  [default: 16]",
+    help="Tasks that run at once; a stage has its own number.  [default: 16]",
 )
 @click.option(
     "--lease",
@@ -64,7 +66,7 @@ Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="For how long a task stays with a worker that is not heard of.",
+    help="Time after which the tasks of a dead worker run elsewhere.",
 )
 @click.option(
     "--grace",
@@ -72,15 +74,15 @@ Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="For what is running when the worker is told to end.",
+    help="Time that running tasks get after the first signal.",
 )
 @click.option(
     "--app-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder with MODULE, looked at first.  [default: the current directory, looked at last]",
+    help="Folder of MODULE, searched first.  [default: the current directory, searched last]",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say what became of each task.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the outcome of each task.")
 def worker(
     *,
     handler: str,
@@ -99,11 +101,12 @@ def worker(
     """
     Run HANDLER of MODULE for each task of a board, until Ctrl-C or SIGTERM.
 
-    A coroutine function runs on the loop, a plain one in threads. A signal finishes what is
-    running and gives the rest back; a second one aborts. To use more processors, start several.
+    A coroutine function runs on the loop, a plain function in threads. The first signal finishes
+    running tasks and gives the others back; a second signal aborts. To use more processors, start
+    several workers.
 
-    With --stage, what is named is a pipeline, and the stage runs, with those after it up to the
-    next that has a board.
+    With --stage, HANDLER is a pipeline. The worker runs that stage, and the stages after it up to
+    the next one with a board.
     """
     with exit_codes():
         if (board is None) + (shm is None) + (stage is None) != 2:
@@ -142,21 +145,21 @@ def worker(
 
 
 def _claiming(place: Place, where: str, name: str, job: Work) -> Labour:
-    """Return what runs a handler for the board of *place*."""
+    """Return a function that runs a handler for the board of *place*."""
 
     async def labour(interrupts: Interrupts, _: asyncio.Event, settled: Settled) -> bool:
         async with place as board:
             _say(f"Running {name} for {where}.")
             in_time = await work(board, job, interrupts, settled)
             if not in_time:
-                _say("Gave up on what did not end in time; its tasks are given back.")
+                _say("Gave up on tasks that did not end in time; they are given back.")
         return in_time
 
     return labour
 
 
 def _staging(hub: Hub, pipeline: Pipeline, stage: str, lease: float) -> Labour:
-    """Return what runs a stage of *pipeline*."""
+    """Return a function that runs a stage of *pipeline*."""
 
     async def labour(_: Interrupts, stop: asyncio.Event, settled: Settled) -> bool:
         _say(f"Running stage {stage!r}.")
@@ -167,11 +170,11 @@ def _staging(hub: Hub, pipeline: Pipeline, stage: str, lease: float) -> Labour:
 
 
 async def _run(labour: Labour, grace: float, *, verbose: bool) -> None:
-    """Run *labour* until it ends or signals end it, and say what came of it."""
+    """Run *labour* until it ends or signals end it, and print the totals."""
     stop = asyncio.Event()
 
     def told(_: signal.Signals) -> None:
-        _say("Finishing what is running; once more to abort.")
+        _say("Finishing running tasks; press Ctrl-C again to abort.")
         stop.set()
 
     def settle(outcome: Outcome[Any, Any]) -> None:
@@ -191,13 +194,13 @@ async def _run(labour: Labour, grace: float, *, verbose: bool) -> None:
         code = 128 + interrupts.aborted
     _say(f"{settled}.")
     if code or not in_time:
-        # A thread that is still busy cannot be stopped, and Python would wait for it.
+        # A busy thread cannot be stopped, and Python would wait for it.
         leave(code)
 
 
 @asynccontextmanager
 async def _on_server(name: str, url: str | None, namespace: str) -> AsyncGenerator[Board[Any]]:
-    # Without a grace: by then the signal's is over, or everything has ended.
+    # Without a grace: by then the signal's grace is over, or everything has ended.
     async with connect(url, namespace=namespace, settings=Settings(grace=0.0)) as hub:
         yield hub.board(name)
 

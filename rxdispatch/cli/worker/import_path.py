@@ -1,4 +1,4 @@
-"""``let_import``: where the worker finds the module that it is told to run."""
+"""``let_import``: the import path of the worker's module."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ def let_import(app_dir: Path | None) -> None:
     """
     Make the modules of a folder importable.
 
-    A folder that is named comes before all others. The current directory, which is taken when
-    none is named, comes after all others: what lies there by chance takes no installed module's
-    place. It is left out where Python was told to keep to a safe path (``-P``,
-    ``PYTHONSAFEPATH``).
+    A given folder comes before all others. The current directory, which is the default, comes after
+    all others, so that a file there does not replace an installed module. It is omitted if Python
+    runs with a safe path (``-P``, ``PYTHONSAFEPATH``).
 
-    Code in the folder runs as this user. A warning is printed where other users can write it.
+    Code in the folder runs as this user. If other users can write the folder, a warning is printed.
 
     Args:
         app_dir: The folder; None for the current directory.
 
     Raises:
-        ConfigError: If *app_dir* is no folder.
+        ConfigError: If *app_dir* is not a folder.
     """
     if app_dir is None and sys.flags.safe_path:
         return
@@ -37,7 +36,7 @@ def let_import(app_dir: Path | None) -> None:
         folder = (app_dir or Path()).resolve()
         found = folder.stat()
     except OSError:
-        # The current directory can be gone, or above it one that must not be read.
+        # The current directory may be deleted, or a directory above it unreadable.
         if app_dir is None:
             return
         raise ConfigError("--app-dir must be a folder", str(app_dir)) from None

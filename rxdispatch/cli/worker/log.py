@@ -1,4 +1,4 @@
-"""What ``rxdispatch worker`` prints: log entries with time stamps, and a line for each task."""
+"""The output of ``rxdispatch worker``: log entries with time stamps, and a line for each task."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def log_to_stderr(*, verbose: bool) -> None:
     """
     Print log entries on stderr, with the time.
 
-    Does nothing if the application, which has been imported, has configured structlog or
-    logging.
+    Does nothing if the application, which is imported by now, has configured structlog or logging.
     """
     root, ours = logging.getLogger(), logging.getLogger("rxdispatch")
     if structlog.is_configured() or root.handlers or ours.handlers or not ours.propagate:
@@ -36,7 +35,7 @@ def log_to_stderr(*, verbose: bool) -> None:
 
 
 def say_outcome(outcome: Outcome[Any, Any]) -> None:
-    """Say in one line what became of a task, and how long its handler took."""
+    """Print the outcome of a task and the time of its handler in one line."""
     text = f"{outcome.status} {visible(outcome.claim.task.id)} in {outcome.duration:.3f} s"
     if outcome.error is not None:
         text += f": {one_line(outcome.error)}"
@@ -44,12 +43,12 @@ def say_outcome(outcome: Outcome[Any, Any]) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return type and message of *error* in one line that cannot steer a terminal."""
+    """Return type and message of *error* in one line, without terminal control characters."""
     return visible(" ".join(describe(error).split()).rstrip(":"))
 
 
 def say_traceback(error: BaseException) -> None:
-    """Print the traceback of *error*, from the application's own code on."""
+    """Print the traceback of *error*, starting in the application's own code."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         name = str(traceback.tb_frame.f_globals.get("__name__"))
@@ -60,7 +59,7 @@ def say_traceback(error: BaseException) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """As the standard library's; what an error says cannot steer the terminal."""
+    """The standard library's formatter, without terminal control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         return _safe(super().format(record))

@@ -1,4 +1,4 @@
-"""The worker's pipeline: claims, a handler, settlements; until a signal or a number of tasks."""
+"""``work``: the worker's stream of claims, handler and settlements."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _SETTLED: Final = ("done", "retry", "dead")
 @attrs.frozen
 class Work:
     """
-    What a worker is to do.
+    The job of a worker.
 
     Args:
         handler: Called with each task.
-        max_concurrent: How many tasks run at a time.
-        lease: Seconds a claim lasts without renewal.
-        max_tasks: After how many settled tasks it ends; None for never.
+        max_concurrent: How many tasks run at once.
+        lease: Seconds that a claim lasts without renewal.
+        max_tasks: How many tasks it settles before it ends; None for no limit.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -54,7 +54,7 @@ class Work:
 
 class Settled:
     """
-    Counts what became of tasks.
+    Counts the outcomes of tasks.
 
     Args:
         told: Called with each outcome.
@@ -66,11 +66,11 @@ class Settled:
 
     @property
     def total(self) -> int:
-        """How many claims this worker has ended itself: done, to be tried again, or dead."""
+        """How many claims this worker has settled: done, to be retried, or dead."""
         return sum(self._counts[status] for status in _SETTLED)
 
     def note(self, outcome: Outcome[Any, Any]) -> None:
-        """Count *outcome*, which is written."""
+        """Count *outcome*, which is settled."""
         self._counts[outcome.status] += 1
         self._told(outcome)
 
@@ -84,13 +84,13 @@ class Settled:
 
 async def work(board: Board[Any], job: Work, interrupts: Interrupts, settled: Settled) -> bool:
     """
-    Run the handler for tasks of *board* until a signal comes or *max_tasks* are settled.
+    Run the handler for tasks of *board* until a signal or until *max_tasks* are settled.
 
     Returns:
-        False if something did not end within the grace after a signal.
+        False if a task did not end within the grace after a signal.
     """
     while interrupts.first is None:
-        # What was lost or given back does not count: another round makes up for it.
+        # Lost and released tasks do not count: another round replaces them.
         left = None if job.max_tasks is None else job.max_tasks - settled.total
         if left == 0:
             break
@@ -109,6 +109,6 @@ async def work(board: Board[Any], job: Work, interrupts: Interrupts, settled: Se
                 )
             )
         except ItemTimeoutError:
-            # Only the switch ends this stream so.
+            # Only the switch ends this stream with this error.
             return False
     return True

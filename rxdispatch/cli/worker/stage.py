@@ -1,4 +1,4 @@
-"""The worker of a pipeline's stage, until a signal."""
+"""``work_stage``: runs a stage of a pipeline until a signal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ async def work_stage(
     hub: Hub, pipeline: Pipeline, stage: str, lease: float, stop: asyncio.Event, settled: Settled
 ) -> None:
     """
-    Run *stage*, and those after it up to the next board, until *stop* is set.
+    Run *stage*, and the stages after it up to the next board, until *stop* is set.
 
-    What runs then ends within the grace of *hub*, which is closed on the way.
+    Running tasks then end within the grace of *hub*, which this closes.
     """
     stopping = asyncio.ensure_future(stop.wait())
     tasks: set[asyncio.Future[Any]] = {stopping}

@@ -1,4 +1,4 @@
-"""``handler_of``: the function that ``module:handler`` names."""
+"""``handler_of``, ``pipeline_of``: import the object that ``module:name`` names."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def handler_of(spec: str) -> Callable[[Any], Any]:
     """
     Import the handler that *spec* names, as ``module:handler`` or ``package.module:thing.method``.
 
-    Its module is found where :func:`rxdispatch.cli.worker.import_path.let_import` has said.
+    :func:`rxdispatch.cli.worker.import_path.let_import` sets the import path.
 
     Raises:
-        ConfigError: If it is not of that form, the module does not import, or what it names is
+        ConfigError: If *spec* has another form, the module does not import, or the handler is
             missing, cannot be called with a task, or is a generator function.
     """
     found = _imported("handler", spec)
@@ -35,7 +35,7 @@ def pipeline_of(spec: str) -> Pipeline:
     Import the pipeline that *spec* names, in the same way.
 
     Raises:
-        ConfigError: As :func:`handler_of`, or if it is no pipeline.
+        ConfigError: As :func:`handler_of`, or if it is not a pipeline.
     """
     found = _imported("pipeline", spec)
     if not isinstance(found, Pipeline):
