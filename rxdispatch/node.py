@@ -116,12 +116,12 @@ class Node(_NodeFields):
             object.__setattr__(self, "labels", _labels(self.labels))
         if isinstance(self._state, bytes):
             # attrs.evolve of a feed's node passes bytes; any other bytes are not a state.
-            _packed_state(self._state)
+            _check_packed(self._state)
         elif self._state is not NOTHING:
             object.__setattr__(self, "_state", _state(self._state))
 
     @classmethod
-    def trusted(
+    def _trusted(
         cls,
         node: str,
         spec: tuple[str, Mapping[str, str]],
@@ -156,7 +156,7 @@ class Node(_NodeFields):
         return held
 
     @property
-    def packed_state(self) -> bytes:
+    def _packed_state(self) -> bytes:
         """The state as MessagePack."""
         held = self._state
         return held if isinstance(held, bytes) else _encode(dict(held))
@@ -168,18 +168,18 @@ class Node(_NodeFields):
             return 0
         return max(0, self.capacity - self.current_jobs)
 
-    def renewed(self, version: int, seq: int) -> Node:
+    def _renewed(self, version: int, seq: int) -> Node:
         """Return this node after a heartbeat without news."""
         return self._but(self.status, version, seq)
 
-    def marked(self, status: NodeStatus) -> Node:
+    def _marked(self, status: NodeStatus) -> Node:
         """Return this node with another *status*."""
         return self._but(status, self.version, self.seq)
 
     def _but(self, status: NodeStatus, version: int, seq: int) -> Node:
         spec = (self.pool, self.labels)
         jobs = self.current_jobs
-        return Node.trusted(self.id, spec, self.capacity, jobs, self._state, status, version, seq)
+        return Node._trusted(self.id, spec, self.capacity, jobs, self._state, status, version, seq)
 
     def _facts(self) -> tuple[Any, ...]:
         return (
@@ -294,7 +294,7 @@ def _state(given: Any) -> Mapping[str, Any]:
     return MappingProxyType(state)
 
 
-def _packed_state(given: bytes) -> None:
+def _check_packed(given: bytes) -> None:
     try:
         _decode_state(given)
     except (ValueError, RecursionError):

@@ -104,8 +104,8 @@ def test_room(status: str, jobs: int, room: int) -> None:
 
 def test_equal() -> None:
     """All fields count, whether the state has been read or not."""
-    spec, state = ("gpu", {"zone": "x"}), FULL.packed_state
-    trusted = Node.trusted("a", spec, 4, 1, state, NodeStatus.DRAINING, 3, 9)
+    spec, state = ("gpu", {"zone": "x"}), FULL._packed_state
+    trusted = Node._trusted("a", spec, 4, 1, state, NodeStatus.DRAINING, 3, 9)
     assert trusted == FULL
     assert hash(trusted) == hash(FULL)
     changes: list[dict[str, Any]] = [{"seq": 8}, {"version": 4}, {"labels": {}}, {"capacity": 5}]
@@ -117,7 +117,7 @@ def test_equal() -> None:
 
 def test_copies() -> None:
     """A pickled, copied or evolved node is equal, also one made by a feed."""
-    trusted = Node.trusted("a", ("p", {}), 4, 1, FULL.packed_state, NodeStatus.READY, 3, 9)
+    trusted = Node._trusted("a", ("p", {}), 4, 1, FULL._packed_state, NodeStatus.READY, 3, 9)
     for node in (FULL, Node("b"), trusted):
         for same in (pickle.loads(pickle.dumps(node)), copy.deepcopy(node), attrs.evolve(node)):
             assert node == same
@@ -135,11 +135,11 @@ def test_repr() -> None:
 
 def test_later_forms() -> None:
     """A heartbeat without news and a new status share the other fields."""
-    later, marked = FULL.renewed(4, 10), FULL.marked(NodeStatus.SUSPECT)
+    later, marked = FULL._renewed(4, 10), FULL._marked(NodeStatus.SUSPECT)
     assert (4, 10, FULL.status) == (later.version, later.seq, later.status)
     assert (3, 9, NodeStatus.SUSPECT) == (marked.version, marked.seq, marked.status)
     assert later.labels is marked.labels is FULL.labels
-    assert FULL == marked.marked(NodeStatus.DRAINING)
+    assert FULL == marked._marked(NodeStatus.DRAINING)
 
 
 def test_changes_and_slots() -> None:

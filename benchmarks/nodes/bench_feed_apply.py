@@ -204,7 +204,7 @@ async def followed(feed: rxd.Feed, flooding: Flood, first: int) -> float:
     replica = inner._replica
     replica.high = first - 1
     for name, node in replica.nodes.items():
-        replica.nodes[name] = node.renewed(1, 0)
+        replica.nodes[name] = node._renewed(1, 0)
     last = first - 1 + MESSAGES
     begun, done = asyncio.Event(), asyncio.Event()
 

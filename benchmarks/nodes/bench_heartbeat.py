@@ -46,7 +46,7 @@ async def measure(record: Record, hub: rxd.Hub, feed: rxd.Feed) -> None:
     async def unchecked() -> None:
         number = next(count)
         name = f"bare-{number % NODES}"
-        packed = node(number % NODES).packed_state
+        packed = node(number % NODES)._packed_state
         async with bare.pipeline(transaction=False) as pipe:
             pipe.hset(name, mapping={"state": packed, "seen": number})
             pipe.expire(name, 30)

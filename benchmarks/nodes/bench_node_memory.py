@@ -124,7 +124,7 @@ async def packed_structs(traced: bool) -> list[float]:
 
 async def alone(_: bool) -> list[float]:
     """Count the bytes of the data."""
-    sizes = [len(node(n).id) + len(node(n).packed_state) for n in range(NODES)]
+    sizes = [len(node(n).id) + len(node(n)._packed_state) for n in range(NODES)]
     return [sum(sizes) / NODES]
 
 

@@ -45,7 +45,7 @@ class Locked:
         """Write a node."""
         made = node(number)
         async with self._lock, self._redis.pipeline(transaction=False) as pipe:
-            fields = {"pool": made.pool, "capacity": SLOTS, "jobs": 0, "state": made.packed_state}
+            fields = {"pool": made.pool, "capacity": SLOTS, "jobs": 0, "state": made._packed_state}
             pipe.sadd("locked", made.id)
             pipe.hset(f"locked:{made.id}", mapping=fields)
             pipe.expire(f"locked:{made.id}", 3600)
@@ -55,7 +55,7 @@ class Locked:
         """Write a state."""
         made = node(number)
         async with self._lock, self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(f"locked:{made.id}", mapping={"state": made.packed_state, "beat": beat})
+            pipe.hset(f"locked:{made.id}", mapping={"state": made._packed_state, "beat": beat})
             pipe.expire(f"locked:{made.id}", 3600)
             await pipe.execute()
 

@@ -181,7 +181,7 @@ def heartbeat(nodes: dict[str, Node]) -> Callable[[], object]:
     selector = Selector(nodes, Placements(time.monotonic), random.Random(SEED))
     selector.pick(Criteria(pool="gpu"))
     before = nodes["n1"]
-    after = before.renewed(1, 1)
+    after = before._renewed(1, 1)
     return lambda: selector.changed(before, after)
 
 

@@ -139,7 +139,7 @@ def _limited(what: str, node: str, packed: bytes) -> bytes:
 
 def pack_record(node: Node) -> bytes:
     """Return *node* in the registry's format, with birth and ttl left 0."""
-    spec, state = pack_spec(node), node.packed_state
+    spec, state = pack_spec(node), node._packed_state
     status = _STATUS.index(node.status) if node.status in _STATUS else 0
     head = (_FORMAT, status, node.version, 0, node.capacity, node.current_jobs, 0, len(spec))
     return _NODE.pack(*head) + spec + state
@@ -221,7 +221,7 @@ class MessageReader:
             raise too_deep("state") from None
         if not _flat(decoded) and maybe_unsafe(state):
             check_payload("state", state)
-        node = Node.trusted(name, spec, capacity, jobs, state, _STATUS[status], version, seq)
+        node = Node._trusted(name, spec, capacity, jobs, state, _STATUS[status], version, seq)
         return node, birth, ttl / 1000
 
     def _spec(self, packed: bytes) -> tuple[str, Mapping[str, str]]:

@@ -19,9 +19,9 @@ from rxdispatch.nodes.placement.candidates import (
 )
 from rxdispatch.nodes.placement.criteria import Criteria
 
-ANY = Criteria().spec
-GPU = Criteria(pool="gpu").spec
-ZONE = Criteria(labels={"zone": "a"}).spec
+ANY = Criteria()._spec
+GPU = Criteria(pool="gpu")._spec
+ZONE = Criteria(labels={"zone": "a"})._spec
 
 
 class Cache:
@@ -62,8 +62,8 @@ def test_a_set_holds_what_matches_and_has_room() -> None:
     assert ["a", "b", "c", "d"] == cache.walked()
     assert ["a", "b"] == cache.walked(GPU)
     assert ["b", "c"] == cache.walked(ZONE)
-    assert ["b"] == cache.walked(Criteria(pool="gpu", labels={"zone": "a"}).spec)
-    assert [] == cache.walked(Criteria(pool="tpu").spec)
+    assert ["b"] == cache.walked(Criteria(pool="gpu", labels={"zone": "a"})._spec)
+    assert [] == cache.walked(Criteria(pool="tpu")._spec)
 
 
 def test_nodes_come_move_and_go() -> None:
@@ -107,7 +107,7 @@ def test_a_node_that_is_not_ready_has_no_room(status: NodeStatus) -> None:
     """A draining or suspect node is left out until it is ready again."""
     cache = Cache(node := Node("a", capacity=2))
     cache.walked()
-    cache.put(node.marked(status))
+    cache.put(node._marked(status))
     assert [] == cache.walked()
     cache.put(node)
     assert ["a"] == cache.walked()
@@ -207,10 +207,10 @@ def test_short_cuts_agree_with_the_node() -> None:
         Node("a", capacity=2, current_jobs=2),
         Node("a", capacity=2, current_jobs=5),
         Node("a", capacity=0),
-        one.marked(NodeStatus.SUSPECT),
+        one._marked(NodeStatus.SUSPECT),
     ):
         assert (node.room > 0) == has_room(node)
-    assert same_spec(one, one.renewed(2, 2))
+    assert same_spec(one, one._renewed(2, 2))
     assert same_spec(one, Node("b", labels={"zone": "a"}))
     assert not same_spec(one, Node("a", labels={"zone": "b"}))
     assert not same_spec(one, Node("a", pool="gpu", labels={"zone": "a"}))

@@ -42,7 +42,7 @@ def test_no_criteria_match_any_node() -> None:
 def test_what_is_given_is_copied() -> None:
     """Criteria copy their arguments, so they can be kept and compared."""
     labels, exclude = {"zone": "a"}, ["n1"]
-    criteria = Criteria.of(labels=labels, exclude=exclude)
+    criteria = Criteria._of(labels=labels, exclude=exclude)
     labels["zone"] = "b"
     exclude.append("n2")
     assert {"zone": "a"} == criteria.labels
@@ -92,7 +92,7 @@ WRONG: list[tuple[dict[str, Any], str, Any]] = [
 def test_anything_else_is_refused(given: dict[str, Any], rule: str, value: Any) -> None:
     """The error has the rule and the value."""
     with pytest.raises(ConfigError) as caught:
-        Criteria.of(**given)
+        Criteria._of(**given)
     assert (rule, value) == (caught.value.rule, caught.value.value)
 
 
@@ -118,7 +118,7 @@ def test_it_reads_well_in_a_message(given: dict[str, Any], text: str) -> None:
     """Only the given criteria are printed."""
     if "exclude" in given:
         given = {**given, "exclude": list(given["exclude"])}
-    assert text == str(Criteria.of(**given))
+    assert text == str(Criteria._of(**given))
 
 
 def test_a_long_one_is_cut() -> None:

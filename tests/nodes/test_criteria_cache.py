@@ -17,7 +17,7 @@ def test_equal_arguments() -> None:
     cache = CriteriaCache()
     first = cache.get({"pool": "gpu", "labels": {"zone": "a"}})
     assert first is cache.get({"pool": "gpu", "labels": {"zone": "a"}})
-    assert Criteria(pool="gpu", labels={"zone": "a"}).spec == first.spec
+    assert Criteria(pool="gpu", labels={"zone": "a"})._spec == first._spec
     assert cache.get({}) is cache.get({})
 
 

@@ -138,7 +138,7 @@ def test_what_is_written_is_read(server: Server, found: list[Node], states: Any)
 @given(nodes)
 def test_records_of_a_snapshot(node: Node) -> None:
     """A record of ``pack_record`` parses to the same node."""
-    draining = node.marked(NodeStatus.DRAINING)
+    draining = node._marked(NodeStatus.DRAINING)
     for one in (node, draining):
         assert one == MessageReader().record(one.id, one.seq, pack_record(one))
 

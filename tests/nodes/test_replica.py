@@ -504,7 +504,7 @@ class Model:
             del births[name]
             self.rows.append(grave(name, seq))
         elif what == "touch" and old is not None:
-            self.nodes[name] = old.renewed(old.version + 1, seq)
+            self.nodes[name] = old._renewed(old.version + 1, seq)
             self.rows.append(touch(name, seq, old.version + 1))
         else:
             version = 1 if old is None else old.version + 1

@@ -209,7 +209,7 @@ STRATEGIES: list[dict[str, Any]] = [
 
 def asked_for(strategy: dict[str, Any], **others: Any) -> Criteria:
     """Return criteria of a strategy, with its key and other arguments."""
-    return Criteria.of(**strategy, **others)
+    return Criteria._of(**strategy, **others)
 
 
 CRITERIA = st.builds(
@@ -286,7 +286,7 @@ class Changes(RuleBasedStateMachine):
         """A heartbeat keeps pool and labels: the very same objects."""
         old = self.fleet.nodes.get(node_id)
         if old is not None:
-            node = Node.trusted(
+            node = Node._trusted(
                 old.id, (old.pool, old.labels), old.capacity, jobs, b"\x80", status, 1, 1
             )
             self.fleet.put(node)

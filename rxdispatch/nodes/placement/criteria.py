@@ -107,11 +107,11 @@ class Criteria:
     strategy: StrategyName | Cost = attrs.field(default=_DEFAULT, converter=_strategy)
     key: str | None = None
     #: Pool and labels again, hashable.
-    spec: Spec = attrs.field(init=False, repr=False)
+    _spec: Spec = attrs.field(init=False, repr=False)
     #: The function that implements the strategy.
-    choose: Choose = attrs.field(init=False, repr=False, eq=False)
+    _choose: Choose = attrs.field(init=False, repr=False, eq=False)
     #: Whether it looks at every node with room.
-    scans: bool = attrs.field(init=False, repr=False, eq=False)
+    _scans: bool = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         key: Any = self.key
@@ -121,12 +121,12 @@ class Criteria:
         elif key is not None:
             raise ConfigError("key must be None unless the strategy is sticky", key)
         items = frozenset(self.labels.items()) if self.labels else _NOTHING
-        object.__setattr__(self, "spec", (self.pool, items))
-        object.__setattr__(self, "choose", chooser(self.strategy, key))
-        object.__setattr__(self, "scans", self.strategy != _DEFAULT)
+        object.__setattr__(self, "_spec", (self.pool, items))
+        object.__setattr__(self, "_choose", chooser(self.strategy, key))
+        object.__setattr__(self, "_scans", self.strategy != _DEFAULT)
 
     @classmethod
-    def of(cls, **criteria: Any) -> Criteria:
+    def _of(cls, **criteria: Any) -> Criteria:
         """
         Return the criteria with these arguments, as a caller of the feed passes them.
 
@@ -134,7 +134,7 @@ class Criteria:
             ConfigError: If a name is unknown, or an argument is invalid.
 
         Example:
-            >>> Criteria.of(pool="gpu") == Criteria(pool="gpu")
+            >>> Criteria._of(pool="gpu") == Criteria(pool="gpu")
             True
         """
         unknown = [name for name in criteria if name not in _NAMES]

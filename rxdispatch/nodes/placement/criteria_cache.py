@@ -45,9 +45,9 @@ class CriteriaCache:
             )
             known = self._known.get(key)
         except TypeError:
-            return Criteria.of(**arguments)
+            return Criteria._of(**arguments)
         if known is None:
-            known = Criteria.of(**arguments)
+            known = Criteria._of(**arguments)
             if len(self._known) >= _MOST:
                 self._known.clear()
             self._known[key] = known

@@ -95,17 +95,17 @@ class Selector:
             Exception: Whatever ``where`` or a cost function raises.
         """
         integer("count", count)
-        candidates = self._candidates.get(criteria.spec)
-        scans = criteria.scans
+        candidates = self._candidates.get(criteria._spec)
+        scans = criteria._scans
         nodes = candidates.scan(self._rng) if scans else candidates.walk(self._rng)
         if criteria.exclude or criteria.where is not None:
             nodes = _allowed(nodes, criteria)
         jobs = self._jobs()
         if not self._placements.refusals:
-            return criteria.choose(nodes, count, jobs)
+            return criteria._choose(nodes, count, jobs)
         rejecting: list[Node] = []
-        chosen = criteria.choose(self._accepting(nodes, rejecting), count, jobs)
-        return chosen or criteria.choose(iter(rejecting), count, jobs)
+        chosen = criteria._choose(self._accepting(nodes, rejecting), count, jobs)
+        return chosen or criteria._choose(iter(rejecting), count, jobs)
 
     def explain(self, criteria: Criteria) -> Explanation:
         """Return how many nodes each filter refuses; looks at every node."""

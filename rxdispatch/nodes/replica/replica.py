@@ -126,7 +126,7 @@ class Replica:
                 self._extend(row)
             else:
                 self._note_heartbeat(row)
-                node = node.marked(NodeStatus.SUSPECT)
+                node = node._marked(NodeStatus.SUSPECT)
             self.nodes[row.id] = node
             if previous is not None and not new_life and row.birth > previous.seq:
                 changes.append(
@@ -182,7 +182,7 @@ class Replica:
     def _suspect(self, name: str) -> None:
         previous = self.nodes.get(name)
         if previous is not None and previous.status is not NodeStatus.SUSPECT:
-            node = self.nodes[name] = previous.marked(NodeStatus.SUSPECT)
+            node = self.nodes[name] = previous._marked(NodeStatus.SUSPECT)
             self._followers.changed(previous, node)
             self._publish("suspect", node, previous, node.seq)
 
@@ -261,7 +261,7 @@ class Replica:
         if previous.status is NodeStatus.SUSPECT:
             # Its status from before is not known here.
             self._followers.doubt(row.id)
-        node = self.nodes[row.id] = previous.renewed(row.version, row.seq)
+        node = self.nodes[row.id] = previous._renewed(row.version, row.seq)
         self._followers.changed(previous, node)
         self._extend(row)
 
@@ -295,5 +295,5 @@ def _alike(one: Node, other: Node) -> bool:
         (one.seq, one.version, one.status, one.pool, one.capacity, one.current_jobs)
         == (other.seq, other.version, other.status, other.pool, other.capacity, other.current_jobs)
         and one.labels == other.labels
-        and one.packed_state == other.packed_state
+        and one._packed_state == other._packed_state
     )
