@@ -5,6 +5,7 @@
 #   make test JOBS=4                     all tests, on four processes instead of three; 0: on one
 #   make test PYTHON=python3.12          with another interpreter, in an environment of its own
 #   make test UV=                        with pip instead of uv
+#   make bench SUITES=benchmarks/boards/bench_drain.py    one suite
 #   make stress STRESS=3                 all tests three times, while other processes keep the cores busy
 
 # PYTHON= has an environment of its own, so that no interpreter runs in the environment of another.
@@ -19,7 +20,8 @@ TESTS ?=
 # Test processes at a time; 0 runs all in this one. They spend half of their time waiting for servers
 # and processes, so three keep two cores busy.
 JOBS ?= 3
-# More arguments for a benchmark run.
+# The suites that `make bench` runs, and more arguments of pytest for each.
+SUITES ?= $(sort $(wildcard benchmarks/*/bench_*.py))
 BENCH ?=
 # How often `make stress` runs all tests, and how many processes keep the cores busy meanwhile.
 STRESS ?= 10
@@ -140,16 +142,12 @@ lock: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(BIN)/uv tool run --quiet pip-audit --require-hashes --disable-pip -r $(LOCK)
 
-# bench_*.py are scripts, one question each; test_*.py are for pytest-benchmark.
+# A process for each suite, so that none inherits the memory of another.
 bench: $(VENV)/.dev
-	@set -e; for script in $(sort $(wildcard benchmarks/*/bench_*.py)); do \
-		echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script" $(BENCH); done
-ifneq ($(wildcard benchmarks/*/test_*.py),)
-	$(BIN)/python -m pytest $(sort $(wildcard benchmarks/*/test_*.py)) --benchmark-enable --benchmark-only -p no:cacheprovider $(BENCH)
-endif
+	@set -e; for suite in $(SUITES); do $(BIN)/python -m pytest -q "$$suite" $(BENCH); done
 	$(BIN)/python -m benchmarks.figures.summary
 
-# Ratios against the stored ones; "python -m benchmarks.guard --store" stores them anew.
+# Compares ratios with the stored ones; "python -m benchmarks.guard --store" replaces those.
 bench-guard: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.guard
 

@@ -1,4 +1,4 @@
-"""A loop, a server and a record for the benchmarks of pytest."""
+"""What every suite may ask for: a loop, a server, a record of its figures, and a size."""
 
 from __future__ import annotations
 
@@ -9,15 +9,29 @@ from collections.abc import Iterator
 import pytest
 
 import rxdispatch as rxd
+from benchmarks.figures.machine import versions
 from benchmarks.figures.record import Record, by_group
 from benchmarks.nodes.fleet import note_server
 
 _records: list[Record] = []
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--size``."""
+    text = "how many items, tasks, nodes or messages a suite uses that asks for a size"
+    parser.addoption("--size", type=int, default=None, help=text)
+
+
+@pytest.fixture(scope="session")
+def size(request: pytest.FixtureRequest) -> int | None:
+    """The size asked for; None leaves each suite its own."""
+    asked: int | None = request.config.getoption("--size")
+    return asked
+
+
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    """One loop for the module."""
+    """One event loop for the module."""
     with asyncio.Runner() as runner:
         yield runner
 
@@ -34,19 +48,25 @@ def hub(runner: asyncio.Runner, record: Record) -> Iterator[rxd.Hub]:
 
 @pytest.fixture(scope="module")
 def record(request: pytest.FixtureRequest) -> Iterator[Record]:
-    """What the module measures; its question is the first paragraph of the module's docstring."""
+    """
+    The figures of the module.
+
+    Its question is the first paragraph of the module's docstring; ``PACKAGES`` names distributions
+    whose versions matter besides those that rxdispatch stands on.
+    """
     text = ast.get_docstring(ast.parse(request.path.read_text())) or ""
     record = Record(request.path.stem, text, quiet=True)
+    record.note_versions(versions(*getattr(request.module, "PACKAGES", ())))
     failed = request.session.testsfailed
     yield record
-    # Half a suite must not take the place of what a whole one kept.
+    # The figures of half a suite must not replace those of a whole one.
     if record.rows and request.session.testsfailed == failed:
         record.save()
     _records.append(record)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was measured, each figure beside what it is compared with."""
+    """Print each figure beside its baseline."""
     for record in _records:
         if record.rows:
             terminalreporter.section(record.question)

@@ -3,9 +3,9 @@
 """
 How long from ``submit`` to the start of the handler, on an idle board?
 
-Prints percentiles in milliseconds: a bare PUBLISH to a subscriber on the same server, which is
-the floor for any wake-up, then ``board.submit`` of one task until its handler starts, in the
-same process and in another one.
+Percentiles in milliseconds: a bare PUBLISH to a subscriber on the same server, which is the floor
+for any wake-up, then ``board.submit`` of one task until its handler starts, in the same process and
+in another one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import time
 
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
-from benchmarks.nodes.fleet import add_latencies, note_server
+from benchmarks.nodes.fleet import add_latencies
+from benchmarks.support.roles import start_role
 from rxdispatch import operators as ops
 
 ROUNDS = 500
@@ -64,7 +65,7 @@ async def same_process(hub: rxd.Hub) -> list[float]:
 
 
 async def worker(url: str) -> None:
-    """Be the other process: print when each handler started."""
+    """The other process: print when each handler started."""
     async with rxd.connect(url) as hub:
         board = hub.board("far")
 
@@ -77,19 +78,11 @@ async def worker(url: str) -> None:
         work.dispose()
 
 
-async def other_process(hub: rxd.Hub, url: str) -> list[float]:
+async def other_process(hub: rxd.Hub) -> list[float]:
     """Measure submit until the handler starts in another process; the clock is the host's."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        __file__,
-        "worker",
-        url,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
+    process = await start_role(__name__, f"unix://{hub.client.target.path}")
     assert process.stdout is not None
     assert process.stdin is not None
-    await process.stdout.readline()
     await asyncio.sleep(0.2)
     board = hub.board("far")
     took: list[float] = []
@@ -103,21 +96,18 @@ async def other_process(hub: rxd.Hub, url: str) -> list[float]:
     return took
 
 
-async def main() -> None:
-    """Measure all three against one embedded server."""
-    with Record("bench_latency", __doc__) as record:
-        async with rxd.connect() as hub:
-            await note_server(record, hub)
-            record.note(rounds=ROUNDS)
-            took = {
-                BARE: await publish(hub),
-                OURS: await same_process(hub),
-                FAR: await other_process(hub, f"unix://{hub.client.target.path}"),
-            }
-            done = [(await hub.board(name).counts()).done for name in ("latency", "far")]
-        record.control("every task was settled once", done == [ROUNDS, ROUNDS])
-        add_latencies(record, took, base=BARE, at_most={OURS: (0.6, 2.0)})
+def bench_latency(record: Record, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+    """All three on one embedded server."""
+    record.note(rounds=ROUNDS)
+    took = {
+        BARE: runner.run(publish(hub)),
+        OURS: runner.run(same_process(hub)),
+        FAR: runner.run(other_process(hub)),
+    }
+    done = [runner.run(hub.board(name).counts()).done for name in ("latency", "far")]
+    record.control("every task was settled once", done == [ROUNDS, ROUNDS])
+    add_latencies(record, took, base=BARE, at_most={OURS: (0.6, 2.0)})
 
 
 if __name__ == "__main__":
-    asyncio.run(worker(sys.argv[2]) if sys.argv[1:2] == ["worker"] else main())
+    asyncio.run(worker(sys.argv[1]))

@@ -3,8 +3,8 @@
 """
 How many bytes does a pending task take?
 
-Prints, for 50,000 ready tasks with default ids and 20-byte payloads: what the ids and payloads
-alone come to, then what each place of keeping them grows by.
+For 50,000 ready tasks with default ids and payloads of 20 bytes: the size of the ids and payloads
+alone, then the growth of each place that keeps them.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ ALONE = "id and payload alone"
 
 
 async def fill(board: rxd.Board[str]) -> None:
-    """Put the tasks on *board*, keeping none of them here."""
+    """Put the tasks on *board* without keeping them here."""
     for _ in range(TASKS // CHUNK):
         await board.submit([rxd.Task("x" * 20) for _ in range(CHUNK)])
 
 
 def keep(record: Record, place: str, used: float, limit: int) -> None:
-    """Keep what a task takes."""
+    """Record the bytes a task."""
     record.add(place, used / TASKS, "B", base=ALONE, at_most=limit, judged="value")
 
 
 async def on_server(record: Record, url: str | None, limit: int) -> None:
-    """Measure what a server's memory grows by."""
+    """Measure the growth of a server's memory."""
     async with rxd.connect(url) as hub:
         redis = hub.client.redis
         place = server_version(await redis.info("server"))
@@ -46,7 +46,7 @@ async def on_server(record: Record, url: str | None, limit: int) -> None:
         await board.submit(rxd.Task("warm"))
         before = (await redis.info("memory"))["used_memory"]
         await fill(board)
-        # Kept replies go after a minute; they are no part of a pending task.
+        # Kept replies expire after a minute; they are not part of a pending task.
         for key in [key async for key in redis.scan_iter("*:reply:*", count=1000)]:
             await redis.delete(key)
         used = (await redis.info("memory"))["used_memory"] - before
@@ -56,7 +56,7 @@ async def on_server(record: Record, url: str | None, limit: int) -> None:
 
 
 async def in_memory(record: Record) -> None:
-    """Measure what this process grows by."""
+    """Measure the growth of this process."""
     board = rxd.MemoryBoard("memory")
     await board.submit(rxd.Task("warm"))
     gc.collect()
@@ -69,28 +69,27 @@ async def in_memory(record: Record) -> None:
     keep(record, "MemoryBoard", used, 400)
 
 
-async def main(record: Record) -> None:
-    """Measure each place."""
-    record.note(tasks=TASKS)
-    record.add(ALONE, 36 + 20, "B")
-    await in_memory(record)
-    await on_server(record, None, 240)
+async def on_redis(record: Record) -> None:
+    """Measure the Redis of the system, where there is one."""
     binary = shutil.which("redis-server")
     if binary is None:
-        print("Redis: no redis-server installed")
         return
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "s"
         command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", ""]
         server = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
         try:
-            # Connecting is tried again until the server is there, for two seconds.
+            # Connecting is retried for two seconds, until the server is there.
             await on_server(record, f"unix://{socket}", 320)
         finally:
             server.terminate()
             await server.wait()
 
 
-if __name__ == "__main__":
-    with Record("bench_pending_memory", __doc__) as kept:
-        asyncio.run(main(kept))
+def bench_pending_memory(record: Record) -> None:
+    """Each place in turn."""
+    record.note(tasks=TASKS)
+    record.add(ALONE, 36 + 20, "B")
+    asyncio.run(in_memory(record))
+    asyncio.run(on_server(record, None, 240))
+    asyncio.run(on_redis(record))

@@ -11,7 +11,6 @@ server's thread takes in all, for the tasks also to have them submitted.
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -19,13 +18,13 @@ from typing import Any, Final
 
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
-from benchmarks.nodes.bench_feed_apply import MESSAGES, Flood, followed, kept, published
-from benchmarks.nodes.fleet import note_server
+from benchmarks.nodes.flood import Flood, followed, published, saved
 from benchmarks.support.sampler import OTHER, Sampler, Steps
 from rxdispatch import operators as ops
 from rxdispatch.nodes.records import MessageReader
 
-TASKS = int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else 40_000
+TASKS = 40_000
+MESSAGES = 20_000
 ROUNDS = 3
 WIDTH = 64
 
@@ -76,7 +75,7 @@ WORK: Final[Steps] = {
     ],
     "settle: arguments and reply": ["boards/redis/engine.py"],
 }
-NEWS: Final[Steps] = {
+FEED: Final[Steps] = {
     **BELOW,
     "Pub/Sub: read, hand to its channel": [
         "store/pubsub/session.py",
@@ -97,7 +96,7 @@ NEWS: Final[Steps] = {
         "nodes/feed/snapshot_sync.py",
         "nodes/placement/criteria_cache.py",
     ],
-    "the subscriber": ["bench_feed_apply.py"],
+    "the subscriber": ["nodes/flood.py"],
 }
 
 
@@ -133,17 +132,17 @@ async def sampled(
             record.add(name, sampler.share(name) * each, "us", group=group, base="in all")
     record.add("the server's thread, filling included", server, "us", group=group, base="in all")
     record.control("three in four samples or more belong to a step", sampler.share(OTHER) < 0.25)
-    if "--strays" in sys.argv:
-        for place, times in sampler.strays.most_common(20):
-            print(f"  stray {times / sampler.found.total():6.1%} {place}")
+    # Shown by "pytest -s": where the samples fell that belong to no step.
+    for place, times in sampler.strays.most_common(20):
+        print(f"  stray {times / sampler.found.total():6.1%} {place}")
 
 
-async def tasks(record: Record, hub: rxd.Hub) -> None:
-    """Keep the steps from claim to settlement."""
+async def tasks(record: Record, hub: rxd.Hub, count: int) -> None:
+    """Record the steps from claim to settlement."""
     board = hub.board("steps")
 
     async def once(sampler: Sampler) -> float:
-        await board.submit(rxd.Task("x" * 20) for _ in range(TASKS))
+        await board.submit(rxd.Task("x" * 20) for _ in range(count))
         stream = board.claims(until="joined").pipe(
             ops.execute(nothing, max_concurrent=WIDTH), ops.settle(board)
         )
@@ -152,42 +151,43 @@ async def tasks(record: Record, hub: rxd.Hub) -> None:
             await rxd.run(stream)
         return time.perf_counter() - begun
 
-    await sampled(record, "claim, execute, settle: us a task", hub, WORK, TASKS, once)
+    await sampled(record, "claim, execute, settle: us a task", hub, WORK, count, once)
     done = (await board.counts()).done
-    record.control("every task was settled once", done == TASKS * (ROUNDS + 1))
+    record.control("every task was settled once", done == count * (ROUNDS + 1))
 
 
-async def news(record: Record, hub: rxd.Hub) -> None:
-    """Keep the steps from a message to L1."""
-    first, beats = await published(hub)
-    del first
+async def messages(record: Record, hub: rxd.Hub, count: int) -> None:
+    """Record the steps from a message to L1."""
+    _, beats = await published(hub, count)
     fleet: Any = hub._fleet
     with tempfile.TemporaryDirectory() as folder:
-        flooding = Flood()
-        await flooding.start(str(hub.client.target.path), kept(beats, folder), fleet.keys.changes)
+        path, channel = str(hub.client.target.path), fleet.keys.changes
+        flood = await Flood.start(path, saved(beats, folder), channel)
         start = MessageReader().message(beats[0]).first
 
         async def once(sampler: Sampler) -> float:
             async with hub.feed() as feed:
                 with sampler:
-                    return MESSAGES / await followed(feed, flooding, start)
+                    return count / await followed(feed, flood, start, count)
 
         try:
-            await sampled(record, "message to L1: us a message", hub, NEWS, MESSAGES, once)
+            await sampled(record, "message to L1: us a message", hub, FEED, count, once)
         finally:
-            await flooding.stop()
+            await flood.stop()
 
 
-async def main() -> None:
-    """Sample both."""
-    with Record("bench_steps", __doc__) as record:
+def bench_tasks(record: Record, hub: rxd.Hub, runner: asyncio.Runner, size: int | None) -> None:
+    """From claim to settlement."""
+    record.note(tasks=size or TASKS, rounds=ROUNDS, width=WIDTH)
+    runner.run(tasks(record, hub, size or TASKS))
+
+
+def bench_messages(record: Record, size: int | None) -> None:
+    """From a message to L1, on a server of its own."""
+    record.note(messages=size or MESSAGES)
+
+    async def measured() -> None:
         async with rxd.connect() as hub:
-            await note_server(record, hub)
-            record.note(tasks=TASKS, messages=MESSAGES, rounds=ROUNDS, width=WIDTH)
-            await tasks(record, hub)
-        async with rxd.connect() as hub:
-            await news(record, hub)
+            await messages(record, hub, size or MESSAGES)
 
-
-if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(measured())

@@ -1,11 +1,10 @@
 """
-What metrics and traces cost a task.
+What do metrics and traces cost a task?
 
-Runs tasks through ``claims | execute | settle``, on a ``MemoryBoard`` and on the embedded
-server, with nothing, with metrics, and with handlers that are traced; all in turn, so that a noisy
-machine is noisy to all of them. Keeps the median time of a task, and by how much it is more than
-with nothing. Tasks are submitted before the clock starts. Handlers do nothing, or work for
-1 ms.
+Tasks go through ``claims | execute | settle``, on a ``MemoryBoard`` and on the embedded server,
+with nothing, with metrics, and with traced handlers; all in turn, so that noise of the machine
+affects all. The median time of a task, and its ratio to that with nothing. Tasks are submitted
+before the clock starts. Handlers do nothing, or work for 1 ms.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import attrs
+import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
@@ -28,6 +28,7 @@ from benchmarks.figures.record import Record
 from benchmarks.nodes.fleet import note_server
 from rxdispatch import operators as ops
 
+PACKAGES = ("prometheus-client", "opentelemetry-sdk")
 ROUNDS = 3
 NOTHING = "nothing"
 
@@ -53,8 +54,6 @@ CASES = (
     Case("metrics, 1 % of traces", metrics=True, spans=True, share=0.01),
     Case("metrics, all traces", metrics=True, spans=True, share=1.0),
 )
-
-
 JUDGED = ("metrics", "metrics, 1 % of traces", "metrics, all traces")
 
 
@@ -67,6 +66,13 @@ async def busy(_: rxd.Task[int]) -> None:
     until = time.perf_counter() + 0.001
     while time.perf_counter() < until:
         pass
+
+
+HANDLERS: dict[str, tuple[Handler, int]] = {
+    "no-op handler": (idle, 3_000),
+    "handler of 1 ms": (busy, 300),
+}
+SERVERS = {"MemoryBoard": "memory://", "embedded server": None}
 
 
 async def cost(case: Case, handler: Handler, board: rxd.Board[Any], count: int) -> float:
@@ -127,17 +133,10 @@ async def measure(
         )
 
 
-def main() -> None:
-    """Measure both handlers on both boards."""
-    packages = ("prometheus-client", "opentelemetry-sdk")
-    handlers = (("no-op handler", idle, 3_000), ("handler of 1 ms", busy, 300))
-    with Record("bench_telemetry", __doc__, packages=packages) as record:
-        record.note(rounds=ROUNDS)
-        for about, handler, count in handlers:
-            for where, url in (("MemoryBoard", "memory://"), ("embedded server", None)):
-                group = f"{about}, {where}"
-                asyncio.run(measure(record, group, handler, count, url))
-
-
-if __name__ == "__main__":
-    main()
+@pytest.mark.parametrize("where", SERVERS)
+@pytest.mark.parametrize("about", HANDLERS)
+def bench_telemetry(record: Record, about: str, where: str) -> None:
+    """All cases in turn, by handler and board."""
+    record.note(rounds=ROUNDS)
+    handler, count = HANDLERS[about]
+    asyncio.run(measure(record, f"{about}, {where}", handler, count, SERVERS[where]))

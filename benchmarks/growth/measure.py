@@ -20,7 +20,7 @@ from benchmarks.figures.record import Record
 from benchmarks.growth.child import Child
 from benchmarks.growth.costs import Costs, Line, fit
 from benchmarks.nodes import fleet
-from benchmarks.nodes.bench_feed_apply import to_sequencer
+from benchmarks.nodes.flood import to_sequencer
 from rxdispatch.boards.redis.keys import BoardKeys
 from rxdispatch.store.connections.wire import pack
 

@@ -1,19 +1,19 @@
 """
 How long does a feed need to make up for what it has missed?
 
-Keeps the median of three rounds in milliseconds, for a fleet of 10,000 nodes (or of as many as the
-arguments say: ``10000 100000`` takes some minutes) of which 100, 1,000 or 10,000 have changed: what
-the server takes to hand out the pages, and what the feed takes in all, until its nodes are those of
-the registry and a subscriber has been told; then a full relist, for comparison.
+The median of three rounds in milliseconds, for a fleet of 10,000 nodes (or ``--size``, which must
+be 10,000 or more; 100,000 takes some minutes) of which 100, 1,000 or 10,000 have changed: the time
+of the server to return the pages, and that of the feed in all, until its nodes equal the registry's
+and a subscriber has received the changes; then a full relist, for comparison.
 
-The feed is cut off from Pub/Sub and its task is stopped; then the steps of that task are called.
+The feed is disconnected from Pub/Sub and its task is stopped; then the steps of that task are
+called.
 """
 
 from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,10 +22,11 @@ from typing import Any
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
 from benchmarks.nodes.fleet import change, note_server, register
+from rxdispatch.nodes.engine import FleetEngine
 
-FLEETS = tuple(map(int, sys.argv[1:])) or (10_000,)
+FLEET = 10_000
 CHANGED = (100, 1_000, 10_000)
-GOALS = {10_000: (3, 15, 120), 100_000: (10, 30, 200)}
+BUDGETS = {10_000: (3, 15, 120), 100_000: (10, 30, 200)}
 ROUNDS = 3
 PAGE = 1_000
 
@@ -37,24 +38,25 @@ async def took(step: Callable[[], Awaitable[Any]]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-async def pages(store: Any, after: int) -> None:
-    """Fetch what has changed, and look no closer."""
+async def pages(engine: FleetEngine, after: int) -> None:
+    """Fetch what has changed, without reading it."""
     while True:
-        page = await store.changes(after, PAGE)
+        page = await engine.changes(after, PAGE)
         if not page.more:
             return
-        # The number of the last row; without reading the rows it is known here for lack of gaps.
+        # The number of the last row, as there are no gaps.
         after += PAGE
 
 
 async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
     """Measure one fleet."""
     async with hub.feed() as feed:
-        inner: Any = feed
-        sync, store = inner._sync, inner._sync._engine
-        inner._task.cancel()
-        await asyncio.gather(inner._task, return_exceptions=True)
-        inner._sources.dispose()
+        sync, engine = feed._sync, feed._sync._engine
+        task = feed._replication._task
+        assert task is not None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        feed._replication._sources.dispose()
         told = 0
 
         def heard(_: rxd.NodeChange) -> None:
@@ -72,12 +74,12 @@ async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
                     # Spread over the fleet.
                     numbers = range(0, count, count // changed)
                     await change(hub, numbers, beat)
-                    after, told = inner._replica.high, 0
-                    server = await took(partial(pages, store, after))
+                    after, told = feed._replica.high, 0
+                    server = await took(partial(pages, engine, after))
                     whole = await took(sync._catch_up)
                     assert told == changed + 1
-                    assert inner._replica.high == after + changed
-                    if number >= 0:  # the one before warms up
+                    assert feed._replica.high == after + changed
+                    if number >= 0:  # the first round warms up
                         bare.append(server)
                         ours.append(whole)
                 whole = await took(sync._relist)
@@ -88,7 +90,7 @@ async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
         group = f"{count:,} nodes"
         record.add("relist", statistics.median(relist), "ms", group=group)
         for (changed, (bare, ours)), goal in zip(
-            found.items(), GOALS.get(count, (None,) * len(CHANGED)), strict=True
+            found.items(), BUDGETS.get(count, (None,) * len(CHANGED)), strict=True
         ):
             for case, times, bound in (
                 ("pages of the server alone", bare, None),
@@ -106,18 +108,17 @@ async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
                 )
 
 
-async def main() -> None:
-    """Measure both fleets, each on a server of its own."""
-    with Record("bench_feed_catchup", __doc__) as record:
-        record.note(rounds=ROUNDS, page=PAGE)
-        for count in FLEETS:
-            # On a busy machine the largest fleet takes longer to read than a call may by default.
-            settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
-            async with rxd.connect(settings=settings) as hub:
-                await note_server(record, hub)
-                await register(hub, count)
-                await measure(record, hub, count)
+async def on_new_server(record: Record, count: int) -> None:
+    """Measure a fleet on an embedded server of its own."""
+    # On a busy machine a large fleet takes longer to read than a call may by default.
+    settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
+    async with rxd.connect(settings=settings) as hub:
+        await note_server(record, hub)
+        await register(hub, count)
+        await measure(record, hub, count)
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+def bench_feed_catchup(record: Record, size: int | None) -> None:
+    """Catch up, then relist."""
+    record.note(rounds=ROUNDS, page=PAGE)
+    asyncio.run(on_new_server(record, size or FLEET))

@@ -3,13 +3,13 @@
 """
 How long from a change of a node until another process sees it?
 
-A second process writes and says on its stdout when it began to; this one subscribes. Both read
-the host's monotonic clock. Prints percentiles over 500 changes, one at a time:
+A second process writes and prints when it began to; this one subscribes. Both read the host's
+monotonic clock. Percentiles over 500 changes, one at a time:
 
 - ``PUBLISH`` of the state to redis-py's PubSub, from there into a Subject: the floor;
 - ``hub.nodes.heartbeat`` to ``feed.changes``, and the same counted from when the call returned;
 - ``SET`` in cashews with client-side caching to the entry's invalidation here, over RESP2:
-  under RESP3 it hears of none.
+  under RESP3 it receives none.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from redis import asyncio as aioredis
 
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
-from benchmarks.nodes.fleet import add_latencies, node, note_server, register, state
+from benchmarks.nodes.fleet import add_latencies, node, register, state
+from benchmarks.support.roles import start_role
 
+PACKAGES = ("cashews",)
 NODES = 1_000
 CHANGES = 500
 WARM = 100
@@ -40,7 +42,7 @@ Write = Callable[[int], Awaitable[Any]]
 
 
 async def writer(path: str, what: str) -> None:
-    """Be the other process: write once for each line on stdin, print when it began and ended."""
+    """The other process: write once for each line on stdin, print when that began and ended."""
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -66,12 +68,9 @@ async def writer(path: str, what: str) -> None:
 
 async def measure(path: str, what: str, seen: asyncio.Queue[float]) -> list[tuple[float, float]]:
     """Return seconds from the beginning and the end of each write until *seen* says when."""
-    pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, __file__, "writer", path, what)
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    process = await start_role(__name__, path, what)
     assert process.stdin is not None
     assert process.stdout is not None
-    await process.stdout.readline()
     took: list[tuple[float, float]] = []
     for number in range(WARM + CHANGES):
         process.stdin.write(b"go\n")
@@ -115,8 +114,8 @@ async def feed(hub: rxd.Hub, path: str) -> list[tuple[float, float]]:
             return await measure(path, "feed", seen)
 
 
-class Noticed:
-    """The local cache of cashews, that says when an entry goes."""
+class ReportingCache:
+    """The local cache of cashews, which reports when it deletes an entry."""
 
     def __init__(self, cache: Any, seen: asyncio.Queue[float]) -> None:
         self._cache = cache
@@ -126,7 +125,7 @@ class Noticed:
         return getattr(self._cache, name)
 
     async def delete(self, key: str) -> Any:
-        """Note when."""
+        """Delete the entry and report the time."""
         deleted = await self._cache.delete(key)
         self._seen.put_nowait(time.monotonic())
         return deleted
@@ -137,37 +136,36 @@ async def cashews(path: str) -> list[tuple[float, float]]:
     seen: asyncio.Queue[float] = asyncio.Queue()
     cache = BcastClientSide(f"unix://{path}", protocol=2)
     await cache.init()
-    cache._local_cache = Noticed(cache._local_cache, seen)
+    cache._local_cache = ReportingCache(cache._local_cache, seen)
     try:
         return await measure(path, "cashews", seen)
     finally:
         await cache.close()
 
 
-async def main(record: Record) -> None:
-    """Measure all on one embedded server."""
-    async with rxd.connect() as hub:
-        path = str(hub.client.target.path)
-        await register(hub, NODES)
-        await note_server(record, hub)
-        record.note(nodes=NODES, changes=CHANGES)
-        floor = [whole for whole, _ in await bare(path)]
-        ours = await feed(hub, path)
-        theirs = [whole for whole, _ in await cashews(path)]
-    took = {
+async def measured(hub: rxd.Hub) -> dict[str, list[float]]:
+    """Return the seconds of each case."""
+    path = str(hub.client.target.path)
+    await register(hub, NODES)
+    floor = [whole for whole, _ in await bare(path)]
+    ours = await feed(hub, path)
+    theirs = [whole for whole, _ in await cashews(path)]
+    return {
         BARE: floor,
         OURS: [whole for whole, _ in ours],
         "the same, from the reply to the writer": [late for _, late in ours],
         "cashews: SET to invalidated": theirs,
     }
+
+
+def bench_feed_latency(record: Record, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+    """All on one embedded server."""
+    record.note(nodes=NODES, changes=CHANGES)
+    took = runner.run(measured(hub))
     each = all(len(seconds) == CHANGES for seconds in took.values())
     record.control("every change was seen before the next one was made", each)
     add_latencies(record, took, base=BARE, at_most={OURS: (0.4, 1.5)})
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["writer"]:
-        asyncio.run(writer(*sys.argv[2:]))
-    else:
-        with Record("bench_feed_latency", __doc__, packages=("cashews",)) as kept:
-            asyncio.run(main(kept))
+    asyncio.run(writer(*sys.argv[1:]))

@@ -3,12 +3,12 @@
 """
 What does a read of a node that is known here cost?
 
-Prints nanoseconds a read of 10,000 nodes, of which the same 100 are read in turn, or random ones
-(which the processor does not have at hand): ``feed.get`` and ``feed.fetch`` beside a dict, the
-caches that others keep in a process, and the server. The caches hold the node's fields as a dict,
-and nothing expires. cashews is told to speak RESP2, since under RESP3 it hears of no
-invalidation. The cache of redis-py only works with Redis and over TCP: it is left out where there
-is no ``redis-server``; 7.0 is told to be enough, which it is for this, though redis-py wants 7.4.
+Nanoseconds a read of 10,000 nodes, of which the same 100 are read in turn, or random ones (which
+the processor's caches do not hold): ``feed.get`` and ``feed.fetch`` beside a dict, the in-process
+caches of other libraries, and the server. The caches hold the node's fields as a dict, and nothing
+expires. cashews speaks RESP2, as it receives no invalidation under RESP3. The cache of redis-py
+only works with Redis and over TCP: it is left out where there is no ``redis-server``. redis-py asks
+for Redis 7.4 and is made to accept 7.0, which is enough for this.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ READS = 2_000
 SLOW_READS = 500
 ROUNDS = 5
 SEED = 1
-PEERS = ("aiocache", "cachetools", "cashews")
+PACKAGES = ("aiocache", "cachetools", "cashews")
 
 Read = Callable[[str], Any]
 Rows = list[tuple[str, Callable[[list[str]], Awaitable[None]], int]]
 
 
 def plain(read: Read) -> Callable[[list[str]], Awaitable[None]]:
-    """Return what calls a function for each id."""
+    """Return a loop that calls a function for each id."""
 
     async def run(ids: list[str]) -> None:
         for node in ids:
@@ -60,7 +60,7 @@ def plain(read: Read) -> Callable[[list[str]], Awaitable[None]]:
 
 
 def awaited(read: Read) -> Callable[[list[str]], Awaitable[None]]:
-    """Return what awaits a call for each id."""
+    """Return a loop that awaits a call for each id."""
 
     async def run(ids: list[str]) -> None:
         for node in ids:
@@ -70,13 +70,13 @@ def awaited(read: Read) -> Callable[[list[str]], Awaitable[None]]:
 
 
 async def nothing(ids: list[str]) -> None:
-    """Be the loop that all the others have too."""
+    """The bare loop, which is part of all the others."""
     for _ in ids:
         pass
 
 
 async def medians(rows: Rows, names: list[str]) -> dict[str, float]:
-    """Take turns, so that a noisy machine is noisy to all of them; nanoseconds a read."""
+    """Return nanoseconds a read; all take turns, so that noise of the machine affects all."""
     rng = random.Random(SEED)
     took: dict[str, list[float]] = {name: [] for name, _, _ in rows}
     for number in range(-1, ROUNDS):
@@ -84,14 +84,14 @@ async def medians(rows: Rows, names: list[str]) -> dict[str, float]:
             ids = rng.choices(names, k=count)
             start = time.perf_counter()
             await read(ids)
-            if number >= 0:  # the one before warms up
+            if number >= 0:  # the first round warms up
                 took[name].append((time.perf_counter() - start) / count * 1e9)
     loop = statistics.median(took.pop("loop"))
     return {name: statistics.median(times) - loop for name, times in took.items()}
 
 
 async def measure(record: Record, rows: Rows, names: list[str]) -> None:
-    """Keep both tables."""
+    """Record both tables."""
     for group, of in (("a few of them in turn", names[:FEW]), ("any of all", names)):
         for name, taken in (await medians(rows, of)).items():
             bound = 200 if name == "feed.get" and of is not names else None
@@ -107,8 +107,8 @@ def fill(client: Any, fields: dict[str, dict[str, Any]]) -> None:
         pipe.execute()
 
 
-async def main(record: Record) -> None:
-    """Measure all of them on one fleet; all are full before anything is measured."""
+async def filled(record: Record) -> None:
+    """Fill every cache, then measure all of them."""
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(rxd.connect())
         feed = await stack.enter_async_context(hub.feed())
@@ -163,12 +163,12 @@ async def main(record: Record) -> None:
         )
         record.control("every cache has the same node", there)
         await note_server(record, hub)
-        record.note(nodes=NODES, few=FEW)
         await measure(record, rows, names)
         await memory.close()
         await tracking.close()
 
 
-if __name__ == "__main__":
-    with Record("bench_feed_read", __doc__, packages=PEERS) as kept:
-        asyncio.run(main(kept))
+def bench_feed_read(record: Record) -> None:
+    """All of them on one fleet, in turn."""
+    record.note(nodes=NODES, few=FEW)
+    asyncio.run(filled(record))

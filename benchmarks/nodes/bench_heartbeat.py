@@ -3,11 +3,11 @@
 """
 How long do the calls of the registry take?
 
-Prints percentiles of the round trip in milliseconds, on a fleet of 1,000 nodes which a feed of
-this hub follows, as every scheduler's does: PING, and a pipeline of HSET, EXPIRE and PUBLISH, which
-is a heartbeat that checks nothing; then heartbeats with and without news, registering, and
-reserving and releasing a slot, of which choosing the node is a part. All take turns. At the end,
-256 heartbeats in one call, and what that comes to a node.
+Percentiles of the round trip in milliseconds, on a fleet of 1,000 nodes which a feed of this hub
+follows, as the feed of every scheduler does: PING, and a pipeline of HSET, EXPIRE and PUBLISH,
+which is a heartbeat without checks; then heartbeats with and without news, registering, and
+reserving and releasing a slot, which includes choosing the node. All take turns. At the end, 256
+heartbeats in one call, and the time for each of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
-from benchmarks.nodes.fleet import add_latencies, node, note_server, p50_p99, register, state
+from benchmarks.nodes.fleet import add_latencies, node, p50_p99, register, state
 
 NODES = 1_000
 ROUNDS = 600
@@ -85,7 +85,7 @@ async def measure(record: Record, hub: rxd.Hub, feed: rxd.Feed) -> None:
         "async with feed.reserve(pool=...)": both,
     }
     took = await turns(steps, ROUNDS)
-    # By itself: what the feed hears of it keeps the loop busy for a while after.
+    # By itself: the messages that the feed then receives keep the loop busy for a while.
     together = f"heartbeats, {BATCH} in a call"
     took |= await turns({together: many}, ROUNDS // 10)
     record.control("every slot was given back", not slots)
@@ -111,16 +111,14 @@ async def turns(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     return took
 
 
-async def main() -> None:
-    """Measure on one embedded server."""
-    with Record("bench_heartbeat", __doc__) as record:
-        async with rxd.connect() as hub:
-            await note_server(record, hub)
-            record.note(nodes=NODES, rounds=ROUNDS)
-            await register(hub, NODES)
-            async with hub.feed() as feed:
-                await measure(record, hub, feed)
+async def followed(record: Record, hub: rxd.Hub) -> None:
+    """Measure while a feed of this hub follows the fleet."""
+    await register(hub, NODES)
+    async with hub.feed() as feed:
+        await measure(record, hub, feed)
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+def bench_heartbeat(record: Record, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+    """All calls on one embedded server."""
+    record.note(nodes=NODES, rounds=ROUNDS)
+    runner.run(followed(record, hub))

@@ -1,15 +1,13 @@
 """
 How many bytes does a node take in the process of a feed?
 
-Prints bytes a node, by tracemalloc (what Python asked for) and by what the process grew by, which
-has the allocator's share in it; each in a process of its own, for 10,000 nodes, or as many as the
-variable ``BENCH_NODES`` says:
+Bytes a node, by tracemalloc (what Python asked for) and by the growth of the process, which
+includes the allocator's share; each in a process of its own, for 10,000 nodes or ``--size``:
 
 - the bytes of ids and states alone;
 - a dict of dicts as ``json.loads`` makes them; of msgspec Structs, with the state as a dict, or as
-  the bytes that came;
-- the feed with all it needs to follow and to choose, with states that nobody has read, and after
-  every one was read.
+  the received bytes;
+- the feed with all it needs to follow and to choose, before any state was read, and after all were.
 """
 
 from __future__ import annotations
@@ -17,11 +15,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -30,14 +27,16 @@ import psutil
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
 from benchmarks.nodes.fleet import node, register
+from benchmarks.support.roles import ROOT, role
 
-NODES = int(os.environ.get("BENCH_NODES", "10000"))
-GOAL = 450
+MODULE = "benchmarks.nodes.bench_node_memory"
+NODES = 10_000
+BUDGET = 450
 BASE = "dict of JSON dicts"
 
 
-class Plain(msgspec.Struct):
-    """A node's fields; what labels and pools have in common is not shared."""
+class PlainNode(msgspec.Struct):
+    """A node's fields; equal labels and pools are not shared."""
 
     id: str
     pool: str
@@ -66,11 +65,12 @@ def fields(number: int) -> dict[str, Any]:
     }
 
 
-class Growth:
-    """What this process grows by from its making on."""
+class MemoryGrowth:
+    """The growth of this process since this was made."""
 
-    def __init__(self, traced: bool) -> None:
+    def __init__(self, traced: bool, nodes: int) -> None:
         gc.collect()
+        self._nodes = nodes
         self._traced = traced
         self._process = psutil.Process()
         if traced:
@@ -80,7 +80,7 @@ class Growth:
     def a_node(self) -> float:
         """Return bytes."""
         gc.collect()
-        return (self._now() - self._before) / NODES
+        return (self._now() - self._before) / self._nodes
 
     def _now(self) -> int:
         if self._traced:
@@ -88,33 +88,33 @@ class Growth:
         return int(self._process.memory_info().rss)
 
 
-async def json_dicts(traced: bool) -> list[float]:
+async def json_dicts(traced: bool, nodes: int) -> list[float]:
     """Keep what JSON decodes to."""
     kept: dict[str, Any] = {}
-    growth = Growth(traced)
-    for number in range(NODES):
+    growth = MemoryGrowth(traced, nodes)
+    for number in range(nodes):
         made = json.loads(json.dumps(fields(number)))
         kept[made["id"]] = made
     return [growth.a_node()]
 
 
-async def structs(traced: bool) -> list[float]:
+async def structs(traced: bool, nodes: int) -> list[float]:
     """Keep msgspec Structs."""
     kept: dict[str, Any] = {}
-    decode = msgspec.msgpack.Decoder(Plain).decode
-    growth = Growth(traced)
-    for number in range(NODES):
+    decode = msgspec.msgpack.Decoder(PlainNode).decode
+    growth = MemoryGrowth(traced, nodes)
+    for number in range(nodes):
         made = decode(msgspec.msgpack.encode(fields(number)))
         kept[made.id] = made
     return [growth.a_node()]
 
 
-async def packed_structs(traced: bool) -> list[float]:
+async def packed_structs(traced: bool, nodes: int) -> list[float]:
     """Keep msgspec Structs whose state is bytes."""
     kept: dict[str, Any] = {}
-    decode = msgspec.msgpack.Decoder(Plain).decode
-    growth = Growth(traced)
-    for number in range(NODES):
+    decode = msgspec.msgpack.Decoder(PlainNode).decode
+    growth = MemoryGrowth(traced, nodes)
+    for number in range(nodes):
         values = fields(number)
         values["state"] = msgspec.msgpack.encode(values["state"])
         made = decode(msgspec.msgpack.encode(values))
@@ -122,25 +122,25 @@ async def packed_structs(traced: bool) -> list[float]:
     return [growth.a_node()]
 
 
-async def alone(_: bool) -> list[float]:
+async def alone(_: bool, nodes: int) -> list[float]:
     """Count the bytes of the data."""
-    sizes = [len(node(n).id) + len(node(n)._packed_state) for n in range(NODES)]
-    return [sum(sizes) / NODES]
+    sizes = [len(node(n).id) + len(node(n)._packed_state) for n in range(nodes)]
+    return [sum(sizes) / nodes]
 
 
-async def feed(traced: bool) -> list[float]:
+async def feed(traced: bool, nodes: int) -> list[float]:
     """Keep a feed; its fleet is registered by another process."""
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
     async with rxd.connect(settings=settings) as hub:
-        # What a feed needs once, however large the fleet.
+        # What a feed allocates once, however large the fleet.
         async with hub.feed():
             pass
-        filling = (sys.executable, __file__, "fill", f"unix://{hub.client.target.path}")
-        process = await asyncio.create_subprocess_exec(*filling)
+        filling = role(MODULE, "fill", f"unix://{hub.client.target.path}", nodes)
+        process = await asyncio.create_subprocess_exec(*filling, cwd=ROOT)
         await process.wait()
-        growth = Growth(traced)
+        growth = MemoryGrowth(traced, nodes)
         async with hub.feed() as fed:
-            assert len(fed.nodes()) == NODES
+            assert len(fed.nodes()) == nodes
             fed.select(pool="gpu")
             untouched = growth.a_node()
             for known in fed.nodes():
@@ -148,14 +148,14 @@ async def feed(traced: bool) -> list[float]:
             return [untouched, growth.a_node()]
 
 
-async def fill(url: str) -> None:
-    """Be the other process."""
+async def fill(url: str, nodes: int) -> None:
+    """The other process: register the fleet."""
     async with rxd.connect(url) as hub:
-        await register(hub, NODES)
+        await register(hub, nodes)
 
 
-Case = Callable[[bool], Awaitable[list[float]]]
-CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
+MemoryCase = Callable[[bool, int], Coroutine[Any, Any, list[float]]]
+CASES: dict[str, tuple[MemoryCase, tuple[str, ...]]] = {
     "json": (json_dicts, (BASE,)),
     "alone": (alone, ("id and state as MessagePack alone",)),
     "structs": (structs, ("dict of msgspec Structs",)),
@@ -164,36 +164,34 @@ CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
 }
 
 
-async def one(name: str, how: str) -> None:
-    """Measure one case, in the process that was made for it."""
-    print(json.dumps(await CASES[name][0](how == "traced")))
+def bench_node_memory(record: Record, size: int | None) -> None:
+    """Each case twice, in processes of their own."""
+    nodes = size or NODES
+    record.note(nodes=nodes)
+    record.control("the feed has all nodes, and all states could be read", True)
+    for how, group in (("traced", "tracemalloc"), ("whole", "growth of the process")):
+        for name, (_, titles) in CASES.items():
+            command = role(MODULE, name, how, nodes)
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
+            for title, found in zip(titles, json.loads(output), strict=True):
+                record.add(
+                    title,
+                    found,
+                    "B",
+                    group=group,
+                    base=None if title == BASE else BASE,
+                    at_most=BUDGET if name == "feed" else None,
+                    judged="value",
+                )
 
 
-def main() -> None:
-    """Run each case twice, in processes of their own."""
-    with Record("bench_node_memory", __doc__) as record:
-        record.note(nodes=NODES)
-        record.control("the feed has all nodes, and all states could be read", True)
-        for how, group in (("traced", "tracemalloc"), ("whole", "growth of the process")):
-            for name, (_, titles) in CASES.items():
-                command = [sys.executable, __file__, name, how]
-                output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-                for title, size in zip(titles, json.loads(output), strict=True):
-                    record.add(
-                        title,
-                        size,
-                        "B",
-                        group=group,
-                        base=None if title == BASE else BASE,
-                        at_most=GOAL if name == "feed" else None,
-                        judged="value",
-                    )
+def main(name: str, how: str, nodes: str) -> None:
+    """Measure one case in the process that was started for it, or fill a server."""
+    if name == "fill":
+        asyncio.run(fill(how, int(nodes)))
+    else:
+        print(json.dumps(asyncio.run(CASES[name][0](how == "traced", int(nodes)))))
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        main()
-    elif sys.argv[1] == "fill":
-        asyncio.run(fill(sys.argv[2]))
-    else:
-        asyncio.run(one(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -1,16 +1,17 @@
 # pyright: basic
 # The types of redis-py commands are partial.
 """
-The table of a document that started the node feed: a registry behind a lock, and this one.
+How long do the calls of a node registry take behind a lock, and with a feed?
 
-It has 50 to 200 ms (p50) and 200 to 500 ms (p99) for choosing a node behind a lock, 10 to 50 ms for
-a heartbeat and 20 to 100 ms to register, and hopes for 1 to 10, 10 to 50, 1 to 5 and 2 to 10 ms.
+The document that started the node feed gives 50 to 200 ms (p50) and 200 to 500 ms (p99) for
+choosing a node behind a lock, 10 to 50 ms for a heartbeat and 20 to 100 ms to register, and hopes
+for 1 to 10, 10 to 50, 1 to 5 and 2 to 10 ms.
 
-"Locked" is that architecture: one ``asyncio.Lock`` a process around everything, the hashes of all
-nodes read from Redis for each choice, the least loaded taken, its jobs counted up. The feed
-chooses here and reserves in Redis. Printed are percentiles in ms, from the call to its end, with
-1, 16 and 128 calls at a time, and how many are done a second: 200 nodes, each call gives back what
-it took (which is not timed). Heartbeats and registrations take turns with choices.
+"Locked" is that architecture: one ``asyncio.Lock`` a process around everything; each choice reads
+the hashes of all nodes from Redis, takes the least loaded and increments its jobs. The feed chooses
+in the process and reserves in Redis. Percentiles in ms, from the call to its end, with 1, 16 and
+128 calls at a time, and the calls a second: 200 nodes, each call gives back what it took (not
+timed). Heartbeats and registrations take turns with choices.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
-from benchmarks.nodes.fleet import add_latencies, node, note_server, register, state
+from benchmarks.nodes.fleet import add_latencies, node, register, state
 
 NODES = 200
 SLOTS = 8
@@ -34,7 +35,7 @@ CALLS = {"locked": 200, "feed": 1_000}
 HEADER = ("choose", "heartbeat", "register")
 
 
-class Locked:
+class LockedRegistry:
     """A registry of hashes behind a lock."""
 
     def __init__(self, redis: Any) -> None:
@@ -84,7 +85,7 @@ class Locked:
         return sum([int(await self._redis.hget(b"locked:" + name, "jobs")) for name in ids])
 
 
-class Free:
+class FeedRegistry:
     """The registry and the feed of a hub."""
 
     def __init__(self, hub: rxd.Hub, feed: rxd.Feed) -> None:
@@ -96,7 +97,7 @@ class Free:
         await self._hub.nodes.register(node(number), ttl=3600.0)
 
     async def heartbeat(self, number: int, beat: int) -> None:
-        """Tell of a state."""
+        """Send a heartbeat with a state."""
         await self._hub.nodes.heartbeat(node(number).id, state(number, beat))
 
     def chosen(self) -> AbstractAsyncContextManager[Any]:
@@ -104,8 +105,10 @@ class Free:
         return self._feed.reserve(pool="gpu")
 
 
-async def measure(way: Locked | Free, width: int, calls: int) -> dict[str, list[float]]:
-    """Return seconds by what was called; and the whole under ''."""
+async def measure(
+    way: LockedRegistry | FeedRegistry, width: int, calls: int
+) -> dict[str, list[float]]:
+    """Return seconds by call, and the whole under an empty name."""
     took: dict[str, list[float]] = {name: [] for name in HEADER}
     numbers = iter(range(calls))
 
@@ -131,7 +134,7 @@ async def measure(way: Locked | Free, width: int, calls: int) -> dict[str, list[
 
 
 def keep(record: Record, width: int, took: dict[str, dict[str, list[float]]]) -> None:
-    """Keep what came of both ways at that many calls at a time."""
+    """Record both ways at that many calls at a time."""
     for what in HEADER:
         times = {name: seconds[what] for name, seconds in took.items()}
         add_latencies(record, times, base="locked", group=what, x=width)
@@ -141,28 +144,29 @@ def keep(record: Record, width: int, took: dict[str, dict[str, list[float]]]) ->
         record.add(name, rate, "1/s", group="chosen and given back", x=width, base=base)
 
 
-async def main(record: Record) -> None:
-    """Measure both ways in turn on one embedded server."""
-    async with rxd.connect() as hub:
-        await note_server(record, hub)
-        record.note(nodes=NODES, slots=SLOTS, calls=CALLS)
-        await register(hub, NODES)
-        locked = Locked(hub.client.redis)
-        for number in range(NODES):
-            await locked.register(number)
-        async with hub.feed() as feed:
-            ways: dict[str, Locked | Free] = {"locked": locked, "feed": Free(hub, feed)}
-            for width in WIDTHS:
-                took: dict[str, dict[str, list[float]]] = {}
-                for name, way in ways.items():
-                    await measure(way, width, CALLS[name] // 10)  # warms up
-                    took[name] = await measure(way, width, CALLS[name])
-                keep(record, width, took)
-            record.control("every slot behind the lock was given back", not await locked.taken())
-            jobs = sum(known.current_jobs for known in feed.nodes())
-            record.control("every slot of the feed was given back", jobs == 0)
+async def both(record: Record, hub: rxd.Hub) -> None:
+    """Measure both ways in turn."""
+    await register(hub, NODES)
+    locked = LockedRegistry(hub.client.redis)
+    for number in range(NODES):
+        await locked.register(number)
+    async with hub.feed() as feed:
+        ways: dict[str, LockedRegistry | FeedRegistry] = {
+            "locked": locked,
+            "feed": FeedRegistry(hub, feed),
+        }
+        for width in WIDTHS:
+            took: dict[str, dict[str, list[float]]] = {}
+            for name, way in ways.items():
+                await measure(way, width, CALLS[name] // 10)  # warms up
+                took[name] = await measure(way, width, CALLS[name])
+            keep(record, width, took)
+        record.control("every slot behind the lock was given back", not await locked.taken())
+        jobs = sum(known.current_jobs for known in feed.nodes())
+        record.control("every slot of the feed was given back", jobs == 0)
 
 
-if __name__ == "__main__":
-    with Record("bench_seed_table", __doc__) as kept:
-        asyncio.run(main(kept))
+def bench_seed_table(record: Record, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+    """Both ways on one embedded server."""
+    record.note(nodes=NODES, slots=SLOTS, calls=CALLS)
+    runner.run(both(record, hub))

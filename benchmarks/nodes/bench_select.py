@@ -1,12 +1,11 @@
 """
-How well and how fast a node is chosen.
+How well and how fast is a node chosen?
 
-Keeps first the share of placements that went to a node that was full already: 100 nodes of 16
-slots at 70 % load, 8 schedulers that reserve nothing and see the fleet as it was up to 50, 200 or
-1000 placements ago. Each scheduler has a selector of its own on a copy of its own; all copies are
-refreshed at once, or in turn. Beside it is what the simulation in research had, which does not
-say which of the two it did, nor that ties go to a random one. It counts 2,000 placements, or as
-many as the argument says.
+First the share of placements that went to a node that was already full: 100 nodes of 16 slots at 70
+% load, 8 schedulers that reserve nothing and see the fleet as it was up to 50, 200 or 1000
+placements ago. Each scheduler has its own selector on its own copy; all copies are refreshed at
+once, or in turn. *research* is an earlier simulation, which does not say which of the two it did,
+nor how it broke ties. 2,000 placements are counted, or ``--size``.
 
 Then microseconds a pick among 10,000 nodes, beside a scan with ``min`` and ``random.choice``.
 """
@@ -14,7 +13,6 @@ Then microseconds a pick among 10,000 nodes, beside a scan with ``min`` and ``ra
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -32,8 +30,8 @@ SLOTS = 16
 LOAD = 0.7
 SCHEDULERS = 8
 REFRESHES = (50, 200, 1000)
-PLACEMENTS = int(sys.argv[1]) if sys.argv[1:] else 2_000
-# So many a second of all schedulers together: 1000 of them take less than placements are kept.
+PLACEMENTS = 2_000
+# Placements a second of all schedulers together: 1000 take less time than placements are kept.
 RATE = 5_000
 
 FLEET = 10_000
@@ -51,12 +49,12 @@ RESEARCH = {
 
 @cache
 def made(name: str, jobs: int) -> Node:
-    """Return a node; making thousands over and over takes longer than all the rest."""
+    """Return a node; making thousands again and again would take longer than all the rest."""
     return Node(name, capacity=SLOTS, current_jobs=jobs)
 
 
 class Scheduler:
-    """A process with its own picture of the fleet, which may be old."""
+    """A process with its own, possibly outdated copy of the fleet."""
 
     def __init__(
         self, strategy: StrategyName | None, own: bool, clock: Callable[[], float], seed: int
@@ -70,7 +68,7 @@ class Scheduler:
         self._names = [f"n{n}" for n in range(NODES)]
 
     def refresh(self, jobs: list[int]) -> None:
-        """See the fleet as it is."""
+        """Copy the fleet as it is now."""
         for name, number in zip(self._names, jobs, strict=True):
             previous = self.nodes.get(name)
             node = made(name, number)
@@ -79,19 +77,21 @@ class Scheduler:
             self._placements.reported(name)
 
     def place(self) -> int:
-        """Choose a node; its number."""
+        """Choose a node, and return its number."""
         if self._criteria is None:
             return self._rng.randrange(NODES)
         picked = self._selector.pick(self._criteria)
-        # All that is known of is full: then it does not matter which.
+        # All known nodes are full, so it does not matter which.
         node = picked[0].id if picked else self._rng.choice(self._names)
         if self._own:
             self._placements.placed(node)
         return int(node[1:])
 
 
-def over_capacity(strategy: StrategyName | None, own: bool, refresh: int, in_turn: bool) -> float:
-    """Return how many in a hundred placements went to a full node."""
+def over_capacity(
+    strategy: StrategyName | None, own: bool, refresh: int, in_turn: bool, placements: int
+) -> float:
+    """Return the percentage of placements that went to a full node."""
     rng = random.Random(SEED)
     placed = 0
     schedulers = [
@@ -101,7 +101,7 @@ def over_capacity(strategy: StrategyName | None, own: bool, refresh: int, in_tur
     jobs = [running.count(n) for n in range(NODES)]
     warm = max(refresh * 2, 2 * len(running))
     over = 0
-    for placed in range(warm + PLACEMENTS):
+    for placed in range(warm + placements):
         for n, scheduler in enumerate(schedulers):
             shift = n * refresh // SCHEDULERS if in_turn else 0
             if placed == 0 or (placed + shift) % refresh == 0:
@@ -109,16 +109,16 @@ def over_capacity(strategy: StrategyName | None, own: bool, refresh: int, in_tur
         node = rng.choice(schedulers).place()
         if placed >= warm and jobs[node] >= SLOTS:
             over += 1
-        # One begins, another one ends.
+        # One job begins, another one ends.
         ended = rng.randrange(len(running))
         jobs[running[ended]] -= 1
         running[ended] = node
         jobs[node] += 1
-    return 100 * over / PLACEMENTS
+    return 100 * over / placements
 
 
-def quality(record: Record) -> None:
-    """Keep the table of research once more, as it is here."""
+def quality(record: Record, placements: int) -> None:
+    """Record the table of the earlier simulation for these strategies."""
     cases: dict[str, tuple[StrategyName | None, bool]] = {
         "least loaded": ("least_loaded", False),
         "least loaded + own placements": ("least_loaded", True),
@@ -131,13 +131,13 @@ def quality(record: Record) -> None:
             in_research = RESEARCH.get(name)
             research: dict[str, Any] = {"research": in_research[at]} if in_research else {}
             for in_turn in (False, True):
-                share = over_capacity(strategy, own, refresh, in_turn)
+                share = over_capacity(strategy, own, refresh, in_turn, placements)
                 group = f"placed on a full node, refreshed {'in turn' if in_turn else 'at once'}"
                 record.add(name, share, "%", group=group, x=refresh, **research)
 
 
 def fleet(load: float, full: float) -> dict[str, Node]:
-    """Return nodes of one pool in so many zones, of which the given part is full."""
+    """Return nodes of one pool in so many zones, of which the given share is full."""
     rng = random.Random(SEED)
     labels = [{"zone": f"z{n}"} for n in range(ZONES)]
     nodes: dict[str, Node] = {}
@@ -150,7 +150,7 @@ def fleet(load: float, full: float) -> dict[str, Node]:
 
 
 def least(nodes: dict[str, Node]) -> Node:
-    """Return the least loaded node, in the barest way to look at all."""
+    """Return the least loaded node by the barest scan of all."""
     return min(
         (
             node
@@ -162,7 +162,7 @@ def least(nodes: dict[str, Node]) -> Node:
 
 
 def microseconds(call: Callable[[], object], times: int) -> float:
-    """Return what one call takes."""
+    """Return the microseconds of one call."""
     start = time.perf_counter()
     for _ in range(times):
         call()
@@ -170,14 +170,14 @@ def microseconds(call: Callable[[], object], times: int) -> float:
 
 
 def picker(nodes: dict[str, Node], criteria: Criteria) -> Callable[[], object]:
-    """Return what picks, once its view is there."""
+    """Return a function that picks, once the selector has built its view."""
     selector = Selector(nodes, Placements(time.monotonic), random.Random(SEED))
     selector.pick(criteria)
     return lambda: selector.pick(criteria)
 
 
 def heartbeat(nodes: dict[str, Node]) -> Callable[[], object]:
-    """Return what tells a selector of a heartbeat."""
+    """Return a function that passes a heartbeat to a selector."""
     selector = Selector(nodes, Placements(time.monotonic), random.Random(SEED))
     selector.pick(Criteria(pool="gpu"))
     before = nodes["n1"]
@@ -191,7 +191,7 @@ def even(node: Node) -> bool:
 
 
 def speed(record: Record) -> None:
-    """Measure all in turn, so that a noisy machine is noisy to all of them."""
+    """Measure all in turn, so that noise of the machine affects all."""
     nodes, tight, full = fleet(LOAD, 0.0), fleet(LOAD, 0.95), fleet(LOAD, 0.99)
     listed = list(nodes.values())
     zone = {"zone": "z1"}
@@ -226,13 +226,14 @@ def speed(record: Record) -> None:
         record.add(name, value, "us", group=group, base="min() scan")
 
 
-def main() -> None:
-    """Keep both tables."""
-    with Record("bench_select", __doc__) as record:
-        record.note(nodes=NODES, slots=SLOTS, load=LOAD, schedulers=SCHEDULERS, fleet=FLEET)
-        quality(record)
-        speed(record)
+def bench_quality(record: Record, size: int | None) -> None:
+    """The share of placements on a full node."""
+    placements = size or PLACEMENTS
+    record.note(nodes=NODES, slots=SLOTS, load=LOAD, schedulers=SCHEDULERS, placements=placements)
+    quality(record, placements)
 
 
-if __name__ == "__main__":
-    main()
+def bench_speed(record: Record) -> None:
+    """The time of a pick."""
+    record.note(fleet=FLEET)
+    speed(record)

@@ -1,19 +1,17 @@
 """
-Whether an item costs more the more of them wait.
+Does an item cost more where more of them wait?
 
-For each operator at which items wait: so many wait already; then one more comes and one leaves,
-again and again. Keeps microseconds for that with 10,000 and with 200,000 waiting (``--waiting N``
-says how many, such as 1000000), and the ratio; the goal is 1.2 at most. *Filling* is the cost of an
-item that comes to wait, averaged over the whole backlog. Bare deques of the same length show what
-the machine's caches make of it.
+For each operator that buffers: with a full backlog, one more item arrives and one leaves, again and
+again. Microseconds for that step with 10,000 and with 200,000 waiting (or ``--size``), and the
+ratio; the budget is 1.2 at most. *Filling* is the cost of an item that joins the backlog, averaged
+over the whole of it. Bare deques of the same length show the effect of the machine's caches.
 
-``--flood N`` instead pulls N items through a chain of operators into a slow sink and prints how
-much memory that took, which must not depend on N.
+Last, 50,000 items (or ``--size``) flow through a chain of operators into a slow sink; the memory
+that this takes must not depend on their number.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import resource
@@ -22,10 +20,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import structlog
 from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.subject import Subject
+from structlog.testing import capture_logs
 
 from benchmarks.figures.record import Record
 from rxdispatch.clock import LoopScheduler
@@ -42,14 +40,15 @@ from rxdispatch.valve import Gate
 FEW, MANY = 10_000, 200_000
 STEPS = 30_000
 ROUNDS = 2
+ITEMS = 50_000
 
 Push = Callable[[int], object]
 Costs = tuple[float, float]
 Case = Callable[[int], Costs]
 
 
-class Way:
-    """A stream with a valve that lets one item through at a time."""
+class ValvedStream:
+    """A stream whose valve lets one item through at a time."""
 
     def __init__(self, source: Observable[int], push: Push) -> None:
         self._room = 0
@@ -79,12 +78,12 @@ class Way:
 
 
 def through(operator: Callable[[int], Callable[[Observable[int]], Observable[int]]]) -> Case:
-    """Let items wait at an operator that is made for so many."""
+    """Return a case for an operator with room for that many."""
 
     def case(size: int) -> Costs:
         async def main() -> Costs:
             source: Subject[int] = Subject()
-            return Way(source.pipe(operator(size + 1)), source.on_next).measure(size)
+            return ValvedStream(source.pipe(operator(size + 1)), source.on_next).measure(size)
 
         return asyncio.run(main())
 
@@ -92,11 +91,11 @@ def through(operator: Callable[[int], Callable[[Observable[int]], Observable[int
 
 
 def ingress(size: int) -> Costs:
-    """Let items wait at an ingress."""
+    """An ingress."""
 
     async def main() -> Costs:
         way_in = Ingress[int](size + 1)
-        way = Way(way_in, way_in.offer)
+        way = ValvedStream(way_in, way_in.offer)
         await asyncio.sleep(0)
         return way.measure(size)
 
@@ -126,7 +125,7 @@ CASES: dict[str, Case] = {
 
 
 def compare(record: Record, sizes: tuple[int, int]) -> None:
-    """Keep the costs at both sizes, and their ratio."""
+    """Record the costs at both sizes, and their ratio."""
     best: dict[tuple[str, int], Costs] = {}
     for _ in range(ROUNDS):
         for name, case in CASES.items():
@@ -150,7 +149,7 @@ def compare(record: Record, sizes: tuple[int, int]) -> None:
 
 
 def flood(record: Record, count: int) -> None:
-    """Pull *count* items through a chain into a slow sink; keep the memory it took."""
+    """Pull *count* items through a chain into a slow sink; record the memory that took."""
     sent = most = taken = 0
 
     async def numbers() -> AsyncIterator[int]:
@@ -205,20 +204,15 @@ def flood(record: Record, count: int) -> None:
     record.add("more memory", grown, "KiB", group=group)
 
 
-def main() -> None:
-    """Do what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--flood", type=int, default=0, metavar="N")
-    parser.add_argument("--waiting", type=int, default=MANY, metavar="N")
-    options, _ = parser.parse_known_args()
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    sizes = (FEW, options.waiting)
-    with Record("bench_backlog", __doc__) as record:
-        record.note(sizes=sizes, steps=STEPS, rounds=ROUNDS)
-        if not options.flood:
-            compare(record, sizes)
-        flood(record, options.flood or 50_000)
+def bench_waiting(record: Record, size: int | None) -> None:
+    """Operators with few and with many items waiting."""
+    sizes = (FEW, size or MANY)
+    record.note(sizes=sizes, steps=STEPS, rounds=ROUNDS)
+    with capture_logs():
+        compare(record, sizes)
 
 
-if __name__ == "__main__":
-    main()
+def bench_flood(record: Record, size: int | None) -> None:
+    """A chain of operators with a slow sink."""
+    with capture_logs():
+        flood(record, size or ITEMS)

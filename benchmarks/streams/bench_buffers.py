@@ -1,17 +1,16 @@
 """
-What an item costs in ``buffer_bounded``, ``conflate`` and their like.
+What does an item cost in ``buffer_bounded``, ``conflate`` and their like?
 
-Prints microseconds an item, from a hot source to a sink. *Passing*: downstream is never busy.
-*Waiting*: each item waits, 500 at a time, until downstream has room. *Overflow*: nine of ten items
-find the buffer full. Beside it, what RxPY, aiostream and bare asyncio take for their nearest thing.
-The goal for ``buffer_bounded`` and ``conflate`` is 3 us, on a machine on which RxPY takes 1.2 us
-from a Subject through ``map`` and ``filter`` to a sink; ratios are to that, so 2.5 is the most. It
-is the time of the processor, so that others on the machine matter less.
+Microseconds an item, from a hot source to a sink. *Passing*: downstream is never busy. *Waiting*:
+each item waits, 500 at a time, until downstream has room. *Overflow*: nine of ten items find the
+buffer full. Beside it the nearest equivalents of RxPY, aiostream and bare asyncio. The budget for
+``buffer_bounded`` and ``conflate`` is 3 us on a machine on which RxPY takes 1.2 us from a Subject
+through ``map`` and ``filter`` to a sink; ratios are to that, so the budget is 2.5. It is processor
+time, so that other programs on the machine matter less.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import time
@@ -20,11 +19,11 @@ from contextlib import aclosing
 from typing import Any
 
 import reactivex
-import structlog
 from aiostream import pipe, stream
 from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.subject import Subject
+from structlog.testing import capture_logs
 
 from benchmarks.figures.record import Record
 from rxdispatch.clock import LoopScheduler
@@ -39,9 +38,12 @@ from rxdispatch.streams._run import run
 from rxdispatch.streams._to_async_iterable import to_async_iterable
 from rxdispatch.valve import Gate
 
+PACKAGES = ("aiostream",)
+ITEMS = 20_000
+ROUNDS = 3
 CHUNK = 500
 REFERENCE = 1.2
-GOAL = 3.0
+BUDGET = 3.0
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
 Case = Callable[[int], Awaitable[None]]
@@ -52,12 +54,12 @@ def sink(*_: object) -> None:
 
 
 def same(n: int) -> int:
-    """Make nothing of an item."""
+    """Return the item."""
     return n
 
 
 def anything(_: int) -> bool:
-    """Let an item pass."""
+    """Keep every item."""
     return True
 
 
@@ -75,7 +77,7 @@ def passing(operator: Operator) -> Case:
 
 
 def waiting(operator: Operator, chunk: int = CHUNK) -> Case:
-    """Push *chunk* items while downstream is busy, then let it take what waits, and so on."""
+    """Push *chunk* items while downstream is busy, then let it take them, and so on."""
 
     async def case(count: int) -> None:
         room = 0
@@ -152,7 +154,7 @@ async def put(count: int) -> None:
 
 
 async def rxpy_observe_on(count: int) -> None:
-    """What RxPY has for handing items over: a timer of the loop for each."""
+    """RxPY's operator for handing items over: a timer of the loop for each."""
     scheduler = LoopScheduler(asyncio.get_running_loop())
     await run(reactivex.range(count).pipe(rx.observe_on(scheduler)))
 
@@ -195,25 +197,17 @@ def cost(case: Case, count: int) -> float:
     return asyncio.run(main())
 
 
-def main() -> None:
-    """Measure all in turn, so that a noisy machine is noisy to all of them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--items", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    options, _ = parser.parse_known_args()
-    # Drops are reported; that is not to be read here.
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+def bench_buffers(record: Record, size: int | None) -> None:
+    """All in turn, so that noise of the machine affects all."""
+    items = size or ITEMS
+    record.note(items=items, rounds=ROUNDS)
     best = dict.fromkeys(CASES, float("inf"))
-    for _ in range(options.rounds):
-        for name, case in CASES.items():
-            best[name] = min(best[name], cost(case, options.items))
-    with Record("bench_buffers", __doc__, packages=("aiostream",)) as record:
-        record.note(items=options.items, rounds=options.rounds)
-        record.add(FLOOR, best.pop(FLOOR), "us")
-        for name, value in best.items():
-            ours = name.startswith(("buffer_bounded", "conflate"))
-            record.add(name, value, "us", base=FLOOR, at_most=GOAL / REFERENCE if ours else None)
-
-
-if __name__ == "__main__":
-    main()
+    # Operators log what they drop.
+    with capture_logs():
+        for _ in range(ROUNDS):
+            for name, case in CASES.items():
+                best[name] = min(best[name], cost(case, items))
+    record.add(FLOOR, best.pop(FLOOR), "us")
+    for name, value in best.items():
+        ours = name.startswith(("buffer_bounded", "conflate"))
+        record.add(name, value, "us", base=FLOOR, at_most=BUDGET / REFERENCE if ours else None)

@@ -1,17 +1,15 @@
 """
-Whether a long stream needs more memory than a short one.
+Does a long stream need more memory than a short one?
 
-A source of 200,000 items, and with an argument of that many (ten million take some
-minutes), goes through ``map``, ``filter``, ``batch``, ``map_async`` and ``batch`` into a slow sink.
-Keeps the most items that were under way, and how much the process grew: after the first tenth,
-and at the end.
+A source of 200,000 items, or ``--size`` (ten million take some minutes), goes through ``map``,
+``filter``, ``batch``, ``map_async`` and ``batch`` into a slow sink. Recorded are the most items in
+flight, and the growth of the process: after the first tenth, and at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
 from typing import Any
 
@@ -30,8 +28,8 @@ from rxdispatch.streams import run
 ITEMS = 200_000
 
 
-class Rows:
-    """A source that can wait, of so many rows of some hundred bytes."""
+class WaitingSource:
+    """A source that heeds demand, of *count* rows of about a hundred bytes."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -74,18 +72,18 @@ def resident() -> int:
 
 
 def trim(row: bytes) -> bytes:
-    """Do a little."""
+    """Remove leading zeros."""
     return row.lstrip(b"0")
 
 
 def is_full(row: bytes) -> bool:
-    """Tell whether there is something in it."""
+    """Return whether the row has content."""
     return bool(row)
 
 
 async def measure(record: Record, count: int) -> None:
-    """Run the stream and keep what it needed."""
-    rows = Rows(count)
+    """Run the stream and record the memory it needed."""
+    rows = WaitingSource(count)
     stored = most = early = 0
     start = resident()
 
@@ -96,7 +94,7 @@ async def measure(record: Record, count: int) -> None:
     async def store(lists: list[list[bytes]]) -> int:
         nonlocal stored, most, early
         most = max(most, rows.sent - stored)
-        # Longer than it takes to fill what is above.
+        # Longer than upstream takes to fill its buffers.
         for _ in range(10):
             await asyncio.sleep(0)
         before, stored = stored, stored + sum(len(items) for items in lists)
@@ -118,16 +116,11 @@ async def measure(record: Record, count: int) -> None:
     record.note(items=count)
     record.control("every item was stored", stored == count)
     record.add("stored", stored / passed, "1/s")
-    record.add("under way at most", most, "items")
+    record.add("in flight at most", most, "items")
     record.add("more memory after a tenth of them", early - start, "KiB")
     record.add("more memory from then to the end", resident() - early, "KiB")
 
 
-def main() -> None:
-    """Measure with as many items as the argument says."""
-    with Record("bench_demand_memory", __doc__) as record:
-        asyncio.run(measure(record, int(sys.argv[1]) if len(sys.argv) > 1 else ITEMS))
-
-
-if __name__ == "__main__":
-    main()
+def bench_demand_memory(record: Record, size: int | None) -> None:
+    """One long stream."""
+    asyncio.run(measure(record, size or ITEMS))

@@ -1,11 +1,11 @@
 """
-What a pipeline of 1, 2, 4 and 8 stages costs, and how near it comes to what it could be.
+What does a pipeline of 1, 2, 4 and 8 stages cost, and how near does it come to its bound?
 
-First no-op stages, 16 at a time each: items a second and microseconds a stage and item, of
-``Pipeline``, a bare chain of ``map_async``, asyncio queues with as many workers, aiostream and
-streamz, if they are installed. Then stages that sleep: seconds in all, beside one item after the
-other through all stages, and beside ``slowest stage x items / its slots + one way through``,
-of which it should be at most 1.15 times.
+First no-op stages, 16 items at a time in each: items a second and microseconds a stage and item, of
+``Pipeline``, a bare chain of ``map_async``, asyncio queues with as many workers, and aiostream and
+streamz where they are installed. Then stages that sleep: seconds in all, beside one item after the
+other, and beside the bound, ``slowest stage x items / its slots + one way through``, of which it
+should be at most 1.15 times.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+import pytest
 
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
@@ -40,7 +42,7 @@ async def nothing(item: int) -> int:
 
 
 def sleeper(seconds: float) -> Work:
-    """Return work that takes so long."""
+    """Return work that sleeps."""
 
     async def sleep(item: int) -> int:
         await asyncio.sleep(seconds)
@@ -50,7 +52,7 @@ def sleeper(seconds: float) -> Work:
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
-    """Count."""
+    """Yield numbers."""
     for number in range(count):
         yield number
 
@@ -71,7 +73,7 @@ async def ours_ordered(works: list[Work], count: int) -> None:
 
 
 async def maps(works: list[Work], count: int) -> None:
-    """The operator below it, without queues in between, ids, failures and statistics."""
+    """The operator that stages use, without queues, ids, failures and statistics."""
     stream = rxd.from_async_iterable(numbers(count))
     for work in works:
         stream = stream.pipe(ops.map_async(work, max_concurrent=SLOTS))
@@ -136,6 +138,17 @@ async def streamz(works: list[Work], count: int) -> None:
 Case = Callable[[list[Work], int], Awaitable[None]]
 
 
+CASES: dict[str, Case] = {
+    QUEUES: queues,
+    "Pipeline": ours,
+    "Pipeline, ordered": ours_ordered,
+    "map_async chain": maps,
+}
+PEERS: dict[str, Case] = {"aiostream": aiostream, "streamz": streamz}
+CASES |= {name: case for name, case in PEERS.items() if find_spec(name) is not None}
+PACKAGES = tuple(PEERS)
+
+
 def took(record: Record, case: Case, works: list[Work], count: int) -> float:
     """Return seconds."""
     calls = 0
@@ -155,34 +168,12 @@ def took(record: Record, case: Case, works: list[Work], count: int) -> float:
     return seconds
 
 
-def main() -> None:
-    """Measure all in turn, so that a noisy machine is noisy to all of them."""
-    cases: dict[str, Case] = {
-        QUEUES: queues,
-        "Pipeline": ours,
-        "Pipeline, ordered": ours_ordered,
-        "map_async chain": maps,
-    }
-    peers: dict[str, Case] = {"aiostream": aiostream, "streamz": streamz}
-    for peer, case in peers.items():
-        if find_spec(peer) is None:
-            print(f"{peer} is not installed: left out")
-        else:
-            cases[peer] = case
-    with Record("bench_pipeline", __doc__, packages=tuple(peers)) as record:
-        record.note(slots=SLOTS, rounds=ROUNDS, items=f"{ITEMS} by stages", sleepers=SLEEPERS)
-        for stages in STAGES:
-            no_ops(record, cases, stages)
-        for stages in STAGES:
-            sleepers(record, cases, stages)
-
-
-def no_ops(record: Record, cases: dict[str, Case], stages: int) -> None:
-    """Keep what a stage and item takes when the stages do nothing."""
+def no_ops(record: Record, stages: int) -> None:
+    """Record the time a stage and item when the stages do nothing."""
     count = ITEMS // stages
-    best = dict.fromkeys(cases, math.inf)
+    best = dict.fromkeys(CASES, math.inf)
     for _ in range(ROUNDS):
-        for name, case in cases.items():
+        for name, case in CASES.items():
             best[name] = min(best[name], took(record, case, [nothing] * stages, count))
     for name, value in best.items():
         each = value / count / stages * 1e6
@@ -202,18 +193,27 @@ def no_ops(record: Record, cases: dict[str, Case], stages: int) -> None:
         )
 
 
-def sleepers(record: Record, cases: dict[str, Case], stages: int) -> None:
-    """Keep what so many items take when the stages sleep."""
+def sleepers(record: Record, stages: int) -> None:
+    """Record the time of all items when the stages sleep."""
     spans = SECONDS[:stages]
     bound = max(spans) * math.ceil(SLEEPERS / SLOTS) + sum(spans)
     group = "stages that sleep"
     record.add(BOUND, bound, "s", group=group, x=stages)
     record.add("one after the other", SLEEPERS * sum(spans), "s", group=group, x=stages, base=BOUND)
-    for name, case in cases.items():
+    for name, case in CASES.items():
         value = took(record, case, [sleeper(span) for span in spans], SLEEPERS)
         most = 1.15 if name.startswith("Pipeline") else None
         record.add(name, value, "s", group=group, x=stages, base=BOUND, at_most=most)
 
 
-if __name__ == "__main__":
-    main()
+@pytest.mark.parametrize("stages", STAGES)
+def bench_no_ops(record: Record, stages: int) -> None:
+    """All in turn, with stages that do nothing."""
+    record.note(slots=SLOTS, rounds=ROUNDS, items=f"{ITEMS} by stages", sleepers=SLEEPERS)
+    no_ops(record, stages)
+
+
+@pytest.mark.parametrize("stages", STAGES)
+def bench_sleepers(record: Record, stages: int) -> None:
+    """All in turn, with stages that sleep."""
+    sleepers(record, stages)

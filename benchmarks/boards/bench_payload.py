@@ -139,7 +139,7 @@ def shared() -> Iterator[rxd.SharedMemoryBoard[str]]:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.benchmark(group="payload")
-def test_size(
+def bench_size(
     benchmark: BenchmarkFixture,
     record: Record,
     hub: rxd.Hub,

@@ -123,7 +123,7 @@ async def merged(count: int) -> int:
 
 
 @pytest.mark.benchmark(group=GROUP)
-def test_map_async(benchmark: BenchmarkFixture, record: Record) -> None:
+def bench_map_async(benchmark: BenchmarkFixture, record: Record) -> None:
     """All ways in turn."""
     ways = {
         BARE: Way(bare, ITEMS),

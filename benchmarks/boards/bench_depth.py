@@ -241,7 +241,7 @@ async def version(hub: rxd.Hub) -> str:
 @pytest.fixture(scope="module")
 def depths(request: pytest.FixtureRequest) -> tuple[int, ...]:
     """How many wait; no more than a thousand where nothing is measured."""
-    return DEPTHS if request.config.getoption("benchmark_enable") else DEPTHS[:1]
+    return DEPTHS if not request.config.getoption("benchmark_disable") else DEPTHS[:1]
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +304,7 @@ def filled(
 
 @pytest.mark.parametrize("kind", ["Valkey", "Redis"])
 @pytest.mark.benchmark(group="depth")
-def test_server(
+def bench_server(
     benchmark: BenchmarkFixture,
     record: Record,
     runner: asyncio.Runner,
@@ -322,7 +322,7 @@ def test_server(
 
 
 @pytest.mark.benchmark(group="depth")
-def test_memory(
+def bench_memory(
     benchmark: BenchmarkFixture,
     record: Record,
     runner: asyncio.Runner,

@@ -19,8 +19,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import rxdispatch as rxd
 from benchmarks.figures.record import Record
-from benchmarks.nodes.bench_feed_apply import to_sequencer
 from benchmarks.nodes.fleet import change, node, recorded, register, state
+from benchmarks.nodes.flood import to_sequencer
 
 NODES = 1_000
 MESSAGES = 5_000
@@ -61,7 +61,7 @@ def read(get: Callable[[str], object]) -> None:
 
 
 @pytest.mark.benchmark(group="read a node")
-def test_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
+def bench_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
     """A dict of the same nodes."""
     nodes = {node.id: node for node in feed.nodes()}
     record.control("dict and feed have the same node", nodes.get(NODE) is feed.get(NODE))
@@ -70,14 +70,14 @@ def test_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> No
 
 
 @pytest.mark.benchmark(group="read a node")
-def test_get(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
+def bench_get(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
     """``feed.get``."""
     benchmark.pedantic(read, (feed.get,), rounds=30, warmup_rounds=3)
     keep(record, benchmark, "feed.get", "ns", READS, group="read a node", base="dict.get")
 
 
 @pytest.mark.benchmark(group="choose a node")
-def test_select(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
+def bench_select(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
     """``feed.select`` of a pool, 200 at a time: the room that they take is remembered."""
 
     def select() -> None:
@@ -90,7 +90,7 @@ def test_select(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> 
 
 
 @pytest.mark.benchmark(group="apply 5,000 messages")
-def test_apply(
+def bench_apply(
     benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """The stream and the replica alone."""
@@ -116,7 +116,7 @@ def test_apply(
 
 @pytest.mark.benchmark(group="200 calls of the registry")
 @pytest.mark.parametrize("what", ["ping", "heartbeat", "register", "reserve"])
-def test_calls(
+def bench_calls(
     benchmark: BenchmarkFixture,
     record: Record,
     hub: rxd.Hub,

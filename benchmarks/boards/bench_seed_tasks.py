@@ -101,7 +101,7 @@ def settings(record: Record) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("count", ROUNDS)
-def test_way(benchmark: BenchmarkFixture, record: Record, case: Case, count: int) -> None:
+def bench_way(benchmark: BenchmarkFixture, record: Record, case: Case, count: int) -> None:
     """One way with so many tasks."""
     if count > case.most:
         pytest.skip("it takes too long")

@@ -61,7 +61,7 @@ async def fill(board: rxd.Board[str]) -> None:
 
 
 @pytest.mark.benchmark(group="drain 20,000 tasks")
-def test_bare_loop(
+def bench_bare_loop(
     benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """The scripts alone."""
@@ -89,7 +89,7 @@ async def nothing(_: rxd.Task[str]) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.benchmark(group="drain 20,000 tasks")
-def test_pipeline(
+def bench_pipeline(
     benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner, width: int
 ) -> None:
     """The whole pipeline, with that many handlers at a time."""
@@ -113,7 +113,7 @@ def test_pipeline(
 
 
 @pytest.mark.benchmark(group="drain 20,000 tasks")
-def test_pipeline_in_memory(
+def bench_pipeline_in_memory(
     benchmark: BenchmarkFixture, record: Record, runner: asyncio.Runner
 ) -> None:
     """The whole pipeline on a MemoryBoard, 64 handlers at a time."""

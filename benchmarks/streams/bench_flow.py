@@ -201,6 +201,6 @@ GROUPS: Mapping[str, Callable[[], Mapping[str, Way]]] = {
 
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.benchmark(group="flow")
-def test_flow(benchmark: BenchmarkFixture, record: Record, group: str) -> None:
+def bench_flow(benchmark: BenchmarkFixture, record: Record, group: str) -> None:
     """All ways of a group in turn."""
     race(benchmark, record, group, GROUPS[group]())

@@ -127,7 +127,7 @@ def drain(
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("handler", PAUSES)
 @pytest.mark.benchmark(group="workers")
-def test_workers(
+def bench_workers(
     benchmark: BenchmarkFixture,
     record: Record,
     crew: Crew,

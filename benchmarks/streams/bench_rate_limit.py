@@ -100,7 +100,7 @@ async def backlog(count: int) -> int:
 
 
 @pytest.mark.benchmark(group=GROUP)
-def test_rate_limit(benchmark: BenchmarkFixture, record: Record) -> None:
+def bench_rate_limit(benchmark: BenchmarkFixture, record: Record) -> None:
     """All ways in turn."""
     few = "rate_limit, 10,000 wait"
     scarce = drawn(ops.rate_limit(SCARCE, burst=1_000))

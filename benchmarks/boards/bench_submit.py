@@ -52,7 +52,7 @@ def submitted(
 
 
 @pytest.mark.benchmark(group="submit 20,000 tasks")
-def test_bare_loop(
+def bench_bare_loop(
     benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """The script alone."""
@@ -76,7 +76,7 @@ def test_bare_loop(
 
 
 @pytest.mark.benchmark(group="submit 20,000 tasks")
-def test_ready_made(
+def bench_ready_made(
     benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """``board.submit`` of tasks that exist."""
@@ -92,7 +92,7 @@ def test_ready_made(
 
 
 @pytest.mark.benchmark(group="submit 20,000 tasks")
-def test_with_making(
+def bench_with_making(
     benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """``board.submit`` and the making of the tasks."""

@@ -94,7 +94,7 @@ async def with_aiostream(count: int) -> int:
 
 
 @pytest.mark.benchmark(group=GROUP)
-def test_batch(benchmark: BenchmarkFixture, record: Record) -> None:
+def bench_batch(benchmark: BenchmarkFixture, record: Record) -> None:
     """All ways in turn."""
     count = pushed(lambda source: source.pipe(rx.buffer_with_count(COUNT)))
     ours = pushed(lambda source: source.pipe(ops.batch(COUNT, TIMESPAN)))
