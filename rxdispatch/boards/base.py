@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
 import reactivex
@@ -37,6 +38,7 @@ from rxdispatch.errors import (
     RxDispatchError,
     StoreUnavailableError,
 )
+from rxdispatch.every import every
 from rxdispatch.home import Home
 from rxdispatch.intakes import Intakes
 from rxdispatch.log import get_logger
@@ -107,9 +109,18 @@ class Board(Generic[P]):
         """What this handle has counted since it was made."""
         return self._writer.stats
 
+    def stats_every(self, period: float | timedelta) -> Observable[BoardStats]:
+        """
+        Emit :attr:`stats` at once and every *period* seconds; costs nothing without a subscriber.
+
+        Raises:
+            ConfigError: If *period* is no number of seconds above 0.
+        """
+        return every(period, lambda: self.stats)
+
     # -- adding ------------------------------------------------------------------------------
 
-    async def submit(self, tasks: Task[Any] | Iterable[Task[Any]]) -> SubmitResult:
+    async def submit(self, tasks: Task[P] | Iterable[Task[P]]) -> SubmitResult:
         """
         Add one task or many.
 

@@ -16,6 +16,7 @@ from rxdispatch.checks import integer
 from rxdispatch.clock import clock_of
 from rxdispatch.config import FeedSettings
 from rxdispatch.errors import ConfigError
+from rxdispatch.every import every
 from rxdispatch.home import Home
 from rxdispatch.node import Mode, Node, NodeChange, Slot, node_id
 from rxdispatch.nodes.engine import FleetEngine
@@ -156,6 +157,15 @@ class Feed:
         """The counters since the feed was entered."""
         now = asyncio.get_running_loop().time()
         return self._counters.read(len(self._nodes), now - self._sync.proven_at)
+
+    def stats_every(self, period: float | timedelta) -> Observable[FeedStats]:
+        """
+        Emit :attr:`stats` at once and every *period* seconds; costs nothing without a subscriber.
+
+        Raises:
+            ConfigError: If *period* is no number of seconds above 0.
+        """
+        return every(period, lambda: self.stats)
 
     @property
     def current(self) -> bool:

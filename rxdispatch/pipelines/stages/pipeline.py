@@ -14,6 +14,7 @@ from rxdispatch.callables import check_function
 from rxdispatch.claim import Outcome
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
+from rxdispatch.every import every
 from rxdispatch.listeners import call_each
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.once import Once
@@ -34,8 +35,7 @@ from rxdispatch.pipelines.stages.pipeline_input import PipelineInput
 from rxdispatch.pipelines.stages.resubmits import ResubmitIngress, Resubmits, Rule
 from rxdispatch.pipelines.stages.run_stage import interrupting, reporting
 from rxdispatch.pipelines.stages.stage import Stage
-from rxdispatch.pipelines.stages.stats import PipelineStats, StageCounters, every, read_stages
-from rxdispatch.seconds import seconds
+from rxdispatch.pipelines.stages.stats import PipelineStats, StageCounters, read_stages
 
 __all__ = ["Pipeline"]
 
@@ -293,8 +293,7 @@ class Pipeline:
         Raises:
             ConfigError: If *period* is no number of seconds above 0.
         """
-        span = seconds("period", period, zero=False)
-        return every(span, self._over.stream, lambda: self.stats)
+        return every(period, lambda: self.stats, self._over.stream)
 
     def _on_result(self, envelope: Envelope) -> None:
         self._emitted += 1

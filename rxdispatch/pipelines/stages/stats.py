@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import attrs
-import reactivex
-from reactivex import Observable
-from reactivex import operators as rx
 
-from rxdispatch.clock import LoopScheduler
 from rxdispatch.operators.flow._meter import Latency, Meter, MeteredStream
 from rxdispatch.pipelines.stages.stage import Stage
 from rxdispatch.protocols import Limit
 
-__all__ = ["PipelineStats", "StageCounters", "StageStats", "every", "read_stages"]
+__all__ = ["PipelineStats", "StageCounters", "StageStats", "read_stages"]
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -111,16 +106,3 @@ def read_stages(
         failed=sum(counters.failed for counters in stage_counters),
         stages=MappingProxyType(found),
     )
-
-
-def every(
-    period: float, over: Observable[Any], read: Callable[[], PipelineStats]
-) -> Observable[PipelineStats]:
-    """Emit what *read* returns at once, every *period* seconds, and when *over* emits."""
-
-    def start(_: Any) -> Observable[Any]:
-        clock = LoopScheduler(asyncio.get_running_loop())
-        return reactivex.timer(0.0, period, scheduler=clock)
-
-    ticks: Observable[Any] = reactivex.defer(start).pipe(rx.take_until(over))
-    return ticks.pipe(rx.concat(reactivex.of(None)), rx.map(lambda _: read()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rxdispatch.results import BoardStats
 from rxdispatch.task import Task
-from tests.boards.places import Place
+from tests.boards.places import Place, until
 
 
 async def test_settled_refused_and_lost(place: Place) -> None:
@@ -23,3 +23,15 @@ async def test_settled_refused_and_lost(place: Place) -> None:
         assert [c] == await board.renew([c], 30.0)
         assert BoardStats(settled=1, refused=1, lost=2) == board.stats
         assert BoardStats(settled=0, refused=0, lost=0) == other.stats
+
+
+async def test_stats_every(place: Place) -> None:
+    """The counters at once and after each period, until they are disposed of."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0))
+        got: list[int] = []
+        with board.stats_every(0.05).subscribe(lambda stats: got.append(stats.settled)):
+            await until(lambda: got == [0])
+            await board.settle([claim.done() for claim in await board.claim(1)])
+            await until(lambda: got[-1] == 1)
