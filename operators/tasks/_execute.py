@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
@@ -16,22 +16,25 @@ from rxdispatch.claim import Claim, Outcome
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators._subscription import operator_of
 from rxdispatch.operators.tasks._assignment import Assignment
-from rxdispatch.operators.tasks._execution import Execution, Handler
+from rxdispatch.operators.tasks._execution import Execution
 from rxdispatch.seconds import seconds
+from rxdispatch.task import Task
 
 __all__ = ["execute"]
 
-ClaimStream = Observable[Claim[Any]] | Observable[Assignment[Any]]
+P = TypeVar("P")
+
+ClaimStream = Observable[Claim[P]] | Observable[Assignment[P]]
 
 
 def execute(
-    handler: Handler,
+    handler: Callable[[Task[P]], Any],
     *,
     max_concurrent: int = 16,
     executor: Executor | None = None,
     timeout: float | timedelta | None = None,
     backoff: Backoff = Backoff(),
-) -> Callable[[ClaimStream], Observable[Outcome[Any, Any]]]:
+) -> Callable[[ClaimStream[P]], Observable[Outcome[P, Any]]]:
     """
     Run ``handler(task)`` for each claim and emit its outcome.
 

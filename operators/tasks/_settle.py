@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
@@ -23,6 +23,9 @@ __all__ = ["settle"]
 
 log = get_logger(__name__)
 
+P = TypeVar("P")
+R = TypeVar("R")
+
 Result = Outcome[Any, Any]
 
 CANCELLED = 0.1
@@ -31,7 +34,7 @@ CANCELLED = 0.1
 
 def settle(
     board: BoardLike, *, count: int = 256, timespan: float | timedelta = 0.002
-) -> Callable[[Observable[Result]], Observable[Result]]:
+) -> Callable[[Observable[Outcome[P, R]]], Observable[Outcome[P, R]]]:
     """
     Write outcomes to *board* and pass each on once it is written.
 
@@ -63,9 +66,10 @@ def settle(
     integer("count", count)
     span = seconds("timespan", timespan, zero=False)
 
-    return operator_of(
+    operator: Callable[[Observable[Result]], Observable[Result]] = operator_of(
         lambda observer, scheduler: _Settler(board, count, span, observer, scheduler)
     )
+    return operator
 
 
 class _Settler(Subscription[Result, Result]):

@@ -537,7 +537,7 @@ async def test_a_subscriber_that_raises_does_not_stop_other_handlers() -> None:
 
     board.claims().pipe(execute(handler), settle(board)).subscribe(Raises())
     hand = Hand()
-    execution = execute(handler)(hand.stream())
+    execution: Any = execute(handler)(hand.stream())
     raising = Raises()
     raw = execution._subscribe_core(raising)  # without RxPY's handling of subscribers that raise
     await board.submit([Task(n, id=f"x{n}") for n in range(2)])
