@@ -326,10 +326,8 @@ class Hub:
         clock = asyncio.get_running_loop().time
         until = clock() + grace
         # Separately: a board that fails must not stop another from giving its claims back.
-        drained = await asyncio.gather(
-            *(board._intakes.drain(grace, hurry) for board in tuple(self._boards)),
-            return_exceptions=True,
-        )
+        drains = [board._intakes.drain(grace, hurry) for board in tuple(self._boards)]
+        drained = await asyncio.gather(*drains, return_exceptions=True)
         await self._actors.drain(max(0.0, until - clock()), hurry)
         return drained
 
@@ -366,8 +364,8 @@ def connect(
         url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``. None means
             ``$RXDISPATCH_URL`` or, if that is not set, an embedded server that lives as long as
             the block.
-        namespace: The prefix of all keys, so that several applications can share a server; without
-            braces, spaces, control characters and the special characters of patterns.
+        namespace: The prefix of all keys, for applications that share a server; without braces,
+            spaces, control characters and the special characters of patterns.
         data_dir: The folder of the embedded server's data; only without a url. Treat it like code:
             its files can make the server run anything, so keep it where only you can write. A
             folder with owners or writers other than you, or with such files, is refused.

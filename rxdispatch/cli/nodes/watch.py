@@ -61,10 +61,10 @@ def watch(
         )
     if pool is not None:
         key_name("pool", pool)
-    asyncio.run(_run(url, namespace, _Watcher(pool, sort), once=once, json=json))
+    asyncio.run(_run(url, namespace, _FleetPrinter(pool, sort), once=once, json=json))
 
 
-async def _run(url: str, namespace: str, watcher: _Watcher, *, once: bool, json: bool) -> None:
+async def _run(url: str, namespace: str, watcher: _FleetPrinter, *, once: bool, json: bool) -> None:
     with Until() as until:
         async with (
             until.stopped(),
@@ -86,7 +86,7 @@ def _listening(hub: Hub) -> Feed:
     return feed
 
 
-class _Watcher:
+class _FleetPrinter:
     """Shows a feed in one of several forms."""
 
     def __init__(self, pool: str | None, sort: Sort) -> None:

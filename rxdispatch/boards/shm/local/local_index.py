@@ -31,7 +31,7 @@ _UNDECIDED = frozenset((layout.FRESH, layout.FRESH_LATER))
 _BEGUN = frozenset((layout.MOVED, layout.PENDING, layout.GONE, layout.DISCARD, layout.ABORT))
 
 
-class _Page(NamedTuple):
+class _Scan(NamedTuple):
     """What a look at some marks found, good until they change, or *wake*, or the ring passes."""
 
     raw: bytes
@@ -69,7 +69,7 @@ class LocalIndex:
         self._later = self._heap()
         self._limits = self._heap()
         self._suspects = self._heap()  # ready, with a crash behind them
-        self._pages: dict[int, _Page] = {}
+        self._pages: dict[int, _Scan] = {}
         self._hints = self._mapping.load(layout.HINTS)
         self._holes: list[int] = []
         # Where nobody ever told of anything, all there is stands in the ring.
@@ -286,12 +286,12 @@ class LocalIndex:
             if mapping.cas(layout.EARLIEST, old, time) == old:
                 return
 
-    def _look(self, start: int, raw: bytes, tick: int, seats: set[int]) -> _Page:
+    def _look(self, start: int, raw: bytes, tick: int, seats: set[int]) -> _Scan:
         wake = lapse = place = _NEVER
         states = states_of(raw)
         present = set(states) - _IDLE
         if not present:
-            return _Page(raw, wake, lapse, place, 0)
+            return _Scan(raw, wake, lapse, place, 0)
         load = self._mapping.load
         marks = memoryview(raw).cast("Q").tolist()
         rest = present - {layout.FRESH, layout.CLAIMED, layout.DEAD}
@@ -324,7 +324,7 @@ class LocalIndex:
                 if mark >> 60 in rest:
                     ends, lapsing, standing = self._look_at(cell, mark, tick, seats)
                     wake, lapse, place = min(wake, ends), min(lapse, lapsing), min(place, standing)
-        return _Page(raw, wake, lapse, place, states.count(layout.DEAD))
+        return _Scan(raw, wake, lapse, place, states.count(layout.DEAD))
 
     def _look_at(self, cell: int, mark: int, tick: int, seats: set[int]) -> tuple[int, int, int]:
         """Look at one mark; returns when to look again, when it lapses, and where it stands."""
