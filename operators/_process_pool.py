@@ -214,6 +214,7 @@ def _end(broken: Any) -> None:
     The pool's own thread has asked them to end and waits for them, from Python 3.12 on with the
     lock that ``shutdown`` takes: a process that ignores SIGTERM would block the loop.
     """
-    for process in tuple((broken._processes or {}).values()):
+    processes: dict[int, Any] = broken._processes or {}
+    for process in tuple(processes.values()):
         with suppress(ValueError):  # it was closed meanwhile
             process.kill()

@@ -202,7 +202,7 @@ class Subscription(Downstream[R], Generic[S, R]):
         """How many more items the operator can take now, whatever the valve below says."""
         raise NotImplementedError
 
-    def on_next(self, item: S) -> None:
+    def on_next(self, item: S, /) -> None:
         """Take an item."""
         raise NotImplementedError
 
