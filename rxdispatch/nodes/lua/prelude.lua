@@ -161,8 +161,8 @@ local function free(slot)
   end
 end
 
--- A full server allows a script whose first write frees memory, and then allows its other writes:
--- heartbeats must pass, or the whole fleet would be removed for lack of memory.
+-- A full server allows HDEL, and after its first write a script may also use memory: heartbeats must
+-- pass, or the whole fleet would be removed for lack of memory.
 local function allow_when_full() call('HDEL', META, '') end
 
 -- Bounded, so that no call takes long; the next one continues.
