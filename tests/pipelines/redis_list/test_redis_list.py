@@ -24,7 +24,7 @@ from rxdispatch.store.url import Target
 from tests.proxy import Proxy
 from tests.servers import Kind, any_server, valkey_server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 QUICK = StoreSettings(timeout=1.0, attempt_timeout=0.3, ping_interval=0.2)
 
@@ -195,7 +195,13 @@ async def test_kill_9() -> None:
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, *range(30))
         with subprocess.Popen(
-            [sys.executable, "-m", "tests.pipelines.redis_list_worker", server.target.safe, "hold"],
+            [
+                sys.executable,
+                "-m",
+                "tests.pipelines.redis_list.redis_list_worker",
+                server.target.safe,
+                "hold",
+            ],
             stdout=subprocess.PIPE,
             cwd=ROOT,
         ) as worker:

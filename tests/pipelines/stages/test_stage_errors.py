@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import rxdispatch as rxd
-from tests.pipelines.test_stage import AT_ONCE, through
+from tests.pipelines.stages.test_stage import AT_ONCE, through
 
 
 class PanicError(BaseException):

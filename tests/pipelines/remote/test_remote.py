@@ -17,7 +17,7 @@ from rxdispatch import operators as ops
 from rxdispatch.store.url import parse_url
 from tests.failures.fleet import eventually
 from tests.operators.flow.probes import to_list
-from tests.pipelines.asgi_server import AsgiServer
+from tests.pipelines.remote.asgi_server import AsgiServer
 from tests.proxy import Proxy
 
 QUICK = rxd.Backoff(first=0.001, maximum=0.1, attempts=6)

@@ -18,9 +18,9 @@ import rxdispatch as rxd
 from rxdispatch import operators as ops
 from tests.failures.fleet import eventually
 from tests.operators.flow.probes import Log, to_list
-from tests.pipelines.far_side import lines
+from tests.pipelines.outbox.receiver import lines
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def rows(path: Path) -> int:
@@ -188,7 +188,13 @@ async def test_killed_after_put_has_returned(tmp_path: Path) -> None:
     rng = random.Random(3)
     for turn in range(4):
         path, journal = tmp_path / f"spill{turn}", str(tmp_path / f"journal{turn}")
-        command = [sys.executable, "-m", "tests.pipelines.overflow_worker", str(path), journal]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.pipelines.outbox.spilling_worker",
+            str(path),
+            journal,
+        ]
         process = subprocess.Popen(command, cwd=ROOT)
         try:
             await eventually(lambda: lines(journal) >= rng.randrange(1, 30), 30)  # noqa: B023

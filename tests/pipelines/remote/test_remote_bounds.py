@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 import rxdispatch as rxd
 from tests.failures.fleet import eventually
-from tests.pipelines.asgi_server import AsgiServer
+from tests.pipelines.remote.asgi_server import AsgiServer
 
 JSON = {"content-type": "application/json"}
 EVENT = '{"id": "a", "data": 1}'

@@ -20,10 +20,10 @@ import rxdispatch as rxd
 from rxdispatch.pipelines.workflow.log import WorkflowLog
 from rxdispatch.pipelines.workflow.states import Step
 from rxdispatch.testing import run_virtual
-from tests.pipelines.workflow_worker import STATES, machine
+from tests.pipelines.workflow.workflow_worker import STATES, machine
 from tests.servers import valkey_server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Boards = tuple[rxd.Board[Any], rxd.Board[Any]]
 
 
@@ -328,7 +328,7 @@ def _lines(path: str) -> int:
 
 def _start(url: str, label: str, path: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.pipelines.workflow_worker", url, label, path],
+        [sys.executable, "-m", "tests.pipelines.workflow.workflow_worker", url, label, path],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,

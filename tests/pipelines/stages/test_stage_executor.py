@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 import rxdispatch as rxd
 from rxdispatch.operators._function_pool import HandlerCrashedError
-from tests.pipelines.test_stage import AT_ONCE, through
+from tests.pipelines.stages.test_stage import AT_ONCE, through
 
 
 def square_or_die(n: int) -> int:

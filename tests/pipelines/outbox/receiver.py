@@ -13,10 +13,10 @@ from typing import Self
 import rxdispatch as rxd
 from tests.failures.handlers import note
 
-__all__ = ["FarSide", "lines", "send_to"]
+__all__ = ["Receiver", "lines", "send_to"]
 
 
-class FarSide:
+class Receiver:
     """
     Takes batches of events, as lines of JSON, drops repetitions by id, and acknowledges.
 

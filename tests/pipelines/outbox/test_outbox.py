@@ -18,10 +18,10 @@ from structlog.testing import capture_logs
 import rxdispatch as rxd
 from rxdispatch.store.url import parse_url
 from tests.failures.fleet import eventually
-from tests.pipelines.far_side import FarSide, lines, send_to
+from tests.pipelines.outbox.receiver import Receiver, lines, send_to
 from tests.proxy import Proxy
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUICK = rxd.Backoff(first=0.001, maximum=0.01)
 
 
@@ -377,7 +377,7 @@ async def test_ten_thousand_events_through_cuts(tmp_path: Path, seed: int) -> No
     """The far side, and the way there, fail at random: all arrive, in order, each once."""
     count = 10_000
     rng = random.Random(seed)
-    async with FarSide(rng) as far:
+    async with Receiver(rng) as far:
         target = parse_url(f"redis://127.0.0.1:{far.port}")
         async with Proxy(target, tcp=True) as proxy:
 
@@ -405,12 +405,12 @@ async def test_ten_thousand_events_through_cuts(tmp_path: Path, seed: int) -> No
 async def test_killed_again_and_again(tmp_path: Path) -> None:
     """What was acknowledged before a kill -9 arrives all the same, in order."""
     path, acknowledged = str(tmp_path / "box"), str(tmp_path / "acknowledged")
-    async with FarSide(random.Random(3)) as far:
+    async with Receiver(random.Random(3)) as far:
         port = str(far.port)
         for turn in range(4):
             goal = lines(acknowledged) + 10 + 7 * turn
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.pipelines.far_side", path, port, acknowledged],
+                [sys.executable, "-m", "tests.pipelines.outbox.receiver", path, port, acknowledged],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,

@@ -17,10 +17,10 @@ from reactivex import operators as rx
 
 import rxdispatch as rxd
 from rxdispatch.testing import run_virtual
-from tests.pipelines.pipeline_worker import pipeline
+from tests.pipelines.stages.pipeline_worker import pipeline
 from tests.servers import valkey_server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 Outcomes = list[rxd.Outcome[Any, Any]]
 
@@ -561,7 +561,7 @@ def _fill(workers: dict[str, subprocess.Popen[bytes]], url: str, path: str) -> N
     for stage in ("enrich", "store"):
         if stage not in workers:
             workers[stage] = subprocess.Popen(
-                [sys.executable, "-m", "tests.pipelines.pipeline_worker", url, stage, path],
+                [sys.executable, "-m", "tests.pipelines.stages.pipeline_worker", url, stage, path],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
