@@ -41,21 +41,21 @@ def assign(
         [   assign(feed)    ]   room for two, then one more
         --A--B-------C------|
 
-    Claims wait in the order in which they came while no node has room, and the valve is closed;
-    they go on when the feed tells of room. A slot is released when its claim is settled, lost or
-    dropped. ``execute`` takes what this emits; within its handler ``current_node()`` is the node.
+    While no node has room, claims wait in the order of arrival, and the valve is closed; they go
+    on when the feed reports room. A slot is released when its claim is settled, lost or dropped.
+    ``execute`` takes the assignments; within its handler ``current_node()`` is the node.
 
     Args:
         feed: The fleet, open.
-        lease: Seconds after which a slot is free should this process die; renewed until then.
-        criteria: What is asked of a node, see ``Criteria``: ``pool``, ``labels``, ``where``,
+        lease: Seconds after which a slot is free if this process dies; renewed until then.
+        criteria: Requirements of a node, see ``Criteria``: ``pool``, ``labels``, ``where``,
             ``exclude``, ``strategy``, ``key``.
 
     Raises:
         ConfigError: If an argument breaks its rule.
 
     While the server is away claims wait. Errors of the source pass through at once, and disposal
-    gives back what has no slot yet. Completes when the source has and every claim has gone on.
+    gives back claims without a slot. Completes when the source has and all claims are emitted.
     Owns a valve of 256 claims.
     """
     lease = seconds("lease", lease, zero=False)
@@ -85,8 +85,8 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         self._ready: deque[Assignment[Any]] = deque()
         self._slots = ClaimSlots(feed)
         self._taking: asyncio.Task[None] | None = None
-        self._full = False  # no node has room, as far as is known
-        self._news = 0  # how often the feed told of room
+        self._full = False  # no node is known to have room
+        self._news = 0  # how often the feed reported room
         self._done = False
         self._changes = feed.changes.subscribe(self._changed, on_completed=self._retry)
 
@@ -150,7 +150,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
                 self._retry()
 
     def _retry(self) -> None:
-        """There may be room, or one claim less; or the feed is closed, which the next try tells."""
+        """Try again: there may be room or a claim less, or the feed is closed, which fails."""
         self._full = False
         self._advance()
         if not self.closed:
@@ -164,7 +164,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         if self.closed:
             return
         if self._waiting:
-            # No slot is taken for a claim that nobody could work on.
+            # A slot is taken only for a claim that there is room for below.
             count = min(len(self._waiting), BATCH, self._room_below() - len(self._ready))
             if count > 0 and not self._full and self._taking is None:
                 self._taking = self.loop.create_task(self._take(count), context=self.home.copy())
@@ -181,8 +181,8 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
             except StoreUnavailableError as error:
                 log.warning("assign_waits", error=str(error))
                 await asyncio.sleep(random.uniform(0.1, 0.5))
-        # Where some had room others may. Room that was told of while the call was under way may
-        # have been seen by it, or not.
+        # Where some nodes had room others may. The call may have missed room that the feed
+        # reported meanwhile.
         self._full = not slots and news == self._news
         self._hand_out(slots)
 
@@ -211,7 +211,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
     def _taken(self, task: asyncio.Task[None]) -> None:
         self._taking = None
         if task.cancelled():
-            # By us on disposal, else by a stranger, say one that cancels all tasks of the loop.
+            # On disposal, or by other code, such as one that cancels all tasks of the loop.
             self.loop.call_later(0.1, self._advance, context=self.home.copy())
             return
         error = task.exception()

@@ -29,7 +29,7 @@ Start = Callable[[Task[Any]], Coroutine[Any, Any, Any]]
 
 
 class Terms(Protocol):
-    """What attempts of one subscription have in common."""
+    """What the attempts of one subscription share; ``Execution`` has it."""
 
     @property
     def start(self) -> Start:
@@ -37,7 +37,7 @@ class Terms(Protocol):
         ...
 
     def limit(self, task: Task[Any]) -> float | None:
-        """Seconds that the coroutine may take; None when it sees to that itself."""
+        """Seconds that the coroutine may take; None when it applies a limit itself."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class Terms(Protocol):
 
     @property
     def context(self) -> Context:
-        """What handlers run in a copy of."""
+        """Handlers run in copies of it."""
         ...
 
     def closing(self) -> bool:
@@ -60,22 +60,22 @@ class Terms(Protocol):
         ...
 
     def suspended(self) -> None:
-        """A handler waits for something: others can run."""
+        """A handler has suspended: others can run."""
         ...
 
 
 class Attempt:
     """
-    Awaited by a worker; returns the outcome.
+    One run of a handler, awaited by a worker; returns the outcome.
 
     It drives the handler's coroutine itself instead of giving it to a new asyncio task: most
     of the cost of a short handler is the task around it. The handler still runs inside a task,
-    the worker's, so that timeouts and task groups work; and it runs in a context of its own,
-    so that what it sets is gone with it.
+    the worker's, so that timeouts and task groups work. It runs in a context of its own, so
+    that the variables it sets are gone with it.
 
-    Whatever the handler raises is a failed attempt. Only two things pass through it: the end of
-    the worker's own coroutine, and ``KeyboardInterrupt``, which is meant for the process. Then
-    there is no outcome; the lease lapses, and that counts as a crash.
+    Any exception of the handler is a failed attempt. Only two pass through: the end of the
+    worker's own coroutine, and ``KeyboardInterrupt``, which is meant for the process. Then there
+    is no outcome; the lease lapses, and that counts as a crash.
     """
 
     __slots__ = ("_result", "_runner", "_slot", "_terms", "claim", "status")
@@ -130,7 +130,7 @@ class Attempt:
                 try:
                     value = yield step
                 except GeneratorExit:
-                    # It is the worker that is closed; the handler has not failed.
+                    # The worker is closed; the handler has not failed.
                     closed = True
                     context.run(_close, coroutine)
                     raise
@@ -146,14 +146,14 @@ class Attempt:
             if issubclass(type(error), KeyboardInterrupt):
                 claim._abandon()
                 raise
-            # SystemExit too: it would end this worker and the next and the next, uncounted.
+            # SystemExit too: it would end one worker after the other, uncounted.
             outcome = self._failed(error, terms.clock() - started)
         finally:
             claim._worker = self._runner = None
         try:
             return outcome
         finally:
-            # From Python 3.12 on the frames of an error keep those of their callers, as this one.
+            # From Python 3.12 on, the frames of an error keep their callers' frames, like this one.
             del self, claim, context, coroutine, outcome
 
     async def _handle(self) -> None:
@@ -178,7 +178,7 @@ class Attempt:
         status = self.status
         if status is None and self._runner is not None and issubclass(kind, asyncio.CancelledError):
             # All tasks are cancelled: the loop is being closed. A handler that raises
-            # CancelledError itself, or whose task somebody cancelled, has failed like any other.
+            # CancelledError itself, or whose task other code cancelled, has failed like any other.
             status = "released" if self._terms.closing() else None
         if status is not None:
             if status == "released" and claim._ref is not None:
@@ -196,16 +196,16 @@ class Attempt:
 
 
 def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """End *coroutine*; what it raises, or that it goes on, is of no interest any more."""
+    """End *coroutine*; its errors are ignored, and so is a coroutine that goes on."""
     with suppress(BaseException):
         coroutine.close()
 
 
 def _forget_frames(error: BaseException) -> None:
     """
-    Take the frames above the handler from the traceback of *error*, and empty them.
+    Remove the frames above the handler from the traceback of *error*, and empty them.
 
-    They say nothing of the handler, and hold the claim for as long as the error lives.
+    They say nothing about the handler, and keep the claim alive as long as the error.
     """
     with suppress(Exception):
         traceback = error.__traceback__

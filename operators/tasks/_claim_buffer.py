@@ -1,4 +1,4 @@
-"""``ClaimBuffer``: hands claims to an observer as fast as its valve has room."""
+"""``ClaimBuffer``: the claims between a board and an observer, emitted as there is room."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ClaimBuffer:
     """
     The claims of one subscription between the board and the observer.
 
-    Also the subscription's ``Intake``: what the owner of the board stops and drains.
+    It is also the subscription's ``Intake``, which the owner of the board stops and drains.
 
     Args:
         board: Where the claims come from.
         lease: Seconds a claim lasts.
-        observer: Who gets them.
-        scheduler: May carry the valve of whoever bounds the stream.
+        observer: Gets the claims.
+        scheduler: May carry the valve of the subscriber.
         on_room: Called when there may be room, or when held claims have left.
         on_stop: Called when the intake is told to stop.
     """
@@ -66,13 +66,13 @@ class ClaimBuffer:
         return sys.maxsize if self._valve is None else self._valve.room()
 
     def add(self, claims: list[Claim[Any]]) -> None:
-        """Hold *claims*, and hand on what there is room for."""
+        """Hold *claims*, and emit as many as there is room for."""
         self.keeper.add(claims)
         self.waiting.extend(claims)
         self.pump()
 
     def pump(self) -> None:
-        """Hand on what there is room for; safe against being called from within."""
+        """Emit as many claims as there is room for; may be called from within ``on_next``."""
         if self._pumping:
             return
         self._pumping = True
@@ -83,7 +83,7 @@ class ClaimBuffer:
                 while room > 0 and self.waiting and not self.stopped:
                     claim = self.waiting.popleft()
                     if claim._state & LOST:
-                        continue  # taken from us while it waited
+                        continue  # it was lost while it waited
                     room -= 1
                     self.emitted += 1
                     on_next(claim)
@@ -91,7 +91,7 @@ class ClaimBuffer:
             self._pumping = False
 
     def close(self) -> None:
-        """Hand on nothing more and give back what waits; what was handed on stays held."""
+        """Emit nothing more and give back waiting claims; emitted claims stay held."""
         if self.stopped:
             return
         self.stopped = True
@@ -105,21 +105,21 @@ class ClaimBuffer:
     # -- Intake ------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Claim nothing more and give back what was not handed on."""
+        """Stop to claim, and give back claims that were not emitted."""
         if not self.stopped:
             self._on_stop()
 
     def revoke(self) -> None:
-        """Have the work on every held claim cancelled."""
+        """Cancel the work on every held claim."""
         for claim in self.keeper.claims():
             claim._recall()
 
     async def idle(self) -> None:
-        """Wait until every claim that was handed on is settled."""
+        """Wait until every emitted claim is settled."""
         await self.keeper.idle()
 
     async def wind_down(self) -> None:
-        """Wait for cancelled work to end; give back what is held all the same."""
+        """Wait for cancelled work to end; then give back the claims that are still held."""
         try:
             async with asyncio.timeout(WIND_DOWN):
                 await self.keeper.idle()
@@ -127,7 +127,7 @@ class ClaimBuffer:
             self._board._intakes.give_back(self.keeper.claims())
 
     def _recall(self, tokens: set[int]) -> list[Claim[Any]]:
-        """Take out of the queue, and return, the claims with these tokens."""
+        """Remove the claims with these tokens from the queue and return them."""
         recalled = [claim for claim in self.waiting if claim.token in tokens]
         if recalled:
             self.waiting = deque(c for c in self.waiting if c.token not in tokens)

@@ -1,4 +1,4 @@
-"""``ClaimSlots``: which slot each claim has, until the claim ends in whichever way."""
+"""``ClaimSlots``: the slots on nodes that claims hold until they end, in any way."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ClaimSlots:
     It outlives the subscription that filled it.
 
     Args:
-        feed: Where the slots are from.
+        feed: Where the slots come from.
     """
 
     def __init__(self, feed: FeedLike) -> None:

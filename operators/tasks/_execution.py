@@ -318,7 +318,7 @@ class Execution(Subscription[Item, Result]):
             last()
 
     def clear(self) -> None:
-        """Stop the workers, cancel what runs, and give all of it back."""
+        """Stop the workers, cancel running handlers, and give all claims back."""
         if self._pool is not None:
             self._pool.close()
         if self._stuck is not None:

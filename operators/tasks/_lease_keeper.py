@@ -1,4 +1,4 @@
-"""``LeaseKeeper``: the claims that were taken and are not settled yet."""
+"""``LeaseKeeper``: renews the leases of claims until they are settled."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ log = get_logger(__name__)
 
 class LeaseKeeper:
     """
-    Renews claims until they are settled, and lets go of those that nobody holds any more.
+    Renews claims until they are settled, and forgets claims that downstream has dropped.
 
-    It refers to claims weakly: a claim that downstream dropped (a ``filter``, an exception)
-    would otherwise be renewed for ever. If its handler has not begun, it is given back for after
-    a lease. If it has, its lease lapses, which counts as a crash: a pipeline that loses what
-    handlers made of their tasks would otherwise run them again for ever.
+    It refers to claims weakly: a claim that downstream drops (a ``filter``, an exception) would
+    otherwise be renewed forever. If its handler has not begun, the task is given back, to be ready
+    after a lease. If it has, the lease lapses, which counts as a crash: a pipeline that loses the
+    outcomes of its handlers would otherwise run the tasks again forever.
 
     It outlives the subscription that filled it.
 
@@ -36,7 +36,7 @@ class LeaseKeeper:
         board: Where the claims came from.
         lease: Seconds a renewal lasts; renewed at a third of it.
         on_change: Called once a loop turn after claims have left.
-        recall: Takes back those of the claims given that nobody has seen yet.
+        recall: Takes back the claims with the given tokens that were not emitted yet.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LeaseKeeper:
 
     @property
     def suspects(self) -> int:
-        """How many of the claims that are held are of tasks with a crash behind them."""
+        """How many of the held claims are of tasks with a crash behind them."""
         if self._suspects:
             self._suspects = {token for token in self._suspects if token in self._held}
         return len(self._suspects)
@@ -95,7 +95,7 @@ class LeaseKeeper:
                 self._wait(self._lease / 3)
 
     def claim_changed(self, claim: Claim[Any], change: Change) -> None:
-        """Forget *claim*; not if it was only recalled, as it must still be given back."""
+        """Forget *claim*, unless it was only recalled and must still be given back."""
         if change == "recalled":
             return
         if change == "lost" and not claim._answered:
@@ -105,7 +105,7 @@ class LeaseKeeper:
             self._changed()
 
     def claims(self) -> list[Claim[Any]]:
-        """The claims that are held."""
+        """Return the held claims."""
         return [claim for held in self._held.values() if (claim := held()) is not None]
 
     async def idle(self) -> None:
@@ -125,7 +125,7 @@ class LeaseKeeper:
             return
         now = self._clock()
         if now - expected > self._lease / 3:
-            # Nothing could be renewed meanwhile: somebody blocks the loop.
+            # Nothing could be renewed meanwhile: a callback or handler blocks the loop.
             log.warning(
                 "event_loop_blocked",
                 board=self._board.name,
@@ -136,7 +136,7 @@ class LeaseKeeper:
         lapsed = [claim for claim in claims if claim.lost and claim._missed()]
         if lapsed:
             self._lapse(lapsed)
-        # All but the newest: what is passed over now must wait for another third.
+        # All but the newest: a claim that is passed over now must wait for another third.
         due = [c for c in claims if now < c._deadline < now + self._lease * 0.9]
         if due:
             self._renewal = self._loop.create_task(self._renew(due), context=self._home.copy())
@@ -145,7 +145,7 @@ class LeaseKeeper:
             self._next(self._lease / 3)
 
     async def _renew(self, due: list[Claim[Any]]) -> None:
-        # A server that does not answer must not keep us from noticing that the lease passed.
+        # A server that does not answer must not delay the moment when the lease counts as lost.
         lapse = min(claim._deadline for claim in due)
         try:
             async with asyncio.timeout(lapse - self._clock()):
@@ -171,7 +171,7 @@ class LeaseKeeper:
             self._wait(delay)
 
     def _lapse(self, lapsed: list[Claim[Any]]) -> None:
-        """The leases of *lapsed* ended unconfirmed: stop the work; what never began goes back."""
+        """Stop the work on *lapsed*, whose leases ended unconfirmed; give back unseen claims."""
         unseen = self._recall({claim.token for claim in lapsed})
         tokens = {claim.token for claim in unseen}
         for claim in lapsed:

@@ -137,7 +137,7 @@ class _Settler(Subscription[Result, Result]):
         self._board._intakes.post([s for outcome in batch if (s := outcome.settlement())])
 
     def room(self) -> int:
-        """How many more outcomes may be held; what is being written counts."""
+        """How many more outcomes may be held; those being written count."""
         return 4 * self._count - len(self._batch) - len(self._again) - self._writing
 
     def _take(self) -> list[Result]:
