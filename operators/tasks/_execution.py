@@ -218,12 +218,7 @@ class Execution(Subscription[Item, Result]):
                     if me.cancelling() or me._must_cancel:
                         await self._forgive(me)
                     if not self._queue and self._sent is None:
-                        # This worker takes the claims that come now: no other need be woken.
-                        self._sent = me
-                        try:
-                            self._advance()
-                        finally:
-                            self._sent = None
+                        self._announce(me)
                     burst -= 1
                     left -= outcome.duration
                     if burst <= 0 or left <= 0:
@@ -231,6 +226,10 @@ class Execution(Subscription[Item, Result]):
                         burst, left = BURST, SLICE
                 if self.closed:
                     return
+                if self._freed and not self._queue and self._sent is None:
+                    # The worker that ended the last attempt left this to one on its way.
+                    self._announce(me)
+                    continue
                 # A waiting worker must not hold claims: references tell whether one was dropped.
                 attempt = outcome = None
                 parked = self._parked[me] = self.loop.create_future()
@@ -238,6 +237,14 @@ class Execution(Subscription[Item, Result]):
             except asyncio.CancelledError:
                 self._parked.pop(me, None)
                 await self._forgive(me)
+
+    def _announce(self, worker: asyncio.Task[None]) -> None:
+        """Announce free slots; *worker* takes the claims that come now, so wake no other."""
+        self._sent = worker
+        try:
+            self._advance()
+        finally:
+            self._sent = None
 
     async def _forgive(self, worker: asyncio.Task[Any]) -> None:
         """

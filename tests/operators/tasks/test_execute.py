@@ -20,6 +20,7 @@ from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
 from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.operators.tasks._execute import execute
+from rxdispatch.operators.tasks._execution import BURST
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.streams import run
 from rxdispatch.task import Task
@@ -398,6 +399,24 @@ async def test_the_end_of_the_source_waits_for_what_runs(error: Exception | None
         (when, o.claim.task.id) for when, o in log.got[:-1]
     ]
     assert (2.0, error or "|") == log.got[-1]
+
+
+async def test_the_end_comes_although_a_worker_that_was_woken_found_nothing() -> None:
+    """The last attempt ends while another worker is on its way to the queue."""
+
+    async def handler(_: Task[Any]) -> None:
+        pass
+
+    board, _ = await filled(BURST + 2)
+    claims = await board.claim(BURST + 2)
+    hand, log = Hand(), Log()
+    hand.stream().pipe(execute(handler, max_concurrent=BURST + 2)).subscribe(log)
+    hand.push(*claims[:-1])
+    await asyncio.sleep(0)  # the first worker has run a burst, and lets others run
+    hand.push(claims[-1])  # wakes a second one
+    hand.complete()
+    await turns()
+    assert ["|"] == log.items[BURST + 2 :]
 
 
 async def test_an_empty_source_ends_at_once() -> None:
