@@ -12,7 +12,7 @@ from rxdispatch.nodes.feed.sequencer import Sequencer
 from rxdispatch.nodes.feed.stats import Counters
 from rxdispatch.nodes.records import MESSAGE_LIMIT, NodeRow, pack_record
 from rxdispatch.nodes.replica.replica import Replica
-from tests.nodes.test_replica import FIRST, SECOND, Watcher, record
+from tests.nodes.replicas import FIRST, SECOND, Watcher, record
 
 HEAD = struct.Struct(">B16sQI")
 ROW = struct.Struct(">BQIHI")

@@ -12,7 +12,7 @@ from rxdispatch.nodes.feed.snapshot_sync import SnapshotSync
 from rxdispatch.nodes.records import NodeRow
 from rxdispatch.nodes.replica.replica import Replica
 from rxdispatch.nodes.replica.unsaved import Unsaved
-from tests.nodes.test_replica import FIRST, Watcher
+from tests.nodes.replicas import FIRST, Watcher
 
 
 class Gated(Snapshot):
