@@ -1,4 +1,4 @@
-"""``Board``: the contract of every board, over the atomic steps of an engine."""
+"""``Board``: what every board does, over the atomic steps of an engine."""
 
 from __future__ import annotations
 
@@ -11,29 +11,19 @@ import reactivex
 from reactivex import Observable
 from reactivex import operators as rx
 
-from rxdispatch.boards.checks import (
-    check_claim,
-    id_list,
-    task_iterable,
-    worker_label,
-)
+from rxdispatch.boards.checks import check_claim, id_list, task_iterable, worker_label
 from rxdispatch.boards.claim_reader import ClaimReader
 from rxdispatch.boards.claim_writer import ClaimWriter
-from rxdispatch.boards.codec import TaskCodec, check_id, created_of
+from rxdispatch.boards.codec import TaskCodec, check_id
 from rxdispatch.boards.engine import CHUNK, Engine
 from rxdispatch.boards.group_commit import GroupCommit
 from rxdispatch.boards.joining import hints_until_joined, wait_until_joined
-from rxdispatch.boards.portions import (
-    BYTES,
-    chunks,
-    portions_of_entries,
-)
+from rxdispatch.boards.portions import BYTES, chunks, portions_of_entries
 from rxdispatch.boards.watched_hints import WatchedHints
 from rxdispatch.checks import integer
 from rxdispatch.claim import Claim, Settlement
 from rxdispatch.errors import (
     BoardFullError,
-    CodecError,
     ConfigError,
     RxDispatchError,
     StoreUnavailableError,
@@ -58,7 +48,6 @@ from rxdispatch.task import Task
 __all__ = ["Board"]
 
 P = TypeVar("P")
-T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -68,7 +57,7 @@ class Board(Generic[P]):
     A shared list of tasks, claimed by status mark instead of by lock.
 
     The subclasses differ only in the engine that keeps the tasks; the architecture page of the
-    documentation has the rules they share. Obtain one with ``hub.board(name)`` or make a
+    documentation has the rules they share. Get one from ``hub.board(name)``, or make a
     ``MemoryBoard``.
     """
 
@@ -96,7 +85,7 @@ class Board(Generic[P]):
 
     @property
     def hints(self) -> Observable[None]:
-        """Hot; emits when there may be something to claim; may get lost, so it is only a hint."""
+        """Hot; emits when there may be something to claim. A hint may get lost."""
         return self._hints
 
     @property
@@ -124,17 +113,17 @@ class Board(Generic[P]):
         """
         Add one task or many.
 
-        Everything is checked first; then it is written in atomic chunks of at most 1,000. Calls
-        that come while another is being written share the next chunk.
+        All tasks are checked first, then written in atomic chunks of at most 1,000. Calls that
+        come during a write share the next chunk.
 
         Returns:
-            The ids that were added and the ids that were known (unfinished or dead).
+            The ids that were added, and the ids that were known (unfinished or dead).
 
         Raises:
             ConfigError: If something is not a Task, or an id cannot be stored.
             CodecError: If a payload cannot be stored.
-            BoardFullError: If the board has no room; carries what was accepted before.
-            StoreUnavailableError: If the server does not answer; carries what was accepted.
+            BoardFullError: If the board has no room; ``accepted`` has what was written.
+            StoreUnavailableError: If the server does not answer; ``accepted`` has what was written.
         """
         self._home.check()
         entries = self._codec.encode_all(task_iterable(tasks))
@@ -165,13 +154,13 @@ class Board(Generic[P]):
         """
         The tasks of this board as a cold observable of claims.
 
-        Nothing is claimed before somebody subscribes, or ``rxd.run()`` does. What is made of this
-        observable and never subscribed to is logged as ``claims_never_subscribed``.
+        Nothing is claimed before you subscribe, or ``rxd.run()`` does. A stream that is composed of
+        it and never subscribed to is logged as ``claims_never_subscribed``.
 
         Args:
             prefetch: How many claims may be unsettled at a time.
             lease: Seconds a claim lasts; renewed until it is settled.
-            worker: A label for this worker.
+            worker: A label for this worker; host and process id by default.
             until: When to complete: ``never``, ``idle`` (nothing is ready) or ``joined``
                 (nothing is scheduled, ready or claimed by anyone).
 
@@ -202,13 +191,13 @@ class Board(Generic[P]):
         lease: float = 30.0,
     ) -> list[Claim[P]]:
         """
-        Claim up to *limit* ready tasks, best first; lapsed leases are swept before.
+        Sweep lapsed leases, then claim up to *limit* ready tasks, best first.
 
         Args:
             limit: How many at most; 0 only sweeps.
-            ids: Only these.
-            worker: A label for this worker.
-            lease: Seconds until others may take them; extend with :meth:`renew`.
+            ids: Claim only these.
+            worker: A label for this worker; host and process id by default.
+            lease: Seconds until other workers may take them; extend it with :meth:`renew`.
 
         Raises:
             ConfigError: If an argument breaks its rule.
@@ -219,7 +208,7 @@ class Board(Generic[P]):
     async def _claim_batch(
         self, limit: int, *, ids: Sequence[str] | None, worker: str | None, lease: float
     ) -> ClaimBatch:
-        """Claim as :meth:`claim` does, and say in how many seconds a task is due."""
+        """Claim as :meth:`claim` does, and say in how many seconds another task is due."""
         integer("limit", limit, 0)
         self._home.check()
         lease = seconds("lease", lease, zero=False)
@@ -257,11 +246,11 @@ class Board(Generic[P]):
             settlements: What ``claim.done()``, ``retry()``, ``dead()`` or ``release()`` made.
 
         Returns:
-            For each, whether its token still held; the same answer when repeated.
+            For each, whether its token still held; a repeated call gets the same answer.
 
         Raises:
             ConfigError: If something is not a Settlement of this board.
-            StoreUnavailableError: If the server does not answer; repeat it later.
+            StoreUnavailableError: If the server does not answer; repeat the call later.
         """
         self._home.check()
         if isinstance(settlements, Settlement):
@@ -281,18 +270,18 @@ class Board(Generic[P]):
         """
         How many seconds ago the oldest READY task took its place; 0 when nothing is ready.
 
-        It takes one when it is submitted, when its delay is over, when a retry is ready, and when
-        it is redriven; one that was given back, or whose worker died, keeps the place it had. On a
-        server it is known to a second, or to a tenth or so of itself.
+        A task takes a place when it is submitted, when its delay is over, when a retry is ready,
+        and when it is redriven. A task that was given back, or whose worker died, keeps its place.
+        On a server the answer is exact to a second, or to about a tenth of itself.
         """
         self._home.check()
         return await self._engine.lag()
 
     async def get(self, task_id: str) -> TaskState | None:
         """
-        What is known of one task; None when it was never submitted or is done and forgotten.
+        Return the state of one task; None if it was never submitted, or is done and forgotten.
 
-        The payload is not read, so that it need not fit the type of this handle.
+        The payload is not read, so it need not fit the type of this handle.
 
         Raises:
             ConfigError: If *task_id* is not an id.
@@ -301,25 +290,11 @@ class Board(Generic[P]):
         self._home.check()
         check_id(task_id)
         known = await self._engine.get(task_id)
-        if known is None:
-            return None
-        created = created_of(known.record) if known.record else 0.0
-        attempts = known.attempts + (1 if known.status.value == "CLAIMED" else 0)
-        return TaskState(
-            task_id,
-            known.status,
-            attempts,
-            known.crashes,
-            known.worker,
-            created,
-            known.error or None,
-        )
+        return None if known is None else known.task_state(task_id)
 
     async def peek(self, ids: str | Iterable[str]) -> list[P | None]:
         """
-        Return the payloads of tasks without claiming them; None for what is not kept.
-
-        Any number of readers may do so at once.
+        Return the payloads of tasks without claiming them; None for a task that is not kept.
 
         Raises:
             ConfigError: If something is not an id.
@@ -340,8 +315,8 @@ class Board(Generic[P]):
         """
         End tasks as dead with reason ``cancelled``; claims on them are lost.
 
-        A handler that runs is cancelled at the next renewal of its claim: within a third of the
-        lease, 10 s where nothing else is given. What it settles meanwhile is refused.
+        A running handler is cancelled at the next renewal of its claim: within a third of the
+        lease, 10 s by default. A settlement of that claim is refused.
 
         Returns:
             For each id, whether there was something to cancel.
@@ -353,7 +328,7 @@ class Board(Generic[P]):
         return answers
 
     async def pause(self) -> None:
-        """Let no worker, in whichever process, claim until :meth:`resume`."""
+        """Stop all workers, in every process, from claiming until :meth:`resume`."""
         self._home.check()
         await self._engine.pause(True)
 
@@ -363,7 +338,7 @@ class Board(Generic[P]):
         await self._engine.pause(False)
 
     async def join(self) -> None:
-        """Wait until nothing is scheduled, ready or claimed; sweeps, and outlives outages."""
+        """Wait until nothing is scheduled, ready or claimed; outlives outages."""
         self._home.check()
         await wait_until_joined(self._engine, self._name)
 
@@ -374,19 +349,7 @@ class Board(Generic[P]):
         while True:
             page, further = await self._engine.dead(after)
             for row in page:
-                try:
-                    task: Task[Any] = self._codec.decode(row.id, row.record)
-                except CodecError:
-                    task = Task.trusted(row.record, row.id)
-                yield DeadLetter(
-                    task,
-                    row.reason,
-                    row.error,
-                    row.attempts,
-                    row.crashes,
-                    row.at,
-                    row.traceback,
-                )
+                yield row.letter(self._codec)
             if further == after:
                 return
             after = further
@@ -396,7 +359,7 @@ class Board(Generic[P]):
         Make dead tasks ready again, with attempts and crashes at 0 and without a ttl.
 
         Args:
-            ids: Only these; all that are dead now when None.
+            ids: Only these; all tasks that are dead now when None.
 
         Returns:
             How many are ready again.

@@ -25,7 +25,7 @@ log = get_logger(__name__)
 
 
 class ClaimReader(Generic[P]):
-    """Claims for a *board* through its *engine*, and buries what its *codec* cannot read."""
+    """Claims for a *board* through its *engine*, and buries tasks that its *codec* cannot read."""
 
     def __init__(self, board: Any, engine: Engine, codec: TaskCodec[P], intakes: Intakes) -> None:
         self._board = board
@@ -36,9 +36,9 @@ class ClaimReader(Generic[P]):
     async def claim(
         self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
     ) -> ClaimBatch:
-        """Claim up to *limit* tasks; if the caller is cancelled, what comes is given back."""
+        """Claim up to *limit* tasks; give them back if the caller is cancelled."""
         if self._engine.instant:
-            # The one moment to be cancelled at; and others get their turn too.
+            # The only point where a cancellation can arrive; it also lets other tasks run.
             await asyncio.sleep(0)
             return await self._claim(limit, ids, worker, lease)
         return await self._intakes.read(self._claim(limit, ids, worker, lease))
@@ -54,7 +54,7 @@ class ClaimReader(Generic[P]):
         while True:
             step = min(left, CHUNK)
             some = None if wanted is None else wanted[:CHUNK]
-            # Counted from before the call: the server's lease starts later, never earlier.
+            # Counted from before the call: the lease on the server starts later, never earlier.
             deadline = clock() + lease
             try:
                 found, due = await self._engine.claim(step, some, worker, lease)
@@ -64,7 +64,7 @@ class ClaimReader(Generic[P]):
             broken = self._decode(found, origin, deadline, claims)
             left -= len(found) - broken
             if wanted is not None:
-                # What one reply has no room for is ready still, and asked for once more.
+                # Tasks that did not fit the reply are still ready; ask for them again.
                 if not found or due != 0:
                     wanted = wanted[CHUNK:]
                 ended = not wanted
@@ -77,7 +77,7 @@ class ClaimReader(Generic[P]):
     def _decode(
         self, found: list[ClaimedTask], origin: ClaimOrigin, deadline: float, claims: list[Claim[P]]
     ) -> int:
-        """Append what can be read to *claims*; bury what cannot and return how many."""
+        """Append readable tasks to *claims*; bury the others and return how many."""
         decode = self._codec.decode
         broken: list[Settlement] = []
         for item in found:

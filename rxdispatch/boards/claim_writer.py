@@ -17,7 +17,7 @@ __all__ = ["ClaimWriter"]
 
 
 class ClaimWriter:
-    """Writes what becomes of the claims of a *board*, tells the claims, and counts."""
+    """Writes renewals and ends of the claims of a *board*, updates the claims, and counts."""
 
     def __init__(self, board: Any, engine: Engine) -> None:
         self._board = board
@@ -26,7 +26,7 @@ class ClaimWriter:
 
     @property
     def stats(self) -> BoardStats:
-        """What was counted so far."""
+        """The counters."""
         return BoardStats(settled=self._settled, refused=self._refused, lost=self._lost)
 
     async def renew(self, claims: Sequence[Claim[Any]], lease: float) -> list[Claim[Any]]:
@@ -65,7 +65,7 @@ class ClaimWriter:
         return Claim._answers(wanted)
 
     def _fresh(self, wanted: list[Settlement]) -> list[Settlement]:
-        """Return what must be written: one settlement for each claim without an answer."""
+        """Return the settlements to write: one for each claim whose answer is not known."""
         fresh: list[Settlement] = []
         seen: set[int] = set()
         board = self._board

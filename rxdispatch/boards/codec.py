@@ -1,4 +1,4 @@
-"""``TaskCodec``: tasks to the bytes that every board stores, and back."""
+"""``TaskCodec``: converts tasks to the bytes that boards store, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from rxdispatch.checks import check_id_size
 from rxdispatch.errors import CodecError, ConfigError, RxDispatchError
-from rxdispatch.failure import describe
+from rxdispatch.failure import TRACEBACK_LIMIT, describe
 from rxdispatch.payload_rules import (
     check_payload,
     check_readable,
@@ -31,16 +31,20 @@ __all__ = [
     "delay_of",
     "id_bytes",
     "id_text",
+    "pack_cause",
+    "unpack_cause",
 ]
 
 SIZE_LIMIT: Final = 1024 * 1024
 """Bytes a payload may have once encoded."""
 
+_BETWEEN: Final = b"\xff"  # of an error and its traceback; a byte that UTF-8 never has
+
 P = TypeVar("P")
 
 
 class NewTask(msgspec.Struct, gc=False):
-    """What a board is told of a new task; durations in seconds, ``ttl`` 0 for none."""
+    """A new task, encoded, on its way to a board; times in seconds, ``ttl`` 0 for none."""
 
     id: str
     record: bytes
@@ -50,12 +54,12 @@ class NewTask(msgspec.Struct, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes that it adds to a request, or nearly: an id that is not ASCII has a few more."""
+        """Bytes that it adds to a request; an id that is not ASCII adds a few more."""
         return len(self.id) + len(self.record)
 
 
 class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
-    """What is stored. Trailing defaults are left out, so that a plain task costs two fields."""
+    """A stored task. Trailing defaults are left out, so that a plain task has two fields."""
 
     payload: P
     created: int
@@ -70,7 +74,9 @@ class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
 _bare: Final = msgspec.msgpack.Decoder(Record[msgspec.Raw])
-_PLAIN_RECORD: Final = 0x92  # an array of two: payload and time, all else being default
+_PLAIN_RECORD: Final = (
+    0x92  # an array of two: the fields after payload and time have their defaults
+)
 _PLAIN: Final = frozenset({str, bytes, int, bool, type(None)})
 
 
@@ -78,15 +84,15 @@ class TaskCodec(Generic[P]):
     """
     Encodes tasks for a board and decodes them again.
 
-    MessagePack by msgspec: it writes plain values, attrs classes, dataclasses, Structs, pydantic
-    models and paths, refuses what it does not know, and never runs code of the sender as pickle
-    does.
+    It uses MessagePack by msgspec, which writes plain values, attrs classes, dataclasses, Structs,
+    pydantic models and paths and refuses other types. Unlike pickle it never runs the sender's
+    code.
 
     Args:
         payload: The type to decode payloads into; None for plain values.
 
     Raises:
-        ConfigError: If nothing can be decoded into that type, or into one inside of it.
+        ConfigError: If msgspec cannot decode into that type, or into a type inside it.
     """
 
     def __init__(self, payload: type[P] | None = None) -> None:
@@ -124,7 +130,7 @@ class TaskCodec(Generic[P]):
 
     def decode(self, task_id: str, record: bytes) -> Task[P]:
         """
-        Read a task back.
+        Decode a stored task.
 
         Raises:
             CodecError: If the bytes are not a record, or the payload is not of the type.
@@ -144,15 +150,15 @@ class TaskCodec(Generic[P]):
                 max_attempts=found.max_attempts,
                 headers=found.headers or NO_HEADERS,
             )
-        except Exception as error:  # a payload type of the user's may raise anything
+        except Exception as error:  # a user's payload type may raise anything
             raise _undecodable(task_id, error) from error
 
 
 def created_of(record: bytes) -> float:
     """
-    Return when a task was submitted, in seconds since 1970, without reading its payload.
+    Return when a task was submitted, in seconds since 1970, without decoding its payload.
 
-    0 where the bytes are not a record.
+    0 if the bytes are not a record.
     """
     try:
         return _bare.decode(record).created / 1000
@@ -195,7 +201,7 @@ def _record(task: Task[Any], created: int) -> bytes:
 
 
 def _check(task: Task[Any], record: bytes, codec: TaskCodec[Any]) -> None:
-    """Refuse what is encodable but must not be stored; cheap tests first."""
+    """Refuse payloads that can be encoded but not stored; cheap tests first."""
     if len(record) > SIZE_LIMIT:
         size = len(_encode(task.payload))
         if size > SIZE_LIMIT:
@@ -206,16 +212,16 @@ def _check(task: Task[Any], record: bytes, codec: TaskCodec[Any]) -> None:
             packed = _encode(task.payload)
         except RecursionError as error:
             raise _too_deep(task) from error
-        # The record may look so by its time alone: what is refused must not depend on that.
+        # The time in the record alone may make it look unsafe; look at the payload.
         if maybe_unsafe(packed, openers_of(packed)):
             check_payload("payload", packed, task.id)
             return
     if len(openers) > 2 and maybe_nested(openers):
-        # One is that of the record itself.
+        # One of the openers is that of the record itself.
         try:
             check_readable("payload", record, task.id)
         except CodecError:
-            # A type may say that keys are dataclasses, which nobody could know without it.
+            # With a payload type, keys may be dataclasses, for example; then the type decides.
             if codec.payload is None:
                 raise
             codec.decode(task.id, record)
@@ -226,7 +232,7 @@ def _undecodable(task_id: str, error: Exception) -> CodecError:
 
 
 def _text(error: Exception) -> str:
-    # What msgspec says is enough; other errors are those of the user's types.
+    # msgspec's own messages suffice; other errors come from the user's types.
     plain = isinstance(error, (TypeError, msgspec.MsgspecError, RxDispatchError))
     return str(error) if plain else describe(error)
 
@@ -241,7 +247,7 @@ def _refuse_extension(code: int, _: memoryview) -> Any:
 
 def check_id(task_id: Any) -> None:
     """
-    Refuse an id that no board can store.
+    Raise ConfigError for an id that no board can store.
 
     Raises:
         ConfigError: If it is empty or no str, has more than 1,024 bytes, or holds surrogates
@@ -277,3 +283,28 @@ def id_text(stored: bytes) -> str:
 
 def _escaped(task_id: str) -> bool:
     return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in task_id)
+
+
+def pack_cause(error: str, traceback: str = "", limit: int = TRACEBACK_LIMIT) -> bytes:
+    """
+    Return both as UTF-8 with a byte 255 between them; just the error if there is no traceback.
+
+    Args:
+        error: Type and message.
+        traceback: The text of the traceback.
+        limit: How many bytes of its end to keep.
+    """
+    first = error.encode("utf-8", "replace")
+    if not traceback or limit <= 0:
+        return first
+    second = traceback.encode("utf-8", "replace")
+    if len(second) > limit:
+        # A character that was cut in two is left out.
+        second = b"..." + second[len(second) - limit + 3 :].decode(errors="ignore").encode()
+    return first + _BETWEEN + second
+
+
+def unpack_cause(stored: bytes) -> tuple[str, str]:
+    """Return error and traceback."""
+    error, _, traceback = stored.partition(_BETWEEN)
+    return error.decode("utf-8", "replace"), traceback.decode("utf-8", "replace")

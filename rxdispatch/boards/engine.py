@@ -1,4 +1,4 @@
-"""What a board needs of the place where its tasks are kept."""
+"""``Engine``: the atomic steps that a board calls, and their replies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 from reactivex import Observable
 
-from rxdispatch.boards.codec import NewTask
+from rxdispatch.boards.codec import NewTask, TaskCodec, created_of
 from rxdispatch.checks import integer
 from rxdispatch.claim import Settlement
-from rxdispatch.errors import ConfigError
-from rxdispatch.results import Counts, TaskEvent
+from rxdispatch.errors import CodecError, ConfigError
+from rxdispatch.results import Counts, DeadLetter, TaskEvent, TaskState
 from rxdispatch.seconds import seconds
-from rxdispatch.task import Status
+from rxdispatch.task import Status, Task
 
 __all__ = [
     "CHUNK",
@@ -33,13 +33,13 @@ CHUNK = 1000
 """How many tasks one atomic step takes at most."""
 
 DEFAULTS = (3, 0.0, 100_000)
-"""``max_crashes``, ``remember`` and ``dead_limit`` where no handle gives them."""
+"""``max_crashes``, ``remember`` and ``dead_limit`` if no handle gives them."""
 
 Signal = Literal["ready", "joined", "reconnected"]
 
 
 class Options(NamedTuple):
-    """The options of a board; None where a handle gives none."""
+    """The options of a board; None for an option that a handle does not give."""
 
     max_crashes: int | None = None
     remember: float | None = None
@@ -56,7 +56,7 @@ class Options(NamedTuple):
         return self
 
     def merged(self, given: Options) -> Options:
-        """Return these options with what *given* adds; a different value is a ConfigError."""
+        """Return these options completed by *given*; a different value is a ConfigError."""
         both: list[Any] = []
         for name, mine, theirs in zip(self._fields, self, given, strict=True):
             if mine is not None and theirs is not None and mine != theirs:
@@ -65,7 +65,7 @@ class Options(NamedTuple):
         return Options(*both)
 
     def filled(self) -> tuple[int, float, int]:
-        """Return the options in force, with defaults where none was given."""
+        """Return the options that apply, with the defaults for those that nobody gave."""
         return (
             DEFAULTS[0] if self.max_crashes is None else self.max_crashes,
             DEFAULTS[1] if self.remember is None else self.remember,
@@ -84,14 +84,14 @@ class ClaimedTask(msgspec.Struct, gc=False):
 
 
 class ClaimReply(NamedTuple):
-    """What one claim brought, and the seconds until something more is due."""
+    """The tasks of one claim, and the seconds until another task is due."""
 
     found: list[ClaimedTask]
     due_in: float | None
 
 
 class StoredState(NamedTuple):
-    """What is kept of one task; ``record`` is empty for a remembered one."""
+    """The stored state of one task; ``record`` is empty for a done task that is remembered."""
 
     status: Status
     record: bytes
@@ -99,6 +99,13 @@ class StoredState(NamedTuple):
     crashes: int
     worker: str | None
     error: str
+
+    def task_state(self, task_id: str) -> TaskState:
+        """Return the state as users see it; the running attempt counts."""
+        created = created_of(self.record) if self.record else 0.0
+        attempts = self.attempts + (self.status is Status.CLAIMED)
+        error = self.error or None
+        return TaskState(task_id, self.status, attempts, self.crashes, self.worker, created, error)
 
 
 class DeadRow(NamedTuple):
@@ -113,9 +120,17 @@ class DeadRow(NamedTuple):
     at: float
     traceback: str = ""
 
+    def letter(self, codec: TaskCodec[Any]) -> DeadLetter[Any]:
+        """Return the dead letter; its payload is the stored bytes if they cannot be read."""
+        try:
+            task = codec.decode(self.id, self.record)
+        except CodecError:
+            task = Task.trusted(self.record, self.id)
+        return DeadLetter(task, *self[2:])
+
 
 class Unfinished(NamedTuple):
-    """What is unfinished, after a sweep."""
+    """How many tasks are unfinished after a sweep."""
 
     scheduled: int
     ready: int
@@ -127,18 +142,18 @@ class Engine(Protocol):
     """
     The atomic steps of a board; each takes at most :data:`CHUNK` tasks.
 
-    Every step either happens whole or not at all, and may be repeated by the engine itself
-    when its answer is lost. Times are seconds.
+    Every step happens entirely or not at all; an engine may repeat it when the answer is lost.
+    Times are in seconds.
     """
 
     @property
     def instant(self) -> bool:
-        """Whether ``claim`` is known never to suspend, so that nobody can cancel it half-way."""
+        """Whether ``claim`` never suspends, so that it cannot be cancelled half-way."""
         ...
 
     @property
     def signals(self) -> Observable[Signal]:
-        """Hot: there may be something ready, or nothing unfinished, or news may be missing."""
+        """Hot: tasks may be ready, none may be unfinished, or messages may have been missed."""
         ...
 
     @property
@@ -169,11 +184,11 @@ class Engine(Protocol):
         ...
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
-        """Make dead tasks ready; how many, and what to pass as *until* to go on."""
+        """Make dead tasks ready; returns how many, and *until* for the next call."""
         ...
 
     async def pause(self, paused: bool) -> None:
-        """Hold back, or no longer hold back, all claims."""
+        """Pause or resume all claims."""
         ...
 
     async def counts(self) -> Counts:
@@ -189,11 +204,11 @@ class Engine(Protocol):
         ...
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
-        """The records of tasks that are kept, whatever their state; perhaps of the first only."""
+        """The records of tasks, whatever their state; a reply may stop after the first ones."""
         ...
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
-        """A page of dead tasks, and what to pass as *after* to go on; the same at the end."""
+        """A page of dead tasks, and *after* for the next page; unchanged at the end."""
         ...
 
     async def tick(self) -> Unfinished:

@@ -1,4 +1,4 @@
-"""``GroupCommit``: what concurrent callers submit is written together."""
+"""``GroupCommit``: writes the tasks of concurrent callers together."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rxdispatch.errors import StoreUnavailableError
 __all__ = ["GroupCommit"]
 
 PATIENCE: Final = 0.02
-"""Seconds that callers wait for a write that is under way; then they go beside it."""
+"""Seconds that callers wait for a running write; then they start another beside it."""
 
 LEAST: Final = 64 * 1024
-"""Bytes that a write may have over the slowest link."""
+"""Bytes that a write may have even over the slowest link."""
 
 Write = Callable[[Sequence[NewTask]], Awaitable[list[bool]]]
 
 
 class _Caller(NamedTuple):
-    """Who waits to be written."""
+    """A caller that waits for a write."""
 
     entries: Sequence[NewTask]
     answer: asyncio.Future[list[bool]]
@@ -31,22 +31,22 @@ class _Caller(NamedTuple):
 
 class GroupCommit:
     """
-    Writes at once where nothing is being written, and else together with others.
+    Writes at once if no write is running, else together with other callers.
 
-    A service that submits one task for each of many requests would send a script for each. As in
-    databases, those that come while a write is under way wait for its end, and share the next.
+    A service that submits one task for each of many requests would otherwise call a script for
+    each. As in databases, callers that come during a write wait for its end and share the next one.
 
-    A write whose answer does not come in time may be too large for the link: the next ones are half
-    as large, down to 64 KiB, until one comes through.
+    A write without an answer in time may be too large for the link: the next ones are half as
+    large, down to 64 KiB, until one succeeds.
 
     Args:
-        write: Writes entries, all or none; for each whether it is new.
-        spawn: Lets a coroutine run that is waited for before the board is closed.
+        write: Writes entries, all or none; returns for each whether it is new.
+        spawn: Runs a coroutine in a task that the board waits for on closing.
         most: Entries in one write.
-        most_bytes: Bytes of their ids and records in one write.
+        most_bytes: Bytes of ids and records in one write.
 
     Attributes:
-        most_bytes: How many there may be now.
+        most_bytes: The limit that holds at the moment.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class GroupCommit:
 
     async def add(self, entries: Sequence[NewTask]) -> list[bool]:
         """
-        Write *entries*, no more than fit one write.
+        Write *entries*, which must fit one write.
 
         Raises:
-            RxDispatchError: What the write raised; each caller of a group gets its own.
+            RxDispatchError: The error of the write; each caller of a group gets a copy.
 
-        Cancelled before its write has begun, nothing of it is written.
+        If the caller is cancelled before its write has begun, nothing is written.
         """
         if not self._writing:
             return await self._written(entries)
@@ -81,7 +81,7 @@ class GroupCommit:
         caller = _Caller(entries, loop.create_future(), size)
         self._waiting.append(caller)
         if self._timer is None:
-            # Whoever has to wait for a server that does not answer must not wait twice.
+            # A caller must not wait for a silent server twice.
             self._timer = loop.call_later(PATIENCE, self._flush)
         return await caller.answer
 
@@ -127,7 +127,7 @@ class GroupCommit:
         except Exception as error:
             for caller in group:
                 if not caller.answer.done():
-                    # Each its own: a board notes on it what that caller had written before.
+                    # A copy each: the board adds what that caller had written before.
                     own = copy.copy(error)
                     own.__cause__ = error.__cause__
                     caller.answer.set_exception(own)

@@ -1,4 +1,4 @@
-"""What goes into one request: as many items as one step takes, and not too many bytes."""
+"""Divides items into requests: limited in number and in bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def chunks(items: Sequence[T]) -> Iterator[list[T]]:
-    """Divide by number alone: what has an id and a few bytes."""
+    """Divide items of a few bytes, by number alone."""
     walk = iter(items)
     while chunk := list(islice(walk, CHUNK)):
         yield chunk
@@ -29,7 +29,7 @@ def chunks(items: Sequence[T]) -> Iterator[list[T]]:
 def portions_of_entries(
     entries: Sequence[NewTask], most: int = BYTES
 ) -> Iterator[Sequence[NewTask]]:
-    """Divide new tasks, by the bytes of ids and records: after *most* a request takes no more."""
+    """Divide new tasks: a request takes no more after *most* bytes of ids and records."""
     start = 0
     while start < len(entries):
         stop, size = start, 0
@@ -41,7 +41,7 @@ def portions_of_entries(
 
 
 def portions_of_settlements(settlements: Sequence[Settlement]) -> Iterator[list[Settlement]]:
-    """Divide settlements, by the bytes of errors and tracebacks."""
+    """Divide settlements: a request has at most BYTES of errors and tracebacks."""
     for chunk in chunks(settlements):
         some: list[Settlement] = []
         size = 0

@@ -1,18 +1,18 @@
 """
 Suspects: tasks whose worker died.
 
-A worker that dies takes all its claims along, and nobody knows which of them is to blame. If they
-were all claimed together again, one task that kills its worker would count a crash for its
-company each time, until all of them are dead.
+A worker that dies takes all its claims along, and nobody knows which task is to blame. If all of
+them were claimed together again, one task that kills its worker would add a crash to its neighbours
+each time, until all of them are dead.
 
-So a ready task with a crash behind it is a *suspect*. Suspects stand in a line of their own, each
-in its place. A worker, meant by its label, has room for suspects of weight :data:`ROOM`: four after
-their first crash, or one that has crashed more often or that the next crash would end. Only the
-first of the line is looked at: a worker that has no room for it passes by the whole line.
+So a ready task with a crash behind it is a *suspect*. Suspects stand in a queue of their own, each
+in its place. A worker, identified by its label, has room for suspects of weight :data:`ROOM`: four
+after their first crash, or one that has crashed more often or that the next crash would kill. Only
+the first suspect is looked at: a worker without room for it skips the whole queue.
 
 INVARIANT. The suspects that a worker holds have a weight of at most ROOM, unless it claimed them by
-their ids. From the second crash on a suspect is therefore blamed only for what it does itself, or
-for what a task without a crash does beside it.
+their ids. So from the second crash on, a suspect is blamed only for its own crash, or for that of a
+task without a crash that runs beside it.
 """
 
 from __future__ import annotations

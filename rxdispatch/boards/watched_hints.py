@@ -1,4 +1,4 @@
-"""``WatchedHints``: hints that say so when the claims made of them are never subscribed to."""
+"""``WatchedHints``: warns when a stream of claims is made and never subscribed to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ log = get_logger(__name__)
 
 class WatchedHints(Observable[None]):
     """
-    Passes on *source*.
+    Passes *source* on, and logs if it is garbage-collected without a subscription.
 
-    What is composed of it keeps it alive and subscribes to it in turn. So where it is collected
+    A stream that is composed of it keeps it alive and subscribes to it. So if it is collected
     without a subscription, a whole stream was made and never run. At the end of the interpreter
-    nothing is said.
+    nothing is logged.
 
     Args:
         source: What to subscribe to.

@@ -139,7 +139,7 @@ class MemoryEngine:
         return len(rows), until
 
     async def pause(self, paused: bool) -> None:
-        """Hold back, or no longer hold back, all claims."""
+        """Pause or resume all claims."""
         self._paused = paused
         if not paused:
             self._signals.emit("ready")

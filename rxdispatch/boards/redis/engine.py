@@ -14,8 +14,7 @@ from reactivex import Observable
 from reactivex import operators as rx
 from redis.exceptions import ResponseError
 
-from rxdispatch.boards.cause import pack_cause, unpack_cause
-from rxdispatch.boards.codec import NewTask, id_bytes, id_text
+from rxdispatch.boards.codec import NewTask, id_bytes, id_text, pack_cause, unpack_cause
 from rxdispatch.boards.engine import (
     ClaimedTask,
     ClaimReply,
@@ -51,7 +50,7 @@ _UNSURE: Final = 64
 _KEPT: Final = 60
 
 READ_BYTES: Final = 1024 * 1024
-"""After so many bytes a reply to ``read`` has no more records."""
+"""A reply to ``read`` has no more records after so many bytes."""
 
 _READ: Final = load_script("rxdispatch.boards.redis", "prelude", "read")
 _SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LAG, _GET, _DEAD = (
@@ -75,18 +74,18 @@ _SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LA
 
 class RedisEngine:
     """
-    One handle on a board: the session under which its requests are numbered.
+    One handle on a board: a session that numbers its requests.
 
-    The server keeps the reply to each request for a minute, so a request whose reply was lost
-    is sent again as it was and gets the same reply. Where the client gave up before that, the
-    number of the request is kept here, and the next call asks what became of it.
+    The server keeps the reply to each request for a minute: a request whose reply was lost is sent
+    again unchanged and gets the same reply. If the client gave up before that, this class keeps the
+    number of the request, and the next call asks whether it was executed.
 
     Args:
         client: The server.
         channels: Its Pub/Sub.
-        namespace: What the names of keys begin with.
+        namespace: The beginning of all key names.
         board: The board's name.
-        options: What this handle gives.
+        options: The options that this handle gives.
     """
 
     def __init__(
@@ -154,24 +153,24 @@ class RedisEngine:
                 "claim", _CLAIM, args, reply_key, given_up
             )
         except BaseException as error:
-            # Nobody will read that reply: let the next claim undo what it may have done.
+            # That reply will never be read: the next claim undoes what this one may have done.
             self._abandoned = given_up + self._abandoned
             if _maybe_executed(error):
                 self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
             raise
-        haul: list[ClaimedTask] = []
+        claimed: list[ClaimedTask] = []
         for token, raw in enumerate(found, base):
             i = token - base
             past, record = history[i], records[i]
             if past is not None:
-                haul.append(ClaimedTask(id_text(raw), token, record, *_tries(past)))
+                claimed.append(ClaimedTask(id_text(raw), token, record, *_tries(past)))
             elif raw is not None and record is not None:
-                haul.append(ClaimedTask(id_text(raw), token, record))
+                claimed.append(ClaimedTask(id_text(raw), token, record))
         if vanished:
-            # The server has evicted them, or somebody has deleted them.
+            # The server has evicted them, or somebody has deleted their records.
             first = id_text(vanished[0])
             log.error("tasks_vanished", board=self._board, count=len(vanished), first=first)
-        return ClaimReply(haul, None if due < 0 else due / 1e6)
+        return ClaimReply(claimed, None if due < 0 else due / 1e6)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         """Extend leases; False where the token no longer holds."""
@@ -227,7 +226,7 @@ class RedisEngine:
         return count, until_bytes.decode()
 
     async def pause(self, paused: bool) -> None:
-        """Hold back, or no longer hold back, all claims."""
+        """Pause or resume all claims."""
         await self._run("pause" if paused else "resume", _PAUSE, [int(paused)])
 
     async def counts(self) -> Counts:
@@ -254,7 +253,7 @@ class RedisEngine:
         return StoredState(status, record, attempts, crashes, label, unpack_cause(cause)[0])
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
-        """The records of tasks that are kept, of as many as make about a MiB."""
+        """The records of tasks, of as many as make about 1 MiB."""
         args: list[bytes | str | int] = [READ_BYTES, *map(id_bytes, ids)]
         return [record or None for record in await self._run("read", _READ, args)]
 
@@ -267,18 +266,8 @@ class RedisEngine:
             if record is not None and grave is not None:
                 reason, cause, attempts, crashes = _grave(grave)
                 error, traceback = unpack_cause(cause)
-                page.append(
-                    DeadRow(
-                        id_text(raw),
-                        record,
-                        reason,
-                        error,
-                        attempts,
-                        crashes,
-                        int(at) / 1e6,
-                        traceback,
-                    )
-                )
+                facts = reason, error, attempts, crashes, int(at) / 1e6, traceback
+                page.append(DeadRow(id_text(raw), record, *facts))
         return page, times[-1].decode() if times else after
 
     async def tick(self) -> Unfinished:
@@ -317,14 +306,14 @@ class RedisEngine:
         if state == "OOM":
             return BoardFullError(self._board, why="the server is at its maxmemory")
         if state is not None:
-            # Refused before anything was written; it may pass when the server has recovered.
+            # Refused before anything was written; it may succeed once the server has recovered.
             return StoreUnavailableError(operation, state=state)
         return error
 
     def _doubt(
         self, key: bytes, order: Sequence[Claim[Any]], settlements: Sequence[Settlement]
     ) -> None:
-        """Note under which request these may have been settled, as long as its reply is kept."""
+        """Remember the request that may have settled these, as long as its reply is kept."""
         now = time.monotonic()
         verdicts = {s.claim.token: s.verdict for s in settlements}
         self._unsure = {t: doubt for t, doubt in self._unsure.items() if doubt.until > now}
@@ -332,7 +321,7 @@ class RedisEngine:
             self._unsure[claim.token] = _Doubt(key, position, verdicts[claim.token], now + _KEPT)
 
     async def _recall(self, settlements: Sequence[Settlement]) -> dict[int, bool]:
-        """Ask what became of earlier requests that tried to settle these."""
+        """Return the answers of earlier requests that settled these."""
         asked: dict[bytes, bytes] = {}
         known: dict[int, bool] = {}
         for settlement in settlements:
@@ -349,20 +338,20 @@ class RedisEngine:
 
     async def _what_became_of(self, key: bytes) -> bytes:
         """
-        Return the kept reply of a settle request; nothing if it was not executed, and never will.
+        Return the kept reply of a settle request; empty if it was not executed and never will be.
 
-        A request that is still on its way finds what is left here as if it had been executed.
+        The empty reply that this stores stops a request that is still on its way.
         """
         try:
             planted = await self._client.call("settle", "SET", key, b"", "NX", "PX", _KEPT * 1000)
         except ResponseError:
-            planted = None  # a full server takes nothing new, but can still be asked
+            planted = None  # a full server stores nothing new, but still answers
         reply = None if planted else await self._client.call("settle", "GET", key)
         return reply or b""
 
 
 class _Doubt(NamedTuple):
-    """Which request may have settled a claim, where in it, how, and until when that is known."""
+    """The request that may have settled a claim, the position in it, and how long to ask."""
 
     key: bytes
     position: int
@@ -371,7 +360,7 @@ class _Doubt(NamedTuple):
 
 
 def _maybe_executed(error: BaseException) -> bool:
-    """Whether a call that failed so may have been carried out all the same."""
+    """Whether a call that failed with *error* may have been executed."""
     if isinstance(error, StoreUnavailableError):
         return error.maybe_executed
     return isinstance(error, asyncio.CancelledError)
@@ -386,7 +375,7 @@ def _bits(reply: bytes) -> list[bool]:
 
 
 def _tries(past: bytes | None) -> tuple[int, int]:
-    # What a restore or a stranger cut short tells nothing, and must end no worker.
+    # Truncated by a restore or by a foreign client: it must not stop a worker.
     if not past or len(past) < _TRIES.size:
         return 0, 0
     attempts, crashes, _ = _TRIES.unpack_from(past)

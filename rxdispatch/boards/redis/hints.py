@@ -1,4 +1,4 @@
-"""What the scripts tell on the channel of hints, and which of many workers acts on it at once."""
+"""Reads the messages of the hints channel, and spreads the claims of many idle workers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rxdispatch.boards.engine import Signal
 __all__ = ["SPACING", "read_hints"]
 
 FIRST: Final = 4
-"""Listeners a task that claim at once: if so many are idle, hardly ever none of them is."""
+"""Listeners that claim at once for each task; with four, hardly ever is none of them idle."""
 
 SPACING: Final = 0.0005
-"""Seconds between the claims of those that wait their turn, which the server has time for."""
+"""Seconds between the claims of the other listeners, so that the server can keep up."""
 
 
 def read_hints() -> Callable[[Observable[bytes | None]], Observable[Signal]]:
     """
-    Turn messages into signals; messages of others are passed over.
+    Turn messages into signals; foreign messages are ignored.
 
-    ``r``: something is ready. ``r3/200``: three tasks are, and 200 listen. If all of them claimed
-    at once, nearly all of the server's time would go to claims that find nothing. So each claims
-    with the chance that makes it a few for each task, and else a little later, spread so that one
-    comes every half millisecond, unless it hears before that nothing is left (``e``). ``j``: the
-    board is joined. None: messages may have been missed.
+    ``r``: something is ready. ``r3/200``: three tasks are ready, and 200 workers listen. If all of
+    them claimed at once, the server would spend nearly all of its time on claims that find nothing.
+    So each claims at once with a probability that makes it a few per task, and else later, spread
+    so that one claims every half millisecond, unless it hears before that nothing is left (``e``).
+    ``j``: the board is joined. None: messages may have been missed.
     """
 
     def operator(source: Observable[bytes | None]) -> Observable[Signal]:
@@ -48,14 +48,14 @@ def read_hints() -> Callable[[Observable[bytes | None]], Observable[Signal]]:
 
 
 class _Turn:
-    """One listener, and when its turn is."""
+    """One listener, and the timer until its turn."""
 
     def __init__(self, observer: abc.ObserverBase[Signal]) -> None:
         self._observer = observer
         self._timer: asyncio.TimerHandle | None = None
 
     def on_next(self, message: bytes | None) -> None:
-        """Take a message."""
+        """Act on a message."""
         if message is None:
             self.forget()
             self._observer.on_next("reconnected")
@@ -74,7 +74,7 @@ class _Turn:
                     self._ready()
 
     def forget(self) -> None:
-        """Do not claim, or no longer."""
+        """Give up its turn."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -85,7 +85,7 @@ class _Turn:
 
 
 def _delay(message: bytes) -> float | None:
-    """Return the seconds until a listener claims; None where the message is not ours."""
+    """Return the seconds until a listener claims; None if the message is foreign."""
     if message == b"r":
         return 0.0
     tasks, _, listeners = message[1:].partition(b"/")

@@ -29,14 +29,14 @@ _KEYS = (
 @attrs.frozen(slots=True)
 class BoardKeys:
     """
-    Every name that the scripts of one board use, all under one hash tag.
+    The names that the scripts of one board use, all with one hash tag.
 
-    A server has one space of channels for all its databases, so the name of a channel tells which
-    database it belongs to; in database 0 it does not.
+    The databases of a server share their channels, so the name of a channel ends with its database,
+    except in database 0.
 
     Attributes:
-        keys: In the order in which the scripts expect them, without the reply's.
-        replies: What the key of a kept reply begins with.
+        keys: In the order in which the scripts expect them, without the key of the reply.
+        replies: The prefix of the keys of kept replies.
         events: The channel of events.
         hints: The channel of wake-ups.
     """

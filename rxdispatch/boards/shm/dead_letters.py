@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from rxdispatch.boards.cause import unpack_cause
-from rxdispatch.boards.codec import id_text
+from rxdispatch.boards.codec import id_text, unpack_cause
 from rxdispatch.boards.engine import CHUNK, DeadRow
 from rxdispatch.boards.shm.event_buffer import EventBuffer
 from rxdispatch.boards.shm.local.local_index import LocalIndex, states_of

@@ -267,7 +267,7 @@ class SharedEngine:
         return len(told), until
 
     async def pause(self, paused: bool) -> None:
-        """Hold back, or no longer hold back, all claims."""
+        """Pause or resume all claims."""
         self._begin()
         self._mapping.store(layout.PAUSED, int(paused))
         if not paused:

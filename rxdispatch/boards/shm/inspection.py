@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from rxdispatch.boards.cause import unpack_cause
-from rxdispatch.boards.codec import id_bytes
+from rxdispatch.boards.codec import id_bytes, unpack_cause
 from rxdispatch.boards.engine import StoredState, Unfinished
 from rxdispatch.boards.shm.holders import Holders
 from rxdispatch.boards.shm.local.local_index import LocalIndex, lapses

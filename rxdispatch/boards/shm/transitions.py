@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from rxdispatch.boards.cause import pack_cause
+from rxdispatch.boards.codec import pack_cause
 from rxdispatch.boards.shm.event_buffer import EventBuffer
 from rxdispatch.boards.shm.holders import Holders
 from rxdispatch.boards.shm.storage import layout

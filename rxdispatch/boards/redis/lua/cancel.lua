@@ -1,4 +1,4 @@
--- ARGV 6 and on: ids. Reply: '1' for each that was scheduled, ready or claimed, else '0'.
+-- ARGV from 6: ids. Reply: '1' for each that was scheduled, ready or claimed, else '0'.
 -- A claimed task loses its mark, so that the token of its claim is refused from now on.
 local again = call('GET', REPLY)
 if again then return again end

@@ -1,13 +1,13 @@
--- ARGV 6: limit, 7: lease in microseconds, 8: worker, 9: 'any' or 'only', then the only ids.
--- KEYS 16 and on: requests of this session whose replies were never read.
+-- ARGV 6: limit, 7: lease in microseconds, 8: worker, 9: 'any', or 'only' and the ids.
+-- KEYS from 16: requests of this session whose replies were never read.
 -- Reply: {first token, microseconds until something is due or -1, ids, records, tries, ids whose
--- records are gone}; the i-th id has the token first + i - 1. Kept for a repetition: first token, count (and MORE, if more was
--- due at once) and deadline; the leases with that deadline are then the claim, less what was taken
--- away meanwhile.
+-- records are gone}; the i-th id has the token first + i - 1. Kept for a repetition: first token,
+-- count (plus MORE if more was due at once) and deadline. A repetition returns the leases with that
+-- deadline, without those that have been taken away since.
 -- The first write is one that a full server allows: claims free memory.
 local limit, lease, worker = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 
--- Of TRIES a worker needs the counts, and not the last error.
+-- A worker needs the counts in TRIES, but not the last error.
 local function counts_of(tries)
   return tries and #tries >= 9 and string.sub(tries, 1, 9) or false
 end
@@ -39,7 +39,7 @@ sweep()
 local ids, places, records, history = {}, {}, {}, {}
 local vanished = {}
 
--- Takes what was just removed from READY; the expired that no sweep has met yet are buried.
+-- Claims tasks that were just removed from READY; buries those that have expired since the sweep.
 local function take(found, at)
   if #found == 0 then return 0 end
   local written = call('HMGET', TASKS, unpack(found))
@@ -59,7 +59,7 @@ local function take(found, at)
       history[#ids] = counts_of(before[i])
       size = size + #id + #written[i]
     else
-      -- Evicted, or deleted by hand: nothing is left to run.
+      -- Evicted, or deleted by hand: there is nothing to run.
       vanished[#vanished + 1] = id
       call('HDEL', TRIES, id)
       call('ZREM', EXPIRY, id)
@@ -70,8 +70,8 @@ local function take(found, at)
   return size
 end
 
--- A reply stays below some 8 MiB, give or take one record of each of the first few, which tell how
--- large records are. What is left is due at once.
+-- A reply stays near 8 MiB: the first 16 records show how large records are. What does not fit is
+-- due at once.
 local room, step = 8388608, math.min(16, limit)
 
 local function take_some(found, at)
@@ -80,7 +80,7 @@ local function take_some(found, at)
   step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
 end
 
--- Takes the first of the suspects while this worker has room and they are among the best.
+-- Claims the first suspects while this worker has room for them and they are among the best.
 local function take_suspects()
   local held = tonumber(call('HGET', HELD, 'w' .. worker) or 0)
   if held >= ROOM then return end
@@ -100,7 +100,7 @@ local function take_suspects()
   end
 end
 
--- The best first, also where two lines were taken from.
+-- Puts the best first after taking from both queues.
 local function sort()
   local order = {}
   for i = 1, #ids do order[i] = i end
@@ -123,7 +123,7 @@ if limit > 0 and not known[9] then
     end
     local scores = #wanted > 0 and call('ZMSCORE', READY, unpack(wanted)) or {}
     if suspected and #wanted > 0 then
-      -- Who names a task wants that one, whatever else it holds.
+      -- A claim by id ignores how many suspects the worker holds.
       for i, place in ipairs(call('ZMSCORE', SUSPECTS, unpack(wanted))) do
         scores[i] = scores[i] or place
       end
@@ -167,7 +167,7 @@ local count = #ids
 local base, deadline = 0, now + lease
 if count > 0 then
   local last = tonumber(known[10] or 0)
-  -- One that is no number of ours would leave no room for any other.
+  -- A foreign number as large as this would leave no room for further tokens.
   base = last < 9007199254740992 and math.max(last + 1, raw) or raw
   local leases, marks = {}, {}
   for i, id in ipairs(ids) do

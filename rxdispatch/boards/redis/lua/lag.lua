@@ -1,7 +1,7 @@
--- Reply: microseconds since the oldest READY task took its place, -1 where there is none. Writes
--- nothing. Looks at the first eight of each of the first 64 priorities: within one, numbers were
--- given in order, but what was delayed stands where it was submitted, and counts from when it was
--- due. When a number was given is known to a second, or to a share of how long ago that was.
+-- Reply: microseconds since the oldest READY task took its place, -1 if nothing is ready. Writes
+-- nothing. Looks at the first eight tasks of each of the first 64 priorities: numbers only grow,
+-- but a delayed task has the place of its submission, and its age counts from when it was due. The
+-- time of a number is exact to a second, or to a fraction of its age.
 local kept = call('HGET', META, 'pace') or ''
 
 local function given(number)
@@ -14,13 +14,13 @@ local function given(number)
       high = middle
     end
   end
-  -- Of a task that is older than the first sample no more is known.
+  -- A task that is older than the first sample counts as old as that.
   if #kept == 0 then return now end
   return (struct.unpack('>d', kept, 16 * math.max(0, low - 1) + 9))
 end
 
--- A record is an array: of two when it has no options, else of nine, which end with delay and ttl.
--- The first byte of a delay, being positive, is never the head of a float.
+-- A record is an array: of two without options, else of nine, the last two being delay and ttl.
+-- A delay is positive, so that its first byte is never 0xcb, the head of a float.
 local function delay_of(id)
   local record = call('HGET', TASKS, id) or ''
   if #record < 20 or string.byte(record, 1) ~= 0x99 or (tries(id)) > 0 then return 0 end

@@ -1,4 +1,4 @@
--- ARGV 6: '1' to pause, '0' to go on. Safe to repeat.
+-- ARGV 6: '1' to pause, '0' to resume. Safe to repeat.
 call('DEL', REPLY)
 if ARGV[6] == '1' then
   call('HSET', META, 'paused', 1)

@@ -3,14 +3,14 @@
 --   SCHED  (score: when it is due; PLACE says where it will stand),
 --   LEASES (score: when the lease lapses; MARKS holds token, place and worker),
 --   DEAD   (score: when it died; GRAVE says why).
--- Only who names the token in the mark may renew or settle; sweeping or cancelling removes the
--- mark, so that from then on the token is refused. Tokens only grow.
+-- A renewal or settlement must name the token in the mark. Sweeping and cancelling remove the mark,
+-- so that the token is refused from then on. Tokens only grow.
 --
--- A place is -priority * 2^40 + number, numbers being handed out in order of submission.
+-- A place is -priority * 2^40 + number; numbers are given out in the order of submission.
 -- Numbers go to redis.call as numbers: `..` would cut them to 14 digits.
--- HELD has, of the suspects that are claimed, 't' .. id: weight and worker; and 'w' .. worker: the
--- weight of all that it holds, at most ROOM unless it asked for ids. Where META has no 'suspects',
--- no task on the board has a crash behind it.
+-- HELD has, for each claimed suspect, 't' .. id: its weight and worker; and for each worker,
+-- 'w' .. worker: the weight of all suspects that it holds, at most ROOM unless it asked for ids.
+-- While META has no 'suspects', no task on the board has a crash behind it.
 local READY, SCHED, LEASES, MARKS, TASKS, TRIES, PLACE, EXPIRY, DEAD, GRAVE, PAST, META, SUSPECTS,
   HELD, REPLY = unpack(KEYS, 1, 15)
 local EVENTS, HINTS = ARGV[1], ARGV[2]
@@ -20,7 +20,7 @@ local call = redis.call
 local known = call('HMGET', META, 'raw', 'skew', 'max_crashes', 'remember', 'dead_limit',
   'stamp', 'paced', 'crowd', 'paused', 'token', 'suspects')
 
--- Options: what is stored counts; who gives another value is refused before anything changes.
+-- Options: the stored value counts; a handle with another value is refused before anything changes.
 local OPTIONS = { 'max_crashes', 'remember', 'dead_limit' }
 -- What the script writes to META when it ends.
 local meta = {}
@@ -40,7 +40,7 @@ local MAX_CRASHES = tonumber(known[3] or 3)
 local REMEMBER = tonumber(known[4] or 0)
 local DEAD_LIMIT = tonumber(known[5] or 100000)
 
--- The board's clock: server TIME in microseconds, which goes on where it was when TIME is set back.
+-- The board's clock: TIME of the server in microseconds, except that it never goes back.
 local time = call('TIME')
 local raw = time[1] * 1000000 + time[2]
 local skew = tonumber(known[2] or 0)
@@ -56,7 +56,7 @@ end
 
 local ready_before = ready_count()
 local ended, sooner, stamp_used = false, false, false
--- Deaths have times of their own, so that a reader of them can go on where it was.
+-- No two deaths have the same time, so that a reader can continue after the last one it read.
 local stamp = math.max(now, tonumber(known[6] or 0) + 1)
 local heard = call('PUBSUB', 'NUMSUB', EVENTS)[2] ~= 0
 local log = {}
@@ -90,15 +90,15 @@ local function mark_of(token, place, worker)
 end
 
 local function read_mark(mark)
-  -- Not of ours: its token never holds, and the task is ready again once the lease has lapsed.
+  -- Not one of our marks: its token never holds, and the task is ready once the lease has lapsed.
   if not mark or #mark < 16 then return 0, 0, '' end
   local token, place = struct.unpack('>I8d', mark)
   return token, place, string.sub(mark, 17)
 end
 
--- A hash of few and short values is kept as one list, which is read through for every field that is
--- asked for: with hundreds of tasks on their way that took as long as all the rest. One long value
--- makes it a table, for as long as it is not empty. No task has the id ''.
+-- The server keeps a hash of few short values as one list, and scans it for every field: with
+-- hundreds of claimed tasks this took as long as the rest of the script. One long value turns it
+-- into a table until it is empty. No task has the id ''.
 local LONG = string.rep('-', 65)
 local function fill(hash, rows)
   local length = call('HLEN', hash)
@@ -112,9 +112,9 @@ local function base_of(place)
   return math.floor(place / SPAN) * SPAN
 end
 
--- PACE: up to 64 samples (number, time), at most one a second, from which to tell when a number
--- was given. The one is dropped whose neighbours are closest together for their age, so that the
--- error stays a share of the age.
+-- META.pace: up to 64 samples (number, time), at most one a second. They map a number to the time
+-- at which it was given out. When they are full, the sample is dropped whose neighbours are closest
+-- together in relation to their age, so that the error stays a fraction of the age.
 local function keep_pace(number)
   local kept = call('HGET', META, 'pace') or ''
   if #kept >= 1024 then
@@ -132,7 +132,7 @@ end
 
 local paced = tonumber(known[7] or 0)
 
--- Numbers for *count* tasks that join the end; returns the number before the first.
+-- Gives out numbers for *count* tasks that join the end; returns the first.
 local function numbers(count)
   local number = call('HINCRBY', META, 'seq', count) - count
   if now >= paced + 1000000 then
@@ -149,7 +149,7 @@ local function schedule(id, due, place)
   call('HSET', PLACE, id, place)
 end
 
--- The last three where it was claimed: *attempt* is the try that was running.
+-- The last three arguments are for claimed tasks; *attempt* is the running one.
 local function bury(id, place, reason, err, attempts, crashes, token, worker, attempt)
   ended = true
   call('HDEL', TRIES, id)
@@ -178,14 +178,14 @@ local function suspect(id, place)
   call('ZADD', SUSPECTS, place, id)
 end
 
--- Make ready what is on the board, at *place* of its line.
+-- Makes a task of the board ready at *place*.
 local function put_ready(id, place)
   local _, crashes = 0, 0
   if suspected then _, crashes = tries(id) end
   call('ZADD', crashes > 0 and SUSPECTS or READY, place, id)
 end
 
--- The claims of *ids* have ended, in whichever way.
+-- Forgets the suspects among *ids*, whose claims have ended.
 local function let_go(ids)
   if not suspected or #ids == 0 then return end
   local fields = {}
@@ -199,10 +199,10 @@ local function let_go(ids)
   end
 end
 
--- What a sweep moves at the most of each kind; the reply then asks to come back at once.
+-- A sweep moves at most so many tasks of each kind; if more are due, the reply says: due at once.
 local SWEEP = 500
 local more = false
--- Bit of the count that a claim keeps for its repetition.
+-- Bit in the count of a kept claim reply.
 local MORE = 2147483648
 
 local function sweep_leases()
@@ -238,7 +238,7 @@ local function sweep_expired()
   for _, id in ipairs(old) do
     local attempts, crashes, _, err = tries(id)
     if call('HEXISTS', MARKS, id) == 1 then
-      -- A running attempt may finish; what it gives back is dead.
+      -- A running attempt may finish; if it retries or releases the task, the task dies.
       call('ZREM', EXPIRY, id)
       set_tries(id, attempts, crashes, 1, err)
     else
@@ -270,7 +270,7 @@ local function sweep_due()
   for i, id in ipairs(due) do
     local place = places[i] or '+0'
     if string.sub(place, 1, 1) == '+' then
-      -- A retry joins the end when its wait is over.
+      -- A retry joins the end when its delay is over.
       place = (tonumber(string.sub(place, 2)) or 0) + numbers(1)
     end
     if suspected then
@@ -290,7 +290,7 @@ local function sweep()
   if REMEMBER > 0 then call('ZREMRANGEBYSCORE', PAST, '-inf', now) end
 end
 
--- Microseconds until somebody should claim again; -1 when nothing is scheduled.
+-- Microseconds until a worker should claim again; -1 when nothing is scheduled.
 local function due_in()
   if more then return 0 end
   local first = call('ZRANGE', SCHED, 0, 0, 'WITHSCORES')
@@ -298,7 +298,7 @@ local function due_in()
   return math.max(0, tonumber(first[2]) - now)
 end
 
--- Undo a claim whose reply nobody read: back to their places, nothing counted.
+-- Undoes a claim whose reply was never read: its tasks return to their places, nothing is counted.
 local function abandon(key)
   local kept = call('GET', key)
   if kept and #kept == 20 then
@@ -319,7 +319,7 @@ local function abandon(key)
       end
     end
   end
-  -- Should the request still be on its way, it finds this and does nothing.
+  -- If the request is still on its way, it finds this reply and does nothing.
   call('SET', key, struct.pack('>I8I4d', 0, 0, 0), 'PX', 60000)
 end
 
@@ -333,8 +333,9 @@ local function trim_dead()
   for _, id in ipairs(oldest) do event('discarded', id) end
 end
 
--- So many may claim at once for one task; more are told to take turns, and when it is too late.
--- How many listen is what the last PUBLISH has returned: NUMSUB of Valkey 9.1 is wrong for some.
+-- Up to so many listeners may all claim for one task; more than that are told to take turns, and
+-- told when nothing is left. Their number is what the last PUBLISH returned: NUMSUB of Valkey 9.1
+-- miscounts.
 local CROWD = 8
 local listeners = tonumber(known[8] or 0)
 
@@ -347,7 +348,7 @@ local function hint(message)
   end
 end
 
--- The end of every script that writes: events and hints sent, clock and options kept.
+-- Ends every script that writes: sends events and hints, stores clock and options.
 local function finish()
   if stamp_used then call('HSET', META, 'stamp', stamp - 1) end
   if ended then trim_dead() end
@@ -362,7 +363,7 @@ local function finish()
     hint('j')
   end
   call('HSET', META, 'raw', raw, 'skew', skew, unpack(meta))
-  -- Whatever has a crash behind it and is not over has an entry in TRIES.
+  -- Every unfinished task with a crash behind it has an entry in TRIES.
   if suspected and call('HLEN', TRIES) == 0 then call('HDEL', META, 'suspects') end
 end
 

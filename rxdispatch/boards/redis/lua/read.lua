@@ -1,5 +1,5 @@
--- ARGV 6: bytes after which it stops. ARGV 7...: ids. Reply: their records, '' for what has none,
--- up to where it stops, and one at least. Writes nothing.
+-- ARGV 6: bytes after which the reply stops; from 7: ids. Reply: their records, '' where there is
+-- none; at least one. Writes nothing.
 local room = tonumber(ARGV[6])
 local records = {}
 for i = 7, #ARGV do

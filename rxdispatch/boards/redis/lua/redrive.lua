@@ -1,6 +1,6 @@
--- ARGV 6: 'some', then ids; or 'all', then the time (microseconds) after which deaths are left
--- alone, '' at first. Reply: {how many are ready again, the time to go on with}.
--- What was dead starts anew at the end: attempts and crashes at 0, without a ttl.
+-- ARGV 6: 'some', then ids; or 'all', then the time (microseconds) after which deaths are ignored,
+-- '' for now. Reply: {how many are ready again, the time to pass to the next call}.
+-- A redriven task joins the end with attempts and crashes at 0 and without a ttl.
 local again = call('GET', REPLY)
 if again then return cjson.decode(again) end
 
@@ -24,7 +24,7 @@ if #ids > 0 then
   local graves = call('HMGET', GRAVE, unpack(ids))
   local rows = {}
   for i, id in ipairs(ids) do
-    -- Where a restore has cut it short, the priority is not known any more.
+    -- If a restore has truncated it, the priority is unknown.
     local grave, base = graves[i] or '', 0
     if #grave >= 16 then base = select(3, struct.unpack('>I4I4d', grave)) end
     rows[2 * i - 1] = base + number + i - 1

@@ -1,6 +1,6 @@
--- ARGV 6: how many are done; then their ids, then their tokens (8 bytes each); then, for each of
--- the others, (kind, id, token, delay in microseconds, reason, error), kind being
--- 'r' retry, 'x' dead, 'l' release.
+-- ARGV 6: how many are done; then their ids, then their tokens (8 bytes each); then each other
+-- settlement as (kind, id, token, delay in microseconds, reason, error), kind being 'r' for retry,
+-- 'x' for dead, 'l' for release.
 -- Reply: '1' where the token held, else '0', in that order.
 -- The first write is one that a full server allows: settling is what frees memory.
 local again = call('GET', REPLY)
@@ -69,7 +69,7 @@ local function end_one(at)
     end
   elseif kind == 'r' and not expired then
     attempts = attempts + 1
-    -- Behind a byte 255 stands the traceback, which only the dead keep.
+    -- The traceback follows a byte 255; only dead tasks keep it.
     err = string.match(err, '^[^\255]*')
     set_tries(id, attempts, crashes, 0, err)
     local base = base_of(place)

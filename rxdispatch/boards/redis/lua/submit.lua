@@ -1,5 +1,5 @@
--- ARGV 6: how many tasks; then (id, record, options) of each, options being '' or
--- 'priority delay ttl' in microseconds, ttl 0 for none.
+-- ARGV 6: how many tasks; then (id, record, options) of each; options are '' or
+-- 'priority delay ttl', in microseconds, ttl 0 for none.
 -- Reply: '1' for each task that was added, '0' for each that was known.
 -- The first write is one that a full server refuses, so that submit fails before it changes anything.
 local again = call('GET', REPLY)
@@ -9,7 +9,7 @@ local count = tonumber(ARGV[6])
 local ids = {}
 for i = 1, count do ids[i] = ARGV[4 + 3 * i] end
 
--- Which are on the board already. Where their records are large they are not read for that.
+-- Which ids are on the board already. HMGET is faster, but reads the records: after 1 MiB, HEXISTS.
 local there, read = {}, 0
 for first = 1, count, 64 do
   local last = math.min(first + 63, count)

@@ -1,5 +1,5 @@
--- A sweep for who waits without claiming. Reply: {scheduled, ready, claimed, microseconds until
--- something is due or -1}. Safe to repeat.
+-- A sweep for processes that wait without claiming. Reply: {scheduled, ready, claimed, microseconds
+-- until something is due or -1}. Safe to repeat.
 call('DEL', REPLY)
 sweep()
 finish()
