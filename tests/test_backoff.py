@@ -21,7 +21,7 @@ def test_waits_grow_from_the_first_to_the_maximum() -> None:
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
-    """2 s, doubled, at most 32 s, five tries, a tenth of jitter."""
+    """The first wait is 2 s, doubled up to 32 s; five attempts; a tenth of jitter."""
     backoff = Backoff()
     assert (2.0, 2.0, 32.0, 5, 0.1, None) == (
         backoff.first,
@@ -35,22 +35,22 @@ def test_the_defaults_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("n", [10**3, 10**6, 10**400])
 def test_huge_numbers_do_not_overflow(n: int) -> None:
-    """The wait after very many failures is the maximum, found at once."""
+    """The wait after very many failures is the maximum, computed at once."""
     assert Backoff(jitter=0.0).delay(n) == 32.0
 
 
 def test_a_factor_of_one_stays_at_the_first_wait() -> None:
-    """Also after very many failures."""
+    """This holds even after very many failures."""
     assert Backoff(first=3.0, factor=1.0, jitter=0.0).delay(10**400) == 3.0
 
 
 def test_no_first_wait_means_no_wait_at_all() -> None:
-    """Nothing grows from nothing, jitter included."""
+    """Zero does not grow, jitter included."""
     assert Backoff(first=0.0).delay(10**400) == 0.0
 
 
 def test_the_same_seed_gives_the_same_waits() -> None:
-    """The generator that is given is the one that is used."""
+    """The given generator is used."""
     one, two = (Backoff(rng=random.Random(7)) for _ in range(2))
     waits = [one.delay(n) for n in range(1, 6)]
     assert waits == [two.delay(n) for n in range(1, 6)]
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_waits() -> None:
 
 
 def test_durations_may_be_timedeltas() -> None:
-    """They are kept as float seconds."""
+    """They become float seconds."""
     backoff = Backoff(first=timedelta(seconds=1), maximum=timedelta(minutes=1))
     assert (1.0, 60.0) == (backoff.first, backoff.maximum)
 
@@ -74,7 +74,7 @@ def test_durations_may_be_timedeltas() -> None:
 def test_a_wait_is_never_above_the_maximum_nor_out_of_its_spread(
     first: float, factor: float, jitter: float, more: float, n: int, seed: int
 ) -> None:
-    """For all settings and any number of failures."""
+    """This holds for all settings and numbers of failures."""
     backoff = Backoff(first, factor, first + more, jitter=jitter, rng=random.Random(seed))
     plain = Backoff(first, factor, first + more, jitter=0.0).delay(n)
     wait = backoff.delay(n)
@@ -98,7 +98,7 @@ def test_a_wait_is_never_above_the_maximum_nor_out_of_its_spread(
     ],
 )
 def test_a_bad_argument_is_refused(arguments: dict[str, Any], message: str) -> None:
-    """With the rule first and the value after it."""
+    """The error has the rule first, then the value."""
     with pytest.raises(ConfigError) as caught:
         Backoff(**arguments)
     assert message == str(caught.value)
@@ -112,7 +112,7 @@ def test_failures_count_from_one(n: Any) -> None:
 
 
 def test_attempts_without_end() -> None:
-    """None is for as many tries as it takes; a number counts the first one."""
+    """None means no limit; a number includes the first attempt."""
     assert Backoff(attempts=None).goes_on(10**400)
     assert [True, True, False] == [Backoff(attempts=3).goes_on(n) for n in (1, 2, 3)]
     assert 32.0 == Backoff(attempts=None, jitter=0.0).delay(10**400)

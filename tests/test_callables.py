@@ -74,19 +74,19 @@ class Class:
     ],
 )
 def test_kinds(fn: Any, expected: tuple[bool, bool]) -> None:
-    """Also behind partials, and of objects that can be called."""
+    """Partials and callable objects are recognized."""
     assert expected == (is_async(fn), is_generator(fn))
 
 
 @pytest.mark.parametrize("fn", [coroutine, generator, async_generator, Callable(), Class()])
 def test_what_is_no_plain_function(fn: Any) -> None:
-    """It is refused, and so is what cannot be called."""
+    """It is refused, and so is an object that is not callable."""
     with pytest.raises(ConfigError, match="key must be a plain function"):
         plain_function("key", fn)
 
 
 def test_what_cannot_be_called() -> None:
-    """Says so."""
+    """The error says so."""
     nothing: Any = 3
     with pytest.raises(ConfigError, match="key must be callable, got 3"):
         plain_function("key", nothing)
@@ -94,7 +94,7 @@ def test_what_cannot_be_called() -> None:
 
 
 def test_work_that_nobody_has_done() -> None:
-    """Coroutines and generators; a list is a result."""
+    """Coroutines and generators are recognized; a list is a result."""
     work = coroutine()
     assert [True, True, True, False] == [
         is_unread(one) for one in (work, generator(), async_generator(), [1])
@@ -104,7 +104,7 @@ def test_work_that_nobody_has_done() -> None:
 
 @pytest.mark.parametrize("fn", [generator, async_generator, functools.partial(generator)])
 def test_operators_refuse_generator_functions(fn: Any) -> None:
-    """When they are made: nothing of the body would ever run."""
+    """The call that makes the operator refuses them: their body would never run."""
     with pytest.raises(ConfigError, match="fn must not be a generator function"):
         ops.map_async(fn)
     with pytest.raises(ConfigError, match="fn must not be a generator function"):

@@ -70,7 +70,7 @@ class Generates:
     ],
 )
 def test_a_generator_function_is_refused(handler: Any) -> None:
-    """However it is wrapped: calling it would run nothing."""
+    """It is refused however it is wrapped: calling it runs nothing."""
     with pytest.raises(ConfigError) as caught:
         execute(handler)
     rule = "handler must not be a generator function, as calling one runs nothing of it, got "
@@ -136,7 +136,7 @@ _EMPTY: dict[Any, Any] = {}
     ],
 )
 def test_what_can_be_called_with_a_task_is_taken(handler: Any, async_: bool) -> None:
-    """Also if nothing can be learnt of what it takes."""
+    """It is accepted even if its parameters are unknown."""
     execute(handler)
     assert async_ == is_async(handler)
 
@@ -151,7 +151,7 @@ def test_what_can_be_called_with_a_task_is_taken(handler: Any, async_: bool) -> 
     ],
 )
 def test_what_takes_other_arguments_is_refused(handler: Any, got: str) -> None:
-    """The rule, and what it takes."""
+    """The error has the rule and its parameters."""
     with pytest.raises(ConfigError) as caught:
         execute(handler)
     assert str(caught.value).startswith("handler must take 1 argument (task), got ")
@@ -159,7 +159,7 @@ def test_what_takes_other_arguments_is_refused(handler: Any, got: str) -> None:
 
 
 def test_a_function_that_leads_in_circles_or_lies_is_no_trouble() -> None:
-    """What it says of itself is the user's code too."""
+    """Its attributes are the user's code too."""
 
     def circle(task: Any) -> None:
         del task

@@ -14,7 +14,7 @@ from rxdispatch.errors import ConfigError
 
 
 def test_defaults() -> None:
-    """The figures that the documentation names."""
+    """They are the figures in the documentation."""
     settings = Settings()
     assert 10.0 == settings.grace
     assert 2.0 == settings.store.timeout
@@ -24,35 +24,35 @@ def test_defaults() -> None:
 @pytest.mark.parametrize("name", ["timeout", "attempt_timeout", "ping_interval", "start_timeout"])
 @pytest.mark.parametrize("value", [0, 0.0, -1.0, math.nan, math.inf, "1", None, True])
 def test_durations_of_the_store(name: str, value: Any) -> None:
-    """Finite seconds above 0."""
+    """They are finite seconds above 0."""
     with pytest.raises(ConfigError, match=rf"^{name} must be a finite number of seconds > 0, got"):
         StoreSettings(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, "4", None, True])
 def test_connections(value: Any) -> None:
-    """At least one."""
+    """There is at least one."""
     with pytest.raises(ConfigError, match=r"^connections must be an int >= 1, got"):
         StoreSettings(connections=value)
 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "1", None, True])
 def test_bad_grace(value: Any) -> None:
-    """Finite seconds, 0 for none."""
+    """It is finite seconds, 0 for none."""
     with pytest.raises(ConfigError, match=r"^grace must be a finite number of seconds >= 0, got"):
         Settings(grace=value)
     assert 0 == Settings(grace=0).grace
 
 
 def test_a_store_must_be_settings() -> None:
-    """Not a mapping, not a url."""
+    """A mapping or a URL is refused."""
     bad: Any = {"timeout": 1.0}
     with pytest.raises(ConfigError, match=r"^store must be a StoreSettings object, got"):
         Settings(store=bad)
 
 
 def test_frozen_and_by_name() -> None:
-    """They do not change, and nobody has to know their order."""
+    """They cannot change, and are given by keyword."""
     settings: Any = Settings()
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         settings.grace = 1.0
@@ -63,7 +63,7 @@ def test_frozen_and_by_name() -> None:
 
 
 def test_defaults_of_feeds() -> None:
-    """As documented."""
+    """They are the figures in the documentation."""
     feed = Settings().feed
     assert (1.0, 0.05, 60.0) == (feed.pulse_interval, feed.check_timeout, feed.max_staleness)
     assert (None, 10.0, 600.0) == (feed.snapshot_path, feed.max_snapshot_age, feed.tombstone_ttl)
@@ -76,14 +76,14 @@ def test_defaults_of_feeds() -> None:
 )
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "1", None, True])
 def test_durations_of_feeds(name: str, value: Any) -> None:
-    """Finite seconds above 0."""
+    """They are finite seconds above 0."""
     with pytest.raises(ConfigError, match=rf"^{name} must be a finite number of seconds > 0, got"):
         FeedSettings(**{name: value})
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "1", None, True])
 def test_patience(value: Any) -> None:
-    """Finite seconds; 0 for none."""
+    """It is finite seconds, 0 for none."""
     with pytest.raises(ConfigError, match=r"^mass_lapse_delay must be a finite number of sec"):
         FeedSettings(mass_lapse_delay=value)
     assert 0 == FeedSettings(mass_lapse_delay=0).mass_lapse_delay
@@ -91,7 +91,7 @@ def test_patience(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, math.inf, "1", None, True])
 def test_shares(value: Any) -> None:
-    """A part of the whole."""
+    """A share is above 0 and at most 1."""
     with pytest.raises(ConfigError, match=r"^max_lapse_share must be"):
         FeedSettings(max_lapse_share=value)
     assert 1.0 == FeedSettings(max_lapse_share=1.0).max_lapse_share
@@ -99,14 +99,14 @@ def test_shares(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [5, b"x", True, ["x"]])
 def test_paths_of_snapshots(value: Any) -> None:
-    """A str or a path."""
+    """A path is a str or a path object."""
     with pytest.raises(ConfigError, match=r"^snapshot_path must be"):
         FeedSettings(snapshot_path=value)
     assert Path("x") == FeedSettings(snapshot_path=Path("x")).snapshot_path
 
 
 def test_a_feed_must_be_settings() -> None:
-    """Not a mapping."""
+    """A mapping is refused."""
     bad: Any = {"pulse_interval": 1.0}
     with pytest.raises(ConfigError, match=r"^feed must be a FeedSettings object, got"):
         Settings(feed=bad)

@@ -34,7 +34,7 @@ def _raised(error: BaseException) -> BaseException:
 
 
 def test_names_type_and_message() -> None:
-    """The text is what the last line of a traceback says."""
+    """The text is the last line of a traceback."""
     assert describe(ValueError("no address")) == "ValueError: no address"
 
 
@@ -42,7 +42,7 @@ def test_names_type_and_message() -> None:
     "worse", [KeyError("x"), SystemExit(), KeyboardInterrupt(), asyncio.CancelledError()]
 )
 def test_survives_a_message_that_raises(worse: BaseException) -> None:
-    """Whatever a __str__ raises becomes part of the text."""
+    """The error of a __str__ becomes part of the text."""
     error = _raised(_SilentError(worse))
     assert describe(error) == f"_SilentError: <no message: {type(worse).__name__}>"
     assert "_SilentError" in traceback_text(error)
@@ -54,7 +54,7 @@ def test_survives_a_message_that_is_no_text() -> None:
 
 
 def test_names_the_error_that_wrappers_carry() -> None:
-    """Wrappers of our own, and subclasses of them, are looked through to the user's error."""
+    """The text is that of the user's error inside our wrappers."""
 
     class StageLikeError(TaskExecutionError):
         pass
@@ -65,7 +65,7 @@ def test_names_the_error_that_wrappers_carry() -> None:
 
 
 def test_a_wrapper_in_a_cycle_ends() -> None:
-    """A wrapper that is its own cause is described, not followed for ever."""
+    """A wrapper that is its own cause is described, not followed forever."""
     error = TaskExecutionError("a", 1)
     error.__cause__ = error
     assert cause_of(error) is error
@@ -73,13 +73,13 @@ def test_a_wrapper_in_a_cycle_ends() -> None:
 
 
 def test_text_can_be_stored() -> None:
-    """Lone surrogates become replacement characters, and length is bounded."""
+    """Lone surrogates become replacement characters, and the length is bounded."""
     assert describe(ValueError("\ud800")) == "ValueError: \ufffd"
     assert len(describe(ValueError("x" * 10_000))) == ERROR_LIMIT
 
 
 def test_traceback_has_causes_and_parts_but_no_locals() -> None:
-    """Causes, the parts of groups and the frames are told; values of variables are not."""
+    """It has causes, parts of groups and frames, but no values of variables."""
     try:
         try:
             raise OSError("disk")
@@ -95,7 +95,7 @@ def test_traceback_has_causes_and_parts_but_no_locals() -> None:
 
 
 def test_traceback_keeps_its_end_within_the_limit() -> None:
-    """A long traceback loses its start; a long message does not push out the frames."""
+    """A long traceback loses its start; a long message does not displace the frames."""
 
     def deep(n: int) -> None:
         if n:
@@ -116,7 +116,7 @@ def test_traceback_keeps_its_end_within_the_limit() -> None:
 
 
 def test_cycles_and_deep_chains_end() -> None:
-    """Chains that users link may have a cycle or be too deep to walk."""
+    """Chains that users link may have a cycle or be too deep."""
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
     assert "ValueError: first" in traceback_text(first)

@@ -83,7 +83,7 @@ def board_uses(board: rxd.Board[Any], claim: rxd.Claim[Any]) -> list[Callable[[]
 
 @pytest.mark.parametrize("url", [None, "memory://"])
 async def test_a_board_in_another_loop(url: str | None) -> None:
-    """Each method is refused before anything is sent, and the owner goes on."""
+    """Each method refuses before anything is sent, and the owner's loop goes on."""
     async with rxd.connect(url, settings=QUICK) as hub:
         board = hub.board("jobs")
         await board.submit([rxd.Task(1, id="a"), rxd.Task(2, id="b")])
@@ -97,7 +97,7 @@ async def test_a_board_in_another_loop(url: str | None) -> None:
 
 
 async def test_a_fleet_in_another_loop() -> None:
-    """Registry, feed and channels are refused as well; the feed stays current."""
+    """Registry, feed and channels refuse too, and the feed stays current."""
     async with rxd.connect(settings=QUICK) as hub, hub.feed() as feed:
         await hub.nodes.register(rxd.Node("n", capacity=3))
         registry, client = hub.nodes, hub.client
@@ -128,7 +128,7 @@ async def test_a_fleet_in_another_loop() -> None:
 
 
 async def test_an_actor_in_another_loop() -> None:
-    """A message from elsewhere is refused."""
+    """A message from another loop is refused."""
     heard: list[object] = []
 
     async def handle(message: object) -> None:
@@ -148,7 +148,7 @@ async def test_an_actor_in_another_loop() -> None:
 
 
 async def test_an_outbox_in_another_loop(tmp_path: Path) -> None:
-    """An event from elsewhere is refused."""
+    """An event from another loop is refused."""
     sent: list[object] = []
 
     async def send(events: list[Any]) -> None:
@@ -174,7 +174,7 @@ async def test_use_from_elsewhere_takes_no_connection() -> None:
 
 
 async def test_the_way_that_the_error_names() -> None:
-    """A thread hands a coroutine to the loop of the hub."""
+    """A thread passes a coroutine to the loop of the hub."""
     loop = asyncio.get_running_loop()
     async with rxd.connect("memory://") as hub:
         board = hub.board("jobs")
@@ -187,7 +187,7 @@ async def test_the_way_that_the_error_names() -> None:
 
 
 async def test_a_thread_without_a_loop() -> None:
-    """What needs no coroutine is refused there too."""
+    """Calls that need no coroutine are refused there too."""
     async with rxd.connect("memory://") as hub:
         board = hub.board("jobs")
         await board.counts()
@@ -214,7 +214,7 @@ async def ready(board: rxd.Board[Any]) -> int:
 
 
 def test_a_client_stays() -> None:
-    """Its connections are gone with the loop."""
+    """Its connections end with the loop."""
     client = Client(parse_url("redis://127.0.0.1:1"), rxd.StoreSettings())
     for expected in (rxd.StoreUnavailableError, rxd.ConfigError):
         with pytest.raises(expected):
@@ -222,7 +222,7 @@ def test_a_client_stays() -> None:
 
 
 def test_a_home_after_a_fork() -> None:
-    """The child may use what moves, though the loop of its parent is not closed there."""
+    """The child may move objects, although the parent's loop is not closed there."""
     loop = asyncio.new_event_loop()
     moves, stays = Home("board", moves=True), Home("client")
 
@@ -246,7 +246,7 @@ def test_a_home_after_a_fork() -> None:
 
 
 def test_a_home_is_settled_by_a_loop() -> None:
-    """Without one nothing is refused before the first use, nor in the same thread after it."""
+    """Before its first use in a loop, and later in that thread, nothing is refused."""
     home = Home("board")
     home.guard(reactivex.just(1)).subscribe()
     loop = asyncio.new_event_loop()

@@ -26,7 +26,7 @@ def _failure() -> ValueError:
 
 
 def test_goes_to_standard_logging(caplog: pytest.LogCaptureFixture) -> None:
-    """Where structlog is not configured, an entry is a record of the standard library."""
+    """Without structlog, an entry is a record of the standard library."""
     get_logger("rxdispatch.x").warning("stage_waits", board="a b", count=2, failure=_failure())
     (record,) = caplog.records
     assert ("rxdispatch.x", logging.WARNING) == (record.name, record.levelno)
@@ -57,7 +57,7 @@ def test_heeds_the_level_of_standard_logging(caplog: pytest.LogCaptureFixture) -
     ],
 )
 def test_structlog_renders_frames_but_no_locals(renderer: Any) -> None:
-    """Whatever renders an entry for the application cannot get at local variables."""
+    """However the application renders an entry, it cannot reach local variables."""
     out = io.StringIO()
     structlog.configure(
         processors=[structlog.processors.format_exc_info, renderer],
@@ -82,7 +82,7 @@ def test_uses_any_bound_logger(wrapper: type[structlog.typing.BindableLogger]) -
 
 
 def test_logging_that_raises_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    """A processor of the application that raises is reported on stderr, and nothing ends."""
+    """An error in the application's processor is reported on stderr, and nothing ends."""
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("no disk")

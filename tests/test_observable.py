@@ -26,7 +26,7 @@ STREAMS: dict[str, Observable[Any]] = {
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 async def test_async_for_names_what_to_use(stream: Any) -> None:
-    """Of whatever this package returns."""
+    """This holds for every stream of this package."""
     with pytest.raises(TypeError, match=r"to_async_iterable\(stream\)"):
         async for _ in stream:
             pass

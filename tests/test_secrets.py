@@ -119,7 +119,7 @@ def spoken(folder: Path, url: str, *command: str) -> str:
 
 @pytest.mark.parametrize("setup", SETUPS)
 def test_a_program_that_fails_prints_no_secret(tmp_path: Path, setup: str) -> None:
-    """Arguments, locals, payload, headers and the URL's password; its failures are visible."""
+    """No argument, local, payload, header or password appears; its failures do."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     (tmp_path / "program.py").write_text(PROGRAM.replace("SETUP", SETUPS[setup]))
     said = spoken(tmp_path, "memory://", "program.py")
@@ -138,7 +138,7 @@ def test_a_program_that_fails_prints_no_secret(tmp_path: Path, setup: str) -> No
 
 @pytest.mark.parametrize("handler", ["fail", "plain", "hang"])
 def test_the_command_prints_no_secret(tmp_path: Path, handler: str) -> None:
-    """Also not the password of its server."""
+    """The password of its server does not appear either."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     submit = (
         "import asyncio, os, rxdispatch as rxd\n"

@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_numbers_are_those_of_a_direct_count(tree: Path, tmp_path: Path) -> None:
-    """Totals and reasons equal a plain count; a complete run is shown again and not repeated."""
+    """They equal a direct count; after a complete run the result is only shown again."""
     wanted = expected(tree)
     home = tmp_path / "data"
     first = run(tree, "--json", "--workers", 2, "--data-dir", home)
@@ -71,7 +71,7 @@ def test_numbers_are_those_of_a_direct_count(tree: Path, tmp_path: Path) -> None
 
 
 def test_a_board_in_shared_memory(tree: Path) -> None:
-    """The same numbers without a server."""
+    """The numbers are the same without a server."""
     done = run(tree, "--json", "--workers", 2, "--board", "shm")
     assert 0 == done.returncode, done.stderr
     wanted = expected(tree)
@@ -80,7 +80,7 @@ def test_a_board_in_shared_memory(tree: Path) -> None:
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
-    """Names of any bytes are dispatched and shown escaped; the text is for people."""
+    """File names of any bytes are dispatched, and escaped in the text output."""
     root = tmp_path / "tree"
     root.mkdir()
     strange = os.fsencode(root) + b"/odd\xff\x1b[2J.py"
@@ -100,7 +100,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_files_that_may_not_be_read(tmp_path: Path) -> None:
-    """They are dead letters, and folders that may not be read are named."""
+    """They become dead letters, and unreadable folders are named."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.py").write_text("a = 1\n")
     (tmp_path / "b.py").write_text("a = 1\n")
@@ -116,7 +116,7 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_leaves_nothing_on_a_server_of_others(tree: Path) -> None:
-    """Without a data directory no later run could use the board, so it is cleared."""
+    """Without a data directory no later run can use the board, so the demo clears it."""
     wanted = expected(tree)
     with system_redis() as url:
         done = run(tree, "--json", "--workers", 1, "--url", url)
@@ -150,7 +150,7 @@ def test_leaves_nothing_on_a_server_of_others(tree: Path) -> None:
 def test_trouble_is_one_sentence(
     tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """Exit code 2 for what the user can put right, 1 for a server that is away; no traceback."""
+    """The exit code is 2 for a user's error, 1 for an unreachable server; no traceback."""
     done = run(*(argument.format(tmp=tmp_path) for argument in arguments))
     assert code == done.returncode
     assert message.format(tmp=tmp_path) in done.stderr
@@ -160,7 +160,7 @@ def test_trouble_is_one_sentence(
 
 
 def test_a_folder_that_others_can_write(tree: Path, tmp_path: Path) -> None:
-    """It is refused before anything is put into it."""
+    """It is refused before anything is written into it."""
     home = tmp_path / "open"
     home.mkdir()
     home.chmod(0o777)

@@ -59,7 +59,7 @@ def names(command: Command) -> int:
 
 
 def test_interrupted(tree: Path, passing: Path) -> None:
-    """Ctrl-C: it finishes what is running, and every file is counted, dead or remaining."""
+    """Ctrl-C lets running tasks finish, and every file is counted, dead or remaining."""
     files = expected(tree)["files"]
     with Command(tree, "--json", "--workers", 2, *SHARED) as command:
         with stalled(command, home(command, passing)):
@@ -80,7 +80,7 @@ def test_interrupted(tree: Path, passing: Path) -> None:
 
 
 def test_aborted(tree: Path, passing: Path) -> None:
-    """The second Ctrl-C does not wait for what runs, and leaves neither process nor file."""
+    """The second Ctrl-C does not wait for running tasks, and leaves no process and no file."""
     with (
         Command(tree, "--workers", 2, *SHARED) as command,
         stalled(command, home(command, passing)),
@@ -95,7 +95,7 @@ def test_aborted(tree: Path, passing: Path) -> None:
 
 
 def test_killed(tree: Path, passing: Path) -> None:
-    """Kill -9 takes the workers along, and the board: it has no name that could stay."""
+    """A kill -9 ends the workers and the board too: the board has no name that could stay."""
     with (
         Command(tree, "--workers", 2, *SHARED) as command,
         stalled(command, home(command, passing)),
@@ -108,7 +108,7 @@ def test_killed(tree: Path, passing: Path) -> None:
 
 
 def test_a_worker_is_killed(tree: Path, passing: Path) -> None:
-    """Kill -9 of a worker: the pool is made anew, and the numbers are those of a direct count."""
+    """The pool is replaced, and the numbers equal a direct count."""
     wanted = expected(tree)
     with Command(tree, "--json", "--workers", 2, *SHARED) as command:
         with stalled(command, home(command, passing)):

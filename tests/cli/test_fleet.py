@@ -56,7 +56,7 @@ def play(simulated: SimulatedFleet, seconds: int, step: float = 0.5) -> Server:
 
 
 def test_it_comes_at_once_in_pools_and_zones() -> None:
-    """The first step registers all, spread evenly over pools and zones."""
+    """The first step registers all nodes, spread evenly over pools and zones."""
     simulated = fleet()
     simulated.advance(100.0)
     nodes = list(simulated.todo.register.values())
@@ -71,7 +71,7 @@ def test_it_comes_at_once_in_pools_and_zones() -> None:
 
 
 def test_its_size_stays_and_nothing_is_lost_count_of() -> None:
-    """Whatever happens, as many come; what the registry has is what the fleet says."""
+    """As many nodes come as go, and the registry has the same nodes as the fleet."""
     simulated = fleet()
     server = play(simulated, 60)
     happened = simulated.happened
@@ -86,7 +86,7 @@ def test_its_size_stays_and_nothing_is_lost_count_of() -> None:
 
 
 def test_the_same_seed_has_the_same_fates() -> None:
-    """However often it is asked within a second; another seed has others."""
+    """The number of steps per second does not matter; another seed gives other events."""
     slow, fast, other = fleet(), fleet(), fleet(seed=8)
     assert play(slow, 20, 0.5).known == play(fast, 20, 0.25).known
     assert slow.happened == fast.happened
@@ -94,14 +94,14 @@ def test_the_same_seed_has_the_same_fates() -> None:
 
 
 def test_small_shares_add_up() -> None:
-    """Half a node a second is one every two seconds, and not none."""
+    """Half a node a second is one node every two seconds, not none."""
     simulated = fleet(32, churn=1 / 64)
     play(simulated, 101)
     assert 50 == simulated.happened.came - 32
 
 
 def test_heartbeats_take_turns() -> None:
-    """Every node beats once in each interval, not all of them in one moment."""
+    """Every node sends one heartbeat per interval, not all at the same moment."""
     server = play(fleet(churn=0.0), 20)
     assert 30 == len(server.beats)
     for beats in server.beats.values():
@@ -111,7 +111,7 @@ def test_heartbeats_take_turns() -> None:
 
 
 def test_the_dead_are_silent_until_they_are_forgotten() -> None:
-    """A node that died beats no more, and is removed in the end in case it is still known."""
+    """A dead node sends no heartbeat, and is removed in the end."""
     simulated = fleet(churn=1.0, size=6)
     simulated.advance(0.0)
     known = {*simulated.todo.register}
@@ -129,7 +129,7 @@ def test_the_dead_are_silent_until_they_are_forgotten() -> None:
 
 
 def test_a_break_is_not_made_up_for() -> None:
-    """After an hour without a step, one second's worth happens and each node beats once."""
+    """After an hour without a step, one second's events happen, and each node sends a heartbeat."""
     simulated = fleet()
     play(simulated, 5)
     came = simulated.happened.came
@@ -139,7 +139,7 @@ def test_a_break_is_not_made_up_for() -> None:
 
 
 def test_who_is_lost_comes_back() -> None:
-    """The registry has forgotten all: those that are ready register again, the drained do not."""
+    """When the registry has lost everything, ready nodes register again; drained nodes do not."""
     simulated = fleet()
     play(simulated, 5)
     assert simulated.draining
@@ -165,6 +165,6 @@ def test_who_is_lost_comes_back() -> None:
     ],
 )
 def test_bad_arguments(rule: str, options: dict[str, Any]) -> None:
-    """Each names the rule that was broken."""
+    """Each error has its rule."""
     with pytest.raises(ConfigError, match=rule):
         fleet(**options)

@@ -46,23 +46,23 @@ def worker(folder: Path, module: str, *arguments: str, flags: tuple[str, ...] = 
 
 
 def test_the_current_directory_is_looked_at(folder: Path) -> None:
-    """Without being named."""
+    """It is searched without being named."""
     assert "mine of the folder" == worker(folder, "mine")[0]
 
 
 def test_it_comes_last(folder: Path) -> None:
-    """A file in it does not take an installed module's place."""
+    """A file in it does not replace an installed module."""
     assert ["Error: handler must be in module wave, got 'handler'"] == worker(folder, "wave")
 
 
 @pytest.mark.parametrize(("name", "whose"), [(".", "of the folder"), ("apps", "of apps")])
 def test_a_folder_that_is_named_comes_first(folder: Path, name: str, whose: str) -> None:
-    """The user has said so."""
+    """It is searched before installed modules, as the user has named it."""
     assert f"wave {whose}" == worker(folder, "wave", "--app-dir", name)[0]
 
 
 def test_a_safe_path_is_heeded(folder: Path) -> None:
-    """With ``-P`` the current directory is found only if it is named."""
+    """With ``-P`` the current directory is searched only if it is named."""
     assert worker(folder, "mine", flags=("-P",))[0].startswith(
         "Error: module mine must import (ModuleNotFoundError: "
     )
@@ -71,7 +71,7 @@ def test_a_safe_path_is_heeded(folder: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
 def test_a_folder_that_others_can_write(folder: Path, mode: int) -> None:
-    """A warning: what they put there runs as this user."""
+    """A warning is printed, because code in it runs as this user."""
     folder.chmod(mode)
     assert (
         f"Warning: other users can write {folder}, and modules are imported from it."
@@ -80,7 +80,7 @@ def test_a_folder_that_others_can_write(folder: Path, mode: int) -> None:
 
 
 def test_a_folder_that_is_none(folder: Path) -> None:
-    """Refused before anything is imported."""
+    """It is refused before anything is imported."""
     for name in ("mine.py", "nowhere"):
         rule = f"Error: --app-dir must be a folder, got '{name}'"
         assert [rule] == worker(folder, "mine", "--app-dir", name)

@@ -12,7 +12,7 @@ from rxdispatch.errors import ConfigError
 
 
 def test_same_task_twice_is_one_row(tmp_path: Path) -> None:
-    """Two connections write as two workers would; boards do not mix; names need not be text."""
+    """Two connections write like two workers; boards do not mix; file names need not be text."""
     path = tmp_path / "l.sqlite3"
     with Ledger(path, create=True) as one, Ledger(path) as other:
         one.put("b", "a\udcff.py", FileCounts(1, 2, 3))
@@ -26,7 +26,7 @@ def test_same_task_twice_is_one_row(tmp_path: Path) -> None:
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
-    """A file that is no database is named."""
+    """The error says that the file is not a database."""
     path = tmp_path / "l.sqlite3"
     path.write_text("something else, and long enough to be read as the head of a database" * 9)
     with pytest.raises(ConfigError, match="the ledger must be a database"):
@@ -34,7 +34,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_is_the_owners_alone(tmp_path: Path) -> None:
-    """Whatever the umask; a link in its place is refused."""
+    """It is private whatever the umask, and a link in its place is refused."""
     path = tmp_path / "l.sqlite3"
     before = os.umask(0)
     try:

@@ -14,7 +14,7 @@ def change(kind: ChangeKind, node: Node | None, previous: Node | None = None) ->
 
 
 def test_rate() -> None:
-    """Over five seconds, or as many as there were; it falls to nothing by itself."""
+    """It covers five seconds, or the time so far, and falls to zero by itself."""
     observed = Observed(0.0)
     node = Node("n1")
     for tick in range(20):
@@ -44,6 +44,6 @@ A, A2, B = Node("n", pool="a"), Node("n", pool="a", capacity=2), Node("n", pool=
     ],
 )
 def test_of_pool(seen: NodeChange, told: NodeChange | None) -> None:
-    """From within a pool, a node that moves comes or goes."""
+    """For a pool, a node that moves is a node that comes or goes."""
     assert told == of_pool(seen, "a")
     assert seen is of_pool(seen, None)

@@ -94,7 +94,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Generator[Run]:
 def test_a_refusal_names_no_password(
     command: Run, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """Not where it belongs, and not in an argument that stands in the wrong place either."""
+    """No message shows the password of a URL, even in the wrong argument."""
     done = command(*arguments)
     assert code == done.exit_code, done.output
     assert message in done.output
@@ -104,7 +104,7 @@ def test_a_refusal_names_no_password(
 
 @pytest.mark.parametrize("start", [("top", "b", "--once"), ("nodes", "watch", "--once")])
 def test_nor_does_one_from_the_environment(command: Run, start: tuple[str, ...]) -> None:
-    """As above, with ``RXDISPATCH_URL``."""
+    """The same holds for ``RXDISPATCH_URL``."""
     done = command(*start, RXDISPATCH_URL=URL)
     assert 1 == done.exit_code
     assert "redis://worker:***@127.0.0.1:1/0" in done.output
@@ -112,7 +112,7 @@ def test_nor_does_one_from_the_environment(command: Run, start: tuple[str, ...])
 
 
 async def test_the_worker_prints_nothing_of_a_task(folder: Path) -> None:
-    """Failures show tracebacks, and neither payload, header, local variable nor password."""
+    """Failures show tracebacks, but no payload, header, local variable or password."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await hub.client.call("set", "CONFIG", "SET", "requirepass", PASSWORD)
         url = server.target.safe.replace("//", f"//:{PASSWORD}@", 1)
@@ -138,7 +138,7 @@ async def test_the_worker_prints_nothing_of_a_task(folder: Path) -> None:
 
 
 async def test_a_stage_prints_nothing_of_an_item(folder: Path) -> None:
-    """As above."""
+    """The same holds for the items of a stage."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
 
         async def begin(item: Any) -> Any:
@@ -160,7 +160,7 @@ async def test_a_stage_prints_nothing_of_an_item(folder: Path) -> None:
 
 
 def test_a_url_from_a_file(command: Run, tmp_path: Path) -> None:
-    """``@FILE`` stands for what is in it, with or without a line end."""
+    """``@FILE`` means the contents of FILE, with or without a line end."""
     for text in (URL, f"\n{URL}\n"):
         (tmp_path / "url").write_text(text)
         done = command("top", "b", "--once", "--url", f"@{tmp_path / 'url'}")
@@ -181,7 +181,7 @@ def test_a_url_from_a_file(command: Run, tmp_path: Path) -> None:
 def test_a_file_without_a_url(
     command: Run, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
-    """Refused, and nothing of what is in it is printed."""
+    """It is refused, and its contents are not printed."""
     if content is not None:
         (tmp_path / "url").write_bytes(content)
     done = command("worker", "os:abort", "--board", "b", "--url", f"@{tmp_path / 'url'}")
@@ -203,7 +203,7 @@ def test_a_file_without_a_url(
     ],
 )
 def test_sayable(text: str, said: str) -> None:
-    """Logins of URLs go, the rest stays, and nothing steers a terminal."""
+    """The logins of URLs and terminal control characters are removed; the rest stays."""
     assert said == sayable(text)
 
 

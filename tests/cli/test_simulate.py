@@ -34,7 +34,7 @@ async def until_seen(lives: dict[str, set[str]], counts: list[int]) -> None:
 
 
 async def test_a_server_of_its_own() -> None:
-    """Without a url it starts one, prints where, and takes it along when it is told to end."""
+    """Without a URL it starts a server, prints its URL, and ends it at a signal."""
     with NodesCommand("simulate", *QUICK, "--pools", "a,b", "--capacity", 3) as command:
         url = await asyncio.to_thread(command.line)
         assert url.startswith("unix:///")
@@ -56,7 +56,7 @@ async def test_a_server_of_its_own() -> None:
 
 
 async def test_nodes_come_and_go() -> None:
-    """Nodes join, change, are drained and go while it runs; SIGTERM removes those that are left."""
+    """Nodes join, change, are drained and leave; SIGTERM removes the others."""
     async with valkey_server() as server:
         url = server.target.safe
         kinds: Counter[str] = Counter()
@@ -84,7 +84,7 @@ async def test_nodes_come_and_go() -> None:
 
 
 async def test_it_ends_by_itself() -> None:
-    """After its duration it removes its nodes as well, and leaves others alone."""
+    """After its duration it removes its own nodes, and no others."""
     with system_redis() as url:
         async with rxd.connect(url) as hub, hub.feed() as feed:
             await hub.nodes.register(rxd.Node("mine"), ttl=600)
@@ -99,7 +99,7 @@ async def test_it_ends_by_itself() -> None:
 
 
 async def test_an_outage_and_lost_data() -> None:
-    """It goes on when the server is away for a while, and registers anew when all is forgotten."""
+    """It survives an outage, and registers its nodes again when the server has lost its data."""
     async with (
         valkey_server() as server,
         Proxy(server.target) as proxy,
@@ -133,7 +133,7 @@ async def test_an_outage_and_lost_data() -> None:
 
 
 async def test_the_server_is_gone_in_the_end() -> None:
-    """What cannot be removed is said, within a few seconds; a second signal does not wait."""
+    """Within a few seconds it says what it could not remove; a second signal does not wait."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         for second in (False, True):
             with NodesCommand("simulate", *QUICK, "--url", proxy.target.safe) as command:
@@ -163,7 +163,7 @@ async def test_the_server_is_gone_in_the_end() -> None:
     ],
 )
 def test_bad_arguments(code: int, text: str, arguments: tuple[object, ...]) -> None:
-    """One sentence and the exit code, before anything is started."""
+    """One sentence and the exit code come before anything is started."""
     done = run_nodes("simulate", *arguments)
     assert code == done.returncode
     assert text in done.stderr

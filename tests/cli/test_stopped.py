@@ -30,7 +30,7 @@ def wanted(tree: Path) -> dict[str, Any]:
 
 
 def test_killed_and_started_again(tree: Path, wanted: dict[str, Any], tmp_path: Path) -> None:
-    """Kill -9 half-way takes workers and server along; the next run loses and repeats nothing."""
+    """A kill -9 ends workers and server too; the next run loses and repeats nothing."""
     home = tmp_path / "data"
     with Command(tree, "--json", "--workers", 2, "--data-dir", home) as command:
         with stalled(command, home) as counted:
@@ -52,7 +52,7 @@ def test_killed_and_started_again(tree: Path, wanted: dict[str, Any], tmp_path: 
 
 
 async def test_interrupted_and_finished(tree: Path, wanted: dict[str, Any], tmp_path: Path) -> None:
-    """Ctrl-C: it finishes what is running, gives the rest back, says so and ends with 0."""
+    """Ctrl-C lets running tasks finish, gives the others back and ends with 0."""
     home = tmp_path / "data"
     with Command(tree, "--json", "--workers", 2, "--data-dir", home) as command:
         with stalled(command, home):
@@ -80,7 +80,7 @@ async def test_interrupted_and_finished(tree: Path, wanted: dict[str, Any], tmp_
 
 
 def test_second_signal_aborts(tree: Path, tmp_path: Path) -> None:
-    """The second Ctrl-C does not wait for what runs, and leaves no process."""
+    """The second Ctrl-C does not wait for running tasks, and leaves no process."""
     home = tmp_path / "data"
     with (
         Command(tree, "--workers", 1, "--data-dir", home) as command,
@@ -98,7 +98,7 @@ def test_second_signal_aborts(tree: Path, tmp_path: Path) -> None:
 def test_what_does_not_end_in_time_is_given_up(
     tree: Path, wanted: dict[str, Any], tmp_path: Path
 ) -> None:
-    """SIGTERM: after the grace the workers are killed, and the run still ends in good order."""
+    """After the grace the workers are killed, and the run still ends gracefully."""
     home = tmp_path / "data"
     with (
         Command(tree, "--json", "--workers", 1, "--data-dir", home) as command,

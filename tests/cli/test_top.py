@@ -74,7 +74,7 @@ async def prepare(hub: rxd.Hub) -> rxd.Board[Any]:
 
 
 async def test_once() -> None:
-    """A table for people and a line for programs; a board that nobody has used is empty."""
+    """It prints a table or one line of JSON; an unused board is empty."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await prepare(hub)
         url = server.target.safe
@@ -108,7 +108,7 @@ async def test_once() -> None:
 
 
 async def test_lines_tell_rates() -> None:
-    """What comes and what goes, a second; a signal ends it well."""
+    """Lines have the added and the done tasks per second; a signal ends the command gracefully."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         options = ("jobs", "--json", "--interval", "0.05", "--url", server.target.safe)
@@ -129,7 +129,7 @@ async def test_lines_tell_rates() -> None:
 
 
 async def test_live_on_a_terminal() -> None:
-    """A picture that follows what happens; Ctrl-C leaves the screen as it was."""
+    """The picture follows the changes; Ctrl-C restores the screen."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = await prepare(hub)
         ours, theirs = pty.openpty()
@@ -149,7 +149,7 @@ async def test_live_on_a_terminal() -> None:
 
 
 async def test_the_server_goes_and_comes_back() -> None:
-    """It says so and shows what it knows; then it goes on by itself."""
+    """It says that the server is unreachable, shows the last values, and continues later."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await prepare(hub)
         stop, go = signal.SIGSTOP, signal.SIGCONT
@@ -185,7 +185,7 @@ async def test_the_server_goes_and_comes_back() -> None:
     ],
 )
 def test_bad_arguments(code: int, text: str, arguments: tuple[object, ...]) -> None:
-    """One sentence, which says what to do, and the exit code."""
+    """One sentence says what to do; the exit code is 2 or 1."""
     done = run_top(*arguments)
     assert (code, "") == (done.returncode, done.stdout)
     assert text in done.stderr

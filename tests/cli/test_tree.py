@@ -13,7 +13,7 @@ from rxdispatch.errors import ConfigError
 
 
 def test_finds_python_files_sorted(tmp_path: Path) -> None:
-    """Also in folders below and behind links; no pipes, no other files, no folders so named."""
+    """It finds files in subfolders and behind links; no pipes, folders or other files."""
     (tmp_path / "b" / "x.py").mkdir(parents=True)
     for name in ("b/b.py", "a.py", "b/x.py/c.py", "b/notes.txt"):
         (tmp_path / name).touch()
@@ -27,7 +27,7 @@ def test_finds_python_files_sorted(tmp_path: Path) -> None:
 
 
 def test_default_is_the_standard_library() -> None:
-    """Some thousand files, none of which was installed later."""
+    """It has some thousand files, without installed packages."""
     found = find_files(None)
     assert Path(sysconfig.get_path("stdlib")).resolve() == found.root
     assert {"ast.py", "json/decoder.py"} <= set(found.files)
@@ -35,20 +35,20 @@ def test_default_is_the_standard_library() -> None:
 
 
 def test_a_file_need_not_be_called_py(tmp_path: Path) -> None:
-    """A single file is taken as it is."""
+    """A single file may have any name."""
     script = tmp_path / "script"
     script.touch()
     assert {"script": os.fsencode(script)} == find_files(script).files
 
 
 def test_refuses_what_is_no_place_for_files(tmp_path: Path) -> None:
-    """A device cannot be walked."""
+    """A device is refused."""
     with pytest.raises(ConfigError, match="PATH must be a folder or a file"):
         find_files(Path(os.devnull))
 
 
 def test_a_path_that_is_too_long_for_an_id(tmp_path: Path) -> None:
-    """Both ends of it are kept, around what tells it from others; a shorter one stays as it is."""
+    """Both ends are kept around a digest; a shorter path stays as it is."""
     short = tmp_path.joinpath(*(("d" * 200,) * 4))
     long = short.joinpath(*(("ä" * 100,) * 4))
     long.mkdir(parents=True)

@@ -23,7 +23,7 @@ def node(name: str, pool: str = "cpu", **other: Any) -> rxd.Node:
 
 
 async def test_once() -> None:
-    """A table for people, one document for programs; all of it or one pool."""
+    """It prints a table or one JSON document, of all pools or of one."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         url = server.target.safe
         long = "x" * 190
@@ -83,7 +83,7 @@ async def test_once() -> None:
 
 
 async def test_lines() -> None:
-    """What is there, a line that says so, and what happens; of one pool."""
+    """It prints the nodes of a pool, a line that ends them, and then the changes."""
     async with valkey_server() as server, rxd.connect(server.target.safe, namespace="x") as hub:
         await hub.nodes.register([node("a", state={"load": 0.5}), node("b", "gpu")], ttl=600)
         options = ("--json", "--pool", "cpu", "--namespace", "x", "--url", server.target.safe)
@@ -113,7 +113,7 @@ async def test_lines() -> None:
 
 
 async def test_a_reader_that_does_not_read() -> None:
-    """It can be stopped in front of a full pipe."""
+    """The command can be stopped in front of a full pipe."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         state = {"text": "x" * 10_000}
         await hub.nodes.register([node(f"n{i}", state=state) for i in range(100)], ttl=600)
@@ -125,7 +125,7 @@ async def test_a_reader_that_does_not_read() -> None:
 
 
 async def test_live_on_a_terminal() -> None:
-    """A picture as large as the screen, which follows what happens; Ctrl-C leaves it as it was."""
+    """The picture fills the screen and follows the changes; Ctrl-C restores the screen."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await hub.nodes.register([node(f"n{i:02}") for i in range(20)], ttl=600)
         ours, theirs = pty.openpty()
@@ -152,7 +152,7 @@ async def test_live_on_a_terminal() -> None:
 
 
 async def test_live_without_a_terminal() -> None:
-    """A line with the sums, and another one when they have changed."""
+    """It prints a summary line, and another one after a change."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         with NodesCommand("watch", "--url", server.target.safe) as command:
             line = await asyncio.to_thread(command.line)
@@ -166,7 +166,7 @@ async def test_live_without_a_terminal() -> None:
 
 
 async def test_the_server_goes() -> None:
-    """It stays, and says how old what it shows is; Ctrl-C still ends it well."""
+    """The command goes on and shows the age of its values; Ctrl-C still ends it gracefully."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await hub.nodes.register(node("a"), ttl=600)
         command = NodesCommand("watch", "--url", server.target.safe)
@@ -196,7 +196,7 @@ async def test_the_server_goes() -> None:
     ],
 )
 def test_bad_arguments(code: int, text: str, arguments: tuple[object, ...]) -> None:
-    """One sentence, which says what to do, and the exit code."""
+    """One sentence says what to do; the exit code is 2 or 1."""
     done = run_nodes("watch", *arguments)
     assert code == done.returncode
     assert text in done.stderr

@@ -143,7 +143,7 @@ def read(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["note", "plain", "methods.note"])
 async def test_max_tasks(folder: Path, name: str) -> None:
-    """It ends after exactly so many, whatever the handler is, and gives the rest back."""
+    """It settles exactly that many tasks with any kind of handler, and gives the others back."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(100))
@@ -160,7 +160,7 @@ async def test_max_tasks(folder: Path, name: str) -> None:
 
 
 async def test_failures(folder: Path) -> None:
-    """What fails is tried again or dead, and with --verbose said in a line each."""
+    """Failed tasks are retried or dead, and --verbose prints a line for each."""
     async with valkey_server() as server, rxd.connect(server.target.safe, namespace="n") as hub:
         board = hub.board("jobs")
         await board.submit([rxd.Task(1, id="a", max_attempts=1), rxd.Task(1, id="b")])
@@ -181,7 +181,7 @@ async def test_failures(folder: Path) -> None:
 
 
 async def test_sigterm_finishes_what_runs(folder: Path) -> None:
-    """The first signal: what runs ends, the rest is given back untouched, exit code 0."""
+    """Running tasks finish, the others go back untouched, and the exit code is 0."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(50))
@@ -202,7 +202,7 @@ async def test_sigterm_finishes_what_runs(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["stuck", "busy"])
 async def test_the_grace_ends(folder: Path, name: str) -> None:
-    """What does not end in time is given back, also from a thread that cannot be stopped."""
+    """Tasks that do not end in time are given back, even from a thread that cannot be stopped."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(5))
@@ -220,7 +220,7 @@ async def test_the_grace_ends(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["stuck", "busy"])
 async def test_a_second_signal_aborts(folder: Path, name: str) -> None:
-    """It ends with 128 and the number of the signal, and still gives back what it held."""
+    """The exit code is 128 plus the signal's number, and the claims are given back."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(5))
@@ -238,7 +238,7 @@ async def test_a_second_signal_aborts(folder: Path, name: str) -> None:
 
 
 async def test_kill_9(folder: Path) -> None:
-    """What a killed worker held is finished by another; nothing is lost."""
+    """Another worker finishes the tasks of a killed worker, and nothing is lost."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(20))
@@ -254,7 +254,7 @@ async def test_kill_9(folder: Path) -> None:
 
 
 async def test_in_shared_memory(folder: Path) -> None:
-    """The same on a board without a server; SIGTERM while it is idle ends it."""
+    """It works on a board without a server, and SIGTERM ends it while it is idle."""
     name = f"worker-{os.getpid()}"
     with rxd.SharedMemoryBoard[Any].create(name, capacity=100) as board:
         try:
@@ -300,7 +300,7 @@ async def test_in_shared_memory(folder: Path) -> None:
 def test_trouble_is_one_sentence(
     folder: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """Exit code 2 for what the user can put right, 1 for a server that is away."""
+    """The exit code is 2 for a user's error, and 1 for an unreachable server."""
     url = "redis://:geheim@127.0.0.1:1/0"
     trouble(folder, (*arguments, "--board", "jobs", "--url", url), code, message)
 
@@ -323,7 +323,7 @@ def test_trouble_is_one_sentence(
     ],
 )
 def test_where_the_board_is(folder: Path, arguments: tuple[str, ...], message: str) -> None:
-    """It must be said, once, and be there."""
+    """Exactly one place must be given, and it must exist."""
     trouble(folder, ("handlers:note", *arguments), 2, message)
 
 
@@ -348,7 +348,7 @@ def trouble(folder: Path, arguments: Sequence[str], code: int, message: str) -> 
 
 
 async def test_stages_in_processes_of_their_own(folder: Path) -> None:
-    """Each runs its stage; one is killed, another is told to end, and a third does the rest."""
+    """One worker of a stage is killed, one is stopped, and a third one does the rest."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
 
         async def begin(n: int) -> int:

@@ -45,7 +45,7 @@ def own(how: str) -> None:
     ],
 )
 def test_ends_when_the_parent_is_killed(how: str) -> None:
-    """By the kernel, or by the end of a pipe."""
+    """The kernel or the end of a pipe ends the worker."""
     code = f"from tests.cli.test_workers import own; own({how!r})"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -51,7 +51,7 @@ async def publish(client: Client, name: str, *messages: str) -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_messages_follow_a_confirmation(kind: Kind) -> None:
-    """None first, then each message of this channel and no other."""
+    """A subscriber gets None first, then each message of its channel and no other."""
     async with any_server(kind) as target, opened(target) as (client, channels):
         got: list[bytes | None] = []
         channels.channel(b"a\xff").subscribe(got.append)
@@ -65,7 +65,7 @@ async def test_messages_follow_a_confirmation(kind: Kind) -> None:
 
 
 async def test_one_subscription_for_all_who_listen() -> None:
-    """It begins with the first and ends with the last; the connection goes too."""
+    """It starts with the first subscriber and ends, like the connection, with the last."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
         first: list[bytes | None] = []
         second: list[bytes | None] = []
@@ -97,7 +97,7 @@ async def test_one_subscription_for_all_who_listen() -> None:
 
 
 async def test_leaving_and_coming_back_at_once() -> None:
-    """The new subscriber gets a confirmation of its own, and what follows."""
+    """The new subscriber gets a confirmation of its own, and later messages."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
         for rounds in range(12):
             channels.channel(b"a").subscribe().dispose()
@@ -116,7 +116,7 @@ async def test_leaving_and_coming_back_at_once() -> None:
 
 
 async def test_take_one() -> None:
-    """A subscriber may leave while it is being told."""
+    """A subscriber may leave while it receives a message."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
         done: list[bool] = []
         channels.channel(b"a").pipe(ops.take(1)).subscribe(on_completed=lambda: done.append(True))
@@ -126,7 +126,7 @@ async def test_take_one() -> None:
 
 
 async def test_a_killed_connection_is_noticed() -> None:
-    """None again, for every channel: what was sent meanwhile is gone."""
+    """Every channel emits None again, because messages in between are lost."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
         got: list[bytes | None] = []
         other: list[bytes | None] = []
@@ -148,7 +148,7 @@ async def test_a_killed_connection_is_noticed() -> None:
 
 
 async def test_a_silent_connection_is_noticed() -> None:
-    """A ping that nobody answers ends it, though nothing was closed."""
+    """An unanswered ping ends the connection, although neither side closed it."""
     async with (
         valkey_server() as server,
         Proxy(server.target) as proxy,
@@ -169,7 +169,7 @@ async def test_a_silent_connection_is_noticed() -> None:
 
 
 async def test_a_server_that_comes_back(tmp_path: Path) -> None:
-    """However long it takes, and also at first."""
+    """The channels reconnect, however long it takes, and also at first."""
     async with valkey_server() as server:
         target = server.target
         async with Proxy(target) as proxy, opened(proxy.target) as (client, channels):
@@ -192,7 +192,7 @@ async def test_a_server_that_comes_back(tmp_path: Path) -> None:
 
 
 async def test_a_failing_subscriber_harms_nobody() -> None:
-    """It is logged; the others get everything."""
+    """Its error is logged, and the others receive everything."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
 
         def fail(_: bytes | None) -> None:
@@ -209,7 +209,7 @@ async def test_a_failing_subscriber_harms_nobody() -> None:
 
 
 async def test_an_idle_connection_sends_pings_only() -> None:
-    """Nothing is polled."""
+    """The channels do not poll."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
         channels.channel(b"a").subscribe()
         await channels.confirmed(b"a")
@@ -221,7 +221,7 @@ async def test_an_idle_connection_sends_pings_only() -> None:
 
 
 async def test_closing() -> None:
-    """Completes who listens, wakes who waits, leaves nothing open."""
+    """Observables complete, waiting callers wake up, and nothing stays open."""
     before = _descriptors()
     async with valkey_server() as server:
         client = Client(server.target, StoreSettings())
@@ -242,7 +242,7 @@ async def test_closing() -> None:
 
 
 async def test_nobody_listens() -> None:
-    """Then there is nothing to wait for."""
+    """Without a subscriber there is nothing to wait for."""
     async with valkey_server() as server, opened(server.target) as (_, channels):
         with pytest.raises(ConfigError, match="the channel must have a subscriber, got b'a'"):
             await channels.confirmed(b"a")
@@ -256,7 +256,7 @@ async def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_a_barrier(kind: Kind) -> None:
-    """What was published before it has been handed out once it is passed."""
+    """After the barrier, every message that was published before it has been delivered."""
     async with any_server(kind) as target, opened(target) as (client, channels):
         got: list[bytes | None] = []
         channels.channel(b"a").subscribe(got.append)
@@ -270,7 +270,7 @@ async def test_a_barrier(kind: Kind) -> None:
 
 
 async def test_a_barrier_without_a_connection() -> None:
-    """Nobody listens yet, or no more."""
+    """A barrier fails without subscribers, also after the last has left."""
     async with valkey_server() as server, opened(server.target) as (_, channels):
         with pytest.raises(StoreUnavailableError, match="ping the channels"):
             await channels.barrier(5.0)
@@ -284,7 +284,7 @@ async def test_a_barrier_without_a_connection() -> None:
 
 
 async def test_a_barrier_that_is_not_answered() -> None:
-    """The connection is given up and replaced, and who listens is told."""
+    """The connection is replaced, and the subscribers get a None."""
     async with (
         valkey_server() as server,
         Proxy(server.target) as proxy,
@@ -303,7 +303,7 @@ async def test_a_barrier_that_is_not_answered() -> None:
 
 
 async def test_a_barrier_whose_connection_is_cut() -> None:
-    """It fails at once, and not after its time."""
+    """The barrier fails at once and does not wait for its timeout."""
     async with (
         valkey_server() as server,
         Proxy(server.target) as proxy,

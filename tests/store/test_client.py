@@ -41,7 +41,7 @@ async def connected(
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_scripts_and_commands(kind: Kind) -> None:
-    """Keys and arguments arrive; a script is known after the first time."""
+    """Keys and arguments arrive; the server keeps a script after the first call."""
     echo = Script("return {KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]}")
     async with any_server(kind) as target, connected(target) as client:
         await client.open()
@@ -55,7 +55,7 @@ async def test_scripts_and_commands(kind: Kind) -> None:
 
 
 async def test_flushed_scripts_are_sent_again() -> None:
-    """In the next round trip, so that even constant flushing cannot starve a call."""
+    """The next round trip sends the text, so constant flushing cannot starve a call."""
     async with valkey_server() as server, connected(server.target) as client:
         for expected in range(1, 6):
             assert expected == await client.run("count", COUNT, [b"n"], [1])
@@ -64,7 +64,7 @@ async def test_flushed_scripts_are_sent_again() -> None:
 
 
 async def test_answers_of_the_server_pass_through() -> None:
-    """What it or a script refuses is no outage."""
+    """An error that the server or a script answers is not an outage."""
     async with valkey_server() as server, connected(server.target) as client:
         await client.call("fill", "SET", "text", "x")
         with pytest.raises(ResponseError, match="not an integer"):
@@ -79,7 +79,7 @@ async def test_answers_of_the_server_pass_through() -> None:
 
 
 async def test_many_calls_share_few_connections() -> None:
-    """200 at once wait for one of four, and each gets its own answer."""
+    """200 calls at once wait for one of four connections, and each gets its reply."""
     settings = StoreSettings(connections=4)
     async with valkey_server() as server, connected(server.target, settings) as client:
         replies = await asyncio.gather(*(client.call("ask", "ECHO", i) for i in range(200)))
@@ -88,7 +88,7 @@ async def test_many_calls_share_few_connections() -> None:
 
 
 async def test_waiting_for_a_connection_counts() -> None:
-    """A call that got none within the limit has not been sent."""
+    """A call that got no connection within the timeout has not been sent."""
     settings = StoreSettings(timeout=0.2, attempt_timeout=0.2, connections=1)
     async with (
         valkey_server() as server,
@@ -104,7 +104,7 @@ async def test_waiting_for_a_connection_counts() -> None:
 
 
 async def test_a_refused_connection() -> None:
-    """The limit holds, and nothing can have been executed."""
+    """The timeout holds, and the call has not been executed."""
     async with valkey_server() as server:
         target = server.target
     async with connected(target, QUICK) as client:
@@ -117,7 +117,7 @@ async def test_a_refused_connection() -> None:
 
 
 async def test_a_stopped_server() -> None:
-    """The limit holds, and the call may have been executed; it was, once it goes on."""
+    """The timeout holds, and the call may have been executed; the server does so later."""
     async with valkey_server() as server, connected(server.target, QUICK) as client:
         await client.open()
         os.kill(server.pid, signal.SIGSTOP)
@@ -132,7 +132,7 @@ async def test_a_stopped_server() -> None:
 
 
 async def test_a_big_call_to_a_stopped_server_keeps_no_descriptor() -> None:
-    """What does not fit into the socket is not waited for when the connection is given up."""
+    """Closing a connection does not wait until the socket has taken the request."""
     async with valkey_server() as server, connected(server.target, QUICK) as client:
         await client.open()
         before = _descriptors()
@@ -146,7 +146,7 @@ async def test_a_big_call_to_a_stopped_server_keeps_no_descriptor() -> None:
 
 
 async def test_idle_connections_that_were_closed_are_replaced() -> None:
-    """Without losing an attempt."""
+    """A call does not lose an attempt to a closed connection."""
     async with valkey_server() as server, connected(server.target) as client:
         await asyncio.gather(*(client.call("ask", "PING") for _ in range(8)))
         await client.call("kill", "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -157,7 +157,7 @@ async def test_idle_connections_that_were_closed_are_replaced() -> None:
 
 
 async def test_a_loading_or_read_only_server_is_waited_for() -> None:
-    """They answer, but cannot serve now; nothing was executed."""
+    """The server answers but cannot serve now, and nothing was executed."""
     async with valkey_server() as server, connected(server.target, QUICK) as client:
         await client.call("demote", "REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(StoreUnavailableError) as caught:
@@ -171,7 +171,7 @@ async def test_a_loading_or_read_only_server_is_waited_for() -> None:
 
 
 async def test_a_busy_server_is_waited_for() -> None:
-    """A script of somebody else that runs for too long."""
+    """A script of another client that runs too long delays a call."""
     settings = StoreSettings(timeout=5.0)
     async with valkey_server() as server, connected(server.target, settings) as client:
         await client.call("limit", "CONFIG", "SET", "busy-reply-threshold", "10")
@@ -188,7 +188,7 @@ async def test_a_busy_server_is_waited_for() -> None:
 
 
 async def test_cancellation_mixes_nothing_up() -> None:
-    """Whoever is cancelled at any moment leaves every connection usable."""
+    """A cancellation at any moment leaves every connection usable."""
     rng = random.Random(1)
     settings = StoreSettings(connections=3)
     async with valkey_server() as server, connected(server.target, settings) as client:
@@ -210,7 +210,7 @@ async def test_cancellation_mixes_nothing_up() -> None:
 
 
 async def test_closing_ends_running_calls() -> None:
-    """Nothing is left open, and later calls fail."""
+    """Nothing stays open, and later calls fail."""
     before = _descriptors()
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
@@ -229,7 +229,7 @@ async def test_closing_ends_running_calls() -> None:
 
 
 async def test_over_tcp_and_another_database() -> None:
-    """The number of the database counts; one that is not there is an error of the url."""
+    """The database of the URL is used; one that does not exist is a ConfigError."""
     with system_redis(options={"databases": "3"}) as url:
         async with connected(parse_url(f"{url}/2")) as two, connected(parse_url(url)) as zero:
             await two.call("write", "SET", "k", "v")
@@ -241,7 +241,7 @@ async def test_over_tcp_and_another_database() -> None:
 
 
 async def test_rubbish_is_an_outage() -> None:
-    """A server that does not speak the protocol does not serve."""
+    """A server that does not speak the protocol counts as unreachable."""
 
     async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -258,7 +258,7 @@ async def test_rubbish_is_an_outage() -> None:
 
 
 def test_memory_has_no_server() -> None:
-    """It is no mistake of the server's."""
+    """The client refuses a URL without a server."""
     with pytest.raises(ConfigError, match="must name a server, got 'memory://'"):
         Client(parse_url("memory://"), StoreSettings())
 

@@ -14,7 +14,7 @@ from tests.servers import valkey_server
 
 
 async def test_who_comes_too_late_waits() -> None:
-    """Until a deadline, or until a connection is free."""
+    """A caller waits until its deadline, or until a connection is free."""
     loop = asyncio.get_running_loop()
     async with valkey_server() as server:
         pool = ConnectionPool(Connector(server.target, StoreSettings()), 1)
@@ -29,7 +29,7 @@ async def test_who_comes_too_late_waits() -> None:
 
 
 async def test_a_cancelled_wait_takes_nothing() -> None:
-    """The slot goes to the next one in line."""
+    """The place goes to the next caller in line."""
     loop = asyncio.get_running_loop()
     async with valkey_server() as server:
         pool = ConnectionPool(Connector(server.target, StoreSettings()), 1)
@@ -45,7 +45,7 @@ async def test_a_cancelled_wait_takes_nothing() -> None:
 
 
 async def test_clean_connections_are_used_again() -> None:
-    """Others are closed, and those that the server closed are replaced."""
+    """Others are closed, and connections that the server closed are replaced."""
     loop = asyncio.get_running_loop()
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())

@@ -65,7 +65,7 @@ def planted(folder: Path) -> tuple[Path, Path]:
 
 
 async def test_a_folder_of_another_user() -> None:
-    """Its code does not run; both users are named, and not even a lock is left in it."""
+    """Its code does not run; the error names both users, and no lock is left in it."""
     with shared_folder() as folder:
         home, mark = planted(folder)
         await refused(home, r"data_dir must belong to the user of this process, root \(uid 0\)")
@@ -74,7 +74,7 @@ async def test_a_folder_of_another_user() -> None:
 
 
 def test_what_a_server_would_do_with_it() -> None:
-    """It runs the code, although modules are turned off: a data_dir is code."""
+    """A server runs the code even with modules disabled: a data_dir is code."""
     with shared_folder() as folder:
         home, mark = planted(folder)
         options = f"--port 0 --unixsocket {folder}/s --appendonly yes --enable-module-command no"
@@ -88,7 +88,7 @@ def test_what_a_server_would_do_with_it() -> None:
 
 
 async def test_the_second_user_is_told_whose_it_is() -> None:
-    """In a child without rights on the folder, or on what is in it."""
+    """The error names the owner, in a child without rights on the folder or its files."""
     with shared_folder(0o711) as folder:
         home = folder / "data"
         async with connect(data_dir=home) as hub:
@@ -109,7 +109,7 @@ def second_user(home: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702, 0o770])
 async def test_a_folder_that_others_can_write(tmp_path: Path, mode: int) -> None:
-    """They could put another log in the place of ours."""
+    """Others could replace the log in it."""
     home = tmp_path / "data"
     home.mkdir()
     os.chown(home, -1, 0 if os.geteuid() == 0 else os.getegid())
@@ -120,7 +120,7 @@ async def test_a_folder_that_others_can_write(tmp_path: Path, mode: int) -> None
 
 
 async def test_a_link_in_place_of_the_folder(tmp_path: Path) -> None:
-    """It can lead anywhere."""
+    """A link can lead anywhere, so it is refused."""
     (tmp_path / "real").mkdir(0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     await refused(tmp_path / "link", "data_dir must not be a symbolic link")
@@ -188,7 +188,7 @@ def an_old_log_of_another(home: Path) -> None:
     ],
 )
 async def test_what_is_in_the_folder(plant: Callable[[Path], None], rule: str) -> None:
-    """All that the server reads is looked at."""
+    """Every file that the server reads is checked."""
     with shared_folder(0o755) as folder:
         home = folder / "data"
         home.mkdir(0o700)
@@ -197,7 +197,7 @@ async def test_what_is_in_the_folder(plant: Callable[[Path], None], rule: str) -
 
 
 async def test_backups_by_hard_links(tmp_path: Path) -> None:
-    """As the manuals of Redis and Valkey tell to make them."""
+    """Hard links are allowed, as the manuals of Redis and Valkey recommend for backups."""
     async with connect(data_dir=tmp_path) as hub:
         await hub.board("jobs").submit(Task(1))
         log = tmp_path / "appendonlydir"
@@ -212,7 +212,7 @@ async def test_backups_by_hard_links(tmp_path: Path) -> None:
 async def test_a_folder_that_is_exchanged_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: Guard
 ) -> None:
-    """The server works in the folder that was looked at, wherever that is by then."""
+    """The server works in the folder that was checked, wherever it is by then."""
     home, moved = tmp_path / "data", tmp_path / "moved"
     create = PrivateDirectory.create
 
@@ -229,7 +229,7 @@ async def test_a_folder_that_is_exchanged_meanwhile(
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_nobody_else_can_read_the_data(tmp_path: Path, guard: Guard) -> None:
-    """Also in a folder that was made by hand, whatever the umask."""
+    """The files are private, also in a folder made by hand, whatever the umask."""
     home = tmp_path / "data"
     home.mkdir(0o755)
     before = os.umask(0)

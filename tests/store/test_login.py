@@ -35,13 +35,13 @@ async def ping(url: str, settings: StoreSettings | None = None) -> object:
 
 
 async def test_a_password() -> None:
-    """The default user's."""
+    """The client logs in with the password of the default user."""
     with system_redis(password=SECRET) as url:
         assert await ping(url)
 
 
 async def test_an_acl_user() -> None:
-    """Of TCP and of the own connections of the channels."""
+    """The user logs in over TCP, and on the connection of the channels too."""
     with system_redis(acl=["default off", f'bob on "#{_sha256(SECRET)}" ~* &* +@all']) as url:
         login = url.replace("//", f"//bob:{quote(SECRET, safe='')}@")
         assert await ping(login)
@@ -55,7 +55,7 @@ async def test_an_acl_user() -> None:
 
 @pytest.mark.parametrize("login", ["bob:wr0ng@", ":wr0ng@", "", "nobody:wr0ng@"])
 async def test_a_wrong_password(login: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It fails at once, and what is shown anywhere does not hold it."""
+    """It fails at once, and no output contains the password."""
     caplog.set_level(logging.DEBUG)
     with (
         system_redis(acl=[f'bob on "#{_sha256(SECRET)}" ~* &* +@all'], password=SECRET) as url,
@@ -86,7 +86,7 @@ async def test_a_wrong_password(login: str, caplog: pytest.LogCaptureFixture) ->
 async def test_a_wrong_password_over_a_unix_socket(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Where redis-py wraps the error of the server."""
+    """There redis-py wraps the error of the server."""
     path = tmp_path_factory.mktemp("s") / "s"
     with system_redis(password=SECRET, options={"unixsocket": str(path)}):
         assert await ping(f"unix://:{quote(SECRET, safe='')}@{path}")
@@ -95,7 +95,7 @@ async def test_a_wrong_password_over_a_unix_socket(
 
 
 async def test_a_changed_password() -> None:
-    """Found out at the next connection."""
+    """The next connection fails."""
     with system_redis(password=SECRET) as url:
         client = Client(parse_url(url), StoreSettings())
         await client.open()
@@ -107,7 +107,7 @@ async def test_a_changed_password() -> None:
 
 
 async def test_tls(throwaway_ca: Certificates) -> None:
-    """With an authority of one's own."""
+    """The client trusts a given certificate authority."""
     with system_redis(tls=throwaway_ca, password=SECRET) as url:
         assert await ping(f"{url}?ssl_ca_certs={throwaway_ca.ca}")
         assert await ping(f"{url}?ssl_cert_reqs=none")
@@ -121,7 +121,7 @@ async def test_tls(throwaway_ca: Certificates) -> None:
 
 
 async def test_authorities_are_read_once(throwaway_ca: Certificates) -> None:
-    """Connections share what TLS needs to know."""
+    """All connections share one TLS context."""
     target = parse_url(f"rediss://localhost?ssl_ca_certs={throwaway_ca.ca}")
     connector = Connector(target, QUICK)
     contexts = [getattr(connector.make(), "ssl_context").get() for _ in range(2)]  # noqa: B009
@@ -131,7 +131,7 @@ async def test_authorities_are_read_once(throwaway_ca: Certificates) -> None:
 async def test_given_authorities_replace_those_of_the_system(
     throwaway_ca: Certificates, other_ca: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A certificate that only the system trusts is refused before the password is sent."""
+    """A certificate that only the system trusts is refused before the login."""
     with system_redis(tls=throwaway_ca, password=SECRET) as url:
         monkeypatch.setenv("SSL_CERT_FILE", str(throwaway_ca.ca))
         assert await ping(url)
@@ -145,7 +145,7 @@ async def test_given_authorities_replace_those_of_the_system(
 
 
 async def test_a_client_certificate(throwaway_ca: Certificates) -> None:
-    """Sent where the server asks for one."""
+    """The client sends it if the server asks for one."""
     options = {"tls-auth-clients": "yes"}
     own = f"&ssl_certfile={throwaway_ca.cert}&ssl_keyfile={throwaway_ca.key}"
     with system_redis(tls=throwaway_ca, options=options) as url:
@@ -155,7 +155,7 @@ async def test_a_client_certificate(throwaway_ca: Certificates) -> None:
 
 
 async def test_files_without_certificates(throwaway_ca: Certificates, tmp_path: Path) -> None:
-    """They are refused when the client is made."""
+    """The constructor of the client refuses them."""
     empty = tmp_path / "empty.pem"
     empty.touch()
     with pytest.raises(ConfigError, match="ssl_ca_certs must hold certificates"):

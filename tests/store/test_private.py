@@ -26,7 +26,7 @@ def parent(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_private_and_short(parent: Path) -> None:
-    """Mode 0700, and a socket in it has an address that fits."""
+    """It has mode 0700, and the address of a socket in it fits."""
     private = PrivateDirectory.create()
     assert parent == private.path.parent
     assert stat.S_IMODE(private.path.stat().st_mode) == 0o700
@@ -36,7 +36,7 @@ def test_it_is_private_and_short(parent: Path) -> None:
 
 
 def test_a_deep_place_is_not_used(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The socket's address would not fit."""
+    """The address of a socket in it would not fit."""
     deep = parent / ("x" * 90)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
@@ -46,7 +46,7 @@ def test_a_deep_place_is_not_used(parent: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_stale_ones_are_swept(parent: Path) -> None:
-    """Those whose lock is free; those in use, and what is not ours, stay."""
+    """Unlocked directories go; locked ones, and those of others, stay."""
     stale, used = PrivateDirectory.create(), PrivateDirectory.create()
     (stale.path / "server.sock").touch()
     stale.lock.close()
@@ -63,7 +63,7 @@ def test_stale_ones_are_swept(parent: Path) -> None:
 
 
 def test_many_makers_at_once(parent: Path) -> None:
-    """None sweeps what another has just made."""
+    """No process removes a directory that another one has just created."""
     made: list[PrivateDirectory] = []
     errors: list[BaseException] = []
 
@@ -87,7 +87,7 @@ def test_many_makers_at_once(parent: Path) -> None:
 def test_a_place_where_others_exchange_things(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither it nor one below it is used; the common one is, where users cannot do that."""
+    """Such a place is not used, nor one below it; a sticky one is used instead."""
     parent.chmod(0o777)
     (parent / "below").mkdir(0o700)
     for given in (parent, parent / "below"):
@@ -104,7 +104,7 @@ def test_a_place_where_others_exchange_things(
 
 
 def test_a_place_of_another_user(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sticky directory is its owner's to exchange things in."""
+    """The owner of a sticky directory can replace the files in it."""
     with shared_folder(0o1777) as folder:
         assert 0 == as_user((folder / "theirs").mkdir)
         (folder / "theirs").chmod(0o1777)
@@ -115,7 +115,7 @@ def test_a_place_of_another_user(parent: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_safe_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rule and the place are named."""
+    """The error has the rule and the place."""
 
     def unsafe(_: str) -> bool:
         return False
@@ -127,7 +127,7 @@ def test_no_safe_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_in_a_sandbox_without_root() -> None:
-    """The directories of the system's root seem to be of a user that is nobody in there."""
+    """There the directories of the system's root seem to belong to the overflow user."""
 
     def alone() -> None:
         uid, libc = os.geteuid(), ctypes.CDLL(None)

@@ -25,7 +25,7 @@ def opened(path: Path) -> os.stat_result:
 
 
 def test_a_new_file_is_the_owners_alone(tmp_path: Path) -> None:
-    """It has mode 0600, and an inherited descriptor does not leave the process."""
+    """It has mode 0600, and child processes do not inherit its descriptor."""
     fd = open_private(tmp_path / "new", CREATE, what="thing")
     assert 0o600 == stat.S_IMODE(os.fstat(fd).st_mode)
     assert not os.get_inheritable(fd)
@@ -33,7 +33,7 @@ def test_a_new_file_is_the_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_link_is_refused(tmp_path: Path) -> None:
-    """Nothing is made where it leads to."""
+    """No file is created at its target."""
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "target")
     with pytest.raises(ConfigError, match=r"thing must not be a symbolic link, got '.*/link'"):
@@ -42,7 +42,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_hard_link_is_refused(tmp_path: Path) -> None:
-    """It could be a file that is known by another name."""
+    """It could be a file that has another name too."""
     (tmp_path / "one").touch(0o600)
     os.link(tmp_path / "one", tmp_path / "two")
     with pytest.raises(ConfigError, match="thing must have one name, not 2"):
@@ -50,14 +50,14 @@ def test_a_hard_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
-    """Nobody waits for its other end."""
+    """The open does not wait for the other end of the pipe."""
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(ConfigError, match="thing must be a regular file"):
         open_private(tmp_path / "pipe", os.O_WRONLY, what="thing")
 
 
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
-    """Each is refused for the other."""
+    """A folder is refused as a file, and a file as a folder."""
     with pytest.raises(ConfigError, match="thing must be a regular file"):
         opened(tmp_path)
     (tmp_path / "file").touch(0o600)
@@ -70,7 +70,7 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o660])
 def test_a_file_that_others_can_write(tmp_path: Path, mode: int) -> None:
-    """The rule says what to do."""
+    """The error says what to do."""
     path = tmp_path / "file"
     path.touch()
     os.chown(path, -1, os.getegid())
@@ -99,7 +99,7 @@ def test_the_group_of_a_user_is_nobody_else(mode: int, uid: int, gid: int, expec
 
 
 def test_a_file_of_another_user() -> None:
-    """The error names both users, also where the file cannot even be read."""
+    """The error names both users, even if the file cannot be read."""
     with shared_folder() as folder:
         planted = folder / "planted"
         assert 0 == as_user(lambda: planted.touch(0o644))

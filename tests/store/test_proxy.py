@@ -16,7 +16,7 @@ from tests.servers import valkey_server
 
 @pytest.mark.parametrize("tcp", [False, True])
 async def test_a_dropped_reply_was_executed(tcp: bool) -> None:
-    """Each lost reply makes the client repeat what the server has done already."""
+    """After each lost reply the client repeats a request that the server has executed."""
     async with valkey_server() as server, Proxy(server.target, tcp=tcp) as proxy:
         client = Client(proxy.target, StoreSettings())
         proxy.drop_replies(2)
@@ -37,7 +37,7 @@ async def test_only_replies_to_a_command_are_dropped() -> None:
 
 
 async def test_cutting_is_survived() -> None:
-    """A cut connection is replaced."""
+    """The client replaces a cut connection."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         await client.open()
@@ -63,7 +63,7 @@ async def test_a_black_hole_ends_with_healing() -> None:
 
 
 async def test_replies_are_delayed() -> None:
-    """A delay longer than an attempt makes it fail."""
+    """A delay longer than the attempt timeout makes an attempt fail."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings(timeout=0.2, attempt_timeout=0.05))
         proxy.delay(0.1)
@@ -78,7 +78,7 @@ async def test_replies_are_delayed() -> None:
 
 
 async def test_a_held_request_has_not_been_executed() -> None:
-    """Nothing happens before the gate is opened; other commands pass."""
+    """The request waits for the gate; other commands pass."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         gate = proxy.hold(b"INCR")
@@ -92,7 +92,7 @@ async def test_a_held_request_has_not_been_executed() -> None:
 
 
 async def test_a_held_reply_is_of_what_was_executed() -> None:
-    """The one that asked does not know yet; the next one is not held."""
+    """The caller waits for its reply; the next reply is not held."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         gate = proxy.hold(b"INCR", replies=True)
@@ -108,7 +108,7 @@ async def test_a_held_reply_is_of_what_was_executed() -> None:
 
 
 async def test_the_held_reply_of_a_script_is_of_one_that_ran() -> None:
-    """The reply of a server that does not know the script yet passes."""
+    """The reply that asks for the text of the script passes."""
     script = Script("return redis.call('INCR', KEYS[1])")
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
@@ -123,7 +123,7 @@ async def test_the_held_reply_of_a_script_is_of_one_that_ran() -> None:
 
 @pytest.mark.parametrize("replies", [False, True])
 async def test_a_gate_holds_as_many_as_it_is_told(replies: bool) -> None:
-    """Two of three, or all; healing opens every gate."""
+    """It holds two of three, or all; healing opens every gate."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         two = proxy.hold(b"INCR", replies=replies, count=2)
@@ -143,7 +143,7 @@ async def test_a_gate_holds_as_many_as_it_is_told(replies: bool) -> None:
 
 
 async def test_a_connection_is_cut_although_a_gate_holds_it() -> None:
-    """The caller asks again over another one, which passes."""
+    """The caller repeats its request over another connection, which passes."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         gate = proxy.hold(b"INCR", replies=True)

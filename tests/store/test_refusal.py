@@ -28,5 +28,5 @@ REFUSALS: list[tuple[ResponseError, str | None]] = [
 
 @pytest.mark.parametrize(("error", "state"), REFUSALS, ids=lambda value: str(value)[:30])
 def test_states(error: ResponseError, state: str | None) -> None:
-    """At the start, or within what a script of an older server reports; else there is none."""
+    """The state is at the start, or in the report of an older server's script."""
     assert state == state_of(error)

@@ -17,7 +17,7 @@ def test_the_hash_is_the_servers() -> None:
 
 
 def test_files_are_put_together_once() -> None:
-    """In the order given; the same names give the same object."""
+    """They are joined in the given order; the same names give the same object."""
     both = load_script(PACKAGE, "prelude", "claim")
     parts = (load_script(PACKAGE, name).text for name in ("prelude", "claim"))
     assert "\n".join(parts) == both.text
@@ -25,6 +25,6 @@ def test_files_are_put_together_once() -> None:
 
 
 def test_a_missing_file() -> None:
-    """It is named."""
+    """The error names the file."""
     with pytest.raises(FileNotFoundError, match=r"missing\.lua"):
         load_script(PACKAGE, "missing")

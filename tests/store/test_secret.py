@@ -10,7 +10,7 @@ from rxdispatch.store.secret import Secret
 
 
 def test_it_does_not_show_itself() -> None:
-    """Neither as text nor by its attributes."""
+    """Neither its text forms nor its attributes show the string."""
     secret = Secret("open sesame")
     assert ["***", "***", "***"] == [repr(secret), str(secret), f"{secret}"]
     assert not hasattr(secret, "__dict__")
@@ -19,7 +19,7 @@ def test_it_does_not_show_itself() -> None:
 
 
 def test_it_compares_by_value() -> None:
-    """So that what holds it can be compared."""
+    """Objects that hold it can be compared."""
     assert Secret("a") == Secret("a")
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"

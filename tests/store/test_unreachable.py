@@ -55,13 +55,13 @@ async def test_a_refused_connection() -> None:
 
 
 async def test_no_socket() -> None:
-    """A unix socket that does not exist is named as such."""
+    """The error says that the unix socket does not exist."""
     error = await failure(parse_url("unix:///nowhere/s"))
     assert str(error).endswith("must be reachable (there is no such socket)")
 
 
 async def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not tried again, and nothing waits for the limit."""
+    """The client does not retry, and does not wait for the timeout."""
     calls: list[object] = []
 
     def unknown(*args: object, **_: object) -> object:
@@ -78,7 +78,7 @@ async def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_host_that_cannot_be_looked_up_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that is away is asked again until the limit."""
+    """The client asks an unreachable name server again until the timeout."""
     calls: list[object] = []
 
     def away(*args: object, **_: object) -> object:
@@ -92,7 +92,7 @@ async def test_a_host_that_cannot_be_looked_up_now(monkeypatch: pytest.MonkeyPat
 
 
 async def test_tls_to_a_plain_port() -> None:
-    """The error names the other scheme."""
+    """The error names the right scheme."""
     with system_redis() as url:
         error = await failure(parse_url(url.replace("redis://", "rediss://")))
     assert "a port without TLS needs redis://" in str(error)
@@ -101,7 +101,7 @@ async def test_tls_to_a_plain_port() -> None:
 
 
 async def test_a_plain_client_at_a_tls_port(throwaway_ca: Certificates) -> None:
-    """The error names the other scheme, and nothing was executed."""
+    """The error names the right scheme, and nothing was executed."""
     with system_redis(tls=throwaway_ca) as url:
         error = await failure(parse_url(url.replace("rediss://", "redis://")))
     assert "rediss://" in str(error)
@@ -110,7 +110,7 @@ async def test_a_plain_client_at_a_tls_port(throwaway_ca: Certificates) -> None:
 
 
 async def test_a_silent_server() -> None:
-    """Only the time is known; a request that was sent may have been executed."""
+    """Only the timeout is known; a request that was sent may have been executed."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, QUICK)
         await client.open()
@@ -123,7 +123,7 @@ async def test_a_silent_server() -> None:
 
 
 async def test_the_last_try_does_not_hide_why() -> None:
-    """A server that refuses connections after it was cut off is reported as refusing them."""
+    """A server that refuses connections after a cut is reported as refusing them."""
     async with valkey_server() as server:
         client = Client(server.target, QUICK)
         await client.open()
@@ -134,7 +134,7 @@ async def test_the_last_try_does_not_hide_why() -> None:
 
 
 async def test_a_request_that_the_server_does_not_take() -> None:
-    """It is refused at once instead of being sent for ever."""
+    """It is refused at once instead of being repeated forever."""
     with system_redis(options={"proto-max-bulk-len": "1mb"}) as url:
         client = Client(parse_url(url), StoreSettings(timeout=60.0, attempt_timeout=30.0))
         await client.open()
@@ -173,7 +173,7 @@ def _with_secret(target: Target, user: str | None = None) -> Target:
 
 @pytest.mark.parametrize("user", [None, "bob"])
 async def test_no_frame_of_a_refused_login_holds_the_password(user: str | None) -> None:
-    """Nothing that hangs on the error leads to it, so no error tracker prints it."""
+    """The error does not refer to it, so no error tracker prints it."""
     with system_redis(password="another") as url:
         error = await failure(_with_secret(parse_url(url), user))
     assert isinstance(error, ConfigError)
@@ -192,7 +192,7 @@ async def test_no_frame_of_a_refused_login_over_a_unix_socket_holds_the_password
 
 
 async def test_no_frame_of_a_login_without_an_answer_holds_the_password() -> None:
-    """The server falls silent, or hangs up, while it reads the password."""
+    """The server is silent, or closes the connection, during the login."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         proxy.blackhole()
         silent = await failure(_with_secret(proxy.target))
@@ -211,7 +211,7 @@ async def test_no_frame_of_a_login_without_an_answer_holds_the_password() -> Non
 
 
 async def test_no_frame_of_a_cancelled_login_holds_the_password() -> None:
-    """What the caller catches leads to no frame of redis-py."""
+    """The caller's error refers to no frame of redis-py."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         gate = proxy.hold(b"AUTH")
         client = Client(_with_secret(proxy.target), StoreSettings())
@@ -227,7 +227,7 @@ async def test_no_frame_of_a_cancelled_login_holds_the_password() -> None:
 async def test_no_frame_of_an_untrusted_certificate_holds_the_password(
     throwaway_ca: Certificates,
 ) -> None:
-    """TLS fails before the login, with the options of the connection in its frames."""
+    """TLS fails before the login, with the connection's options in its frames."""
     with system_redis(tls=throwaway_ca, password=SECRET) as url:
         error = await failure(parse_url(url), StoreSettings())
     assert isinstance(error, ConfigError)
@@ -236,7 +236,7 @@ async def test_no_frame_of_an_untrusted_certificate_holds_the_password(
 
 
 async def test_the_walk_finds_what_redis_py_keeps() -> None:
-    """Its own error leads to the password, so the tests above can fail."""
+    """redis-py's own error refers to the password, so the tests above can fail."""
     with system_redis(password="another") as url:
         connection = Connector(_with_secret(parse_url(url)), QUICK).make()
         with pytest.raises(exceptions.AuthenticationError) as caught:
@@ -245,7 +245,7 @@ async def test_the_walk_finds_what_redis_py_keeps() -> None:
 
 
 def test_reasons() -> None:
-    """Each kind of error in words."""
+    """Each kind of error has a reason in words."""
     alert = exceptions.InvalidResponse('Protocol error, got "\\x15" as reply type byte')
     wrong = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")
     wrong.reason = "WRONG_VERSION_NUMBER"
@@ -270,7 +270,7 @@ def test_reasons() -> None:
 
 
 async def test_a_connector_raises_one_kind_of_error() -> None:
-    """Whatever redis-py raises, also where there is no time left."""
+    """Every error of redis-py is replaced, also after the deadline."""
     connector = Connector(parse_url(f"redis://127.0.0.1:{_free_port()}"), QUICK)
     with pytest.raises(Unreachable, match="connection refused"):
         await connector.open(connector.make())

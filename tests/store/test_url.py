@@ -41,13 +41,13 @@ SECRET = "hunter2"
     ],
 )
 def test_what_is_read(url: str, expected: dict[str, Any]) -> None:
-    """Every part finds its place."""
+    """Each part of the URL becomes an attribute."""
     settings: dict[str, Any] = {"scheme": "redis", **expected}
     assert Target(**settings) == parse_url(url)
 
 
 def test_the_options_of_tls() -> None:
-    """All of them together."""
+    """All options work together."""
     options = "ssl_ca_certs=/ca&ssl_certfile=/c&ssl_keyfile=/k&ssl_cert_reqs=optional"
     expected = Tls(
         ca_certs="/ca",
@@ -99,7 +99,7 @@ def test_the_options_of_tls() -> None:
     ],
 )
 def test_what_is_refused(url: str, rule: str) -> None:
-    """Each with its own rule, and with no piece of the url."""
+    """Each error has its own rule, and no part of the URL."""
     with pytest.raises(ConfigError) as caught:
         parse_url(url)
     text = "".join(traceback.format_exception(caught.value))
@@ -110,7 +110,7 @@ def test_what_is_refused(url: str, rule: str) -> None:
 
 
 def test_a_url_must_be_text() -> None:
-    """Bytes are not guessed at."""
+    """Bytes are refused."""
     with pytest.raises(ConfigError, match="url must be a str"):
         parse_url(b"redis://")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -126,7 +126,7 @@ def test_a_url_must_be_text() -> None:
     ],
 )
 def test_the_safe_form(url: str, safe: str) -> None:
-    """It can be read again, and neither it nor the repr holds the password."""
+    """It can be parsed again, and neither it nor the repr holds the password."""
     target = parse_url(url)
     assert [safe, safe] == [target.safe, str(target)]
     assert SECRET not in repr(target)

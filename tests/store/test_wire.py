@@ -11,7 +11,7 @@ from tests.servers import valkey_server
 
 
 async def test_an_answered_connection_has_nothing_unread() -> None:
-    """What was asked has been answered, and nothing else came."""
+    """The reply was read, and nothing else has arrived."""
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
         connection = connector.make()
@@ -22,7 +22,7 @@ async def test_an_answered_connection_has_nothing_unread() -> None:
 
 
 async def test_a_reply_that_arrived_is_unread() -> None:
-    """It lies in the stream, where the parser has not seen it."""
+    """It is in the stream, where the parser has not seen it."""
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
         connection = connector.make()
@@ -35,7 +35,7 @@ async def test_a_reply_that_arrived_is_unread() -> None:
 
 
 async def test_a_reply_in_the_parser_is_unread() -> None:
-    """The parser took more than the reply that was asked for."""
+    """The parser has read more than the expected reply."""
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
         connection = connector.make()
@@ -49,7 +49,7 @@ async def test_a_reply_in_the_parser_is_unread() -> None:
 
 
 async def test_the_end_of_a_connection_is_unread() -> None:
-    """The server hung up on it."""
+    """The server has closed it."""
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
         connection, other = connector.make(), connector.make()
@@ -66,7 +66,7 @@ async def test_the_end_of_a_connection_is_unread() -> None:
 
 
 async def test_no_round_trip_tells_the_name_of_the_library() -> None:
-    """Nothing is asked before the first command of ours."""
+    """The first command on a connection is ours."""
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
         connection = connector.make()

@@ -55,7 +55,7 @@ def others() -> set[asyncio.Task[Any]]:
 
 
 def test_it_emits_what_the_iterable_yields() -> None:
-    """And completes with it."""
+    """The stream emits the items and completes."""
 
     async def main() -> list[Any]:
         log = Log()
@@ -69,12 +69,12 @@ def test_it_emits_what_the_iterable_yields() -> None:
 
 
 def test_it_completes_when_there_is_nothing() -> None:
-    """With no item."""
+    """A stream without items completes."""
     assert [] == run_virtual(to_list(from_async_iterable(Numbers(0))))
 
 
 def test_each_subscription_reads_an_iterable_anew() -> None:
-    """One after the other, and at the same time."""
+    """Subscriptions get their own iterators, one after the other or at the same time."""
 
     async def main() -> list[Any]:
         stream = from_async_iterable(Numbers(3, 1.0))
@@ -86,7 +86,7 @@ def test_each_subscription_reads_an_iterable_anew() -> None:
 
 
 def test_an_iterator_serves_one_subscription() -> None:
-    """The next one gets an error instead of what would look like a stream without items."""
+    """The next subscription gets an error instead of a seemingly empty stream."""
 
     async def main() -> list[Any]:
         stream = from_async_iterable(aiter(Numbers(3)))
@@ -105,7 +105,7 @@ def test_an_iterator_serves_one_subscription() -> None:
 
 
 def test_it_asks_only_while_there_is_room() -> None:
-    """For no item more than is taken."""
+    """It pulls no more items than are taken."""
 
     async def main() -> list[int]:
         numbers = Numbers(100)
@@ -123,7 +123,7 @@ def test_it_asks_only_while_there_is_room() -> None:
 
 
 def test_room_that_goes_while_it_pulls_is_noticed() -> None:
-    """The item that was under way comes all the same; no other is asked for."""
+    """The item of the current pull is emitted, and no other is pulled."""
 
     async def main() -> list[Any]:
         numbers = Numbers(100, 1.0)
@@ -138,7 +138,7 @@ def test_room_that_goes_while_it_pulls_is_noticed() -> None:
 
 
 def test_a_slow_sink_is_never_ahead_of_by_more_than_its_operators_hold() -> None:
-    """Through operators of RxPY and of this package."""
+    """Demand passes operators of RxPY and of this package."""
 
     async def main() -> list[int]:
         numbers = Numbers(5_000)
@@ -180,7 +180,7 @@ def test_a_slow_sink_is_never_ahead_of_by_more_than_its_operators_hold() -> None
 
 
 def test_others_get_their_turns() -> None:
-    """Also when the iterable never really waits and nothing bounds it."""
+    """Other tasks run, even if the iterable never waits and nothing bounds it."""
 
     async def main() -> int:
         turns = 0
@@ -200,7 +200,7 @@ def test_others_get_their_turns() -> None:
 
 
 def test_it_makes_one_task() -> None:
-    """However many items there are."""
+    """The number of items does not matter."""
 
     async def main() -> int:
         made = 0
@@ -222,7 +222,7 @@ def test_it_makes_one_task() -> None:
 
 
 def test_disposal_closes_an_iterable_that_is_being_waited_for() -> None:
-    """Its cleanup may take time, and is not cut short; nothing is left afterwards."""
+    """Its cleanup runs to its end, however long it takes."""
 
     async def main() -> list[int]:
         numbers = Numbers(3, 10.0, closing=5.0)
@@ -241,7 +241,7 @@ def test_disposal_closes_an_iterable_that_is_being_waited_for() -> None:
 
 
 def test_disposal_closes_an_iterable_while_there_is_no_room() -> None:
-    """It was not being waited for: ``aclose`` is awaited."""
+    """No pull is running then, and ``aclose`` is awaited."""
 
     async def main() -> list[int]:
         numbers = Numbers(3, closing=5.0)
@@ -257,7 +257,7 @@ def test_disposal_closes_an_iterable_while_there_is_no_room() -> None:
 
 
 def test_disposal_from_within_on_next_closes_it_too() -> None:
-    """The cleanup is not cut short either."""
+    """The cleanup runs to its end."""
 
     async def main() -> list[int]:
         numbers = Numbers(3, closing=5.0)
@@ -269,7 +269,7 @@ def test_disposal_from_within_on_next_closes_it_too() -> None:
 
 
 def test_disposal_before_the_first_turn_closes_it_too() -> None:
-    """Though nothing was ever asked of it."""
+    """It is closed although no item was pulled."""
 
     class Closable:
         closed = 0
@@ -293,7 +293,7 @@ def test_disposal_before_the_first_turn_closes_it_too() -> None:
 
 
 def test_an_iterable_that_will_not_be_cancelled_is_closed_after_its_item() -> None:
-    """That item goes nowhere."""
+    """That item is dropped."""
 
     async def stubborn() -> AsyncIterator[int]:
         for n in range(9):
@@ -315,7 +315,7 @@ def test_an_iterable_that_will_not_be_cancelled_is_closed_after_its_item() -> No
 
 
 def test_an_error_while_it_is_closed_is_logged() -> None:
-    """Nobody is there to hear of it."""
+    """No subscriber is left to receive it."""
 
     async def bad() -> AsyncIterator[int]:
         try:
@@ -329,7 +329,7 @@ def test_an_error_while_it_is_closed_is_logged() -> None:
 
 
 def test_the_end_of_the_loop_closes_it() -> None:
-    """As with any other task."""
+    """The loop cancels its task like any other task."""
     numbers = Numbers(3, 10.0, closing=1.0)
 
     async def main() -> None:
@@ -345,7 +345,7 @@ def test_the_end_of_the_loop_closes_it() -> None:
 
 @pytest.mark.parametrize("error", [OSError("x"), asyncio.CancelledError("x")])
 def test_an_error_passes_after_what_came_before(error: BaseException) -> None:
-    """Also one that would be taken for a cancellation of the task."""
+    """This holds even for an error that looks like a cancellation of the task."""
 
     async def failing() -> AsyncIterator[int]:
         yield 1
@@ -362,7 +362,7 @@ def test_an_error_passes_after_what_came_before(error: BaseException) -> None:
 
 
 def test_a_subscriber_that_raises_ends_the_stream() -> None:
-    """It gets its own error, and the iterable is closed."""
+    """It receives its own error, and the iterable is closed."""
     error = ValueError("x")
 
     async def main() -> list[Any]:
@@ -381,7 +381,7 @@ def test_a_subscriber_that_raises_ends_the_stream() -> None:
 
 
 def test_cancelling_who_waits_for_it_leaves_nothing() -> None:
-    """``run`` disposes, and that closes."""
+    """``run`` disposes its subscription, which closes the iterable."""
 
     async def main() -> list[int]:
         numbers = Numbers(1000, 1.0)
@@ -397,7 +397,7 @@ def test_cancelling_who_waits_for_it_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("wrong", [[1, 2], 5, None])
 def test_a_bad_argument_is_refused(wrong: Any) -> None:
-    """When the stream is made."""
+    """The call that makes the stream refuses it."""
     with pytest.raises(ConfigError, match="iterable must be an async iterable, got "):
         from_async_iterable(wrong)
 
@@ -412,7 +412,7 @@ class OwnError(BaseException):
     ids=["own", "cancel", "key"],
 )
 def test_whatever_is_raised_ends_the_stream(error: BaseException) -> None:
-    """By the iterable, by its end or by the subscriber; the iterable is closed."""
+    """The iterable, its end or the subscriber may raise; the iterable is closed."""
 
     async def main() -> list[Any]:
         closed: list[str] = []
@@ -439,7 +439,7 @@ def test_whatever_is_raised_ends_the_stream(error: BaseException) -> None:
 
 
 def test_a_close_that_raises_is_in_the_log() -> None:
-    """Whatever it raises."""
+    """Any error of the close is logged."""
 
     async def main() -> None:
         async def items() -> AsyncIterator[int]:

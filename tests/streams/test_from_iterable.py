@@ -27,19 +27,19 @@ def listed(iterable: Iterable[Any]) -> Any:
 
 @pytest.mark.parametrize("given", [[], (1,), range(200), "abc", {"a": 1}, {1}])
 def test_all_items_come_in_order(given: Iterable[Any]) -> None:
-    """Of any iterable; each subscription begins again."""
+    """Any iterable works, and each subscription starts again."""
     stream = rxd.from_iterable(given)
     for _ in range(2):
         assert list(given) == run_virtual(run(stream.pipe(rx.to_list())))
 
 
 def test_a_csv_reader() -> None:
-    """As for all iterators of other libraries."""
+    """Iterators of other libraries work too."""
     assert [["a", "1"], ["b", "2"]] == listed(csv.reader(io.StringIO("a,1\nb,2\n")))
 
 
 def test_no_more_is_taken_than_there_is_room_for() -> None:
-    """Item by item, as the consumer makes room."""
+    """The stream takes item by item, as the consumer makes room."""
     taken: list[int] = []
 
     def numbers() -> Iterator[int]:
@@ -61,7 +61,7 @@ def test_no_more_is_taken_than_there_is_room_for() -> None:
 
 
 def test_an_endless_iterable_behind_slow_work() -> None:
-    """Memory holds what is at work."""
+    """Memory only holds the running items."""
     taken = 0
 
     def endless() -> Iterator[int]:
@@ -85,7 +85,7 @@ def test_an_endless_iterable_behind_slow_work() -> None:
 
 
 def test_others_get_their_turns() -> None:
-    """After some items, or after some time where each takes long."""
+    """Other tasks run after some items, or after some time if items take long."""
 
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
@@ -111,7 +111,7 @@ def test_others_get_their_turns() -> None:
 
 
 def test_nothing_comes_before_the_next_turn() -> None:
-    """So all who subscribe in one turn to a shared stream get the same."""
+    """All that subscribe to a shared stream in one turn get the same items."""
 
     async def main() -> list[list[int]]:
         shared = rxd.from_iterable(range(3)).pipe(ops.broadcast(5))
@@ -145,7 +145,7 @@ class Watched:
 
 
 def test_disposal_closes_the_generator() -> None:
-    """At once, before its first item, and from within its subscriber."""
+    """It may come at once, before the first item, or from inside the subscriber."""
 
     async def main() -> list[int]:
         watched = [Watched() for _ in range(3)]
@@ -163,7 +163,7 @@ def test_disposal_closes_the_generator() -> None:
 
 
 def test_a_generator_that_disposes_its_own_subscription() -> None:
-    """It is closed once it has yielded; what it yields is dropped."""
+    """It is closed after its next yield, and that item is dropped."""
 
     async def main() -> list[Any]:
         closed: list[str] = []
@@ -185,7 +185,7 @@ def test_a_generator_that_disposes_its_own_subscription() -> None:
 
 
 def test_a_generator_that_fails_to_close() -> None:
-    """It is in the log, and harms nobody."""
+    """The error is logged and has no other effect."""
 
     def fail() -> None:
         raise ValueError("bug")
@@ -203,7 +203,7 @@ def test_a_generator_that_fails_to_close() -> None:
 
 
 def test_files_stay_open() -> None:
-    """An iterator that is no generator belongs to the caller."""
+    """An iterator that is not a generator belongs to the caller."""
     file = io.StringIO("a\nb\n")
     assert "a\n" == run_virtual(run(rxd.from_iterable(file).pipe(rx.take(1))))
     assert not file.closed
@@ -215,7 +215,7 @@ def test_files_stay_open() -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_errors_pass(error: BaseException) -> None:
-    """Whatever the iterable raises comes after the items before it."""
+    """An error of the iterable follows the items before it."""
 
     class Items:
         def __iter__(self) -> Iterator[int]:
@@ -240,7 +240,7 @@ def test_errors_pass(error: BaseException) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["keys", "exit"])
 def test_what_ends_the_process_does(error: BaseException) -> None:
-    """The stream ends with it too, and the generator is closed."""
+    """It also ends the stream, and the generator is closed."""
     watched = Watched()
 
     def fail(item: int) -> None:
@@ -256,7 +256,7 @@ def test_what_ends_the_process_does(error: BaseException) -> None:
 
 
 def test_a_subscriber_that_raises_ends_its_stream() -> None:
-    """And a StopIteration of its own is not taken for the end."""
+    """A StopIteration of the subscriber does not look like the end."""
 
     async def main(error: Exception) -> list[Any]:
         watched = Watched()
@@ -274,7 +274,7 @@ def test_a_subscriber_that_raises_ends_its_stream() -> None:
 
 
 def test_an_iterable_that_cannot_be_iterated() -> None:
-    """Its error passes."""
+    """Its error ends the stream."""
 
     class Broken:
         def __iter__(self) -> Iterator[int]:
@@ -285,7 +285,7 @@ def test_an_iterable_that_cannot_be_iterated() -> None:
 
 
 def test_a_generator_serves_one_subscription() -> None:
-    """The second one gets an error instead of the rest."""
+    """The second subscription gets an error instead of the remaining items."""
 
     async def main() -> None:
         stream = rxd.from_iterable(n for n in range(3))
@@ -302,6 +302,6 @@ async def _numbers() -> Any:
 
 @pytest.mark.parametrize("wrong", [3, None, reactivex.of(1), _numbers(), rxd.Ingress[int](1)])
 def test_what_is_no_iterable_is_refused(wrong: Any) -> None:
-    """When the stream is made."""
+    """The call that makes the stream refuses it."""
     with pytest.raises(rxd.ConfigError, match="iterable must be an iterable"):
         rxd.from_iterable(wrong)

@@ -33,7 +33,7 @@ async def turn() -> None:
 
 
 async def test_what_is_put_is_emitted() -> None:
-    """At once where nothing below is busy; it completes when closed."""
+    """Items are emitted at once if there is room; a closed stream completes."""
     ingress = Ingress[int](1)
     log = Log()
     ingress.subscribe(log)
@@ -46,7 +46,7 @@ async def test_what_is_put_is_emitted() -> None:
 
 
 async def test_it_is_an_observable_as_any_other() -> None:
-    """Its operators are there too."""
+    """It has the operators of an Observable."""
     ingress = Ingress[int](5)
 
     def double(n: int) -> int:
@@ -62,7 +62,7 @@ async def test_it_is_an_observable_as_any_other() -> None:
 
 
 async def test_items_wait_for_a_subscriber() -> None:
-    """What one leaves behind is for the next."""
+    """Items that one subscriber leaves behind wait for the next one."""
     ingress = Ingress[int](5)
     for n in range(5):
         assert ingress.offer(n)
@@ -76,7 +76,7 @@ async def test_items_wait_for_a_subscriber() -> None:
 
 
 async def test_there_is_one_subscriber_at_a_time() -> None:
-    """Another one gets an error."""
+    """A second subscriber gets an error."""
     ingress = Ingress[int](5)
     one, two, three = Log(), Log(), Log()
     subscription = ingress.subscribe(one)
@@ -92,7 +92,7 @@ async def test_there_is_one_subscriber_at_a_time() -> None:
 
 
 async def test_each_item_keeps_its_context() -> None:
-    """That of its producer, also if it waited."""
+    """Each item has the context of its producer, even if it waited."""
     name: ContextVar[str] = ContextVar("name", default="nobody")
     ingress = Ingress[int](1)
     tap = Tap()
@@ -133,7 +133,7 @@ async def test_an_item_that_an_item_leads_to_comes_after_it() -> None:
 
 
 async def test_put_waits_for_a_place() -> None:
-    """In the order in which they came."""
+    """Puts get places in the order of their calls."""
     ingress = Ingress[int](2)
     tap = Tap()
     tap.subscribe_to(ingress)
@@ -156,7 +156,7 @@ async def test_put_waits_for_a_place() -> None:
 
 @pytest.mark.parametrize("promised", [False, True])
 async def test_a_cancelled_put_leaves_nothing(promised: bool) -> None:
-    """No item and no lost place, also if it was promised one just then."""
+    """No item enters and no place is lost, even if a place was just promised."""
     ingress = Ingress[int](1)
     tap = Tap()
     tap.subscribe_to(ingress)
@@ -181,7 +181,7 @@ async def test_a_cancelled_put_leaves_nothing(promised: bool) -> None:
 
 
 async def test_all_waiting_puts_may_be_cancelled() -> None:
-    """Who joins is told."""
+    """``wait_empty`` returns then."""
     ingress = Ingress[int](1)
     tap = Tap()
     tap.subscribe_to(ingress)
@@ -198,7 +198,7 @@ async def test_all_waiting_puts_may_be_cancelled() -> None:
 
 
 def test_producers_go_at_the_pace_of_a_slow_stage() -> None:
-    """What is in the stream at a time is bounded."""
+    """The number of items in the stream is bounded."""
 
     async def main() -> list[int]:
         ingress = Ingress[int](4)
@@ -252,7 +252,7 @@ async def overflowing(overflow: Any, wait: bool) -> tuple[Ingress[int], list[Any
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_the_oldest_may_be_dropped(wait: bool) -> None:
-    """A burst is logged once."""
+    """A burst of drops is logged once."""
     with capture_logs() as logs:
         ingress, items, answers = run_virtual(overflowing("drop_oldest", wait))
     assert [3, 4, "|"] == items
@@ -272,7 +272,7 @@ def test_the_oldest_may_be_dropped(wait: bool) -> None:
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_the_newest_may_be_dropped(wait: bool) -> None:
-    """The producer is told by ``offer``."""
+    """``offer`` returns False to the producer."""
     with capture_logs() as logs:
         ingress, items, answers = run_virtual(overflowing("drop_newest", wait))
     assert [0, 1, "|"] == items
@@ -292,7 +292,7 @@ def test_overflow_may_be_an_error_of_the_producer(wait: bool) -> None:
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_a_callable_takes_what_does_not_fit(wait: bool) -> None:
-    """What it raises is the producer's."""
+    """The producer gets its errors."""
     taken: list[int] = []
     _, items, answers = run_virtual(overflowing(taken.append, wait))
     assert [0, 1, "|"] == items
@@ -310,7 +310,7 @@ def test_a_callable_takes_what_does_not_fit(wait: bool) -> None:
 
 
 async def test_admit_may_refuse() -> None:
-    """Whatever the way in; the others pass."""
+    """Every way to put items in asks it; admitted items pass."""
     ingress = Ingress[int](5, admit=lambda n: n % 2 == 0)
     assert ingress.offer(0)
     for way_in in (ingress.offer, ingress.offer_threadsafe):
@@ -323,7 +323,7 @@ async def test_admit_may_refuse() -> None:
 
 
 async def test_admit_is_asked_before_the_item_waits() -> None:
-    """Health that changes is asked about anew for each item."""
+    """A changing health is checked again for each item."""
     healthy = True
     ingress = Ingress[int](1, admit=lambda _: healthy)
     await ingress.put(0)
@@ -343,7 +343,7 @@ async def test_admit_is_asked_before_the_item_waits() -> None:
 
 
 async def test_closing_delivers_what_waits() -> None:
-    """After that nothing is taken in, and nobody gets more than the completion."""
+    """After that no item enters, and the subscriber only gets the completion."""
     ingress = Ingress[int](5)
     tap = Tap()
     tap.subscribe_to(ingress)
@@ -363,7 +363,7 @@ async def test_closing_delivers_what_waits() -> None:
 
 @pytest.mark.parametrize("promised", [False, True])
 async def test_closing_refuses_puts_that_wait(promised: bool) -> None:
-    """Also one that was promised a place just then."""
+    """This holds even for a put whose place was just promised."""
     ingress = Ingress[int](1)
     tap = Tap()
     tap.subscribe_to(ingress)
@@ -381,7 +381,7 @@ async def test_closing_refuses_puts_that_wait(promised: bool) -> None:
 
 
 async def test_closing_from_within_on_next() -> None:
-    """What waits comes before the completion."""
+    """Waiting items come before the completion."""
     ingress = Ingress[int](5)
     log = Log()
     ingress.pipe(rx.do_action(lambda _: ingress.close())).subscribe(log)
@@ -391,8 +391,8 @@ async def test_closing_from_within_on_next() -> None:
     assert [1, 2, "|"] == log.items
 
 
-async def test_join_waits_until_all_is_handed_on() -> None:
-    """What waits, and the puts that wait for a place; not what operators below do with it."""
+async def test_wait_empty_waits_until_all_is_emitted() -> None:
+    """It waits for items and for waiting puts, but not for the operators below."""
     ingress = Ingress[int](1)
     await ingress.wait_empty()
     tap = Tap()
@@ -413,7 +413,7 @@ async def test_join_waits_until_all_is_handed_on() -> None:
 
 
 async def test_a_subscriber_that_raises_ends_its_own_stream_only() -> None:
-    """The producer does not hear of it; what waits is for the next one."""
+    """The producer does not see the error; waiting items stay for the next."""
     error = ValueError("x")
     ingress = Ingress[int](5)
     bad, good = Tap(), Log()
@@ -434,7 +434,7 @@ async def test_a_subscriber_that_raises_ends_its_own_stream_only() -> None:
 
 
 async def test_disposal_from_within_on_next() -> None:
-    """Nothing more comes, and nothing more is lost."""
+    """No more items are emitted, and none is lost."""
     ingress = Ingress[int](5)
     tap = Tap()
     subscription = tap.subscribe_to(ingress)
@@ -449,7 +449,7 @@ async def test_disposal_from_within_on_next() -> None:
 
 
 def test_a_drain_leaves_what_was_not_begun() -> None:
-    """The switch stops the intake; those items are still here."""
+    """The switch stops the source, whose waiting items stay."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -476,7 +476,7 @@ def test_a_drain_leaves_what_was_not_begun() -> None:
 
 
 def test_threads_may_offer() -> None:
-    """Each one's items keep their order, and none is lost."""
+    """Items of each thread keep their order, and none is lost."""
 
     async def main(round_: int) -> None:
         ingress = Ingress[tuple[int, int]](16)
@@ -510,7 +510,7 @@ def test_threads_may_offer() -> None:
 
 
 def test_threads_may_drop() -> None:
-    """Whatever is dropped is counted: delivered + dropped = offered."""
+    """Every drop is counted: delivered + dropped = offered."""
 
     async def main(overflow: Any) -> None:
         ingress = Ingress[int](4, overflow=overflow)
@@ -540,7 +540,7 @@ def test_threads_may_drop() -> None:
 
 
 def test_items_may_come_before_there_is_a_loop_and_outlive_it() -> None:
-    """They wait for whoever subscribes on the next one."""
+    """They wait for a subscriber on the next loop."""
     ingress = Ingress[int](3)
     assert ingress.offer_threadsafe(0)
 
@@ -557,7 +557,7 @@ def test_items_may_come_before_there_is_a_loop_and_outlive_it() -> None:
 
 
 async def test_it_belongs_to_one_loop_at_a_time() -> None:
-    """Another one is told so."""
+    """Use on another loop raises."""
     ingress = Ingress[int](3)
     ingress.offer(0)
     found: list[BaseException] = []
@@ -637,7 +637,7 @@ def test_no_item_is_lost_without_a_word(
 
 
 def test_a_bad_argument_is_refused() -> None:
-    """When it is made."""
+    """The constructor refuses it."""
 
     async def later(_: Any) -> bool:
         return True

@@ -71,7 +71,7 @@ def hammer(make: Make, subscribe: bool = True) -> tuple[list[int], list[BaseExce
 def test_drop_oldest_never_fails_its_producers(
     size: int, kind: Callable[..., rxd.Ingress[int]]
 ) -> None:
-    """What is not handed on was dropped and counted; nothing comes twice or out of order."""
+    """Each item is emitted or counted as dropped; none is doubled or out of order."""
     got, errors, refused, ingress = hammer(lambda: kind(size, overflow="drop_oldest"))
     assert [] == errors
     assert 0 == refused
@@ -91,7 +91,7 @@ def test_drop_oldest_never_fails_its_producers(
     ids=["plain", "priority", "delayed"],
 )
 def test_what_is_taken_comes_out(make: Make) -> None:
-    """With ``"wait"`` each item is refused or handed on."""
+    """With ``"wait"`` each item is refused or emitted."""
     got, errors, refused, _ = hammer(make)
     assert [] == errors
     assert 3 * ITEMS == len(got) + refused
@@ -99,7 +99,7 @@ def test_what_is_taken_comes_out(make: Make) -> None:
 
 
 def test_a_place_is_never_free_and_taken_at_once() -> None:
-    """While an item leaves, its place does not count as taken with nothing in it."""
+    """While an item leaves, its place is never counted as taken but empty."""
     seen: list[tuple[int, int]] = []
 
     class Looking(rxd.Ingress[int]):

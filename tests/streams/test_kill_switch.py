@@ -27,7 +27,7 @@ async def slow(item: Any) -> Any:
 
 
 def test_a_gate_changes_nothing_until_then() -> None:
-    """Values, completion, errors, demand."""
+    """Values, completion, errors and demand pass."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -42,7 +42,7 @@ def test_a_gate_changes_nothing_until_then() -> None:
 
 
 def test_drain_finishes_what_is_at_work_and_flushes() -> None:
-    """The intake stops at once; the drain is over when the subscriber has all."""
+    """The source stops at once; the drain ends when the subscriber has everything."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -60,7 +60,7 @@ def test_drain_finishes_what_is_at_work_and_flushes() -> None:
 
 
 def test_drain_waits_for_streams_whose_source_has_ended_before() -> None:
-    """What they have at work counts all the same."""
+    """Their running work counts too."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -74,7 +74,7 @@ def test_drain_waits_for_streams_whose_source_has_ended_before() -> None:
 
 
 def test_drain_without_run() -> None:
-    """With a plain subscription, the lowest operator that has a valve tells the end."""
+    """With a plain subscription, the lowest operator with a valve marks the end."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -90,7 +90,7 @@ def test_drain_without_run() -> None:
 
 
 def test_drain_of_a_stream_without_any_valve() -> None:
-    """It ends as soon as it is completed."""
+    """The drain ends as soon as the stream is completed."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -104,7 +104,7 @@ def test_drain_of_a_stream_without_any_valve() -> None:
 
 
 def test_a_drain_that_takes_too_long_aborts() -> None:
-    """What is at work is cancelled and the error says how long it had."""
+    """Running work is cancelled, and the error has the timeout."""
 
     async def main() -> list[Any]:
         cancelled: list[int] = []
@@ -140,7 +140,7 @@ def test_a_drain_that_takes_too_long_aborts() -> None:
 
 
 def test_a_drain_that_takes_too_long_without_run() -> None:
-    """The lowest operator ends with the error, and all above it is disposed."""
+    """The lowest operator ends with the error, and everything above is disposed."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -155,7 +155,7 @@ def test_a_drain_that_takes_too_long_without_run() -> None:
 
 
 def test_a_drain_of_no_time_aborts_at_once() -> None:
-    """Unless nothing is at work."""
+    """Without running work it does not abort."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -167,7 +167,7 @@ def test_a_drain_of_no_time_aborts_at_once() -> None:
 
 
 def test_drain_is_idempotent() -> None:
-    """Called twice at once and again after, it gives the same answer."""
+    """Two calls at once and a later one give the same answer."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -180,7 +180,7 @@ def test_drain_is_idempotent() -> None:
 
 
 def test_a_cancelled_drain_leaves_the_streams_draining() -> None:
-    """Another one may wait for them."""
+    """Another drain may wait for them."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -218,7 +218,7 @@ def test_several_streams_share_a_switch() -> None:
 
 
 def test_two_gates_merged_into_one_stream() -> None:
-    """It ends when both have completed."""
+    """The stream ends when both gates have completed."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -234,7 +234,7 @@ def test_two_gates_merged_into_one_stream() -> None:
 
 
 def test_a_stream_that_is_started_again_is_followed() -> None:
-    """Below a retry, the gate that counts is the current one."""
+    """Below a retry, the current gate counts."""
 
     async def main() -> list[Any]:
         tries = 0
@@ -257,7 +257,7 @@ def test_a_stream_that_is_started_again_is_followed() -> None:
 
 
 def test_a_drain_while_a_retry_waits() -> None:
-    """The try that follows completes at once."""
+    """The next attempt completes at once."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -270,7 +270,7 @@ def test_a_drain_while_a_retry_waits() -> None:
 
 
 def test_a_stream_started_after_the_drain_completes_at_once() -> None:
-    """Its source is not even subscribed to."""
+    """Its source is not subscribed to."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -282,7 +282,7 @@ def test_a_stream_started_after_the_drain_completes_at_once() -> None:
 
 
 def test_disposal_by_the_subscriber() -> None:
-    """The switch forgets the stream; also from within ``on_next``."""
+    """The switch forgets the stream, even from inside ``on_next``."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -296,7 +296,7 @@ def test_disposal_by_the_subscriber() -> None:
 
 
 def test_abort_ends_the_streams_with_the_error() -> None:
-    """Now: what is at work is cancelled; what is buffered goes by the operators' own rules."""
+    """Running work is cancelled; buffers follow the rules of their operators."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -319,7 +319,7 @@ def test_abort_ends_the_streams_with_the_error() -> None:
 
 
 def test_abort_while_a_drain_waits() -> None:
-    """The drain is over, and tells that it was not one."""
+    """The drain ends and returns False."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -337,7 +337,7 @@ def test_abort_while_a_drain_waits() -> None:
 
 
 def test_many_inner_streams_leave_nothing_behind() -> None:
-    """The switch remembers streams that run, not those that ran."""
+    """The switch only keeps running streams."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -355,7 +355,7 @@ def test_many_inner_streams_leave_nothing_behind() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    """Before anything is stopped."""
+    """They are refused before anything stops."""
 
     async def main() -> bool:
         switch = KillSwitch()

@@ -31,7 +31,7 @@ def failing(count: int, tries: list[float]) -> Observable[int]:
 
 
 def test_a_drain_completes_at_once_what_waits() -> None:
-    """What is held below is flushed, and nothing is tried again."""
+    """Buffers below are flushed, and nothing is retried."""
 
     async def main() -> list[Any]:
         switch, tries, stored = rxd.KillSwitch(), list[float](), list[int]()
@@ -60,7 +60,7 @@ def test_a_drain_completes_at_once_what_waits() -> None:
 
 
 def test_a_drain_reaches_it_where_nothing_below_has_a_valve() -> None:
-    """And past operators between the gate and the retry; others go on."""
+    """It also passes operators between the gate and the retry; others go on."""
 
     async def main() -> list[Any]:
         switch, tries = rxd.KillSwitch(), list[float]()
@@ -81,7 +81,7 @@ def test_a_drain_reaches_it_where_nothing_below_has_a_valve() -> None:
 
 
 def test_what_fails_while_it_is_drained_is_not_tried_again() -> None:
-    """The stream completes with the error in the log."""
+    """The stream completes, and the error is logged."""
 
     async def main() -> list[Any]:
         switch = rxd.KillSwitch()
@@ -109,7 +109,7 @@ def test_what_fails_while_it_is_drained_is_not_tried_again() -> None:
 
 @pytest.mark.parametrize("below", [True, False], ids=["map_async", "nothing"])
 def test_an_abort_ends_what_waits(below: bool) -> None:
-    """With the error, and the timer is gone."""
+    """The stream ends with the error, and the timer is gone."""
 
     async def main() -> Any:
         switch = rxd.KillSwitch()
@@ -131,7 +131,7 @@ def test_an_abort_ends_what_waits(below: bool) -> None:
 
 
 def test_demand_passes_a_retry() -> None:
-    """The source is asked for as much as the consumer has room for."""
+    """The source sees the room of the consumer."""
 
     async def main() -> list[int]:
         supply = Supply(range(100))
@@ -144,7 +144,7 @@ def test_demand_passes_a_retry() -> None:
 
 
 def test_a_predicate_that_raises_ends_the_stream() -> None:
-    """Whatever it raises; a generator function is refused."""
+    """Any error ends it; a generator function is refused."""
 
     def wanted(error: BaseException) -> bool:
         del error

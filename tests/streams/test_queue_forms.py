@@ -31,7 +31,7 @@ async def slow(n: int) -> int:
 
 
 def test_the_highest_goes_first_and_equals_keep_their_order() -> None:
-    """While the subscriber is busy; puts that wait get places as they came."""
+    """Items are sorted while the subscriber is busy; waiting puts are not."""
 
     async def main() -> Any:
         ingress = PriorityIngress[int](4, key=number)
@@ -52,7 +52,7 @@ def test_the_highest_goes_first_and_equals_keep_their_order() -> None:
 
 
 async def test_a_priority_that_is_none_changes_nothing() -> None:
-    """Nor does a key that raises; the place is still free."""
+    """Neither does a key that raises; the place stays free."""
     keys: list[Any] = ["high", float("nan"), None]
     ingress = PriorityIngress[int](1, key=lambda n: keys[n] if n < 3 else 1 / 0)
     for n in range(3):
@@ -66,7 +66,7 @@ async def test_a_priority_that_is_none_changes_nothing() -> None:
 
 
 async def test_policies_and_admission_see_the_items() -> None:
-    """Not what they are wrapped in."""
+    """They do not see the wrappers."""
     over: list[int] = []
     ingress = PriorityIngress[int](
         1, key=number, overflow=over.append, admit=lambda n: isinstance(n, int) and n < 50
@@ -94,7 +94,7 @@ async def test_other_threads_put_by_priority_too() -> None:
 
 
 def test_items_go_when_they_are_due() -> None:
-    """In the order of their times, from when put was called; those due at once go at once."""
+    """They go in the order of their times, counted from the call of put."""
 
     async def main() -> list[tuple[float, Any]]:
         loop = asyncio.get_running_loop()
@@ -123,7 +123,7 @@ def test_items_go_when_they_are_due() -> None:
 
 
 def test_what_is_due_waits_for_a_subscriber_and_for_room() -> None:
-    """One that leaves takes no timer along; the next goes on."""
+    """A subscriber that leaves takes its timer along; the next one goes on."""
 
     async def main() -> Any:
         ingress = DelayedIngress[int](5)
@@ -144,7 +144,7 @@ def test_what_is_due_waits_for_a_subscriber_and_for_room() -> None:
 
 
 async def test_a_thread_needs_to_know_the_clock() -> None:
-    """It does once the ingress is in use."""
+    """The clock is known once the ingress is used on a loop."""
     ingress = DelayedIngress[int](2)
     with pytest.raises(ConfigError, match="in use on a loop"):
         await asyncio.to_thread(ingress.offer_threadsafe, 1)
@@ -155,7 +155,7 @@ async def test_a_thread_needs_to_know_the_clock() -> None:
 
 
 def test_waiting_puts_end_with_the_close() -> None:
-    """Cancelled ones leave their place to the next."""
+    """Cancelled puts give their place to the next."""
 
     async def main() -> Any:
         ingress = DelayedIngress[int](1)
@@ -190,6 +190,6 @@ BAD: list[Any] = [slow, "n"]
     ],
 )
 def test_bad_arguments(make: Any) -> None:
-    """The rule is named."""
+    """The error has the rule."""
     with pytest.raises(ConfigError):
         make()

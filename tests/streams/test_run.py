@@ -19,19 +19,19 @@ from rxdispatch.testing import run_virtual
 
 
 def test_it_returns_the_last_item() -> None:
-    """Of a stream that ends at once, and of one that takes its time."""
+    """The stream may end at once or later."""
     assert run_virtual(run(reactivex.of(1, 2, 3))) == 3
     assert run_virtual(run(reactivex.interval(1.0).pipe(rx.take(3)))) == 2
 
 
 def test_it_returns_none_for_an_empty_stream() -> None:
-    """There is no last item."""
+    """An empty stream has no last item."""
     assert run_virtual(run(reactivex.empty())) is None
 
 
 @pytest.mark.parametrize("error", [OSError("x"), asyncio.CancelledError("x")])
 def test_it_raises_the_error_itself(error: Any) -> None:
-    """The same instance, whatever it is."""
+    """It raises the same instance, whatever it is."""
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
         observer.on_error(error)
@@ -48,7 +48,7 @@ def test_it_raises_the_error_itself(error: Any) -> None:
 
 
 def test_it_leaves_no_subscription() -> None:
-    """Neither after the end nor when it is cancelled."""
+    """This holds after the end and after a cancellation."""
 
     async def main() -> list[int]:
         seen: list[int] = []
@@ -87,7 +87,7 @@ def test_its_scheduler_is_on_the_loop() -> None:
 
 
 def test_a_stream_may_end_in_another_thread() -> None:
-    """The loop is woken."""
+    """The loop wakes up."""
     threads: list[threading.Thread] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
@@ -104,7 +104,7 @@ def test_a_stream_may_end_in_another_thread() -> None:
 
 
 def test_an_error_keeps_nothing_alive() -> None:
-    """No circle of error, traceback and frame is left for the garbage collector."""
+    """No cycle of error, traceback and frame needs the garbage collector."""
 
     async def main() -> bool:
         error = OSError("x")

@@ -31,7 +31,7 @@ async def read(stream: Observable[Any], **options: Any) -> list[Any]:
 
 
 def test_it_yields_what_the_stream_emits() -> None:
-    """Whether that comes at once or takes its time."""
+    """The items may come at once or later."""
     assert [1, None, 3] == run_virtual(read(reactivex.of(1, None, 3)))
     assert [] == run_virtual(read(reactivex.empty()))
 
@@ -48,7 +48,7 @@ def test_it_yields_what_the_stream_emits() -> None:
 
 
 async def test_it_subscribes_when_it_is_first_read() -> None:
-    """And once."""
+    """It subscribes once."""
     source: Subject[int] = Subject()
     items = to_async_iterable(source)
     assert [] == source.observers
@@ -62,7 +62,7 @@ async def test_it_subscribes_when_it_is_first_read() -> None:
 
 
 async def test_after_the_end_there_is_nothing() -> None:
-    """However often it is asked."""
+    """Every further read ends at once."""
     items = to_async_iterable(reactivex.of(1))
     assert 1 == await anext(items)
     for _ in range(3):
@@ -73,7 +73,7 @@ async def test_after_the_end_there_is_nothing() -> None:
 
 
 def test_the_valve_is_closed_while_the_reader_is_slow() -> None:
-    """The source is never ahead by more than waits."""
+    """The source is never ahead by more than *size* items."""
 
     async def main() -> list[int]:
         paced = Paced(range(50))
@@ -90,7 +90,7 @@ def test_the_valve_is_closed_while_the_reader_is_slow() -> None:
 
 
 def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
-    """Nothing is lost; it is logged once."""
+    """Nothing is lost, and ``no_demand`` is logged once."""
     with capture_logs() as logs:
         assert list(range(9)) == run_virtual(read(reactivex.range(9), size=2))
     assert [
@@ -102,7 +102,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
 
 
 async def test_leaving_the_loop_is_enough() -> None:
-    """Nobody else refers to it."""
+    """The iterator has no other reference then."""
     source: Subject[int] = Subject()
     asyncio.get_running_loop().call_soon(source.on_next, 1)
     async for _ in to_async_iterable(source):
@@ -119,7 +119,7 @@ async def test_leaving_the_loop_is_enough() -> None:
 
 
 async def test_closing_is_for_those_who_keep_it() -> None:
-    """``aclose``, by itself or by a context manager."""
+    """``aclose`` or ``async with`` closes it."""
     source: Subject[int] = Subject()
     for bare in (False, True):
         asyncio.get_running_loop().call_soon(source.on_next, 1)
@@ -143,7 +143,7 @@ async def test_it_may_be_closed_before_it_is_read() -> None:
 
 
 async def test_closing_ends_a_reader_that_waits() -> None:
-    """As the end of the stream would."""
+    """The reader sees the end of the stream."""
     source: Subject[int] = Subject()
     items = to_async_iterable(source)
     waiting = asyncio.ensure_future(anext(items, None))
@@ -153,7 +153,7 @@ async def test_closing_ends_a_reader_that_waits() -> None:
 
 
 async def test_a_cancelled_read_loses_nothing() -> None:
-    """Also when the item comes together with the cancellation."""
+    """This holds even if the item arrives together with the cancellation."""
     source: Subject[int] = Subject()
     items = to_async_iterable(source)
     for together in (False, True):
@@ -169,7 +169,7 @@ async def test_a_cancelled_read_loses_nothing() -> None:
 
 
 async def test_there_is_one_reader_at_a_time() -> None:
-    """Another one is told so."""
+    """A second reader gets an error."""
     source: Subject[int] = Subject()
     items = to_async_iterable(source)
     waiting = asyncio.ensure_future(anext(items))
@@ -199,7 +199,7 @@ async def test_it_may_be_let_go_of_in_another_thread() -> None:
 
 
 def test_an_error_is_raised_after_what_came_before_it() -> None:
-    """Then that is the end."""
+    """After the error the iterator is exhausted."""
     error = OSError("x")
 
     async def main() -> list[Any]:
@@ -219,7 +219,7 @@ def test_an_error_is_raised_after_what_came_before_it() -> None:
 
 
 def test_a_switch_may_end_it() -> None:
-    """With its error; a drain lets it be read to the end."""
+    """An abort raises its error; a drain lets the reader finish."""
 
     async def main(aborted: bool) -> list[Any]:
         switch = KillSwitch()
@@ -250,7 +250,7 @@ def test_a_switch_may_end_it() -> None:
 
 
 def test_a_stream_may_push_in_other_threads() -> None:
-    """The loop is woken."""
+    """The loop wakes up."""
     threads: list[threading.Thread] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
@@ -275,7 +275,7 @@ def test_a_stream_may_push_in_other_threads() -> None:
     ],
 )
 def test_a_bad_argument_is_refused(arguments: Any, message: str) -> None:
-    """When it is made."""
+    """The call refuses it."""
     source, *size = arguments
     with pytest.raises(ConfigError, match=message):
         to_async_iterable(source, **({"size": size[0]} if size else {}))

@@ -41,18 +41,18 @@ def named(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", [DASHBOARD, ALERTS], ids=lambda path: path.name)
 def test_names(path: Path) -> None:
-    """Each that is asked for is exported."""
+    """Every metric in a query is exported."""
     assert named(path)
     assert set() == named(path) - exported(every_sample=True)
 
 
 def test_reference() -> None:
-    """Every metric has a row, and no row a metric that is not there."""
+    """Every metric has a row, and every row a metric."""
     assert exported(every_sample=False) == named(REFERENCE)
 
 
 def test_a_scrape_has_what_the_families_promise() -> None:
-    """The names that Prometheus reads are those."""
+    """The scrape has the names of the families."""
 
     async def main() -> str:
         registry = CollectorRegistry()
@@ -67,7 +67,7 @@ def test_a_scrape_has_what_the_families_promise() -> None:
 
 
 def test_rules_of_prometheus() -> None:
-    """Counters end with ``_total``; what is measured says its base unit, last."""
+    """Counters end with ``_total``, and measured values with their base unit."""
     for name in exported(every_sample=False):
         assert re.fullmatch(r"rxdispatch_(board|feed|meter)_[a-z_]+", name)
         assert not re.search(r"_(ms|millis|milliseconds|minutes|percent)\b", name)
@@ -76,7 +76,7 @@ def test_rules_of_prometheus() -> None:
 
 
 def test_dashboard() -> None:
-    """It is JSON, every panel asks something, and none lies over another."""
+    """It is JSON, every panel has a query, and no panel overlaps another."""
     board = json.loads(DASHBOARD.read_text("utf-8"))
     assert "rxdispatch" == board["uid"]
     places: set[tuple[int, int]] = set()
@@ -88,7 +88,7 @@ def test_dashboard() -> None:
 
 
 def test_alerts() -> None:
-    """There is one for each kind of trouble, and each says what to do."""
+    """Each kind of problem has an alert, and each alert says what to do."""
     text = ALERTS.read_text("utf-8")
     names = re.findall(r"- alert: (\w+)", text)
     assert {

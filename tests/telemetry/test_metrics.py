@@ -33,7 +33,7 @@ async def fail(task: rxd.Task[Any]) -> None:
 
 
 def test_a_board() -> None:
-    """Tasks by mark, the lag, each kind of event, and what was settled."""
+    """The scrape has tasks by mark, the lag, events by kind, and settlements."""
 
     async def main() -> None:
         registry = CollectorRegistry()
@@ -67,7 +67,7 @@ def test_a_board() -> None:
 
 
 def test_refused_and_lost() -> None:
-    """A worker that was too slow counts what it was refused."""
+    """A worker that was too slow counts its refused settlements."""
 
     async def main() -> None:
         registry = CollectorRegistry()
@@ -91,7 +91,7 @@ def test_refused_and_lost() -> None:
 
 
 def test_meters() -> None:
-    """Rates, latency, what is in flight and what failed."""
+    """The scrape has rates, latency, items in flight and failures."""
 
     async def main() -> None:
         registry = CollectorRegistry()
@@ -136,7 +136,7 @@ def test_meters() -> None:
 
 
 async def test_a_feed() -> None:
-    """Nodes by status, the mode at once, reads by what answered them."""
+    """The scrape has nodes by status, the current mode, and reads by tier."""
     registry = CollectorRegistry()
     async with rxd.connect() as hub, hub.feed() as feed, rxd.Metrics(registry) as metrics:
         metrics.watch_feed(feed)
@@ -165,7 +165,7 @@ async def test_a_feed() -> None:
 
 
 async def test_the_server_goes_and_comes_back() -> None:
-    """Nothing old is told as if it were new, one line is logged, and then all is well again."""
+    """Old values disappear, one line is logged, and then the values return."""
     registry = CollectorRegistry()
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=0.3, attempt_timeout=0.15))
     async with (
@@ -192,7 +192,7 @@ async def test_the_server_goes_and_comes_back() -> None:
 
 
 def test_it_reads_every_interval() -> None:
-    """Again and again, and no more once the block has ended."""
+    """It reads repeatedly, and stops at the end of the block."""
 
     async def main() -> None:
         registry = CollectorRegistry()
@@ -241,7 +241,7 @@ async def test_cancelled_while_it_enters() -> None:
 
 
 async def test_scrapes_in_a_thread() -> None:
-    """A scrape needs no loop, and one source that fails does not hide the others."""
+    """A scrape needs no loop, and a failing source does not hide the others."""
     registry = CollectorRegistry()
     board = rxd.MemoryBoard[Any]("jobs ÿ")
 
@@ -260,7 +260,7 @@ async def test_scrapes_in_a_thread() -> None:
 
 
 async def test_bad_arguments() -> None:
-    """Refused before anything is changed."""
+    """They are refused before anything changes."""
     registry = CollectorRegistry()
     for bad in (0, -1, float("nan"), "x"):
         with pytest.raises(rxd.ConfigError, match="interval must"):
@@ -289,7 +289,7 @@ async def test_bad_arguments() -> None:
 
 
 def test_without_the_extra() -> None:
-    """Everything else works, and the error names what to install."""
+    """Everything else works, and the error names the extra to install."""
     code = (
         "import sys; sys.modules['prometheus_client'] = sys.modules['opentelemetry'] = None\n"
         "import rxdispatch as rxd\n"

@@ -72,7 +72,7 @@ async def work(
 
 
 async def test_from_producer_to_handler() -> None:
-    """The handler's span is a child of the producer's, and what it does is a child of its."""
+    """The handler's span is a child of the producer's, and the parent of its own calls."""
     tracer = trace.get_tracer("test")
     board = rxd.MemoryBoard[Any]("jobs")
 
@@ -110,7 +110,7 @@ async def test_from_producer_to_handler() -> None:
 
 
 async def test_without_a_span() -> None:
-    """The task stays as it is, and the handler's span begins a trace, whatever is around."""
+    """The task is unchanged, and the handler's span starts a new trace."""
     task = rxd.Task("x")
     assert task is rxd.inject_trace(task)
     board = rxd.MemoryBoard[Any]("jobs")
@@ -123,7 +123,7 @@ async def test_without_a_span() -> None:
 
 
 async def test_each_attempt_has_a_span() -> None:
-    """An error is recorded, goes on, and is retried in the same trace."""
+    """An error is recorded, propagates, and is retried in the same trace."""
     board = rxd.MemoryBoard[Any]("jobs")
 
     async def handle(task: rxd.Task[Any]) -> None:
@@ -146,7 +146,7 @@ async def test_each_attempt_has_a_span() -> None:
 
 
 async def test_a_handler_that_is_cancelled() -> None:
-    """Its span ends, and says that it was interrupted; that is no error."""
+    """Its span ends with an event "interrupted" and without an error."""
     started = asyncio.Event()
 
     async def handle(task: rxd.Task[Any]) -> None:
@@ -167,7 +167,7 @@ async def test_a_handler_that_is_cancelled() -> None:
 
 
 async def test_in_threads_and_processes() -> None:
-    """Plain functions too; in another process the value still comes back."""
+    """Plain functions are traced too; from another process the value comes back."""
     board = rxd.MemoryBoard[Any]("jobs")
     await board.submit(rxd.Task(21))
     (outcome,) = await work(board, plain)
@@ -182,7 +182,7 @@ async def test_in_threads_and_processes() -> None:
 
 @pytest.mark.parametrize("asked", [False, True])
 async def test_baggage_is_taken_on_demand_only(asked: bool) -> None:
-    """By default what the submitter wrote goes no further, and the trace still goes on."""
+    """By default the baggage of the submitter is dropped, and its trace continues."""
     parent = f"00-{'ab' * 16}-{'cd' * 8}-01"
     task = rxd.Task("x", headers={"traceparent": parent, "baggage": "tenant=SECRET"})
 
@@ -212,7 +212,7 @@ class HostileError(Exception):
 
 
 async def test_an_error_that_cannot_be_shown() -> None:
-    """The handler's own error goes on, and the span names its type."""
+    """The handler's own error propagates, and the span names its type."""
 
     async def handle(task: rxd.Task[Any]) -> None:
         raise HostileError
@@ -229,14 +229,14 @@ async def test_an_error_that_cannot_be_shown() -> None:
 
 
 def test_pickling() -> None:
-    """One that decorates is found by name; one that wraps takes its function along."""
+    """A decorated function is found by name; a wrapper pickles its function."""
     assert plain is pickle.loads(pickle.dumps(plain))
     again: Any = pickle.loads(pickle.dumps(rxd.traced(len)))
     assert "len" == again.__name__
 
 
 async def test_as_an_operator() -> None:
-    """On a stream of tasks ``map`` is all that is needed."""
+    """``map`` adds the trace to a stream of tasks."""
     board = rxd.MemoryBoard[Any]("jobs")
     with trace.get_tracer("test").start_as_current_span("outer"):
         stream = reactivex.of(rxd.Task(1), rxd.Task(2)).pipe(rx.map(rxd.inject_trace))
@@ -277,7 +277,7 @@ async def plain_async(task: rxd.Task[Any]) -> None:
 
 
 def test_with_the_api_alone() -> None:
-    """Nothing is recorded, but a context that came with a task goes on to what follows from it."""
+    """Nothing is recorded, but the context of a task reaches its handler's calls."""
     code = (
         "import asyncio, rxdispatch as rxd\n"
         "parent = '00-' + 'ab' * 16 + '-' + 'cd' * 8 + '-01'\n"
@@ -289,7 +289,7 @@ def test_with_the_api_alone() -> None:
 
 
 def test_bad_arguments() -> None:
-    """Refused at once."""
+    """They are refused at once."""
     with pytest.raises(rxd.ConfigError, match="handler must be callable"):
         rxd.traced("x")  # type: ignore[type-var]
     with pytest.raises(rxd.ConfigError, match="baggage must be a bool"):

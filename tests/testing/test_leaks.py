@@ -47,7 +47,7 @@ def leaked(leave: Callable[[], Any]) -> str:
 
 
 def test_a_stream_that_ended_leaves_nothing() -> None:
-    """By completion, by an error, by disposal, by cancellation."""
+    """It may complete, fail, be disposed or be cancelled."""
 
     async def fails(item: int) -> int:
         await asyncio.sleep(1)
@@ -67,19 +67,19 @@ def test_a_stream_that_ended_leaves_nothing() -> None:
 
 
 def test_a_task_that_runs_on_is_told() -> None:
-    """By its name."""
+    """The error names the task."""
     said = leaked(lambda: asyncio.create_task(asyncio.sleep(9), name="sleeper"))
     assert "got 1 task: sleeper; 1 timer: " in said
 
 
 def test_a_timer_that_is_set_is_told() -> None:
-    """But not one that was cancelled."""
+    """A cancelled timer is not a leak."""
     assert "got 1 timer: " in leaked(lambda: asyncio.get_running_loop().call_later(9, print))
     assert "" == leaked(lambda: asyncio.get_running_loop().call_later(9, print).cancel())
 
 
 def test_a_subscription_that_was_not_disposed_is_told() -> None:
-    """Of RxPY's operators too, as long as somebody holds it."""
+    """Subscriptions to RxPY's operators count while something refers to them."""
     source: Subject[int] = Subject()
     assert "got 2 subscriptions: " in leaked(lambda: source.pipe(rx.map(str)).subscribe(print))
     said = leaked(lambda: source.pipe(batch(2, 1.0)).subscribe(print))
@@ -90,7 +90,7 @@ def test_a_subscription_that_was_not_disposed_is_told() -> None:
 
 
 def test_what_was_there_before_is_not_told() -> None:
-    """Only what the block started."""
+    """Only leaks of the block count."""
 
     async def main() -> None:
         source: Subject[int] = Subject()
@@ -107,7 +107,7 @@ def test_what_was_there_before_is_not_told() -> None:
 
 
 def test_an_error_of_the_block_comes_first() -> None:
-    """What it left is not what is wrong with it."""
+    """Leaks do not replace the error of the block."""
 
     async def main() -> None:
         async with no_leaks():
@@ -119,7 +119,7 @@ def test_an_error_of_the_block_comes_first() -> None:
 
 
 def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
-    """A conftest that names the plugin is all it takes."""
+    """A conftest that names the plugin is enough."""
     tmp_path.joinpath("conftest.py").write_text('pytest_plugins = ["rxdispatch.testing.plugin"]\n')
     tmp_path.joinpath("test_it.py").write_text(
         """
@@ -152,7 +152,7 @@ def test_leak(run_leak_free):
 
 
 def test_nothing_needs_pytest_but_the_plugin() -> None:
-    """The kit can be used without it."""
+    """The tools work without pytest."""
     code = "import sys, rxdispatch.testing; assert 'pytest' not in sys.modules"
     subprocess.run(
         [sys.executable, "-c", code],

@@ -14,7 +14,7 @@ from rxdispatch.testing import VirtualTimeLoop, run_virtual
 
 
 def test_a_day_takes_no_time() -> None:
-    """The clock starts at 0 and jumps over what is slept."""
+    """The clock starts at 0 and jumps over the sleep."""
 
     async def main() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
@@ -29,7 +29,7 @@ def test_a_day_takes_no_time() -> None:
 
 
 def test_the_clock_is_exactly_that_of_the_timer() -> None:
-    """No rounding error creeps in between a timer's time and the clock it sees."""
+    """The clock shows exactly the time of the timer, without a rounding error."""
 
     async def main() -> list[bool]:
         loop = asyncio.get_running_loop()
@@ -48,7 +48,7 @@ def test_the_clock_is_exactly_that_of_the_timer() -> None:
 
 
 def test_timers_that_are_close_to_each_other() -> None:
-    """Late in the day, where the clock's steps are coarse, time goes on all the same."""
+    """Time goes on even late in the day, where the steps of the clock are coarse."""
 
     async def main() -> float:
         loop = asyncio.get_running_loop()
@@ -61,7 +61,7 @@ def test_timers_that_are_close_to_each_other() -> None:
 
 
 def test_timers_fire_in_order_and_cancelled_ones_do_not() -> None:
-    """Whatever the order in which they were set."""
+    """The order in which they were set does not matter."""
 
     async def main() -> list[tuple[str, float]]:
         loop = asyncio.get_running_loop()
@@ -80,7 +80,7 @@ def test_timers_fire_in_order_and_cancelled_ones_do_not() -> None:
 
 
 def test_time_stands_still_while_there_is_something_to_run() -> None:
-    """However long that takes."""
+    """It does so for any number of turns."""
 
     async def main() -> float:
         for _ in range(1000):
@@ -91,7 +91,7 @@ def test_time_stands_still_while_there_is_something_to_run() -> None:
 
 
 def test_a_thread_can_wake_the_loop_when_no_timer_is_set() -> None:
-    """The loop waits for it instead of jumping."""
+    """The loop waits for the thread instead of jumping."""
 
     async def main() -> tuple[str, float]:
         loop = asyncio.get_running_loop()
@@ -111,7 +111,7 @@ def test_a_thread_can_wake_the_loop_when_no_timer_is_set() -> None:
 
 
 def test_the_clock_does_not_jump_ahead_of_an_executor() -> None:
-    """A limit of a second is not up while a thread works for a moment."""
+    """A timeout of a second does not pass while a thread works for a moment."""
 
     async def main() -> tuple[str, float]:
         def work() -> str:
@@ -139,7 +139,7 @@ def test_a_thread_that_waits_for_a_timer_is_not_waited_for_without_end() -> None
 
 
 def test_a_wait_that_nothing_can_end_raises() -> None:
-    """Instead of hanging the test run."""
+    """It raises instead of hanging the test run."""
     if threading.active_count() > 1:
         pytest.skip("another thread could wake the loop")
 
@@ -151,7 +151,7 @@ def test_a_wait_that_nothing_can_end_raises() -> None:
 
 
 def test_what_is_left_is_cancelled_at_the_end() -> None:
-    """As with ``asyncio.run``."""
+    """It does the same as ``asyncio.run``."""
     ended: list[str] = []
 
     async def forever() -> None:
@@ -170,7 +170,7 @@ def test_what_is_left_is_cancelled_at_the_end() -> None:
 
 
 def test_an_error_comes_out() -> None:
-    """``run_virtual`` raises what the coroutine raised."""
+    """``run_virtual`` raises the error of the coroutine."""
 
     async def main() -> None:
         await asyncio.sleep(1)
@@ -181,7 +181,7 @@ def test_an_error_comes_out() -> None:
 
 
 def test_two_loops_have_clocks_of_their_own() -> None:
-    """Each starts at 0."""
+    """Each clock starts at 0."""
     loops = VirtualTimeLoop(), VirtualTimeLoop()
     loops[0].run_until_complete(asyncio.sleep(5))
     assert [5.0, 0.0] == [loop.time() for loop in loops]
@@ -206,6 +206,6 @@ def test_turns_that_take_time() -> None:
 
 
 def test_turn_must_be_seconds() -> None:
-    """As all durations."""
+    """Its rule is that of all durations."""
     with pytest.raises(ConfigError, match="turn must"):
         VirtualTimeLoop(turn=-1.0)

@@ -35,7 +35,7 @@ def record(marbles: str, **options: Any) -> list[tuple[float, Any]]:
 
 
 def test_each_character_is_a_tick() -> None:
-    """Items, groups, numbers, spaces, the end."""
+    """Items, groups, numbers, spaces and the end have their ticks."""
     assert [(2.0, "a"), (4.0, "b"), (5.0, "|")] == record("--a-b|")
     assert [(1.0, "a"), (1.0, 12), (8.0, "c")] == record("-(a,12) -c")
     assert [(0.5, 7), (1.5, "|")] == record("-7-|", tick=0.5)
@@ -45,7 +45,7 @@ def test_each_character_is_a_tick() -> None:
 
 
 def test_coroutine_operators_can_be_drawn() -> None:
-    """That is what it is for."""
+    """The result of a coroutine appears at its tick."""
 
     async def main() -> None:
         await expect(cold("-a-b-----|").pipe(map_async(upper)), "---A-B---|")
@@ -59,7 +59,7 @@ def test_coroutine_operators_can_be_drawn() -> None:
 
 
 def test_a_hot_stream_goes_on_whoever_listens() -> None:
-    """It begins when it is made."""
+    """It starts when it is created."""
 
     async def main() -> None:
         stream = hot("a-b-c-|")
@@ -85,7 +85,7 @@ def test_a_hot_stream_goes_on_whoever_listens() -> None:
     ],
 )
 def test_what_differs_is_told(stream: str, marbles: str, wanted: str, got: str) -> None:
-    """Items, times, ends."""
+    """The error shows items, times and ends."""
 
     async def main() -> None:
         await expect(cold(stream), marbles)
@@ -96,7 +96,7 @@ def test_what_differs_is_told(stream: str, marbles: str, wanted: str, got: str) 
 
 
 def test_an_error_may_be_drawn_as_any_one_of_a_class_or_one_like_it() -> None:
-    """As exactly as the test wants it."""
+    """The test chooses how exactly the error must match."""
 
     async def main(error: Any) -> None:
         await expect(reactivex.throw(KeyError("x")), "#", error=error)
@@ -111,7 +111,7 @@ def test_an_error_may_be_drawn_as_any_one_of_a_class_or_one_like_it() -> None:
 
 
 def test_nothing_is_left_of_a_stream_that_was_expected() -> None:
-    """It is disposed at the end of the drawing."""
+    """The subscription is disposed at the end of the drawing."""
 
     async def main() -> int:
         source: Subject[int] = Subject()
@@ -122,13 +122,13 @@ def test_nothing_is_left_of_a_stream_that_was_expected() -> None:
 
 
 def test_real_time_is_refused() -> None:
-    """It would be right only now and then."""
+    """In real time the check would fail now and then."""
     with pytest.raises(RuntimeError, match="expect must run on a VirtualTimeLoop"):
         asyncio.run(expect(reactivex.never(), "-"))
 
 
 def test_bad_drawings_are_refused() -> None:
-    """When they are made."""
+    """The functions check a drawing when they are called."""
     with pytest.raises(ValueError, match="Elements cannot be declared after"):
         cold("-|-a")
     with pytest.raises(ConfigError, match="tick must be a finite number of seconds > 0"):

@@ -23,7 +23,7 @@ async def later(item: int) -> int:
 
 
 def test_a_probe_records_items_with_their_times_and_the_end() -> None:
-    """The completion, or the error."""
+    """The end is a completion or an error."""
 
     async def main() -> list[Any]:
         probe = Probe().watch(reactivex.of(1, 2).pipe(map_async(later, max_concurrent=2)))
@@ -38,7 +38,7 @@ def test_a_probe_records_items_with_their_times_and_the_end() -> None:
 
 
 def test_a_probe_waits_for_items_or_the_end() -> None:
-    """Whichever comes first."""
+    """It returns at the first of them."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ def test_a_probe_waits_for_items_or_the_end() -> None:
 
 
 def test_the_valve_of_a_probe_is_moved_by_hand() -> None:
-    """Closed, opened for some, opened for all."""
+    """It is closed, opened for some items, or opened for all."""
 
     async def main() -> list[Any]:
         supply = Supply(range(100))
@@ -70,7 +70,7 @@ def test_the_valve_of_a_probe_is_moved_by_hand() -> None:
 
 
 def test_a_probe_may_close_under_way() -> None:
-    """From within what an item leads to."""
+    """It closes inside the handling of an item."""
 
     async def main() -> int:
         supply = Supply(range(100))
@@ -87,7 +87,7 @@ def test_a_probe_may_close_under_way() -> None:
 
 
 def test_items_that_nobody_asked_for_are_counted() -> None:
-    """What a source that cannot wait pushes all the same."""
+    """It counts the items that a source pushes without room."""
 
     async def main() -> list[int]:
         source: Subject[int] = Subject()
@@ -100,7 +100,7 @@ def test_items_that_nobody_asked_for_are_counted() -> None:
 
 
 def test_a_probe_can_be_disposed() -> None:
-    """Its valve opens for good, its source hears of it."""
+    """Its valve opens for good, and its source learns of the disposal."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -113,7 +113,7 @@ def test_a_probe_can_be_disposed() -> None:
 
 
 def test_a_kill_switch_can_abort_it() -> None:
-    """As it does with ``run``."""
+    """The switch ends it as it ends ``run``."""
 
     async def main() -> Probe:
         switch = KillSwitch()
@@ -126,7 +126,7 @@ def test_a_kill_switch_can_abort_it() -> None:
 
 
 def test_a_supply_begins_anew_with_each_subscription() -> None:
-    """And counts over all of them."""
+    """Its counts cover all subscriptions."""
 
     async def main() -> list[Any]:
         supply = Supply([1, 2, 3])
@@ -142,14 +142,14 @@ def test_a_supply_begins_anew_with_each_subscription() -> None:
 
 
 def test_a_supply_may_end_with_an_error() -> None:
-    """When its items run out."""
+    """The error comes after the last item."""
     with pytest.raises(OSError, match="away"):
         run_virtual(run(Supply([1], OSError("away"))))
 
 
 @pytest.mark.parametrize("room", [-1, 1.5, True, "many"])
 def test_bad_room_is_refused(room: Any) -> None:
-    """From the start and later."""
+    """The constructor and ``open`` check it."""
 
     async def main() -> None:
         with pytest.raises(ConfigError, match="room must be an int >= 0 or None"):
