@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextvars import copy_context
 from typing import Any
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from rxdispatch.checks import integer
 from rxdispatch.claim import Claim
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
-from rxdispatch.observable import Stream
+from rxdispatch.operators._subscription import Downstream, operator_of
 from rxdispatch.operators.tasks._claim_buffer import ClaimBuffer
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
@@ -71,28 +70,12 @@ def claim(
     integer("prefetch", prefetch)
     lease = seconds("lease", lease, zero=False)
 
-    def operator(source: Observable[Any]) -> Observable[Claim[Any]]:
-        def subscribe(
-            observer: abc.ObserverBase[Claim[Any]],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            claimer = _Claimer(board, prefetch, lease, worker, observer, scheduler)
-            # Hints are few and never wait: they must not ask the valve below.
-            hints = source.subscribe(
-                claimer.hint,
-                claimer.fail,
-                claimer.source_done,
-                scheduler=LoopScheduler(asyncio.get_running_loop()),
-            )
-            claimer.hint()
-            return CompositeDisposable(hints, Disposable(claimer.close))
-
-        return Stream(subscribe)
-
-    return operator
+    return operator_of(
+        lambda observer, scheduler: _Claimer(board, prefetch, lease, worker, observer, scheduler)
+    )
 
 
-class _Claimer:
+class _Claimer(Downstream[Claim[Any]]):
     """One subscription: decides when to claim how many."""
 
     def __init__(
@@ -104,18 +87,15 @@ class _Claimer:
         observer: abc.ObserverBase[Claim[Any]],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
+        super().__init__(observer, scheduler, on_room=self._on_room)
         self._board = board
         self._prefetch = prefetch
         self._most = prefetch  # fewer while answers take too long
         self._lease = lease
         self._worker = worker
-        self._observer = observer
-        self._loop = asyncio.get_running_loop()
-        # Hints come in the contexts of the submitters; the claims that follow outlive these.
-        self._home = copy_context()
-        self._buffer = ClaimBuffer(board, lease, observer, scheduler, self._advance, self._stop)
+        self._hints = SingleAssignmentDisposable()
+        self._buffer = ClaimBuffer(board, lease, observer, self.below, self._advance, self.complete)
         self._claiming: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._suspects = 0  # held at the last look
         self._promising = False  # whether the board may have something ready
         self._hinted = False  # whether a hint came while a claim was under way
@@ -124,38 +104,39 @@ class _Claimer:
         self._away = False
         self._ahead = 0
         self._counted = 0
-        self._since = self._loop.time()
+        self._since = self.loop.time()
+
+    def connect(self, source: Observable[Any]) -> abc.DisposableBase:
+        """Take the items of *source* as hints; the disposable ends everything."""
+        # Hints are few and never wait: they must not ask the valve below.
+        self._hints.disposable = source.subscribe(
+            self._hint, self.fail, self._on_completed, scheduler=LoopScheduler(self.loop)
+        )
+        self._hint()
+        return Disposable(self.dispose)
+
+    def clear(self) -> None:
+        """Stop to claim; claims that were not emitted go back, also those on their way."""
+        self._hints.dispose()
+        self._buffer.close()
+        if self._claiming is not None:
+            self._claiming.cancel()
 
     # -- what happens ------------------------------------------------------------------------
 
-    def hint(self, _: Any = None) -> None:
+    def _hint(self, _: Any = None) -> None:
         """There may be tasks to claim."""
         self._hinted = self._promising = True
         self._advance()
 
-    def source_done(self) -> None:
-        """No more hints; look once more and complete."""
+    def _on_completed(self) -> None:
+        """There are no more hints: look once more and complete."""
         self._done = self._promising = True
         self._advance()
 
-    def fail(self, error: Exception) -> None:
-        """End the stream with *error*."""
-        if not self._buffer.stopped:
-            self.close()
-            self._observer.on_error(error)
-
-    def close(self) -> None:
-        """Stop claiming; claims that the call under way brings go back."""
-        self._buffer.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._claiming is not None:
-            self._claiming.cancel()
-
-    def _stop(self) -> None:
-        self.close()
-        self._observer.on_completed()
+    def _on_room(self) -> None:
+        self._buffer.pump()
+        self._advance()
 
     # -- how many ----------------------------------------------------------------------------
 
@@ -180,7 +161,7 @@ class _Claimer:
 
     def _measure(self) -> None:
         """Measure how many claims downstream takes in the time to claim ahead."""
-        now = self._loop.time()
+        now = self.loop.time()
         if now - self._since >= WINDOW:
             taken = self._buffer.emitted - self._counted
             self._ahead = max(int(taken / (now - self._since) * AHEAD), self._ahead // 2)
@@ -196,28 +177,27 @@ class _Claimer:
             # There may be others, which a worker may not take while it holds these.
             self._hinted = self._promising = True
         self._suspects = suspects
-        if self._claiming is not None or buffer.stopped:
+        if self._claiming is not None or self.closed:
             return
-        if self._away and not self._hinted and self._timer is not None:
+        if self._away and not self._hinted and self.timer is not None:
             return  # The server gets a moment, unless a hint says that it is back.
         wanted = self._wanted() if self._promising else 0
         if wanted > 0 or self._sweep:
             self._sweep = False
             self._measure()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self._claiming = self._loop.create_task(
-                self._claim(max(0, wanted)), context=self._home.copy()
+            if self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
+            self._claiming = self.loop.create_task(
+                self._claim(max(0, wanted)), context=self.home.copy()
             )
-            self._claiming.add_done_callback(self._claimed, context=self._home.copy())
+            self._claiming.add_done_callback(self._claimed, context=self.home.copy())
         elif self._done and not (self._promising or buffer.waiting or suspects):
-            self.close()
-            self._observer.on_completed()
+            self.complete()
 
     async def _claim(self, wanted: int) -> None:
         self._hinted = False
-        began = self._loop.time()
+        began = self.loop.time()
         try:
             batch = await self._board._intakes.claim_batch(
                 wanted, ids=None, worker=self._worker, lease=self._lease
@@ -233,11 +213,11 @@ class _Claimer:
         if self._away:
             self._away = False
             log.info("claims_going_on", board=self._board.name)
-        if self._buffer.stopped:
+        if self.closed:
             self._board._intakes.give_back(batch.claims)
             return
         if wanted > 0:
-            self._weigh(wanted, self._loop.time() - began)
+            self._weigh(wanted, self.loop.time() - began)
             self._promising = self._hinted or len(batch.claims) >= wanted
         wait = POLL * random.uniform(0.7, 1.3)
         if batch.due_in is not None:
@@ -250,7 +230,7 @@ class _Claimer:
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None
         if task.cancelled():
-            # By `close`, or by other code, such as one that cancels all tasks of the loop.
+            # At the end, or by other code, such as one that cancels all tasks of the loop.
             self._promising = True
             self._look_again(CANCELLED)
             return
@@ -261,12 +241,12 @@ class _Claimer:
             self._advance()
 
     def _look_again(self, delay: float) -> None:
-        if not self._buffer.stopped:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_later(delay, self._look, context=self._home.copy())
+        if not self.closed:
+            if self.timer is not None:
+                self.timer.cancel()
+            self.timer = self.loop.call_later(delay, self._look, context=self.home.copy())
 
     def _look(self) -> None:
-        self._timer = None
+        self.timer = None
         self._promising = self._sweep = True
         self._advance()

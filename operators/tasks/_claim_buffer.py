@@ -9,12 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from reactivex import abc
-from reactivex.disposable import Disposable
 
 from rxdispatch.claim import LOST, Claim
-from rxdispatch.clock import valve_of
 from rxdispatch.operators.tasks._lease_keeper import LeaseKeeper
-from rxdispatch.protocols import BoardLike
+from rxdispatch.protocols import BoardLike, Valve
 
 __all__ = ["ClaimBuffer"]
 
@@ -32,8 +30,8 @@ class ClaimBuffer:
         board: Where the claims come from.
         lease: Seconds a claim lasts.
         observer: Gets the claims.
-        scheduler: May carry the valve of the subscriber.
-        on_room: Called when there may be room, or when held claims have left.
+        below: The valve of the subscriber, if any; the owner calls :meth:`pump` when it opens.
+        on_left: Called when held claims have left.
         on_stop: Called when the intake is told to stop.
     """
 
@@ -42,14 +40,14 @@ class ClaimBuffer:
         board: BoardLike,
         lease: float,
         observer: abc.ObserverBase[Claim[Any]],
-        scheduler: abc.SchedulerBase | None,
-        on_room: Callable[[], None],
+        below: Valve | None,
+        on_left: Callable[[], None],
         on_stop: Callable[[], None],
     ) -> None:
         self._board = board
         self._observer = observer
-        self._valve = valve_of(scheduler)
-        self._on_room = on_room
+        self._below = below
+        self._on_left = on_left
         self._on_stop = on_stop
         self._pumping = False
         self.emitted = 0
@@ -57,13 +55,10 @@ class ClaimBuffer:
         self.waiting: deque[Claim[Any]] = deque()
         self.keeper = LeaseKeeper(board, lease, self._left, self._recall)
         self._attached = board._intakes.enlist(self)
-        self._listening: abc.DisposableBase = (
-            Disposable() if self._valve is None else self._valve.listen(self._opened)
-        )
 
     def room(self) -> int:
         """How many claims downstream can take now."""
-        return sys.maxsize if self._valve is None else self._valve.room()
+        return sys.maxsize if self._below is None else self._below.room()
 
     def add(self, claims: list[Claim[Any]]) -> None:
         """Hold *claims*, and emit as many as there is room for."""
@@ -95,7 +90,6 @@ class ClaimBuffer:
         if self.stopped:
             return
         self.stopped = True
-        self._listening.dispose()
         waiting = [claim for claim in self.waiting if not claim._state & LOST]
         self.waiting.clear()
         self._board._intakes.give_back(waiting)
@@ -133,15 +127,8 @@ class ClaimBuffer:
             self.waiting = deque(c for c in self.waiting if c.token not in tokens)
         return recalled
 
-    # -- changes -----------------------------------------------------------------------------
-
-    def _opened(self) -> None:
-        self.pump()
-        self._on_room()
-
     def _left(self) -> None:
-        if self.stopped:
-            if not self.keeper.out:
-                self._attached.dispose()
-            return
-        self._on_room()
+        if not self.stopped:
+            self._on_left()
+        elif not self.keeper.out:
+            self._attached.dispose()

@@ -73,9 +73,8 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         observer: abc.ObserverBase[Claim[Any]],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
-        # It listens below before the gate does: claims that wait go first.
-        self._buffer = ClaimBuffer(board, lease, observer, scheduler, self._advance, self.complete)
-        super().__init__("claim_each", BATCH, observer, scheduler)
+        super().__init__("claim_each", BATCH, observer, scheduler, on_room=self._on_room)
+        self._buffer = ClaimBuffer(board, lease, observer, self.below, self._advance, self.complete)
         self._board = board
         self._lease = lease
         self._worker = worker
@@ -110,6 +109,10 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
     def room(self) -> int:
         """How many more items may wait for their marks or for room below."""
         return BATCH - len(self._ids) - len(self._buffer.waiting)
+
+    def _on_room(self) -> None:
+        self._buffer.pump()
+        self._advance()
 
     def _advance(self) -> None:
         buffer = self._buffer
