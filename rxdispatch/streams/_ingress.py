@@ -74,10 +74,12 @@ class Ingress(Stream[T]):
         super().__init__(self._enter)
         self._size = checked_size(size)
         self._overflow: Overflow[T] = checked_overflow(overflow)
-        if admit is not None and not callable(admit):
-            raise ConfigError("admit must be callable or None", admit)
-        # A coroutine function would count as True: its coroutine is truthy.
-        self._admit = None if admit is None else plain_function("admit", admit)
+        self._admit: Callable[[T], bool] | None = None
+        if admit is not None:
+            if not callable(admit):
+                raise ConfigError("admit must be callable or None", admit)
+            # A coroutine function would count as True: its coroutine is truthy.
+            self._admit = plain_function("admit", admit)
         self._drops = Drops("ingress", reason_of(overflow))
         # INVARIANT, while the lock is free: each place is free, or promised to a put that has
         # not woken up yet, or taken by an item that waits. So with "drop_oldest", where no put

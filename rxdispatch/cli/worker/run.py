@@ -16,6 +16,7 @@ from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.seconds import seconds
 from rxdispatch.streams import run
+from rxdispatch.task import Task
 
 __all__ = ["Settled", "Work", "work"]
 
@@ -39,7 +40,7 @@ class Work:
         ConfigError: If an argument breaks its rule.
     """
 
-    handler: Callable[[Any], Any]
+    handler: Callable[[Task[Any]], Any]
     max_concurrent: int
     lease: float
     max_tasks: int | None
