@@ -1,4 +1,4 @@
-"""Actors: one message at a time, answers, supervision, chains, ends."""
+"""Actors: one message at a time, answers, supervision, chains, and their end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rxdispatch.testing import VirtualTimeLoop
 
 @pytest.fixture(autouse=True)
 def loop_factory() -> type[VirtualTimeLoop]:
-    """Virtual time for every test here."""
+    """Run every test in virtual time."""
     return VirtualTimeLoop
 
 
 def now() -> float:
-    """The virtual time."""
+    """Return the virtual time."""
     return asyncio.get_running_loop().time()
 
 
@@ -35,14 +35,14 @@ async def slow(message: Any) -> Any:
 
 
 async def picky(message: Any) -> Any:
-    """Refuse what is negative."""
+    """Refuse negative numbers."""
     if message < 0:
         raise ValueError(message)
     return message
 
 
 class Counter:
-    """State that a restart forgets."""
+    """A handler with state that a restart resets."""
 
     made = 0
 
@@ -75,15 +75,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=lambda v: str(v)[:40])
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
-    """Each names its rule and the value."""
+    """The error names the rule and the value."""
     given: dict[str, Any] = {"name": "a", "handle": echo, **options}
     with pytest.raises(rxd.ConfigError) as caught:
         rxd.Actor(**given)
     assert str(caught.value).startswith(message)
 
 
-async def test_what_a_factory_makes_is_checked() -> None:
-    """At the start."""
+async def test_the_result_of_a_factory_is_checked() -> None:
+    """When the actor starts."""
     with pytest.raises(rxd.ConfigError, match=r"^what factory makes must be a coroutine function"):
         rxd.Actor("a", factory=dict).start()  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ async def test_an_actor_is_started_once() -> None:
 
 
 async def test_one_at_a_time_and_in_order() -> None:
-    """Whoever tells."""
+    """Whichever task sends the messages."""
     at_work = 0
     seen: list[int] = []
 
@@ -122,7 +122,7 @@ async def test_one_at_a_time_and_in_order() -> None:
 
 
 async def test_tell_waits_while_the_mailbox_is_full() -> None:
-    """And offer says no."""
+    """And offer returns False."""
     async with rxd.Actor("a", slow, queue_size=2) as ref:
         await ref.tell(0)
         await asyncio.sleep(1)
@@ -134,14 +134,14 @@ async def test_tell_waits_while_the_mailbox_is_full() -> None:
 
 
 async def test_ask() -> None:
-    """The answer is what the handler returns, None too."""
+    """It returns what the handler returns, None too."""
     async with rxd.Actor("a", echo) as ref:
         assert [7, None, "x"] == [await ref.ask(m) for m in (7, None, "x")]
         with pytest.raises(rxd.ConfigError, match=r"^timeout must"):
             await ref.ask(1, timeout=0)
 
 
-async def test_ask_tells_what_was_raised() -> None:
+async def test_ask_raises_the_error_of_the_handler() -> None:
     """As the cause, with the actor and the message."""
     with capture_logs():
         async with rxd.Actor("a", picky) as ref:
@@ -154,8 +154,8 @@ async def test_ask_tells_what_was_raised() -> None:
     assert "actor 'a' failed at message 'a/2'" == str(caught.value)
 
 
-async def test_an_error_in_time_is_no_time_limit() -> None:
-    """A handler's TimeoutError is its own."""
+async def test_a_timeout_error_of_the_handler_is_no_timeout_of_ask() -> None:
+    """The handler's TimeoutError is a failure like any other."""
 
     async def handle(_: int) -> None:
         raise TimeoutError
@@ -166,8 +166,8 @@ async def test_an_error_in_time_is_no_time_limit() -> None:
                 await ref.ask(1)
 
 
-async def test_ask_runs_out_of_time() -> None:
-    """At work, in the mailbox, and before it."""
+async def test_ask_times_out() -> None:
+    """While the message is at work, in the mailbox, and before it."""
     seen: list[int] = []
 
     async def handle(n: int) -> Any:
@@ -184,8 +184,8 @@ async def test_ask_runs_out_of_time() -> None:
     assert [0, 5] == seen
 
 
-async def test_who_does_not_wait_any_more_is_skipped() -> None:
-    """Cancelled in the mailbox; and one at work goes on to its end."""
+async def test_a_cancelled_ask_is_skipped() -> None:
+    """If it was still in the mailbox; a message at work goes on to its end."""
     seen: list[int] = []
 
     async def handle(n: int) -> None:
@@ -205,7 +205,7 @@ async def test_who_does_not_wait_any_more_is_skipped() -> None:
 
 
 async def test_resume() -> None:
-    """The next message, with the same state; told and logged."""
+    """The next message gets the same state; the failure is emitted and logged."""
     told: list[rxd.ActorError] = []
     with capture_logs() as logs:
         async with rxd.Actor("a", Counter()) as ref:
@@ -220,7 +220,7 @@ async def test_resume() -> None:
 
 
 async def test_restart() -> None:
-    """A fresh handler, after a wait that grows with failures in a row."""
+    """A new handler, after a wait that grows with failures in a row."""
     Counter.made = 0
     backoff = rxd.Backoff(first=1.0, jitter=0.0, attempts=3)
     with capture_logs():
@@ -236,7 +236,7 @@ async def test_restart() -> None:
 
 
 async def test_restart_has_a_limit() -> None:
-    """So many in a row, a factory that fails included, end the actor."""
+    """That many failures in a row, also of the factory, end the actor."""
     made = 0
 
     def factory() -> Any:
@@ -258,7 +258,7 @@ async def test_restart_has_a_limit() -> None:
 
 
 async def test_stop() -> None:
-    """Who waits is told, at the mailbox, in it, and later; what was told is a failure."""
+    """Asking tasks get an error at any time; a message that was told is a failure."""
     told: list[rxd.ActorError] = []
     with capture_logs():
         async with rxd.Actor("a", picky, supervision="stop", queue_size=2) as ref:
@@ -285,7 +285,7 @@ async def test_stop() -> None:
     assert kept == [error.message for error in told]
 
 
-async def test_a_cancellation_of_its_own_is_an_error() -> None:
+async def test_a_cancelled_error_that_the_handler_raises_is_a_failure() -> None:
     """The actor goes on."""
 
     async def handle(n: int) -> int:
@@ -303,8 +303,8 @@ async def test_a_cancellation_of_its_own_is_an_error() -> None:
 # ------------------------------------------------ chains
 
 
-async def test_next_is_told_what_comes_out() -> None:
-    """But for None; and its mailbox holds up the one before it."""
+async def test_next_gets_the_results() -> None:
+    """Except None; and its full mailbox holds up the actor before it."""
     seen: list[int] = []
 
     async def last(n: int) -> None:
@@ -328,7 +328,7 @@ async def test_next_is_told_what_comes_out() -> None:
 
 
 async def test_next_has_stopped() -> None:
-    """A failure, but no reason to stop."""
+    """That is a failure, but does not stop the actor."""
     told: list[rxd.ActorError] = []
     with capture_logs():
         async with rxd.Actor("last", echo) as end:
@@ -362,7 +362,7 @@ async def test_leaving_normally_handles_all() -> None:
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_leaving_by_an_exception_cancels(turns: int) -> None:
-    """Whoever asked is told, what was told is a failure, and the handler has ended."""
+    """Asking tasks get an error, told messages are failures, and the handler has ended."""
     at_work = 0
     told: list[Any] = []
 
@@ -391,8 +391,8 @@ async def test_leaving_by_an_exception_cancels(turns: int) -> None:
     assert ["first"] == told
 
 
-async def test_stop_with_a_limit() -> None:
-    """What is left then is cancelled and refused."""
+async def test_drain_with_a_timeout() -> None:
+    """The rest is then cancelled and refused."""
     with capture_logs():
         async with rxd.Actor("a", slow) as ref:
             await ref.tell(0)
@@ -405,8 +405,8 @@ async def test_stop_with_a_limit() -> None:
     assert 15.0 == now()
 
 
-async def test_a_failure_is_told_once_although_the_restart_is_cancelled() -> None:
-    """The message is done with; those behind it are refused."""
+async def test_a_failure_is_emitted_once_although_the_restart_is_cancelled() -> None:
+    """The message is finished; those behind it are refused."""
     told: list[tuple[Any, str]] = []
     with capture_logs():
         async with rxd.Actor("a", factory=Counter, supervision="restart") as ref:
@@ -421,7 +421,7 @@ async def test_a_failure_is_told_once_although_the_restart_is_cancelled() -> Non
 
 
 def test_a_loop_that_ends_ends_the_actor() -> None:
-    """Nobody left it: what is at work is cancelled, and nothing more is begun."""
+    """Without leaving the block: the message at work is cancelled, and no other begins."""
     begun: list[int] = []
     told: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Actors of a hub: names, chains by name, and the hub's closing."""
+"""Actors of a hub: names, chains by name, and the closing of the hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rxdispatch.testing import VirtualTimeLoop
 
 @pytest.fixture(autouse=True)
 def loop_factory() -> type[VirtualTimeLoop]:
-    """Virtual time for every test here."""
+    """Run every test in virtual time."""
     return VirtualTimeLoop
 
 
@@ -25,7 +25,7 @@ async def echo(message: Any) -> Any:
 
 
 async def test_names() -> None:
-    """Found by name, unknown ones and taken ones refused, those that stopped free again."""
+    """Unknown and taken names are refused; the name of an ended actor is free again."""
     async with rxd.connect("memory://") as hub:
         ref = hub.actor("a", echo)
         assert ref is hub.actor_ref("a")
@@ -42,7 +42,7 @@ async def test_names() -> None:
 
 
 async def test_next_by_name() -> None:
-    """It may come later; while it is not there, that is a failure."""
+    """It may start later; until it does, a result for it is a failure."""
     seen: list[int] = []
     told: list[Any] = []
 
@@ -61,8 +61,8 @@ async def test_next_by_name() -> None:
     assert [rxd.ConfigError] == told
 
 
-async def test_closing_works_off_mailboxes() -> None:
-    """Those of chains and of handlers on boards too, in whichever order they were made."""
+async def test_closing_empties_mailboxes() -> None:
+    """Also of chains and of handlers on boards, in whichever order they were started."""
     seen: list[int] = []
 
     async def note(n: int) -> None:
@@ -92,7 +92,7 @@ async def test_closing_works_off_mailboxes() -> None:
 
 
 async def test_closing_cancels_after_the_grace() -> None:
-    """And refuses what is left."""
+    """And refuses the rest."""
     ends: list[Any] = []
 
     async def slow(_: Any) -> None:
@@ -110,7 +110,7 @@ async def test_closing_cancels_after_the_grace() -> None:
 
 
 async def test_closing_by_an_exception_cancels_at_once() -> None:
-    """Without a grace."""
+    """There is no grace."""
 
     async def slow(_: Any) -> None:
         await asyncio.sleep(100.0)
@@ -124,7 +124,7 @@ async def test_closing_by_an_exception_cancels_at_once() -> None:
 
 
 async def test_a_ring_that_never_rests_ends_with_the_grace() -> None:
-    """Two that tell each other for ever."""
+    """Two actors that send messages to each other forever."""
 
     async def forward(n: int) -> int:
         await asyncio.sleep(0.3)
@@ -157,7 +157,7 @@ async def test_cancelled_while_closing() -> None:
 
 
 async def test_names_are_found_while_the_hub_closes() -> None:
-    """Actors that are at work may tell each other; new ones are refused."""
+    """Actors at work may send each other messages; new actors are refused."""
     seen: list[int] = []
     refused: list[str] = []
 
@@ -179,7 +179,7 @@ async def test_names_are_found_while_the_hub_closes() -> None:
 
 
 async def test_a_hub_forgets_actors_that_have_ended() -> None:
-    """However they end; their names are free again, and their failures are not lost."""
+    """However they end: their names are free again, and their failures are not lost."""
 
     async def odd(message: Any) -> None:
         raise ValueError(message)
@@ -204,7 +204,7 @@ async def test_a_hub_forgets_actors_that_have_ended() -> None:
 
 
 async def slow_to_end(span: float) -> None:
-    """Take *span* seconds, and a moment more to end."""
+    """Take *span* seconds, and a moment more after a cancellation."""
     try:
         await asyncio.sleep(span)
     finally:
@@ -238,7 +238,7 @@ async def test_a_name_is_taken_until_its_actor_has_ended() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), asyncio.CancelledError()])
 async def test_an_actor_lives_whatever_its_handler_raises(error: BaseException) -> None:
-    """It is a failure like others, of the handler and of what makes it."""
+    """Any error of the handler or the factory is a failure like others."""
     made: list[int] = []
 
     async def handle(message: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Graphs: what may be described, and how it is drawn."""
+"""Graphs: what can be described, and how it is drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import rxdispatch as rxd
 
 
 def same(*items: Any) -> Any:
-    """Return what it is given."""
+    """Return the argument."""
     return items[0] if len(items) == 1 else items
 
 
@@ -25,11 +25,11 @@ def graph(*names: str) -> rxd.Graph:
 
 
 async def awaited(*_: Any) -> None:
-    """A coroutine function where a plain one belongs."""
+    """A coroutine function where a plain one is required."""
 
 
 def _id(value: Any) -> str:
-    """Name a case by what is the same in every process; an address is not."""
+    """Name a case by facts that are the same in every process; an address is not."""
     return re.sub(r" at 0x\w+", "", str(value))[:40]
 
 
@@ -56,7 +56,7 @@ BAD_NODES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("options", "message"), BAD_NODES, ids=_id)
 def test_bad_nodes(options: dict[str, Any], message: str) -> None:
-    """Each names its rule and the value, and adds nothing."""
+    """The error names the rule and the value, and no node is added."""
     g = graph("taken")
     before = g.to_mermaid()
     given: dict[str, Any] = {"name": "new", "fn": same, **options}
@@ -79,7 +79,7 @@ BAD_EDGES: list[tuple[tuple[str, str], dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("ends", "options", "message"), BAD_EDGES, ids=_id)
 def test_bad_edges(ends: tuple[str, str], options: dict[str, Any], message: str) -> None:
-    """Each names its rule and the value, and adds nothing."""
+    """The error names the rule and the value, and no edge is added."""
     g = graph("a", "b")
     g.connect("b", "a")
     before = g.to_mermaid()
@@ -111,7 +111,7 @@ def test_the_path_of_a_cycle_is_named() -> None:
 
 
 def test_a_node_after_itself_is_a_cycle() -> None:
-    """The shortest one."""
+    """It is the shortest one."""
     g = graph("a")
     g.connect("a", "a")
     with pytest.raises(rxd.ConfigError, match=r"^a graph must have no cycle, got 'a -> a'$"):
@@ -128,8 +128,8 @@ def test_a_graph_may_be_deep() -> None:
 
 
 @pytest.mark.parametrize("join", ["merge", "zip", "latest"])
-def test_an_input_left_over(join: Any) -> None:
-    """Of a node that is connected, all inputs are."""
+def test_an_input_without_an_edge(join: Any) -> None:
+    """If one input of a node is connected, all must be."""
     g = graph("a")
     g.add_node("b", same, inputs=("left", "right"), join=join)
     g.connect("a", "b", to_port="right")
@@ -141,7 +141,7 @@ def test_an_input_left_over(join: Any) -> None:
 
 
 def test_nothing_feeds_a_zip() -> None:
-    """One of several inputs is no entry, as one item cannot be for all of them."""
+    """A node with several inputs cannot be an entry, as one item cannot be for all of them."""
     g = rxd.Graph()
     g.add_node("b", same, inputs=("left", "right"), join="zip")
     with pytest.raises(rxd.ConfigError) as caught:

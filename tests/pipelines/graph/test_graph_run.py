@@ -1,4 +1,4 @@
-"""Graphs at work: forks and joins, bounds, failures, ends."""
+"""Running graphs: forks and joins, bounds, failures, and their end."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rxdispatch.testing import Probe, VirtualTimeLoop
 
 @pytest.fixture(autouse=True)
 def loop_factory() -> type[VirtualTimeLoop]:
-    """Virtual time for every test here."""
+    """Run every test in virtual time."""
     return VirtualTimeLoop
 
 
 async def same(*items: Any) -> Any:
-    """Return what it is given."""
+    """Return the argument."""
     return items[0] if len(items) == 1 else items
 
 
 def takes(seconds: float) -> Any:
-    """A function whose items take so long."""
+    """Return a function that takes *seconds* for an item."""
 
     async def work(*items: Any) -> Any:
         await asyncio.sleep(seconds)
@@ -36,12 +36,12 @@ def takes(seconds: float) -> Any:
 
 
 def now() -> float:
-    """The virtual time."""
+    """Return the virtual time."""
     return asyncio.get_running_loop().time()
 
 
 def line(*functions: Any, **options: Any) -> rxd.Graph:
-    """Nodes a, b, c ... one behind the other."""
+    """Return nodes a, b, c ... one behind the other."""
     g = rxd.Graph()
     names = "abcdefgh"[: len(functions)]
     for name, fn in zip(names, functions, strict=True):
@@ -52,7 +52,7 @@ def line(*functions: Any, **options: Any) -> rxd.Graph:
 
 
 def diamond(join: Any, left: Any = same, right: Any = same, **options: Any) -> rxd.Graph:
-    """One node, two branches, and a node that joins them."""
+    """Return one node, two branches, and a node that joins them."""
     g = rxd.Graph()
     g.add_node("top", same)
     g.add_node("left", left, **options)
@@ -66,7 +66,7 @@ def diamond(join: Any, left: Any = same, right: Any = same, **options: Any) -> r
 
 
 async def ran(g: rxd.Graph, items: Any, entry: str, last: str) -> tuple[list[Any], list[Any]]:
-    """Submit all, each with itself as its id, and return results and failures."""
+    """Submit all items, each with itself as its id, and return results and failures."""
     got: list[Any] = []
     failed: list[Any] = []
     async with g.run() as r:
@@ -81,7 +81,7 @@ async def ran(g: rxd.Graph, items: Any, entry: str, last: str) -> tuple[list[Any
 
 
 async def test_a_line() -> None:
-    """Items go through one node after the other."""
+    """Items pass one node after the other."""
 
     async def double(n: int) -> int:
         return 2 * n
@@ -91,7 +91,7 @@ async def test_a_line() -> None:
 
 
 async def test_plain_functions_run_in_threads() -> None:
-    """Not in the loop's."""
+    """Not in the loop's thread."""
     threads: set[int] = set()
 
     def note(n: int) -> int:
@@ -104,7 +104,7 @@ async def test_plain_functions_run_in_threads() -> None:
 
 
 async def test_a_graph_runs_any_number_of_times() -> None:
-    """Also at once; and what is added later changes no run."""
+    """Also at once; and later additions change no run."""
     g = line(takes(1.0), same)
     one = asyncio.create_task(ran(g, range(5), "a", "b"))
     two = asyncio.create_task(ran(g, range(7), "a", "b"))
@@ -117,7 +117,7 @@ async def test_a_graph_runs_any_number_of_times() -> None:
 
 
 async def test_a_fork_gives_all_to_each_branch() -> None:
-    """And merge takes from both."""
+    """And merge takes from both branches."""
     got, _ = await ran(diamond("merge"), range(50), "top", "join")
     assert sorted([*range(50), *range(50)]) == sorted(got)
 
@@ -133,7 +133,7 @@ async def test_several_edges_may_lead_to_one_port() -> None:
 
 
 async def test_outputs_by_name() -> None:
-    """A port that is not named emits nothing."""
+    """A port that is not in the dict emits nothing."""
 
     async def split(n: int) -> dict[str, int]:
         return {} if n == 5 else {"even" if n % 2 == 0 else "odd": n}
@@ -154,8 +154,8 @@ async def test_outputs_by_name() -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, {"x": 1}])
-async def test_what_is_returned_must_fit_the_outputs(wrong: Any) -> None:
-    """Otherwise it is a failure, of a replacement too."""
+async def test_results_must_fit_the_outputs(wrong: Any) -> None:
+    """Otherwise the item fails; a replacement must fit too."""
 
     async def work(n: int) -> Any:
         if n == 2:
@@ -180,7 +180,7 @@ async def test_what_is_returned_must_fit_the_outputs(wrong: Any) -> None:
 
 
 async def test_zip_pairs_in_order() -> None:
-    """Also when one branch is slow, has many slots, and is ordered."""
+    """Also if one branch is slow, has many slots, and is ordered."""
     delays = iter(range(100, 0, -1))
 
     async def later(n: int) -> int:
@@ -194,8 +194,8 @@ async def test_zip_pairs_in_order() -> None:
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
-async def test_what_fails_in_a_branch_leaves_its_place(on_error: Any) -> None:
-    """The item is gone from the other branch as well; all others are paired as they belong."""
+async def test_a_failed_item_keeps_its_place(on_error: Any) -> None:
+    """The item is dropped from the other branch too; all others are paired correctly."""
 
     async def picky(n: int) -> int:
         if n % 40 < 30:
@@ -210,8 +210,8 @@ async def test_what_fails_in_a_branch_leaves_its_place(on_error: Any) -> None:
     assert [("right", str(n)) for n in told] == [(f.stage, f.task_id) for f in failed]
 
 
-async def test_zip_tells_what_stays_alone() -> None:
-    """The last ones of the longer side, and whose partner failed, are failures."""
+async def test_zip_reports_items_without_a_partner() -> None:
+    """The last ones of the longer side, and those whose partner failed, are failures."""
 
     async def picky(n: int) -> int:
         if n == 1:
@@ -240,8 +240,8 @@ async def test_zip_tells_what_stays_alone() -> None:
     assert ["s1"] == [f.task_id for f in failed if f.stage == "short"]
 
 
-async def test_ids_go_along() -> None:
-    """One item by two ways keeps its id; several items have all of theirs."""
+async def test_ids_are_kept() -> None:
+    """One item on two ways keeps its id; a tuple of several items has all of theirs."""
     g = diamond("zip")
 
     async def fail(*_: Any) -> None:
@@ -260,7 +260,7 @@ async def test_ids_go_along() -> None:
 
 
 async def test_latest() -> None:
-    """Whenever one comes, once all have one."""
+    """A tuple whenever an item arrives, once all inputs have one."""
     g = rxd.Graph()
     g.add_node("fast", same)
     g.add_node("slow", same)
@@ -276,8 +276,8 @@ async def test_latest() -> None:
     assert [(2, "a"), (3, "a"), (3, "b")] == got
 
 
-async def test_latest_of_a_side_that_ends_without_a_word() -> None:
-    """The other side runs on to its end."""
+async def test_latest_of_a_side_that_ends_without_an_item() -> None:
+    """The other side runs to its end."""
     g = diamond("latest", right=takes(0.0))
     g.add_node("none", same)
     g.add_node("never", same, inputs=("x", "y"), join="latest")
@@ -289,7 +289,7 @@ async def test_latest_of_a_side_that_ends_without_a_word() -> None:
 
 
 async def test_merge_takes_turns() -> None:
-    """A busy input does not shut out another one."""
+    """A busy input does not starve another one."""
     g = rxd.Graph()
     g.add_node("busy", same)
     g.add_node("rare", same)
@@ -339,7 +339,7 @@ async def test_a_slow_branch_bounds_what_is_held() -> None:
 
 
 async def test_other_branches_go_on() -> None:
-    """While one entry is held up, what another one feeds is not."""
+    """One entry is held up, and nodes that another entry feeds go on."""
     g = rxd.Graph()
     g.add_node("a", same, queue_size=2)
     g.add_node("stuck", takes(1000.0), queue_size=2)
@@ -366,7 +366,7 @@ async def _submit(r: Any, node: str, items: int) -> None:
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "error", "callable", "raises"])
 async def test_an_edge_that_does_not_wait(policy: str) -> None:
-    """The fork goes on at the pace of the others; what does not fit goes where it was said."""
+    """The fork goes on at the pace of the others; the policy decides about the rest."""
     spilt: list[int] = []
 
     def raises(n: int) -> None:
@@ -403,7 +403,7 @@ async def test_an_edge_that_does_not_wait(policy: str) -> None:
 
 
 async def test_a_slow_reader_holds_up_the_node() -> None:
-    """And with it submit; nothing is lost."""
+    """And so holds up submit; nothing is lost."""
     g = line(same, same, queue_size=2)
     async with g.run() as r:
         probe = Probe(room=0).watch(r.results("b"))
@@ -420,7 +420,7 @@ async def test_a_slow_reader_holds_up_the_node() -> None:
 # ------------------------------------------------ failures
 
 
-async def test_a_failure_is_told_and_harms_no_other() -> None:
+async def test_a_failure_is_emitted_and_harms_no_other_item() -> None:
     """With the node, the id, the item, and the cause."""
 
     async def picky(n: int) -> int:
@@ -437,7 +437,7 @@ async def test_a_failure_is_told_and_harms_no_other() -> None:
     assert [0, 3, 6, 9] == [failure.__cause__.args[0] for failure in failed]
 
 
-async def test_nobody_listens_to_failures() -> None:
+async def test_failures_without_a_subscriber() -> None:
     """They are logged."""
 
     async def fail(_: int) -> None:
@@ -450,7 +450,7 @@ async def test_nobody_listens_to_failures() -> None:
 
 
 async def test_options_of_a_node() -> None:
-    """Time limits, tries and replacements are those of stages."""
+    """Timeouts, attempts and replacements are those of stages."""
     tries = 0
 
     async def flaky(n: int) -> int:
@@ -495,7 +495,7 @@ async def test_leaving_normally_finishes_all() -> None:
 
 @pytest.mark.parametrize("when", [0.0, 0.5, 1.0, 1.5, 2.5])
 async def test_leaving_by_an_exception_cancels(when: float) -> None:
-    """And waits for coroutines that take their time to end."""
+    """And waits for coroutines that end slowly."""
     running = 0
 
     async def work(n: int) -> int:
@@ -526,7 +526,7 @@ async def test_leaving_by_an_exception_cancels(when: float) -> None:
 
 
 async def test_cancelled_while_draining() -> None:
-    """What is at work is cancelled."""
+    """The items at work are cancelled."""
 
     async def main() -> None:
         async with line(takes(100.0)).run() as r:
@@ -540,8 +540,8 @@ async def test_cancelled_while_draining() -> None:
     assert 1.0 == now()
 
 
-async def test_drain_with_a_limit() -> None:
-    """False when something had to be cancelled, True when not."""
+async def test_drain_with_a_timeout() -> None:
+    """It returns False if something had to be cancelled, else True."""
     async with line(takes(10.0), same).run() as r:
         await r.submit("a", 1)
         assert not await r.drain(1.0)
@@ -554,7 +554,7 @@ async def test_drain_with_a_limit() -> None:
 
 
 async def test_submit_waits_and_may_be_cancelled() -> None:
-    """Then the item is not in the graph; on an end in between it is refused."""
+    """Then the item is not in the graph; if the run ends meanwhile, the item is refused."""
     got: list[int] = []
     waiting = late = asyncio.create_task(asyncio.sleep(0, ""))
     refused: list[asyncio.Task[str]] = []
@@ -606,7 +606,7 @@ async def test_what_a_run_refuses() -> None:
 
 
 async def test_what_ends_the_whole_run() -> None:
-    """An error that is nobody's to skip: here that of a limit."""
+    """An error that belongs to no item: here that of a limit."""
 
     class Broken(rxd.AdaptiveLimit):
         def ended(self, *args: Any, **kwargs: Any) -> None:
@@ -622,8 +622,8 @@ async def test_what_ends_the_whole_run() -> None:
     assert 0.0 == now()
 
 
-async def test_leaving_while_a_drain_runs_out_of_time() -> None:
-    """Both wait for the coroutines that were cancelled, and both hear of their end."""
+async def test_leaving_while_a_drain_times_out() -> None:
+    """Both wait for the cancelled coroutines, and both see their end."""
 
     async def lasting(_: int) -> None:
         try:

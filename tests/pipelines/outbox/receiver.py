@@ -1,4 +1,4 @@
-"""A far side over TCP that drops connections, and a sender process for an outbox."""
+"""A receiver over TCP that drops connections, and a sender process for an outbox."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ async def send_to(port: int, events: list[rxd.OutboxEvent]) -> None:
 
 
 def lines(path: str) -> int:
-    """How many lines a file has that need not be there."""
+    """Return how many lines a file has, 0 if it is missing."""
     return Path(path).read_text().count("\n") if Path(path).exists() else 0
 
 
 async def main() -> None:
-    """Put numbers and note which are on the disk, until killed: ``path port acknowledged``."""
+    """Put numbers and record which are on disk, until killed: ``path port acknowledged``."""
     path, port, acknowledged = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     backoff = rxd.Backoff(first=0.002, maximum=0.02)
 

@@ -1,4 +1,4 @@
-"""The edge pipeline: local first, forwarded by choice, and nothing ends by one failure."""
+"""The edge pipeline: local first, forwarded by choice, and no failure ends the stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUICK = rxd.Backoff(first=0.001, maximum=0.01)
 
 
 class Cloud:
-    """Takes what is sent, while it is there."""
+    """A receiver that can be unavailable."""
 
     def __init__(self, *, away: bool = False) -> None:
         self.away = away
@@ -33,7 +33,7 @@ class Cloud:
 
 
 async def double(n: int) -> int:
-    """Double a number; 13 is not accepted."""
+    """Double a number; refuse 13."""
     await asyncio.sleep(0)
     if n == 13:
         raise ValueError("unlucky")
@@ -50,7 +50,7 @@ async def handled(
 
 
 async def test_local_first_then_forwarded_by_choice(tmp_path: Path) -> None:
-    """While the far side is away all is handled; what is for it arrives later, under its id."""
+    """While the receiver is away events are handled; results arrive later, under their ids."""
     cloud = Cloud(away=True)
     async with rxd.Outbox(tmp_path / "box", cloud, backoff=QUICK) as box:
         edge = rxd.EdgePipeline(double, forward=lambda n: n > 10, outbox=box)
@@ -63,8 +63,8 @@ async def test_local_first_then_forwarded_by_choice(tmp_path: Path) -> None:
     assert [(r.id, r.result) for r in results if r.forwarded] == cloud.got
 
 
-async def test_failures_end_nothing(tmp_path: Path) -> None:
-    """Of the local function, of the predicate, of a full outbox: each is told with its id."""
+async def test_failures_do_not_end_the_stream(tmp_path: Path) -> None:
+    """Of the local function, of the predicate, or of a full outbox: each result has its id."""
 
     def forward(n: int) -> bool:
         if n == 0:
@@ -97,7 +97,7 @@ async def test_timeout(tmp_path: Path) -> None:
 
 
 async def test_source_waits_for_a_slow_consumer(tmp_path: Path) -> None:
-    """No more is asked for than there is room; disposal cancels what is at work."""
+    """It is asked for no more than fits; disposal cancels the events at work."""
     begun: list[int] = []
 
     async def note(n: int) -> int:
@@ -137,8 +137,8 @@ async def test_bad_arguments(tmp_path: Path) -> None:
             rxd.EdgePipeline(**arguments)
 
 
-async def test_nobody_knows_whether_a_write_that_was_cut_short_is_there(tmp_path: Path) -> None:
-    """It is, here; the same id again does not make two of it."""
+async def test_it_is_unknown_whether_a_cancelled_write_succeeded(tmp_path: Path) -> None:
+    """Here it did; putting the same id again does not store it twice."""
     cloud, release = Cloud(away=True), threading.Event()
     async with rxd.Outbox(tmp_path / "box", cloud, backoff=QUICK) as box:
         write = box._file.add

@@ -1,4 +1,4 @@
-"""The outbox: order, at least once, limits, kills, and who may open it."""
+"""The outbox: order, at least once, limits, kills, and access to the file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ QUICK = rxd.Backoff(first=0.001, maximum=0.01)
 
 
 class PanicError(BaseException):
-    """What bindings to other languages raise."""
+    """An error that bindings to other languages raise."""
 
 
 class Sink:
-    """Takes what is sent, while it is there."""
+    """A receiver that can be unavailable."""
 
     def __init__(self, *, away: bool = False) -> None:
         self.batches: list[list[rxd.OutboxEvent]] = []
@@ -38,7 +38,7 @@ class Sink:
 
     @property
     def events(self) -> list[Any]:
-        """What was sent so far."""
+        """The events that were sent."""
         return [event.event for batch in self.batches for event in batch]
 
     async def __call__(self, events: list[rxd.OutboxEvent]) -> None:
@@ -50,7 +50,7 @@ class Sink:
 
 
 async def test_sent_in_order_with_ids_and_numbers(tmp_path: Path) -> None:
-    """Batches hold what waits, the oldest first; nothing stays behind."""
+    """Batches hold the waiting events, the oldest first, and none remains."""
     sink = Sink()
     async with rxd.Outbox(tmp_path / "box", sink, batch=7) as box:
         numbers = await asyncio.gather(*(box.put({"n": n}) for n in range(50)))
@@ -64,8 +64,8 @@ async def test_sent_in_order_with_ids_and_numbers(tmp_path: Path) -> None:
     assert rxd.OutboxStats(0, 0, 50, 0, 0, 0.0) == stats
 
 
-async def test_what_waits_is_sent_by_who_comes_next(tmp_path: Path) -> None:
-    """Leaving keeps it; numbers go on; an id that waits is not written again."""
+async def test_the_next_process_sends_the_waiting_events(tmp_path: Path) -> None:
+    """Leaving keeps them; numbers go on; an id that waits is not written again."""
     path = tmp_path / "box"
     sink = Sink(away=True)
     async with rxd.Outbox(path, sink, backoff=QUICK) as box:
@@ -82,8 +82,8 @@ async def test_what_waits_is_sent_by_who_comes_next(tmp_path: Path) -> None:
     assert [0, 1, "c"] == sink.events
 
 
-async def test_failures_are_told_once_and_waited_out(tmp_path: Path) -> None:
-    """The same events come again; also when send raises CancelledError by itself."""
+async def test_failures_are_logged_once_and_waited_out(tmp_path: Path) -> None:
+    """The same events are sent again; also if send itself raises CancelledError."""
     tries: list[list[Any]] = []
 
     async def send(events: list[rxd.OutboxEvent]) -> None:
@@ -102,8 +102,8 @@ async def test_failures_are_told_once_and_waited_out(tmp_path: Path) -> None:
     assert ["outbox_waits", "outbox_going_on"] == [entry["event"] for entry in logs]
 
 
-async def test_refuses_what_does_not_fit(tmp_path: Path) -> None:
-    """By number or by size; what is there stays."""
+async def test_refuses_events_that_do_not_fit(tmp_path: Path) -> None:
+    """By number or by size; stored events stay."""
     sink = Sink(away=True)
     async with rxd.Outbox(tmp_path / "a", sink, max_items=3, backoff=QUICK) as box:
         answers = await asyncio.gather(*(box.put(n) for n in range(5)), return_exceptions=True)
@@ -121,8 +121,8 @@ async def test_refuses_what_does_not_fit(tmp_path: Path) -> None:
             await box.put("x" * 60)
 
 
-async def test_drops_the_oldest_but_not_what_is_sent(tmp_path: Path) -> None:
-    """Under that policy the newest stay, and drops are counted and logged."""
+async def test_drops_the_oldest_but_none_that_is_being_sent(tmp_path: Path) -> None:
+    """The newest stay, and drops are counted and logged."""
     started, go = asyncio.Event(), asyncio.Event()
     got: list[Any] = []
 
@@ -150,8 +150,8 @@ async def test_drops_the_oldest_but_not_what_is_sent(tmp_path: Path) -> None:
     assert [("max_items", 6)] == told
 
 
-async def test_takes_more_while_all_is_being_sent(tmp_path: Path) -> None:
-    """With nothing that may be dropped, drop_oldest goes over its limit by a batch at most."""
+async def test_exceeds_its_limit_while_all_events_are_being_sent(tmp_path: Path) -> None:
+    """If no event may be dropped, drop_oldest exceeds the limit by at most one batch."""
     started, go = asyncio.Event(), asyncio.Event()
     got: list[Any] = []
 
@@ -172,7 +172,7 @@ async def test_takes_more_while_all_is_being_sent(tmp_path: Path) -> None:
 
 
 async def test_old_events_are_dropped(tmp_path: Path) -> None:
-    """Past their age they are not sent, whatever the policy."""
+    """Past max_age they are not sent, whatever the overflow policy."""
     path = tmp_path / "box"
     sink = Sink(away=True)
     async with rxd.Outbox(path, sink, backoff=QUICK) as box:
@@ -193,7 +193,7 @@ async def test_old_events_are_dropped(tmp_path: Path) -> None:
 async def test_steps_of_the_clock_drop_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device boots in 1970 and learns the time from the network."""
+    """A device boots in 1970 and gets the time from the network."""
     path, now = tmp_path / "box", 100.0
     monkeypatch.setattr("rxdispatch.pipelines.outbox.file.time.time", lambda: now)
     sink = Sink(away=True)
@@ -209,8 +209,8 @@ async def test_steps_of_the_clock_drop_nothing(
     assert ["before", "after"] == sink.events
 
 
-async def test_an_age_costs_the_same_whatever_waits(tmp_path: Path) -> None:
-    """Counted in steps of the database: it looks at the oldest alone."""
+async def test_the_cost_of_max_age_does_not_grow(tmp_path: Path) -> None:
+    """Counted in steps of the database: it looks only at the oldest event."""
 
     async def steps(box: rxd.Outbox) -> int:
         found: list[int] = []
@@ -237,7 +237,7 @@ async def test_an_age_costs_the_same_whatever_waits(tmp_path: Path) -> None:
 
 
 async def test_one_process_at_a_time(tmp_path: Path) -> None:
-    """Another one is told so, and may have it later."""
+    """Another one gets an error, and can open the file later."""
     sink = Sink()
     async with rxd.Outbox(tmp_path / "box", sink):
         rule = f"one process at a time; process {os.getpid()} uses it"
@@ -248,7 +248,7 @@ async def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
-    """A database of another application, a text, a directory, no directory: ConfigError."""
+    """A database of another application, a text, a directory, a missing directory: ConfigError."""
     with sqlite3.connect(tmp_path / "db") as database:
         database.execute("CREATE TABLE t (x)")
     database.close()
@@ -261,7 +261,7 @@ async def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
 
 
 async def test_a_planted_file_is_refused(tmp_path: Path) -> None:
-    """A link, and an outbox of ours with a trigger in it: what it copies is nobody's business."""
+    """A link, and an outbox with a trigger that would copy its events."""
     path = tmp_path / "box"
     path.symlink_to(tmp_path / "target")
     with pytest.raises(rxd.ConfigError, match="outbox must not be a symbolic link"):
@@ -282,7 +282,7 @@ async def test_a_planted_file_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_planted_lock_is_refused(tmp_path: Path) -> None:
-    """A link from it makes no file elsewhere."""
+    """A link must not create a file elsewhere."""
     (tmp_path / "box.lock").symlink_to(tmp_path / "target")
     with pytest.raises(rxd.ConfigError, match="the lock file must not be a symbolic link"):
         async with rxd.Outbox(tmp_path / "box", Sink()):
@@ -291,7 +291,7 @@ async def test_a_planted_lock_is_refused(tmp_path: Path) -> None:
 
 
 async def test_bad_arguments(tmp_path: Path) -> None:
-    """Each is refused at once; so is use out of turn."""
+    """Each is refused at once; so is use before entry or after the end."""
     wrong: list[dict[str, Any]] = [
         {"send": 3},
         {"max_items": 0},
@@ -323,7 +323,7 @@ async def test_bad_arguments(tmp_path: Path) -> None:
 
 
 async def test_disk_that_fails(tmp_path: Path) -> None:
-    """Put says so, and the outbox goes on when it is well again."""
+    """Put raises, and the outbox goes on once the disk works again."""
     sink = Sink()
     path = tmp_path / "box"
     async with rxd.Outbox(path, sink, backoff=QUICK) as box:
@@ -339,8 +339,8 @@ async def test_disk_that_fails(tmp_path: Path) -> None:
     assert [2] == sink.events
 
 
-async def test_cancelled_anywhere_it_is_whole(tmp_path: Path) -> None:
-    """Whatever is cancelled at whatever moment: what was acknowledged arrives, in order."""
+async def test_cancellation_at_any_moment_loses_nothing(tmp_path: Path) -> None:
+    """Whatever is cancelled, acknowledged events arrive in order."""
     sink = Sink()
     kept: list[int] = []
     path = tmp_path / "box"
@@ -374,7 +374,7 @@ async def test_cancelled_anywhere_it_is_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_ten_thousand_events_through_cuts(tmp_path: Path, seed: int) -> None:
-    """The far side, and the way there, fail at random: all arrive, in order, each once."""
+    """The receiver and the connection fail at random: all events arrive, in order, each once."""
     count = 10_000
     rng = random.Random(seed)
     async with Receiver(rng) as far:
@@ -403,7 +403,7 @@ async def test_ten_thousand_events_through_cuts(tmp_path: Path, seed: int) -> No
 
 
 async def test_killed_again_and_again(tmp_path: Path) -> None:
-    """What was acknowledged before a kill -9 arrives all the same, in order."""
+    """Events that were acknowledged before a kill -9 arrive, in order."""
     path, acknowledged = str(tmp_path / "box"), str(tmp_path / "acknowledged")
     async with Receiver(random.Random(3)) as far:
         port = str(far.port)
@@ -428,13 +428,13 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
             await box.flush()
         received = [n for n in far.received if isinstance(n, int)]
         unique = list(dict.fromkeys(received))
-        # Whoever is killed before he notes it puts the same again, under the same id.
+        # A process that is killed before it records an event puts it again, under the same id.
         assert set(range(10 * lines(acknowledged))) <= set(unique)
         assert unique == sorted(unique)
 
 
 async def test_dedupe_forgets_the_oldest() -> None:
-    """It holds as many ids as it is told; one that comes again is new again."""
+    """It holds as many ids as it should; an id that was added again is new again."""
     done = rxd.Dedupe(2)
     for name in ("a", "b", "a", "c"):
         done.add(name)
@@ -444,7 +444,7 @@ async def test_dedupe_forgets_the_oldest() -> None:
 
 
 async def test_the_context_of_a_put_stays_with_it(tmp_path: Path) -> None:
-    """What writes serves others as well, and outlives it."""
+    """The writing task serves other puts too, and outlives it."""
     mark: ContextVar[str] = ContextVar("mark", default="none")
     seen: list[str] = []
     async with rxd.Outbox(tmp_path / "box", Sink()) as box:
@@ -462,7 +462,7 @@ async def test_the_context_of_a_put_stays_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), PanicError("rust")])
 async def test_events_wait_whatever_send_raises(error: BaseException, tmp_path: Path) -> None:
-    """They come again."""
+    """They are sent again."""
     got: list[Any] = []
     errors = [error]
 
@@ -479,14 +479,14 @@ async def test_events_wait_whatever_send_raises(error: BaseException, tmp_path: 
     assert ["outbox_waits", "outbox_going_on"] == [entry["event"] for entry in logs]
 
 
-def test_send_must_be_able_to_do_its_work(tmp_path: Path) -> None:
+def test_send_must_run_and_take_events(tmp_path: Path) -> None:
     """A generator function would run nothing."""
 
     async def rows(events: Any) -> Any:
         yield events
 
     async def nothing() -> None:
-        """It takes no events."""
+        """Takes no events."""
 
     path = tmp_path / "box"
     with pytest.raises(rxd.ConfigError, match="send must not be a generator function"):

@@ -1,4 +1,4 @@
-"""The clock by which events of an outbox age."""
+"""The clock that measures the age of events."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ SET = 1.8e9
 
 
 def resumed(row: ClockRow, *, steady: float, wall: float, boot: str = "b") -> float:
-    """What a clock shows that goes on from *row* under these readings."""
+    """Return the time of a clock that was resumed from *row* with these readings."""
     clock = OutboxClock(lambda: steady, lambda: wall, lambda: boot)
     clock.resume(row)
     return clock.now()
 
 
-def test_it_begins_at_nothing_and_only_grows() -> None:
-    """By the steady clock, whatever the other one does."""
+def test_it_begins_at_zero_and_never_goes_back() -> None:
+    """It follows the steady clock, whatever the wall clock does."""
     now, wall = 50.0, SET
     clock = OutboxClock(lambda: now, lambda: wall, lambda: "b")
     assert 0.0 == clock.now()
@@ -46,11 +46,11 @@ def test_it_begins_at_nothing_and_only_grows() -> None:
 def test_it_goes_on_where_it_was(
     row: ClockRow, now: tuple[float, float, str], expected: float
 ) -> None:
-    """And counts what lies in between as well as anybody can tell."""
+    """And adds the time in between, as far as it is known."""
     assert expected == resumed(row, steady=now[0], wall=now[1], boot=now[2])
 
 
 def test_the_clocks_of_the_host() -> None:
-    """The steady one does not go back, and the boot has one name."""
+    """The steady one does not go back, and the boot has one id."""
     assert steady() <= steady()
     assert boot_id() == boot_id()

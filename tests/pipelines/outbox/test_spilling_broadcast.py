@@ -1,4 +1,4 @@
-"""``BroadcastIngress``: every subscriber, each with its queue."""
+"""``BroadcastIngress``: many subscribers, each with its queue."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ async def slow(n: int) -> int:
     return n
 
 
-def test_everybody_gets_everything_and_join_waits_for_the_slowest() -> None:
-    """The slowest holds up the producer, and no more than its queue waits."""
+def test_all_get_everything_and_wait_empty_waits_for_the_slowest() -> None:
+    """The slowest holds up the producer, and its queue stays bounded."""
 
     async def main() -> None:
         ingress = rxd.BroadcastIngress[int](2)
@@ -43,8 +43,8 @@ def test_everybody_gets_everything_and_join_waits_for_the_slowest() -> None:
     run_virtual(main())
 
 
-def test_a_slow_one_drops_for_itself() -> None:
-    """With a policy nobody is held up."""
+def test_a_slow_subscriber_drops_its_own_items() -> None:
+    """With an overflow policy it holds up no other."""
 
     async def main() -> None:
         ingress = rxd.BroadcastIngress[int](2, overflow="drop_oldest")
@@ -61,8 +61,8 @@ def test_a_slow_one_drops_for_itself() -> None:
     run_virtual(main())
 
 
-async def test_one_that_leaves_is_not_waited_for() -> None:
-    """Nor does it hold up others; what came while nobody was there goes to the first."""
+async def test_a_subscriber_that_leaves_is_not_waited_for() -> None:
+    """It holds up no other; items without a subscriber go to the first one."""
     ingress = rxd.BroadcastIngress[int](1)
     assert ingress.offer(0)
     assert not ingress.offer(1)
@@ -89,7 +89,7 @@ async def test_one_that_leaves_is_not_waited_for() -> None:
 
 
 async def test_a_subscriber_that_raises_harms_no_other() -> None:
-    """It gets its error, and join does not wait for it."""
+    """It gets its error, and wait_empty does not wait for it."""
     ingress = rxd.BroadcastIngress[int](3)
     good, errors = Log(), list[Exception]()
 

@@ -1,4 +1,4 @@
-"""``SpillingIngress``: order, bounds, kills, trouble with the disk, the end."""
+"""``SpillingIngress``: order, bounds, kills, disk failures, and its end."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ROOT = Path(__file__).parents[3]
 
 
 def rows(path: Path) -> int:
-    """Count what is in the file."""
+    """Count the rows of the file."""
     with sqlite3.connect(path) as connection:
         found: int = connection.execute("SELECT count(*) FROM events").fetchone()[0]
     connection.close()
     return found
 
 
-async def test_what_does_not_fit_comes_in_order(tmp_path: Path) -> None:
-    """Memory is bounded; nothing is left in the file at the end."""
+async def test_spilled_items_keep_their_order(tmp_path: Path) -> None:
+    """Memory is bounded; the file is empty at the end."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=3) as ingress:
         for n in range(20):
             await ingress.put(n)
@@ -54,7 +54,7 @@ async def test_what_does_not_fit_comes_in_order(tmp_path: Path) -> None:
 
 
 async def test_producers_keep_their_order_through_ups_and_downs(tmp_path: Path) -> None:
-    """Whatever goes through memory and whatever through the disk."""
+    """Whether their items pass through memory or the disk."""
     rng = random.Random(5)
     async with rxd.SpillingIngress[list[int]](tmp_path / "spill", size=4) as ingress:
 
@@ -79,7 +79,7 @@ async def test_producers_keep_their_order_through_ups_and_downs(tmp_path: Path) 
 
 
 async def test_the_disk_is_left_once_the_subscriber_keeps_up(tmp_path: Path) -> None:
-    """A producer that never pauses is not kept on it for ever."""
+    """Even if a producer never pauses."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=10) as ingress:
         for n in range(50):
             await ingress.put(n)
@@ -92,7 +92,7 @@ async def test_the_disk_is_left_once_the_subscriber_keeps_up(tmp_path: Path) -> 
 
 
 async def test_the_disk_is_bounded_too(tmp_path: Path) -> None:
-    """What does not fit raises, what is there stays."""
+    """An item that does not fit raises; the items on disk stay."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=1, max_items=3) as ingress:
         for n in range(4):
             await ingress.put(n)
@@ -102,8 +102,8 @@ async def test_the_disk_is_bounded_too(tmp_path: Path) -> None:
         assert [0, 1, 2, 3] == await to_list(ingress)
 
 
-async def test_what_is_on_disk_waits_for_who_opens_next(tmp_path: Path) -> None:
-    """Of what was read, only what had been handed on is gone."""
+async def test_items_on_disk_wait_for_the_next_process(tmp_path: Path) -> None:
+    """Of the items that were read, only those that were emitted are gone."""
     path = tmp_path / "spill"
     async with rxd.SpillingIngress[int](path, size=4) as ingress:
         for n in range(12):
@@ -121,8 +121,8 @@ async def test_what_is_on_disk_waits_for_who_opens_next(tmp_path: Path) -> None:
     assert 0 == rows(path)
 
 
-async def test_leaving_ends_the_stream_after_what_is_in_memory(tmp_path: Path) -> None:
-    """A slow subscriber is not left hanging."""
+async def test_leaving_ends_the_stream_after_the_items_in_memory(tmp_path: Path) -> None:
+    """A slow subscriber gets its end."""
     gate = asyncio.Event()
 
     async def work(n: int) -> int:
@@ -143,8 +143,8 @@ async def test_leaving_ends_the_stream_after_what_is_in_memory(tmp_path: Path) -
     assert 4 == rows(tmp_path / "spill")
 
 
-async def test_a_put_that_is_cancelled_before_its_turn_is_not_there(tmp_path: Path) -> None:
-    """And join does not wait for it."""
+async def test_a_put_that_is_cancelled_before_its_turn_writes_nothing(tmp_path: Path) -> None:
+    """And wait_empty does not wait for it."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=1) as ingress:
         await ingress.put(0)
         put = asyncio.create_task(ingress.put(1))
@@ -158,10 +158,10 @@ async def test_a_put_that_is_cancelled_before_its_turn_is_not_there(tmp_path: Pa
         assert [0] == log.items
 
 
-async def test_a_disk_that_fails_is_told_and_waited_out(
+async def test_a_disk_failure_is_logged_and_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Puts that cannot be written raise; what is there comes once it can be read."""
+    """Puts that cannot be written raise; items on disk are emitted once they can be read."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=1) as ingress:
         for n in range(3):
             await ingress.put(n)
@@ -184,7 +184,7 @@ async def test_a_disk_that_fails_is_told_and_waited_out(
 
 
 async def test_killed_after_put_has_returned(tmp_path: Path) -> None:
-    """What was written comes, in order, whenever the process is killed."""
+    """Written items are emitted in order, whenever the process is killed."""
     rng = random.Random(3)
     for turn in range(4):
         path, journal = tmp_path / f"spill{turn}", str(tmp_path / f"journal{turn}")
@@ -211,7 +211,7 @@ async def test_killed_after_put_has_returned(tmp_path: Path) -> None:
 
 
 async def test_one_process_and_one_use(tmp_path: Path) -> None:
-    """And only files that are of this kind."""
+    """And only files of this kind."""
     path = tmp_path / "spill"
     closed = rxd.SpillingIngress[int](path)
     with pytest.raises(rxd.ConfigError, match="must be open"):
@@ -232,7 +232,7 @@ async def test_one_process_and_one_use(tmp_path: Path) -> None:
             rxd.SpillingIngress[int](path, **bad)
 
 
-async def test_what_cannot_be_written_raises(tmp_path: Path) -> None:
+async def test_an_item_that_cannot_be_written_raises(tmp_path: Path) -> None:
     """It is not counted."""
     async with rxd.SpillingIngress[Any](tmp_path / "spill", size=1) as ingress:
         await ingress.put(object())

@@ -1,4 +1,4 @@
-"""A process that takes from a list: settles nothing if told so, else writes what it has done."""
+"""A process that takes from a list; settles nothing if asked to, else writes what it has done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rxdispatch import operators as ops
 
 
 async def main(url: str, held: str) -> None:
-    """Take until killed."""
+    """Take entries until killed."""
 
     async def handle(item: rxd.ListItem) -> None:
         sys.stdout.write(f"{item.value.decode()}\n")

@@ -45,25 +45,25 @@ async def fill(client: Client, *values: object) -> None:
 
 
 async def rest(client: Client) -> list[bytes]:
-    """Return what is in the list."""
+    """Return the entries of the list."""
     found: list[bytes] = await client.call("read", "LRANGE", "work", 0, -1)
     return found
 
 
 async def keys(client: Client) -> set[bytes]:
-    """Return all keys, but for the record of which batch was last."""
+    """Return all keys except the record of the last batch."""
     return set(await client.call("read", "KEYS", "*"))
 
 
 async def until(condition: Any) -> None:
-    """Wait until the coroutine function *condition* says so."""
+    """Wait until the coroutine function *condition* returns True."""
     async with asyncio.timeout(20):
         while not await condition():
             await asyncio.sleep(0.005)
 
 
 async def left(client: Client, *wanted: bytes) -> None:
-    """Wait until nothing but the list, with *wanted*, is on the server."""
+    """Wait until the server holds only the list, with the entries *wanted*."""
 
     async def only() -> bool:
         return await keys(client) == ({b"work"} if wanted else set())
@@ -74,7 +74,7 @@ async def left(client: Client, *wanted: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_takes_settles_and_leaves(kind: Kind) -> None:
-    """Every entry once and in order, equal ones too; then nothing is left on the server."""
+    """Every entry once and in order, equal ones too; then no key remains on the server."""
     async with any_server(kind) as target, client_of(target) as client:
         await fill(client, *range(20), 3, 3, 3)
         seen: list[bytes] = []
@@ -94,7 +94,7 @@ async def test_takes_settles_and_leaves(kind: Kind) -> None:
 
 
 async def test_a_slow_consumer_leaves_the_list_alone() -> None:
-    """It takes what there is room for, and with no valve below no more than *prefetch*."""
+    """It takes no more than fits, and without a valve downstream at most *prefetch*."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, *range(50))
         go = asyncio.Event()
@@ -138,7 +138,7 @@ async def test_a_slow_consumer_leaves_the_list_alone() -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 async def test_give_back_and_drop(side: Any) -> None:
-    """Both put an entry to the end that it came from; who drops one need not know."""
+    """Both put an entry back at the end that it came from; dropping an item is enough."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, *"abc")
         end = b"a" if side == "left" else b"c"
@@ -157,7 +157,7 @@ async def test_give_back_and_drop(side: Any) -> None:
 
 
 async def test_cancelled_while_it_waits_and_while_it_works() -> None:
-    """Disposal at any time gives back; two workers share a list."""
+    """Disposal at any time gives entries back; two workers share a list."""
     async with valkey_server() as server, client_of(server.target) as client:
 
         async def handle(item: rxd.ListItem) -> None:
@@ -191,7 +191,7 @@ async def test_cancelled_while_it_waits_and_while_it_works() -> None:
 
 
 async def test_kill_9() -> None:
-    """What a killed worker held is another's after the lease; nothing is lost."""
+    """Another worker gets the entries of a killed one after the lease; nothing is lost."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, *range(30))
         with subprocess.Popen(
@@ -267,8 +267,8 @@ async def test_cuts_and_lost_replies(command: bytes | None) -> None:
         await left(direct)
 
 
-async def test_who_was_taken_for_dead_is_told() -> None:
-    """Its entry is somebody else's, and what it says of it counts no more."""
+async def test_a_worker_that_was_taken_for_dead_is_told() -> None:
+    """Another worker has its entry, and its own settlement is refused."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, "a")
         items: list[rxd.ListItem] = []
@@ -289,17 +289,17 @@ async def test_who_was_taken_for_dead_is_told() -> None:
 
 
 def value_of(item: rxd.ListItem) -> bytes:
-    """Return what was in the list."""
+    """Return the entry of an item."""
     return item.value
 
 
 def finish(item: rxd.ListItem) -> reactivex.Observable[bool]:
-    """Return what ``done`` answers, as a stream."""
+    """Return the answer of ``done`` as a stream."""
     return reactivex.from_future(asyncio.ensure_future(item.done()))
 
 
 async def test_refusals() -> None:
-    """A key that is no list ends the stream with an error in words."""
+    """A key that is not a list ends the stream with a readable error."""
     async with valkey_server() as server, client_of(server.target) as client:
         await client.call("set", "SET", "work", "text")
         with pytest.raises(rxd.ConfigError, match=r"^work: the server must accept the commands"):
@@ -320,14 +320,14 @@ async def test_refusals() -> None:
     ],
 )
 def test_bad_arguments(server: Any, options: dict[str, Any], rule: str) -> None:
-    """They are refused before anything is done."""
+    """They are refused at once."""
     arguments: dict[str, Any] = {"key": "work", **options}
     with pytest.raises(rxd.ConfigError, match=rule):
         rxd.from_redis_list(server, **arguments)
 
 
 async def test_an_outage_only_delays() -> None:
-    """What is settled while the server is away is written when it is back."""
+    """Entries that are settled during an outage are written after it."""
     async with (
         valkey_server() as server,
         client_of(server.target) as direct,
@@ -363,7 +363,7 @@ async def test_an_outage_only_delays() -> None:
 
 
 async def test_a_refused_settlement_is_told() -> None:
-    """Who settles gets the server's own words; the stream goes on."""
+    """The caller gets the server's message; the stream goes on."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, "a")
         items: list[rxd.ListItem] = []

@@ -1,4 +1,4 @@
-"""As much of an HTTP/1.1 server as it takes to run an ASGI app on a real socket."""
+"""A minimal HTTP/1.1 server that runs an ASGI app on a real socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions over HTTP: both sides, on real sockets."""
+"""Functions over HTTP: client and server, on real sockets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ QUICK = rxd.Backoff(first=0.001, maximum=0.1, attempts=6)
 
 
 async def double(n: int) -> int:
-    """Return twice as much; refuse what is negative."""
+    """Return twice the number; refuse negative ones."""
     if n < 0:
         raise ValueError("n must be >= 0")
     return 2 * n
 
 
 async def test_items_of_a_stream_are_sent_and_come_back() -> None:
-    """A failing one concerns itself alone, and is tried as often as was said."""
+    """A failure affects only its own item, which is attempted as often as configured."""
     async with (
         AsgiServer(rxd.serve_stages({"double": double}, expose_errors=True)) as server,
         rxd.remote(f"{server.url}/double", backoff=QUICK, id=lambda n: f"n {n}") as fn,
@@ -53,7 +53,7 @@ async def test_items_of_a_stream_are_sent_and_come_back() -> None:
 
 
 async def test_a_connection_that_is_cut_is_tried_again() -> None:
-    """Under the same key, so that the far side may know it."""
+    """Under the same key, so that the server can recognise it."""
     proxy: Any = None
     cuts = 3
 
@@ -79,8 +79,8 @@ async def test_a_connection_that_is_cut_is_tried_again() -> None:
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
 
 
-async def test_who_hangs_up_cancels_the_call() -> None:
-    """By a time-out too; the slot is free then."""
+async def test_a_client_that_disconnects_cancels_the_call() -> None:
+    """By a timeout too; its slot is then free."""
     ended: list[str] = []
 
     async def slow(_: int) -> None:
@@ -108,7 +108,7 @@ async def test_who_hangs_up_cancels_the_call() -> None:
 
 
 async def test_too_much_work_is_put_off() -> None:
-    """The app answers 503; the client asks again, and not before it should."""
+    """The app answers 503; the client asks again, and not too early."""
     go = asyncio.Event()
 
     async def wait(n: int) -> int:
@@ -157,7 +157,7 @@ async def test_too_much_work_is_put_off() -> None:
 async def test_refusals_name_the_rule(
     method: str, path: str, body: str, status: int, told: str
 ) -> None:
-    """As JSON, with the id where it is known."""
+    """As JSON, with the id if it is known."""
 
     async def odd(n: int | None) -> object:
         if n == 2:
@@ -174,7 +174,7 @@ async def test_refusals_name_the_rule(
 
 
 async def test_a_body_without_a_length_is_bounded_too() -> None:
-    """What comes in parts is counted; who hangs up amid is forgotten."""
+    """Its parts are counted; if the client disconnects in between, it is dropped."""
     app = rxd.serve_stages({"double": double}, max_body=10)
     sent: list[Any] = []
 
@@ -198,8 +198,8 @@ async def test_a_body_without_a_length_is_bounded_too() -> None:
     assert [] == sent
 
 
-async def test_the_life_of_the_server() -> None:
-    """Startup and shutdown are answered; other scopes are not for it."""
+async def test_the_lifespan_of_the_server() -> None:
+    """Startup and shutdown are answered; other scopes are refused."""
     app = rxd.serve_stages({"double": double})
     kinds = iter(["lifespan.startup", "lifespan.shutdown"])
     sent: list[str] = []
@@ -235,7 +235,7 @@ def answering(*answers: httpx.Response) -> httpx.AsyncClient:
     ],
 )
 async def test_what_retry_after_says(retry_after: str, seconds: float | None) -> None:
-    """Seconds or a date; what is neither says nothing."""
+    """Seconds or a date; anything else is ignored."""
     answer = httpx.Response(429, headers={"retry-after": retry_after})
     async with answering(answer) as client:
         with pytest.raises(rxd.RemoteError) as caught:
@@ -243,8 +243,8 @@ async def test_what_retry_after_says(retry_after: str, seconds: float | None) ->
     assert seconds == caught.value.retry_after
 
 
-async def test_answers_that_are_none() -> None:
-    """A result of another event is refused, and not asked for again."""
+async def test_invalid_answers() -> None:
+    """The result of another event is refused, and not retried."""
     answers = [httpx.Response(200, json={"id": "b", "data": 1}), httpx.Response(404, text="lost")]
     async with answering(*answers) as client:
         fn = rxd.remote("http://a/b", client=client, id=lambda _: "a")
@@ -259,8 +259,8 @@ async def test_answers_that_are_none() -> None:
             await fn(data)
 
 
-async def test_an_answer_that_cannot_be_read_is_asked_for_again() -> None:
-    """Whatever the client makes of it."""
+async def test_an_answer_that_cannot_be_read_is_retried() -> None:
+    """Whatever error the client raises."""
 
     def garbled(request: httpx.Request) -> httpx.Response:
         raise httpx.DecodingError("no gzip", request=request)
@@ -270,8 +270,8 @@ async def test_an_answer_that_cannot_be_read_is_asked_for_again() -> None:
             await rxd.remote("http://a/b", client=client, backoff=QUICK)(1)
 
 
-async def test_headers_and_the_trace_go_along() -> None:
-    """Headers are asked for anew."""
+async def test_headers_and_the_trace_are_sent() -> None:
+    """Headers are computed for each attempt."""
     counts = iter("12")
 
     def headers() -> dict[str, str]:
@@ -291,7 +291,7 @@ async def test_headers_and_the_trace_go_along() -> None:
 
 
 def test_without_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra is named."""
+    """The error names the extra."""
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(rxd.ConfigError, match=r"rxdispatch\[http\]"):
         rxd.remote("http://a/b")
@@ -326,6 +326,6 @@ BAD: Any = object()
     ],
 )
 def test_bad_arguments(make: Callable[[], object]) -> None:
-    """The rule is named."""
+    """The error names the rule."""
     with pytest.raises(rxd.ConfigError):
         make()

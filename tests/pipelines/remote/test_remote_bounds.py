@@ -1,4 +1,4 @@
-"""Functions over HTTP among strangers: what is bounded, refused and kept to oneself."""
+"""Functions over HTTP with untrusted peers: bounds, refusals and secrets."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ EVENT = '{"id": "a", "data": 1}'
 
 
 async def double(n: int) -> int:
-    """Return twice as much."""
+    """Return twice the number."""
     return 2 * n
 
 
 def served(answer: Callable[[httpx.Request], httpx.Response]) -> httpx.AsyncClient:
-    """Return a client whose server answers so."""
+    """Return a client whose server answers like this."""
     return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
 
 class Endless(httpx.AsyncByteStream):
-    """A body of parts of 1,000 bytes that has no end."""
+    """An endless body of parts of 1,000 bytes."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -52,7 +52,7 @@ class Endless(httpx.AsyncByteStream):
 
 
 async def test_an_answer_without_end_is_given_up() -> None:
-    """It is read no further than *max_answer*."""
+    """No more than *max_answer* of it is read."""
     endless = Endless()
     async with served(lambda _: httpx.Response(200, stream=endless)) as client:
         fn = rxd.remote("http://a/b", client=client, backoff=None, max_answer=10_000)
@@ -64,7 +64,7 @@ async def test_an_answer_without_end_is_given_up() -> None:
 
 
 async def test_compressed_answers_are_refused_unless_asked_for() -> None:
-    """A few bytes may be gigabytes; where they are asked for, the decoded bytes count."""
+    """A few bytes may be gigabytes; if the request asks for them, the decoded bytes count."""
     bomb = gzip.compress(b'{"id": "a", "data": "' + b"x" * 1_000_000 + b'"}')
     seen: list[str] = []
 
@@ -93,8 +93,8 @@ async def test_compressed_answers_are_refused_unless_asked_for() -> None:
     assert ["identity", "gzip", "gzip"] == seen
 
 
-async def test_texts_of_the_far_side_are_cut() -> None:
-    """What it says of its error becomes a message here, and a dead letter."""
+async def test_messages_of_the_server_are_cut() -> None:
+    """They become error messages here, and dead letters."""
     error = {"type": "T" * 10_000, "message": "m" * 100_000}
     async with served(lambda _: httpx.Response(400, json={"error": error})) as client:
         with pytest.raises(rxd.RemoteError) as caught:
@@ -102,16 +102,16 @@ async def test_texts_of_the_far_side_are_cut() -> None:
     assert (200, 2000) == (len(caught.value.type), len(caught.value.message))
 
 
-async def test_headers_that_are_not_the_callers() -> None:
-    """Those that a function returns are looked at before each try."""
+async def test_headers_that_the_caller_must_not_set() -> None:
+    """Headers that a function returns are checked before each attempt."""
     async with served(lambda _: httpx.Response(500)) as client:
         fn = rxd.remote("http://a/b", client=client, headers=lambda: {"Idempotency-Key": "mine"})
         with pytest.raises(rxd.ConfigError, match="must not be set by remote"):
             await fn(1)
 
 
-async def test_cookies_of_one_item_do_not_go_along_with_another() -> None:
-    """A client of its own keeps none."""
+async def test_cookies_of_one_item_are_not_sent_with_another() -> None:
+    """The default client keeps none."""
     app = rxd.serve_stages({"double": double})
 
     async def setting(scope: Any, receive: Any, send: Any) -> None:
@@ -128,7 +128,7 @@ async def test_cookies_of_one_item_do_not_go_along_with_another() -> None:
 
 
 async def test_a_password_in_the_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """It goes along as basic authentication, and httpx logs the URL without it."""
+    """It is sent as basic authentication, and httpx logs the URL without it."""
     caplog.set_level(logging.DEBUG)
     async with AsgiServer(rxd.serve_stages({"double": double})) as server:
         url = server.url.replace("//", "//us%40er:hunter2-PW@")
@@ -144,7 +144,7 @@ async def test_a_password_in_the_url_is_not_logged(caplog: pytest.LogCaptureFixt
 # -- the serving side ------------------------------------------------------------------------
 
 
-async def test_bodies_that_do_not_come() -> None:
+async def test_bodies_that_do_not_arrive() -> None:
     """They hold a place of their own kind, for a while, and no memory beyond that."""
     app = rxd.serve_stages({"double": double}, max_concurrent=2, body_timeout=0.3)
     head = b"POST /double HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n"
@@ -168,8 +168,8 @@ async def test_bodies_that_do_not_come() -> None:
         assert {"id": "a", "data": 2} == answer.json()
 
 
-async def test_errors_stay_at_home() -> None:
-    """The client gets the event's id, and the log has the rest under it."""
+async def test_errors_stay_on_the_server() -> None:
+    """The client gets the event's id, and the log has the error under that id."""
 
     async def fail(_: Any) -> None:
         raise OSError("postgresql://app:hunter2@10.0.0.5/prod")
@@ -190,7 +190,7 @@ async def test_errors_stay_at_home() -> None:
 
 
 class PanicError(BaseException):
-    """What some extension modules raise."""
+    """An error that some extension modules raise."""
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ class PanicError(BaseException):
     [PanicError("p"), GeneratorExit(), asyncio.CancelledError(), ExceptionGroup("g", [OSError()])],
 )
 async def test_whatever_a_function_raises_is_an_answer(error: BaseException) -> None:
-    """The slot is free, and the client is told that it failed."""
+    """The slot is free, and the client gets an error."""
 
     async def fail(_: Any) -> None:
         raise error
@@ -210,7 +210,7 @@ async def test_whatever_a_function_raises_is_an_answer(error: BaseException) -> 
 
 
 async def test_a_function_that_takes_too_long() -> None:
-    """It is cancelled when its time is over."""
+    """It is cancelled after the timeout."""
 
     async def sleep(_: Any) -> None:
         await asyncio.sleep(60)
@@ -223,7 +223,7 @@ async def test_a_function_that_takes_too_long() -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
 async def test_a_form_of_another_site_is_refused(kind: str | None) -> None:
-    """A browser sends such bodies without asking; JSON it does not."""
+    """A browser posts forms without a preflight request, but not JSON."""
     ran: list[int] = []
 
     async def note(n: int) -> None:
@@ -259,8 +259,8 @@ def _truthy(_: Any) -> Any:
 @pytest.mark.parametrize(
     ("authorize", "status"), [(_token, 200), (_plain_token, 200), (_broken, 403), (_truthy, 403)]
 )
-async def test_who_may_call(authorize: Any, status: int) -> None:
-    """Only what returns True is let in; nothing of the app is in a refusal."""
+async def test_only_authorized_requests_may_call(authorize: Any, status: int) -> None:
+    """Only a True is accepted; a refusal reveals nothing of the app."""
     app = rxd.serve_stages({"double": double}, authorize=authorize)
     async with AsgiServer(app) as server, httpx.AsyncClient(base_url=server.url) as client:
         known = {**JSON, "authorization": "Bearer t"}

@@ -1,5 +1,5 @@
 """
-A process that works on the stages of a pipeline; started with the server's URL, a stage, a journal.
+A process that works on the stages of a pipeline; arguments: the server's URL, a stage, a journal.
 
 Each stage appends a line to a file, so that it is known how often it ran.
 """

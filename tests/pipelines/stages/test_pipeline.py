@@ -1,4 +1,4 @@
-"""Pipelines: how long they take, how much they hold, their order, their ends."""
+"""Pipelines: their pace, their bounds, their order, and their end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rxdispatch.testing import Probe, VirtualTimeLoop
 
 @pytest.fixture(autouse=True)
 def loop_factory() -> type[VirtualTimeLoop]:
-    """Virtual time for every test here."""
+    """Run every test in virtual time."""
     return VirtualTimeLoop
 
 
 def takes(seconds: float, name: str = "work", **options: Any) -> rxd.Stage:
-    """A stage whose items take so long."""
+    """Return a stage whose items take *seconds*."""
 
     async def work(item: Any) -> Any:
         await asyncio.sleep(seconds)
@@ -33,7 +33,7 @@ def takes(seconds: float, name: str = "work", **options: Any) -> rxd.Stage:
 
 
 def now() -> float:
-    """The virtual time."""
+    """Return the virtual time."""
     return asyncio.get_running_loop().time()
 
 
@@ -57,7 +57,7 @@ def now() -> float:
 async def test_the_slowest_stage_sets_the_pace(
     shape: list[tuple[float, int]], ordered: bool
 ) -> None:
-    """All together take hardly longer than the slowest stage alone and the way through."""
+    """All stages together take hardly longer than the slowest alone and one item's way through."""
     items = 300
     stages = [takes(t, f"s{n}", max_concurrent=c) for n, (t, c) in enumerate(shape)]
     got: list[int] = []
@@ -69,15 +69,15 @@ async def test_the_slowest_stage_sets_the_pace(
     assert list(range(items)) == sorted(got)
 
 
-async def test_a_stage_alone_takes_what_it_must() -> None:
-    """Rounds of as many as there are slots, to the moment."""
+async def test_a_stage_alone_works_in_rounds() -> None:
+    """Of as many items as there are slots, exact to the moment."""
     async with rxd.Pipeline(takes(1.0, max_concurrent=4)) as p:
         await p.feed(range(100))
     assert 25.0 == now()
 
 
 async def test_the_pipeline_of_equal_stages_takes_a_round_more_for_each() -> None:
-    """Items times stages, all overlapping."""
+    """The stages overlap."""
     stages = [takes(1.0, f"s{n}", max_concurrent=2) for n in range(8)]
     async with rxd.Pipeline(*stages) as p:
         await p.feed(range(20))
@@ -88,7 +88,7 @@ async def test_the_pipeline_of_equal_stages_takes_a_round_more_for_each() -> Non
 
 
 async def test_a_slow_stage_holds_up_those_before_it() -> None:
-    """What is under way stays below queues and slots, and submit waits."""
+    """Items in the pipeline stay within queues and slots, and submit waits."""
     stages = [
         takes(0.01, "fast", max_concurrent=3, queue_size=4),
         takes(10.0, "slow", max_concurrent=2, queue_size=5),
@@ -129,7 +129,7 @@ async def test_a_source_is_asked_for_what_fits() -> None:
 
 
 async def test_a_slow_reader_of_results_holds_up_submit() -> None:
-    """Nothing is begun while its results would have nowhere to go."""
+    """No item begins while there is no room for its result."""
     async with rxd.Pipeline(takes(0.01, max_concurrent=2, queue_size=3)) as p:
         reader = rxd.to_async_iterable(p.results, size=5)
         first = asyncio.create_task(anext(reader))
@@ -145,7 +145,7 @@ async def test_a_slow_reader_of_results_holds_up_submit() -> None:
 
 
 async def test_a_slow_reader_of_failures_holds_up_the_intake() -> None:
-    """Failures wait for it in a bounded number."""
+    """A bounded number of failures waits for it."""
 
     async def fail(_: Any) -> None:
         raise ValueError
@@ -162,7 +162,7 @@ async def test_a_slow_reader_of_failures_holds_up_the_intake() -> None:
 
 
 async def test_a_reader_that_leaves_lets_the_pipeline_go_on() -> None:
-    """Its results are dropped from then on, and counted."""
+    """Later results are dropped and counted."""
     async with rxd.Pipeline(takes(0.01, queue_size=1, max_concurrent=1)) as p:
         probe = Probe(room=0).watch(p.results)
         feeding = asyncio.create_task(p.feed(range(100)))
@@ -177,7 +177,7 @@ async def test_a_reader_that_leaves_lets_the_pipeline_go_on() -> None:
 
 
 async def test_results_come_in_order_if_asked_for() -> None:
-    """Through all stages, with items that fail or take long left out or waited for."""
+    """Through all stages: failed items are left out, and slow ones waited for."""
 
     async def uneven(n: int) -> int:
         await asyncio.sleep((n * 7) % 5)
@@ -201,7 +201,7 @@ async def test_results_come_in_order_if_asked_for() -> None:
 
 
 async def test_results_come_as_they_are_ready() -> None:
-    """Without order a slow one is overtaken."""
+    """Without order a slow item is overtaken."""
 
     async def uneven(n: int) -> int:
         await asyncio.sleep(10 if n == 0 else 1)
@@ -216,7 +216,7 @@ async def test_results_come_as_they_are_ready() -> None:
 
 @pytest.mark.parametrize("gap", [0.0, 0.001, 0.02, 0.09, 0.3])
 async def test_batches_are_bounded_in_size_and_time_at_every_load(gap: float) -> None:
-    """No list is longer than the count, none waits longer than the time."""
+    """No list is longer than the count, and none waits longer than the time."""
     came: dict[int, float] = {}
     sizes: list[int] = []
     waits: list[float] = []
@@ -240,7 +240,7 @@ async def test_batches_are_bounded_in_size_and_time_at_every_load(gap: float) ->
 
 
 async def test_batches_fill_while_the_slots_are_busy() -> None:
-    """What has waited for a slot makes full lists, not many small ones."""
+    """Items that wait for a slot make full lists, not many small ones."""
     sizes: list[int] = []
 
     async def write(items: list[int]) -> list[int]:
@@ -277,7 +277,7 @@ async def test_every_kind_of_source_is_fed() -> None:
 
 @pytest.mark.parametrize("kind", ["observable", "iterable", "generator"])
 async def test_the_end_of_a_source_closes_the_pipeline(kind: str) -> None:
-    """So its results can be read to the end inside of the block."""
+    """So its results can be read to the end inside the block."""
 
     async def numbers() -> AsyncIterator[int]:
         for n in range(40):
@@ -296,13 +296,13 @@ async def test_the_end_of_a_source_closes_the_pipeline(kind: str) -> None:
 
 
 async def test_leaving_waits_for_the_source() -> None:
-    """The whole of it is done."""
+    """All of its items are done."""
     async with rxd.Pipeline(takes(1.0, max_concurrent=2), source=range(10)) as p:
         pass
     assert (5.0, 10) == (now(), p.stats.results)
 
 
-async def test_the_error_of_a_source_is_raised_after_what_came_before() -> None:
+async def test_the_error_of_a_source_is_raised_after_its_items() -> None:
     """By feed, or when the block is left."""
     failing = reactivex.range(3).pipe(rx.concat(reactivex.throw(ValueError("gone"))))
     p = rxd.Pipeline(takes(1.0), source=failing)
@@ -317,7 +317,7 @@ async def test_the_error_of_a_source_is_raised_after_what_came_before() -> None:
 
 
 async def test_ids_are_new_or_given() -> None:
-    """What submit returns is what a failure tells."""
+    """A failure has the id that submit returned."""
 
     async def fail(_: Any) -> None:
         raise ValueError
@@ -334,7 +334,7 @@ async def test_ids_are_new_or_given() -> None:
 
 
 async def test_a_submit_that_is_cancelled_puts_nothing_in() -> None:
-    """The place goes to the next."""
+    """Its place goes to the next."""
     got: list[int] = []
     async with rxd.Pipeline(takes(1.0, max_concurrent=1, queue_size=1)) as p:
         p.results.subscribe(got.append)
@@ -352,7 +352,7 @@ async def test_a_submit_that_is_cancelled_puts_nothing_in() -> None:
 
 
 async def test_drain_takes_no_more_and_finishes_the_rest() -> None:
-    """Submits that wait for a place are refused; everything accepted comes out."""
+    """Submits that wait for a place are refused; all accepted items come out."""
     accepted: list[int] = []
     refused: list[int] = []
     got: list[int] = []
@@ -378,7 +378,7 @@ async def test_drain_takes_no_more_and_finishes_the_rest() -> None:
 
 @pytest.mark.parametrize("when", [0.0, 0.05, 0.5, 1.5, 2.0, 7.25, 30.0])
 async def test_drain_loses_nothing_from_any_state(when: float) -> None:
-    """What a source was asked for has come out, whenever it is called."""
+    """All items that were taken from a source come out, whenever it is called."""
     taken = 0
 
     async def source() -> AsyncIterator[int]:
@@ -403,8 +403,8 @@ async def test_drain_loses_nothing_from_any_state(when: float) -> None:
     assert list(range(taken)) == sorted(got)
 
 
-async def test_drain_has_a_limit() -> None:
-    """What is left then is cancelled, and has ended when it returns."""
+async def test_drain_has_a_timeout() -> None:
+    """The remaining items are cancelled, and have ended when it returns."""
     ended: list[int] = []
 
     async def slow(n: int) -> None:
@@ -426,7 +426,7 @@ async def test_drain_has_a_limit() -> None:
 
 
 async def test_an_exception_cancels() -> None:
-    """Who listens is told; feeds and submits that wait are refused."""
+    """Subscribers get the error; waiting feeds and submits are refused."""
     running = 0
 
     async def slow(_: int) -> None:
@@ -494,7 +494,7 @@ async def test_a_drain_that_is_cancelled_leaves_the_pipeline_draining() -> None:
 
 
 async def test_results_after_the_end_are_just_the_end() -> None:
-    """Also where nobody was subscribed when it came."""
+    """Also if there was no subscriber before."""
     async with rxd.Pipeline(takes(1.0)) as p:
         await p.submit(1)
     late, failures = Probe().watch(p.results), Probe().watch(p.failures)
@@ -505,7 +505,7 @@ async def test_results_after_the_end_are_just_the_end() -> None:
     assert stats.completed
 
 
-async def test_a_subscriber_that_raises_harms_nobody() -> None:
+async def test_a_subscriber_that_raises_harms_no_other() -> None:
     """The others get everything."""
     got: list[int] = []
 
@@ -521,8 +521,8 @@ async def test_a_subscriber_that_raises_harms_nobody() -> None:
     assert ["subscriber_failed"] == [log["event"] for log in logs]
 
 
-async def test_watchers_that_raise_harm_nobody() -> None:
-    """In on_next, on_error or on_completed, whatever they watch."""
+async def test_subscribers_that_raise_harm_no_other() -> None:
+    """In on_next, on_error or on_completed, of any stream."""
     seen: list[Any] = []
 
     def bad(*_: Any) -> None:
@@ -551,8 +551,8 @@ async def test_watchers_that_raise_harm_nobody() -> None:
     trouble.clear()
 
 
-async def test_watchers_of_a_graph_that_raise_harm_nobody() -> None:
-    """It ends, and the others hear of it."""
+async def test_subscribers_of_a_graph_that_raise_harm_no_other() -> None:
+    """The graph ends, and the others see its end."""
     seen: list[Any] = []
 
     def bad(*_: Any) -> None:
@@ -574,7 +574,7 @@ async def test_watchers_of_a_graph_that_raise_harm_nobody() -> None:
 
 
 def test_a_function_may_be_used_twice() -> None:
-    """The second stage of it has a number."""
+    """The name of its second stage has a number."""
     twice = rxd.stage(len)
     p = rxd.Pipeline(twice, rxd.stage(len, name="len-2"), twice, rxd.stage(str), rxd.stage(len))
     assert ["len", "len-2", "len-3", "str", "len-4"] == [stage.name for stage in p.stages]
@@ -582,7 +582,7 @@ def test_a_function_may_be_used_twice() -> None:
 
 
 async def test_a_pipeline_is_used_once() -> None:
-    """Before it is entered and after it was left it says so."""
+    """Use before entry, after the end, and a second entry are refused."""
     p = rxd.Pipeline(takes(1.0))
     with pytest.raises(rxd.TaskRejectedError, match="must be entered first"):
         await p.submit(1)
@@ -604,7 +604,7 @@ async def test_a_pipeline_is_used_once() -> None:
 
 
 async def test_stats_are_those_of_each_stage() -> None:
-    """Where items are, how fast they go, how long they take."""
+    """Where items are, how fast they go, and how long they take."""
     stages = [
         takes(1.0, "a", max_concurrent=2),
         takes(4.0, "b", max_concurrent=rxd.AdaptiveLimit()),

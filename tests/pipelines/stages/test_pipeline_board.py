@@ -1,4 +1,4 @@
-"""Pipelines with boards between their stages: handed on, claimed, given back, killed."""
+"""Pipelines with boards between stages: hand-off, claims, releases and kills."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ Outcomes = list[rxd.Outcome[Any, Any]]
 
 
 async def plus(n: int) -> int:
-    """Take some time."""
+    """Add one, after some time."""
     await asyncio.sleep(0.01)
     return n + 1
 
 
 async def same(n: Any) -> Any:
-    """Take none."""
+    """Return the argument."""
     return n
 
 
 def results(outcomes: Outcomes) -> list[Any]:
-    """What items became, in some order."""
+    """Return the results, sorted."""
     found: list[Any] = [outcome.result for outcome in outcomes]
     return sorted(found)
 
 
 async def work(p: rxd.Pipeline, name: str, **options: Any) -> Outcomes:
-    """Run a stage on all that is on its board, and on what comes while there is something."""
+    """Run a stage until its board is empty."""
     outcomes: Outcomes = []
     options = {"until": "joined", **options}
     await rxd.run(p.worker(name, **options).pipe(rx.do_action(outcomes.append)))
@@ -87,8 +87,8 @@ async def test_stages_run_where_they_are_claimed() -> None:
         assert {"done"} == {o.status for o in first + last}
 
 
-async def test_what_is_submitted_to_a_board_is_safe_at_once() -> None:
-    """If the first stage has one; an id that is there is there once."""
+async def test_an_item_that_was_submitted_to_a_board_is_stored() -> None:
+    """If the first stage has one; the same id is stored once."""
     board = rxd.MemoryBoard[Any]("b")
     p = rxd.Pipeline(rxd.stage(same, board=board))
     found: list[Any] = []
@@ -108,14 +108,14 @@ async def test_what_is_submitted_to_a_board_is_safe_at_once() -> None:
 
 
 def tenfold(numbers: list[int]) -> list[int]:
-    """Something that can be sent to a process."""
+    """A function that can be pickled."""
     return [10 * n for n in numbers]
 
 
 @pytest.mark.parametrize("retry", [None, rxd.Backoff(first=0.0, attempts=2)])
 @pytest.mark.parametrize("batch", [(3, 0.01), (1, 0.01)])
 async def test_stages_behind_a_board_may_run_in_processes(retry: Any, batch: Any) -> None:
-    """What came from there is still known to belong to its claim."""
+    """A result from a process still belongs to its claim."""
     board = rxd.MemoryBoard[Any]("b")
     with ProcessPoolExecutor(1) as pool:
         p = rxd.Pipeline(rxd.stage(tenfold, board=board, batch=batch, backoff=retry, executor=pool))
@@ -125,7 +125,7 @@ async def test_stages_behind_a_board_may_run_in_processes(retry: Any, batch: Any
 
 
 async def test_an_item_that_fails_is_dead_on_its_board() -> None:
-    """With its cause; redriven, it goes through the same stages again. Others are not harmed."""
+    """With its cause; redriven, it goes through the same stages again. Others are not affected."""
     board, after = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
     broken = True
 
@@ -175,8 +175,8 @@ async def test_items_that_fail_can_be_skipped_or_replaced() -> None:
     assert [-2, 0, 1, 3] == results(await work(p, "odd"))
 
 
-async def test_what_cannot_be_stored_fails_alone() -> None:
-    """Here as a failure, at a worker as a dead task; those in the same write are handed on."""
+async def test_an_item_that_cannot_be_stored_fails_alone() -> None:
+    """Here as a failure, in a worker as a dead task; other items of the write are handed off."""
     boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
 
     async def spoil(n: float) -> float:
@@ -226,7 +226,7 @@ def test_boards_that_are_full_or_away_are_waited_for() -> None:
 
 
 def test_a_worker_claims_what_it_can_work_on() -> None:
-    """And one ahead for each slot, or as many as it is told; the rest is for others."""
+    """And one ahead for each slot, or queue_size; other workers can claim the rest."""
 
     async def main() -> None:
         for queue, expected in ((None, 4), (5, 7)):
@@ -248,7 +248,7 @@ def test_a_worker_claims_what_it_can_work_on() -> None:
 
 
 def test_a_full_board_holds_up_those_before_it() -> None:
-    """A worker then claims no more, and submit waits; with room again all arrives."""
+    """A worker then claims no more, and submit waits; once there is room, all items arrive."""
 
     class Full(rxd.MemoryBoard[Any]):
         full = True
@@ -268,7 +268,7 @@ def test_a_full_board_holds_up_those_before_it() -> None:
         async with p:
             feeding = asyncio.create_task(p.feed(range(2000)))
             await asyncio.sleep(60)
-            # What is at work, what waits, and what is to be written now and next.
+            # Items at work, waiting ones, and those of this write and the next.
             assert 256 <= p.stats.submitted <= 2 * 256 + 2 * 16
             boards[0].full = False
             assert 2000 == await feeding
@@ -286,8 +286,8 @@ def test_a_full_board_holds_up_those_before_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
-async def test_leaving_the_hub_finishes_what_is_at_work(kind: str) -> None:
-    """It is handed on and settled; the rest stays."""
+async def test_leaving_the_hub_finishes_the_items_at_work(kind: str) -> None:
+    """They are handed off and settled; the rest stays."""
     if kind == "memory":
         await _leave("memory://", None)
         return
@@ -341,8 +341,8 @@ def test_two_workers_share() -> None:
 
 
 @pytest.mark.parametrize("moment", [n / 1000 for n in range(0, 60, 3)])
-def test_who_is_stopped_at_any_moment_loses_nothing(moment: float) -> None:
-    """What he was at is given back, and goes through once more; all arrives, each id once."""
+def test_a_worker_that_is_stopped_at_any_moment_loses_nothing(moment: float) -> None:
+    """Its items are released and go through again; all arrive, each id once."""
 
     async def main() -> None:
         boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
@@ -376,8 +376,8 @@ def test_who_is_stopped_at_any_moment_loses_nothing(moment: float) -> None:
     run_virtual(main())
 
 
-def test_who_lost_his_claim_hands_nothing_on() -> None:
-    """The one who took over does, once."""
+def test_a_worker_that_lost_its_claim_hands_nothing_off() -> None:
+    """The worker that took over does, once."""
 
     async def main() -> None:
         boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
@@ -410,8 +410,8 @@ def test_who_lost_his_claim_hands_nothing_on() -> None:
     run_virtual(main())
 
 
-def test_a_skip_or_failure_of_a_lost_claim_is_nothing() -> None:
-    """Nobody waits for it any more."""
+def test_a_skip_or_failure_of_a_lost_claim_is_ignored() -> None:
+    """No handler waits for it any more."""
 
     async def main() -> None:
         board = rxd.MemoryBoard[Any]("b")
@@ -437,8 +437,8 @@ def test_a_skip_or_failure_of_a_lost_claim_is_nothing() -> None:
     run_virtual(main())
 
 
-async def test_headers_travel_along() -> None:
-    """So a trace goes on behind the next board, which has them from the first one's task."""
+async def test_headers_are_kept() -> None:
+    """The next task has the headers of the first one, so a trace goes on."""
     boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
     p = rxd.Pipeline(rxd.stage(same, board=boards[0]), rxd.stage(plus, board=boards[1]))
     await boards[0].submit(rxd.Task(1, headers={"traceparent": "x"}))
@@ -448,7 +448,7 @@ async def test_headers_travel_along() -> None:
 
 
 async def test_an_error_of_a_limit_ends_the_worker() -> None:
-    """What it was at is given back."""
+    """Its items are released."""
 
     class Broken(rxd.AdaptiveLimit):
         def ended(self, seconds: float, *, in_flight: int, dropped: bool) -> None:
@@ -467,7 +467,7 @@ async def test_an_error_of_a_limit_ends_the_worker() -> None:
 
 
 async def test_a_drain_leaves_the_rest_on_the_board() -> None:
-    """All that was submitted is there; nobody waits for those who work on it."""
+    """All submitted items are on it; drain does not wait for workers."""
     board = rxd.MemoryBoard[Any]("b")
     p = rxd.Pipeline(rxd.stage(plus), rxd.stage(same, board=board))
     async with p:
@@ -477,7 +477,7 @@ async def test_a_drain_leaves_the_rest_on_the_board() -> None:
 
 
 def test_bad_arguments() -> None:
-    """Boards that are none, or of two stages, or nowhere; order; stages without a board."""
+    """Invalid, repeated and unknown boards; order; stages without a board."""
     board = rxd.MemoryBoard[Any]("b")
 
     def named(n: int) -> rxd.Stage:
@@ -507,8 +507,8 @@ def test_bad_arguments() -> None:
         rxd.Pipeline(rxd.stage(same, board=board)).worker("same", lease=0.0)
 
 
-async def test_a_pipeline_without_its_hub_cannot_be_entered() -> None:
-    """It can be once it has one: nothing was changed."""
+async def test_a_pipeline_without_boards_cannot_be_entered() -> None:
+    """With them it can: the failed attempt changed nothing."""
     p = rxd.Pipeline(rxd.stage(same), rxd.stage(plus, board="b"))
     for _ in range(2):
         with pytest.raises(rxd.ConfigError, match="boards must be given"):
@@ -517,7 +517,7 @@ async def test_a_pipeline_without_its_hub_cannot_be_entered() -> None:
 
 
 async def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
-    """Workers of both boards, killed by -9 at random again and again: every item is stored."""
+    """Workers of both boards are killed by -9 at random: every item is stored."""
     path = str(tmp_path / "journal")
     rng = random.Random(5)
     count = 400
@@ -549,7 +549,7 @@ async def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
         expected = {f"stored item {n} enrich polish" for n in range(count)}
         assert expected == {line for line in seen if line.startswith("stored")}
         assert [0, 0] == [(await board.counts()).dead for board in boards]
-        # At least once, and not much more: who is killed repeats what it held.
+        # At least once, and little more: only the items of a killed process are repeated.
         assert seen.total() <= 3 * count + 150 * kills
 
 
@@ -575,7 +575,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 async def test_a_second_item_of_one_id_is_a_failure(first: bool) -> None:
-    """Whether they come one by one or in one write; it does not vanish."""
+    """Whether they arrive one by one or in one write; it does not vanish."""
     async with rxd.connect("memory://") as hub:
         stages = [rxd.stage(same, name="check"), rxd.stage(same, name="save", board="orders")]
         failed: list[tuple[str, Any, str]] = []
@@ -598,7 +598,7 @@ async def test_a_second_item_of_one_id_is_a_failure(first: bool) -> None:
 
 
 async def test_an_item_whose_reply_was_lost_is_no_second_one() -> None:
-    """It is there, and by no other's doing."""
+    """The item on the board is this one, and not another of the same id."""
     async with rxd.connect("memory://") as hub:
         board = hub.board("b")
         submit, lost = board.submit, [rxd.StoreUnavailableError("submit", maybe_executed=True)]

@@ -1,4 +1,4 @@
-"""Items that failed and go through the pipeline again."""
+"""Failed items that go through the pipeline again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rxdispatch.testing import VirtualTimeLoop
 
 @pytest.fixture(autouse=True)
 def loop_factory() -> type[VirtualTimeLoop]:
-    """Virtual time for every test here."""
+    """Run every test in virtual time."""
     return VirtualTimeLoop
 
 
@@ -27,7 +27,7 @@ def twice(failure: rxd.StageError) -> float | None:
 
 
 def outage(tried: Counter[int], *, tries: int = 1) -> Any:
-    """A function whose first tries of each item fail."""
+    """Return a function whose first attempts at each item fail."""
 
     async def work(n: int) -> int:
         tried[n] += 1
@@ -41,7 +41,7 @@ def outage(tried: Counter[int], *, tries: int = 1) -> Any:
 
 @pytest.mark.parametrize("bound", [1, 4, 16])
 async def test_all_come_out_although_each_failed_once(bound: int) -> None:
-    """Nothing stands still, and leaving waits for the last of them."""
+    """Nothing deadlocks, and leaving waits for the last item."""
     tried, done = Counter[int](), list[int]()
     stage = rxd.stage(outage(tried), max_concurrent=4, queue_size=bound)
     async with rxd.Pipeline(stage, resubmit=twice) as p:
@@ -52,8 +52,8 @@ async def test_all_come_out_although_each_failed_once(bound: int) -> None:
     assert (400, 400) == (p.stats.submitted, p.stats.results)
 
 
-async def test_what_failed_too_often_is_a_failure() -> None:
-    """With its round; readers that wait hold up the intake, but not what returns."""
+async def test_an_item_that_failed_too_often_is_a_failure() -> None:
+    """With its round; slow readers hold up new items, but not returning ones."""
     tried, failed = Counter[int](), list[tuple[int, int]]()
     stages = (rxd.stage(str), rxd.stage(int), rxd.stage(outage(tried, tries=9), queue_size=2))
     async with rxd.Pipeline(*stages, resubmit=twice) as p:
@@ -72,7 +72,7 @@ async def test_what_failed_too_often_is_a_failure() -> None:
 
 
 async def test_it_waits_as_long_as_the_rule_says() -> None:
-    """In ``drain`` too; a rule that raises is no second chance."""
+    """In ``drain`` too; if the rule raises, the failure is final."""
     tried, loop = Counter[int](), asyncio.get_running_loop()
     times: list[float] = []
 
@@ -93,8 +93,8 @@ async def test_it_waits_as_long_as_the_rule_says() -> None:
     assert ["resubmit_failed"] == [entry["event"] for entry in logs]
 
 
-async def test_a_cancelled_pipeline_forgets_what_waits() -> None:
-    """No timer is left."""
+async def test_a_cancelled_pipeline_forgets_waiting_items() -> None:
+    """No timer remains."""
     p = rxd.Pipeline(rxd.stage(outage(Counter())), resubmit=lambda _: 1000.0)
     async with p:
         await p.submit(1)
@@ -104,8 +104,8 @@ async def test_a_cancelled_pipeline_forgets_what_waits() -> None:
     assert ({}, {}) == (p._resubmits._inside, p._resubmits._timers)
 
 
-async def test_what_returns_widens_no_bound() -> None:
-    """Its place goes to nobody once it has left, however many wait."""
+async def test_a_returned_item_does_not_widen_the_bound() -> None:
+    """Its place is not passed on once it has left, however many producers wait."""
     intake = ResubmitIngress(2)
     waiting = [asyncio.create_task(intake.put(Envelope(str(n), n))) for n in range(20)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One stage: what it calls and where, its tries, its batches, its errors."""
+"""One stage: its calls, its attempts, its batches, and its errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_ONCE = rxd.Backoff(first=0.0, maximum=0.0, attempts=3, jitter=0.0)
 
 
 async def through(stage: rxd.Stage, items: Any, **options: Any) -> Ended:
-    """Send items through one stage; what came out, what failed, what was counted."""
+    """Send items through one stage; return results, failures and counters."""
     got: list[Any] = []
     failed: list[rxd.StageError] = []
     async with rxd.Pipeline(stage, **options) as p:
@@ -32,12 +32,12 @@ async def through(stage: rxd.Stage, items: Any, **options: Any) -> Ended:
 
 
 def causes(failed: list[rxd.StageError]) -> list[str]:
-    """What failures were caused by."""
+    """Return the causes of failures."""
     return [f"{type(failure.__cause__).__name__}: {failure.__cause__}" for failure in failed]
 
 
 def doubled(n: int) -> int:
-    """Something that can be sent to a process."""
+    """A function that can be pickled."""
     return 2 * n
 
 
@@ -62,7 +62,7 @@ async def added(m: int, n: int) -> int:
 
 
 @pytest.mark.parametrize("fn", [Doubler(), partial(added, 0), partial(partial(added, 0))])
-def test_what_makes_coroutines_runs_on_the_loop(fn: Any) -> None:
+def test_coroutine_functions_run_on_the_loop(fn: Any) -> None:
     """Objects and partial functions too."""
     assert not rxd.stage(fn, name="s").plain
 
@@ -70,7 +70,7 @@ def test_what_makes_coroutines_runs_on_the_loop(fn: Any) -> None:
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 @pytest.mark.parametrize("batch", [None, (3, 0.01)])
 async def test_plain_functions_run_in_threads(retry: Any, batch: Any) -> None:
-    """As many at a time as there are slots, and with the item's context."""
+    """As many at a time as there are slots, and in the item's context."""
     who: ContextVar[str] = ContextVar("who")
     seen: set[tuple[str, str]] = set()
 
@@ -92,7 +92,7 @@ async def test_plain_functions_run_in_threads(retry: Any, batch: Any) -> None:
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_an_executor_is_used_and_stays_open(retry: Any) -> None:
-    """For processes functions and items are pickled."""
+    """For processes, functions and items are pickled."""
     with ProcessPoolExecutor(1) as pool:
         one = rxd.stage(doubled, executor=pool, backoff=retry)
         assert [0, 2, 4] == (await through(one, range(3), ordered=True))[0]
@@ -105,7 +105,7 @@ async def test_an_executor_is_used_and_stays_open(retry: Any) -> None:
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_plain_functions_that_return_coroutines_are_a_mistake(retry: Any) -> None:
-    """It is named, and the coroutine does not linger."""
+    """The error names it, and the coroutine is closed."""
     stage = rxd.stage(lambda n: added(n, n), name="s", backoff=retry)
     _, failed, _ = await through(stage, [1])
     rule = "TypeError: fn must return a result, got a coroutine of which nothing ran"
@@ -114,7 +114,7 @@ async def test_plain_functions_that_return_coroutines_are_a_mistake(retry: Any) 
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_stop_iteration_is_an_error_like_others(retry: Any) -> None:
-    """Although no future takes it."""
+    """Although no future accepts it."""
     stage = rxd.stage(lambda _: next(iter(())), name="s", backoff=retry)
     _, failed, _ = await through(stage, [1])
     assert ["RuntimeError: fn raised StopIteration"] == causes(failed)
@@ -151,7 +151,7 @@ async def odd_ones_fail(n: int) -> int:
 
 
 async def test_an_item_that_fails_harms_no_other() -> None:
-    """Its failure tells the id, the stage, the try, the item and the cause."""
+    """Its failure has the id, the stage, the attempt, the item and the cause."""
     got, failed, stats = await through(rxd.stage(odd_ones_fail, name="s"), range(6))
     assert [0, 2, 4] == sorted(got)
     assert ["ValueError: 1", "ValueError: 3", "ValueError: 5"] == causes(failed)
@@ -163,7 +163,7 @@ async def test_an_item_that_fails_harms_no_other() -> None:
     assert (6, 3, 3) == (stats.submitted, stats.results, stats.failed)
 
 
-async def test_failures_that_nobody_listens_to_are_logged() -> None:
+async def test_failures_without_a_subscriber_are_logged() -> None:
     """Without the item."""
     with capture_logs() as logs:
         async with rxd.Pipeline(rxd.stage(odd_ones_fail, name="s")) as p:
@@ -186,7 +186,7 @@ async def test_items_that_fail_can_be_skipped() -> None:
 
 @pytest.mark.parametrize("batch", [None, (2, 0.01)])
 async def test_items_that_fail_can_be_replaced(batch: Any) -> None:
-    """By what a function makes of item and error; what that raises is the failure then."""
+    """By the result of a function of item and error; if that raises, it is the failure."""
 
     async def fail(item: Any) -> Any:
         if item in (1, [0, 1]):
@@ -227,7 +227,7 @@ async def test_items_that_fail_can_be_replaced(batch: Any) -> None:
 async def test_batches_must_return_a_result_for_each_item(
     returned: Any, rule: str, plain: bool
 ) -> None:
-    """Else all of its items fail."""
+    """Otherwise all of its items fail."""
 
     async def on_loop(_: list[int]) -> Any:
         return returned
@@ -260,8 +260,8 @@ async def test_a_coroutine_that_cancels_itself_has_failed() -> None:
 
 @pytest.mark.parametrize("retry", [None, rxd.Backoff(first=5.0, attempts=2, jitter=0.0)])
 @pytest.mark.parametrize("batch", [None, (2, 1.0)])
-def test_a_try_has_a_limit_in_time(retry: rxd.Backoff | None, batch: Any) -> None:
-    """The error names the item, and each try has its own limit."""
+def test_an_attempt_has_a_timeout(retry: rxd.Backoff | None, batch: Any) -> None:
+    """The error names the item, and each attempt has its own timeout."""
 
     async def slow(_: Any) -> None:
         await asyncio.sleep(10)
@@ -282,7 +282,7 @@ def test_a_try_has_a_limit_in_time(retry: rxd.Backoff | None, batch: Any) -> Non
 
 
 def test_a_timeout_of_the_function_is_passed_on() -> None:
-    """It is no limit of ours."""
+    """It is not the timeout of the stage."""
 
     async def slow(_: Any) -> None:
         raise TimeoutError("theirs")
@@ -295,7 +295,7 @@ def test_a_timeout_of_the_function_is_passed_on() -> None:
 
 
 async def test_a_thread_that_takes_too_long_fails_its_item_at_once() -> None:
-    """What it returns later is nobody's."""
+    """Its later result is dropped."""
     go_on = threading.Event()
 
     def wait(n: int) -> int:
@@ -314,8 +314,8 @@ async def test_a_thread_that_takes_too_long_fails_its_item_at_once() -> None:
         go_on.set()
 
 
-def test_tries_wait_in_between_and_keep_their_slot() -> None:
-    """The others use the other slots."""
+def test_attempts_wait_in_between_and_keep_their_slot() -> None:
+    """Other items use the other slots."""
     tries: list[tuple[int, float]] = []
 
     async def flaky(n: int) -> int:
@@ -339,8 +339,8 @@ def test_tries_wait_in_between_and_keep_their_slot() -> None:
     run_virtual(main())
 
 
-async def test_the_last_try_counts() -> None:
-    """A failure tells which one that was, also behind a stage that needed several."""
+async def test_the_last_attempt_counts() -> None:
+    """A failure has its number, also behind a stage that needed several attempts."""
     tried: list[int] = []
 
     async def flaky(n: int) -> int:
@@ -362,8 +362,8 @@ async def test_the_last_try_counts() -> None:
     assert [3] == [f.attempt for f in failed]
 
 
-async def test_each_try_of_a_batch_gets_a_list_of_its_own() -> None:
-    """Whatever the one before did to it."""
+async def test_each_attempt_of_a_batch_gets_a_list_of_its_own() -> None:
+    """Whatever the previous attempt did to it."""
     seen: list[list[int]] = []
 
     async def greedy(items: list[int]) -> list[int]:
@@ -378,8 +378,8 @@ async def test_each_try_of_a_batch_gets_a_list_of_its_own() -> None:
     assert [0, 1, 2] == got
 
 
-def test_concurrency_may_be_found_out() -> None:
-    """By a limit of the stage's own, which only learns from it."""
+def test_max_concurrent_may_be_a_limit() -> None:
+    """It only learns from this stage."""
 
     async def work(n: int) -> int:
         await asyncio.sleep(1)
@@ -401,7 +401,7 @@ def test_concurrency_may_be_found_out() -> None:
 
 
 def test_a_stage_is_data() -> None:
-    """With defaults, a name, and what follows from it."""
+    """With defaults, a name, and derived values."""
     stage = rxd.stage(partial(doubled), batch=(10, 0.5), max_concurrent=3)
     assert ("doubled", 3, 30, None, True) == (
         stage.name,
@@ -439,7 +439,7 @@ def test_bad_options(options: dict[str, Any], rule: str) -> None:
 
 
 def test_bad_functions() -> None:
-    """What cannot be called, or not there."""
+    """Ones that cannot be called, or pickled."""
     with pytest.raises(rxd.ConfigError, match="fn must be callable, got 3"):
         rxd.stage(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with (

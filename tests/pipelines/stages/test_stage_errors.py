@@ -1,4 +1,4 @@
-"""Whatever a user's function raises or is: its item fails, and nothing else."""
+"""Whatever a user's function raises or is: only its item fails."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.pipelines.stages.test_stage import AT_ONCE, through
 
 
 class PanicError(BaseException):
-    """What bindings to other languages raise."""
+    """An error that bindings to other languages raise."""
 
 
 class SilentError(Exception):
-    """One that cannot be told."""
+    """An error without a usable message."""
 
     def __str__(self) -> str:
         raise KeyError("code")
@@ -89,7 +89,7 @@ def test_a_keyboard_interrupt_of_a_coroutine_is_for_the_process_too() -> None:
 
 
 async def test_a_keyboard_interrupt_in_a_thread_is_a_failure() -> None:
-    """Nobody has pressed a key there."""
+    """No key press reaches a thread."""
 
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
@@ -144,7 +144,7 @@ async def arows(item: Any) -> Any:
 
 @pytest.mark.parametrize("fn", [rows, arows])
 def test_generator_functions_are_refused(fn: Any) -> None:
-    """Where they are given, as nothing of them would run."""
+    """When they are given, as nothing of them would run."""
     rule = "must not be a generator function"
     with pytest.raises(rxd.ConfigError, match=f"fn {rule}"):
         rxd.stage(fn)
@@ -153,7 +153,7 @@ def test_generator_functions_are_refused(fn: Any) -> None:
 
 
 def test_a_keyboard_interrupt_of_a_claimed_item_lets_its_lease_lapse() -> None:
-    """It is neither dead nor given back: the lapse counts as a crash."""
+    """It is neither dead nor released: the lapse counts as a crash."""
     states: list[Any] = []
 
     async def interrupted(_: int) -> None:

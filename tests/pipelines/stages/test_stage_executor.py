@@ -1,4 +1,4 @@
-"""Stages and nodes whose threads hang, whose processes die, whose executor is gone."""
+"""Stages and nodes with threads that hang, processes that die, and closed executors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.pipelines.stages.test_stage import AT_ONCE, through
 
 
 def square_or_die(n: int) -> int:
-    """Take the process along, or not."""
+    """Return the square, or kill the process."""
     if n == 2:
         os._exit(9)
     return n * n
 
 
 async def same(n: int) -> int:
-    """Nothing."""
+    """Return the argument."""
     return n
 
 
@@ -42,7 +42,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 async def test_a_process_that_dies_costs_one_item(
     processes: ProcessPoolExecutor, retry: Any
 ) -> None:
-    """It is not tried again: it has killed two processes already."""
+    """It is not attempted again: it has killed two processes already."""
     stage = rxd.stage(square_or_die, executor=processes, max_concurrent=3, backoff=retry)
     with capture_logs():
         got, failed, stats = await through(stage, range(5))
@@ -89,7 +89,7 @@ async def test_a_process_that_dies_costs_one_item_of_a_graph(
 
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
-async def test_an_executor_that_is_gone_ends_the_pipeline(retry: Any) -> None:
+async def test_a_closed_executor_ends_the_pipeline(retry: Any) -> None:
     """No item fails for it."""
     failed: list[Any] = []
     pool = ThreadPoolExecutor(1)
@@ -107,8 +107,8 @@ async def test_an_executor_that_is_gone_ends_the_pipeline(retry: Any) -> None:
 
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
-async def test_an_executor_that_is_gone_buries_no_task(retry: Any) -> None:
-    """The worker ends, and its tasks are there for another."""
+async def test_a_closed_executor_makes_no_task_dead(retry: Any) -> None:
+    """The worker ends, and another can claim its tasks."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     async with rxd.connect("memory://", settings=rxd.Settings(grace=0)) as hub:
@@ -125,7 +125,7 @@ async def test_an_executor_that_is_gone_buries_no_task(retry: Any) -> None:
 
 @pytest.mark.parametrize("retry", [None, rxd.Backoff(first=0.0, attempts=1)])
 async def test_a_thread_that_hangs_costs_no_other_item(retry: Any) -> None:
-    """Those behind it wait for the thread, and their time has not begun."""
+    """Items behind it wait for the thread, and their timeouts have not begun."""
     release, began = threading.Event(), list[int]()
 
     def work(n: int) -> int:
@@ -152,7 +152,7 @@ async def test_a_thread_that_hangs_costs_no_other_item(retry: Any) -> None:
 
 @pytest.mark.parametrize("retry", [None, rxd.Backoff(first=0.0, attempts=1)])
 async def test_an_executor_of_several_stages_does_not_cost_them_time(retry: Any) -> None:
-    """Each item's limit counts from when its function begins."""
+    """Each item's timeout counts from when its function begins."""
     release = threading.Event()
     got: list[int] = []
     with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""Workflows that run here: transitions, failures, limits, and what is refused."""
+"""Workflows in one process: transitions, failures, limits, and refusals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rxdispatch.testing import run_virtual
 
 
 async def fine(_: Any) -> str:
-    """Be content with anything."""
+    """Accept anything."""
     return "ok"
 
 
 def path(result: rxd.WorkflowResult | rxd.WorkflowError) -> list[tuple[str, str]]:
-    """The transitions of a history."""
+    """Return the transitions of a history."""
     return [(entry.source, entry.target) for entry in result.history]
 
 
@@ -36,7 +36,7 @@ def order(**options: Any) -> rxd.Workflow:
 
 
 async def test_results_choose_the_way_and_change_the_data() -> None:
-    """The history tells each transition with its result, its time and its attempt."""
+    """The history has each transition with its result, its time and its attempt."""
     good = await order().run({"total": 12}, id="a")
     assert ("a", "paid", {"total": 12, "checked": 1}) == (good.id, good.state, good.data)
     assert [("new", "checked"), ("checked", "paid")] == path(good)
@@ -48,7 +48,7 @@ async def test_results_choose_the_way_and_change_the_data() -> None:
 
 
 async def test_predicates_choose_the_way() -> None:
-    """The first that holds counts; a plain function will do."""
+    """The first that holds is taken; a plain function works too."""
     workflow = rxd.Workflow("count")
     workflow.define_state(
         "count", len, next_states=[(lambda n: n > 2, "many"), (lambda n: n > 0, "few")]
@@ -62,7 +62,7 @@ async def test_predicates_choose_the_way() -> None:
 
 
 async def test_retries_then_failure_state() -> None:
-    """A state is tried as often as its backoff says; then the failure state follows."""
+    """A state is attempted as often as its backoff says; then the failure state follows."""
     calls: list[int] = []
 
     async def flaky(succeeds_at: int) -> str:
@@ -85,7 +85,7 @@ async def test_retries_then_failure_state() -> None:
 
 
 async def test_failure_without_a_state_for_it() -> None:
-    """It is a TaskExecutionError with the id, the cause, and the history so far."""
+    """It is a TaskExecutionError with the id, the cause, and the history until then."""
 
     async def fail(_: Any) -> str:
         raise KeyError("rate")
@@ -106,7 +106,7 @@ async def test_failure_without_a_state_for_it() -> None:
 
 @pytest.mark.parametrize("result", ["what", ["unhashable"]])
 async def test_unknown_results_are_not_tried_again(result: Any) -> None:
-    """They are failures of the state, as wrong at the next attempt."""
+    """They are failures of the state, and would be wrong again."""
     calls: list[int] = []
 
     async def odd(_: Any) -> Any:
@@ -164,13 +164,13 @@ async def test_endless_loops_are_ended() -> None:
 
 
 async def test_as_many_transitions_as_allowed() -> None:
-    """The last one may be the one that ends it."""
+    """The last one may reach the end."""
     workflow = order(max_transitions=2)
     assert "paid" == (await workflow.run({"total": 1})).state
 
 
 async def test_cancelled_run() -> None:
-    """Cancelling reaches the state's function, and nothing is left."""
+    """The cancellation reaches the state's function, and nothing keeps running."""
     cancelled = asyncio.Event()
 
     async def wait(_: Any) -> str:
@@ -215,7 +215,7 @@ def test_machines_that_cannot_work() -> None:
 
 
 def test_bad_arguments() -> None:
-    """Each breaks a rule, before anything is changed."""
+    """Each breaks a rule, and nothing is changed."""
     board = rxd.MemoryBoard[Any]("b")
     wrong: list[dict[str, Any]] = [
         {"initial": ""},
@@ -256,7 +256,7 @@ def test_bad_arguments() -> None:
 
 
 async def test_without_a_board() -> None:
-    """There is nothing to submit to."""
+    """It cannot be submitted."""
     workflow = order()
     for call in (workflow.submit(1), workflow.result("a"), workflow.forget("a")):
         with pytest.raises(rxd.ConfigError, match="must have a board and a journal"):
@@ -266,7 +266,7 @@ async def test_without_a_board() -> None:
 
 
 class PanicError(BaseException):
-    """What bindings to other languages raise."""
+    """An error that bindings to other languages raise."""
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ class PanicError(BaseException):
     ],
 )
 async def test_a_state_fails_whatever_its_function_raises(error: BaseException) -> None:
-    """It leads to the failure state, and its predicate may raise as well."""
+    """It leads to the failure state; errors of predicates do too."""
 
     async def process(data: Any) -> Any:
         if data == "process":
@@ -300,7 +300,7 @@ async def test_a_state_fails_whatever_its_function_raises(error: BaseException) 
 
 
 async def test_generators_are_refused_as_states() -> None:
-    """When they are defined, or as a result where something hides them."""
+    """When they are defined, or as a result if something hides them."""
 
     def rows(data: Any) -> Any:
         yield data

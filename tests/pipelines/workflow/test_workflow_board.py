@@ -38,7 +38,7 @@ async def places(kind: str) -> AsyncGenerator[Boards]:
 
 
 def counting(boards: Boards, process: Any = None) -> rxd.Workflow:
-    """A workflow that counts to three, once *process* has had its turn."""
+    """A workflow that counts to three; *process* is called first."""
 
     async def count(n: int) -> rxd.Move:
         return rxd.Move("done" if n == 2 else "on", n + 1)
@@ -51,15 +51,15 @@ def counting(boards: Boards, process: Any = None) -> rxd.Workflow:
 
 
 async def work(workflow: rxd.Workflow) -> list[rxd.Outcome[Any, rxd.WorkflowResult]]:
-    """Run all that is on the board."""
+    """Run all workflows on the board."""
     outcomes: list[rxd.Outcome[Any, rxd.WorkflowResult]] = []
     await rxd.run(workflow.worker(until="joined").pipe(rx.do_action(outcomes.append)))
     return outcomes
 
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
-async def test_submitted_run_and_asked_for(kind: str) -> None:
-    """The worker emits results, and whoever knows the id has them until they are forgotten."""
+async def test_submit_run_and_result(kind: str) -> None:
+    """The worker emits results, and `result` returns them by id until they are forgotten."""
     async with places(kind) as boards:
         workflow = counting(boards)
         waiting = asyncio.create_task(_later(workflow))
@@ -86,7 +86,7 @@ async def test_submitted_run_and_asked_for(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_readers_of_a_result_do_not_shut_one_another_out(kind: str) -> None:
-    """Each reads the journal once, and nobody claims from it."""
+    """Each reads the journal once, and none claims from it."""
     async with places(kind) as boards:
         workflow = counting(boards)
         await workflow.submit(0, id="w")
@@ -120,7 +120,7 @@ async def _later(workflow: rxd.Workflow) -> rxd.WorkflowResult:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_failed_workflow_goes_on_after_redrive(kind: str) -> None:
-    """It is dead with its history; redriven, it goes on from the state it failed in."""
+    """It is dead with its history; redriven, it goes on from the state that it failed in."""
     async with places(kind) as boards:
         broken = True
         runs: list[str] = []
@@ -159,7 +159,7 @@ async def test_failed_workflow_goes_on_after_redrive(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_the_log_wins(kind: str) -> None:
-    """Who was overtaken while a state ran drops his own transition and takes the recorded one."""
+    """A worker that was overtaken drops its own transition and takes the recorded one."""
     async with places(kind) as boards:
         log = WorkflowLog(boards[1], 100)
 
@@ -191,7 +191,7 @@ async def test_data_that_cannot_be_stored() -> None:
 
 
 def test_disposal_gives_back_and_another_goes_on() -> None:
-    """A worker that is stopped in a state leaves the workflow where its log ends."""
+    """A worker that is stopped in a state releases the workflow, which goes on from its log."""
 
     async def main() -> None:
         boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
@@ -217,7 +217,7 @@ def test_disposal_gives_back_and_another_goes_on() -> None:
 
 
 def test_reading_waits_for_other_readers() -> None:
-    """Records that somebody holds, or held when he was killed, are waited for."""
+    """Records that another process holds, or held when it was killed, are waited for."""
 
     async def main() -> None:
         boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal", max_crashes=0)
@@ -234,7 +234,7 @@ def test_reading_waits_for_other_readers() -> None:
 
 
 def test_waits_while_there_is_no_room() -> None:
-    """A board that is away or full holds the workflow up, and costs it nothing."""
+    """A board that is unavailable or full delays the workflow, and costs no attempt."""
 
     class Full(rxd.MemoryBoard[Any]):
         refusals = 3
@@ -256,7 +256,7 @@ def test_waits_while_there_is_no_room() -> None:
 
 
 def test_lapsed_claim_records_nothing() -> None:
-    """Past its lease a worker does not go on, even before it is told; the workflow is not lost."""
+    """Past its lease a worker does not go on, even before it knows; the workflow is not lost."""
 
     async def main() -> None:
         boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
@@ -282,7 +282,7 @@ def test_lapsed_claim_records_nothing() -> None:
 
 
 async def test_killed_processes_record_each_transition_once(tmp_path: Path) -> None:
-    """Two workers, killed by -9 at random again and again: all ends, each transition once."""
+    """Two workers are killed by -9 at random: all workflows end, each transition is there once."""
     path = str(tmp_path / "states")
     rng = random.Random(7)
     count = 30
@@ -314,11 +314,11 @@ async def test_killed_processes_record_each_transition_once(tmp_path: Path) -> N
         for result in await results:
             chain = [(f"s{n}", f"s{n + 1}") for n in range(STATES)]
             assert chain == [(entry.source, entry.target) for entry in result.history]
-            # The data tells the same story as the history: nobody's result was mixed in.
+            # The data agree with the history: no result of another process was mixed in.
             told = [f"{entry.source} {entry.result[3:]}" for entry in result.history]
             assert told == result.data
         assert count * STATES == (await hub.board("flows.journal").counts()).ready
-        # At least once, and not much more: who is killed repeats at most what it was at.
+        # At least once, and little more: only the work of a killed process is repeated.
         assert count * STATES <= _lines(path) <= count * STATES + kills * 8 * 2
 
 

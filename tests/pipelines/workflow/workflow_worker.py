@@ -1,5 +1,5 @@
 """
-A process that runs workflows from a board; started with the server's URL, a label and a journal.
+A process that runs workflows from a board; arguments: the server's URL, a label and a journal.
 
 Each state appends a line to a file, so that it is known how often it ran.
 """
@@ -17,7 +17,7 @@ STATES = 12
 
 
 def machine(hub: rxd.Hub, path: str, label: str) -> rxd.Workflow:
-    """Return a chain of states, each of which says that it ran, and that it was this process."""
+    """Return a chain of states, each of which records that it ran, and in which process."""
     workflow = rxd.Workflow(
         "s0",
         board=hub.board("flows", max_crashes=1000),
@@ -28,7 +28,7 @@ def machine(hub: rxd.Hub, path: str, label: str) -> rxd.Workflow:
         async def process(data: list[str]) -> rxd.Move:
             note(path, f"s{number}")
             await asyncio.sleep(0.005)
-            # Which of two processes was the first is to be seen in the data.
+            # The data show which of two processes was the first.
             return rxd.Move(f"by {label}", [*data, f"s{number} {label}"])
 
         return process
