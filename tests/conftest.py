@@ -1,4 +1,4 @@
-"""Test functions may be coroutines; whatever they leave running fails them."""
+"""Runs coroutine test functions, and fails a test that leaves something running."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def _checked(test: Coroutine[Any, Any, None]) -> None:
     trouble: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: trouble.append(context))
     await test
-    # What was cancelled or closed at the very end needs a few rounds of the loop.
+    # Cancelled and closed objects need a few turns of the loop to end.
     for _ in range(3):
         await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}

@@ -1,4 +1,4 @@
-"""``Gate``: where a proxy holds requests, or the replies to them, until a test opens it."""
+"""``Gate``: holds requests or replies in a proxy until a test opens it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 __all__ = ["Gate"]
 
-# For what a test waits for; far more than a busy machine takes.
+# Seconds a test waits; far more than a busy machine needs.
 _PATIENCE: Final = 30.0
 
-# The answer to EVALSHA of a server that has done nothing; the client sends EVAL next.
+# The reply to EVALSHA of a server that does not have the script; the client sends EVAL next.
 _UNKNOWN: Final = b"-NOSCRIPT"
 
 
@@ -18,12 +18,12 @@ class Gate:
     """
     Holds the next requests with one command, or the replies to them; all others pass.
 
-    What comes behind on the same connection waits as well.
+    Requests behind it on the same connection wait too.
 
     Args:
-        command: Such as ``b"PING"``; ``b"EVALSHA"`` stands for EVAL as well. None: every request.
-        replies: Let the server carry out the request, and hold what it answers.
-        count: How many are held; None: all, until the gate is opened.
+        command: The command, such as ``b"PING"``; ``b"EVALSHA"`` includes EVAL. None holds all.
+        replies: Let the server execute the request, and hold the reply.
+        count: How many to hold; None holds all until the gate is opened.
     """
 
     def __init__(self, command: bytes | None, *, replies: bool, count: int | None) -> None:
@@ -37,10 +37,10 @@ class Gate:
 
     async def reached(self, count: int = 1) -> None:
         """
-        Wait until *count* have been held here.
+        Wait until the gate has held *count* in total.
 
         Raises:
-            TimeoutError: If they do not come within half a minute.
+            TimeoutError: If they do not arrive within half a minute.
         """
         async with asyncio.timeout(_PATIENCE):
             while self.held < count:
@@ -48,18 +48,18 @@ class Gate:
                 await self._came.wait()
 
     def open(self) -> None:
-        """Let what is held go on its way, and hold nothing any more."""
+        """Release everything that is held, and hold nothing any more."""
         self._opened.set()
 
     def wants(self, request: bytes) -> bool:
-        """Tell whether the gate holds *request*, as it stands on the wire, or its reply."""
+        """Return whether the gate holds *request*, as packed bytes, or its reply."""
         if self._shut() and self._marks:
             upper = request.upper()
             return any(mark in upper for mark in self._marks)
         return self._shut()
 
     def wants_reply(self, reply: bytes) -> bool:
-        """Tell whether the gate holds *reply*, to a request that it wanted."""
+        """Return whether the gate holds *reply*, to a request that it has chosen."""
         return self._shut() and not reply.startswith(_UNKNOWN)
 
     async def hold(self) -> None:

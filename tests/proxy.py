@@ -1,4 +1,4 @@
-"""``Proxy``: stands between client and server and loses, holds, delays or cuts on demand."""
+"""``Proxy``: between client and server, it drops, holds, delays or cuts on demand."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _STEP: Final = 1 << 14
 
 
 class _Link:
-    """One client's connection and the one to the server behind it."""
+    """A client's connection, with the proxy's own connection to the server."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.client = client
         self.server = server
         self.asked = False
         self.dead = False
-        # Those that wait for the reply to what was asked last.
+        # The gates that wait for the reply to the last request.
         self.gates: list[Gate] = []
 
     def cut(self) -> None:
@@ -40,14 +40,14 @@ class _Link:
     def reset(self) -> None:
         own: socket.socket = self.client.get_extra_info("socket")
         if own.fileno() >= 0:
-            # To close with this is to send an RST; only TCP knows of it.
+            # A close with this option sends an RST; only TCP has it.
             own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.cut()
 
 
 class Proxy:
     """
-    Listens on a unix socket, or on 127.0.0.1, and forwards to a server.
+    A proxy that listens on a unix socket, or on 127.0.0.1, and forwards to a server.
 
     ::
 
@@ -56,7 +56,7 @@ class Proxy:
             proxy.drop_replies(1)
 
     Args:
-        upstream: The server, without TLS; may be set to another one, for later connections.
+        upstream: The server, without TLS; may be changed for later connections.
         tcp: Listen on a port instead of a unix socket.
     """
 
@@ -100,9 +100,9 @@ class Proxy:
 
     def drop_replies(self, count: int, command: bytes | None = None) -> None:
         """
-        Swallow the next *count* replies; after each, cut the connection it was meant for.
+        Drop the next *count* replies, and cut the connection after each.
 
-        The server has carried out what was asked.
+        The server has executed the requests.
 
         Args:
             count: How many.
@@ -125,20 +125,20 @@ class Proxy:
 
     def tamper(self, change: Callable[[bytes], Iterable[bytes]] | None) -> None:
         """
-        Change what Pub/Sub brings; None ends that.
+        Change Pub/Sub messages; None stops that.
 
         Args:
-            change: Given what a message holds, in order over all connections; returns what is
-                passed on in its place, each as a message of its own.
+            change: Called with the data of each message, in order over all connections; returns
+                the data of the messages to pass on instead.
         """
         self._tamper = change
 
     def blackhole(self) -> None:
-        """Accept connections and bytes, but pass nothing on until :meth:`heal`."""
+        """Accept connections and bytes, but forward nothing until :meth:`heal`."""
         self._flowing.clear()
 
     def slow_down(self, rate: float) -> None:
-        """Let *rate* bytes a second through, in each direction of each connection."""
+        """Forward *rate* bytes per second, in each direction of each connection."""
         self._rate = rate
 
     def hold(
@@ -151,7 +151,7 @@ class Proxy:
 
             gate = proxy.hold(b"EVALSHA", replies=True)
             settling = asyncio.create_task(board.settle(outcomes))
-            await gate.reached()  # the server has done it, and nobody knows
+            await gate.reached()  # the server has executed it, and the client has no reply
             gate.open()
 
         The arguments are those of :class:`Gate`; :meth:`heal` opens it, too.
@@ -161,16 +161,16 @@ class Proxy:
         return gate
 
     def delay(self, seconds: float) -> None:
-        """Hold back every reply for *seconds*."""
+        """Delay every reply by *seconds*."""
         self._delay = seconds
 
     def heal(self, *, dead: bool = False) -> None:
         """
-        End whatever trouble was asked for; what a black hole held goes on its way.
+        End all disturbances; bytes that a black hole held are forwarded.
 
         Args:
-            dead: On connections that are there nothing passes ever again, nor are they cut: as
-                behind a router that has forgotten them.
+            dead: Existing connections forward nothing any more and are not cut, as behind a
+                router that has forgotten them.
         """
         for link in self._links:
             link.dead = link.dead or dead
@@ -262,7 +262,7 @@ class Proxy:
 
 
 class _Frames:
-    """Finds the messages of Pub/Sub in what a server sends."""
+    """Finds Pub/Sub messages in the bytes of a server."""
 
     def __init__(self) -> None:
         self.rest = b""
@@ -270,7 +270,7 @@ class _Frames:
     def changed(
         self, data: bytes, change: Callable[[bytes], Iterable[bytes]] | None
     ) -> Iterable[bytes]:
-        """Yield whole replies, messages as *change* wants them."""
+        """Yield whole replies, with messages changed by *change*."""
         self.rest += data
         while (end := _end(self.rest, 0)) is not None:
             frame, self.rest = self.rest[:end], self.rest[end:]
@@ -289,7 +289,7 @@ def _bulk(text: bytes) -> bytes:
 
 
 def _end(data: bytes, at: int) -> int | None:
-    """Return where the reply that begins at *at* ends; None if it is not whole."""
+    """Return the end of the reply that begins at *at*; None if it is incomplete."""
     line = data.find(b"\r\n", at)
     if line < 0:
         return None

@@ -1,4 +1,4 @@
-"""Real servers for tests: the embedded Valkey, and the system's Redis where there is one."""
+"""Real servers for tests: the embedded Valkey, and the system's Redis if there is one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def valkey_server(
 
 @asynccontextmanager
 async def any_server(kind: Kind) -> AsyncGenerator[Target]:
-    """Run a server of that kind; skips the test where there is none."""
+    """Run a server of that kind; skips the test if there is none."""
     if kind == "valkey":
         async with valkey_server() as server:
             yield server.target
@@ -81,7 +81,7 @@ def system_redis(
     Run the system's ``redis-server`` on a port of 127.0.0.1; skips the test without one.
 
     Args:
-        password: What ``requirepass`` is; it is in the url that is yielded.
+        password: The value of ``requirepass``; the yielded URL contains it.
         acl: ``user`` lines of the configuration, such as ``"bob on >secret ~* &* +@all"``.
         tls: Makes the port speak TLS.
         options: Further settings.
@@ -124,7 +124,7 @@ def system_redis(
             login = f":{quote(password, safe='')}@" if password else ""
             yield f"{'rediss' if tls else 'redis'}://{login}127.0.0.1:{port}"
         finally:
-            # Also when a test has stopped it.
+            # Even if a test has stopped it.
             process.send_signal(signal.SIGKILL)
             process.wait()
 
@@ -146,7 +146,7 @@ def _authority(folder: Path) -> Certificates:
     if openssl is None:
         pytest.skip("needs openssl")
     extensions = folder / "extensions"
-    # Python 3.13 checks certificates by the letter of RFC 5280, which asks for all of these.
+    # Python 3.13 checks certificates strictly by RFC 5280, which requires all of these.
     extensions.write_text(
         "subjectAltName = IP:127.0.0.1, DNS:localhost\n"
         "authorityKeyIdentifier = keyid\n"
@@ -179,7 +179,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead but not reaped does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Another user of the same machine, who plants files."""
+"""Another user of the same machine, for tests of planted files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 __all__ = ["STRANGER", "as_user", "shared_folder"]
 
 STRANGER = 54321
-"""A user that no machine has an account for."""
+"""The number of a user without an account."""
 
 
 def as_user(work: Callable[[], object], uid: int = STRANGER) -> int:
     """
-    Run *work* in a forked child as another user; skips the test where that is not allowed.
+    Run *work* in a forked child as another user; skips the test if that is not allowed.
 
     Returns:
         0, or the exit status 1 after an exception.
@@ -42,7 +42,7 @@ def as_user(work: Callable[[], object], uid: int = STRANGER) -> int:
 
 @contextmanager
 def shared_folder(mode: int = 0o777) -> Generator[Path]:
-    """A folder that all users of the machine reach."""
+    """A folder that all users of the machine can reach."""
     folder = Path(tempfile.mkdtemp(prefix="rxd-shared-", dir="/tmp"))
     try:
         folder.chmod(mode)

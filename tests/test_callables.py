@@ -1,4 +1,4 @@
-"""Kinds of functions that users give."""
+"""The kinds of users' functions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Callable:
 
 
 class Class:
-    """A call makes an instance, whatever that one is when it is called."""
+    """A call makes an instance, whatever a call of the instance does."""
 
     async def __call__(self) -> None:
         """Return when awaited."""

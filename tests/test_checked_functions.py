@@ -1,4 +1,4 @@
-"""What is refused of users' functions before they are called."""
+"""Users' functions that are refused before they are called."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def agenerator(task: Any) -> AsyncIterator[Any]:
 
 
 def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return *function* in a function that says what it decorates."""
+    """Return a wrapper of *function* that names it as ``__wrapped__``."""
 
     @functools.wraps(function)
     def call(task: Any) -> Any:
@@ -79,7 +79,7 @@ def test_a_generator_function_is_refused(handler: Any) -> None:
 
 @types.coroutine
 def old_style(task: Any) -> Iterator[Any]:
-    """Be a coroutine as they were before ``async``."""
+    """Return a coroutine of the kind before ``async def``."""
     yield task
 
 
@@ -109,7 +109,7 @@ def two(context: Any, task: Any) -> None:
 
 
 def must(task: Any, *, must: int) -> None:
-    """Take what no worker gives."""
+    """Take a keyword that no worker passes."""
 
 
 def one(task: Any) -> None:

@@ -1,4 +1,4 @@
-"""Errors in words, however their own methods behave."""
+"""The text of errors, however their own methods behave."""
 
 from __future__ import annotations
 

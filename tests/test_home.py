@@ -1,4 +1,4 @@
-"""Loops: what belongs to one is refused in another, and is not harmed by the attempt."""
+"""Loops: an object of one loop refuses use in another, and survives the attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``connect()`` and ``Hub``: where boards come from, and how long they live."""
+"""``connect()`` and ``Hub``: the boards of a hub, and their lifetime."""
 
 from __future__ import annotations
 

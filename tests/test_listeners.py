@@ -28,7 +28,7 @@ any_error = pytest.mark.parametrize("error", [*ORDINARY, *LEAVING], ids=ids)
 
 
 def failing(error: BaseException) -> Callable[..., None]:
-    """Return a function that raises *error* whatever it is given."""
+    """Return a function that raises *error* for any arguments."""
 
     def fail(*_: Any) -> None:
         raise error
@@ -37,12 +37,12 @@ def failing(error: BaseException) -> Callable[..., None]:
 
 
 def leaves(error: BaseException) -> bool:
-    """Tell whether *error* passes on."""
+    """Return whether *error* is re-raised."""
     return isinstance(error, (KeyboardInterrupt, SystemExit))
 
 
 def passes_on(error: BaseException, act: Callable[[], object]) -> list[Any]:
-    """Do *act*, which raises *error* only if that ends the process; returns the log's events."""
+    """Run *act*, which raises *error* only if it ends the process; return the log events."""
     with capture_logs() as logs:
         if leaves(error):
             with pytest.raises(type(error)):
@@ -54,7 +54,7 @@ def passes_on(error: BaseException, act: Callable[[], object]) -> list[Any]:
 
 @any_error
 def test_tell_each(error: BaseException) -> None:
-    """The others are served, the error is logged or passes on after them."""
+    """The others are served; then the error is logged, or re-raised."""
     heard: list[int] = []
     calls: list[Callable[[], object]] = [failing(error), partial(heard.append, 1)]
     expected = [] if leaves(error) else ["subscriber_failed"]
@@ -63,7 +63,7 @@ def test_tell_each(error: BaseException) -> None:
 
 
 def test_call_each_raises_the_first_error_last() -> None:
-    """One that ends the process goes before others."""
+    """An error that ends the process has precedence."""
     heard: list[int] = []
     with pytest.raises(ValueError, match="one"):
         call_each([failing(ValueError("one")), failing(ValueError("two")), lambda: heard.append(1)])
@@ -74,7 +74,7 @@ def test_call_each_raises_the_first_error_last() -> None:
 
 @any_error
 def test_a_watcher_of_a_relay_without_on_error(error: BaseException) -> None:
-    """It harms neither the producer nor later subscribers, and is logged once."""
+    """Its error affects neither the producer nor later subscribers, and is logged once."""
     relay: Relay[int] = Relay("events")
     heard: list[int] = []
     relay.observable.subscribe(failing(error))
@@ -101,7 +101,7 @@ def test_a_watcher_of_a_relay_that_raises_in_its_on_error(error: BaseException) 
 
 @any_error
 def test_a_watcher_of_a_relay_that_raises_at_the_end(error: BaseException) -> None:
-    """The others hear of the end."""
+    """The others see the end."""
     relay: Relay[int] = Relay("events")
     ended: list[str] = []
     relay.observable.subscribe(on_completed=failing(error))
@@ -112,7 +112,7 @@ def test_a_watcher_of_a_relay_that_raises_at_the_end(error: BaseException) -> No
 
 @any_error
 def test_broadcast_serves_the_others(error: BaseException) -> None:
-    """In all three ways; only exceptions that end the process reach the source."""
+    """This holds for all three methods; only errors that end the process reach the source."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -130,7 +130,7 @@ def test_broadcast_serves_the_others(error: BaseException) -> None:
 
 @any_error
 def test_broadcast_tells_all_of_an_error(error: BaseException) -> None:
-    """Also subscribers behind one whose ``on_error`` raises."""
+    """This holds even for subscribers behind one whose ``on_error`` raises."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -146,7 +146,7 @@ def test_broadcast_tells_all_of_an_error(error: BaseException) -> None:
 
 @any_error
 def test_a_drain_completes_all_streams(error: BaseException) -> None:
-    """Although the subscriber of one raises when it completes."""
+    """All streams end, although a subscriber raises at the completion."""
 
     async def main() -> list[str]:
         switch, ended = KillSwitch(), list[str]()
@@ -166,7 +166,7 @@ def test_a_drain_completes_all_streams(error: BaseException) -> None:
 
 @any_error
 def test_an_abort_ends_all_streams(error: BaseException) -> None:
-    """Although the subscriber of one raises, or has no ``on_error``."""
+    """All streams end, although a subscriber raises, or has no ``on_error``."""
 
     async def main() -> list[str]:
         switch, ended = KillSwitch(), list[str]()
@@ -196,7 +196,7 @@ def test_a_gate_that_closes_tells_all(error: BaseException) -> None:
 
 @any_error
 def test_a_subscriber_of_an_ingress_that_raises(error: BaseException) -> None:
-    """No producer hears of it, nor does the one that closes."""
+    """Neither a producer nor the caller of close sees the error."""
 
     async def main() -> list[Any]:
         ingress = rxd.Ingress[int](3)
@@ -249,7 +249,7 @@ def test_watchers_of_a_board_harm_nobody() -> None:
 
 @pytest.mark.parametrize("error", ORDINARY, ids=lambda error: type(error).__name__)
 def test_a_listener_of_a_channel_that_raises(error: BaseException) -> None:
-    """The others hear the message and the end, and the connection's reader goes on."""
+    """The others get the message and the end, and the connection's reader goes on."""
 
     async def main() -> list[Any]:
         heard: list[Any] = []

@@ -1,4 +1,4 @@
-"""``Stream``: what is easily done wrong says so."""
+"""``Stream``: a wrong use raises an error that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real command in a process of its own, and trees of files to run it on."""
+"""The real command in a process of its own, and trees of files for it."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ class Command:
         return self._family
 
     def read_until(self, text: str) -> None:
-        """Wait until it has said *text*."""
+        """Wait until it has printed *text*."""
         assert self.process.stderr is not None
         while text not in (line := self.process.stderr.readline()):
             assert line, "it ended without saying so"
 
     def end(self) -> tuple[str, str]:
-        """Wait for its end, and for that of its family; returns stdout and stderr."""
+        """Wait for its end and the end of its children; return stdout and stderr."""
         streams = self.process.communicate(timeout=LIMIT)
         wait_until(lambda: not any(alive(pid) for pid in self._family))
         return streams
@@ -93,13 +93,13 @@ class Command:
 @contextmanager
 def stalled(command: Command, data_dir: Path) -> Generator[int]:
     """
-    Let the run count a few files, then let no worker write: it is half-way for sure.
+    Let the run count a few files, then block the writes of workers, so that it stays half-way.
 
-    More than the four that two workers may have counted while the board does not know it yet.
+    It counts more than the four files that two workers may have counted before the board knows.
 
-    Yields how many files are counted.
+    Yields the number of counted files.
     """
-    # Not touched before it is in its final mode: that takes the whole file.
+    # Not opened before it is in WAL mode: the change of mode locks the whole file.
     wait_until((data_dir / "demo.sqlite3-wal").exists, LIMIT)
     db = sqlite3.connect(data_dir / "demo.sqlite3", timeout=LIMIT, isolation_level=None)
     try:
@@ -133,7 +133,7 @@ def long_tree(root: Path) -> None:
 
 
 def expected(root: Path) -> dict[str, Any]:
-    """Count a tree in the plainest way; the keys are those of the JSON document."""
+    """Count a tree directly; the keys are those of the JSON document."""
     totals = {"files": 0, "counted": 0, "dead": 0, "functions": 0, "classes": 0, "lines": 0}
     reasons: dict[str, int] = {}
     for path in sorted(root.rglob("*.py")):
@@ -159,6 +159,6 @@ def expected(root: Path) -> dict[str, Any]:
 
 
 def part(document: str, like: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a JSON document, what *like* has too."""
+    """Return the keys of a JSON document that *like* has too."""
     found: dict[str, Any] = json.loads(document)
     return {name: found[name] for name in like}

@@ -1,4 +1,4 @@
-"""What happens to simulated nodes, without a server and without time."""
+"""The events of a simulated fleet, without a server and without time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fleet(size: int = 30, **other: Any) -> SimulatedFleet:
 
 
 class Server:
-    """Does what the registry would, and remembers who is there."""
+    """Does the registry's work, and records its nodes."""
 
     def __init__(self) -> None:
         self.known: set[str] = set()

@@ -1,4 +1,4 @@
-"""How a fleet looks."""
+"""The table of a fleet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where ``rxdispatch worker`` finds modules."""
+"""The import path of ``rxdispatch worker``."""
 
 from __future__ import annotations
 

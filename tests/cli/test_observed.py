@@ -1,4 +1,4 @@
-"""What a watcher remembers of changes."""
+"""The recent changes of a fleet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands print, where a password, a payload or a header could be in it."""
+"""The commands print no password, no payload and no header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is killed, interrupted or aborted, and the one that finishes it."""
+"""A run that is killed, interrupted or aborted, and the next run that finishes it."""
 
 from __future__ import annotations
 

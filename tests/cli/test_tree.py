@@ -1,4 +1,4 @@
-"""Which files are found."""
+"""The files that the demo finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How ``rxdispatch worker`` ends, and what it says of modules and handlers that it cannot use."""
+"""The end of ``rxdispatch worker``, and its errors for unusable modules and handlers."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def hold(how: str) -> None:
-    """Say who this is, and wait for the end."""
+    """Print the process id, and wait for the end."""
     getattr(workers, how)()
     sys.stdout.write(f"{os.getpid()}\n")
     sys.stdout.flush()

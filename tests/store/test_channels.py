@@ -1,4 +1,4 @@
-"""``Channels``: hot, counted, honest about what may have been missed."""
+"""``Channels``: hot, counted, and open about missed messages."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ async def test_an_idle_connection_sends_pings_only() -> None:
         before = await _commands(client)
         await asyncio.sleep(0.3)
         after = await _commands(client)
-        # The one is the question before.
+        # The first one is the check before.
         assert after - before == 1
 
 

@@ -1,4 +1,4 @@
-"""``Client``: repeats until a limit, says what may have happened, and loses no connection."""
+"""``Client``: repeats until a timeout, says what may have happened, loses no connection."""
 
 from __future__ import annotations
 

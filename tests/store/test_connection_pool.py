@@ -54,7 +54,7 @@ async def test_clean_connections_are_used_again() -> None:
         await connector.open(first)
         pool.give_back(first, clean=True)
         assert first is await pool.take(loop.time() + 1)
-        # A reply that nobody has read.
+        # An unread reply.
         await exchange(first, pack(("ECHO", "a")) + pack(("ECHO", "b")))
         await asyncio.sleep(0.02)
         pool.give_back(first, clean=True)

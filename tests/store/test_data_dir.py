@@ -1,4 +1,4 @@
-"""A ``data_dir`` is trusted like a program: what another user can have put there is refused."""
+"""A ``data_dir`` is trusted like a program: files that another user may have made are refused."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def a_file_of_another(home: Path) -> None:
 
 
 def a_log_open_to_all(home: Path) -> None:
-    """The folder of the log is closed by the folder above, but not for ever."""
+    """The folder above protects the folder of the log, but not forever."""
     (home / "appendonlydir").mkdir()
     (home / "appendonlydir").chmod(0o777)
 

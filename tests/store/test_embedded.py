@@ -1,4 +1,4 @@
-"""The embedded server: private, quick, durable on request, and never left behind."""
+"""The embedded server: private, quick, durable on request, and gone with its owner."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
-    """An own place for private directories, so that what is left behind can be seen."""
+    """A place of its own for private directories, so that leftovers are visible."""
     with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)

@@ -1,4 +1,4 @@
-"""The names of keys: one hash tag a board, and no two boards with the same."""
+"""The names of keys: one hash tag per board, and different tags for different boards."""
 
 from __future__ import annotations
 

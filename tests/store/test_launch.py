@@ -1,4 +1,4 @@
-"""Which program the embedded server is, and what a system without one is told."""
+"""The program of the embedded server, and the errors of a system without one."""
 
 from __future__ import annotations
 

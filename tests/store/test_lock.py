@@ -1,4 +1,4 @@
-"""``FileLock``: one holder, and free once all who hold it are gone."""
+"""``FileLock``: it has one holder, and is free once all holders have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Private directories: short, closed to others, swept when their owner is gone."""
+"""Private directories: short, closed to others, removed after their owner has ended."""
 
 from __future__ import annotations
 

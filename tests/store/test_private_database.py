@@ -1,4 +1,4 @@
-"""Databases that another user can have planted, or that run something by themselves."""
+"""Databases that another user may have planted, or that contain code."""
 
 from __future__ import annotations
 

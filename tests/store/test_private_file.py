@@ -1,4 +1,4 @@
-"""Files that another user can have planted or can write are refused."""
+"""Files that another user may have planted or can write are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proxy that other tests rely on."""
+"""The proxy that other tests use."""
 
 from __future__ import annotations
 

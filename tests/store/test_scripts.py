@@ -1,4 +1,4 @@
-"""Scripts are read once and known by their hash."""
+"""Scripts are read once and identified by their hash."""
 
 from __future__ import annotations
 

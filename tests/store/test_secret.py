@@ -1,4 +1,4 @@
-"""``Secret`` shows itself to nobody who does not ask."""
+"""``Secret`` only shows its string when asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server with a ``data_dir`` has acknowledged is kept, also while the disk is slow."""
+"""A server with a ``data_dir`` keeps acknowledged changes, even while the disk is slow."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_killed_while_the_disk_is_slow(slow: Path, tmp_path: Path) -> None:
     """
-    The server alone is killed, with tasks that were acknowledged while an fsync was under way.
+    Only the server is killed, with tasks that it acknowledged during an fsync.
 
-    A server that is told to sync once a second has begun to by then. It would put off what it
-    writes until that is done.
+    A server with "everysec" has begun an fsync by then, and would delay its writes until the
+    end of it.
     """
     server = await EmbeddedServer.start(tmp_path / "data")
     accepted = 0

@@ -1,4 +1,4 @@
-"""Errors of connections: they say why, and lead to no password."""
+"""Errors of connections: they give the reason, and refer to no password."""
 
 from __future__ import annotations
 

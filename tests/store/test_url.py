@@ -1,4 +1,4 @@
-"""URLs of servers: what is read, what is refused, and what is never repeated."""
+"""URLs of servers: parsing, errors, and parts that no message repeats."""
 
 from __future__ import annotations
 

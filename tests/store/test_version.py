@@ -1,4 +1,4 @@
-"""Servers that are too old are refused by name and number."""
+"""Servers that are too old are refused, by kind and version."""
 
 from __future__ import annotations
 

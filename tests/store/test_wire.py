@@ -1,4 +1,4 @@
-"""What the wire's helpers read from a connection of redis-py, whatever its version."""
+"""The helpers of the wire work on connections of every version of redis-py."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ async def test_put_waits_for_a_place() -> None:
     assert [True, True, False, False, False] == [put.done() for put in puts]
     assert not ingress.offer(9)
     tap.open(1)
-    # The place is promised to who waits for it, so nobody else gets it.
+    # The place is promised to the waiting put, so no other producer gets it.
     assert not ingress.offer(9)
     await turn()
     assert [0] == tap.items

@@ -1,4 +1,4 @@
-"""The dashboard, the alerts and the reference speak of the metrics that there are."""
+"""The dashboard, the alerts and the reference name the existing metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFERENCE = ROOT / "docs" / "reference" / "telemetry.md"
 
 
 def exported(*, every_sample: bool) -> set[str]:
-    """Return the names under which samples are told."""
+    """Return the names of the samples."""
     names: set[str] = set()
     for family in Families():
         if family.type == "counter":

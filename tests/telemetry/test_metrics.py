@@ -1,4 +1,4 @@
-"""What Prometheus is told of boards, feeds and meters."""
+"""The metrics of boards, feeds and meters for Prometheus."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_refused_and_lost() -> None:
             assert 0 == value(registry, "board_settled_total", board="jobs")
             assert 2 == value(registry, "board_refused_total", board="jobs")
             assert 1 == value(registry, "board_lost_total", board="jobs")
-            # Nobody listens, so that the board need not tell.
+            # Nothing subscribes to events, so the board need not publish them.
             assert value(registry, "board_events_total", board="jobs", kind="done") is None
 
     run_virtual(main())
