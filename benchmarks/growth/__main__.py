@@ -1,11 +1,11 @@
 """
-Where does a single server end, and what carries a million nodes or a thousand workers?
+What do the calls cost a server, and what does one server carry?
 
-What calls cost is measured on a real server; the scenarios that fit this machine are then run and
-simulated, and both printed; last, those are simulated that do not fit::
+The costs are measured on a server of its own, and so are one to eight real workers. What follows
+from the costs for a thousand workers or a million nodes is computed by formulas::
 
     python -m benchmarks.growth                                # all of it
-    python -m benchmarks.growth --costs benchmarks/results/growth.json    # the last part alone
+    python -m benchmarks.growth --costs benchmarks/results/growth.json    # the formulas alone
 """
 
 from __future__ import annotations
@@ -15,40 +15,42 @@ import asyncio
 from pathlib import Path
 
 import rxdispatch as rxd
-from benchmarks.figures.machine import server_version
 from benchmarks.figures.record import Record
+from benchmarks.growth.board_costs import measure_board
 from benchmarks.growth.costs import Costs
-from benchmarks.growth.curves import draw
-from benchmarks.growth.measure import Server, measure
-from benchmarks.growth.validation import TOLERANCE, validate
+from benchmarks.growth.fleet_costs import measure_fleet
+from benchmarks.growth.formulas import add_formulas
+from benchmarks.growth.server import MeasuredServer
+from benchmarks.growth.workers import compare, measure_workers
+from benchmarks.nodes.fleet import note_server
 
 
 async def measured(record: Record) -> Costs:
-    """Measure on a server of our own, and see whether the simulation holds."""
+    """Measure on an embedded server, and compare real workers with the formula."""
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=20.0, attempt_timeout=10.0))
     async with rxd.connect(settings=settings) as hub:
-        server = Server(hub)
-        record.note(server=server_version(await server.redis.info("server")))
-        costs = await measure(server, record)
-        worst = await validate(server, costs, record)
-    record.add("largest error of a rate", worst, "", group="simulated beside measured",
-               budget=f"<= {TOLERANCE:g}")  # fmt: skip
+        server = MeasuredServer(hub)
+        await note_server(record, hub)
+        found = await measure_board(server, record)
+        found |= await measure_workers(server, record, found)
+        costs = Costs(**(found | await measure_fleet(server, record)))
+        await compare(server, costs, record)
     return costs
 
 
 def main() -> None:
-    """Run what was asked for, and keep it."""
+    """Measure unless costs are given, compute, and record the figures."""
     question, _, rest = (__doc__ or "").strip().partition("\n\n")
     parser = argparse.ArgumentParser(description=question, epilog=rest)
     parser.add_argument("--costs", type=Path, help="a growth.json: its costs, nothing is measured")
     path: Path | None = parser.parse_args().costs
-    with Record("growth", question) as record:
-        costs = Costs.load(path) if path else asyncio.run(measured(record))
-        record.note(costs=costs.as_dict(), measured=path is None)
-        draw(costs, record)
-        if path:
-            # What was measured with these costs stays beside them.
-            record.rows.clear()
+    record = Record("growth", question)
+    costs = Costs.load(path) if path else asyncio.run(measured(record))
+    record.note(costs=costs.as_dict())
+    add_formulas(costs, record)
+    if path is None:
+        # Computed figures alone must not replace those that were measured with the costs.
+        record.save()
 
 
 if __name__ == "__main__":

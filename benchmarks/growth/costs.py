@@ -1,4 +1,4 @@
-"""``Costs``: what the simulation stands on, in microseconds of CPU and in bytes."""
+"""``Costs``: what calls cost a server and a client, as measured; the input of all formulas."""
 
 from __future__ import annotations
 
@@ -9,83 +9,76 @@ from typing import Any, Self
 
 import attrs
 
-__all__ = ["Costs", "Line", "fit"]
+__all__ = ["CallCost", "Costs", "fit"]
 
 
 @attrs.frozen
-class Line:
+class CallCost:
     """
-    What a call costs by how much is in it.
+    The cost of a call by the number of items in it: a straight line.
 
     Attributes:
         a: Microseconds a call.
-        b: Microseconds for each thing in it.
+        b: Microseconds an item.
     """
 
     a: float
     b: float
 
     def at(self, count: float) -> float:
-        """Return the microseconds of a call with *count* things in it."""
+        """Return the microseconds of a call with *count* items."""
         return self.a + self.b * count
+
+    def each(self, count: float) -> float:
+        """Return the microseconds an item, in calls with *count* of them."""
+        return self.a / count + self.b
 
     @classmethod
     def through(cls, points: Mapping[float, float]) -> Self:
-        """Return the line that misses the points by the least, relative to each."""
+        """Return the line with the least relative errors at the points."""
         return cls(*fit([((1.0, x), y) for x, y in points.items()]))
 
 
 @attrs.frozen(kw_only=True)
 class Costs:
     """
-    What was measured. Lines are microseconds of CPU, of the server unless they say ``own``.
+    The measured costs. Calls are in microseconds of CPU, of the server unless they say ``own``.
 
     Attributes:
         submit, claim, settle, renew: Calls by the number of tasks.
         nothing: A claim that finds nothing.
-        wake: What a call costs more when the server was asleep; part of the above.
-        expire: A kept reply, when its minute is over.
-        hint: A wake-up by the number of who listens; from a script it costs only what they do.
-        own_submit, own_claim, own_settle: The same calls in the client.
-        own_handler: A handler that does nothing, with all that is around it.
-        own_waiting: A handler that sleeps once.
-        own_hint: A message in an idle worker that listens for wake-ups, without a claim.
-        wire: From client to server, or back: microseconds in which neither computes.
+        hint: A wake-up by the number of listeners; inside a script it costs only the listeners.
+        own_claim, own_settle: The same calls in the client.
+        own_handler: A handler that does nothing, with everything that ``execute`` does for it.
+        own_waiting: The same for a handler that sleeps once.
         news, touch: Heartbeats with and without news, by the number of nodes in a call.
-        to_feed_news, to_feed_touch: The same for every feed that listens.
-        apply_news, apply_touch: A message in a feed by the nodes in it.
+        to_feed_news, to_feed_touch: What each feed that listens adds to those.
+        apply_news, apply_touch: A message in a feed, by the nodes in it.
         list_server, list_feed: A node, when a feed reads the whole fleet.
-        pulse: One of a feed, with its PING.
         idle_claims: Commands a second that an idle worker sends.
         idle_worker, idle_feed: Microseconds of server CPU a second for one of them.
         task_bytes, reply_bytes, node_bytes: In the server: a waiting task, a kept reply, a node.
         feed_bytes: A node in the process of a feed.
     """
 
-    submit: Line
-    claim: Line
-    settle: Line
-    renew: Line
+    submit: CallCost
+    claim: CallCost
+    settle: CallCost
+    renew: CallCost
     nothing: float
-    wake: float
-    expire: float
-    hint: Line
-    own_submit: Line
-    own_claim: Line
-    own_settle: Line
+    hint: CallCost
+    own_claim: CallCost
+    own_settle: CallCost
     own_handler: float
     own_waiting: float
-    own_hint: float
-    wire: float
-    news: Line
-    touch: Line
-    to_feed_news: Line
-    to_feed_touch: Line
-    apply_news: Line
-    apply_touch: Line
+    news: CallCost
+    touch: CallCost
+    to_feed_news: CallCost
+    to_feed_touch: CallCost
+    apply_news: CallCost
+    apply_touch: CallCost
     list_server: float
     list_feed: float
-    pulse: float
     idle_claims: float
     idle_worker: float
     idle_feed: float
@@ -100,23 +93,23 @@ class Costs:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the costs that a run has kept among its settings."""
-        kept: dict[str, Any] = json.loads(path.read_text())["settings"]["costs"]
-        return cls(**{name: _read(value) for name, value in kept.items()})
+        """Return the costs that a run has saved among its settings."""
+        saved: dict[str, Any] = json.loads(path.read_text())["settings"]["costs"]
+        return cls(**{name: _read(value) for name, value in saved.items()})
 
 
 def _read(value: Any) -> Any:
-    return Line(value["a"], value["b"]) if hasattr(value, "keys") else value
+    return CallCost(value["a"], value["b"]) if hasattr(value, "keys") else value
 
 
 def fit(points: Sequence[tuple[Sequence[float], float]]) -> list[float]:
     """
-    Return the coefficients that make the least squares of relative errors.
+    Return the coefficients with the least squares of relative errors.
 
     Args:
-        points: Each the factors of the coefficients, and what their sum should be.
+        points: For each, the factors of the coefficients, and what their sum should be.
 
-    None is negative: what would be is taken for nothing, and the rest fitted again.
+    None is negative: a coefficient that would be becomes zero, and the rest are fitted again.
     """
     width = len(points[0][0])
     used = list(range(width))
@@ -135,7 +128,7 @@ def fit(points: Sequence[tuple[Sequence[float], float]]) -> list[float]:
 
 
 def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
-    """Solve a few equations by elimination."""
+    """Solve a few linear equations by elimination."""
     rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
     size = len(rows)
     for i in range(size):

@@ -1,10 +1,10 @@
 # pyright: basic
 # The types of redis-py commands are partial.
 """
-The processes that a measurement needs beside its own: who listens, who is idle, who works.
+The other processes of a measurement: listeners, idle workers, a worker, a feed.
 
-Each says "ready" when it is, answers a line from its standard input with one of JSON, and ends
-with that input.
+Each prints "ready", answers each line of its standard input with a line of JSON, and ends with that
+input.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ __all__ = ["Child", "pipeline"]
 
 class Child:
     """
-    A process in one of the roles below; killed on leaving.
+    A process in one of the roles below, killed at the end of the block.
 
     Args:
         role: Its name.
-        arguments: What it is told.
+        arguments: Those of the role.
     """
 
     def __init__(self, role: str, *arguments: object) -> None:
-        command = [sys.executable, "-m", "benchmarks.growth.child", role, *map(str, arguments)]
+        command = [sys.executable, "-m", "benchmarks.growth.roles", role, *map(str, arguments)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
     async def ready(self) -> Self:
-        """Wait until it is ready."""
+        """Wait for the process to be ready."""
         if await asyncio.to_thread(self._read) != "ready":
             raise RuntimeError("a process of the benchmark has ended")
         return self
 
     async def ask(self, *words: object) -> dict[str, float]:
-        """Send a line, and return what it says."""
+        """Send a line, and return the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join(map(str, words)) + "\n")
         self._process.stdin.flush()
@@ -80,7 +80,7 @@ class Child:
 
 
 def pipeline(board: rxd.Board[str], duration: float, slots: int) -> Any:
-    """Return what a worker runs, as a user would write it."""
+    """Return the pipeline of a worker, as a user would write it."""
 
     async def nothing(_: rxd.Task[str]) -> None:
         pass
@@ -92,12 +92,12 @@ def pipeline(board: rxd.Board[str], duration: float, slots: int) -> Any:
     return board.claims().pipe(ops.execute(handler, max_concurrent=slots), ops.settle(board))
 
 
-class Counted:
+class CallCounter:
     """
     Counts the calls of a board.
 
     Attributes:
-        claims, settles: How many there were.
+        claims, settles: The number of calls.
     """
 
     def __init__(self, board: Any) -> None:
@@ -121,7 +121,7 @@ class Counted:
 
 
 def listen(path: str, channel: str) -> None:
-    """Be connections that listen and do nothing else: asked for "count", there are so many."""
+    """Hold connections that only listen; each line says how many there must be."""
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)
     name = channel.encode()
@@ -146,16 +146,16 @@ def listen(path: str, channel: str) -> None:
 
 
 async def work(url: str) -> None:
-    """Be a worker: "go board seconds slots" and "stop"; tells its CPU, and its calls since."""
+    """Be a worker: "go board seconds slots" and "stop"; answers with its CPU and its calls."""
     lines = _lines()
     async with rxd.connect(url) as hub:
         running: asyncio.Task[Any] | None = None
-        counted: Counted | None = None
+        counted: CallCounter | None = None
         print("ready", flush=True)
         while words := (await lines.get()).split():
             if words[0] == "go":
                 board = hub.board(words[1])
-                counted = Counted(board)
+                counted = CallCounter(board)
                 stream = pipeline(board, float(words[2]), int(words[3]))
                 running = asyncio.create_task(rxd.run(stream))
             elif words[0] == "stop" and running is not None:
@@ -166,7 +166,7 @@ async def work(url: str) -> None:
 
 
 async def idle(url: str, board: str, count: str) -> None:
-    """Be so many workers, each with connections of its own, in one process; tells the CPU."""
+    """Be idle workers, each with its own connections; answers with their CPU."""
     lines = _lines()
     async with AsyncExitStack() as stack:
         running: list[asyncio.Task[Any]] = []
@@ -182,7 +182,7 @@ async def idle(url: str, board: str, count: str) -> None:
 
 
 async def follow(url: str, namespace: str) -> None:
-    """Be a feed, of the fleet that is there when it is asked; tells what its start took."""
+    """Be a feed of the fleet; answers with the cost of its start, then with its CPU."""
     lines = _lines()
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
     async with rxd.connect(url, namespace="warm", settings=settings) as warm, warm.feed():
@@ -201,7 +201,7 @@ async def follow(url: str, namespace: str) -> None:
 
 
 def _lines() -> asyncio.Queue[str]:
-    """Return what comes by the standard input; the end of it ends the process."""
+    """Return the lines of the standard input, whose end ends the process."""
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -220,7 +220,7 @@ def _say(**figures: float) -> None:
 
 def main(role: str, *arguments: str) -> None:
     """Be in that role until the standard input ends."""
-    # Ctrl-C is for who started this; it then ends this.
+    # Ctrl-C reaches the parent too, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
