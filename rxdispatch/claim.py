@@ -1,4 +1,4 @@
-"""``Claim``: a task in the hands of one worker, and the ways in which it ends."""
+"""``Claim``: a task that a worker holds, and ``Settlement`` and ``Outcome``: how it ends."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ ANSWERED: Final = REFUSED | SETTLED
 
 
 class Watcher(Protocol):
-    """Holds something for a claim, such as its lease, its slot or its handler."""
+    """Holds something for a claim: its lease, its slot, its handler."""
 
     def claim_changed(self, claim: Claim[Any], change: Change) -> None:
-        """Let go of what is held for *claim*, or stop the work on it, if *change* calls for it."""
+        """React to *change*: release what is held for *claim*, or stop its handler."""
         ...
 
 
 @attrs.define(slots=True, eq=False)
 class ClaimOrigin:
-    """The call that made some claims: its board, its worker, and the clock of its leases."""
+    """The board, the worker and the clock of a batch of claims."""
 
     board: Any
     worker: str
@@ -66,7 +66,7 @@ class ClaimRef(weakref.ref["Claim[Any]"]):
     A weak reference to a claim that still knows its facts when the claim has gone.
 
     Attributes:
-        origin: Where the claim is from.
+        origin: Board, worker and clock of the claim.
         task_id: The task.
         token: The token.
         began: Whether its handler began, so that dropping it counts as a crash.
@@ -102,11 +102,11 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
     #   SETTLED   the board has answered: the end is written
     #
     # HELD -> (SETTLING -> HELD)* -> one of SETTLED | REFUSED | LOST | RECALLED. A recalled or lost
-    # claim may still be settled: that gives it back, or finds out that it is somebody else's.
+    # claim may still be settled: that gives it back, or finds out that another worker has it.
     #
-    # INVARIANT. Only SETTLING is ever taken back. RECALLED is not added to LOST, and nothing is
-    # added to SETTLED but RECALLED, which then stops a worker and no more. A refusal may become
-    # SETTLED (an earlier call of unknown result had written the end), never the reverse.
+    # INVARIANT. Only SETTLING is ever taken back. RECALLED is not added to LOST, and only RECALLED
+    # is added to SETTLED, where it just stops the handler. REFUSED may become SETTLED (an earlier
+    # call, whose result is unknown, had written the end), never the reverse.
 
     task: Task[P]
     token: int
@@ -115,12 +115,12 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
     _origin: ClaimOrigin
     _deadline: float
     _state: int = HELD
-    _ending: SettlementKind | None = None  # how it ended, once it is REFUSED or SETTLED
-    _worker: Watcher | None = None  # what works on it, or will; hears first that it must stop
-    _watchers: tuple[Watcher, ...] = ()  # what holds something for it until it ends
-    # How many claims can be settled, among those of the stream that this one is in.
+    _ending: SettlementKind | None = None  # of the last answer
+    _worker: Watcher | None = None  # the operator that has the claim; it is told first to stop
+    _watchers: tuple[Watcher, ...] = ()  # they hold something for it until it ends
+    # Returns how many claims of its stream can still be settled.
     _outstanding: Callable[[], int] | None = None
-    _ref: ClaimRef | None = None  # the lease keeper's, which outlives the claim
+    _ref: ClaimRef | None = None  # of its lease keeper; outlives the claim
 
     def __repr__(self) -> str:
         return (
@@ -184,7 +184,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         # A renewal that overtakes the reply of a settlement finds the token gone too.
         return not self._state & (SETTLING | ANSWERED)
 
-    # Of many at once: a call for each claim would be felt.
+    # For many claims at once: a call for each would cost some percent of a drain.
 
     @staticmethod
     def _settling(settlements: Sequence[Settlement]) -> None:
@@ -231,7 +231,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
 
     @property
     def _stopped(self) -> Literal["released", "lost"] | None:
-        """Why no work on this claim may begin, if so: the status of its outcome."""
+        """The status of its outcome if no handler may start any more, else None."""
         if self._state & STOPPED:
             return "released" if self._state & RECALLED else "lost"
         return None
@@ -242,17 +242,17 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         return not self._state & (LOST | ANSWERED)
 
     def _watch(self, watcher: Watcher) -> None:
-        """Tell *watcher*, too, of every change."""
+        """Call *watcher* at every change."""
         self._watchers = (watcher, *self._watchers)
 
     def _recall(self) -> None:
-        """Stop the work on this claim, as its task goes back."""
+        """Stop the work on this claim, whose task goes back."""
         if not self._state & STOPPED:
             self._state |= RECALLED
             self._tell("recalled")
 
     def _lose(self) -> bool:
-        """Stop the work on this claim, as another worker may have its task; False if it has."""
+        """Stop the work on this claim, whose task another worker may have; False if it is over."""
         if self._state & (LOST | SETTLED):
             return False
         self._state |= LOST
@@ -260,7 +260,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         return True
 
     def _abandon(self) -> None:
-        """Let the lease lapse: nobody renews it or gives it back."""
+        """Let the lease lapse, without renewal and without giving it back."""
         self._tell("abandoned")
 
     def _give_back(self, delay: float = 0.0) -> None:
@@ -268,7 +268,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         self._origin.board._intakes.give_back([self], delay)
 
     def _after_failure(self) -> Literal["retry", "dead"]:
-        """What a failed attempt leads to: the death of the task where none is left."""
+        """What follows a failed attempt: another one, or death if none is left."""
         return "dead" if self.attempt >= self.task.max_attempts else "retry"
 
     def _tell(self, change: Change) -> None:
@@ -282,7 +282,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         """
         Return what is stored of *error*: type and message, and the traceback if the task may die.
 
-        A retry is a death where no attempt is left, and may be one where the task has a ttl.
+        A retry is a death if no attempt is left, and may become one if the task has a ttl.
         """
         if isinstance(error, str):
             return cut(error, ERROR_LIMIT), ""
@@ -298,15 +298,15 @@ current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
 
 class Settlement(Struct, eq=False, gc=False):
     """
-    How a claim ends; made by the methods of :class:`Claim`.
+    The end of a claim; made by the methods of :class:`Claim`.
 
     Attributes:
         claim: The claim.
-        kind: What was asked for.
-        error: ``Type: message`` of what went wrong.
-        delay: Seconds until it is ready again.
-        reason: Why it is dead, if it is.
-        traceback: The end of the error's traceback; boards keep it with dead tasks only.
+        kind: ``done``, ``retry``, ``dead`` or ``released``, as asked for.
+        error: The error as ``Type: message``.
+        delay: Seconds until the task is ready again.
+        reason: Why the task is dead, if it is.
+        traceback: The end of the error's traceback; boards keep it for dead tasks only.
     """
 
     claim: Claim[Any]
@@ -318,13 +318,13 @@ class Settlement(Struct, eq=False, gc=False):
 
     @property
     def verdict(self) -> SettlementKind:
-        """What is written; a retry without an attempt left is a death."""
+        """The kind that is written; a retry without an attempt left is ``dead``."""
         return self.claim._after_failure() if self.kind == "retry" else self.kind
 
 
 class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
     """
-    What a handler made of a claim.
+    The result of a handler's attempt.
 
     Attributes:
         claim: The claim.
@@ -346,10 +346,10 @@ class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
 
     def check(self) -> None:
         """
-        Refuse what a function between ``execute`` and ``settle`` cannot have meant.
+        Refuse values that a function between ``execute`` and ``settle`` may have set by mistake.
 
         Raises:
-            ConfigError: If the status is none, or *delay*, *reason* or *error* break their rule.
+            ConfigError: If the status is unknown, or *delay*, *reason* or *error* break their rule.
         """
         if self.status.__class__ is not str or self.status not in _STATUSES:
             raise ConfigError(f"outcome.status must be one of {', '.join(_STATUSES)}", self.status)

@@ -27,7 +27,7 @@ def every(
 
     Args:
         period: Seconds, more than 0.
-        read: Called without arguments, only while somebody subscribes.
+        read: Called without arguments, only while the stream has a subscriber.
         until: When this emits, *read* is called once more, and the stream completes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``Intakes``: what claims from a board in this process, and what settles in the background."""
+"""``Intakes``: the operators that claim from a board, and its work in the background."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ log = get_logger(__name__)
 
 
 class Intake(Protocol):
-    """Something that claims tasks from a board and can be told to stop."""
+    """An operator that claims tasks from a board and can be told to stop."""
 
     def stop(self) -> None:
-        """Claim nothing more and give back what was not handed on."""
+        """Claim nothing more, and give back claims that were not emitted."""
         ...
 
     def revoke(self) -> None:
@@ -43,9 +43,9 @@ class Intake(Protocol):
 
 class Intakes:
     """
-    What claims from one board in this process, and the board's work in the background.
+    The intakes of one board in this process, and the board's work in the background.
 
-    Operators reach a board through this.
+    Operators claim, give back and settle through this; users of a board do not need it.
 
     Args:
         board: The board's name.
@@ -93,8 +93,8 @@ class Intakes:
 
     async def read(self, work: Coroutine[Any, Any, ClaimBatch]) -> ClaimBatch:
         """Return the claims of *work*; give them back if the caller is cancelled."""
-        # Shielded: a claim that is cancelled half-way has moved marks already, and what it
-        # brings must go back rather than wait for its lease to lapse.
+        # Shielded: a claim that is cancelled half-way has moved marks already, and its tasks
+        # must go back rather than wait for their leases to lapse.
         reading = self.spawn(work)
         self._reading.add(reading)
         try:
@@ -129,8 +129,8 @@ class Intakes:
         await self.finished()
 
     async def finished(self) -> None:
-        """Wait for what runs in the background: claims on their way back, mostly."""
-        # A claim may have arrived whose reader has not run yet, and may give it back.
+        """Wait for the work in the background, mostly claims on their way back."""
+        # A claim may have arrived, and its reader, which has not run yet, may give it back.
         while self._background or self._reading:
             if self._background:
                 await asyncio.wait(self._background)

@@ -1,4 +1,4 @@
-"""What the layers know of each other: boards, feeds, valves, limits, as protocols."""
+"""Protocols of boards, feeds, valves and limits, for the layers below them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["BoardLike", "FeedLike", "Limit", "Valve"]
 
 @runtime_checkable
 class Valve(Protocol):
-    """What bounds a stream: an operator that holds a limited number of items."""
+    """The demand of an operator that holds a limited number of items."""
 
     def room(self) -> int:
-        """How many more items it can take now; 0 while the valve below it has no room."""
+        """How many more items it can take now; 0 while the valve below has no room."""
         ...
 
     def listen(self, on_room: Callable[[], None]) -> DisposableBase:
@@ -32,24 +32,24 @@ class Valve(Protocol):
 
 @runtime_checkable
 class Limit(Protocol):
-    """How many items may be at work at once, where that changes under way."""
+    """A limit on the items at work at once, which may change while the stream runs."""
 
     @property
     def limit(self) -> int:
-        """How many may be at work now, at least 1; read anew whenever one ends."""
+        """How many may be at work now, at least 1; read again whenever an item ends."""
         ...
 
     @property
     def maximum(self) -> int:
-        """What ``limit`` never exceeds."""
+        """The largest value that ``limit`` ever has."""
         ...
 
     def ended(self, seconds: float, *, in_flight: int, dropped: bool) -> None:
         """
-        Learn from an item that has ended, after *seconds* at work.
+        Learn from an item that has ended after *seconds* at work.
 
-        *in_flight* were at work then, itself included. *dropped*: it ran out of time. Items that
-        fail in other ways are not told.
+        *in_flight* items were at work then, this one included. *dropped*: it ran out of time. Items
+        that fail in other ways are not reported.
         """
         ...
 
@@ -69,7 +69,7 @@ class BoardLike(Protocol):
 
     @property
     def _intakes(self) -> Intakes:
-        """What operators claim, give back and settle through."""
+        """Through this operators claim, give back and settle."""
         ...
 
     @property
@@ -105,7 +105,7 @@ class BoardLike(Protocol):
         ...
 
     async def get(self, task_id: str) -> TaskState | None:
-        """What is known of one task."""
+        """The state of one task."""
         ...
 
     async def cancel(self, ids: str | Iterable[str]) -> list[bool]:
@@ -113,7 +113,7 @@ class BoardLike(Protocol):
         ...
 
     async def pause(self) -> None:
-        """Let no worker claim until :meth:`resume`."""
+        """Stop all workers from claiming until :meth:`resume`."""
         ...
 
     async def resume(self) -> None:
@@ -138,7 +138,7 @@ class FeedLike(Protocol):
 
     @property
     def changes(self) -> Observable[NodeChange]:
-        """Hot; what happens to nodes."""
+        """Hot; the changes of nodes."""
         ...
 
     # Any arguments at all, as type checkers read it: a feed may name its criteria more strictly.

@@ -39,13 +39,13 @@ EventKind = Literal[
 @attrs.frozen(slots=True, kw_only=True)
 class BoardStats:
     """
-    What one handle on a board has counted; two handles on a board count for themselves.
+    The counters of one handle on a board; two handles on a board count separately.
 
     Args:
         settled: Claims that it ended.
-        refused: Settlements whose token held no longer: what was done may be done again by
-            somebody else, or was.
-        lost: Claims of which a renewal learned that they are somebody else's.
+        refused: Settlements whose token no longer held: another worker may do, or may have done,
+            the same task again.
+        lost: Claims that a renewal found to be another worker's.
     """
 
     settled: int
@@ -55,7 +55,7 @@ class BoardStats:
 
 @attrs.frozen(slots=True)
 class SubmitResult:
-    """Which ids a submit added, and which were on the board already, in the order given."""
+    """The ids that a submit added, and those that were known, each in the order given."""
 
     accepted: tuple[str, ...]
     duplicates: tuple[str, ...]
@@ -64,10 +64,10 @@ class SubmitResult:
 @attrs.frozen(slots=True)
 class ClaimBatch:
     """
-    The answer to one claim.
+    The reply to one claim.
 
     Attributes:
-        claims: What was claimed.
+        claims: The claimed tasks.
         due_in: Seconds until the next scheduled task is ready; None when there is none.
     """
 
@@ -89,15 +89,15 @@ class Counts:
 @attrs.frozen(slots=True)
 class TaskState:
     """
-    What a board knows of one task.
+    The state of one task.
 
     Attributes:
         status: Its mark.
-        attempts: Failed tries so far, with the running one where it is claimed.
+        attempts: Failed attempts, plus the running one if it is claimed.
         crashes: How often its worker died or let the lease run out.
-        worker: Who holds it, when claimed.
+        worker: The worker that holds it, if it is claimed.
         created_at: When it was submitted, in seconds since 1970 on the submitter's clock; 0 for a
-            done task that is remembered, and where what is stored cannot be read.
+            done task that is remembered, and if the stored task cannot be read.
         error: The last error, as ``Type: message``.
     """
 
@@ -120,12 +120,12 @@ class DeadLetter(Generic[P]):
         reason: ``failed``, ``crashed``, ``expired``, ``cancelled``, ``undecodable`` or the
             handler's own.
         error: The last error as ``Type: message``, or an empty string.
-        attempts: Failed tries.
-        crashes: Worker deaths.
+        attempts: Failed attempts.
+        crashes: How often its worker died.
         at: When it died, in seconds since 1970 on the server's clock.
         traceback: The end of the last error's traceback, with its causes and the parts of
             exception groups, but no local variables: at most 8 KiB, in shared memory 2 KiB. Empty
-            where the task did not die of an exception.
+            if the task did not die of an exception.
     """
 
     task: Task[P]
@@ -139,14 +139,14 @@ class DeadLetter(Generic[P]):
 
 class TaskEvent(Struct, frozen=True, gc=False):
     """
-    Something that happened to a task, in whichever process.
+    Something that happened to a task, in any process.
 
     Attributes:
         kind: What happened.
-        task_id: To which task.
-        worker: By whom, where a claim was involved.
-        token: By which token, where a claim was involved.
-        attempt: At which try, where a claim was involved.
+        task_id: The task.
+        worker: The worker, if a claim was involved.
+        token: The token, if a claim was involved.
+        attempt: The attempt, if a claim was involved.
         at: When, in seconds since 1970 on the server's clock.
         reason: Why it died, for ``dead``.
     """

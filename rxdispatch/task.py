@@ -39,8 +39,8 @@ class _Fields(Generic[P]):
     """
     The fields of a task that is not frozen yet.
 
-    A frozen class sets its fields the slow way. A new task has these filled, and is then turned
-    into a Task.
+    A frozen class sets its fields slowly. So a new task begins as an object of this class, gets its
+    fields, and then becomes a Task.
     """
 
     payload: P
@@ -56,7 +56,7 @@ class _Fields(Generic[P]):
 
 _NAMES: Final = tuple(field.name for field in attrs.fields(_Fields))
 
-# Told by identity, so that every str can be refused or taken as an id.
+# Compared by identity, so that every str that is given counts as an id.
 _NEW: Final = b"a new UUID".decode()
 
 
@@ -68,17 +68,17 @@ class Task(_Fields[P]):
     A piece of work.
 
     Args:
-        payload: What the handler gets: anything msgspec can write as MessagePack, at most
+        payload: The data for the handler: anything msgspec can write as MessagePack, at most
             1 MiB, without NaN or infinity.
         id: Unique on its board, at most 1,024 bytes in UTF-8; a UUID version 7 by default.
             Stored literally.
-        kind: A label for the handler, at most 200 characters.
+        kind: A label that tells handlers apart, at most 200 characters.
         priority: Higher first, an int from -4096 to 4096.
         delay: Seconds to wait before it is ready.
-        ttl: Seconds from submission after which it is dead if no attempt is running.
-        timeout: Seconds an attempt may take; beats the operator's own.
-        max_attempts: Tries in total before it is dead.
-        headers: Short strings that travel along, such as a trace context; names and values
+        ttl: Seconds from submission after which it is dead unless an attempt is running.
+        timeout: Seconds an attempt may take; overrides the timeout of ``execute``.
+        max_attempts: Attempts before it is dead.
+        headers: Short strings beside the payload, such as a trace context; names and values
             together at most 64 KiB in UTF-8.
 
     Raises:
@@ -93,7 +93,7 @@ class Task(_Fields[P]):
         self,
         payload: P,
         *,
-        id: str = _NEW,  # noqa: A002 - what it is called
+        id: str = _NEW,  # noqa: A002 - the word for it
         kind: str = "default",
         priority: int = 0,
         delay: float = 0.0,
@@ -125,7 +125,7 @@ class Task(_Fields[P]):
         if headers is not NO_HEADERS:
             headers = _checked_headers(headers)
         if self.__class__ is not Task:
-            # What a subclass adds has no room in _Fields.
+            # _Fields has no room for the fields that a subclass adds.
             given = (payload, id, kind, priority, delay, ttl, timeout, max_attempts, headers)
             for name, value in zip(_NAMES, given, strict=True):
                 object.__setattr__(self, name, value)
@@ -145,8 +145,8 @@ class Task(_Fields[P]):
 
     @classmethod
     def trusted(cls, payload: Any, task_id: str) -> Task[Any]:
-        """Return a task with default settings whose arguments are known to be good."""
-        # Field by field: a third of what the initializer would take.
+        """Return a task with default settings, without checking the arguments."""
+        # Field by field: a third of the time of the initializer.
         plain: Any = _Fields
         made: Any = object.__new__(plain)
         made.payload = payload

@@ -65,7 +65,7 @@ class Options(NamedTuple):
         return Options(*both)
 
     def filled(self) -> tuple[int, float, int]:
-        """Return the options that apply, with the defaults for those that nobody gave."""
+        """Return the options that apply, with the defaults for the others."""
         return (
             DEFAULTS[0] if self.max_crashes is None else self.max_crashes,
             DEFAULTS[1] if self.remember is None else self.remember,

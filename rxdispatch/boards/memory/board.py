@@ -16,15 +16,15 @@ P = TypeVar("P")
 
 class MemoryBoard(Board[P]):
     """
-    A board inside one process and one event loop; nothing is kept when the process ends.
+    A board inside one process and one event loop; it ends with the process.
 
     Args:
         name: 1 to 200 characters, without braces and control characters.
-        max_crashes: How often a task may outlive its worker before it is dead.
-        payload: A type to decode payloads into.
-        remember: Seconds for which the id of a done task may not come again.
-        dead_limit: How many dead tasks are kept; the oldest go first.
-        engine: Another handle's engine, to share its tasks.
+        max_crashes: How many workers a task may lose before it is dead; 3 by default.
+        payload: The type that payloads are decoded into; None leaves them as plain values.
+        remember: Seconds for which the id of a done task counts as a duplicate; 0 by default.
+        dead_limit: How many dead letters are kept, the oldest go first; 100,000 by default.
+        engine: The engine of another handle, to share its tasks.
 
     Raises:
         ConfigError: If an argument breaks its rule.

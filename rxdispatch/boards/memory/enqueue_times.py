@@ -1,4 +1,4 @@
-"""``EnqueueTimes``: when numbers were given, in little room."""
+"""``EnqueueTimes``: maps sequence numbers to enqueue times in constant memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _GAP = 1.0
 
 class EnqueueTimes:
     """
-    Up to 64 samples of which number was given when, at most one a second.
+    Up to 64 samples of a number and the time at which it was given out, at most one a second.
 
-    The one is dropped whose neighbours are closest together for their age, so that the error
-    stays a share of the age. The scripts of a server's board do the same.
+    When they are full, the sample is dropped whose neighbours are closest together in relation to
+    their age, so that the error stays a fraction of the age. The scripts of a server do the same.
     """
 
     __slots__ = ("_due", "_numbers", "_times")
@@ -27,7 +27,7 @@ class EnqueueTimes:
         self._due = float("-inf")
 
     def note(self, number: int) -> None:
-        """Take note that *number* is given now."""
+        """Record that *number* is given out now."""
         now = asyncio.get_running_loop().time()
         if now < self._due:
             return
@@ -43,5 +43,5 @@ class EnqueueTimes:
         self._times.append(now)
 
     def given(self, number: int) -> float:
-        """Return when *number* was given: up to a second, or a share of its age, too early."""
+        """Return when *number* was given out, up to a second, or a fraction of its age, early."""
         return self._times[max(0, bisect_right(self._numbers, number) - 1)]

@@ -1,4 +1,4 @@
-"""The rows of a ``MemoryBoard``, and the queues in which the ready ones stand."""
+"""The rows of a ``MemoryBoard``, and the queues of ready rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "STATUS",
     "History",
     "Lease",
-    "Ready",
+    "ReadyRows",
     "Row",
 ]
 
@@ -30,11 +30,11 @@ STATUS = (Status.READY, Status.SCHEDULED, Status.CLAIMED, Status.DEAD)
 
 
 _FEW = 1024
-"""Rows that a queue may hold before it asks whether all of them are ready."""
+"""Rows that a queue may hold before it drops those that are no longer ready."""
 
 
 class History(msgspec.Struct, gc=False):
-    """What only some tasks have: failures, a time limit, a death."""
+    """Failures, time limit and death of a task; most tasks have none."""
 
     attempts: int = 0
     crashes: int = 0
@@ -46,7 +46,7 @@ class History(msgspec.Struct, gc=False):
 
 
 class Lease(msgspec.Struct, gc=False):
-    """What only claimed tasks have."""
+    """The claim of a claimed task."""
 
     token: int
     deadline: float
@@ -56,11 +56,11 @@ class Lease(msgspec.Struct, gc=False):
 
 class Row(msgspec.Struct, gc=False, weakref=False):
     """
-    One task. ``place`` orders it among those of its priority.
+    One task; ``place`` orders it among the tasks of its priority.
 
-    ``queued`` is True while some queue refers to the row: queues forget rows only when they
-    reach them, so a row whose mark changed meanwhile is still in there and must not be added
-    again. A row that joins the end is replaced by a new one, and its old self is ``gone``.
+    ``queued`` is True while a queue holds the row. Queues drop rows only when they reach them, so
+    a row whose mark has changed may still be queued and must not be added again. A row that joins
+    the end is replaced by a new row, and the old one gets the mark GONE.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Row(msgspec.Struct, gc=False, weakref=False):
     lease: Lease | None = None
 
 
-class Ready:
+class ReadyRows:
     """The ready rows: by priority, then by place."""
 
     __slots__ = ("_order", "_queues")
@@ -83,7 +83,7 @@ class Ready:
         self._order: list[int] = []  # the priorities in use, highest first
 
     def append(self, row: Row) -> None:
-        """Add a row that has the last place of all."""
+        """Add a row that has the last place."""
         row.queued = True
         queue = self._queue(row.priority)
         queue.fresh.append(row)
@@ -107,7 +107,7 @@ class Ready:
                 yield row
 
     def top(self) -> Row | None:
-        """Return the best row and leave it where it is; None if there is none."""
+        """Return the best row without removing it; None if there is none."""
         for priority in self._order:
             row = self._queues[priority].top()
             if row is not None:
@@ -119,7 +119,7 @@ class Ready:
         return next(self.best(), None)
 
     def first(self, most: int) -> Iterator[Row]:
-        """Yield the first few rows of each priority and leave them where they are."""
+        """Yield the first few rows of each priority without removing them."""
         for queue in self._queues.values():
             came_back = (item for item in queue.back if item[1].mark == READY)
             yield from (row for _, row in nsmallest(most, came_back, key=itemgetter(0)))
@@ -135,10 +135,10 @@ class Ready:
 
 class _Queue:
     """
-    The ready rows of one priority: in order of submission, and those that came back.
+    The ready rows of one priority: those in order of submission, and those that came back.
 
-    Rows that are not ready any more are skipped when they are met. Where tasks are claimed by
-    id nobody comes to meet them, so each time a queue has doubled it is cleared of them.
+    Rows that are no longer ready are dropped when they come to the front. If tasks are claimed by
+    id they never do, so each time a queue has doubled, all of them are dropped.
     """
 
     __slots__ = ("back", "fresh", "limit")
@@ -149,7 +149,7 @@ class _Queue:
         self.limit = _FEW
 
     def prune(self) -> None:
-        """Forget the rows that are not ready any more."""
+        """Drop the rows that are no longer ready."""
         for row in (*self.fresh, *(row for _, row in self.back)):
             row.queued = row.mark == READY
         self.fresh = deque(row for row in self.fresh if row.queued)
@@ -158,7 +158,7 @@ class _Queue:
         self.limit = max(_FEW, 2 * len(self.fresh), 2 * len(self.back))
 
     def top(self) -> Row | None:
-        """Return the first row that is still ready, and forget those before it that are not."""
+        """Return the first row that is still ready, and drop those before it."""
         fresh, back = self.fresh, self.back
         while back and back[0][1].mark != READY:
             heappop(back)[1].queued = False

@@ -19,7 +19,7 @@ from rxdispatch.boards.memory.rows import (
     SCHEDULED,
     History,
     Lease,
-    Ready,
+    ReadyRows,
     Row,
 )
 from rxdispatch.boards.suspects import ROOM, weight
@@ -58,8 +58,8 @@ class TaskTable:
         self.amount = [0, 0, 0, 0]
         self.done = 0
         self.events: Relay[TaskEvent] = Relay("events")
-        self._ready = Ready()
-        self._suspects = Ready()
+        self._ready = ReadyRows()
+        self._suspects = ReadyRows()
         self._held_weight: dict[str, int] = {}  # of suspects, by the label of their worker
         self._claimed: dict[str, Row] = {}
         self._lapse = math.inf  # no lease lapses before this
@@ -175,7 +175,7 @@ class TaskTable:
             past.attempts += 1
             row = self._replace(row, self._next())
             if ending.delay:
-                # It takes its place when the wait is over: a retry joins the end.
+                # It takes its place when the delay is over: a retry joins the end.
                 row.place = 0
                 self._schedule(row, now + ending.delay)
             else:
@@ -314,7 +314,7 @@ class TaskTable:
         self.rows[row.id] = fresh
         return fresh
 
-    def _line(self, row: Row) -> Ready:
+    def _queue_of(self, row: Row) -> ReadyRows:
         """Return the queue of *row* while it is ready."""
         past = row.history
         return self._ready if past is None or past.crashes == 0 else self._suspects
@@ -322,13 +322,13 @@ class TaskTable:
     def _enqueue(self, row: Row) -> None:
         """Make ready a new row, which has the last place."""
         self.amount[READY] += 1
-        self._line(row).append(row)
+        self._queue_of(row).append(row)
 
     def _put_back(self, row: Row) -> None:
         """Make *row* ready at the place it had."""
         self._set(row, READY)
         self._drop_lease(row)
-        self._line(row).put_back(row)
+        self._queue_of(row).put_back(row)
 
     def _suspect(self, row: Row) -> None:
         """Make *row*, whose worker died for the first time, ready at its place, as a suspect."""

@@ -167,7 +167,7 @@ class RedisEngine:
             elif raw is not None and record is not None:
                 claimed.append(ClaimedTask(id_text(raw), token, record))
         if vanished:
-            # The server has evicted them, or somebody has deleted their records.
+            # The server has evicted them, or another client has deleted their records.
             first = id_text(vanished[0])
             log.error("tasks_vanished", board=self._board, count=len(vanished), first=first)
         return ClaimReply(claimed, None if due < 0 else due / 1e6)

@@ -21,14 +21,14 @@ class SharedMemoryBoard(Board[P]):
     """
     A board between the processes of one Linux host; needs the extra ``shm``.
 
-    Make one with :meth:`create` and open it elsewhere with :meth:`attach`; neither needs a
-    running event loop. Tasks are kept in a file in ``/dev/shm`` until :meth:`unlink`, also when
+    Make one with :meth:`create` and open it in other processes with :meth:`attach`; neither needs
+    a running event loop. Tasks are kept in a file in ``/dev/shm`` until :meth:`unlink`, even while
     no process has it open. Claims, renewals and settlements take no lock; submitting takes one
     that the kernel drops when its holder dies. ``hints``, ``events`` and ``join`` poll: every
     millisecond at first, every 20 ms when nothing happens.
 
-    A task takes 192 bytes, as many more as its id and payload need beyond 80 bytes, and some 80
-    of bookkeeping. Leases last at most three days.
+    A task takes 192 bytes, what its id and payload need beyond 80 bytes, and some 80 bytes of
+    bookkeeping. Leases last at most three days.
 
     Example:
         >>> import asyncio
@@ -65,15 +65,15 @@ class SharedMemoryBoard(Board[P]):
         Args:
             name: 1 to 200 characters, without braces and control characters; each user of the host
                 has names of their own.
-            capacity: How many tasks fit that have at most 80 bytes of id and payload; larger
+            capacity: How many tasks fit if their id and payload have at most 80 bytes; larger
                 ones, and errors, take a cell for each further 184 bytes.
-            max_crashes: How often a task may outlive its worker before it is dead; 3.
-            payload: A type to decode payloads into.
-            remember: Seconds for which the id of a done task may not come again; 0.
-            dead_limit: How many dead tasks are kept; 100,000.
+            max_crashes: How many workers a task may lose before it is dead; 3 by default.
+            payload: The type that payloads are decoded into; None leaves them as plain values.
+            remember: Seconds for which the id of a done task counts as a duplicate; 0 by default.
+            dead_limit: How many dead letters are kept; 100,000 by default.
 
         Raises:
-            ConfigError: If there is a board of that name, another user's file is in its place, an
+            ConfigError: If a board of that name exists, another user's file is in its place, an
                 argument breaks its rule, or the extra is not installed.
         """
         board_name("name", name)
@@ -98,11 +98,11 @@ class SharedMemoryBoard(Board[P]):
         dead_limit: int | None = None,
     ) -> Self:
         """
-        Open a board that some process has made.
+        Open an existing board.
 
         Raises:
-            ConfigError: If there is none of that name, another version made it, another user can
-                have made it or can use it, or an option differs from what is stored with it.
+            ConfigError: If there is no board of that name, another version made it, another user
+                may have made it or can use it, or an option differs from the stored one.
         """
         board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
@@ -114,11 +114,11 @@ class SharedMemoryBoard(Board[P]):
             raise
 
     def close(self) -> None:
-        """Give up this handle; what it holds lapses with its leases."""
+        """Close this handle; its claims end with their leases."""
         self._shared.close()
 
     def unlink(self) -> None:
-        """Remove the board's name; it is gone when the last handle is closed."""
+        """Remove the board's name; the board is gone when the last handle is closed."""
         path_of(self.name).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""``Claiming``: one claim of tasks."""
+"""``Claiming``: one claim call: it changes marks and reads the claimed tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HALF = 1 << (layout.NUMBER_BITS - 1)
 
 
 class Claiming:
-    """One claim: changes marks, and reads what they have given."""
+    """One claim call, for up to *limit* tasks."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Claiming:
         self._max_crashes = max_crashes
 
     def take_best(self, local_index: LocalIndex) -> None:
-        """Take from the ring and from what stands outside it, best first."""
+        """Claim tasks of the ring and of the local index, best first."""
         mapping, geometry, found = self._mapping, self._mapping.geometry, self.found
         base, slots = geometry.ring >> 3, geometry.ring_slots
         while len(found) < self._limit:
@@ -78,12 +78,12 @@ class Claiming:
                 count = min(count, top[1] + 1 - head)
             at = head % slots
             some = mapping.words[base + at : base + min(at + count, slots)].tolist()
-            # Read before they are taken: a place may be written anew once the head has passed.
+            # Read before they are taken: a place may be reused once the head has passed it.
             if mapping.cas(layout.RING_HEAD, head, head + len(some)) == head:
                 self._take_run(head, some)
 
     def _fits(self, suspect: tuple[int, ...]) -> bool:
-        """Whether the worker has room for a suspect; once it has none, the claim looks no more."""
+        """Whether the worker has room for a suspect; asked no more once it had none."""
         if not self._full:
             crashes = self._cells.head(suspect[3])[0].crashes
             held = self._held_suspects.weight(self._worker)
@@ -91,7 +91,7 @@ class Claiming:
         return not self._full
 
     def take_ids(self, ids: Sequence[str]) -> None:
-        """Take those of *ids* that are ready."""
+        """Claim the ready tasks among *ids*."""
         find = self._cells.find
         for task_id in ids:
             if len(self.found) == self._limit:
@@ -106,7 +106,7 @@ class Claiming:
     def _take(self, cell: int, mark: int) -> bool:
         """Claim one task if its mark is *mark*."""
         if (self._number - number_of(mark)) & layout.NUMBERS >= _HALF:
-            # Tokens of a task only grow, also where who claims was stopped after he took one.
+            # Tokens of a task only grow, even if this process was stopped after it took a number.
             self._number = self._mapping.add(layout.NUMBER, 1)
         number = self._number
         at = self._mapping.geometry.marks + (cell << 3)
@@ -119,10 +119,10 @@ class Claiming:
 
     def _take_run(self, place: int, run: Sequence[int]) -> None:
         """
-        Claim the tasks of a run of the ring, as far as they are still there.
+        Claim the tasks of a run of the ring that are still there.
 
-        Submitters take neighbouring cells in order where they can, so that most runs are ranges
-        of cells whose marks count up as the places do: one look at both is enough for all.
+        Submitters take neighbouring cells in order where they can, so most runs are ranges of cells
+        whose marks count up like the places: one comparison decides for all of them.
         """
         count, cell = len(run), run[0]
         if count == 1:
@@ -150,7 +150,7 @@ class Claiming:
     def _take_all(self, cells: Sequence[int], marks: list[int]) -> None:
         mapping, number, count = self._mapping, self._number, len(cells)
         cas, base, top = mapping.cas, mapping.geometry.marks, self._tick | layout.CLAIMED << 60
-        # From one to the next the number grows by one; the bits above 34 are lost on the way.
+        # The number grows by one from cell to cell; bits above the 34th are cut off.
         first = (number & layout.NUMBERS) << 26 | top
         if number & layout.NUMBERS > layout.NUMBERS - count:
             claimed = [(number + i & layout.NUMBERS) << 26 | top for i in range(count)]
@@ -172,7 +172,7 @@ class Claiming:
                 self._keep(cells[i : i + 1], claimed[i : i + 1], number + i)
 
     def _keep(self, cells: Sequence[int], claimed: list[int], first: int) -> None:
-        """Read tasks of neighbouring cells that are ours, of numbers from *first* on."""
+        """Read the tasks of neighbouring cells that were claimed, with numbers from *first* on."""
         mapping, found = self._mapping, self.found
         none, now, before = layout.NONE, self._now, len(self.found)
         self._holders.sign(cells, first, self._label)
@@ -205,7 +205,7 @@ class Claiming:
             held = {c for c, old, new in zip(cells, claimed, marks, strict=True) if old == new}
             found[before:] = [item for item in found[before:] if item.token & CELL_OF in held]
         for cell, mark in late:
-            # As if it had not been claimed.
+            # As if they had not been claimed.
             self._transitions.bury(cell, mark, b"expired", unclaimed=True)
 
 

@@ -1,4 +1,4 @@
-"""``DeadLetters``: the dead tasks, in the order of their deaths."""
+"""``DeadLetters``: the dead tasks in the order of their deaths."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rxdispatch.boards.shm.submission import Submission
 __all__ = ["DeadLetters"]
 
 _PAGE_BYTES = 2 * 1024 * 1024
-"""After so many bytes a page takes no more letters."""
+"""A page takes no more letters after so many bytes."""
 
 _Letter = tuple[int, int, int]
 
 
 class DeadLetters:
-    """Reads the dead, and discards the oldest where there are too many."""
+    """Reads and redrives dead tasks, and discards the oldest if there are too many."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class DeadLetters:
         self._oldest: list[_Letter] = []
 
     def all(self) -> list[_Letter]:
-        """Return time, cell and mark of all that are dead, oldest first."""
+        """Return time of death, cell and mark of all dead tasks, oldest first."""
         mapping, geometry = self._mapping, self._mapping.geometry
         start, stop = geometry.marks, geometry.marks + mapping.load(layout.HIGH) * 8
         for cell, state in enumerate(states_of(mapping.mmap[start:stop])):
@@ -56,7 +56,7 @@ class DeadLetters:
         return found
 
     def page(self, after: str) -> tuple[list[DeadRow], str]:
-        """A page of dead tasks, oldest first, and what to pass as *after* to go on."""
+        """A page of dead tasks, oldest first, and *after* for the next page."""
         cells, start, page, size = self._cells, int(after or 0), list[DeadRow](), 0
         for fresh in (False, True):
             if fresh or not after:
@@ -93,7 +93,7 @@ class DeadLetters:
         return page, after
 
     def revive(self, cell: int, mark: int, now: int) -> int | None:
-        """Make a dead task ready at the end of its priority; returns where it is."""
+        """Make a dead task ready at the end of its priority; returns its cell."""
         cells = self._cells
         known = cells.read(cell, mark)
         if known is None:
@@ -108,7 +108,7 @@ class DeadLetters:
         return new
 
     def enforce(self, limit: int) -> None:
-        """Discard the oldest where more are dead than are kept, unless a submitter is at work."""
+        """Discard the oldest if more than *limit* are dead, unless another process submits."""
         mapping = self._mapping
         if mapping.load(layout.DEAD_GUESS) <= limit or not mapping.try_submit_lock():
             return

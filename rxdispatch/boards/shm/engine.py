@@ -1,4 +1,4 @@
-"""``SharedEngine``: the atomic steps of a board as words of shared memory."""
+"""``SharedEngine``: the atomic steps of a board in shared memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from rxdispatch.results import Counts, TaskEvent
 __all__ = ["SharedEngine"]
 
 _SCAN = 1_500_000
-"""Microseconds after which all marks are looked at again, for what hints did not tell."""
+"""Microseconds between two scans of all marks, which find what hints did not report."""
 _PATIENCE = 5.0
 """Seconds to wait for the submit lock."""
 
@@ -53,7 +53,7 @@ class SharedEngine:
     """
     One handle on a board.
 
-    Times are the system's monotonic clock in microseconds, the same in all processes.
+    Times are in microseconds on the system's monotonic clock, which all processes share.
     """
 
     def __init__(self, name: str, mapping: Mapping, options: Options) -> None:
@@ -100,7 +100,7 @@ class SharedEngine:
         _engines.discard(self)
 
     def forked(self) -> None:
-        """Give up what is the parent's."""
+        """Give up what belongs to the parent process."""
         self._notifier.stop()
         self._mapping.forked()
 
@@ -211,7 +211,7 @@ class SharedEngine:
             if not fast or token & BIG or settlement.kind != "done":
                 answers.append(self._transitions.settle(settlement, now, told))
                 continue
-            # FREE is 0, so that what is left of the mark is the word of a free cell.
+            # FREE is 0, so the rest of the mark is the mark of a free cell.
             cell, free = token & lows, token >> 1 & numbers
             mark = top | free | tick
             was = cas(marks + (cell << 3), mark, free)
@@ -330,7 +330,7 @@ class SharedEngine:
         self._event_buffer.finish(ready=ready)
 
     def _seated(self) -> None:
-        """Clean up after who had the seat before, if he did not."""
+        """Take a seat, and clean up after its last owner if that died."""
         mapping = self._mapping
         at = layout.SEATS_AT + mapping.seat * 8
         if mapping.load(at) & 1:

@@ -1,4 +1,4 @@
-"""``EventBuffer``: what one step does, for who listens."""
+"""``EventBuffer``: collects the events of one step and publishes them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["EventBuffer"]
 
 class EventBuffer:
     """
-    Collects the events of a step, where somebody listens, and publishes them at its end.
+    Collects the events of a step, if any process listens, and publishes them at its end.
 
     Attributes:
-        heard: Whether anybody listens.
+        heard: Whether any process listens.
         ended: Whether the step has ended a task.
-        buried: Whether the step has buried one.
+        buried: Whether the step has buried a task.
     """
 
     def __init__(self, mapping: Mapping, notifier: Notifier) -> None:
@@ -41,7 +41,7 @@ class EventBuffer:
         attempt: int = 0,
         reason: bytes = b"",
     ) -> None:
-        """Take note of an event."""
+        """Add an event."""
         if self.heard:
             self._events.append(Event(kind, raw, worker, token, attempt, reason))
 

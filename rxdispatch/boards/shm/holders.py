@@ -1,4 +1,4 @@
-"""``Holders``: who holds which claim."""
+"""``Holders``: which worker holds which claim."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Holders"]
 
 class Holders:
     """
-    The labels of workers, and beside each mark the number of the one who claimed it.
+    The labels of workers, and for each cell the number of the label that claimed it.
 
-    They only inform. A holder's word names the number of its claim, so that what a process
-    killed in between did not write is taken for unknown, not for somebody else's.
+    They only inform. A holder's word contains the number of its claim: if a process was killed
+    before it wrote the word, the holder counts as unknown instead of as another worker.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -25,11 +25,11 @@ class Holders:
         self._known: dict[str, int] = {}
 
     def clear(self) -> None:
-        """Forget what was written from another seat."""
+        """Forget the labels that were written from another seat."""
         self._known.clear()
 
     def number(self, worker: str) -> int:
-        """Return the number under which a worker's label is stored."""
+        """Return the number of a worker's label, which is stored if it is new."""
         known = self._known.get(worker)
         if known is None:
             mapping = self._mapping
@@ -46,7 +46,7 @@ class Holders:
         return known
 
     def sign(self, cells: Sequence[int], first: int, label: int) -> None:
-        """Write who claimed neighbouring cells, by numbers from *first* on."""
+        """Write the holder of neighbouring cells, claimed with numbers from *first* on."""
         mapping, count = self._mapping, len(cells)
         at = mapping.geometry.holders + (cells[0] << 3)
         word = (first & layout.NUMBERS) << 16 | label
@@ -56,7 +56,7 @@ class Holders:
             mapping.put(at, pack(f"<{count}Q", *range(word, word + (count << 16), 1 << 16)))
 
     def of(self, cell: int, mark: int) -> bytes:
-        """Return who holds a claim; nothing if that is not known any more."""
+        """Return the label of the worker that holds a claim; empty if it is unknown."""
         mapping, geometry = self._mapping, self._mapping.geometry
         holder = mapping.load(geometry.holders + cell * 8)
         if holder >> 16 & layout.NUMBERS != number_of(mark):

@@ -32,10 +32,10 @@ _STATUS: Final = {
 
 class Inspection:
     """
-    Reads a board and changes nothing but what others left half-done.
+    Reads a board; it writes only to finish what another process left half-done.
 
     Args:
-        begin: Begins a step of the engine, and returns its time; raises once the board is closed.
+        begin: Begins a step of the engine and returns the time; raises if the board is closed.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Inspection:
         """How many tasks have each mark."""
         load = self._mapping.load
         accepted, discarded, amounts = 0, 0, list[int]()
-        # Looked at again while tasks change places, but not for ever.
+        # Repeated while tasks move, but not for ever.
         for _ in range(100):
             moves = load(layout.MOVES)
             accepted = load(layout.ACCEPTED if load(layout.STAGING) else layout.STAGED_ACCEPTED)
@@ -76,10 +76,10 @@ class Inspection:
         return Counts(scheduled, ready, claimed, max(0, done), dead)
 
     def unfinished(self, now: int) -> Unfinished:
-        """What is unfinished, at one moment if nothing moves meanwhile."""
+        """How many tasks are unfinished; exact if nothing moves meanwhile."""
         amounts = self._local_index.census()
         due = self._local_index.next_due()
-        # A task on its way between two cells may have been counted in neither.
+        # A task that moves between two cells may have been counted in neither.
         claimed = amounts[layout.CLAIMED] + amounts[layout.MOVED] + amounts[layout.PENDING]
         due_in = None if due is None else max(0.0, (due - now) / 1e6)
         return Unfinished(_scheduled(amounts), _ready(amounts), claimed, due_in)
@@ -98,7 +98,7 @@ class Inspection:
         return max(0.0, (now - since) / 1e6)
 
     def state(self, task_id: str) -> StoredState | None:
-        """What is known of one task."""
+        """The stored state of one task."""
         now, cells = self._begin(), self._cells
         raw = id_bytes(task_id)
         while (found := cells.find(raw)) is not None:

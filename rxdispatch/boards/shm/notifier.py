@@ -1,4 +1,4 @@
-"""``Notifier``: events and signals between processes, by looking now and then."""
+"""``Notifier``: events and signals between processes, by polling."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _HEARD = 5_000_000
 
 class Notifier:
     """
-    Polls while somebody subscribes.
+    Writes events, and polls for events and signals while it has subscribers.
 
-    Each millisecond after something came, then less and less often, down to each 20 ms.
+    It polls every millisecond after something has happened, then less and less often, down to
+    every 20 ms.
     """
 
     def __init__(self, mapping: Mapping, joined: Callable[[], bool]) -> None:
@@ -49,7 +50,7 @@ class Notifier:
 
     @property
     def heard(self) -> bool:
-        """Whether somebody listens to events."""
+        """Whether any process listens to events."""
         until = self._mapping.load(layout.LISTENING)
         return until != 0 and until > time.monotonic_ns() // 1000
 
@@ -83,7 +84,7 @@ class Notifier:
             self._state = self._now()
             self._ends = self._mapping.load(layout.ENDS)
             self._wait = _FAST
-            # Not in the context of the first subscriber: it outlives that one.
+            # Not in the context of the first subscriber, which may leave first.
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(0, self._poll, context=Context())
         if self.events.active:
@@ -94,7 +95,7 @@ class Notifier:
             self.stop()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -125,7 +126,7 @@ class Notifier:
         if ends != self._ends and now >= self._look_after:
             self._ends = ends
             joined = self._joined()
-            # Looking at all marks of a large board takes a while; not more than a tenth of it.
+            # A census of a large board takes a while; spend at most a tenth of the time on it.
             self._look_after = now + 10 * (loop.time() - now)
             if joined:
                 self.signals.emit("joined")
@@ -141,7 +142,7 @@ class Notifier:
                 now = time.monotonic()
                 self._hole_since = self._hole_since or now
                 if now - self._hole_since > 0.25:
-                    # Who was to write it is dead or stopped.
+                    # The process that reserved this place is dead or stopped.
                     self._cursor, self._hole_since = end, 0.0
                 return
             self._hole_since = 0.0

@@ -1,4 +1,4 @@
-"""``Submission``: adds tasks, whole chunks or nothing, under a lock that dies with its owner."""
+"""``Submission``: adds tasks, a whole chunk or nothing, under a lock that dies with its owner."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Submission"]
 
 class Submission:
     """
-    What only the holder of the submit lock does.
+    The work of the process that holds the submit lock.
 
-    The invariant: while STAGING is b, the tasks of number b do not exist. STAGING is set before
-    the first of them is marked, and cleared, by one store, when all are there: that is the
-    submission. ``STAGED_TAIL`` and ``STAGED_ACCEPTED`` say what the ring's tail and the total
-    are from then on, and are not touched while STAGING is 0. So the next holder, whatever his
-    predecessor died of, either completes (STAGING is 0) or clears away (it is not).
+    INVARIANT. While STAGING is b, the tasks of number b do not exist. STAGING is set before the
+    first of them is marked, and cleared by one store when all are there: that store is the
+    submission. ``STAGED_TAIL`` and ``STAGED_ACCEPTED`` are the ring's tail and the total from then
+    on, and do not change while STAGING is 0. So the next holder of the lock, whatever killed the
+    one before, either completes the submission (STAGING is 0) or removes it (it is not).
     """
 
     def __init__(self, cells: Cells, name: str) -> None:
@@ -32,7 +32,7 @@ class Submission:
         self._name = name
 
     def recover(self) -> None:
-        """Complete or clear away what the last holder left; first thing to do with the lock."""
+        """Complete or remove what the last holder left; call it first with the lock."""
         mapping = self._mapping
         load, store = mapping.load, mapping.store
         staging = load(layout.STAGING)
@@ -79,10 +79,10 @@ class Submission:
         Add tasks.
 
         Returns:
-            For each, whether it is new; and the cells of those that hints must tell of.
+            For each, whether it is new; and the cells to announce by hints.
 
         Raises:
-            BoardFullError: If there is no room for all of them; none is added.
+            BoardFullError: If there is no room for all of them; then none is added.
         """
         cells, mapping = self._cells, self._mapping
         answers: list[bool] = []
@@ -127,7 +127,7 @@ class Submission:
         return True
 
     def _make_room(self, need: int) -> None:
-        """Count what is free when the guess is used up; the guess never is too high for long."""
+        """Reserve *need* cells; count the free ones if the guess says there are too few."""
         mapping, geometry = self._mapping, self._layout
         guess = mapping.load(layout.FREE_GUESS)
         if guess < need + geometry.spare:
@@ -196,10 +196,10 @@ class Submission:
 
     def discard(self, cell: int, mark: int) -> bool:
         """
-        Forget a dead task and count it, exactly once whatever happens.
+        Discard a dead task and count it exactly once, even if this process dies meanwhile.
 
-        INTENT names the number under which it will be marked before it is; so whoever finds
-        the mark knows whether it was counted.
+        INTENT names the number of the mark before the mark is written, so a process that finds the
+        mark knows whether the task was counted.
         """
         mapping, cells = self._mapping, self._cells
         number = cells.number()

@@ -1,4 +1,4 @@
-"""``Transitions``: how claims end, and tasks with them."""
+"""``Transitions``: the changes of a task's state, each one compare-and-swap."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ from rxdispatch.results import EventKind
 __all__ = ["BIG", "CELL_OF", "TRACEBACK", "Transitions"]
 
 BIG: Final = 1 << 26
-"""Bit of a token: the task has tails."""
+"""Bit of a token: the task has more cells than one."""
 CELL_OF: Final = BIG - 1
-"""Bits of a token that say in which cell the task is."""
+"""Bits of a token that are the task's cell."""
 
 TRACEBACK: Final = 2048
-"""Bytes of a traceback that are kept, in 12 cells."""
+"""Bytes of a traceback to keep, in 12 cells."""
 _FULL: Final = 48
-"""A letter has a traceback while there are fewer than a letter for so many cells: so letters
-with one take a quarter of the board at most."""
+"""A dead letter keeps its traceback while there is less than one letter for so many cells: so
+those with a traceback take a quarter of the board at most."""
 
 
 class Transitions:
     """
-    Replaces a mark by what ends it, if it is still the one that was seen.
+    Replaces a mark by the next one, if it is still the one that was seen.
 
-    A token is the number of the claim (from one counter of the board), a bit that says whether
-    the task has tails, and its cell: so whoever has it finds the mark without looking for the
-    id.
+    A token consists of the number of the claim (from one counter of the board), a bit that says
+    whether the task has more cells than one, and its cell: so the mark is found without the id.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Transitions:
         self._clock = clock
 
     def held(self, token: int) -> int | None:
-        """Return the mark of a claim, unless it has ended."""
+        """Return the mark of a claim; None if the claim has ended."""
         mark = self._cells.mark(token & CELL_OF)
         if (
             mark >> layout.LOW_BITS
@@ -67,7 +66,7 @@ class Transitions:
     # -- claims ----------------------------------------------------------------------------------
 
     def settle(self, ending: Settlement, now: int, told: list[int]) -> bool:
-        """End one claim, and add the cell where there is work again to *told*."""
+        """End one claim; append the task's cell to *told* if it is unfinished."""
         token = ending.claim.token
         cell = token & CELL_OF
         while (mark := self.held(token)) is not None:
@@ -90,7 +89,7 @@ class Transitions:
         expired = 0 < head.expires <= now
         due = now + round(ending.delay * 1e6)
         kind: EventKind
-        # Read before the mark changes: afterwards it is no longer ours to read.
+        # Read before the mark changes: afterwards the cell may be reused.
         raw = cells.body(head, inline)[0] if heard else b""
         worker = self._holders.of(cell, mark) if heard else b""
         again: int | None = None
@@ -134,7 +133,7 @@ class Transitions:
         return True
 
     def _cause(self, ending: Settlement) -> bytes:
-        """Return error and traceback, or only the error where letters take much of the board."""
+        """Return error and traceback; only the error if letters take much of the board."""
         room = self._mapping.load(layout.DEAD_GUESS) * _FULL < self._mapping.geometry.cells
         return pack_cause(ending.error, ending.traceback, TRACEBACK if room else 0)
 
@@ -146,7 +145,7 @@ class Transitions:
         return self._cells.swap(cell, mark, make_mark(layout.DONE, number_of(mark), until))
 
     def lapse(self, cell: int, mark: int) -> int | None:
-        """Take back a claim whose lease has lapsed; returns where the task is ready again."""
+        """Take back a claim whose lease has lapsed; returns the cell of the ready task."""
         cells = self._cells
         known = cells.read(cell, mark)
         if known is None:
@@ -166,13 +165,13 @@ class Transitions:
         return new
 
     def forget(self, cell: int, mark: int) -> None:
-        """Free a done task that was remembered long enough."""
+        """Free a done task that has been remembered long enough."""
         self._cells.end(cell, mark)
 
     # -- tasks -----------------------------------------------------------------------------------
 
     def ready(self, cell: int, mark: int) -> int | None:
-        """Make ready what is due; returns where it is."""
+        """Make a scheduled task ready; returns its cell."""
         cells = self._cells
         known = cells.read(cell, mark)
         if known is None:
@@ -226,7 +225,7 @@ class Transitions:
         return True
 
     def _token(self, cell: int, mark: int) -> int:
-        """Return the token of a claim; the counter tells what the mark has no room for."""
+        """Return the token of a claim; the upper bits come from the counter."""
         now, number = self._mapping.load(layout.NUMBER), number_of(mark)
         whole = now - ((now - number) & layout.NUMBERS)
         start = self._mapping.geometry.data + cell * layout.CELL

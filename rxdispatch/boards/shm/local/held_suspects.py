@@ -1,4 +1,4 @@
-"""``HeldSuspects``: the suspects that workers of this process hold."""
+"""``HeldSuspects``: the suspects that the workers of this process hold."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ __all__ = ["HeldSuspects"]
 
 Board = tuple[int, int]
 
-# By board and worker: the weight of each claim, by its token. Of all handles of a process, as two
-# of them may claim for one worker.
+# By board and worker: the weight of each claim, by its token. All handles of a process share it, as
+# two of them may claim for one worker.
 _held: dict[tuple[Board, str], dict[int, int]] = {}
 
 
 class HeldSuspects:
     """
-    Counts the weight of the suspects that each worker holds.
+    The weight of the suspects that each worker holds.
 
-    A claim that has ended is found out when somebody asks, as its mark then says so: nothing
-    has to be counted down. Workers of one label in several processes count for themselves; the
-    default label has the process in it.
+    Claims that have ended are dropped when the weight is asked for, as their marks say so.
+    Workers of one label in several processes count separately; the default label contains the
+    process id.
 
     Args:
         board: Device and inode of the board's file.

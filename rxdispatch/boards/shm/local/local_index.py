@@ -1,4 +1,4 @@
-"""``LocalIndex``: what one process knows of where work is, all of which it may forget."""
+"""``LocalIndex``: one process's disposable index of ready, scheduled and expiring tasks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["LocalIndex", "lapses"]
 _PAGE = 512
 _PRIORITIES = 64
 _OLDEST = 8
-"""Of each of so many priorities, the first few may be the oldest; the others came later."""
+"""The first few tasks of each of so many priorities may be the oldest; the others came later."""
 _SLICE = 1000
-"""Steps that a look for the oldest takes before others get their turn."""
+"""Steps of a search for the oldest task before other tasks of the loop get a turn."""
 _NEVER = (1 << 63) - 1
 _HALF = 1 << (layout.LOW_BITS - 1)
 _STATES = bytes(top >> 4 for top in range(256))
-"""What the last byte of a mark, the highest, says of its state."""
+"""The state of a mark by its last, highest byte."""
 _READY = frozenset((layout.FRESH, layout.READY))
 _LATER = frozenset((layout.FRESH_LATER, layout.LATER))
 _IDLE = frozenset((layout.FREE, layout.TAIL))
@@ -32,7 +32,7 @@ _BEGUN = frozenset((layout.MOVED, layout.PENDING, layout.GONE, layout.DISCARD, l
 
 
 class _Scan(NamedTuple):
-    """What a look at some marks found, good until they change, or *wake*, or the ring passes."""
+    """The result of scanning some marks; valid until they change, *wake*, or the ring passes."""
 
     raw: bytes
     wake: int
@@ -43,13 +43,13 @@ class _Scan(NamedTuple):
 
 class LocalIndex:
     """
-    Heaps of what is ready, scheduled or limited.
+    Heaps of tasks that are ready, scheduled, or have a ttl.
 
-    They are fed by hints and, now and then, by a look at all marks.
+    Hints add to them, and now and then a scan of all marks.
 
-    Plain tasks are not in them: they stand in the shared ring, from which every process takes
-    runs of places. A process that dies between taking a run and claiming its tasks has hidden
-    them from the ring; the next look at all marks finds them.
+    Tasks without options are not in them: they stand in the shared ring, from which every process
+    takes runs of places. If a process dies between taking a run and claiming its tasks, the ring
+    no longer leads to them; the next scan of all marks finds them.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class LocalIndex:
         self._pages: dict[int, _Scan] = {}
         self._hints = self._mapping.load(layout.HINTS)
         self._holes: list[int] = []
-        # Where nobody ever told of anything, all there is stands in the ring.
+        # Without any hint so far, all tasks stand in the ring.
         self.scanned = -_NEVER if self._hints else now
 
     # -- hints ---------------------------------------------------------------------------------
 
     def tell(self, cells: list[int]) -> None:
-        """Tell all processes to look at *cells*."""
+        """Announce *cells* to all processes."""
         if not cells:
             return
         mapping, ring = self._mapping, self._layout.hints
@@ -87,7 +87,7 @@ class LocalIndex:
             mapping.store(ring + at % layout.HINT_SLOTS * 8, (at + 1 & 0x3FFFFFFFFF) << 26 | cell)
 
     def listen(self) -> None:
-        """Look at the cells that somebody told of since the last time."""
+        """Look at the cells that were announced since the last time."""
         mapping = self._mapping
         end = mapping.load(layout.HINTS)
         if end == self._hints and not self._holes:
@@ -103,7 +103,7 @@ class LocalIndex:
             if hint >> 26 == at + 1 & 0x3FFFFFFFFF:
                 self.note(hint & layout.LOWS)
             elif at + 4096 > end:
-                # Somebody is about to write it, or died.
+                # Its writer has not written it yet, or has died.
                 self._holes.append(at)
         self._hints = end
 
@@ -155,7 +155,7 @@ class LocalIndex:
         ) == self._mapping.load(layout.STAGING)
 
     def _in_ring(self, mark: int) -> int | None:
-        """Return the place of a mark that the ring still leads to."""
+        """Return the place of a mark in the ring; None if the ring has passed it."""
         if mark >> layout.STATE_SHIFT != layout.FRESH or not mark & layout.IN_RING:
             return None
         head, tail = self._mapping.load(layout.RING_HEAD), self._mapping.load(layout.RING_TAIL)
@@ -165,7 +165,7 @@ class LocalIndex:
     # -- what is first -------------------------------------------------------------------------
 
     def first(self) -> tuple[int, ...] | None:
-        """Return the first that is ready outside the ring: -priority, place (2), cell, mark."""
+        """Return the first ready task outside the ring: -priority, place (2), cell, mark."""
         while self._order:
             level = self._order[0]
             top = self._ready[level].first()
@@ -179,7 +179,7 @@ class LocalIndex:
         self._order.remove(level)
 
     def first_suspect(self) -> tuple[int, ...] | None:
-        """Return the first that is ready and has a crash behind it, as :meth:`first` does."""
+        """Return the first ready task with a crash behind it, in the form of :meth:`first`."""
         return self._suspects.first()
 
     def drop_suspect(self) -> None:
@@ -192,9 +192,9 @@ class LocalIndex:
 
     def oldest(self) -> Iterator[tuple[int, int] | None]:
         """
-        Yield cells and marks among which is, as far as is known, the oldest that is ready.
+        Yield cells and marks; one of them is the oldest ready task that this process knows.
 
-        None in between: so much has been looked at that others should get their turn.
+        Yields None now and then, so that the caller lets other tasks of the loop run.
         """
         while not self._suspects.tidy(_SLICE):
             yield None
@@ -208,7 +208,7 @@ class LocalIndex:
             if heap.top() is None:
                 self._forget_level(level)
                 continue
-            # Not only the first: what was delayed stands where it was submitted.
+            # Not only the first: a delayed task has the place of its submission.
             yield from [(cell, mark) for *_, cell, mark in heap.some(_OLDEST)]
             looked += 1
             if looked == _PRIORITIES:
@@ -228,7 +228,7 @@ class LocalIndex:
             yield None
 
     def due(self, now: int) -> list[tuple[int, int]]:
-        """Remove and return what is due: cell and mark."""
+        """Remove and return the tasks that are due: cell and mark."""
         found: list[tuple[int, int]] = []
         while (wait := self.next_due()) is not None and wait <= now:
             *_, cell, mark = self._later.pop()
@@ -236,12 +236,12 @@ class LocalIndex:
         return found
 
     def next_due(self) -> int | None:
-        """Return when something is due."""
+        """Return when the next task is due."""
         first = self._later.first()
         return None if first is None else first[0]
 
     def expired(self, now: int) -> list[tuple[int, int]]:
-        """Remove and return what has outlived its ttl: cell and mark."""
+        """Remove and return the tasks that have outlived their ttl: cell and mark."""
         found: list[tuple[int, int]] = []
         while (top := self._limits.top()) is not None and top[0] <= now:
             _, cell, mark = self._limits.pop()
@@ -252,7 +252,7 @@ class LocalIndex:
     # -- all marks -----------------------------------------------------------------------------
 
     def scan(self, now: int) -> None:
-        """Look at all marks: lapsed leases, what was begun, what hints did not tell."""
+        """Scan all marks for lapsed leases, unfinished moves, and tasks without a hint."""
         mapping, geometry = self._mapping, self._layout
         self.scanned = now
         tick = now // layout.TICK
@@ -270,7 +270,7 @@ class LocalIndex:
             dead += page.dead
         self.at_latest(earliest)
         if mapping.load(layout.MOVES) == moves:
-            # A count that was cut short by a death is put right.
+            # Corrects a count that a killed process left wrong.
             mapping.store(layout.DEAD_GUESS, dead)
         for seat in seats:
             if mapping.proven_dead(seat):
@@ -280,7 +280,7 @@ class LocalIndex:
                     mapping.leave(seat)
 
     def at_latest(self, time: int) -> None:
-        """Let everybody look at the leases once *time* has come."""
+        """Have all processes scan the leases at *time* or earlier."""
         mapping = self._mapping
         while (old := mapping.load(layout.EARLIEST)) > time:
             if mapping.cas(layout.EARLIEST, old, time) == old:
@@ -298,7 +298,7 @@ class LocalIndex:
         if layout.CLAIMED in present:
             top, lows = layout.CLAIMED, layout.LOWS
             left = [(mark - tick) & lows for mark in marks if mark >> 60 == top]
-            # 0, and what has wrapped around, is lapsed.
+            # 0 and values that have wrapped around are lapsed.
             if min(left) and max(left) < _HALF:
                 wake = lapse = (tick + min(left)) * layout.TICK
             else:
@@ -310,7 +310,7 @@ class LocalIndex:
             plain = top << layout.STATE_SHIFT | layout.IN_RING
             mask = 15 << layout.STATE_SHIFT | layout.IN_RING
             ahead = [(mark - head) & places for mark in marks if mark & mask == plain]
-            # The ring leads to them, as long as it has not passed, and nobody is still adding.
+            # The ring leads to them unless it has passed them or a submission is under way.
             if (
                 load(layout.STAGING)
                 or len(ahead) < states.count(layout.FRESH)
@@ -327,7 +327,7 @@ class LocalIndex:
         return _Scan(raw, wake, lapse, place, states.count(layout.DEAD))
 
     def _look_at(self, cell: int, mark: int, tick: int, seats: set[int]) -> tuple[int, int, int]:
-        """Look at one mark; returns when to look again, when it lapses, and where it stands."""
+        """Scan one mark; returns when to scan it again, when it lapses, and its place."""
         state = mark >> layout.STATE_SHIFT
         if state in (layout.CLAIMED, layout.DONE):
             left = lapses(mark, tick)
@@ -350,7 +350,7 @@ class LocalIndex:
     # -- counting ------------------------------------------------------------------------------
 
     def census(self) -> list[int]:
-        """Return how many marks have each state, at one moment if nothing moves meanwhile."""
+        """Return how many marks have each state; exact if nothing moves meanwhile."""
         mapping, geometry = self._mapping, self._layout
         shift = layout.STATE_SHIFT
         amounts: list[int] = []
@@ -372,7 +372,7 @@ class LocalIndex:
                     begun += [cell for cell, found in enumerate(states) if found == state]
             for cell in begun:
                 self.note(cell)
-            # A pending version may have been decided after we passed its old self.
+            # A pending version may have been decided after its old version was counted.
             if not (amounts[layout.MOVED] or amounts[layout.PENDING]) and (
                 mapping.load(layout.MOVES) == before
             ):
@@ -386,6 +386,6 @@ def states_of(raw: bytes) -> bytes:
 
 
 def lapses(mark: int, tick: int) -> int:
-    """Return in how many ticks a lease lapses; 0 or less when it has."""
+    """Return the ticks until a lease lapses; 0 or less if it has lapsed."""
     left = ((mark & layout.LOWS) - tick) & layout.LOWS
     return left if left < _HALF else left - (1 << layout.LOW_BITS)

@@ -1,4 +1,4 @@
-"""``MarkHeap``: what one process knows of cells in some state, in room that the board bounds."""
+"""``MarkHeap``: a heap of cells in some state, bounded by the size of the board."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 __all__ = ["MarkHeap"]
 
 _FEW: Final = 1024
-"""Entries that a heap may have before it asks which of them still count."""
+"""Entries that a heap may have before it drops those that no longer count."""
 _LOOKS: Final = 8
-"""For each entry that is wanted, how many may be looked at."""
+"""How many entries may be looked at for each that is wanted."""
 
 NewTask = tuple[int, ...]
 
@@ -20,10 +20,10 @@ class MarkHeap:
     """
     A heap of entries whose last two numbers are a cell and its mark.
 
-    An entry counts as long as the cell has that mark. Other processes change marks and tell
-    nobody, so entries that count no longer are dropped where they come to the top, and all of
-    them whenever the heap has doubled. So it has at most twice as many entries as the board had
-    of that state, or 1,024, however many have passed by.
+    An entry counts as long as the cell has that mark. Other processes change marks without notice,
+    so entries that no longer count are dropped when they come to the top, and all of them whenever
+    the heap has doubled. So it has at most twice as many entries as the board had cells of that
+    state, or 1,024.
 
     Args:
         load: Reads a word at an offset.
@@ -84,7 +84,7 @@ class MarkHeap:
         return False
 
     def some(self, most: int) -> list[NewTask]:
-        """Return up to *most* of the first that count, with work that does not grow."""
+        """Return up to *most* of the first entries that count, in bounded time."""
         entries, found = self._entries, list[NewTask]()
         load, marks = self._load, self._marks
         ahead = [(entries[0], 0)] if entries else []

@@ -1,4 +1,4 @@
-"""``Cells``: versions of tasks, written whole, never changed, and replaced by one word."""
+"""``Cells``: versions of tasks, which are written once and replaced by one word."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Cells:
     """
     Takes, writes, replaces and frees cells.
 
-    The invariant: the bytes of a cell change only while its mark is WRITING, and then only by
-    the participant it names. All else is a compare-and-swap from a mark that never comes again,
-    so whoever was stopped for however long and goes on either finds the mark as it was or fails.
-    What a participant leaves half-done is in one of the marks MOVED, PENDING, GONE, DISCARD and
-    ABORT, which anybody finishes (:meth:`finish`), or in WRITING, which is cleared once it is
-    proven dead (:meth:`clean`).
+    INVARIANT. The bytes of a cell change only while its mark is WRITING, and only the participant
+    that the mark names changes them. Every other change is a compare-and-swap from a mark that
+    never comes again: a process that was stopped, however long, finds the mark unchanged or fails.
+    What a participant leaves half-done has one of the marks MOVED, PENDING, GONE, DISCARD, ABORT,
+    which any process finishes (:meth:`finish`), or WRITING, which is cleared once the participant
+    is proven dead (:meth:`clean`).
     """
 
     def __init__(self, mapping: Mapping, name: str) -> None:
@@ -48,13 +48,13 @@ class Cells:
         return self.mapping.cas(self._marks + cell * 8, old, new) == old
 
     def head(self, cell: int) -> tuple[Head, bytes]:
-        """Return what a head says, and its inline bytes; look at the mark again afterwards."""
+        """Return a head and its inline bytes; check the mark again afterwards."""
         start = self._data + cell * CELL
         raw = self.mapping.mmap[start : start + CELL]
         return Head._make(HEAD.unpack_from(raw)), raw[HEAD.size :]
 
     def read(self, cell: int, mark: int) -> tuple[Head, bytes] | None:
-        """Return what a head says if its mark is *mark*."""
+        """Return a head and its inline bytes if the mark is *mark*."""
         known = self.head(cell)
         return known if self.mark(cell) == mark else None
 
@@ -112,7 +112,7 @@ class Cells:
                 return mark if same else 0
 
     def _has_id(self, cell: int, raw: bytes) -> bool:
-        """Whether a head is of that id; look at the mark again afterwards."""
+        """Whether a head has that id; check the mark again afterwards."""
         size = len(raw)
         start = self._data + cell * CELL
         data = self.mapping.mmap
@@ -129,7 +129,7 @@ class Cells:
         return self.mapping.add(layout.NUMBER, 1)
 
     def allocate(self, count: int, number: int) -> list[int] | None:
-        """Take free cells, or none."""
+        """Take *count* free cells; None if there are not as many."""
         mapping, marks = self.mapping, self._marks
         mine = make_mark(layout.WRITING, number, mapping.seat)
         taken: list[int] = []
@@ -138,7 +138,7 @@ class Cells:
             if mark >> layout.STATE_SHIFT == layout.FREE and self.swap(cell, mark, mine):
                 taken.append(cell)
                 if len(taken) == count:
-                    # Neighbours are claimed with less work.
+                    # Neighbouring cells are cheaper to claim.
                     taken.sort()
                     return taken
         self.give_up(taken, number)
@@ -151,7 +151,7 @@ class Cells:
             self.swap(cell, mine, make_mark(layout.FREE, number))
 
     def _candidates(self, count: int) -> Iterator[int]:
-        """Yield cells that may be free: lately freed ones, some near the cursor, new ones, all."""
+        """Yield cells that may be free: recently freed ones, some at the cursor, new ones, all."""
         mapping, total = self.mapping, self.geometry.cells
         while self.stash:
             yield self.stash.pop()
@@ -162,7 +162,7 @@ class Cells:
         mapping.store(layout.CURSOR, stop)
         yield from self._free_among(start, stop)
         while (high := mapping.load(layout.HIGH)) < total:
-            # Raised before the cells are taken: who scans must never miss one.
+            # Raised before the cells are taken: a scan must never miss one.
             more = min(total, high + count)
             if mapping.cas(layout.HIGH, high, more) == high:
                 yield from range(high, more)
@@ -179,8 +179,8 @@ class Cells:
         """
         Write a version into cells that were taken: the head, its body's tails, its text's.
 
-        The birth is written last. Where it equals the number in the mark WRITING, the rest is
-        there, and whoever cleans up after a death can follow the chains.
+        The birth is written last. If it equals the number in the mark WRITING, the rest is there,
+        and a process that cleans up after a death can follow the chains.
         """
         mapping, number = self.mapping, head.birth
         body = -(-len(more) // layout.PIECE)
@@ -197,7 +197,7 @@ class Cells:
         mapping.store(start, number)
         mine = make_mark(layout.WRITING, number, mapping.seat)
         for tails in (body_tails, text_tails):
-            # From the first to the last: what is a tail can be reached from the head.
+            # From the first to the last, so that every TAIL can be reached from the head.
             for cell in tails:
                 self.swap(cell, mine, make_mark(layout.TAIL, number))
 
@@ -223,25 +223,25 @@ class Cells:
         last: bool = False,
     ) -> int | None:
         """
-        Replace a version by one that says *head*; None if the mark is no longer *mark*.
+        Replace a version by one with *head*; returns None if the mark is no longer *mark*.
 
         Args:
             cell: The old version.
             mark: Its mark.
-            head: What the new version says; birth, text and what is old are filled in.
+            head: The new head; birth, text and the fields of the old version are filled in.
             inline: The inline bytes of the old version.
             final: The state of the new version.
             text: Reason and error.
-            last: Whether it joins the end.
+            last: Whether the task joins the end.
 
         Raises:
-            BoardFullError: If no cell is free, also not for a moment.
+            BoardFullError: If no cell is free.
         """
         mapping, number = self.mapping, self.number()
         both = text[0] + text[1]
         cells = self.allocate(1 + -(-len(both) // layout.PIECE), number)
         if cells is None and both:
-            # Too full for words.
+            # No room for the texts.
             text, both = (b"", b""), b""
             cells = self.allocate(1, number)
         if cells is None:
@@ -261,7 +261,7 @@ class Cells:
         new = cells[0]
         pending = make_mark(layout.PENDING, number, mapping.seat)
         self.swap(new, make_mark(layout.WRITING, number, mapping.seat), pending)
-        # Before the decision: who counts and sees the same number of moves twice has missed none.
+        # Before the decision: a count that sees the same number twice has missed no move.
         mapping.add(layout.MOVES, 1)
         moved = make_mark(layout.MOVED, number, new)
         if not self.swap(cell, mark, moved):
@@ -282,7 +282,7 @@ class Cells:
         return True
 
     def finish(self, cell: int, mark: int) -> None:
-        """Finish what somebody began with a cell; nothing if there is nothing to finish."""
+        """Finish what a process began with a cell, if there is something to finish."""
         state = mark >> layout.STATE_SHIFT
         if state == layout.MOVED:
             self._finish_move(cell, mark)
@@ -294,7 +294,7 @@ class Cells:
             head, _ = self.head(cell)
             if self.mark(cell) != mark:
                 return
-            # A version that came too late shares the body with the one before it.
+            # An aborted version shares its body with the one before it.
             if state != layout.ABORT:
                 self.free_chain(head.chain, head.chain_number)
             self.free_chain(head.text, head.text_number)
@@ -307,7 +307,7 @@ class Cells:
             head, inline = self.head(new)
             raw = self.body(head, inline)[0]
             if self.mark(new) == mark:
-                # The index first, so that the id is never without a living cell.
+                # The index first, so that the id always leads to a living cell.
                 self.index.replace(raw, old, head.old_birth, new, head.birth)
                 self.swap(new, mark, make_mark(head.final, number))
         head, _ = self.head(old)
@@ -326,12 +326,12 @@ class Cells:
         elif old != head.old_word and self.swap(
             new, mark, aborted := make_mark(layout.ABORT, number)
         ):
-            # Marks never come again: it is not, was not and will not be decided. Had it been,
-            # the old one would be MOVED until this one is no longer pending.
+            # Marks never come again, so this version was not and will not be chosen. If it had
+            # been, the old mark would be MOVED until this one is no longer pending.
             self.finish(new, aborted)
 
     def free_chain(self, first: int, number: int) -> None:
-        """Free tails from the last to the first, so that those left can still be reached."""
+        """Free tails from the last to the first, so that the others can still be reached."""
         tail, cells = make_mark(layout.TAIL, number), self.geometry.cells
         found: list[int] = []
         while first < cells and self.mark(first) == tail:
@@ -353,7 +353,7 @@ class Cells:
     # -- after a death ---------------------------------------------------------------------------
 
     def clean(self, seat: int) -> None:
-        """Free what belongs to a seat; it must be ours, or proven dead and held meanwhile."""
+        """Free the cells of a seat, which must be ours, or proven dead and locked."""
         base = self._marks >> 3
         for start in range(0, self.mapping.load(layout.HIGH), 4096):
             stop = min(start + 4096, self.geometry.cells)

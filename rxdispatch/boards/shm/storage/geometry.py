@@ -1,4 +1,4 @@
-"""``Geometry``: where everything lies in the file of a board, for a number of cells."""
+"""``Geometry``: counts and byte offsets in the file of a board."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Geometry"]
 
 class Geometry:
     """
-    The counts and the byte offsets of one board.
+    The counts and byte offsets for a number of cells.
 
     Args:
-        capacity: Tasks that fit where each takes one cell.
+        capacity: How many tasks fit if each takes one cell.
 
     Raises:
         ConfigError: If there would be too few cells or too many.

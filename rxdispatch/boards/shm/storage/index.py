@@ -1,4 +1,4 @@
-"""``Index``: which cell an id is in, as a hash table in shared memory."""
+"""``Index``: a hash table in shared memory from ids to cells."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BIRTHS = (1 << 30) - 1
 
 class Index:
     """
-    An id stands in one of 48 slots that its hash names, and nowhere else.
+    An id stands in one of the 48 slots that its hash selects.
 
-    A slot holds cell, birth and eight bits of hash. It is never cleared: what it says counts
-    only if the cell holds a task of that id, so slots of tasks that are over harm nobody and
-    are reused. Adding needs the submit lock; moving an entry to the next version of its task
-    is one compare-and-swap of words that never come again, so anybody may help with it.
+    A slot holds cell, birth and eight bits of hash. It is never cleared: it counts only if the cell
+    holds a task of that id, so slots of finished tasks do no harm and are reused. Adding needs the
+    submit lock; pointing an entry at the next version of its task is one compare-and-swap of words
+    that never come again, so any process may do it.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -63,7 +63,7 @@ class Index:
     def replace(
         self, raw: bytes, old_cell: int, old_birth: int, new_cell: int, new_birth: int
     ) -> None:
-        """Let the entry of one version name the next one, unless somebody did."""
+        """Point the entry of one version at the next one, if that has not been done."""
         offset, tag = self._place(raw)
         old = entry_of(old_cell, old_birth, tag)
         for at in range(offset, offset + layout.WINDOW * 8, 8):
@@ -85,5 +85,5 @@ class Index:
 
 
 def entry_of(cell: int, birth: int, tag: int) -> int:
-    """Return what a slot says."""
+    """Return the word of a slot."""
     return cell << 38 | (birth & _BIRTHS) << 8 | tag

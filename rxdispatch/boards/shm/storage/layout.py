@@ -1,4 +1,4 @@
-"""The words and offsets of a board in shared memory; docs/explanation/shared-memory.md says why."""
+"""The marks and offsets of a board in shared memory; see docs/explanation/shared-memory.md."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ VERSION: Final = 1
 # -- marks: state (4 bits), number (34), low (26) ---------------------------------------------
 
 (
-    FREE,  # nobody's
-    WRITING,  # low: the participant whose alone it is
-    TAIL,  # bytes that belong to some head
+    FREE,
+    WRITING,  # low: the participant that may write it
+    TAIL,  # bytes that belong to a head
     FRESH,  # ready since its submission, unless STAGING is its number; low: its place in the ring
     FRESH_LATER,  # scheduled since its submission, unless STAGING is its number
     READY,
@@ -24,10 +24,10 @@ VERSION: Final = 1
     DEAD,
     MOVED,  # low: the cell of the next version
     PENDING,  # a next version; low: the participant that decides whether it becomes one
-    GONE,  # over; its tails are being freed
+    GONE,  # finished; its tails are being freed
     DISCARD,  # dead and discarded; counted unless INTENT is its number
-    DONE,  # remembered; low: the second until which
-    ABORT,  # a next version that came too late; its own tails are being freed
+    DONE,  # remembered; low: the tick at which that ends
+    ABORT,  # a next version that was not chosen; its own tails are being freed
 ) = range(15)
 NO_TASK: Final = frozenset((FREE, WRITING, TAIL, GONE, DISCARD, ABORT))
 """The states of a cell that holds no task, or none any more."""
@@ -40,20 +40,20 @@ STATE_SHIFT: Final = NUMBER_BITS + LOW_BITS
 IN_RING: Final = 1 << 25
 PLACES: Final = IN_RING - 1
 TICK: Final = 10_000
-"""Microseconds of a lease tick; 26 bits of them are 7.7 days, compared modulo that."""
+"""Microseconds of a lease tick; 26 bits of ticks are 7.7 days, and compared modulo that."""
 LEASE_LIMIT: Final = 259_200.0
 """Seconds a lease may have: less than half the range of the tick."""
 
 CELL: Final = 192
 NONE: Final = 0xFFFFFFFF
 LINK: Final = 1 << 63
-"""Bit of a tail's first word, so that no bytes of a tail look like a head's seal."""
+"""Bit of a tail's first word, so that it is never taken for the birth of a head."""
 TO_END: Final = 1
 """Flag of a scheduled task that joins the end when it is due."""
 
 
 class Head(NamedTuple):
-    """What the first 112 bytes of a head cell say; times in microseconds."""
+    """The first 112 bytes of a head cell; times in microseconds."""
 
     birth: int = 0
     attempts: int = 0
@@ -83,13 +83,13 @@ HEAD: Final = struct.Struct("<QIIIIqIIQQqQqhBBHHqQII")
 INLINE: Final = CELL - HEAD.size
 PIECE: Final = CELL - 8
 TASK: Final = struct.Struct(f"<8xIIIIqII{HEAD.size - 40}x{INLINE}s")
-"""What a claim reads of a cell: attempts to text, and the inline bytes."""
+"""The fields of a head that a claim reads: attempts to text, and the inline bytes."""
 
 # -- the header -------------------------------------------------------------------------------
 
 HEADER: Final = 4096
 (AT_MAGIC, AT_VERSION, AT_CELLS, AT_RING, AT_INDEX, AT_SPARE, AT_SIZE, AT_MADE) = range(0, 64, 8)
-# What many processes write stands on cache lines of its own.
+# Words that many processes write have a cache line each.
 NUMBER, RING_HEAD, RING_TAIL, HINTS, MOVES, ENDS = range(128, 128 + 6 * 64, 64)
 (
     STAGING,

@@ -1,4 +1,4 @@
-"""``Mapping``: the file in shared memory that a board lives in, and the locks that prove life."""
+"""``Mapping``: the mapped file of a board, and the locks that prove that a process lives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - shared memory is what it is
 
 
 def path_of(name: str) -> Path:
-    """Return the file of the board of that name; each user has boards of his own."""
+    """Return the path of the board of that name; each user has boards of their own."""
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
     return _DIRECTORY / f"rxdispatch-{os.geteuid()}-{digest}"
 
@@ -39,10 +39,10 @@ class Mapping:
     """
     One handle's mapping of a board, with its seat among the participants.
 
-    A seat is a byte of the file that is locked as long as the handle lives. The kernel drops
-    the lock when the process dies, however it dies, and only then: it is the proof of death.
-    The lock belongs to the open file, which a forked child shares; so a child gives up the
-    seat it inherited (:meth:`forked`) and takes one of its own.
+    A seat is a byte of the file that is locked as long as the handle lives. The kernel drops the
+    lock when the process dies, and only then: that proves the death. The lock belongs to the open
+    file, which a forked child shares; so a child gives up the inherited seat (:meth:`forked`) and
+    takes one of its own.
     """
 
     def __init__(self, path: Path, descriptor: int, geometry: Geometry) -> None:
@@ -54,8 +54,7 @@ class Mapping:
         self._lock_file = descriptor
         #: Device and inode.
         self.file = _identity(os.fstat(descriptor))
-        # Everything that is ever written goes through these five: tests step from one to the
-        # next and end the process there.
+        # Every write goes through these five; tests stop the process at each of them.
         self.load: Callable[[int], int] = self._view.load_u64
         self.store: Callable[[int, int], None] = self.step(self._view.store_u64)
         self.cas: Callable[[int, int, int], int] = self.step(self._view.cas_u64)
@@ -68,7 +67,7 @@ class Mapping:
         self.closed = False
 
     def step(self, write: F) -> F:
-        """Return what writes in *write*'s place."""
+        """Return the function to use for *write*; tests replace it."""
         return write
 
     def _put(self, offset: int, data: bytes) -> None:
@@ -82,13 +81,13 @@ class Mapping:
         Make the file of a board.
 
         Raises:
-            ConfigError: If there is one of that name, or another user's file is in its place.
+            ConfigError: If a board of that name exists, or another user's file is in its place.
         """
         _atomic()
         path = path_of(name)
         if not _DIRECTORY.is_dir():
             raise ConfigError("boards in shared memory must have a place", str(_DIRECTORY))
-        # Under a name of its own until it is complete, so that nobody finds half a header.
+        # Under a temporary name until it is complete, so that no process maps half a header.
         draft = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -122,11 +121,11 @@ class Mapping:
     @classmethod
     def attach(cls, name: str) -> Mapping:
         """
-        Map the file of a board that somebody made.
+        Map the file of an existing board.
 
         Raises:
-            ConfigError: If there is none, it is not of this version's making, or another user
-                can have made it or can use it.
+            ConfigError: If there is none, another version made it, or another user may have made
+                it or can use it.
         """
         _atomic()
         path = path_of(name)
@@ -182,12 +181,12 @@ class Mapping:
         raise ConfigError(f"a board must have at most {layout.SEATS} handles at a time")
 
     def forked(self) -> None:
-        """Give up what is the parent's; call it in a forked child only."""
+        """Give up what belongs to the parent; call it in a forked child only."""
         inherited, self._lock_file, self.seat = self._lock_file, -1, -1
         if inherited >= 0:
             with suppress(OSError):
-                # Another descriptor of the same file, without the locks, whatever has become of
-                # the name. Where there is no /proc, the file is opened by name later.
+                # Another descriptor of the same file, without the locks, even if the name is gone.
+                # Without /proc the file is opened by name later.
                 again = f"/proc/self/fd/{inherited}"
                 self._lock_file = os.open(again, os.O_RDWR | os.O_CLOEXEC)
             # Closing is not unlocking: the parent's descriptor keeps the lock.
@@ -201,19 +200,19 @@ class Mapping:
         return descriptor
 
     def try_submit_lock(self) -> bool:
-        """Take the lock that submitters share, if it is free."""
+        """Take the submit lock if it is free."""
         return self._try_lock(_SUBMIT_LOCK)
 
     def submit_unlock(self) -> None:
-        """Let the next submitter in."""
+        """Release the submit lock."""
         self._unlock(_SUBMIT_LOCK)
 
     def proven_dead(self, seat: int) -> bool:
-        """Take the seat of who is dead, if he is; :meth:`leave` it afterwards."""
+        """Lock the seat of a dead participant, until :meth:`leave`; False while it lives."""
         return seat != self.seat and seat < layout.SEATS and self._try_lock(seat)
 
     def leave(self, seat: int) -> None:
-        """Give up a seat that was taken for cleaning."""
+        """Unlock a seat that was locked for cleaning."""
         self._unlock(seat)
 
     def _try_lock(self, byte: int) -> bool:
@@ -238,7 +237,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _known(descriptor: int, name: str) -> Geometry:
-    """Return the layout that a file's header tells, after comparing all of it."""
+    """Return the geometry of a file, after checking all of its header."""
     mode = os.fstat(descriptor).st_mode & 0o077
     if mode:
         raise ConfigError(f"{_WHAT} must be readable by its owner only (chmod go=)", name)
@@ -252,8 +251,8 @@ def _known(descriptor: int, name: str) -> Geometry:
     size = os.fstat(descriptor).st_size
     if size != geometry.size or size != _u64(header, layout.AT_SIZE):
         raise ConfigError(f"the file of a board must have {geometry.size} bytes", size)
-    # A hard link leads to the board of another name. The number of links does not tell: a board
-    # that is just being made has two.
+    # A hard link leads to a board of another name. The number of links is no test: a board has two
+    # while it is being made.
     raw = name.encode()
     if not header[layout.NAME_AT :].startswith(len(raw).to_bytes(2, "little") + raw):
         raise ConfigError(f"{_WHAT} must be that of the board's own name", name)

@@ -17,7 +17,7 @@ _RAW: Final = Struct("<Q")
 
 
 class StoredOptions:
-    """A word an option, one more than its value (seconds: than the bits of its float), or 0."""
+    """One word for each option: 0, or its value (for seconds, the bits of the float) plus 1."""
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
@@ -47,7 +47,7 @@ class StoredOptions:
                 self.read().merged(options)
 
     def read(self) -> Options:
-        """Return what is stored."""
+        """Return the stored options."""
         load = self._mapping.load
         crashes, dead = load(layout.MAX_CRASHES), load(layout.DEAD_LIMIT)
         return Options(
@@ -65,7 +65,7 @@ class StoredOptions:
 
     @property
     def max_crashes(self) -> int:
-        """How often a task may outlive its worker."""
+        """How many workers a task may lose."""
         return self.read().filled()[0]
 
     @property
