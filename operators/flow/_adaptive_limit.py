@@ -173,7 +173,7 @@ class AdaptiveLimit:
         return f"AdaptiveLimit(limit={self._limit}, {self._minimum} to {self._maximum})"
 
 
-# A round has at least and at most so many items; there is a probe every so many rounds.
+# The fewest and the most items of a round, and the rounds between two probes.
 _ROUND = 10
 _LONGEST = 200
 _PROBE = 50

@@ -73,7 +73,7 @@ def batch(
 
 class _Batcher(Subscription[T, list[T]]):
     """
-    One subscription.
+    One subscription of ``batch``.
 
     ``_items`` is the list that grows; ``_ready`` holds full lists that wait for room below.
     One timer serves many lists: when it fires before the deadline of the present list, it was set

@@ -204,7 +204,7 @@ class BoundedMap(Subscription[Any, Any]):
         self._release(entry)
 
     def _report_late(self, future: Any) -> None:
-        """Log the error of work that ended after the stream; asyncio must see that it was read."""
+        """Log the error of work that ended after the stream; reading it keeps asyncio silent."""
         error = None if future.cancelled() else future.exception()
         if isinstance(error, Exception):
             log.warning("error_after_end", operator=self.options.name, failure=error)
@@ -217,7 +217,7 @@ class BoundedMap(Subscription[Any, Any]):
             if dropped or not (error or future.cancelled()):
                 took = self.loop.time() - entry.started
                 limit.ended(took, in_flight=len(self.running) + 1, dropped=dropped)
-            # What is at work already goes on, however low the limit becomes.
+            # Items at work go on, however low the limit becomes.
             slots = max(1, limit.limit)
         except BaseException as error:
             self.fail(error)
@@ -226,7 +226,7 @@ class BoundedMap(Subscription[Any, Any]):
         self._slots = slots
 
     def _release(self, entry: InFlight | None) -> None:
-        """Emit what may go now that the outcome of *entry* is known, and use what gets free."""
+        """Emit what may go now that the outcome of *entry* is known, and use the free slots."""
         try:
             if self._ordered:
                 self._flush()
@@ -277,7 +277,7 @@ class BoundedMap(Subscription[Any, Any]):
             self._pending -= 1
 
     def _go_on(self) -> None:
-        """Use the slot or the room that an item has left."""
+        """Use the slot or the room that an item has left behind."""
         if self.closed:
             return
         if self._held or self._key_owners:
@@ -294,7 +294,7 @@ class BoundedMap(Subscription[Any, Any]):
         self.timer = self.loop.call_at(when, self._expire, when, context=self.home.copy())
 
     def _expire(self, when: float) -> None:
-        """Cut short what has been at work too long; one timer serves all items."""
+        """Cut short items that have been at work too long; one timer serves all items."""
         self.timer = None
         now = max(self.loop.time(), when)
         late: list[tuple[Any, InFlight]] = []

@@ -72,10 +72,9 @@ class _Connection(Generic[T]):
     def __init__(self, hub: BroadcastHub[T]) -> None:
         self.hub = hub
         self._wait = hub.overflow == "wait"
-        # Replaced, never changed: members that come or go while an item is handed around do not
-        # disturb that.
+        # Replaced, never changed, so that members may come and go while an item is emitted.
         self.members: tuple[_Member[T], ...] = ()
-        # What completed members have below them is still at work until its gate closes.
+        # Streams below completed members are still at work until their gates close.
         self._finishing: list[Gate] = []
         self._full = self._completed = False
         room = self._room if self._wait else None
@@ -102,8 +101,8 @@ class _Connection(Generic[T]):
         members = self.members
         if len(members) == 1 and members[0].pass_on(item):
             return
-        # All get it in their queues before it is emitted to any: a subscriber may answer with a
-        # new item, and that must not overtake this one.
+        # All queues get it before any subscriber does: one may answer with a new item, which must
+        # not overtake this one.
         due = [member for member in members if member.keep(item)]
         if self._wait and (room := self._room()) <= 0:
             self._full = True

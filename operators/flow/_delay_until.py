@@ -74,7 +74,7 @@ def delay_until(
 
 
 class _Delayer(Timed[T]):
-    """One subscription: a heap of items by time, then by number of arrival."""
+    """One subscription of ``delay_until``: a heap of items by time, then by number of arrival."""
 
     def __init__(
         self,

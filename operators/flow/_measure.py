@@ -134,7 +134,7 @@ def _outer(section: MeteredStream) -> _Token | None:
 
 
 class _Measuring:
-    """One subscription."""
+    """One subscription of ``measure``."""
 
     def __init__(self, meter: Meter, observer: abc.ObserverBase[Any]) -> None:
         self._meter = meter

@@ -140,7 +140,7 @@ class Meter:
         return bool(self._open)
 
     def begin(self, section: MeteredStream, time: Callable[[], float]) -> None:
-        """Begin to measure a subscription on a loop with this clock."""
+        """Start measuring a subscription on a loop with this clock."""
         self._time = time
         self._open[section] = None
         now = time()
@@ -148,7 +148,7 @@ class Meter:
         self._rate.begin(now)
 
     def end(self, section: MeteredStream, *, completed: bool = False, failed: bool = False) -> None:
-        """End to measure a subscription; its items are no longer in flight."""
+        """Stop measuring a subscription; its items are no longer in flight."""
         if section in self._open:
             del self._open[section]
             self._completed += completed

@@ -84,7 +84,7 @@ def rate_limit(
 
 class _Limiter(Timed[T]):
     """
-    One subscription.
+    One subscription of ``rate_limit``.
 
     ``_spent`` tokens were taken since ``_since``, when the bucket was full; it is full again at
     ``_full``. All times are computed from there, in one step, so that rounding errors do not add
@@ -159,7 +159,7 @@ class _Limiter(Timed[T]):
         self._waiting.clear()
 
     def _when(self, tokens: int) -> float:
-        """When the bucket will hold, or held, so many *tokens*."""
+        """When the bucket will hold *tokens*, or did."""
         return self._since + (self._spent - self._burst + tokens) * self._per / self._count
 
     def _refill(self, now: float) -> None:

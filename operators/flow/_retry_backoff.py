@@ -98,7 +98,7 @@ def _predicate(retry_on: RetryOn) -> Callable[[BaseException], bool]:
 
 
 class _Retry(Generic[T]):
-    """One subscription."""
+    """One subscription of ``retry_backoff``."""
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ def timeout_idle(seconds: float | timedelta) -> Callable[[Observable[T]], Observ
 
 class _IdleTimeout(Generic[T]):
     """
-    One subscription.
+    One subscription of ``timeout_idle``.
 
     An item only stores the time at which it came. One timer compares it when the gap could be
     over, and if it is not, is set to the next time when it could be.

@@ -67,7 +67,7 @@ def assign(
 
 
 class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
-    """One subscription."""
+    """One subscription of ``assign``."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ Start = Callable[[Task[Any]], Coroutine[Any, Any, Any]]
 
 
 class Terms(Protocol):
-    """What the attempts of one subscription share; ``Execution`` has it."""
+    """What the attempts of one subscription share; ``Execution`` implements it."""
 
     @property
     def start(self) -> Start:

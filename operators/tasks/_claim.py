@@ -76,7 +76,7 @@ def claim(
 
 
 class _Claimer(Downstream[Claim[Any]]):
-    """One subscription: decides when to claim how many."""
+    """One subscription of ``claim``: decides when to claim how many."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class _Claimer(Downstream[Claim[Any]]):
         return Disposable(self.dispose)
 
     def clear(self) -> None:
-        """Stop to claim; claims that were not emitted go back, also those on their way."""
+        """Stop claiming; claims that were not emitted go back, also those on their way."""
         self._hints.dispose()
         self._buffer.close()
         if self._claiming is not None:

@@ -99,7 +99,7 @@ class ClaimBuffer:
     # -- Intake ------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Stop to claim, and give back claims that were not emitted."""
+        """Stop claiming, and give back claims that were not emitted."""
         if not self.stopped:
             self._on_stop()
 

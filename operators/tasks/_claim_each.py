@@ -63,7 +63,7 @@ def claim_each(
 
 
 class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
-    """One subscription."""
+    """One subscription of ``claim_each``."""
 
     def __init__(
         self,

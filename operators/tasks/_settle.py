@@ -73,7 +73,7 @@ def settle(
 
 
 class _Settler(Subscription[Result, Result]):
-    """One subscription."""
+    """One subscription of ``settle``."""
 
     def __init__(
         self,

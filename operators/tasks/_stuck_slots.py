@@ -50,7 +50,7 @@ class StuckSlots:
             self._warn()
 
     def close(self) -> None:
-        """Stop to warn."""
+        """Stop warning."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -53,7 +53,7 @@ def submit(
 
 
 class _Submitter(Subscription[Task[Any], SubmitResult]):
-    """One subscription."""
+    """One subscription of ``submit``."""
 
     def __init__(
         self,
