@@ -106,6 +106,7 @@ class Actor:
         self._run: Run[ActorError] = Run(
             f"the actor {name!r}", close=self._mailbox.close, finish=self._finish
         )
+        self._wait_group = self._run.wait_group
         self._began = self._failed_in_a_row = 0
         self._current: Mail | None = None
         self._told = False
@@ -153,7 +154,7 @@ class Actor:
         await self._mailbox.wait_empty()
         # A message that was just taken out begins with the next turn of the loop.
         await asyncio.sleep(0)
-        await self._run.wait_group.wait()
+        await self._wait_group.wait()
 
     def close(self) -> None:
         """Take no more messages; may be called again."""
@@ -187,7 +188,7 @@ class Actor:
 
     def _look_for_end(self) -> None:
         """Report, once, that nothing of the actor is at work any more."""
-        if self._on_end is not None and self._run.ended and not self._run.wait_group.active:
+        if self._on_end is not None and self._run.ended and not self._wait_group.active:
             on_end, self._on_end = self._on_end, None
             on_end()
 
@@ -205,7 +206,7 @@ class Actor:
         mail.id = f"{self._name}/{self._began}"
 
     async def _work(self, mail: Mail) -> None:
-        self._run.wait_group.active += 1
+        self._wait_group.active += 1
         try:
             if self._handle is None:
                 self._refuse(mail)
@@ -213,7 +214,7 @@ class Actor:
                 await self._turn(mail, self._handle)
         finally:
             self._current = None
-            self._run.wait_group.done()
+            self._wait_group.done()
             self._look_for_end()
 
     async def _turn(self, mail: Mail, handle: Handle) -> None:

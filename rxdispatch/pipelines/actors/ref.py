@@ -32,6 +32,7 @@ class ActorRef:
         self._home.check()
         self._mailbox = mailbox
         self._run = run
+        self._message = f"a message to actor {name!r}"
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -103,14 +104,9 @@ class ActorRef:
         self._home.check()
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        async def answer() -> Any:
-            await self._put(Mail(message, reply))
-            return await reply
-
-        name = f"a message to actor {self._name!r}"
         try:
-            return await run_with_timeout(answer(), message, limit, name=name)
+            answer = self._answer(Mail(message, reply), reply)
+            return await run_with_timeout(answer, message, limit, name=self._message)
         finally:
             # The actor skips a message whose reply is cancelled; and an error that arrived just
             # as the wait ended counts as retrieved.
@@ -133,6 +129,10 @@ class ActorRef:
         """
         self._home.check()
         return await self._run.drain(timeout)
+
+    async def _answer(self, mail: Mail, reply: asyncio.Future[Any]) -> Any:
+        await self._put(mail)
+        return await reply
 
     async def _put(self, mail: Mail) -> None:
         self._home.check()

@@ -107,7 +107,7 @@ async def _with_retries(
         for envelope in envelopes:
             envelope.attempt = attempt
         try:
-            value = await run_with_timeout(make(), envelopes, limit)
+            value = await (make() if limit is None else run_with_timeout(make(), envelopes, limit))
         except Exception:
             if not backoff.goes_on(attempt):
                 raise
