@@ -98,7 +98,7 @@ class NodeFunction:
 
     def checked_replacement(self, on_error: OnError[Any, Any]) -> OnError[Any, Any]:
         """Return *on_error*, whose replacements are checked as results are."""
-        if isinstance(on_error, str) or len(self.outputs) == 1:
+        if len(self.outputs) == 1 or not callable(on_error):
             return on_error
         replace = on_error
         return lambda item, error: self.checked(replace(item, error))
