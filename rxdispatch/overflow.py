@@ -1,18 +1,27 @@
-"""``Overflow``: policies for items that do not fit, and ``Drops``, which counts and logs them."""
+"""``Overflow``: what happens to an item that does not fit, and ``Drops``, which counts and logs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar, get_args
 
 from rxdispatch.callables import plain_function
 from rxdispatch.checks import integer
-from rxdispatch.errors import ConfigError
+from rxdispatch.errors import BufferOverflowError, ConfigError
 from rxdispatch.log import get_logger
 
-__all__ = ["Drops", "Overflow", "OverflowPolicy", "checked_overflow", "checked_size", "reason_of"]
+__all__ = [
+    "POLICIES",
+    "Drops",
+    "Overflow",
+    "OverflowPolicy",
+    "checked_overflow",
+    "checked_size",
+    "make_room",
+    "reason_of",
+]
 
 T = TypeVar("T")
 
@@ -24,7 +33,8 @@ Overflow = OverflowPolicy | Callable[[T], object]
 BURST = 1.0
 """Seconds of drops that are logged as one event."""
 
-_POLICIES = ("wait", "drop_oldest", "drop_newest", "error")
+POLICIES: Final[tuple[str, ...]] = get_args(OverflowPolicy)
+"""The names of the policies. A new one gets its name above and its branch in :func:`make_room`."""
 
 
 def checked_size(size: int) -> int:
@@ -45,12 +55,41 @@ def checked_overflow(overflow: Overflow[T]) -> Overflow[T]:
     Raises:
         ConfigError: If it is neither a policy nor a plain function.
     """
-    if overflow.__class__ is str and overflow in _POLICIES:
+    if overflow.__class__ is str and overflow in POLICIES:
         return overflow
     if not callable(overflow):
-        raise ConfigError(f"overflow must be one of {', '.join(_POLICIES)} or callable", overflow)
+        raise ConfigError(f"overflow must be one of {', '.join(POLICIES)} or callable", overflow)
     # Else its coroutine would never be awaited, and the item lost silently.
     return plain_function("overflow", overflow)
+
+
+def make_room(overflow: Overflow[T], item: T, size: int, drops: Drops) -> bool:
+    """
+    Apply *overflow* to *item*, which does not fit into a queue of *size* items.
+
+    Returns:
+        Whether the queue must drop its oldest item and take *item* in. Else *item* is dropped, or
+        the caller waits.
+
+    Raises:
+        BufferOverflowError: If the policy is ``"error"``.
+        BaseException: Whatever a callable raises.
+    """
+    if not isinstance(overflow, str):
+        overflow(item)
+        return False
+    # Type checkers complain here if a policy has no branch.
+    match overflow:
+        case "wait":
+            return False
+        case "drop_oldest":
+            drops.count()
+            return True
+        case "drop_newest":
+            drops.count()
+            return False
+        case "error":
+            raise BufferOverflowError(size)
 
 
 def reason_of(overflow: Overflow[T]) -> str:

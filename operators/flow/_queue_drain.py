@@ -9,9 +9,8 @@ from typing import Protocol, TypeVar
 
 from reactivex import abc
 
-from rxdispatch.errors import BufferOverflowError
 from rxdispatch.operators._subscription import Downstream
-from rxdispatch.overflow import Drops, Overflow
+from rxdispatch.overflow import Drops, Overflow, make_room
 
 __all__ = ["DrainQueue", "Fifo", "QueueDrain", "Queued"]
 
@@ -126,23 +125,15 @@ class QueueDrain(Downstream[T]):
         return True
 
     def _make_room(self, item: T) -> bool:
-        overflow = self._overflow
-        if overflow == "drop_oldest":
+        try:
+            made = make_room(self._overflow, item, self._most, self._drops)
+        except BaseException as error:
+            self.fail(error, 1)
+            return False
+        if made:
             self.waiting.take()
-            self._drops.count()
-            self._drops.arm(self.loop)
-            return True
-        if overflow == "drop_newest":
-            self._drops.count()
-            self._drops.arm(self.loop)
-        elif overflow == "error":
-            self.fail(BufferOverflowError(self._most), 1)
-        elif not isinstance(overflow, str):
-            try:
-                overflow(item)
-            except BaseException as error:
-                self.fail(error, 1)
-        return False
+        self._drops.arm(self.loop)
+        return made
 
     # ------------------------------------------------ what goes out
 

@@ -14,10 +14,17 @@ from reactivex import abc
 from reactivex.disposable import Disposable
 
 from rxdispatch.callables import is_unread, plain_function
-from rxdispatch.errors import BufferOverflowError, ConfigError, TaskRejectedError
+from rxdispatch.errors import ConfigError, TaskRejectedError
 from rxdispatch.listeners import LEAVING, tell_each
 from rxdispatch.observable import Stream
-from rxdispatch.overflow import Drops, Overflow, checked_overflow, checked_size, reason_of
+from rxdispatch.overflow import (
+    Drops,
+    Overflow,
+    checked_overflow,
+    checked_size,
+    make_room,
+    reason_of,
+)
 from rxdispatch.streams._ingress_outlet import IngressOutlet, ItemQueue
 
 __all__ = ["Ingress"]
@@ -245,18 +252,14 @@ class Ingress(Stream[T]):
                 self._free -= 1
                 self._queue.append(entry)
                 return True
-            if overflow == "drop_oldest":
-                self._queue.popleft()
-                self._queue.append(entry)
-                self._drops.count()
-                return True
-            if overflow == "drop_newest":
-                self._drops.count()
-        if overflow == "error":
-            raise BufferOverflowError(self._size)
-        if not isinstance(overflow, str):
-            overflow(item)
-        return False
+            if isinstance(overflow, str):
+                made = make_room(overflow, item, self._size, self._drops)
+                if made:
+                    self._queue.popleft()
+                    self._queue.append(entry)
+                return made
+        # A function of the user, which is not called with the lock held.
+        return make_room(overflow, item, self._size, self._drops)
 
     async def _wait_for_place(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for a promised place."""

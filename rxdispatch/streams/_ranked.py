@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from typing import Any, Generic, TypeVar
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.overflow import Overflow
+from rxdispatch.overflow import POLICIES, Overflow
 from rxdispatch.streams._ingress import Ingress
 
 __all__ = ["Ranked", "RankedIngress"]
@@ -42,9 +42,8 @@ class RankedIngress(Ingress[Any], Generic[T]):
     ) -> None:
         # The oldest item is not the one that matters least here.
         if overflow.__class__ is str and overflow == "drop_oldest":
-            raise ConfigError(
-                "overflow must be one of wait, drop_newest, error or callable", overflow
-            )
+            names = ", ".join(name for name in POLICIES if name != "drop_oldest")
+            raise ConfigError(f"overflow must be one of {names} or callable", overflow)
         super().__init__(size, overflow=overflow, admit=admit)
         if not isinstance(overflow, str):
             self._overflow = lambda ranked: overflow(ranked.item)

@@ -64,8 +64,8 @@ def along(
 def _overflow(edge: Edge, size: int, failed: Callable[[StageError], None]) -> Overflow[Envelope]:
     """Return the policy of *edge* for envelopes; no item can end the stream."""
     policy: Any = edge.overflow
-    if policy in ("wait", "drop_oldest", "drop_newest"):
-        return policy  # type: ignore[no-any-return]
+    if isinstance(policy, str) and policy != "error":
+        return policy  # type: ignore[return-value]
 
     def divert(envelope: Envelope) -> None:
         if envelope.value is Gap:
