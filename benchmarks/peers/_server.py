@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as NotYetError
 from benchmarks.figures.machine import server_version
 from rxdispatch.files.private import PrivateDirectory
 from rxdispatch.store.embedded.binary import wheel_path
-from rxdispatch.store.embedded.guard import Guarded
+from rxdispatch.store.embedded.guarded_process import GuardedProcess
 
 __all__ = ["Server", "serve"]
 
@@ -75,10 +75,10 @@ def serve() -> Generator[Server]:
     command = [wheel_path(), "--bind", "127.0.0.1", "--port", str(port)]
     command += ["--unixsocket", str(path), "--dir", str(private.path), "--loglevel", "warning"]
     command += ["--save", "", "--appendonly", "no", "--maxclients", "2000"]
-    guarded: Guarded | None = None
+    guarded: GuardedProcess | None = None
     log = os.open(private.path / "log", os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        guarded = Guarded(command, log=log, keep=[private.lock.fd])
+        guarded = GuardedProcess(command, log=log, keep=[private.lock.fd])
         redis = Redis(host="127.0.0.1", port=port)
         _await(redis)
         yield Server(f"redis://127.0.0.1:{port}/0", f"unix://{path}", redis)

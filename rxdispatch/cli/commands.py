@@ -12,8 +12,8 @@ from typing import Any
 import click
 import structlog
 
-from rxdispatch.cli.demo.demo import demonstrate
-from rxdispatch.cli.exits import exit_codes, sayable
+from rxdispatch.cli.demo.demo import run_demo
+from rxdispatch.cli.exits import exit_codes, without_secrets
 from rxdispatch.cli.nodes.command import nodes
 from rxdispatch.cli.top.command import top
 from rxdispatch.cli.url_option import url_option
@@ -29,7 +29,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            vars(error).update(message=sayable(error.message))
+            vars(error).update(message=without_secrets(error.message))
             raise
 
 
@@ -49,7 +49,7 @@ def rxdispatch() -> None:
 _keys = structlog.processors.KeyValueRenderer(key_order=["level", "event"])
 
 
-def _told_otherwise(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Any:
+def _drop_reported(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Any:
     """Drop the event that the demo reports itself: files that cannot be parsed."""
     if entry["event"] == "attempt_failed":
         raise structlog.DropEvent
@@ -65,7 +65,7 @@ def _line(logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
 
 def _log_to_stderr() -> None:
     structlog.configure(
-        processors=[_told_otherwise, structlog.processors.add_log_level, _line],
+        processors=[_drop_reported, structlog.processors.add_log_level, _line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         # Looked up for each line: while a progress bar is shown, it replaces stderr.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
@@ -116,7 +116,7 @@ def demo(
     another directory to start over.
     """
     with exit_codes():
-        demonstrate(path, url=url, workers=workers, data_dir=data_dir, board=board, as_json=as_json)
+        run_demo(path, url=url, workers=workers, data_dir=data_dir, board=board, as_json=as_json)
 
 
 rxdispatch.add_command(nodes)

@@ -12,7 +12,7 @@ import click
 from rxdispatch.cli.text import visible
 from rxdispatch.errors import ConfigError, RxDispatchError
 
-__all__ = ["exit_codes", "sayable"]
+__all__ = ["exit_codes", "without_secrets"]
 
 # Up to the last @ of the word, because a password can hold any character; to the end of the word
 # if the message was cut before an @. URLs that already hide their password stay.
@@ -25,18 +25,18 @@ def exit_codes() -> Generator[None]:
     try:
         yield
     except RxDispatchError as error:
-        click.echo(f"Error: {sayable(str(error))}", err=True)
+        click.echo(f"Error: {without_secrets(str(error))}", err=True)
         raise click.exceptions.Exit(2 if isinstance(error, ConfigError) else 1) from None
 
 
-def sayable(text: str) -> str:
+def without_secrets(text: str) -> str:
     """
     Return *text* without the logins of URLs, and without terminal control characters.
 
     An error message may quote a misplaced argument, which may be the URL of a server.
 
     Example:
-        >>> sayable("board must be short, got 'redis://me:geheim@host/0'")
+        >>> without_secrets("board must be short, got 'redis://me:geheim@host/0'")
         "board must be short, got 'redis://***@host/0'"
     """
     return visible(_LOGIN.sub(r"\1***@", text))

@@ -23,7 +23,7 @@ class Interrupts:
 
     Args:
         grace: Seconds that running work gets to end.
-        told: Called at the first signal.
+        on_signal: Called at the first signal.
 
     Attributes:
         switch: The switch whose gates end the streams.
@@ -31,12 +31,12 @@ class Interrupts:
         aborted: The second signal, if any.
     """
 
-    def __init__(self, grace: float, told: Callable[[signal.Signals], None]) -> None:
+    def __init__(self, grace: float, on_signal: Callable[[signal.Signals], None]) -> None:
         self.switch = KillSwitch()
         self.first: signal.Signals | None = None
         self.aborted: signal.Signals | None = None
         self._grace = grace
-        self._told = told
+        self._on_signal = on_signal
         self._task: asyncio.Task[object] | None = None
         self._draining: asyncio.Task[bool] | None = None
 
@@ -56,7 +56,7 @@ class Interrupts:
         if self.first is None:
             self.first = number
             self._draining = asyncio.get_running_loop().create_task(self.switch.drain(self._grace))
-            self._told(number)
+            self._on_signal(number)
         else:
             self.aborted = number
             self._forget()

@@ -26,12 +26,12 @@ class Until:
             ...  # cleans up; cancelled at the second signal, which exits with 128 + its number
 
     Args:
-        told: Called at the first signal.
+        on_signal: Called at the first signal.
     """
 
-    def __init__(self, told: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_signal: Callable[[], None] | None = None) -> None:
         self._interrupts = Interrupts(0.0, self._first)
-        self._told = told
+        self._on_signal = on_signal
         self._scope: asyncio.Timeout | None = None
 
     @asynccontextmanager
@@ -67,5 +67,5 @@ class Until:
             # It may have ended, or be about to.
             with suppress(RuntimeError):
                 self._scope.reschedule(asyncio.get_running_loop().time())
-        if self._told is not None:
-            self._told()
+        if self._on_signal is not None:
+            self._on_signal()

@@ -18,8 +18,8 @@ from rxdispatch.store.connections.connection import Connector
 from rxdispatch.store.connections.connection_pool import ConnectionPool
 from rxdispatch.store.connections.patience import Patience
 from rxdispatch.store.connections.wire import Value, exchange, pack
+from rxdispatch.store.request_attempts import RequestAttempts
 from rxdispatch.store.scripts import Script
-from rxdispatch.store.tries import Tries
 from rxdispatch.store.url import Target
 from rxdispatch.store.version import check_version
 
@@ -63,7 +63,7 @@ class Client:
         self.redis: aioredis.Redis = aioredis.Redis(connection_pool=self.connector.pool)
         self.home = Home(f"client of {target.safe}")
         self._pool = ConnectionPool(self.connector, settings.connections)
-        self._heard = False
+        self._ever_answered = False
 
     async def open(self) -> None:
         """
@@ -75,10 +75,10 @@ class Client:
             StoreUnavailableError: If it does not answer within ``settings.timeout``.
         """
         operation = f"connect to {self.target.safe}"
-        await self._request(operation, pack(("PING",)), asks=True)
+        await self._request(operation, pack(("PING",)), read_only=True)
         try:
-            info = await self._request(operation, pack(("INFO", "server")), asks=True)
-            memory = await self._request(operation, pack(("INFO", "memory")), asks=True)
+            info = await self._request(operation, pack(("INFO", "server")), read_only=True)
+            memory = await self._request(operation, pack(("INFO", "memory")), read_only=True)
         except (ConfigError, ResponseError):
             return  # a user who may not ask
         check_version(info)
@@ -138,22 +138,22 @@ class Client:
         packed: bytes,
         full: Callable[[], bytes] | None = None,
         *,
-        asks: bool = False,
+        read_only: bool = False,
     ) -> Any:
         self.home.check()
         if self._pool.closed:
             # Not "unavailable": a caller that waits for the server would wait forever.
             raise ConfigError(f"{operation}: the hub must be open", "closed")
-        return await self._repeat(operation, packed, full, asks=asks)
+        return await self._repeat(operation, packed, full, read_only=read_only)
 
     async def _repeat(
-        self, operation: str, packed: bytes, full: Callable[[], bytes] | None, *, asks: bool
+        self, operation: str, packed: bytes, full: Callable[[], bytes] | None, *, read_only: bool
     ) -> Any:
         loop = asyncio.get_running_loop()
         pool, attempt = self._pool, self.settings.attempt_timeout
         deadline = loop.time() + self.settings.timeout
         cap = loop.time() + self.settings.timeout * CAP
-        tries: Tries | None = None
+        attempts: RequestAttempts | None = None
         # Errors are raised outside the except blocks, so that they do not refer to frames of
         # redis-py, whose variables may hold a password.
         while True:
@@ -174,7 +174,7 @@ class Client:
                 with patience:
                     sent = True
                     reply = await exchange(connection, packed, patience)
-                clean = self._heard = True
+                clean = self._ever_answered = True
                 return reply
             except NoScriptError:
                 clean = True
@@ -183,23 +183,23 @@ class Client:
                 packed, full = full(), None
                 continue
             except ResponseError as error:
-                tries = tries or self._tries(operation, packed, asks=asks)
-                if not tries.answered(error):
+                attempts = attempts or self._attempts(operation, packed, read_only=read_only)
+                if not attempts.answered(error):
                     clean = True
                     raise
             except _REPEATED as error:
-                tries = tries or self._tries(operation, packed, asks=asks)
-                tries.failed(error, sent=sent, heard=self._heard)
+                attempts = attempts or self._attempts(operation, packed, read_only=read_only)
+                attempts.failed(error, sent=sent, ever_answered=self._ever_answered)
             finally:
                 pool.give_back(connection, clean=clean)
                 if patience is not None and patience.moved_at is not None:
                     deadline = min(cap, patience.moved_at + self.settings.timeout)
-            if pool.closed or not await tries.wait(deadline):
+            if pool.closed or not await attempts.wait(deadline):
                 break
-        raise (tries or self._tries(operation, packed, asks=asks)).error()
+        raise (attempts or self._attempts(operation, packed, read_only=read_only)).error()
 
-    def _tries(self, operation: str, packed: bytes, *, asks: bool) -> Tries:
-        return Tries(operation, self.target, size=len(packed), asks=asks)
+    def _attempts(self, operation: str, packed: bytes, *, read_only: bool) -> RequestAttempts:
+        return RequestAttempts(operation, self.target, size=len(packed), read_only=read_only)
 
     def __repr__(self) -> str:
         return f"<Client {self.target.safe}>"

@@ -35,14 +35,14 @@ class Server:
 
     def serve(self, simulated: SimulatedFleet, now: float) -> None:
         """Carry out what is to do."""
-        todo = simulated.todo
-        self.known |= {*todo.register}
-        self.draining |= {*todo.drain}
-        self.known -= {*todo.remove}
-        for node, state in todo.heartbeats.items():
+        pending = simulated.pending
+        self.known |= {*pending.register}
+        self.draining |= {*pending.drain}
+        self.known -= {*pending.remove}
+        for node, state in pending.heartbeats.items():
             self.beats.setdefault(node, []).append(now)
             self.loads.add(state["load"])
-        for part in (todo.register, todo.drain, todo.remove, todo.heartbeats):
+        for part in (pending.register, pending.drain, pending.remove, pending.heartbeats):
             part.clear()
 
 
@@ -59,7 +59,7 @@ def test_it_comes_at_once_in_pools_and_zones() -> None:
     """The first step registers all nodes, spread evenly over pools and zones."""
     simulated = fleet()
     simulated.advance(100.0)
-    nodes = list(simulated.todo.register.values())
+    nodes = list(simulated.pending.register.values())
     assert 30 == len(nodes) == simulated.ready
     assert {("cpu", 15), ("gpu", 15)} == {
         (pool, sum(node.pool == pool for node in nodes)) for pool in ("cpu", "gpu")
@@ -74,22 +74,22 @@ def test_its_size_stays_and_nothing_is_lost_count_of() -> None:
     """As many nodes come as go, and the registry has the same nodes as the fleet."""
     simulated = fleet()
     server = play(simulated, 60)
-    happened = simulated.happened
+    events = simulated.events
     assert 30 == simulated.ready
     # Three a second, in each but the first.
-    assert 3 * 59 == happened.came - 30
-    gone = happened.died + happened.went + simulated.draining
-    assert happened.came == simulated.ready + gone
-    assert min(happened.died, happened.drained, happened.went) > 20
+    assert 3 * 59 == events.came - 30
+    gone = events.died + events.went + simulated.draining
+    assert events.came == simulated.ready + gone
+    assert min(events.died, events.drained, events.went) > 20
     assert {*simulated.ids} == server.known
-    assert len(server.draining) == happened.drained
+    assert len(server.draining) == events.drained
 
 
 def test_the_same_seed_has_the_same_fates() -> None:
     """The number of steps per second does not matter; another seed gives other events."""
     slow, fast, other = fleet(), fleet(), fleet(seed=8)
     assert play(slow, 20, 0.5).known == play(fast, 20, 0.25).known
-    assert slow.happened == fast.happened
+    assert slow.events == fast.events
     assert play(other, 20).known != {*slow.ids}
 
 
@@ -97,7 +97,7 @@ def test_small_shares_add_up() -> None:
     """Half a node a second is one node every two seconds, not none."""
     simulated = fleet(32, churn=1 / 64)
     play(simulated, 101)
-    assert 50 == simulated.happened.came - 32
+    assert 50 == simulated.events.came - 32
 
 
 def test_heartbeats_take_turns() -> None:
@@ -114,11 +114,11 @@ def test_the_dead_are_silent_until_they_are_forgotten() -> None:
     """A dead node sends no heartbeat, and is removed in the end."""
     simulated = fleet(churn=1.0, size=6)
     simulated.advance(0.0)
-    known = {*simulated.todo.register}
-    simulated.todo.register.clear()
+    known = {*simulated.pending.register}
+    simulated.pending.register.clear()
     simulated.advance(1.0)
-    dead = known - {*simulated.todo.drain} - {*simulated.todo.remove}
-    assert len(dead) == simulated.happened.died > 0
+    dead = known - {*simulated.pending.drain} - {*simulated.pending.remove}
+    assert len(dead) == simulated.events.died > 0
     server = play(simulated, 10)
     assert dead.isdisjoint(server.beats)
     assert dead <= {*simulated.ids}
@@ -132,10 +132,10 @@ def test_a_break_is_not_made_up_for() -> None:
     """After an hour without a step, one second's events happen, and each node sends a heartbeat."""
     simulated = fleet()
     play(simulated, 5)
-    came = simulated.happened.came
+    came = simulated.events.came
     simulated.advance(3600.0)
-    assert 3 == simulated.happened.came - came
-    assert len(simulated.todo.heartbeats) <= simulated.ready + simulated.draining
+    assert 3 == simulated.events.came - came
+    assert len(simulated.pending.heartbeats) <= simulated.ready + simulated.draining
 
 
 def test_who_is_lost_comes_back() -> None:
@@ -145,7 +145,7 @@ def test_who_is_lost_comes_back() -> None:
     assert simulated.draining
     known = simulated.ids
     simulated.lost(known)
-    assert 30 == len(simulated.todo.register) == simulated.happened.lost
+    assert 30 == len(simulated.pending.register) == simulated.events.lost
     assert 0 == simulated.draining
 
 

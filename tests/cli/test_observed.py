@@ -18,8 +18,8 @@ def test_rate() -> None:
     observed = Observed(0.0)
     node = Node("n1")
     for tick in range(20):
-        observed.saw(change("updated", node, node), tick * 0.1)
-    observed.saw(change("synced", None), 2.0)
+        observed.record(change("updated", node, node), tick * 0.1)
+    observed.record(change("synced", None), 2.0)
     assert 10.0 == observed.rate(2.0)
     assert 4.0 == observed.rate(5.0)
     assert 0.0 == observed.rate(60.0)

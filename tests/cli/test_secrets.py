@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 import rxdispatch as rxd
 from rxdispatch.cli.commands import rxdispatch
-from rxdispatch.cli.exits import sayable
+from rxdispatch.cli.exits import without_secrets
 from tests.cli.test_worker import Worker
 from tests.servers import valkey_server
 
@@ -204,7 +204,7 @@ def test_a_file_without_a_url(
 )
 def test_sayable(text: str, said: str) -> None:
     """The logins of URLs and terminal control characters are removed; the rest stays."""
-    assert said == sayable(text)
+    assert said == without_secrets(text)
 
 
 def test_every_help_warns(command: Run) -> None:

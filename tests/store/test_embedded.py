@@ -22,7 +22,7 @@ from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.store.client import Client
 from rxdispatch.store.embedded import data_dir
-from rxdispatch.store.embedded.guard import Guard
+from rxdispatch.store.embedded.guarded_process import Guard
 from rxdispatch.store.embedded.server import EmbeddedServer
 from rxdispatch.store.url import Target
 from tests.servers import alive, valkey_server, wait_until

@@ -18,7 +18,7 @@ from rxdispatch.errors import CodecError, ConfigError, RxDispatchError, StoreUna
 from rxdispatch.store.client import Client
 from rxdispatch.store.connections.connection import Connector
 from rxdispatch.store.secret import Secret
-from rxdispatch.store.unreachable import Unreachable, chain, why
+from rxdispatch.store.unreachable_error import UnreachableError, chain, why
 from rxdispatch.store.url import Target, parse_url
 from tests.proxy import Proxy
 from tests.servers import Certificates, system_redis, valkey_server
@@ -264,7 +264,7 @@ def test_reasons() -> None:
         ),
         ("the server speaks TLS; its port needs rediss://", alert),
         ("the server does not speak TLS; a port without TLS needs redis://", wrong),
-        ("mine", Unreachable("mine")),
+        ("mine", UnreachableError("mine")),
     ):
         assert expected == why(error)
 
@@ -272,9 +272,9 @@ def test_reasons() -> None:
 async def test_a_connector_raises_one_kind_of_error() -> None:
     """Every error of redis-py is replaced, also after the deadline."""
     connector = Connector(parse_url(f"redis://127.0.0.1:{_free_port()}"), QUICK)
-    with pytest.raises(Unreachable, match="connection refused"):
+    with pytest.raises(UnreachableError, match="connection refused"):
         await connector.open(connector.make())
     before = time.monotonic()
-    with pytest.raises(Unreachable):
+    with pytest.raises(UnreachableError):
         await connector.reach(connector.make(), 0)
     assert time.monotonic() - before < 5

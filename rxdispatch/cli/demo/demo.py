@@ -30,7 +30,7 @@ from rxdispatch.hub import connect
 from rxdispatch.store.embedded.data_dir import make_private_folder
 from rxdispatch.store.url import parse_url
 
-__all__ = ["demonstrate"]
+__all__ = ["run_demo"]
 
 GRACE = 5.0
 """Seconds that running tasks get after the first Ctrl-C."""
@@ -38,7 +38,7 @@ GRACE = 5.0
 MOST_WORKERS = 256
 
 
-def demonstrate(
+def run_demo(
     path: Path | None,
     *,
     url: str | None,
@@ -88,10 +88,10 @@ async def _run(
     home: Path,
     progress: Progress,
 ) -> Report:
-    def told(_: signal.Signals) -> None:
+    def on_signal(_: signal.Signals) -> None:
         progress.say("Finishing running tasks; press Ctrl-C again to abort.")
 
-    interrupts = Interrupts(GRACE, told)
+    interrupts = Interrupts(GRACE, on_signal)
     try:
         with interrupts:
             # In a thread: a large tree on a slow disk must not delay signals.

@@ -117,7 +117,7 @@ async def _pipeline(
                         ),
                         ops.settle(board),
                         ops.dead_letter(job.ledger_path.with_name("dead.jsonl")),
-                        rx.do_action(tally.note),
+                        rx.do_action(tally.count),
                     )
                 )
             except ItemTimeoutError:

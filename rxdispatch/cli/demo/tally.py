@@ -28,7 +28,7 @@ class Tally:
     seconds: float = 0.0
     _start: float = attrs.field(factory=time.monotonic)
 
-    def note(self, outcome: Outcome[Any, Any]) -> None:
+    def count(self, outcome: Outcome[Any, Any]) -> None:
         """Count *outcome*."""
         if outcome.status in ("done", "dead"):
             self.finished += 1

@@ -27,7 +27,7 @@ class Observed:
         self._began = now
         self._recent: deque[list[float]] = deque()
 
-    def saw(self, change: NodeChange, now: float) -> None:
+    def record(self, change: NodeChange, now: float) -> None:
         """Record a change of a node."""
         if change.node is None:
             return

@@ -92,10 +92,10 @@ def simulate(url: str | None, simulation: Simulation) -> None:
 async def _run(
     url: str | None, simulation: Simulation, fleet: SimulatedFleet, line: LiveLine
 ) -> None:
-    def told() -> None:
+    def on_signal() -> None:
         line.say("Removing the nodes; press Ctrl-C again to abort.")
 
-    with Until(told) as until:
+    with Until(on_signal) as until:
         async with _server(url) as where, connect(where, namespace=simulation.namespace) as hub:
             agent = _Agent(hub.nodes, fleet, simulation.ttl, line)
             async with until.stopped(simulation.duration):
@@ -163,16 +163,16 @@ class _Agent:
         Raises:
             StoreUnavailableError: The rest stays pending, and some updates may be sent twice.
         """
-        todo = self._fleet.todo
-        if todo.register:
-            await self._registry.register(todo.register.values(), self._ttl)
-            todo.register.clear()
-        self._fleet.lost(await _each(self._registry.drain, todo.drain))
-        await _each(self._registry.remove, todo.remove)
-        if todo.heartbeats:
-            versions = await self._registry.heartbeats(todo.heartbeats)
+        pending = self._fleet.pending
+        if pending.register:
+            await self._registry.register(pending.register.values(), self._ttl)
+            pending.register.clear()
+        self._fleet.lost(await _each(self._registry.drain, pending.drain))
+        await _each(self._registry.remove, pending.remove)
+        if pending.heartbeats:
+            versions = await self._registry.heartbeats(pending.heartbeats)
             self._heartbeats += len(versions)
-            todo.heartbeats.clear()
+            pending.heartbeats.clear()
             self._fleet.lost(node for node, version in versions.items() if version is None)
 
     async def leave(self) -> None:
@@ -187,7 +187,7 @@ class _Agent:
             )
 
     def _show(self, rate: float) -> None:
-        fleet, so_far = self._fleet, self._fleet.happened
+        fleet, so_far = self._fleet, self._fleet.events
         self._line.show(
             f"{fleet.ready:,} ready  {fleet.draining:,} draining  {rate:,.0f} heartbeats/s"
             f"  so far {so_far.came:,} came, {so_far.died:,} died, {so_far.drained:,} drained,"

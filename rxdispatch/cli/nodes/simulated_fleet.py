@@ -12,7 +12,7 @@ from rxdispatch.checks import integer
 from rxdispatch.errors import ConfigError
 from rxdispatch.node import Node
 
-__all__ = ["Happened", "SimulatedFleet", "Todo"]
+__all__ = ["FleetEvents", "PendingUpdates", "SimulatedFleet"]
 
 MOST_NODES: Final = 1_000_000
 
@@ -29,7 +29,7 @@ _DIGITS: Final = 2
 
 
 @attrs.define(slots=True)
-class Todo:
+class PendingUpdates:
     """
     Updates not yet sent to the registry; the sender removes them.
 
@@ -47,7 +47,7 @@ class Todo:
 
 
 @attrs.define(slots=True)
-class Happened:
+class FleetEvents:
     """
     The number of nodes by event.
 
@@ -99,11 +99,11 @@ class SimulatedFleet:
         ...     4, pools=["cpu"], capacity=8, churn=0.5, interval=2.0, ttl=6.0, seed=1
         ... )
         >>> fleet.advance(0.0)
-        >>> list(fleet.todo.register)
+        >>> list(fleet.pending.register)
         ['cpu-0001', 'cpu-0002', 'cpu-0003', 'cpu-0004']
-        >>> fleet.todo.register.clear()
+        >>> fleet.pending.register.clear()
         >>> fleet.advance(1.0)
-        >>> list(fleet.todo.register)
+        >>> list(fleet.pending.register)
         ['cpu-0005', 'cpu-0006']
     """
 
@@ -128,8 +128,8 @@ class SimulatedFleet:
             raise ConfigError("churn must be a share from 0 to 1", churn)
         if not 0 < interval < ttl:
             raise ConfigError("interval must be > 0 and less than ttl", interval)
-        self.todo = Todo()
-        self.happened = Happened()
+        self.pending = PendingUpdates()
+        self.events = FleetEvents()
         self._size = size
         self._pools = tuple(pools)
         self._capacity = capacity
@@ -159,11 +159,11 @@ class SimulatedFleet:
     @property
     def ids(self) -> list[str]:
         """Every node that the registry may have, including dead nodes and nodes to remove."""
-        return [*{**self._ready, **self._draining, **self._silent, **self.todo.remove}]
+        return [*{**self._ready, **self._draining, **self._silent, **self.pending.remove}]
 
     def advance(self, now: float) -> None:
         """
-        Advance the time, and add the resulting updates to :attr:`todo`.
+        Advance the time, and add the resulting updates to :attr:`pending`.
 
         Args:
             now: Seconds that only grow. A longer break counts as one second.
@@ -182,8 +182,8 @@ class SimulatedFleet:
             self._draining.pop(node, None)
             member = self._ready.get(node)
             if member is not None:
-                self.todo.register[node] = _loaded(member)
-                self.happened.lost += 1
+                self.pending.register[node] = _loaded(member)
+                self.events.lost += 1
 
     def _second(self, now: float) -> None:
         for node, died in tuple(self._silent.items()):
@@ -204,23 +204,23 @@ class SimulatedFleet:
     def _meet(self, node: str, fate: str, now: float) -> None:
         member = self._ready.pop(node)
         if fate == "dies":
-            self.happened.died += 1
+            self.events.died += 1
             self._silent[node] = now
-            self.todo.heartbeats.pop(node, None)
+            self.pending.heartbeats.pop(node, None)
         elif fate == "drains":
-            self.happened.drained += 1
+            self.events.drained += 1
             member.leaves = now + self._fates.uniform(*_DRAINING)
             self._draining[node] = member
-            self.todo.drain[node] = None
+            self.pending.drain[node] = None
         else:
             self._go(node)
 
     def _go(self, node: str) -> None:
-        self.happened.went += 1
-        self.todo.register.pop(node, None)
-        self.todo.drain.pop(node, None)
-        self.todo.heartbeats.pop(node, None)
-        self.todo.remove[node] = None
+        self.events.went += 1
+        self.pending.register.pop(node, None)
+        self.pending.drain.pop(node, None)
+        self.pending.heartbeats.pop(node, None)
+        self.pending.remove[node] = None
 
     def _come(self, now: float) -> None:
         for _ in range(self._size - len(self._ready)):
@@ -228,7 +228,7 @@ class SimulatedFleet:
             # Each pool has nodes in each zone, whatever their numbers.
             zone = _ZONES[self._number // len(self._pools) % len(_ZONES)]
             self._number += 1
-            self.happened.came += 1
+            self.events.came += 1
             node = Node(
                 f"{pool}-{self._number:04}",
                 pool=pool,
@@ -238,7 +238,7 @@ class SimulatedFleet:
             first = now + self._interval * self._loads.random()
             member = _SimulatedNode(node, self._loads.random(), first)
             self._ready[node.id] = member
-            self.todo.register[node.id] = _loaded(member)
+            self.pending.register[node.id] = _loaded(member)
 
     def _beat(self, now: float) -> None:
         for members in (self._ready, self._draining):
@@ -249,7 +249,7 @@ class SimulatedFleet:
                 member.next_beat = now + self._interval - (now - member.next_beat) % self._interval
                 moved = member.load + self._loads.gauss(0, _STEP)
                 member.load = min(1.0, max(0.0, moved))
-                self.todo.heartbeats[node] = _state(member)
+                self.pending.heartbeats[node] = _state(member)
 
 
 def _state(member: _SimulatedNode) -> dict[str, Any]:

@@ -114,8 +114,8 @@ class _FleetPrinter:
         waiting: dict[str | None, NodeChange] = {}
         woken = asyncio.Event()
 
-        def came(told: NodeChange) -> None:
-            change = of_pool(told, self._pool)
+        def came(whole: NodeChange) -> None:
+            change = of_pool(whole, self._pool)
             if change is not None:
                 name = None if change.node is None else change.node.id
                 # Behind the waiting changes: a change after "synced" must not be printed before it.
@@ -166,10 +166,10 @@ class _FleetPrinter:
         observed = Observed(clock())
         changed = asyncio.Event()
 
-        def came(told: NodeChange) -> None:
-            change = of_pool(told, self._pool)
+        def came(whole: NodeChange) -> None:
+            change = of_pool(whole, self._pool)
             if change is not None:
-                observed.saw(change, clock())
+                observed.record(change, clock())
                 changed.set()
 
         subscriptions = (

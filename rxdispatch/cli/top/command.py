@@ -16,7 +16,7 @@ from rxdispatch.checks import board_name
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.json_lines import JsonLines, as_json
 from rxdispatch.cli.top.table import show_top, top_line
-from rxdispatch.cli.top.view import BoardRow, TopView, Watched, pools_of
+from rxdispatch.cli.top.view import BoardRow, TopView, WatchedBoard, pools_of
 from rxdispatch.cli.until import Until
 from rxdispatch.cli.url_option import url_option
 from rxdispatch.errors import ConfigError, StoreUnavailableError
@@ -80,42 +80,42 @@ async def _run(
             connect(url, namespace=namespace) as hub,
             hub.feed() as feed,
         ):
-            looks = _Looks([Watched(hub.board(name)) for name in names], feed)
+            readings = _Readings([WatchedBoard(hub.board(name)) for name in names], feed)
             # In a file or a pipe nothing is cut to the width of a screen.
             console = Console(width=None if sys.stdout.isatty() else 1000)
             if once:
-                await _once(looks, console, as_lines=as_lines)
+                await _once(readings, console, as_lines=as_lines)
             elif as_lines:
                 out = JsonLines(sys.stdout.fileno())
                 while True:
-                    await out.write([(await looks.look()).document()])
+                    await out.write([(await readings.read()).document()])
                     await asyncio.sleep(pause)
             elif console.is_terminal:
                 with Live(console=console, screen=True, auto_refresh=False) as screen:
                     while True:
-                        screen.update(show_top(await looks.look()), refresh=True)
+                        screen.update(show_top(await readings.read()), refresh=True)
                         await asyncio.sleep(pause)
             else:
-                await _say(looks, console, pause)
+                await _say(readings, console, pause)
 
 
-async def _once(looks: _Looks, console: Console, *, as_lines: bool) -> None:
-    view = await looks.look()
+async def _once(readings: _Readings, console: Console, *, as_lines: bool) -> None:
+    view = await readings.read()
     if view.away is None and view.boards:
         await asyncio.sleep(_AGAIN)
-        view = await looks.look()
+        view = await readings.read()
     if view.away is not None:
-        raise StoreUnavailableError("look at the boards")
+        raise StoreUnavailableError("read the boards")
     if as_lines:
         print(as_json(view.document()))
     else:
         console.print(show_top(view))
 
 
-async def _say(looks: _Looks, console: Console, pause: float) -> None:
+async def _say(readings: _Readings, console: Console, pause: float) -> None:
     shown = ""
     while True:
-        line = top_line(await looks.look())
+        line = top_line(await readings.read())
         if line.plain != shown:
             shown = line.plain
             console.print(line, soft_wrap=True)
@@ -123,16 +123,16 @@ async def _say(looks: _Looks, console: Console, pause: float) -> None:
         await asyncio.sleep(pause)
 
 
-class _Looks:
+class _Readings:
     """Reads boards and a feed; keeps the last values for when the server is unreachable."""
 
-    def __init__(self, boards: Sequence[Watched], feed: Feed) -> None:
+    def __init__(self, boards: Sequence[WatchedBoard], feed: Feed) -> None:
         self._boards = boards
         self._feed = feed
         self._rows: tuple[BoardRow, ...] = ()
         self._answered = asyncio.get_running_loop().time()
 
-    async def look(self) -> TopView:
+    async def read(self) -> TopView:
         """Ask all boards, and read the feed."""
         clock = asyncio.get_running_loop().time
         away: int | None = None

@@ -13,7 +13,7 @@ from rxdispatch.node import Mode, NodeStatus
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.results import Counts
 
-__all__ = ["BoardRow", "PoolRow", "TopView", "Watched", "pools_of"]
+__all__ = ["BoardRow", "PoolRow", "TopView", "WatchedBoard", "pools_of"]
 
 _WINDOW: Final = 5.0
 """Seconds over which a rate is computed."""
@@ -104,7 +104,7 @@ class TopView:
         }
 
 
-class Watched:
+class WatchedBoard:
     """
     A board with its recent readings.
 

@@ -20,9 +20,9 @@ from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.interrupts import Interrupts
 from rxdispatch.cli.leaving import leave, own_executor
 from rxdispatch.cli.url_option import url_option
-from rxdispatch.cli.worker.import_path import let_import
-from rxdispatch.cli.worker.log import log_to_stderr, say_outcome
-from rxdispatch.cli.worker.run import Settled, Work, work
+from rxdispatch.cli.worker.import_path import add_import_path
+from rxdispatch.cli.worker.log import log_to_stderr, print_outcome
+from rxdispatch.cli.worker.run import OutcomeCounts, Work, work
 from rxdispatch.cli.worker.stage import work_stage
 from rxdispatch.cli.worker.target import handler_of, pipeline_of
 from rxdispatch.config import Settings
@@ -37,7 +37,7 @@ __all__ = ["worker"]
 Place = AbstractAsyncContextManager[Board[Any]]
 #: Takes the signal handlers, an event that the first signal sets, and the counter; False if work
 #: did not end in time.
-Labour = Callable[[Interrupts, asyncio.Event, Settled], Awaitable[bool]]
+Runner = Callable[[Interrupts, asyncio.Event, OutcomeCounts], Awaitable[bool]]
 
 
 @click.command()
@@ -126,12 +126,12 @@ def worker(
                 "worker must have a server that other processes can reach", "memory://"
             )
         grace, lease = seconds("grace", grace), seconds("lease", lease, zero=False)
-        let_import(app_dir)
+        add_import_path(app_dir)
         if stage is not None:
             pipeline = pipeline_of(handler)
             pipeline.stage(stage)
             hub = connect(url, namespace=namespace, settings=Settings(grace=grace))
-            labour = _staging(hub, pipeline, stage, lease)
+            runner = _staging(hub, pipeline, stage, lease)
         else:
             slots = 16 if max_concurrent is None else max_concurrent
             job = Work(handler_of(handler), slots, lease, max_tasks)
@@ -139,15 +139,15 @@ def worker(
             where = f"board {shm or board!r} " + (
                 "in shared memory" if url is None else f"on {parse_url(url).safe}"
             )
-            labour = _claiming(place, where, handler, job)
+            runner = _claiming(place, where, handler, job)
         log_to_stderr(verbose=verbose)
-        asyncio.run(_run(labour, grace, verbose=verbose))
+        asyncio.run(_run(runner, grace, verbose=verbose))
 
 
-def _claiming(place: Place, where: str, name: str, job: Work) -> Labour:
+def _claiming(place: Place, where: str, name: str, job: Work) -> Runner:
     """Return a function that runs a handler for the board of *place*."""
 
-    async def labour(interrupts: Interrupts, _: asyncio.Event, settled: Settled) -> bool:
+    async def runner(interrupts: Interrupts, _: asyncio.Event, settled: OutcomeCounts) -> bool:
         async with place as board:
             _say(f"Running {name} for {where}.")
             in_time = await work(board, job, interrupts, settled)
@@ -155,38 +155,38 @@ def _claiming(place: Place, where: str, name: str, job: Work) -> Labour:
                 _say("Gave up on tasks that did not end in time; they are given back.")
         return in_time
 
-    return labour
+    return runner
 
 
-def _staging(hub: Hub, pipeline: Pipeline, stage: str, lease: float) -> Labour:
+def _staging(hub: Hub, pipeline: Pipeline, stage: str, lease: float) -> Runner:
     """Return a function that runs a stage of *pipeline*."""
 
-    async def labour(_: Interrupts, stop: asyncio.Event, settled: Settled) -> bool:
+    async def runner(_: Interrupts, stop: asyncio.Event, settled: OutcomeCounts) -> bool:
         _say(f"Running stage {stage!r}.")
         await work_stage(hub, pipeline, stage, lease, stop, settled)
         return True
 
-    return labour
+    return runner
 
 
-async def _run(labour: Labour, grace: float, *, verbose: bool) -> None:
-    """Run *labour* until it ends or signals end it, and print the totals."""
+async def _run(runner: Runner, grace: float, *, verbose: bool) -> None:
+    """Run *runner* until it ends or signals end it, and print the totals."""
     stop = asyncio.Event()
 
-    def told(_: signal.Signals) -> None:
+    def on_signal(_: signal.Signals) -> None:
         _say("Finishing running tasks; press Ctrl-C again to abort.")
         stop.set()
 
     def settle(outcome: Outcome[Any, Any]) -> None:
         if verbose:
-            say_outcome(outcome)
+            print_outcome(outcome)
 
-    interrupts = Interrupts(grace, told)
-    settled = Settled(settle)
+    interrupts = Interrupts(grace, on_signal)
+    settled = OutcomeCounts(settle)
     code, in_time = 0, True
     try:
         with interrupts, own_executor():
-            in_time = await labour(interrupts, stop, settled)
+            in_time = await runner(interrupts, stop, settled)
     except asyncio.CancelledError:
         if interrupts.aborted is None:
             raise

@@ -1,4 +1,4 @@
-"""``let_import``: the import path of the worker's module."""
+"""``add_import_path``: the import path of the worker's module."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rxdispatch.cli.text import visible
 from rxdispatch.errors import ConfigError
 from rxdispatch.files.private_file import writable_by_others
 
-__all__ = ["let_import"]
+__all__ = ["add_import_path"]
 
 
-def let_import(app_dir: Path | None) -> None:
+def add_import_path(app_dir: Path | None) -> None:
     """
     Make the modules of a folder importable.
 

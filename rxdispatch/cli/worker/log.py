@@ -13,7 +13,7 @@ from rxdispatch.claim import Outcome
 from rxdispatch.cli.text import visible
 from rxdispatch.failure import describe, traceback_text
 
-__all__ = ["log_to_stderr", "one_line", "say_outcome", "say_traceback"]
+__all__ = ["log_to_stderr", "one_line", "print_outcome", "print_traceback"]
 
 _TIME: Final = "%Y-%m-%d %H:%M:%S"
 
@@ -34,7 +34,7 @@ def log_to_stderr(*, verbose: bool) -> None:
         ours.setLevel(logging.INFO)
 
 
-def say_outcome(outcome: Outcome[Any, Any]) -> None:
+def print_outcome(outcome: Outcome[Any, Any]) -> None:
     """Print the outcome of a task and the time of its handler in one line."""
     text = f"{outcome.status} {visible(outcome.claim.task.id)} in {outcome.duration:.3f} s"
     if outcome.error is not None:
@@ -47,7 +47,7 @@ def one_line(error: BaseException) -> str:
     return visible(" ".join(describe(error).split()).rstrip(":"))
 
 
-def say_traceback(error: BaseException) -> None:
+def print_traceback(error: BaseException) -> None:
     """Print the traceback of *error*, starting in the application's own code."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:

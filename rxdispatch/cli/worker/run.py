@@ -18,7 +18,7 @@ from rxdispatch.seconds import seconds
 from rxdispatch.streams import run
 from rxdispatch.task import Task
 
-__all__ = ["Settled", "Work", "work"]
+__all__ = ["OutcomeCounts", "Work", "work"]
 
 PREFETCH: Final = 1024
 
@@ -53,16 +53,16 @@ class Work:
         seconds("lease", self.lease, zero=False)
 
 
-class Settled:
+class OutcomeCounts:
     """
     Counts the outcomes of tasks.
 
     Args:
-        told: Called with each outcome.
+        on_outcome: Called with each outcome.
     """
 
-    def __init__(self, told: Callable[[Outcome[Any, Any]], None]) -> None:
-        self._told = told
+    def __init__(self, on_outcome: Callable[[Outcome[Any, Any]], None]) -> None:
+        self._on_outcome = on_outcome
         self._counts: Counter[OutcomeStatus] = Counter()
 
     @property
@@ -70,10 +70,10 @@ class Settled:
         """How many claims this worker has settled: done, to be retried, or dead."""
         return sum(self._counts[status] for status in _SETTLED)
 
-    def note(self, outcome: Outcome[Any, Any]) -> None:
+    def count(self, outcome: Outcome[Any, Any]) -> None:
         """Count *outcome*, which is settled."""
         self._counts[outcome.status] += 1
-        self._told(outcome)
+        self._on_outcome(outcome)
 
     def __str__(self) -> str:
         counts = self._counts
@@ -83,7 +83,9 @@ class Settled:
         )
 
 
-async def work(board: Board[Any], job: Work, interrupts: Interrupts, settled: Settled) -> bool:
+async def work(
+    board: Board[Any], job: Work, interrupts: Interrupts, settled: OutcomeCounts
+) -> bool:
     """
     Run the handler for tasks of *board* until a signal or until *max_tasks* are settled.
 
@@ -106,7 +108,7 @@ async def work(board: Board[Any], job: Work, interrupts: Interrupts, settled: Se
                     interrupts.switch.gate(),
                     ops.execute(job.handler, max_concurrent=job.max_concurrent),
                     ops.settle(board),
-                    rx.do_action(settled.note),
+                    rx.do_action(settled.count),
                 )
             )
         except ItemTimeoutError:

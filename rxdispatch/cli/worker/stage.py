@@ -7,7 +7,7 @@ from typing import Any
 
 from reactivex import operators as rx
 
-from rxdispatch.cli.worker.run import Settled
+from rxdispatch.cli.worker.run import OutcomeCounts
 from rxdispatch.hub import Hub
 from rxdispatch.pipelines.stages.pipeline import Pipeline
 from rxdispatch.streams import run
@@ -16,7 +16,12 @@ __all__ = ["work_stage"]
 
 
 async def work_stage(
-    hub: Hub, pipeline: Pipeline, stage: str, lease: float, stop: asyncio.Event, settled: Settled
+    hub: Hub,
+    pipeline: Pipeline,
+    stage: str,
+    lease: float,
+    stop: asyncio.Event,
+    settled: OutcomeCounts,
 ) -> None:
     """
     Run *stage*, and the stages after it up to the next board, until *stop* is set.
@@ -28,7 +33,7 @@ async def work_stage(
     try:
         async with hub:
             stream = pipeline.worker(stage, hub.board, lease=lease)
-            working = asyncio.ensure_future(run(stream.pipe(rx.do_action(settled.note))))
+            working = asyncio.ensure_future(run(stream.pipe(rx.do_action(settled.count))))
             tasks.add(working)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rxdispatch.callables import check_function
-from rxdispatch.cli.worker.log import one_line, say_traceback
+from rxdispatch.cli.worker.log import one_line, print_traceback
 from rxdispatch.errors import ConfigError
 from rxdispatch.pipelines.stages.pipeline import Pipeline
 
@@ -18,7 +18,7 @@ def handler_of(spec: str) -> Callable[[Any], Any]:
     """
     Import the handler that *spec* names, as ``module:handler`` or ``package.module:thing.method``.
 
-    :func:`rxdispatch.cli.worker.import_path.let_import` sets the import path.
+    :func:`rxdispatch.cli.worker.import_path.add_import_path` sets the import path.
 
     Raises:
         ConfigError: If *spec* has another form, the module does not import, or the handler is
@@ -54,7 +54,7 @@ def _imported(what: str, spec: str) -> Any:
     except BaseException as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is None or not f"{module}.".startswith(f"{missing}."):
-            say_traceback(error)
+            print_traceback(error)
         raise ConfigError(f"module {module} must import ({one_line(error)})") from error
     for name in path.split("."):
         try:

@@ -23,8 +23,8 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from rxdispatch.config import StoreSettings
 from rxdispatch.errors import ConfigError
 from rxdispatch.store.connections.patience import count_bytes
-from rxdispatch.store.tries import login_refused
-from rxdispatch.store.unreachable import Unreachable, bare, chain
+from rxdispatch.store.request_attempts import login_refused
+from rxdispatch.store.unreachable_error import UnreachableError, bare, chain
 from rxdispatch.store.url import Target, Tls
 
 __all__ = ["Connector"]
@@ -76,8 +76,8 @@ class Connector:
 
         Raises:
             ConfigError: If another attempt cannot help.
-            Unreachable: If it can. Neither error refers to a frame of redis-py, whose variables
-                hold the password.
+            UnreachableError: If it can. Neither error refers to a frame of redis-py, whose
+                variables hold the password.
         """
         failure: Exception
         try:
@@ -89,7 +89,7 @@ class Connector:
             raise
         except (RedisError, OSError) as error:
             tls = self.target.tls is not None
-            failure = self._refusal(error) or Unreachable.of(error, self.target.host, tls=tls)
+            failure = self._refusal(error) or UnreachableError.of(error, self.target.host, tls=tls)
         raise failure
 
     async def reach(self, connection: AbstractConnection, seconds: float) -> None:
@@ -98,14 +98,16 @@ class Connector:
 
         Raises:
             ConfigError: If another attempt cannot help.
-            Unreachable: If it can.
+            UnreachableError: If it can.
         """
         try:
             async with asyncio.timeout(seconds):
                 await self.open(connection)
             return
         except TimeoutError as error:
-            late = Unreachable.of(bare(error), self.target.host, tls=self.target.tls is not None)
+            late = UnreachableError.of(
+                bare(error), self.target.host, tls=self.target.tls is not None
+            )
         raise late
 
     def _refusal(self, error: Exception) -> ConfigError | None:

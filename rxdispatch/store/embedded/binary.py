@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.store.embedded.guard import small_environment
+from rxdispatch.store.embedded.guarded_process import small_environment
 
 __all__ = ["PROGRAM", "Binary", "find_binary", "wheel_path"]
 

@@ -7,14 +7,14 @@ import os
 from rxdispatch.files.private import PrivateDirectory
 from rxdispatch.store.embedded.binary import Binary
 from rxdispatch.store.embedded.data_dir import DataDir
-from rxdispatch.store.embedded.guard import Guard, Guarded
+from rxdispatch.store.embedded.guarded_process import Guard, GuardedProcess
 
 __all__ = ["spawn"]
 
 
 def spawn(
     binary: Binary, private: PrivateDirectory, home: DataDir | None, guard: Guard | None
-) -> Guarded:
+) -> GuardedProcess:
     """
     Start the server.
 
@@ -52,7 +52,7 @@ def spawn(
     keep = [private.lock.fd] if home is None else [private.lock.fd, home.lock.fd]
     log = os.open(private.path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        return Guarded(
+        return GuardedProcess(
             command, log=log, keep=keep, guard=guard, folder=None if home is None else home.fd
         )
     finally:

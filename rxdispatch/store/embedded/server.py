@@ -12,7 +12,7 @@ from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.files.private import PrivateDirectory
 from rxdispatch.store.embedded.binary import find_binary
 from rxdispatch.store.embedded.data_dir import DataDir
-from rxdispatch.store.embedded.guard import Guard, Guarded, check_interpreter
+from rxdispatch.store.embedded.guarded_process import Guard, GuardedProcess, check_interpreter
 from rxdispatch.store.embedded.launch import spawn
 from rxdispatch.store.url import Target
 
@@ -52,7 +52,7 @@ class EmbeddedServer:
     """
 
     def __init__(
-        self, guarded: Guarded, private: PrivateDirectory, home: DataDir | None, pid: int
+        self, guarded: GuardedProcess, private: PrivateDirectory, home: DataDir | None, pid: int
     ) -> None:
         self.pid = pid
         self.socket_path = str(private.path / "server.sock")
@@ -90,7 +90,7 @@ class EmbeddedServer:
         binary = await find_binary()
         home = None if data_dir is None else await DataDir.open(data_dir)
         private: PrivateDirectory | None = None
-        guarded: Guarded | None = None
+        guarded: GuardedProcess | None = None
         try:
             private = PrivateDirectory.create()
             guarded = spawn(binary, private, home, _guard)
@@ -130,7 +130,7 @@ class EmbeddedServer:
         return f"<EmbeddedServer pid={self.pid} {self.target.safe}>"
 
 
-async def _ready(guarded: Guarded, folder: Path, timeout: float) -> int:
+async def _ready(guarded: GuardedProcess, folder: Path, timeout: float) -> int:
     """Wait until the server answers a PING; returns its process id."""
     loop = asyncio.get_running_loop()
     path = folder / "server.sock"
@@ -170,7 +170,7 @@ async def _ask(path: Path) -> int | None:
         writer.transport.abort()
 
 
-async def _ended(guarded: Guarded, seconds: float) -> None:
+async def _ended(guarded: GuardedProcess, seconds: float) -> None:
     """Wait for the end of the process, at most *seconds*."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -190,7 +190,10 @@ def _tail(folder: Path) -> str:
 
 
 def _discard(
-    guarded: Guarded | None, private: PrivateDirectory | None, home: DataDir | None, owner: int
+    guarded: GuardedProcess | None,
+    private: PrivateDirectory | None,
+    home: DataDir | None,
+    owner: int,
 ) -> None:
     """Kill the server and remove its files, unless this is a forked child of the owner."""
     if os.getpid() != owner:

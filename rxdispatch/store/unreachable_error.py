@@ -1,4 +1,4 @@
-"""``Unreachable``: the error of a connection that failed, without secrets in its traceback."""
+"""``UnreachableError``: the error of a connection that failed, without secrets in its traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis import exceptions
 
 from rxdispatch.failure import describe
 
-__all__ = ["Unreachable", "bare", "chain", "root_of", "why"]
+__all__ = ["UnreachableError", "bare", "chain", "root_of", "why"]
 
 _SILENT_TLS: Final = "the TLS handshake got no answer; a port without TLS needs redis://"
 _NO_TLS: Final = "the server does not speak TLS; a port without TLS needs redis://"
@@ -28,7 +28,7 @@ _WORDS: Final = (
 _ALERT: Final = re.compile(r"Protocol error, got \"?\\x15")
 
 
-class Unreachable(exceptions.ConnectionError):
+class UnreachableError(exceptions.ConnectionError):
     """
     A connection could not be opened.
 
@@ -46,7 +46,7 @@ class Unreachable(exceptions.ConnectionError):
         cast("Any", super()).__init__(why)
 
     @classmethod
-    def of(cls, error: BaseException, host: str, *, tls: bool) -> Unreachable:
+    def of(cls, error: BaseException, host: str, *, tls: bool) -> UnreachableError:
         """
         Return the reason why connecting to *host* failed.
 
@@ -75,7 +75,7 @@ def why(error: BaseException) -> str:
 
     The text holds no password: its parts come from the operating system, TLS or the server.
     """
-    if isinstance(error, Unreachable):
+    if isinstance(error, UnreachableError):
         return error.why
     root = root_of(error)
     for kind, text in _WORDS:

@@ -1,4 +1,4 @@
-"""``Guarded``: a child process that dies with its owner, however the owner ends."""
+"""``GuardedProcess``: a child process that dies with its owner, however the owner ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from rxdispatch.errors import ConfigError
 
-__all__ = ["Guard", "Guarded", "check_interpreter", "small_environment"]
+__all__ = ["Guard", "GuardedProcess", "check_interpreter", "small_environment"]
 
 Guard = Literal["kernel", "pipe"]
 
@@ -80,7 +80,7 @@ sys.exit(os.waitstatus_to_exitcode(status) and 1)
 """
 
 
-class Guarded:
+class GuardedProcess:
     """
     A process that ends with its owner.
 
@@ -190,7 +190,7 @@ def small_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _PASSED if name in os.environ}
 
 
-_guarded: WeakSet[Guarded] = WeakSet()
+_guarded: WeakSet[GuardedProcess] = WeakSet()
 
 
 def _close_in_child() -> None:

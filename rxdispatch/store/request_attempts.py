@@ -1,4 +1,4 @@
-"""``Tries``: the failed attempts of one request, and the error to raise for them."""
+"""``RequestAttempts``: the failed attempts of one request, and the error to raise for them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from redis.exceptions import AuthenticationError, MasterDownError, ReadOnlyError
 
 from rxdispatch.errors import CodecError, ConfigError, StoreUnavailableError
 from rxdispatch.store.refusal import forbidden
-from rxdispatch.store.unreachable import Unreachable, bare, root_of, why
+from rxdispatch.store.unreachable_error import UnreachableError, bare, root_of, why
 from rxdispatch.store.url import Target
 
-__all__ = ["Tries", "login_refused"]
+__all__ = ["RequestAttempts", "login_refused"]
 
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
@@ -26,7 +26,7 @@ _HANG_UPS: Final = 3
 _TLS_HINT: Final = "; a port that speaks TLS needs rediss://"
 
 
-class Tries:
+class RequestAttempts:
     """
     The failed attempts of one request.
 
@@ -34,24 +34,24 @@ class Tries:
         operation: The name of the request in errors.
         target: The server.
         size: The size of the request in bytes.
-        asks: Whether the request only reads, so that it does not matter whether it was executed.
+        read_only: Whether the request only reads; then an executed one does no harm.
 
     Attributes:
-        over: Whether another attempt cannot help.
+        final: Whether another attempt cannot help.
     """
 
-    def __init__(self, operation: str, target: Target, *, size: int, asks: bool) -> None:
+    def __init__(self, operation: str, target: Target, *, size: int, read_only: bool) -> None:
         self._operation = operation
         self._target = target
         self._size = size
-        self._asks = asks
+        self._read_only = read_only
         self._refusal: Exception | None = None
         self._cause: BaseException | None = None
         self._why = ""
         self._maybe_executed = False
         self._hang_ups = 0
         self._pause = _FIRST_PAUSE
-        self.over = False
+        self.final = False
 
     def answered(self, error: ResponseError) -> bool:
         """Record an error that the server answered; False if the caller must handle it."""
@@ -69,26 +69,30 @@ class Tries:
             return False
         return True
 
-    def failed(self, error: Exception, *, sent: bool, heard: bool) -> None:
+    def failed(self, error: Exception, *, sent: bool, ever_answered: bool) -> None:
         """
         Record an attempt that got no answer.
 
         Args:
             error: The error that ended it.
             sent: Whether the request may have reached the server.
-            heard: Whether this server has ever answered.
+            ever_answered: Whether this server has ever answered.
         """
         if isinstance(error, AuthenticationError):
             self._refuse(login_refused(self._target))
             return
-        self._maybe_executed = self._maybe_executed or (sent and not self._asks)
+        self._maybe_executed = self._maybe_executed or (sent and not self._read_only)
         self._note(error)
-        if isinstance(error, Unreachable):
-            self.over = error.final
+        if isinstance(error, UnreachableError):
+            self.final = error.final
             return
         if not sent or isinstance(error, (TimeoutError, exceptions.TimeoutError)):
             return
-        if not heard and self._target.scheme == "redis" and not self._why.endswith(_TLS_HINT):
+        if (
+            not ever_answered
+            and self._target.scheme == "redis"
+            and not self._why.endswith(_TLS_HINT)
+        ):
             self._why += _TLS_HINT
         self._hang_ups += 1
         if self._size > _LARGE and self._hang_ups == _HANG_UPS:
@@ -98,7 +102,7 @@ class Tries:
         """Wait a moment before the next attempt; False if there is no time before *deadline*."""
         loop = asyncio.get_running_loop()
         left = deadline - loop.time()
-        if self.over or left <= 0:
+        if self.final or left <= 0:
             return False
         await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1.0)))
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
@@ -119,12 +123,12 @@ class Tries:
         # The last attempt often times out; the error of an earlier one says more.
         if reason or self._cause is None:
             self._why = reason
-            self._cause = error.__cause__ if isinstance(error, Unreachable) else None
+            self._cause = error.__cause__ if isinstance(error, UnreachableError) else None
             self._cause = self._cause or bare(root_of(error))
 
     def _refuse(self, error: Exception) -> None:
         self._refusal = error
-        self.over = True
+        self.final = True
 
     def _too_large(self) -> CodecError:
         return CodecError(
