@@ -72,8 +72,8 @@ def traceback_text(error: BaseException) -> str:
     """
     error = cause_of(error)
     try:
-        told = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
-        text = "".join(_shortened(part) for part in told.format())
+        chain = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
+        text = "".join(_shortened(part) for part in chain.format())
     except BaseException:
         text = describe(error)
     data = _LONE.sub("\ufffd", text.rstrip("\n")).encode()

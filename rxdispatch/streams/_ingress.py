@@ -226,6 +226,9 @@ class Ingress(Stream[T]):
         """Whether it is closed."""
         return self._closed
 
+    # Of the methods below, ingresses that delay, broadcast or spill override `_check_admitted`,
+    # `_take_in`, `_free_place`, `_idle`, `_ready`, `_exhausted`, `_enter` and `_pump`.
+
     # ------------------------------------------------ places
 
     def _check_admitted(self, item: T) -> None:

@@ -192,10 +192,10 @@ class _Inlet(Generic[T]):
     def _wake(self) -> None:
         # RxPY's thread-based schedulers push in their own threads.
         if self._thread != threading.get_ident():
-            self._loop.call_soon_threadsafe(self._tell)
+            self._loop.call_soon_threadsafe(self._wake_reader)
         else:
-            self._tell()
+            self._wake_reader()
 
-    def _tell(self) -> None:
+    def _wake_reader(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -60,11 +60,11 @@ async def no_leaks() -> AsyncGenerator[None, None]:
         if freezes:
             gc.unfreeze()
     if left:
-        told = "; ".join(
+        leaks = "; ".join(
             f"{len(texts)} {kind}{'s' * (len(texts) > 1)}: {', '.join(texts[:5])}"
             for kind, texts in left.items()
         )
-        raise AssertionError(f"a block must leave nothing behind, got {told}")
+        raise AssertionError(f"a block must leave nothing behind, got {leaks}")
 
 
 def _found(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[str, Any, str]]:

@@ -83,7 +83,7 @@ def _system(given: str) -> Binary:
     if not path.is_absolute() or not path.is_file() or not os.access(path, os.X_OK):
         raise ConfigError(rule, given)
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [given, "--version"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -96,7 +96,7 @@ def _system(given: str) -> Binary:
     except (OSError, subprocess.TimeoutExpired) as error:
         failed = f"{rule}, which tells its version ({type(error).__name__})"
         raise ConfigError(failed, given) from error
-    found = _ANSWER.search(told)
+    found = _ANSWER.search(output)
     if found is None:
         raise ConfigError(f"{rule}, which tells its version", given)
     version = int(found[2]), int(found[3])

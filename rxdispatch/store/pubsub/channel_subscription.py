@@ -83,9 +83,9 @@ class ChannelSubscription:
         for listener in listeners.values():
             self._guard(listener.on_completed)
 
-    def _guard(self, tell: Callable[..., None], *value: bytes | None) -> None:
+    def _guard(self, notify: Callable[..., None], *value: bytes | None) -> None:
         try:
-            tell(*value)
+            notify(*value)
         except LEAVING:
             raise
         except BaseException as error:

@@ -48,7 +48,7 @@ class Session:
         self._wanted = wanted
         self._changed = changed
         self._on_confirm = on_confirm
-        self._told: dict[bytes, ChannelSubscription] = {}
+        self._subscribed: dict[bytes, ChannelSubscription] = {}
         self._outstanding: Counter[bytes] = Counter()
         self._answered = True
         # One for each unanswered PING, in order; a barrier may wait for it.
@@ -137,14 +137,14 @@ class Session:
     async def _adapt(self, connection: AbstractConnection) -> None:
         """Subscribe to new channels, and unsubscribe from those not wanted any more."""
         # By identity: a channel that was left and subscribed again needs a new confirmation.
-        new = [name for name, sub in self._wanted.items() if self._told.get(name) is not sub]
-        gone = [name for name in self._told if name not in self._wanted]
-        self._told = dict(self._wanted)
+        new = [name for name, sub in self._wanted.items() if self._subscribed.get(name) is not sub]
+        left = [name for name in self._subscribed if name not in self._wanted]
+        self._subscribed = dict(self._wanted)
         if new:
             self._outstanding.update(new)
             await self._ask(connection, b"SUBSCRIBE", *new)
-        if gone:
-            await self._ask(connection, b"UNSUBSCRIBE", *gone)
+        if left:
+            await self._ask(connection, b"UNSUBSCRIBE", *left)
 
     async def _ask(self, connection: AbstractConnection, *command: bytes) -> None:
         self._answered = False
@@ -178,6 +178,6 @@ class Session:
         # Only the last of several counts: an UNSUBSCRIBE may come between them.
         if self._outstanding[name] <= 0:
             del self._outstanding[name]
-            if subscription is not None and self._told.get(name) is subscription:
+            if subscription is not None and self._subscribed.get(name) is subscription:
                 self._on_confirm()
                 subscription.confirm()
