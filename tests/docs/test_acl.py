@@ -38,6 +38,10 @@ async def _allow(target: Target, rules: list[str]) -> None:
     await admin.close()
 
 
+def _payload(task: rxd.Task[int]) -> int:
+    return task.payload
+
+
 async def _exercise(board: rxd.Board[int]) -> None:
     """Call every method that uses a different command."""
     await board.submit(rxd.Task(n, id=f"n{n}", priority=n % 3) for n in range(8))
@@ -57,9 +61,7 @@ async def _exercise(board: rxd.Board[int]) -> None:
     assert await board.get("n0")
     await board.redrive(["n7"])
     await rxd.run(
-        board.claims(until="joined", lease=1.0).pipe(
-            ops.execute(lambda task: task.payload), ops.settle(board)
-        )
+        board.claims(until="joined", lease=1.0).pipe(ops.execute(_payload), ops.settle(board))
     )
     assert {"expired", "y"} == {letter.reason async for letter in board.dead_letters()}
     assert 2 == await board.redrive()
