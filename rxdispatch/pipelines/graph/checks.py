@@ -6,45 +6,45 @@ from collections.abc import Collection, Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.pipelines.graph.model import Edge, Vertex
+from rxdispatch.pipelines.graph.model import Edge, GraphNode
 
 __all__ = ["check_graph", "in_order"]
 
 
-def check_graph(vertices: Mapping[str, Vertex], edges: Collection[Edge]) -> None:
+def check_graph(nodes: Mapping[str, GraphNode], edges: Collection[Edge]) -> None:
     """
     Check a graph as a whole.
 
     Raises:
         ConfigError: If it has no node, a cycle, or an input port that no edge feeds.
     """
-    if not vertices:
+    if not nodes:
         raise ConfigError("a graph must have a node")
-    in_order(vertices, edges)
-    fed: dict[str, set[str]] = {name: set() for name in vertices}
+    in_order(nodes, edges)
+    fed: dict[str, set[str]] = {name: set() for name in nodes}
     for edge in edges:
         fed[edge.target].add(edge.to_port)
-    for name, vertex in vertices.items():
-        missing = [port for port in vertex.inputs if port not in fed[name]]
+    for name, node in nodes.items():
+        missing = [port for port in node.inputs if port not in fed[name]]
         if not missing:
             continue
         if fed[name]:
             raise ConfigError(
                 "all inputs of a node must be connected, or none", f"{name}.{missing[0]}"
             )
-        if vertex.join != "merge" and len(vertex.inputs) > 1:
-            rule = f"the inputs of a node that joins by {vertex.join} must be connected"
+        if node.join != "merge" and len(node.inputs) > 1:
+            rule = f"the inputs of a node that joins by {node.join} must be connected"
             raise ConfigError(rule, f"{name}.{missing[0]}")
 
 
-def in_order(vertices: Iterable[str], edges: Iterable[Edge]) -> list[str]:
+def in_order(nodes: Iterable[str], edges: Iterable[Edge]) -> list[str]:
     """
     Return the names of the nodes, each after those that feed it.
 
     Raises:
         ConfigError: If there is a cycle; it names the path.
     """
-    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(vertices, ()))
+    sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(nodes, ()))
     for edge in edges:
         sorter.add(edge.target, edge.source)
     try:

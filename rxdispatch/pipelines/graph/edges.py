@@ -11,7 +11,7 @@ from reactivex import operators as rx
 from rxdispatch.errors import BufferOverflowError
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.overflow import Overflow
-from rxdispatch.pipelines.graph.model import Edge, Gap, Vertex
+from rxdispatch.pipelines.graph.model import Edge, Gap, GraphNode
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.output import MIN_QUEUE
 from rxdispatch.pipelines.shared.stage_error import StageError, stage_error
@@ -21,10 +21,10 @@ __all__ = ["along", "queue_of"]
 Stream = Observable[Envelope]
 
 
-def queue_of(vertex: Vertex, source: Vertex | None = None) -> int:
-    """Return how many items may wait for *vertex* on an edge from *source*."""
+def queue_of(node: GraphNode, source: GraphNode | None = None) -> int:
+    """Return how many items may wait for *node* on an edge from *source*."""
     burst = 0 if source is None else source.stage.burst
-    return vertex.stage.queue_size or max(MIN_QUEUE, vertex.stage.burst, burst)
+    return node.stage.queue_size or max(MIN_QUEUE, node.stage.burst, burst)
 
 
 def along(

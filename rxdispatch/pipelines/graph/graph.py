@@ -19,9 +19,9 @@ from rxdispatch.pipelines.graph.mermaid import mermaid
 from rxdispatch.pipelines.graph.model import (
     AsyncNodeFunction,
     Edge,
+    GraphNode,
     Join,
     NodeFunction,
-    Vertex,
     checked_ports,
 )
 from rxdispatch.pipelines.graph.run import GraphRun
@@ -64,7 +64,7 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        self._vertices: dict[str, Vertex] = {}
+        self._nodes: dict[str, GraphNode] = {}
         # In order; the values do not matter.
         self._edges: dict[Edge, None] = {}
 
@@ -131,10 +131,10 @@ class Graph:
             raise ConfigError('join must be "merge", "zip" or "latest"', join)
         if ordered.__class__ is not bool:
             raise ConfigError("ordered must be True or False", ordered)
-        if name in self._vertices:
+        if name in self._nodes:
             raise ConfigError("nodes must have names that differ", name)
         work = (NodeFunction if stage.plain else AsyncNodeFunction)(fn, spread, outs)
-        self._vertices[name] = Vertex(
+        self._nodes[name] = GraphNode(
             stage=attrs.evolve(stage, fn=work, on_error=work.checked_replacement(on_error)),
             spread=spread,
             inputs=ins,
@@ -171,11 +171,11 @@ class Graph:
             ConfigError: If there is no such node or port, or the edge exists already.
         """
         for what, name in (("source", source), ("target", target)):
-            if name not in self._vertices:
-                raise ConfigError(f"{what} must be one of {', '.join(self._vertices)}", name)
+            if name not in self._nodes:
+                raise ConfigError(f"{what} must be one of {', '.join(self._nodes)}", name)
         for what, port, ports in (
-            ("from_port", from_port, self._vertices[source].outputs),
-            ("to_port", to_port, self._vertices[target].inputs),
+            ("from_port", from_port, self._nodes[source].outputs),
+            ("to_port", to_port, self._nodes[target].inputs),
         ):
             if port not in ports:
                 raise ConfigError(f"{what} must be one of {', '.join(ports)}", port)
@@ -194,7 +194,7 @@ class Graph:
         Raises:
             ConfigError: If it has no node, a cycle, or an input port that no edge feeds.
         """
-        check_graph(self._vertices, self._edges)
+        check_graph(self._nodes, self._edges)
 
     def to_mermaid(self) -> str:
         """
@@ -202,7 +202,7 @@ class Graph:
 
         Ports are shown unless they are called ``in`` and ``out``.
         """
-        return mermaid(self._vertices, self._edges)
+        return mermaid(self._nodes, self._edges)
 
     def run(self) -> GraphRun:
         """
@@ -212,4 +212,4 @@ class Graph:
             ConfigError: As :meth:`validate`.
         """
         self.validate()
-        return GraphRun(dict(self._vertices), tuple(self._edges))
+        return GraphRun(dict(self._nodes), tuple(self._edges))

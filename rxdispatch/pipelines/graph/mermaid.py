@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from rxdispatch.pipelines.graph.model import Edge, Vertex
+from rxdispatch.pipelines.graph.model import Edge, GraphNode
 
 __all__ = ["mermaid"]
 
 
-def mermaid(vertices: Mapping[str, Vertex], edges: Iterable[Edge]) -> str:
+def mermaid(nodes: Mapping[str, GraphNode], edges: Iterable[Edge]) -> str:
     """
     Return the text, nodes and edges in the order in which they were added.
 
@@ -17,10 +17,10 @@ def mermaid(vertices: Mapping[str, Vertex], edges: Iterable[Edge]) -> str:
     """
     lines = ["flowchart LR"]
     numbers: dict[str, str] = {}
-    for number, (name, vertex) in enumerate(vertices.items()):
+    for number, (name, node) in enumerate(nodes.items()):
         numbers[name] = f"n{number}"
-        several = len(vertex.inputs) > 1
-        note = f"<br/>{vertex.join}" if several and vertex.join != "merge" else ""
+        several = len(node.inputs) > 1
+        note = f"<br/>{node.join}" if several and node.join != "merge" else ""
         lines.append(f'    n{number}["{_escaped(name)}{note}"]')
     for edge in edges:
         label = _label(edge)

@@ -13,7 +13,7 @@ from rxdispatch.operators._on_error import OnError
 from rxdispatch.overflow import Overflow
 from rxdispatch.pipelines.stages.stage import Stage
 
-__all__ = ["AsyncNodeFunction", "Edge", "Gap", "Join", "NodeFunction", "Vertex", "checked_ports"]
+__all__ = ["AsyncNodeFunction", "Edge", "Gap", "GraphNode", "Join", "NodeFunction", "checked_ports"]
 
 Join = Literal["merge", "zip", "latest"]
 
@@ -23,7 +23,7 @@ class Gap:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Vertex:
+class GraphNode:
     """
     A node of a graph.
 

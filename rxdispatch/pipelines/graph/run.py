@@ -18,7 +18,7 @@ from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError, TaskRejectedError
 from rxdispatch.listeners import call_each
 from rxdispatch.pipelines.graph.edges import queue_of
-from rxdispatch.pipelines.graph.model import Edge, Vertex
+from rxdispatch.pipelines.graph.model import Edge, GraphNode
 from rxdispatch.pipelines.graph.streams import GraphStreams
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.output import MIN_QUEUE, Output
@@ -42,16 +42,16 @@ class GraphRun:
     to :meth:`submit`; nodes of other branches go on with the items that they have.
     """
 
-    def __init__(self, vertices: Mapping[str, Vertex], edges: Sequence[Edge]) -> None:
-        self._vertices = vertices
+    def __init__(self, nodes: Mapping[str, GraphNode], edges: Sequence[Edge]) -> None:
+        self._nodes = nodes
         self._edges = edges
         fed = {edge.target for edge in edges}
         self._intakes: dict[str, Ingress[Envelope]] = {
-            name: Ingress(queue_of(vertex)) for name, vertex in vertices.items() if name not in fed
+            name: Ingress(queue_of(node)) for name, node in nodes.items() if name not in fed
         }
         self._outputs: dict[str, dict[str, Output[Any]]] = {}
-        for name, vertex in vertices.items():
-            self._outputs[name] = {port: Output(MIN_QUEUE) for port in vertex.outputs}
+        for name, node in nodes.items():
+            self._outputs[name] = {port: Output(MIN_QUEUE) for port in node.outputs}
         self._subscriptions: list[DisposableBase] = []
         self._running = 0
         self._run: Run[StageError] = Run("the graph", close=self._close, finish=self._finish)
@@ -100,8 +100,8 @@ class GraphRun:
         Raises:
             ConfigError: If there is no such node or port.
         """
-        if node not in self._vertices:
-            raise ConfigError(f"node must be one of {', '.join(self._vertices)}", node)
+        if node not in self._nodes:
+            raise ConfigError(f"node must be one of {', '.join(self._nodes)}", node)
         outputs = self._outputs[node]
         if port is None and len(outputs) == 1:
             (port,) = outputs
@@ -128,7 +128,7 @@ class GraphRun:
         loop = asyncio.get_running_loop()
         throttle = self._run.failures.throttle
         streams = GraphStreams(
-            self._vertices,
+            self._nodes,
             self._edges,
             intakes={name: intake.pipe(throttle) for name, intake in self._intakes.items()},
             outputs=self._outputs,

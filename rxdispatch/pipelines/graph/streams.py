@@ -15,7 +15,7 @@ from rxdispatch.operators.flow._broadcast import broadcast
 from rxdispatch.pipelines.graph.checks import in_order
 from rxdispatch.pipelines.graph.edges import along, queue_of
 from rxdispatch.pipelines.graph.join import join_ports
-from rxdispatch.pipelines.graph.model import Edge, Gap, Vertex
+from rxdispatch.pipelines.graph.model import Edge, Gap, GraphNode
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.output import Output
 from rxdispatch.pipelines.shared.stage_error import StageError, stage_error
@@ -33,7 +33,7 @@ class GraphStreams:
     The stream of each node, built from the streams that feed it.
 
     Args:
-        vertices: The nodes.
+        nodes: The nodes.
         edges: The edges.
         intakes: The items of each entry.
         outputs: Emit what leaves each port.
@@ -43,7 +43,7 @@ class GraphStreams:
 
     def __init__(
         self,
-        vertices: Mapping[str, Vertex],
+        nodes: Mapping[str, GraphNode],
         edges: Sequence[Edge],
         *,
         intakes: Mapping[str, Stream],
@@ -51,7 +51,7 @@ class GraphStreams:
         wait_group: WaitGroup,
         failed: Callable[[StageError], None],
     ) -> None:
-        self._vertices = vertices
+        self._nodes = nodes
         self._intakes = intakes
         self._failed = failed
         self._into: dict[str, list[Edge]] = defaultdict(list)
@@ -62,23 +62,23 @@ class GraphStreams:
         #: The results of the nodes without an outgoing edge: subscribing to these runs all.
         self.lasts: list[Stream] = []
         self._left: dict[str, Stream] = {}
-        order = in_order(vertices, edges)
-        self._gapped = _ahead_of_zip(order, vertices, self._into)
+        order = in_order(nodes, edges)
+        self._gapped = _ahead_of_zip(order, nodes, self._into)
         time = asyncio.get_running_loop().time
         lost = _leaving_gaps(failed)
         for name in order:
             counters = StageCounters(name)
             counters.begin(time)
-            vertex = vertices[name]
-            stream = self._entering(vertex).pipe(
+            node = nodes[name]
+            stream = self._entering(node).pipe(
                 # A stage changes its envelope, and other branches have this one too.
                 rx.map(_copied),
                 run_stage(
-                    vertex.stage,
+                    node.stage,
                     counters=counters,
                     wait_group=wait_group,
                     lost=lost,
-                    ordered=vertex.ordered,
+                    ordered=node.ordered,
                     operator="graph",
                 ),
                 rx.do_action(_emitting(outputs[name])),
@@ -92,17 +92,17 @@ class GraphStreams:
             if not ways[name]:
                 self.lasts.append(stream)
 
-    def _entering(self, vertex: Vertex) -> Stream:
-        """Return the items for *vertex*."""
-        name = vertex.name
+    def _entering(self, node: GraphNode) -> Stream:
+        """Return the items for *node*."""
+        name = node.name
         if name in self._intakes:
             return self._intakes[name]
-        ports: dict[str, list[Stream]] = {port: [] for port in vertex.inputs}
+        ports: dict[str, list[Stream]] = {port: [] for port in node.inputs}
         for edge in self._into[name]:
-            source = self._vertices[edge.source]
+            source = self._nodes[edge.source]
             follow = along(
                 edge,
-                size=queue_of(vertex, source),
+                size=queue_of(node, source),
                 several=len(source.outputs) > 1,
                 gaps=name in self._gapped,
                 failed=self._failed,
@@ -116,9 +116,9 @@ class GraphStreams:
         def join(streams: list[Stream], how: Any) -> Stream:
             return streams[0] if len(streams) == 1 else join_ports(streams, how, unpaired)
 
-        if vertex.join == "merge":
+        if node.join == "merge":
             return join([stream for streams in ports.values() for stream in streams], "merge")
-        return join([join(streams, "merge") for streams in ports.values()], vertex.join)
+        return join([join(streams, "merge") for streams in ports.values()], node.join)
 
 
 def _copied(envelope: Envelope) -> Envelope:
@@ -143,12 +143,12 @@ def _leaving_gaps(failed: Callable[[StageError], None]) -> Lost:
 
 
 def _ahead_of_zip(
-    order: Sequence[str], vertices: Mapping[str, Vertex], into: Mapping[str, Sequence[Edge]]
+    order: Sequence[str], nodes: Mapping[str, GraphNode], into: Mapping[str, Sequence[Edge]]
 ) -> set[str]:
     """Return the nodes that are a zip, or that lead to one."""
     found: set[str] = set()
     for name in reversed(order):
-        if vertices[name].spread and vertices[name].join == "zip":
+        if nodes[name].spread and nodes[name].join == "zip":
             found.add(name)
         if name in found:
             found.update(edge.source for edge in into.get(name, ()))
