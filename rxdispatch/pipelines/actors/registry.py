@@ -32,7 +32,7 @@ class Actors:
         """
         actor = self._actors.get(name)
         if actor is None:
-            raise ConfigError("an actor of that name must be there", name)
+            raise ConfigError("name must be the name of an actor of this hub", name)
         return actor.ref
 
     def start(self, name: str, handle: Any, **options: Any) -> ActorRef:
@@ -44,7 +44,7 @@ class Actors:
         """
         actor = Actor(name, handle, find=self.find, on_end=lambda: self._forget(name), **options)
         if name in self._actors:
-            raise ConfigError("actors must have names that differ", name)
+            raise ConfigError("actors must have distinct names", name)
         ref = actor.start()
         self._actors[name] = actor
         return ref

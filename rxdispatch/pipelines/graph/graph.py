@@ -132,7 +132,7 @@ class Graph:
         if ordered.__class__ is not bool:
             raise ConfigError("ordered must be True or False", ordered)
         if name in self._nodes:
-            raise ConfigError("nodes must have names that differ", name)
+            raise ConfigError("nodes must have distinct names", name)
         work = (NodeFunction if stage.plain else AsyncNodeFunction)(fn, spread, outs)
         self._nodes[name] = GraphNode(
             stage=attrs.evolve(stage, fn=work, on_error=work.checked_replacement(on_error)),
@@ -181,7 +181,7 @@ class Graph:
                 raise ConfigError(f"{what} must be one of {', '.join(ports)}", port)
         edge = Edge(source, from_port, target, to_port, checked_overflow(overflow))
         if edge in self._edges:
-            raise ConfigError("edges must differ", str(edge))
+            raise ConfigError("edges must be distinct", str(edge))
         self._edges[edge] = None
 
     def validate(self) -> None:

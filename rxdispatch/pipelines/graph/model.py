@@ -89,7 +89,9 @@ class NodeFunction:
         if len(self.outputs) == 1:
             return value
         if not isinstance(value, dict):
-            raise ConfigError("fn of several outputs must return a dict by port", type(value))
+            raise ConfigError(
+                "fn of a node with several outputs must return a dict by port", type(value)
+            )
         for port in value:  # pyright: ignore[reportUnknownVariableType]
             if port not in self.outputs:
                 rule = f"ports that fn returns must be among {', '.join(self.outputs)}"
@@ -126,5 +128,5 @@ def checked_ports(what: str, ports: Any) -> tuple[str, ...]:
     names = tuple(key_name(f"each of {what}", port) for port in ports)  # pyright: ignore[reportUnknownVariableType]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"{what} must differ", name)
+            raise ConfigError(f"{what} must be distinct", name)
     return names

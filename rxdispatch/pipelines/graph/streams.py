@@ -110,7 +110,7 @@ class GraphStreams:
             ports[edge.to_port].append(self._left[edge.source].pipe(follow))
 
         def unpaired(envelope: Envelope) -> None:
-            cause = TaskRejectedError("another input of the zip has nothing for it")
+            cause = TaskRejectedError("another input of the zip has no item to pair with it")
             self._failed(stage_error(cause, envelope.id, name, envelope.value))
 
         def join(streams: list[Stream], how: Any) -> Stream:

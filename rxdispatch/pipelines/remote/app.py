@@ -143,7 +143,7 @@ class StageApp:
         except TimeoutError:
             if not limit.expired():
                 raise
-            message = f"the body must come within {self._body_timeout:g} s"
+            message = f"the body must arrive within {self._body_timeout:g} s"
             raise _RefusedError(408, "Slow", message, headers={"connection": "close"}) from None
         finally:
             self.reading -= 1
@@ -238,7 +238,7 @@ def serve_stages(
         raise ConfigError("stages must map at least one name to a function", stages)
     for name, fn in stages.items():
         if "/" in key_name("the name of a stage", name) or name == "healthz":
-            raise ConfigError("the name of a stage must have no slash, nor be healthz", name)
+            raise ConfigError("the name of a stage must not contain a slash or be healthz", name)
         if not is_async(fn):
             raise ConfigError(f"stage {name!r} must be a coroutine function", fn)
     if authorize is not None and not callable(authorize):

@@ -282,7 +282,7 @@ def _headers(given: Any) -> dict[str, str]:
     for name, value in strings("headers", given).items():
         lower = name.lower()
         if lower in _OURS or lower in headers:
-            raise ConfigError("headers must be given once, and must not be set by remote()", name)
+            raise ConfigError("headers must be distinct, and none that remote() sets", name)
         headers[lower] = value
     return headers
 

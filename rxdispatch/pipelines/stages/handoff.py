@@ -56,7 +56,7 @@ def board_of(stage: Stage, boards: FindBoard | None) -> Board[Any]:
         assert board is not None
         return board
     if boards is None:
-        raise ConfigError("boards must be given where the board of a stage is a name", board)
+        raise ConfigError("boards must be given if the board of a stage is a name", board)
     return boards(board)
 
 

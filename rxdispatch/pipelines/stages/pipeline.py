@@ -107,11 +107,11 @@ class Pipeline:
         self._stages.update({one.name: one for one in stages})
         names = [board_name_of(one) for one in stages if one.board is not None]
         if len(set(names)) < len(names):
-            raise ConfigError("each board must be of one stage", names)
+            raise ConfigError("each board must belong to one stage", names)
         if ordered.__class__ is not bool:
             raise ConfigError("ordered must be True or False", ordered)
         if ordered and names:
-            raise ConfigError("ordered must be False where a stage has a board", ordered)
+            raise ConfigError("ordered must be False if a stage has a board", ordered)
         if boards is not None:
             check_boards(boards)
         if source is not None:
@@ -131,7 +131,7 @@ class Pipeline:
         if resubmit is not None:
             check_function("resubmit", resubmit, "failure")
             if not self._here:
-                raise ConfigError("resubmit must be None where the first stage has a board")
+                raise ConfigError("resubmit must be None if the first stage has a board")
             told = interrupting(self._on_failure)
             self._resubmits = Resubmits(resubmit, self._ingress, told)
             self._lost = self._resubmits.lost
@@ -199,7 +199,7 @@ class Pipeline:
         stages = self.stages
         place = stages.index(self.stage(name))
         if stages[place].board is None:
-            raise ConfigError("name must be of a stage that has a board", name)
+            raise ConfigError("name must be the name of a stage with a board", name)
         if boards is not None:
             check_boards(boards)
         find = self._boards if boards is None else boards

@@ -49,7 +49,7 @@ def with_names(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     for stage in stages:
         if stage.named:
             if stage.name in taken:
-                raise ConfigError("stages must have names that differ", stage.name)
+                raise ConfigError("stages must have distinct names", stage.name)
             taken.add(stage.name)
     return tuple(stage if stage.named else _renamed(stage, taken) for stage in stages)
 

@@ -165,7 +165,7 @@ def described(
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError("executor must be a concurrent.futures.Executor or None", executor)
     if executor is not None and is_async(fn):
-        raise ConfigError("executor must be left out for a coroutine function", executor)
+        raise ConfigError("executor must be None for a coroutine function", executor)
     if isinstance(board, str):
         board_name("board", board)
     elif board is not None and not isinstance(board, Board):

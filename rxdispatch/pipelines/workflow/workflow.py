@@ -83,7 +83,7 @@ class Workflow:
         if (board is None) != (journal is None):
             raise ConfigError("board and journal must be given together")
         if board is not None and board is journal:
-            raise ConfigError("journal must be another board than board", board)
+            raise ConfigError("journal must not be the same board as board", board)
         self._initial = key_name("initial", initial)
         self._board = board
         self._log = None if journal is None else WorkflowLog(journal, max_transitions)
@@ -122,7 +122,7 @@ class Workflow:
         """
         key_name("name", name)
         if name in self._states:
-            raise ConfigError("name must be of a state that is not defined yet", name)
+            raise ConfigError("name must not be defined already", name)
         following = _following(next_states)
         if (process is None) != (not following):
             raise ConfigError("process and next_states must be given together", name)
@@ -249,7 +249,7 @@ class Workflow:
             history = tuple(step.entry for step in steps)
             raise WorkflowError(id, 0, at, history, state.error or "it is dead")
         if not steps or at not in self._states or not self._states[at].terminal:
-            raise ConfigError("id must be of a workflow that was submitted", id)
+            raise ConfigError("id must be the id of a workflow that was submitted", id)
         return _result(id, at, None, steps)
 
     async def forget(self, id: str) -> None:  # noqa: A002
@@ -263,7 +263,7 @@ class Workflow:
         board, log = self._places()
         state = await board.get(id)
         if state is not None and state.status is not Status.DONE:
-            raise ConfigError("id must be of a workflow that has ended", id)
+            raise ConfigError("id must be the id of a workflow that has ended", id)
         await log.forget(id)
 
     # -- one workflow ------------------------------------------------------------------------

@@ -40,9 +40,9 @@ BAD_NODES: list[tuple[dict[str, Any], str]] = [
     ({"max_concurrent": 0}, "max_concurrent must be an int >= 1"),
     ({"inputs": ()}, "inputs must be a tuple of names of ports, got ()"),
     ({"inputs": "in"}, "inputs must be a tuple of names of ports, got 'in'"),
-    ({"inputs": ("a", "a")}, "inputs must differ, got 'a'"),
+    ({"inputs": ("a", "a")}, "inputs must be distinct, got 'a'"),
     ({"outputs": (5,)}, "each of outputs must be a str of 1 to 200 characters, got 5"),
-    ({"outputs": ("a", "b", "a")}, "outputs must differ, got 'a'"),
+    ({"outputs": ("a", "b", "a")}, "outputs must be distinct, got 'a'"),
     ({"join": "sum"}, 'join must be "merge", "zip" or "latest", got \'sum\''),
     ({"ordered": 1}, "ordered must be True or False, got 1"),
     ({"queue_size": 0}, "queue_size must be an int >= 1 or None, got 0"),
@@ -50,7 +50,7 @@ BAD_NODES: list[tuple[dict[str, Any], str]] = [
     ({"backoff": 3}, "backoff must be a Backoff or None, got 3"),
     ({"on_error": "fail"}, 'on_error must be "stop", "skip" or callable'),
     ({"on_error": awaited}, "on_error must be a plain function"),
-    ({"name": "taken"}, "nodes must have names that differ, got 'taken'"),
+    ({"name": "taken"}, "nodes must have distinct names, got 'taken'"),
 ]
 
 
@@ -73,7 +73,7 @@ BAD_EDGES: list[tuple[tuple[str, str], dict[str, Any], str]] = [
     (("a", "b"), {"to_port": "out"}, "to_port must be one of in, got 'out'"),
     (("a", "b"), {"overflow": "x"}, "overflow must be one of"),
     (("a", "b"), {"overflow": awaited}, "overflow must be a plain function"),
-    (("b", "a"), {"overflow": "error"}, "edges must differ, got 'b.out -> a.in'"),
+    (("b", "a"), {"overflow": "error"}, "edges must be distinct, got 'b.out -> a.in'"),
 ]
 
 

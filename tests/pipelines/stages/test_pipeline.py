@@ -663,7 +663,7 @@ def test_stages_can_be_looked_at() -> None:
         (
             [rxd.stage(len, name="a"), rxd.stage(str, name="a")],
             {},
-            "stages must have names that differ, got 'a'",
+            "stages must have distinct names, got 'a'",
         ),
         ([rxd.stage(len)], {"ordered": 1}, "ordered must be True or False"),
         ([rxd.stage(len)], {"source": 3}, "source must be an Observable"),

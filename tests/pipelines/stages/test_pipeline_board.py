@@ -487,14 +487,14 @@ def test_bad_arguments() -> None:
         rxd.stage(same, board=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(rxd.ConfigError, match="board must"):
         rxd.stage(same, board="")
-    with pytest.raises(rxd.ConfigError, match="each board must be of one stage"):
+    with pytest.raises(rxd.ConfigError, match="each board must belong to one stage"):
         rxd.Pipeline(named(1), rxd.stage(same, board=board))
-    with pytest.raises(rxd.ConfigError, match="ordered must be False where a stage has a board"):
+    with pytest.raises(rxd.ConfigError, match="ordered must be False if a stage has a board"):
         rxd.Pipeline(named(1), ordered=True)
     p = rxd.Pipeline(rxd.stage(same), named(1))
     with pytest.raises(rxd.ConfigError, match="boards must be given"):
         p.worker("s1")
-    with pytest.raises(rxd.ConfigError, match="name must be of a stage that has a board"):
+    with pytest.raises(rxd.ConfigError, match="name must be the name of a stage with a board"):
         p.worker("same")
     nowhere: Any = "redis://"
     with pytest.raises(rxd.ConfigError, match="boards must be a function"):

@@ -123,5 +123,5 @@ def test_bad_rules() -> None:
     """They are refused when the pipeline is made."""
     with pytest.raises(rxd.ConfigError, match="resubmit must take 1 argument"):
         rxd.Pipeline(rxd.stage(str), resubmit=lambda: None)  # type: ignore[misc, arg-type]  # pyright: ignore[reportArgumentType]
-    with pytest.raises(rxd.ConfigError, match="where the first stage has a board"):
+    with pytest.raises(rxd.ConfigError, match="if the first stage has a board"):
         rxd.Pipeline(rxd.stage(str, board="b"), resubmit=twice)

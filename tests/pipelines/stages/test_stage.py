@@ -444,6 +444,6 @@ def test_bad_functions() -> None:
         rxd.stage(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with (
         ThreadPoolExecutor(1) as pool,
-        pytest.raises(rxd.ConfigError, match="executor must be left out for a coroutine function"),
+        pytest.raises(rxd.ConfigError, match="executor must be None for a coroutine function"),
     ):
         rxd.stage(partial(added, 1), executor=pool)

@@ -251,7 +251,7 @@ def test_bad_arguments() -> None:
         with pytest.raises(rxd.ConfigError):
             workflow.define_state("new", **arguments)
     workflow.define_state("new", fine, next_states=good)
-    with pytest.raises(rxd.ConfigError, match="not defined yet"):
+    with pytest.raises(rxd.ConfigError, match="not be defined already"):
         workflow.define_state("new")
 
 
