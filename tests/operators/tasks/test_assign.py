@@ -584,10 +584,14 @@ async def test_no_node() -> None:
     """Outside of a handler, or where nothing was assigned."""
     with pytest.raises(LookupError, match=r"^current_node\(\) must be called from within"):
         current_node()
+
+    def asks(_: Task[Any]) -> Node:
+        return current_node()
+
     async with bench() as it:
         await it.board.submit(tasks(1))
         outcomes: list[Any] = await to_list(
-            it.board.claims(until="idle").pipe(execute(lambda _: current_node()), settle(it.board))
+            it.board.claims(until="idle").pipe(execute(asks), settle(it.board))
         )
         assert ["retry"] == [outcome.status for outcome in outcomes]
         assert isinstance(outcomes[0].error.__cause__, LookupError)
