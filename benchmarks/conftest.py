@@ -10,10 +10,10 @@ import pytest
 
 import rxdispatch as rxd
 from benchmarks.figures.machine import versions
-from benchmarks.figures.record import Record, by_group
+from benchmarks.figures.record import FigureRecord, by_group
 from benchmarks.nodes.fleet import note_server
 
-_records: list[Record] = []
+_records: list[FigureRecord] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +37,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def hub(runner: asyncio.Runner, record: Record) -> Iterator[rxd.Hub]:
+def hub(runner: asyncio.Runner, record: FigureRecord) -> Iterator[rxd.Hub]:
     """One embedded server for the module."""
     hub = rxd.connect()
     runner.run(hub.__aenter__())
@@ -47,7 +47,7 @@ def hub(runner: asyncio.Runner, record: Record) -> Iterator[rxd.Hub]:
 
 
 @pytest.fixture(scope="module")
-def record(request: pytest.FixtureRequest) -> Iterator[Record]:
+def record(request: pytest.FixtureRequest) -> Iterator[FigureRecord]:
     """
     The figures of the module.
 
@@ -55,7 +55,7 @@ def record(request: pytest.FixtureRequest) -> Iterator[Record]:
     whose versions matter besides those that rxdispatch stands on.
     """
     text = ast.get_docstring(ast.parse(request.path.read_text())) or ""
-    record = Record(request.path.stem, text, quiet=True)
+    record = FigureRecord(request.path.stem, text, quiet=True)
     record.note_versions(versions(*getattr(request.module, "PACKAGES", ())))
     failed = request.session.testsfailed
     yield record

@@ -20,7 +20,7 @@ from typing import Final
 
 import attrs
 
-from benchmarks.guard_cases import Case, cases
+from benchmarks.guard_cases import GuardCase, cases
 
 __all__ = ["BASELINE", "TOLERANCE", "Bound", "failures", "load", "main", "store"]
 
@@ -82,7 +82,7 @@ def store(measured: Mapping[str, float], path: Path = BASELINE) -> None:
     path.write_text(json.dumps(kept, indent=1) + "\n")
 
 
-async def measure(chosen: Iterable[Case], rounds: int = ROUNDS) -> dict[str, list[float]]:
+async def measure(chosen: Iterable[GuardCase], rounds: int = ROUNDS) -> dict[str, list[float]]:
     """Return the ratios of the rounds, ours and baseline in turn."""
     found: dict[str, list[float]] = {}
     for case in chosen:

@@ -23,7 +23,7 @@ from benchmarks.support.scripts import claim_script, settle_script, submit_scrip
 from rxdispatch import operators as ops
 from rxdispatch.boards.codec import TaskCodec
 
-__all__ = ["Case", "cases"]
+__all__ = ["GuardCase", "cases"]
 
 TASKS = 3_000
 ITEMS = 10_000
@@ -36,7 +36,7 @@ names = (f"guard-{os.getpid()}-{number}" for number in itertools.count())
 
 
 @attrs.frozen
-class Case:
+class GuardCase:
     """Two ways to do the same; each returns the seconds that it took."""
 
     name: str
@@ -214,7 +214,7 @@ async def process_queue() -> float:
 
 
 @asynccontextmanager
-async def cases() -> AsyncGenerator[list[Case]]:
+async def cases() -> AsyncGenerator[list[GuardCase]]:
     """Give the cases, with a server and a fleet for those that need them."""
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(rxd.connect())
@@ -222,23 +222,25 @@ async def cases() -> AsyncGenerator[list[Case]]:
         feed = await stack.enter_async_context(hub.feed())
         known = {node.id: node for node in feed.nodes()}
         yield [
-            Case(
+            GuardCase(
                 "pipeline beside a bare loop of the scripts",
                 lambda: pipeline(hub.board(next(names))),
                 lambda: bare_loop(hub.board(next(names))),
             ),
-            Case(
+            GuardCase(
                 "pipeline on a MemoryBoard beside asyncio.Queue",
                 lambda: pipeline(rxd.MemoryBoard(next(names))),
                 queue_workers,
             ),
-            Case(
+            GuardCase(
                 "submit beside its bare script",
                 lambda: ready_made(hub.board(next(names))),
                 lambda: bare_submit(hub.board(next(names))),
             ),
-            Case("map_async beside create_task", mapped, created),
-            Case("batch beside RxPY's", batched(lambda: ops.batch(100, 1.0)), batched(rxpy_batch)),
-            Case("feed.get beside dict.get", reading(feed.get), reading(known.get)),
-            Case("shared memory beside multiprocessing.Queue", shared, process_queue),
+            GuardCase("map_async beside create_task", mapped, created),
+            GuardCase(
+                "batch beside RxPY's", batched(lambda: ops.batch(100, 1.0)), batched(rxpy_batch)
+            ),
+            GuardCase("feed.get beside dict.get", reading(feed.get), reading(known.get)),
+            GuardCase("shared memory beside multiprocessing.Queue", shared, process_queue),
         ]

@@ -31,7 +31,7 @@ from reactivex import operators as rx
 
 import rxdispatch as rxd
 from benchmarks.figures.machine import server_version
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.support import task_queues
 from benchmarks.support.task_queues import CHUNK, PAYLOAD, Line
 from rxdispatch import operators as ops
@@ -138,7 +138,7 @@ class Measured:
         costs.append(Cost(steps, client, server))
 
     def add(
-        self, record: Record, group: str, case: str, base: str | None, limit: float | None
+        self, record: FigureRecord, group: str, case: str, base: str | None, limit: float | None
     ) -> None:
         """Keep the curve of a case, and how far apart its ends are."""
         curve = self._curves[group, case]
@@ -169,7 +169,7 @@ async def nothing(_: rxd.Task[str]) -> None:
 
 def compare(
     benchmark: BenchmarkFixture,
-    record: Record,
+    record: FigureRecord,
     runner: asyncio.Runner,
     kinds: Mapping[str, Boards],
     bare: Mapping[str, Mapping[int, Line]],
@@ -245,7 +245,7 @@ def depths(request: pytest.FixtureRequest) -> tuple[int, ...]:
 
 
 @pytest.fixture(scope="module")
-def redis_hub(runner: asyncio.Runner, record: Record) -> Iterator[rxd.Hub | None]:
+def redis_hub(runner: asyncio.Runner, record: FigureRecord) -> Iterator[rxd.Hub | None]:
     """A hub on the Redis of the system, on a unix socket as the embedded server has; or none."""
     if shutil.which("redis-server") is None:
         yield None
@@ -266,7 +266,7 @@ def filled(
     hub: rxd.Hub,
     redis_hub: rxd.Hub | None,
     runner: asyncio.Runner,
-    record: Record,
+    record: FigureRecord,
 ) -> Iterator[Filled]:
     """All but what is in this process; nothing is measured while it is being filled."""
     record.note(
@@ -306,7 +306,7 @@ def filled(
 @pytest.mark.benchmark(group="depth")
 def bench_server(
     benchmark: BenchmarkFixture,
-    record: Record,
+    record: FigureRecord,
     runner: asyncio.Runner,
     filled: Filled,
     hub: rxd.Hub,
@@ -324,7 +324,7 @@ def bench_server(
 @pytest.mark.benchmark(group="depth")
 def bench_memory(
     benchmark: BenchmarkFixture,
-    record: Record,
+    record: FigureRecord,
     runner: asyncio.Runner,
     filled: Filled,
     depths: tuple[int, ...],

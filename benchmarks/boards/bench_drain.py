@@ -19,7 +19,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.support.scripts import claim_script, settle_script
 from rxdispatch import operators as ops
 
@@ -34,7 +34,7 @@ names = (f"drain-{number}" for number in itertools.count())
 
 def drained(
     case: str,
-    record: Record,
+    record: FigureRecord,
     benchmark: BenchmarkFixture,
     runner: asyncio.Runner,
     board: rxd.Board[str],
@@ -62,7 +62,7 @@ async def fill(board: rxd.Board[str]) -> None:
 
 @pytest.mark.benchmark(group="drain 20,000 tasks")
 def bench_bare_loop(
-    benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
+    benchmark: BenchmarkFixture, record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """The scripts alone."""
     board = hub.board(next(names))
@@ -90,7 +90,11 @@ async def nothing(_: rxd.Task[str]) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.benchmark(group="drain 20,000 tasks")
 def bench_pipeline(
-    benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner, width: int
+    benchmark: BenchmarkFixture,
+    record: FigureRecord,
+    hub: rxd.Hub,
+    runner: asyncio.Runner,
+    width: int,
 ) -> None:
     """The whole pipeline, with that many handlers at a time."""
     board = hub.board(next(names))
@@ -114,7 +118,7 @@ def bench_pipeline(
 
 @pytest.mark.benchmark(group="drain 20,000 tasks")
 def bench_pipeline_in_memory(
-    benchmark: BenchmarkFixture, record: Record, runner: asyncio.Runner
+    benchmark: BenchmarkFixture, record: FigureRecord, runner: asyncio.Runner
 ) -> None:
     """The whole pipeline on a MemoryBoard, 64 handlers at a time."""
     board = rxd.MemoryBoard(next(names))

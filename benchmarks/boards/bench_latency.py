@@ -15,7 +15,7 @@ import sys
 import time
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import add_latencies
 from benchmarks.support.roles import start_role
 from rxdispatch import operators as ops
@@ -96,7 +96,7 @@ async def other_process(hub: rxd.Hub) -> list[float]:
     return took
 
 
-def bench_latency(record: Record, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+def bench_latency(record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner) -> None:
     """All three on one embedded server."""
     record.note(rounds=ROUNDS)
     took = {

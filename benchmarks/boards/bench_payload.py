@@ -26,7 +26,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.support.task_queues import Line, on_board, walk
 
 SIZES = (20, 200, 2_000, 20_000, 100_000)
@@ -141,7 +141,7 @@ def shared() -> Iterator[rxd.SharedMemoryBoard[str]]:
 @pytest.mark.benchmark(group="payload")
 def bench_size(
     benchmark: BenchmarkFixture,
-    record: Record,
+    record: FigureRecord,
     hub: rxd.Hub,
     runner: asyncio.Runner,
     queue: Any,

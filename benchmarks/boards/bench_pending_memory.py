@@ -19,7 +19,7 @@ from pathlib import Path
 
 import rxdispatch as rxd
 from benchmarks.figures.machine import server_version
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 
 TASKS = 50_000
 CHUNK = 10_000
@@ -32,12 +32,12 @@ async def fill(board: rxd.Board[str]) -> None:
         await board.submit([rxd.Task("x" * 20) for _ in range(CHUNK)])
 
 
-def keep(record: Record, place: str, used: float, limit: int) -> None:
+def keep(record: FigureRecord, place: str, used: float, limit: int) -> None:
     """Record the bytes a task."""
     record.add(place, used / TASKS, "B", base=ALONE, at_most=limit, judged="value")
 
 
-async def on_server(record: Record, url: str | None, limit: int) -> None:
+async def on_server(record: FigureRecord, url: str | None, limit: int) -> None:
     """Measure the growth of a server's memory."""
     async with rxd.connect(url) as hub:
         redis = hub.client.redis
@@ -55,7 +55,7 @@ async def on_server(record: Record, url: str | None, limit: int) -> None:
         keep(record, place, used, limit)
 
 
-async def in_memory(record: Record) -> None:
+async def in_memory(record: FigureRecord) -> None:
     """Measure the growth of this process."""
     board = rxd.MemoryBoard("memory")
     await board.submit(rxd.Task("warm"))
@@ -69,7 +69,7 @@ async def in_memory(record: Record) -> None:
     keep(record, "MemoryBoard", used, 400)
 
 
-async def on_redis(record: Record) -> None:
+async def on_redis(record: FigureRecord) -> None:
     """Measure the Redis of the system, where there is one."""
     binary = shutil.which("redis-server")
     if binary is None:
@@ -86,7 +86,7 @@ async def on_redis(record: Record) -> None:
             await server.wait()
 
 
-def bench_pending_memory(record: Record) -> None:
+def bench_pending_memory(record: FigureRecord) -> None:
     """Each place in turn."""
     record.note(tasks=TASKS)
     record.add(ALONE, 36 + 20, "B")

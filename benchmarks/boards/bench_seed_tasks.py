@@ -32,14 +32,14 @@ import attrs
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.seed_tasks.boards import CLAIMED, InMemory, InSharedMemory, OnRedis
+from benchmarks.seed_tasks.dispatch_way import WORKERS, DispatchWay
 from benchmarks.seed_tasks.managed import ManagedMarks, ManagedPop
 from benchmarks.seed_tasks.marks import Confirmed, Locked, Swapped
-from benchmarks.seed_tasks.measured import Measurement
+from benchmarks.seed_tasks.measurement import WayMeasurement
 from benchmarks.seed_tasks.queues import LoopQueue, PlainQueue, ProcessQueue
 from benchmarks.seed_tasks.runs import PAYLOAD_SIZE
-from benchmarks.seed_tasks.way import WORKERS, Way
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="shared memory and the CPU clocks of others need Linux"
@@ -51,7 +51,7 @@ FEW = 200
 
 
 @attrs.frozen
-class Case:
+class SeedCase:
     """
     A row of the table.
 
@@ -65,7 +65,7 @@ class Case:
     """
 
     name: str
-    way: Way
+    way: DispatchWay
     exact: bool = True
     slow: bool = False
     most: int = 100_000
@@ -73,25 +73,25 @@ class Case:
 
 
 CASES = [
-    Case(QUEUE, ProcessQueue()),
-    Case("multiprocessing.Queue, lists of 64", ProcessQueue(64)),
-    Case("multiprocessing.SimpleQueue", PlainQueue()),
-    Case("asyncio.Queue, one process", LoopQueue()),
-    Case("multiprocessing.Lock around marks", Locked()),
-    Case("Manager().list(), pop", ManagedPop(), slow=True),
-    Case("Manager().list() of marks under a Lock", ManagedMarks(), most=1_000),
-    Case("marks, confirm 0", Confirmed(0), exact=False),
-    Case("marks, confirm 1", Confirmed(1), exact=False),
-    Case("marks, confirm 3", Confirmed(3), exact=False),
-    Case("marks, compare-and-swap", Swapped(), at_most=0.10),
-    Case("MemoryBoard, claims | execute | settle", InMemory(), slow=True),
-    Case("SharedMemoryBoard", InSharedMemory(), slow=True, at_most=0.25),
-    Case("board on an embedded server", OnRedis(), slow=True),
+    SeedCase(QUEUE, ProcessQueue()),
+    SeedCase("multiprocessing.Queue, lists of 64", ProcessQueue(64)),
+    SeedCase("multiprocessing.SimpleQueue", PlainQueue()),
+    SeedCase("asyncio.Queue, one process", LoopQueue()),
+    SeedCase("multiprocessing.Lock around marks", Locked()),
+    SeedCase("Manager().list(), pop", ManagedPop(), slow=True),
+    SeedCase("Manager().list() of marks under a Lock", ManagedMarks(), most=1_000),
+    SeedCase("marks, confirm 0", Confirmed(0), exact=False),
+    SeedCase("marks, confirm 1", Confirmed(1), exact=False),
+    SeedCase("marks, confirm 3", Confirmed(3), exact=False),
+    SeedCase("marks, compare-and-swap", Swapped(), at_most=0.10),
+    SeedCase("MemoryBoard, claims | execute | settle", InMemory(), slow=True),
+    SeedCase("SharedMemoryBoard", InSharedMemory(), slow=True, at_most=0.25),
+    SeedCase("board on an embedded server", OnRedis(), slow=True),
 ]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def settings(record: Record) -> None:
+def settings(record: FigureRecord) -> None:
     """Keep what the figures depend on."""
     record.note(workers=WORKERS, payload_bytes=PAYLOAD_SIZE, claimed_at_once=CLAIMED)
     record.note(rounds={f"{count:,} tasks": rounds for count, rounds in ROUNDS.items()})
@@ -101,13 +101,15 @@ def settings(record: Record) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("count", ROUNDS)
-def bench_way(benchmark: BenchmarkFixture, record: Record, case: Case, count: int) -> None:
+def bench_way(
+    benchmark: BenchmarkFixture, record: FigureRecord, case: SeedCase, count: int
+) -> None:
     """One way with so many tasks."""
     if count > case.most:
         pytest.skip("it takes too long")
     large, group = count == 100_000, f"{count:,} tasks"
     benchmark.group = group
-    with Measurement(case.way, FEW if benchmark.disabled else count) as measurement:
+    with WayMeasurement(case.way, FEW if benchmark.disabled else count) as measurement:
         benchmark.pedantic(
             measurement.run,
             setup=measurement.prepare,
@@ -138,6 +140,6 @@ def bench_way(benchmark: BenchmarkFixture, record: Record, case: Case, count: in
     )
 
 
-def measured_before(record: Record, group: str) -> bool:
+def measured_before(record: FigureRecord, group: str) -> bool:
     """Return whether the queue was measured, which is not so when one way alone is asked for."""
     return any((row.case, row.group) == (QUEUE, group) for row in record.rows)

@@ -11,7 +11,7 @@ import asyncio
 import os
 from typing import Any
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.support.forked import PROCESSES, claim_and_settle, different, measure
 from rxdispatch import SharedMemoryBoard, Task
 
@@ -20,7 +20,7 @@ CLAIMS = 100_000
 ROUND = 100_000
 
 
-def bench_shared_duplicates(record: Record, size: int | None) -> None:
+def bench_shared_duplicates(record: FigureRecord, size: int | None) -> None:
     """Claim until enough are done, or until a task was not claimed exactly once."""
     wanted = size or CLAIMS
     record.note(claims=wanted, processes=PROCESSES)

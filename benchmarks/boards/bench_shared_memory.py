@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.support.forked import CONTEXT, PROCESSES, claim_and_settle, different, measure
 from rxdispatch import SharedMemoryBoard, Task
 from rxdispatch.boards.shm.storage import layout
@@ -86,7 +86,7 @@ def engine_claim(board: SharedMemoryBoard[Any], count: int) -> float:
     return asyncio.run(single())
 
 
-def queued(record: Record, tasks: int) -> None:
+def queued(record: FigureRecord, tasks: int) -> None:
     """Measure the queue of the standard library."""
     source = CONTEXT.Queue()
     encode = msgspec.msgpack.Encoder().encode
@@ -103,7 +103,7 @@ def queued(record: Record, tasks: int) -> None:
     record.add(QUEUE, tasks / seconds, "1/s", group=CLAIMING)
 
 
-def claimed(record: Record, name: str, tasks: int) -> None:
+def claimed(record: FigureRecord, name: str, tasks: int) -> None:
     """Measure the public methods, one claim in the engine, and the size of the file."""
     with SharedMemoryBoard[Any].create(name, capacity=tasks) as board:
         try:
@@ -124,7 +124,7 @@ def claimed(record: Record, name: str, tasks: int) -> None:
             board.unlink()
 
 
-def marked(record: Record, name: str, tasks: int) -> None:
+def marked(record: FigureRecord, name: str, tasks: int) -> None:
     """Measure marks alone, beside the queue and beside a lock."""
     with SharedMemoryBoard[Any].create(name, capacity=tasks) as board:
         try:
@@ -140,7 +140,7 @@ def marked(record: Record, name: str, tasks: int) -> None:
     record.add(MARKS, rate, "1/s", group="beside a lock", base=LOCK, at_least=4)
 
 
-def bench_shared_memory(record: Record, size: int | None) -> None:
+def bench_shared_memory(record: FigureRecord, size: int | None) -> None:
     """The queue, the board and bare marks in turn."""
     tasks, name = size or TASKS, f"bench-{os.getpid()}"
     record.note(tasks=tasks, processes=PROCESSES)

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.flood import Flood, followed, published, saved
 from benchmarks.support.sampler import OTHER, Sampler, Steps
 from rxdispatch import operators as ops
@@ -112,7 +112,7 @@ async def server_seconds(hub: rxd.Hub) -> float:
 
 
 async def sampled(
-    record: Record,
+    record: FigureRecord,
     group: str,
     hub: rxd.Hub,
     steps: Steps,
@@ -137,7 +137,7 @@ async def sampled(
         print(f"  stray {times / sampler.found.total():6.1%} {place}")
 
 
-async def tasks(record: Record, hub: rxd.Hub, count: int) -> None:
+async def tasks(record: FigureRecord, hub: rxd.Hub, count: int) -> None:
     """Record the steps from claim to settlement."""
     board = hub.board("steps")
 
@@ -156,7 +156,7 @@ async def tasks(record: Record, hub: rxd.Hub, count: int) -> None:
     record.control("every task was settled once", done == count * (ROUNDS + 1))
 
 
-async def messages(record: Record, hub: rxd.Hub, count: int) -> None:
+async def messages(record: FigureRecord, hub: rxd.Hub, count: int) -> None:
     """Record the steps from a message to L1."""
     _, beats = await published(hub, count)
     fleet: Any = hub._fleet
@@ -176,13 +176,15 @@ async def messages(record: Record, hub: rxd.Hub, count: int) -> None:
             await flood.stop()
 
 
-def bench_tasks(record: Record, hub: rxd.Hub, runner: asyncio.Runner, size: int | None) -> None:
+def bench_tasks(
+    record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner, size: int | None
+) -> None:
     """From claim to settlement."""
     record.note(tasks=size or TASKS, rounds=ROUNDS, width=WIDTH)
     runner.run(tasks(record, hub, size or TASKS))
 
 
-def bench_messages(record: Record, size: int | None) -> None:
+def bench_messages(record: FigureRecord, size: int | None) -> None:
     """From a message to L1, on a server of its own."""
     record.note(messages=size or MESSAGES)
 

@@ -17,7 +17,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.support.scripts import submit_script
 from rxdispatch.boards.codec import TaskCodec
 
@@ -35,7 +35,7 @@ def make() -> list[rxd.Task[str]]:
 
 def submitted(
     case: str,
-    record: Record,
+    record: FigureRecord,
     benchmark: BenchmarkFixture,
     runner: asyncio.Runner,
     board: rxd.Board[str],
@@ -53,7 +53,7 @@ def submitted(
 
 @pytest.mark.benchmark(group="submit 20,000 tasks")
 def bench_bare_loop(
-    benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
+    benchmark: BenchmarkFixture, record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """The script alone."""
     board = hub.board(next(names))
@@ -77,7 +77,7 @@ def bench_bare_loop(
 
 @pytest.mark.benchmark(group="submit 20,000 tasks")
 def bench_ready_made(
-    benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
+    benchmark: BenchmarkFixture, record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """``board.submit`` of tasks that exist."""
     board = hub.board(next(names))
@@ -93,7 +93,7 @@ def bench_ready_made(
 
 @pytest.mark.benchmark(group="submit 20,000 tasks")
 def bench_with_making(
-    benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
+    benchmark: BenchmarkFixture, record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """``board.submit`` and the making of the tasks."""
     board = hub.board(next(names))

@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import note_server
 from rxdispatch import operators as ops
 
@@ -36,7 +36,7 @@ Handler = Callable[[rxd.Task[int]], Any]
 
 
 @attrs.frozen
-class Case:
+class TelemetryCase:
     """What is switched on."""
 
     name: str
@@ -47,12 +47,12 @@ class Case:
 
 
 CASES = (
-    Case(NOTHING),
-    Case("metrics", metrics=True),
-    Case("metrics, events counted here", metrics=True, events=True),
-    Case("traced, API alone", spans=True),
-    Case("metrics, 1 % of traces", metrics=True, spans=True, share=0.01),
-    Case("metrics, all traces", metrics=True, spans=True, share=1.0),
+    TelemetryCase(NOTHING),
+    TelemetryCase("metrics", metrics=True),
+    TelemetryCase("metrics, events counted here", metrics=True, events=True),
+    TelemetryCase("traced, API alone", spans=True),
+    TelemetryCase("metrics, 1 % of traces", metrics=True, spans=True, share=0.01),
+    TelemetryCase("metrics, all traces", metrics=True, spans=True, share=1.0),
 )
 JUDGED = ("metrics", "metrics, 1 % of traces", "metrics, all traces")
 
@@ -75,7 +75,7 @@ HANDLERS: dict[str, tuple[Handler, int]] = {
 SERVERS = {"MemoryBoard": "memory://", "embedded server": None}
 
 
-async def cost(case: Case, handler: Handler, board: rxd.Board[Any], count: int) -> float:
+async def cost(case: TelemetryCase, handler: Handler, board: rxd.Board[Any], count: int) -> float:
     """Return microseconds a task."""
     # The public way sets a provider once; here it changes from round to round.
     provider: Any = trace.NoOpTracerProvider()
@@ -109,7 +109,7 @@ def _with(provider: Any, handler: Handler) -> Handler:
 
 
 async def measure(
-    record: Record, group: str, handler: Handler, count: int, url: str | None
+    record: FigureRecord, group: str, handler: Handler, count: int, url: str | None
 ) -> None:
     """Keep a table."""
     found: dict[str, list[float]] = {case.name: [] for case in CASES}
@@ -135,7 +135,7 @@ async def measure(
 
 @pytest.mark.parametrize("where", SERVERS)
 @pytest.mark.parametrize("about", HANDLERS)
-def bench_telemetry(record: Record, about: str, where: str) -> None:
+def bench_telemetry(record: FigureRecord, about: str, where: str) -> None:
     """All cases in turn, by handler and board."""
     record.note(rounds=ROUNDS)
     handler, count = HANDLERS[about]

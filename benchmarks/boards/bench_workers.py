@@ -27,8 +27,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
-from benchmarks.support.crew import WIDTH, Crew, Job, Shift, numbers_of
+from benchmarks.figures.record import FigureRecord
+from benchmarks.support.worker_pool import WIDTH, DrainJob, DrainShift, WorkerPool, numbers_of
 
 WORKERS = (1, 2, 4, 8, 16)
 TASKS = 6_000
@@ -42,7 +42,7 @@ names = (f"workers-{os.getpid()}-{number}" for number in itertools.count())
 
 
 @attrs.frozen
-class Run:
+class DrainRun:
     """What all processes together did."""
 
     rate: float
@@ -50,12 +50,12 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def crew(record: Record) -> Iterator[Crew]:
+def crew(record: FigureRecord) -> Iterator[WorkerPool]:
     """As many processes as are ever needed."""
     record.note(
         x="worker processes", cores=os.cpu_count(), tasks=TASKS, rounds=ROUNDS, at_a_time=WIDTH
     )
-    with Crew(max(WORKERS)) as crew:
+    with WorkerPool(max(WORKERS)) as crew:
         yield crew
 
 
@@ -71,13 +71,13 @@ async def submit(board: rxd.Board[int]) -> None:
     await board.submit(rxd.Task(number) for number in range(TASKS))
 
 
-def once(shifts: list[Shift]) -> bool:
+def once(shifts: list[DrainShift]) -> bool:
     """Whether each task was handled, and none twice."""
     numbers = numbers_of(shifts)
     return len(numbers) == TASKS and set(numbers) == set(range(TASKS))
 
 
-def run_of(shifts: list[Shift], server: float) -> Run:
+def run_of(shifts: list[DrainShift], server: float) -> DrainRun:
     """Return the rate, and how evenly it was shared."""
     seconds = max(shift.end for shift in shifts) - min(shift.begin for shift in shifts)
     shares = [len(numbers_of([shift])) / TASKS * len(shifts) for shift in shifts]
@@ -88,37 +88,37 @@ def run_of(shifts: list[Shift], server: float) -> Run:
     }
     if server:
         more["server"] = server / seconds
-    return Run(TASKS / seconds, more)
+    return DrainRun(TASKS / seconds, more)
 
 
 def drain(
     case: str,
-    record: Record,
-    crew: Crew,
+    record: FigureRecord,
+    crew: WorkerPool,
     hub: rxd.Hub,
     runner: asyncio.Runner,
     pause: float,
     workers: int,
-) -> Run:
+) -> DrainRun:
     """Fill one of the three, and let it be drained."""
     spent = 0.0
     with ExitStack() as stack:
         if case == QUEUE:
             for number in range(TASKS):
                 crew.queue.put(number)
-            shifts = crew.drain(Job(None, None, pause), workers)
+            shifts = crew.drain(DrainJob(None, None, pause), workers)
         elif case == SHARED:
             shared = rxd.SharedMemoryBoard[int].create(next(names), capacity=2 * TASKS)
             stack.callback(shared.close)
             stack.callback(shared.unlink)
             runner.run(submit(shared))
-            shifts = crew.drain(Job(shared.name, None, pause), workers)
+            shifts = crew.drain(DrainJob(shared.name, None, pause), workers)
         else:
             board: rxd.Board[int] = hub.board(next(names))
             runner.run(submit(board))
             before = runner.run(server_time(hub))
             url = f"unix://{hub.client.target.path}"
-            shifts = crew.drain(Job(board.name, url, pause), workers)
+            shifts = crew.drain(DrainJob(board.name, url, pause), workers)
             spent = runner.run(server_time(hub)) - before
     record.control("every task was done once", once(shifts))
     return run_of(shifts, spent)
@@ -129,15 +129,15 @@ def drain(
 @pytest.mark.benchmark(group="workers")
 def bench_workers(
     benchmark: BenchmarkFixture,
-    record: Record,
-    crew: Crew,
+    record: FigureRecord,
+    crew: WorkerPool,
     hub: rxd.Hub,
     runner: asyncio.Runner,
     handler: str,
     workers: int,
 ) -> None:
     """Boards and the queue in turn, with that many processes."""
-    runs: dict[str, list[Run]] = {case: [] for case in (QUEUE, SERVER, SHARED)}
+    runs: dict[str, list[DrainRun]] = {case: [] for case in (QUEUE, SERVER, SHARED)}
 
     def turn() -> None:
         for case, found in runs.items():

@@ -1,4 +1,4 @@
-"""The report as a Markdown page; every figure on it comes from a ``Record``."""
+"""The report as a Markdown page; every figure on it comes from a ``FigureRecord``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from benchmarks.figures.plots import file_name
-from benchmarks.figures.record import Row, by_group, show_figure, show_ratio
+from benchmarks.figures.record import FigureRow, by_group, show_figure, show_ratio
 
 __all__ = ["page"]
 
@@ -21,7 +21,7 @@ mark is a budget."""
 
 NOTHING = "Nothing has been measured yet: run `make bench` first."
 
-Kept = tuple[dict[str, Any], list[Row]]
+Kept = tuple[dict[str, Any], list[FigureRow]]
 
 
 def page(records: list[Kept], plots: Collection[str]) -> str:
@@ -34,7 +34,7 @@ def page(records: list[Kept], plots: Collection[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _record(about: Mapping[str, Any], rows: list[Row], plots: Collection[str]) -> list[str]:
+def _record(about: Mapping[str, Any], rows: list[FigureRow], plots: Collection[str]) -> list[str]:
     parts = [f"## {about['question'].rstrip('.')}"]
     for group, found in by_group(rows).items():
         if group:
@@ -49,7 +49,7 @@ def _record(about: Mapping[str, Any], rows: list[Row], plots: Collection[str]) -
     return parts
 
 
-def _table(rows: list[Row]) -> str:
+def _table(rows: list[FigureRow]) -> str:
     """Return a table that has only the columns that are needed."""
     more = list(dict.fromkeys(name for row in rows for name in row.more))
     columns: dict[str, list[str]] = {
@@ -77,7 +77,7 @@ def _line(cells: Any) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: FigureRow) -> str:
     if not row.budget:
         return ""
     return "**missed**" if row.verdict == "missed" else row.verdict

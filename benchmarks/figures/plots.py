@@ -1,5 +1,5 @@
 """
-Plots of what ``Record`` kept, as SVG; the same figures give the same bytes.
+Plots of what ``FigureRecord`` kept, as SVG; the same figures give the same bytes.
 
 Groups of rows with three or more places on the horizontal axis become curves, other groups in
 which something is compared become bars.
@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.figures.record import Row, by_group, show_figure, show_ratio
+from benchmarks.figures.record import FigureRow, by_group, show_figure, show_ratio
 
 __all__ = ["draw", "file_name", "is_ours", "kind"]
 
@@ -54,19 +54,19 @@ def file_name(record: str, group: str) -> str:
     return f"{record}-{slug}.svg" if slug else f"{record}.svg"
 
 
-def kind(rows: list[Row]) -> str:
+def kind(rows: list[FigureRow]) -> str:
     """Return ``"curves"``, ``"bars"``, or ``""`` if there is nothing to see."""
     if len({row.unit for row in rows}) == 1 and len({row.x for row in rows} - {None}) >= 3:
         return "curves"
     return "bars" if any(row.ratio is not None for row in rows) else ""
 
 
-def is_ours(row: Row, bases: Collection[str | None]) -> bool:
+def is_ours(row: FigureRow, bases: Collection[str | None]) -> bool:
     """Tell whether a row is about this library, and not what it is compared with."""
     return row.case not in bases and (bool(row.budget) or _OTHERS.search(row.case) is None)
 
 
-def draw(folder: Path, record: str, rows: list[Row], axis: str = "") -> list[str]:
+def draw(folder: Path, record: str, rows: list[FigureRow], axis: str = "") -> list[str]:
     """Draw all groups of a record; return the names of the files."""
     names: list[str] = []
     matplotlib: Any = import_module("matplotlib")
@@ -98,7 +98,7 @@ def _nothing(_: float, __: object) -> str:
     return ""
 
 
-def _bound(row: Row) -> float | None:
+def _bound(row: FigureRow) -> float | None:
     """Return where the budget of a row is on the axis of the figures."""
     bound = row.at_least if row.at_least is not None else row.at_most
     if bound is None or row.judged == "value":
@@ -106,7 +106,7 @@ def _bound(row: Row) -> float | None:
     return bound * row.value / row.ratio if row.ratio else None
 
 
-def _bars(rows: list[Row]) -> Any:
+def _bars(rows: list[FigureRow]) -> Any:
     bases = {row.base for row in rows}
     units = list(dict.fromkeys(row.unit for row in rows))
     # What has another unit than most is in the table alone.
@@ -142,10 +142,10 @@ def _bars(rows: list[Row]) -> Any:
     return figure
 
 
-def _curves(rows: list[Row], axis: str) -> Any:
+def _curves(rows: list[FigureRow], axis: str) -> Any:
     bases = {row.base for row in rows}
     figure, axes = _figure(8.5, 4.2)
-    cases: dict[str, list[Row]] = {}
+    cases: dict[str, list[FigureRow]] = {}
     for row in rows:
         cases.setdefault(row.case, []).append(row)
     seen = {True: 0, False: 0}

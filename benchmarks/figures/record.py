@@ -1,9 +1,9 @@
 """
-``Record``: the answer to one question, printed beside what it is compared with and kept as JSON.
+The answer to one question: figures printed beside their baselines, and saved as JSON.
 
 Every suite writes one, by hand in a script, or by the ``record`` fixture of ``conftest.py``::
 
-    with Record("test_drain", "How fast does one process drain a board?") as record:
+    with FigureRecord("bench_drain", "How fast does one process drain a board?") as record:
         record.control("every task was settled once", done == tasks)
         record.add("bare loop", 34_200, "1/s")
         record.add("pipeline", 29_800, "1/s", base="bare loop", at_least=0.80)
@@ -28,8 +28,8 @@ from benchmarks.figures.machine import describe_machine, versions
 
 __all__ = [
     "RESULTS",
-    "Record",
-    "Row",
+    "FigureRecord",
+    "FigureRow",
     "Verdict",
     "by_group",
     "load_record",
@@ -45,7 +45,7 @@ Verdict = Literal["met", "missed", "not judged"]
 
 
 @attrs.frozen(kw_only=True)
-class Row:
+class FigureRow:
     """
     One figure.
 
@@ -99,7 +99,7 @@ class Row:
         return f"{text}  [{self.budget}{verdict}]"
 
 
-class Record:
+class FigureRecord:
     """
     Figures that answer one question.
 
@@ -120,7 +120,7 @@ class Record:
     ) -> None:
         self.name = name
         self.question = " ".join((question or "").strip().partition("\n\n")[0].split())
-        self.rows: list[Row] = []
+        self.rows: list[FigureRow] = []
         self.controls: list[str] = []
         self.settings: dict[str, object] = {}
         self._versions: dict[str, str] = versions(*packages)
@@ -142,7 +142,7 @@ class Record:
         at_most: float | None = None,
         judged: Literal["ratio", "value"] | None = None,
         **more: float,
-    ) -> Row:
+    ) -> FigureRow:
         """
         Keep a figure, and print it.
 
@@ -154,7 +154,7 @@ class Record:
         """
         ratio = None if base is None else value / self.value(base, group=group, x=x)
         judged = judged or ("value" if base is None else "ratio")
-        row = Row(
+        row = FigureRow(
             group=group,
             case=case,
             x=x,
@@ -246,15 +246,15 @@ class Record:
             self.save()
 
 
-def load_record(path: Path) -> tuple[dict[str, Any], list[Row]]:
+def load_record(path: Path) -> tuple[dict[str, Any], list[FigureRow]]:
     """Return what a JSON says besides its rows, and the rows."""
     kept: dict[str, Any] = json.loads(path.read_text())
-    return kept, [Row(**row) for row in kept.pop("rows")]
+    return kept, [FigureRow(**row) for row in kept.pop("rows")]
 
 
-def by_group(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def by_group(rows: Iterable[FigureRow]) -> dict[str, list[FigureRow]]:
     """Return rows by their group, groups in the order in which they come up."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[FigureRow]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
     return groups

@@ -1,9 +1,9 @@
 """
 Writes the figures of the last run as tables and plots.
 
-``python -m benchmarks.figures.report [results [folder]]`` reads the JSON that ``Record`` saved, and
-writes Markdown and SVG into ``docs/_build/benchmarks``, which git ignores. It needs matplotlib,
-which ``make bench-report`` installs first.
+``python -m benchmarks.figures.report [results [folder]]`` reads the JSON that ``FigureRecord``
+saved, and writes Markdown and SVG into ``docs/_build/benchmarks``, which git ignores. It needs
+matplotlib, which ``make bench-report`` installs first.
 """
 
 from __future__ import annotations

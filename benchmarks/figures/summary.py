@@ -1,7 +1,7 @@
 """
 Tell which budgets were met: ``python -m benchmarks.figures.summary [folder]``.
 
-It reads what ``Record`` kept, and shows each figure that has a budget, the missed ones last.
+It reads what ``FigureRecord`` kept, and shows each figure that has a budget, the missed ones last.
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.figures.record import RESULTS, Row, Verdict, load_record, show_figure, show_ratio
+from benchmarks.figures.record import (
+    RESULTS,
+    FigureRow,
+    Verdict,
+    load_record,
+    show_figure,
+    show_ratio,
+)
 
 __all__ = ["lines", "main", "one_line"]
 
 ORDER: tuple[Verdict, ...] = ("met", "not judged", "missed")
 
 
-def one_line(suite: str, row: Row) -> str:
+def one_line(suite: str, row: FigureRow) -> str:
     """Return a row of the summary."""
     at = "" if row.x is None else f" at {row.x:,.10g}"
     case = f"{row.group}: {row.case}{at}" if row.group else f"{row.case}{at}"
@@ -27,7 +34,7 @@ def one_line(suite: str, row: Row) -> str:
     return f"{row.verdict:<10}  {suite}: {case}\n{'':<12}{figure}  [{row.budget}]"
 
 
-def lines(rows: Iterable[tuple[str, Row]]) -> list[str]:
+def lines(rows: Iterable[tuple[str, FigureRow]]) -> list[str]:
     """Return the summary of rows, each with the name of its suite."""
     judged = [(suite, row) for suite, row in rows if row.budget]
     judged.sort(key=lambda each: ORDER.index(each[1].verdict))

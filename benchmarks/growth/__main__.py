@@ -15,7 +15,7 @@ import asyncio
 from pathlib import Path
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.growth.board_costs import measure_board
 from benchmarks.growth.costs import Costs
 from benchmarks.growth.fleet_costs import measure_fleet
@@ -25,7 +25,7 @@ from benchmarks.growth.workers import compare, measure_workers
 from benchmarks.nodes.fleet import note_server
 
 
-async def measured(record: Record) -> Costs:
+async def measured(record: FigureRecord) -> Costs:
     """Measure on an embedded server, and compare real workers with the formula."""
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=20.0, attempt_timeout=10.0))
     async with rxd.connect(settings=settings) as hub:
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=question, epilog=rest)
     parser.add_argument("--costs", type=Path, help="a growth.json: its costs, nothing is measured")
     path: Path | None = parser.parse_args().costs
-    record = Record("growth", question)
+    record = FigureRecord("growth", question)
     costs = Costs.load(path) if path else asyncio.run(measured(record))
     record.note(costs=costs.as_dict())
     add_formulas(costs, record)

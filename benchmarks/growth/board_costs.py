@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.growth.roles import Child
 from benchmarks.growth.server import MeasuredServer, Points, spent
 
@@ -25,7 +25,7 @@ WAITING: Final = 100_000
 names = (f"growth-{number}" for number in itertools.count())
 
 
-async def measure_board(server: MeasuredServer, record: Record) -> dict[str, Any]:
+async def measure_board(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
     """Return the costs of calls, of wake-ups and of waiting tasks."""
     found = await _calls(server, record)
     found |= await _nothing(server, record)
@@ -33,7 +33,7 @@ async def measure_board(server: MeasuredServer, record: Record) -> dict[str, Any
     return found | await _memory(server, record)
 
 
-async def _calls(server: MeasuredServer, record: Record) -> dict[str, Any]:
+async def _calls(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
     """Measure the calls of a board by the number of tasks."""
     board = server.hub.board(next(names))
     points, own = Points(), Points()
@@ -61,7 +61,7 @@ async def _calls(server: MeasuredServer, record: Record) -> dict[str, Any]:
     return lines | {f"own_{name}": own.line(name) for name in ("claim", "settle")}
 
 
-async def _nothing(server: MeasuredServer, record: Record) -> dict[str, Any]:
+async def _nothing(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
     """Measure claims that find nothing."""
     board = server.hub.board(next(names))
     alone: list[float] = []
@@ -74,7 +74,7 @@ async def _nothing(server: MeasuredServer, record: Record) -> dict[str, Any]:
     return {"nothing": nothing}
 
 
-async def _hints(server: MeasuredServer, record: Record) -> dict[str, Any]:
+async def _hints(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
     """Measure a wake-up by the number of listeners."""
     points = Points()
     with Child("listen", server.path, "hints") as child:
@@ -91,7 +91,7 @@ async def _hints(server: MeasuredServer, record: Record) -> dict[str, Any]:
     return {"hint": points.line("PUBLISH")}
 
 
-async def _memory(server: MeasuredServer, record: Record) -> dict[str, Any]:
+async def _memory(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
     """Measure the bytes of waiting tasks, and whether their number makes a claim dearer."""
     board = server.hub.board(next(names))
     reply = await _reply_bytes(server)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.growth.costs import CallCost, fit
 from benchmarks.growth.roles import Child
 from benchmarks.growth.server import US, MeasuredServer, Points, spent
@@ -27,14 +27,14 @@ NODES: Final = 10_000
 BEATERS: Final = 1_024
 
 
-async def measure_fleet(server: MeasuredServer, record: Record) -> dict[str, Any]:
+async def measure_fleet(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
     """Return the costs of heartbeats and of feeds."""
     found = await _beats(server, record)
     found |= await _applying(server, record)
     return found | await _following(server, record, found)
 
 
-async def _beats(server: MeasuredServer, record: Record) -> dict[str, Any]:
+async def _beats(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
     """Measure heartbeats by nodes in a call and by feeds that listen."""
     nodes = server.hub.nodes
     await fleet.register(server.hub, BEATERS)
@@ -71,7 +71,7 @@ async def _beats(server: MeasuredServer, record: Record) -> dict[str, Any]:
     return found
 
 
-async def _applying(server: MeasuredServer, record: Record) -> dict[str, Any]:
+async def _applying(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
     """Measure the CPU of a feed for messages, by the nodes in them."""
     hub = server.hub
     with fleet.recorded(hub) as first:
@@ -103,7 +103,7 @@ async def _applying(server: MeasuredServer, record: Record) -> dict[str, Any]:
 
 
 async def _following(
-    server: MeasuredServer, record: Record, found: dict[str, Any]
+    server: MeasuredServer, record: FigureRecord, found: dict[str, Any]
 ) -> dict[str, Any]:
     """Measure a feed that starts on a large fleet and is then idle."""
     space = "large"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.growth.costs import CallCost, Costs
 from rxdispatch.boards.redis.hints import FIRST
 
@@ -84,7 +84,7 @@ def heartbeat_call(costs: Costs, size: int, share: float, feeds: int) -> float:
     return mixed(costs.news, costs.touch) + feeds * to_feeds
 
 
-def add_formulas(costs: Costs, record: Record) -> None:
+def add_formulas(costs: Costs, record: FigureRecord) -> None:
     """Record everything that follows from the costs."""
     _throughput(costs, record)
     _latency(costs, record)
@@ -94,7 +94,7 @@ def add_formulas(costs: Costs, record: Record) -> None:
     _feeds(costs, record)
 
 
-def _throughput(costs: Costs, record: Record) -> None:
+def _throughput(costs: Costs, record: FigureRecord) -> None:
     """Tasks a second of a full server, and the workers that fill it."""
     for batch in BATCHES:
         rate = full_rate(costs, batch)
@@ -108,7 +108,7 @@ def _throughput(costs: Costs, record: Record) -> None:
                 record.add(f"handlers of {name}", workers, "", group=group, x=batch)
 
 
-def _latency(costs: Costs, record: Record) -> None:
+def _latency(costs: Costs, record: FigureRecord) -> None:
     """How long single tasks wait for the server."""
     service = costs.submit.at(1) + costs.claim.at(1) + costs.settle.at(1)
     group = "mean wait for the server, by single tasks a second"
@@ -118,7 +118,7 @@ def _latency(costs: Costs, record: Record) -> None:
     record.add("single tasks that fill a server", 1e6 / service, "1/s", group="one by one")
 
 
-def _idle_workers(costs: Costs, record: Record) -> None:
+def _idle_workers(costs: Costs, record: FigureRecord) -> None:
     """What a single task costs a server with many idle workers."""
     group = "server CPU of a single task, by idle workers"
     for workers in IDLE:
@@ -132,7 +132,7 @@ def _idle_workers(costs: Costs, record: Record) -> None:
         record.add("share of a core", waiting, "", group="idle workers that wait", x=workers)
 
 
-def _waiting(costs: Costs, record: Record) -> None:
+def _waiting(costs: Costs, record: FigureRecord) -> None:
     """Memory of tasks that wait, and the hours to submit and to work them off."""
     group = "memory of the server, by tasks that wait"
     for tasks in (10_000, 1_000_000, 100_000_000):
@@ -148,7 +148,7 @@ def _waiting(costs: Costs, record: Record) -> None:
         record.add(what, 1e8 / rate / 60, "min", group=group, rate=rate)
 
 
-def _heartbeats(costs: Costs, record: Record) -> None:
+def _heartbeats(costs: Costs, record: FigureRecord) -> None:
     """Nodes that a server carries, each with a heartbeat in ten seconds."""
     group = "nodes a server carries at a heartbeat in 10 s, by feeds"
     for size, share in ((1, 0.1), (1, 1.0), (256, 0.1), (256, 1.0)):
@@ -168,7 +168,7 @@ def _heartbeats(costs: Costs, record: Record) -> None:
             record.add(f"{size} a call", wait, "ms", group=group, x=busy, service=call / 1e3)
 
 
-def _feeds(costs: Costs, record: Record) -> None:
+def _feeds(costs: Costs, record: FigureRecord) -> None:
     """What a feed of many nodes takes in its process."""
     group = "a feed, by nodes with a heartbeat in 10 s"
     for nodes in (10_000, 100_000, FLEET):

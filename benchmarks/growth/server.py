@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.growth.costs import CallCost
 from rxdispatch.boards.redis.keys import BoardKeys
 
@@ -71,7 +71,7 @@ class Points:
             {x: statistics.median(v) for (c, x), v in self._found.items() if c == case}
         )
 
-    def show(self, record: Record, group: str, unit: str = "us") -> None:
+    def show(self, record: FigureRecord, group: str, unit: str = "us") -> None:
         """Record the medians with their spread, beside the line through them."""
         for (case, x), values in self._found.items():
             middle = statistics.median(values)

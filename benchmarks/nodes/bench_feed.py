@@ -18,7 +18,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import change, node, recorded, register, state
 from benchmarks.nodes.flood import to_sequencer
 
@@ -44,7 +44,12 @@ def feed(hub: rxd.Hub, runner: asyncio.Runner) -> Iterator[rxd.Feed]:
 
 
 def keep(
-    record: Record, benchmark: BenchmarkFixture, case: str, unit: str, calls: int = 1, **row: Any
+    record: FigureRecord,
+    benchmark: BenchmarkFixture,
+    case: str,
+    unit: str,
+    calls: int = 1,
+    **row: Any,
 ) -> None:
     """Keep what one of so many calls takes at best, or how many are made in a second."""
     stats = benchmark.stats
@@ -61,7 +66,7 @@ def read(get: Callable[[str], object]) -> None:
 
 
 @pytest.mark.benchmark(group="read a node")
-def bench_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
+def bench_dict(benchmark: BenchmarkFixture, record: FigureRecord, feed: rxd.Feed) -> None:
     """A dict of the same nodes."""
     nodes = {node.id: node for node in feed.nodes()}
     record.control("dict and feed have the same node", nodes.get(NODE) is feed.get(NODE))
@@ -70,14 +75,14 @@ def bench_dict(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> N
 
 
 @pytest.mark.benchmark(group="read a node")
-def bench_get(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
+def bench_get(benchmark: BenchmarkFixture, record: FigureRecord, feed: rxd.Feed) -> None:
     """``feed.get``."""
     benchmark.pedantic(read, (feed.get,), rounds=30, warmup_rounds=3)
     keep(record, benchmark, "feed.get", "ns", READS, group="read a node", base="dict.get")
 
 
 @pytest.mark.benchmark(group="choose a node")
-def bench_select(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) -> None:
+def bench_select(benchmark: BenchmarkFixture, record: FigureRecord, feed: rxd.Feed) -> None:
     """``feed.select`` of a pool, 200 at a time: the room that they take is remembered."""
 
     def select() -> None:
@@ -91,7 +96,7 @@ def bench_select(benchmark: BenchmarkFixture, record: Record, feed: rxd.Feed) ->
 
 @pytest.mark.benchmark(group="apply 5,000 messages")
 def bench_apply(
-    benchmark: BenchmarkFixture, record: Record, hub: rxd.Hub, runner: asyncio.Runner
+    benchmark: BenchmarkFixture, record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
     """The stream and the replica alone."""
     with recorded(hub) as first:
@@ -118,7 +123,7 @@ def bench_apply(
 @pytest.mark.parametrize("what", ["ping", "heartbeat", "register", "reserve"])
 def bench_calls(
     benchmark: BenchmarkFixture,
-    record: Record,
+    record: FigureRecord,
     hub: rxd.Hub,
     feed: rxd.Feed,
     runner: asyncio.Runner,

@@ -27,7 +27,7 @@ from reactivex import Subject
 from redis import asyncio as aioredis
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.flood import NODES, Flood, followed, published, saved, to_sequencer
 from rxdispatch.nodes.records import MessageReader
 
@@ -64,7 +64,7 @@ def to_dict(_: list[bytes]) -> Callable[[bytes], Any]:
     return apply
 
 
-def recorded_rates(record: Record, first: list[bytes], beats: list[bytes]) -> None:
+def recorded_rates(record: FigureRecord, first: list[bytes], beats: list[bytes]) -> None:
     """Record the rates of recorded bytes."""
     cases = {DICT: to_dict, "Subject to nobody": to_nobody, SEQUENCER: to_sequencer}
     rates: dict[str, list[float]] = {name: [] for name in cases}
@@ -106,7 +106,7 @@ async def bare(path: str, channel: bytes, flood: Flood, messages: int) -> float:
         return messages / (time.perf_counter() - start)
 
 
-async def through_pubsub(record: Record, hub: rxd.Hub, beats: list[bytes]) -> None:
+async def through_pubsub(record: FigureRecord, hub: rxd.Hub, beats: list[bytes]) -> None:
     """Record the rates through Pub/Sub."""
     path = str(hub.client.target.path)
     fleet: Any = hub._fleet
@@ -127,7 +127,7 @@ async def through_pubsub(record: Record, hub: rxd.Hub, beats: list[bytes]) -> No
     keep(record, "through Pub/Sub", rates, PUBSUB)
 
 
-def keep(record: Record, group: str, rates: dict[str, list[float]], base: str) -> None:
+def keep(record: FigureRecord, group: str, rates: dict[str, list[float]], base: str) -> None:
     """Record the medians."""
     for name, found in rates.items():
         bound = 45_000 if name == SEQUENCER else None
@@ -142,7 +142,7 @@ def keep(record: Record, group: str, rates: dict[str, list[float]], base: str) -
         )
 
 
-async def measure(record: Record, hub: rxd.Hub, messages: int) -> None:
+async def measure(record: FigureRecord, hub: rxd.Hub, messages: int) -> None:
     """Record messages, then measure both ways."""
     first, beats = await published(hub, messages)
     record.control("every heartbeat was a message", len(beats) == messages)
@@ -151,7 +151,7 @@ async def measure(record: Record, hub: rxd.Hub, messages: int) -> None:
 
 
 def bench_feed_apply(
-    record: Record, hub: rxd.Hub, runner: asyncio.Runner, size: int | None
+    record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner, size: int | None
 ) -> None:
     """From recorded bytes, then through Pub/Sub."""
     messages = size or MESSAGES

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import change, note_server, register
 from rxdispatch.nodes.engine import FleetEngine
 
@@ -48,7 +48,7 @@ async def pages(engine: FleetEngine, after: int) -> None:
         after += PAGE
 
 
-async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
+async def measure(record: FigureRecord, hub: rxd.Hub, count: int) -> None:
     """Measure one fleet."""
     async with hub.feed() as feed:
         sync, engine = feed._sync, feed._sync._engine
@@ -108,7 +108,7 @@ async def measure(record: Record, hub: rxd.Hub, count: int) -> None:
                 )
 
 
-async def on_new_server(record: Record, count: int) -> None:
+async def on_new_server(record: FigureRecord, count: int) -> None:
     """Measure a fleet on an embedded server of its own."""
     # On a busy machine a large fleet takes longer to read than a call may by default.
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
@@ -118,7 +118,7 @@ async def on_new_server(record: Record, count: int) -> None:
         await measure(record, hub, count)
 
 
-def bench_feed_catchup(record: Record, size: int | None) -> None:
+def bench_feed_catchup(record: FigureRecord, size: int | None) -> None:
     """Catch up, then relist."""
     record.note(rounds=ROUNDS, page=PAGE)
     asyncio.run(on_new_server(record, size or FLEET))

@@ -25,7 +25,7 @@ from reactivex import Subject
 from redis import asyncio as aioredis
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import add_latencies, node, register, state
 from benchmarks.support.roles import start_role
 
@@ -158,7 +158,7 @@ async def measured(hub: rxd.Hub) -> dict[str, list[float]]:
     }
 
 
-def bench_feed_latency(record: Record, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+def bench_feed_latency(record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner) -> None:
     """All on one embedded server."""
     record.note(nodes=NODES, changes=CHANGES)
     took = runner.run(measured(hub))

@@ -33,7 +33,7 @@ from redis.cache import CacheConfig
 from redis.connection import CacheProxyConnection
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import HOUR, note_server, register, state
 from tests.servers import system_redis
 
@@ -90,7 +90,7 @@ async def medians(rows: Rows, names: list[str]) -> dict[str, float]:
     return {name: statistics.median(times) - loop for name, times in took.items()}
 
 
-async def measure(record: Record, rows: Rows, names: list[str]) -> None:
+async def measure(record: FigureRecord, rows: Rows, names: list[str]) -> None:
     """Record both tables."""
     for group, of in (("a few of them in turn", names[:FEW]), ("any of all", names)):
         for name, taken in (await medians(rows, of)).items():
@@ -107,7 +107,7 @@ def fill(client: Any, fields: dict[str, dict[str, Any]]) -> None:
         pipe.execute()
 
 
-async def filled(record: Record) -> None:
+async def filled(record: FigureRecord) -> None:
     """Fill every cache, then measure all of them."""
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(rxd.connect())
@@ -168,7 +168,7 @@ async def filled(record: Record) -> None:
         await tracking.close()
 
 
-def bench_feed_read(record: Record) -> None:
+def bench_feed_read(record: FigureRecord) -> None:
     """All of them on one fleet, in turn."""
     record.note(nodes=NODES, few=FEW)
     asyncio.run(filled(record))

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import add_latencies, node, p50_p99, register, state
 
 NODES = 1_000
@@ -36,7 +36,7 @@ BUDGETS = {
 Step = Callable[[], Awaitable[Any]]
 
 
-async def measure(record: Record, hub: rxd.Hub, feed: rxd.Feed) -> None:
+async def measure(record: FigureRecord, hub: rxd.Hub, feed: rxd.Feed) -> None:
     """Measure all in turn."""
     bare, nodes = hub.client.redis, hub.nodes
     count = itertools.count()
@@ -111,14 +111,14 @@ async def turns(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
     return took
 
 
-async def followed(record: Record, hub: rxd.Hub) -> None:
+async def followed(record: FigureRecord, hub: rxd.Hub) -> None:
     """Measure while a feed of this hub follows the fleet."""
     await register(hub, NODES)
     async with hub.feed() as feed:
         await measure(record, hub, feed)
 
 
-def bench_heartbeat(record: Record, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+def bench_heartbeat(record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner) -> None:
     """All calls on one embedded server."""
     record.note(nodes=NODES, rounds=ROUNDS)
     runner.run(followed(record, hub))

@@ -25,7 +25,7 @@ import msgspec
 import psutil
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import node, register
 from benchmarks.support.roles import ROOT, role
 
@@ -164,7 +164,7 @@ CASES: dict[str, tuple[MemoryCase, tuple[str, ...]]] = {
 }
 
 
-def bench_node_memory(record: Record, size: int | None) -> None:
+def bench_node_memory(record: FigureRecord, size: int | None) -> None:
     """Each case twice, in processes of their own."""
     nodes = size or NODES
     record.note(nodes=nodes)

@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.nodes.fleet import add_latencies, node, register, state
 
 NODES = 200
@@ -133,7 +133,7 @@ async def measure(
     return took
 
 
-def keep(record: Record, width: int, took: dict[str, dict[str, list[float]]]) -> None:
+def keep(record: FigureRecord, width: int, took: dict[str, dict[str, list[float]]]) -> None:
     """Record both ways at that many calls at a time."""
     for what in HEADER:
         times = {name: seconds[what] for name, seconds in took.items()}
@@ -144,7 +144,7 @@ def keep(record: Record, width: int, took: dict[str, dict[str, list[float]]]) ->
         record.add(name, rate, "1/s", group="chosen and given back", x=width, base=base)
 
 
-async def both(record: Record, hub: rxd.Hub) -> None:
+async def both(record: FigureRecord, hub: rxd.Hub) -> None:
     """Measure both ways in turn."""
     await register(hub, NODES)
     locked = LockedRegistry(hub.client.redis)
@@ -166,7 +166,7 @@ async def both(record: Record, hub: rxd.Hub) -> None:
         record.control("every slot of the feed was given back", jobs == 0)
 
 
-def bench_seed_table(record: Record, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+def bench_seed_table(record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner) -> None:
     """Both ways on one embedded server."""
     record.note(nodes=NODES, slots=SLOTS, calls=CALLS)
     runner.run(both(record, hub))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from rxdispatch.node import Node, NodeStatus
 from rxdispatch.nodes.placement.criteria import Criteria
 from rxdispatch.nodes.placement.placements import Placements
@@ -117,7 +117,7 @@ def over_capacity(
     return 100 * over / placements
 
 
-def quality(record: Record, placements: int) -> None:
+def quality(record: FigureRecord, placements: int) -> None:
     """Record the table of the earlier simulation for these strategies."""
     cases: dict[str, tuple[StrategyName | None, bool]] = {
         "least loaded": ("least_loaded", False),
@@ -190,7 +190,7 @@ def even(node: Node) -> bool:
     return node.id[-1] in "02468"
 
 
-def speed(record: Record) -> None:
+def speed(record: FigureRecord) -> None:
     """Measure all in turn, so that noise of the machine affects all."""
     nodes, tight, full = fleet(LOAD, 0.0), fleet(LOAD, 0.95), fleet(LOAD, 0.99)
     listed = list(nodes.values())
@@ -226,14 +226,14 @@ def speed(record: Record) -> None:
         record.add(name, value, "us", group=group, base="min() scan")
 
 
-def bench_quality(record: Record, size: int | None) -> None:
+def bench_quality(record: FigureRecord, size: int | None) -> None:
     """The share of placements on a full node."""
     placements = size or PLACEMENTS
     record.note(nodes=NODES, slots=SLOTS, load=LOAD, schedulers=SCHEDULERS, placements=placements)
     quality(record, placements)
 
 
-def bench_speed(record: Record) -> None:
+def bench_speed(record: FigureRecord) -> None:
     """The time of a pick."""
     record.note(fleet=FLEET)
     speed(record)

@@ -9,7 +9,7 @@ from typing import Any
 
 import rxdispatch as rxd
 from benchmarks.figures.machine import server_version
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 
 __all__ = [
     "HOUR",
@@ -72,7 +72,7 @@ def recorded(hub: rxd.Hub) -> Generator[list[bytes]]:
         yield messages
 
 
-async def note_server(record: Record, hub: rxd.Hub) -> None:
+async def note_server(record: FigureRecord, hub: rxd.Hub) -> None:
     """Keep what the server of a hub is."""
     redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
     record.note(server=server_version(await redis.info("server")))
@@ -85,7 +85,7 @@ def p50_p99(seconds: list[float]) -> tuple[float, float]:
 
 
 def add_latencies(
-    record: Record,
+    record: FigureRecord,
     took: Mapping[str, list[float]],
     *,
     base: str,

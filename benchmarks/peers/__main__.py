@@ -35,11 +35,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.peers._cases import (
     CONCURRENCY,
     Drain,
-    Latency,
+    PeerLatency,
     Sizes,
     calibrate,
     capacity,
@@ -57,10 +57,10 @@ SHARES = (0.5, 0.8)
 QUICK = Sizes(least=500, most=500, flood=0.5, load=1.0, common=(200.0,))
 
 
-class Run:
+class PeerRun:
     """One run over all systems that are asked for and that work."""
 
-    def __init__(self, record: Record, server: Server, sizes: Sizes, rounds: int) -> None:
+    def __init__(self, record: FigureRecord, server: Server, sizes: Sizes, rounds: int) -> None:
         self._record = record
         self._server = server
         self._sizes = sizes
@@ -143,7 +143,7 @@ class Run:
 
     async def _latencies(self, systems: Sequence[System]) -> None:
         most: dict[str, float] = {}
-        found: dict[str, dict[str, Latency]] = defaultdict(dict)
+        found: dict[str, dict[str, PeerLatency]] = defaultdict(dict)
         for system in systems:
             try:
                 rate = most[system.title] = await capacity(self._server, system, self._sizes)
@@ -215,8 +215,8 @@ def main() -> int:
     # As by Ctrl-C: drivers and server end, and the server's directory goes.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Record("peers", __doc__, packages=PACKAGES) as record, serve() as server:
-            run = Run(record, server, sizes, rounds)
+        with FigureRecord("peers", __doc__, packages=PACKAGES) as record, serve() as server:
+            run = PeerRun(record, server, sizes, rounds)
             asyncio.run(run.measure(systems))
     except KeyboardInterrupt:
         return 130

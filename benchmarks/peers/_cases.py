@@ -12,7 +12,7 @@ from benchmarks.peers._process import Driver, PeerError, ask, driver
 from benchmarks.peers._server import Server
 from benchmarks.peers._systems import System
 
-__all__ = ["Drain", "Latency", "Sizes", "calibrate", "capacity", "drain", "latencies"]
+__all__ = ["Drain", "PeerLatency", "Sizes", "calibrate", "capacity", "drain", "latencies"]
 
 CONCURRENCY: Final = 32
 _WARM: Final = 64
@@ -51,7 +51,7 @@ class Drain:
 
 
 @attrs.frozen(kw_only=True)
-class Latency:
+class PeerLatency:
     """
     Of one open loop, in milliseconds.
 
@@ -129,7 +129,7 @@ async def capacity(server: Server, system: System, sizes: Sizes) -> float:
 
 async def latencies(
     server: Server, system: System, rates: list[float], sizes: Sizes
-) -> list[Latency]:
+) -> list[PeerLatency]:
     """
     Submit at each rate in turn, and return what one worker made of it.
 
@@ -138,7 +138,7 @@ async def latencies(
     """
     server.redis.flushall()
     url = _url(server, system)
-    found: list[Latency] = []
+    found: list[PeerLatency] = []
     async with driver(system, "serve", url, CONCURRENCY) as worker:
         await _warm(worker, system, url)
         for rate in rates:
@@ -151,7 +151,7 @@ async def latencies(
     return found
 
 
-def _latency(rate: float, sent: dict[str, Any], seen: dict[str, Any]) -> Latency:
+def _latency(rate: float, sent: dict[str, Any], seen: dict[str, Any]) -> PeerLatency:
     handled, tasks = len(seen["payloads"]), len(set(seen["payloads"]))
     if not handled == tasks == sent["sent"]:
         raise PeerError(f"{handled} of {sent['sent']} handled, {tasks} distinct")
@@ -161,7 +161,7 @@ def _latency(rate: float, sent: dict[str, Any], seen: dict[str, Any]) -> Latency
         (start - due) * 1e3 for start, due in zip(seen["starts"], dues, strict=True) if due >= begin
     ]
     cuts = statistics.quantiles(late, n=1000, method="inclusive")
-    return Latency(
+    return PeerLatency(
         tasks=len(late),
         rate=rate,
         p50=round(cuts[499], 3),

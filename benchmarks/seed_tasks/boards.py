@@ -7,9 +7,9 @@ import os
 from typing import ClassVar
 
 import rxdispatch as rxd
+from benchmarks.seed_tasks.dispatch_way import DispatchWay
 from benchmarks.seed_tasks.runs import Payload, Runs, payload
-from benchmarks.seed_tasks.turn import Turn
-from benchmarks.seed_tasks.way import Way
+from benchmarks.seed_tasks.timed_turn import TimedTurn
 from rxdispatch import operators as ops
 from rxdispatch.boards.base import Board
 from rxdispatch.store.embedded.server import EmbeddedServer
@@ -26,7 +26,7 @@ async def fill(board: Board[Payload], count: int) -> None:
     await board.submit(rxd.Task(payload(number)) for number in range(count))
 
 
-async def take(board: Board[Payload], turn: Turn, runs: Runs) -> None:
+async def take(board: Board[Payload], turn: TimedTurn, runs: Runs) -> None:
     """Claim and settle until nothing is left."""
     did = runs.did
     with turn:
@@ -36,7 +36,7 @@ async def take(board: Board[Payload], turn: Turn, runs: Runs) -> None:
             await board.settle([claim.done() for claim in claims])
 
 
-class InMemory(Way):
+class InMemory(DispatchWay):
     """``claims() | execute(handler) | settle()`` on a ``MemoryBoard``, all in one process."""
 
     workers: ClassVar[int] = 0
@@ -46,11 +46,11 @@ class InMemory(Way):
         self._board = rxd.MemoryBoard[Payload](NAME)
         asyncio.run(fill(self._board, self.count))
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Run the pipeline."""
         asyncio.run(self._drain(turn, runs))
 
-    async def _drain(self, turn: Turn, runs: Runs) -> None:
+    async def _drain(self, turn: TimedTurn, runs: Runs) -> None:
         async def handler(task: rxd.Task[Payload]) -> None:
             runs.did(task.payload)
 
@@ -62,7 +62,7 @@ class InMemory(Way):
             )
 
 
-class InSharedMemory(Way):
+class InSharedMemory(DispatchWay):
     """``claim`` and ``settle`` on a ``SharedMemoryBoard``."""
 
     _board: rxd.SharedMemoryBoard[Payload] | None = None
@@ -78,7 +78,7 @@ class InSharedMemory(Way):
         self._board.unlink()
         asyncio.run(fill(self._board, self.count))
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Claim and settle."""
         with rxd.SharedMemoryBoard[Payload].attach(self._name) as board:
             asyncio.run(take(board, turn, runs))
@@ -90,7 +90,7 @@ class InSharedMemory(Way):
             self._board.close()
 
 
-class OnRedis(Way):
+class OnRedis(DispatchWay):
     """``claim`` and ``settle`` on a board of an embedded server."""
 
     _server: EmbeddedServer | None = None
@@ -108,11 +108,11 @@ class OnRedis(Way):
         async with rxd.connect(self._url) as hub:
             await fill(hub.board(NAME), self.count)
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Claim and settle."""
         asyncio.run(self._take(turn, runs))
 
-    async def _take(self, turn: Turn, runs: Runs) -> None:
+    async def _take(self, turn: TimedTurn, runs: Runs) -> None:
         async with rxd.connect(self._url) as hub:
             board = hub.board(NAME)
             await board.counts()

@@ -6,15 +6,15 @@ import signal
 from multiprocessing.managers import SyncManager
 from typing import Any
 
+from benchmarks.seed_tasks.dispatch_way import CONTEXT, DispatchWay
 from benchmarks.seed_tasks.orphans import end_with_parent
 from benchmarks.seed_tasks.runs import Runs, decode, encode, payload
-from benchmarks.seed_tasks.turn import Turn
-from benchmarks.seed_tasks.way import CONTEXT, Way
+from benchmarks.seed_tasks.timed_turn import TimedTurn
 
 __all__ = ["ManagedMarks", "ManagedPop"]
 
 
-class Managed(Way):
+class Managed(DispatchWay):
     """A list behind a proxy."""
 
     _manager: SyncManager | None = None
@@ -43,7 +43,7 @@ class ManagedPop(Managed):
         """Put payloads there in one call, so that the first to be done is the last."""
         self._list.extend([encode(payload(number)) for number in reversed(range(self.count))])
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take from the end."""
         len(self._list)
         pop, did = self._list.pop, runs.did
@@ -68,7 +68,7 @@ class ManagedMarks(Managed):
         """Put tasks there in one call."""
         self._list.extend([(0, encode(payload(number))) for number in range(self.count)])
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take what nobody has."""
         tasks, lock, did, me = self._list, self._lock, runs.did, turn.me
         len(tasks)

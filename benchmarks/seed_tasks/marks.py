@@ -7,9 +7,9 @@ from typing import Any
 
 from atomicshm import AtomicView
 
+from benchmarks.seed_tasks.dispatch_way import CONTEXT, DispatchWay
 from benchmarks.seed_tasks.runs import PAYLOAD_SIZE, Runs, decode, encode, payload
-from benchmarks.seed_tasks.turn import Turn
-from benchmarks.seed_tasks.way import CONTEXT, Way
+from benchmarks.seed_tasks.timed_turn import TimedTurn
 
 __all__ = ["Confirmed", "Locked", "Swapped"]
 
@@ -17,7 +17,7 @@ __all__ = ["Confirmed", "Locked", "Swapped"]
 SLOT = 8 + (PAYLOAD_SIZE + 7) // 8 * 8
 
 
-class Marks(Way):
+class SharedMarks(DispatchWay):
     """Slots of a mark and a payload; 0 is the mark of a task that nobody has."""
 
     def prepare(self) -> None:
@@ -32,10 +32,10 @@ class Marks(Way):
             self._memory[at + 8 : at + 8 + PAYLOAD_SIZE] = encode(payload(number))
 
 
-class Swapped(Marks):
+class Swapped(SharedMarks):
     """The mark changes by compare-and-swap, as on a ``SharedMemoryBoard``."""
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take what nobody has."""
         swap, memory, did = self._view.cas_u64, self._memory, runs.did
         me = turn.me
@@ -45,7 +45,7 @@ class Swapped(Marks):
                     did(decode(memory[at + 8 : at + 8 + PAYLOAD_SIZE]))
 
 
-class Confirmed(Marks):
+class Confirmed(SharedMarks):
     """
     Read the mark, write one's own, then read it again and go on if it is still one's own.
 
@@ -56,7 +56,7 @@ class Confirmed(Marks):
     def __init__(self, times: int) -> None:
         self._times = times
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take what seems to be nobody's."""
         load, store = self._view.load_u64, self._view.store_u64
         memory, did, me, again = self._memory, runs.did, turn.me, range(self._times)
@@ -71,7 +71,7 @@ class Confirmed(Marks):
                         did(decode(memory[at + 8 : at + 8 + PAYLOAD_SIZE]))
 
 
-class Locked(Marks):
+class Locked(SharedMarks):
     """The mark is read and written under a ``multiprocessing.Lock``."""
 
     def prepare(self) -> None:
@@ -79,7 +79,7 @@ class Locked(Marks):
         super().prepare()
         self._lock: Any = CONTEXT.Lock()
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take what nobody has; it is done after the lock was given back."""
         load, store, lock = self._view.load_u64, self._view.store_u64, self._lock
         memory, did, me = self._memory, runs.did, turn.me

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
+from benchmarks.seed_tasks.dispatch_way import CONTEXT, WORKERS, DispatchWay
 from benchmarks.seed_tasks.runs import Runs, decode, encode, payload
-from benchmarks.seed_tasks.turn import Turn
-from benchmarks.seed_tasks.way import CONTEXT, WORKERS, Way
+from benchmarks.seed_tasks.timed_turn import TimedTurn
 
 __all__ = ["LoopQueue", "PlainQueue", "ProcessQueue"]
 
 
-class ProcessQueue(Way):
+class ProcessQueue(DispatchWay):
     """
     A ``multiprocessing.Queue``: all is put before; its thread sends while workers take.
 
@@ -39,7 +39,7 @@ class ProcessQueue(Way):
         for _ in range(WORKERS):
             put(None)
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take what comes."""
         get, did = self._queue.get, runs.did
         with turn:
@@ -57,7 +57,7 @@ class ProcessQueue(Way):
         self._queue.close()
 
 
-class PlainQueue(Way):
+class PlainQueue(DispatchWay):
     """A ``multiprocessing.SimpleQueue``, which holds what a pipe holds: put and taken at once."""
 
     def prepare(self) -> None:
@@ -72,7 +72,7 @@ class PlainQueue(Way):
         for _ in range(WORKERS):
             put(None)
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take what comes."""
         get, did = self._queue.get, runs.did
         with turn:
@@ -84,7 +84,7 @@ class PlainQueue(Way):
         self._queue.close()
 
 
-class LoopQueue(Way):
+class LoopQueue(DispatchWay):
     """An ``asyncio.Queue`` with consumers in the process that fills it."""
 
     workers: ClassVar[int] = 0
@@ -97,11 +97,11 @@ class LoopQueue(Way):
         for _ in range(WORKERS):
             self._queue.put_nowait(None)
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Let consumers take what is there."""
         asyncio.run(self._consume(turn, runs))
 
-    async def _consume(self, turn: Turn, runs: Runs) -> None:
+    async def _consume(self, turn: TimedTurn, runs: Runs) -> None:
         get, did = self._queue.get, runs.did
 
         async def consumer() -> None:

@@ -12,23 +12,23 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from benchmarks.seed_tasks.crew import Crew
+from benchmarks.seed_tasks.dispatch_way import DispatchWay
+from benchmarks.seed_tasks.forked_workers import ForkedWorkers
 from benchmarks.seed_tasks.orphans import end_with_parent
 from benchmarks.seed_tasks.runs import Runs
-from benchmarks.seed_tasks.turn import Spent, Turn, wait_until
-from benchmarks.seed_tasks.way import Way
+from benchmarks.seed_tasks.timed_turn import Spent, TimedTurn, wait_until
 from benchmarks.support.usage import cpu_seconds
 
 __all__ = ["stage"]
 
 
-def stage(line: Connection[Any, Any], way: Way, count: int) -> None:
+def stage(line: Connection[Any, Any], way: DispatchWay, count: int) -> None:
     """
     Measure rounds for as long as they are asked for.
 
     What is said: anything for a round; the seconds of filling; the moment to begin; what was
-    :class:`~benchmarks.seed_tasks.turn.Spent`; anything once memory was read; how many tasks were
-    done twice, and how many never.
+    :class:`~benchmarks.seed_tasks.timed_turn.Spent`; anything once memory was read; how many tasks
+    were done twice, and how many never.
     """
     end_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGTERM, _leave)
@@ -51,15 +51,15 @@ def _leave(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _round(line: Connection[Any, Any], way: Way, runs: Runs) -> None:
+def _round(line: Connection[Any, Any], way: DispatchWay, runs: Runs) -> None:
     try:
         way.prepare()
-        with Crew(way, runs) as crew:
+        with ForkedWorkers(way, runs) as crew:
             begun = time.monotonic()
             way.fill()
             filled = time.monotonic() - begun
             if way.workers == 0:
-                way.work(Turn(line, ready=filled), runs)
+                way.work(TimedTurn(line, ready=filled), runs)
                 return
             line.send(filled)
             moment = line.recv()
@@ -70,7 +70,7 @@ def _round(line: Connection[Any, Any], way: Way, runs: Runs) -> None:
         way.close()
 
 
-def _timed(way: Way, crew: Crew, moment: float) -> Spent:
+def _timed(way: DispatchWay, crew: ForkedWorkers, moment: float) -> Spent:
     others, mine = _cpu(way), time.process_time()
     wait_until(moment)
     way.feed()
@@ -83,5 +83,5 @@ def _timed(way: Way, crew: Crew, moment: float) -> Spent:
     )
 
 
-def _cpu(way: Way) -> float:
+def _cpu(way: DispatchWay) -> float:
     return sum(cpu_seconds(pid) for pid in way.servers())

@@ -25,7 +25,7 @@ from reactivex import operators as rx
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
@@ -124,7 +124,7 @@ CASES: dict[str, Case] = {
 }
 
 
-def compare(record: Record, sizes: tuple[int, int]) -> None:
+def compare(record: FigureRecord, sizes: tuple[int, int]) -> None:
     """Record the costs at both sizes, and their ratio."""
     best: dict[tuple[str, int], Costs] = {}
     for _ in range(ROUNDS):
@@ -148,7 +148,7 @@ def compare(record: Record, sizes: tuple[int, int]) -> None:
             )
 
 
-def flood(record: Record, count: int) -> None:
+def flood(record: FigureRecord, count: int) -> None:
     """Pull *count* items through a chain into a slow sink; record the memory that took."""
     sent = most = taken = 0
 
@@ -204,7 +204,7 @@ def flood(record: Record, count: int) -> None:
     record.add("more memory", grown, "KiB", group=group)
 
 
-def bench_waiting(record: Record, size: int | None) -> None:
+def bench_waiting(record: FigureRecord, size: int | None) -> None:
     """Operators with few and with many items waiting."""
     sizes = (FEW, size or MANY)
     record.note(sizes=sizes, steps=STEPS, rounds=ROUNDS)
@@ -212,7 +212,7 @@ def bench_waiting(record: Record, size: int | None) -> None:
         compare(record, sizes)
 
 
-def bench_flood(record: Record, size: int | None) -> None:
+def bench_flood(record: FigureRecord, size: int | None) -> None:
     """A chain of operators with a slow sink."""
     with capture_logs():
         flood(record, size or ITEMS)

@@ -22,8 +22,8 @@ from reactivex import Observable
 from reactivex import operators as rx
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
-from benchmarks.figures.record import Record
-from benchmarks.streams.race import Way, race
+from benchmarks.figures.record import FigureRecord
+from benchmarks.streams.race import Contender, race
 from benchmarks.streams.sources import PAUSE, Build, hot, pulled
 from rxdispatch import operators as ops
 
@@ -94,15 +94,15 @@ async def with_aiostream(count: int) -> int:
 
 
 @pytest.mark.benchmark(group=GROUP)
-def bench_batch(benchmark: BenchmarkFixture, record: Record) -> None:
+def bench_batch(benchmark: BenchmarkFixture, record: FigureRecord) -> None:
     """All ways in turn."""
     count = pushed(lambda source: source.pipe(rx.buffer_with_count(COUNT)))
     ours = pushed(lambda source: source.pipe(ops.batch(COUNT, TIMESPAN)))
     ways = {
-        BASE: Way(pushed(on_asyncio), ITEMS),
-        "RxPY: buffer_with_count": Way(count, ITEMS, BASE),
-        "asyncio.Queue with a deadline": Way(by_hand, ITEMS, BASE),
-        "aiostream: chunks": Way(with_aiostream, ITEMS // 4, BASE),
-        "batch": Way(ours, ITEMS, BASE, 3.0),
+        BASE: Contender(pushed(on_asyncio), ITEMS),
+        "RxPY: buffer_with_count": Contender(count, ITEMS, BASE),
+        "asyncio.Queue with a deadline": Contender(by_hand, ITEMS, BASE),
+        "aiostream: chunks": Contender(with_aiostream, ITEMS // 4, BASE),
+        "batch": Contender(ours, ITEMS, BASE, 3.0),
     }
     race(benchmark, record, GROUP, ways)

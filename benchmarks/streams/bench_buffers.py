@@ -25,7 +25,7 @@ from reactivex import operators as rx
 from reactivex.subject import Subject
 from structlog.testing import capture_logs
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.operators.flow._broadcast import broadcast
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
@@ -197,7 +197,7 @@ def cost(case: Case, count: int) -> float:
     return asyncio.run(main())
 
 
-def bench_buffers(record: Record, size: int | None) -> None:
+def bench_buffers(record: FigureRecord, size: int | None) -> None:
     """All in turn, so that noise of the machine affects all."""
     items = size or ITEMS
     record.note(items=items, rounds=ROUNDS)

@@ -19,7 +19,7 @@ from reactivex import Observable, abc
 from reactivex import operators as rx
 from reactivex.disposable import Disposable
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from rxdispatch.clock import valve_of
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
@@ -81,7 +81,7 @@ def is_full(row: bytes) -> bool:
     return bool(row)
 
 
-async def measure(record: Record, count: int) -> None:
+async def measure(record: FigureRecord, count: int) -> None:
     """Run the stream and record the memory it needed."""
     rows = WaitingSource(count)
     stored = most = early = 0
@@ -121,6 +121,6 @@ async def measure(record: Record, count: int) -> None:
     record.add("more memory from then to the end", resident() - early, "KiB")
 
 
-def bench_demand_memory(record: Record, size: int | None) -> None:
+def bench_demand_memory(record: FigureRecord, size: int | None) -> None:
     """One long stream."""
     asyncio.run(measure(record, size or ITEMS))

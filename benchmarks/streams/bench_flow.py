@@ -22,8 +22,8 @@ from reactivex.disposable import Disposable
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
-from benchmarks.streams.race import Way, race
+from benchmarks.figures.record import FigureRecord
+from benchmarks.streams.race import Contender, race
 from benchmarks.streams.sources import PAUSE, Build, Total, hot, pulled, total_of
 from rxdispatch import operators as ops
 
@@ -147,15 +147,15 @@ def ours_again(count: int) -> Callable[[Observable[int]], Observable[int]]:
     return ops.retry_backoff(pauses, retry_on=ValueError)
 
 
-def passing() -> Mapping[str, Way]:
+def passing() -> Mapping[str, Contender]:
     """Return ways through what holds a bounded number of items."""
     floor = pushed(lambda source: source.pipe(rx.map(lambda n: n), rx.filter(lambda _: True)))
     return {
-        FLOOR: Way(floor, ITEMS),
-        "buffer_bounded": Way(pushed(ops.buffer_bounded(SIZE)), ITEMS, FLOOR),
-        "conflate": Way(pushed(ops.conflate()), ITEMS, FLOOR),
-        "asyncio.Queue, put and get": Way(queued, ITEMS, FLOOR),
-        "RxPY: observe_on": Way(pushed(observed), FEW, FLOOR),
+        FLOOR: Contender(floor, ITEMS),
+        "buffer_bounded": Contender(pushed(ops.buffer_bounded(SIZE)), ITEMS, FLOOR),
+        "conflate": Contender(pushed(ops.conflate()), ITEMS, FLOOR),
+        "asyncio.Queue, put and get": Contender(queued, ITEMS, FLOOR),
+        "RxPY: observe_on": Contender(pushed(observed), FEW, FLOOR),
     }
 
 
@@ -164,34 +164,34 @@ def observed(source: Observable[int]) -> Observable[int]:
     return source.pipe(rx.observe_on(AsyncIOScheduler(asyncio.get_running_loop())))
 
 
-def in_time() -> Mapping[str, Way]:
+def in_time() -> Mapping[str, Contender]:
     """Return ways with a limit on each gap."""
     return {
-        RX_TIMEOUT: Way(pushed(rx_timeout), FEW),
-        "timeout_idle": Way(pushed(ops.timeout_idle(LONG)), ITEMS, RX_TIMEOUT),
-        "asyncio.timeout around anext": Way(awaited_in_time, ITEMS, RX_TIMEOUT),
-        "aiostream: timeout": Way(aiostream_in_time, FEW, RX_TIMEOUT),
+        RX_TIMEOUT: Contender(pushed(rx_timeout), FEW),
+        "timeout_idle": Contender(pushed(ops.timeout_idle(LONG)), ITEMS, RX_TIMEOUT),
+        "asyncio.timeout around anext": Contender(awaited_in_time, ITEMS, RX_TIMEOUT),
+        "aiostream: timeout": Contender(aiostream_in_time, FEW, RX_TIMEOUT),
     }
 
 
-def to_many() -> Mapping[str, Way]:
+def to_many() -> Mapping[str, Contender]:
     """Return ways to several subscribers."""
     return {
-        RX_SHARE: Way(shared(rx.share()), ITEMS),
-        "broadcast": Way(shared(ops.broadcast(SIZE)), ITEMS, RX_SHARE),
+        RX_SHARE: Contender(shared(rx.share()), ITEMS),
+        "broadcast": Contender(shared(ops.broadcast(SIZE)), ITEMS, RX_SHARE),
     }
 
 
-def again() -> Mapping[str, Way]:
+def again() -> Mapping[str, Contender]:
     """Return ways to begin anew after an error."""
     return {
-        LOOP: Way(tried_again, TRIES),
-        "RxPY: retry, no pause": Way(failing(lambda _: rx.retry()), TRIES, LOOP),
-        "retry_backoff": Way(failing(ours_again), TRIES, LOOP),
+        LOOP: Contender(tried_again, TRIES),
+        "RxPY: retry, no pause": Contender(failing(lambda _: rx.retry()), TRIES, LOOP),
+        "retry_backoff": Contender(failing(ours_again), TRIES, LOOP),
     }
 
 
-GROUPS: Mapping[str, Callable[[], Mapping[str, Way]]] = {
+GROUPS: Mapping[str, Callable[[], Mapping[str, Contender]]] = {
     "hold": passing,
     "limit of time": in_time,
     f"{SUBSCRIBERS} subscribers": to_many,
@@ -201,6 +201,6 @@ GROUPS: Mapping[str, Callable[[], Mapping[str, Way]]] = {
 
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.benchmark(group="flow")
-def bench_flow(benchmark: BenchmarkFixture, record: Record, group: str) -> None:
+def bench_flow(benchmark: BenchmarkFixture, record: FigureRecord, group: str) -> None:
     """All ways of a group in turn."""
     race(benchmark, record, group, GROUPS[group]())

@@ -21,8 +21,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from reactivex import Observable
 from reactivex import operators as rx
 
-from benchmarks.figures.record import Record
-from benchmarks.streams.race import Way, race
+from benchmarks.figures.record import FigureRecord
+from benchmarks.streams.race import Contender, race
 from benchmarks.streams.sources import numbers, pulled, total_of
 from rxdispatch import operators as ops
 
@@ -123,18 +123,18 @@ async def merged(count: int) -> int:
 
 
 @pytest.mark.benchmark(group=GROUP)
-def bench_map_async(benchmark: BenchmarkFixture, record: Record) -> None:
+def bench_map_async(benchmark: BenchmarkFixture, record: FigureRecord) -> None:
     """All ways in turn."""
     ways = {
-        BARE: Way(bare, ITEMS),
-        "a semaphore and gather": Way(gathered, ITEMS, BARE),
-        OURS: Way(ours, ITEMS, BARE, 0.5),
-        "map_async, ordered": Way(ordered, ITEMS, BARE),
-        "map_async, timeout": Way(timed, ITEMS, BARE),
-        "aiostream: map, task_limit": Way(with_aiostream, FEW, BARE),
-        "RxPY: flat_map of futures, no limit": Way(flat_mapped, FEW, BARE),
+        BARE: Contender(bare, ITEMS),
+        "a semaphore and gather": Contender(gathered, ITEMS, BARE),
+        OURS: Contender(ours, ITEMS, BARE, 0.5),
+        "map_async, ordered": Contender(ordered, ITEMS, BARE),
+        "map_async, timeout": Contender(timed, ITEMS, BARE),
+        "aiostream: map, task_limit": Contender(with_aiostream, FEW, BARE),
+        "RxPY: flat_map of futures, no limit": Contender(flat_mapped, FEW, BARE),
         # It takes items out of the front of a list, so many at once would measure that.
-        "RxPY: merge of deferred futures": Way(merged, FEW, BARE),
+        "RxPY: merge of deferred futures": Contender(merged, FEW, BARE),
     }
     best = race(benchmark, record, GROUP, ways)
     if benchmark.stats is not None:

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import rxdispatch as rxd
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from rxdispatch import operators as ops
 
 SLOTS = 16
@@ -149,7 +149,7 @@ CASES |= {name: case for name, case in PEERS.items() if find_spec(name) is not N
 PACKAGES = tuple(PEERS)
 
 
-def took(record: Record, case: Case, works: list[Work], count: int) -> float:
+def took(record: FigureRecord, case: Case, works: list[Work], count: int) -> float:
     """Return seconds."""
     calls = 0
 
@@ -168,7 +168,7 @@ def took(record: Record, case: Case, works: list[Work], count: int) -> float:
     return seconds
 
 
-def no_ops(record: Record, stages: int) -> None:
+def no_ops(record: FigureRecord, stages: int) -> None:
     """Record the time a stage and item when the stages do nothing."""
     count = ITEMS // stages
     best = dict.fromkeys(CASES, math.inf)
@@ -193,7 +193,7 @@ def no_ops(record: Record, stages: int) -> None:
         )
 
 
-def sleepers(record: Record, stages: int) -> None:
+def sleepers(record: FigureRecord, stages: int) -> None:
     """Record the time of all items when the stages sleep."""
     spans = SECONDS[:stages]
     bound = max(spans) * math.ceil(SLEEPERS / SLOTS) + sum(spans)
@@ -207,13 +207,13 @@ def sleepers(record: Record, stages: int) -> None:
 
 
 @pytest.mark.parametrize("stages", STAGES)
-def bench_no_ops(record: Record, stages: int) -> None:
+def bench_no_ops(record: FigureRecord, stages: int) -> None:
     """All in turn, with stages that do nothing."""
     record.note(slots=SLOTS, rounds=ROUNDS, items=f"{ITEMS} by stages", sleepers=SLEEPERS)
     no_ops(record, stages)
 
 
 @pytest.mark.parametrize("stages", STAGES)
-def bench_sleepers(record: Record, stages: int) -> None:
+def bench_sleepers(record: FigureRecord, stages: int) -> None:
     """All in turn, with stages that sleep."""
     sleepers(record, stages)

@@ -17,8 +17,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from reactivex.subject import Subject
 
-from benchmarks.figures.record import Record
-from benchmarks.streams.race import Way, race
+from benchmarks.figures.record import FigureRecord
+from benchmarks.streams.race import Contender, race
 from benchmarks.streams.sources import Build, Total, numbers, total_of
 from rxdispatch import operators as ops
 from rxdispatch.clock import LoopScheduler
@@ -100,17 +100,17 @@ async def backlog(count: int) -> int:
 
 
 @pytest.mark.benchmark(group=GROUP)
-def bench_rate_limit(benchmark: BenchmarkFixture, record: Record) -> None:
+def bench_rate_limit(benchmark: BenchmarkFixture, record: FigureRecord) -> None:
     """All ways in turn."""
     few = "rate_limit, 10,000 wait"
     scarce = drawn(ops.rate_limit(SCARCE, burst=1_000))
     ways = {
-        BUCKET: Way(bucket(PLENTY, PLENTY), ITEMS),
-        EMPTY: Way(bucket(SCARCE, 1), ITEMS),
-        "source to sink": Way(drawn(lambda source: source), ITEMS, BUCKET),
-        "rate_limit, tokens to spare": Way(drawn(ops.rate_limit(PLENTY)), ITEMS, BUCKET),
-        "rate_limit, none to spare": Way(scarce, ITEMS, EMPTY),
-        few: Way(backlog, 10_000),
-        "rate_limit, 100,000 wait": Way(backlog, 100_000, few),
+        BUCKET: Contender(bucket(PLENTY, PLENTY), ITEMS),
+        EMPTY: Contender(bucket(SCARCE, 1), ITEMS),
+        "source to sink": Contender(drawn(lambda source: source), ITEMS, BUCKET),
+        "rate_limit, tokens to spare": Contender(drawn(ops.rate_limit(PLENTY)), ITEMS, BUCKET),
+        "rate_limit, none to spare": Contender(scarce, ITEMS, EMPTY),
+        few: Contender(backlog, 10_000),
+        "rate_limit, 100,000 wait": Contender(backlog, 100_000, few),
     }
     race(benchmark, record, GROUP, ways)

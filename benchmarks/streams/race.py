@@ -14,15 +14,15 @@ import attrs
 from pytest_benchmark.fixture import BenchmarkFixture
 from structlog.testing import capture_logs
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 
-__all__ = ["ROUNDS", "Way", "race"]
+__all__ = ["ROUNDS", "Contender", "race"]
 
 ROUNDS = 3
 
 
 @attrs.frozen
-class Way:
+class Contender:
     """
     One way.
 
@@ -40,12 +40,12 @@ class Way:
 
 
 def race(
-    benchmark: BenchmarkFixture, record: Record, group: str, ways: Mapping[str, Way]
+    benchmark: BenchmarkFixture, record: FigureRecord, group: str, ways: Mapping[str, Contender]
 ) -> dict[str, float]:
     """Measure all in turn; keep and return the best rate of each."""
     took: dict[str, list[float]] = {name: [] for name in ways}
 
-    async def one(way: Way) -> float:
+    async def one(way: Contender) -> float:
         start = time.perf_counter()
         total = await way.run(way.count)
         seconds = time.perf_counter() - start

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.growth.costs import CallCost, Costs, fit
 from benchmarks.growth.formulas import (
     add_formulas,
@@ -106,7 +106,7 @@ def test_heartbeats_reach_every_feed() -> None:
 
 def test_every_formula_is_recorded() -> None:
     """All figures are positive, and each group has its name once."""
-    record = Record("growth", "?", quiet=True)
+    record = FigureRecord("growth", "?", quiet=True)
     add_formulas(COSTS, record)
     assert all(row.value > 0 for row in record.rows)
     assert len(record.rows) == len({(row.group, row.case, row.x) for row in record.rows})
@@ -114,7 +114,7 @@ def test_every_formula_is_recorded() -> None:
 
 def test_costs_are_read_from_a_record(tmp_path: Path) -> None:
     """A run can start with the costs that another one has saved."""
-    record = Record("growth", "?", quiet=True)
+    record = FigureRecord("growth", "?", quiet=True)
     record.note(costs=COSTS.as_dict())
     assert COSTS == Costs.load(record.save(tmp_path))
     assert COSTS != attrs.evolve(COSTS, nothing=1)

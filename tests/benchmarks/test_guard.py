@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.guard import BASELINE, Bound, failures, load, measure, store
-from benchmarks.guard_cases import Case
+from benchmarks.guard_cases import GuardCase
 
 STORED = {"drain": Bound(2.0, 1.8), "read": Bound(0.5, 3.0)}
 
@@ -60,5 +60,5 @@ def test_measure() -> None:
     async def base_seconds() -> float:
         return next(base)
 
-    found = asyncio.run(measure([Case("drain", our_seconds, base_seconds)], 3))
+    found = asyncio.run(measure([GuardCase("drain", our_seconds, base_seconds)], 3))
     assert found == {"drain": [2.0, 4.0, 30.0]}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.figures.record import Record, by_group, load_record
+from benchmarks.figures.record import FigureRecord, by_group, load_record
 
 
-def made() -> Record:
+def made() -> FigureRecord:
     """Return an empty record that prints nothing."""
-    return Record("suite", "\nHow fast\nis it?\n\nMeasured so.", quiet=True)
+    return FigureRecord("suite", "\nHow fast\nis it?\n\nMeasured so.", quiet=True)
 
 
 def test_question() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from benchmarks.figures.page import page
 from benchmarks.figures.plots import file_name, is_ours, kind
-from benchmarks.figures.record import Record, load_record
+from benchmarks.figures.record import FigureRecord, load_record
 from benchmarks.figures.report import report
 
 
-def made() -> Record:
+def made() -> FigureRecord:
     """Return a record with a table and a curve."""
-    record = Record("suite", "How fast?", quiet=True)
+    record = FigureRecord("suite", "How fast?", quiet=True)
     record.control("every task once", True)
     record.note(server="Valkey 9", sizes=[1000, 2], x="tasks waiting")
     record.add("bare loop", 4000.0, "1/s", group="rate")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.figures.record import Record
+from benchmarks.figures.record import FigureRecord
 from benchmarks.figures.summary import lines
 
 
 def test_lines() -> None:
     """What has a budget is listed, the missed last, and counted."""
-    record = Record("suite", "How fast?", quiet=True)
+    record = FigureRecord("suite", "How fast?", quiet=True)
     record.add("bare", 100.0, "1/s")
     record.add("slow", 50.0, "1/s", base="bare", at_least=0.8)
     record.add("fast", 90.0, "1/s", base="bare", at_least=0.8)

@@ -1,4 +1,4 @@
-"""``Crew``: the worker processes of a way."""
+"""``ForkedWorkers``: the worker processes of a way."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Final, Self
 
+from benchmarks.seed_tasks.dispatch_way import CONTEXT, DispatchWay
 from benchmarks.seed_tasks.orphans import end_with_parent
 from benchmarks.seed_tasks.runs import Runs
-from benchmarks.seed_tasks.turn import Spent, Turn
-from benchmarks.seed_tasks.way import CONTEXT, Way
+from benchmarks.seed_tasks.timed_turn import Spent, TimedTurn
 
-__all__ = ["Crew"]
+__all__ = ["ForkedWorkers"]
 
 _PATIENCE: Final = 5.0
 
 
-class Crew:
+class ForkedWorkers:
     """
     Forks the workers of a way, and waits until each is ready; none is left after the ``with``.
 
@@ -25,7 +25,7 @@ class Crew:
         EOFError: If one failed; its traceback was printed.
     """
 
-    def __init__(self, way: Way, runs: Runs) -> None:
+    def __init__(self, way: DispatchWay, runs: Runs) -> None:
         self._lines: list[Connection[Any, Any]] = []
         self._processes: list[Any] = []
         self._way = way
@@ -75,7 +75,7 @@ class Crew:
         return [line.recv() for line in self._lines]
 
 
-def _work(way: Way, me: int, line: Connection[Any, Any], runs: Runs) -> None:
+def _work(way: DispatchWay, me: int, line: Connection[Any, Any], runs: Runs) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent(signal.SIGKILL)
-    way.work(Turn(line, me), runs)
+    way.work(TimedTurn(line, me), runs)

@@ -1,4 +1,4 @@
-"""``Measurement``: rounds of one way in a process of its own, watched from outside."""
+"""``WayMeasurement``: rounds of one way in a process of its own, watched from outside."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Final, Self
 
 import attrs
 
+from benchmarks.seed_tasks.dispatch_way import DispatchWay
 from benchmarks.seed_tasks.stage import stage
-from benchmarks.seed_tasks.turn import Spent
-from benchmarks.seed_tasks.way import Way
+from benchmarks.seed_tasks.timed_turn import Spent
 from benchmarks.support.usage import WINDOW, Watch
 
-__all__ = ["Measurement", "Round"]
+__all__ = ["Round", "WayMeasurement"]
 
 # Until then the workers have all heard when they are to begin.
 _NOTICE: Final = 0.01
@@ -46,7 +46,7 @@ class Round:
     missing: int
 
 
-class Measurement:
+class WayMeasurement:
     """
     Measures a way; no process is left after the ``with``.
 
@@ -58,7 +58,7 @@ class Measurement:
         rounds: What was measured.
     """
 
-    def __init__(self, way: Way, count: int) -> None:
+    def __init__(self, way: DispatchWay, count: int) -> None:
         context = multiprocessing.get_context("spawn")
         line, theirs = context.Pipe()
         self.rounds: list[Round] = []

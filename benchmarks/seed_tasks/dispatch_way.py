@@ -1,4 +1,4 @@
-"""``Way``: how tasks are handed out."""
+"""``DispatchWay``: how tasks are handed out."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import multiprocessing
 from typing import ClassVar, Final
 
 from benchmarks.seed_tasks.runs import Runs
-from benchmarks.seed_tasks.turn import Turn
+from benchmarks.seed_tasks.timed_turn import TimedTurn
 
-__all__ = ["CONTEXT", "WORKERS", "Way"]
+__all__ = ["CONTEXT", "WORKERS", "DispatchWay"]
 
 WORKERS: Final = 4
 CONTEXT: Final = multiprocessing.get_context("fork")
 
 
-class Way:
+class DispatchWay:
     """
     Tasks are put somewhere by :meth:`fill`, and taken from there by :meth:`work`.
 
@@ -38,7 +38,7 @@ class Way:
     def feed(self) -> None:
         """Do what must be done while the others work."""
 
-    def work(self, turn: Turn, runs: Runs) -> None:
+    def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take tasks, in the body of *turn*, until there are no more."""
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""``Turn``: a part of the work that begins when it is told, and tells what it took."""
+"""``TimedTurn``: a part of the work that begins when it is told, and tells what it took."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import attrs
 
-__all__ = ["Spent", "Turn", "wait_until"]
+__all__ = ["Spent", "TimedTurn", "wait_until"]
 
 
 @attrs.frozen
@@ -26,7 +26,7 @@ def wait_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
 
 
-class Turn:
+class TimedTurn:
     """
     What is timed of a worker: the body of the ``with``.
 

@@ -1,5 +1,5 @@
 # pyright: basic
-"""``Crew``: processes that wait, already started, to drain what they are told to."""
+"""``WorkerPool``: processes that wait, already started, to drain what they are told to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import attrs
 import rxdispatch as rxd
 from rxdispatch import operators as ops
 
-__all__ = ["WIDTH", "Crew", "Job", "Shift", "numbers_of"]
+__all__ = ["WIDTH", "DrainJob", "DrainShift", "WorkerPool", "numbers_of"]
 
 #: How many handlers run at a time in a process.
 WIDTH: Final = 32
@@ -30,7 +30,7 @@ _CONTEXT: Final = multiprocessing.get_context("spawn")
 
 
 @attrs.frozen
-class Job:
+class DrainJob:
     """
     What to drain, of numbers.
 
@@ -46,7 +46,7 @@ class Job:
 
 
 @attrs.frozen
-class Shift:
+class DrainShift:
     """What one process did: when, in how many seconds of the processor, with which numbers."""
 
     begin: float
@@ -55,7 +55,7 @@ class Shift:
     numbers: bytes
 
 
-class Crew:
+class WorkerPool:
     """
     So many processes; they end with whoever holds this.
 
@@ -78,7 +78,7 @@ class Crew:
             self._ends.append(ours)
             self._processes.append(process)
 
-    def drain(self, job: Job, workers: int) -> list[Shift]:
+    def drain(self, job: DrainJob, workers: int) -> list[DrainShift]:
         """Let that many do a job; none begins before all of them can."""
         ends = self._ends[:workers]
         for end in ends:
@@ -131,7 +131,7 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-async def _work(job: Job, end: Connection, queue: Any) -> Shift:
+async def _work(job: DrainJob, end: Connection, queue: Any) -> DrainShift:
     numbers = array("I")
 
     async def handle(number: int) -> None:
@@ -144,12 +144,12 @@ async def _work(job: Job, end: Connection, queue: Any) -> Shift:
         end.recv()
         begin, cpu = time.monotonic(), time.process_time()
         await drain()
-        return Shift(begin, time.monotonic(), time.process_time() - cpu, numbers.tobytes())
+        return DrainShift(begin, time.monotonic(), time.process_time() - cpu, numbers.tobytes())
 
 
 @asynccontextmanager
 async def _opened(
-    job: Job, queue: Any, handle: Callable[[int], Awaitable[None]]
+    job: DrainJob, queue: Any, handle: Callable[[int], Awaitable[None]]
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     if job.board is None:
         yield lambda: _drain_queue(queue, handle, waves=bool(job.pause))
@@ -193,6 +193,6 @@ async def _drain_queue(
                 await handle(number)
 
 
-def numbers_of(shifts: Sequence[Shift]) -> list[int]:
+def numbers_of(shifts: Sequence[DrainShift]) -> list[int]:
     """Return all numbers that were handled."""
     return [number for shift in shifts for number in array("I", shift.numbers)]
