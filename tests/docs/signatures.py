@@ -107,8 +107,17 @@ def _bases(cls: type[Any]) -> Iterator[str]:
         if origin in (typing.Generic, typing.Protocol):
             parameters = ", ".join(one.__name__ for one in typing.get_args(base))
             yield f"{origin.__name__}[{parameters}]" if parameters else origin.__name__
-        elif origin.__name__ in ours or issubclass(origin, _KNOWN):
+        elif issubclass(origin, _KNOWN):
+            # Of a private base class a reader needs the nearest public one.
+            public = (one for one in origin.__mro__ if _is_public(one))
+            yield next(public).__name__
+        elif origin.__name__ in ours:
             yield origin.__name__
+
+
+def _is_public(base: type[Any]) -> bool:
+    ours = importlib.import_module("rxdispatch").__all__
+    return base.__name__ in ours or not base.__module__.startswith("rxdispatch")
 
 
 def _fields(cls: type[Any]) -> Iterator[str]:
