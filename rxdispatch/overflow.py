@@ -75,7 +75,7 @@ def make_room(overflow: Overflow[T], item: T, size: int, drops: Drops) -> bool:
         BufferOverflowError: If the policy is ``"error"``.
         BaseException: Whatever a callable raises.
     """
-    if not isinstance(overflow, str):
+    if callable(overflow):
         overflow(item)
         return False
     # Type checkers complain here if a policy has no branch.

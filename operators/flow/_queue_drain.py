@@ -78,7 +78,7 @@ class QueueDrain(Downstream[T]):
         self.waiting = waiting
         self._drops = drops
         self._most = sys.maxsize if size is None or overflow == "wait" else size
-        self._overflow = overflow
+        self._overflow: Overflow[T] = overflow
         self._emitting = self._exhausted = self._some_left = False
 
     def on_left(self) -> None:

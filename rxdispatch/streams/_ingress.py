@@ -255,7 +255,7 @@ class Ingress(Stream[T]):
                 self._free -= 1
                 self._queue.append(entry)
                 return True
-            if isinstance(overflow, str):
+            if not callable(overflow):
                 made = make_room(overflow, item, self._size, self._drops)
                 if made:
                     self._queue.popleft()

@@ -1,11 +1,14 @@
-"""What the tasks of these tests do; in a module that worker processes import in no time."""
+"""The handlers of these tests, in a module that worker processes import quickly."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rxdispatch.task import Task
 
 __all__ = ["in_process", "note"]
 
@@ -19,7 +22,7 @@ def note(path: str, line: str) -> None:
         os.close(fd)
 
 
-def in_process(task: Any) -> str:
+def in_process(task: Task[Any]) -> str:
     """Note the start, then end the process, or sleep; ``{"do", "path", "seconds"}``."""
     order = task.payload
     note(order["path"], task.id)
