@@ -1,8 +1,10 @@
-"""The tree of the code: small files and folders, no import cycle, one name for one class."""
+"""The tree as a whole: short files, small folders, no cycles, and one class for each name."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -10,65 +12,86 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-LINES = {"rxdispatch": 400, "operators": 400, "benchmarks": 400, "tests": 700}
-MODULES = 12
+MOST_LINES = 400
+MOST_TEST_LINES = 700
+MOST_MODULES = 12
+"""In a folder, besides its ``__init__``."""
+
+UNBOUNDED = ("rxdispatch", "operators/flow", "operators/tasks")
+"""The root of the package, and the folders that have a file for each operator."""
 
 
-def _files(top: str, *endings: str) -> list[Path]:
-    found = {path for ending in endings for path in (ROOT / top).rglob(f"*{ending}")}
-    # A glob that follows the link would find the operators twice.
-    return sorted(path for path in found if "rxdispatch/operators" not in path.as_posix())
+def _sources() -> Iterator[Path]:
+    """Yield the modules of the package, the operators once."""
+    for top in ("rxdispatch", "operators"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            if top == "operators" or (ROOT / "rxdispatch" / "operators") not in path.parents:
+                yield path
 
 
-def _where(path: Path) -> str:
+SOURCES = list(_sources())
+TREES = {path: ast.parse(path.read_text("utf-8")) for path in SOURCES}
+
+
+def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-SOURCES = [*_files("rxdispatch", ".py"), *_files("operators", ".py")]
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    return ".".join(("rxdispatch", *parts) if parts[0] == "operators" else parts)
 
 
-@pytest.mark.parametrize("top", LINES)
-def test_no_long_file(top: str) -> None:
-    """A file holds one noun or verb, so it stays short."""
-    lengths = {
-        _where(path): len(path.read_text("utf-8").splitlines())
-        for path in _files(top, ".py", ".lua")
+@pytest.mark.parametrize(
+    ("tops", "pattern", "most"),
+    [
+        (("rxdispatch", "operators", "benchmarks"), "*.py", MOST_LINES),
+        (("rxdispatch",), "*.lua", MOST_LINES),
+        (("tests",), "*.py", MOST_TEST_LINES),
+    ],
+)
+def test_no_file_is_long(tops: tuple[str, ...], pattern: str, most: int) -> None:
+    """A longer one holds two nouns."""
+    lines = {
+        _name(path): path.read_text("utf-8").count("\n")
+        for top in tops
+        for path in (ROOT / top).rglob(pattern)
     }
-    assert {} == {where: many for where, many in lengths.items() if many > LINES[top]}
+    assert {} == {path: count for path, count in lines.items() if count > most}
 
 
-def test_no_large_folder() -> None:
-    """A folder holds one feature. The root and the folders of operators are exempt."""
-    many: dict[str, int] = {}
-    for path in SOURCES:
-        where = _where(path.parent)
-        if path.name != "__init__.py" and where != "rxdispatch" and "operators" not in where:
-            many[where] = many.get(where, 0) + 1
-    assert {} == {where: count for where, count in many.items() if count > MODULES}
+def test_no_folder_is_large() -> None:
+    """More than a dozen modules are two features."""
+    folders = Counter(_name(path.parent) for path in SOURCES if path.name != "__init__.py")
+    large = {folder: count for folder, count in folders.items() if count > MOST_MODULES}
+    assert {} == {folder: count for folder, count in large.items() if folder not in UNBOUNDED}
 
 
-def test_no_import_cycle() -> None:
-    """Imports that only type checkers follow count too."""
-    modules: dict[str, Path] = {}
-    for path in SOURCES:
-        name = _where(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        modules[name if name.startswith("rxdispatch") else f"rxdispatch.{name}"] = path
-    graph: dict[str, set[str]] = {}
-    for name, path in modules.items():
-        imported = graph.setdefault(name, set())
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module in modules:
-                inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                imported |= inner & modules.keys() or {node.module}
-    # Raises CycleError, which names the modules.
-    assert len(graph) == len(list(TopologicalSorter(graph).static_order()))
+def test_a_class_has_its_name_to_itself() -> None:
+    """Private classes too: a name stands for one thing in the whole package."""
+    classes = [
+        (node.name.lstrip("_"), _name(path))
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    count = Counter(name for name, _ in classes)
+    assert [] == [one for one in sorted(classes) if count[one[0]] > 1]
 
 
-def test_no_class_name_twice() -> None:
-    """A name stands for one class in the whole project, private classes included."""
-    places: dict[str, list[str]] = {}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name.lstrip("_"), []).append(_where(path))
-    assert {} == {name: where for name, where in places.items() if len(where) > 1}
+def test_no_import_is_a_cycle() -> None:
+    """Imports for types only count as well."""
+    modules = {_module(path): tree for path, tree in TREES.items()}
+    imports = {name: set(_imported(tree, modules)) - {name} for name, tree in modules.items()}
+    TopologicalSorter(imports).prepare()
+
+
+def _imported(tree: ast.Module, modules: dict[str, ast.Module]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name for name in inner if name in modules]
+            yield from found or [node.module]
