@@ -21,7 +21,7 @@ import rxdispatch as rxd
 from benchmarks.nodes.fleet import register
 from benchmarks.support.scripts import claim_script, settle_script, submit_script
 from rxdispatch import operators as ops
-from rxdispatch.boards.codec import TaskCodec
+from rxdispatch.boards.task_codec import TaskCodec
 
 __all__ = ["GuardCase", "cases"]
 

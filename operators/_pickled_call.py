@@ -13,8 +13,8 @@ from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from rxdispatch.error_text import ERROR_LIMIT, cut, message_of, traceback_text
 from rxdispatch.errors import ProcessCallError
-from rxdispatch.failure import ERROR_LIMIT, cut, message_of, traceback_text
 from rxdispatch.operators._start_times import StartKey, record_start
 
 __all__ = ["RemoteTraceback", "pack_call", "run_packed_call", "unpack_answer"]

@@ -3,9 +3,9 @@
 
 Demand and the end of a stream are written here, once.
 
-INVARIANTS. The valve below calls the operator before it calls the source: held items go first, and
-the source is asked after. The end comes once, in this order: sources are disposed, the timer is
-cancelled, held items are dropped or given back, the observer is told, gates open for good.
+INVARIANTS. The valve below calls the operator before it calls the source: held items are emitted
+before the source is asked for more. The end comes once, in this order: sources are disposed, the
+timer is cancelled, held items are dropped or given back, the observer is told, gates open for good.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Upstream(Generic[S]):
 
     Args:
         name: The operator, for the log.
-        limit: How many items it means to hold, for the log.
+        limit: The most items it holds, for the log.
         room: How many more items it can take; None when nothing limits it.
         below: The valve of the subscriber, if any.
         fail: Ends the stream with an error at once.
@@ -120,7 +120,7 @@ class Downstream(Generic[R]):
         self.upstreams: tuple[Upstream[Any], ...] = ()
         valve = self.valve = valve_of(scheduler)
         below = self.below = bound_by(valve)
-        # Before any gate listens: held items go first, the source is asked after.
+        # Before any gate listens: held items are emitted before the source is asked for more.
         self._link = None if below is None or on_room is None else below.listen(on_room)
 
     def clear(self) -> None:
@@ -135,7 +135,7 @@ class Downstream(Generic[R]):
         self._end(self.observer.on_error, error)
 
     def dispose(self) -> None:
-        """End without a word to the observer."""
+        """End without notifying the observer."""
         self._end(None)
 
     def _end(self, tell: Callable[..., None] | None, *error: BaseException) -> None:
@@ -171,7 +171,7 @@ class Subscription(Downstream[R], Generic[S, R]):
 
     Args:
         name: The operator, for the log.
-        limit: How many items it means to hold; None when nothing limits it: :meth:`room` is not
+        limit: The most items it holds; None when nothing limits it: :meth:`room` is not
             asked, and a source is never held up by it.
         observer: Gets what the operator emits.
         scheduler: May carry the valve of the subscriber.

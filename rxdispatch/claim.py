@@ -10,8 +10,8 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar, get_args
 import attrs
 from msgspec import Struct
 
+from rxdispatch.error_text import ERROR_LIMIT, cut, describe, traceback_text
 from rxdispatch.errors import ConfigError
-from rxdispatch.failure import ERROR_LIMIT, cut, describe, traceback_text
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
 

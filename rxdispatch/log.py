@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from rxdispatch.failure import describe, traceback_text
+from rxdispatch.error_text import describe, traceback_text
 
 __all__ = ["Logger", "get_logger"]
 

@@ -19,7 +19,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import rxdispatch as rxd
 from benchmarks.figures.record import FigureRecord
 from benchmarks.support.scripts import submit_script
-from rxdispatch.boards.codec import TaskCodec
+from rxdispatch.boards.task_codec import TaskCodec
 
 TASKS = 20_000
 ROUNDS = 5

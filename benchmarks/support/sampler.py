@@ -11,7 +11,7 @@ from typing import Final, Self
 __all__ = ["OTHER", "Sampler", "Steps"]
 
 Steps = Mapping[str, Sequence[str]]
-"""Name of a step -> what its frames are called: ``"boards/codec.py:decode"``, or a file alone."""
+"""Name of a step -> what its frames are called: ``"task_codec.py:decode"``, or a file alone."""
 
 OTHER: Final = "anything else"
 

@@ -15,8 +15,8 @@ import attrs
 
 import rxdispatch as rxd
 from benchmarks.support.scripts import submit_script
-from rxdispatch.boards.codec import NewTask, TaskCodec
 from rxdispatch.boards.redis.engine import RedisEngine
+from rxdispatch.boards.task_codec import NewTask, TaskCodec
 from rxdispatch.store.client import Client
 
 __all__ = [

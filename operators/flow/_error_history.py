@@ -1,4 +1,4 @@
-"""``ErrorHistory``: the last errors of a row of failures, each the context of the next."""
+"""``ErrorHistory``: the last errors of consecutive failures, each the context of the next."""
 
 from __future__ import annotations
 

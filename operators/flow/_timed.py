@@ -34,7 +34,7 @@ class Timed(Subscription[T, T]):
 
     Args:
         name: The operator, for the log.
-        limit: How many items it means to hold, for the log.
+        limit: The most items it holds, for the log.
         observer: Gets the items.
         scheduler: May carry the valve of the subscriber.
     """

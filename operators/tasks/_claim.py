@@ -221,7 +221,7 @@ class _Claimer(Downstream[Claim[Any]]):
             self._promising = self._hinted or len(batch.claims) >= wanted
         wait = POLL * random.uniform(0.7, 1.3)
         if batch.due_in is not None:
-            # Not sooner than clocks can tell apart: a timer fires a hair before its time.
+            # At least a millisecond: a timer may fire slightly early, before the task is due.
             wait = min(wait, max(batch.due_in, 0.001))
         self._look_again(wait)
         self._buffer.add(batch.claims)

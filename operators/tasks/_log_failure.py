@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rxdispatch.claim import Outcome
-from rxdispatch.failure import cause_of
+from rxdispatch.error_text import cause_of
 from rxdispatch.log import get_logger
 
 __all__ = ["log_failure"]

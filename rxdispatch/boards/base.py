@@ -14,11 +14,11 @@ from reactivex import operators as rx
 from rxdispatch.boards.checks import check_claim, id_list, task_iterable, worker_label
 from rxdispatch.boards.claim_reader import ClaimReader
 from rxdispatch.boards.claim_writer import ClaimWriter
-from rxdispatch.boards.codec import TaskCodec, check_id
 from rxdispatch.boards.engine import CHUNK, Engine
 from rxdispatch.boards.group_commit import GroupCommit
 from rxdispatch.boards.joining import hints_until_joined, wait_until_joined
 from rxdispatch.boards.portions import BYTES, chunks, portions_of_entries
+from rxdispatch.boards.task_codec import TaskCodec, check_id
 from rxdispatch.boards.watched_hints import WatchedHints
 from rxdispatch.checks import integer
 from rxdispatch.claim import Claim, Settlement
@@ -256,7 +256,7 @@ class Board(Generic[P]):
         if isinstance(settlements, Settlement):
             settlements = (settlements,)
         elif not isinstance(settlements, Iterable):
-            raise ConfigError("settlements must be an iterable of them", settlements)
+            raise ConfigError("settlements must be an iterable of Settlement objects", settlements)
         return await self._writer.settle(settlements)
 
     # -- looking and steering ----------------------------------------------------------------

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rxdispatch.boards.codec import check_id
+from rxdispatch.boards.task_codec import check_id
 from rxdispatch.claim import Claim, Settlement
 from rxdispatch.errors import ConfigError
 from rxdispatch.task import Task

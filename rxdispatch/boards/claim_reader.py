@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from rxdispatch.boards.codec import TaskCodec
 from rxdispatch.boards.engine import CHUNK, ClaimedTask, Engine
+from rxdispatch.boards.task_codec import TaskCodec
 from rxdispatch.claim import Claim, ClaimOrigin, Settlement
 from rxdispatch.clock import lease_clock_of
+from rxdispatch.error_text import describe
 from rxdispatch.errors import CodecError
-from rxdispatch.failure import describe
 from rxdispatch.intakes import Intakes
 from rxdispatch.log import get_logger
 from rxdispatch.results import ClaimBatch

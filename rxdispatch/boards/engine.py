@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 from reactivex import Observable
 
-from rxdispatch.boards.codec import NewTask, TaskCodec, created_of
+from rxdispatch.boards.task_codec import NewTask, TaskCodec, created_of
 from rxdispatch.checks import integer
 from rxdispatch.claim import Settlement
 from rxdispatch.errors import CodecError, ConfigError

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
-from rxdispatch.boards.codec import NewTask
+from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.errors import StoreUnavailableError
 
 __all__ = ["GroupCommit"]

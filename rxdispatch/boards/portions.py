@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
-from rxdispatch.boards.codec import NewTask
 from rxdispatch.boards.engine import CHUNK
+from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.checks import utf8_size
 from rxdispatch.claim import Settlement
 

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from redis import exceptions
 
-from rxdispatch.failure import describe
+from rxdispatch.error_text import describe
 
 __all__ = ["UnreachableError", "bare", "chain", "root_of", "why"]
 

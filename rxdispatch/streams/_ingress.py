@@ -335,7 +335,7 @@ class Ingress(Stream[T]):
         return len(self._queue) > 0
 
     def _exhausted(self) -> bool:
-        """Whether nothing is to be emitted any more, once this is closed."""
+        """Whether a closed ingress has nothing left to emit."""
         return not self._queue
 
     def _wake(self) -> None:

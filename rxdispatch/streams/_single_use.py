@@ -41,7 +41,7 @@ def stream_of(iterable: Any, opens: Callable[[Any], Any], what: str, begin: Begi
         if iterator is iterable:
             if used:
                 observer.on_error(
-                    ConfigError(f"{what} can be subscribed to once; defer what makes it")
+                    ConfigError(f"{what} can be subscribed to only once; use reactivex.defer")
                 )
                 return Disposable()
             used = True

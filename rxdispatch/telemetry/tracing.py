@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import attrs
 
 from rxdispatch.claim import current
+from rxdispatch.error_text import describe, traceback_text
 from rxdispatch.errors import ConfigError
 from rxdispatch.extras import extra
-from rxdispatch.failure import describe, traceback_text
 from rxdispatch.task import Task
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rxdispatch.boards.codec import NewTask
 from rxdispatch.boards.group_commit import PATIENCE, GroupCommit
+from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.task import Task
 from rxdispatch.testing import VirtualTimeLoop

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rxdispatch.boards.base import Board
-from rxdispatch.boards.codec import NewTask
 from rxdispatch.boards.engine import ClaimReply, DeadRow
+from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.claim import Settlement
 from rxdispatch.task import Task
 from tests.boards.places import Place

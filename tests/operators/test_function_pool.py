@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from rxdispatch.error_text import traceback_text
 from rxdispatch.errors import ItemTimeoutError
-from rxdispatch.failure import traceback_text
 from rxdispatch.operators._function_pool import FunctionPool, HandlerCrashedError
 from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.operators.tasks._execute import execute

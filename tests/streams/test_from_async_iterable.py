@@ -92,7 +92,7 @@ def test_an_iterator_serves_one_subscription() -> None:
         stream = from_async_iterable(aiter(Numbers(3)))
         got: list[Any] = [await to_list(stream)]
         for _ in range(2):
-            with pytest.raises(ConfigError, match="subscribed to once; defer what makes it"):
+            with pytest.raises(ConfigError, match="can be subscribed to only once"):
                 await run(stream)
         deferred = reactivex.defer(lambda _: from_async_iterable(aiter(Numbers(1))))
         got.append(await to_list(deferred.pipe(rx.repeat(2))))

@@ -8,7 +8,6 @@ from itertools import islice
 
 from reactivex import Observable
 
-from rxdispatch.boards.codec import NewTask
 from rxdispatch.boards.engine import (
     CHUNK,
     ClaimedTask,
@@ -21,6 +20,7 @@ from rxdispatch.boards.engine import (
 )
 from rxdispatch.boards.memory.rows import DEAD, READY, STATUS, History
 from rxdispatch.boards.memory.table import TaskTable
+from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.claim import Settlement
 from rxdispatch.relay import Relay
 from rxdispatch.results import Counts, TaskEvent

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain
 
-from rxdispatch.boards.codec import NewTask, delay_of
 from rxdispatch.boards.engine import CHUNK, DEFAULTS, ClaimedTask
 from rxdispatch.boards.memory.enqueue_times import EnqueueTimes
 from rxdispatch.boards.memory.rows import (
@@ -23,6 +22,7 @@ from rxdispatch.boards.memory.rows import (
     Row,
 )
 from rxdispatch.boards.suspects import ROOM, weight
+from rxdispatch.boards.task_codec import NewTask, delay_of
 from rxdispatch.claim import Settlement
 from rxdispatch.relay import Relay
 from rxdispatch.results import EventKind, TaskEvent

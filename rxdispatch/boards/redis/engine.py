@@ -14,7 +14,6 @@ from reactivex import Observable
 from reactivex import operators as rx
 from redis.exceptions import ResponseError
 
-from rxdispatch.boards.codec import NewTask, id_bytes, id_text, pack_cause, unpack_cause
 from rxdispatch.boards.engine import (
     ClaimedTask,
     ClaimReply,
@@ -24,9 +23,10 @@ from rxdispatch.boards.engine import (
     StoredState,
     Unfinished,
 )
-from rxdispatch.boards.events import read_events
+from rxdispatch.boards.event_format import read_events
 from rxdispatch.boards.redis.hints import read_hints
 from rxdispatch.boards.redis.keys import BoardKeys
+from rxdispatch.boards.task_codec import NewTask, id_bytes, id_text, pack_cause, unpack_cause
 from rxdispatch.claim import Claim, Settlement
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
@@ -103,7 +103,7 @@ class RedisEngine:
             *("" if value is None else repr(value) for value in options),
         )
         self._abandoned: list[bytes] = []
-        self._unsure: dict[int, _Doubt] = {}
+        self._unsure: dict[int, _UnknownSettlement] = {}
         self._signals: Observable[Signal] = channels.channel(self._keys.hints).pipe(read_hints())
         self._events: Observable[TaskEvent] = channels.channel(self._keys.events).pipe(
             rx.filter(lambda message: message is not None), rx.flat_map(read_events)
@@ -318,7 +318,9 @@ class RedisEngine:
         verdicts = {s.claim.token: s.verdict for s in settlements}
         self._unsure = {t: doubt for t, doubt in self._unsure.items() if doubt.until > now}
         for position, claim in enumerate(order):
-            self._unsure[claim.token] = _Doubt(key, position, verdicts[claim.token], now + _KEPT)
+            self._unsure[claim.token] = _UnknownSettlement(
+                key, position, verdicts[claim.token], now + _KEPT
+            )
 
     async def _recall(self, settlements: Sequence[Settlement]) -> dict[int, bool]:
         """Return the answers of earlier requests that settled these."""
@@ -350,7 +352,7 @@ class RedisEngine:
         return reply or b""
 
 
-class _Doubt(NamedTuple):
+class _UnknownSettlement(NamedTuple):
     """The request that may have settled a claim, the position in it, and how long to ask."""
 
     key: bytes

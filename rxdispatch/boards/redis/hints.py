@@ -15,7 +15,7 @@ from rxdispatch.boards.engine import Signal
 __all__ = ["SPACING", "read_hints"]
 
 FIRST: Final = 4
-"""Listeners that claim at once for each task; with four, hardly ever is none of them idle."""
+"""Listeners that claim at once for each task; of four, at least one is almost always idle."""
 
 SPACING: Final = 0.0005
 """Seconds between the claims of the other listeners, so that the server can keep up."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rxdispatch.boards.codec import id_bytes
 from rxdispatch.boards.engine import ClaimedTask
 from rxdispatch.boards.shm.holders import Holders
 from rxdispatch.boards.shm.local.held_suspects import HeldSuspects
@@ -15,6 +14,7 @@ from rxdispatch.boards.shm.storage.layout import make_mark, number_of
 from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.boards.shm.transitions import BIG, CELL_OF, Transitions
 from rxdispatch.boards.suspects import ROOM, weight
+from rxdispatch.boards.task_codec import id_bytes
 
 __all__ = ["Claiming"]
 

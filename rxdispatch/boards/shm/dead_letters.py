@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from rxdispatch.boards.codec import id_text, unpack_cause
 from rxdispatch.boards.engine import CHUNK, DeadRow
 from rxdispatch.boards.shm.event_buffer import EventBuffer
 from rxdispatch.boards.shm.local.local_index import LocalIndex, states_of
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.submission import Submission
+from rxdispatch.boards.task_codec import id_text, unpack_cause
 
 __all__ = ["DeadLetters"]
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from reactivex import Observable
 
-from rxdispatch.boards.codec import NewTask, id_bytes
 from rxdispatch.boards.engine import (
     CHUNK,
     ClaimedTask,
@@ -35,6 +34,7 @@ from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.boards.shm.storage.stored_options import StoredOptions
 from rxdispatch.boards.shm.submission import Submission
 from rxdispatch.boards.shm.transitions import BIG, Transitions
+from rxdispatch.boards.task_codec import NewTask, id_bytes
 from rxdispatch.claim import Settlement
 from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.results import Counts, TaskEvent

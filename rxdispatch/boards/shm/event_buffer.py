@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rxdispatch.boards.events import Event
+from rxdispatch.boards.event_format import Event
 from rxdispatch.boards.shm.notifier import Notifier
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.mapping import Mapping

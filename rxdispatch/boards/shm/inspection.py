@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from rxdispatch.boards.codec import id_bytes, unpack_cause
 from rxdispatch.boards.engine import StoredState, Unfinished
 from rxdispatch.boards.shm.holders import Holders
 from rxdispatch.boards.shm.local.local_index import LocalIndex, lapses
@@ -14,6 +13,7 @@ from rxdispatch.boards.shm.notifier import Notifier
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.storage.layout import make_mark
+from rxdispatch.boards.task_codec import id_bytes, unpack_cause
 from rxdispatch.results import Counts
 from rxdispatch.task import Status
 

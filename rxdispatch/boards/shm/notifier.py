@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextvars import Context
 
 from rxdispatch.boards.engine import Signal
-from rxdispatch.boards.events import Event, pack_events, read_events
+from rxdispatch.boards.event_format import Event, pack_events, read_events
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.relay import Relay

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rxdispatch.boards.codec import NewTask, id_bytes
 from rxdispatch.boards.shm.local.local_index import states_of
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.storage.layout import Head, make_mark, number_of
+from rxdispatch.boards.task_codec import NewTask, id_bytes
 from rxdispatch.errors import BoardFullError
 
 __all__ = ["Submission"]

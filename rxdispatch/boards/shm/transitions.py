@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from rxdispatch.boards.codec import pack_cause
 from rxdispatch.boards.shm.event_buffer import EventBuffer
 from rxdispatch.boards.shm.holders import Holders
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.storage.layout import Head, make_mark, number_of
 from rxdispatch.boards.shm.storage.stored_options import StoredOptions
+from rxdispatch.boards.task_codec import pack_cause
 from rxdispatch.claim import Settlement
 from rxdispatch.results import EventKind
 

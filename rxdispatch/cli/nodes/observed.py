@@ -16,7 +16,7 @@ _WINDOW: Final = 5.0
 
 class Observed:
     """
-    The recent changes of a fleet, and the last heartbeats.
+    The recent changes of a fleet, and their rate.
 
     Args:
         now: The time at which watching began, in seconds.

@@ -11,7 +11,7 @@ import structlog
 
 from rxdispatch.claim import Outcome
 from rxdispatch.cli.text import visible
-from rxdispatch.failure import describe, traceback_text
+from rxdispatch.error_text import describe, traceback_text
 
 __all__ = ["log_to_stderr", "one_line", "print_outcome", "print_traceback"]
 

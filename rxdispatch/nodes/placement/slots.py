@@ -10,8 +10,8 @@ from redis.exceptions import ResponseError
 from uuid_utils import uuid7
 
 from rxdispatch.clock import lease_clock_of
+from rxdispatch.error_text import describe
 from rxdispatch.errors import RxDispatchError, StoreUnavailableError
-from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
 from rxdispatch.node import Node, Slot
 from rxdispatch.nodes.engine import FleetEngine

@@ -10,8 +10,8 @@ from typing import Any
 from rxdispatch.backoff import Backoff
 from rxdispatch.checks import integer, key_name
 from rxdispatch.clock import LoopScheduler
+from rxdispatch.error_text import describe
 from rxdispatch.errors import ConfigError
-from rxdispatch.failure import describe
 from rxdispatch.log import get_logger
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.pipelines.actors.messages import (

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from rxdispatch.boards.codec import NewTask, TaskCodec, id_bytes, id_text
+from rxdispatch.boards.task_codec import NewTask, TaskCodec, id_bytes, id_text
 from rxdispatch.errors import ConfigError
 from rxdispatch.files.file_thread import FileThread
 from rxdispatch.files.lock import FileLock

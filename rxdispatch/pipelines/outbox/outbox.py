@@ -14,11 +14,11 @@ from typing import Any, Literal, Self
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.codec import NewTask, TaskCodec
+from rxdispatch.boards.task_codec import NewTask, TaskCodec
 from rxdispatch.callables import check_function
 from rxdispatch.checks import integer
+from rxdispatch.error_text import describe
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
-from rxdispatch.failure import describe
 from rxdispatch.home import Home
 from rxdispatch.log import get_logger
 from rxdispatch.overflow import Drops, checked_size

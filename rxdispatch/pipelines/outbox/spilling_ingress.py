@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from uuid_utils import uuid7
 
 from rxdispatch.backoff import Backoff
-from rxdispatch.boards.codec import NewTask, TaskCodec
+from rxdispatch.boards.task_codec import NewTask, TaskCodec
 from rxdispatch.checks import integer
 from rxdispatch.errors import BufferOverflowError, ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger

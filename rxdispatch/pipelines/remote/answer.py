@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from rxdispatch.failure import cut
+from rxdispatch.error_text import cut
 
 if TYPE_CHECKING:
     import httpx

@@ -13,8 +13,8 @@ import msgspec
 
 from rxdispatch.callables import is_async
 from rxdispatch.checks import integer, key_name
+from rxdispatch.error_text import ERROR_LIMIT, cut, message_of
 from rxdispatch.errors import ConfigError
-from rxdispatch.failure import ERROR_LIMIT, cut, message_of
 from rxdispatch.log import get_logger
 from rxdispatch.pipelines.remote.json import to_json
 from rxdispatch.pipelines.shared.outside import is_from_outside

@@ -55,7 +55,7 @@ def run_stage(
         lost: Called with each item that does not go on, and with its failure if it has one; what
             it returns goes on instead, nothing if None.
         ordered: Emit in the order of arrival.
-        operator: What the log calls the kind of place.
+        operator: The value of ``operator`` in log entries.
 
     Whatever the function raises is the failure of its item. The stream fails only with errors that
     belong to no item: of a ``Limit``, or of an executor that can run nothing any more. A

@@ -12,8 +12,8 @@ import attrs
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import check_result
+from rxdispatch.error_text import describe
 from rxdispatch.errors import ConfigError
-from rxdispatch.failure import describe
 from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.pipelines.shared.outside import is_from_outside
 from rxdispatch.pipelines.workflow.history import Move, Transition

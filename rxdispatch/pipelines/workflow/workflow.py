@@ -15,8 +15,8 @@ from rxdispatch.boards.base import Board
 from rxdispatch.callables import check_function
 from rxdispatch.checks import integer, key_name
 from rxdispatch.claim import Outcome
+from rxdispatch.error_text import describe
 from rxdispatch.errors import ConfigError
-from rxdispatch.failure import describe
 from rxdispatch.operators import execute, settle
 from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.pipelines.workflow.history import WorkflowError, WorkflowResult

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from rxdispatch.boards.base import Board
-from rxdispatch.boards.codec import NewTask
+from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.claim import Claim
 from rxdispatch.results import TaskEvent
 from rxdispatch.task import Task

@@ -11,10 +11,10 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 from reactivex.subject import Subject
 
-from rxdispatch.boards.codec import NewTask
 from rxdispatch.boards.engine import ClaimReply
 from rxdispatch.boards.memory.board import MemoryBoard
 from rxdispatch.boards.memory.engine import MemoryEngine
+from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.claim import Outcome, Settlement
 from rxdispatch.clock import valve_of
 from rxdispatch.errors import StoreUnavailableError

@@ -13,7 +13,7 @@ _FEW: Final = 1024
 _LOOKS: Final = 8
 """How many entries may be looked at for each that is wanted."""
 
-NewTask = tuple[int, ...]
+_Entry = tuple[int, ...]
 
 
 class MarkHeap:
@@ -38,32 +38,32 @@ class MarkHeap:
     def __init__(self, load: Callable[[int], int], marks: int) -> None:
         self._load = load
         self._marks = marks
-        self._entries: list[NewTask] = []
+        self._entries: list[_Entry] = []
         self.known: dict[int, int] = {}
         self._limit = _FEW
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def push(self, entry: NewTask) -> None:
+    def push(self, entry: _Entry) -> None:
         """Add an entry."""
         self.known[entry[-2]] = entry[-1]
         heappush(self._entries, entry)
         if len(self._entries) > self._limit:
             self._prune()
 
-    def pop(self) -> NewTask:
+    def pop(self) -> _Entry:
         """Remove and return the first entry, whether or not it counts."""
         entry = heappop(self._entries)
         if self.known.get(entry[-2]) == entry[-1]:
             del self.known[entry[-2]]
         return entry
 
-    def top(self) -> NewTask | None:
+    def top(self) -> _Entry | None:
         """Return the first entry, whether or not it counts."""
         return self._entries[0] if self._entries else None
 
-    def first(self) -> NewTask | None:
+    def first(self) -> _Entry | None:
         """Return the first entry that counts, and drop those before it."""
         entries, load, marks = self._entries, self._load, self._marks
         while entries:
@@ -83,9 +83,9 @@ class MarkHeap:
             self.pop()
         return False
 
-    def some(self, most: int) -> list[NewTask]:
+    def some(self, most: int) -> list[_Entry]:
         """Return up to *most* of the first entries that count, in bounded time."""
-        entries, found = self._entries, list[NewTask]()
+        entries, found = self._entries, list[_Entry]()
         load, marks = self._load, self._marks
         ahead = [(entries[0], 0)] if entries else []
         for _ in range(_LOOKS * most):

@@ -86,7 +86,7 @@ class Mapping:
         _atomic()
         path = path_of(name)
         if not _DIRECTORY.is_dir():
-            raise ConfigError("boards in shared memory must have a place", str(_DIRECTORY))
+            raise ConfigError("the folder of shared memory must exist", str(_DIRECTORY))
         # Under a temporary name until it is complete, so that no process maps half a header.
         draft = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

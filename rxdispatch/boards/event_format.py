@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, get_args
 
-from rxdispatch.boards.codec import id_text
+from rxdispatch.boards.task_codec import id_text
 from rxdispatch.log import get_logger
 from rxdispatch.results import EventKind, TaskEvent
 from rxdispatch.throttled_warning import ThrottledWarning

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from rxdispatch.error_text import ERROR_LIMIT, TRACEBACK_LIMIT, cause_of, describe, traceback_text
 from rxdispatch.errors import TaskExecutionError
-from rxdispatch.failure import ERROR_LIMIT, TRACEBACK_LIMIT, cause_of, describe, traceback_text
 
 
 class _SilentError(Exception):

@@ -9,8 +9,8 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from rxdispatch.checks import check_id_size
+from rxdispatch.error_text import TRACEBACK_LIMIT, describe
 from rxdispatch.errors import CodecError, ConfigError, RxDispatchError
-from rxdispatch.failure import TRACEBACK_LIMIT, describe
 from rxdispatch.payload_rules import (
     check_payload,
     check_readable,

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from rxdispatch.boards.events import KINDS, Event, pack_events, read_events
+from rxdispatch.boards.event_format import KINDS, Event, pack_events, read_events
 from rxdispatch.results import EventKind, TaskEvent
 
 PRELUDE = Path(__file__).parents[2] / "rxdispatch/boards/redis/lua/prelude.lua"
