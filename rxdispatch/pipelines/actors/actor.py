@@ -109,7 +109,7 @@ class Actor:
         self._wait_group = self._run.wait_group
         self._began = self._failed_in_a_row = 0
         self._current: Mail | None = None
-        self._told = False
+        self._reported = False
         self._handle: Handle | None = None
         #: Its address.
         self.ref = ActorRef(name, self._mailbox, self._run)
@@ -174,7 +174,7 @@ class Actor:
         self._subscription.dispose()
         self._run.close()
         # A message that has failed waits only for a restart.
-        if self._current is not None and not self._told:
+        if self._current is not None and not self._reported:
             self._refuse(self._current)
         # Refuses the rest of the mailbox; it is closed, so this ends with the next turn.
         self._mailbox.subscribe(self._refuse, on_completed=self._conclude)
@@ -184,9 +184,9 @@ class Actor:
         try:
             self._run.failures.end()
         finally:
-            self._look_for_end()
+            self._check_ended()
 
-    def _look_for_end(self) -> None:
+    def _check_ended(self) -> None:
         """Report, once, that nothing of the actor is at work any more."""
         if self._on_end is not None and self._run.ended and not self._wait_group.active:
             on_end, self._on_end = self._on_end, None
@@ -197,7 +197,7 @@ class Actor:
     def _begin(self, mail: Mail) -> Coroutine[Any, Any, None]:
         # Not in the coroutine, which may be cancelled before it begins.
         self._current = mail
-        self._told = False
+        self._reported = False
         self._name_it(mail)
         return self._work(mail)
 
@@ -215,7 +215,7 @@ class Actor:
         finally:
             self._current = None
             self._wait_group.done()
-            self._look_for_end()
+            self._check_ended()
 
     async def _turn(self, mail: Mail, handle: Handle) -> None:
         try:
@@ -226,7 +226,7 @@ class Actor:
             if is_from_outside(error):
                 self._refuse(mail)
                 raise
-            self._told = True
+            self._reported = True
             self._report(mail, error)
             if isinstance(error, KeyboardInterrupt):
                 self._stop()
@@ -260,7 +260,7 @@ class Actor:
             actor=self._name,
             message=mail.id,
             supervision=self._supervision,
-            # Whoever receives the error itself can look at its traceback.
+            # A receiver of the error itself can look at its traceback.
             **({"error": describe(error)} if received else {"failure": error}),
         )
         if mail.reply is not None and asked:

@@ -1,4 +1,4 @@
-"""``along``: the operator that carries items along an edge, from one port to another."""
+"""``edge_operator``: the operator that carries items along an edge, from one port to another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.output import MIN_QUEUE
 from rxdispatch.pipelines.shared.stage_error import StageError, stage_error
 
-__all__ = ["along", "queue_of"]
+__all__ = ["edge_operator", "queue_of"]
 
 Stream = Observable[Envelope]
 
@@ -27,7 +27,7 @@ def queue_of(node: GraphNode, source: GraphNode | None = None) -> int:
     return node.stage.queue_size or max(MIN_QUEUE, node.stage.burst, burst)
 
 
-def along(
+def edge_operator(
     edge: Edge, *, size: int, several: bool, gaps: bool, failed: Callable[[StageError], None]
 ) -> Callable[[Stream], Stream]:
     """

@@ -25,7 +25,7 @@ from rxdispatch.pipelines.graph.model import (
     checked_ports,
 )
 from rxdispatch.pipelines.graph.run import GraphRun
-from rxdispatch.pipelines.stages.stage import described
+from rxdispatch.pipelines.stages.stage import checked_stage
 from rxdispatch.protocols import Limit
 
 __all__ = ["Graph"]
@@ -117,7 +117,7 @@ class Graph:
         ins, outs = checked_ports("inputs", inputs), checked_ports("outputs", outputs)
         spread = len(ins) > 1 and join != "merge"
         check_function("fn", fn, *(ins if spread else ("item",)))
-        stage = described(
+        stage = checked_stage(
             fn,
             name=name,
             max_concurrent=max_concurrent,

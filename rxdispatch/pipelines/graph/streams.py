@@ -13,7 +13,7 @@ from reactivex import operators as rx
 from rxdispatch.errors import TaskRejectedError
 from rxdispatch.operators.flow._broadcast import broadcast
 from rxdispatch.pipelines.graph.checks import in_order
-from rxdispatch.pipelines.graph.edges import along, queue_of
+from rxdispatch.pipelines.graph.edges import edge_operator, queue_of
 from rxdispatch.pipelines.graph.join import join_ports
 from rxdispatch.pipelines.graph.model import Edge, Gap, GraphNode
 from rxdispatch.pipelines.shared.envelope import Envelope
@@ -100,14 +100,14 @@ class GraphStreams:
         ports: dict[str, list[Stream]] = {port: [] for port in node.inputs}
         for edge in self._into[name]:
             source = self._nodes[edge.source]
-            follow = along(
+            edge_pipe = edge_operator(
                 edge,
                 size=queue_of(node, source),
                 several=len(source.outputs) > 1,
                 gaps=name in self._gapped,
                 failed=self._failed,
             )
-            ports[edge.to_port].append(self._left[edge.source].pipe(follow))
+            ports[edge.to_port].append(self._left[edge.source].pipe(edge_pipe))
 
         def unpaired(envelope: Envelope) -> None:
             cause = TaskRejectedError("another input of the zip has no item to pair with it")

@@ -308,7 +308,7 @@ class SpillingIngress(Ingress[T]):
         self._changed()
 
     def _changed(self) -> None:
-        # Also where nothing came: the stream may end here, or ``wait_empty``.
+        # Also if nothing was loaded: the stream may end here, or ``wait_empty``.
         self._pump()
         self._moved.set()
 

@@ -164,7 +164,9 @@ class HeldEntries:
         keys = [worker.held, worker.last, worker.source]
         try:
             # Repeated under the same number: if it was carried out, the server repeats its answer.
-            found: bytes = await self._insist("settle list entries", SETTLE, keys, arguments)
+            found: bytes = await self._run_until_available(
+                "settle list entries", SETTLE, keys, arguments
+            )
         except Exception as error:
             for ask in batch:
                 if not ask.answer.done():
@@ -227,7 +229,7 @@ class HeldEntries:
 
     async def _beat(self) -> None:
         worker = self._worker
-        await self._insist(
+        await self._run_until_available(
             "hold list entries",
             BEAT,
             [worker.workers, worker.source],
@@ -237,19 +239,19 @@ class HeldEntries:
             ],
         )
 
-    async def _insist(
+    async def _run_until_available(
         self, operation: str, script: Script, keys: list[bytes], args: list[bytes | int]
     ) -> Any:
-        told = False
+        logged = False
         while True:
             try:
                 return await self._client.run(operation, script, keys, args)
             except StoreUnavailableError as error:
-                if not told:
+                if not logged:
                     log.warning(
                         "redis_list_waiting", key=_text(self._worker.source), error=str(error)
                     )
-                    told = True
+                    logged = True
                 await asyncio.sleep(random.uniform(0.05, 0.3))
 
 

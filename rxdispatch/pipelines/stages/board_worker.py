@@ -16,7 +16,7 @@ from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.pipelines.shared.envelope import Envelope
 from rxdispatch.pipelines.shared.stage_error import StageError
 from rxdispatch.pipelines.shared.wait_group import WaitGroup
-from rxdispatch.pipelines.stages.chain import chain, waiting
+from rxdispatch.pipelines.stages.chain import chain, queue_sizes
 from rxdispatch.pipelines.stages.handoff import BoardHandoff
 from rxdispatch.pipelines.stages.stage import Stage
 from rxdispatch.pipelines.stages.stats import StageCounters
@@ -54,7 +54,7 @@ def board_worker(
         until: When to complete.
     """
     # The board is the queue: an item that is claimed too early is kept from other workers.
-    queues = waiting(stages)
+    queues = queue_sizes(stages)
     queues[0] = stages[0].queue_size or stages[0].burst
     most = sum(queues) + sum(stage.burst for stage in stages)
     claims = board.claims(prefetch=most, lease=lease, worker=worker, until=until)

@@ -15,7 +15,7 @@ from rxdispatch.pipelines.stages.run_stage import Lost, run_stage
 from rxdispatch.pipelines.stages.stage import Stage
 from rxdispatch.pipelines.stages.stats import StageCounters
 
-__all__ = ["chain", "until_board", "waiting"]
+__all__ = ["chain", "queue_sizes", "stages_before_board"]
 
 Operator = Callable[[Observable[Envelope]], Observable[Envelope]]
 
@@ -61,7 +61,7 @@ def chain(
     return stream
 
 
-def waiting(stages: Sequence[Stage]) -> list[int]:
+def queue_sizes(stages: Sequence[Stage]) -> list[int]:
     """
     Return how many items may wait for each of *stages*.
 
@@ -75,6 +75,6 @@ def waiting(stages: Sequence[Stage]) -> list[int]:
     ]
 
 
-def until_board(stages: Sequence[Any]) -> int:
+def stages_before_board(stages: Sequence[Any]) -> int:
     """Return how many of *stages* come before the first one with a board."""
     return next((n for n, stage in enumerate(stages) if stage.board is not None), len(stages))

@@ -22,7 +22,7 @@ from rxdispatch.pipelines.shared.output import MIN_QUEUE, Output
 from rxdispatch.pipelines.shared.run import Run
 from rxdispatch.pipelines.shared.stage_error import StageError, report
 from rxdispatch.pipelines.stages.board_worker import board_worker
-from rxdispatch.pipelines.stages.chain import chain, until_board, waiting
+from rxdispatch.pipelines.stages.chain import chain, queue_sizes, stages_before_board
 from rxdispatch.pipelines.stages.handoff import BoardHandoff, FindBoard, board_of
 from rxdispatch.pipelines.stages.pipeline_checks import (
     Source,
@@ -120,11 +120,11 @@ class Pipeline:
         self._source = source
         self._boards = boards
         # The stages that run here; the others run where their items are claimed.
-        self._here = stages[: until_board(stages)]
+        self._here = stages[: stages_before_board(stages)]
         self._next = stages[len(self._here)] if names else None
         self._handoff: BoardHandoff | None = None
         self._counters = [StageCounters(stage.name) for stage in self._here]
-        self._queues = waiting(self._here)
+        self._queues = queue_sizes(self._here)
         self._ingress = ResubmitIngress(self._queues[0] if self._here else MIN_QUEUE)
         self._resubmits: Resubmits | None = None
         self._lost = reporting(self._on_failure)
@@ -203,7 +203,7 @@ class Pipeline:
         if boards is not None:
             check_boards(boards)
         find = self._boards if boards is None else boards
-        end = place + 1 + until_board(stages[place + 1 :])
+        end = place + 1 + stages_before_board(stages[place + 1 :])
         board = board_of(stages[place], find)
         following = None if end == len(stages) else (stages[end], board_of(stages[end], find))
         return board_worker(

@@ -25,7 +25,7 @@ from rxdispatch.pipelines.stages.stage_call import (
     call_many,
     call_one,
     in_pool,
-    work_of,
+    stage_work,
 )
 from rxdispatch.pipelines.stages.stats import StageCounters
 
@@ -101,7 +101,7 @@ def _map(
     if not stage.plain:
         limit = stage.timeout if stage.backoff is None else None
         return map_async(
-            work_of(stage, stage.fn, wait_group, items.counters), timeout=limit, **options
+            stage_work(stage, stage.fn, wait_group, items.counters), timeout=limit, **options
         ), _nothing
     if stage.backoff is None:
         call = partial(call_one if stage.batch is None else call_many, stage.fn)
@@ -109,7 +109,7 @@ def _map(
         return compose(items.begun, mapped), _nothing
     # Between its attempts an item waits on the loop, not in a thread.
     pool = FunctionPool(stage.executor, stage.slots, on_gone=items.end, label="pipeline")
-    work = work_of(stage, in_pool(stage, pool), wait_group, items.counters)
+    work = stage_work(stage, in_pool(stage, pool), wait_group, items.counters)
     return map_async(work, **options), pool.close
 
 

@@ -19,7 +19,7 @@ from rxdispatch.operators._on_error import OnError, checked_on_error
 from rxdispatch.protocols import Limit
 from rxdispatch.seconds import seconds
 
-__all__ = ["Stage", "described", "stage"]
+__all__ = ["Stage", "checked_stage", "stage"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -125,7 +125,7 @@ def stage(
         'upper'
     """
     check_function("fn", fn, "item")
-    return described(
+    return checked_stage(
         fn,
         name=name,
         max_concurrent=max_concurrent,
@@ -139,7 +139,7 @@ def stage(
     )
 
 
-def described(
+def checked_stage(
     fn: Callable[..., Any],
     *,
     name: str | None,

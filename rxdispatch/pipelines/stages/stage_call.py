@@ -17,7 +17,7 @@ from rxdispatch.pipelines.shared.wait_group import WaitGroup
 from rxdispatch.pipelines.stages.stage import Stage
 from rxdispatch.pipelines.stages.stats import StageCounters
 
-__all__ = ["CarriedError", "call_many", "call_one", "in_pool", "work_of"]
+__all__ = ["CarriedError", "call_many", "call_one", "in_pool", "stage_work"]
 
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -40,7 +40,7 @@ class CarriedError(Exception):
 # ------------------------------------------------ on the loop
 
 
-def work_of(
+def stage_work(
     stage: Stage, call: Call, wait_group: WaitGroup, counters: StageCounters
 ) -> Callable[[Any], Awaitable[Any]]:
     """Return the function for ``map_async``, which applies *call* to one or many envelopes."""
