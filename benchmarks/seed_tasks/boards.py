@@ -1,4 +1,4 @@
-"""Boards: in process, in shared memory, and on a server."""
+"""Dispatch by boards: in process, in shared memory, and on a server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def fill(board: Board[Payload], count: int) -> None:
 
 
 async def take(board: Board[Payload], turn: TimedTurn, runs: Runs) -> None:
-    """Claim and settle until nothing is left."""
+    """Claim and settle until the board is empty."""
     did = runs.did
     with turn:
         while claims := await board.claim(CLAIMED):
@@ -73,7 +73,7 @@ class InSharedMemory(DispatchWay):
         self._board = rxd.SharedMemoryBoard[Payload].create(self._name, capacity=self.count)
 
     def fill(self) -> None:
-        """Submit the tasks; all have the board open by now, so its name can go."""
+        """Submit the tasks; all processes have the board open by now, so unlink its name."""
         assert self._board is not None
         self._board.unlink()
         asyncio.run(fill(self._board, self.count))

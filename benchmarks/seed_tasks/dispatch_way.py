@@ -1,4 +1,4 @@
-"""``DispatchWay``: how tasks are handed out."""
+"""``DispatchWay``: one way to dispatch tasks to workers."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ class DispatchWay:
     ready, lets them begin while it calls :meth:`feed` itself, and ends with :meth:`close`.
 
     Attributes:
-        count: How many tasks there are.
-        workers: How many processes; none if the process that fills also works.
+        count: The number of tasks.
+        workers: The number of processes; 0 if the process that fills also works.
     """
 
     workers: ClassVar[int] = WORKERS
     count: int = 0
 
     def prepare(self) -> None:
-        """Make what workers inherit."""
+        """Make what the workers inherit."""
 
     def fill(self) -> None:
         """Put the tasks there."""
 
     def feed(self) -> None:
-        """Do what must be done while the others work."""
+        """Feed the workers while they work."""
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take tasks, in the body of *turn*, until there are no more."""
         raise NotImplementedError
 
     def servers(self) -> list[int]:
-        """Return the processes that take part besides."""
+        """Return the ids of server processes that take part."""
         return []
 
     def close(self) -> None:
-        """Give up what was made; may be called at any time."""
+        """Release everything; may be called at any time."""

@@ -1,4 +1,4 @@
-"""``ForkedWorkers``: the worker processes of a way."""
+"""``ForkedWorkers``: the worker processes of a measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PATIENCE: Final = 5.0
 
 class ForkedWorkers:
     """
-    Forks the workers of a way, and waits until each is ready; none is left after the ``with``.
+    Forks the workers, and waits until each is ready; none is left after the ``with``.
 
     Raises:
         EOFError: If one failed; its traceback was printed.
@@ -46,12 +46,12 @@ class ForkedWorkers:
         return self
 
     def begin(self, moment: float) -> None:
-        """Let all begin at that time of the monotonic clock."""
+        """Start all at that time of the monotonic clock."""
         for line in self._lines:
             line.send(moment)
 
     def spent(self) -> list[Spent]:
-        """Wait until all are done; what each took."""
+        """Wait until all are done, and return what each took."""
         return self._hear()
 
     def __exit__(
@@ -60,7 +60,7 @@ class ForkedWorkers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let them go, or end them when something failed."""
+        """End them, by force if something failed."""
         for line in self._lines:
             if kind is None:
                 line.send(None)

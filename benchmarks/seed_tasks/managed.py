@@ -1,4 +1,4 @@
-"""Lists that a ``multiprocessing.Manager`` keeps in a process of its own."""
+"""Dispatch by lists in the process of a ``multiprocessing.Manager``."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class ManagedPop(Managed):
 
 
 class ManagedMarks(Managed):
-    """Marks and payloads in a list; who reads a mark and writes it has the lock until then."""
+    """Marks and payloads in a list; a worker reads and writes a mark under a lock."""
 
     def prepare(self) -> None:
-        """Make a lock besides."""
+        """Make the list and a lock."""
         super().prepare()
         self._lock: Any = CONTEXT.Lock()
 
@@ -69,7 +69,7 @@ class ManagedMarks(Managed):
         self._list.extend([(0, encode(payload(number))) for number in range(self.count)])
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
-        """Take what nobody has."""
+        """Take the tasks that no worker has."""
         tasks, lock, did, me = self._list, self._lock, runs.did, turn.me
         len(tasks)
         with turn:

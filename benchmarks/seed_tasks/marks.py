@@ -1,4 +1,4 @@
-"""Marks in shared memory, of which every worker reads all."""
+"""Dispatch by status marks in shared memory; every worker reads all marks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SLOT = 8 + (PAYLOAD_SIZE + 7) // 8 * 8
 
 
 class SharedMarks(DispatchWay):
-    """Slots of a mark and a payload; 0 is the mark of a task that nobody has."""
+    """Slots of a mark and a payload; 0 is the mark of a free task."""
 
     def prepare(self) -> None:
         """Map the memory."""
@@ -36,7 +36,7 @@ class Swapped(SharedMarks):
     """The mark changes by compare-and-swap, as on a ``SharedMemoryBoard``."""
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
-        """Take what nobody has."""
+        """Take free tasks."""
         swap, memory, did = self._view.cas_u64, self._memory, runs.did
         me = turn.me
         with turn:
@@ -47,17 +47,17 @@ class Swapped(SharedMarks):
 
 class Confirmed(SharedMarks):
     """
-    Read the mark, write one's own, then read it again and go on if it is still one's own.
+    Read the mark, write your own, then read it again and go on if it is still yours.
 
     Args:
-        times: How often it is read again: ``status_retry_count``.
+        times: How often the mark is read again: ``status_retry_count``.
     """
 
     def __init__(self, times: int) -> None:
         self._times = times
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
-        """Take what seems to be nobody's."""
+        """Take tasks that seem free."""
         load, store = self._view.load_u64, self._view.store_u64
         memory, did, me, again = self._memory, runs.did, turn.me, range(self._times)
         with turn:
@@ -75,12 +75,12 @@ class Locked(SharedMarks):
     """The mark is read and written under a ``multiprocessing.Lock``."""
 
     def prepare(self) -> None:
-        """Make a lock besides."""
+        """Map the memory and make a lock."""
         super().prepare()
         self._lock: Any = CONTEXT.Lock()
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
-        """Take what nobody has; it is done after the lock was given back."""
+        """Take free tasks, and do each after releasing the lock."""
         load, store, lock = self._view.load_u64, self._view.store_u64, self._lock
         memory, did, me = self._memory, runs.did, turn.me
         with turn:

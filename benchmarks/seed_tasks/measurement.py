@@ -1,4 +1,4 @@
-"""``WayMeasurement``: rounds of one way in a process of its own, watched from outside."""
+"""``WayMeasurement``: rounds in a process of its own, watched from outside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.support.usage import WINDOW, Watch
 
 __all__ = ["Round", "WayMeasurement"]
 
-# Until then the workers have all heard when they are to begin.
+# Time for all workers to receive the moment at which they begin.
 _NOTICE: Final = 0.01
 _PATIENCE: Final = 5.0
 
@@ -25,16 +25,12 @@ _PATIENCE: Final = 5.0
 @attrs.frozen
 class Round:
     """
-    What a round took.
+    The cost of a round.
 
-    Attributes:
-        seconds: From the first take to the last.
-        fill: Seconds that it took before to put the tasks there.
-        cpu: CPU seconds meanwhile, of all processes.
-        cpu_peak: Percent of one core, the most at any time.
-        memory: MiB more than before tasks and processes were there, the most in any round so far.
-        twice: How many tasks were done more than once.
-        missing: How many tasks were never done.
+    Attributes: seconds: From the first take to the last. fill: Seconds that it took before to put
+    the tasks there. cpu: CPU seconds meanwhile, of all processes. cpu_peak: Percent of one core,
+    the most at any time. memory: Growth in MiB since before tasks and processes were there, the
+    most in any round so far. twice: The tasks done more than once. missing: The tasks never done.
     """
 
     seconds: float
@@ -48,14 +44,14 @@ class Round:
 
 class WayMeasurement:
     """
-    Measures a way; no process is left after the ``with``.
+    Measures a way to dispatch; no process is left after the ``with``.
 
     Args:
-        way: Which.
-        count: How many tasks.
+        way: The way.
+        count: The number of tasks.
 
     Attributes:
-        rounds: What was measured.
+        rounds: The rounds so far.
     """
 
     def __init__(self, way: DispatchWay, count: int) -> None:
@@ -82,7 +78,7 @@ class WayMeasurement:
         return self
 
     def prepare(self) -> None:
-        """Have workers and tasks ready, and what was before finished."""
+        """Finish the round before, and make workers and tasks ready."""
         if self._spent is not None:
             self.finish()
         self._line.send(None)
@@ -92,7 +88,7 @@ class WayMeasurement:
         self._fill: float = self._hear()
 
     def run(self) -> None:
-        """Have the tasks done."""
+        """Run the tasks."""
         self._watch.begin()
         self._line.send(time.monotonic() + _NOTICE)
         while not self._line.poll(WINDOW):
@@ -100,7 +96,7 @@ class WayMeasurement:
         self._spent = self._hear()
 
     def finish(self) -> None:
-        """Have the workers end, and keep what was measured."""
+        """End the workers, and record the round."""
         watch, spent = self._watch, self._spent
         assert spent is not None
         self._spent = None
@@ -108,7 +104,7 @@ class WayMeasurement:
         self._line.send(None)
         twice, missing = self._hear()
         seconds = spent.ended - spent.begun
-        # What is over before the first look has used its mean at some time.
+        # A round that ends before the first look has reached its mean at some time.
         peak = max(watch.cpu_peak, 100 * spent.cpu / seconds)
         self.rounds.append(
             Round(seconds, self._fill, spent.cpu, peak, watch.growth, twice, missing)
@@ -133,7 +129,7 @@ class WayMeasurement:
         self._line.close()
         if self._process.pid is None:
             return
-        # It ends by itself when it waits for the next round, else it ends its workers first.
+        # It ends by itself while it waits for a round; otherwise it ends its workers first.
         self._process.join(0.2 if self.rounds else 0)
         if self._process.is_alive():
             self._process.terminate()

@@ -1,4 +1,4 @@
-"""Processes that do not outlive who started them."""
+"""Ends a process with its parent."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def end_with_parent(by: int) -> None:
     """
-    Let this process get that signal when its parent ends, however that ends.
+    Send this process that signal when its parent ends, however it ends.
 
     SIGINT is ignored from then on: Ctrl-C reaches the parent too, which ends its children.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
-    # It may have ended before that was asked for.
+    # The parent may have ended already.
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid != os.getppid():
         raise SystemExit("the parent is gone")

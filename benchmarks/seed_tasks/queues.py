@@ -1,4 +1,4 @@
-"""Queues of the standard library."""
+"""Dispatch by queues of the standard library."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["LoopQueue", "PlainQueue", "ProcessQueue"]
 
 class ProcessQueue(DispatchWay):
     """
-    A ``multiprocessing.Queue``: all is put before; its thread sends while workers take.
+    A ``multiprocessing.Queue``: everything is put before; its thread sends while workers take.
 
     Args:
-        size: How many tasks are put, and taken, as one list; with 1 there are no lists.
+        size: The number of tasks put, and taken, as one list; with 1 there are no lists.
     """
 
     def __init__(self, size: int = 1) -> None:
@@ -28,7 +28,7 @@ class ProcessQueue(DispatchWay):
         self._queue: Any = CONTEXT.Queue()
 
     def fill(self) -> None:
-        """Put payloads, and for each worker the news that there are no more."""
+        """Put the payloads, and an end mark for each worker."""
         put, size = self._queue.put, self._size
         if size == 1:
             for number in range(self.count):
@@ -40,7 +40,7 @@ class ProcessQueue(DispatchWay):
             put(None)
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
-        """Take what comes."""
+        """Take tasks until the end mark."""
         get, did = self._queue.get, runs.did
         with turn:
             if self._size == 1:
@@ -52,7 +52,7 @@ class ProcessQueue(DispatchWay):
                         did(decode(taken))
 
     def close(self) -> None:
-        """Wait for nothing that nobody will take."""
+        """Close the queue without waiting for items that no worker will take."""
         self._queue.cancel_join_thread()
         self._queue.close()
 
@@ -65,7 +65,7 @@ class PlainQueue(DispatchWay):
         self._queue: Any = CONTEXT.SimpleQueue()
 
     def feed(self) -> None:
-        """Put payloads, and for each worker the news that there are no more."""
+        """Put the payloads, and an end mark for each worker."""
         put = self._queue.put
         for number in range(self.count):
             put(encode(payload(number)))
@@ -73,7 +73,7 @@ class PlainQueue(DispatchWay):
             put(None)
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
-        """Take what comes."""
+        """Take tasks until the end mark."""
         get, did = self._queue.get, runs.did
         with turn:
             while (taken := get()) is not None:
@@ -90,7 +90,7 @@ class LoopQueue(DispatchWay):
     workers: ClassVar[int] = 0
 
     def fill(self) -> None:
-        """Put payloads, and for each consumer the news that there are no more."""
+        """Put the payloads, and an end mark for each consumer."""
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         for number in range(self.count):
             self._queue.put_nowait(encode(payload(number)))
@@ -98,7 +98,7 @@ class LoopQueue(DispatchWay):
             self._queue.put_nowait(None)
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
-        """Let consumers take what is there."""
+        """Run the consumers."""
         asyncio.run(self._consume(turn, runs))
 
     async def _consume(self, turn: TimedTurn, runs: Runs) -> None:

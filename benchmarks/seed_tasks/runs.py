@@ -1,4 +1,4 @@
-"""The tasks that every way hands out, and how often each was done."""
+"""The tasks that are dispatched, and how often each was done."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Runs:
         self._add = self._view.fetch_add_u64
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset all counters."""
         self._memory[:] = bytes(len(self._memory))
 
     def did(self, done: Payload) -> None:

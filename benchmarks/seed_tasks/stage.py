@@ -1,4 +1,4 @@
-"""What runs in the process of a measurement: round after round of one way."""
+"""The process of a measurement: runs round after round of one way to dispatch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["stage"]
 
 def stage(line: Connection[Any, Any], way: DispatchWay, count: int) -> None:
     """
-    Measure rounds for as long as they are asked for.
+    Run rounds as long as they are asked for.
 
     What is said: anything for a round; the seconds of filling; the moment to begin; what was
     :class:`~benchmarks.seed_tasks.timed_turn.Spent`; anything once memory was read; how many tasks
@@ -35,7 +35,7 @@ def stage(line: Connection[Any, Any], way: DispatchWay, count: int) -> None:
     runs = Runs(count)
     runs.clear()
     way.count = count
-    # Whoever is forked would otherwise copy what it never uses.
+    # Otherwise each fork would copy memory that it never uses.
     gc.collect()
     gc.freeze()
     line.send(None)

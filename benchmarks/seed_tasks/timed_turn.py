@@ -1,4 +1,4 @@
-"""``TimedTurn``: a part of the work that begins when it is told, and tells what it took."""
+"""``TimedTurn``: the timed part of a worker."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def wait_until(moment: float) -> None:
 
 class TimedTurn:
     """
-    What is timed of a worker: the body of the ``with``.
+    The timed part of a worker: the body of the ``with``.
 
-    Entering tells that the worker is ready, and waits for the moment at which all begin; leaving
-    tells what was spent, and waits until memory has been read.
+    Entering reports that the worker is ready, and waits for the moment at which all begin; leaving
+    reports what was spent, and waits until memory has been read.
 
     Args:
-        line: To whoever times.
+        line: To the process that measures.
         me: The worker's number, from 1.
-        ready: What to say when ready.
+        ready: What to send when ready.
     """
 
     def __init__(self, line: Connection[Any, Any], me: int = 1, ready: float = 0.0) -> None:
@@ -45,7 +45,7 @@ class TimedTurn:
         self._ready = ready
 
     def __enter__(self) -> Self:
-        """Begin with the others."""
+        """Begin at the same moment as the others."""
         self._line.send(self._ready)
         wait_until(self._line.recv())
         self._begun, self._cpu = time.monotonic(), time.process_time()
@@ -57,7 +57,7 @@ class TimedTurn:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Tell what it took, unless it failed."""
+        """Report what was spent, unless it failed."""
         cpu, ended = time.process_time() - self._cpu, time.monotonic()
         if kind is None:
             self._line.send(Spent(self._begun, ended, cpu))

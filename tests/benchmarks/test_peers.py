@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures.record import load_record
-from benchmarks.peers._systems import ROOT, SYSTEMS
+from benchmarks.peers.systems import ROOT, SYSTEMS
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

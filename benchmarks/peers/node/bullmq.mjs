@@ -1,5 +1,5 @@
 // BullMQ: `queue.addBulk`, and a `Worker` that removes jobs when they are done.
-// The command line is that of the Python drivers, see ../_driver.py.
+// The command line is that of the Python drivers, see ../driver.py.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";

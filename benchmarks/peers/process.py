@@ -1,4 +1,4 @@
-"""Drivers as processes: each with a time limit, none left behind."""
+"""Runs drivers as processes: each has a time limit, and none is left behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from benchmarks.peers._systems import ROOT, System
+from benchmarks.peers.systems import ROOT, System
 
 __all__ = ["Driver", "PeerError", "ask", "driver"]
 

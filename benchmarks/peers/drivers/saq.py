@@ -9,7 +9,7 @@ from typing import Any
 
 from saq import Queue, Worker
 
-from benchmarks.peers._driver import Arrivals, Saw, arrive, gather, main, run_load
+from benchmarks.peers.driver import Arrivals, Saw, arrive, gather, main, run_load
 
 
 async def _with_queue(url: str, use: Callable[[Callable[[str], Awaitable[Any]]], Any]) -> Any:

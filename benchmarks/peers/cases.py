@@ -1,4 +1,4 @@
-"""What is measured of one system: submit in bulk, drain, and latency under an open loop."""
+"""The measurements of one system: submit in bulk, drain, and latency under an open loop."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import attrs
 
-from benchmarks.peers._driver import SETTLING
-from benchmarks.peers._process import Driver, PeerError, ask, driver
-from benchmarks.peers._server import Server
-from benchmarks.peers._systems import System
+from benchmarks.peers.driver import SETTLING
+from benchmarks.peers.process import Driver, PeerError, ask, driver
+from benchmarks.peers.server import Server
+from benchmarks.peers.systems import System
 
 __all__ = ["Drain", "PeerLatency", "Sizes", "calibrate", "capacity", "drain", "latencies"]
 
@@ -23,12 +23,12 @@ _LIMIT: Final = 60.0
 @attrs.frozen(kw_only=True)
 class Sizes:
     """
-    How much is measured.
+    The sizes of the measurements.
 
     Attributes:
         drain: Seconds that a drain should take.
-        least: Tasks at least.
-        most: Tasks at most.
+        least: The least number of tasks.
+        most: The largest number of tasks.
         flood: Seconds of the flood that finds the capacity.
         load: Seconds of each open loop.
         common: Tasks a second of the open loops that are the same for all.
@@ -53,12 +53,12 @@ class Drain:
 @attrs.frozen(kw_only=True)
 class PeerLatency:
     """
-    Of one open loop, in milliseconds.
+    The latencies of one open loop, in milliseconds.
 
     Attributes:
-        tasks: How many count.
-        rate: How many a second there were to be.
-        slip: How late the submitter began, 99 of 100 times at most.
+        tasks: The tasks that count.
+        rate: The intended tasks a second.
+        slip: The 99th percentile of the submitter's delay.
     """
 
     tasks: int
@@ -69,7 +69,7 @@ class PeerLatency:
     slip: float
 
     def beside(self) -> dict[str, float]:
-        """Return what a row tells besides the median."""
+        """Return the figures of a row besides the median."""
         return {
             "p99": self.p99,
             "p999": self.p999,
@@ -84,7 +84,7 @@ async def drain(server: Server, system: System, tasks: int) -> Drain:
     Submit tasks in bulk, then handle them all.
 
     Raises:
-        PeerError: If it does not handle each once, or leaves something behind.
+        PeerError: If a task is not handled once, or stays on the queue.
     """
     server.redis.flushall()
     url = _url(server, system)
@@ -101,7 +101,7 @@ async def drain(server: Server, system: System, tasks: int) -> Drain:
 
 
 async def calibrate(server: Server, system: System, sizes: Sizes) -> int:
-    """Return how many tasks a round should have."""
+    """Return the number of tasks for a round."""
     tasks = sizes.least
     if tasks == sizes.most:
         return tasks
@@ -113,7 +113,7 @@ async def calibrate(server: Server, system: System, sizes: Sizes) -> int:
 
 
 async def capacity(server: Server, system: System, sizes: Sizes) -> float:
-    """Return tasks handled a second while they are submitted one at a time, all that it can."""
+    """Return the tasks handled a second while others are submitted as fast as possible."""
     server.redis.flushall()
     url = _url(server, system)
     async with driver(system, "serve", url, CONCURRENCY) as worker:
@@ -131,10 +131,10 @@ async def latencies(
     server: Server, system: System, rates: list[float], sizes: Sizes
 ) -> list[PeerLatency]:
     """
-    Submit at each rate in turn, and return what one worker made of it.
+    Submit at each rate in turn, and return the latencies of one worker.
 
     Raises:
-        PeerError: If it does not handle each once, or leaves something behind.
+        PeerError: If a task is not handled once, or stays on the queue.
     """
     server.redis.flushall()
     url = _url(server, system)

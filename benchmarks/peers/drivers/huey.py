@@ -9,7 +9,7 @@ from typing import Any
 
 from huey import RedisHuey
 
-from benchmarks.peers._driver import Arrivals, Saw, main, thread_load
+from benchmarks.peers.driver import Arrivals, Saw, main, thread_load
 
 
 def _task(url: str, saw: Saw) -> Any:

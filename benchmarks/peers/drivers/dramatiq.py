@@ -11,7 +11,7 @@ from typing import Any
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from benchmarks.peers._driver import Arrivals, Saw, main, thread_load
+from benchmarks.peers.driver import Arrivals, Saw, main, thread_load
 
 
 def _actor(url: str, saw: Saw) -> Any:

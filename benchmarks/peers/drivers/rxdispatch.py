@@ -12,7 +12,7 @@ import os
 import time
 
 import rxdispatch as rxd
-from benchmarks.peers._driver import Arrivals, Saw, arrive, main, run_load
+from benchmarks.peers.driver import Arrivals, Saw, arrive, main, run_load
 from rxdispatch import operators as ops
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from redis import Redis
 from rq import Queue, SimpleWorker
 
-from benchmarks.peers._driver import Arrivals, Saw, main, thread_load
-from benchmarks.peers._rq_task import listeners
+from benchmarks.peers.driver import Arrivals, Saw, main, thread_load
+from benchmarks.peers.drivers.rq_task import listeners
 
-NOTHING = "benchmarks.peers._rq_task.nothing"
+NOTHING = "benchmarks.peers.drivers.rq_task.nothing"
 
 
 def _queue(url: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from taskiq.api import run_receiver_task
 from taskiq_redis import ListQueueBroker, RedisStreamBroker
 
-from benchmarks.peers._driver import Arrivals, Saw, arrive, gather, main, run_load
+from benchmarks.peers.driver import Arrivals, Saw, arrive, gather, main, run_load
 
 
 def _broker(url: str) -> Any:

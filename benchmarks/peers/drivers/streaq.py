@@ -9,7 +9,7 @@ from typing import Any
 
 from streaq import Worker
 
-from benchmarks.peers._driver import Arrivals, Saw, arrive, main, run_load
+from benchmarks.peers.driver import Arrivals, Saw, arrive, main, run_load
 
 
 def _worker(url: str, saw: Saw, concurrency: int = 32) -> Any:

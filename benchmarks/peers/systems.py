@@ -1,4 +1,4 @@
-"""The systems that are measured, and how each was set."""
+"""The task systems that are measured, and the settings of each."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Kind = Literal["ours", "asyncio", "threads", "node"]
 @attrs.frozen(kw_only=True)
 class System:
     """
-    One system, in one setting.
+    A task system with its settings.
 
     Attributes:
-        name: What ``--only`` calls it, and its driver unless *driver* says else.
+        name: Its name for ``--only``, and of its driver unless *driver* names another.
         title: The case of its rows.
-        kind: How its worker runs tasks side by side.
-        left: Commands whose numbers add up to what waits or runs.
-        settings: What was set besides the concurrency.
-        driver: The module ``_driver`` is called so, without the underscore.
-        env: What its driver is given by the environment.
+        kind: How its worker runs tasks concurrently.
+        left: Commands whose answers add up to the tasks that wait or run.
+        settings: The settings besides the concurrency, in words.
+        driver: The module of ``drivers`` that runs it, if that is not called like *name*.
+        env: More environment variables for its driver.
         unix: Whether it connects over the unix socket instead of TCP.
         drains: Whether it has rows of bulk submit and of drain, or of latency alone.
     """
@@ -47,10 +47,10 @@ class System:
 
     def command(self) -> list[str]:
         """
-        Return what starts its driver.
+        Return the command that starts its driver.
 
         Raises:
-            LookupError: If what it runs on is missing.
+            LookupError: If the runtime that it needs is missing.
         """
         if self.kind == "node":
             node = shutil.which("node")
@@ -62,7 +62,7 @@ class System:
         # A system that cannot share its dependencies has an environment inside the peers' own.
         own = Path(sys.prefix) / self.name / "bin" / "python"
         python = str(own) if own.exists() else sys.executable
-        return [python, "-m", f"benchmarks.peers._{self.driver or self.name}"]
+        return [python, "-m", f"benchmarks.peers.drivers.{self.driver or self.name}"]
 
 
 _BOARD: Final = tuple(f"ZCARD {{rxd:peers}}:{key}" for key in ("ready", "sched", "leases"))

@@ -10,7 +10,7 @@ from typing import Any
 from arq import Worker, create_pool, func
 from arq.connections import RedisSettings
 
-from benchmarks.peers._driver import Arrivals, Saw, arrive, gather, main, run_load
+from benchmarks.peers.driver import Arrivals, Saw, arrive, gather, main, run_load
 
 
 async def _with_queue(url: str, use: Callable[[Callable[[str], Awaitable[Any]]], Any]) -> Any:

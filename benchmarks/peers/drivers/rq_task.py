@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.peers._driver import Saw
+from benchmarks.peers.driver import Saw
 
 __all__ = ["listeners", "nothing"]
 
@@ -10,6 +10,6 @@ listeners: list[Saw] = []
 
 
 def nothing(payload: str) -> None:
-    """Tell that it started."""
+    """Report that it started."""
     for listener in listeners:
         listener(payload)

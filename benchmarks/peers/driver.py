@@ -1,5 +1,5 @@
 """
-The command line that all drivers share, and what they share behind it.
+The command line of all drivers, and the load generator behind it.
 
 ::
 
@@ -7,12 +7,11 @@ The command line that all drivers share, and what they share behind it.
     submit URL N                 put N tasks on the queue in bulk; {"seconds": ...}
     work URL N CONCURRENCY       handle N tasks; {"starts": [...], "payloads": [...]}
     serve URL CONCURRENCY        handle tasks; for each N read from stdin the same for the next N
-    load URL RATE SECONDS SEED   submit one at a time, by Poisson arrivals; RATE 0: all it can
+    load URL RATE SECONDS SEED   submit one at a time, by Poisson arrivals; RATE 0: without pause
 
-Payloads are 20 digits: a number, or for a load the intended start in microseconds and the last
-four of a number. A driver ends when its stdin does, so that none outlives who started it. It
-imports nothing but its own system and the standard library, as some systems have an environment
-of their own.
+Payloads are 20 digits: a number, or for a load the intended start in microseconds and the last four
+of a number. A driver ends with its stdin, so that none outlives its parent. It imports only its own
+system and the standard library, as some systems have an environment of their own.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ __all__ = [
 #: Called by a handler with the payload as soon as it starts.
 Saw = Callable[[str], None]
 
-#: How many submit at the same time, as coroutines.
+#: Coroutines that submit at the same time.
 SUBMITTERS: Final = 32
 
-#: Seconds at the beginning of a load that count for nothing: connections are made in them.
+#: Seconds at the beginning of a load that do not count, as connections are made in them.
 SETTLING: Final = 0.5
 
-#: How many submit at the same time, as threads.
+#: Threads that submit at the same time.
 THREADS: Final = 8
 
 _STALLED: Final = 12.0
@@ -61,10 +60,10 @@ _LOOK: Final = 0.02
 
 class Arrivals:
     """
-    When tasks are to be submitted: a Poisson process, the same for all with the same seed.
+    The instants at which tasks are due: a Poisson process, equal for equal seeds.
 
-    Iterating takes the next instant, on the host's clock; several may take from one. *rate* 0
-    is now, again and again, until the time is over.
+    Iterating takes the next instant, on the host's clock; several submitters may share it. With
+    *rate* 0 each instant is now, until the time is over.
     """
 
     def __init__(self, rate: float, seconds: float, seed: int) -> None:
@@ -94,7 +93,7 @@ class Arrivals:
             yield instant
 
     def payload(self, instant: float) -> str:
-        """Return 20 digits, the intended start and a number, and note how late it is."""
+        """Return 20 digits, the intended start and a number, and record the delay."""
         with self._lock:
             self.sent += 1
             number = self.sent
@@ -103,7 +102,7 @@ class Arrivals:
         return f"{instant * 1e6:016.0f}{number % 10_000:04d}"
 
     def report(self) -> dict[str, Any]:
-        """Return how many were submitted, since when, and how late their submitting began."""
+        """Return the number submitted, the begin, and the delay of the submitters."""
         cuts = statistics.quantiles([*self.slips, 0.0, 0.0], n=100)
         return {
             "sent": self.sent,
@@ -178,12 +177,12 @@ def main(
     load: Callable[[str, Arrivals], object],
 ) -> None:
     """
-    Do what the command line says, then end the process.
+    Run the command of the command line, then end the process.
 
     Args:
         packages: Distributions whose versions matter.
         submit: Puts payloads on the queue at a URL in bulk, and returns the seconds it took.
-        work: Runs a worker, that many tasks at a time; its handlers do nothing but call ``saw``.
+        work: Runs a worker, that many tasks at a time, whose handlers only call ``saw``.
         load: Submits one task for each arrival.
     """
     _answers()
@@ -209,7 +208,7 @@ def main(
 
 
 def _watch(seen: list[tuple[float, str]], wanted: int | None) -> None:
-    """Report what was seen whenever asked; end the process with stdin."""
+    """Report the handled tasks whenever asked; end the process with stdin."""
     if wanted is not None:
         _report(seen, 0, wanted)
     first = 0
@@ -219,7 +218,7 @@ def _watch(seen: list[tuple[float, str]], wanted: int | None) -> None:
 
 
 def _report(seen: list[tuple[float, str]], first: int, wanted: int) -> int:
-    """Wait for as many as are wanted, or until nothing comes any more, and print them."""
+    """Wait for *wanted* tasks, or until no more are handled, and print them."""
     known, since = len(seen), time.monotonic()
     while len(seen) < first + wanted and time.monotonic() - since < _STALLED:
         time.sleep(_LOOK)
