@@ -368,7 +368,7 @@ async def test_stages_in_processes_of_their_own(folder: Path) -> None:
             second.process.send_signal(signal.SIGTERM)
             said = await second.over()
             assert 0 == second.process.returncode
-            assert "Finishing what is running" in said
+            assert "Finishing running tasks" in said
             assert "0 retried, 0 dead, 0 lost." in said
         with (
             Worker(folder, "stages:shop", "--stage", "enrich", *at),
