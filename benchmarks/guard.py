@@ -1,5 +1,5 @@
 """
-Whether anything has become slower against its baseline: ``python -m benchmarks.guard``.
+Checks that nothing has become slower against its baseline: ``python -m benchmarks.guard``.
 
 It measures the ratios of ``guarded.py`` and compares them with those in ``baseline.json``, never
 times: a ratio hardly depends on the machine. A case whose median is out of bounds is measured for
@@ -25,7 +25,7 @@ from benchmarks.guard_cases import GuardCase, cases
 __all__ = ["BASELINE", "TOLERANCE", "Bound", "failures", "load", "main", "store"]
 
 BASELINE: Final = Path(__file__).parent / "baseline.json"
-#: How many times worse a ratio may become, where the baseline says nothing else.
+#: How many times worse a ratio may become, unless the baseline says otherwise.
 TOLERANCE: Final = 1.8
 ROUNDS: Final = 7
 
@@ -33,11 +33,11 @@ ROUNDS: Final = 7
 @attrs.frozen
 class Bound:
     """
-    What a ratio is held against.
+    The stored ratio of a case, and its bound.
 
     Attributes:
-        ratio: What ours took at the time of storing, divided by what the baseline took.
-        tolerance: By how many times it may exceed that.
+        ratio: Our time divided by that of the baseline, when it was stored.
+        tolerance: The factor by which a ratio may exceed it.
     """
 
     ratio: float
@@ -45,12 +45,12 @@ class Bound:
 
     @property
     def most(self) -> float:
-        """The largest ratio that is allowed."""
+        """The largest allowed ratio."""
         return self.ratio * self.tolerance
 
 
 def failures(measured: Mapping[str, float], stored: Mapping[str, Bound]) -> dict[str, str]:
-    """Return what is wrong, by case: too slow, or only in one of the two."""
+    """Return the failures by case: too slow, or only in one of the two."""
     wrong: dict[str, str] = {}
     for case, ratio in measured.items():
         bound = stored.get(case)
@@ -73,7 +73,7 @@ def load(path: Path = BASELINE) -> dict[str, Bound]:
 
 
 def store(measured: Mapping[str, float], path: Path = BASELINE) -> None:
-    """Write ratios; a tolerance that the file has for a case stays."""
+    """Write ratios; a case keeps the tolerance that the file has for it."""
     before = load(path) if path.exists() else {}
     kept = {
         case: attrs.asdict(Bound(round(ratio, 3), before.get(case, Bound(0)).tolerance))
@@ -93,7 +93,7 @@ async def measure(chosen: Iterable[GuardCase], rounds: int = ROUNDS) -> dict[str
 
 
 async def run(storing: bool) -> int:
-    """Measure, then compare or store; the exit status."""
+    """Measure, then compare or store; return the exit status."""
     async with cases() as all_cases:
         rounds = await measure(all_cases)
         measured = {case: statistics.median(ratios) for case, ratios in rounds.items()}
@@ -116,7 +116,7 @@ async def run(storing: bool) -> int:
 def main() -> None:
     """Exit with 1 if anything became slower."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", action="store_true", help="write the baseline anew")
+    parser.add_argument("--store", action="store_true", help="replace the baseline")
     sys.exit(asyncio.run(run(parser.parse_args().store)))
 
 

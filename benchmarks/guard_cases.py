@@ -1,4 +1,4 @@
-"""The cases of the guard: what is ours and its baseline, each short and timed by itself."""
+"""The cases of the guard: our code and its baseline, each short and timed by itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ names = (f"guard-{os.getpid()}-{number}" for number in itertools.count())
 
 @attrs.frozen
 class GuardCase:
-    """Two ways to do the same; each returns the seconds that it took."""
+    """Our way and the baseline's to do the same; each returns its seconds."""
 
     name: str
     ours: Seconds
@@ -55,7 +55,7 @@ def tasks() -> list[rxd.Task[str]]:
 
 
 async def timed(work: Awaitable[Any]) -> float:
-    """Return the seconds that it takes."""
+    """Return the seconds of *work*."""
     start = time.perf_counter()
     await work
     return time.perf_counter() - start
@@ -133,7 +133,7 @@ async def mapped() -> float:
 
 
 async def created() -> float:
-    """Run coroutines by ``create_task``, so many at a time."""
+    """Run coroutines by ``create_task``, 64 at a time."""
     room = asyncio.Semaphore(WIDTH)
 
     async def all_of_them() -> None:
@@ -146,7 +146,7 @@ async def created() -> float:
 
 
 def batched(operator: Callable[[], Any]) -> Seconds:
-    """Return what pushes items through an operator that makes lists of them."""
+    """Return a function that pushes items through an operator that makes lists of them."""
 
     async def push() -> float:
         source: Subject[int] = Subject()
@@ -170,7 +170,7 @@ def rxpy_batch() -> Any:
 
 
 def reading(get: Callable[[str], Any]) -> Seconds:
-    """Return what calls a function often."""
+    """Return a function that calls *get* often."""
 
     async def read() -> float:
         assert get("node-000007") is not None
@@ -215,7 +215,7 @@ async def process_queue() -> float:
 
 @asynccontextmanager
 async def cases() -> AsyncGenerator[list[GuardCase]]:
-    """Give the cases, with a server and a fleet for those that need them."""
+    """Yield the cases, with a server and a fleet for those that need them."""
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(rxd.connect())
         await register(hub, NODES)

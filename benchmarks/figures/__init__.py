@@ -1,1 +1,1 @@
-"""Figures that suites record, and the summary and report made of them."""
+"""Records of figures, and the summary and report made of them."""

@@ -1,4 +1,4 @@
-"""What a benchmark ran on: the machine, the interpreter, the packages and the server."""
+"""Describes the machine, interpreter, packages and server of a benchmark."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def server_version(info: dict[str, object]) -> str:
-    """Return name and version of a server, from what its INFO says."""
+    """Return the name and version of a server from its INFO."""
     if "valkey_version" in info:
         return f"Valkey {info['valkey_version']}"
     return f"Redis {info['redis_version']}"

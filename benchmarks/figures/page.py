@@ -25,7 +25,7 @@ Kept = tuple[dict[str, Any], list[FigureRow]]
 
 
 def page(records: list[Kept], plots: Collection[str]) -> str:
-    """Return the page; *plots* are the names of the files that were drawn."""
+    """Return the page; *plots* are the names of the drawn files."""
     parts = [HEAD]
     if not records:
         parts.append(NOTHING)
@@ -50,7 +50,7 @@ def _record(about: Mapping[str, Any], rows: list[FigureRow], plots: Collection[s
 
 
 def _table(rows: list[FigureRow]) -> str:
-    """Return a table that has only the columns that are needed."""
+    """Return a table with only the columns that have content."""
     more = list(dict.fromkeys(name for row in rows for name in row.more))
     columns: dict[str, list[str]] = {
         "case": [_cell(row.case) for row in rows],
@@ -97,7 +97,7 @@ def _ran_on(about: Mapping[str, Any]) -> str:
 
 
 def settings(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was noted, but for the name of the horizontal axis."""
+    """Return the settings without the name of the horizontal axis."""
     return {name: value for name, value in about["settings"].items() if name != "x"}
 
 

@@ -1,8 +1,8 @@
 """
-Plots of what ``FigureRecord`` kept, as SVG; the same figures give the same bytes.
+Draws the figures of records as SVG; the same figures give the same bytes.
 
-Groups of rows with three or more places on the horizontal axis become curves, other groups in
-which something is compared become bars.
+Groups with three or more places on the horizontal axis become curves, other groups with a
+comparison become bars.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OURS: Final = "#1667b0"
 OTHERS: Final = "#9aa0a6"
 BUDGET: Final = "#c5221f"
 MARKERS: Final = "osD^vP*X"
-# From this on the smallest would not be seen on a linear axis.
+# Above this ratio the smallest bar could not be seen on a linear axis.
 WIDE: Final = 20.0
 
 STYLE: Final = {
@@ -37,7 +37,7 @@ STYLE: Final = {
     "figure.facecolor": "white",
 }
 
-#: Words by which a case is told to be somebody else's, even if nothing is compared with it.
+#: Words that mark a case as not ours, even if nothing is compared with it.
 _OTHERS: Final = re.compile(
     r"\b(bare|asyncio|aiostream|RxPY|streamz|rx\.|buffer_with\w*|create_task|dict|dicts|Structs|deque"
     r"|multiprocessing|SimpleQueue|queue|Lock|lock|locked|Manager|min\(\)|random\.choice|cachetools"
@@ -49,20 +49,20 @@ _OTHERS: Final = re.compile(
 
 
 def file_name(record: str, group: str) -> str:
-    """Return the name of the file in which a group is drawn."""
+    """Return the name of a group's file."""
     slug = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")
     return f"{record}-{slug}.svg" if slug else f"{record}.svg"
 
 
 def kind(rows: list[FigureRow]) -> str:
-    """Return ``"curves"``, ``"bars"``, or ``""`` if there is nothing to see."""
+    """Return ``"curves"``, ``"bars"``, or ``""`` for a group that is not drawn."""
     if len({row.unit for row in rows}) == 1 and len({row.x for row in rows} - {None}) >= 3:
         return "curves"
     return "bars" if any(row.ratio is not None for row in rows) else ""
 
 
 def is_ours(row: FigureRow, bases: Collection[str | None]) -> bool:
-    """Tell whether a row is about this library, and not what it is compared with."""
+    """Return whether a row is about this library, and not a baseline."""
     return row.case not in bases and (bool(row.budget) or _OTHERS.search(row.case) is None)
 
 
@@ -99,7 +99,7 @@ def _nothing(_: float, __: object) -> str:
 
 
 def _bound(row: FigureRow) -> float | None:
-    """Return where the budget of a row is on the axis of the figures."""
+    """Return the place of a row's budget on the axis of the figures."""
     bound = row.at_least if row.at_least is not None else row.at_most
     if bound is None or row.judged == "value":
         return bound
@@ -109,7 +109,7 @@ def _bound(row: FigureRow) -> float | None:
 def _bars(rows: list[FigureRow]) -> Any:
     bases = {row.base for row in rows}
     units = list(dict.fromkeys(row.unit for row in rows))
-    # What has another unit than most is in the table alone.
+    # Rows with another unit than most are in the table alone.
     unit = max(units, key=lambda each: sum(row.unit == each for row in rows))
     rows = [row for row in rows if row.unit == unit]
     figure, axes = _figure(8.5, 0.9 + 0.34 * len(rows))
@@ -135,7 +135,7 @@ def _bars(rows: list[FigureRow]) -> Any:
             axes.plot([bound, bound], [place - 0.42, place + 0.42], color=BUDGET, linewidth=2)
         ratio = "" if row.ratio is None else f"  ({show_ratio(row.ratio)} x)"
         text = f"{show_figure(row.value)}{ratio}"
-        # Beside the axes, where no bar and no budget is in its way.
+        # Beside the axes, where it overlaps neither bars nor budgets.
         axes.text(1.01, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     axes.grid(axis="x")
     axes.set_xlabel(f"{_unit(unit)}{', logarithmic' if log else ''}")

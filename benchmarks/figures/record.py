@@ -1,7 +1,7 @@
 """
 The answer to one question: figures printed beside their baselines, and saved as JSON.
 
-Every suite writes one, by hand in a script, or by the ``record`` fixture of ``conftest.py``::
+Every suite gets one from the ``record`` fixture of ``conftest.py``; a script makes its own::
 
     with FigureRecord("bench_drain", "How fast does one process drain a board?") as record:
         record.control("every task was settled once", done == tasks)
@@ -37,7 +37,7 @@ __all__ = [
     "show_ratio",
 ]
 
-#: Where results are kept; ``BENCH_RESULTS`` names another folder.
+#: Where results are saved; ``BENCH_RESULTS`` names another folder.
 RESULTS: Final = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parents[1] / "results"))
 
 
@@ -50,17 +50,17 @@ class FigureRow:
     One figure.
 
     Attributes:
-        group: The table or the plot that it belongs to; "" if there is only one.
-        case: What was measured; with *x* a point of the curve of that name.
-        x: Where on the curve: a depth, a size, a number of processes.
+        group: Its table or plot; "" if there is only one.
+        case: What was measured; with *x*, the name of the curve.
+        x: The place on the curve: a depth, a size, a number of processes.
         value: The figure, in *unit*; ``"1/s"`` is better the larger, all else the smaller.
-        base: The case of the same group (and *x*, if it has one there) it is compared with.
-        ratio: *value* by that of *base*.
-        budget: What it should be, in words, if anything was asked for.
+        base: The case of the same group (and *x*, if it has one there) that it is compared with.
+        ratio: *value* divided by that of *base*.
+        budget: The budget in words, if there is one.
         more: Figures beside it, such as percentiles.
-        at_least: The least that what is judged may be.
-        at_most: The most that it may be.
-        judged: What those two are about; the ratio, if there is one.
+        at_least: The lower bound.
+        at_most: The upper bound.
+        judged: What the bounds are for; the ratio, if there is one.
     """
 
     group: str
@@ -78,7 +78,7 @@ class FigureRow:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the figure is what it should be; without bounds nobody can tell."""
+        """Whether the figure is within its bounds; not judged without any."""
         figure = self.ratio if self.judged == "ratio" else self.value
         if figure is None or (self.at_least is None and self.at_most is None):
             return "not judged"
@@ -101,12 +101,12 @@ class FigureRow:
 
 class FigureRecord:
     """
-    Figures that answer one question.
+    The figures that answer one question.
 
     Args:
-        name: That of the suite's file, without its ending; the JSON is called so.
+        name: The name of the suite's file without its ending; also that of the JSON.
         question: A text, of which the first paragraph is the question: ``__doc__`` will do.
-        packages: Distributions whose versions matter besides rxdispatch's own.
+        packages: Distributions whose versions matter besides those that rxdispatch stands on.
         quiet: Whether not to print rows as they are added.
     """
 
@@ -144,10 +144,10 @@ class FigureRecord:
         **more: float,
     ) -> FigureRow:
         """
-        Keep a figure, and print it.
+        Add a figure, and print it.
 
         *at_least* and *at_most* bound the ratio, or the value where there is no *base* or *judged*
-        says so; without *budget* they are put into words.
+        is ``"value"``; without *budget* they are put into words.
 
         Raises:
             LookupError: If *base* was not added before.
@@ -193,7 +193,7 @@ class FigureRecord:
 
     def control(self, what: str, holds: bool) -> None:
         """
-        Keep that something was checked that makes the figures worth comparing.
+        Record a check that makes the figures worth comparing.
 
         Raises:
             AssertionError: If it does not hold.
@@ -204,15 +204,15 @@ class FigureRecord:
             self.controls.append(what)
 
     def note(self, **settings: object) -> None:
-        """Keep settings that the figures depend on: counts, sizes, the server."""
+        """Add settings that the figures depend on: counts, sizes, the server."""
         self.settings |= settings
 
     def note_versions(self, found: Mapping[str, str]) -> None:
-        """Keep versions of what ran in an environment of its own."""
+        """Add versions of what ran in an environment of its own."""
         self._versions |= found
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what the JSON holds."""
+        """Return the content of the JSON."""
         return {
             "name": self.name,
             "question": self.question,
@@ -225,7 +225,7 @@ class FigureRecord:
         }
 
     def save(self, folder: Path = RESULTS) -> Path:
-        """Write the JSON, and return where it is."""
+        """Write the JSON, and return its path."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
         path.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
@@ -247,13 +247,13 @@ class FigureRecord:
 
 
 def load_record(path: Path) -> tuple[dict[str, Any], list[FigureRow]]:
-    """Return what a JSON says besides its rows, and the rows."""
+    """Return the content of a JSON besides its rows, and the rows."""
     kept: dict[str, Any] = json.loads(path.read_text())
     return kept, [FigureRow(**row) for row in kept.pop("rows")]
 
 
 def by_group(rows: Iterable[FigureRow]) -> dict[str, list[FigureRow]]:
-    """Return rows by their group, groups in the order in which they come up."""
+    """Return rows by their group, groups in the order of their first row."""
     groups: dict[str, list[FigureRow]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
@@ -261,12 +261,12 @@ def by_group(rows: Iterable[FigureRow]) -> dict[str, list[FigureRow]]:
 
 
 def show_figure(value: float) -> str:
-    """Return four digits that matter, or all before the point."""
+    """Return four significant digits, or all before the point."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def show_ratio(ratio: float) -> str:
-    """Return three digits that matter, or all before the point."""
+    """Return three significant digits, or all before the point."""
     return f"{ratio:,.0f}" if abs(ratio) >= 1000 else f"{ratio:.3g}"
 
 

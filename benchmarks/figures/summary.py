@@ -1,7 +1,7 @@
 """
-Tell which budgets were met: ``python -m benchmarks.figures.summary [folder]``.
+Prints which budgets were met: ``python -m benchmarks.figures.summary [folder]``.
 
-It reads what ``FigureRecord`` kept, and shows each figure that has a budget, the missed ones last.
+It reads the saved records and shows each figure that has a budget, the missed ones last.
 """
 
 from __future__ import annotations

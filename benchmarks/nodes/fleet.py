@@ -1,4 +1,4 @@
-"""A fleet to measure with, and what several scripts keep alike."""
+"""A fleet to measure with, and helpers that several suites share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOUR = 3600.0
 
 
 def state(number: int, beat: int = 0) -> dict[str, Any]:
-    """Return what a node may tell of itself: 67 bytes of MessagePack."""
+    """Return the state of a node: 67 bytes of MessagePack."""
     return {
         "load": (number * 7 + beat) % 100 / 100,
         "memory": 16_000_000_000 + beat,
@@ -52,20 +52,20 @@ def node(number: int) -> rxd.Node:
 
 
 async def register(hub: rxd.Hub, count: int) -> None:
-    """Let a fleet of that size be registered."""
+    """Register a fleet of that size."""
     for at in range(0, count, CHUNK):
         await hub.nodes.register([node(n) for n in range(at, min(count, at + CHUNK))], ttl=HOUR)
 
 
 async def change(hub: rxd.Hub, numbers: Iterable[int], beat: int) -> None:
-    """Let those nodes have news."""
+    """Send heartbeats with news for those nodes."""
     states: Mapping[str, Any] = {f"node-{n:06}": state(n, beat) for n in numbers}
     await hub.nodes.heartbeats(states)
 
 
 @contextmanager
 def recorded(hub: rxd.Hub) -> Generator[list[bytes]]:
-    """Keep the messages that this hub's calls publish, as they are published."""
+    """Collect the messages that this hub's calls publish."""
     fleet: Any = hub._fleet
     messages: list[bytes] = []
     with fleet.written.observable.subscribe(messages.append):
@@ -73,13 +73,13 @@ def recorded(hub: rxd.Hub) -> Generator[list[bytes]]:
 
 
 async def note_server(record: FigureRecord, hub: rxd.Hub) -> None:
-    """Keep what the server of a hub is."""
+    """Note the server of a hub."""
     redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
     record.note(server=server_version(await redis.info("server")))
 
 
 def p50_p99(seconds: list[float]) -> tuple[float, float]:
-    """Return the median, and what one in a hundred takes longer than."""
+    """Return the median and the 99th percentile."""
     cuts = statistics.quantiles(seconds, n=100)
     return cuts[49], cuts[98]
 
@@ -94,7 +94,7 @@ def add_latencies(
     x: float | None = None,
 ) -> None:
     """
-    Keep the percentiles of seconds by case, in milliseconds, beside those of *base*.
+    Add the percentiles of seconds by case, in milliseconds, beside those of *base*.
 
     *at_most* has the milliseconds that the median and the 99th percentile of a case may take;
     *group* begins the names of the two groups of rows.

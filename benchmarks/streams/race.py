@@ -1,6 +1,6 @@
 # pyright: basic
 # pytest-benchmark has no types.
-"""``race``: several ways to do the same with numbers, in turn, and how many each does a second."""
+"""``race``: runs several ways to do the same in turn, and compares their rates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROUNDS = 3
 @attrs.frozen
 class Contender:
     """
-    One way.
+    One way to send numbers through a stream.
 
     Attributes:
-        run: Sends the numbers from 1 to what it is given through, and returns the sum of what came.
-        count: How many numbers.
-        base: The way that it is compared with.
+        run: Sends the numbers from 1 to its argument, and returns the sum of those that arrived.
+        count: The number of numbers.
+        base: The name of the way that it is compared with.
         at_least: The least ratio to that.
     """
 
@@ -42,7 +42,7 @@ class Contender:
 def race(
     benchmark: BenchmarkFixture, record: FigureRecord, group: str, ways: Mapping[str, Contender]
 ) -> dict[str, float]:
-    """Measure all in turn; keep and return the best rate of each."""
+    """Measure all in turn; record and return the best rate of each."""
     took: dict[str, list[float]] = {name: [] for name in ways}
 
     async def one(way: Contender) -> float:
@@ -54,7 +54,7 @@ def race(
 
     def turn() -> None:
         for name, way in ways.items():
-            # A source that cannot wait is reported; that is not to be read here.
+            # Operators log a source that ignores demand.
             with capture_logs():
                 took[name].append(way.count / asyncio.run(one(way)))
 

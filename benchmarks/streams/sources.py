@@ -1,4 +1,4 @@
-"""Sources and a sink of numbers that operators are measured with."""
+"""Sources and a sink of numbers for measuring operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rxdispatch.valve import Gate
 
 __all__ = ["PAUSE", "Build", "Total", "hot", "numbers", "pulled", "total_of"]
 
-#: How many numbers a hot source emits before the loop has a turn.
+#: Numbers that a hot source emits before the loop runs.
 PAUSE = 2_000
 
 Build = Callable[[Observable[int]], Observable[Any]]
@@ -34,7 +34,7 @@ class Total:
 
 
 def numbers(count: int) -> Observable[int]:
-    """Emit as many numbers as there is room for; all of them where nobody has a valve."""
+    """Emit numbers as the valve downstream has room."""
 
     def subscribe(
         observer: abc.ObserverBase[int], scheduler: abc.SchedulerBase | None = None
@@ -60,17 +60,17 @@ def numbers(count: int) -> Observable[int]:
 
 
 async def pulled(count: int) -> AsyncIterator[int]:
-    """Yield so many numbers."""
+    """Yield the numbers from 1 to *count*."""
     for number in range(1, count + 1):
         yield number
 
 
 def hot(build: Build, taken: Callable[[Any], None]) -> Callable[[int], Awaitable[None]]:
     """
-    Return what pushes numbers from a Subject through an operator.
+    Return a function that pushes numbers from a Subject through an operator.
 
-    The loop has a turn now and then, so that timers fire; what the operator still holds at the end
-    is due when the source completes.
+    The loop runs now and then, so that timers fire; items that the operator still holds at the end
+    are emitted when the source completes.
     """
 
     async def push(count: int) -> None:
@@ -92,7 +92,7 @@ def hot(build: Build, taken: Callable[[Any], None]) -> Callable[[int], Awaitable
 
 
 async def total_of(source: Observable[int]) -> int:
-    """Return the sum of all items, of a stream whose end always has room."""
+    """Return the sum of all items; the subscriber always has room."""
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     total = Total()

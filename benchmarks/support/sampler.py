@@ -1,4 +1,4 @@
-"""``Sampler``: where the time of a process goes, by asking a thousand times a second."""
+"""``Sampler``: where a process spends its time, sampled a thousand times a second."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Final, Self
 __all__ = ["OTHER", "Sampler", "Steps"]
 
 Steps = Mapping[str, Sequence[str]]
-"""Name of a step -> what its frames are called: ``"task_codec.py:decode"``, or a file alone."""
+"""Name of a step -> its frames: ``"task_codec.py:decode"``, or a file alone."""
 
 OTHER: Final = "anything else"
 
 
 class Sampler:
     """
-    Counts, while it is entered, in which step the main thread is found.
+    Counts in which step the main thread is, while the block runs.
 
-    A sample belongs to the innermost frame that a step names, so that what a step calls counts
-    for it unless that is a step of its own. Unlike a profiler that is told of every call it does
-    not make small functions look slow.
+    A sample belongs to the innermost frame that a step names, so the calls of a step count for it
+    unless they are steps of their own. Unlike a profiler that traces every call it does not make
+    small functions look slow.
 
     Args:
-        steps: What to tell apart.
+        steps: The steps to distinguish.
         every: Seconds of the wall clock between samples; waiting counts too.
 
     Not for a program that has another use for ``SIGALRM``.
@@ -40,11 +40,11 @@ class Sampler:
         self.strays: Counter[str] = Counter()
 
     def share(self, name: str) -> float:
-        """Return which part of the samples fell into a step."""
+        """Return the share of the samples in a step."""
         return self.found[name] / max(1, self.found.total())
 
     def __enter__(self) -> Self:
-        """Begin to ask."""
+        """Start to sample."""
         self._previous = signal.signal(signal.SIGALRM, self._sample)
         signal.setitimer(signal.ITIMER_REAL, self._every, self._every)
         return self
@@ -55,7 +55,7 @@ class Sampler:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Ask no more."""
+        """Stop."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""The board's scripts, called as barely as they can be: the floor that boards are held against."""
+"""Calls the board's scripts directly: the floor for boards on a server."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # pyright: basic
 # The types of redis-py's commands are partial.
-"""``Line``: what tasks wait in, a board or something barer, many put and taken at a time."""
+"""``Line``: a board, or a barer structure, in which tasks wait."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHUNK: Final = 256
 PAYLOAD: Final = "twenty bytes of text"
 _ROWS: Final = 1_000
 
-#: Run by the server, so that filling to a million takes seconds.
+#: Run by the server, so that adding a million takes seconds.
 _FILL: Final = """
 local rows = {{}}
 for i = 1, ARGV[1] do
@@ -55,13 +55,13 @@ _numbers = itertools.count(1)
 @attrs.frozen
 class Line:
     """
-    Something in which tasks wait.
+    A structure in which tasks wait.
 
     Attributes:
-        make: Returns new ones.
-        put: Lets them wait.
-        take: Takes as many, those that are next.
-        end: Ends what was taken, unless that was all.
+        make: Returns new tasks.
+        put: Adds them.
+        take: Takes as many, in order.
+        end: Ends the taken ones, where taking is not all.
     """
 
     make: Callable[[], Any]
@@ -71,7 +71,7 @@ class Line:
 
 
 async def walk(line: Line, times: int) -> list[float]:
-    """Put, take and end so many times; return the seconds of each step in all."""
+    """Put, take and end that many times; return the total seconds of each step."""
     took = [0.0, 0.0, 0.0]
     for _ in range(times):
         made = line.make()
@@ -89,7 +89,7 @@ async def walk(line: Line, times: int) -> list[float]:
 
 
 def on_board(board: rxd.Board[str], payload: str = PAYLOAD, count: int = CHUNK) -> Line:
-    """Return a board: submit, claim and settle, so many at a time."""
+    """Return a board: submit, claim and settle, *count* at a time."""
 
     def make() -> list[rxd.Task[str]]:
         return [rxd.Task(payload) for _ in range(count)]
@@ -101,13 +101,13 @@ def on_board(board: rxd.Board[str], payload: str = PAYLOAD, count: int = CHUNK) 
 
 
 async def fill_board(board: rxd.Board[str], depth: int) -> None:
-    """Let so many tasks wait on a board, by its script or engine alone."""
+    """Add *depth* tasks to a board, by its script or engine alone."""
     engine = board._engine
     entry = TaskCodec(str).encode_all([rxd.Task(PAYLOAD)])[0]
     begun = next(_numbers)
     for first in range(0, depth, _ROWS):
         numbers = range(first, min(first + _ROWS, depth))
-        # As long as the ids that tasks have by themselves.
+        # As long as default ids.
         ids = [f"{number:08x}-{begun:04x}-7000-8000-{number:012x}" for number in numbers]
         if isinstance(engine, RedisEngine):
             rows = [part for name in ids for part in (name.encode(), entry.record, b"")]
@@ -128,7 +128,7 @@ async def _fill(client: Client, depth: int, scripts: Mapping[str, str]) -> None:
 
 
 async def list_line(client: Client, key: str, depth: int) -> Line:
-    """Return a list of so many ids: LPUSH and RPOP."""
+    """Return a list of *depth* ids: LPUSH and RPOP."""
     await _fill(client, depth, {key: _FILL_LIST})
     return Line(
         _ids,
@@ -142,7 +142,7 @@ def _scored(ids: list[bytes]) -> list[bytes | int]:
 
 
 async def set_line(client: Client, key: str, depth: int) -> Line:
-    """Return a sorted set of so many ids: ZADD and ZPOPMIN."""
+    """Return a sorted set of *depth* ids: ZADD and ZPOPMIN."""
     await _fill(client, depth, {key: _FILL_SET})
 
     async def put(ids: list[bytes]) -> None:
@@ -156,7 +156,7 @@ async def set_line(client: Client, key: str, depth: int) -> Line:
 
 
 async def set_and_hash_line(client: Client, key: str, depth: int) -> Line:
-    """Return a sorted set of so many ids, and a hash of what they stand for."""
+    """Return a sorted set of *depth* ids, and a hash of their payloads."""
     names = f"{key}:names"
     await _fill(client, depth, {names: _FILL_SET, key: _FILL_HASH})
 
@@ -176,7 +176,7 @@ async def set_and_hash_line(client: Client, key: str, depth: int) -> Line:
 
 
 def deque_line(depth: int) -> Line:
-    """Return a ``deque`` of so many ids."""
+    """Return a ``deque`` of *depth* ids."""
     items: deque[bytes] = deque(b"%036d" % next(_numbers) for _ in range(depth))
 
     async def put(ids: list[bytes]) -> None:
@@ -190,7 +190,7 @@ def deque_line(depth: int) -> Line:
 
 
 def heap_line(depth: int) -> Line:
-    """Return a heap of so many ids, by number."""
+    """Return a heap of *depth* ids, by number."""
     items = [(number, b"%036d" % number) for number in itertools.islice(_numbers, depth)]
 
     async def put(ids: list[bytes]) -> None:

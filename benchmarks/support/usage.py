@@ -1,5 +1,5 @@
 """
-``Watch``: what a process and all that descend from it take of CPU and memory, seen from outside.
+``Watch``: the CPU and memory of a process and its descendants, seen from outside.
 
 For Linux: elsewhere there is neither the CPU clock of another process nor its share of memory.
 """
@@ -20,12 +20,12 @@ __all__ = ["WINDOW", "Watch", "cpu_seconds", "memory_mib", "tree"]
 #: Seconds over which the use of CPU is averaged before the peak of it is taken.
 WINDOW: Final = 0.1
 
-# Programs and libraries are left out: who else on the machine has them open changes their share.
+# Without programs and libraries: their share depends on the other processes that map them.
 _SHARE: Final = re.compile(rb"^Pss_(?:Anon|Shmem): +(\d+) kB$", re.MULTILINE)
 
 
 def tree(pid: int) -> list[int]:
-    """Return that process and all that descend from it."""
+    """Return the ids of that process and of its descendants."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     return []
@@ -33,7 +33,7 @@ def tree(pid: int) -> list[int]:
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time of all threads of a process; 0.0 when it is gone."""
-    # The kernel makes the number of this clock of the process id, see clock_getcpuclockid(3).
+    # The kernel computes the number of this clock from the process id, see clock_getcpuclockid(3).
     with contextlib.suppress(OSError):
         return time.clock_gettime(~pid << 3 | 2)
     return 0.0
@@ -41,12 +41,12 @@ def cpu_seconds(pid: int) -> float:
 
 def memory_mib(pid: int) -> float:
     """
-    Return what a process has of memory; 0.0 when it is gone.
+    Return the memory of a process in MiB; 0.0 when it is gone.
 
     A page that *n* processes share counts for each of them as an *n*-th, so that the sum over a
-    tree is what the tree takes.
+    tree is the memory of the tree.
     """
-    # The file of a process that has ended is there until it is reaped, and cannot be read.
+    # The file of an ended process exists until the process is reaped, but cannot be read.
     with contextlib.suppress(OSError):
         text = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
         return sum(int(kib) for kib in _SHARE.findall(text)) / 1024
@@ -55,14 +55,14 @@ def memory_mib(pid: int) -> float:
 
 class Watch:
     """
-    Follows the tree of a process.
+    The resource use of a process and its descendants.
 
     Args:
         root: Its process id.
 
     Attributes:
         cpu_peak: Percent of one core, the highest in any :data:`WINDOW` since :meth:`begin`.
-        growth: MiB, the highest seen less what there was at first.
+        growth: MiB, the highest seen less the first.
     """
 
     def __init__(self, root: int) -> None:
@@ -73,17 +73,17 @@ class Watch:
         self.begin()
 
     def find(self) -> None:
-        """Learn which processes there are now, which takes milliseconds."""
+        """List the processes again, which takes milliseconds."""
         self._pids = tree(self._root)
 
     def begin(self) -> None:
-        """Find the processes, and forget the peak of CPU."""
+        """List the processes, and reset the peak of CPU."""
         self.find()
         self.cpu_peak = 0.0
         self._at, self._cpu = time.monotonic(), _cpu(self._pids)
 
     def look(self) -> None:
-        """Read CPU and memory of the processes found."""
+        """Read CPU and memory of the listed processes."""
         now = time.monotonic()
         if now - self._at >= WINDOW:
             cpu = _cpu(self._pids)

@@ -1,5 +1,5 @@
 # pyright: basic
-"""``WorkerPool``: processes that wait, already started, to drain what they are told to."""
+"""``WorkerPool``: processes that are started before a measurement, and drain boards in it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _CONTEXT: Final = multiprocessing.get_context("spawn")
 @attrs.frozen
 class DrainJob:
     """
-    What to drain, of numbers.
+    A board, or the queue, of numbers to drain.
 
     Attributes:
-        board: Its name; ``None`` is the queue of the crew.
+        board: Its name; ``None`` is the queue of the pool.
         url: Of the server; without one a board is in shared memory.
         pause: Seconds that a handler sleeps; 0 is a handler that does nothing.
     """
@@ -47,7 +47,7 @@ class DrainJob:
 
 @attrs.frozen
 class DrainShift:
-    """What one process did: when, in how many seconds of the processor, with which numbers."""
+    """The work of one process: its times, its CPU seconds, and the numbers that it handled."""
 
     begin: float
     end: float
@@ -57,13 +57,13 @@ class DrainShift:
 
 class WorkerPool:
     """
-    So many processes; they end with whoever holds this.
+    A number of processes that end with the block.
 
     Args:
-        size: How many.
+        size: The number of processes.
 
     Attributes:
-        queue: A ``multiprocessing.Queue`` that all of them share.
+        queue: A ``multiprocessing.Queue`` that they share.
     """
 
     def __init__(self, size: int) -> None:
@@ -79,7 +79,7 @@ class WorkerPool:
             self._processes.append(process)
 
     def drain(self, job: DrainJob, workers: int) -> list[DrainShift]:
-        """Let that many do a job; none begins before all of them can."""
+        """Have that many processes do a job; none begins before all are ready."""
         ends = self._ends[:workers]
         for end in ends:
             end.send(job)
@@ -93,7 +93,7 @@ class WorkerPool:
         return [end.recv() for end in ends]
 
     def __enter__(self) -> Self:
-        """Hold them."""
+        """Return the pool."""
         return self
 
     def __exit__(
@@ -102,7 +102,7 @@ class WorkerPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End all of them, whatever they do."""
+        """Kill all of them."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -112,7 +112,7 @@ class WorkerPool:
 
 
 def _serve(end: Connection, queue: Any) -> None:
-    # Ctrl-C reaches all processes of a terminal; the one that holds the crew ends it.
+    # Ctrl-C reaches all processes of a terminal; the parent ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     while True:
@@ -124,7 +124,7 @@ def _serve(end: Connection, queue: Any) -> None:
 
 
 def _follow_parent() -> None:
-    """End with the one who started this; a board would wait for its server to come back."""
+    """End with the parent; a board would wait for its server to return."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -176,7 +176,7 @@ async def _drain_board(board: rxd.Board[int], handle: Callable[[int], Awaitable[
 async def _drain_queue(
     queue: Any, handle: Callable[[int], Awaitable[None]], *, waves: bool
 ) -> None:
-    """Get what is there one by one, or so many that handlers sleep at the same time."""
+    """Get items one by one, or a wave of them so that handlers sleep at the same time."""
     ended = False
     while not ended:
         wave: list[int] = []
@@ -194,5 +194,5 @@ async def _drain_queue(
 
 
 def numbers_of(shifts: Sequence[DrainShift]) -> list[int]:
-    """Return all numbers that were handled."""
+    """Return all handled numbers."""
     return [number for shift in shifts for number in array("I", shift.numbers)]
