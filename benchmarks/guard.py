@@ -1,10 +1,10 @@
 """
 Checks that nothing has become slower against its baseline: ``python -m benchmarks.guard``.
 
-It measures the ratios of ``guarded.py`` and compares them with those in ``baseline.json``, never
-times: a ratio hardly depends on the machine. A case whose median is out of bounds is measured for
-twice as many rounds more, and the median of all of them counts. ``--store`` writes the baseline
-anew.
+It measures the ratios of ``guard_cases.py`` and compares them with those in ``baseline.json``,
+never times: a ratio hardly depends on the machine. A case whose median is out of bounds is measured
+for twice as many rounds again, and the median of all of them counts. ``--store`` replaces the
+baseline.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 # pyright: basic
 # pytest-benchmark has no types.
 """
-What does a task cost where a million wait already, beside where a thousand do?
+What does a task cost where a million tasks wait, beside where a thousand do?
 
-One board for each depth is filled, which is not measured. Then a round lets each of them in turn
-have 2,560 tasks submitted, claimed and settled, 256 at a time, so that its depth stays; the cost is
-the sum of the three, in microseconds a task, best of the rounds. *server* is the processor's time
-that a server says it took. In a whole pipeline each task that is settled is followed by a new one.
-Beside them the same is done to what a server or Python has itself: lists, sorted sets, a sorted set
-with a hash, deque and heap. Their growth is what the place of keeping costs, not the board.
+One board for each depth is filled, which is not measured. Each round then submits, claims and
+settles 2,560 tasks on each of them in turn, 256 at a time, so that the depth stays; the cost is the
+sum of the three, in microseconds a task, best of the rounds. *server* is the CPU time that a server
+reports. In a whole pipeline each settled task is followed by a new one. Beside them the same is
+done to the structures of the server and of Python: lists, sorted sets, a sorted set with a hash,
+deque and heap. Their growth is the cost of the store, not of the board.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROUNDS = 4
 LIMIT = 1.3
 SPARE = 16_384
 
-#: Filling to a million takes longer than a test may by itself.
+#: Filling a board with a million tasks takes longer than the default allows.
 pytestmark = pytest.mark.timeout(600)
 
 STEPS = ("submit", "claim", "settle")
@@ -60,7 +60,7 @@ Cpu = tuple[float, float]
 
 @attrs.frozen
 class Cost:
-    """Microseconds a task, of one round: by the clock, and of the processor at both ends."""
+    """Microseconds a task in one round: by the clock, and CPU of client and server."""
 
     steps: tuple[float, ...]
     client: float
@@ -68,16 +68,16 @@ class Cost:
 
     @property
     def cpu(self) -> float:
-        """What the processors took."""
+        """The CPU of both."""
         return self.client + self.server
 
     @property
     def total(self) -> float:
-        """What all the steps took."""
+        """The time of all steps."""
         return sum(self.steps)
 
     def parts(self) -> dict[str, float]:
-        """Return what it is made of."""
+        """Return its parts by name."""
         steps = dict(zip(STEPS, self.steps, strict=True)) if len(self.steps) > 1 else {}
         parts = steps | {"client": self.client, "server": self.server}
         return {name: part for name, part in parts.items() if part}
@@ -85,10 +85,10 @@ class Cost:
 
 class Measured:
     """
-    What rounds gave.
+    The costs of all rounds.
 
     Args:
-        client: Whose server's time is to be kept, where there is one.
+        client: A client of the server whose CPU is recorded, if there is one.
     """
 
     def __init__(self, client: Any = None) -> None:
@@ -96,20 +96,20 @@ class Measured:
         self._curves: dict[tuple[str, str], dict[int, list[Cost]]] = {}
 
     async def _cpu(self) -> tuple[float, float]:
-        """Seconds of the processor so far, here and on the server."""
+        """CPU seconds so far, here and on the server."""
         if self._client is None:
             return time.process_time(), 0.0
         info = await self._client.redis.info("cpu")
         return time.process_time(), float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
     async def line(self, case: str, depth: int, line: Line) -> None:
-        """Let tasks be put, taken and ended."""
+        """Put, take and end tasks."""
         before = await self._cpu()
         took = await task_queues.walk(line, CHUNKS)
         self._keep(LINE, case, depth, took, before, await self._cpu())
 
     async def pipeline(self, case: str, depth: int, board: rxd.Board[str]) -> None:
-        """Let tasks go through, each followed by a new one."""
+        """Run tasks through a pipeline, each followed by a new one."""
         before = await self._cpu()
         begun = time.perf_counter()
         await rxd.run(
@@ -124,7 +124,7 @@ class Measured:
         took = time.perf_counter() - begun
         self._keep(PIPELINE, case, depth, [took], before, await self._cpu())
         await board._intakes.finished()
-        # What was settled beyond the last that was taken.
+        # The pipeline settles more tasks than it takes.
         ready = (await board.counts()).ready
         await board.submit([rxd.Task(PAYLOAD) for _ in range(depth - ready)])
 
@@ -140,7 +140,7 @@ class Measured:
     def add(
         self, record: FigureRecord, group: str, case: str, base: str | None, limit: float | None
     ) -> None:
-        """Keep the curve of a case, and how far apart its ends are."""
+        """Record the curve of a case, and how far apart its ends are."""
         curve = self._curves[group, case]
         best = {depth: min(costs, key=lambda cost: cost.total) for depth, costs in curve.items()}
         for depth, cost in best.items():
@@ -175,7 +175,7 @@ def compare(
     bare: Mapping[str, Mapping[int, Line]],
     client: Client | None = None,
 ) -> None:
-    """Measure boards of several depths in turn, and what is beside them; keep the rows."""
+    """Measure boards of several depths and their baselines in turn."""
     measured = Measured(client)
     depths = list(next(iter(kinds.values())))
 
@@ -203,7 +203,7 @@ def compare(
 
 
 def fill_shared(names: Mapping[int, str]) -> None:
-    """Fill boards in shared memory; in a process of its own."""
+    """Fill boards in shared memory, in another process."""
     for depth, name in names.items():
         with rxd.SharedMemoryBoard[str].attach(name) as board:
             asyncio.run(task_queues.fill_board(board, depth))
@@ -211,7 +211,7 @@ def fill_shared(names: Mapping[int, str]) -> None:
 
 @attrs.frozen
 class Filled:
-    """Boards by kind and depth, and what is beside them."""
+    """Boards by kind and depth, and their baselines."""
 
     boards: dict[str, Boards]
     bare: dict[str, dict[str, dict[int, Line]]]
@@ -220,7 +220,7 @@ class Filled:
 async def bare_lines(
     kind: str, client: Client, depths: Iterable[int]
 ) -> dict[str, dict[int, Line]]:
-    """Return what a server has itself, filled."""
+    """Return the structures of a server, filled."""
     makers = {
         f"list of {kind}": task_queues.list_line,
         f"sorted set of {kind}": task_queues.set_line,
@@ -233,20 +233,20 @@ async def bare_lines(
 
 
 async def version(hub: rxd.Hub) -> str:
-    """Return what the server of a hub is."""
+    """Return the name and version of a hub's server."""
     redis: Any = hub.client.redis
     return server_version(await redis.info("server"))
 
 
 @pytest.fixture(scope="module")
 def depths(request: pytest.FixtureRequest) -> tuple[int, ...]:
-    """How many wait; no more than a thousand where nothing is measured."""
+    """The depths; a thousand alone where nothing is measured."""
     return DEPTHS if not request.config.getoption("benchmark_disable") else DEPTHS[:1]
 
 
 @pytest.fixture(scope="module")
 def redis_hub(runner: asyncio.Runner, record: FigureRecord) -> Iterator[rxd.Hub | None]:
-    """A hub on the Redis of the system, on a unix socket as the embedded server has; or none."""
+    """A hub on the Redis of the system, on a unix socket like the embedded server; or None."""
     if shutil.which("redis-server") is None:
         yield None
         return
@@ -268,7 +268,7 @@ def filled(
     runner: asyncio.Runner,
     record: FigureRecord,
 ) -> Iterator[Filled]:
-    """All but what is in this process; nothing is measured while it is being filled."""
+    """All boards outside of this process; nothing is measured while they are filled."""
     record.note(
         x="tasks waiting", payload=len(PAYLOAD), at_a_time=CHUNK, tasks=TASKS, rounds=ROUNDS
     )

@@ -4,7 +4,7 @@
 How fast does one process drain a board, beside a bare loop of the same scripts?
 
 The bare loop sends the claim and the settle script and overlaps the two, 256 tasks at a time;
-it makes no task objects and runs no handler. The pipeline is what a user writes:
+it makes no task objects and runs no handler. The pipeline is the one that a user writes:
 ``board.claims() | execute(handler) | settle(board)`` with a coroutine that does nothing.
 Embedded server, 20-byte payloads; only draining is timed, not filling the board.
 """
@@ -40,7 +40,7 @@ def drained(
     board: rxd.Board[str],
     **row: Any,
 ) -> None:
-    """Keep the rate, and see that every task was settled once."""
+    """Record the rate, and check that every task was settled once."""
     counts = runner.run(board.counts())
     once = counts == rxd.Counts(0, 0, 0, TASKS * rounds(benchmark), 0)
     record.control("every task was settled once", once)
@@ -51,7 +51,7 @@ def drained(
 
 
 def rounds(benchmark: BenchmarkFixture) -> int:
-    """Return how many rounds were made: one, where nothing is measured."""
+    """Return the number of rounds: one where nothing is measured."""
     return ROUNDS if benchmark.enabled else 1
 
 
@@ -96,7 +96,7 @@ def bench_pipeline(
     runner: asyncio.Runner,
     width: int,
 ) -> None:
-    """The whole pipeline, with that many handlers at a time."""
+    """The whole pipeline, with *width* handlers at a time."""
     board = hub.board(next(names))
 
     async def drain() -> None:

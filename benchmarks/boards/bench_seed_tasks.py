@@ -4,17 +4,17 @@
 What do 1,000 and 100,000 tasks take by status marks, by a queue and by a lock?
 
 The table of the document that this project began with: seconds, peak of CPU, memory and the tasks
-done twice; seconds are compared with a ``multiprocessing.Queue``. Each way is measured in a
-process of its own with four workers on top, or with none where one process does all, as
-``MemoryBoard`` and ``asyncio.Queue`` do. A task is 27 bytes of MessagePack; whoever takes it
-decodes it, and adds one to its counter in shared memory.
+done twice; seconds are compared with a ``multiprocessing.Queue``. Each way is measured in a process
+of its own with four workers, or with none where one process does all, as with ``MemoryBoard`` and
+``asyncio.Queue``. A task is 27 bytes of MessagePack; a worker decodes it and adds one to its
+counter in shared memory.
 
 - ``s`` is from the first take to the last. All begin at an agreed moment, at the same task, so
-  that they get in each other's way as much as they can. Processes have started by then and tasks
+  that they collide as often as possible. Processes have started by then and tasks
   were put there, which took ``fill`` seconds; a ``SimpleQueue`` is filled meanwhile.
 - ``cpu_peak`` is the most in any tenth of a second, in percent of one core, or the mean where that
   is higher, as it is for what takes less time; ``cpu_seconds`` is the whole. Workers, server,
-  manager and who feeds them are all counted.
+  manager and feeder are all counted.
 - ``memory_mib`` is how much more the processes have at their peak than the first had before it
   made tasks and workers, in its first round. What they share counts once, programs do not count.
 - ``twice`` and ``missing`` are tasks of all rounds; only ``confirm n`` may have any. It is the
@@ -56,12 +56,12 @@ class SeedCase:
     A row of the table.
 
     Attributes:
-        name: What it is called.
-        way: What is measured.
-        exact: Whether it must do every task once.
+        name: Its name.
+        way: The way to dispatch.
+        exact: Whether every task must be done once.
         slow: Whether 100,000 tasks are done in one round only.
-        most: How many tasks it is asked to do.
-        at_most: What 100,000 of them should take, of what the queue takes.
+        most: The largest number of tasks.
+        at_most: The budget for 100,000 tasks, relative to the queue.
     """
 
     name: str
@@ -92,7 +92,7 @@ CASES = [
 
 @pytest.fixture(scope="module", autouse=True)
 def settings(record: FigureRecord) -> None:
-    """Keep what the figures depend on."""
+    """Note the settings that the figures depend on."""
     record.note(workers=WORKERS, payload_bytes=PAYLOAD_SIZE, claimed_at_once=CLAIMED)
     record.note(rounds={f"{count:,} tasks": rounds for count, rounds in ROUNDS.items()})
     record.note(one_round_of_100_000=[case.name for case in CASES if case.slow])
@@ -104,7 +104,7 @@ def settings(record: FigureRecord) -> None:
 def bench_way(
     benchmark: BenchmarkFixture, record: FigureRecord, case: SeedCase, count: int
 ) -> None:
-    """One way with so many tasks."""
+    """One way with *count* tasks."""
     if count > case.most:
         pytest.skip("it takes too long")
     large, group = count == 100_000, f"{count:,} tasks"
@@ -141,5 +141,5 @@ def bench_way(
 
 
 def measured_before(record: FigureRecord, group: str) -> bool:
-    """Return whether the queue was measured, which is not so when one way alone is asked for."""
+    """Return whether the queue was measured, which it is not with ``-k``."""
     return any((row.case, row.group) == (QUEUE, group) for row in record.rows)

@@ -1,11 +1,11 @@
 """
 Where does the time go, from claim to settlement and from a message to L1?
 
-A sampler asks a thousand times a second what the one thread is doing, while it drains no-op tasks
-from the embedded server (64 handlers at a time), and while a feed of 10,000 nodes follows another
-process that publishes heartbeats as fast as it can. Microseconds of the wall clock a task, or a
-message; a step has what it calls, unless that is a step of its own. Beside it stands what the
-server's thread takes in all, for the tasks also to have them submitted.
+A sampler looks a thousand times a second at the thread, while it drains no-op tasks from the
+embedded server (64 handlers at a time), and while a feed of 10,000 nodes follows another process
+that publishes heartbeats as fast as it can. Microseconds of the wall clock a task, or a message; a
+step includes its calls, unless they are steps of their own. Beside it the CPU of the server's
+thread, which for the tasks includes submitting them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ WORK: Final[Steps] = {
     **BELOW,
     "call: retries and limits in time": ["store/client.py", "store/connections/connection_pool.py"],
     "claim: read the reply": ["boards/redis/engine.py:RedisEngine.claim"],
-    "claim: task and Claim": ["boards/base.py:Board._decode", "boards/base.py"],
+    "claim: task and Claim": ["boards/claim_reader.py", "boards/task_codec.py"],
     "claim: hold and renew": [
         "tasks/_lease_keeper.py:LeaseKeeper.add",
         "tasks/_lease_keeper.py:LeaseKeeper._tick",
@@ -68,8 +68,8 @@ WORK: Final[Steps] = {
     "execute: the handler": ["bench_steps.py:nothing"],
     "settle: batch and pass on": ["tasks/_settle.py", "streams/_run.py"],
     "settle: settlements and answers": [
-        "boards/base.py:Board.settle",
-        "boards/base.py:Board.settle.<locals>.<listcomp>",
+        "boards/base.py",
+        "boards/claim_writer.py",
         "rxdispatch/claim.py:Outcome.settlement",
         "tasks/_lease_keeper.py",
     ],
@@ -105,7 +105,7 @@ async def nothing(_: rxd.Task[str]) -> None:
 
 
 async def server_seconds(hub: rxd.Hub) -> float:
-    """Return what the server's main thread has taken so far."""
+    """Return the CPU seconds of the server's main thread so far."""
     redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
     info = await redis.info("cpu")
     return float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
@@ -119,7 +119,7 @@ async def sampled(
     count: int,
     once: Callable[[Sampler], Awaitable[float]],
 ) -> None:
-    """Keep microseconds by step, of so many rounds of *once*, which returns its seconds."""
+    """Record microseconds by step, for several rounds of *once*, which returns its seconds."""
     await once(Sampler(steps))
     sampler, passed, before = Sampler(steps), 0.0, await server_seconds(hub)
     for _ in range(ROUNDS):

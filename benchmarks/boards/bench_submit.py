@@ -41,7 +41,7 @@ def submitted(
     board: rxd.Board[str],
     **row: Any,
 ) -> None:
-    """Keep the rate, and see that every task is on the board."""
+    """Record the rate, and check that every task is on the board."""
     rounds = ROUNDS if benchmark.enabled else 1
     ready = runner.run(board.counts()).ready
     record.control("every task is ready once", ready == TASKS * rounds)
@@ -95,7 +95,7 @@ def bench_ready_made(
 def bench_with_making(
     benchmark: BenchmarkFixture, record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
-    """``board.submit`` and the making of the tasks."""
+    """``board.submit``, including making the tasks."""
     board = hub.board(next(names))
     benchmark.pedantic(lambda: runner.run(board.submit(make())), rounds=ROUNDS)
     case = "board.submit, making the tasks"

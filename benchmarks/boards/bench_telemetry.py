@@ -37,7 +37,7 @@ Handler = Callable[[rxd.Task[int]], Any]
 
 @attrs.frozen
 class TelemetryCase:
-    """What is switched on."""
+    """The instruments that are switched on."""
 
     name: str
     metrics: bool = False
@@ -77,7 +77,7 @@ SERVERS = {"MemoryBoard": "memory://", "embedded server": None}
 
 async def cost(case: TelemetryCase, handler: Handler, board: rxd.Board[Any], count: int) -> float:
     """Return microseconds a task."""
-    # The public way sets a provider once; here it changes from round to round.
+    # The public API sets a provider once; here it changes from round to round.
     provider: Any = trace.NoOpTracerProvider()
     if case.share is not None:
         provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(case.share)))
@@ -111,7 +111,7 @@ def _with(provider: Any, handler: Handler) -> Handler:
 async def measure(
     record: FigureRecord, group: str, handler: Handler, count: int, url: str | None
 ) -> None:
-    """Keep a table."""
+    """Record a table."""
     found: dict[str, list[float]] = {case.name: [] for case in CASES}
     async with rxd.connect(url) as hub:
         for round_ in range(ROUNDS):

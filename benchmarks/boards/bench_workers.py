@@ -4,12 +4,12 @@
 How many tasks a second do 1 to 16 processes drain together, from one board?
 
 Each process runs ``claims | execute | settle``, 32 handlers at a time and 256 tasks ahead. All are
-there, connected and waiting before the first may begin; a run lasts from then until the last has
-settled its last. Boards are filled before. Beside them a ``multiprocessing.Queue`` with as many
-consumers: its own thread feeds it meanwhile, as only a pipe's worth can wait in it, and for
-handlers that sleep a consumer gets 32 and runs them together. *least* and *most* are the shares
-that processes had of the tasks, times their number; *server* and *workers* are cores kept busy.
-More processes than cores only share them.
+connected and waiting before the first may begin; a run lasts from then until the last task is
+settled. Boards are filled before. Beside them a ``multiprocessing.Queue`` with as many consumers:
+its own thread feeds it meanwhile, as it holds no more than a pipe does, and for handlers that sleep
+a consumer gets 32 items and runs them together. *least* and *most* are the smallest and largest
+share of the tasks that a process had, times the number of processes; *server* and *workers* are
+busy cores. More processes than cores only share the cores.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ names = (f"workers-{os.getpid()}-{number}" for number in itertools.count())
 
 @attrs.frozen
 class DrainRun:
-    """What all processes together did."""
+    """The result of all processes together."""
 
     rate: float
     more: dict[str, float]
@@ -51,7 +51,7 @@ class DrainRun:
 
 @pytest.fixture(scope="module")
 def crew(record: FigureRecord) -> Iterator[WorkerPool]:
-    """As many processes as are ever needed."""
+    """The largest number of processes that is needed."""
     record.note(
         x="worker processes", cores=os.cpu_count(), tasks=TASKS, rounds=ROUNDS, at_a_time=WIDTH
     )
@@ -60,14 +60,14 @@ def crew(record: FigureRecord) -> Iterator[WorkerPool]:
 
 
 async def server_time(hub: rxd.Hub) -> float:
-    """Return the seconds of the processor that the server has had."""
+    """Return the CPU seconds of the server."""
     redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
     info = await redis.info("cpu")
     return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
 
 async def submit(board: rxd.Board[int]) -> None:
-    """Let the tasks wait."""
+    """Submit the tasks."""
     await board.submit(rxd.Task(number) for number in range(TASKS))
 
 
@@ -78,7 +78,7 @@ def once(shifts: list[DrainShift]) -> bool:
 
 
 def run_of(shifts: list[DrainShift], server: float) -> DrainRun:
-    """Return the rate, and how evenly it was shared."""
+    """Return the rate, and how evenly the tasks were shared."""
     seconds = max(shift.end for shift in shifts) - min(shift.begin for shift in shifts)
     shares = [len(numbers_of([shift])) / TASKS * len(shifts) for shift in shifts]
     more = {
@@ -100,7 +100,7 @@ def drain(
     pause: float,
     workers: int,
 ) -> DrainRun:
-    """Fill one of the three, and let it be drained."""
+    """Fill one of the three, and drain it."""
     spent = 0.0
     with ExitStack() as stack:
         if case == QUEUE:
@@ -136,7 +136,7 @@ def bench_workers(
     handler: str,
     workers: int,
 ) -> None:
-    """Boards and the queue in turn, with that many processes."""
+    """Boards and the queue in turn, with *workers* processes."""
     runs: dict[str, list[DrainRun]] = {case: [] for case in (QUEUE, SERVER, SHARED)}
 
     def turn() -> None:

@@ -27,7 +27,7 @@ def describe_machine() -> dict[str, object]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of what rxdispatch stands on, and of those named besides."""
+    """Return the versions of rxdispatch's dependencies, and of *packages*."""
     found: dict[str, str] = {}
     for package in (*OURS, *packages):
         try:

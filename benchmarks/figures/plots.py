@@ -42,8 +42,8 @@ _OTHERS: Final = re.compile(
     r"\b(bare|asyncio|aiostream|RxPY|streamz|rx\.|buffer_with\w*|create_task|dict|dicts|Structs|deque"
     r"|multiprocessing|SimpleQueue|queue|Lock|lock|locked|Manager|min\(\)|random\.choice|cachetools"
     r"|cashews|aiocache|redis-py|HGETALL|PING|ping|PUBLISH|HSET|arq|saq|taskiq\S*|streaq|dramatiq"
-    r"|huey|rq|celery|BullMQ|alone|nothing|nobody|relist|one after the other|of the server|heapq"
-    r"|list of|sorted set|SET|confirm|compare-and-swap|measured)(?!\w)",
+    r"|huey|rq|celery|BullMQ|alone|nothing|no observer|relist|one after the other|of the server"
+    r"|heapq|list of|sorted set|SET|confirm|compare-and-swap|measured)(?!\w)",
     re.IGNORECASE,
 )
 

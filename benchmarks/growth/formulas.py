@@ -52,7 +52,7 @@ def worker_rate(costs: Costs, batch: float, duration: float) -> float:
 
 
 def server_share(costs: Costs, claims: float, settles: float) -> float:
-    """Return the server's microseconds a task, for so many calls of each kind a task."""
+    """Return the server's microseconds a task, for that many calls of each kind a task."""
     claim, settle = costs.claim, costs.settle
     return claim.a * claims + claim.b + settle.a * settles + settle.b
 

@@ -1,9 +1,10 @@
 # pyright: basic
 # pytest-benchmark has no types.
 """
-The quick ones of the node feed: reading, following, choosing and the calls of the registry.
+How fast are reads, updates and choices of the node feed, and the calls of the registry?
 
-1,000 nodes on an embedded server. See ``bench_feed_*.py`` for what these are compared with.
+The quick cases, with 1,000 nodes on an embedded server; ``bench_feed_*.py`` compare them with
+others.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def keep(
     calls: int = 1,
     **row: Any,
 ) -> None:
-    """Keep what one of so many calls takes at best, or how many are made in a second."""
+    """Record the best time of one of *calls* calls, or the calls a second."""
     stats = benchmark.stats
     if stats is not None:
         scale = {"ns": 1e9, "us": 1e6, "ms": 1e3, "1/s": 1}[unit]
@@ -60,7 +61,7 @@ def keep(
 
 
 def read(get: Callable[[str], object]) -> None:
-    """Read often: a call by the benchmark itself takes longer than the reading."""
+    """Read often, as a call by the benchmark itself takes longer than a read."""
     for _ in range(READS):
         get(NODE)
 
@@ -83,7 +84,7 @@ def bench_get(benchmark: BenchmarkFixture, record: FigureRecord, feed: rxd.Feed)
 
 @pytest.mark.benchmark(group="choose a node")
 def bench_select(benchmark: BenchmarkFixture, record: FigureRecord, feed: rxd.Feed) -> None:
-    """``feed.select`` of a pool, 200 at a time: the room that they take is remembered."""
+    """``feed.select`` of a pool, 200 at a time, as each counts as load for a second."""
 
     def select() -> None:
         for _ in range(CALLS):

@@ -36,14 +36,14 @@ ROUNDS = 3
 DICT = "Subject to a dict, nothing checked"
 SEQUENCER = "Subject to Sequencer and Replica"
 PUBSUB = "redis-py PubSub to a Subject"
-# Where in a message of one row the id begins, and in a record what does not change.
+# Where the id begins in a message of one row, and the size of the fixed part of a record.
 ID, SPEC = 48, 34
 
 
 # -- from recorded bytes ---------------------------------------------------------------------
 
 
-def to_nobody(_: list[bytes]) -> Callable[[bytes], Any]:
+def to_nothing(_: list[bytes]) -> Callable[[bytes], Any]:
     """Return a reader that does nothing."""
     return lambda _: None
 
@@ -66,7 +66,7 @@ def to_dict(_: list[bytes]) -> Callable[[bytes], Any]:
 
 def recorded_rates(record: FigureRecord, first: list[bytes], beats: list[bytes]) -> None:
     """Record the rates of recorded bytes."""
-    cases = {DICT: to_dict, "Subject to nobody": to_nobody, SEQUENCER: to_sequencer}
+    cases = {DICT: to_dict, "Subject to no observer": to_nothing, SEQUENCER: to_sequencer}
     rates: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(-1, ROUNDS):
         for name, make in cases.items():

@@ -1,5 +1,5 @@
 """
-How long does a feed need to make up for what it has missed?
+How long does a feed need to catch up on missed changes?
 
 The median of three rounds in milliseconds, for a fleet of 10,000 nodes (or ``--size``, which must
 be 10,000 or more; 100,000 takes some minutes) of which 100, 1,000 or 10,000 have changed: the time
@@ -57,11 +57,11 @@ async def measure(record: FigureRecord, hub: rxd.Hub, count: int) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         feed._replication._sources.dispose()
-        told = 0
+        received = 0
 
         def heard(_: rxd.NodeChange) -> None:
-            nonlocal told
-            told += 1
+            nonlocal received
+            received += 1
 
         found: dict[int, tuple[list[float], list[float]]] = {n: ([], []) for n in CHANGED}
         beat = 0
@@ -74,10 +74,10 @@ async def measure(record: FigureRecord, hub: rxd.Hub, count: int) -> None:
                     # Spread over the fleet.
                     numbers = range(0, count, count // changed)
                     await change(hub, numbers, beat)
-                    after, told = feed._replica.high, 0
+                    after, received = feed._replica.high, 0
                     server = await took(partial(pages, engine, after))
                     whole = await took(sync._catch_up)
-                    assert told == changed + 1
+                    assert received == changed + 1
                     assert feed._replica.high == after + changed
                     if number >= 0:  # the first round warms up
                         bare.append(server)
@@ -86,7 +86,7 @@ async def measure(record: FigureRecord, hub: rxd.Hub, count: int) -> None:
                 if number >= 0:
                     relist.append(whole)
         asked = feed.stats.relists - before == ROUNDS + 1
-        record.control("the subscriber was told of every change; only relists were relists", asked)
+        record.control("the subscriber received every change; only relists were relists", asked)
         group = f"{count:,} nodes"
         record.add("relist", statistics.median(relist), "ms", group=group)
         for (changed, (bare, ours)), goal in zip(

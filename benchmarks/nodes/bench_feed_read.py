@@ -1,7 +1,7 @@
 # pyright: basic
 # Neither cashews, aiocache nor redis-py have whole types.
 """
-What does a read of a node that is known here cost?
+What does a read of a node cost in a process that knows it?
 
 Nanoseconds a read of 10,000 nodes, of which the same 100 are read in turn, or random ones (which
 the processor's caches do not hold): ``feed.get`` and ``feed.fetch`` beside a dict, the in-process

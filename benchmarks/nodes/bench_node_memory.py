@@ -89,7 +89,7 @@ class MemoryGrowth:
 
 
 async def json_dicts(traced: bool, nodes: int) -> list[float]:
-    """Keep what JSON decodes to."""
+    """Record what JSON decodes to."""
     kept: dict[str, Any] = {}
     growth = MemoryGrowth(traced, nodes)
     for number in range(nodes):

@@ -137,7 +137,7 @@ def quality(record: FigureRecord, placements: int) -> None:
 
 
 def fleet(load: float, full: float) -> dict[str, Node]:
-    """Return nodes of one pool in so many zones, of which the given share is full."""
+    """Return nodes of one pool in 100 zones, of which the given share is full."""
     rng = random.Random(SEED)
     labels = [{"zone": f"z{n}"} for n in range(ZONES)]
     nodes: dict[str, Node] = {}

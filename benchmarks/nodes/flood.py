@@ -81,7 +81,7 @@ def saved(beats: list[bytes], folder: str) -> Path:
 
 
 class Flood:
-    """A process that publishes all messages of a file, each time it is told to."""
+    """A process that publishes all messages of a file at each request."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

@@ -50,7 +50,7 @@ class Server:
         total = 0
         for command in commands:
             answer: Any = self.redis.execute_command(*command.split())
-            # XPENDING tells more than a number.
+            # XPENDING answers with more than a number.
             number: int = answer["pending"] if hasattr(answer, "keys") else answer
             total += number
         return total

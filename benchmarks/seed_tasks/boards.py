@@ -22,7 +22,7 @@ NAME = "seed-tasks"
 
 
 async def fill(board: Board[Payload], count: int) -> None:
-    """Submit so many tasks."""
+    """Submit *count* tasks."""
     await board.submit(rxd.Task(payload(number)) for number in range(count))
 
 

@@ -3,8 +3,8 @@
 """
 How fast does ``batch`` make lists, beside what RxPY has?
 
-Items a second from a Subject to a sink, in lists of 100 or after 50 ms; the loop has a turn after
-each 2,000, so that timers fire. Beside it RxPY's ``buffer_with_count``, which has no timer, its
+Items a second from a Subject to a sink, in lists of 100 or after 50 ms; the loop runs after each
+2,000 items, so that timers fire. Beside it RxPY's ``buffer_with_count``, which has no timer, its
 ``buffer_with_time_or_count`` on the loop, a hand-written loop that reads an ``asyncio.Queue`` with
 a deadline, and aiostream's ``chunks``, which has no timer and pulls.
 """
@@ -35,7 +35,7 @@ BASE = "RxPY: buffer_with_time_or_count"
 
 
 def on_asyncio(source: Observable[int]) -> Observable[Any]:
-    """RxPY's operator, on the loop instead of on threads."""
+    """RxPY's operator, on the loop instead of threads."""
     scheduler = AsyncIOScheduler(asyncio.get_running_loop())
     return source.pipe(rx.buffer_with_time_or_count(TIMESPAN, COUNT, scheduler=scheduler))
 
@@ -85,7 +85,7 @@ async def by_hand(count: int) -> int:
 
 
 async def with_aiostream(count: int) -> int:
-    """What aiostream offers."""
+    """Aiostream's equivalent."""
     total = 0
     async with (stream.iterate(pulled(count)) | pipe.chunks(COUNT)).stream() as lists:
         async for items in lists:

@@ -107,7 +107,7 @@ async def queue(count: int) -> None:
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
-    """Yield so many numbers."""
+    """Yield the numbers below *count*."""
     for n in range(count):
         yield n
 

@@ -3,9 +3,9 @@
 """
 What do operators that hold, time or share items cost, beside their nearest equivalents?
 
-Items a second; resubscriptions for ``retry_backoff``. Buffers, time limits and ``broadcast`` get
-them from a Subject, and downstream is never busy; ``bench_buffers.py`` has what waits and what
-overflows. The floor of what holds items is RxPY's ``map`` and ``filter``.
+Items a second, or resubscriptions for ``retry_backoff``. Buffers, time limits and ``broadcast`` get
+them from a Subject, and downstream is never busy; ``bench_buffers.py`` measures waiting and
+overflowing buffers. The baseline of buffers is RxPY's ``map`` and ``filter``.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ async def awaited_in_time(count: int) -> int:
 
 
 async def aiostream_in_time(count: int) -> int:
-    """What aiostream offers."""
+    """Aiostream's equivalent."""
     total = Total()
     async with (stream.iterate(pulled(count)) | pipe.timeout(LONG)).stream() as items:
         async for item in items:
@@ -94,7 +94,7 @@ def rx_timeout(source: Observable[int]) -> Observable[int]:
 
 
 def shared(build: Build) -> Callable[[int], Awaitable[int]]:
-    """Return a way to several subscribers, of which one is listened to."""
+    """Return a way to several subscribers; the items of one are added up."""
 
     def subscribed(source: Observable[int]) -> Observable[int]:
         one = build(source)
@@ -148,7 +148,7 @@ def ours_again(count: int) -> Callable[[Observable[int]], Observable[int]]:
 
 
 def passing() -> Mapping[str, Contender]:
-    """Return ways through what holds a bounded number of items."""
+    """Return ways through operators that hold a bounded number of items."""
     floor = pushed(lambda source: source.pipe(rx.map(lambda n: n), rx.filter(lambda _: True)))
     return {
         FLOOR: Contender(floor, ITEMS),
@@ -183,7 +183,7 @@ def to_many() -> Mapping[str, Contender]:
 
 
 def again() -> Mapping[str, Contender]:
-    """Return ways to begin anew after an error."""
+    """Return ways to subscribe again after an error."""
     return {
         LOOP: Contender(tried_again, TRIES),
         "RxPY: retry, no pause": Contender(failing(lambda _: rx.retry()), TRIES, LOOP),

@@ -3,10 +3,10 @@
 """
 How many no-op coroutines does ``map_async`` run a second, beside bare asyncio?
 
-32 at a time, from a source that emits as there is room. Bare are ``create_task`` with a callback
-that starts the next, and a semaphore with ``gather``. Beside them aiostream's ``map`` with a limit,
-and RxPY's two ways with futures: ``flat_map``, which has no limit, and ``merge`` of deferred ones.
-The slow ones get fewer items.
+32 at a time, from a source that emits as there is room. Bare asyncio is ``create_task`` with a
+callback that starts the next task, and a semaphore with ``gather``. Beside them aiostream's ``map``
+with a limit, and RxPY's two ways with futures: ``flat_map``, which has no limit, and ``merge`` of
+deferred ones. Slow ways get fewer items.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ async def work(item: int) -> int:
 
 
 async def bare(count: int) -> int:
-    """Run so many tasks at a time, each of which starts the next one when it is done."""
+    """Run 32 tasks at a time, each of which starts the next one when it is done."""
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     started = finished = total = 0
@@ -63,7 +63,7 @@ async def bare(count: int) -> int:
 
 
 async def gathered(count: int) -> int:
-    """All tasks at once, of which so many may work."""
+    """All tasks at once, of which 32 may work."""
     limit = asyncio.Semaphore(WIDTH)
 
     async def limited(item: int) -> int:
@@ -91,7 +91,7 @@ async def timed(count: int) -> int:
 
 
 async def with_aiostream(count: int) -> int:
-    """What aiostream offers."""
+    """Aiostream's equivalent."""
     total = 0
     fn: Any = work  # It may have several sources, so its types want *args.
     mapped = stream.iterate(pulled(count)) | pipe.map(fn, ordered=False, task_limit=WIDTH)
@@ -133,7 +133,8 @@ def bench_map_async(benchmark: BenchmarkFixture, record: FigureRecord) -> None:
         "map_async, timeout": Contender(timed, ITEMS, BARE),
         "aiostream: map, task_limit": Contender(with_aiostream, FEW, BARE),
         "RxPY: flat_map of futures, no limit": Contender(flat_mapped, FEW, BARE),
-        # It takes items out of the front of a list, so many at once would measure that.
+        # It removes items from the front of a list, so with many items this alone would be
+        # measured.
         "RxPY: merge of deferred futures": Contender(merged, FEW, BARE),
     }
     best = race(benchmark, record, GROUP, ways)

@@ -3,9 +3,9 @@
 """
 What does ``rate_limit`` cost, beside a bare loop that awaits a token bucket?
 
-Items a second from a source that can wait to a sink: with tokens that never run out, with tokens
-that always do, and a backlog that was pushed while there was no room below and then goes at once,
-10,000 and 100,000 long. Neither limit is one that the operator reaches: what is measured is itself.
+Items a second from a source that heeds demand to a sink: with tokens that never run out, with
+tokens that always do, and a backlog of 10,000 and 100,000 items that was pushed while downstream
+was busy and then leaves at once. The operator reaches neither limit, so its own cost is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rxdispatch.valve import Gate
 
 ITEMS = 20_000
 PLENTY = 10**9
-#: So that a token is there whenever it is asked for, but the bucket is empty all the time.
+#: So fast that a token is always there in time, although the bucket is always empty.
 SCARCE = 20_000_000
 GROUP = "token bucket"
 BUCKET = "bare loop, tokens to spare"
@@ -34,7 +34,7 @@ EMPTY = "bare loop, none to spare"
 
 
 def drawn(build: Build) -> Callable[[int], Awaitable[int]]:
-    """Return a way through an operator from a source that can wait."""
+    """Return a way through an operator from a source that heeds demand."""
 
     async def run(count: int) -> int:
         return await total_of(build(numbers(count)))
@@ -43,7 +43,7 @@ def drawn(build: Build) -> Callable[[int], Awaitable[int]]:
 
 
 class Bucket:
-    """The least that a token bucket of a coroutine has to do."""
+    """The simplest token bucket for coroutines."""
 
     def __init__(self, count: int, burst: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -78,7 +78,7 @@ def bucket(rate: int, burst: int) -> Callable[[int], Awaitable[int]]:
 
 
 async def backlog(count: int) -> int:
-    """All items are pushed while there is no room below, then go."""
+    """Push all items while downstream is busy, then let them go."""
     room = 0
     gate = Gate(lambda: room, None)
     source: Subject[int] = Subject()

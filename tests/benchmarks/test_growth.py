@@ -1,4 +1,4 @@
-"""The formulas of growth, with costs that are easy to reckon with."""
+"""The formulas of growth, with round costs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_fit_finds_a_line() -> None:
     assert (10, 2) == pytest.approx((cost.a, cost.b))
 
 
-def test_fit_has_nothing_below_zero() -> None:
+def test_no_fitted_coefficient_is_negative() -> None:
     """A coefficient that would be negative is zero."""
     assert [0, 2] == pytest.approx(fit([((1.0, x), 2 * x - 1) for x in (1000.0, 2000.0)]), rel=0.01)
 

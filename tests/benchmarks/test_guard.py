@@ -1,4 +1,4 @@
-"""How ratios are held against the stored ones."""
+"""The comparison of ratios with the stored ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ STORED = {"drain": Bound(2.0, 1.8), "read": Bound(0.5, 3.0)}
 
 
 def test_nothing_wrong() -> None:
-    """What stays within the bounds, or became faster, passes."""
+    """A ratio within its bounds, or a faster one, passes."""
     assert failures({"drain": 3.5, "read": 0.1}, STORED) == {}
 
 
 @pytest.mark.parametrize("factor", [2.0, 3.0])
 def test_slower(factor: float) -> None:
-    """Twice as slow fails, and case, ratio, baseline and bound are told."""
+    """Twice as slow fails, and the message has case, ratio, baseline and bound."""
     wrong = failures({"drain": 2.0 * factor, "read": 0.5}, STORED)
     assert list(wrong) == ["drain"]
     for part in ("drain", f"{2.0 * factor:.2f} x", f"{factor:.2f} times", "2.00", "3.60"):
@@ -34,7 +34,7 @@ def test_unknown() -> None:
 
 
 def test_store(tmp_path: Path) -> None:
-    """New ratios are stored; a tolerance that was chosen stays."""
+    """New ratios are stored; a chosen tolerance stays."""
     path = tmp_path / "baseline.json"
     store({"drain": 2.0, "read": 0.5}, path)
     path.write_text(path.read_text().replace("1.8", "2.5", 1))
@@ -43,7 +43,7 @@ def test_store(tmp_path: Path) -> None:
 
 
 def test_kept_baseline() -> None:
-    """The baseline can be read, and every regression of three times would fail."""
+    """The committed baseline can be read, and any slow-down by three would fail."""
     stored = load(BASELINE)
     assert len(stored) >= 7
     slow = {case: bound.ratio * 3 for case, bound in stored.items()}
@@ -51,7 +51,7 @@ def test_kept_baseline() -> None:
 
 
 def test_measure() -> None:
-    """Ours by the baseline, round by round; the first ones warm up."""
+    """Our time divided by the baseline's, round by round; the first round warms up."""
     ours, base = iter((9.0, 2.0, 4.0, 30.0)), iter((1.0, 1.0, 1.0, 1.0))
 
     async def our_seconds() -> float:

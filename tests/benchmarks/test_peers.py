@@ -1,4 +1,4 @@
-"""``python -m benchmarks.peers``, as far as it goes without any peer."""
+"""``python -m benchmarks.peers``, without any peer installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.peers.systems import ROOT, SYSTEMS
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the suite, its result going to *folder*."""
+    """Run the suite; its results go to *folder*."""
     return subprocess.run(
         [sys.executable, "-m", "benchmarks.peers", *words],
         cwd=ROOT,
@@ -28,7 +28,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.serial
 def test_it_measures_rxdispatch_alone(tmp_path: Path) -> None:
-    """What was measured is kept as JSON, with what was checked; nothing stays behind."""
+    """Figures and checks are saved as JSON."""
     done = run(tmp_path, "--only", "rxdispatch", "--quick")
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,7 +52,7 @@ def test_it_measures_rxdispatch_alone(tmp_path: Path) -> None:
 
 
 def test_a_system_of_that_name_must_exist(tmp_path: Path) -> None:
-    """A name that no system begins with is told, with those that there are."""
+    """An unknown name is an error that lists the known names."""
     done = run(tmp_path, "--only", "bulmq")
 
     assert done.returncode == 1

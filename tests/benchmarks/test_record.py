@@ -1,4 +1,4 @@
-"""What a record keeps of figures, and how it judges them."""
+"""Records of figures, and how they are judged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_ratio() -> None:
 
 
 def test_ratio_at() -> None:
-    """A base of the same place is taken, or else the only one there is."""
+    """The base is the one at the same place, or else the only one."""
     record = made()
     record.add("bare", 2.0, "ms", x=1)
     assert record.add("ours", 6.0, "ms", x=8, base="bare").ratio == 3.0
@@ -36,7 +36,7 @@ def test_ratio_at() -> None:
 
 
 def test_base_of_another_group() -> None:
-    """What was measured in another group is no base."""
+    """A figure of another group is no base."""
     record = made()
     record.add("bare", 2.0, "ms", group="a")
     with pytest.raises(LookupError, match="'bare' of 'b'"):
@@ -57,7 +57,7 @@ def test_base_of_another_group() -> None:
     ],
 )
 def test_verdict(bounds: dict[str, object], verdict: str, words: str) -> None:
-    """Bounds are of the ratio, or of the value if it says so; they are put into words."""
+    """Bounds are for the ratio, or for the value if asked; they are put into words."""
     record = made()
     record.add("bare", 200.0, "1/s")
     row = record.add("ours", 150.0, "1/s", base="bare", **bounds)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -70,7 +70,7 @@ def test_verdict_without_base() -> None:
 
 
 def test_control() -> None:
-    """What does not hold ends the suite."""
+    """A check that does not hold fails the suite."""
     record = made()
     record.control("it holds", True)
     with pytest.raises(AssertionError, match="every item once"):
@@ -79,7 +79,7 @@ def test_control() -> None:
 
 
 def test_kept(tmp_path: Path) -> None:
-    """What is saved is what is loaded."""
+    """A saved record is loaded as it was."""
     record = made()
     record.add("bare", 2.0, "ms", group="a", p99=7.0)
     record.add("ours", 4.0, "ms", group="a", base="bare", at_most=3)

@@ -1,4 +1,4 @@
-"""The page and the plots of what was kept."""
+"""The page and the plots of records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def made() -> FigureRecord:
 
 
 def test_page(tmp_path: Path) -> None:
-    """Every figure is in a table, and a plot is shown where it was drawn."""
+    """Every figure is in a table, and every drawn plot is shown."""
     text = page([load_record(made().save(tmp_path))], ["suite-rate.svg"])
     assert (
         r"| a \| b | 3,000 1/s | 0.75 | bare loop | >= 0.8 x bare loop | **missed** | 2,000 |"
@@ -51,7 +51,7 @@ def test_kinds() -> None:
 
 
 def test_is_ours() -> None:
-    """What others are compared with, and what has another's name, is not ours."""
+    """Baselines, and cases with the name of another library, are not ours."""
     record = made()
     peer = record.add("cashews, memory", 1.0, "ms")
     ours = [is_ours(row, {"bare loop"}) for row in (*record.rows[:2], peer)]
@@ -59,13 +59,13 @@ def test_is_ours() -> None:
 
 
 def test_file_name() -> None:
-    """The name of a file has no more than letters, digits and dashes of its group."""
+    """A file name has only letters, digits and dashes of its group."""
     assert file_name("suite", "") == "suite.svg"
     assert file_name("suite", "p50, a | b") == "suite-p50-a-b.svg"
 
 
 def test_same_bytes(tmp_path: Path) -> None:
-    """The same JSON gives the same page and plots; what was drawn before goes."""
+    """The same JSON gives the same page and plots; older plots are removed."""
     pytest.importorskip("matplotlib")
     results, first, second = (tmp_path / name for name in ("results", "first", "second"))
     made().save(results)

@@ -1,4 +1,4 @@
-"""What the tree of a process takes of CPU and memory."""
+"""The CPU and memory of a process and its descendants."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ while True:
 
 @contextmanager
 def running(code: str) -> Generator[subprocess.Popen[str]]:
-    """Run a program that says when it is new, and goes on when it is told."""
+    """Run a program that prints when it has started, and waits for a line to go on."""
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -56,7 +56,7 @@ def hear(process: subprocess.Popen[str]) -> str:
 
 
 def go_on(process: subprocess.Popen[str]) -> None:
-    """Let it go on."""
+    """Make the program go on."""
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
@@ -83,7 +83,7 @@ def test_what_is_shared_grows_once() -> None:
 
 
 def test_growth_is_the_peak() -> None:
-    """What was given back is not forgotten."""
+    """Memory that was returned still counts for the peak."""
     with running(HELD) as process:
         watch = Watch(process.pid)
         go_on(process)
