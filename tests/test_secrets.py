@@ -74,7 +74,7 @@ async def main():
             print(error, file=sys.stderr)
         items = reactivex.of(payload, payload)
         await rxd.run(items.pipe(ops.map_async(handlers.stage, on_error="skip")))
-        async with rxd.Pipeline(rxd.stage(handlers.stage), hub=hub) as pipeline:
+        async with rxd.Pipeline(rxd.stage(handlers.stage), boards=hub.board) as pipeline:
             await pipeline.feed([payload])
     try:
         async with rxd.connect(f"redis://:{secret}@127.0.0.1:1") as hub:
