@@ -23,13 +23,18 @@ def never(logs: list[Any]) -> list[Any]:
     return [entry for entry in logs if entry["event"] == "claims_never_subscribed"]
 
 
+def work(task: rxd.Task[Any]) -> None:
+    """Print *task*."""
+    print(task)
+
+
 @pytest.mark.parametrize("composed", [False, True])
 async def test_a_forgotten_run(composed: bool) -> None:
     """It is told with the board and the line, whether or not operators were put behind it."""
     board: rxd.MemoryBoard[Any] = rxd.MemoryBoard("jobs")
     with capture_logs() as logs:
         if composed:
-            board.claims().pipe(ops.execute(print), ops.settle(board))
+            board.claims().pipe(ops.execute(work), ops.settle(board))
         else:
             board.claims(until="joined")
         (entry,) = never(logs)
@@ -45,7 +50,7 @@ async def test_streams_that_run() -> None:
     with capture_logs() as logs:
         board.claims().subscribe(print).dispose()
         claims = board.claims(until="joined")
-        stream = claims.pipe(ops.execute(print), ops.settle(board))
+        stream = claims.pipe(ops.execute(work), ops.settle(board))
         for _ in range(2):
             await rxd.run(stream)
         del claims, stream
