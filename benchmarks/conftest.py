@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,8 @@ def record(request: pytest.FixtureRequest) -> Iterator[FigureRecord]:
     """
     text = ast.get_docstring(ast.parse(request.path.read_text())) or ""
     record = FigureRecord(request.path.stem, text, quiet=True)
-    record.note_versions(versions(*getattr(request.module, "PACKAGES", ())))
+    asked: Any = request  # Its module has no type.
+    record.note_versions(versions(*getattr(asked.module, "PACKAGES", ())))
     failed = request.session.testsfailed
     yield record
     # The figures of half a suite must not replace those of a whole one.

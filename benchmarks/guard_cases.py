@@ -61,10 +61,15 @@ async def timed(work: Awaitable[Any]) -> float:
     return time.perf_counter() - start
 
 
+async def handler(task: rxd.Task[str]) -> rxd.Task[str]:
+    """Do nothing with a task."""
+    return task
+
+
 async def pipeline(board: rxd.Board[str]) -> float:
     """Drain a board by claims, execute and settle."""
     await board.submit(tasks())
-    work = ops.execute(nothing, max_concurrent=WIDTH)
+    work = ops.execute(handler, max_concurrent=WIDTH)
     claims = board.claims(until="joined")
     seconds = await timed(rxd.run(claims.pipe(work, ops.settle(board))))
     assert (await board.counts()).done >= TASKS

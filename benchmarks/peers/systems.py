@@ -29,7 +29,7 @@ class System:
         kind: How its worker runs tasks concurrently.
         left: Commands whose answers add up to the tasks that wait or run.
         settings: The settings besides the concurrency, in words.
-        driver: The module of ``drivers`` that runs it, if that is not called like *name*.
+        driver: The module of ``drivers`` that runs it, without ``_driver``, where it is not *name*.
         env: More environment variables for its driver.
         unix: Whether it connects over the unix socket instead of TCP.
         drains: Whether it has rows of bulk submit and of drain, or of latency alone.
@@ -62,7 +62,7 @@ class System:
         # A system that cannot share its dependencies has an environment inside the peers' own.
         own = Path(sys.prefix) / self.name / "bin" / "python"
         python = str(own) if own.exists() else sys.executable
-        return [python, "-m", f"benchmarks.peers.drivers.{self.driver or self.name}"]
+        return [python, "-m", f"benchmarks.peers.drivers.{self.driver or self.name}_driver"]
 
 
 _BOARD: Final = tuple(f"ZCARD {{rxd:peers}}:{key}" for key in ("ready", "sched", "leases"))

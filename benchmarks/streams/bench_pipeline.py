@@ -138,14 +138,14 @@ async def streamz(works: list[Work], count: int) -> None:
 Case = Callable[[list[Work], int], Awaitable[None]]
 
 
+PEERS: dict[str, Case] = {"aiostream": aiostream, "streamz": streamz}
 CASES: dict[str, Case] = {
     QUEUES: queues,
     "Pipeline": ours,
     "Pipeline, ordered": ours_ordered,
     "map_async chain": maps,
+    **{name: case for name, case in PEERS.items() if find_spec(name) is not None},
 }
-PEERS: dict[str, Case] = {"aiostream": aiostream, "streamz": streamz}
-CASES |= {name: case for name, case in PEERS.items() if find_spec(name) is not None}
 PACKAGES = tuple(PEERS)
 
 
