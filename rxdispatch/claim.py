@@ -1,4 +1,4 @@
-"""``Claim``: a task that a worker holds, and ``Settlement`` and ``Outcome``: how it ends."""
+"""``Claim``: a task in the hands of one worker, how it ends, and when it is tried again."""
 
 from __future__ import annotations
 
