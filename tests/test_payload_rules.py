@@ -1,4 +1,4 @@
-"""What may be stored: finite, not too deep, nothing but plain values."""
+"""Payloads must be finite, not too deep, and without extension types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What concurrent callers submit is written together, and each gets its own answer."""
+"""Tasks of concurrent callers are written together, and each caller gets its own answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def loop_factory(request: pytest.FixtureRequest) -> type[VirtualTimeLoop] | None
 
 
 class Store:
-    """Takes a millisecond for each write, unless it is told otherwise."""
+    """A store that takes a millisecond for each write, unless a test sets another time."""
 
     def __init__(self, *, most: int = 1000, most_bytes: int = 1000) -> None:
         self.writes: list[list[str]] = []
@@ -50,7 +50,7 @@ class Store:
 
 
 async def test_who_is_alone_is_written_at_once() -> None:
-    """And does not wait for company."""
+    """A single caller does not wait for others."""
     store = Store()
     for name in "abc":
         assert [True] == await store.add(name)
@@ -59,7 +59,7 @@ async def test_who_is_alone_is_written_at_once() -> None:
 
 
 async def test_who_comes_while_one_is_written_shares_the_next_write() -> None:
-    """In the order of the calls, each with its own answer."""
+    """Callers during a write share the next one, in order, each with its own answer."""
     store = Store()
     calls = [store.add("a"), store.add("b", "old-c"), store.add("old-d"), store.add("e")]
     assert [[True], [True, False], [False], [True]] == await asyncio.gather(*calls)
@@ -67,7 +67,7 @@ async def test_who_comes_while_one_is_written_shares_the_next_write() -> None:
 
 
 async def test_a_write_has_its_limits() -> None:
-    """In number and bytes; one call is never cut."""
+    """It is limited in number and bytes, and never splits one call."""
     store = Store(most=3, most_bytes=10)
     sizes = [store.add("first"), store.add("a", "b"), store.add("c", "d"), store.add("e", size=9)]
     await asyncio.gather(*sizes, store.add("f", size=50), store.add("g"))
@@ -75,14 +75,14 @@ async def test_a_write_has_its_limits() -> None:
 
 
 async def test_ids_count() -> None:
-    """As much as the records do."""
+    """Bytes of ids count like those of records."""
     store = Store(most_bytes=20)
     await asyncio.gather(*(store.add(name * 9) for name in "abcde"))
     assert [["a" * 9], ["b" * 9, "c" * 9], ["d" * 9, "e" * 9]] == store.writes
 
 
 async def test_nobody_waits_long_for_a_write_that_hangs() -> None:
-    """He goes beside it, and so does not wait for the server twice."""
+    """A caller starts another write beside it, and so waits for the server once."""
     store = Store()
     store.takes = 2.0
     hanging = store.add("a")
@@ -95,7 +95,7 @@ async def test_nobody_waits_long_for_a_write_that_hangs() -> None:
 
 
 async def test_a_failure_is_told_to_each_by_an_error_of_his_own() -> None:
-    """What one caller had written before must not show up in another's error."""
+    """The error of one caller does not show what another had written."""
     store = Store()
     cause = OSError("gone")
     store.error = StoreUnavailableError("submit", maybe_executed=True)
@@ -110,7 +110,7 @@ async def test_a_failure_is_told_to_each_by_an_error_of_his_own() -> None:
 
 
 async def test_who_leaves_before_the_write_is_not_written() -> None:
-    """Whoever stays is."""
+    """The callers that stay are written."""
     store = Store()
     first, second, third = store.add("a"), store.add("b"), store.add("c")
     await asyncio.sleep(0)
@@ -120,7 +120,7 @@ async def test_who_leaves_before_the_write_is_not_written() -> None:
 
 
 async def test_who_leaves_during_the_write_harms_nobody() -> None:
-    """The others get their answers, whether they wrote or waited."""
+    """The other callers get their answers."""
     store = Store()
     first, second, third = store.add("a"), store.add("b"), store.add("c")
     await asyncio.sleep(0)
@@ -132,7 +132,7 @@ async def test_who_leaves_during_the_write_harms_nobody() -> None:
 
 
 async def test_all_leave() -> None:
-    """Nothing is written for nobody."""
+    """If all callers leave, nothing is written."""
     store = Store()
     calls = [store.add(name) for name in "abc"]
     await asyncio.sleep(0)
@@ -144,7 +144,7 @@ async def test_all_leave() -> None:
 
 
 async def test_the_loop_is_closed_meanwhile() -> None:
-    """Whoever waits for the group is let go."""
+    """Callers that wait for the group are cancelled."""
     store = Store()
     calls = [store.add(name) for name in "abc"]
     await asyncio.sleep(0.0015)
@@ -156,7 +156,7 @@ async def test_the_loop_is_closed_meanwhile() -> None:
 
 
 async def test_many_requests_take_few_scripts(server: Place) -> None:
-    """Each has its own result; an id that two submit is new to one of them."""
+    """Each has its own answer, and an id that two submit is new for one of them."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="there"))

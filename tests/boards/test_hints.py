@@ -1,4 +1,4 @@
-"""Who of many workers claims at a hint."""
+"""Which of many workers claim at a hint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def loop_factory(request: pytest.FixtureRequest) -> type[VirtualTimeLoop] | None
 
 @asynccontextmanager
 async def listeners(bench: Bench, count: int) -> AsyncGenerator[list[bytes | None]]:
-    """Let so many listen to the hints of a board; what one of them hears."""
+    """Subscribe so many listeners to a board's hints; returns what one of them hears."""
     heard: list[bytes | None] = []
     channels = [Channels(bench.hub.client) for _ in range(count)]
     try:
@@ -43,7 +43,7 @@ async def listeners(bench: Bench, count: int) -> AsyncGenerator[list[bytes | Non
 
 
 class Crowd:
-    """So many listeners, and what they were told when."""
+    """So many listeners, and what each was told when."""
 
     def __init__(self, size: int) -> None:
         self.source: Subject[bytes | None] = Subject()
@@ -60,7 +60,7 @@ class Crowd:
 
 
 async def test_few_listeners_all_claim() -> None:
-    """At once, and what else there is to tell is told to all."""
+    """They claim at once, and every other signal goes to all."""
     crowd = Crowd(3)
     for message in (b"r", b"j", None):
         crowd.source.on_next(message)
@@ -68,7 +68,7 @@ async def test_few_listeners_all_claim() -> None:
 
 
 async def test_of_many_a_few_claim_at_once_and_the_others_in_turn() -> None:
-    """Each once, in the time that the server needs for so many."""
+    """Each claims once, at a pace that the server can serve."""
     crowd = Crowd(CROWD)
     begun = asyncio.get_running_loop().time()
     crowd.source.on_next(b"r1/%d" % CROWD)
@@ -80,7 +80,7 @@ async def test_of_many_a_few_claim_at_once_and_the_others_in_turn() -> None:
 
 
 async def test_who_waits_for_a_turn_hears_that_nothing_is_left() -> None:
-    """And does not claim."""
+    """A listener that waits for its turn then does not claim."""
     crowd = Crowd(CROWD)
     crowd.source.on_next(b"r1/%d" % CROWD)
     first = crowd.told()["ready"]
@@ -90,14 +90,14 @@ async def test_who_waits_for_a_turn_hears_that_nothing_is_left() -> None:
 
 
 async def test_tasks_for_all_let_all_claim() -> None:
-    """At once."""
+    """With as many tasks as listeners, all claim at once."""
     crowd = Crowd(CROWD)
     crowd.source.on_next(b"r50/%d" % CROWD)
     assert {"ready": CROWD} == crowd.told()
 
 
 async def test_a_later_hint_takes_the_place_of_an_earlier_one() -> None:
-    """Nobody claims twice for the two of them."""
+    """A listener does not claim twice for two hints."""
     crowd = Crowd(CROWD)
     crowd.source.on_next(b"r1/100000")
     early = crowd.told()["ready"]
@@ -110,7 +110,7 @@ async def test_a_later_hint_takes_the_place_of_an_earlier_one() -> None:
     "message", [b"", b"x", b"r1", b"r/", b"r1/", b"r/8", b"r-1/8", b"r1/8/8", b"r1/" + b"9" * 99]
 )
 async def test_what_others_publish_is_passed_over(message: bytes) -> None:
-    """Anybody may publish on a channel."""
+    """Foreign messages on the channel are ignored."""
     crowd = Crowd(1)
     crowd.source.on_next(message)
     await asyncio.sleep(1.0)
@@ -118,7 +118,7 @@ async def test_what_others_publish_is_passed_over(message: bytes) -> None:
 
 
 async def test_nothing_is_left_behind() -> None:
-    """By a listener that leaves before its turn, or whose source ends."""
+    """A listener that leaves before its turn, or whose source ends, leaves no timer."""
     source: Subject[bytes | None] = Subject()
     heard: list[str] = []
     with source.pipe(read_hints()).subscribe(heard.append):
@@ -128,7 +128,7 @@ async def test_nothing_is_left_behind() -> None:
 
 
 async def test_the_scripts_count_who_listens(server: Place) -> None:
-    """And say when nothing is left, so that one task is not claimed by a crowd."""
+    """They say when nothing is left, so that a crowd does not claim one task."""
     async with server.bench() as bench:
         board = bench.board()
         async with listeners(bench, 11) as heard:

@@ -1,4 +1,4 @@
-"""The scripts on a server that is full, forgetful or hard to reach."""
+"""The scripts on a server that is full, loses data, or is hard to reach."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ HASTY = Settings(store=StoreSettings(timeout=0.3, attempt_timeout=0.15))
 
 
 async def encoding(bench: Bench, key: str) -> bytes | None:
-    """Return in which form the server keeps a key of the board."""
+    """Return how the server encodes a key of the board."""
     form: bytes | None = await bench.hub.client.call("ask", "OBJECT", "ENCODING", bench.key(key))
     return form
 
 
 @pytest.mark.parametrize("step", [1, 7, 100])
 async def test_marks_and_records_are_looked_up_and_not_searched(server: Place, step: int) -> None:
-    """However few there are, and whether they come one by one or all together."""
+    """Their hashes are tables, however few entries they have."""
     async with server.bench() as bench:
         board = bench.board()
         for at in range(0, 100, step):
@@ -54,7 +54,7 @@ async def test_marks_and_records_are_looked_up_and_not_searched(server: Place, s
 
 
 async def info(bench: Bench, field: str) -> int:
-    """Return a number that the server tells of itself."""
+    """Return a number of the server's INFO."""
     text: bytes = await bench.hub.client.call("ask", "INFO", "memory")
     return next(
         int(line.split(":")[1]) for line in text.decode().splitlines() if line.startswith(field)
@@ -63,7 +63,7 @@ async def info(bench: Bench, field: str) -> int:
 
 @asynccontextmanager
 async def room(bench: Bench, size: int) -> AsyncGenerator[None]:
-    """Let the server take *size* bytes more, in all."""
+    """Limit the server to *size* more bytes."""
     limit = max(1, await info(bench, "used_memory:") + size)
     await bench.hub.client.call("limit", "CONFIG", "SET", "maxmemory-policy", "noeviction")
     await bench.hub.client.call("limit", "CONFIG", "SET", "maxmemory", limit)
@@ -74,7 +74,7 @@ async def room(bench: Bench, size: int) -> AsyncGenerator[None]:
 
 
 async def test_a_full_server_refuses_new_tasks(server: Place) -> None:
-    """With an error of its own, and without a trace of them."""
+    """The error says so, and the tasks leave no trace."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="there"))
@@ -91,7 +91,7 @@ async def test_a_full_server_refuses_new_tasks(server: Place) -> None:
 
 
 async def test_a_full_server_finishes_what_it_has(server: Place) -> None:
-    """Claims, renewals, every kind of settlement, sweeps, cancelling and pausing."""
+    """Claims, renewals, settlements, sweeps, cancel and pause still work."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit([Task("x" * 1000, id=i) for i in "abcdefg"])
@@ -125,7 +125,7 @@ async def test_a_full_server_finishes_what_it_has(server: Place) -> None:
 
 
 async def test_a_server_that_fills_up_meanwhile(server: Place) -> None:
-    """The error says which tasks were accepted; those are there, and no others."""
+    """The error names the accepted tasks, which are stored, and no others are."""
     async with server.bench() as bench:
         board = bench.board()
         ids = [f"{n}" for n in range(6000)]
@@ -144,7 +144,7 @@ async def test_a_server_that_fills_up_meanwhile(server: Place) -> None:
 
 
 async def test_flushall(server: Place) -> None:
-    """What was claimed before is refused, tokens still grow, the board works on."""
+    """Earlier claims are refused, tokens still grow, and the board works on."""
     async with server.bench() as bench:
         board, other = bench.board(max_crashes=1, dead_limit=9), bench.elsewhere()
         await board.submit([Task(0, id="a"), Task(0, id="b")])
@@ -165,7 +165,7 @@ async def test_flushall(server: Place) -> None:
 
 
 async def test_the_same_id_after_a_flush(server: Place) -> None:
-    """A claim from before does not settle the new task of the same id."""
+    """An earlier claim does not settle a new task of the same id."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task("old", id="a"))
@@ -197,7 +197,7 @@ async def test_tokens_grow_on_a_rolled_back_board(server: Place) -> None:
 
 
 async def test_scripts_flushed_all_the_time(server: Place) -> None:
-    """Between any two calls, and while a claimer runs."""
+    """The board works when scripts are flushed between calls and while a worker claims."""
     async with server.bench() as bench:
         board = bench.board()
 
@@ -219,7 +219,7 @@ async def test_scripts_flushed_all_the_time(server: Place) -> None:
 
 
 async def test_a_server_whose_time_was_set_back(server: Place) -> None:
-    """The board's own time goes on where it was: nothing lapses early or waits an hour more."""
+    """The board's clock never goes back: nothing lapses early or waits an hour longer."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -241,7 +241,7 @@ async def test_a_server_whose_time_was_set_back(server: Place) -> None:
 
 
 async def test_keys_of_another_type(server: Place) -> None:
-    """An error that says so, from calls and from claims alike."""
+    """Calls and claims fail with an error that says so."""
     async with server.bench() as bench:
         board = bench.board()
         await bench.hub.client.call("spoil", "SET", bench.key("ready"), "x")
@@ -255,7 +255,7 @@ async def test_keys_of_another_type(server: Place) -> None:
 
 
 async def test_nothing_is_left_behind(server: Place) -> None:
-    """Once all is done, a board is one small hash, and replies that expire by themselves."""
+    """A finished board is one small hash, and replies that expire."""
     async with server.bench() as bench:
         board = bench.board(max_crashes=0, dead_limit=3)
         options: list[dict[str, Any]] = [{}, {"ttl": 500.0}, {"delay": 10.0}, {"priority": 3}]
@@ -285,7 +285,7 @@ async def test_nothing_is_left_behind(server: Place) -> None:
 
 @attrs.frozen
 class Shaky:
-    """A board whose replies may get lost, and the same board seen from where none do."""
+    """A board whose replies may get lost, and the same board on a reliable link."""
 
     proxy: Proxy
     board: Board[Any]
@@ -307,7 +307,7 @@ async def shaky(
 
 
 async def test_a_submit_whose_reply_is_lost(server: Place) -> None:
-    """Repeated, it tells what it did the first time."""
+    """A repeated submit returns its first answer."""
     async with shaky(server) as it:
         for n in range(3):
             it.proxy.drop_replies(2, b"EVALSHA")
@@ -318,7 +318,7 @@ async def test_a_submit_whose_reply_is_lost(server: Place) -> None:
 
 
 async def test_a_claim_whose_reply_is_lost(server: Place) -> None:
-    """Repeated, it brings the same tasks under the same tokens, and no more of them."""
+    """A repeated claim brings the same tasks with the same tokens, and no others."""
     async with shaky(server) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(10)])
         (claim,) = await it.sure.claim(1)
@@ -336,7 +336,7 @@ async def test_a_claim_whose_reply_is_lost(server: Place) -> None:
 
 
 async def test_a_lost_claim_that_had_not_brought_all(server: Place) -> None:
-    """Repeated, it says again that more is waiting, and the rest comes too."""
+    """A repeated claim says again that more is due, and the rest comes too."""
     async with shaky(server) as it:
         await it.sure.submit([Task(b"x" * 900_000, id=f"{n}") for n in range(30)])
         # So that the server knows the script.
@@ -348,7 +348,7 @@ async def test_a_lost_claim_that_had_not_brought_all(server: Place) -> None:
 
 
 async def test_a_lost_claim_less_what_was_taken(server: Place) -> None:
-    """What was cancelled before the reply was asked for again is no longer part of it."""
+    """A repeated claim leaves out tasks that were cancelled meanwhile."""
     async with shaky(server) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(3)])
         it.proxy.drop_replies(1, b"EVALSHA")
@@ -364,7 +364,7 @@ async def test_a_lost_claim_less_what_was_taken(server: Place) -> None:
 
 
 async def test_a_settle_whose_reply_is_lost(server: Place) -> None:
-    """Repeated, it gives the first answer for each, and settles nothing twice."""
+    """A repeated settle returns its first answers and settles nothing twice."""
     async with shaky(server) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(6)])
         claims = await it.board.claim(6)
@@ -387,7 +387,7 @@ async def test_a_settle_whose_reply_is_lost(server: Place) -> None:
 
 
 async def test_other_calls_whose_reply_is_lost(server: Place) -> None:
-    """Cancel and redrive answer as the first time; renew, pause and the rest just repeat."""
+    """Cancel and redrive return their first answers; the other calls can be repeated."""
     async with shaky(server) as it:
         board = it.board
         await it.sure.submit([Task(n, id=f"{n}") for n in range(6)])
@@ -414,7 +414,7 @@ async def test_other_calls_whose_reply_is_lost(server: Place) -> None:
 
 
 async def give_up(it: Shaky, call: Callable[[], Awaitable[Any]]) -> StoreUnavailableError:
-    """Lose every reply until the caller has had enough."""
+    """Lose every reply until the caller gives up."""
     it.proxy.drop_replies(1000, b"EVALSHA")
     with pytest.raises(StoreUnavailableError) as caught:
         await call()
@@ -424,7 +424,7 @@ async def give_up(it: Shaky, call: Callable[[], Awaitable[Any]]) -> StoreUnavail
 
 
 async def test_a_submit_that_was_given_up(server: Place) -> None:
-    """It may have been executed, and says so; again, it is all duplicates."""
+    """The error says that it may have been executed; a second submit finds duplicates."""
     async with shaky(server, HASTY) as it:
         await give_up(it, lambda: it.board.submit(Task(0, id="a")))
         assert (0, 1, 0, 0, 0) == await counts(it.sure)
@@ -432,7 +432,7 @@ async def test_a_submit_that_was_given_up(server: Place) -> None:
 
 
 async def test_a_submit_of_which_a_part_was_given_up(server: Place) -> None:
-    """The error names what was acknowledged before."""
+    """The error names the tasks that were written before."""
     settings = Settings(store=StoreSettings(timeout=1.0, attempt_timeout=0.9))
     async with shaky(server, settings) as it:
         tasks = [Task(0, id=f"{n}") for n in range(1500)]
@@ -453,7 +453,7 @@ async def test_a_submit_of_which_a_part_was_given_up(server: Place) -> None:
 
 
 async def test_a_claim_that_was_given_up(server: Place) -> None:
-    """The next claim of that handle undoes it: same places, no attempt, no crash."""
+    """The handle's next claim undoes it: same places, no attempt, no crash."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(5)])
         await give_up(it, lambda: it.board.claim(3))
@@ -466,7 +466,7 @@ async def test_a_claim_that_was_given_up(server: Place) -> None:
 
 
 async def test_a_claim_that_was_given_up_twice(server: Place) -> None:
-    """Also what several claims left behind is undone; nobody else's claims are."""
+    """The next claim undoes several abandoned claims, and no claims of others."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(6)])
         (mine,) = await it.board.claim(1)
@@ -479,7 +479,7 @@ async def test_a_claim_that_was_given_up_twice(server: Place) -> None:
 
 
 async def test_a_claim_that_comes_late(server: Place) -> None:
-    """One that is still on its way when its caller has given up claims nothing for good."""
+    """A claim that arrives after its caller gave up claims nothing."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(4)])
         it.proxy.blackhole()
@@ -495,7 +495,7 @@ async def test_a_claim_that_comes_late(server: Place) -> None:
 
 
 async def test_a_settle_that_was_given_up(server: Place) -> None:
-    """Repeated later, by whichever verb came first, it tells the truth."""
+    """A repeated settle tells the truth, whichever kind came first."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(5)])
         claims = await it.board.claim(5)
@@ -509,7 +509,7 @@ async def test_a_settle_that_was_given_up(server: Place) -> None:
 
 
 async def test_a_settle_that_never_arrived(server: Place) -> None:
-    """Repeated later, it is done then."""
+    """A repeated settle ends the claim."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit(Task(0, id="a"))
         (claim,) = await it.board.claim(1)
@@ -523,7 +523,7 @@ async def test_a_settle_that_never_arrived(server: Place) -> None:
 
 
 async def test_a_settle_that_was_cancelled(server: Place) -> None:
-    """Whether or not it got there, the next one tells the truth."""
+    """The next settle tells the truth, whether or not the first one arrived."""
     async with shaky(server) as it:
         for rounds in range(6):
             task_id = f"{rounds}"
@@ -539,7 +539,7 @@ async def test_a_settle_that_was_cancelled(server: Place) -> None:
 
 
 async def test_a_release_that_comes_late(server: Place) -> None:
-    """A settle that is still on its way does not end the claim that came after it."""
+    """A settle that is still on its way does not end the next claim."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit(Task(0, id="a"))
         (old,) = await it.board.claim(1, lease=0.1)

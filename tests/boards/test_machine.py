@@ -1,4 +1,4 @@
-"""Every board does what the model does, whatever is asked of it in whichever order."""
+"""Every board does what the model does, for any calls in any order."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ chances = st.integers(0, 2**32).map(Random)
 
 
 class Machine(RuleBasedStateMachine):
-    """Drives a board and the model alike."""
+    """Drives a board and the model with the same steps."""
 
     def __init__(self, runner: asyncio.Runner, bench: Bench) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def board(self) -> Board[Any]:
-        """One handle after the other."""
+        """Return the handles in turn."""
         self.boards.reverse()
         self.model.step()
         return self.boards[0]
@@ -123,7 +123,7 @@ class Machine(RuleBasedStateMachine):
             self.claims.append((claim, held))
 
     def some_claims(self, chance: Random) -> list[tuple[Claim[Any], Held]]:
-        """Choose among the claims, mostly those that are not settled."""
+        """Choose among the claims, mostly unsettled ones."""
         unsettled = [pair for pair in self.claims if pair[1].answer is None][-8:]
         chosen = unsettled * 3 + self.claims[-4:]
         return chance.choices(chosen, k=chance.randint(1, 4)) if chosen else []
@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def pause(self) -> None:
-        """Nothing is claimed until it goes on; sweeps are not held up."""
+        """Pause claims, but not sweeps."""
         self.run(self.board.pause())
         self.model.paused = True
         self.claim(limit=8, only=None, lease=50.0, worker=WORKERS[0])
@@ -180,7 +180,7 @@ class Machine(RuleBasedStateMachine):
         self.model.paused = False
 
     def many_things(self, chance: Random) -> None:
-        """Do what matters more often."""
+        """Run the important steps more often."""
         for _ in range(12):
             match chance.choice("ssscccceeeeeerxdddww"):
                 case "s":
@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_same_order(self) -> None:
-        """Claim everything and give it back, unless a claim would change more than that."""
+        """Claim all tasks and give them back, unless a claim would change more than that."""
         if self.model.swept():
             self.look_at_the_order()
 
@@ -235,7 +235,7 @@ class Machine(RuleBasedStateMachine):
         assert expected == [claim.task.id for claim in claims]
 
     def dead_letters(self) -> list[str]:
-        """Return the ids of what is dead, after comparing all of it."""
+        """Compare all dead letters, and return their ids."""
 
         async def read() -> list[tuple[str, str, str | None, int, int]]:
             return [
@@ -281,7 +281,7 @@ class Machine(RuleBasedStateMachine):
 
 @contextmanager
 def opened(place: Place) -> Generator[Callable[[], Machine]]:
-    """Open a board's hubs, and return what makes machines for them."""
+    """Open a board's hubs, and return a factory of machines for them."""
     with asyncio.Runner(loop_factory=place.loop_factory) as runner:
         stack = AsyncExitStack()
         bench = runner.run(stack.enter_async_context(place.bench()))
@@ -292,7 +292,7 @@ def opened(place: Place) -> Generator[Callable[[], Machine]]:
 
 
 def test_short_runs(place: Place) -> None:
-    """Board and model agree; where they do not, Hypothesis finds the shortest way there."""
+    """Board and model agree; Hypothesis finds the shortest counterexample."""
     profile = settings(
         max_examples=30,
         stateful_step_count=20,
@@ -308,7 +308,7 @@ def test_short_runs(place: Place) -> None:
 
 
 def test_long_runs(place: Place) -> None:
-    """They agree also where many things have happened before, which short runs seldom reach."""
+    """Board and model agree after many steps, too."""
     with opened(place) as machine:
         for seed in range(16):
             run = machine()

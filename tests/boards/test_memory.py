@@ -1,4 +1,4 @@
-"""What is particular to boards in memory."""
+"""Properties that only boards in memory have."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def _cycle(board: Board[Any], rounds: int, *, release: bool) -> None:
 
 @pytest.mark.parametrize("release", [False, True])
 async def test_claims_by_id_leave_nothing_behind(release: bool) -> None:
-    """A board from which tasks are only picked does not grow."""
+    """A board whose tasks are only claimed by id does not grow."""
     board: MemoryBoard[str] = MemoryBoard("b")
     await _cycle(board, 30, release=release)
     tracemalloc.start()
@@ -46,7 +46,7 @@ async def test_claims_by_id_leave_nothing_behind(release: bool) -> None:
 
 
 async def test_order_survives_the_clearing() -> None:
-    """However many are picked from the middle, and come back."""
+    """The order stays when many tasks are picked from the middle and come back."""
     board: MemoryBoard[int] = MemoryBoard("b")
     ids = [f"{n}" for n in range(5000)]
     await board.submit([Task(0, id=i) for i in ids[:2500]])
@@ -58,7 +58,7 @@ async def test_order_survives_the_clearing() -> None:
 
 
 async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
-    """Long before they would be due, where the board keeps no letter of them either."""
+    """They are dropped long before they would be due."""
     board: MemoryBoard[int] = MemoryBoard("b", dead_limit=1)
     for k in range(10):
         ids = [f"{k}-{n}" for n in range(500)]
@@ -72,7 +72,7 @@ async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
 
 
 async def test_a_board_needs_no_hub() -> None:
-    """One made by hand has its tasks to itself."""
+    """A board that is made by hand has its tasks to itself."""
     one: MemoryBoard[int] = MemoryBoard("b")
     two: MemoryBoard[int] = MemoryBoard("b")
     await one.submit(Task(0))

@@ -1,4 +1,4 @@
-"""What a server keeps of a board may be damaged: nobody's stream ends of it."""
+"""Damaged data of a board on a server ends no stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.servers import Kind, any_server
     ],
 )
 async def test_what_cannot_be_read_is_passed_over(kind: Kind, damage: tuple[Any, ...]) -> None:
-    """Other tasks are claimed and done, and so is the damaged one in the end."""
+    """Other tasks are claimed and done, and in the end so is the damaged one."""
     command, key, *rest = damage
     async with any_server(kind) as target, connect(target.safe) as hub:
         board = hub.board("jobs")
@@ -42,7 +42,7 @@ async def test_what_cannot_be_read_is_passed_over(kind: Kind, damage: tuple[Any,
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_a_task_that_was_evicted_is_reported(kind: Kind) -> None:
-    """Its record is gone, so nothing can be run; the log says so, and join ends."""
+    """Its record is gone, so it cannot run; the log says so, and join returns."""
     async with any_server(kind) as target, connect(target.safe) as hub:
         board = hub.board("jobs")
         await board.submit([Task(n, id=f"{n}") for n in range(4)])

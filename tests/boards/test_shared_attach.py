@@ -38,20 +38,20 @@ def name() -> Iterator[str]:
 
 
 async def take(board: Board, limit: int = 10) -> list[Any]:
-    """Claim and settle; returns the payloads."""
+    """Claim and settle tasks; returns the payloads."""
     claims = await board.claim(limit)
     assert all(await board.settle([claim.done() for claim in claims]))
     return [claim.task.payload for claim in claims]
 
 
 def take_elsewhere(name: str, out: Any) -> None:
-    """Take what another process has submitted."""
+    """Take the tasks that another process has submitted."""
     with Board.attach(name) as board:
         out.put(asyncio.run(take(board)))
 
 
 def taken(name: str) -> list[int]:
-    """Take all, as text, in a process that shares nothing."""
+    """Take all tasks, as text, in a process that shares nothing."""
     code = (
         "import asyncio, sys\nfrom tests.boards.test_shared_attach import Board, take\n"
         "with Board.attach(sys.argv[1]) as board: print(*asyncio.run(take(board)))"
@@ -111,7 +111,7 @@ def test_a_child_may_use_what_it_inherits(name: str) -> None:
 
 
 def test_it_outlives_its_maker(name: str) -> None:
-    """Until it is unlinked it is there, whether anybody has it open or not."""
+    """It exists until it is unlinked, even while no process has it open."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(7)))
     assert [7] == taken(name)
@@ -122,7 +122,7 @@ def test_it_outlives_its_maker(name: str) -> None:
 
 
 def test_unlinked_while_it_is_open(name: str) -> None:
-    """Those who have it open go on; the name is free for another."""
+    """Open handles go on, and the name is free for another board."""
     with Board.create(name, capacity=100) as old, Board.attach(name) as second:
         old.unlink()
         old.unlink()
@@ -134,7 +134,7 @@ def test_unlinked_while_it_is_open(name: str) -> None:
 
 
 def test_a_name_that_is_in_use(name: str) -> None:
-    """It is refused, and what is there stays as it was."""
+    """It is refused, and the existing board is unchanged."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(1)))
         with pytest.raises(ConfigError, match="name must not be in use by another board, got "):
@@ -145,7 +145,7 @@ def test_a_name_that_is_in_use(name: str) -> None:
 
 
 def test_a_closed_handle(name: str) -> None:
-    """It may be closed twice, and says that it is closed."""
+    """It may be closed twice; other calls say that it is closed."""
     board = Board.create(name, capacity=100)
     board.close()
     board.close()
@@ -170,7 +170,7 @@ def test_a_bad_capacity(name: str, capacity: Any) -> None:
     ],
 )
 def test_bad_options(name: str, options: dict[str, Any], rule: str) -> None:
-    """They leave no board behind, and no handle on one that is there."""
+    """They leave no board and no handle behind."""
     with pytest.raises(ConfigError, match=rule):
         Board.create(name, capacity=100, **options)
     assert not path_of(name).exists()
@@ -185,7 +185,7 @@ def test_bad_options(name: str, options: dict[str, Any], rule: str) -> None:
 
 @pytest.mark.parametrize("bad", ["", "x" * 201, "\ud800", "a\nb", "a}", 5, None])
 def test_a_bad_name(bad: Any) -> None:
-    """The rule is named."""
+    """The error states the rule."""
     for way in (Board.create, Board.attach):
         with pytest.raises(ConfigError, match="name must "):
             way(bad)
@@ -209,7 +209,7 @@ def patched(name: str, offset: int, value: int) -> None:
     ],
 )
 def test_a_file_of_another_making(name: str, offset: int, value: int, rule: str) -> None:
-    """Its header is compared, and it is left as it is."""
+    """Its header is compared, and the file is unchanged."""
     Board.create(name, capacity=100).close()
     patched(name, offset, value)
     before = path_of(name).read_bytes()
@@ -220,7 +220,7 @@ def test_a_file_of_another_making(name: str, offset: int, value: int, rule: str)
 
 @pytest.mark.parametrize("content", [b"", b"x", os.urandom(8192)])
 def test_a_file_that_is_no_board(name: str, content: bytes) -> None:
-    """Whatever it holds."""
+    """It is refused, whatever it holds."""
     path_of(name).touch(0o600)
     path_of(name).write_bytes(content)
     with pytest.raises(ConfigError, match="the file of a board must have been made by rxdispatch"):
@@ -255,7 +255,7 @@ def plant(path: Path) -> None:
 
 
 def test_a_planted_link(name: str, tmp_path: Path) -> None:
-    """A symbolic one leads anywhere, a hard one to the board of another name."""
+    """A symbolic link may lead anywhere, a hard link to a board of another name."""
     path_of(name).symlink_to(tmp_path / "target")
     for way in (Board.attach, Board.create):
         with pytest.raises(ConfigError, match="the file of a board must not be a symbolic link"):
@@ -270,7 +270,7 @@ def test_a_planted_link(name: str, tmp_path: Path) -> None:
 
 
 def test_a_child_of_a_board_without_a_name(name: str) -> None:
-    """It opens the file that its parent has, and not what took its name."""
+    """It opens its parent's file, not the one that took its name."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(n) for n in range(3)))
         board.unlink()
@@ -282,7 +282,7 @@ def test_a_child_of_a_board_without_a_name(name: str) -> None:
 
 
 def test_a_child_leaves_alone_what_was_closed(name: str) -> None:
-    """The number of a closed handle's file may be another file's by then."""
+    """The descriptor of a closed handle may belong to another file by then."""
     with Board.create(name, capacity=100):
         # The error keeps the handle that could not be made.
         with pytest.raises(ConfigError) as caught:
@@ -325,7 +325,7 @@ def test_a_file_that_was_cut_short(name: str) -> None:
 
 
 async def test_a_full_board(name: str) -> None:
-    """A chunk that does not fit is refused whole; what came before stands; room comes back."""
+    """A chunk that does not fit is refused as a whole; earlier ones stay, and room comes back."""
     with Board.create(name, capacity=1500) as board:
         with pytest.raises(BoardFullError) as caught:
             await board.submit(Task(n, id=f"{n}") for n in range(2200))
@@ -356,7 +356,7 @@ async def test_large_tasks(name: str) -> None:
 
 
 def test_without_the_extra() -> None:
-    """The error names it."""
+    """The error names the extra."""
     code = (
         "import sys\nsys.modules['atomicshm'] = None\n"
         "from rxdispatch import ConfigError, SharedMemoryBoard\n"
@@ -370,7 +370,7 @@ def test_without_the_extra() -> None:
 
 
 def test_more_handles_than_seats(name: str) -> None:
-    """The rule is named; a closed handle's seat is free again."""
+    """The error states the rule, and a closed handle's seat is free again."""
     with Board.create(name, capacity=100):
         boards = [Board.attach(name) for _ in range(layout.SEATS - 1)]
         with pytest.raises(ConfigError, match="a board must have at most 256 handles at a time"):

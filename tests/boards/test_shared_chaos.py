@@ -1,4 +1,4 @@
-"""Processes that submit, claim, settle and crash at random moments, and what is left of it."""
+"""Processes that submit, claim, settle and crash at random moments leave the board whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.boards.shared_writes import states
 
 
 async def toil(name: str, log: int, seed: int) -> None:
-    """Submit, claim and settle, and write down what was done; never ends by itself."""
+    """Submit, claim and settle without end, and record it."""
     board = SharedMemoryBoard[Any].attach(name)
     chance = random.Random(seed)
     for n in range(10**9):
@@ -58,7 +58,7 @@ def child(name: str, log: int, seed: int) -> int:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_random_deaths(how: signal.Signals, tmp_path: Any) -> None:
-    """Nobody settles what another has settled; all is done in the end, and no cell is lost."""
+    """No claim is settled twice, all tasks end, and no cell is lost."""
     seconds = float(os.environ.get("RXDISPATCH_CHAOS", "4"))
     name = f"chaos-{os.getpid()}-{how}"
     log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -33,7 +33,7 @@ def play(scene: str, writes: int) -> bool:
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_killed_at_any_write(scene: str) -> None:
-    """Each write of each step in turn is the one that is not made."""
+    """Each write of each step in turn is the first that is not made."""
     writes = 0
     while play(scene, writes):
         writes += 1
@@ -43,7 +43,7 @@ def test_killed_at_any_write(scene: str) -> None:
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if scene != "submit"])
 def test_stopped_for_ever_at_any_write(scene: str) -> None:
     """
-    The others go on, and none of them waits; going on later, it changes nothing.
+    Other processes go on without waiting; when the stopped one resumes, it changes nothing.
 
     Who is stopped holding the submit lock holds up submitters, so that is not asked of them.
     """

@@ -1,4 +1,4 @@
-"""What a process remembers of a board in shared memory is bounded by what is on the board."""
+"""The index of a process is bounded by the size of the board."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def entries(board: Board) -> int:
 
 
 async def test_tasks_with_a_ttl_that_are_done(board: Board) -> None:
-    """Their limits are forgotten long before they pass."""
+    """Their time limits are dropped long before they pass."""
     for _ in range(20):
         await board.submit(Task(n, ttl=3600.0) for n in range(500))
         await board.settle([claim.done() for claim in await board.claim(500)])
@@ -45,7 +45,7 @@ async def test_tasks_with_a_ttl_that_are_done(board: Board) -> None:
 
 @pytest.mark.parametrize("look", ["lag", "join", "full"])
 async def test_tasks_that_others_have_done(board: Board, look: str) -> None:
-    """Who only looks, waits, or has no slot free forgets them too."""
+    """A process that only looks or waits, or has no free slot, drops them too."""
     with Board.attach(board.name) as watcher:
         for _ in range(20):
             await board.submit(Task(n, priority=1) for n in range(500))
@@ -60,7 +60,7 @@ async def test_tasks_that_others_have_done(board: Board, look: str) -> None:
 
 
 async def test_delayed_tasks_that_are_cancelled(board: Board) -> None:
-    """They are forgotten long before they would be due."""
+    """They are dropped long before they would be due."""
     for k in range(20):
         ids = [f"{k}-{n}" for n in range(500)]
         await board.submit(Task(0, id=i, delay=3600.0) for i in ids)
@@ -72,7 +72,7 @@ async def test_delayed_tasks_that_are_cancelled(board: Board) -> None:
 
 
 async def test_the_lag_lets_others_run(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much it has to pass over, others get their turn after a bounded number of steps."""
+    """The loop gets a turn after a bounded number of steps."""
     monkeypatch.setattr(find, "_SLICE", 100)
     with Board.attach(board.name) as worker:
         await board.submit(Task(n, priority=1) for n in range(1000))
@@ -107,7 +107,7 @@ async def test_the_lag_of_many_priorities(board: Board) -> None:
 
 
 async def test_tracebacks_leave_room_for_tasks() -> None:
-    """Letters with one take a quarter of the board at most; later deaths keep the error only."""
+    """Letters with a traceback take a quarter of the board; later deaths keep the error only."""
     error = ExceptionGroup("many", [ValueError("ü" * 1000) for _ in range(10)])
     with Board.create(f"letters-{os.getpid()}", capacity=1000) as board:
         for k in range(5):
@@ -140,7 +140,7 @@ async def test_a_board_that_is_closed_while_its_lag_is_looked_for(
 
 
 def test_a_heap_yields_what_counts() -> None:
-    """In order, after any changes of the marks, and never more than twice as many entries."""
+    """It yields entries in order after any changes, and holds at most twice as many."""
     marks = dict.fromkeys(range(5000), 1)
     heap = MarkHeap(lambda at: marks[at >> 3], 0)
     for cell in range(5000):

@@ -41,7 +41,7 @@ async def submit_large(board: Board[Any], count: int) -> list[str]:
 
 @pytest.mark.parametrize("by_id", [False, True])
 async def test_large_tasks_are_claimed_in_several_replies(server: Place, by_id: bool) -> None:
-    """One call brings all of them, in order, and no reply has many more than 8 MiB."""
+    """One call brings all of them in order, and no reply has much more than 8 MiB."""
     async with server.bench() as bench:
         board = bench.board()
         ids = await submit_large(board, 60)
@@ -54,7 +54,7 @@ async def test_large_tasks_are_claimed_in_several_replies(server: Place, by_id: 
 
 
 async def test_ids_count_in_replies(server: Place) -> None:
-    """A thousand small tasks fit one reply, and fewer do where their ids are long."""
+    """A thousand small tasks fit one reply, but fewer do if their ids are long."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task("x" * 8000, id=f"{n:01000}") for n in range(1000))
@@ -65,7 +65,7 @@ async def test_ids_count_in_replies(server: Place) -> None:
 
 
 async def test_a_claim_carries_no_errors(server: Place) -> None:
-    """The last error of a failed attempt is no part of the reply."""
+    """The reply does not contain the last error of a task."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(n) for n in range(500))
@@ -103,7 +103,7 @@ async def test_ids_count_in_requests(place: Place) -> None:
 
 
 async def test_pages_of_dead_letters_are_bounded(place: Place) -> None:
-    """All come, in order, and no page has many more than 2 MiB, unless it is a page in memory."""
+    """All letters come in order, and no page of a server has much more than 2 MiB."""
     async with place.bench() as bench:
         board = bench.board()
         ids = await submit_large(board, 10)
@@ -123,7 +123,7 @@ async def test_pages_of_dead_letters_are_bounded(place: Place) -> None:
 
 
 async def test_letters_whose_records_are_gone_hide_no_others(server: Place) -> None:
-    """A page with nothing on it is not the last."""
+    """An empty page is not taken for the last one."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(n, id=f"{n}") for n in range(600))
@@ -135,7 +135,7 @@ async def test_letters_whose_records_are_gone_hide_no_others(server: Place) -> N
 
 
 async def test_large_tasks_that_come_again(server: Place) -> None:
-    """They are known, each of them, and their records are not read for that."""
+    """They are duplicates, and their records are not read for that."""
     async with server.bench() as bench:
         board = bench.board()
         large = await submit_large(board, 5)

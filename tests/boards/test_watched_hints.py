@@ -1,4 +1,4 @@
-"""Streams of claims that were made and never run are reported; all others are not."""
+"""Streams of claims that were made and never run are reported, and no others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rxdispatch import operators as ops
 
 
 def never(logs: list[Any]) -> list[Any]:
-    """Return the entries that matter, once all garbage is collected."""
+    """Return the matching log entries, once all garbage is collected."""
     gc.collect()
     return [entry for entry in logs if entry["event"] == "claims_never_subscribed"]
 
@@ -30,7 +30,7 @@ def work(task: rxd.Task[Any]) -> None:
 
 @pytest.mark.parametrize("composed", [False, True])
 async def test_a_forgotten_run(composed: bool) -> None:
-    """It is told with the board and the line, whether or not operators were put behind it."""
+    """The log has the board and the line, with or without operators behind the stream."""
     board: rxd.MemoryBoard[Any] = rxd.MemoryBoard("jobs")
     with capture_logs() as logs:
         if composed:
@@ -45,7 +45,7 @@ async def test_a_forgotten_run(composed: bool) -> None:
 
 
 async def test_streams_that_run() -> None:
-    """Alone, composed, merged, and again."""
+    """Streams that run alone, composed, merged or again are not reported."""
     board: rxd.MemoryBoard[Any] = rxd.MemoryBoard("jobs")
     with capture_logs() as logs:
         board.claims().subscribe(print).dispose()
@@ -60,7 +60,7 @@ async def test_streams_that_run() -> None:
 
 
 async def test_what_is_refused() -> None:
-    """The error is enough."""
+    """A stream whose arguments are refused is not reported."""
     board: rxd.MemoryBoard[Any] = rxd.MemoryBoard("jobs")
     with capture_logs() as logs:
         with pytest.raises(rxd.ConfigError):
@@ -69,7 +69,7 @@ async def test_what_is_refused() -> None:
 
 
 def test_the_end_of_the_interpreter() -> None:
-    """Streams that a module keeps to its end are not complained of."""
+    """Streams that a module keeps until its end are not reported."""
     script = (
         "import rxdispatch as rxd\n"
         "board = rxd.MemoryBoard('jobs')\n"

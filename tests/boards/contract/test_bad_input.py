@@ -1,4 +1,4 @@
-"""Bad input: each has its own clear error, before anything changes."""
+"""Bad input: each rule has its own clear error, before anything changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AnyBoard = Board[Any]
 
 
 class Opaque:
-    """Nothing that can be written."""
+    """A payload that msgspec cannot write."""
 
 
 def nested(depth: int) -> Any:
@@ -30,7 +30,7 @@ def nested(depth: int) -> Any:
 
 
 def endless() -> list[Any]:
-    """Return a list that holds itself."""
+    """Return a list that contains itself."""
     value: list[Any] = []
     value.append(value)
     return value
@@ -55,7 +55,7 @@ UNFIT: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("what", UNFIT)
 async def test_payloads_that_cannot_be_stored(place: Place, what: str) -> None:
-    """They name the rule and the task; good tasks of the same call are not added either."""
+    """The error names the rule and the task; good tasks of the same call are not added either."""
     payload, message = UNFIT[what]
     async with place.bench() as bench:
         board = bench.board()
@@ -81,7 +81,7 @@ async def test_what_just_fits(place: Place) -> None:
 
 
 async def test_the_largest_kind_and_headers(place: Place) -> None:
-    """They travel with the largest payload."""
+    """They fit beside the largest payload."""
     async with place.bench() as bench:
         board = bench.board()
         payload = b"x" * (1024 * 1024 - 5)
@@ -92,7 +92,7 @@ async def test_the_largest_kind_and_headers(place: Place) -> None:
 
 @pytest.mark.parametrize("bad", ["x" * 1025, "ü" * 513])
 async def test_ids_that_are_too_long(place: Place, bad: str) -> None:
-    """No call takes them, and a call that has one does nothing for its others."""
+    """Every call refuses them, and does nothing for its other ids."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="good"), Task(0, id="dead")])
@@ -111,7 +111,7 @@ async def test_ids_that_are_too_long(place: Place, bad: str) -> None:
 
 
 async def test_a_bad_one_in_a_later_chunk(place: Place) -> None:
-    """Everything is checked before the first chunk is written."""
+    """All tasks are checked before the first chunk is written."""
     async with place.bench() as bench:
         board = bench.board()
         with pytest.raises(CodecError, match=r"finite"):
@@ -121,7 +121,7 @@ async def test_a_bad_one_in_a_later_chunk(place: Place) -> None:
 
 @pytest.mark.parametrize("bad", ["\ud800", "a\udc41", "\udcc3\udcbc"])
 async def test_ids_that_no_bytes_stand_for(place: Place, bad: str) -> None:
-    """Surrogates that ``os.fsdecode`` never makes."""
+    """Surrogates that ``os.fsdecode`` never makes are refused."""
     async with place.bench() as bench:
         board = bench.board()
         calls: list[Callable[[], Awaitable[Any]]] = [
@@ -183,7 +183,7 @@ def _any(value: Any) -> Any:
 
 @pytest.mark.parametrize("what", CALLS)
 async def test_bad_arguments(place: Place, what: str) -> None:
-    """A ``ConfigError`` that states the rule and the value."""
+    """Each is a ``ConfigError`` that states the rule and the value."""
     call, message = CALLS[what]
     async with place.bench() as bench:
         board = bench.board()
@@ -216,7 +216,7 @@ async def test_bad_arguments_of_claims(place: Place, options: dict[str, Any], me
 
 
 async def test_settlements_of_another_board(place: Place) -> None:
-    """They are refused, with the good ones of the same call."""
+    """They are refused, together with the good ones of the same call."""
     async with place.bench() as bench:
         board, stranger = bench.board(), bench.another(f"{bench.name}-2")
         for each in (board, stranger):
@@ -252,7 +252,7 @@ async def test_bad_arguments_of_settlements(place: Place) -> None:
 
 
 async def test_ids_from_any_iterable(place: Place) -> None:
-    """A generator of ids is as good as a list."""
+    """A generator of ids works like a list."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])

@@ -1,4 +1,4 @@
-"""Cancelling: whatever it is, it ends dead, ``cancelled``."""
+"""Cancelling: a task in any state ends dead, ``cancelled``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.boards.places import Place, counts, order
 
 
 async def test_cancel_in_each_state(place: Place) -> None:
-    """Scheduled, ready, waiting for a retry, claimed: yes. Dead, done, unknown: no."""
+    """Scheduled, ready and claimed tasks can be cancelled; dead, done and unknown ones cannot."""
     async with place.bench() as bench:
         board = bench.board()
         ids = ["done", "dead", "held", "waiting"]
@@ -32,7 +32,7 @@ async def test_cancel_in_each_state(place: Place) -> None:
 
 
 async def test_a_cancelled_claim_is_lost(place: Place) -> None:
-    """Renewal says so, and it cannot be settled."""
+    """A renewal reports it, and it cannot be settled."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -45,7 +45,7 @@ async def test_a_cancelled_claim_is_lost(place: Place) -> None:
 
 
 async def test_a_cancelled_task_is_not_claimed(place: Place) -> None:
-    """Neither now nor when its delay is over."""
+    """It is claimed neither now nor when its delay is over."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -57,7 +57,7 @@ async def test_a_cancelled_task_is_not_claimed(place: Place) -> None:
 
 
 async def test_one_id_and_the_same_id_twice(place: Place) -> None:
-    """One needs no list around it; of two that are the same the first counts."""
+    """A single id needs no list, and a repeated id counts once."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="b")])
@@ -67,7 +67,7 @@ async def test_one_id_and_the_same_id_twice(place: Place) -> None:
 
 
 async def test_cancel_many(place: Place) -> None:
-    """More than one chunk."""
+    """More ids than fit one chunk are cancelled."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=f"{n}") for n in range(2100)])
@@ -76,7 +76,7 @@ async def test_cancel_many(place: Place) -> None:
 
 
 async def test_a_cancelled_id_is_known(place: Place) -> None:
-    """As dead ones are, until it is redriven and done."""
+    """It is a duplicate, as dead ids are, until the task is redriven and done."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))

@@ -11,7 +11,7 @@ from tests.boards.places import Place, counts, order
 
 
 async def test_a_claim_tells_what_it_holds(place: Place) -> None:
-    """Task, token, attempt and worker; it is not lost."""
+    """It has task, token, attempt and worker, and is not lost."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task("p", id="a"))
@@ -31,7 +31,7 @@ async def test_a_claim_tells_what_it_holds(place: Place) -> None:
 
 
 async def test_workers_have_a_label_by_default(place: Place) -> None:
-    """Host and process, which a colleague can look for."""
+    """The default label is host and process id."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -40,7 +40,7 @@ async def test_workers_have_a_label_by_default(place: Place) -> None:
 
 
 async def test_at_most_the_limit(place: Place) -> None:
-    """What is not claimed stays ready."""
+    """Tasks beyond the limit stay ready."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0) for _ in range(5)])
@@ -51,7 +51,7 @@ async def test_at_most_the_limit(place: Place) -> None:
 
 
 async def test_a_task_is_claimed_once(place: Place) -> None:
-    """Handles that claim at the same time share what there is."""
+    """Handles that claim at the same time share the tasks."""
     async with place.bench() as bench:
         boards = [bench.board(), bench.elsewhere(), bench.board(), bench.elsewhere()]
         await boards[0].submit([Task(0, id=f"{n}") for n in range(400)])
@@ -71,7 +71,7 @@ async def test_more_than_one_chunk(place: Place) -> None:
 
 
 async def test_limit_0_only_sweeps(place: Place) -> None:
-    """Lapsed leases are taken back, what is due is ready, nothing is claimed."""
+    """Lapsed leases are taken back and due tasks are ready, but nothing is claimed."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, delay=20.0)])
@@ -84,7 +84,7 @@ async def test_limit_0_only_sweeps(place: Place) -> None:
 
 
 async def test_tokens_grow_and_never_repeat(place: Place) -> None:
-    """Across claims, handles, and tries of one task."""
+    """They grow across claims, handles and attempts of one task."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         await board.submit([Task(n) for n in range(10)])
@@ -99,7 +99,7 @@ async def test_tokens_grow_and_never_repeat(place: Place) -> None:
 
 
 async def test_claim_by_ids(place: Place) -> None:
-    """Only those, and only what is ready of them."""
+    """Only ready tasks with these ids are claimed."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcdef"])
@@ -112,7 +112,7 @@ async def test_claim_by_ids(place: Place) -> None:
 
 
 async def test_claim_by_ids_has_a_limit_too(place: Place) -> None:
-    """The first that are ready."""
+    """The first ready ones are claimed."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcd"])
@@ -124,7 +124,7 @@ async def test_claim_by_ids_has_a_limit_too(place: Place) -> None:
 
 
 async def test_claim_by_the_same_id_twice(place: Place) -> None:
-    """One claim, also when one call names it twice or two call at once."""
+    """There is one claim, whether one call repeats the id or two calls name it."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         await board.submit([Task(0, id="a"), Task(0, id="b")])
@@ -134,7 +134,7 @@ async def test_claim_by_the_same_id_twice(place: Place) -> None:
 
 
 async def test_claim_by_many_ids(place: Place) -> None:
-    """More than one chunk of them."""
+    """More ids than fit one chunk can be claimed."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=f"{n}") for n in range(2200)])
@@ -181,7 +181,7 @@ async def test_one_large_among_small_ones(place: Place) -> None:
 
 @pytest.mark.parametrize("rounds", [0, 1, 2, 5])
 async def test_a_cancelled_claim_gives_back(place: Place, rounds: int) -> None:
-    """Whenever it is cancelled, nothing stays claimed, and nothing is counted."""
+    """Whenever it is cancelled, no task stays claimed and nothing is counted."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])

@@ -16,7 +16,7 @@ from tests.boards.places import Place, counts, until
 
 
 def ended(board: Board[Any], found: list[Any], **options: Any) -> asyncio.Future[None]:
-    """Subscribe, settle what comes as done, and return a future of the end."""
+    """Subscribe, settle each claim as done, and return a future of the end."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take(claim: Claim[Any]) -> None:
@@ -28,7 +28,7 @@ def ended(board: Board[Any], found: list[Any], **options: Any) -> asyncio.Future
 
 
 async def test_until_idle(place: Place) -> None:
-    """It completes when nothing is ready; what is scheduled does not keep it."""
+    """It completes when nothing is ready; scheduled tasks do not keep it open."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(50)])
@@ -41,7 +41,7 @@ async def test_until_idle(place: Place) -> None:
 
 
 async def test_until_idle_of_more_than_prefetch(place: Place) -> None:
-    """Many small batches are as good as one."""
+    """Many small batches bring all tasks."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(500)])
@@ -72,7 +72,7 @@ async def test_until_idle_of_an_empty_board(place: Place) -> None:
 
 
 async def test_until_joined(place: Place) -> None:
-    """It completes when nothing is left, here or with other workers, also after retries."""
+    """It completes when all tasks are finished, here and at other workers, retries included."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(20)])
@@ -92,7 +92,7 @@ async def test_until_joined(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_never(place: Place) -> None:
-    """It waits for more, and hears of it at once."""
+    """It waits for more tasks and receives them at once."""
     async with place.bench() as bench:
         board = bench.board()
         found: list[Any] = []
@@ -113,7 +113,7 @@ async def test_never(place: Place) -> None:
 
 
 async def test_no_more_than_prefetch(place: Place) -> None:
-    """So many may be unsettled, counted by the board."""
+    """The board never counts more claims than that."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(50)])
@@ -130,7 +130,7 @@ async def test_no_more_than_prefetch(place: Place) -> None:
 
 
 async def test_no_more_than_there_is_room_for(place: Place) -> None:
-    """A valve that is closed keeps the tasks on the board."""
+    """A closed valve leaves the tasks on the board."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(50)])
@@ -147,7 +147,7 @@ async def test_no_more_than_there_is_room_for(place: Place) -> None:
 
 
 async def test_disposal_gives_back_what_waits(place: Place) -> None:
-    """What was handed on stays held; the rest is ready again, in its place."""
+    """Emitted claims stay held; the others are ready again, in their places."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(10)])
@@ -162,7 +162,7 @@ async def test_disposal_gives_back_what_waits(place: Place) -> None:
 
 
 async def test_disposal_while_claiming(place: Place) -> None:
-    """A claim that is under way when the stream ends goes back whole."""
+    """A claim call that is under way when the stream ends gives all its tasks back."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n, id=f"{n}") for n in range(10)])
@@ -183,7 +183,7 @@ async def test_disposal_while_claiming(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_what_is_held_is_renewed(place: Place) -> None:
-    """Three leases long, and nobody else gets it."""
+    """A claim is held for three leases, and no other worker gets the task."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -199,7 +199,7 @@ async def test_what_is_held_is_renewed(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_what_was_taken_away_is_lost(place: Place) -> None:
-    """The next renewal tells the claim of it."""
+    """The next renewal marks the claim as lost."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -211,7 +211,7 @@ async def test_what_was_taken_away_is_lost(place: Place) -> None:
 
 
 async def test_two_handles_share(place: Place) -> None:
-    """Each task goes to one of them."""
+    """Each task goes to one of two handles."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         await board.submit([Task(n) for n in range(1000)])

@@ -32,7 +32,7 @@ def watch(board: Board[Any], step: str) -> list[str]:
 
 
 async def test_giving_back(place: Place) -> None:
-    """Settlements that nobody waits for."""
+    """Claims that are given back are settled without the caller's context."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -45,7 +45,7 @@ async def test_giving_back(place: Place) -> None:
 
 
 async def test_waiting_to_be_joined(place: Place) -> None:
-    """The board is asked again and again, also when the subscriber's context is long over."""
+    """Polls do not run in the subscriber's context, which may have ended."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -63,7 +63,7 @@ async def test_waiting_to_be_joined(place: Place) -> None:
 
 
 async def test_writing_for_others(server: Place) -> None:
-    """Callers that wait for a write under way share the next one, and show it nothing."""
+    """Callers that share a write do not see each other's context."""
     async with server.bench() as bench:
         board = bench.board()
         seen: list[str] = []
@@ -84,7 +84,7 @@ async def test_writing_for_others(server: Place) -> None:
 
 
 async def test_claims_on_a_server(server: Place) -> None:
-    """They may outlive the call, to be given back."""
+    """A claim call runs without the caller's context, as it may outlive the caller."""
     async with server.bench() as bench:
         board = bench.board()
         seen = watch(board, "claim")
@@ -94,7 +94,7 @@ async def test_claims_on_a_server(server: Place) -> None:
 
 
 async def test_events_of_others(place: Place) -> None:
-    """They reach the first subscriber and the second without the first one's context."""
+    """All subscribers receive events without the context of the first one."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         seen: list[str] = []

@@ -1,4 +1,4 @@
-"""Dead letters, how many are kept, and bringing them back."""
+"""Dead letters: what they hold, how many are kept, and redriving them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def dead(board: Board[Any]) -> list[DeadLetter[Any]]:
 
 
 async def test_what_a_dead_letter_tells(place: Place) -> None:
-    """The task as it was submitted, why, when, and after how many tries."""
+    """It has the task as submitted, the reason, the time and the attempts."""
     async with place.bench() as bench:
         board = bench.board()
         task = Task({"n": 1}, id="a", kind="k", priority=3, headers={"h": "1"}, timeout=2.0)
@@ -44,7 +44,7 @@ async def test_what_a_dead_letter_tells(place: Place) -> None:
 
 
 async def test_oldest_first(place: Place) -> None:
-    """In the order in which they died, also within one call; times grow."""
+    """Letters come in the order of the deaths, even within one call, and their times grow."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcdef"])
@@ -59,13 +59,13 @@ async def test_oldest_first(place: Place) -> None:
 
 
 async def test_no_dead_letters(place: Place) -> None:
-    """An empty iteration."""
+    """A board without dead tasks gives an empty iteration."""
     async with place.bench() as bench:
         assert [] == await dead(bench.board())
 
 
 async def test_many_dead_letters(place: Place) -> None:
-    """More than one page of them, each once and in order."""
+    """More than one page of letters comes in order, each letter once."""
     async with place.bench() as bench:
         board = bench.board()
         ids = [f"{n}" for n in range(2300)]
@@ -75,7 +75,7 @@ async def test_many_dead_letters(place: Place) -> None:
 
 
 async def test_an_iteration_sees_changes(place: Place) -> None:
-    """What dies or is redriven meanwhile neither repeats nor hides others."""
+    """Tasks that die or are redriven meanwhile neither repeat nor hide others."""
     async with place.bench() as bench:
         board = bench.board()
         ids = [f"{n}" for n in range(1500)]
@@ -91,7 +91,7 @@ async def test_an_iteration_sees_changes(place: Place) -> None:
 
 
 async def test_only_so_many_are_kept(place: Place) -> None:
-    """The oldest is discarded, and its id may come again."""
+    """The oldest is discarded, and its id may be submitted again."""
     async with place.bench() as bench:
         board = bench.board(dead_limit=3)
         await board.submit([Task(0, id=i) for i in "abcde"])
@@ -106,7 +106,7 @@ async def test_only_so_many_are_kept(place: Place) -> None:
 
 
 async def test_many_are_discarded(place: Place) -> None:
-    """When one call kills more than are kept, the last of them stay."""
+    """When one call kills more tasks than are kept, the last of them stay."""
     async with place.bench() as bench:
         board = bench.board(dead_limit=10)
         ids = [f"{n}" for n in range(1800)]
@@ -117,7 +117,7 @@ async def test_many_are_discarded(place: Place) -> None:
 
 
 async def test_redrive_all(place: Place) -> None:
-    """All that are dead are ready again, with nothing counted and no ttl."""
+    """All dead tasks are ready again, with counters at 0 and no ttl."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=0)
         await board.submit(Task(0, id="crashed"))
@@ -139,7 +139,7 @@ async def test_redrive_all(place: Place) -> None:
 
 
 async def test_redrive_some(place: Place) -> None:
-    """Only the ids given, once each; what is not dead stays as it is."""
+    """Only dead tasks with the given ids are redriven, each once."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcd"])
@@ -152,7 +152,7 @@ async def test_redrive_some(place: Place) -> None:
 
 
 async def test_redrive_many(place: Place) -> None:
-    """More than one chunk, by ids and altogether."""
+    """More tasks than fit one chunk are redriven, by ids and without."""
     async with place.bench() as bench:
         board = bench.board()
         ids = [f"{n}" for n in range(2300)]
@@ -165,7 +165,7 @@ async def test_redrive_many(place: Place) -> None:
 
 
 async def test_redriven_tasks_can_die_again(place: Place) -> None:
-    """And be redriven again; their last error is forgotten at once."""
+    """They die with their new error, and can be redriven again."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", max_attempts=1))
@@ -187,7 +187,7 @@ async def test_redriven_tasks_can_die_again(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_redriving_wakes_claimers(place: Place) -> None:
-    """At once, not with their next poll."""
+    """They claim at once, without waiting for their next poll."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))

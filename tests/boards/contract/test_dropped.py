@@ -18,22 +18,22 @@ from tests.boards.places import Place, counts, until
 
 
 def is_a(claim: Claim[Any]) -> bool:
-    """Whether it is of task a."""
+    """Return whether it is of task a."""
     return claim.task.id == "a"
 
 
 def dropped(logs: list[Any]) -> bool:
-    """Whether a claim was reported as dropped."""
+    """Return whether a claim was reported as dropped."""
     return "claims_dropped" in events(logs)
 
 
 def events(logs: list[Any]) -> set[str]:
-    """Return the names of what was logged."""
+    """Return the names of the log entries."""
     return {entry["event"] for entry in logs}
 
 
 async def test_outcomes_that_are_dropped_come_to_an_end(place: Place) -> None:
-    """Each run counts as a crash; what a filter drops before its handler began counts as none."""
+    """Each run counts as a crash, unless the claim was dropped before its handler began."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=2)
         await board.submit([Task("dropped", id="a"), Task("filtered", id="b")])
@@ -71,7 +71,7 @@ async def test_outcomes_that_are_dropped_come_to_an_end(place: Place) -> None:
 
 
 def spoiled(**changes: Any) -> Any:
-    """Return a function that changes an outcome so, and passes it on."""
+    """Return a function that changes an outcome in this way and passes it on."""
 
     def change(outcome: Any) -> Any:
         for name, value in changes.items():
@@ -92,7 +92,7 @@ def claims(outcome: Any) -> Any:
 
 
 def settles(outcome: Any) -> Any:
-    """Return what is for the board."""
+    """Return the settlement."""
     return outcome.claim.done()
 
 
@@ -121,7 +121,7 @@ def wraps(outcome: Any) -> Any:
     ],
 )
 async def test_what_is_no_outcome_ends_the_stream(place: Place, judge: Any, message: str) -> None:
-    """With an error that says why; the board is as it was, and its lease lapses."""
+    """The error says why; the board is unchanged, and the lease lapses."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -139,7 +139,7 @@ async def test_what_is_no_outcome_ends_the_stream(place: Place, judge: Any, mess
 
 
 async def test_settle_without_execute_says_so(place: Place) -> None:
-    """And what is given back is claimed again."""
+    """The error names execute, and the tasks that go back are claimed again."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -148,7 +148,7 @@ async def test_settle_without_execute_says_so(place: Place) -> None:
 
 
 async def test_an_outcome_of_another_board_ends_the_stream(place: Place) -> None:
-    """It names both."""
+    """The error names both boards."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.another("other")
         await board.submit(Task(0, id="a"))

@@ -1,4 +1,4 @@
-"""Events: what happens to tasks, seen by whoever listens."""
+"""Events: what happens to tasks, as listeners see it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.boards.places import Bench, Place, until
 
 @asynccontextmanager
 async def heard(bench: Bench, board: Board[Any]) -> AsyncGenerator[list[TaskEvent]]:
-    """Collect the events of *board* once listening is certain."""
+    """Collect the events of *board* once it is certain that they arrive."""
     events: list[TaskEvent] = []
     with board.events.subscribe(events.append):
         await listening(bench, 1)
@@ -24,7 +24,7 @@ async def heard(bench: Bench, board: Board[Any]) -> AsyncGenerator[list[TaskEven
 
 
 async def listening(bench: Bench, count: int) -> None:
-    """Wait until so many listen to the board's events."""
+    """Wait until so many processes listen to the board's events."""
     while bench.kind not in {"memory", "shm"}:
         reply = await bench.hub.client.call("ask", "PUBSUB", "NUMSUB", bench.key("events"))
         if reply[1] == count:
@@ -33,12 +33,12 @@ async def listening(bench: Bench, count: int) -> None:
 
 
 def brief(event: TaskEvent) -> tuple[str, str, str | None, int | None, int | None, str | None]:
-    """Return all of an event but its time."""
+    """Return the fields of an event without its time."""
     return (event.kind, event.task_id, event.worker, event.token, event.attempt, event.reason)
 
 
 async def test_the_life_of_tasks(place: Place) -> None:
-    """Each kind of event, with who, under which token and at which try."""
+    """Each kind of event comes with its worker, token and attempt."""
     async with place.bench() as bench:
         board, other = bench.board(max_crashes=0, dead_limit=2), bench.elsewhere()
         async with heard(bench, other) as events:
@@ -89,7 +89,7 @@ async def test_the_life_of_tasks(place: Place) -> None:
 
 
 async def test_failed_and_expired(place: Place) -> None:
-    """The last attempt, and tasks that outlived their ttl, with or without a worker."""
+    """Deaths by the last attempt and by the ttl are reported, with or without a worker."""
     async with place.bench() as bench:
         board = bench.board()
         async with heard(bench, bench.elsewhere()) as events:
@@ -110,7 +110,7 @@ async def test_failed_and_expired(place: Place) -> None:
 
 
 async def test_times(place: Place) -> None:
-    """Seconds since 1970, never going back."""
+    """Times are seconds since 1970 and never go back."""
     async with place.bench() as bench:
         board = bench.board()
         before = time.time()
@@ -126,7 +126,7 @@ async def test_times(place: Place) -> None:
 
 
 async def test_several_listeners(place: Place) -> None:
-    """Each hears all, once; who has left hears nothing more."""
+    """Each hears all events once, and none after leaving."""
     async with place.bench() as bench:
         board = bench.board()
         async with heard(bench, board) as first, heard(bench, board) as second:
@@ -140,7 +140,7 @@ async def test_several_listeners(place: Place) -> None:
 
 
 async def test_a_listener_that_raises(place: Place) -> None:
-    """It harms neither the board nor other listeners."""
+    """It disturbs neither the board nor other listeners."""
 
     def fail(_: TaskEvent) -> None:
         raise RuntimeError("mine")
@@ -157,7 +157,7 @@ async def test_a_listener_that_raises(place: Place) -> None:
 
 
 async def test_ids_and_workers_of_any_kind(place: Place) -> None:
-    """They arrive as they are."""
+    """They arrive unchanged."""
     async with place.bench() as bench:
         board = bench.board()
         ids = ["\x00\n", "ü" * 500, "x" * 1000]
@@ -171,7 +171,7 @@ async def test_ids_and_workers_of_any_kind(place: Place) -> None:
 
 
 async def test_nothing_is_published_for_nobody(server: Place) -> None:
-    """Where nobody listens, the server is not bothered."""
+    """Without listeners the server publishes nothing."""
     async with server.bench() as bench:
         board = bench.board()
 

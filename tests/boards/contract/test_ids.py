@@ -1,4 +1,4 @@
-"""Ids are stored literally, whatever they hold."""
+"""Ids are stored literally, whatever characters they have."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ IDS = [
 
 
 async def test_through_a_whole_life(place: Place) -> None:
-    """Every call that takes or gives an id knows each of them, and takes none for another."""
+    """Every call that takes or returns an id keeps each of them apart from the others."""
     async with place.bench() as bench:
         board, other = bench.board(remember=60.0), bench.elsewhere()
         assert tuple(IDS) == (await board.submit([Task(0, id=i) for i in IDS])).accepted
@@ -77,7 +77,7 @@ async def test_through_a_whole_life(place: Place) -> None:
 
 @pytest.mark.parametrize("task_id", IDS, ids=range(len(IDS)))
 async def test_redrive_one(place: Place, task_id: str) -> None:
-    """Each by itself, with nothing else to go by."""
+    """Each dead task can be redriven by its id alone."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=task_id), Task(0, id="other")])
@@ -87,7 +87,7 @@ async def test_redrive_one(place: Place, task_id: str) -> None:
 
 
 async def test_ids_of_their_own(place: Place) -> None:
-    """Tasks without one get one, unique and growing."""
+    """Tasks without an id get unique, growing ones."""
     async with place.bench() as bench:
         board = bench.board()
         result = await board.submit([Task(0) for _ in range(1000)])

@@ -21,7 +21,7 @@ async def test_nothing_is_ready(place: Place) -> None:
 
 
 async def test_it_grows_until_the_oldest_is_claimed(place: Place) -> None:
-    """It is that of the first, then that of the next, whoever asks."""
+    """The lag is that of the first task, then that of the next, at every handle."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -37,7 +37,7 @@ async def test_it_grows_until_the_oldest_is_claimed(place: Place) -> None:
 
 
 async def test_the_oldest_of_any_priority(place: Place) -> None:
-    """A task behind more urgent ones is seen, whichever sign its priority has."""
+    """A task behind more urgent ones counts, whatever the sign of its priority."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, priority=-4096))
@@ -47,7 +47,7 @@ async def test_the_oldest_of_any_priority(place: Place) -> None:
 
 
 async def test_a_delay_does_not_count(place: Place) -> None:
-    """A delayed task has waited since it was due, and hides nobody behind it."""
+    """A delayed task has waited since it was due, and hides no task behind it."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task("x" * 50, delay=1000.0, ttl=9000.0), Task(0, delay=1000.0)])
@@ -61,7 +61,7 @@ async def test_a_delay_does_not_count(place: Place) -> None:
 
 
 async def test_a_retry_counts_from_when_it_is_ready(place: Place) -> None:
-    """The wait before it is no lag, nor is the time that a task was dead."""
+    """Neither the delay of a retry nor the time of being dead counts."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", delay=0.0, kind="odd"))
@@ -79,7 +79,7 @@ async def test_a_retry_counts_from_when_it_is_ready(place: Place) -> None:
 
 
 async def test_a_long_history_takes_little_room(place: Place) -> None:
-    """After a thousand samples each age is known to a third of itself."""
+    """After a thousand samples each age is exact to a third of itself."""
     async with place.bench() as bench:
         board = bench.board()
         spans = [1 + step % 7 for step in range(300)]

@@ -1,4 +1,4 @@
-"""Leases: what holds a task, and what happens when it lapses."""
+"""Leases: how they hold a task, and what happens when they lapse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.boards.places import Place, counts
 
 
 async def test_a_lapsed_task_is_claimed_again(place: Place) -> None:
-    """By any handle; the old claim can no longer settle."""
+    """Any handle can claim it, and the old claim can no longer settle."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         await board.submit(Task(0, id="a"))
@@ -46,7 +46,7 @@ async def test_real_time_counts(place: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["done", "retry", "dead", "release"])
 async def test_a_stale_claim_settles_nothing(place: Place, kind: str) -> None:
-    """Whatever it says; the one that took over is not disturbed."""
+    """Its settlements are refused and do not disturb the new claim."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="b")])
@@ -66,7 +66,7 @@ async def test_a_stale_claim_settles_nothing(place: Place, kind: str) -> None:
 
 
 async def test_a_token_holds_until_somebody_sweeps(place: Place) -> None:
-    """A lease that lapsed unnoticed harms nobody: it can be settled or renewed."""
+    """A lease that lapsed unnoticed can still be settled or renewed."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="b")])
@@ -79,7 +79,7 @@ async def test_a_token_holds_until_somebody_sweeps(place: Place) -> None:
 
 
 async def test_renewal_extends(place: Place) -> None:
-    """From the moment of renewal, not from the end of the lease."""
+    """The new lease counts from the renewal, not from the end of the old one."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -93,7 +93,7 @@ async def test_renewal_extends(place: Place) -> None:
 
 
 async def test_renewal_takes_a_timedelta(place: Place) -> None:
-    """As every duration may be one."""
+    """The lease may be given as a timedelta."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -105,7 +105,7 @@ async def test_renewal_takes_a_timedelta(place: Place) -> None:
 
 
 async def test_renewal_names_the_lost(place: Place) -> None:
-    """Taken over, cancelled or settled, its token holds no more; only the first two are lost."""
+    """Claims that were taken over or cancelled are lost; settled ones are not."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcd"])
@@ -123,13 +123,13 @@ async def test_renewal_names_the_lost(place: Place) -> None:
 
 
 async def test_renewal_of_none(place: Place) -> None:
-    """Nothing is lost of nothing."""
+    """An empty list is renewed to an empty list."""
     async with place.bench() as bench:
         assert [] == await bench.board().renew([], 30.0)
 
 
 async def test_renewal_of_many(place: Place) -> None:
-    """More than one chunk."""
+    """More claims than fit one chunk are renewed."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0) for _ in range(2100)])
@@ -140,7 +140,7 @@ async def test_renewal_of_many(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_a_live_claimer_takes_over(place: Place) -> None:
-    """Within 2 s after the lease has ended."""
+    """It has the task within 2 s after the end of the lease."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -156,7 +156,7 @@ async def test_a_live_claimer_takes_over(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_join_takes_over_too(place: Place) -> None:
-    """Who waits sweeps, so that a worker that was asleep learns of it."""
+    """A process that joins sweeps, so that an idle worker hears of the task."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=0)
         await board.submit(Task(0, id="a"))
@@ -167,7 +167,7 @@ async def test_join_takes_over_too(place: Place) -> None:
 
 
 async def test_many_lapse_at_once(place: Place) -> None:
-    """More than one sweep takes; one claim makes them all ready, and workers bring them along."""
+    """More leases lapse than one sweep takes; one claim makes all ready and workers get them."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=f"{n}") for n in range(1200)])

@@ -47,7 +47,7 @@ async def test_a_handle_that_gives_none_takes_what_is_stored(place: Place) -> No
 async def test_another_value_is_refused(
     place: Place, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    """With the rule, the value stored and the value given; nothing is written."""
+    """The error states the rule and both values, and nothing is written."""
     async with place.bench() as bench:
         board = bench.board(**first)
         await board.submit(Task(0, id="a"))
@@ -62,7 +62,7 @@ async def test_another_value_is_refused(
 
 
 async def test_options_add_up(place: Place) -> None:
-    """A later handle may give what none gave before; then that is stored as well."""
+    """A later handle may give an option that no handle gave before, which is then stored."""
     async with place.bench() as bench:
         await bench.board(max_crashes=2).submit(Task(0, id="a"))
         await bench.elsewhere(dead_limit=7).submit(Task(0, id="b"))
@@ -72,7 +72,7 @@ async def test_options_add_up(place: Place) -> None:
 
 
 async def test_a_default_given_is_stored(place: Place) -> None:
-    """Given by name it is a value like any other."""
+    """A default that is given explicitly is stored like any other value."""
     async with place.bench() as bench:
         await bench.board(max_crashes=3).submit(Task(0, id="a"))
         assert "max_crashes must be 3" in await conflict(bench, max_crashes=4)
@@ -111,7 +111,7 @@ async def test_bad_names(place: Place, name: Any) -> None:
 
 @pytest.mark.parametrize("mark", ["{", "}", "\x00", "\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028"])
 async def test_names_that_no_pattern_could_tell_apart(place: Place, mark: str) -> None:
-    """Braces would move the end of the hash tag, and control characters stand in no access list."""
+    """Braces would move the end of the hash tag, and access lists take no control characters."""
     async with place.bench() as bench:
         with pytest.raises(ConfigError, match=r"^name must have no braces and no control char"):
             bench.another(f"jobs{mark}x")
@@ -134,6 +134,6 @@ async def test_odd_names(place: Place, name: str) -> None:
 
 
 async def test_the_name_shows(place: Place) -> None:
-    """In the repr, for whoever debugs."""
+    """The repr shows the name."""
     async with place.bench() as bench:
         assert repr(bench.name) in repr(bench.board())

@@ -1,4 +1,4 @@
-"""In which order tasks are claimed."""
+"""The order in which tasks are claimed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.boards.places import Place, order
 
 
 async def test_order_of_submission(place: Place) -> None:
-    """Within one call, and from call to call; names do not matter."""
+    """Tasks are claimed in the order of submission, within a call and across calls."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "zebra"])
@@ -17,7 +17,7 @@ async def test_order_of_submission(place: Place) -> None:
 
 
 async def test_higher_priorities_first(place: Place) -> None:
-    """From 4096 down to -4096, and by submission among equals."""
+    """Priorities from 4096 down to -4096 come in order, equals by submission."""
     async with place.bench() as bench:
         board = bench.board()
         priorities = [0, -4096, 4096, 1, -1, 0, 4096, 4095, -4096, -4095]
@@ -26,7 +26,7 @@ async def test_higher_priorities_first(place: Place) -> None:
 
 
 async def test_priorities_in_small_claims(place: Place) -> None:
-    """One at a time it is the same order, also when better ones come in between."""
+    """Claims of one task keep the order when better tasks come in between."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="low"), Task(0, id="high", priority=5)])
@@ -39,7 +39,7 @@ async def test_priorities_in_small_claims(place: Place) -> None:
 
 
 async def test_released_tasks_keep_their_place(place: Place) -> None:
-    """However many times, and in whichever order they are released."""
+    """They keep it however often and in whatever order they are released."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcde"])
@@ -53,7 +53,7 @@ async def test_released_tasks_keep_their_place(place: Place) -> None:
 
 
 async def test_released_with_a_delay_keep_their_place(place: Place) -> None:
-    """They wait, then stand where they stood."""
+    """After the delay they stand at the place they had."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -65,7 +65,7 @@ async def test_released_with_a_delay_keep_their_place(place: Place) -> None:
 
 
 async def test_reclaimed_tasks_keep_their_place(place: Place) -> None:
-    """Those whose lease ran out."""
+    """Tasks whose lease ran out stand at the place they had."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcd"])
@@ -75,7 +75,7 @@ async def test_reclaimed_tasks_keep_their_place(place: Place) -> None:
 
 
 async def test_retried_tasks_join_the_end(place: Place) -> None:
-    """The end of their priority."""
+    """A retried task joins the end of its priority."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -89,7 +89,7 @@ async def test_retried_tasks_join_the_end(place: Place) -> None:
 
 
 async def test_retried_after_a_delay_join_the_end(place: Place) -> None:
-    """The end as it is when the wait is over, not when it began."""
+    """It joins the end as it is when the delay is over."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="b"), Task(0, id="x", priority=-1)])
@@ -104,7 +104,7 @@ async def test_retried_after_a_delay_join_the_end(place: Place) -> None:
 
 
 async def test_delayed_tasks_stand_where_they_were_submitted(place: Place) -> None:
-    """Once due, a delayed task goes before those that were submitted after it."""
+    """Once due, a delayed task precedes those that were submitted after it."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a", delay=20.0), Task(0, id="b")])
@@ -114,7 +114,7 @@ async def test_delayed_tasks_stand_where_they_were_submitted(place: Place) -> No
 
 
 async def test_redriven_tasks_join_the_end(place: Place) -> None:
-    """The end of their priority, in the order in which they died."""
+    """They join the end of their priority in the order of their deaths."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -142,7 +142,7 @@ async def test_claimed_by_id_and_released(place: Place) -> None:
 
 
 async def test_picked_and_retried(place: Place) -> None:
-    """A task that was picked from the middle and failed is at the end, and only there."""
+    """A task that was picked from the middle and failed stands at the end only."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])

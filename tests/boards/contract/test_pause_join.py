@@ -1,4 +1,4 @@
-"""Pausing a board, and waiting until it is through."""
+"""Pausing a board, and waiting until all its tasks are finished."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.boards.places import Place, counts, until
 
 
 async def test_a_paused_board_gives_nothing(place: Place) -> None:
-    """To no handle, neither by order nor by id; it takes tasks all the same."""
+    """No handle can claim, in order or by id; tasks can still be submitted."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         await board.submit(Task(0, id="a"))
@@ -27,7 +27,7 @@ async def test_a_paused_board_gives_nothing(place: Place) -> None:
 
 
 async def test_pausing_twice(place: Place) -> None:
-    """One resume ends it; a resume too many does no harm."""
+    """One resume ends two pauses, and a second resume does no harm."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -39,7 +39,7 @@ async def test_pausing_twice(place: Place) -> None:
 
 
 async def test_what_is_claimed_goes_on(place: Place) -> None:
-    """Pausing touches no claim: it is renewed and settled as ever; sweeps go on."""
+    """A pause affects no claim: it can be renewed and settled, and sweeps go on."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -56,7 +56,7 @@ async def test_what_is_claimed_goes_on(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_resuming_wakes_claimers(place: Place) -> None:
-    """At once, not with their next poll."""
+    """They claim at once, without waiting for their next poll."""
     async with place.bench() as bench:
         board = bench.board()
         await board.pause()
@@ -101,7 +101,7 @@ async def test_join_waits_for_each_state(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_join_wakes_promptly(place: Place) -> None:
-    """Every handle that waits hears of the end, long before it would look by itself."""
+    """Every waiting handle hears of the end long before its next poll."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         late: list[float] = []
@@ -119,7 +119,7 @@ async def test_join_wakes_promptly(place: Place) -> None:
 
 
 async def test_join_waits_through_a_pause(place: Place) -> None:
-    """It returns once the board has been resumed and is through."""
+    """It returns once the board has been resumed and all tasks are finished."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))

@@ -24,7 +24,7 @@ from tests.boards.places import Place, counts
 
 
 class Order(pydantic.BaseModel):
-    """A model of pydantic."""
+    """A pydantic model."""
 
     model_config = pydantic.ConfigDict(frozen=True)
 
@@ -50,12 +50,12 @@ class Broken(pydantic.BaseModel):
 
     @pydantic.field_serializer("id")
     def fail(self, value: int) -> int:
-        """Raise an error that cannot be told."""
+        """Raise a hostile error."""
         raise HostileError(value)
 
 
 class HostileError(Exception):
-    """An error that cannot be told."""
+    """An error whose own methods raise."""
 
     def __str__(self) -> str:
         raise KeyError("code")
@@ -78,7 +78,7 @@ class Parcel:
 
 @dataclass
 class Typed:
-    """What msgspec knows by itself."""
+    """Types that msgspec knows."""
 
     price: Decimal
     key: uuid.UUID
@@ -138,7 +138,7 @@ GOOD: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("kind", "value"), GOOD, ids=range(len(GOOD)))
 async def test_types_that_work(place: Place, kind: Any, value: Any) -> None:
-    """What was submitted comes back equal and of the same type."""
+    """A payload comes back equal and of the same type."""
     async with place.bench() as bench:
         await bench.board().submit(Task(value, id="a"))
         (claim,) = await bench.elsewhere(payload=kind).claim(1)
@@ -147,7 +147,7 @@ async def test_types_that_work(place: Place, kind: Any, value: Any) -> None:
 
 
 async def test_a_model_without_its_type(place: Place) -> None:
-    """It is what its JSON form is."""
+    """It comes back as the plain values of its JSON form."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(STRICT))
@@ -159,7 +159,7 @@ async def test_a_model_without_its_type(place: Place) -> None:
 
 
 async def test_a_payload_that_does_not_fit_a_model(place: Place) -> None:
-    """It is dead with what the model says, and no value of the payload is in log or letter."""
+    """It dies with the model's message; no value of the payload is logged or kept."""
     async with place.bench() as bench:
         board = bench.board(payload=Order)
         await board.submit([Task({"id": "card 4711"}, id="a"), Task({"id": 1}, id="b")])
@@ -174,7 +174,7 @@ async def test_a_payload_that_does_not_fit_a_model(place: Place) -> None:
 
 
 async def test_a_model_that_cannot_be_written(place: Place) -> None:
-    """Whatever its serializers raise."""
+    """The error is a CodecError, whatever its serializers raise."""
     async with place.bench() as bench:
         board = bench.board()
         with pytest.raises(CodecError, match=r"task 'a': payload must be encodable") as caught:
@@ -184,18 +184,18 @@ async def test_a_model_that_cannot_be_written(place: Place) -> None:
 
 
 class Opaque:
-    """Nothing that can be read."""
+    """A type that cannot be read."""
 
 
 @dataclass
 class Holder:
-    """Something that cannot be read, inside."""
+    """A type with a field that cannot be read."""
 
     some: list[dict[str, Opaque | None]]
 
 
 class Able(Protocol):
-    """A protocol that cannot be looked for."""
+    """A protocol that cannot be checked at run time."""
 
     def run(self) -> None:
         """Run."""
@@ -203,7 +203,7 @@ class Able(Protocol):
 
 @dataclass
 class Misspelt:
-    """An annotation that names nothing."""
+    """A class with an annotation that names nothing."""
 
     some: NoSuchType  # type: ignore[name-defined] # noqa: F821 # pyright: ignore[reportUndefinedVariable, reportUnknownVariableType]
 
@@ -227,7 +227,7 @@ BAD: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("kind", "what"), BAD, ids=range(len(BAD)))
 async def test_types_that_cannot_be_read(place: Place, kind: Any, what: str) -> None:
-    """They are refused when the handle is made, by the name of the type that is to blame."""
+    """They are refused when the handle is made; the error names the type that is to blame."""
     async with place.bench() as bench:
         with pytest.raises(ConfigError, match=rf"^payload must be a type that msgspec.*{what}"):
             bench.board(payload=kind)
@@ -236,13 +236,13 @@ async def test_types_that_cannot_be_read(place: Place, kind: Any, what: str) -> 
 
 @dataclass(frozen=True)
 class Key:
-    """What may be a key where the type says so."""
+    """A type that may be a key if the type of the payload says so."""
 
     a: int
 
 
 async def test_keys_that_only_a_type_can_read(place: Place) -> None:
-    """A handle of that type takes them and gives them back; one of another or of none refuses."""
+    """A handle of that type accepts and returns them; other handles refuse them."""
     async with place.bench() as bench:
         payload, kind = {Key(1): "x"}, dict[Key, str]
         for other in (None, int, dict[str, str]):
@@ -254,7 +254,7 @@ async def test_keys_that_only_a_type_can_read(place: Place) -> None:
 
 
 async def test_get_reads_no_payload(place: Place) -> None:
-    """What is known of a task does not depend on the type of the handle."""
+    """The state of a task does not depend on the handle's type."""
     async with place.bench() as bench:
         await bench.board().submit(
             [
@@ -272,7 +272,7 @@ async def test_get_reads_no_payload(place: Place) -> None:
 
 
 async def test_get_of_bytes_that_are_no_task(server: Place) -> None:
-    """All else is told."""
+    """The other fields of its state are returned."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))

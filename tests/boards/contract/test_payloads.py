@@ -1,4 +1,4 @@
-"""Payloads: what can be stored, and what they are read into."""
+"""Payloads: which can be stored, and the types that they are decoded into."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.boards.places import Place, counts
 
 @attrs.frozen
 class Job:
-    """A payload of attrs."""
+    """An attrs payload."""
 
     path: str
     sizes: tuple[int, ...] = ()
@@ -23,13 +23,13 @@ class Job:
 
 @dataclass
 class Data:
-    """A payload of dataclasses."""
+    """A dataclass payload."""
 
     x: int
 
 
 class Struct(msgspec.Struct):
-    """A payload of msgspec."""
+    """A msgspec payload."""
 
     y: str
 
@@ -59,7 +59,7 @@ PLAIN: list[Any] = [
 
 
 async def test_plain_values(place: Place) -> None:
-    """They come back as they went; order by order."""
+    """They come back unchanged and in order."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(value) for value in PLAIN])
@@ -67,7 +67,7 @@ async def test_plain_values(place: Place) -> None:
 
 
 async def test_typed_payloads(place: Place) -> None:
-    """A handle with ``payload=`` reads into that type; one without gets plain values."""
+    """A handle with ``payload=`` decodes into that type; one without returns plain values."""
     for kind, value, plain in (
         (Job, Job("a.py", (1, 2)), {"path": "a.py", "sizes": [1, 2]}),
         (Data, Data(5), {"x": 5}),
@@ -86,7 +86,7 @@ async def test_typed_payloads(place: Place) -> None:
 
 
 async def test_a_payload_of_another_type(place: Place) -> None:
-    """It is dead, ``undecodable``; the tasks around it are delivered."""
+    """It is dead, ``undecodable``; its neighbours are delivered."""
     async with place.bench() as bench:
         plain, typed = bench.board(), bench.elsewhere(payload=int)
         await plain.submit([Task(p, id=f"{n}") for n, p in enumerate([1, "two", 3, [4], 5])])
@@ -106,7 +106,7 @@ async def test_a_payload_of_another_type(place: Place) -> None:
 
 
 async def test_bytes_that_are_no_task(server: Place) -> None:
-    """Whatever stands in the store, claiming goes on."""
+    """Claiming goes on, whatever is stored."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit([Task(n, id=f"{n}") for n in range(5)])
@@ -122,7 +122,7 @@ async def test_bytes_that_are_no_task(server: Place) -> None:
 
 
 async def test_an_undecodable_only_one(place: Place) -> None:
-    """A claim that brings nothing readable brings what comes after it."""
+    """A claim that finds only unreadable tasks brings the ones after them."""
     async with place.bench() as bench:
         await bench.board().submit([Task("x"), Task(1)])
         typed = bench.elsewhere(payload=int)
@@ -131,7 +131,7 @@ async def test_an_undecodable_only_one(place: Place) -> None:
 
 
 async def test_payloads_are_copies(place: Place) -> None:
-    """What the sender changes afterwards, no worker sees."""
+    """Workers do not see what the sender changes afterwards."""
     async with place.bench() as bench:
         board = bench.board()
         payload = {"n": [1]}

@@ -19,7 +19,7 @@ async def claimed(bench: Bench, *ids: str, **options: Any) -> list[Claim[Any]]:
 
 
 async def test_done(place: Place) -> None:
-    """The task is gone and counted."""
+    """The task is removed and counted."""
     async with place.bench() as bench:
         (claim,) = await claimed(bench, "a")
         assert [True] == await bench.board().settle([claim.done()])
@@ -28,20 +28,20 @@ async def test_done(place: Place) -> None:
 
 
 async def test_one_settlement(place: Place) -> None:
-    """It needs no list around it."""
+    """A single settlement needs no list."""
     async with place.bench() as bench:
         (claim,) = await claimed(bench, "a")
         assert [True] == await bench.board().settle(claim.done())
 
 
 async def test_nothing(place: Place) -> None:
-    """No settlements are no mistake."""
+    """An empty list is allowed."""
     async with place.bench() as bench:
         assert [] == await bench.board().settle([])
 
 
 async def test_retry(place: Place) -> None:
-    """It is ready again with one attempt more and the error."""
+    """The task is ready again, with one attempt more and its error."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a")
@@ -60,7 +60,7 @@ async def test_retry(place: Place) -> None:
 
 
 async def test_retry_with_a_delay(place: Place) -> None:
-    """It is scheduled until then."""
+    """The task is scheduled until the delay is over."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a")
@@ -76,7 +76,7 @@ async def test_retry_with_a_delay(place: Place) -> None:
 
 
 async def test_max_attempts(place: Place) -> None:
-    """So many tries in total, then it is dead, ``failed``."""
+    """After so many attempts the task is dead, ``failed``."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", max_attempts=3))
@@ -99,7 +99,7 @@ async def test_one_attempt(place: Place) -> None:
 
 
 async def test_dead(place: Place) -> None:
-    """It is not tried again, whatever ``max_attempts`` says."""
+    """The task is not tried again, whatever ``max_attempts`` says."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a", max_attempts=9)
@@ -112,7 +112,7 @@ async def test_dead(place: Place) -> None:
 
 
 async def test_release(place: Place) -> None:
-    """It counts nothing."""
+    """A release counts nothing."""
     async with place.bench() as bench:
         board = bench.board()
         for _ in range(4):
@@ -130,7 +130,7 @@ async def test_release(place: Place) -> None:
 
 
 async def test_release_with_a_delay(place: Place) -> None:
-    """It is scheduled, with nothing counted."""
+    """The task is scheduled, and nothing is counted."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a")
@@ -165,7 +165,7 @@ async def test_a_mixture(place: Place) -> None:
 
 
 async def test_more_than_one_chunk(place: Place) -> None:
-    """2,500 settlements of two kinds."""
+    """2,500 settlements of two kinds are written."""
     async with place.bench() as bench:
         board = bench.board()
         claims = await claimed(bench, *(f"{n}" for n in range(2500)))
@@ -175,7 +175,7 @@ async def test_more_than_one_chunk(place: Place) -> None:
 
 
 async def test_the_same_answer_when_repeated(place: Place) -> None:
-    """By the same settlement, or another one of the same claim that says the same."""
+    """The same settlement, or an equal one of the same claim, gets the same answer."""
     async with place.bench() as bench:
         board = bench.board()
         one, two, three, four = await claimed(bench, *"abcd")
@@ -189,7 +189,7 @@ async def test_the_same_answer_when_repeated(place: Place) -> None:
 
 
 async def test_another_verb_is_refused(place: Place) -> None:
-    """A claim ends in one way; what is tried afterwards is False and changes nothing."""
+    """A claim ends in one way; a later settlement of another kind is False and changes nothing."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a")
@@ -200,7 +200,7 @@ async def test_another_verb_is_refused(place: Place) -> None:
 
 
 async def test_a_claim_twice_in_one_call(place: Place) -> None:
-    """The first counts; one that says the same is True as well, another False."""
+    """The first settlement counts; an equal one is True as well, another is False."""
     async with place.bench() as bench:
         board = bench.board()
         one, two = await claimed(bench, "a", "b")
@@ -210,7 +210,7 @@ async def test_a_claim_twice_in_one_call(place: Place) -> None:
 
 
 async def test_one_settlement_at_once_from_two_sides(place: Place) -> None:
-    """Both hear the truth: it held, once."""
+    """Both calls answer True, and the task is counted once."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a")
@@ -221,7 +221,7 @@ async def test_one_settlement_at_once_from_two_sides(place: Place) -> None:
 
 
 async def test_two_verbs_at_once(place: Place) -> None:
-    """Exactly one of them is True, and that one is what happened."""
+    """Exactly one of them is True, and that one was written."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a")
@@ -233,7 +233,7 @@ async def test_two_verbs_at_once(place: Place) -> None:
 
 
 async def test_a_settled_claim_is_not_lost(place: Place) -> None:
-    """Also when its lease would be over."""
+    """It is not lost even after its lease would be over."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -244,7 +244,7 @@ async def test_a_settled_claim_is_not_lost(place: Place) -> None:
 
 
 async def test_errors_are_kept_as_text(place: Place) -> None:
-    """Type and message, of the cause where it was wrapped; long ones are cut."""
+    """Type and message of the cause are kept, and long ones are cut."""
     async with place.bench() as bench:
         board = bench.board()
         wrapped = TaskExecutionError("a", 1)
@@ -262,7 +262,7 @@ async def test_errors_are_kept_as_text(place: Place) -> None:
 
 
 async def test_reasons_are_kept_as_text(place: Place) -> None:
-    """Whatever they hold; long ones are cut, and never mixed up with the error."""
+    """They are kept unchanged, cut if they are long, and never mixed with the error."""
     async with place.bench() as bench:
         board = bench.board()
         claims = await claimed(bench, *"abcd")

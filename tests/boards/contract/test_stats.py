@@ -8,7 +8,7 @@ from tests.boards.places import Place, until
 
 
 async def test_settled_refused_and_lost(place: Place) -> None:
-    """What held, what did not, and what a renewal learned; each once, and by handle."""
+    """Each handle counts its own settlements, refusals and losses, each once."""
     async with place.bench() as bench:
         board = bench.board()
         other = bench.elsewhere()
@@ -26,7 +26,7 @@ async def test_settled_refused_and_lost(place: Place) -> None:
 
 
 async def test_stats_every(place: Place) -> None:
-    """The counters at once and after each period, until they are disposed of."""
+    """It emits the counters at once and after each period."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))

@@ -10,7 +10,7 @@ from tests.boards.places import Place, counts
 
 
 async def test_one_task(place: Place) -> None:
-    """A task needs no list around it."""
+    """A single task needs no list."""
     async with place.bench() as bench:
         board = bench.board()
         assert SubmitResult(("a",), ()) == await board.submit(Task(1, id="a"))
@@ -18,7 +18,7 @@ async def test_one_task(place: Place) -> None:
 
 
 async def test_nothing(place: Place) -> None:
-    """No tasks are no mistake."""
+    """An empty list is allowed."""
     async with place.bench() as bench:
         board = bench.board()
         assert SubmitResult((), ()) == await board.submit([])
@@ -67,7 +67,7 @@ async def test_a_task_comes_back_as_it_went(place: Place) -> None:
 
 
 async def test_known_ids_are_duplicates(place: Place) -> None:
-    """Scheduled, ready, claimed and dead ones; nothing of them changes."""
+    """Ids of scheduled, ready, claimed and dead tasks are duplicates and change nothing."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(1, id="claimed", priority=2), Task(1, id="dead", priority=2)])
@@ -110,7 +110,7 @@ async def test_duplicates_of_another_handle(place: Place) -> None:
 
 
 async def test_done_ids_may_come_again(place: Place) -> None:
-    """Also as something else, and they begin anew."""
+    """They may be submitted again with other fields, and start from scratch."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(1, id="a", max_attempts=9))
@@ -126,7 +126,7 @@ async def test_done_ids_may_come_again(place: Place) -> None:
 
 
 async def test_remembered_ids_may_not(place: Place) -> None:
-    """Not within ``remember`` seconds; afterwards they may."""
+    """Within ``remember`` seconds they are duplicates, afterwards they are new."""
     async with place.bench() as bench:
         board = bench.board(remember=30.0)
         await board.submit(Task(1, id="a"))
@@ -143,7 +143,7 @@ async def test_remembered_ids_may_not(place: Place) -> None:
 
 
 async def test_handles_submit_at_once(place: Place) -> None:
-    """Of two that submit the same ids at the same time, each id is accepted once."""
+    """When two handles submit the same ids at once, each id is accepted once."""
     async with place.bench() as bench:
         one, two = bench.board(), bench.elsewhere()
         ids = [f"{n}" for n in range(300)]
@@ -156,11 +156,11 @@ async def test_handles_submit_at_once(place: Place) -> None:
 
 
 class Marked(Task[int]):
-    """A task of a class of the user's."""
+    """A user's subclass of Task."""
 
 
 async def test_a_task_of_a_subclass(place: Place) -> None:
-    """It is a task like others, alone and among them."""
+    """It is submitted like any task, alone and among others."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Marked(1, id="a"))

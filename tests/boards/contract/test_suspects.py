@@ -1,4 +1,4 @@
-"""Tasks whose worker died: they are tried apart, so that one takes no other along."""
+"""Tasks whose worker died are tried apart, so that one does not take others along."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ids(claims: list[Claim[Any]]) -> list[str]:
 
 
 async def suspects(bench: Bench, count: int, crashes: int = 1, **options: Any) -> Board[Any]:
-    """Return a board with tasks whose worker died so often: s0, s1, ..."""
+    """Return a board with tasks whose worker died so often, s0, s1, ..."""
     board = bench.board(**options)
     await board.submit(Task(0, id=f"s{n}") for n in range(count))
     for _ in range(crashes):
@@ -32,7 +32,7 @@ async def suspects(bench: Bench, count: int, crashes: int = 1, **options: Any) -
 
 
 async def test_four_at_a_time_after_the_first_crash(place: Place) -> None:
-    """Each in its place; a worker gets more as it ends what it holds, and plain ones meanwhile."""
+    """A worker gets four suspects in order, more as it ends them, and other tasks meanwhile."""
     async with place.bench() as bench:
         board = await suspects(bench, 6)
         await board.submit(Task(0, id=f"p{n}") for n in range(3))
@@ -44,7 +44,7 @@ async def test_four_at_a_time_after_the_first_crash(place: Place) -> None:
 
 
 async def test_room_comes_back_however_a_claim_ends(place: Place) -> None:
-    """Done, dead, retried, released, cancelled, or by another crash."""
+    """A claim frees room when it is done, dead, retried, released, cancelled or crashes."""
     async with place.bench() as bench:
         board = await suspects(bench, 30, max_crashes=9)
         held = await board.claim(9, worker="w")
@@ -67,7 +67,7 @@ async def test_room_comes_back_however_a_claim_ends(place: Place) -> None:
 async def test_alone_from_the_second_or_before_the_last(
     place: Place, crashes: int, limit: int
 ) -> None:
-    """Beside no other suspect; plain tasks go on."""
+    """Such a suspect is claimed beside no other suspect; other tasks go on."""
     async with place.bench() as bench:
         board = await suspects(bench, 3, crashes, max_crashes=limit)
         await board.submit(Task(0, id=f"p{n}") for n in range(3))
@@ -78,7 +78,7 @@ async def test_alone_from_the_second_or_before_the_last(
 
 
 async def test_priority_and_place_count_beside_plain_tasks(place: Place) -> None:
-    """A suspect waits behind what is better, and is not passed by what is worse."""
+    """A suspect waits behind better tasks and precedes worse ones."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="s"), Task(0, id="b")])
@@ -91,7 +91,7 @@ async def test_priority_and_place_count_beside_plain_tasks(place: Place) -> None
 
 
 async def test_who_names_a_suspect_gets_it(place: Place) -> None:
-    """Whatever the worker holds; the task still counts."""
+    """A claim by id ignores the limit, but its task counts towards it."""
     async with place.bench() as bench:
         board = await suspects(bench, 8)
         named = await board.claim(9, ids=["s7", "s6", "s5", "s4", "s3"], worker="w")
@@ -102,7 +102,7 @@ async def test_who_names_a_suspect_gets_it(place: Place) -> None:
 
 
 async def test_a_redriven_task_is_no_suspect(place: Place) -> None:
-    """It begins again without a crash."""
+    """It starts again without a crash."""
     async with place.bench() as bench:
         board = await suspects(bench, 9, 2, max_crashes=1)
         assert (0, 0, 0, 0, 9) == await counts(board)
@@ -111,7 +111,7 @@ async def test_a_redriven_task_is_no_suspect(place: Place) -> None:
 
 
 async def test_suspects_count_in_lag_and_expire(place: Place) -> None:
-    """As what is ready does."""
+    """They count in the lag, and their ttl ends them."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="s", ttl=100.0), Task(1, id="t")])
@@ -125,7 +125,7 @@ async def test_suspects_count_in_lag_and_expire(place: Place) -> None:
 
 
 async def test_a_lost_machine_hides_nothing(place: Place) -> None:
-    """A thousand suspects before a plain task: a worker without room for them takes it."""
+    """A worker without room for a thousand suspects takes the task behind them."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id=f"s{n}") for n in range(1000))
@@ -139,7 +139,7 @@ async def test_a_lost_machine_hides_nothing(place: Place) -> None:
 
 @pytest.mark.parametrize("until", ["idle", "joined"])
 async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
-    """Four at a time, one after the other, without waiting for a poll and without spinning."""
+    """It brings four at a time, without waiting for a poll and without spinning."""
     async with place.bench() as bench:
         board = await suspects(bench, 40)
         await board.submit(Task(0, id=f"p{n}") for n in range(40))
@@ -169,7 +169,7 @@ async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
 
 
 async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
-    """While it holds a suspect for which others wait, it does not ask again and again."""
+    """It does not ask again and again while it holds a suspect and others wait."""
     async with place.bench() as bench:
         board = await suspects(bench, 300, 2)
         calls = 0
@@ -201,7 +201,7 @@ async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
 
 @pytest.mark.parametrize("poisons", [{3}, {0, 1}, {2, 11, 25}])
 async def test_neighbours_of_poison_live(place: Place, poisons: set[int]) -> None:
-    """Only what kills its worker dies as crashed, however large the company was."""
+    """Only the task that kills its worker dies as crashed, however many neighbours it has."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(n, id=f"{n}") for n in range(30))

@@ -1,4 +1,4 @@
-"""Delays, and tasks that live only so long."""
+"""Delays, and tasks with a ttl."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.boards.places import Place, counts, until
 
 
 async def test_a_delay_makes_it_wait(place: Place) -> None:
-    """Scheduled until it is due, then ready for whoever claims."""
+    """The task is scheduled until it is due, then ready for any worker."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a", delay=0.05), Task(0, id="b", delay=100.0)])
@@ -29,7 +29,7 @@ async def test_a_delay_makes_it_wait(place: Place) -> None:
 
 
 async def test_claims_tell_when_to_come_back(place: Place) -> None:
-    """Each answer says in how many seconds something is due."""
+    """Each reply says in how many seconds the next task is due."""
     async with place.bench() as bench:
         board = bench.board()
         assert (await board._intakes.claim_batch(5)).due_in is None
@@ -45,7 +45,7 @@ async def test_claims_tell_when_to_come_back(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_a_delayed_task_starts_on_time(place: Place) -> None:
-    """A live claimer has it at most 50 ms late, also when it was asleep before."""
+    """An idle worker has it at most 50 ms late."""
     async with place.bench() as bench:
         board = bench.board()
         loop = asyncio.get_running_loop()
@@ -70,7 +70,7 @@ async def test_a_delayed_task_starts_on_time(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_a_retry_starts_on_time(place: Place) -> None:
-    """The delay of a retry is as punctual."""
+    """The delay of a retry is as exact."""
     async with place.bench() as bench:
         board = bench.board()
         loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ async def test_a_retry_starts_on_time(place: Place) -> None:
 
 @pytest.mark.parametrize("delay", [0.0, 100.0])
 async def test_ttl_ends_what_nobody_claimed(place: Place, delay: float) -> None:
-    """Ready or scheduled, it is dead ``expired``; a ttl may be shorter than the delay."""
+    """A ready or scheduled task is dead ``expired``, even if the ttl is shorter than the delay."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a", delay=delay, ttl=20.0), Task(0, id="b", ttl=1000.0)])
@@ -111,7 +111,7 @@ async def test_ttl_ends_what_nobody_claimed(place: Place, delay: float) -> None:
 @pytest.mark.serial
 @pytest.mark.parametrize("delay", [0.0, 100.0])
 async def test_ttl_ends_it_within_two_seconds(place: Place, delay: float) -> None:
-    """A live claimer sees to it, also while the board is paused."""
+    """A live worker sweeps it, even while the board is paused."""
     async with place.bench() as bench:
         board = bench.board()
         await board.pause()
@@ -124,7 +124,7 @@ async def test_ttl_ends_it_within_two_seconds(place: Place, delay: float) -> Non
 
 
 async def test_a_running_attempt_may_finish(place: Place) -> None:
-    """The ttl does not touch what is claimed."""
+    """The ttl does not affect a claimed task."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=50.0))
@@ -140,7 +140,7 @@ async def test_a_running_attempt_may_finish(place: Place) -> None:
 @pytest.mark.parametrize("swept", [False, True])
 @pytest.mark.parametrize("kind", ["retry", "release", "delayed"])
 async def test_past_its_ttl_it_does_not_come_back(place: Place, kind: str, swept: bool) -> None:
-    """A retry or a release past it is dead, whether or not a sweep came before."""
+    """A retry or a release after the ttl is a death, with or without a sweep before it."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=50.0))
@@ -162,7 +162,7 @@ async def test_past_its_ttl_it_does_not_come_back(place: Place, kind: str, swept
 
 @pytest.mark.parametrize("swept", [False, True])
 async def test_a_lapsed_lease_past_the_ttl(place: Place, swept: bool) -> None:
-    """What its worker left behind is dead, and the crash is counted."""
+    """The task is dead, and the crash is counted."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=50.0))
@@ -178,7 +178,7 @@ async def test_a_lapsed_lease_past_the_ttl(place: Place, swept: bool) -> None:
 
 
 async def test_ttl_counts_from_submission(place: Place) -> None:
-    """A retry does not set it back; a retry within it is allowed."""
+    """A retry does not restart it, and is allowed before its end."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=150.0))
@@ -203,7 +203,7 @@ async def test_a_done_task_leaves_no_limit_behind(place: Place) -> None:
 
 
 async def test_many_expire_at_once(place: Place) -> None:
-    """More than one sweep takes: no claim gets any of them."""
+    """More tasks expire than one sweep takes, and no claim gets any of them."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, ttl=100.0) for _ in range(1200)])

@@ -1,4 +1,4 @@
-"""A dead letter keeps the end of the traceback of what the task died of."""
+"""A dead letter keeps the end of the traceback of the error that killed the task."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.boards.places import Place
 
 
 class HostileError(Exception):
-    """An error that cannot be told."""
+    """An error whose own methods raise."""
 
     def __str__(self) -> str:
         raise KeyError("code")
 
 
 def look_up() -> None:
-    """Fail, with a local variable at hand."""
+    """Fail with a local variable in the frame."""
     number = int("2" * 2) * 10
     raise KeyError("order", str(number)[:0])
 
@@ -45,7 +45,7 @@ async def only_letter(board: Board[Any]) -> DeadLetter[Any]:
 
 
 async def test_what_it_tells(place: Place) -> None:
-    """Frames, causes and the parts of groups, without the values of variables."""
+    """It has frames, causes and the parts of groups, but no values of variables."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -62,7 +62,7 @@ async def test_what_it_tells(place: Place) -> None:
 
 
 async def test_the_last_attempt(place: Place) -> None:
-    """A retry without an attempt left is a death; the attempts before it leave nothing."""
+    """A retry without an attempt left keeps its traceback; earlier attempts leave none."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", max_attempts=2))
@@ -77,7 +77,7 @@ async def test_the_last_attempt(place: Place) -> None:
 
 
 async def test_outcomes(place: Place) -> None:
-    """Of an error that only wraps another, the other is told."""
+    """For an error that wraps another, the wrapped one is kept."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -95,7 +95,7 @@ async def test_outcomes(place: Place) -> None:
 
 
 async def test_a_retry_that_comes_too_late(place: Place) -> None:
-    """It is a death by its ttl, and keeps what the attempt had to say."""
+    """It is a death by the ttl, and keeps the traceback of the attempt."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=20.0))
@@ -109,7 +109,7 @@ async def test_a_retry_that_comes_too_late(place: Place) -> None:
 
 
 async def test_deaths_without_an_error(place: Place) -> None:
-    """There is no traceback, also where an earlier attempt of a task with a ttl had one."""
+    """There is no traceback, even if an earlier attempt of a task with a ttl had one."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=0)
         await board.submit([Task(0, id=i, ttl=1000.0) for i in ("told", "crashed", "cancelled")])
@@ -129,7 +129,7 @@ async def test_deaths_without_an_error(place: Place) -> None:
 
 
 async def test_redriven_tasks_begin_without_one(place: Place) -> None:
-    """The traceback of an earlier death is forgotten."""
+    """A redriven task has no traceback of its earlier death."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -157,7 +157,7 @@ async def test_a_traceback_without_end(place: Place) -> None:
 
 
 async def test_errors_that_cannot_be_told(place: Place) -> None:
-    """Whatever their methods do, and whatever their messages hold."""
+    """Hostile methods and messages of errors do no harm."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i, max_attempts=1) for i in "abc"])
