@@ -290,7 +290,7 @@ def test_a_generator_serves_one_subscription() -> None:
     async def main() -> None:
         stream = rxd.from_iterable(n for n in range(3))
         await run(stream)
-        with pytest.raises(rxd.ConfigError, match="an iterator can be subscribed to once"):
+        with pytest.raises(rxd.ConfigError, match="an iterator can be subscribed to only once"):
             await run(stream)
 
     run_virtual(main())
