@@ -31,14 +31,14 @@ async def wait_until_joined(engine: Engine, board: str) -> None:
             changed.clear()
             wait = _POLL * random.uniform(0.7, 1.2)
             try:
-                tally = await engine.tick()
+                unfinished = await engine.tick()
             except StoreUnavailableError:
                 log.warning("join_waits_for_server", board=board)
             else:
-                if not (tally.scheduled or tally.ready or tally.claimed):
+                if not (unfinished.scheduled or unfinished.ready or unfinished.claimed):
                     return
-                if tally.due_in is not None:
-                    wait = min(wait, max(tally.due_in, 0.01))
+                if unfinished.due_in is not None:
+                    wait = min(wait, max(unfinished.due_in, 0.01))
             try:
                 async with asyncio.timeout(wait):
                     await changed.wait()

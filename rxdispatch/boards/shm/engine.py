@@ -126,10 +126,10 @@ class SharedEngine:
         now = self._begin()
         await self._lock()
         try:
-            answers, told = self._submission.add(entries, now)
+            answers, hinted = self._submission.add(entries, now)
         finally:
             self._mapping.submit_unlock()
-        self._local_index.tell(told)
+        self._local_index.announce(hinted)
         if self._event_buffer.heard:
             for entry, new in zip(entries, answers, strict=True):
                 if new:
@@ -196,7 +196,7 @@ class SharedEngine:
         """End claims; False where the token no longer holds."""
         now = self._begin()
         answers: list[bool] = []
-        told: list[int] = []
+        hinted: list[int] = []
         fast = not self._options.remember and not self._event_buffer.heard
         cas, marks, stash = self._mapping.cas, self._mapping.geometry.marks, self._cells.stash
         top, numbers, lows = (
@@ -209,7 +209,7 @@ class SharedEngine:
         for settlement in settlements:
             token = settlement.claim.token
             if not fast or token & BIG or settlement.kind != "done":
-                answers.append(self._transitions.settle(settlement, now, told))
+                answers.append(self._transitions.settle(settlement, now, hinted))
                 continue
             # FREE is 0, so the rest of the mark is the mark of a free cell.
             cell, free = token & lows, token >> 1 & numbers
@@ -225,9 +225,9 @@ class SharedEngine:
         stash += freed
         if len(stash) > 4096:
             del stash[:-4096]
-        self._local_index.tell(told)
+        self._local_index.announce(hinted)
         self._event_buffer.ended |= any(answers)
-        self._finish(ready=bool(told))
+        self._finish(ready=bool(hinted))
         return answers
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
@@ -261,10 +261,10 @@ class SharedEngine:
                 if found is not None and found[1] >> layout.STATE_SHIFT == layout.DEAD:
                     wanted.append(found)
         revived = [letters.revive(cell, mark, now) for cell, mark in wanted]
-        told = [cell for cell in revived if cell is not None]
-        self._local_index.tell(told)
-        self._finish(ready=bool(told))
-        return len(told), until
+        hinted = [cell for cell in revived if cell is not None]
+        self._local_index.announce(hinted)
+        self._finish(ready=bool(hinted))
+        return len(hinted), until
 
     async def pause(self, paused: bool) -> None:
         """Pause or resume all claims."""
@@ -376,13 +376,13 @@ class SharedEngine:
         for cell, mark in local_index.expired(now):
             transitions.bury(cell, mark, b"expired")
         ready = [transitions.ready(cell, mark) for cell, mark in local_index.due(now)]
-        local_index.tell([cell for cell in ready if cell is not None])
+        local_index.announce([cell for cell in ready if cell is not None])
         local_index.listen()
 
     def _lapsed(self, cell: int, mark: int) -> None:
         again = self._transitions.lapse(cell, mark)
         if again is not None:
-            self._local_index.tell([again])
+            self._local_index.announce([again])
 
 
 def _check_lease(lease: float) -> None:

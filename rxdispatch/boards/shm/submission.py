@@ -107,12 +107,12 @@ class Submission:
         taken = cells.allocate(sum(needs), number)
         if taken is None:
             raise BoardFullError(self._name, why="no cell is free")
-        told = self._stage(fresh, needs, taken, number, now)
+        hinted = self._stage(fresh, needs, taken, number, now)
         # This store is the submission.
         mapping.add(layout.MOVES, 1)
         mapping.store(layout.STAGING, 0)
         self._publish()
-        return answers, told
+        return answers, hinted
 
     def _known(self, raw: bytes, tick: int) -> bool:
         found = self._cells.find(raw)
@@ -153,7 +153,7 @@ class Submission:
         mapping.store(layout.STAGING, number & layout.NUMBERS)
         tail = mapping.load(layout.RING_TAIL)
         room = mapping.load(layout.RING_HEAD) + geometry.ring_slots
-        told: list[int] = []
+        hinted: list[int] = []
         start = 0
         for i, ((entry, raw), need) in enumerate(zip(fresh, needs, strict=True)):
             some = taken[start : start + need]
@@ -183,10 +183,10 @@ class Submission:
                 mark = make_mark(layout.FRESH_LATER if entry.delay else layout.FRESH, number)
             cells.swap(cell, mine, mark)
             if not plain or entry.ttl:
-                told.append(cell)
+                hinted.append(cell)
         mapping.store(layout.STAGED_TAIL, tail)
         mapping.store(layout.STAGED_ACCEPTED, mapping.load(layout.ACCEPTED) + len(fresh))
-        return told
+        return hinted
 
     def _undo(self) -> None:
         self._cells.clean(self._mapping.seat)

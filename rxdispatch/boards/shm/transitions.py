@@ -65,13 +65,13 @@ class Transitions:
 
     # -- claims ----------------------------------------------------------------------------------
 
-    def settle(self, ending: Settlement, now: int, told: list[int]) -> bool:
-        """End one claim; append the task's cell to *told* if it is unfinished."""
+    def settle(self, ending: Settlement, now: int, hinted: list[int]) -> bool:
+        """End one claim; append the task's cell to *hinted* if it is unfinished."""
         token = ending.claim.token
         cell = token & CELL_OF
         while (mark := self.held(token)) is not None:
             known = self._cells.read(cell, mark)
-            if known is not None and self._settle(ending, cell, mark, *known, now, told):
+            if known is not None and self._settle(ending, cell, mark, *known, now, hinted):
                 return True
         return False
 
@@ -83,7 +83,7 @@ class Transitions:
         head: Head,
         inline: bytes,
         now: int,
-        told: list[int],
+        hinted: list[int],
     ) -> bool:
         cells, verdict, heard = self._cells, ending.verdict, self._event_buffer.heard
         expired = 0 < head.expires <= now
@@ -128,7 +128,7 @@ class Transitions:
         if kind != "done":
             if again is None:
                 return False
-            told.append(again)
+            hinted.append(again)
         self._event_buffer.note(kind, raw, worker, ending.claim.token, head.attempts + 1)
         return True
 

@@ -77,7 +77,7 @@ class LocalIndex:
 
     # -- hints ---------------------------------------------------------------------------------
 
-    def tell(self, cells: list[int]) -> None:
+    def announce(self, cells: list[int]) -> None:
         """Announce *cells* to all processes."""
         if not cells:
             return
