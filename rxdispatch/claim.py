@@ -116,7 +116,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
     _deadline: float
     _state: int = HELD
     _ending: SettlementKind | None = None  # of the last answer
-    _worker: Watcher | None = None  # the operator that has the claim; it is told first to stop
+    _operator: Watcher | None = None  # that has the claim now; it is told first to stop
     _watchers: tuple[Watcher, ...] = ()  # they hold something for it until it ends
     # Returns how many claims of its stream can still be settled.
     _outstanding: Callable[[], int] | None = None
@@ -272,9 +272,9 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         return "dead" if self.attempt >= self.task.max_attempts else "retry"
 
     def _tell(self, change: Change) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.claim_changed(self, change)
+        operator, self._operator = self._operator, None
+        if operator is not None:
+            operator.claim_changed(self, change)
         for watcher in self._watchers:
             watcher.claim_changed(self, change)
 

@@ -85,12 +85,12 @@ async def test_what_a_state_means(
     assert (not answered and not lost) == claim._open
 
 
-async def test_the_worker_hears_first_and_once() -> None:
+async def test_the_operator_is_told_first_and_once() -> None:
     """A handler stops before its slot is free, and that before its lease is forgotten."""
     claim, log = await made(), list[str]()
     claim._watch(Heard("keeper", log))
     claim._watch(Heard("slots", log))
-    claim._worker = Heard("handler", log)
+    claim._operator = Heard("handler", log)
     claim._recall()
     claim._recall()
     assert ["handler recalled", "slots recalled", "keeper recalled"] == log
@@ -99,11 +99,11 @@ async def test_the_worker_hears_first_and_once() -> None:
     assert ["slots lost", "keeper lost"] == log[3:]
 
 
-async def test_a_settlement_is_no_business_of_the_worker() -> None:
+async def test_the_operator_is_not_told_of_settlements() -> None:
     """A handler may settle its own claim and go on."""
     claim, log = await made(), list[str]()
     claim._watch(Heard("keeper", log))
-    claim._worker = Heard("handler", log)
+    claim._operator = Heard("handler", log)
     Claim._settled([claim.done()], [True])
     assert ["keeper settled"] == log
 

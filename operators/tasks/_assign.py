@@ -102,7 +102,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
                 claim._give_back()
             self._retry()
             return
-        claim._worker = self
+        claim._operator = self
         self._waiting.append(claim)
         if not self.upstream.demand_checked and len(self._waiting) > BATCH:
             self.upstream.check_demand()
@@ -122,7 +122,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         self._waiting.clear()
         self._ready.clear()
         for claim in unseen:
-            claim._worker = None
+            claim._operator = None
             if claim._open:
                 claim._give_back()
 
@@ -191,7 +191,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         for slot in slots:
             if self._waiting and not self.closed:
                 claim = self._waiting.popleft()
-                claim._worker = None
+                claim._operator = None
                 self._slots.add(claim, slot)
                 self._ready.append(Assignment(claim, slot))
             else:

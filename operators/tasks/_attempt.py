@@ -87,7 +87,7 @@ class Attempt:
         self._runner: asyncio.Task[Any] | None = None
         self.claim = claim
         self.status: OutcomeStatus | None = claim._stopped if claim._state & STOPPED else None
-        claim._worker = self
+        claim._operator = self
 
     def claim_changed(self, claim: Claim[Any], change: Change) -> None:  # noqa: ARG002
         """Stop the handler if the claim is lost or recalled."""
@@ -109,7 +109,7 @@ class Attempt:
         if self.status is None and started >= claim._deadline:
             self.status = "lost"  # while it waited; its lease keeper had no turn to say so
         if self.status is not None:
-            claim._worker = None
+            claim._operator = None
             return Outcome(claim, self.status)
         if claim._ref is not None:
             claim._ref.began = True
@@ -120,7 +120,7 @@ class Attempt:
             # Most handlers end here; by next() they do so without an exception to make and catch.
             step = context.run(next, coroutine.__await__(), _ENDED)
             if step is _ENDED:
-                claim._worker = None
+                claim._operator = None
                 return Outcome(claim, "done", self._result, None, terms.clock() - started)
             self._runner = asyncio.current_task()
             if self.status is not None and self._runner is not None:
@@ -149,7 +149,7 @@ class Attempt:
             # SystemExit too: it would end one worker after the other, uncounted.
             outcome = self._failed(error, terms.clock() - started)
         finally:
-            claim._worker = self._runner = None
+            claim._operator = self._runner = None
         try:
             return outcome
         finally:
