@@ -259,6 +259,7 @@ async def test_all_tasks_cancelled_and_the_loop_goes_on() -> None:
         await asyncio.sleep(60)
     assert (0, 0, 0, 20, 0) == await marks(board)
     subscription.dispose()
+    await asyncio.sleep(1)  # a look at the board may be on its way
 
 
 # ---------------------------------------------------------------- the end of the process
