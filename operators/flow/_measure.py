@@ -148,13 +148,13 @@ class _Measuring:
         section: tuple[Operator, ...],
         scheduler: abc.SchedulerBase | None,
     ) -> abc.DisposableBase:
-        self._meter.begin(self._section, self._time)
+        self._meter._begin(self._section, self._time)
         stream = self._entrance(source) if section else source
         try:
             for operator in section:
                 stream = operator(stream)
         except BaseException:
-            self._meter.end(self._section, failed=True)
+            self._meter._end(self._section, failed=True)
             raise
         upstream = stream.subscribe(
             self._leave if section else self._pass,
@@ -164,7 +164,7 @@ class _Measuring:
         )
 
         def dispose() -> None:
-            self._meter.end(self._section)
+            self._meter._end(self._section)
             upstream.dispose()
 
         return Disposable(dispose)
@@ -186,7 +186,7 @@ class _Measuring:
     def _enter(self, observer: abc.ObserverBase[Any], item: Any) -> None:
         now = self._time()
         _current.set(_Token(self._section, _outer(self._section), now))
-        self._meter.enter(now)
+        self._meter._enter(now)
         observer.on_next(item)
 
     def _leave(self, item: Any) -> None:
@@ -194,24 +194,24 @@ class _Measuring:
         token = _current.get()
         while token is not None and token.section is not self._section:
             token = token.outer
-        self._meter.leave(now)
+        self._meter._leave(now)
         if token is not None:
             token.close()
-            self._meter.took(now - token.since)
+            self._meter._took(now - token.since)
             # What follows is not part of the section.
             _current.set(token.outer)
         self._observer.on_next(item)
 
     def _pass(self, item: Any) -> None:
         now = self._time()
-        self._meter.enter(now)
-        self._meter.leave(now)
+        self._meter._enter(now)
+        self._meter._leave(now)
         self._observer.on_next(item)
 
     def _on_error(self, error: Exception) -> None:
-        self._meter.end(self._section, failed=True)
+        self._meter._end(self._section, failed=True)
         self._observer.on_error(error)
 
     def _on_completed(self) -> None:
-        self._meter.end(self._section, completed=True)
+        self._meter._end(self._section, completed=True)
         self._observer.on_completed()

@@ -135,11 +135,11 @@ class Meter:
     # ------------------------------------------------ for the operator
 
     @property
-    def in_use(self) -> bool:
+    def _in_use(self) -> bool:
         """Whether it measures a running stream."""
         return bool(self._open)
 
-    def begin(self, section: MeteredStream, time: Callable[[], float]) -> None:
+    def _begin(self, section: MeteredStream, time: Callable[[], float]) -> None:
         """Start measuring a subscription on a loop with this clock."""
         self._time = time
         self._open[section] = None
@@ -147,24 +147,26 @@ class Meter:
         self._rate_in.begin(now)
         self._rate.begin(now)
 
-    def end(self, section: MeteredStream, *, completed: bool = False, failed: bool = False) -> None:
+    def _end(
+        self, section: MeteredStream, *, completed: bool = False, failed: bool = False
+    ) -> None:
         """Stop measuring a subscription; its items are no longer in flight."""
         if section in self._open:
             del self._open[section]
             self._completed += completed
             self._errors += failed
 
-    def enter(self, now: float) -> None:
+    def _enter(self, now: float) -> None:
         """Count an item at the entry."""
         self._entered += 1
         self._rate_in.count(now)
 
-    def leave(self, now: float) -> None:
+    def _leave(self, now: float) -> None:
         """Count an item at the exit."""
         self._left += 1
         self._rate.count(now)
 
-    def took(self, seconds: float) -> None:
+    def _took(self, seconds: float) -> None:
         """Add a latency."""
         self._timed += 1
         self._total += seconds

@@ -61,7 +61,7 @@ class Meters:
                 break
             name = next(iter(self._meters))
             meter = self._meters.pop(name)
-            if meter.in_use:
+            if meter._in_use:
                 self._meters[name] = meter
             else:
                 forgotten += 1

@@ -168,18 +168,18 @@ class KillSwitch:
 
     def _ended(self, lowest: Gate) -> None:
         del self._open[lowest]
-        self.settle()
+        self._settle()
 
     def _forget(self, retry: Bypass) -> None:
         self._retries.pop(retry, None)
 
-    def left(self, subscription: _GatedSubscription) -> None:
+    def _left(self, subscription: _GatedSubscription) -> None:
         """Forget *subscription*, which has ended."""
         if subscription in self._subscriptions:
             del self._subscriptions[subscription]
-            self.settle()
+            self._settle()
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Wake the callers that wait for the end, if everything has ended."""
         if not self._running():
             for ended in self._waiters:
@@ -201,15 +201,15 @@ class _GatedSubscription:
         try:
             self._observer.on_completed()
         finally:
-            self._switch.left(self)
+            self._switch._left(self)
 
     def fail(self, error: Exception) -> None:
         self.upstream.dispose()
         try:
             self._observer.on_error(error)
         finally:
-            self._switch.left(self)
+            self._switch._left(self)
 
     def leave(self) -> None:
         self.upstream.dispose()
-        self._switch.left(self)
+        self._switch._left(self)

@@ -209,14 +209,14 @@ class _StageItems:
         now, counters, meter = self._time(), self.counters, self._meter
         if not self._many:
             counters.left += 1
-            meter.leave(now)
-            meter.took(now - load.since)
+            meter._leave(now)
+            meter._took(now - load.since)
             self._observer.on_next(load)
             return
-        meter.took(now - load[0].since)
+        meter._took(now - load[0].since)
         counters.left += len(load)
         for envelope in load:
-            meter.leave(now)
+            meter._leave(now)
             self._observer.on_next(envelope)
 
     # ------------------------------------------------ what failed

@@ -71,7 +71,7 @@ class StageCounters:
 
     def begin(self, time: Callable[[], float]) -> None:
         """Begin to count, on the clock *time*."""
-        self.meter.begin(MeteredStream(), time)
+        self.meter._begin(MeteredStream(), time)
 
     def read(self, limit: int, arrived: int) -> StageStats:
         """Return a snapshot, given how many items have arrived at the stage."""

@@ -291,12 +291,12 @@ def test_names_that_are_made_at_run_time_are_forgotten() -> None:
         meters = Meters(kept=3)
         running = Meters.get(meters, "running")
         section = MeteredStream()
-        running.begin(section, asyncio.get_running_loop().time)
+        running._begin(section, asyncio.get_running_loop().time)
         for n in range(50):
             meters.get(f"session-{n}")
             meters.get("often")
         names = [[*meters.read()]]
-        running.end(section, completed=True)
+        running._end(section, completed=True)
         for n in range(2):
             meters.get(f"later-{n}")
         names.append([*meters.read()])
