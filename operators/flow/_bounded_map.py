@@ -210,7 +210,7 @@ class BoundedMap(Subscription[Any, Any]):
             log.warning("error_after_end", operator=self.options.name, failure=error)
 
     def _adapt(self, limit: Limit, entry: InFlight, future: Any) -> None:
-        """Let *limit* learn from an item whose work is over, and follow it."""
+        """Report a finished item to the adaptive *limit*, then apply its new value."""
         error = None if future.cancelled() else future.exception()
         dropped = entry.expired or isinstance(error, TimeoutError)
         try:
@@ -298,7 +298,7 @@ class BoundedMap(Subscription[Any, Any]):
         self.timer = None
         now = max(self.loop.time(), when)
         late: list[tuple[Any, InFlight]] = []
-        # Started in the order of their deadlines.
+        # They are in the order in which they started, which is that of their deadlines.
         for future, entry in self.running.items():
             if entry.deadline > now:
                 self._set_timer(entry.deadline)

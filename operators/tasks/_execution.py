@@ -52,9 +52,9 @@ class Execution(Subscription[Item, Result]):
 
     Handlers run inside the workers' tasks and may cancel them, their own or another's, at any
     moment. So a worker survives a cancellation unless all tasks are cancelled, as when the loop
-    is closed: then the *witness* is cancelled too, a task that no handler knows of. Invariant,
-    wherever a worker may stop: ``_running`` counts the attempts that are awaited, ``_sent`` is a
-    worker that will come to the queue, and ``_parked`` has only workers that wait.
+    is closed: then the *witness*, a task that no handler can reach, is cancelled too. Invariant at
+    every await: ``_running`` counts the attempts that are awaited, ``_sent`` is the worker that was
+    woken and has not reached the queue yet, and ``_parked`` has only workers that wait.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Execution(Subscription[Item, Result]):
                     finally:
                         self._running -= 1
                     self._finished(attempt, outcome)
-                    # Also a cancellation that is still to be delivered although it was undone.
+                    # Also one that uncancel() has undone but asyncio will still deliver.
                     if me.cancelling() or me._must_cancel:
                         await self._forgive(me)
                     if not self._queue and self._sent is None:
@@ -227,7 +227,7 @@ class Execution(Subscription[Item, Result]):
                 if self.closed:
                     return
                 if self._freed and not self._queue and self._sent is None:
-                    # The worker that ended the last attempt left this to one on its way.
+                    # The worker that ended the last attempt left this to one that had been woken.
                     self._announce(me)
                     continue
                 # A waiting worker must not hold claims: references tell whether one was dropped.

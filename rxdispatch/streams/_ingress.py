@@ -179,7 +179,7 @@ class Ingress(Stream[T]):
 
     def close(self) -> None:
         """
-        Take no more items; the stream completes after those that wait.
+        Accept no more items; the stream completes once the waiting items have been emitted.
 
         Puts that wait for a place raise. Call it on the loop's thread; a second call does nothing.
         """

@@ -153,7 +153,7 @@ class RedisEngine:
                 "claim", _CLAIM, args, reply_key, given_up
             )
         except BaseException as error:
-            # That reply will never be read: the next claim undoes what this one may have done.
+            # Nobody will read that reply, so the next claim gives back what this one claimed.
             self._abandoned = given_up + self._abandoned
             if _maybe_executed(error):
                 self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
@@ -353,7 +353,7 @@ class RedisEngine:
 
 
 class _UnknownSettlement(NamedTuple):
-    """The request that may have settled a claim, the position in it, and how long to ask."""
+    """A request that may have settled a claim: its key, the place in it, and when to give up."""
 
     key: bytes
     position: int

@@ -330,7 +330,7 @@ class SharedEngine:
         self._event_buffer.finish(ready=ready)
 
     def _seated(self) -> None:
-        """Take a seat, and clean up after its last owner if that died."""
+        """Set up this process's seat, and clean up if the previous owner died."""
         mapping = self._mapping
         at = layout.SEATS_AT + mapping.seat * 8
         if mapping.load(at) & 1:

@@ -33,15 +33,15 @@ T = TypeVar("T")
 
 _PAGE: Final = 1000
 _SPREAD: Final = (0.8, 1.0)
-# A pulse fails after this part of the pulse interval, but not before that many seconds. With the
-# pause after a failure this bounds how long a repaired connection goes unnoticed.
+# A pulse times out after _LIMIT pulse intervals, but never in less than _LEAST_LIMIT seconds. With
+# the pause after a failure this bounds how long a repaired connection goes unnoticed.
 _LIMIT: Final = 0.5
 _LEAST_LIMIT: Final = 0.3
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.5
 _SOON: Final = 0.2
-# In pulse intervals: how long a proof holds, and after how long without one the mode changes; the
-# latter takes this many seconds at least.
+# In pulse intervals: how long a proof is valid, and how long the feed goes without one before its
+# mode changes (at least _LEAST_TROUBLE seconds).
 _PROOF: Final = 1.5
 _TROUBLE: Final = 2.0
 _LEAST_TROUBLE: Final = 1.0
@@ -173,7 +173,7 @@ class Sync:
             if self._failures and position.seq > self._replica.high:
                 # Where calls failed, messages did too: do not wait for a PONG that never comes.
                 await self._catch_up()
-            # Ping before judging what is missing: it may be on its way.
+            # Ping before deciding that a message is missing: it may still be in transit.
             self._alive = await self._ping()
             if self._sequencer.behind or position.seq > self._replica.high:
                 await self._catch_up()

@@ -49,9 +49,9 @@ class Pipeline:
     cancels the items at work, drops the rest, and waits for coroutines to end.
 
     :attr:`results` and :attr:`failures` are hot: each item goes to the current subscribers, and is
-    counted even if there are none. A subscriber that can make its source wait, such as
-    ``to_async_iterable``, holds up the pipeline, and in the end :meth:`submit`, while results wait
-    for it; the block cannot be left before it has read them. Subscribe before you submit.
+    counted even if there are none. A subscriber that applies back-pressure, such as
+    ``to_async_iterable``, slows the pipeline and in the end :meth:`submit`. The block does not end
+    until it has read every result. Subscribe before you submit.
 
     A stage that has a board, and all stages after it, run in :meth:`worker`, in this or other
     processes. The result of an item is then its value when it went onto that board. If the first
@@ -61,8 +61,8 @@ class Pipeline:
         *stages: Made by :func:`stage`; no two may be given the same name or the same board.
         ordered: Emit the results in the order of submission. An item that is done before its turn
             then keeps its slot.
-        source: Is fed from the start, and its end closes the pipeline. Its error is raised when
-            the block is left, after the items before it are done.
+        source: The pipeline consumes it from the start, and closes when it ends. Its error is
+            raised when the block is left, after the items before it are done.
         boards: Returns the board of a name that a stage gives, as ``hub.board`` does.
         resubmit: A plain function, called with the :class:`StageError` of each failure in this
             process. It returns the seconds after which the original item is submitted again, or
@@ -188,7 +188,7 @@ class Pipeline:
         Args:
             name: The name of the stage.
             boards: As for :class:`Pipeline`; if None, the one of this pipeline.
-            lease: Seconds until a killed process is replaced.
+            lease: Seconds until another process may take over the items of a killed one.
             worker: A label for this worker.
             until: When to complete, as for ``board.claims``.
 
@@ -340,7 +340,7 @@ class Pipeline:
 
     async def drain(self, timeout: float | timedelta | None = None) -> bool:
         """
-        Take no more in, and wait until every item in the pipeline has come out.
+        Accept no more items, and wait until every item in the pipeline has left it.
 
         May be called again. Cancelling it leaves the pipeline draining.
 

@@ -17,7 +17,7 @@ __all__ = ["LocalIndex", "lapses"]
 _PAGE = 512
 _PRIORITIES = 64
 _OLDEST = 8
-"""The first few tasks of each of so many priorities may be the oldest; the others came later."""
+"""The oldest task is among the first `_OLDEST` of each of the first `_PRIORITIES` priorities."""
 _SLICE = 1000
 """Steps of a search for the oldest task before other tasks of the loop get a turn."""
 _NEVER = (1 << 63) - 1
@@ -32,7 +32,7 @@ _BEGUN = frozenset((layout.MOVED, layout.PENDING, layout.GONE, layout.DISCARD, l
 
 
 class _Scan(NamedTuple):
-    """The result of scanning some marks; valid until they change, *wake*, or the ring passes."""
+    """The result of scanning some marks; valid until a mark changes, or until *wake*."""
 
     raw: bytes
     wake: int
@@ -45,7 +45,7 @@ class LocalIndex:
     """
     Heaps of tasks that are ready, scheduled, or have a ttl.
 
-    Hints add to them, and now and then a scan of all marks.
+    Hints add tasks to the heaps, and so does a periodic scan of all marks.
 
     Tasks without options are not in them: they stand in the shared ring, from which every process
     takes runs of places. If a process dies between taking a run and claiming its tasks, the ring
