@@ -50,8 +50,10 @@ class Probe(abc.ObserverBase[Any]):
         self._gate = Gate(self._ask, None, fail=self._abort)
         self._subscription = SingleAssignmentDisposable()
         self._changed = asyncio.Event()
-        #: Everything received: time and item. The error and the completion are not included.
+        #: The items received, with their times.
         self.events: list[tuple[float, Any]] = []
+        #: Everything received, with its time: items, then the error, or ``"|"`` for completion.
+        self.timeline: list[tuple[float, Any]] = []
         #: The error that ended the stream, if any.
         self.error: Exception | None = None
         #: Whether the stream has completed.
@@ -71,6 +73,11 @@ class Probe(abc.ObserverBase[Any]):
     def items(self) -> list[Any]:
         """The items, without their times."""
         return [item for _, item in self.events]
+
+    @property
+    def notifications(self) -> list[Any]:
+        """Everything received, without times: items, then the error or ``"|"``."""
+        return [what for _, what in self.timeline]
 
     @property
     def times(self) -> list[float]:
@@ -138,18 +145,20 @@ class Probe(abc.ObserverBase[Any]):
             self.unasked += 1
         elif self._room != sys.maxsize:
             self._room -= 1
-        self.events.append((self._loop.time(), value))
+        event = (self._loop.time(), value)
+        self.events.append(event)
+        self.timeline.append(event)
         self._changed.set()
 
     def on_error(self, error: Exception) -> None:
         """Record the error."""
         self.error = error
-        self._end()
+        self._end(error)
 
     def on_completed(self) -> None:
         """Record the completion."""
         self.completed = True
-        self._end()
+        self._end("|")
 
     def _ask(self) -> int:
         self.asked += 1
@@ -159,9 +168,10 @@ class Probe(abc.ObserverBase[Any]):
         self._subscription.dispose()
         self.on_error(error)
 
-    def _end(self) -> None:
+    def _end(self, how: Exception | str) -> None:
         self.ends += 1
         self.ended_at = self._loop.time()
+        self.timeline.append((self.ended_at, how))
         self._changed.set()
         self._gate.dispose()
 

@@ -21,7 +21,8 @@ from rxdispatch.operators._function_pool import FunctionPool, HandlerCrashedErro
 from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe
+from tests.operators.flow.runs import to_list
 from tests.operators.tasks.places import Board, Hand, Result, filled
 
 MARK: ContextVar[str] = ContextVar("mark", default="none")
@@ -306,21 +307,21 @@ async def test_a_plain_handler_that_times_out_keeps_its_slot() -> None:
         ran.append(task.id)
         release.wait(10)
 
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(execute(handler, max_concurrent=1, timeout=0.05)).subscribe(log)
     first, second = await board.claim(2)
     hand.push(first)
-    await until(lambda: log.items)
-    assert isinstance(log.items[0].error.__cause__, ItemTimeoutError)
+    await until(lambda: log.notifications)
+    assert isinstance(log.notifications[0].error.__cause__, ItemTimeoutError)
     assert 0 == hand.gate.room()
     hand.push(second)
     await asyncio.sleep(0.05)
     assert ["0"] == ran
     release.set()
-    await until(lambda: len(log.items) == 2)
+    await until(lambda: len(log.notifications) == 2)
     assert ["0", "1"] == ran
     hand.complete()
-    await until(lambda: log.items[-1] == "|")
+    await until(lambda: log.notifications[-1] == "|")
 
 
 async def test_a_worker_whose_executor_is_gone_ends() -> None:

@@ -17,8 +17,8 @@ from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams._from_async_iterable import from_async_iterable
 from rxdispatch.streams._run import run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe, run_virtual
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap
 
 
@@ -58,12 +58,12 @@ def test_it_emits_what_the_iterable_yields() -> None:
     """The stream emits the items and completes."""
 
     async def main() -> list[Any]:
-        log = Log()
+        log = Probe()
         from_async_iterable(Numbers(3, 1.0)).subscribe(log)
-        assert [] == log.got
+        assert [] == log.timeline
         await asyncio.sleep(10)
         assert not others()
-        return log.got
+        return log.timeline
 
     assert [(1.0, 0), (2.0, 1), (3.0, 2), (3.0, "|")] == run_virtual(main())
 
@@ -226,7 +226,7 @@ def test_disposal_closes_an_iterable_that_is_being_waited_for() -> None:
 
     async def main() -> list[int]:
         numbers = Numbers(3, 10.0, closing=5.0)
-        log = Log()
+        log = Probe()
         subscription = from_async_iterable(numbers).subscribe(log)
         await asyncio.sleep(1)
         subscription.dispose()
@@ -234,7 +234,7 @@ def test_disposal_closes_an_iterable_that_is_being_waited_for() -> None:
         gc.collect()
         left = [len(others())]
         await asyncio.sleep(6)
-        assert [] == log.items
+        assert [] == log.notifications
         return [*left, len(others()), numbers.closed]
 
     assert [1, 0, 1] == run_virtual(main())
@@ -304,12 +304,12 @@ def test_an_iterable_that_will_not_be_cancelled_is_closed_after_its_item() -> No
             yield n
 
     async def main() -> list[Any]:
-        log = Log()
+        log = Probe()
         subscription = from_async_iterable(stubborn()).subscribe(log)
         await asyncio.sleep(6)
         subscription.dispose()
         await asyncio.sleep(3)
-        return [log.items, len(others())]
+        return [log.notifications, len(others())]
 
     assert [[0], 0] == run_virtual(main())
 
@@ -352,11 +352,11 @@ def test_an_error_passes_after_what_came_before(error: BaseException) -> None:
         raise error
 
     async def main() -> list[Any]:
-        log = Log()
+        log = Probe()
         from_async_iterable(failing()).subscribe(log)
         await asyncio.sleep(1)
         assert not others()
-        return log.items
+        return log.notifications
 
     assert [1, error] == run_virtual(main())
 

@@ -18,8 +18,8 @@ from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._kill_switch import KillSwitch
 from rxdispatch.streams._run import run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe, run_virtual
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap, dropped
 
 
@@ -35,14 +35,14 @@ async def turn() -> None:
 async def test_what_is_put_is_emitted() -> None:
     """Items are emitted at once if there is room; a closed stream completes."""
     ingress = Ingress[int](1)
-    log = Log()
+    log = Probe()
     ingress.subscribe(log)
     for n in range(3):
         await ingress.put(n)
     assert ingress.offer(3)
-    assert [0, 1, 2, 3] == log.items
+    assert [0, 1, 2, 3] == log.notifications
     ingress.close()
-    assert [0, 1, 2, 3, "|"] == log.items
+    assert [0, 1, 2, 3, "|"] == log.notifications
 
 
 async def test_it_is_an_observable_as_any_other() -> None:
@@ -68,27 +68,27 @@ async def test_items_wait_for_a_subscriber() -> None:
         assert ingress.offer(n)
     assert not ingress.offer(5)
     assert [0, 1] == await to_list(ingress.pipe(rx.take(2)))
-    log = Log()
+    log = Probe()
     ingress.subscribe(log)
-    assert [] == log.items
+    assert [] == log.notifications
     await turn()
-    assert [2, 3, 4] == log.items
+    assert [2, 3, 4] == log.notifications
 
 
 async def test_there_is_one_subscriber_at_a_time() -> None:
     """A second subscriber gets an error."""
     ingress = Ingress[int](5)
-    one, two, three = Log(), Log(), Log()
+    one, two, three = Probe(), Probe(), Probe()
     subscription = ingress.subscribe(one)
     ingress.subscribe(two)
-    assert isinstance(two.items[0], ConfigError)
+    assert isinstance(two.notifications[0], ConfigError)
     ingress.offer(1)
-    assert [1] == one.items
+    assert [1] == one.notifications
     subscription.dispose()
     subscription.dispose()
     ingress.subscribe(three)
     ingress.offer(2)
-    assert [2] == three.items
+    assert [2] == three.notifications
 
 
 async def test_each_item_keeps_its_context() -> None:
@@ -383,12 +383,12 @@ async def test_closing_refuses_puts_that_wait(promised: bool) -> None:
 async def test_closing_from_within_on_next() -> None:
     """Waiting items come before the completion."""
     ingress = Ingress[int](5)
-    log = Log()
+    log = Probe()
     ingress.pipe(rx.do_action(lambda _: ingress.close())).subscribe(log)
     ingress.offer_threadsafe(1)
     ingress.offer_threadsafe(2)
     await turn()
-    assert [1, 2, "|"] == log.items
+    assert [1, 2, "|"] == log.notifications
 
 
 async def test_wait_empty_waits_until_all_is_emitted() -> None:
@@ -416,7 +416,7 @@ async def test_a_subscriber_that_raises_ends_its_own_stream_only() -> None:
     """The producer does not see the error; waiting items stay for the next."""
     error = ValueError("x")
     ingress = Ingress[int](5)
-    bad, good = Tap(), Log()
+    bad, good = Tap(), Probe()
 
     def fail(_: int) -> None:
         raise error
@@ -430,7 +430,7 @@ async def test_a_subscriber_that_raises_ends_its_own_stream_only() -> None:
     assert [0, error] == bad.items
     ingress.subscribe(good)
     await turn()
-    assert [1, 2] == good.items
+    assert [1, 2] == good.notifications
 
 
 async def test_disposal_from_within_on_next() -> None:

@@ -16,8 +16,7 @@ from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.streams import KillSwitch, run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, Paced
+from rxdispatch.testing import Probe, Supply, run_virtual
 
 
 async def slow(item: Any) -> Any:
@@ -31,8 +30,8 @@ def test_a_gate_changes_nothing_until_then() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        paced = Paced(range(4))
-        stream = paced.stream().pipe(switch.gate(), map_async(slow, max_concurrent=2))
+        paced = Supply(range(4))
+        stream = paced.pipe(switch.gate(), map_async(slow, max_concurrent=2))
         first = await run(stream.pipe(rx.to_list()))
         with pytest.raises(OSError, match="x"):
             await run(reactivex.throw(OSError("x")).pipe(switch.gate()))
@@ -46,8 +45,8 @@ def test_drain_finishes_what_is_at_work_and_flushes() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        paced = Paced(range(1000))
-        stream = paced.stream().pipe(
+        paced = Supply(range(1000))
+        stream = paced.pipe(
             switch.gate(), map_async(slow, max_concurrent=4, ordered=True), batch(3, 60)
         )
         running = asyncio.ensure_future(run(stream.pipe(rx.to_list())))
@@ -64,9 +63,7 @@ def test_drain_waits_for_streams_whose_source_has_ended_before() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        running = asyncio.ensure_future(
-            run(Paced([1]).stream().pipe(switch.gate(), map_async(slow)))
-        )
+        running = asyncio.ensure_future(run(Supply([1]).pipe(switch.gate(), map_async(slow))))
         await asyncio.sleep(1)
         return [await switch.drain(60), asyncio.get_running_loop().time(), await running]
 
@@ -78,13 +75,13 @@ def test_drain_without_run() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        log = Log()
+        log = Probe()
         source: Subject[int] = Subject()
         source.pipe(switch.gate(), map_async(slow), batch(5, 60), rx.map(len)).subscribe(log)
         source.on_next(1)
         await asyncio.sleep(1)
         drained = await switch.drain(60)
-        return [drained, *log.got, len(source.observers)]
+        return [drained, *log.timeline, len(source.observers)]
 
     assert [True, (10.0, 1), (10.0, "|"), 0] == run_virtual(main())
 
@@ -94,11 +91,11 @@ def test_drain_of_a_stream_without_any_valve() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        log = Log()
+        log = Probe()
         source: Subject[int] = Subject()
         source.pipe(switch.gate(), rx.to_list()).subscribe(log)
         source.on_next(1)
-        return [await switch.drain(0), *log.got]
+        return [await switch.drain(0), *log.timeline]
 
     assert [True, (0.0, [1]), (0.0, "|")] == run_virtual(main())
 
@@ -118,10 +115,8 @@ def test_a_drain_that_takes_too_long_aborts() -> None:
             return item
 
         switch = KillSwitch()
-        stream = (
-            Paced(range(9))
-            .stream()
-            .pipe(switch.gate(), map_async(stuck, max_concurrent=2), batch(3, 60))
+        stream = Supply(range(9)).pipe(
+            switch.gate(), map_async(stuck, max_concurrent=2), batch(3, 60)
         )
         running = asyncio.ensure_future(run(stream))
         await asyncio.sleep(1)
@@ -144,12 +139,12 @@ def test_a_drain_that_takes_too_long_without_run() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        log = Log()
-        stream = Paced(range(9)).stream().pipe(switch.gate(), map_async(slow), batch(3, 60))
+        log = Probe()
+        stream = Supply(range(9)).pipe(switch.gate(), map_async(slow), batch(3, 60))
         stream.subscribe(log)
         drained = await switch.drain(3)
         await asyncio.sleep(100)
-        return [drained, [(when, type(error)) for when, error in log.got]]
+        return [drained, [(when, type(error)) for when, error in log.timeline]]
 
     assert [False, [(3.0, ItemTimeoutError)]] == run_virtual(main())
 
@@ -159,9 +154,9 @@ def test_a_drain_of_no_time_aborts_at_once() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        log = Log()
-        Paced([1]).stream().pipe(switch.gate(), map_async(slow)).subscribe(log)
-        return [await switch.drain(0), log.got[0][0]]
+        log = Probe()
+        Supply([1]).pipe(switch.gate(), map_async(slow)).subscribe(log)
+        return [await switch.drain(0), log.timeline[0][0]]
 
     assert [False, 0.0] == run_virtual(main())
 
@@ -171,10 +166,10 @@ def test_drain_is_idempotent() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        log = Log()
-        Paced(range(2)).stream().pipe(switch.gate(), map_async(slow)).subscribe(log)
+        log = Probe()
+        Supply(range(2)).pipe(switch.gate(), map_async(slow)).subscribe(log)
         both = await asyncio.gather(switch.drain(60), switch.drain())
-        return [*both, await switch.drain(0), [item for _, item in log.got]]
+        return [*both, await switch.drain(0), [item for _, item in log.timeline]]
 
     assert [True, True, True, [0, 1, "|"]] == run_virtual(main())
 
@@ -185,7 +180,7 @@ def test_a_cancelled_drain_leaves_the_streams_draining() -> None:
     async def main() -> list[Any]:
         switch = KillSwitch()
         running = asyncio.ensure_future(
-            run(Paced(range(99)).stream().pipe(switch.gate(), map_async(slow, max_concurrent=1)))
+            run(Supply(range(99)).pipe(switch.gate(), map_async(slow, max_concurrent=1)))
         )
         await asyncio.sleep(1)
         first = asyncio.ensure_future(switch.drain())
@@ -204,7 +199,7 @@ def test_several_streams_share_a_switch() -> None:
         switch = KillSwitch()
         gate = switch.gate()
         streams = [
-            Paced([seconds] * 9).stream().pipe(gate, map_async(asyncio.sleep, max_concurrent=1))
+            Supply([seconds] * 9).pipe(gate, map_async(asyncio.sleep, max_concurrent=1))
             for seconds in (5, 20)
         ]
         running = [asyncio.ensure_future(run(stream)) for stream in streams]
@@ -223,7 +218,7 @@ def test_two_gates_merged_into_one_stream() -> None:
     async def main() -> list[Any]:
         switch = KillSwitch()
         merged = reactivex.merge(
-            Paced(range(99)).stream().pipe(switch.gate()),
+            Supply(range(99)).pipe(switch.gate()),
             Subject[int]().pipe(switch.gate()),
         )
         running = asyncio.ensure_future(run(merged.pipe(map_async(slow, max_concurrent=1))))
@@ -247,7 +242,7 @@ def test_a_stream_that_is_started_again_is_followed() -> None:
             return item
 
         switch = KillSwitch()
-        source = Paced(range(3)).stream().pipe(rx.concat(reactivex.never()))
+        source = Supply(range(3)).pipe(rx.concat(reactivex.never()))
         stream = source.pipe(switch.gate(), map_async(flaky), retry_backoff(), map_async(slow))
         running = asyncio.ensure_future(run(stream.pipe(rx.to_set())))
         await asyncio.sleep(5)
@@ -275,8 +270,8 @@ def test_a_stream_started_after_the_drain_completes_at_once() -> None:
     async def main() -> list[Any]:
         switch = KillSwitch()
         drained = await switch.drain(0)
-        paced = Paced([1])
-        return [drained, await run(paced.stream().pipe(switch.gate())), paced.sent]
+        paced = Supply([1])
+        return [drained, await run(paced.pipe(switch.gate())), paced.sent]
 
     assert [True, None, 0] == run_virtual(main())
 
@@ -300,20 +295,25 @@ def test_abort_ends_the_streams_with_the_error() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        log = Log()
+        log = Probe()
         error = OSError("enough")
         source: Subject[int] = Subject()
         source.pipe(switch.gate(), batch(5, 60)).subscribe(log)
-        other = Log()
+        other = Probe()
         source.pipe(switch.gate(), map_async(slow)).subscribe(other)
         source.on_next(1)
         await asyncio.sleep(1)
         switch.abort(error)
-        assert [[(1.0, [1]), (1.0, error)], [(1.0, error)]] == [log.got, other.got]
-        late = Log()
+        assert [[(1.0, [1]), (1.0, error)], [(1.0, error)]] == [log.timeline, other.timeline]
+        late = Probe()
         source.pipe(switch.gate()).subscribe(late)
         await asyncio.sleep(60)
-        return [len(log.got), len(other.got), late.got == [(1.0, error)], await switch.drain(1)]
+        return [
+            len(log.timeline),
+            len(other.timeline),
+            late.timeline == [(1.0, error)],
+            await switch.drain(1),
+        ]
 
     assert [2, 1, True, False] == run_virtual(main())
 
@@ -323,9 +323,7 @@ def test_abort_while_a_drain_waits() -> None:
 
     async def main() -> list[Any]:
         switch = KillSwitch()
-        running = asyncio.ensure_future(
-            run(Paced(range(9)).stream().pipe(switch.gate(), map_async(slow)))
-        )
+        running = asyncio.ensure_future(run(Supply(range(9)).pipe(switch.gate(), map_async(slow))))
         draining = asyncio.ensure_future(switch.drain(60))
         await asyncio.sleep(1)
         switch.abort(OSError("enough"))

@@ -15,8 +15,8 @@ from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._priority_ingress import PriorityIngress
 from rxdispatch.streams._run import run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe, run_virtual
+from tests.operators.flow.runs import to_list
 
 
 def number(n: int) -> int:
@@ -130,10 +130,10 @@ def test_what_is_due_waits_for_a_subscriber_and_for_room() -> None:
         for n in (3, 1, 2):
             ingress.offer(n, delay=n)
         await asyncio.sleep(1.5)
-        log = Log()
+        log = Probe()
         subscription = ingress.subscribe(log)
         await asyncio.sleep(0)
-        assert [1] == log.items
+        assert [1] == log.notifications
         subscription.dispose()
         await asyncio.sleep(5)
         assert 2 == ingress.waiting

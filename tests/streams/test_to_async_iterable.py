@@ -18,8 +18,7 @@ from structlog.testing import capture_logs
 from rxdispatch.errors import ConfigError
 from rxdispatch.streams._kill_switch import KillSwitch
 from rxdispatch.streams._to_async_iterable import to_async_iterable
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Paced
+from rxdispatch.testing import Supply, run_virtual
 
 
 async def read(stream: Observable[Any], **options: Any) -> list[Any]:
@@ -76,9 +75,9 @@ def test_the_valve_is_closed_while_the_reader_is_slow() -> None:
     """The source is never ahead by more than *size* items."""
 
     async def main() -> list[int]:
-        paced = Paced(range(50))
+        paced = Supply(range(50))
         ahead: list[int] = []
-        async for n in to_async_iterable(paced.stream(), size=4):
+        async for n in to_async_iterable(paced, size=4):
             await asyncio.sleep(1)
             ahead.append(paced.sent - n - 1)
         return ahead

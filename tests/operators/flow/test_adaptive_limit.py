@@ -16,8 +16,8 @@ from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._map_blocking import map_blocking
 from rxdispatch.protocols import Limit
 from rxdispatch.streams import run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, Paced, to_list
+from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.operators.flow.runs import to_list
 
 
 class Service:
@@ -45,7 +45,7 @@ def seen(limit: AdaptiveLimit, service: Service, seconds: float, every: float = 
     """Return the limit as it was every now and then while the service was called all the time."""
 
     async def main() -> list[int]:
-        stream = Paced(itertools.count()).stream().pipe(map_async(service, max_concurrent=limit))
+        stream = Supply(itertools.count()).pipe(map_async(service, max_concurrent=limit))
         subscription = stream.subscribe()
         limits: list[int] = []
         for _ in range(int(seconds / every)):
@@ -106,7 +106,7 @@ def test_it_does_not_grow_while_it_is_not_used() -> None:
     """The latency of few items says nothing about many."""
 
     async def main(limit: AdaptiveLimit) -> None:
-        stream = Paced(range(500)).stream()
+        stream = Supply(range(500))
         await run(stream.pipe(map_async(lambda n: asyncio.sleep(1, n), max_concurrent=3)))
         for _ in range(500):
             limit.ended(0.1, in_flight=3, dropped=False)
@@ -168,11 +168,11 @@ def test_a_limit_that_changes_is_followed(ordered: bool, keyed: bool) -> None:
             now -= 1
             return item
 
-        paced = Paced(range(100))
+        paced = Supply(range(100))
         key = _seventh if keyed else None
         operator = map_async(fn, max_concurrent=limit, ordered=ordered, key=key)
-        log = Log()
-        paced.stream().pipe(operator).subscribe(log)
+        log = Probe()
+        paced.pipe(operator).subscribe(log)
         at_work: list[int] = []
         for wanted in (2, 6, 6, 3, 3, 1, 1, 5, 5):
             limit.limit = wanted
@@ -182,7 +182,7 @@ def test_a_limit_that_changes_is_followed(ordered: bool, keyed: bool) -> None:
             await asyncio.sleep(0.75)
         limit.limit = 100
         await asyncio.sleep(100)
-        assert [*range(100), "|"] == sorted(log.items[:-1]) + log.items[-1:]
+        assert [*range(100), "|"] == sorted(log.notifications[:-1]) + log.notifications[-1:]
         return at_work
 
     with capture_logs() as logs:
@@ -201,7 +201,7 @@ def test_a_limit_is_told_of_successes_and_time_outs() -> None:
 
     async def main(limit: Fixed) -> Any:
         operator = map_async(fn, max_concurrent=limit, timeout=3, on_error="skip")
-        return await to_list(Paced([1, 2, 3, 9]).stream().pipe(operator))
+        return await to_list(Supply([1, 2, 3, 9]).pipe(operator))
 
     limit = Fixed(10)
     with capture_logs():
@@ -217,9 +217,7 @@ def test_a_limit_that_fails_ends_the_stream() -> None:
             raise KeyError("broken")
 
     with pytest.raises(KeyError, match="broken"):
-        run_virtual(
-            to_list(Paced([1, 2]).stream().pipe(map_async(Service(1), max_concurrent=Broken(1))))
-        )
+        run_virtual(to_list(Supply([1, 2]).pipe(map_async(Service(1), max_concurrent=Broken(1)))))
 
 
 def test_threads_are_limited_too() -> None:
@@ -227,7 +225,7 @@ def test_threads_are_limited_too() -> None:
 
     async def main(limit: Fixed) -> Any:
         operator = map_blocking(str, max_concurrent=limit, ordered=True)
-        return await to_list(Paced(range(9)).stream().pipe(operator))
+        return await to_list(Supply(range(9)).pipe(operator))
 
     limit = Fixed(2)
     assert [str(n) for n in range(9)] == asyncio.run(main(limit))
@@ -242,8 +240,7 @@ def test_a_shared_limit_serves_two_streams() -> None:
         limit = AdaptiveLimit(maximum=200)
         service = Service(20)
         streams = [
-            Paced(range(2000)).stream().pipe(map_async(service, max_concurrent=limit))
-            for _ in range(2)
+            Supply(range(2000)).pipe(map_async(service, max_concurrent=limit)) for _ in range(2)
         ]
         await asyncio.gather(*(run(stream) for stream in streams))
         return limit.limit
@@ -253,7 +250,7 @@ def test_a_shared_limit_serves_two_streams() -> None:
 
 def test_a_time_out_of_a_map_is_an_item_time_out() -> None:
     """A limit changes nothing about errors."""
-    stream = Paced([9]).stream()
+    stream = Supply([9])
     operator = map_async(Service(1, 9.0), max_concurrent=AdaptiveLimit(), timeout=1)
     with pytest.raises(ItemTimeoutError):
         run_virtual(run(stream.pipe(operator)))

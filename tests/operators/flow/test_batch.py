@@ -19,9 +19,9 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams import run
-from rxdispatch.testing import run_virtual
+from rxdispatch.testing import Probe, Supply, run_virtual
 from rxdispatch.valve import Gate
-from tests.operators.flow.probes import Log, Paced, to_list
+from tests.operators.flow.runs import to_list
 
 
 def timed(
@@ -32,7 +32,7 @@ def timed(
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
         source: Subject[Any] = Subject()
-        log = Log()
+        log = Probe()
         source.pipe(batch(count, timespan, **options)).subscribe(log)
         for when, item in pushes:
             if when > loop.time():
@@ -44,7 +44,7 @@ def timed(
             else:
                 source.on_next(item)
         await asyncio.sleep(1000)
-        return log.got
+        return log.timeline
 
     return run_virtual(main())
 
@@ -157,14 +157,14 @@ def test_disposal_drops_what_is_left_and_its_timer() -> None:
     """The source is disposed; nothing is emitted any more."""
 
     async def main() -> tuple[list[Any], int]:
-        log = Log()
+        log = Probe()
         source: Subject[int] = Subject()
         subscription = source.pipe(batch(3, 5)).subscribe(log)
         source.on_next(1)
         subscription.dispose()
         subscription.dispose()
         await asyncio.sleep(20)
-        return log.got, len(source.observers)
+        return log.timeline, len(source.observers)
 
     assert ([], 0) == run_virtual(main())
 
@@ -181,14 +181,14 @@ def test_one_instance_serves_many_subscriptions() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         stream = source.pipe(batch(2, 5))
-        one, two = Log(), Log()
+        one, two = Probe(), Probe()
         stream.subscribe(one)
         source.on_next(1)
         stream.subscribe(two)
         source.on_next(2)
         source.on_next(3)
         source.on_completed()
-        return [one.got, two.got]
+        return [one.timeline, two.timeline]
 
     one = [(0.0, [1, 2]), (0.0, [3]), (0.0, "|")]
     assert [one, [(0.0, [2, 3]), (0.0, "|")]] == run_virtual(main())
@@ -225,7 +225,7 @@ def test_without_a_limit_below_the_source_never_waits() -> None:
     """Full lists leave at once."""
 
     async def main() -> Any:
-        return await to_list(Paced(range(10)).stream().pipe(batch(4, 1.0)))
+        return await to_list(Supply(range(10)).pipe(batch(4, 1.0)))
 
     assert [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]] == run_virtual(main())
 
@@ -234,10 +234,8 @@ def test_the_source_is_asked_for_as_many_items_as_fill_the_lists_below() -> None
     """The valve below counts lists."""
 
     async def main() -> list[Any]:
-        paced = Paced(range(100))
-        stream = paced.stream().pipe(
-            batch(5, 1.0), map_async(lambda _: asyncio.sleep(10), max_concurrent=2)
-        )
+        paced = Supply(range(100))
+        stream = paced.pipe(batch(5, 1.0), map_async(lambda _: asyncio.sleep(10), max_concurrent=2))
         running = asyncio.ensure_future(run(stream))
         sent: list[int] = []
         for _ in range(3):
@@ -259,8 +257,10 @@ def test_a_closed_valve_below_holds_lists_and_lets_the_last_one_grow() -> None:
         room = 0
         gate = Gate(lambda: room, None)
         source: Subject[int] = Subject()
-        log = Log()
-        source.pipe(batch(3, 5)).subscribe(log, scheduler=LoopScheduler(log.loop, valve=gate))
+        log = Probe()
+        source.pipe(batch(3, 5)).subscribe(
+            log, scheduler=LoopScheduler(asyncio.get_running_loop(), valve=gate)
+        )
 
         def open_for(lists: int) -> None:
             nonlocal room
@@ -271,17 +271,17 @@ def test_a_closed_valve_below_holds_lists_and_lets_the_last_one_grow() -> None:
         await asyncio.sleep(20)
         for n in (2, 3, 4, 5):
             source.on_next(n)
-        assert log.got == []
+        assert log.timeline == []
         open_for(1)
-        assert log.got == [
+        assert log.timeline == [
             (20.0, [1, 2, 3]),
         ]
         room = 0
         source.on_completed()
         await asyncio.sleep(10)
-        assert len(log.got) == 1
+        assert len(log.timeline) == 1
         open_for(1)
-        return log.got
+        return log.timeline
 
     with capture_logs() as logs:
         assert [(20.0, [1, 2, 3]), (30.0, [4, 5]), (30.0, "|")] == run_virtual(main())
@@ -294,12 +294,14 @@ def test_an_error_does_not_wait_for_room() -> None:
     async def main() -> list[Any]:
         gate = Gate(lambda: 0, None)
         source: Subject[int] = Subject()
-        log = Log()
-        source.pipe(batch(2, 5)).subscribe(log, scheduler=LoopScheduler(log.loop, valve=gate))
+        log = Probe()
+        source.pipe(batch(2, 5)).subscribe(
+            log, scheduler=LoopScheduler(asyncio.get_running_loop(), valve=gate)
+        )
         for n in range(3):
             source.on_next(n)
         source.on_error(OSError("x"))
-        return [str(item) for _, item in log.got]
+        return [str(item) for _, item in log.timeline]
 
     with capture_logs():
         assert ["[0, 1]", "[2]", "x"] == run_virtual(main())
@@ -352,7 +354,7 @@ def test_a_slow_stage_below_loses_nothing(total: int, count: int, width: int, pa
         return items
 
     async def main() -> Any:
-        source = Paced(range(total)).stream() if pace else reactivex.range(total)
+        source = Supply(range(total)) if pace else reactivex.range(total)
         operator = map_async(slow, max_concurrent=width, ordered=True)
         return await to_list(source.pipe(batch(count, 0.5), operator))
 

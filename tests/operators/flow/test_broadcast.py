@@ -23,8 +23,8 @@ from rxdispatch.operators.flow._broadcast import broadcast
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.streams import KillSwitch, from_iterable, run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, Paced, to_list
+from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap, dropped
 
 
@@ -33,7 +33,7 @@ async def sleep(seconds: int) -> None:
     await asyncio.sleep(seconds)
 
 
-def later(paced: Paced[Any]) -> Observable[Any]:
+def later(paced: Supply[Any]) -> Observable[Any]:
     """Begin the stream with the loop's next turn, as the streams of this package do."""
 
     def subscribe(
@@ -42,7 +42,7 @@ def later(paced: Paced[Any]) -> Observable[Any]:
         later = SingleAssignmentDisposable()
 
         def begin() -> None:
-            later.disposable = paced.stream().subscribe(observer, scheduler=scheduler)
+            later.disposable = paced.subscribe(observer, scheduler=scheduler)
 
         asyncio.get_running_loop().call_soon(begin)
         return later
@@ -57,14 +57,14 @@ async def test_all_get_every_item() -> None:
     """Through one subscription to the source."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
-    one, two = Log(), Log()
+    one, two = Probe(), Probe()
     shared.subscribe(one)
     shared.subscribe(two)
     assert 1 == len(source.observers)
     for n in range(3):
         source.on_next(n)
     source.on_completed()
-    assert [[0, 1, 2, "|"]] * 2 == [one.items, two.items]
+    assert [[0, 1, 2, "|"]] * 2 == [one.notifications, two.notifications]
 
 
 async def test_each_has_a_queue_of_its_own() -> None:
@@ -85,19 +85,19 @@ async def test_who_comes_late_gets_what_comes_from_then_on() -> None:
     """The first one starts the source, the others join in."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
-    one, two = Log(), Log()
+    one, two = Probe(), Probe()
     shared.subscribe(one)
     source.on_next(1)
     shared.subscribe(two)
     source.on_next(2)
-    assert [[1, 2], [2]] == [one.items, two.items]
+    assert [[1, 2], [2]] == [one.notifications, two.notifications]
 
 
 async def test_the_first_item_of_a_hot_source_is_not_lost() -> None:
     """It is subscribed to at once, also when it answers from within that."""
-    one = Log()
+    one = Probe()
     reactivex.of(1, 2).pipe(broadcast(1)).subscribe(one)
-    assert [1, 2, "|"] == one.items
+    assert [1, 2, "|"] == one.notifications
 
 
 async def test_an_item_that_an_item_leads_to_comes_after_it_for_all() -> None:
@@ -122,7 +122,7 @@ async def test_somebody_may_come_from_within_on_next() -> None:
     """Then that item is not for it."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
-    two = Log()
+    two = Probe()
 
     def bring(_: int) -> None:
         shared.subscribe(two)
@@ -131,7 +131,7 @@ async def test_somebody_may_come_from_within_on_next() -> None:
     shared.subscribe()
     source.on_next(1)
     source.on_next(2)
-    assert [2] == two.items
+    assert [2] == two.notifications
 
 
 # ---------------------------------------------------------------- demand
@@ -141,7 +141,7 @@ def test_the_slowest_holds_up_the_source() -> None:
     """Once its queue is full; the fastest is never ahead by more."""
 
     async def main() -> list[Any]:
-        paced = Paced(range(100))
+        paced = Supply(range(100))
         shared = later(paced).pipe(broadcast(4))
         slow, fast = Tap(), Tap(1000)
         slow.subscribe_to(shared)
@@ -163,7 +163,7 @@ def test_beside_share_that_counts_only_the_first() -> None:
     """The reason for this operator: two handlers, the second one is slow."""
 
     async def most_held(operator: Callable[[Observable[int]], Observable[int]]) -> int:
-        paced = Paced(range(1000))
+        paced = Supply(range(1000))
         done = most = 0
 
         async def fast(_: int) -> None:
@@ -195,7 +195,7 @@ def test_who_leaves_no_longer_holds_up_the_source() -> None:
     """In whichever way it leaves."""
 
     async def main() -> list[int]:
-        paced = Paced(range(100))
+        paced = Supply(range(100))
         shared = later(paced).pipe(broadcast(4))
         fast, one, two = Tap(1000), Tap(), Tap()
         fast.subscribe_to(shared)
@@ -287,7 +287,7 @@ def test_a_subscriber_that_raises_harms_nobody() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         shared = source.pipe(broadcast(5))
-        before, bad, after = Log(), Tap(100), Log()
+        before, bad, after = Probe(), Tap(100), Probe()
         shared.subscribe(before)
 
         def fail(_: int) -> None:
@@ -298,7 +298,7 @@ def test_a_subscriber_that_raises_harms_nobody() -> None:
         shared.subscribe(after)
         for n in range(2):
             source.on_next(n)
-        return [before.items, bad.items, after.items]
+        return [before.notifications, bad.items, after.notifications]
 
     with capture_logs() as logs:
         assert [[0, 1], [0, error], [0, 1]] == run_virtual(main())
@@ -312,7 +312,7 @@ def test_a_subscriber_that_raises_at_the_end_harms_nobody(end: str) -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         shared = source.pipe(broadcast(5))
-        after = Log()
+        after = Probe()
 
         def fail(*_: Any) -> None:
             raise ValueError("x")
@@ -320,7 +320,7 @@ def test_a_subscriber_that_raises_at_the_end_harms_nobody(end: str) -> None:
         shared.subscribe(on_error=fail, on_completed=fail)
         shared.subscribe(after)
         getattr(source, end)(*([OSError("y")] if end == "on_error" else []))
-        return [str(item) for item in after.items]
+        return [str(item) for item in after.notifications]
 
     with capture_logs() as logs:
         assert [["|"], ["y"]][end == "on_error"] == run_virtual(main())
@@ -334,7 +334,7 @@ async def test_the_source_is_left_with_the_last_one() -> None:
     """And begun again by the next."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
-    one, two, three = Log(), Log(), Log()
+    one, two, three = Probe(), Probe(), Probe()
     subscriptions = [shared.subscribe(one), shared.subscribe(two)]
     subscriptions[0].dispose()
     subscriptions[0].dispose()
@@ -345,14 +345,14 @@ async def test_the_source_is_left_with_the_last_one() -> None:
     shared.subscribe(three)
     assert 1 == len(source.observers)
     source.on_next(2)
-    assert [[], [], [2]] == [one.items, two.items, three.items]
+    assert [[], [], [2]] == [one.notifications, two.notifications, three.notifications]
 
 
 async def test_all_may_leave_from_within_on_next() -> None:
     """The others do not get the item any more."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
-    two = Log()
+    two = Probe()
     subscriptions: list[Any] = []
 
     def leave(_: int) -> None:
@@ -363,7 +363,7 @@ async def test_all_may_leave_from_within_on_next() -> None:
     subscriptions.append(shared.subscribe(two))
     source.on_next(1)
     source.on_next(2)
-    assert [] == two.items
+    assert [] == two.notifications
     assert [] == source.observers
 
 
@@ -371,17 +371,17 @@ async def test_completion_comes_after_what_waits() -> None:
     """To each in its time; a late subscriber gets it at once."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
-    slow, fast, late, very_late = Tap(), Log(), Log(), Log()
+    slow, fast, late, very_late = Tap(), Probe(), Probe(), Probe()
     slow.subscribe_to(shared)
     shared.subscribe(fast)
     source.on_next(1)
     source.on_completed()
     shared.subscribe(late)
-    assert [[], [1, "|"], ["|"]] == [slow.items, fast.items, late.items]
+    assert [[], [1, "|"], ["|"]] == [slow.items, fast.notifications, late.notifications]
     slow.open(1)
     assert [1, "|"] == slow.items
     shared.subscribe(very_late)
-    assert ["|"] == very_late.items
+    assert ["|"] == very_late.notifications
 
 
 def test_an_error_comes_at_once_to_all() -> None:
@@ -392,13 +392,13 @@ def test_an_error_comes_at_once_to_all() -> None:
         source: Subject[int] = Subject()
         sources: list[Observable[int]] = [source, reactivex.of(7)]
         shared = reactivex.defer(lambda _: sources.pop(0)).pipe(broadcast(5))
-        slow, fast, late = Tap(), Log(), Log()
+        slow, fast, late = Tap(), Probe(), Probe()
         slow.subscribe_to(shared)
         shared.subscribe(fast)
         source.on_next(1)
         source.on_error(error)
         shared.subscribe(late)
-        return [slow.items, fast.items, late.items]
+        return [slow.items, fast.notifications, late.notifications]
 
     with capture_logs() as logs:
         assert [[error], [1, error], [7, "|"]] == run_virtual(main())
@@ -428,10 +428,10 @@ def test_retry_below_works() -> None:
 async def test_one_instance_serves_many_sources() -> None:
     """Each source has subscribers of its own."""
     operator: Callable[[Observable[int]], Observable[int]] = broadcast(5)
-    one, two = Log(), Log()
+    one, two = Probe(), Probe()
     reactivex.of(1).pipe(operator).subscribe(one)
     reactivex.of(2).pipe(operator).subscribe(two)
-    assert [[1, "|"], [2, "|"]] == [one.items, two.items]
+    assert [[1, "|"], [2, "|"]] == [one.notifications, two.notifications]
 
 
 # ---------------------------------------------------------------- draining

@@ -21,8 +21,8 @@ from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams import KillSwitch, run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, Paced, to_list
+from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap, dropped
 
 WARNING = {"event": "items_dropped", "operator": "buffer_bounded", "log_level": "warning"}
@@ -175,9 +175,9 @@ def test_its_valve_closes_when_it_is_full_and_not_before() -> None:
     """Also while the valve below is closed: that is the purpose of a buffer."""
 
     async def main() -> list[int]:
-        paced = Paced(range(100))
+        paced = Supply(range(100))
         tap = Tap()
-        subscription = tap.subscribe_to(paced.stream().pipe(buffer_bounded(7)))
+        subscription = tap.subscribe_to(paced.pipe(buffer_bounded(7)))
         sent = [paced.sent]
         tap.open(3)
         sent.append(paced.sent)
@@ -203,9 +203,9 @@ def test_with_a_policy_that_drops_the_source_never_waits(overflow: Any) -> None:
     """It is pulled as fast as it goes."""
 
     async def main() -> int:
-        paced = Paced(range(100))
+        paced = Supply(range(100))
         tap = Tap()
-        tap.subscribe_to(paced.stream().pipe(buffer_bounded(7, overflow)))
+        tap.subscribe_to(paced.pipe(buffer_bounded(7, overflow)))
         await asyncio.sleep(2)
         return paced.sent
 
@@ -218,7 +218,7 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
     """Through operators of RxPY and of this package."""
 
     async def main() -> list[int]:
-        paced = Paced(range(20_000))
+        paced = Supply(range(20_000))
         most = done = 0
 
         async def slow(items: list[int]) -> None:
@@ -234,7 +234,7 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
         hold: Callable[[Observable[int]], Observable[int]] = buffer_bounded(30)
         more: Callable[[Observable[int]], Observable[int]] = rx.map(lambda n: n + 1)
         positive: Callable[[Observable[int]], Observable[int]] = rx.filter(lambda n: n > 0)
-        source = paced.stream()
+        source = paced
         stream = source.pipe(
             more,
             positive,
@@ -315,8 +315,8 @@ def test_disposal_from_within_on_next() -> None:
 
     async def main() -> list[Any]:
         tap = Tap()
-        paced = Paced(range(10))
-        subscription = tap.subscribe_to(paced.stream().pipe(buffer_bounded(5)))
+        paced = Supply(range(10))
+        subscription = tap.subscribe_to(paced.pipe(buffer_bounded(5)))
         tap.then = lambda n: subscription.dispose() if n == 1 else None
         tap.open(5)
         return [tap.items, paced.disposed]
@@ -404,7 +404,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         stream = source.pipe(buffer_bounded(2))
-        one, two, three = Tap(), Tap(5), Log()
+        one, two, three = Tap(), Tap(5), Probe()
         one.subscribe_to(stream)
         source.on_next(1)
         two.subscribe_to(stream)
@@ -412,7 +412,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
         source.on_completed()
         one.open(5)
         stream.subscribe(three)
-        return [one.items, two.items, three.items]
+        return [one.items, two.items, three.notifications]
 
     assert [[1, 2, "|"], [2, "|"], ["|"]] == run_virtual(main())
 

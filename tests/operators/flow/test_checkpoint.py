@@ -16,8 +16,8 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._checkpoint import checkpoint
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Paced, to_list
+from rxdispatch.testing import Supply, run_virtual
+from tests.operators.flow.runs import to_list
 
 
 def test_an_error_tells_where_it_passed() -> None:
@@ -58,8 +58,8 @@ def test_the_rest_passes_untouched() -> None:
     """Items, completion, demand and disposal."""
 
     async def main() -> list[Any]:
-        paced = Paced(range(100))
-        stream = paced.stream().pipe(
+        paced = Supply(range(100))
+        stream = paced.pipe(
             checkpoint("a"), map_async(lambda n: asyncio.sleep(1, n), max_concurrent=2), rx.take(4)
         )
         items = await to_list(stream)

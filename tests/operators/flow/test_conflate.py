@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._conflate import conflate
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, Paced, to_list
+from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap, dropped
 
 
@@ -133,9 +133,9 @@ def test_the_source_never_waits() -> None:
     """A source that can wait is pulled to its end; no warning is logged."""
 
     async def main() -> int:
-        paced = Paced(range(100))
+        paced = Supply(range(100))
         tap = Tap()
-        tap.subscribe_to(paced.stream().pipe(conflate()))
+        tap.subscribe_to(paced.pipe(conflate()))
         tap.open(1)
         assert [99, "|"] == tap.items
         return paced.sent
@@ -233,14 +233,14 @@ def test_one_instance_serves_many_subscriptions() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         stream = source.pipe(conflate())
-        one, two = Tap(), Log()
+        one, two = Tap(), Probe()
         one.subscribe_to(stream)
         stream.subscribe(two)
         source.on_next(1)
         source.on_next(2)
         one.open(5)
         source.on_completed()
-        return [one.items, two.items]
+        return [one.items, two.notifications]
 
     with capture_logs():
         assert [[2, "|"], [1, 2, "|"]] == run_virtual(main())

@@ -19,9 +19,9 @@ from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._delay_until import delay_until
 from rxdispatch.operators.flow._map_async import map_async
-from rxdispatch.testing import VirtualTimeLoop, run_virtual
+from rxdispatch.testing import Probe, Supply, VirtualTimeLoop, run_virtual
 from rxdispatch.valve import Gate
-from tests.operators.flow.probes import Log, Paced, to_list
+from tests.operators.flow.runs import to_list
 
 
 def at(item: Any) -> float:
@@ -52,10 +52,10 @@ def log_of(stream: reactivex.Observable[Any], seconds: float = 1000) -> list[Any
     """Return the log of *stream* after so many seconds."""
 
     async def main() -> list[Any]:
-        log = Log()
+        log = Probe()
         stream.pipe(delay_until(float)).subscribe(log)
         await asyncio.sleep(seconds)
-        return log.got
+        return log.timeline
 
     return run_virtual(main())
 
@@ -86,14 +86,14 @@ def test_an_item_that_is_due_earlier_overtakes() -> None:
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
-        log = Log()
+        log = Probe()
         source.pipe(delay_until(float)).subscribe(log)
         source.on_next(50)
         await asyncio.sleep(10)
         source.on_next(20)
         source.on_next(30)
         await asyncio.sleep(100)
-        return log.got
+        return log.timeline
 
     assert [(20.0, 20), (30.0, 30), (50.0, 50)] == run_virtual(main())
 
@@ -107,11 +107,11 @@ def test_datetimes_are_those_of_the_scheduler(zone: Any) -> None:
         await asyncio.sleep(0.123457)
         now = LoopScheduler(loop).now.astimezone(zone)
         times = [now + timedelta(seconds=1.5), now + timedelta(days=3, microseconds=1)]
-        log = Log()
+        log = Probe()
         times_of: Any = reactivex.from_iterable(times)
         times_of.pipe(delay_until(itself)).subscribe(log)
         await asyncio.sleep(10**6)
-        return [when for when, _ in log.got[:2]]
+        return [when for when, _ in log.timeline[:2]]
 
     assert [1.623457, pytest.approx(3 * 86400 + 0.123458, abs=1e-9)] == run_virtual(main())
 
@@ -122,12 +122,12 @@ def test_a_blocked_loop_lets_all_go_that_is_due_by_then() -> None:
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
-        log = Log()
+        log = Probe()
         reactivex.of(4, 3, 2, 11, 12).pipe(delay_until(float)).subscribe(log)
         await asyncio.sleep(1)
         loop.advance(9)
         await asyncio.sleep(100)
-        return log.got
+        return log.timeline
 
     assert [(10.0, 2), (10.0, 3), (10.0, 4), (11.0, 11), (12.0, 12), (12.0, "|")] == (
         run_virtual(main())
@@ -141,14 +141,14 @@ def test_the_source_is_asked_for_no_more_than_the_size() -> None:
     """And for more as soon as one has gone."""
 
     async def main() -> list[Any]:
-        paced = Paced([30, 10, 20, 5, 40])
-        log = Log()
-        paced.stream().pipe(delay_until(float, size=2)).subscribe(log)
+        paced = Supply([30, 10, 20, 5, 40])
+        log = Probe()
+        paced.pipe(delay_until(float, size=2)).subscribe(log)
         sent = [paced.sent]
         for _ in range(4):
             await asyncio.sleep(10)
             sent.append(paced.sent)
-        return [sent, paced.most_room, log.got]
+        return [sent, paced.most_room, log.timeline]
 
     with capture_logs() as logs:
         assert [
@@ -176,19 +176,19 @@ def test_what_is_due_waits_for_room_below() -> None:
         room = 0
         gate = Gate(lambda: room, None)
         source: Subject[int] = Subject()
-        log = Log()
+        log = Probe()
         source.pipe(delay_until(float)).subscribe(
-            log, scheduler=LoopScheduler(log.loop, valve=gate)
+            log, scheduler=LoopScheduler(asyncio.get_running_loop(), valve=gate)
         )
         for n in (3, 1, 2, 20):
             source.on_next(n)
         source.on_completed()
         await asyncio.sleep(10)
-        assert log.got == []
+        assert log.timeline == []
         room = 1
         gate.opened()
         await asyncio.sleep(100)
-        return log.got
+        return log.timeline
 
     assert [(10.0, 1), (10.0, 2), (10.0, 3), (20.0, 20), (20.0, "|")] == run_virtual(main())
 
@@ -213,7 +213,7 @@ def test_nothing_is_lost_and_nothing_goes_early(
             await asyncio.sleep(item[0])
             return began, item
 
-        source = Paced(items).stream() if pace else reactivex.from_iterable(items)
+        source = Supply(items) if pace else reactivex.from_iterable(items)
         return await to_list(
             source.pipe(delay_until(second, size=size), map_async(slow, max_concurrent=width))
         )
@@ -264,7 +264,7 @@ def test_disposal_leaves_no_timer() -> None:
 
     async def main() -> tuple[list[Any], int]:
         source: Subject[int] = Subject()
-        log = Log()
+        log = Probe()
         source.pipe(delay_until(float), rx.take(1)).subscribe(log)
         subscription = source.pipe(delay_until(float)).subscribe(log)
         for n in (1, 1, 3):
@@ -272,7 +272,7 @@ def test_disposal_leaves_no_timer() -> None:
         await asyncio.sleep(0.5)
         subscription.dispose()
         await asyncio.sleep(10)
-        return log.items, len(source.observers)
+        return log.notifications, len(source.observers)
 
     assert ([1, "|"], 0) == run_virtual(main())
 

@@ -19,9 +19,9 @@ from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams import run
-from rxdispatch.testing import run_virtual
+from rxdispatch.testing import Probe, Supply, run_virtual
 from rxdispatch.valve import Gate
-from tests.operators.flow.probes import Log, Paced, Work, echo, one_key, to_list
+from tests.operators.flow.runs import Work, echo, one_key, to_list
 
 # ---------------------------------------------------------------- values and completion
 
@@ -30,7 +30,7 @@ def test_results_come_as_they_are_ready() -> None:
     """The shortest first; completion waits for the longest."""
 
     async def main() -> tuple[Any, float]:
-        items = await to_list(Paced([3, 1, 2]).stream().pipe(map_async(Work())))
+        items = await to_list(Supply([3, 1, 2]).pipe(map_async(Work())))
         return items, asyncio.get_running_loop().time()
 
     assert ([1, 2, 3], 3.0) == run_virtual(main())
@@ -41,7 +41,7 @@ def test_no_more_than_the_limit_are_at_work() -> None:
 
     async def main() -> tuple[int, float]:
         work = Work()
-        await run(Paced([1] * 10).stream().pipe(map_async(work, max_concurrent=3)))
+        await run(Supply([1] * 10).pipe(map_async(work, max_concurrent=3)))
         return work.most, asyncio.get_running_loop().time()
 
     assert (3, 4.0) == run_virtual(main())
@@ -70,7 +70,7 @@ def test_any_awaitable_will_do() -> None:
             loop.call_later(2, future.set_result, "future")
             return future
 
-        return await to_list(Paced([0, 1]).stream().pipe(map_async(fn)))
+        return await to_list(Supply([0, 1]).pipe(map_async(fn)))
 
     assert ["later", "future"] == run_virtual(main())
 
@@ -80,7 +80,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 
     async def main() -> list[Any]:
         work = Work()
-        stream = Paced([1, 1]).stream().pipe(map_async(work, max_concurrent=1))
+        stream = Supply([1, 1]).pipe(map_async(work, max_concurrent=1))
         both = await asyncio.gather(to_list(stream), to_list(stream))
         return [*both, await to_list(stream), asyncio.get_running_loop().time()]
 
@@ -94,10 +94,10 @@ def test_ordered_results_come_in_the_order_of_the_items() -> None:
     """Each as soon as the results before it are out."""
 
     async def main() -> list[Any]:
-        log = Log()
-        Paced([2, 1, 3]).stream().pipe(map_async(Work(), ordered=True)).subscribe(log)
+        log = Probe()
+        Supply([2, 1, 3]).pipe(map_async(Work(), ordered=True)).subscribe(log)
         await asyncio.sleep(10)
-        return log.got
+        return log.timeline
 
     assert [(2.0, 2), (2.0, 1), (3.0, 3), (3.0, "|")] == run_virtual(main())
 
@@ -107,8 +107,8 @@ def test_what_waits_for_its_turn_keeps_its_slot() -> None:
 
     async def main() -> list[Any]:
         work = Work()
-        paced = Paced([10, 1, 1, 1])
-        paced.stream().pipe(map_async(work, max_concurrent=2, ordered=True)).subscribe(
+        paced = Supply([10, 1, 1, 1])
+        paced.pipe(map_async(work, max_concurrent=2, ordered=True)).subscribe(
             scheduler=LoopScheduler(asyncio.get_running_loop())
         )
         await asyncio.sleep(9)
@@ -123,7 +123,7 @@ def test_items_of_one_key_are_worked_on_one_after_the_other() -> None:
     """Items of other keys overtake them."""
 
     async def main() -> list[Any]:
-        log = Log()
+        log = Probe()
         work = Work()
         items = [("a", 3), ("a", 1), ("b", 1), ("b", 1)]
 
@@ -131,9 +131,9 @@ def test_items_of_one_key_are_worked_on_one_after_the_other() -> None:
             await work(item[1])
             return item
 
-        Paced(items).stream().pipe(map_async(fn, key=lambda item: item[0])).subscribe(log)
+        Supply(items).pipe(map_async(fn, key=lambda item: item[0])).subscribe(log)
         await asyncio.sleep(10)
-        return log.got
+        return log.timeline
 
     assert [
         (1.0, ("b", 1)),
@@ -148,9 +148,9 @@ def test_waiting_for_a_key_takes_no_slot_but_room() -> None:
     """Other keys go on; the source is asked for no more than the limit in total."""
 
     async def main() -> list[Any]:
-        paced = Paced(["a"] * 9)
+        paced = Supply(["a"] * 9)
         work = Work()
-        paced.stream().pipe(map_async(work, max_concurrent=4, key=str)).subscribe(
+        paced.pipe(map_async(work, max_concurrent=4, key=str)).subscribe(
             scheduler=LoopScheduler(asyncio.get_running_loop())
         )
         sent = [paced.sent]
@@ -166,7 +166,7 @@ def test_more_keys_than_slots_do_not_hang() -> None:
     """Nor do idle keys leave anything behind."""
 
     async def main() -> Any:
-        stream = Paced(range(1000)).stream()
+        stream = Supply(range(1000))
         return await to_list(stream.pipe(map_async(echo, max_concurrent=2, key=lambda n: n % 100)))
 
     assert sorted(run_virtual(main())) == list(range(1000))
@@ -183,7 +183,7 @@ def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_erro
         return [] if item == 2 else item
 
     async def main() -> Any:
-        source = Paced([0, 1, 2, 3]).stream()
+        source = Supply([0, 1, 2, 3])
         operator = map_async(echo, key=key, on_error=on_error, ordered=ordered)
         return await to_list(source.pipe(operator))
 
@@ -203,8 +203,8 @@ def test_the_source_is_asked_for_no_more_than_there_are_slots() -> None:
     """From the first item to the last."""
 
     async def main() -> list[int]:
-        paced = Paced([1] * 100)
-        stream = paced.stream().pipe(map_async(Work(), max_concurrent=5))
+        paced = Supply([1] * 100)
+        stream = paced.pipe(map_async(Work(), max_concurrent=5))
         running = asyncio.ensure_future(run(stream))
         sent: list[int] = []
         for _ in range(4):
@@ -239,18 +239,18 @@ def test_a_closed_valve_below_stops_the_intake_but_not_the_results() -> None:
         room = 1
         gate = Gate(lambda: room, None)
         work = Work()
-        paced = Paced([1] * 6)
-        log = Log()
-        paced.stream().pipe(map_async(work, max_concurrent=2)).subscribe(
-            log, scheduler=LoopScheduler(log.loop, valve=gate)
+        paced = Supply([1] * 6)
+        log = Probe()
+        paced.pipe(map_async(work, max_concurrent=2)).subscribe(
+            log, scheduler=LoopScheduler(asyncio.get_running_loop(), valve=gate)
         )
         room = 0
         await asyncio.sleep(10)
-        closed = [paced.sent, len(log.got)]
+        closed = [paced.sent, len(log.timeline)]
         room = 1
         gate.opened()
         await asyncio.sleep(10)
-        return [*closed, paced.sent, len(log.got)]
+        return [*closed, paced.sent, len(log.timeline)]
 
     assert [2, 2, 6, 7] == run_virtual(main())
 
@@ -262,17 +262,19 @@ def test_what_is_pushed_while_the_valve_below_is_closed_is_kept() -> None:
         room = 0
         gate = Gate(lambda: room, None)
         source: Subject[int] = Subject()
-        log = Log()
-        source.pipe(map_async(echo)).subscribe(log, scheduler=LoopScheduler(log.loop, valve=gate))
+        log = Probe()
+        source.pipe(map_async(echo)).subscribe(
+            log, scheduler=LoopScheduler(asyncio.get_running_loop(), valve=gate)
+        )
         source.on_next(1)
         source.on_next(2)
         source.on_completed()
         await asyncio.sleep(5)
-        assert log.got == []
+        assert log.timeline == []
         room = 1
         gate.opened()
         await asyncio.sleep(1)
-        return log.got
+        return log.timeline
 
     with capture_logs() as logs:
         assert [(5.0, 1), (5.0, 2), (5.0, "|")] == run_virtual(main())
@@ -283,8 +285,8 @@ def test_a_slow_stage_below_slows_down_the_source() -> None:
     """Two stages in a row hold no more than the sum of their limits, and nothing is logged."""
 
     async def main() -> int:
-        paced = Paced([0] * 50)
-        stream = paced.stream().pipe(
+        paced = Supply([0] * 50)
+        stream = paced.pipe(
             map_async(echo, max_concurrent=4),
             map_async(lambda _: asyncio.sleep(1), max_concurrent=2),
         )
@@ -343,7 +345,7 @@ def test_what_a_handler_sets_does_not_leak() -> None:
         return before
 
     async def main() -> Any:
-        stream = Paced(range(5)).stream().pipe(map_async(fn, max_concurrent=1))
+        stream = Supply(range(5)).pipe(map_async(fn, max_concurrent=1))
         seen: list[str] = []
         await run(stream.pipe(rx.do_action(lambda _: seen.append(name.get())), rx.to_list()))
         return seen, await to_list(stream)
@@ -436,7 +438,7 @@ def test_whatever_the_items_every_rule_holds(
         return index, key
 
     async def main() -> Any:
-        source = Paced(numbered).stream() if paced else reactivex.from_iterable(numbered)
+        source = Supply(numbered) if paced else reactivex.from_iterable(numbered)
         operator = map_async(
             fn,
             max_concurrent=limit,
@@ -516,8 +518,8 @@ def test_after_share_only_the_first_subscriber_is_asked() -> None:
     """The second one keeps its items, and logs a warning."""
 
     async def main() -> list[int]:
-        paced = Paced(range(20))
-        shared = paced.stream().pipe(rx.share())
+        paced = Supply(range(20))
+        shared = paced.pipe(rx.share())
         slow = Work()
         first = asyncio.ensure_future(run(shared.pipe(map_async(echo, max_concurrent=4))))
         second = asyncio.ensure_future(
@@ -537,14 +539,14 @@ def test_after_share_the_second_subscriber_does_not_starve() -> None:
     """When the first one is disposed with its valve closed, the source goes on."""
 
     async def main() -> int:
-        paced = Paced(range(20))
-        shared = paced.stream().pipe(rx.share())
+        paced = Supply(range(20))
+        shared = paced.pipe(rx.share())
         first = shared.pipe(map_async(lambda _: asyncio.sleep(1e6), max_concurrent=2)).subscribe()
-        second = Log()
+        second = Probe()
         shared.pipe(map_async(echo)).subscribe(second)
         await asyncio.sleep(5)
         first.dispose()
         await asyncio.sleep(5)
-        return len(second.got)
+        return len(second.timeline)
 
     assert run_virtual(main()) == 19

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ItemTimeoutError
 from rxdispatch.operators.flow._map_async import map_async
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, Paced, Work, echo, one_key, to_list
+from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.operators.flow.runs import Work, echo, one_key, to_list
 
 # ---------------------------------------------------------------- errors
 
@@ -45,11 +45,11 @@ def test_stop_passes_on_the_original_error_and_cancels_the_rest() -> None:
                 raise error
             return item
 
-        log = Log()
-        paced = Paced([3, 2, 1, 4])
-        paced.stream().pipe(map_async(fn)).subscribe(log)
+        log = Probe()
+        paced = Supply([3, 2, 1, 4])
+        paced.pipe(map_async(fn)).subscribe(log)
         await asyncio.sleep(10)
-        assert [(1.0, 1), (2.0, error)] == log.got
+        assert [(1.0, 1), (2.0, error)] == log.timeline
         return work.ended, work.cancelled, paced.disposed
 
     assert ([1, 2], [3, 4], 1) == run_virtual(main())
@@ -59,7 +59,7 @@ def test_skip_reports_and_goes_on() -> None:
     """Each failure is logged and counted."""
 
     async def main() -> Any:
-        return await to_list(Paced(range(6)).stream().pipe(map_async(_odd_fails, on_error="skip")))
+        return await to_list(Supply(range(6)).pipe(map_async(_odd_fails, on_error="skip")))
 
     with capture_logs() as logs:
         assert [0, 2, 4] == run_virtual(main())
@@ -81,7 +81,7 @@ def test_more_failures_than_slots_do_not_hang(ordered: bool, key: Any) -> None:
         raise ValueError(item)
 
     async def main(fn: Any) -> Any:
-        stream = Paced(range(500)).stream()
+        stream = Supply(range(500))
         operator = map_async(fn, max_concurrent=2, on_error="skip", ordered=ordered, key=key)
         return await to_list(stream.pipe(operator))
 
@@ -96,7 +96,7 @@ def test_a_replacement_takes_the_place_of_the_result(ordered: bool) -> None:
     """The callable gets the item and the error."""
 
     async def main() -> Any:
-        stream = Paced(range(4)).stream()
+        stream = Supply(range(4))
         operator = map_async(
             _odd_fails, on_error=lambda item, error: (item, repr(error)), ordered=ordered
         )
@@ -112,7 +112,7 @@ def test_a_replacement_that_fails_stops_the_stream() -> None:
         raise KeyError(item)
 
     with pytest.raises(KeyError) as caught:
-        run_virtual(to_list(Paced([1]).stream().pipe(map_async(_odd_fails, on_error=replace))))
+        run_virtual(to_list(Supply([1]).pipe(map_async(_odd_fails, on_error=replace))))
     assert isinstance(caught.value.__context__, ValueError)
 
 
@@ -123,7 +123,7 @@ def test_a_result_that_is_no_awaitable_is_an_error() -> None:
         return item
 
     with pytest.raises(TypeError, match="fn must return an awaitable, got int"):
-        run_virtual(to_list(Paced([1]).stream().pipe(map_async(plain))))
+        run_virtual(to_list(Supply([1]).pipe(map_async(plain))))
 
 
 def test_stop_iteration_becomes_a_runtime_error() -> None:
@@ -133,7 +133,7 @@ def test_stop_iteration_becomes_a_runtime_error() -> None:
         raise StopIteration(item)
 
     with pytest.raises(RuntimeError, match="fn raised StopIteration"):
-        run_virtual(to_list(Paced([1]).stream().pipe(map_async(stops))))
+        run_virtual(to_list(Supply([1]).pipe(map_async(stops))))
 
 
 @pytest.mark.parametrize("early", [False, True])
@@ -152,9 +152,9 @@ def test_a_cancelled_error_of_its_own_is_an_error_of_the_item(early: bool) -> No
 
     async def main() -> Any:
         return await to_list(
-            Paced(range(3))
-            .stream()
-            .pipe(map_async(at_once if early else late, on_error=lambda _, e: type(e).__name__))
+            Supply(range(3)).pipe(
+                map_async(at_once if early else late, on_error=lambda _, e: type(e).__name__)
+            )
         )
 
     assert [0, 2, "CancelledError"] == sorted(run_virtual(main()), key=str)
@@ -167,10 +167,10 @@ def test_a_cancelled_error_of_its_own_stops_the_stream() -> None:
         raise asyncio.CancelledError
 
     async def main() -> list[Any]:
-        log = Log()
-        Paced([1]).stream().pipe(map_async(fn)).subscribe(log)
+        log = Probe()
+        Supply([1]).pipe(map_async(fn)).subscribe(log)
         await asyncio.sleep(1)
-        return [type(item) for item in log.items]
+        return [type(item) for item in log.notifications]
 
     assert [asyncio.CancelledError] == run_virtual(main())
 
@@ -182,13 +182,13 @@ def test_an_error_of_the_source_ends_the_stream_at_once() -> None:
         work = Work()
         source: Subject[int] = Subject()
         error = OSError("x")
-        log = Log()
+        log = Probe()
         source.pipe(map_async(work)).subscribe(log)
         source.on_next(5)
         await asyncio.sleep(1)
         source.on_error(error)
         await asyncio.sleep(10)
-        assert [(1.0, error)] == log.got
+        assert [(1.0, error)] == log.timeline
         return work.ended, work.cancelled
 
     assert ([], [5]) == run_virtual(main())
@@ -203,14 +203,14 @@ def test_one_terminal_event_when_errors_and_completion_race() -> None:
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
-        log = Log()
+        log = Probe()
         source.pipe(map_async(fail)).subscribe(log)
         loop = asyncio.get_running_loop()
         loop.call_at(1.0, source.on_completed)
         source.on_next(1)
         source.on_next(2)
         await asyncio.sleep(5)
-        return [str(item) for item in log.items]
+        return [str(item) for item in log.notifications]
 
     with capture_logs() as logs:
         assert ["1"] == run_virtual(main())
@@ -228,7 +228,7 @@ def test_an_error_while_being_cancelled_is_reported() -> None:
         return item
 
     async def main() -> None:
-        subscription = Paced([1]).stream().pipe(map_async(stubborn)).subscribe()
+        subscription = Supply([1]).pipe(map_async(stubborn)).subscribe()
         await asyncio.sleep(1)
         subscription.dispose()
         await asyncio.sleep(1)
@@ -252,7 +252,7 @@ def test_a_subscriber_that_raises_stops_nothing(ordered: bool) -> None:
             got.append(item)
             raise ValueError(item)
 
-        stream = Paced([2, 1, 2, 1, 2]).stream()
+        stream = Supply([2, 1, 2, 1, 2])
         stream.pipe(map_async(Work(), max_concurrent=2, ordered=ordered)).subscribe(
             on_next, on_completed=lambda: got.append("|")
         )
@@ -279,7 +279,7 @@ def test_a_limit_cancels_that_item_alone() -> None:
             errors.append((item, error.item, error.seconds, type(error.__cause__)))
             return asyncio.get_running_loop().time()
 
-        stream = Paced([9, 1, 9, 2]).stream()
+        stream = Supply([9, 1, 9, 2])
         items = await to_list(stream.pipe(map_async(work, timeout=3, on_error=on_error)))
         assert [9, 9] == work.cancelled
         return items, errors
@@ -293,7 +293,7 @@ def test_limits_of_items_that_start_at_different_times() -> None:
     """Each has its own, though one timer serves all."""
 
     async def main() -> list[Any]:
-        log = Log()
+        log = Probe()
         source: Subject[int] = Subject()
         source.pipe(map_async(Work(), timeout=5, on_error=lambda item, _: -item)).subscribe(log)
         for item in (7, 1, 8, 4):
@@ -302,7 +302,7 @@ def test_limits_of_items_that_start_at_different_times() -> None:
         source.on_completed()
         await asyncio.sleep(20)
         source.on_next(1)
-        return log.got
+        return log.timeline
 
     assert [(3.0, 1), (5.0, -7), (9.0, -8), (10.0, 4), (10.0, "|")] == run_virtual(main())
 
@@ -310,7 +310,7 @@ def test_limits_of_items_that_start_at_different_times() -> None:
 def test_stop_passes_on_the_limits_error() -> None:
     """The stream ends with ``ItemTimeoutError``."""
     with pytest.raises(ItemTimeoutError, match="of type int must be done within 2 s") as caught:
-        run_virtual(to_list(Paced([9]).stream().pipe(map_async(Work(), timeout=2))))
+        run_virtual(to_list(Supply([9]).pipe(map_async(Work(), timeout=2))))
     assert caught.value.item == 9
 
 
@@ -323,7 +323,7 @@ def test_a_handlers_own_timeout_error_is_left_alone() -> None:
         return item
 
     with pytest.raises(TimeoutError) as caught:
-        run_virtual(to_list(Paced([9]).stream().pipe(map_async(own, timeout=5))))
+        run_virtual(to_list(Supply([9]).pipe(map_async(own, timeout=5))))
     assert not isinstance(caught.value, ItemTimeoutError)
 
 
@@ -332,7 +332,7 @@ def test_an_item_that_is_done_in_time_is_not_cancelled() -> None:
 
     async def main() -> Any:
         operator = map_async(Work(), timeout=2, max_concurrent=1)
-        return await to_list(Paced([1.9, 0, 1.9, 1]).stream().pipe(operator))
+        return await to_list(Supply([1.9, 0, 1.9, 1]).pipe(operator))
 
     assert [1.9, 0, 1.9, 1] == run_virtual(main())
 
@@ -349,12 +349,12 @@ def test_the_slot_is_free_when_the_coroutine_has_ended() -> None:
         return item
 
     async def main() -> list[Any]:
-        log = Log()
-        Paced([9, 1]).stream().pipe(
+        log = Probe()
+        Supply([9, 1]).pipe(
             map_async(slow, max_concurrent=1, timeout=2, on_error=lambda item, _: -item)
-        ).subscribe(log, scheduler=LoopScheduler(log.loop))
+        ).subscribe(log, scheduler=LoopScheduler(asyncio.get_running_loop()))
         await asyncio.sleep(30)
-        return log.got
+        return log.timeline
 
     assert [(6.0, -9), (7.0, 1), (7.0, "|")] == run_virtual(main())
 
@@ -367,15 +367,15 @@ def test_disposal_cancels_what_is_at_work() -> None:
 
     async def main() -> tuple[list[Any], list[Any], int]:
         work = Work()
-        paced = Paced([1, 5, 5, 5])
-        log = Log()
-        subscription = paced.stream().pipe(map_async(work, max_concurrent=3)).subscribe(log)
+        paced = Supply([1, 5, 5, 5])
+        log = Probe()
+        subscription = paced.pipe(map_async(work, max_concurrent=3)).subscribe(log)
         await asyncio.sleep(2)
         subscription.dispose()
         subscription.dispose()
         await asyncio.sleep(20)
-        assert [(1.0, 1)] == log.got[:1]
-        return log.items, work.cancelled, paced.disposed
+        assert [(1.0, 1)] == log.timeline[:1]
+        return log.notifications, work.cancelled, paced.disposed
 
     assert ([1], [5, 5, 5], 1) == run_virtual(main())
 
@@ -387,7 +387,7 @@ def test_disposal_from_within_on_next(ordered: bool, key: Any) -> None:
 
     async def main() -> tuple[Any, int]:
         work = Work()
-        stream = Paced([1] * 10).stream()
+        stream = Supply([1] * 10)
         operator = map_async(work, max_concurrent=4, ordered=ordered, key=key)
         items = await to_list(stream.pipe(operator, rx.take(2)))
         await asyncio.sleep(10)
@@ -401,7 +401,7 @@ def test_disposal_before_a_task_had_its_first_step() -> None:
 
     async def main() -> list[Any]:
         work = Work()
-        Paced([1, 2]).stream().pipe(map_async(work)).subscribe().dispose()
+        Supply([1, 2]).pipe(map_async(work)).subscribe().dispose()
         await asyncio.sleep(5)
         return work.started
 

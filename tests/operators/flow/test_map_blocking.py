@@ -20,8 +20,8 @@ from structlog.testing import capture_logs
 from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.operators.flow._map_blocking import map_blocking
 from rxdispatch.streams import run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Paced, to_list
+from rxdispatch.testing import Supply, run_virtual
+from tests.operators.flow.runs import to_list
 
 
 def own_threads() -> list[threading.Thread]:
@@ -103,7 +103,7 @@ def test_results_of_threads() -> None:
     """In order when asked for; no thread is left."""
 
     async def main() -> Any:
-        return await to_list(Paced(range(50)).stream().pipe(map_blocking(square, ordered=True)))
+        return await to_list(Supply(range(50)).pipe(map_blocking(square, ordered=True)))
 
     assert [n * n for n in range(50)] == run_virtual(main())
     assert [] == own_threads()
@@ -114,8 +114,8 @@ def test_no_more_threads_than_the_limit() -> None:
 
     async def main() -> tuple[int, int, Any]:
         doors = Doors()
-        paced = Paced(range(9))
-        stream = paced.stream().pipe(map_blocking(doors, max_concurrent=3))
+        paced = Supply(range(9))
+        stream = paced.pipe(map_blocking(doors, max_concurrent=3))
         running = asyncio.ensure_future(to_list(stream))
         await until(lambda: len(doors.inside) == 3)
         sent = paced.sent
@@ -133,7 +133,7 @@ def test_a_given_executor_is_used_and_stays_open() -> None:
             def name(_: int) -> str:
                 return threading.current_thread().name
 
-            stream = Paced(range(8)).stream()
+            stream = Supply(range(8))
             return await to_list(stream.pipe(map_blocking(name, executor=pool)))
 
         assert all(name.startswith("given") for name in run_virtual(main()))
@@ -143,24 +143,20 @@ def test_a_given_executor_is_used_and_stays_open() -> None:
 def test_processes() -> None:
     """A function that can be imported runs in them."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        stream = Paced(range(4)).stream().pipe(map_blocking(square, executor=pool, ordered=True))
+        stream = Supply(range(4)).pipe(map_blocking(square, executor=pool, ordered=True))
         assert [0, 1, 4, 9] == asyncio.run(to_list(stream))
 
 
 def test_who_breaks_a_pool_fails_alone() -> None:
     """The pool is replaced, and the others run in the new one."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        stream = (
-            Paced(range(6))
-            .stream()
-            .pipe(
-                map_blocking(
-                    square_or_die,
-                    executor=pool,
-                    max_concurrent=3,
-                    ordered=True,
-                    on_error=lambda _, error: type(error).__name__,
-                )
+        stream = Supply(range(6)).pipe(
+            map_blocking(
+                square_or_die,
+                executor=pool,
+                max_concurrent=3,
+                ordered=True,
+                on_error=lambda _, error: type(error).__name__,
             )
         )
         assert [0, 1, "HandlerCrashedError", 9, 16, 25] == asyncio.run(to_list(stream))
@@ -171,7 +167,7 @@ def test_a_pool_that_was_shut_down_ends_the_stream(make: Any) -> None:
     """It would be the failure of every item, whatever becomes of failures."""
     pool = make(1)
     pool.shutdown()
-    stream = Paced(range(5)).stream().pipe(map_blocking(square, executor=pool, on_error="skip"))
+    stream = Supply(range(5)).pipe(map_blocking(square, executor=pool, on_error="skip"))
     with pytest.raises(RuntimeError, match="after shutdown"):
         asyncio.run(to_list(stream))
 
@@ -181,7 +177,7 @@ def test_threads_that_cannot_start_end_the_stream() -> None:
     with ThreadPoolExecutor(1, initializer=broken) as pool:
         operator = map_blocking(square, executor=pool, max_concurrent=1, on_error="skip")
         with pytest.raises(BrokenExecutor):
-            asyncio.run(to_list(Paced(range(5)).stream().pipe(operator)))
+            asyncio.run(to_list(Supply(range(5)).pipe(operator)))
 
 
 def test_a_pool_that_drops_what_waits_ends_the_stream() -> None:
@@ -190,7 +186,7 @@ def test_a_pool_that_drops_what_waits_ends_the_stream() -> None:
     async def main() -> Any:
         doors = Doors()
         pool = ThreadPoolExecutor(1)
-        stream = Paced(range(5)).stream().pipe(map_blocking(doors, executor=pool, on_error="skip"))
+        stream = Supply(range(5)).pipe(map_blocking(doors, executor=pool, on_error="skip"))
         running = asyncio.ensure_future(to_list(stream))
         await until(lambda: doors.inside == [0])
         pool.shutdown(wait=False, cancel_futures=True)
@@ -208,7 +204,7 @@ def test_stop_passes_on_the_original_error() -> None:
         raise KeyError(item)
 
     with pytest.raises(KeyError):
-        run_virtual(to_list(Paced([1]).stream().pipe(map_blocking(fail))))
+        run_virtual(to_list(Supply([1]).pipe(map_blocking(fail))))
     assert [] == own_threads()
 
 
@@ -219,7 +215,7 @@ def test_skipped_errors_do_not_hang() -> None:
         raise KeyError(item)
 
     with capture_logs() as logs:
-        stream = Paced(range(20)).stream()
+        stream = Supply(range(20))
         operator = map_blocking(fail, max_concurrent=2, on_error="skip")
         assert [] == run_virtual(to_list(stream.pipe(operator)))
     assert ["map_blocking"] * 20 == [entry["operator"] for entry in logs]
@@ -231,9 +227,9 @@ def test_a_limit_reports_at_once_but_the_slot_stays_taken(ordered: bool) -> None
 
     async def main() -> list[Any]:
         doors = Doors()
-        paced = Paced(["slow", "next"])
+        paced = Supply(["slow", "next"])
         got: list[Any] = []
-        stream = paced.stream().pipe(
+        stream = paced.pipe(
             map_blocking(
                 doors,
                 max_concurrent=1,
@@ -266,14 +262,8 @@ def test_a_limit_does_not_count_the_wait_for_a_thread() -> None:
         doors = Doors()
         with ThreadPoolExecutor(1) as pool:
             held = pool.submit(doors, "other")
-            stream = (
-                Paced(["first", "second"])
-                .stream()
-                .pipe(
-                    map_blocking(
-                        doors, executor=pool, timeout=5, on_error=lambda _, error: type(error)
-                    )
-                )
+            stream = Supply(["first", "second"]).pipe(
+                map_blocking(doors, executor=pool, timeout=5, on_error=lambda _, error: type(error))
             )
             running = asyncio.ensure_future(to_list(stream))
             await until(lambda: doors.inside == ["other"])
@@ -293,7 +283,7 @@ def test_a_limit_does_not_count_the_wait_for_a_thread() -> None:
 def test_a_limit_holds_in_a_process() -> None:
     """The start of the process does not count; its slot stays taken until it returns."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        stream = Paced([1.5, 0.0]).stream()
+        stream = Supply([1.5, 0.0])
         operator = map_blocking(
             nap, executor=pool, timeout=0.4, on_error=lambda _, error: str(error)
         )
@@ -314,7 +304,7 @@ def test_generators_are_refused() -> None:
         return rows(item)
 
     with pytest.raises(TypeError, match="fn must return a result, got a generator"):
-        run_virtual(to_list(Paced([1]).stream().pipe(map_blocking(decorated))))
+        run_virtual(to_list(Supply([1]).pipe(map_blocking(decorated))))
 
 
 def test_completion_does_not_wait_for_a_function_whose_time_is_up() -> None:
@@ -323,7 +313,7 @@ def test_completion_does_not_wait_for_a_function_whose_time_is_up() -> None:
     async def main() -> Doors:
         doors = Doors()
         with capture_logs():
-            stream = Paced(["slow"]).stream()
+            stream = Supply(["slow"])
             await run(stream.pipe(map_blocking(doors, timeout=1, on_error="skip")))
         return doors
 
@@ -341,7 +331,7 @@ def test_a_key_stays_taken_while_a_function_runs_past_its_limit() -> None:
         def late(item: Any, error: BaseException) -> str:
             return "late"
 
-        source = Paced([("a", 1), ("a", 2)]).stream()
+        source = Supply([("a", 1), ("a", 2)])
         stream = source.pipe(map_blocking(doors, key=_name, timeout=10, on_error=late))
         running = asyncio.ensure_future(to_list(stream))
         await until(lambda: bool(doors.inside))
@@ -379,7 +369,7 @@ def test_the_loop_may_be_closed_before_the_function_returns() -> None:
 
     async def main() -> Doors:
         doors = Doors()
-        subscription = Paced([1]).stream().pipe(map_blocking(doors)).subscribe()
+        subscription = Supply([1]).pipe(map_blocking(doors)).subscribe()
         await until(lambda: bool(doors.inside))
         subscription.dispose()
         return doors
@@ -399,7 +389,7 @@ def test_an_error_after_the_end_is_reported() -> None:
             doors(item)
             raise KeyError(item)
 
-        subscription = Paced([1]).stream().pipe(map_blocking(fail)).subscribe()
+        subscription = Supply([1]).pipe(map_blocking(fail)).subscribe()
         await until(lambda: bool(doors.inside))
         subscription.dispose()
         doors.open(1)
@@ -422,7 +412,7 @@ def test_threads_see_the_context_of_the_push() -> None:
     async def main() -> list[Any]:
         name.set("subscriber")
         seen: list[str] = []
-        stream = Paced(range(4)).stream().pipe(map_blocking(fn, max_concurrent=1))
+        stream = Supply(range(4)).pipe(map_blocking(fn, max_concurrent=1))
         await run(stream.pipe(rx.do_action(lambda value: seen.append(f"{value}, {name.get()}"))))
         return seen
 

@@ -20,8 +20,8 @@ from rxdispatch.operators.flow._measure import measure
 from rxdispatch.operators.flow._meter import Measurement, Meter, MeteredStream
 from rxdispatch.operators.flow._meters import Meters, measurements
 from rxdispatch.streams import run
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, Paced, to_list
+from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.operators.flow.runs import to_list
 
 
 async def sleep(seconds: float) -> float:
@@ -42,7 +42,7 @@ def test_latency_is_that_of_each_item() -> None:
     """Whatever the order in which they come out."""
     for ordered, longest in ((False, 5.0), (True, 5.0)):
         meter = Meter("x")
-        stream = Paced([5.0, 1.0, 3.0]).stream()
+        stream = Supply([5.0, 1.0, 3.0])
         run_virtual(to_list(stream.pipe(measure(meter, map_async(sleep, ordered=ordered)))))
         latency = meter.read().latency
         assert (3, longest) == (latency.count, latency.maximum)
@@ -53,7 +53,7 @@ def test_latency_is_that_of_each_item() -> None:
 def test_percentiles_are_near() -> None:
     """Within 9 %."""
     meter = Meter("x")
-    stream = Paced([n / 100 for n in range(1, 1001)]).stream()
+    stream = Supply([n / 100 for n in range(1, 1001)])
     run_virtual(to_list(stream.pipe(measure(meter, map_async(sleep, max_concurrent=1000)))))
     latency = meter.read().latency
     assert 5.0 <= latency.p50 <= 5.0 * 1.1
@@ -66,7 +66,7 @@ def test_what_is_in_flight_is_known_at_any_time() -> None:
 
     async def main() -> list[Any]:
         meter = Meter("x")
-        stream = Paced([1.0, 2.0, 3.0, 4.0, 5.0]).stream()
+        stream = Supply([1.0, 2.0, 3.0, 4.0, 5.0])
         section = map_async(sleep, max_concurrent=3)
         subscription = stream.pipe(measure(meter, section)).subscribe()
         seen: list[Any] = []
@@ -119,7 +119,7 @@ def test_errors_and_completions_are_counted() -> None:
 def test_without_a_section_what_passes_is_counted() -> None:
     """No latency, nothing in flight."""
     meter = Meter("x")
-    assert list(range(7)) == run_virtual(to_list(Paced(range(7)).stream().pipe(measure(meter))))
+    assert list(range(7)) == run_virtual(to_list(Supply(range(7)).pipe(measure(meter))))
     shown = meter.read()
     assert (7, 7, 0, 0) == (shown.entered, shown.left, shown.in_flight, shown.latency.count)
 
@@ -161,7 +161,7 @@ def test_threads_are_followed_too() -> None:
     """``map_blocking`` runs with the context of the item."""
     meter = Meter("x")
     assert list("0123456") == sorted(
-        asyncio.run(to_list(Paced(range(7)).stream().pipe(measure(meter, map_blocking(str)))))
+        asyncio.run(to_list(Supply(range(7)).pipe(measure(meter, map_blocking(str)))))
     )
     shown = meter.read()
     assert (7, 7, 0, 7) == (shown.entered, shown.left, shown.in_flight, shown.latency.count)
@@ -175,7 +175,7 @@ def test_a_section_within_a_section() -> None:
         section = measure(
             outer, map_async(sleep), measure(inner, map_async(sleep)), map_async(sleep)
         )
-        return await to_list(Paced([1.0, 2.0]).stream().pipe(section))
+        return await to_list(Supply([1.0, 2.0]).pipe(section))
 
     assert [1.0, 2.0] == run_virtual(main())
     assert (1.5, 4.5) == (inner.read().latency.mean, outer.read().latency.mean)
@@ -195,13 +195,13 @@ def test_items_that_lead_to_others_leave_nothing_behind() -> None:
                 await asyncio.sleep(5)
             return item
 
-        log = Log()
+        log = Probe()
         source.pipe(measure(outer, measure(inner, map_async(crawl)), rx.map(str))).subscribe(log)
         source.on_next(0)
         await asyncio.sleep(1)
         shown = [outer.read().in_flight, inner.read().in_flight]
         await asyncio.sleep(10)
-        assert 501 == len(log.got)
+        assert 501 == len(log.timeline)
         return [*shown, outer.read().in_flight, inner.read().in_flight]
 
     assert [1, 1, 0, 0] == run_virtual(main())
@@ -214,8 +214,8 @@ def test_demand_errors_and_disposal_pass() -> None:
     """As without it."""
 
     async def main() -> list[Any]:
-        paced = Paced(range(100))
-        stream = paced.stream().pipe(
+        paced = Supply(range(100))
+        stream = paced.pipe(
             measure("a"), measure("b", map_async(lambda _: sleep(1), max_concurrent=2)), rx.take(4)
         )
         items = await to_list(stream)
@@ -229,7 +229,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
     meter = Meter("x")
 
     async def main() -> int:
-        stream = Paced([1.0, 2.0]).stream().pipe(measure(meter, map_async(sleep)))
+        stream = Supply([1.0, 2.0]).pipe(measure(meter, map_async(sleep)))
         both = asyncio.gather(to_list(stream), to_list(stream))
         await asyncio.sleep(0.5)
         streams = meter.read().streams
@@ -259,7 +259,7 @@ def test_a_meter_may_be_reset() -> None:
 
     async def main() -> Measurement:
         meter = Meter("x")
-        Paced([1.0, 9.0]).stream().pipe(measure(meter, map_async(sleep))).subscribe()
+        Supply([1.0, 9.0]).pipe(measure(meter, map_async(sleep))).subscribe()
         await asyncio.sleep(5)
         meter.reset()
         shown = meter.read()

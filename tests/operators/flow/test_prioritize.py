@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._prioritize import prioritize
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, Paced, to_list
+from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap, dropped
 
 
@@ -114,9 +114,9 @@ def test_its_valve_closes_when_so_many_wait() -> None:
     """A source that can wait is asked for as many as it can choose from."""
 
     async def main() -> list[Any]:
-        paced = Paced(range(100))
+        paced = Supply(range(100))
         tap = Tap()
-        tap.subscribe_to(paced.stream().pipe(prioritize(itself, size=7)))
+        tap.subscribe_to(paced.pipe(prioritize(itself, size=7)))
         sent = paced.sent
         tap.open(2)
         return [sent, paced.sent, tap.items]
@@ -211,14 +211,14 @@ def test_one_instance_serves_many_subscriptions() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         stream = source.pipe(prioritize(itself, size=9))
-        one, two = Tap(), Log()
+        one, two = Tap(), Probe()
         one.subscribe_to(stream)
         stream.subscribe(two)
         source.on_next(1)
         source.on_next(2)
         one.open(5)
         source.on_completed()
-        return [one.items, two.items]
+        return [one.items, two.notifications]
 
     assert [[2, 1, "|"], [1, 2, "|"]] == run_virtual(main())
 

@@ -20,9 +20,9 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._rate_limit import rate_limit
 from rxdispatch.streams import run
-from rxdispatch.testing import VirtualTimeLoop, run_virtual
+from rxdispatch.testing import Probe, Supply, VirtualTimeLoop, run_virtual
 from rxdispatch.valve import Gate
-from tests.operators.flow.probes import Log, Paced, to_list
+from tests.operators.flow.runs import to_list
 
 
 def timed(pushes: list[tuple[float, Any]], *args: Any, **options: Any) -> list[Any]:
@@ -31,7 +31,7 @@ def timed(pushes: list[tuple[float, Any]], *args: Any, **options: Any) -> list[A
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
         source: Subject[Any] = Subject()
-        log = Log()
+        log = Probe()
         source.pipe(rate_limit(*args, **options)).subscribe(log)
         for when, item in pushes:
             if when > loop.time():
@@ -43,7 +43,7 @@ def timed(pushes: list[tuple[float, Any]], *args: Any, **options: Any) -> list[A
             else:
                 source.on_next(item)
         await asyncio.sleep(100_000)
-        return log.got
+        return log.timeline
 
     with capture_logs():
         return run_virtual(main())
@@ -100,10 +100,10 @@ def test_errors_of_rounding_do_not_add_up(burst: int) -> None:
     """The item number n goes at n tenths of a second, to the last bit."""
 
     async def main() -> list[float]:
-        log = Log()
-        Paced(range(10_000)).stream().pipe(rate_limit(10, burst=burst)).subscribe(log)
+        log = Probe()
+        Supply(range(10_000)).pipe(rate_limit(10, burst=burst)).subscribe(log)
         await asyncio.sleep(2000)
-        return [when for when, _ in log.got[burst - 1 : -1]]
+        return [when for when, _ in log.timeline[burst - 1 : -1]]
 
     assert [n / 10 for n in range(10_001 - burst)] == run_virtual(main())
 
@@ -120,12 +120,12 @@ def test_a_blocked_loop_leads_to_no_more_than_a_burst() -> None:
     """Further tokens of that time are lost; then it goes on by the clock."""
 
     async def main() -> list[Any]:
-        log = Log()
+        log = Probe()
         reactivex.range(9).pipe(rate_limit(1, burst=2)).subscribe(log)
         await asyncio.sleep(1.5)
         block(10.0)
         await asyncio.sleep(100)
-        return log.got
+        return log.timeline
 
     with capture_logs():
         times = [when for when, _ in run_virtual(main())]
@@ -136,12 +136,12 @@ def test_a_short_block_does_not_slow_down_the_rate() -> None:
     """The bucket makes up for the delay, up to its size."""
 
     async def main() -> list[Any]:
-        log = Log()
+        log = Probe()
         reactivex.range(7).pipe(rate_limit(1, burst=3)).subscribe(log)
         await asyncio.sleep(0.5)
         block(1.75)
         await asyncio.sleep(100)
-        return log.got
+        return log.timeline
 
     with capture_logs():
         times = [when for when, _ in run_virtual(main())]
@@ -186,7 +186,7 @@ def test_no_stretch_of_time_has_more_than_the_bucket_allows(
 
     async def main() -> tuple[list[float], list[int], list[tuple[float, float]]]:
         loop = asyncio.get_running_loop()
-        log = Log()
+        log = Probe()
         source: Subject[int] = Subject()
         source.pipe(rate_limit(count, per, burst=burst)).subscribe(log)
         blocks: list[tuple[float, float]] = []
@@ -199,8 +199,8 @@ def test_no_stretch_of_time_has_more_than_the_bucket_allows(
             blocks.append((loop.time(), loop.time() + blocked / 4))
             block(blocked / 4)
         await asyncio.sleep(1000)
-        assert list(range(total)) == log.items
-        return [when for when, _ in log.got], log.items, blocks
+        assert list(range(total)) == log.notifications
+        return [when for when, _ in log.timeline], log.notifications, blocks
 
     with capture_logs():
         times, _, _ = run_virtual(main())
@@ -216,14 +216,14 @@ def test_a_source_that_can_wait_is_asked_for_as_much_as_there_are_tokens() -> No
     """So no item waits in the operator, and nothing is logged."""
 
     async def main() -> list[Any]:
-        paced = Paced(range(100))
-        log = Log()
-        paced.stream().pipe(rate_limit(2, burst=4)).subscribe(log)
+        paced = Supply(range(100))
+        log = Probe()
+        paced.pipe(rate_limit(2, burst=4)).subscribe(log)
         sent = [paced.sent]
         for _ in range(3):
             await asyncio.sleep(0.75)
             sent.append(paced.sent)
-            assert paced.sent == len(log.got)
+            assert paced.sent == len(log.timeline)
         return [sent, paced.most_room]
 
     with capture_logs() as logs:
@@ -252,17 +252,17 @@ def test_a_closed_valve_below_holds_everything() -> None:
     async def main() -> list[Any]:
         room = 0
         gate = Gate(lambda: room, None)
-        paced = Paced(range(10))
-        log = Log()
-        paced.stream().pipe(rate_limit(1, burst=3)).subscribe(
-            log, scheduler=LoopScheduler(log.loop, valve=gate)
+        paced = Supply(range(10))
+        log = Probe()
+        paced.pipe(rate_limit(1, burst=3)).subscribe(
+            log, scheduler=LoopScheduler(asyncio.get_running_loop(), valve=gate)
         )
         await asyncio.sleep(10)
         assert paced.sent == 0
         room = 1
         gate.opened()
         await asyncio.sleep(1.5)
-        return log.got
+        return log.timeline
 
     assert [(10.0, 0), (10.0, 1), (10.0, 2), (11.0, 3)] == run_virtual(main())
 
@@ -275,8 +275,8 @@ def test_a_slow_stage_below_is_not_flooded() -> None:
             await asyncio.sleep(1)
             return item
 
-        paced = Paced(range(6))
-        stream = paced.stream().pipe(rate_limit(100), map_async(slow, max_concurrent=2))
+        paced = Supply(range(6))
+        stream = paced.pipe(rate_limit(100), map_async(slow, max_concurrent=2))
         return await to_list(stream), asyncio.get_running_loop().time()
 
     with capture_logs() as logs:
@@ -291,19 +291,19 @@ def test_what_is_pushed_without_room_waits_for_room_and_for_a_token() -> None:
         room = 0
         gate = Gate(lambda: room, None)
         source: Subject[int] = Subject()
-        log = Log()
+        log = Probe()
         source.pipe(rate_limit(1, burst=2)).subscribe(
-            log, scheduler=LoopScheduler(log.loop, valve=gate)
+            log, scheduler=LoopScheduler(asyncio.get_running_loop(), valve=gate)
         )
         for n in range(3):
             source.on_next(n)
         source.on_completed()
         await asyncio.sleep(5)
-        assert log.got == []
+        assert log.timeline == []
         room = 1
         gate.opened()
         await asyncio.sleep(5)
-        return log.got
+        return log.timeline
 
     with capture_logs():
         assert [(5.0, 0), (5.0, 1), (6.0, 2), (6.0, "|")] == run_virtual(main())
@@ -313,11 +313,11 @@ def test_a_second_source_that_comes_later_is_told_of_tokens() -> None:
     """Also when the first one, which could not wait, took them all."""
 
     async def main() -> Any:
-        source = reactivex.concat(reactivex.range(2), Paced([2, 3]).stream())
-        log = Log()
+        source = reactivex.concat(reactivex.range(2), Supply([2, 3]))
+        log = Probe()
         source.pipe(rate_limit(1, burst=2)).subscribe(log)
         await asyncio.sleep(10)
-        return log.got
+        return log.timeline
 
     assert [(0.0, 0), (0.0, 1), (1.0, 2), (2.0, 3), (3.0, "|")] == run_virtual(main())
 
@@ -338,13 +338,13 @@ def test_an_error_passes_at_once_and_tells_what_it_cost() -> None:
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
-        log = Log()
+        log = Probe()
         source.pipe(rate_limit(1)).subscribe(log)
         for n in range(3):
             source.on_next(n)
         source.on_error(error)
         await asyncio.sleep(10)
-        return log.got
+        return log.timeline
 
     with capture_logs() as logs:
         assert [(0.0, 0), (0.0, error)] == run_virtual(main())
@@ -358,14 +358,14 @@ def test_disposal_leaves_no_timer() -> None:
 
     async def main() -> tuple[list[Any], int]:
         source: Subject[int] = Subject()
-        log = Log()
+        log = Probe()
         subscription = source.pipe(rate_limit(1)).subscribe(log)
         source.on_next(0)
         source.on_next(1)
         subscription.dispose()
         subscription.dispose()
         await asyncio.sleep(10)
-        return log.items, len(source.observers)
+        return log.notifications, len(source.observers)
 
     assert ([0], 0) == run_virtual(main())
 

@@ -20,9 +20,8 @@ from rxdispatch.operators.flow._deadline import deadline
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._timeout_idle import timeout_idle
 from rxdispatch.streams import run
-from rxdispatch.testing import run_virtual
+from rxdispatch.testing import Supply, run_virtual
 from rxdispatch.valve import Gate
-from tests.operators.flow.probes import Paced
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
 BOTH = pytest.mark.parametrize("make", [timeout_idle, deadline])
@@ -151,7 +150,7 @@ def test_no_gap_counts_while_the_consumer_has_no_room() -> None:
     """A source that waits because it was told to is not idle."""
 
     async def main() -> tuple[int | None, float]:
-        stream = Paced(range(6)).stream()
+        stream = Supply(range(6))
 
         async def slow(item: int) -> int:
             await asyncio.sleep(60)

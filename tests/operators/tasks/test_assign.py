@@ -26,7 +26,8 @@ from rxdispatch.operators.tasks._assignment import Assignment, current_node
 from rxdispatch.operators.tasks._current_claim import current_claim
 from rxdispatch.streams import run
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Hand, ids, tasks
 from tests.proxy import Proxy
@@ -116,17 +117,17 @@ async def test_each_claim_gets_a_slot() -> None:
     async with bench() as it:
         await it.fleet(a=3, b=5)
         claims = await it.claims(8)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
         hand.push(*claims)
-        await until(lambda: len(log.items) == 8)
-        assert [claim.task.id for claim in claims] == ids(log.items)
-        assert ["a"] * 3 + ["b"] * 5 == sorted(nodes_of(log.items))
+        await until(lambda: len(log.notifications) == 8)
+        assert [claim.task.id for claim in claims] == ids(log.notifications)
+        assert ["a"] * 3 + ["b"] * 5 == sorted(nodes_of(log.notifications))
         assert 8 == it.jobs()
         assert [True] * 8 == await it.board.settle([claim.done() for claim in claims])
         await it.until_jobs(0)
         hand.complete()
-        assert "|" == log.items[-1]
+        assert "|" == log.notifications[-1]
 
 
 async def test_criteria() -> None:
@@ -135,15 +136,15 @@ async def test_criteria() -> None:
         await it.hub.nodes.register(
             [Node("a", capacity=9), Node("b", pool="gpu", capacity=2, labels={"zone": "x"})]
         )
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         criteria: dict[str, Any] = {"pool": "gpu", "labels": {"zone": "x"}}
         hand.stream().pipe(assign(it.feed, **criteria)).subscribe(log)
         claims = await it.claims(3)
         hand.push(*claims)
-        await until(lambda: len(log.items) == 2)
+        await until(lambda: len(log.notifications) == 2)
         await it.hub.nodes.register(Node("c", pool="gpu", labels={"zone": "x"}))
-        await until(lambda: len(log.items) == 3)
-        assert ["b", "b", "c"] == nodes_of(log.items)
+        await until(lambda: len(log.notifications) == 3)
+        assert ["b", "b", "c"] == nodes_of(log.notifications)
         hand.complete()
         await it.board.settle([claim.release() for claim in claims])
 
@@ -154,23 +155,23 @@ async def test_more_than_fits() -> None:
         await it.fleet(a=1, b=1)
         claims = await it.claims(4)
         held = await it.other.nodes.reserve("b")
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
         hand.push(*claims)
-        await until(lambda: log.items)
+        await until(lambda: log.notifications)
         await asyncio.sleep(0.1)
-        assert ["a"] == nodes_of(log.items)
+        assert ["a"] == nodes_of(log.notifications)
         await it.other.nodes.release(held)
-        await until(lambda: len(log.items) == 2)
+        await until(lambda: len(log.notifications) == 2)
         await it.board.settle([claims[0].done()])
-        await until(lambda: len(log.items) == 3)
+        await until(lambda: len(log.notifications) == 3)
         hand.complete()
-        assert "|" != log.items[-1]
+        assert "|" != log.notifications[-1]
         await it.board.settle([claims[1].done()])
-        await until(lambda: log.items[-1] == "|")
+        await until(lambda: log.notifications[-1] == "|")
         assert (["a", "b", "a", "b"], ["0", "1", "2", "3"]) == (
-            nodes_of(log.items),
-            ids(log.items),
+            nodes_of(log.notifications),
+            ids(log.notifications),
         )
         await it.board.settle([claim.done() for claim in claims[2:]])
 
@@ -179,18 +180,18 @@ async def test_a_fleet_that_comes_later() -> None:
     """Claims wait for the first node, for one that is ready again, for more capacity."""
     async with bench() as it:
         claims = await it.claims(3)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
         hand.push(*claims)
         await it.fleet(a=1)
-        await until(lambda: len(log.items) == 1)
+        await until(lambda: len(log.notifications) == 1)
         await it.fleet(a=2)
-        await until(lambda: len(log.items) == 2)
+        await until(lambda: len(log.notifications) == 2)
         await it.hub.nodes.drain("a")
         await it.hub.nodes.register(Node("a", capacity=3))
-        await until(lambda: len(log.items) == 3)
+        await until(lambda: len(log.notifications) == 3)
         hand.complete()
-        assert "|" == log.items[-1]
+        assert "|" == log.notifications[-1]
         await it.board.settle([claim.done() for claim in claims])
 
 
@@ -227,10 +228,10 @@ async def test_many() -> None:
 async def test_an_empty_source_completes() -> None:
     """At once, and with no nodes either."""
     async with bench() as it:
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
         hand.complete()
-        assert ["|"] == log.items
+        assert ["|"] == log.notifications
 
 
 async def test_an_error_of_the_source() -> None:
@@ -238,13 +239,13 @@ async def test_an_error_of_the_source() -> None:
     async with bench() as it:
         await it.fleet(a=1)
         claims = await it.claims(3)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
         hand.push(*claims)
-        await until(lambda: log.items)
+        await until(lambda: log.notifications)
         error = OSError("x")
         hand.fail(error)
-        assert error is log.items[-1]
+        assert error is log.notifications[-1]
         await it.settles(2, 1, 0, 0)
         assert 1 == it.jobs()
         await it.board.settle([claims[0].done()])
@@ -257,16 +258,16 @@ async def test_disposal() -> None:
     async with bench() as it:
         await it.fleet(a=1)
         claims = await it.claims(4)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         subscription = hand.stream().pipe(assign(it.feed)).subscribe(log)
         hand.push(*claims[:3])
-        await until(lambda: log.items)
+        await until(lambda: log.notifications)
         subscription.dispose()
         assert 1 == hand.disposed
         await it.settles(2, 2, 0, 0)
         await it.board.settle([claims[0].retry("no"), claims[3].release()])
         await it.until_jobs(0)
-        assert 1 == len(log.items)
+        assert 1 == len(log.notifications)
 
 
 async def test_disposal_while_slots_are_asked_for() -> None:
@@ -274,7 +275,7 @@ async def test_disposal_while_slots_are_asked_for() -> None:
     async with bench() as it:
         await it.fleet(a=5)
         (claim,) = await it.claims(1)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         subscription = hand.stream().pipe(assign(it.feed)).subscribe(log)
         gate = it.proxy.hold(replies=True, count=None)
         hand.push(claim)
@@ -285,22 +286,22 @@ async def test_disposal_while_slots_are_asked_for() -> None:
             gate.open()
             await until(lambda: sum(node.current_jobs for node in watch.nodes()) == 0)
         await it.settles(1, 0, 0, 0)
-        assert [] == log.items
+        assert [] == log.notifications
 
 
 async def test_subscribed_twice() -> None:
     """Each has its own claims."""
     async with bench() as it:
         await it.fleet(a=5)
-        hands, logs = [Hand(), Hand()], [Log(), Log()]
+        hands, logs = [Hand(), Hand()], [Probe(), Probe()]
         operator = assign(it.feed)
         for hand, log in zip(hands, logs, strict=True):
             hand.stream().pipe(operator).subscribe(log)
         claims = await it.claims(4)
         hands[0].push(*claims[:2])
         hands[1].push(*claims[2:])
-        await until(lambda: all(len(log.items) == 2 for log in logs))
-        assert [["0", "1"], ["2", "3"]] == [ids(log.items) for log in logs]
+        await until(lambda: all(len(log.notifications) == 2 for log in logs))
+        assert [["0", "1"], ["2", "3"]] == [ids(log.notifications) for log in logs]
         for hand in hands:
             hand.complete()
         await it.board.settle([claim.done() for claim in claims])
@@ -337,11 +338,11 @@ async def test_a_feed_that_is_closed() -> None:
         async with feed:
             pass
         claims = await it.claims(2)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(feed)).subscribe(log)
         hand.push(*claims)
-        await until(lambda: log.items)
-        assert isinstance(log.items[-1], ConfigError)
+        await until(lambda: log.notifications)
+        assert isinstance(log.notifications[-1], ConfigError)
         await it.settles(2, 0, 0, 0)
 
 
@@ -354,7 +355,7 @@ async def test_the_valve_is_closed_while_no_node_has_room() -> None:
         await it.fleet(a=1)
         held = await it.other.nodes.reserve("a")
         (claim,) = await it.claims(1)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
         assert 256 == hand.gate.room()
         opened: list[int] = []
@@ -362,7 +363,7 @@ async def test_the_valve_is_closed_while_no_node_has_room() -> None:
         hand.push(claim)
         await until(lambda: hand.gate.room() == 0)
         await it.other.nodes.release(held)
-        await until(lambda: log.items)
+        await until(lambda: log.notifications)
         await until(lambda: opened)
         assert 0 < opened[-1] == hand.gate.room()
         hand.complete()
@@ -392,17 +393,17 @@ async def test_claims_are_taken_only_for_room() -> None:
     async with bench() as it:
         await it.fleet(a=2)
         await it.board.submit(tasks(1000))
-        log = Log()
+        log = Probe()
         with it.board.claims(prefetch=600).pipe(assign(it.feed)).subscribe(log):
-            await until(lambda: len(log.items) == 2)
+            await until(lambda: len(log.notifications) == 2)
             await asyncio.sleep(0.1)
             before = await it.counts()
             assert before[0] >= 400
             await asyncio.sleep(0.1)
             assert before == await it.counts()
-            assert 2 == len(log.items)
+            assert 2 == len(log.notifications)
         await it.settles(998, 2, 0, 0)
-        await it.board.settle([item.claim.release() for item in log.items])
+        await it.board.settle([item.claim.release() for item in log.notifications])
 
 
 # -- how claims end --------------------------------------------------------------------------
@@ -412,11 +413,11 @@ async def test_every_settlement_frees_the_slot() -> None:
     """Done, retried, dead, released."""
     async with bench() as it:
         await it.fleet(a=9)
-        log = Log()
+        log = Probe()
         await it.board.submit(tasks(4))
         subscription = it.board.claims().pipe(assign(it.feed)).subscribe(log)
-        await until(lambda: len(log.items) == 4)
-        one, two, three, four = (item.claim for item in log.items)
+        await until(lambda: len(log.notifications) == 4)
+        one, two, three, four = (item.claim for item in log.notifications)
         left = 4
         for end in (one.done(), two.retry("no", 99.0), three.dead("no"), four.release(99.0)):
             assert [True] == await it.board.settle([end])
@@ -429,14 +430,14 @@ async def test_a_claim_that_is_lost() -> None:
     """Its slot is free as soon as that is known."""
     async with bench() as it:
         await it.fleet(a=9)
-        log = Log()
+        log = Probe()
         await it.board.submit(tasks(2))
         subscription = it.board.claims(lease=0.6).pipe(assign(it.feed)).subscribe(log)
-        await until(lambda: len(log.items) == 2)
+        await until(lambda: len(log.notifications) == 2)
         await it.other.board("b").cancel(["0"])
         await it.until_jobs(1)
-        assert [True, False] == [item.claim.lost for item in log.items]
-        await it.board.settle([log.items[1].claim.done()])
+        assert [True, False] == [item.claim.lost for item in log.notifications]
+        await it.board.settle([log.notifications[1].claim.done()])
         subscription.dispose()
         await it.until_jobs(0)
 
@@ -466,7 +467,7 @@ async def test_a_claim_that_is_lost_while_it_waits() -> None:
     async with bench() as it:
         await it.fleet(a=1)
         held = await it.other.nodes.reserve("a")
-        log = Log()
+        log = Probe()
         await it.board.submit(tasks(2))
         subscription = it.board.claims(lease=0.6).pipe(assign(it.feed)).subscribe(log)
         await it.settles(0, 2, 0, 0)
@@ -474,9 +475,9 @@ async def test_a_claim_that_is_lost_while_it_waits() -> None:
         # So long that a renewal has told of it.
         await asyncio.sleep(0.5)
         await it.other.nodes.release(held)
-        await until(lambda: log.items)
-        assert ["1"] == ids(log.items)
-        await it.board.settle([log.items[0].claim.done()])
+        await until(lambda: log.notifications)
+        assert ["1"] == ids(log.notifications)
+        await it.board.settle([log.notifications[0].claim.done()])
         subscription.dispose()
         assert (0, 0, 1, 1) == await it.counts()
 
@@ -513,20 +514,20 @@ async def test_a_server_that_is_away() -> None:
     async with bench(limit=0.3) as it:
         await it.fleet(a=9)
         claims = await it.claims(3)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
         it.proxy.blackhole()
         with capture_logs() as logs:
             hand.push(*claims)
             await until(lambda: "assign_waits" in {entry["event"] for entry in logs})
-            assert [] == log.items
+            assert [] == log.notifications
             it.proxy.heal()
             it.proxy.cut()
-            await until(lambda: len(log.items) == 3)
+            await until(lambda: len(log.notifications) == 3)
         # What calls may have reserved whose replies were lost is given back.
         await it.until_jobs(3)
         hand.complete()
-        assert "|" == log.items[-1]
+        assert "|" == log.notifications[-1]
         await it.board.settle([claim.done() for claim in claims])
         await it.until_jobs(0)
 
@@ -536,11 +537,11 @@ async def test_replies_that_are_lost() -> None:
     async with bench() as it:
         await it.fleet(a=9)
         claims = await it.claims(3)
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
         it.proxy.drop_replies(2, b"EVALSHA")
         hand.push(*claims)
-        await until(lambda: len(log.items) == 3)
+        await until(lambda: len(log.notifications) == 3)
         await it.until_jobs(3)
         hand.complete()
         await it.board.settle([claim.done() for claim in claims])

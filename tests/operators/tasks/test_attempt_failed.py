@@ -11,7 +11,7 @@ from rxdispatch.backoff import Backoff
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log
+from rxdispatch.testing import Probe
 from tests.operators.tasks.places import filled
 
 
@@ -30,7 +30,7 @@ async def test_each_failed_attempt_is_one_warning() -> None:
     with capture_logs() as logs:
         board.claims(until="joined").pipe(
             execute(handle, backoff=backoff), settle(board)
-        ).subscribe(Log())
+        ).subscribe(Probe())
         await asyncio.sleep(20)
     same = {
         "event": "attempt_failed",
@@ -64,7 +64,7 @@ async def test_what_was_given_back_or_lost_is_no_failure() -> None:
             raise ValueError("on the way out")
 
     with capture_logs() as logs:
-        subscription = board.claims().pipe(execute(handle), settle(board)).subscribe(Log())
+        subscription = board.claims().pipe(execute(handle), settle(board)).subscribe(Probe())
         await asyncio.sleep(1)
         subscription.dispose()
         await asyncio.sleep(1)

@@ -19,7 +19,8 @@ from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.streams import run
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place, tasks, turns
 
@@ -41,55 +42,55 @@ async def test_all_that_is_ready_comes_and_then_the_end() -> None:
     """Best first; without a valve the whole prefetch at once."""
     board, engine = await filled(3)
     await board.submit(Task(0, id="first", priority=9))
-    log = Log()
+    log = Probe()
     reactivex.empty().pipe(claim(board, worker="me")).subscribe(log)
     await turns()
-    assert ["first", "0", "1", "2"] == ids(log.items)
-    assert "|" == log.items[-1]
-    assert {"me"} == {item.worker for item in log.items[:-1]}
+    assert ["first", "0", "1", "2"] == ids(log.notifications)
+    assert "|" == log.notifications[-1]
+    assert {"me"} == {item.worker for item in log.notifications[:-1]}
     assert [1000] == engine.sizes("claim")
 
 
 async def test_a_hint_wakes_it() -> None:
     """At once: a submit is claimed in the same instant."""
     board, _ = place()
-    log = Log()
+    log = Probe()
     with board.claims().subscribe(log):
         await asyncio.sleep(10.0)
         await board.submit(tasks(2))
         await turns()
-        assert [10.0, 10.0] == [when for when, _ in log.got]
+        assert [10.0, 10.0] == [when for when, _ in log.timeline]
         await asyncio.sleep(100)
-        assert 2 == len(log.got)
-        board._intakes.give_back(log.items)
+        assert 2 == len(log.timeline)
+        board._intakes.give_back(log.notifications)
         await turns()
 
 
 async def test_items_of_the_source_are_hints() -> None:
     """Whatever they are."""
     board, _ = place()
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(claim(board)).subscribe(log)
     await asyncio.sleep(3.0)
     await board.submit(tasks(1))
     hand.push("anything")
     await turns()
-    assert [3.0] == [when for when, _ in log.got]
+    assert [3.0] == [when for when, _ in log.timeline]
     hand.complete()
     await turns()
-    assert "|" == log.items[-1]
+    assert "|" == log.notifications[-1]
 
 
 async def test_a_hint_during_a_claim_is_not_forgotten() -> None:
     """What was submitted while an empty reply is on its way is claimed right after."""
     board, engine = place()
     engine.after["claim"] = 1.0
-    log = Log()
+    log = Probe()
     subscription = board.claims().subscribe(log)
     await asyncio.sleep(0.5)
     await board.submit(tasks(1))
     await asyncio.sleep(2)
-    assert [2.0] == [when for when, _ in log.got]
+    assert [2.0] == [when for when, _ in log.timeline]
     subscription.dispose()
 
 
@@ -97,21 +98,21 @@ async def test_a_lost_hint_costs_two_seconds() -> None:
     """At the most: it looks by itself as well."""
     board, _ = place()
     deaf(board)
-    log = Log()
+    log = Probe()
     with board.claims().subscribe(log):
         for n in range(20):
             await asyncio.sleep(3.3)
-            before = log.loop.time()
+            before = asyncio.get_running_loop().time()
             await board.submit(Task(0))
             await asyncio.sleep(2.0)
-            assert n + 1 == len(log.got)
-            assert before < log.got[-1][0] <= before + 2.0
+            assert n + 1 == len(log.timeline)
+            assert before < log.timeline[-1][0] <= before + 2.0
 
 
 async def test_an_idle_worker_asks_seldom() -> None:
     """Less than two commands a second."""
     board, engine = place()
-    with board.claims().subscribe(Log()):
+    with board.claims().subscribe(Probe()):
         await asyncio.sleep(100)
     assert 50 <= len(engine.calls) <= 105
 
@@ -125,11 +126,11 @@ async def test_scheduled_tasks_start_on_time(delay: float) -> None:
         due = asyncio.get_running_loop().time() + delay
         if lost:
             deaf(board)
-        log = Log()
+        log = Probe()
         with board.claims().subscribe(log):
             await asyncio.sleep(delay + 0.06)
-        assert 1 == len(log.got)
-        assert due <= log.got[0][0] <= due + 0.05
+        assert 1 == len(log.timeline)
+        assert due <= log.timeline[0][0] <= due + 0.05
 
 
 async def test_lapsed_claims_of_others_are_taken_over() -> None:
@@ -137,11 +138,11 @@ async def test_lapsed_claims_of_others_are_taken_over() -> None:
     board, engine = await filled(1)
     other: Board = MemoryBoard("b", engine=engine)
     held = await other.claim(1, lease=10.0)
-    log = Log()
+    log = Probe()
     with board.claims().subscribe(log):
         await asyncio.sleep(12.0)
-        assert 10.0 <= log.got[0][0] <= 12.0
-        assert (1, 1) == (log.items[0].crashes, log.items[0].attempt)
+        assert 10.0 <= log.timeline[0][0] <= 12.0
+        assert (1, 1) == (log.notifications[0].crashes, log.notifications[0].attempt)
         assert [False] == await other.settle([held[0].done()])
 
 
@@ -174,41 +175,41 @@ async def test_until_joined_waits_for_all() -> None:
     await board.submit(Task(0, id="later", delay=50.0))
     other: Board = MemoryBoard("b", engine=engine)
     held = await other.claim(1)
-    log = Log()
+    log = Probe()
     board.claims(until="joined").subscribe(log)
     await asyncio.sleep(20)
     await other.settle([held[0].retry("x", 70.0)])
     await asyncio.sleep(20)
-    assert [] == log.got
+    assert [] == log.timeline
     await asyncio.sleep(60)
-    assert ["later", "0"] == ids(log.items)
-    assert 50.0 <= log.got[0][0] <= 50.05
-    assert 90.0 <= log.got[1][0] <= 90.05
-    await board.settle([item.done() for item in log.items])
+    assert ["later", "0"] == ids(log.notifications)
+    assert 50.0 <= log.timeline[0][0] <= 50.05
+    assert 90.0 <= log.timeline[1][0] <= 90.05
+    await board.settle([item.done() for item in log.notifications])
     await asyncio.sleep(5)
-    assert (100.0, "|") == log.got[-1]
+    assert (100.0, "|") == log.timeline[-1]
 
 
 async def test_without_an_end_it_goes_on() -> None:
     """Until it is disposed."""
     board, _ = await filled(1)
-    log = Log()
+    log = Probe()
     with board.claims(until="never").subscribe(log):
         await asyncio.sleep(1000)
-    assert ["0"] == ids(log.items) == ids([log.items[-1]])
+    assert ["0"] == ids(log.notifications) == ids([log.notifications[-1]])
     await asyncio.sleep(1000)
-    assert 1 == len(log.items)
+    assert 1 == len(log.notifications)
 
 
 async def test_an_error_of_the_source_passes_through() -> None:
     """At once; what was handed on stays held, the rest goes back."""
     board, _ = await filled(3)
     error = OSError("x")
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(claim(board, prefetch=2)).subscribe(log)
     await turns()
     hand.fail(error)
-    assert error is log.items[-1]
+    assert error is log.notifications[-1]
     await turns()
     assert (0, 1, 2, 0, 0) == await marks(board)
 
@@ -218,10 +219,10 @@ async def test_an_error_of_the_board_ends_the_stream() -> None:
     board, engine = await filled(3)
     error = RuntimeError("x")
     engine.faults["claim"].append(error)
-    log = Log()
+    log = Probe()
     board.claims().subscribe(log)
     await asyncio.sleep(9)
-    assert [error] == log.items
+    assert [error] == log.notifications
     assert 1 == len(engine.calls)
 
 
@@ -237,14 +238,14 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
     """It says so once, and once more when it goes on."""
     board, engine = await filled(1)
     engine.away("claim", 7)
-    log = Log()
+    log = Probe()
     with capture_logs() as logs, board.claims().subscribe(log):
         await asyncio.sleep(10)
-        assert ["0"] == ids(log.items)
-        assert 0.7 <= log.got[0][0] <= 3.5
+        assert ["0"] == ids(log.notifications)
+        assert 0.7 <= log.timeline[0][0] <= 3.5
         assert ["claims_waiting", "claims_going_on"] == [entry["event"] for entry in logs]
         assert "b" == logs[0]["board"]
-        board._intakes.give_back(log.items)
+        board._intakes.give_back(log.notifications)
         await turns()
 
 
@@ -262,13 +263,13 @@ async def test_the_end_waits_for_the_server() -> None:
 async def test_prefetch_bounds_what_is_unsettled() -> None:
     """One goes, one comes."""
     board, _ = await filled(10)
-    log = Log()
+    log = Probe()
     with board.claims(prefetch=3).subscribe(log):
         for n in range(7):
             await asyncio.sleep(5)
-            assert 3 + n == len(log.items)
+            assert 3 + n == len(log.notifications)
             assert (0, 7 - n, 3, n, 0) == await marks(board)
-            await board.settle([log.items[n].done()])
+            await board.settle([log.notifications[n].done()])
 
 
 async def test_prefetch_is_never_exceeded() -> None:
@@ -324,7 +325,7 @@ async def _watched(
         await asyncio.sleep(speed())
 
     stream = board.claims(**options).pipe(execute(handler, max_concurrent=4), settle(board))
-    with stream.subscribe(Log()):
+    with stream.subscribe(Probe()):
         while loop.time() < until:
             await asyncio.sleep(0.01)
             seen.append((loop.time(), (await board.counts()).claimed))
@@ -366,35 +367,35 @@ async def test_handlers_that_slow_down_are_claimed_less_for() -> None:
 async def test_claims_are_renewed_at_a_third_of_the_lease_until_settled() -> None:
     """For ever if need be, and no longer than that."""
     board, engine = await filled(2)
-    log = Log()
+    log = Probe()
     with board.claims(lease=30.0).subscribe(log):
         await asyncio.sleep(3005)
         times = engine.times("renew")
         assert {10.0} == {round(b - a, 3) for a, b in zip([0.0, *times], times, strict=False)}
         assert {2} == set(engine.sizes("renew"))
-        await board.settle([log.items[0].done()])
+        await board.settle([log.notifications[0].done()])
         await asyncio.sleep(10)
         assert 1 == engine.sizes("renew")[-1]
-        await board.settle([log.items[1].release(5000.0)])
+        await board.settle([log.notifications[1].release(5000.0)])
         count = len(engine.named("renew"))
         await asyncio.sleep(300)
         assert count == len(engine.named("renew"))
-    assert not log.items[0].lost
+    assert not log.notifications[0].lost
 
 
 async def test_renewal_outlives_the_subscription() -> None:
     """Who was handed a claim may still be at work."""
     board, engine = await filled(2)
-    log = Log()
+    log = Probe()
     board.claims(lease=3.0, prefetch=1).subscribe(log).dispose()
     await asyncio.sleep(60)
-    assert [] == log.items
+    assert [] == log.notifications
     subscription = board.claims(lease=3.0, prefetch=1).subscribe(log)
     await turns()
     subscription.dispose()
     await asyncio.sleep(60.5)
     assert (0, 1, 1, 0, 0) == await marks(board)
-    assert [True] == await board.settle([log.items[0].done()])
+    assert [True] == await board.settle([log.notifications[0].done()])
     count = len(engine.calls)
     await asyncio.sleep(60)
     assert count == len(engine.calls)
@@ -404,14 +405,14 @@ async def test_a_settled_claim_is_not_lost_to_a_renewal() -> None:
     """One that sets out before it was settled and arrives after."""
     board, engine = await filled(1)
     engine.before["renew"] = 1.0
-    log = Log()
+    log = Probe()
     with capture_logs() as logs, board.claims(lease=30.0).subscribe(log):
         for moment in (10.0, 0.5):
             await asyncio.sleep(moment)
         assert [10.0] == engine.times("renew")
-        await board.settle([log.items[0].done()])
+        await board.settle([log.notifications[0].done()])
         await asyncio.sleep(60)
-    assert not log.items[0].lost
+    assert not log.notifications[0].lost
     assert [] == logs
 
 
@@ -419,22 +420,22 @@ async def test_a_claim_that_is_taken_away_is_lost() -> None:
     """The next renewal learns of it; its place is free for another."""
     board, engine = await filled(2)
     other: Board = MemoryBoard("b", engine=engine)
-    log = Log()
+    log = Probe()
     with capture_logs() as logs, board.claims(lease=3.0, prefetch=1).subscribe(log):
         await turns()
         await other.cancel("0")
-        assert not log.items[0].lost
+        assert not log.notifications[0].lost
         await asyncio.sleep(1.01)
-        assert log.items[0].lost
-        assert ["0", "1"] == ids(log.items)
-    entry = {"board": "b", "task": "0", "token": log.items[0].token, "log_level": "warning"}
+        assert log.notifications[0].lost
+        assert ["0", "1"] == ids(log.notifications)
+    entry = {"board": "b", "task": "0", "token": log.notifications[0].token, "log_level": "warning"}
     assert [entry | {"event": "claim_lost"}] == logs
 
 
 async def test_dropped_claims_are_given_back_with_a_warning() -> None:
     """Ready again after one lease, so that a filter does not spin."""
     board, engine = await filled(4)
-    log = Log()
+    log = Probe()
 
     def is_even(item: Claim[Any]) -> bool:
         return bool(item.task.payload % 2 == 0)
@@ -454,7 +455,7 @@ async def test_dropped_claims_are_given_back_with_a_warning() -> None:
         assert entry["first"] in {"1", "3"}
         assert warning | {"first": entry["first"]} == entry
         await asyncio.sleep(5.05)
-        assert ["0", "2"] == ids(log.items)
+        assert ["0", "2"] == ids(log.notifications)
         assert 2 == len(named(logs, "claims_dropped"))
         assert [None, None] == [(await _state(board, n)).worker for n in "13"]
         assert [(0, 0)] * 2 == [((s := await _state(board, n)).attempts, s.crashes) for n in "13"]
@@ -494,27 +495,27 @@ async def test_disposal_during_a_claim_gives_back_what_it_brings() -> None:
     """It cannot be called back any more."""
     board, engine = await filled(3)
     engine.after["claim"] = 1.0
-    log = Log()
+    log = Probe()
     subscription = board.claims().subscribe(log)
     await asyncio.sleep(0.5)
     assert (0, 0, 3, 0, 0) == await marks(board)
     subscription.dispose()
     await asyncio.sleep(1)
     assert (0, 3, 0, 0, 0) == await marks(board)
-    assert [] == log.items
+    assert [] == log.notifications
 
 
 async def test_disposal_as_a_claim_ends_gives_back_what_it_brings() -> None:
     """Whichever turn of the loop it comes in."""
     for turn in range(8):
         board, _ = await filled(3)
-        log = Log()
+        log = Probe()
         subscription = board.claims().subscribe(log)
         await turns(turn)
         subscription.dispose()
         await turns(9)
-        assert (0, 3 - len(log.items), len(log.items), 0, 0) == await marks(board)
-        await board.settle([item.done() for item in log.items])
+        assert (0, 3 - len(log.notifications), len(log.notifications), 0, 0) == await marks(board)
+        await board.settle([item.done() for item in log.notifications])
 
 
 async def test_disposal_from_within() -> None:
@@ -566,13 +567,13 @@ async def test_one_stream_serves_many_subscriptions() -> None:
     """Each claims for itself."""
     board, _ = await filled(4)
     stream = board.claims(prefetch=2)
-    logs = [Log(), Log()]
+    logs = [Probe(), Probe()]
     subscriptions = [stream.subscribe(log) for log in logs]
     await turns()
-    assert [["0", "1"], ["2", "3"]] == [ids(log.items) for log in logs]
+    assert [["0", "1"], ["2", "3"]] == [ids(log.notifications) for log in logs]
     for subscription in subscriptions:
         subscription.dispose()
-    await board.settle([item.release() for log in logs for item in log.items])
+    await board.settle([item.release() for log in logs for item in log.notifications])
     assert ["0", "1"] == ids(await to_list(stream.pipe(rx.take(2))))
     await turns()
 
@@ -580,29 +581,29 @@ async def test_one_stream_serves_many_subscriptions() -> None:
 async def test_the_owner_of_the_board_can_stop_it() -> None:
     """It completes, and the drain waits for what was handed on."""
     board, _ = await filled(3)
-    log = Log()
+    log = Probe()
     board.claims(prefetch=2).subscribe(log)
     await turns()
     drained = asyncio.create_task(board._intakes.drain(100.0, asyncio.Event()))
     await asyncio.sleep(5)
-    assert "|" == log.items[-1]
+    assert "|" == log.notifications[-1]
     assert not drained.done()
-    await board.settle([item.done() for item in log.items[:-1]])
+    await board.settle([item.done() for item in log.notifications[:-1]])
     await drained
-    assert 5.0 == log.loop.time()
+    assert 5.0 == asyncio.get_running_loop().time()
     assert (0, 1, 0, 2, 0) == await marks(board)
 
 
 async def test_a_drain_ends_what_does_not_end() -> None:
     """After the grace it gives back what is held all the same."""
     board, _ = await filled(2)
-    log = Log()
+    log = Probe()
     board.claims().subscribe(log)
     await turns()
     with capture_logs() as logs:
         await board._intakes.drain(10.0, asyncio.Event())
     assert ["grace_ended"] == [entry["event"] for entry in logs]
-    assert 12.0 == log.loop.time()
+    assert 12.0 == asyncio.get_running_loop().time()
     assert (0, 2, 0, 0, 0) == await marks(board)
 
 

@@ -17,8 +17,8 @@ from rxdispatch.errors import ConfigError
 from rxdispatch.operators.tasks._claim_each import claim_each
 from rxdispatch.streams import run
 from rxdispatch.task import Task
-from rxdispatch.testing import Supply
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe, Supply
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place, tasks, turns
 
@@ -28,7 +28,7 @@ async def test_each_task_has_one_winner() -> None:
     board, engine = await filled(20)
     boards: list[Board] = [board, MemoryBoard("b", engine=engine), MemoryBoard("b", engine=engine)]
     broadcast: Subject[Any] = Subject()
-    logs = [Log() for _ in boards]
+    logs = [Probe() for _ in boards]
     for n, (one, log) in enumerate(zip(boards, logs, strict=True)):
         broadcast.pipe(claim_each(one, worker=f"w{n}")).subscribe(log)
     for n in range(20):
@@ -37,11 +37,11 @@ async def test_each_task_has_one_winner() -> None:
         await asyncio.sleep(0.1)
     broadcast.on_completed()
     await asyncio.sleep(1)
-    won = [ids(log.items) for log in logs]
+    won = [ids(log.notifications) for log in logs]
     assert sorted(str(n) for n in range(20)) == sorted(task_id for some in won for task_id in some)
-    assert ["|"] * 3 == [log.items[-1] for log in logs]
+    assert ["|"] * 3 == [log.notifications[-1] for log in logs]
     for n, log in enumerate(logs):
-        assert {f"w{n}"} >= {item.worker for item in log.items[:-1]}
+        assert {f"w{n}"} >= {item.worker for item in log.notifications[:-1]}
 
 
 async def test_tasks_and_ids_both_name_a_task() -> None:
@@ -57,7 +57,7 @@ async def test_what_comes_in_one_turn_is_claimed_together() -> None:
     """And what comes while a claim is under way."""
     board, engine = await filled(9)
     engine.after["claim"] = 1.0
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(claim_each(board)).subscribe(log)
     hand.push("0", "1", "2")
     await asyncio.sleep(0.5)
@@ -66,9 +66,9 @@ async def test_what_comes_in_one_turn_is_claimed_together() -> None:
     hand.push("5")
     await asyncio.sleep(9)
     assert [(0.0, 3), (1.0, 3)] == [(c.at, c.size) for c in engine.named("claim")]
-    assert [1.0] * 3 + [2.0] * 3 == [when for when, _ in log.got]
+    assert [1.0] * 3 + [2.0] * 3 == [when for when, _ in log.timeline]
     hand.complete()
-    assert "|" == log.items[-1]
+    assert "|" == log.notifications[-1]
 
 
 async def test_completion_waits_until_all_is_decided() -> None:
@@ -89,9 +89,9 @@ async def test_completion_waits_until_all_is_decided() -> None:
 async def test_an_empty_source_completes_at_once() -> None:
     """Nothing is asked for it."""
     board, engine = place()
-    log = Log()
+    log = Probe()
     reactivex.empty().pipe(claim_each(board)).subscribe(log)
-    assert (["|"], []) == (log.items, engine.calls)
+    assert (["|"], []) == (log.notifications, engine.calls)
 
 
 async def test_an_error_of_the_source_passes_at_once() -> None:
@@ -99,12 +99,12 @@ async def test_an_error_of_the_source_passes_at_once() -> None:
     board, engine = await filled(2)
     engine.after["claim"] = 1.0
     error = OSError("x")
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(claim_each(board)).subscribe(log)
     hand.push("0", "1")
     await asyncio.sleep(0.5)
     hand.fail(error)
-    assert [(0.5, error)] == log.got
+    assert [(0.5, error)] == log.timeline
     await asyncio.sleep(1)
     assert (0, 2, 0, 0, 0) == await marks(board)
 
@@ -125,11 +125,11 @@ async def test_another_error_of_the_board_ends_the_stream() -> None:
     board, engine = await filled(2)
     error = RuntimeError("x")
     engine.faults["claim"].append(error)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(claim_each(board)).subscribe(log)
     hand.push("0")
     await turns()
-    assert [error] == log.items
+    assert [error] == log.notifications
     assert 1 == hand.disposed
     assert hand.gate.closed
 
@@ -138,11 +138,11 @@ async def test_another_error_of_the_board_ends_the_stream() -> None:
 async def test_what_is_no_task_and_no_id_is_an_error(item: Any) -> None:
     """The stream ends with it, once."""
     board, _ = await filled(1)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(claim_each(board)).subscribe(log)
     hand.push("0", item, item)
     await turns()
-    (error,) = log.items
+    (error,) = log.notifications
     assert isinstance(error, ConfigError)
     assert f"claim_each must be given Tasks or ids, got {item!r}" == str(error)
     assert (0, 1, 0, 0, 0) == await marks(board)
@@ -178,11 +178,11 @@ async def test_disposal_from_within() -> None:
 async def test_claims_are_renewed_until_they_are_settled() -> None:
     """At a third of the lease."""
     board, engine = await filled(1)
-    log = Log()
+    log = Probe()
     reactivex.of("0").pipe(claim_each(board, lease=3.0)).subscribe(log)
     await asyncio.sleep(100.5)
     assert 100 == len(engine.named("renew"))
-    await board.settle([log.items[0].done()])
+    await board.settle([log.notifications[0].done()])
     await asyncio.sleep(100)
     assert 100 == len(engine.named("renew"))
 
@@ -217,17 +217,17 @@ async def test_the_valve_holds_a_thousand() -> None:
 async def test_the_owner_of_the_board_can_stop_it() -> None:
     """It completes, and what was handed on is waited for."""
     board, _ = await filled(2)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(claim_each(board)).subscribe(log)
     hand.push("0")
     await turns()
     drained = asyncio.create_task(board._intakes.drain(9.0, asyncio.Event()))
     await asyncio.sleep(1)
-    assert "|" == log.items[-1]
+    assert "|" == log.notifications[-1]
     assert 1 == hand.disposed
-    await board.settle([log.items[0].done()])
+    await board.settle([log.notifications[0].done()])
     await drained
-    assert 1.0 == log.loop.time()
+    assert 1.0 == asyncio.get_running_loop().time()
 
 
 @pytest.mark.parametrize("lease", [0, -1.0, float("inf"), "3", None])

@@ -14,7 +14,7 @@ from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.operators.tasks._submit import submit
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log
+from rxdispatch.testing import Probe
 from tests.operators.tasks.places import Hand, place
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -41,7 +41,7 @@ async def test_a_handler_that_submits_does_not_pass_on_its_context() -> None:
         settle(board),
         rx.do_action(lambda _: below.append(TENANT.get())),
     )
-    subscription = stream.subscribe(Log())
+    subscription = stream.subscribe(Probe())
     TENANT.set("later")
     await board.submit(Task("first"))
     await asyncio.sleep(0.5)
@@ -66,7 +66,7 @@ async def test_claims_of_a_broadcast_keep_no_context(plain: bool) -> None:
 
     hand = Hand()
     operator: Any = submit(board, timespan=0.01) if plain else claim_each(board)
-    subscription = hand.stream().pipe(operator, rx.do_action(note)).subscribe(Log())
+    subscription = hand.stream().pipe(operator, rx.do_action(note)).subscribe(Probe())
     TENANT.set("pusher")
     if plain:
         hand.push(Task(1))

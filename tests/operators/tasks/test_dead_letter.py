@@ -16,7 +16,7 @@ from rxdispatch.claim import Outcome
 from rxdispatch.errors import ConfigError, TaskExecutionError
 from rxdispatch.operators.tasks._dead_letter import dead_letter
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log
+from rxdispatch.testing import Probe
 from tests.operators.tasks.places import Hand, Result, ids, place
 
 
@@ -32,36 +32,36 @@ async def test_all_pass_and_the_dead_are_handed_on() -> None:
     """To a callable; in the order in which they died."""
     items = await found("done", "dead", "retry", "released", "lost", "dead")
     told: list[Result] = []
-    log = Log()
+    log = Probe()
     reactivex.from_iterable(items).pipe(dead_letter(told.append)).subscribe(log)
-    assert [*items, "|"] == log.items
+    assert [*items, "|"] == log.notifications
     assert ["1-dead", "5-dead"] == ids(told)
 
 
 async def test_a_subject_is_told_but_not_ended() -> None:
     """It may serve other streams as well."""
     sink: Subject[Result] = Subject()
-    log = Log()
+    log = Probe()
     sink.subscribe(log)
     operator = dead_letter(sink)
     for _ in range(2):
-        reactivex.from_iterable(await found("done", "dead")).pipe(operator).subscribe(Log())
-    reactivex.throw(OSError("x")).pipe(operator).subscribe(Log())
-    assert ["1-dead", "1-dead"] == ids(log.items)
-    assert 2 == len(log.items)
+        reactivex.from_iterable(await found("done", "dead")).pipe(operator).subscribe(Probe())
+    reactivex.throw(OSError("x")).pipe(operator).subscribe(Probe())
+    assert ["1-dead", "1-dead"] == ids(log.notifications)
+    assert 2 == len(log.notifications)
 
 
 async def test_the_end_passes_through() -> None:
     """Errors and disposal too."""
     error = OSError("x")
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     subscription = hand.stream().pipe(dead_letter(lambda _: None)).subscribe(log)
     subscription.dispose()
     assert 1 == hand.disposed
     hand = Hand()
     hand.stream().pipe(dead_letter(lambda _: None)).subscribe(log)
     hand.fail(error)
-    assert [error] == log.items
+    assert [error] == log.notifications
 
 
 async def test_a_sink_that_raises_is_logged() -> None:
@@ -73,10 +73,10 @@ async def test_a_sink_that_raises_is_logged() -> None:
         raise ValueError("x")
 
     items = await found("dead", "done", "dead")
-    log = Log()
+    log = Probe()
     with capture_logs() as logs:
         reactivex.from_iterable(items).pipe(dead_letter(sink)).subscribe(log)
-    assert [*items, "|"] == log.items
+    assert [*items, "|"] == log.notifications
     assert ["0-dead", "2-dead"] == told
     assert [("dead_letter_sink_failed", "0-dead"), ("dead_letter_sink_failed", "2-dead")] == [
         (entry["event"], entry["task"]) for entry in logs
@@ -95,7 +95,7 @@ async def test_a_path_gets_a_line_of_json_for_each(kind: Any, tmp_path: Path) ->
     items[0].error.__cause__ = ValueError("bad\nline ü")
     items[2].error = OSError("plain")
     items[2].claim.crashes = 4
-    reactivex.from_iterable(items).pipe(dead_letter(kind(path))).subscribe(Log())
+    reactivex.from_iterable(items).pipe(dead_letter(kind(path))).subscribe(Probe())
     before, *lines = path.read_text(encoding="utf-8").splitlines()
     assert "before" == before
     assert [
@@ -136,7 +136,7 @@ async def test_the_file_may_be_rotated(tmp_path: Path) -> None:
     """It is opened again for each line."""
     path = tmp_path / "dead.jsonl"
     hand = Hand()
-    hand.stream().pipe(dead_letter(path)).subscribe(Log())
+    hand.stream().pipe(dead_letter(path)).subscribe(Probe())
     for name in ("a", "b"):
         hand.push(*await found("dead"))
         path.rename(tmp_path / name)
@@ -149,7 +149,7 @@ async def test_an_id_that_is_no_text_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / "dead.jsonl"
     (outcome,) = await found("dead")
     outcome.claim.task = Task(1, id="a\udcffb")
-    reactivex.of(outcome).pipe(dead_letter(path)).subscribe(Log())
+    reactivex.of(outcome).pipe(dead_letter(path)).subscribe(Probe())
     assert "a?b" == json.loads(path.read_text())["id"]
 
 
@@ -174,7 +174,7 @@ async def test_a_file_that_others_cannot_read(tmp_path: Path) -> None:
     path = tmp_path / "dead.jsonl"
     before = os.umask(0)
     try:
-        reactivex.from_iterable(await found("dead")).pipe(dead_letter(path)).subscribe(Log())
+        reactivex.from_iterable(await found("dead")).pipe(dead_letter(path)).subscribe(Probe())
     finally:
         os.umask(before)
     assert 0o600 == path.stat().st_mode & 0o777
@@ -187,10 +187,10 @@ async def test_a_link_in_place_of_the_file(tmp_path: Path) -> None:
     path.symlink_to(target)
     with pytest.raises(ConfigError, match="sink must not be a symbolic link"):
         dead_letter(path)
-    log = Log()
+    log = Probe()
     items = await found("dead")
     with capture_logs() as logs:
         reactivex.from_iterable(items).pipe(operator).subscribe(log)
-    assert [*items, "|"] == log.items
+    assert [*items, "|"] == log.notifications
     assert ["dead_letter_sink_failed"] == [entry["event"] for entry in logs]
     assert not target.exists()

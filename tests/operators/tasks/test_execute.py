@@ -24,7 +24,8 @@ from rxdispatch.operators.tasks._execution import BURST
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.streams import run
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import (
     Board,
@@ -58,11 +59,11 @@ async def test_results_are_emitted_as_they_come() -> None:
     """With how long each took."""
     board, _ = place()
     await board.submit([Task(3.0, id="slow"), Task(1.0, id="fast")])
-    log = Log()
+    log = Probe()
     board.claims(until="idle").pipe(execute(sleeps)).subscribe(log)
     await asyncio.sleep(9)
-    assert [1.0, 3.0, 3.0] == [when for when, _ in log.got]
-    fast, slow, end = log.items
+    assert [1.0, 3.0, 3.0] == [when for when, _ in log.timeline]
+    fast, slow, end = log.notifications
     assert (["fast", "slow"], "|") == (ids([fast, slow]), end)
     assert [("done", 1.0, 1.0, None), ("done", 3.0, 3.0, None)] == [
         (o.status, o.result, o.duration, o.error) for o in (fast, slow)
@@ -80,10 +81,10 @@ async def test_a_failure_is_retried_after_the_backoff() -> None:
 
     attempts: list[Result] = []
     stream = board.claims(until="joined").pipe(execute(handler, backoff=FLAT), settle(board))
-    log = Log()
+    log = Probe()
     stream.subscribe(log)
     await asyncio.sleep(2000)
-    attempts = log.items[:-1]
+    attempts = log.notifications[:-1]
     assert ["retry"] * 4 + ["dead"] == [o.status for o in attempts]
     assert [2.0, 6.0, 18.0, 54.0, 0.0] == [o.delay for o in attempts]
     assert [1, 2, 3, 4, 5] == [o.claim.attempt for o in attempts]
@@ -313,7 +314,7 @@ async def test_a_lost_claim_cancels_its_handler() -> None:
             ended.append((task.id, loop.time()))
             raise
 
-    log = Log()
+    log = Probe()
     stream = board.claims(until="idle", lease=6.0).pipe(
         execute(handler, max_concurrent=2), settle(board)
     )
@@ -324,7 +325,7 @@ async def test_a_lost_claim_cancels_its_handler() -> None:
         await asyncio.sleep(99)
     assert [("0", 2.0)] == ended
     assert [("0", "lost"), ("1", "done"), ("2", "done")] == [
-        (o.claim.task.id, o.status) for o in log.items[:-1]
+        (o.claim.task.id, o.status) for o in log.notifications[:-1]
     ]
     assert (0, 0, 0, 2, 1) == await marks(board)
 
@@ -339,7 +340,7 @@ async def test_a_lost_claim_does_not_start() -> None:
         ran.append(task.id)
         await asyncio.sleep(1)
 
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(execute(handler, max_concurrent=1)).subscribe(log)
     claims[1]._lose()
     with capture_logs():
@@ -348,10 +349,12 @@ async def test_a_lost_claim_does_not_start() -> None:
     claims[2]._lose()
     await asyncio.sleep(5)
     assert ["0"] == ran
-    assert {"0": "done", "1": "lost", "2": "lost"} == {o.claim.task.id: o.status for o in log.items}
+    assert {"0": "done", "1": "lost", "2": "lost"} == {
+        o.claim.task.id: o.status for o in log.notifications
+    }
     hand.complete()
     await turns()
-    assert "|" == log.items[-1]
+    assert "|" == log.notifications[-1]
 
 
 async def test_a_handler_that_ends_after_its_cancellation_is_lost_too() -> None:
@@ -366,15 +369,15 @@ async def test_a_handler_that_ends_after_its_cancellation_is_lost_too() -> None:
             pass
         return "late"
 
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(execute(handler, max_concurrent=1)).subscribe(log)
     hand.push(claims[0])
     await turns()
     claims[0]._lose()
     hand.push(claims[1])
     await asyncio.sleep(5)
-    assert ["0", "1"] == ids(log.items)
-    assert "done" == log.items[1].status
+    assert ["0", "1"] == ids(log.notifications)
+    assert "done" == log.notifications[1].status
     hand.complete()
     await turns()
 
@@ -386,7 +389,7 @@ async def test_a_handler_that_ends_after_its_cancellation_is_lost_too() -> None:
 async def test_the_end_of_the_source_waits_for_what_runs(error: Exception | None) -> None:
     """Completion and errors alike."""
     board, _ = await filled(3)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(execute(sleeps)).subscribe(log)
     hand.push(*await board.claim(3))
     await turns()
@@ -396,9 +399,9 @@ async def test_the_end_of_the_source_waits_for_what_runs(error: Exception | None
         hand.fail(error)
     await asyncio.sleep(9)
     assert [(0.0, "0"), (1.0, "1"), (2.0, "2")] == [
-        (when, o.claim.task.id) for when, o in log.got[:-1]
+        (when, o.claim.task.id) for when, o in log.timeline[:-1]
     ]
-    assert (2.0, error or "|") == log.got[-1]
+    assert (2.0, error or "|") == log.timeline[-1]
 
 
 async def test_the_end_comes_although_a_worker_that_was_woken_found_nothing() -> None:
@@ -409,21 +412,21 @@ async def test_the_end_comes_although_a_worker_that_was_woken_found_nothing() ->
 
     board, _ = await filled(BURST + 2)
     claims = await board.claim(BURST + 2)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(execute(handler, max_concurrent=BURST + 2)).subscribe(log)
     hand.push(*claims[:-1])
     await asyncio.sleep(0)  # the first worker has run a burst, and lets others run
     hand.push(claims[-1])  # wakes a second one
     hand.complete()
     await turns()
-    assert ["|"] == log.items[BURST + 2 :]
+    assert ["|"] == log.notifications[BURST + 2 :]
 
 
 async def test_an_empty_source_ends_at_once() -> None:
     """Nothing was started for it."""
-    log = Log()
+    log = Probe()
     reactivex.empty().pipe(execute(sleeps)).subscribe(log)
-    assert ["|"] == log.items
+    assert ["|"] == log.notifications
     assert {asyncio.current_task()} == asyncio.all_tasks()
 
 
@@ -431,14 +434,14 @@ async def test_the_valve_can_end_the_stream() -> None:
     """As a drain that ran out of time does: handlers are cancelled, tasks go back."""
     board, _ = await filled(3)
     error = TimeoutError("x")
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(execute(sleeps, max_concurrent=2)).subscribe(log)
     gate = hand.gate
     hand.push(*(await board.claim(3))[1:])
     await turns()
     assert gate.fail(error)
     await asyncio.sleep(9)
-    assert [error] == log.items
+    assert [error] == log.notifications
     assert 2 == (await board.counts()).ready
 
 
@@ -457,7 +460,7 @@ async def test_disposal_cancels_and_gives_back() -> None:
             cancelled.append(task.id)
             raise
 
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     subscription = hand.stream().pipe(execute(handler, max_concurrent=2)).subscribe(log)
     with capture_logs() as logs:
         hand.push(*await board.claim(5))
@@ -467,7 +470,7 @@ async def test_disposal_cancels_and_gives_back() -> None:
     subscription.dispose()
     await turns()
     assert ["0", "1"] == sorted(cancelled)
-    assert [] == log.items
+    assert [] == log.notifications
     assert (0, 5, 0, 0, 0) == await marks(board)
     assert {asyncio.current_task()} == asyncio.all_tasks()
     assert [0] * 5 == [(await board.claim(1))[0].attempt - 1 for _ in range(5)]
@@ -482,7 +485,7 @@ async def test_disposal_before_anything_ran_starts_nothing() -> None:
         ran.append(task.id)
 
     hand = Hand()
-    subscription = hand.stream().pipe(execute(handler)).subscribe(Log())
+    subscription = hand.stream().pipe(execute(handler)).subscribe(Probe())
     hand.push(*await board.claim(2))
     subscription.dispose()
     await turns()
@@ -511,7 +514,7 @@ async def test_a_claim_that_comes_after_disposal_goes_back() -> None:
 
     hand = Hand()
     stream = hand.stream().pipe(execute(handler), rx.do_action(done.append))
-    subscription = stream.subscribe(Log())
+    subscription = stream.subscribe(Probe())
     observers = list(hand.subject.observers)
     hand.push(claims[0])
     await turns()
@@ -550,7 +553,7 @@ async def test_a_subscriber_that_raises_does_not_stop_other_handlers() -> None:
         await asyncio.sleep(task.payload)
         ended.append(task.id)
 
-    class Raises(Log):
+    class Raises(Probe):
         def on_next(self, value: Any) -> None:
             raise ValueError(value.claim.task.id)
 
@@ -571,7 +574,7 @@ async def test_a_subscriber_that_raises_does_not_stop_other_handlers() -> None:
 async def test_a_loop_that_is_closed_gives_tasks_back() -> None:
     """All tasks are cancelled then: it is not the handler's failure, and no worker lives on."""
     board, _ = await filled(1)
-    log = Log()
+    log = Probe()
     hand = Hand()
     before = asyncio.all_tasks()
     subscription = hand.stream().pipe(execute(sleeps)).subscribe(log)
@@ -582,7 +585,7 @@ async def test_a_loop_that_is_closed_gives_tasks_back() -> None:
     for task in cancelled:
         task.cancel()
     await turns()
-    assert ["released"] == [o.status for o in log.items]
+    assert ["released"] == [o.status for o in log.notifications]
     assert {True} == {task.cancelled() for task in cancelled}
     subscription.dispose()
 
@@ -593,7 +596,7 @@ async def test_a_loop_that_is_closed_gives_tasks_back() -> None:
 async def test_its_valve_has_as_much_room_as_it_has_slots() -> None:
     """No more tasks are claimed from the board."""
     board, _ = await filled(20)
-    with board.claims().pipe(execute(sleeps, max_concurrent=3)).subscribe(Log()) as _:
+    with board.claims().pipe(execute(sleeps, max_concurrent=3)).subscribe(Probe()) as _:
         await turns()
         assert 3 == (await board.counts()).claimed
 
@@ -615,7 +618,7 @@ async def test_no_room_below_starts_nothing() -> None:
 async def test_a_source_that_cannot_wait_is_warned_of_once() -> None:
     """The claims that it pushed run nevertheless."""
     board, _ = await filled(6)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(execute(sleeps, max_concurrent=2)).subscribe(log)
     claims = await board.claim(6)
     with capture_logs() as logs:
@@ -630,7 +633,7 @@ async def test_a_source_that_cannot_wait_is_warned_of_once() -> None:
     }
     assert [warning] == logs
     await asyncio.sleep(99)
-    assert 6 == len(log.items)
+    assert 6 == len(log.notifications)
     hand.complete()
     await turns()
 

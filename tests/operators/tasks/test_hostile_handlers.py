@@ -14,7 +14,7 @@ from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.streams import run
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log
+from rxdispatch.testing import Probe
 from tests.operators.tasks.places import Board, Result, filled, marks, place, turns
 
 
@@ -83,15 +83,15 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 
 async def ends(board: Board, handler: Any, **options: Any) -> list[Result]:
     """Run *handler* on *board* until no task remains; return the settlements."""
-    log = Log()
+    log = Probe()
     board.claims(until="joined", lease=30.0).pipe(
         execute(handler, **options), settle(board)
     ).subscribe(log)
     with capture_logs():
         async with asyncio.timeout(5000):
-            while not log.items or log.items[-1] != "|":
+            while not log.notifications or log.notifications[-1] != "|":
                 await asyncio.sleep(10)
-    return log.items[:-1]
+    return log.notifications[:-1]
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -154,7 +154,7 @@ async def test_an_idle_worker_that_is_cancelled_is_no_loss() -> None:
         given.append(asyncio.current_task())  # type: ignore[arg-type]
         await asyncio.sleep(0.02)
 
-    subscription = board.claims(lease=1.0).pipe(execute(handler), settle(board)).subscribe(Log())
+    subscription = board.claims(lease=1.0).pipe(execute(handler), settle(board)).subscribe(Probe())
     await board.submit(Task(0))
     await asyncio.sleep(1)
     for again in range(3):
@@ -179,7 +179,7 @@ async def test_a_worker_that_is_cancelled_on_its_way_is_no_loss(turns_later: int
 
     subscription = (
         board.claims(lease=1.0).pipe(execute(handler, max_concurrent=2), settle(board))
-    ).subscribe(Log())
+    ).subscribe(Probe())
     with capture_logs():
         await board.submit(Task(n) for n in range(4))
         await asyncio.sleep(1)
@@ -248,7 +248,7 @@ async def test_all_tasks_cancelled_and_the_loop_goes_on() -> None:
     subscription = (
         board.claims(lease=5.0)
         .pipe(execute(handler, max_concurrent=2), settle(board, count=2))
-        .subscribe(Log())
+        .subscribe(Probe())
     )
     me = asyncio.current_task()
     with capture_logs():
@@ -310,7 +310,7 @@ def test_a_worker_that_is_thrown_away_with_its_loop_ends_its_handler() -> None:
 
     async def start() -> Board:
         board, _ = await filled(2)
-        board.claims().pipe(execute(handler), settle(board)).subscribe(Log())
+        board.claims().pipe(execute(handler), settle(board)).subscribe(Probe())
         await turns(20)
         return board
 

@@ -17,7 +17,8 @@ from rxdispatch.operators.tasks import _stuck_slots
 from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.task import Task
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe
+from tests.operators.flow.runs import to_list
 from tests.operators.tasks.places import Board, Result, filled, marks
 from tests.operators.tasks.test_hostile_handlers import ERRORS
 
@@ -130,7 +131,7 @@ async def test_all_slots_stuck_is_said_again_and_again(monkeypatch: pytest.Monke
 
     with capture_logs() as logs:
         subscription = (
-            board.claims().pipe(execute(hangs, max_concurrent=2), settle(board)).subscribe(Log())
+            board.claims().pipe(execute(hangs, max_concurrent=2), settle(board)).subscribe(Probe())
         )
         while sum(entry["event"] == "slots_stuck" for entry in logs) < 3:
             await asyncio.sleep(0.01)

@@ -17,8 +17,8 @@ from rxdispatch.operators.tasks._execute import execute
 from rxdispatch.operators.tasks._settle import settle
 from rxdispatch.streams import run
 from rxdispatch.task import Task
-from rxdispatch.testing import Supply
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe, Supply
+from tests.operators.flow.runs import to_list
 from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import (
     Board,
@@ -48,43 +48,43 @@ async def test_a_full_batch_is_written_at_once() -> None:
     """Also beside another write."""
     board, engine, found = await done(5)
     engine.after["settle"] = 1.0
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(settle(board, count=2, timespan=9.0)).subscribe(log)
     hand.push(*found)
     await turns()
     assert [2, 2] == engine.sizes("settle")
     await asyncio.sleep(20)
     assert [(0.0, 2), (0.0, 2), (9.0, 1)] == [(c.at, c.size) for c in engine.named("settle")]
-    assert [1.0] * 4 + [10.0] == [when for when, _ in log.got]
-    assert found == log.items
+    assert [1.0] * 4 + [10.0] == [when for when, _ in log.timeline]
+    assert found == log.notifications
     assert (0, 0, 0, 5, 0) == await marks(board)
 
 
 async def test_an_outcome_waits_for_others_for_a_while() -> None:
     """The time runs from the first."""
     board, engine, found = await done(3)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(settle(board, timespan=timedelta(seconds=2))).subscribe(log)
     for outcome in found:
         hand.push(outcome)
         await asyncio.sleep(1.5)
     await asyncio.sleep(9)
     assert [(2.0, 2), (5.0, 1)] == [(c.at, c.size) for c in engine.named("settle")]
-    assert found == log.items
+    assert found == log.notifications
 
 
 async def test_the_timer_does_not_write_beside_another_write() -> None:
     """A batch that is due goes after the write, with all outcomes that came meanwhile."""
     board, engine, found = await done(6)
     engine.after["settle"] = 5.0
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(settle(board, timespan=1.0)).subscribe(log)
     for outcome in found:
         hand.push(outcome)
         await asyncio.sleep(1.1)
     await asyncio.sleep(30)
     assert [(1.0, 1), (6.0, 5)] == [(c.at, c.size) for c in engine.named("settle")]
-    assert found == log.items
+    assert found == log.notifications
 
 
 async def test_the_last_of_a_stream_is_written_at_once() -> None:
@@ -94,13 +94,13 @@ async def test_the_last_of_a_stream_is_written_at_once() -> None:
     async def handler(task: Task[Any]) -> None:
         await asyncio.sleep(task.payload)
 
-    log = Log()
+    log = Probe()
     stream = board.claims().pipe(execute(handler), settle(board, timespan=100.0))
     with stream.subscribe(log):
         await asyncio.sleep(9)
         # 0 and 1 wait, since 2 is still running.
         assert [(2.0, 3)] == [(c.at, c.size) for c in engine.named("settle")]
-        assert [2.0] * 3 == [when for when, _ in log.got]
+        assert [2.0] * 3 == [when for when, _ in log.timeline]
         await board.submit(Task(0, id="x"))
         await turns(9)
         assert [9.0] == engine.times("settle")[1:]
@@ -115,7 +115,7 @@ async def test_the_last_of_a_stream_is_written_beside_another_write() -> None:
         await asyncio.sleep(task.payload)
 
     stream = board.claims().pipe(execute(handler), settle(board, count=2, timespan=100.0))
-    with stream.subscribe(Log()):
+    with stream.subscribe(Probe()):
         await asyncio.sleep(20)
     assert [(1.0, 2), (2.0, 1)] == [(c.at, c.size) for c in engine.named("settle")]
 
@@ -178,14 +178,14 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
     """The same settlements again, until they are written; it says so once."""
     board, engine, found = await done(3)
     engine.away("settle", 5)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(settle(board, count=3)).subscribe(log)
     with capture_logs() as logs:
         hand.push(*found)
         await asyncio.sleep(9)
     assert [3] * 6 == engine.sizes("settle")
-    assert 0.25 <= log.got[0][0] <= 1.5
-    assert ["done"] * 3 == [o.status for o in log.items]
+    assert 0.25 <= log.timeline[0][0] <= 1.5
+    assert ["done"] * 3 == [o.status for o in log.notifications]
     assert [("settle_waits", "b")] == [(entry["event"], entry["board"]) for entry in logs]
 
 
@@ -209,12 +209,12 @@ async def test_another_error_of_the_board_ends_the_stream() -> None:
     board, engine, found = await done(4)
     error = RuntimeError("x")
     engine.faults["settle"].append(error)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(settle(board, count=3)).subscribe(log)
     gate = hand.gate
     hand.push(*found)
     await asyncio.sleep(1)
-    assert [error] == log.items
+    assert [error] == log.notifications
     assert 1 == hand.disposed
     assert gate.closed
     # What was held beside it is written in the background.
@@ -228,7 +228,7 @@ async def test_an_error_of_the_source_comes_after_the_last_write() -> None:
         board, engine, found = await done(3)
         engine.after["settle"] = 2.0
         start = asyncio.get_running_loop().time()
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         hand.stream().pipe(settle(board, count=2, timespan=60.0)).subscribe(log)
         hand.push(*found)
         if end is None:
@@ -236,28 +236,28 @@ async def test_an_error_of_the_source_comes_after_the_last_write() -> None:
         else:
             hand.fail(end)
         await asyncio.sleep(9)
-        assert [*found, end or "|"] == log.items
-        assert {start + 2.0} == {when for when, _ in log.got}
+        assert [*found, end or "|"] == log.notifications
+        assert {start + 2.0} == {when for when, _ in log.timeline}
 
 
 async def test_an_empty_source_completes_at_once() -> None:
     """Nothing is written for it."""
     board, engine = place()
-    log = Log()
+    log = Probe()
     reactivex.empty().pipe(settle(board)).subscribe(log)
-    assert (["|"], []) == (log.items, engine.calls)
+    assert (["|"], []) == (log.notifications, engine.calls)
 
 
 async def test_the_valve_can_end_the_stream() -> None:
     """As a drain that ran out of time does; held outcomes are written."""
     board, _, found = await done(2)
     error = TimeoutError("x")
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(settle(board, timespan=60.0)).subscribe(log)
     hand.push(*found)
     assert hand.gate.fail(error)
     await asyncio.sleep(1)
-    assert [error] == log.items
+    assert [error] == log.notifications
     assert (0, 0, 0, 2, 0) == await marks(board)
 
 
@@ -267,7 +267,7 @@ async def test_the_valve_can_end_the_stream() -> None:
 async def test_disposal_writes_what_is_held() -> None:
     """In the background; the subscriber is not called."""
     board, engine, found = await done(3)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     subscription = hand.stream().pipe(settle(board, timespan=60.0)).subscribe(log)
     hand.push(*found)
     subscription.dispose()
@@ -275,7 +275,7 @@ async def test_disposal_writes_what_is_held() -> None:
     assert 1 == hand.disposed
     await turns()
     assert [(0.0, 3)] == [(c.at, c.size) for c in engine.named("settle")]
-    assert [] == log.items
+    assert [] == log.notifications
     assert (0, 0, 0, 3, 0) == await marks(board)
 
 
@@ -286,14 +286,14 @@ async def test_disposal_lets_a_write_end(fault: Exception | None) -> None:
     engine.before["settle"] = 5.0
     if fault is not None:
         engine.faults["settle"].append(fault)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     subscription = hand.stream().pipe(settle(board, count=2, timespan=1.0)).subscribe(log)
     with capture_logs() as logs:
         hand.push(*found)
         await asyncio.sleep(2)
         subscription.dispose()
         await asyncio.sleep(9)
-    assert [] == log.items
+    assert [] == log.notifications
     expected = (0, 0, 0, 3, 0) if fault is None else (0, 0, 2, 1, 0)
     assert expected == await marks(board)
     assert ([] if fault is None else ["settle_failed"]) == [entry["event"] for entry in logs]
@@ -312,13 +312,13 @@ async def test_one_instance_serves_many_subscriptions() -> None:
     """Each has its own batch."""
     board, engine, found = await done(6)
     operator = settle(board, timespan=1.0)
-    hands, logs = [Hand(), Hand()], [Log(), Log()]
+    hands, logs = [Hand(), Hand()], [Probe(), Probe()]
     for hand, log in zip(hands, logs, strict=True):
         hand.stream().pipe(operator).subscribe(log)
     for n, outcome in enumerate(found):
         hands[n % 2].push(outcome)
     await asyncio.sleep(2)
-    assert [found[::2], found[1::2]] == [log.items for log in logs]
+    assert [found[::2], found[1::2]] == [log.notifications for log in logs]
     assert [3, 3] == engine.sizes("settle")
 
 

@@ -18,15 +18,14 @@ from rxdispatch.operators.tasks._submit import submit
 from rxdispatch.results import SubmitResult
 from rxdispatch.streams import run
 from rxdispatch.task import Task
-from rxdispatch.testing import Supply
-from tests.operators.flow.probes import Log
+from rxdispatch.testing import Probe, Supply
 from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Hand, filled, ids, marks, place, tasks
 
 
-def accepted(log: Log | Tap) -> list[tuple[str, ...]]:
-    """Return the ids that the results in *log* tell of."""
-    return [item.accepted for item in log.items if isinstance(item, SubmitResult)]
+def accepted(results: list[Any]) -> list[tuple[str, ...]]:
+    """Return the ids that were accepted, by result."""
+    return [item.accepted for item in results if isinstance(item, SubmitResult)]
 
 
 # ---------------------------------------------------------------- values
@@ -35,11 +34,11 @@ def accepted(log: Log | Tap) -> list[tuple[str, ...]]:
 async def test_tasks_keep_their_order_over_batches() -> None:
     """One result for each batch that was written; the board has them as they came."""
     board, engine = place()
-    log = Log()
+    log = Probe()
     reactivex.from_iterable(tasks(10)).pipe(submit(board, count=4)).subscribe(log)
     await asyncio.sleep(1)
-    assert [("0", "1", "2", "3"), ("4", "5", "6", "7"), ("8", "9")] == accepted(log)
-    assert "|" == log.items[-1]
+    assert [("0", "1", "2", "3"), ("4", "5", "6", "7"), ("8", "9")] == accepted(log.notifications)
+    assert "|" == log.notifications[-1]
     assert [4, 4, 2] == engine.sizes("submit")
     assert [str(n) for n in range(10)] == ids(await board.claim(99))
 
@@ -54,7 +53,7 @@ async def test_known_ids_are_reported() -> None:
 async def test_a_batch_goes_when_its_first_task_has_waited() -> None:
     """The time runs from the first task of each."""
     board, engine = place()
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(submit(board, timespan=timedelta(seconds=2))).subscribe(log)
     a, b, c = tasks(3)
     hand.push(a)
@@ -63,15 +62,15 @@ async def test_a_batch_goes_when_its_first_task_has_waited() -> None:
     await asyncio.sleep(2.5)
     hand.push(c)
     await asyncio.sleep(9)
-    assert [2.0, 5.0] == engine.times("submit") == [when for when, _ in log.got]
-    assert [("0", "1"), ("2",)] == accepted(log)
+    assert [2.0, 5.0] == engine.times("submit") == [when for when, _ in log.timeline]
+    assert [("0", "1"), ("2",)] == accepted(log.notifications)
 
 
 async def test_batches_are_written_one_after_the_other() -> None:
     """Tasks that come during a write wait for it, even if they fill a batch."""
     board, engine = place()
     engine.before["submit"] = 5.0
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(submit(board, count=3, timespan=1.0)).subscribe(log)
     hand.push(*tasks(7)[:4])
     await asyncio.sleep(1)
@@ -79,7 +78,7 @@ async def test_batches_are_written_one_after_the_other() -> None:
     await asyncio.sleep(60)
     assert 1 == engine.most_running
     assert [(0.0, 3), (5.0, 3), (10.0, 1)] == [(c.at, c.size) for c in engine.named("submit")]
-    assert [5.0, 10.0, 15.0] == [when for when, _ in log.got]
+    assert [5.0, 10.0, 15.0] == [when for when, _ in log.timeline]
     assert [str(n) for n in range(7)] == ids(await board.claim(99))
 
 
@@ -87,7 +86,7 @@ async def test_what_ripens_during_a_write_goes_right_after_it() -> None:
     """It need not fill a batch then."""
     board, engine = place()
     engine.before["submit"] = 5.0
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(submit(board, count=2, timespan=1.0)).subscribe(log)
     a, b, c = tasks(3)
     hand.push(a, b)
@@ -104,21 +103,21 @@ async def test_completion_writes_what_is_held_first() -> None:
     """At once, without waiting for the time."""
     board, engine = place()
     engine.after["submit"] = 1.0
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(submit(board, timespan=60.0)).subscribe(log)
     hand.push(*tasks(2))
     hand.complete()
     await asyncio.sleep(99)
-    assert [(1.0, SubmitResult(("0", "1"), ())), (1.0, "|")] == log.got
+    assert [(1.0, SubmitResult(("0", "1"), ())), (1.0, "|")] == log.timeline
     assert [0.0] == engine.times("submit")
 
 
 async def test_an_empty_source_completes_at_once() -> None:
     """Nothing is written for it."""
     board, engine = place()
-    log = Log()
+    log = Probe()
     reactivex.empty().pipe(submit(board)).subscribe(log)
-    assert ["|"] == log.items
+    assert ["|"] == log.notifications
     assert [] == engine.calls
 
 
@@ -126,12 +125,12 @@ async def test_an_error_of_the_source_comes_after_what_is_held() -> None:
     """The tasks before it are on the board."""
     board, _ = place()
     error = OSError("x")
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(submit(board, count=2)).subscribe(log)
     hand.push(*tasks(3))
     hand.fail(error)
     await asyncio.sleep(1)
-    assert [SubmitResult(("0", "1"), ()), SubmitResult(("2",), ()), error] == log.items
+    assert [SubmitResult(("0", "1"), ()), SubmitResult(("2",), ()), error] == log.notifications
 
 
 @pytest.mark.parametrize(
@@ -141,11 +140,11 @@ async def test_a_write_that_fails_ends_the_stream(fault: Exception) -> None:
     """With its error; the source is left and nothing more is written."""
     board, engine = place()
     engine.faults["submit"].append(fault)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(submit(board, count=2)).subscribe(log)
     hand.push(*tasks(5))
     await asyncio.sleep(1)
-    assert [fault] == log.items
+    assert [fault] == log.notifications
     assert 1 == hand.disposed
     assert [2] == engine.sizes("submit")
     assert hand.gate.closed
@@ -154,11 +153,11 @@ async def test_a_write_that_fails_ends_the_stream(fault: Exception) -> None:
 async def test_a_task_that_cannot_be_stored_ends_the_stream() -> None:
     """Its batch is refused as a whole; batches before it remain."""
     board, _ = place()
-    log = Log()
+    log = Probe()
     bad: list[Task[Any]] = [*tasks(3), Task(float("nan"), id="bad")]
     reactivex.from_iterable(bad).pipe(submit(board, count=2)).subscribe(log)
     await asyncio.sleep(1)
-    result, error = log.items
+    result, error = log.notifications
     assert SubmitResult(("0", "1"), ()) == result
     assert isinstance(error, CodecError)
     assert "bad" == error.task_id
@@ -169,14 +168,14 @@ async def test_the_valve_can_end_the_stream() -> None:
     """As a drain that ran out of time does; once."""
     board, engine = place()
     error = TimeoutError("x")
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     hand.stream().pipe(submit(board)).subscribe(log)
     gate = hand.gate
     hand.push(*tasks(2))
     assert gate.fail(error)
     assert not gate.fail(error)
     await asyncio.sleep(1)
-    assert [error] == log.items
+    assert [error] == log.notifications
     assert [] == engine.calls
 
 
@@ -186,13 +185,13 @@ async def test_the_valve_can_end_the_stream() -> None:
 async def test_disposal_drops_what_is_not_written() -> None:
     """Neither the batch nor its timer is left."""
     board, engine = place()
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     subscription = hand.stream().pipe(submit(board, timespan=1.0)).subscribe(log)
     hand.push(*tasks(2))
     subscription.dispose()
     assert 1 == hand.disposed
     await asyncio.sleep(9)
-    assert ([], []) == (log.items, engine.calls)
+    assert ([], []) == (log.notifications, engine.calls)
 
 
 @pytest.mark.parametrize("fault", [None, RuntimeError("x")])
@@ -202,13 +201,13 @@ async def test_disposal_cancels_a_write(fault: Exception | None) -> None:
     engine.before["submit"] = 1.0
     if fault is not None:
         engine.faults["submit"].append(fault)
-    hand, log = Hand(), Log()
+    hand, log = Hand(), Probe()
     subscription = hand.stream().pipe(submit(board, count=2)).subscribe(log)
     hand.push(*tasks(4))
     await asyncio.sleep(0.5)
     subscription.dispose()
     await asyncio.sleep(9)
-    assert [] == log.items
+    assert [] == log.notifications
     assert (0, 0, 0, 0, 0) == await marks(board)
 
 
@@ -216,7 +215,7 @@ async def test_disposal_as_a_write_ends() -> None:
     """In the turn between the reply and its delivery."""
     board, engine = place()
     for fault in (None, RuntimeError("x")):
-        hand, log = Hand(), Log()
+        hand, log = Hand(), Probe()
         if fault is not None:
             engine.faults["submit"].append(fault)
         subscription = hand.stream().pipe(submit(board, count=1)).subscribe(log)
@@ -224,7 +223,7 @@ async def test_disposal_as_a_write_ends() -> None:
         # The write is the first to run, and its end is announced a turn later.
         asyncio.get_running_loop().call_soon(subscription.dispose)
         await asyncio.sleep(1)
-        assert [] == log.items
+        assert [] == log.notifications
 
 
 async def test_disposal_from_within() -> None:
@@ -240,13 +239,13 @@ async def test_one_instance_serves_many_subscriptions() -> None:
     """Side by side and one after the other; each has its own batch."""
     board, _ = place()
     operator = submit(board, timespan=1.0)
-    hands, logs = [Hand(), Hand()], [Log(), Log()]
+    hands, logs = [Hand(), Hand()], [Probe(), Probe()]
     for hand, log in zip(hands, logs, strict=True):
         hand.stream().pipe(operator).subscribe(log)
     for task in tasks(4):
         hands[int(task.id) % 2].push(task)
     await asyncio.sleep(2)
-    assert [[("0", "2")], [("1", "3")]] == [accepted(log) for log in logs]
+    assert [[("0", "2")], [("1", "3")]] == [accepted(log.notifications) for log in logs]
     again = reactivex.of(Task(0, id="x")).pipe(operator)
     assert SubmitResult(("x",), ()) == await run(again)
     assert SubmitResult((), ("x",)) == await run(again)
@@ -267,7 +266,7 @@ async def test_the_valve_holds_four_batches() -> None:
         assert 12 + 3 * n - 3 <= supply.sent <= 12 + 3 * n
     await asyncio.sleep(99)
     assert "|" == tap.items[-1]
-    assert 50 == sum(len(batch) for batch in accepted(tap))
+    assert 50 == sum(len(batch) for batch in accepted(tap.items))
 
 
 async def test_no_room_below_closes_the_valve() -> None:
@@ -279,7 +278,7 @@ async def test_no_room_below_closes_the_valve() -> None:
     assert 0 == supply.sent
     tap.open(1)
     await asyncio.sleep(1)
-    assert [("0", "1", "2", "3", "4")] == accepted(tap)
+    assert [("0", "1", "2", "3", "4")] == accepted(tap.items)
 
 
 # ---------------------------------------------------------------- arguments

@@ -8,8 +8,8 @@ import pytest
 
 import rxdispatch as rxd
 from rxdispatch import operators as ops
-from rxdispatch.testing import run_virtual
-from tests.operators.flow.probes import Log, to_list
+from rxdispatch.testing import Probe, run_virtual
+from tests.operators.flow.runs import to_list
 
 
 async def slow(n: int) -> int:
@@ -23,7 +23,7 @@ def test_all_get_everything_and_wait_empty_waits_for_the_slowest() -> None:
 
     async def main() -> None:
         ingress = rxd.BroadcastIngress[int](2)
-        quick = Log()
+        quick = Probe()
         ingress.subscribe(quick)
         running = asyncio.create_task(to_list(ingress.pipe(ops.map_async(slow, max_concurrent=1))))
         await asyncio.sleep(0.1)
@@ -36,7 +36,7 @@ def test_all_get_everything_and_wait_empty_waits_for_the_slowest() -> None:
         await ingress.wait_empty()
         # The last one is at work.
         assert 6.5 < loop.time() - start < 7.5
-        assert list(range(8)) == quick.items
+        assert list(range(8)) == quick.notifications
         ingress.close()
         assert list(range(8)) == await running
 
@@ -48,14 +48,14 @@ def test_a_slow_subscriber_drops_its_own_items() -> None:
 
     async def main() -> None:
         ingress = rxd.BroadcastIngress[int](2, overflow="drop_oldest")
-        quick = Log()
+        quick = Probe()
         ingress.subscribe(quick)
         running = asyncio.create_task(to_list(ingress.pipe(ops.map_async(slow, max_concurrent=1))))
         await asyncio.sleep(0.1)
         for n in range(8):
             await ingress.put(n)
         ingress.close()
-        assert [*range(8), "|"] == quick.items
+        assert [*range(8), "|"] == quick.notifications
         assert [0, 6, 7] == await running
 
     run_virtual(main())
@@ -78,20 +78,20 @@ async def test_a_subscriber_that_leaves_is_not_waited_for() -> None:
     joining = asyncio.create_task(ingress.wait_empty())
     await asyncio.sleep(0)
     assert not joining.done()
-    log = Log()
+    log = Probe()
     ingress.subscribe(log)
     blocked.dispose()
     await joining
-    assert [2] == log.items
+    assert [2] == log.notifications
     ingress.close()
-    assert [2, "|"] == log.items
+    assert [2, "|"] == log.notifications
     assert [] == await to_list(ingress)
 
 
 async def test_a_subscriber_that_raises_harms_no_other() -> None:
     """It gets its error, and wait_empty does not wait for it."""
     ingress = rxd.BroadcastIngress[int](3)
-    good, errors = Log(), list[Exception]()
+    good, errors = Probe(), list[Exception]()
 
     def bad(n: int) -> None:
         raise ValueError(n)
@@ -101,7 +101,7 @@ async def test_a_subscriber_that_raises_harms_no_other() -> None:
     await ingress.put(1)
     await ingress.put(2)
     await ingress.wait_empty()
-    assert [1, 2] == good.items
+    assert [1, 2] == good.notifications
     assert ["1"] == [str(error) for error in errors]
 
 

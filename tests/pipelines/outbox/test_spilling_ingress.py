@@ -16,8 +16,9 @@ from structlog.testing import capture_logs
 
 import rxdispatch as rxd
 from rxdispatch import operators as ops
+from rxdispatch.testing import Probe
 from tests.failures.fleet import eventually
-from tests.operators.flow.probes import Log, to_list
+from tests.operators.flow.runs import to_list
 from tests.pipelines.outbox.receiver import lines
 
 ROOT = Path(__file__).parents[3]
@@ -41,15 +42,15 @@ async def test_spilled_items_keep_their_order(tmp_path: Path) -> None:
         assert not ingress.offer(20)
         assert not ingress.offer_threadsafe(20)
         joining = asyncio.create_task(ingress.wait_empty())
-        log = Log()
+        log = Probe()
         ingress.subscribe(log)
         await joining
-        assert list(range(20)) == log.items
+        assert list(range(20)) == log.notifications
         # In memory again.
         assert ingress.offer(20)
         await ingress.put(21)
         ingress.close()
-        assert [*range(22), "|"] == log.items
+        assert [*range(22), "|"] == log.notifications
     assert 0 == rows(tmp_path / "spill")
 
 
@@ -83,12 +84,12 @@ async def test_the_disk_is_left_once_the_subscriber_keeps_up(tmp_path: Path) -> 
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=10) as ingress:
         for n in range(50):
             await ingress.put(n)
-        log = Log()
+        log = Probe()
         ingress.subscribe(log)
         for n in range(50, 2000):
             await ingress.put(n)
         assert 0 == ingress.spilled
-        assert list(range(2000)) == log.items
+        assert list(range(2000)) == log.notifications
 
 
 async def test_the_disk_is_bounded_too(tmp_path: Path) -> None:
@@ -152,10 +153,10 @@ async def test_a_put_that_is_cancelled_before_its_turn_writes_nothing(tmp_path: 
         put.cancel()
         await asyncio.gather(put, return_exceptions=True)
         await eventually(lambda: ingress.spilled == 0)
-        log = Log()
+        log = Probe()
         ingress.subscribe(log)
         await ingress.wait_empty()
-        assert [0] == log.items
+        assert [0] == log.notifications
 
 
 async def test_a_disk_failure_is_logged_and_waited_out(
@@ -172,14 +173,14 @@ async def test_a_disk_failure_is_logged_and_waited_out(
         with capture_logs() as logs:
             with pytest.raises(rxd.StoreUnavailableError, match="locked"):
                 await ingress.put(9)
-            log = Log()
+            log = Probe()
             ingress.subscribe(log)
             await eventually(lambda: bool(logs))
             broken.execute("ROLLBACK")
             broken.close()
             await ingress.wait_empty()
             await eventually(lambda: len(logs) == 2)
-        assert [0, 1, 2] == log.items
+        assert [0, 1, 2] == log.notifications
         assert ["spill_waits", "spill_going_on"] == [entry["event"] for entry in logs]
 
 

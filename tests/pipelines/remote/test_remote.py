@@ -16,7 +16,7 @@ import rxdispatch as rxd
 from rxdispatch import operators as ops
 from rxdispatch.store.url import parse_url
 from tests.failures.fleet import eventually
-from tests.operators.flow.probes import to_list
+from tests.operators.flow.runs import to_list
 from tests.pipelines.remote.asgi_server import AsgiServer
 from tests.proxy import Proxy
 
