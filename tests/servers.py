@@ -186,8 +186,8 @@ def alive(pid: int) -> bool:
         return False
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        # No /proc here, or it went away just now.
+    except (FileNotFoundError, ProcessLookupError):
+        # No /proc here, or the process went away just now: before the file was opened, or after.
         return not Path("/proc/self").exists()
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,11 @@ def names(command: Command) -> int:
     """
     if sys.platform != "linux":
         return 0
-    files = [*Path(f"/proc/{command.process.pid}/fd").iterdir()]
-    found = [file.stat().st_nlink for file in files if "/dev/shm/" in str(file.readlink())]
+    found: list[int] = []
+    for file in Path(f"/proc/{command.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            if "/dev/shm/" in str(file.readlink()):
+                found.append(file.stat().st_nlink)
     assert found
     return max(found)
 
