@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import CoroutineType
 from typing import Any, Final, Literal, TypeVar
 
-from rxdispatch.callables import is_unread, plain_function
+from rxdispatch.callables import discard_unread, plain_function
 from rxdispatch.errors import ConfigError
 from rxdispatch.listeners import LEAVING
 from rxdispatch.log import get_logger
@@ -93,8 +92,6 @@ class ErrorRule:
 
 
 def _checked(value: Any) -> Any:
-    if is_unread(value):
-        if value.__class__ is CoroutineType:
-            value.close()
-        raise TypeError(f"on_error must return what to emit, got a {type(value).__name__}")
+    if kind := discard_unread(value):
+        raise TypeError(f"on_error must return what to emit, got a {kind}")
     return value

@@ -12,9 +12,9 @@ from rxdispatch.errors import ConfigError
 __all__ = [
     "check_function",
     "check_result",
+    "discard_unread",
     "is_async",
     "is_generator",
-    "is_unread",
     "name_of_function",
     "plain_function",
 ]
@@ -43,10 +43,19 @@ def is_generator(function: Any) -> bool:
     return any(map(_generates, layers))
 
 
-def is_unread(value: Any) -> bool:
-    """Whether *value* is a coroutine or a generator, which has not run."""
+def discard_unread(value: Any) -> str:
+    """
+    Return the type's name of a coroutine or a generator, which has not run; else an empty string.
+
+    A coroutine is closed, so that Python does not warn of it too.
+    """
     given: object = value
-    return type(given) in _UNRUN
+    kind = type(given)
+    if kind not in _UNRUN:
+        return ""
+    if kind is CoroutineType:
+        value.close()
+    return kind.__name__
 
 
 def plain_function(name: str, function: F) -> F:
@@ -117,12 +126,8 @@ def check_result(what: str, result: Any) -> None:
     Raises:
         TypeError: If it is one; a coroutine is closed.
     """
-    given: object = result
-    kind = type(given)
-    if kind in _UNRUN:
-        if kind is CoroutineType:
-            result.close()
-        named = _article(kind.__name__.replace("_", " "))
+    if kind := discard_unread(result):
+        named = _article(kind.replace("_", " "))
         raise TypeError(f"{what} must return a result, got {named} of which nothing ran")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rxdispatch import operators as ops
-from rxdispatch.callables import is_async, is_generator, is_unread, plain_function
+from rxdispatch.callables import discard_unread, is_async, is_generator, plain_function
 from rxdispatch.errors import ConfigError
 
 
@@ -97,7 +97,7 @@ def test_work_that_nobody_has_done() -> None:
     """Coroutines and generators are recognized; a list is a result."""
     work = coroutine()
     assert [True, True, True, False] == [
-        is_unread(one) for one in (work, generator(), async_generator(), [1])
+        bool(discard_unread(one)) for one in (work, generator(), async_generator(), [1])
     ]
     work.close()
 

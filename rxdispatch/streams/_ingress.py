@@ -7,13 +7,12 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from types import CoroutineType
 from typing import Any, TypeVar
 
 from reactivex import abc
 from reactivex.disposable import Disposable
 
-from rxdispatch.callables import is_unread, plain_function
+from rxdispatch.callables import discard_unread, plain_function
 from rxdispatch.errors import ConfigError, TaskRejectedError
 from rxdispatch.listeners import LEAVING, tell_each
 from rxdispatch.observable import Stream
@@ -237,10 +236,8 @@ class Ingress(Stream[T]):
         if self._admit is None:
             return
         verdict: Any = self._admit(item)
-        if is_unread(verdict):
-            if verdict.__class__ is CoroutineType:
-                verdict.close()
-            raise TypeError(f"admit must return True or False, got a {type(verdict).__name__}")
+        if kind := discard_unread(verdict):
+            raise TypeError(f"admit must return True or False, got a {kind}")
         if not verdict:
             raise TaskRejectedError("admit refused the item")
 
