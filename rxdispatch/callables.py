@@ -143,7 +143,7 @@ def _bare(function: Any) -> Any:
 
 
 def _layers(function: Any) -> list[Any]:
-    """Return the function that a call runs first: itself, that of a partial, or ``__call__``."""
+    """Return the function that a call runs first, without its partials, and its ``__call__``."""
     bare = _bare(function)
     given: object = bare
     kind = type(given)

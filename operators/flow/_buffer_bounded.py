@@ -34,8 +34,8 @@ def buffer_bounded(
     and items pass straight through. Each item is emitted under the ``contextvars`` it was pushed
     under.
 
-    Unlike the valve of other operators, that of a buffer stays open while the valve below is
-    closed. With ``"wait"`` it closes when the buffer is full, so a source that can wait is asked
+    The valves of other operators close when the valve below closes; the valve of a buffer stays
+    open. With ``"wait"`` it closes when the buffer is full, so a source that can wait is asked
     for as much as fits. Items that any other source pushes beyond that are kept, and logged once
     as ``no_demand``. With the other policies it never closes.
 

@@ -11,8 +11,8 @@ after their first crash, or one that has crashed more often or that the next cra
 the first suspect is looked at: a worker without room for it skips the whole queue.
 
 INVARIANT. The suspects that a worker holds have a weight of at most ROOM, unless it claimed them by
-their ids. So from the second crash on, a suspect is blamed only for its own crash, or for that of a
-task without a crash that runs beside it.
+their ids. So from the second crash on, a suspect is blamed only for a crash that it causes, or
+that a task without earlier crashes causes beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``stream_of``: the stream of an iterable; that of an iterator has one subscription."""
+"""``stream_of``: a stream over an iterable; a stream over an iterator has one subscription."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ async def test_time_goes_on_after_it_was_set_back(kind: Kind) -> None:
 
 
 async def restarted(it: Ground, away: float) -> None:
-    """Make the data look like that of a server that ended that many seconds ago."""
+    """Change the data as if its server had ended *away* seconds ago."""
     raw = await meta(it, "raw") - round(away * 1_000_000)
     skew = await meta(it, "skew") + round(away * 1_000_000)
     # Deadlines stay as they were: the fleet's time at the last write does not change.

@@ -48,7 +48,7 @@ def boot_id() -> str:
 
 class OutboxClock:
     """
-    A clock in seconds since the file was made, as far as that can be measured.
+    A clock in seconds since the file was made. It leaves out time that nothing has measured.
 
     Args:
         steady: A clock that cannot be set.

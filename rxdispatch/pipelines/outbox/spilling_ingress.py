@@ -37,7 +37,7 @@ class SpillingIngress(Ingress[T]):
     """
     An :class:`Ingress` that writes items to a file when they do not fit in memory.
 
-    While there is a place in memory and no item waits on disk, ``put`` is as fast as that of an
+    While there is a place in memory and no item waits on disk, ``put`` is as fast as in an
     ``Ingress``. Otherwise it writes the item, and returns when the item is on disk. Items on disk
     are loaded into memory, in order, as places become free; until all are loaded, later items queue
     up behind them. When only few remain on disk, ``put`` waits for them instead of writing more.

@@ -54,7 +54,7 @@ return found
 """)
 
 # KEYS: workers, source, processing, last. ARGV: worker, side, '1' if its connection is certainly
-# closed; otherwise the record stays, like that of a dead worker.
+# closed; otherwise the record stays, as after the death of a worker.
 LEAVE: Final = Script("""
 while redis.call('LMOVE', KEYS[3], KEYS[2], 'RIGHT', ARGV[2]) do end
 redis.call('DEL', KEYS[4])

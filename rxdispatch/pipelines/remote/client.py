@@ -108,7 +108,7 @@ class RemoteFunction:
         self._id = id
         self._request_error = httpx.RequestError
         self._own = client is None
-        # The timeout is that of a whole attempt.
+        # No timeout of httpx: a whole attempt has one.
         if client is None:
             client = httpx.AsyncClient(timeout=None, cookies=_no_cookies())  # noqa: S113
         self._client = client

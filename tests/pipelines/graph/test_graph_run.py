@@ -606,7 +606,7 @@ async def test_what_a_run_refuses() -> None:
 
 
 async def test_what_ends_the_whole_run() -> None:
-    """An error that belongs to no item: here that of a limit."""
+    """An error that belongs to no item ends it, such as an error of the limit."""
 
     class Broken(rxd.AdaptiveLimit):
         def ended(self, *args: Any, **kwargs: Any) -> None:

@@ -46,7 +46,7 @@ def test_it_begins_at_zero_and_never_goes_back() -> None:
 def test_it_goes_on_where_it_was(
     row: ClockRow, now: tuple[float, float, str], expected: float
 ) -> None:
-    """And adds the time in between, as far as it is known."""
+    """The time in between is added if it is known."""
     assert expected == resumed(row, steady=now[0], wall=now[1], boot=now[2])
 
 
