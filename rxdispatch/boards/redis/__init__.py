@@ -1,5 +1,5 @@
 """
-A board on a Redis or Valkey server: its keys, its Lua scripts and the engine that calls them.
+Boards on a Redis or Valkey server: their keys, their Lua scripts and the engine that calls these.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -19,9 +19,9 @@ class RedisBoard(Board[P]):
     """
     A board on a server; made by ``hub.board(name)``.
 
-    Every write is one atomic script over at most 1,000 tasks. Options that a handle gives are
-    stored with the board at its first call; a handle that gives another value is refused with
-    a ``ConfigError`` at each call.
+    Every write is one atomic script over at most 1,000 tasks. The first call that writes stores the
+    handle's options with the board. If another handle gives a different value, each of its calls
+    raises a ``ConfigError``.
     """
 
     def __init__(

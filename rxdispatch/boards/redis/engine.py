@@ -50,7 +50,7 @@ _UNSURE: Final = 64
 _KEPT: Final = 60
 
 READ_BYTES: Final = 1024 * 1024
-"""A reply to ``read`` has no more records after so many bytes."""
+"""After this many bytes, a reply to ``read`` ends."""
 
 _READ: Final = load_script("rxdispatch.boards.redis", "prelude", "read")
 _SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LAG, _GET, _DEAD = (
@@ -74,16 +74,18 @@ _SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LA
 
 class RedisEngine:
     """
-    One handle on a board: a session that numbers its requests.
+    The engine of one handle on a board on a server. It has a session, and numbers its requests.
 
-    The server keeps the reply to each request for a minute: a request whose reply was lost is sent
-    again unchanged and gets the same reply. If the client gave up before that, this class keeps the
-    number of the request, and the next call asks whether it was executed.
+    If the reply to a request is lost, the client sends the same request again. The server keeps the
+    replies of requests that must not be executed twice for a minute, and returns the kept reply. If
+    the client gives up on a claim or a settlement, this class keeps the number of that request. The
+    next claim gives back what the lost one claimed, and a repeated settlement gets the answer of
+    the lost one.
 
     Args:
-        client: The server.
-        channels: Its Pub/Sub.
-        namespace: The beginning of all key names.
+        client: The client of the server.
+        channels: The Pub/Sub channels of the server.
+        namespace: The namespace, with which all names of keys begin.
         board: The board's name.
         options: The options that this handle gives.
     """
@@ -111,7 +113,7 @@ class RedisEngine:
 
     @property
     def instant(self) -> bool:
-        """Claims wait for the server."""
+        """False: a claim waits for the server."""
         return False
 
     @property
@@ -153,7 +155,7 @@ class RedisEngine:
                 "claim", _CLAIM, args, reply_key, given_up
             )
         except BaseException as error:
-            # Nobody will read that reply, so the next claim gives back what this one claimed.
+            # The reply is lost, so the next claim gives back what this one may have claimed.
             self._abandoned = given_up + self._abandoned
             if _maybe_executed(error):
                 self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
@@ -167,7 +169,7 @@ class RedisEngine:
             elif raw is not None and record is not None:
                 claimed.append(ClaimedTask(id_text(raw), token, record))
         if vanished:
-            # The server has evicted them, or another client has deleted their records.
+            # The server has evicted their records, or another client has deleted them.
             first = id_text(vanished[0])
             log.error("tasks_vanished", board=self._board, count=len(vanished), first=first)
         return ClaimReply(claimed, None if due < 0 else due / 1e6)
@@ -218,7 +220,7 @@ class RedisEngine:
         return _bits(await self._run("cancel", _CANCEL, list(map(id_bytes, ids))))
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
-        """Make dead tasks ready at the end of their priority."""
+        """Make dead tasks ready; returns how many, and *until* for the next call."""
         args: list[bytes | str | int] = ["all", until]
         if ids is not None:
             args = ["some", *map(id_bytes, ids)]
@@ -253,12 +255,12 @@ class RedisEngine:
         return StoredState(status, record, attempts, crashes, label, unpack_cause(cause)[0])
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
-        """The records of tasks, of as many as make about 1 MiB."""
+        """The records of tasks; the reply ends after about 1 MiB."""
         args: list[bytes | str | int] = [READ_BYTES, *map(id_bytes, ids)]
         return [record or None for record in await self._run("read", _READ, args)]
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
-        """A page of dead tasks, oldest first."""
+        """A page of dead tasks, oldest first, and *after* for the next page."""
         args: list[bytes | str | int] = [after or "-inf", _PAGE]
         ids, records, graves, times = await self._run("dead letters", _DEAD, args)
         page: list[DeadRow] = []
@@ -306,14 +308,14 @@ class RedisEngine:
         if state == "OOM":
             return BoardFullError(self._board, why="the server is at its maxmemory")
         if state is not None:
-            # Refused before anything was written; it may succeed once the server has recovered.
+            # The server wrote nothing. The call may succeed when the server has recovered.
             return StoreUnavailableError(operation, state=state)
         return error
 
     def _doubt(
         self, key: bytes, order: Sequence[Claim[Any]], settlements: Sequence[Settlement]
     ) -> None:
-        """Remember the request that may have settled these, as long as its reply is kept."""
+        """Remember which request may have settled these claims, while the server has its reply."""
         now = time.monotonic()
         verdicts = {s.claim.token: s.verdict for s in settlements}
         self._unsure = {t: doubt for t, doubt in self._unsure.items() if doubt.until > now}
@@ -323,7 +325,7 @@ class RedisEngine:
             )
 
     async def _recall(self, settlements: Sequence[Settlement]) -> dict[int, bool]:
-        """Return the answers of earlier requests that settled these."""
+        """Return, by token, the answers of earlier requests that settled these claims."""
         asked: dict[bytes, bytes] = {}
         known: dict[int, bool] = {}
         for settlement in settlements:
@@ -342,18 +344,27 @@ class RedisEngine:
         """
         Return the kept reply of a settle request; empty if it was not executed and never will be.
 
-        The empty reply that this stores stops a request that is still on its way.
+        If there is no reply, this stores an empty one. A request that arrives later finds the empty
+        reply and settles nothing.
         """
         try:
             planted = await self._client.call("settle", "SET", key, b"", "NX", "PX", _KEPT * 1000)
         except ResponseError:
-            planted = None  # a full server stores nothing new, but still answers
+            planted = None  # A full server refuses SET, but still answers GET.
         reply = None if planted else await self._client.call("settle", "GET", key)
         return reply or b""
 
 
 class _UnknownSettlement(NamedTuple):
-    """A request that may have settled a claim: its key, the place in it, and when to give up."""
+    """
+    A request that may have settled a claim.
+
+    Attributes:
+        key: The key of the reply.
+        position: The index of the claim in the request.
+        verdict: The verdict that the request gave.
+        until: When the server forgets the reply; a reading of ``time.monotonic()``.
+    """
 
     key: bytes
     position: int
@@ -377,7 +388,7 @@ def _bits(reply: bytes) -> list[bool]:
 
 
 def _tries(past: bytes | None) -> tuple[int, int]:
-    # Truncated by a restore or by a foreign client: it must not stop a worker.
+    # A value that a restore or another client has truncated must not stop a worker.
     if not past or len(past) < _TRIES.size:
         return 0, 0
     attempts, crashes, _ = _TRIES.unpack_from(past)

@@ -1,4 +1,4 @@
-"""Reads the messages of the hints channel, and spreads the claims of many idle workers."""
+"""Turns the messages of a board's hints channel into signals, and makes idle workers take turns."""
 
 from __future__ import annotations
 
@@ -15,21 +15,28 @@ from rxdispatch.boards.engine import Signal
 __all__ = ["SPACING", "read_hints"]
 
 FIRST: Final = 4
-"""Listeners that claim at once for each task; of four, at least one is almost always idle."""
+"""How many listeners claim at once for each task; almost always, one of four is idle."""
 
 SPACING: Final = 0.0005
-"""Seconds between the claims of the other listeners, so that the server can keep up."""
+"""Seconds between the claims of the other listeners, on average, so that the server keeps up."""
 
 
 def read_hints() -> Callable[[Observable[bytes | None]], Observable[Signal]]:
     """
-    Turn messages into signals; foreign messages are ignored.
+    Return an operator that turns messages into signals and ignores messages in another form.
 
-    ``r``: something is ready. ``r3/200``: three tasks are ready, and 200 workers listen. If all of
-    them claimed at once, the server would spend nearly all of its time on claims that find nothing.
-    So each claims at once with a probability that makes it a few per task, and else later, spread
-    so that one claims every half millisecond, unless it hears before that nothing is left (``e``).
-    ``j``: the board is joined. None: messages may have been missed.
+    The messages:
+
+    - ``r``: something is ready.
+    - ``r3/200``: three tasks are ready, and 200 workers listen.
+    - ``e``: nothing is ready any more.
+    - ``j``: nothing is scheduled, ready or claimed.
+    - None: messages may have been missed.
+
+    If 200 workers claimed at once for three tasks, nearly all of their claims would find nothing,
+    and these would take nearly all of the server's time. So each worker draws a random number, by
+    which about four workers per task claim at once. The others wait, so that one of them claims
+    every half millisecond. A worker that receives ``e`` meanwhile does not claim.
     """
 
     def operator(source: Observable[bytes | None]) -> Observable[Signal]:
@@ -48,14 +55,14 @@ def read_hints() -> Callable[[Observable[bytes | None]], Observable[Signal]]:
 
 
 class _Turn:
-    """One listener, and the timer until its turn."""
+    """One listener, with a timer that runs until its turn to claim."""
 
     def __init__(self, observer: abc.ObserverBase[Signal]) -> None:
         self._observer = observer
         self._timer: asyncio.TimerHandle | None = None
 
     def on_next(self, message: bytes | None) -> None:
-        """Act on a message."""
+        """Emit the signal of a message, or start or stop the timer."""
         if message is None:
             self.forget()
             self._observer.on_next("reconnected")
@@ -74,7 +81,7 @@ class _Turn:
                     self._ready()
 
     def forget(self) -> None:
-        """Give up its turn."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -85,7 +92,7 @@ class _Turn:
 
 
 def _delay(message: bytes) -> float | None:
-    """Return the seconds until a listener claims; None if the message is foreign."""
+    """Return the seconds until this listener claims; None if the message has another form."""
     if message == b"r":
         return 0.0
     tasks, _, listeners = message[1:].partition(b"/")

@@ -29,16 +29,16 @@ _KEYS = (
 @attrs.frozen(slots=True)
 class BoardKeys:
     """
-    The names that the scripts of one board use, all with one hash tag.
+    The names that the scripts of one board use. They have the same hash tag.
 
-    The databases of a server share their channels, so the name of a channel ends with its database,
-    except in database 0.
+    The databases of a server share their channels, so the name of a channel ends with the number of
+    the database, except in database 0.
 
     Attributes:
-        keys: In the order in which the scripts expect them, without the key of the reply.
+        keys: The keys in the order in which the scripts expect them, without the key of the reply.
         replies: The prefix of the keys of kept replies.
         events: The channel of events.
-        hints: The channel of wake-ups.
+        hints: The channel of hints.
     """
 
     keys: tuple[bytes, ...]

@@ -1,5 +1,6 @@
--- ARGV from 6: ids. Reply: '1' for each that was scheduled, ready or claimed, else '0'.
--- A claimed task loses its mark, so that the token of its claim is refused from now on.
+-- Makes tasks dead with the reason 'cancelled'.
+-- ARGV from 6: ids. Reply: '1' for each task that was scheduled, ready or claimed, else '0'.
+-- A claimed task loses its mark, so that later scripts refuse the token of its claim.
 local again = call('GET', REPLY)
 if again then return again end
 call('DEL', REPLY)

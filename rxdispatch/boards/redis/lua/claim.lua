@@ -1,10 +1,13 @@
--- ARGV 6: limit, 7: lease in microseconds, 8: worker, 9: 'any', or 'only' and the ids.
--- KEYS from 16: requests of this session whose replies were never read.
--- Reply: {first token, microseconds until something is due or -1, ids, records, tries, ids whose
--- records are gone}; the i-th id has the token first + i - 1. Kept for a repetition: first token,
--- count (plus MORE if more was due at once) and deadline. A repetition returns the leases with that
--- deadline, without those that have been taken away since.
--- The first write is one that a full server allows: claims free memory.
+-- Sweeps, then claims ready tasks.
+-- ARGV 6: limit, 7: lease in microseconds, 8: worker, 9: 'any', or 'only' and then the ids.
+-- KEYS from 16: the reply keys of claims of this session whose replies the client never read.
+-- Reply: {first token, microseconds until a task is due or -1, ids, records, tries, ids whose
+-- records are gone}; the i-th id has the token first + i - 1.
+-- For a repeated request, the script keeps the first token, the count (plus MORE if more was due at
+-- once) and the deadline. The reply to it has the claims with these tokens that are still held with
+-- that deadline; the others are false.
+-- A full server allows DEL, and after its first write a script may also use memory: claims must
+-- pass, because a task that was worked on frees its memory.
 local limit, lease, worker = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 
 -- A worker needs the counts in TRIES, but not the last error.
@@ -39,7 +42,8 @@ sweep()
 local ids, places, records, history = {}, {}, {}, {}
 local vanished = {}
 
--- Claims tasks that were just removed from READY; buries those that have expired since the sweep.
+-- Adds tasks that were just removed from READY or SUSPECTS to the claim. A task whose ttl is over
+-- becomes dead instead: a sweep moves a limited number, so it may have left some.
 local function take(found, at)
   if #found == 0 then return 0 end
   local written = call('HMGET', TASKS, unpack(found))
@@ -59,7 +63,7 @@ local function take(found, at)
       history[#ids] = counts_of(before[i])
       size = size + #id + #written[i]
     else
-      -- Evicted, or deleted by hand: there is nothing to run.
+      -- The record was evicted, or deleted by hand: there is nothing to run.
       vanished[#vanished + 1] = id
       call('HDEL', TRIES, id)
       call('ZREM', EXPIRY, id)
@@ -70,8 +74,8 @@ local function take(found, at)
   return size
 end
 
--- A reply stays near 8 MiB: the first 16 records show how large records are. What does not fit is
--- due at once.
+-- A reply has about 8 MiB. The first 16 records show how large records are. Tasks that do not fit
+-- stay ready, and the reply says that a task is due at once.
 local room, step = 8388608, math.min(16, limit)
 
 local function take_some(found, at)
@@ -80,7 +84,8 @@ local function take_some(found, at)
   step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
 end
 
--- Claims the first suspects while this worker has room for them and they are among the best.
+-- Claims the first suspects, as long as this worker has room for them and they are among the
+-- *limit* best ready tasks.
 local function take_suspects()
   local held = tonumber(call('HGET', HELD, 'w' .. worker) or 0)
   if held >= ROOM then return end
@@ -100,7 +105,7 @@ local function take_suspects()
   end
 end
 
--- Puts the best first after taking from both queues.
+-- Sorts by place, after tasks were taken from both queues.
 local function sort()
   local order = {}
   for i = 1, #ids do order[i] = i end
@@ -167,7 +172,7 @@ local count = #ids
 local base, deadline = 0, now + lease
 if count > 0 then
   local last = tonumber(known[10] or 0)
-  -- A foreign number as large as this would leave no room for further tokens.
+  -- Lua counts up to 2^53. A larger number comes from another client, and is ignored.
   base = last < 9007199254740992 and math.max(last + 1, raw) or raw
   local leases, marks = {}, {}
   for i, id in ipairs(ids) do

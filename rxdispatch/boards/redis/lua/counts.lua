@@ -1,3 +1,5 @@
--- Reply: {scheduled, ready, claimed, done, dead}, all of one moment. Writes nothing.
+-- Counts tasks by mark.
+-- Reply: {scheduled, ready, claimed, done, dead}, all at one moment; done is a running total.
+-- Writes nothing.
 return { call('ZCARD', SCHED), ready_count(), call('ZCARD', LEASES),
   tonumber(call('HGET', META, 'done') or 0), call('ZCARD', DEAD) }

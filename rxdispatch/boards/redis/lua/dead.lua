@@ -1,6 +1,8 @@
--- ARGV 6: the time (microseconds) after which to continue, or '-inf'; 7: how many at most.
--- Reply: {ids, records, graves, times}, oldest first. Writes nothing.
--- A reply has about 2 MiB, and at least one letter: the first two show how large letters are.
+-- Reads a page of dead letters, oldest first.
+-- ARGV 6: the time of the last letter of the page before, in microseconds, or '-inf' for the first
+-- page; 7: how many letters at most.
+-- Reply: {ids, records, graves, times}. Writes nothing.
+-- A reply has about 2 MiB, and at least one letter. The first two show how large letters are.
 local after = ARGV[6] == '-inf' and '-inf' or '(' .. ARGV[6]
 local found = call('ZRANGEBYSCORE', DEAD, after, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[7])
 local ids, records, graves, times = {}, {}, {}, {}

@@ -1,4 +1,6 @@
--- ARGV 6: an id. Reply: {mark, record, tries, worker, grave}, or nothing. Writes nothing.
+-- Reads the state of one task.
+-- ARGV 6: an id. Reply: {mark, record, tries, worker, grave}, or nil if the id is not known. A done
+-- task that is remembered has an empty record. Writes nothing.
 local id = ARGV[6]
 local record = call('HGET', TASKS, id)
 if not record then

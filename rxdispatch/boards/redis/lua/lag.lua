@@ -1,9 +1,11 @@
--- Reply: microseconds since the oldest READY task took its place, -1 if nothing is ready. Writes
--- nothing. Looks at the first eight tasks of each of the first 64 priorities: numbers only grow,
--- but a delayed task has the place of its submission, and its age counts from when it was due. The
--- time of a number is exact to a second, or to a fraction of its age.
+-- Says how long the oldest ready task has waited.
+-- Reply: microseconds since it took its place, or -1 if nothing is ready. Writes nothing.
+-- The script looks at the first eight tasks of each of the first 64 priorities. The first task
+-- alone is not enough: a delayed task has the place of its submission, but its age counts from when
+-- it was due. The time of a number is exact to a second, or to a fraction of its age.
 local kept = call('HGET', META, 'pace') or ''
 
+-- The time at which *number* was given out.
 local function given(number)
   local low, high = 0, #kept / 16
   while low < high do
@@ -14,13 +16,15 @@ local function given(number)
       high = middle
     end
   end
-  -- A task that is older than the first sample counts as old as that.
+  -- A number from before the first sample gets the time of the first sample.
   if #kept == 0 then return now end
   return (struct.unpack('>d', kept, 16 * math.max(0, low - 1) + 9))
 end
 
--- A record is an array: of two without options, else of nine, the last two being delay and ttl.
--- A delay is positive, so that its first byte is never 0xcb, the head of a float.
+-- The delay of a task, in microseconds, from its record; 0 if the task has none, or was retried.
+-- A record is a MessagePack array: of two without options, else of nine, and the last two are delay
+-- and ttl. A float begins with the byte 0xcb. A delay is not negative, so the first byte of its
+-- value is never 0xcb.
 local function delay_of(id)
   local record = call('HGET', TASKS, id) or ''
   if #record < 20 or string.byte(record, 1) ~= 0x99 or (tries(id)) > 0 then return 0 end

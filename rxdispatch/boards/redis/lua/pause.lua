@@ -1,3 +1,4 @@
+-- Stops all claims, or allows them again.
 -- ARGV 6: '1' to pause, '0' to resume. Safe to repeat.
 call('DEL', REPLY)
 if ARGV[6] == '1' then

@@ -1,16 +1,20 @@
--- INVARIANT. A task that is on the board has a record in TASKS and stands in exactly one of
---   READY  (score: its place), or SUSPECTS, the same for those with a crash behind them,
---   SCHED  (score: when it is due; PLACE says where it will stand),
---   LEASES (score: when the lease lapses; MARKS holds token, place and worker),
---   DEAD   (score: when it died; GRAVE says why).
--- A renewal or settlement must name the token in the mark. Sweeping and cancelling remove the mark,
--- so that the token is refused from then on. Tokens only grow.
+-- The beginning of every script of a board: the keys, the options, the clock and shared functions.
 --
--- A place is -priority * 2^40 + number; numbers are given out in the order of submission.
+-- INVARIANT. A task that is on the board has a record in TASKS, and its id is in exactly one of
+--   READY    (score: its place), for tasks without a crash behind them,
+--   SUSPECTS (score: its place), for ready tasks with a crash behind them,
+--   SCHED    (score: when it is due; PLACE has the place that it will take),
+--   LEASES   (score: when the lease lapses; MARKS has the token, place and worker),
+--   DEAD     (score: when it died; GRAVE says why).
+-- A renewal or settlement must name the token in the mark. Sweeping and cancelling remove the mark,
+-- so that later scripts refuse the token. Tokens only grow.
+--
+-- A place is -priority * 2^40 + number. Each task that joins the end gets the next number.
 -- Numbers go to redis.call as numbers: `..` would cut them to 14 digits.
--- HELD has, for each claimed suspect, 't' .. id: its weight and worker; and for each worker,
--- 'w' .. worker: the weight of all suspects that it holds, at most ROOM unless it asked for ids.
--- While META has no 'suspects', no task on the board has a crash behind it.
+-- HELD has two kinds of fields. 't' .. id, for each claimed suspect: its weight and worker.
+-- 'w' .. worker: the weight of all suspects that the worker holds; at most ROOM, unless the worker
+-- claimed some by their ids.
+-- While META has no field 'suspects', no unfinished task has a crash behind it.
 local READY, SCHED, LEASES, MARKS, TASKS, TRIES, PLACE, EXPIRY, DEAD, GRAVE, PAST, META, SUSPECTS,
   HELD, REPLY = unpack(KEYS, 1, 15)
 local EVENTS, HINTS = ARGV[1], ARGV[2]
@@ -20,9 +24,9 @@ local call = redis.call
 local known = call('HMGET', META, 'raw', 'skew', 'max_crashes', 'remember', 'dead_limit',
   'stamp', 'paced', 'crowd', 'paused', 'token', 'suspects')
 
--- Options: the stored value counts; a handle with another value is refused before anything changes.
+-- The stored options apply. A call that gives another value is refused before it changes anything.
 local OPTIONS = { 'max_crashes', 'remember', 'dead_limit' }
--- What the script writes to META when it ends.
+-- Fields and values that finish() writes to META.
 local meta = {}
 for i = 1, 3 do
   local given, stored = ARGV[2 + i], known[2 + i]
@@ -40,7 +44,8 @@ local MAX_CRASHES = tonumber(known[3] or 3)
 local REMEMBER = tonumber(known[4] or 0)
 local DEAD_LIMIT = tonumber(known[5] or 100000)
 
--- The board's clock: TIME of the server in microseconds, except that it never goes back.
+-- The board's clock: the server's TIME in microseconds. When TIME is set back, the clock does not
+-- go back.
 local time = call('TIME')
 local raw = time[1] * 1000000 + time[2]
 local skew = tonumber(known[2] or 0)
@@ -56,7 +61,8 @@ end
 
 local ready_before = ready_count()
 local ended, sooner, stamp_used = false, false, false
--- No two deaths have the same time, so that a reader can continue after the last one it read.
+-- No two deaths have the same time, so that a reader of dead letters can continue after the last
+-- one that it has read.
 local stamp = math.max(now, tonumber(known[6] or 0) + 1)
 local heard = call('PUBSUB', 'NUMSUB', EVENTS)[2] ~= 0
 local log = {}
@@ -73,7 +79,8 @@ local function event(kind, id, token, attempt, worker, reason)
   end
 end
 
--- TRIES: failed attempts, crashes, whether the ttl ran out meanwhile, the last error.
+-- TRIES has failed attempts, crashes, whether the ttl ended while the task was claimed (1 or 0),
+-- and the last error.
 local function tries(id)
   local found = call('HGET', TRIES, id)
   if not found or #found < 9 then return 0, 0, 0, '' end
@@ -90,15 +97,16 @@ local function mark_of(token, place, worker)
 end
 
 local function read_mark(mark)
-  -- Not one of our marks: its token never holds, and the task is ready once the lease has lapsed.
+  -- Missing or damaged: token 0, which no claim has. The task is ready again when its lease lapses.
   if not mark or #mark < 16 then return 0, 0, '' end
   local token, place = struct.unpack('>I8d', mark)
   return token, place, string.sub(mark, 17)
 end
 
--- The server keeps a hash of few short values as one list, and scans it for every field: with
--- hundreds of claimed tasks this took as long as the rest of the script. One long value turns it
--- into a table until it is empty. No task has the id ''.
+-- The server stores a small hash of short values as a list, and scans the list to find a field.
+-- With hundreds of claimed tasks, these scans took as long as the rest of the script. One long
+-- value makes the server convert the list to a hash table, which stays one until it is empty. No
+-- task has the id ''.
 local LONG = string.rep('-', 65)
 local function fill(hash, rows)
   local length = call('HLEN', hash)
@@ -112,9 +120,9 @@ local function base_of(place)
   return math.floor(place / SPAN) * SPAN
 end
 
--- META.pace: up to 64 samples (number, time), at most one a second. They map a number to the time
--- at which it was given out. When they are full, the sample is dropped whose neighbours are closest
--- together in relation to their age, so that the error stays a fraction of the age.
+-- META.pace has up to 64 samples (number, time), at most one per second: when a number was given
+-- out. To make room for a new sample, this drops the one whose neighbours are closest together in
+-- relation to their age, so that the error of an age stays a fraction of that age.
 local function keep_pace(number)
   local kept = call('HGET', META, 'pace') or ''
   if #kept >= 1024 then
@@ -132,7 +140,7 @@ end
 
 local paced = tonumber(known[7] or 0)
 
--- Gives out numbers for *count* tasks that join the end; returns the first.
+-- Reserves numbers for *count* tasks that join the end; returns the first number.
 local function numbers(count)
   local number = call('HINCRBY', META, 'seq', count) - count
   if now >= paced + 1000000 then
@@ -149,7 +157,8 @@ local function schedule(id, due, place)
   call('HSET', PLACE, id, place)
 end
 
--- The last three arguments are for claimed tasks; *attempt* is the running one.
+-- Makes a task dead. Only a claimed task has the last three arguments; *attempt* is the number of
+-- the running attempt.
 local function bury(id, place, reason, err, attempts, crashes, token, worker, attempt)
   ended = true
   call('HDEL', TRIES, id)
@@ -162,6 +171,7 @@ local function bury(id, place, reason, err, attempts, crashes, token, worker, at
   event('dead', id, token, attempt, worker, reason)
 end
 
+-- Why suspects have a weight: see boards/suspects.py.
 local ROOM = 4
 
 local function weight_of(crashes)
@@ -178,14 +188,14 @@ local function suspect(id, place)
   call('ZADD', SUSPECTS, place, id)
 end
 
--- Makes a task of the board ready at *place*.
+-- Makes a task ready at *place*, as a suspect if it has a crash behind it.
 local function put_ready(id, place)
   local _, crashes = 0, 0
   if suspected then _, crashes = tries(id) end
   call('ZADD', crashes > 0 and SUSPECTS or READY, place, id)
 end
 
--- Forgets the suspects among *ids*, whose claims have ended.
+-- Subtracts the suspects among *ids* from what their workers hold. The claims have ended.
 local function let_go(ids)
   if not suspected or #ids == 0 then return end
   local fields = {}
@@ -199,10 +209,11 @@ local function let_go(ids)
   end
 end
 
--- A sweep moves at most so many tasks of each kind; if more are due, the reply says: due at once.
+-- The most tasks of each kind that one sweep moves. If there may be more, the reply to the worker
+-- says that a task is due at once.
 local SWEEP = 500
 local more = false
--- Bit in the count of a kept claim reply.
+-- The bit that keeps *more* in the count of a kept claim reply.
 local MORE = 2147483648
 
 local function sweep_leases()
@@ -238,7 +249,7 @@ local function sweep_expired()
   for _, id in ipairs(old) do
     local attempts, crashes, _, err = tries(id)
     if call('HEXISTS', MARKS, id) == 1 then
-      -- A running attempt may finish; if it retries or releases the task, the task dies.
+      -- The running attempt may finish. If the worker retries or releases the task, the task dies.
       call('ZREM', EXPIRY, id)
       set_tries(id, attempts, crashes, 1, err)
     else
@@ -270,7 +281,7 @@ local function sweep_due()
   for i, id in ipairs(due) do
     local place = places[i] or '+0'
     if string.sub(place, 1, 1) == '+' then
-      -- A retry joins the end when its delay is over.
+      -- A retried task joins the end when its delay is over.
       place = (tonumber(string.sub(place, 2)) or 0) + numbers(1)
     end
     if suspected then
@@ -290,7 +301,7 @@ local function sweep()
   if REMEMBER > 0 then call('ZREMRANGEBYSCORE', PAST, '-inf', now) end
 end
 
--- Microseconds until a worker should claim again; -1 when nothing is scheduled.
+-- Microseconds until a worker should claim again; -1 if nothing is scheduled.
 local function due_in()
   if more then return 0 end
   local first = call('ZRANGE', SCHED, 0, 0, 'WITHSCORES')
@@ -298,7 +309,8 @@ local function due_in()
   return math.max(0, tonumber(first[2]) - now)
 end
 
--- Undoes a claim whose reply was never read: its tasks return to their places, nothing is counted.
+-- Undoes a claim whose reply the client never read: its tasks return to their places, and nothing
+-- is counted.
 local function abandon(key)
   local kept = call('GET', key)
   if kept and #kept == 20 then
@@ -319,7 +331,7 @@ local function abandon(key)
       end
     end
   end
-  -- If the request is still on its way, it finds this reply and does nothing.
+  -- If the request of that claim arrives later, it finds this reply and claims nothing.
   call('SET', key, struct.pack('>I8I4d', 0, 0, 0), 'PX', 60000)
 end
 
@@ -333,9 +345,9 @@ local function trim_dead()
   for _, id in ipairs(oldest) do event('discarded', id) end
 end
 
--- Up to so many listeners may all claim for one task; more than that are told to take turns, and
--- told when nothing is left. Their number is what the last PUBLISH returned: NUMSUB of Valkey 9.1
--- miscounts.
+-- Up to this many listeners may all claim for one task. To more listeners, a hint says how many
+-- there are, so that they take turns, and another hint says when nothing is ready any more. Their
+-- number is what the last PUBLISH returned, because PUBSUB NUMSUB miscounts in Valkey 9.1.
 local CROWD = 8
 local listeners = tonumber(known[8] or 0)
 
@@ -348,7 +360,7 @@ local function hint(message)
   end
 end
 
--- Ends every script that writes: sends events and hints, stores clock and options.
+-- The end of every script that writes: publishes events and hints, stores the clock and options.
 local function finish()
   if stamp_used then call('HSET', META, 'stamp', stamp - 1) end
   if ended then trim_dead() end
@@ -367,6 +379,7 @@ local function finish()
   if suspected and call('HLEN', TRIES) == 0 then call('HDEL', META, 'suspects') end
 end
 
+-- Keeps the reply for a minute, for a repeated request.
 local function keep(reply)
   call('SET', REPLY, reply, 'PX', 60000)
   return reply

@@ -1,5 +1,6 @@
--- ARGV 6: bytes after which the reply stops; from 7: ids. Reply: their records, '' where there is
--- none; at least one. Writes nothing.
+-- Reads the records of tasks.
+-- ARGV 6: the number of bytes after which the reply stops; from 7: ids. Reply: the records of the
+-- first ids, at least one; '' where there is none. Writes nothing.
 local room = tonumber(ARGV[6])
 local records = {}
 for i = 7, #ARGV do

@@ -1,6 +1,7 @@
--- ARGV 6: 'some', then ids; or 'all', then the time (microseconds) after which deaths are ignored,
--- '' for now. Reply: {how many are ready again, the time to pass to the next call}.
--- A redriven task joins the end with attempts and crashes at 0 and without a ttl.
+-- Makes dead tasks ready again.
+-- ARGV 6: 'some', then ids; or 'all', then a time in microseconds: tasks that died later stay dead.
+-- '' means now. Reply: {how many are ready again, the time to pass to the next call}.
+-- A redriven task joins the end of its priority, with attempts and crashes at 0 and without a ttl.
 local again = call('GET', REPLY)
 if again then return cjson.decode(again) end
 
@@ -24,7 +25,7 @@ if #ids > 0 then
   local graves = call('HMGET', GRAVE, unpack(ids))
   local rows = {}
   for i, id in ipairs(ids) do
-    -- If a restore has truncated it, the priority is unknown.
+    -- If the entry in GRAVE is missing or truncated, the priority is unknown, and 0 is used.
     local grave, base = graves[i] or '', 0
     if #grave >= 16 then base = select(3, struct.unpack('>I4I4d', grave)) end
     rows[2 * i - 1] = base + number + i - 1

@@ -1,6 +1,8 @@
+-- Extends leases.
 -- ARGV 6: lease in microseconds, 7: how many; then the ids, then their tokens (8 bytes each).
--- Reply: '1' where the token still holds, else '0'. Safe to repeat as it is.
--- The first write is one that a full server allows: a renewal must never fail for memory.
+-- Reply: '1' where the token still holds, else '0'. Safe to repeat, so no reply is kept.
+-- A full server allows DEL, and after its first write a script may also use memory: a renewal must
+-- never fail for lack of memory.
 local lease, count = tonumber(ARGV[6]), tonumber(ARGV[7])
 call('DEL', REPLY)
 local ids = {}

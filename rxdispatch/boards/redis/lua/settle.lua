@@ -1,8 +1,10 @@
--- ARGV 6: how many are done; then their ids, then their tokens (8 bytes each); then each other
--- settlement as (kind, id, token, delay in microseconds, reason, error), kind being 'r' for retry,
+-- Ends claims: done, retry, dead or release.
+-- ARGV 6: how many are done; then their ids, then their tokens (8 bytes each). Then each other
+-- settlement as (kind, id, token, delay in microseconds, reason, error); the kind is 'r' for retry,
 -- 'x' for dead, 'l' for release.
 -- Reply: '1' where the token held, else '0', in that order.
--- The first write is one that a full server allows: settling is what frees memory.
+-- A full server allows DEL, and after its first write a script may also use memory: settlements
+-- must pass, because they free memory.
 local again = call('GET', REPLY)
 if again then return again end
 call('DEL', REPLY)
@@ -69,7 +71,7 @@ local function end_one(at)
     end
   elseif kind == 'r' and not expired then
     attempts = attempts + 1
-    -- The traceback follows a byte 255; only dead tasks keep it.
+    -- A byte 255 separates the error from the traceback, which only dead tasks keep.
     err = string.match(err, '^[^\255]*')
     set_tries(id, attempts, crashes, 0, err)
     local base = base_of(place)

@@ -1,7 +1,9 @@
--- ARGV 6: how many tasks; then (id, record, options) of each; options are '' or
--- 'priority delay ttl', in microseconds, ttl 0 for none.
--- Reply: '1' for each task that was added, '0' for each that was known.
--- The first write is one that a full server refuses, so that submit fails before it changes anything.
+-- Adds tasks, unless their ids are known.
+-- ARGV 6: how many tasks; then (id, record, options) of each. Options are '' or
+-- 'priority delay ttl'; delay and ttl are in microseconds, and a ttl of 0 means none.
+-- Reply: '1' for each task that was added, '0' for each id that was known.
+-- The first write is HINCRBY, which a full server refuses, so that a submission fails before it
+-- changes anything.
 local again = call('GET', REPLY)
 if again then return again end
 
@@ -9,7 +11,8 @@ local count = tonumber(ARGV[6])
 local ids = {}
 for i = 1, count do ids[i] = ARGV[4 + 3 * i] end
 
--- Which ids are on the board already. HMGET is faster, but reads the records: after 1 MiB, HEXISTS.
+-- Which ids are on the board already. HMGET is faster, but it reads the records, so after 1 MiB of
+-- records the script uses HEXISTS.
 local there, read = {}, 0
 for first = 1, count, 64 do
   local last = math.min(first + 63, count)

@@ -1,5 +1,5 @@
--- A sweep for processes that wait without claiming. Reply: {scheduled, ready, claimed, microseconds
--- until something is due or -1}. Safe to repeat.
+-- Sweeps for a process that waits without claiming.
+-- Reply: {scheduled, ready, claimed, microseconds until a task is due or -1}. Safe to repeat.
 call('DEL', REPLY)
 sweep()
 finish()
