@@ -1,12 +1,13 @@
 """
 rxdispatch: reactive, event-driven task dispatch for asyncio.
 
-A *board* is a shared list of tasks that workers claim by status mark instead of by lock; task
-flow is made of RxPY observables whose demand flows upstream, so that they stay bounded. A *feed*
-is a fleet of nodes as it is now, pushed into every process and proven fresh.
+A *board* is a shared list of tasks. A worker claims a task by changing its status mark in one
+atomic step; there is no lock. Tasks flow through RxPY observables, and demand flows upstream from
+the consumer to the source, so that streams stay bounded. A *feed* is a process's copy of the list
+of nodes. The server pushes changes to it, and it proves regularly that it has missed none.
 
 Start with :func:`connect`, ``hub.board(name)``, ``board.submit`` and ``board.claims()``, or with
-``hub.nodes`` and ``hub.feed()``; the operators are in :mod:`rxdispatch.operators`.
+``hub.nodes`` and ``hub.feed()``. The operators are in :mod:`rxdispatch.operators`.
 """
 
 from rxdispatch.backoff import Backoff

@@ -96,7 +96,7 @@ class Backoff:
         Return the seconds to wait after failure number *n* in a row.
 
         Args:
-            n: From 1, without an upper limit.
+            n: The number of the failure, from 1, without an upper limit.
 
         Raises:
             ConfigError: If *n* is not an int >= 1.

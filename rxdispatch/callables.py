@@ -25,7 +25,7 @@ _UNRUN: Final = (GeneratorType, AsyncGeneratorType, CoroutineType)
 
 
 def is_async(function: Any) -> bool:
-    """Whether *function* is a coroutine function, or a partial or callable object of one."""
+    """Whether *function* is a coroutine function, or a partial or callable object around one."""
     return any(inspect.iscoroutinefunction(layer) for layer in _layers(function))
 
 
@@ -45,9 +45,9 @@ def is_generator(function: Any) -> bool:
 
 def discard_unread(value: Any) -> str:
     """
-    Return the type's name of a coroutine or a generator, which has not run; else an empty string.
+    Return the type name of a coroutine or a generator that has not run; else an empty string.
 
-    A coroutine is closed, so that Python does not warn of it too.
+    A coroutine is closed too, so that Python does not warn that nothing awaited it.
     """
     given: object = value
     kind = type(given)
@@ -62,7 +62,7 @@ def plain_function(name: str, function: F) -> F:
     """
     Return *function*, which must be a plain function.
 
-    The coroutine or generator of another function would be taken for its result.
+    A caller would take the coroutine or the generator of any other function for its result.
 
     Raises:
         ConfigError: If it is not callable, a coroutine function or a generator function.
@@ -101,13 +101,13 @@ def check_function(what: str, function: Any, *arguments: str) -> None:
         raise ConfigError(f"{what} must be callable", function)
     if is_generator(function):
         raise ConfigError(
-            f"{what} must not be a generator function, as calling one runs nothing of it",
+            f"{what} must not be a generator function, as calling one runs none of its code",
             name_of_function(function),
         )
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except Exception:
-        return  # it is written in C, or hides what it takes
+        return  # it is written in C, or hides its signature
     try:
         signature.bind(*arguments)
     except TypeError:
@@ -128,7 +128,7 @@ def check_result(what: str, result: Any) -> None:
     """
     if kind := discard_unread(result):
         named = _article(kind.replace("_", " "))
-        raise TypeError(f"{what} must return a result, got {named} of which nothing ran")
+        raise TypeError(f"{what} must return a result, got {named} that has not run")
 
 
 def _article(kind: str) -> str:
@@ -143,7 +143,7 @@ def _bare(function: Any) -> Any:
 
 
 def _layers(function: Any) -> list[Any]:
-    """Return the function that a call runs first, without its partials, and its ``__call__``."""
+    """Return the function without its partials and, for a callable object, its ``__call__``."""
     bare = _bare(function)
     given: object = bare
     kind = type(given)
@@ -166,7 +166,7 @@ def _wrapped(function: Any) -> list[Any]:
 def _generates(function: Any) -> bool:
     if inspect.isasyncgenfunction(function):
         return True
-    # Functions of types.coroutine are generator functions too, and can be awaited.
+    # A function made by types.coroutine is a generator function too, but can be awaited.
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     awaited = code is not None and code.co_flags & inspect.CO_ITERABLE_COROUTINE
     return inspect.isgeneratorfunction(function) and not awaited

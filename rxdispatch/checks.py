@@ -81,8 +81,8 @@ def board_name(what: str, value: Any) -> str:
     """
     Return *value*, which must be valid as the name of a board.
 
-    In keys the name stands in braces, which show a cluster, and the pattern of an access list,
-    where the name ends; so the name must not contain braces.
+    A key contains the name in braces, which tell a cluster and the pattern of an access list where
+    the name ends. So the name itself must not contain braces.
 
     Raises:
         ConfigError: As :func:`key_name` does, or if it has braces or control characters.
@@ -112,7 +112,7 @@ def namespace_name(what: str, value: Any) -> str:
 
 
 def utf8_size(text: str) -> int:
-    """Return the size of *text* in bytes as it is stored, even if it is a file name."""
+    """Return the size of *text* in bytes as stored; a file name may have undecodable bytes."""
     try:
         return len(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:

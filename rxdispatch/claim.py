@@ -1,4 +1,4 @@
-"""``Claim``: a task in the hands of one worker, how it ends, and when it is tried again."""
+"""``Claim``: a task that one worker holds, how the claim ends, and what follows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ANSWERED: Final = REFUSED | SETTLED
 
 
 class Watcher(Protocol):
-    """Holds something for a claim: its lease, its slot, its handler."""
+    """An object that holds something for a claim: its lease, its slot or its handler."""
 
     def claim_changed(self, claim: Claim[Any], change: Change) -> None:
         """React to *change*: release what is held for *claim*, or stop its handler."""
@@ -54,7 +54,7 @@ class Watcher(Protocol):
 
 @attrs.define(slots=True, eq=False)
 class ClaimOrigin:
-    """The board, the worker and the clock of a batch of claims."""
+    """The board, the worker and the clock that a batch of claims shares."""
 
     board: Any
     worker: str
@@ -63,7 +63,7 @@ class ClaimOrigin:
 
 class ClaimRef(weakref.ref["Claim[Any]"]):
     """
-    A weak reference to a claim that still knows its facts when the claim has gone.
+    A weak reference to a claim that keeps the facts of the claim after it has gone.
 
     Attributes:
         origin: Board, worker and clock of the claim.
@@ -83,28 +83,28 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
     """
     A task that this worker holds until its lease runs out.
 
-    Made by boards, never by hand. A claim ends with exactly one of :meth:`done`,
-    :meth:`retry`, :meth:`dead` or :meth:`release`, handed to ``board.settle``.
+    Only boards make claims. A claim ends with exactly one of :meth:`done`, :meth:`retry`,
+    :meth:`dead` or :meth:`release`, whose result you pass to ``board.settle``.
 
     Attributes:
         task: The task.
-        token: Unique on the board and only growing; every later write names it.
-        attempt: Which try this is, from 1.
-        crashes: How often a worker of this task died.
+        token: A number that is unique on the board and only grows; every later write must name it.
+        attempt: The number of this attempt, from 1.
+        crashes: How many leases of this task have lapsed because a worker died or blocked.
     """
 
-    # A claim is HELD until something happens to it. Its state is the set of what has:
+    # A claim starts as HELD, with no flag set. Each flag says what has happened to it:
     #
-    #   SETTLING  a settlement is on its way; taken back if the call fails
+    #   SETTLING  a settlement is on its way to the board; cleared if the call fails
     #   RECALLED  its worker must stop, and the task goes back uncounted
-    #   LOST      a renewal found the token gone, or the lease lapsed unconfirmed
-    #   REFUSED   the board has answered: the token no longer held
-    #   SETTLED   the board has answered: the end is written
+    #   LOST      a renewal found the token gone, or the lease lapsed without a renewal
+    #   REFUSED   the board has refused a settlement, as the token was no longer valid
+    #   SETTLED   the board has written the end
     #
     # HELD -> (SETTLING -> HELD)* -> one of SETTLED | REFUSED | LOST | RECALLED. A recalled or lost
     # claim may still be settled: that gives it back, or finds out that another worker has it.
     #
-    # INVARIANT. Only SETTLING is ever taken back. RECALLED is not added to LOST, and only RECALLED
+    # INVARIANT. Only SETTLING is ever cleared. RECALLED is not added to LOST, and only RECALLED
     # is added to SETTLED, where it just stops the handler. REFUSED may become SETTLED (an earlier
     # call, whose result is unknown, had written the end), never the reverse.
 
@@ -115,12 +115,12 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
     _origin: ClaimOrigin
     _deadline: float
     _state: int = HELD
-    _ending: SettlementKind | None = None  # of the last answer
-    _operator: Watcher | None = None  # that has the claim now; it is told first to stop
+    _ending: SettlementKind | None = None  # of the settlement that the board answered last
+    _operator: Watcher | None = None  # has the claim now, and is told to stop first
     _watchers: tuple[Watcher, ...] = ()  # they hold something for it until it ends
     # Returns how many claims of its stream can still be settled.
     _outstanding: Callable[[], int] | None = None
-    _ref: ClaimRef | None = None  # of its lease keeper; outlives the claim
+    _ref: ClaimRef | None = None  # belongs to the lease keeper; outlives the claim
 
     def __repr__(self) -> str:
         return (
@@ -135,18 +135,20 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
 
     @property
     def lost(self) -> bool:
-        """True when renewal said so, or when the lease passed without a confirmation."""
+        """True once a renewal has found the token gone, or the lease has lapsed unrenewed."""
         if self._state & (LOST | ANSWERED):
             return self._state & LOST != 0
         return self._origin.clock() >= self._deadline
 
     def done(self) -> Settlement:
-        """The task is finished."""
+        """Return the settlement of a task that is finished."""
         return Settlement(self, "done")
 
     def retry(self, error: BaseException | str, delay: float = 0.0) -> Settlement:
         """
-        The attempt failed; try again after *delay* seconds, or die at ``max_attempts``.
+        Return the settlement of a failed attempt, which is retried after *delay* seconds.
+
+        A task whose ``max_attempts`` are used up is dead instead.
 
         Raises:
             ConfigError: If *delay* is negative or not finite, or *error* is neither an exception
@@ -157,9 +159,10 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
 
     def dead(self, reason: str, error: BaseException | str = "") -> Settlement:
         """
-        The task will not be tried again; *reason* says why, in up to 200 characters.
+        Return the settlement of a task that will not be tried again.
 
-        Of an exception the dead letter keeps type, message and the end of its traceback.
+        *reason* says why, in up to 200 characters. If *error* is an exception, the dead letter
+        keeps its type, its message and the end of its traceback.
 
         Raises:
             ConfigError: If *reason* is empty, or an argument is of another type.
@@ -170,41 +173,47 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         return Settlement(self, "dead", text, reason=cut(reason, REASON_LIMIT), traceback=traceback)
 
     def release(self, delay: float = 0.0) -> Settlement:
-        """Give the task back untouched: it keeps its place and nothing is counted."""
+        """
+        Return the settlement that gives the task back: it keeps its place, and nothing is counted.
+
+        Raises:
+            ConfigError: If *delay*, the seconds until it is ready again, is negative or not finite.
+        """
         return Settlement(self, "released", delay=seconds("delay", delay))
 
     # -- for boards --------------------------------------------------------------------------
 
     def _renewed(self, deadline: float) -> None:
-        """The lease lasts until *deadline* at least."""
+        """Record that the lease lasts until *deadline* at least."""
         self._deadline = max(self._deadline, deadline)
 
     def _missed(self) -> bool:
-        """Whether it is lost if a renewal finds its token gone."""
+        """Whether the claim counts as lost if a renewal finds its token gone."""
         # A renewal that overtakes the reply of a settlement finds the token gone too.
         return not self._state & (SETTLING | ANSWERED)
 
-    # For many claims at once: a call for each would cost some percent of a drain.
+    # These take many claims at once: a call for each would cost a few percent of a drain.
 
     @staticmethod
     def _settling(settlements: Sequence[Settlement]) -> None:
-        """The settlements are on their way."""
+        """Note that the settlements are on their way."""
         for settlement in settlements:
             settlement.claim._state |= SETTLING
 
     @staticmethod
     def _unsettled(settlements: Sequence[Settlement]) -> None:
-        """The call has failed; what it did is unknown."""
+        """Note that the call has failed; its effect on the board is unknown."""
         for settlement in settlements:
             settlement.claim._state &= ~SETTLING
 
     @staticmethod
     def _settled(settlements: Sequence[Settlement], held: Sequence[bool]) -> None:
-        """The board has answered: whether each token still held."""
+        """Note the board's answer: for each settlement, whether its token was still valid."""
         for settlement, holds in zip(settlements, held, strict=True):
             claim = settlement.claim
             state = claim._state
-            # Of two at once the one that held counts, whichever reply comes first.
+            # Of two settlements at once, the one with the valid token counts, in whatever order
+            # the replies come.
             if state & ANSWERED and (state & SETTLED or not holds):
                 claim._state = state & ~SETTLING
                 continue
@@ -215,7 +224,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
 
     @staticmethod
     def _answers(settlements: Sequence[Settlement]) -> list[bool]:
-        """For each, whether it is the end that is written."""
+        """Return for each settlement whether the board has written the end that it names."""
         return [s.claim._ending == s.kind and s.claim._state & SETTLED != 0 for s in settlements]
 
     def _knows(self, kind: SettlementKind) -> bool:
@@ -231,7 +240,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
 
     @property
     def _stopped(self) -> Literal["released", "lost"] | None:
-        """The status of its outcome if no handler may start any more, else None."""
+        """The status of its outcome if its handler must not start any more, else None."""
         if self._state & STOPPED:
             return "released" if self._state & RECALLED else "lost"
         return None
@@ -246,13 +255,13 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         self._watchers = (watcher, *self._watchers)
 
     def _recall(self) -> None:
-        """Stop the work on this claim, whose task goes back."""
+        """Stop the work on this claim; its task goes back to the board."""
         if not self._state & STOPPED:
             self._state |= RECALLED
             self._tell("recalled")
 
     def _lose(self) -> bool:
-        """Stop the work on this claim, whose task another worker may have; False if it is over."""
+        """Stop the work, as another worker may have the task; False if the claim has ended."""
         if self._state & (LOST | SETTLED):
             return False
         self._state |= LOST
@@ -268,7 +277,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         self._origin.board._intakes.give_back([self], delay)
 
     def _after_failure(self) -> Literal["retry", "dead"]:
-        """What follows a failed attempt: another one, or death if none is left."""
+        """Return what follows a failed attempt: a retry, or death if no attempt remains."""
         return "dead" if self.attempt >= self.task.max_attempts else "retry"
 
     def _tell(self, change: Change) -> None:
@@ -282,7 +291,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         """
         Return what is stored of *error*: type and message, and the traceback if the task may die.
 
-        A retry is a death if no attempt is left, and may become one if the task has a ttl.
+        A retry means death if no attempt remains, and may mean death if the task has a ttl.
         """
         if isinstance(error, str):
             return cut(error, ERROR_LIMIT), ""
@@ -293,16 +302,16 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
 
 
 current: ContextVar[Claim[Any]] = ContextVar("rxdispatch_claim")
-"""The claim whose handler is running; here, so that tracing finds it without the operators."""
+"""The claim whose handler is running; defined here, so that tracing need not import operators."""
 
 
 class Settlement(Struct, eq=False, gc=False):
     """
-    The end of a claim; made by the methods of :class:`Claim`.
+    How a claim ends; made by the methods of :class:`Claim`.
 
     Attributes:
         claim: The claim.
-        kind: ``done``, ``retry``, ``dead`` or ``released``, as asked for.
+        kind: ``done``, ``retry``, ``dead`` or ``released``, as requested.
         error: The error as ``Type: message``.
         delay: Seconds until the task is ready again.
         reason: Why the task is dead, if it is.
@@ -318,7 +327,7 @@ class Settlement(Struct, eq=False, gc=False):
 
     @property
     def verdict(self) -> SettlementKind:
-        """The kind that is written; a retry without an attempt left is ``dead``."""
+        """The kind that the board writes: a retry becomes ``dead`` if no attempt remains."""
         return self.claim._after_failure() if self.kind == "retry" else self.kind
 
 
@@ -361,7 +370,7 @@ class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
 
     def settlement(self) -> Settlement | None:
         """
-        The settlement that writes this outcome to its board; None when the claim is lost.
+        Return the settlement that writes this outcome to its board; None when the claim is lost.
 
         Raises:
             ConfigError: As :meth:`check`.

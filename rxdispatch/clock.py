@@ -27,7 +27,7 @@ _anchors: WeakKeyDictionary[asyncio.AbstractEventLoop, datetime] = WeakKeyDictio
 
 class LoopScheduler(AsyncIOScheduler):
     """
-    A scheduler whose clock is the loop's and which carries the valve of its subscriber.
+    An RxPY scheduler that runs on the loop's clock and carries its subscriber's valve.
 
     RxPY's own ``AsyncIOScheduler`` reads the wall clock but sets its timers on the loop's
     clock, so the two drift. Here ``now`` follows ``loop.time()``, which also makes it exact
@@ -37,7 +37,7 @@ class LoopScheduler(AsyncIOScheduler):
 
     Args:
         loop: The loop to run on.
-        valve: Asked for room by a source before it emits; None when nothing bounds the source.
+        valve: The valve that a source asks for room before it emits; None when nothing bounds it.
 
     Example:
         >>> import asyncio
@@ -77,7 +77,7 @@ class LoopScheduler(AsyncIOScheduler):
     def schedule(
         self, action: typing.ScheduledAction[_State], state: _State | None = None
     ) -> abc.DisposableBase:
-        """Run *action* on the trampoline of this thread, handing it this scheduler."""
+        """Run *action* on this thread's trampoline, and pass it this scheduler."""
 
         def run(_: abc.SchedulerBase, state: _State | None = None) -> abc.DisposableBase | None:
             return action(self, state)
@@ -90,9 +90,9 @@ class LoopScheduler(AsyncIOScheduler):
         action: typing.ScheduledAction[_State],
         state: _State | None = None,
     ) -> abc.DisposableBase:
-        """Run *action* after *duetime*, at the earliest with the loop's next turn."""
-        # Never on the trampoline, also when it is due already: a periodic action that is late
-        # would call itself forever and the loop would not get another turn.
+        """Run *action* after *duetime*, at the earliest in the loop's next turn."""
+        # Not on the trampoline, even if it is due already: a periodic action that is late would
+        # call itself forever, and the loop would never get another turn.
         inner = SingleAssignmentDisposable()
 
         def run() -> None:
@@ -109,17 +109,17 @@ class LoopScheduler(AsyncIOScheduler):
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """Return the clock of *loop*; for asyncio's own loops the function below ``loop.time``."""
+    """Return the clock of *loop*; for asyncio's own loops the function that ``loop.time`` calls."""
     plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
     return time.monotonic if plain else loop.time
 
 
 def lease_clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """
-    Return the clock that leases are measured with on *loop*, in seconds from any moment on.
+    Return the clock that measures leases on *loop*, in seconds from an arbitrary start.
 
-    The clock of asyncio's own loops stops while the host is suspended, the server's does not: a
-    lease may have ended meanwhile. Linux has a clock that counts such time.
+    While the host is suspended, the clock of asyncio's own loops stops, but the server's does not,
+    so a lease may end. On Linux this returns a clock that also counts suspended time.
     """
     clock = clock_of(loop)
     if clock is time.monotonic and hasattr(time, "CLOCK_BOOTTIME"):

@@ -66,18 +66,19 @@ def _path(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 @attrs.frozen(slots=True, kw_only=True)
 class FeedSettings:
     """
-    How feeds keep up, and when nodes are given up.
+    How feeds keep up with the registry, and when a silent node is removed.
 
     Args:
-        pulse_interval: Seconds between two proofs that a feed has missed nothing; each comes up to
-            a fifth sooner, so that many feeds drift apart.
-        check_timeout: Seconds that ``fetch`` waits for the registry before it returns what it has.
-        max_staleness: Seconds without a proof after which every node is suspect.
+        pulse_interval: Seconds between two pulses, each of which proves that a feed has missed
+            nothing. Each comes up to a fifth sooner, so that the pulses of many feeds spread out.
+        check_timeout: Seconds that ``fetch`` waits for the registry before it returns the node that
+            the feed has in memory.
+        max_staleness: Seconds without such a proof after which every node is suspect.
         snapshot_path: A SQLite file on a local disk that keeps the fleet, shared by the processes
             of this host; none by default.
-        max_snapshot_age: Seconds up to which a feed works from the snapshot.
-        tombstone_ttl: Seconds for which removals are remembered; a feed that was disconnected for
-            longer reads the whole fleet again.
+        max_snapshot_age: The greatest age in seconds of a snapshot that a feed works from.
+        tombstone_ttl: Seconds for which the registry remembers removals; a feed that was
+            disconnected for longer reads the whole fleet again.
         max_lapse_share: The share of a fleet of at least 10 nodes that may lapse within half a
             minute; if more do, that counts as a network fault and no node is removed.
         mass_lapse_delay: Seconds after which those nodes are removed nevertheless.

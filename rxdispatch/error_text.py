@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 ERROR_LIMIT: Final = 2000
-"""The most characters of an error's type and message."""
+"""The most characters that are kept of an error's type and message."""
 
 TRACEBACK_LIMIT: Final = 8192
-"""The most bytes of a traceback: its end, which names the error."""
+"""The most bytes that are kept of a traceback: its end, which names the error."""
 
 _HEAD, _TAIL = 1000, 3000
 _LONE = re.compile("[\ud800-\udfff]")
@@ -31,7 +31,7 @@ _LONE = re.compile("[\ud800-\udfff]")
 def cause_of(error: BaseException) -> BaseException:
     """Return the error that *error* only wraps, or *error* itself."""
     seen: set[int] = set()
-    # By its type: isinstance() reads __class__, which may be the user's code.
+    # issubclass() of the type: isinstance() reads __class__, which may run the user's code.
     while issubclass(type(error), TaskExecutionError) and id(error) not in seen:
         seen.add(id(error))
         if error.__cause__ is None:
@@ -44,8 +44,8 @@ def describe(error: BaseException) -> str:
     """
     Return ``Type: message`` of *error*, or of the error that it only wraps.
 
-    Never raises, although the ``__str__`` of an exception is the user's code. The text has at most
-    2,000 characters and can be encoded as UTF-8.
+    It never raises, although the ``__str__`` of an exception is the user's code. The text has at
+    most 2,000 characters and can be encoded as UTF-8.
 
     Example:
         >>> describe(KeyError("order"))
@@ -67,8 +67,8 @@ def traceback_text(error: BaseException) -> str:
     """
     Return the end of the traceback of *error*, at most 8 KiB of UTF-8.
 
-    It includes causes and the parts of exception groups, but no local variables or arguments. Never
-    raises.
+    The text includes causes and the parts of exception groups, but no local variables or arguments.
+    The function never raises.
     """
     error = cause_of(error)
     try:
@@ -84,12 +84,12 @@ def traceback_text(error: BaseException) -> str:
 
 def cut(text: str, limit: int) -> str:
     """Return at most *limit* characters of *text*, encodable as UTF-8."""
-    # It may quote file names with undecodable bytes; stored text must be UTF-8.
+    # The text may quote file names with undecodable bytes, but stored text must be UTF-8.
     return _LONE.sub("\ufffd", text[:limit])
 
 
 def _shortened(part: str) -> str:
-    """Keep the start and the end of a message, so that a long one does not displace the frames."""
+    """Keep the start and the end of a long message, so that it leaves room for the frames."""
     if len(part) <= _HEAD + _TAIL:
         return part
     return f"{part[:_HEAD]} ... ({len(part)} characters) ... {part[-_TAIL:]}"

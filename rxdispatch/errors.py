@@ -16,7 +16,7 @@ The exceptions of rxdispatch.
      ├── ProcessCallError                  an error in another process that cannot be raised here
      ├── ItemTimeoutError (TimeoutError)   an item took too long
      ├── BufferOverflowError               a bounded buffer was full
-     ├── NodeNotFoundError                 no node of that id is registered
+     ├── NodeNotFoundError                 no node with that id is registered
      ├── NoCapacityError                   no node has room
      └── StoreUnavailableError             the server cannot be reached, does not answer in time,
                                            or refuses to write
@@ -49,8 +49,8 @@ class RxDispatchError(Exception):
     """The root of every error that rxdispatch raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By default unpickling calls the class with the message, which these classes do not take;
-        # an error that does not unpickle breaks the process pool that it was raised in.
+        # By default, unpickling calls the class with the message, which these classes do not take.
+        # An error that cannot be unpickled breaks the process pool that it was raised in.
         return _restore, (type(self), self.args, self.__dict__)
 
 
@@ -94,7 +94,7 @@ class BoardFullError(RxDispatchError):
     Args:
         board: The board's name.
         accepted: The ids that were written before the board was full.
-        why: What is full.
+        why: The reason, such as what is full.
     """
 
     def __init__(self, board: str, accepted: tuple[str, ...] = (), why: str = "") -> None:
@@ -107,7 +107,7 @@ class BoardFullError(RxDispatchError):
 
 class TaskRejectedError(RxDispatchError):
     """
-    An ingress, an actor or a pipeline refused an item: it is closed, or has a rule against it.
+    An ingress, an actor or a pipeline refused an item: it is closed, or a rule forbids the item.
 
     Args:
         reason: The reason for the refusal.
@@ -141,7 +141,7 @@ class ItemTimeoutError(RxDispatchError, TimeoutError):
 
     Args:
         seconds: The timeout.
-        item: The item, or None for a gap between items.
+        item: The item, or None if the wait for the next item took too long.
         name: The name of the item in the message; taken from *item* when None.
     """
 
@@ -168,8 +168,8 @@ class ProcessCallError(RxDispatchError):
     """
     A function failed in another process, and its error cannot be raised here.
 
-    The original error does not pickle or unpickle, or it ends a process, such as ``SystemExit``.
-    The ``__cause__`` holds its traceback.
+    The original error cannot be pickled or unpickled, or it is one that ends a process, such as
+    ``SystemExit``. The ``__cause__`` holds its traceback.
 
     Args:
         kind: The type of the original error, by name.
@@ -184,7 +184,7 @@ class ProcessCallError(RxDispatchError):
 
 class NodeNotFoundError(RxDispatchError):
     """
-    No node of that id is registered.
+    No node with that id is registered.
 
     Args:
         node_id: The id.
@@ -218,7 +218,7 @@ class StoreUnavailableError(RxDispatchError):
         operation: The operation that failed.
         maybe_executed: True if the server may have carried out the request: it was sent, and only
             its reply is missing.
-        accepted: For a submit of several chunks, the ids that the server acknowledged before.
+        accepted: For a submit of several chunks, the ids that the server acknowledged before this.
         state: The answer of a server that refuses to write for now, such as ``MISCONF`` or
             ``READONLY``.
         why: The reason, such as ``connection refused``; empty if no answer came and nothing more

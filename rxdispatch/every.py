@@ -1,4 +1,4 @@
-"""``every``: what a function returns, again and again."""
+"""``every``: a stream that calls a function periodically and emits its results."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def every(
     period: float | timedelta, read: Callable[[], T], until: Observable[Any] | None = None
 ) -> Observable[T]:
     """
-    Emit what *read* returns at once and every *period* seconds.
+    Emit the result of *read* at once, and then every *period* seconds.
 
     Args:
         period: Seconds, more than 0.
-        read: Called without arguments, only while the stream has a subscriber.
-        until: When this emits, *read* is called once more, and the stream completes.
+        read: A function that is called without arguments, only while the stream has a subscriber.
+        until: When this stream emits, *read* is called once more, and the result stream completes.
 
     Raises:
-        ConfigError: If *period* is no number of seconds above 0.
+        ConfigError: If *period* is not a finite number of seconds > 0.
     """
     span = seconds("period", period, zero=False)
 

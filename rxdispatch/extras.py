@@ -1,4 +1,4 @@
-"""``extra``: turns a missing optional package into an error that names the extra to install."""
+"""``extra``: an error that names the extra to install when an optional package is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["extra"]
 @contextmanager
 def extra(name: str, package: str, what: str) -> Generator[None]:
     """
-    Import an optional package inside this block.
+    Guard an import of an optional package: if it is missing, the error names the extra to install.
 
     Args:
         name: The extra that installs the package.

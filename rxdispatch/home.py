@@ -24,12 +24,12 @@ class Home:
     """
     The event loop that an object belongs to: the first in which it is used.
 
-    asyncio's primitives wake no task of another loop, and a connection of one loop breaks in
-    another. So use in another loop is refused before it changes anything.
+    asyncio's primitives cannot wake a task of another loop, and a connection of one loop breaks in
+    another. So any use in another loop is refused before it changes anything.
 
     Args:
         what: The name of the object in errors.
-        moves: Whether it may move to another loop after its own is closed, and after a fork.
+        moves: Whether it may move to another loop once its own is closed, and after a fork.
             Objects with connections may not.
 
     Example:
@@ -54,7 +54,7 @@ class Home:
 
     def check(self) -> None:
         """
-        Refuse a caller in another loop; the first call sets the loop.
+        Refuse a caller in another loop; the first call in a loop sets it.
 
         Raises:
             ConfigError: If the caller runs in another event loop, or in a thread without one.

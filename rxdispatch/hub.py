@@ -1,4 +1,4 @@
-"""``connect()`` and ``Hub``: the connection to a server, with its boards, nodes and actors."""
+"""``connect()`` and ``Hub``: a connection to a server, with its boards, nodes and actors."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Hub:
     """
     A connection to a server and the boards on it; made by :func:`connect`.
 
-    Use it as an asynchronous context manager. Leaving the block normally stops all claims and
-    gives running handlers ``settings.grace`` seconds, then cancels them and gives their tasks
-    back; actors have the rest of that time to empty their mailboxes. Leaving it by an exception or
-    a cancellation does the same without a grace period. Claims that nothing settles are given back
-    after two seconds.
+    Use it as an asynchronous context manager. When you leave the block normally, the hub stops
+    claiming and gives running handlers ``settings.grace`` seconds; then it cancels them and gives
+    their tasks back. Actors have the rest of that time to empty their mailboxes. An exception or a
+    cancellation that leaves the block does the same without a grace period. Claims that nothing
+    settles within two seconds after that are given back.
     """
 
     def __init__(
@@ -133,14 +133,15 @@ class Hub:
         dead_limit: int | None = None,
     ) -> Board[Any]:
         """
-        Return a handle on the board of that name; the board need not exist yet.
+        Return a handle on the board with that name; the board need not exist yet.
 
         Args:
             name: 1 to 200 characters, without braces and control characters.
             max_crashes: How many workers a task may lose before it is dead; 3 by default.
             payload: The type that payloads are decoded into; None leaves them as plain values.
             remember: Seconds for which the id of a done task counts as a duplicate; 0 by default.
-            dead_limit: How many dead letters are kept, the oldest go first; 100,000 by default.
+            dead_limit: How many dead letters the board keeps; beyond that it removes the oldest.
+                100,000 by default.
 
         Raises:
             ConfigError: If the hub is not open, or an argument breaks its rule.
@@ -210,18 +211,19 @@ class Hub:
         """
         Start an actor and return its address.
 
-        Names belong to this hub, in this process; a name is free again once its actor has ended.
+        A name is known to this hub only, and is free again once its actor has ended.
         When the hub closes normally, actors stay open until every mailbox is empty and no handler
         runs, or until the grace period is over.
 
         Args:
             name: 1 to 200 characters.
-            handle: The handler, as for :class:`Actor`; the other arguments too.
-            factory: Makes the handler, instead of *handle*.
+            handle: The handler, as for :class:`Actor`, which explains the other arguments too.
+            factory: A function that makes the handler; use it instead of *handle*.
             queue_size: How many messages may wait in its mailbox.
             supervision: ``"resume"``, ``"restart"`` or ``"stop"``.
             backoff: The waits before restarts, and how many restarts there may be in a row.
-            next: The actor that receives what the handler returns; also by name, before it exists.
+            next: The actor that receives what the handler returns, or its name; the actor need not
+                exist yet.
 
         Raises:
             ConfigError: If the hub is not open, an argument breaks its rule, or the name is taken.
@@ -239,10 +241,10 @@ class Hub:
 
     def actor_ref(self, name: str) -> ActorRef:
         """
-        Return the address of the actor of that name.
+        Return the address of the actor with that name.
 
         Raises:
-            ConfigError: If the hub is not open, or has no actor of that name.
+            ConfigError: If the hub is not open, or has no actor with that name.
         """
         # While the hub closes, handlers that still run may look each other up.
         if self._state != "closing":
@@ -333,7 +335,7 @@ class Hub:
 
     async def _close(self) -> None:
         self._state = "closed"
-        # From last to first; an error or a cancellation at one leaves none of the others open.
+        # In reverse order; an error or a cancellation in one step leaves none of the others open.
         async with AsyncExitStack() as closing:
             if self._server is not None:
                 closing.push_async_callback(self._server.stop)
@@ -365,17 +367,17 @@ def connect(
             ``$RXDISPATCH_URL`` or, if that is not set, an embedded server that lives as long as
             the block.
         namespace: The prefix of all keys, for applications that share a server; without braces,
-            spaces, control characters and the special characters of patterns.
-        data_dir: The folder of the embedded server's data; only without a url. Treat it like code:
-            its files can make the server run anything, so keep it where only you can write. A
-            folder with owners or writers other than you, or with such files, is refused.
+            spaces, control characters or characters that are special in patterns.
+        data_dir: The folder of the embedded server's data; not together with *url*. Treat it like
+            code: its files can make the server run anything, so keep it where only you can write.
+            A folder that another user owns or can write, or that holds such files, is refused.
         settings: Timeouts and limits.
 
     Raises:
         ConfigError: If an argument breaks its rule, at the call. On entry: for a wrong password, a
             missing server program, or a *data_dir* that cannot be used.
         StoreUnavailableError: On entry, if the server does not answer. With
-            ``FeedSettings.snapshot_path`` the hub opens nevertheless: feeds work from the file.
+            ``FeedSettings.snapshot_path`` the hub opens nevertheless; feeds work from that file.
 
     Example:
         >>> import asyncio

@@ -1,4 +1,4 @@
-"""``Intakes``: the operators that claim from a board, and its work in the background."""
+"""``Intakes``: the operators that claim from a board, and the board's background work."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Intake(Protocol):
 
 class Intakes:
     """
-    The intakes of one board in this process, and the board's work in the background.
+    The intakes of one board in this process, and the board's background work.
 
-    Operators claim, give back and settle through this; users of a board do not need it.
+    Operators claim, give back and settle through this object; users of a board do not need it.
 
     Args:
         board: The board's name.
-        claim_batch: Claims tasks, and says in how many seconds another is due.
-        settle: The board's method.
+        claim_batch: A function that claims tasks, and returns in how many seconds another is due.
+        settle: The board's ``settle``.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Intakes:
         self._reading: set[asyncio.Task[ClaimBatch]] = set()
 
     def enlist(self, intake: Intake) -> DisposableBase:
-        """Have *intake* drained when the board's owner closes."""
+        """Add *intake* to those that are drained when the board's owner closes."""
         self._enlisted.add(intake)
         return Disposable(lambda: self._enlisted.discard(intake))
 
@@ -79,22 +79,22 @@ class Intakes:
         worker: str | None = None,
         lease: float = 30.0,
     ) -> ClaimBatch:
-        """Claim up to *limit* tasks, and say in how many seconds another is due."""
+        """Claim up to *limit* tasks, and return in how many seconds another is due."""
         return await self._claim_batch(limit, ids=ids, worker=worker, lease=lease)
 
     def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
-        """Release *claims* in the background; the owner of the board waits for it on closing."""
+        """Release *claims* in the background; the board's owner waits for that when it closes."""
         self.post([claim.release(delay) for claim in claims if not claim._answered])
 
     def post(self, settlements: list[Settlement]) -> None:
-        """Settle in the background; the owner of the board waits for it on closing."""
+        """Settle in the background; the board's owner waits for that when it closes."""
         if settlements:
             self.spawn(self._settle_quietly(settlements))
 
     async def read(self, work: Coroutine[Any, Any, ClaimBatch]) -> ClaimBatch:
         """Return the claims of *work*; give them back if the caller is cancelled."""
-        # Shielded: a claim that is cancelled half-way has moved marks already, and its tasks
-        # must go back rather than wait for their leases to lapse.
+        # Shielded: a claim that is cancelled halfway may have changed marks already, and those
+        # tasks must go back rather than wait for their leases to lapse.
         reading = self.spawn(work)
         self._reading.add(reading)
         try:
@@ -130,7 +130,7 @@ class Intakes:
 
     async def finished(self) -> None:
         """Wait for the work in the background, mostly claims on their way back."""
-        # A claim may have arrived, and its reader, which has not run yet, may give it back.
+        # A claim may have arrived while its reader has not run yet; the reader may give it back.
         while self._background or self._reading:
             if self._background:
                 await asyncio.wait(self._background)
@@ -138,8 +138,8 @@ class Intakes:
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run *work* in a task that :meth:`finished` waits for."""
-        # It may outlive its caller, and carry the work of others: a context of its own keeps what
-        # the caller has set, such as a tenant or a span, away from both.
+        # The task may outlive its caller, and do work for other callers too. An empty context
+        # keeps the caller's variables, such as a tenant or a span, out of it.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -161,7 +161,7 @@ class Intakes:
             self.give_back(reading.result().claims)
 
     async def _settle_quietly(self, settlements: list[Settlement]) -> None:
-        """Settle; a failure is logged, and the leases then lapse by themselves."""
+        """Settle; a failure is logged, and the leases then lapse."""
         try:
             await self._settle(settlements)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Calls to several listeners, each of which is made whatever the others raise."""
+"""Calls to several listeners: an error of one listener does not keep the others from a call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["LEAVING", "call_each", "tell_each"]
 log = get_logger(__name__)
 
 LEAVING: Final = (KeyboardInterrupt, SystemExit)
-"""Exceptions that end the process; they pass on after all listeners have been called."""
+"""Exceptions that end the process; they are raised once all listeners have been called."""
 
 
 def call_each(calls: Iterable[Callable[[], object]]) -> None:
@@ -20,7 +20,7 @@ def call_each(calls: Iterable[Callable[[], object]]) -> None:
     Make all *calls*, and raise the first error after the last of them.
 
     Raises:
-        BaseException: The first error; :data:`LEAVING` goes before others.
+        BaseException: The first error; one of :data:`LEAVING` takes precedence.
     """
     first: BaseException | None = None
     for call in calls:

@@ -25,13 +25,13 @@ class Logger:
     """
     A logger of events with keys.
 
-    They go to structlog if the application has configured it. Otherwise they go to the standard
-    library's logger *name*, which prints warnings on stderr unless the application has
-    configured logging; nothing is configured here.
+    Events go to structlog if the application has configured it. Otherwise they go to the standard
+    library's logger *name*, which prints warnings on stderr unless the application has configured
+    logging. This class configures nothing.
 
     Pass an error as ``failure=error``. The entry then has its type and message, and its traceback
-    without local variables. No entry has a payload, an argument or a local variable, however it is
-    rendered; that is why ``exc_info`` is not used.
+    without local variables. No entry may have a payload, an argument or a local variable, whatever
+    renders it; that is why ``exc_info`` is not used.
     """
 
     __slots__ = ("_standard", "_structured")
@@ -62,7 +62,7 @@ class Logger:
             if structlog.is_configured():
                 if failure is not None:
                     keys["error"] = describe(failure)
-                    # Renderers print the key "stack" as it is; about "exception" they warn.
+                    # Renderers print the key "stack" as it is, but warn about "exception".
                     keys["stack"] = traceback_text(failure)
                 getattr(self._structured, _METHODS[level])(event, **keys)
             elif self._standard.isEnabledFor(level):
@@ -84,7 +84,7 @@ class Logger:
             logger.name, level, path, line, message, (), None, function, {"event": event}
         )
         if failure is not None:
-            # As text, so that no handler can reach the frames and their variables.
+            # As text, so that no logging handler can reach the frames and their variables.
             record.exc_text = traceback_text(failure)
         logger.handle(record)
 

@@ -44,7 +44,7 @@ class Mode(StrEnum):
     Where a feed gets its data from.
 
     ``NORMAL``: from the server. ``L2_ONLY``: the server is unreachable, and the snapshot on disk
-    is young enough. ``LOCAL_ONLY``: neither; only the memory of the process is left.
+    is recent enough. ``LOCAL_ONLY``: neither; the feed has only the memory of the process.
     """
 
     NORMAL = "NORMAL"
@@ -57,8 +57,8 @@ class _NodeFields:
     """
     The fields of a node that is not frozen yet.
 
-    A frozen class sets its fields the slow way. Feeds make tens of thousands of nodes a second from
-    data that was checked when it was written: they fill these fields, then change the class.
+    A frozen class sets its fields slowly. A feed makes tens of thousands of nodes a second, from
+    data that was checked when it was written. So it fills these fields, then changes the class.
     """
 
     id: str
@@ -67,7 +67,7 @@ class _NodeFields:
     current_jobs: int = attrs.field(kw_only=True, default=0)
     labels: Mapping[str, str] = attrs.field(kw_only=True, default=NOTHING)
     # MessagePack as it arrived, until the first read: most states are never read, and a dict takes
-    # five times the memory.
+    # five times as much memory.
     _state: Mapping[str, Any] | bytes = attrs.field(kw_only=True, default=NOTHING, alias="state")
     status: NodeStatus = attrs.field(kw_only=True, default=NodeStatus.READY)
     version: int = attrs.field(kw_only=True, default=0)
@@ -85,7 +85,7 @@ class Node(_NodeFields):
         id: Unique in the fleet, 1 to 200 characters.
         pool: A group of nodes that do the same kind of work, 1 to 200 characters.
         capacity: How many jobs it takes at once, an int >= 0.
-        labels: Short strings that selections filter by, such as ``{"zone": "a"}``; read-only.
+        labels: Short strings that criteria filter by, such as ``{"zone": "a"}``; read-only.
         state: Any data that the node reports with its heartbeats; str keys, values that msgspec
             can encode as MessagePack, without NaN or infinity. Read-only.
 
@@ -94,8 +94,8 @@ class Node(_NodeFields):
     Attributes:
         current_jobs: How many slots are reserved.
         status: Whether the node may be given work.
-        version: Grows by one with every change of this node, from 1; for people.
-        seq: The number of its last change, in the order of all changes; feeds go by it.
+        version: The number of this node's changes, from 1; meant for people.
+        seq: The number of its last change, in the order of all changes; feeds use this one.
 
     Raises:
         ConfigError: If an argument is invalid.
@@ -115,7 +115,7 @@ class Node(_NodeFields):
         if self.labels is not NOTHING:
             object.__setattr__(self, "labels", _labels(self.labels))
         if isinstance(self._state, bytes):
-            # attrs.evolve of a feed's node passes bytes; any other bytes are not a state.
+            # attrs.evolve() of a feed's node passes bytes; check those that a caller made up.
             _check_packed(self._state)
         elif self._state is not NOTHING:
             object.__setattr__(self, "_state", _state(self._state))
@@ -133,7 +133,7 @@ class Node(_NodeFields):
         seq: int,
     ) -> Node:
         """Return a node from valid fields; *spec* is pool and labels, *state* may be packed."""
-        # One by one, which takes a third of the time of a call with keywords.
+        # Field by field, which takes a third of the time of a call with keywords.
         made: Any = object.__new__(_NodeFields)
         made.id = node
         made.pool, made.labels = spec
@@ -169,7 +169,7 @@ class Node(_NodeFields):
         return max(0, self.capacity - self.current_jobs)
 
     def _renewed(self, version: int, seq: int) -> Node:
-        """Return this node after a heartbeat without news."""
+        """Return this node after a heartbeat that changed nothing else."""
         return self._but(self.status, version, seq)
 
     def _marked(self, status: NodeStatus) -> Node:
@@ -215,11 +215,11 @@ _NAMES: Final = (
 
 class NodeChange(msgspec.Struct, frozen=True, gc=False):
     """
-    A change of a node, or the note that a feed has caught up.
+    A change of a node, or the message that a feed has caught up.
 
     Attributes:
-        kind: ``added``, ``updated``, ``suspect``, ``removed``, or ``synced``: the feed has caught
-            up after it had missed changes.
+        kind: ``added``, ``updated``, ``suspect``, ``removed``, or ``synced``: the feed had missed
+            changes, and has caught up.
         node: The node after the change; its last state for ``removed``; None for ``synced``.
         previous: The node before the change; None for ``added`` and ``synced``.
         epoch: Identifies the life of the registry's data; a new one means that the server has lost
@@ -243,9 +243,10 @@ class Slot:
     Attributes:
         id: The id of the reservation.
         node: The node, this job included.
-        deadline: When the lease ends unless it is renewed, on *clock*.
+        deadline: The time on *clock* at which the lease ends unless it is renewed.
         clock: Returns the time in seconds; it keeps running while the host is suspended.
-        revoked: True once the registry has answered that the reservation is not valid.
+        revoked: True once the process knows that the reservation is over: the registry has said so,
+            or the lease has ended without a renewal.
     """
 
     id: str
@@ -257,9 +258,9 @@ class Slot:
     @property
     def lost(self) -> bool:
         """
-        True if another process may have the place: the node was removed, or the lease has ended.
+        True if another process may have the slot: the node was removed, or the lease has ended.
 
-        It is computed on each access, so it is right at once after a pause of the process, of its
+        Each access computes it, so it is correct even right after a pause of the process, of its
         loop or of the host. A slot that was given back in time is not lost.
         """
         return self.revoked or self.clock() >= self.deadline

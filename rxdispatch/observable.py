@@ -1,4 +1,4 @@
-"""``Stream``: the observable that rxdispatch returns; it explains how ``async for`` reads it."""
+"""``Stream``: the observable that rxdispatch returns; its error explains ``async for``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 class Stream(Observable[T]):
     """
-    An observable that names ``to_async_iterable`` when it is read with plain ``async for``.
+    An observable whose error names ``to_async_iterable`` when you use plain ``async for``.
 
     Example:
         >>> import asyncio

@@ -1,4 +1,4 @@
-"""``Overflow``: what happens to an item that does not fit, and ``Drops``, which counts and logs."""
+"""``Overflow``: what happens to an item that does not fit; ``Drops``: counts and logs drops."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def checked_overflow(overflow: Overflow[T]) -> Overflow[T]:
         return overflow
     if not callable(overflow):
         raise ConfigError(f"overflow must be one of {', '.join(POLICIES)} or callable", overflow)
-    # Else its coroutine would never be awaited, and the item lost silently.
+    # The coroutine of a coroutine function would never be awaited, and the item lost silently.
     return plain_function("overflow", overflow)
 
 
@@ -68,8 +68,8 @@ def make_room(overflow: Overflow[T], item: T, size: int, drops: Drops) -> bool:
     Apply *overflow* to *item*, which does not fit into a queue of *size* items.
 
     Returns:
-        Whether the queue must drop its oldest item and take *item* in. Else *item* is dropped, or
-        the caller waits.
+        Whether the queue must drop its oldest item and take *item* in. If not, *item* is dropped,
+        or the caller waits.
 
     Raises:
         BufferOverflowError: If the policy is ``"error"``.
@@ -99,15 +99,16 @@ def reason_of(overflow: Overflow[T]) -> str:
 
 class Drops:
     """
-    Counts the items that one operator or source drops, and logs them as ``items_dropped``.
+    A counter of the items that one operator or source drops; it logs them as ``items_dropped``.
 
-    A burst is one event with the number of items: it is logged a second after the first drop, or
-    at the end. :meth:`count` may be called in any thread, one at a time.
+    A burst is one event with the number of items, logged a second after the first drop, or at the
+    end of the stream. :meth:`count` may be called in any thread, one at a time.
 
     Args:
         where: The operator or source.
-        reason: Why they are dropped.
-        expected: Dropping is its purpose: logged as information, not as a warning.
+        reason: Why the items are dropped.
+        expected: Whether dropping is the purpose of the operator: then the event is information,
+            not a warning.
 
     Example:
         >>> from structlog.testing import capture_logs
@@ -126,10 +127,10 @@ class Drops:
         self._where = where
         self._reason = reason
         self._expected = expected
-        # How many of the total are logged; written by the loop alone, so that no count is lost.
+        # How many of the total are logged; only the loop writes it, so that no count is lost.
         self._logged = 0
         self._timer: asyncio.TimerHandle | None = None
-        #: How many were dropped so far.
+        #: How many items have been dropped so far.
         self.total = 0
 
     def count(self) -> None:
@@ -137,9 +138,9 @@ class Drops:
         self.total += 1
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the counted items logged within a second; called on the loop."""
+        """Arrange that the counted items are logged within a second; call it on the loop."""
         if self._timer is None and self.total > self._logged:
-            # In an empty context: an item's would be kept alive, and appear in the log.
+            # In an empty context: that of an item would be kept alive, and appear in the log.
             self._timer = loop.call_later(BURST, self.report, context=Context())
 
     def report(self) -> None:

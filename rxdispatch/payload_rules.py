@@ -21,10 +21,10 @@ __all__ = [
 ]
 
 DEPTH_LIMIT: Final = 100
-"""How deep lists and mappings may be nested."""
+"""How deeply lists and mappings may be nested."""
 
-# Bytes with which MessagePack opens containers and extension types. Text in ASCII has none of
-# them, so that counting them quickly shows that most values are neither deep nor unsafe.
+# Bytes with which MessagePack opens containers and extension types. ASCII text has none of them,
+# so a quick count shows for most values that they are neither deep nor unsafe.
 _OPENERS: Final = bytes(
     [*range(0x80, 0xA0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9), *range(0xDC, 0xE0)]
 )
@@ -34,12 +34,12 @@ _EXTENSIONS: Final = bytes(set(range(256)) - {0xC7, 0xC8, 0xC9, *range(0xD4, 0xD
 
 
 def openers_of(packed: bytes) -> bytes:
-    """Return the bytes that may open containers or extension types, for the tests below."""
+    """Return the bytes that may open containers or extension types, for the checks below."""
     return packed.translate(None, _OTHERS)
 
 
 def maybe_unsafe(packed: bytes, openers: bytes | None = None) -> bool:
-    """Return False if *packed* is safe for certain; a cheap test before the thorough one."""
+    """Return False if *packed* is certainly safe; a cheap check before the thorough one."""
     if openers is None:
         openers = openers_of(packed)
     return bool(
@@ -53,16 +53,16 @@ def maybe_unsafe(packed: bytes, openers: bytes | None = None) -> bool:
 
 
 def maybe_nested(openers: bytes) -> bool:
-    """Return False if there is at most one mapping, which then is no key of another."""
+    """Return False if there is at most one mapping, which therefore is no key of another."""
     return len(openers) > 1 and len(openers.translate(None, _NO_MAPS)) > 1
 
 
 def check_readable(what: str, packed: bytes, task_id: str | None = None) -> None:
     """
-    Read *packed* as it will be read without a type.
+    Check that *packed* can be decoded without a type.
 
     Raises:
-        CodecError: If that fails, as it does where a key is a mapping: a frozen dataclass, say.
+        CodecError: If it cannot, as when a key is a mapping (for example from a frozen dataclass).
     """
     try:
         _read(packed)
@@ -72,12 +72,12 @@ def check_readable(what: str, packed: bytes, task_id: str | None = None) -> None
 
 def check_payload(what: str, packed: bytes, task_id: str | None = None) -> None:
     """
-    Check every value.
+    Check every value inside a payload.
 
     Args:
-        what: Its name in errors.
-        packed: MessagePack.
-        task_id: The task it belongs to, if any.
+        what: The payload's name in errors.
+        packed: The payload as MessagePack.
+        task_id: The id of its task, if any.
 
     Raises:
         CodecError: If it is malformed, too deep, or holds NaN, infinity or extension types.

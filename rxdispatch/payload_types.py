@@ -19,7 +19,7 @@ _PLAIN: Final = (type(None), bool, int, float, str, bytes, list, dict, datetime)
 
 def encode_hook(value: Any) -> Any:
     """
-    Return the plain form of a value that msgspec does not know.
+    Return a plain value for a value whose type msgspec does not know.
 
     Raises:
         TypeError: If there is none.
@@ -44,7 +44,7 @@ def decode_hook(kind: Any, value: Any) -> Any:
         try:
             return kind.model_validate_json(packed)
         except ValueError as error:
-            # Its own text quotes the payload, which would reach the logs.
+            # pydantic's text quotes the payload, which must not reach the logs.
             raise ValueError(_misfits(error)) from None
     if issubclass(kind, PurePath):
         if not isinstance(value, str):
@@ -80,14 +80,14 @@ def _is_known(kind: Any) -> bool:
     if _is_model(kind) or issubclass(kind, PurePath):
         return True
     try:
-        # object, and abstract base classes of plain values.
+        # True for object, and for abstract base classes of plain values.
         return any(issubclass(plain, kind) for plain in _PLAIN)
     except TypeError:  # a protocol without runtime checks
         return False
 
 
 def _is_model(kind: Any) -> bool:
-    # pydantic is not a dependency: a program with models has imported it.
+    # By attributes, as pydantic is not a dependency.
     return hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_validate_json")
 
 

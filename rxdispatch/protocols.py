@@ -26,17 +26,17 @@ class Valve(Protocol):
         ...
 
     def listen(self, on_room: Callable[[], None]) -> DisposableBase:
-        """Call *on_room* whenever there may be room again, until disposed."""
+        """Call *on_room* whenever there may be room again, until the result is disposed."""
         ...
 
 
 @runtime_checkable
 class Limit(Protocol):
-    """A limit on the items at work at once, which may change while the stream runs."""
+    """A limit on how many items are at work at once; it may change while the stream runs."""
 
     @property
     def limit(self) -> int:
-        """How many may be at work now, at least 1; read again whenever an item ends."""
+        """How many items may be at work now, at least 1; it is read again when an item ends."""
         ...
 
     @property
@@ -48,14 +48,14 @@ class Limit(Protocol):
         """
         Learn from an item that has ended after *seconds* at work.
 
-        *in_flight* items were at work then, this one included. *dropped*: it ran out of time. Items
-        that fail in other ways are not reported.
+        *in_flight* items were at work then, this one included. *dropped* says whether the item ran
+        out of time. Items that fail in other ways are not reported.
         """
         ...
 
 
 class BoardLike(Protocol):
-    """A shared list of tasks, claimed by status mark."""
+    """A shared list of tasks, which workers claim by changing their marks."""
 
     @property
     def name(self) -> str:
@@ -64,17 +64,17 @@ class BoardLike(Protocol):
 
     @property
     def hints(self) -> Observable[None]:
-        """Hot; emits when there may be something to claim."""
+        """A hot stream that emits when there may be something to claim."""
         ...
 
     @property
     def _intakes(self) -> Intakes:
-        """Through this operators claim, give back and settle."""
+        """The object through which operators claim, give back and settle."""
         ...
 
     @property
     def events(self) -> Observable[TaskEvent]:
-        """Hot; what happens to tasks in all processes, at most once each."""
+        """A hot stream of what happens to tasks in all processes; each event comes at most once."""
         ...
 
     async def submit(self, tasks: Task[Any] | Iterable[Task[Any]]) -> SubmitResult:
@@ -138,10 +138,10 @@ class FeedLike(Protocol):
 
     @property
     def changes(self) -> Observable[NodeChange]:
-        """Hot; the changes of nodes."""
+        """A hot stream of the changes of nodes."""
         ...
 
-    # Any arguments at all, as type checkers read it: a feed may name its criteria more strictly.
+    # Type checkers read this as "any arguments", so a feed may declare its criteria more strictly.
     def criteria(self, *args: Any, **criteria: Any) -> object:
         """Raise ConfigError unless these are criteria that a node can meet."""
         ...

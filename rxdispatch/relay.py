@@ -21,12 +21,12 @@ log = get_logger(__name__)
 
 class Relay(Generic[T]):
     """
-    Pushes values to the current subscribers.
+    A hot source that pushes values to its current subscribers.
 
     A ``Subject`` raises an observer's exception in the producer and skips the observers after it.
-    A relay logs the exception as ``subscriber_failed`` and unsubscribes that observer alone, with
-    ``on_error``. What the observer raises there, or in ``on_completed``, is logged too.
-    ``KeyboardInterrupt`` and ``SystemExit`` pass on after all observers have been called.
+    A relay logs the exception as ``subscriber_failed``, unsubscribes only that observer, and calls
+    its ``on_error``. It also logs what the observer raises there or in ``on_completed``. It raises
+    ``KeyboardInterrupt`` and ``SystemExit`` after it has called all observers.
 
     Args:
         name: The source, for the log.
@@ -81,7 +81,7 @@ class Relay(Generic[T]):
         tell_each(self._name, [observer.on_completed for observer in observers])
 
     def _failed(self, observer: abc.ObserverBase[T], error: BaseException) -> None:
-        """Unsubscribe *observer*, which has raised *error*, with ``on_error``."""
+        """Unsubscribe *observer*, which has raised *error*, and call its ``on_error``."""
         log.error("subscriber_failed", source=self._name, failure=error)
         self._drop(observer)
         try:
@@ -89,7 +89,7 @@ class Relay(Generic[T]):
         except LEAVING:
             raise
         except BaseException as worse:
-            # Without an ``on_error`` of its own an observer raises the same error again.
+            # An observer without an ``on_error`` of its own raises the same error again.
             if worse is not error:
                 log.error("subscriber_failed", source=self._name, failure=worse)
 

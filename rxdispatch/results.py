@@ -1,4 +1,4 @@
-"""What boards answer and report: results, counts, states, dead letters, events."""
+"""What boards return and report: results, counts, states, dead letters and events."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class BoardStats:
     The counters of one handle on a board; two handles on a board count separately.
 
     Args:
-        settled: Claims that it ended.
-        refused: Settlements whose token no longer held: another worker may do, or may have done,
-            the same task again.
-        lost: Claims that a renewal found to be another worker's.
+        settled: Claims that this handle ended.
+        refused: Settlements that the board refused because the token was no longer valid: another
+            worker may do, or may have done, the same task again.
+        lost: Claims whose token a renewal found to be no longer valid.
     """
 
     settled: int
@@ -55,7 +55,7 @@ class BoardStats:
 
 @attrs.frozen(slots=True)
 class SubmitResult:
-    """The ids that a submit added, and those that were known, each in the order given."""
+    """The ids that a submit added, and the ids that were duplicates, each in the order given."""
 
     accepted: tuple[str, ...]
     duplicates: tuple[str, ...]
@@ -94,10 +94,10 @@ class TaskState:
     Attributes:
         status: Its mark.
         attempts: Failed attempts, plus the running one if it is claimed.
-        crashes: How often its worker died or let the lease run out.
+        crashes: How many of its leases lapsed because a worker died or blocked.
         worker: The worker that holds it, if it is claimed.
         created_at: When it was submitted, in seconds since 1970 on the submitter's clock; 0 for a
-            done task that is remembered, and if the stored task cannot be read.
+            done task whose id the board still remembers, and if the stored task cannot be read.
         error: The last error, as ``Type: message``.
     """
 
@@ -117,12 +117,12 @@ class DeadLetter(Generic[P]):
 
     Attributes:
         task: The task as it was submitted.
-        reason: ``failed``, ``crashed``, ``expired``, ``cancelled``, ``undecodable`` or the
-            handler's own.
+        reason: ``failed``, ``crashed``, ``expired``, ``cancelled``, ``undecodable``, or a reason
+            that the handler gave.
         error: The last error as ``Type: message``, or an empty string.
         attempts: Failed attempts.
-        crashes: How often its worker died.
-        at: When it died, in seconds since 1970 on the server's clock.
+        crashes: How many of its leases lapsed because a worker died or blocked.
+        at: When the task died, in seconds since 1970 on the server's clock.
         traceback: The end of the last error's traceback, with its causes and the parts of
             exception groups, but no local variables: at most 8 KiB, in shared memory 2 KiB. Empty
             if the task did not die of an exception.
@@ -147,8 +147,8 @@ class TaskEvent(Struct, frozen=True, gc=False):
         worker: The worker, if a claim was involved.
         token: The token, if a claim was involved.
         attempt: The attempt, if a claim was involved.
-        at: When, in seconds since 1970 on the server's clock.
-        reason: Why it died, for ``dead``.
+        at: When it happened, in seconds since 1970 on the server's clock.
+        reason: Why the task died, for ``dead``.
     """
 
     kind: EventKind

@@ -1,4 +1,4 @@
-"""``Task``: a piece of work, and ``Status``: where it stands."""
+"""``Task``: a piece of work; ``Status``: its mark."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Fields(Generic[P]):
     """
     The fields of a task that is not frozen yet.
 
-    A frozen class sets its fields slowly. So a new task begins as an object of this class, gets its
+    A frozen class sets its fields slowly. So a new task starts as an object of this class, gets its
     fields, and then becomes a Task.
     """
 
@@ -56,7 +56,7 @@ class _Fields(Generic[P]):
 
 _NAMES: Final = tuple(field.name for field in attrs.fields(_Fields))
 
-# Compared by identity, so that every str that is given counts as an id.
+# Compared by identity, so that every str that a caller gives counts as an id.
 _NEW: Final = b"a new UUID".decode()
 
 
@@ -68,16 +68,16 @@ class Task(_Fields[P]):
     A piece of work.
 
     Args:
-        payload: The data for the handler: anything msgspec can write as MessagePack, at most
+        payload: The data for the handler: anything that msgspec can encode as MessagePack, at most
             1 MiB, without NaN or infinity.
         id: Unique on its board, at most 1,024 bytes in UTF-8; a UUID version 7 by default.
-            Stored literally.
+            Boards store it unchanged.
         kind: A label that tells handlers apart, at most 200 characters.
         priority: Higher first, an int from -4096 to 4096.
-        delay: Seconds to wait before it is ready.
-        ttl: Seconds from submission after which it is dead unless an attempt is running.
-        timeout: Seconds an attempt may take; overrides the timeout of ``execute``.
-        max_attempts: Attempts before it is dead.
+        delay: Seconds to wait before the task is ready.
+        ttl: Seconds from submission after which the task is dead unless an attempt is running.
+        timeout: Seconds that an attempt may take; overrides the timeout of ``execute``.
+        max_attempts: How many attempts the task gets before it is dead.
         headers: Short strings beside the payload, such as a trace context; names and values
             together at most 64 KiB in UTF-8.
 
@@ -102,7 +102,7 @@ class Task(_Fields[P]):
         max_attempts: int = 5,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
-        # Plain comparisons first: validators of attrs would cost more than the rest of a submit.
+        # Plain comparisons: validators of attrs would cost more than the rest of a submit.
         if id is _NEW:
             id = str(uuid7())  # noqa: A001
         elif id.__class__ is not str or not id:
@@ -125,7 +125,7 @@ class Task(_Fields[P]):
         if headers is not NO_HEADERS:
             headers = _checked_headers(headers)
         if self.__class__ is not Task:
-            # _Fields has no room for the fields that a subclass adds.
+            # _Fields has no slots for the fields that a subclass adds.
             given = (payload, id, kind, priority, delay, ttl, timeout, max_attempts, headers)
             for name, value in zip(_NAMES, given, strict=True):
                 object.__setattr__(self, name, value)
@@ -146,7 +146,7 @@ class Task(_Fields[P]):
     @classmethod
     def trusted(cls, payload: Any, task_id: str) -> Task[Any]:
         """Return a task with default settings, without checking the arguments."""
-        # Field by field: a third of the time of the initializer.
+        # Field by field, which takes a third of the time of the initializer.
         plain: Any = _Fields
         made: Any = object.__new__(plain)
         made.payload = payload
@@ -166,7 +166,7 @@ class Task(_Fields[P]):
         return hash(self.id)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only mappings cannot be pickled, and tasks travel to process pools.
+        # Read-only mappings cannot be pickled, and process pools pickle tasks.
         fields: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
         fields["headers"] = dict(self.headers)
         return _restore, (fields,)

@@ -10,18 +10,18 @@ from typing import Any, Final
 __all__ = ["ThrottledWarning"]
 
 SPACING: Final = 1.0
-"""Seconds between two entries."""
+"""Seconds between two log entries."""
 
 
 class ThrottledWarning:
     """
-    Logs the first of many events at once, and the events of each following second as one entry.
+    A log entry for the first of many events, then one entry for each second with more of them.
 
-    Any process may publish on a channel; a line for each message would fill the disk.
+    Any process may publish on a channel, and an entry for each message would fill the disk.
 
     Args:
         log: The logger of the module.
-        event: The name of the entry; its keys are ``count`` and ``error``, the latest reason.
+        event: The name of the log event; its keys are ``count`` and ``error``, the latest error.
     """
 
     __slots__ = ("_count", "_error", "_event", "_log", "_loop", "_timer")
@@ -35,7 +35,7 @@ class ThrottledWarning:
         self._timer: asyncio.TimerHandle | None = None
 
     def tell(self, error: str, count: int = 1) -> None:
-        """Log *count* events, now or within a second; at once where no loop runs."""
+        """Log *count* events, now or within a second; at once if no loop runs."""
         self._count += count
         self._error = error
         loop = events._get_running_loop()

@@ -1,4 +1,4 @@
-"""``Gate``: the valve of an operator, chained to the valve below it; and ``Bypass``."""
+"""``Gate``: the valve of an operator, linked to the valve below it; and ``Bypass``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ class Gate:
 
     The operator subscribes to its source with ``LoopScheduler(loop, valve=gate)`` and calls
     :meth:`opened` whenever an item leaves it. The room of the valve below counts too, so demand
-    flows up a whole chain. The operator disposes the gate when its stream ends, in any way.
+    flows up the whole chain. The operator disposes the gate however its stream ends.
 
     Args:
-        own: How many more items the operator itself can take; None when nothing limits it and
-            the gate only reports the end of its stream.
+        own: A function that returns how many more items the operator itself can take; None when
+            nothing limits the operator, and the gate only reports the end of its stream.
         below: The valve of the operator's own subscriber, if any.
-        fail: Ends the operator's stream with an error at once, cancelling what runs; used by a
-            drain that runs out of time.
-        holds: The operator takes items while there is no room below: only its own room counts.
+        fail: A function that ends the operator's stream with an error at once and cancels its work;
+            a drain that runs out of time calls it.
+        holds: Whether the operator also takes items while there is no room below, so that only its
+            own room counts.
 
     Example:
         >>> gate = Gate(lambda: 3, None)
@@ -70,7 +71,7 @@ class Gate:
         self._closers: list[Callable[[], None]] = []
         #: True once the stream of the operator has ended.
         self.closed = False
-        #: True once a source has asked to be called when there is room: it can wait.
+        #: True once a source has asked to be called when there is room: such a source can wait.
         self.watched = False
         self._link = None if bound is None else bound.listen(self.opened)
 
@@ -82,17 +83,17 @@ class Gate:
         return self._own()
 
     def listen(self, on_room: Callable[[], None]) -> DisposableBase:
-        """Call *on_room* whenever there may be room again, until disposed."""
+        """Call *on_room* whenever there may be room again, until the result is disposed."""
         self.watched = True
         return _listed(self._listeners, on_room)
 
     def opened(self) -> None:
-        """Call the source: there may be room again."""
+        """Tell the listeners, such as the source, that there may be room again."""
         listeners = self._listeners
         if len(listeners) == 1:
             listeners[0]()
         elif listeners:
-            # A listener called before may have disposed this one.
+            # A listener that was called earlier may have disposed this one.
             call_each(on_room for on_room in tuple(listeners) if on_room in listeners)
 
     @property
@@ -109,21 +110,21 @@ class Gate:
             gate = gate._below
 
     def when_closed(self, on_closed: Callable[[], None]) -> DisposableBase:
-        """Call *on_closed* once the stream of the operator has ended, unless disposed before."""
+        """Call *on_closed* once the operator's stream has ended, unless the result is disposed."""
         if self.closed:
             on_closed()
             return Disposable()
         return _listed(self._closers, on_closed)
 
     def fail(self, error: Exception) -> bool:
-        """End the operator's stream with *error*; False when it ended before or cannot be."""
+        """End the operator's stream with *error*; False if it has ended or cannot be ended."""
         if self.closed or self._fail is None:
             return False
         self._fail(error)
         return True
 
     def dispose(self) -> None:
-        """Open for good: an operator that takes nothing any more must not hold up its source."""
+        """Open for good: an operator that takes no more items must not hold up its source."""
         if self.closed:
             return
         self.closed = True
@@ -132,7 +133,7 @@ class Gate:
         self._below = self._bound = self._link = self._fail = None
         self._own = _unbounded
         closers, self._closers = self._closers, []
-        # A source that emits into the new room may raise what its subscriber raises.
+        # A source may emit now that there is room, and raise what its subscriber raises.
         call_each((self.opened, *closers))
 
 
@@ -140,15 +141,15 @@ class Bypass(Gate):
     """
     The gate of an operator that holds no items and resubscribes to its source.
 
-    Demand passes through: its room is that of the valve below. It is part of the chain so that a
-    ``KillSwitch`` finds the operator while it waits to subscribe again, when nothing else
-    connects it to the operators above.
+    Demand passes through: the room is that of the valve below. The gate is part of the chain so
+    that a ``KillSwitch`` finds the operator while it waits to subscribe again; at that time
+    nothing else connects it to the operators above.
 
     Args:
         below: The valve of the operator's own subscriber, if any.
-        fail: Ends the operator's stream with an error at once.
-        stop: Completes the operator's stream if it waits to subscribe again, and keeps it from
-            subscribing again later.
+        fail: A function that ends the operator's stream with an error at once.
+        stop: A function that completes the operator's stream if it waits to subscribe again, and
+            keeps it from subscribing again later.
     """
 
     __slots__ = ("stop",)
@@ -172,7 +173,7 @@ class Bypass(Gate):
 
 
 def bound_by(valve: Valve | None) -> Valve | None:
-    """Return the valve that decides the room of *valve*; None if it never closes."""
+    """Return the valve that decides the room of *valve*; None if *valve* never closes."""
     if isinstance(valve, Bypass):
         return valve._bound
     return None if isinstance(valve, Gate) and valve._unbounded else valve

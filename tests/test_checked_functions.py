@@ -73,7 +73,7 @@ def test_a_generator_function_is_refused(handler: Any) -> None:
     """It is refused however it is wrapped: calling it runs nothing."""
     with pytest.raises(ConfigError) as caught:
         execute(handler)
-    rule = "handler must not be a generator function, as calling one runs nothing of it, got "
+    rule = "handler must not be a generator function, as calling one runs none of its code, got "
     assert str(caught.value).startswith(rule)
 
 

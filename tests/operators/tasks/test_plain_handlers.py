@@ -113,9 +113,9 @@ async def test_a_generator_or_a_coroutine_is_no_result() -> None:
     said = [letter.error async for letter in board.dead_letters()]
     rule = "TypeError: handler must return a result, got "
     assert [
-        rule + "a generator of which nothing ran",
-        rule + "an async generator of which nothing ran",
-        rule + "a coroutine of which nothing ran",
+        rule + "a generator that has not run",
+        rule + "an async generator that has not run",
+        rule + "a coroutine that has not run",
     ] == said
 
 

@@ -108,7 +108,7 @@ async def test_plain_functions_that_return_coroutines_are_a_mistake(retry: Any) 
     """The error names it, and the coroutine is closed."""
     stage = rxd.stage(lambda n: added(n, n), name="s", backoff=retry)
     _, failed, _ = await through(stage, [1])
-    rule = "TypeError: fn must return a result, got a coroutine of which nothing ran"
+    rule = "TypeError: fn must return a result, got a coroutine that has not run"
     assert [rule] == causes(failed)
 
 
