@@ -15,9 +15,9 @@ class Envelope:
 
     Attributes:
         id: The item's id.
-        value: The result of the last stage, or what was submitted.
+        value: The result of the latest stage that it went through; at first the submitted item.
         since: When its current stage began to work on it, on the loop's clock.
-        attempt: The number of the attempt of that stage, from 1.
+        attempt: The number of the current attempt in that stage, from 1.
         token: The token of its claim, if it came from a board.
     """
 

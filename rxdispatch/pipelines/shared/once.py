@@ -14,8 +14,9 @@ __all__ = ["Once"]
 
 class Once:
     """
-    Emits None when the event happens, or at once if it has happened, and completes.
+    An event that happens once, as a stream that emits None and completes.
 
+    A subscriber that comes after the event gets both at once.
     An error of one subscriber reaches neither the others nor the caller of :meth:`happen`.
 
     Args:

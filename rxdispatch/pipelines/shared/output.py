@@ -22,12 +22,12 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MIN_QUEUE: Final = 16
-"""Items that may wait at least in any queue, before a stage or for a subscriber."""
+"""The smallest size of a queue, before a stage or for a subscriber, unless the user sets one."""
 
 
 class Output(Generic[T]):
     """
-    A hot stream with back-pressure: it keeps the pace of its subscribers, and runs without any.
+    A hot stream that goes at the pace of its subscribers; without any, nothing slows it down.
 
     Args:
         size: How many items may wait for each subscriber.

@@ -1,4 +1,4 @@
-"""``Run``: the life of a pipeline, a graph or an actor at work."""
+"""``Run``: the life cycle of a pipeline, a graph or an actor."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ E = TypeVar("E", bound=TaskExecutionError)
 
 class Run(Generic[E]):
     """
-    The state of a run: NEW -> OPEN -> CLOSED -> ENDING -> ENDED, never back.
+    The life cycle of a run: NEW -> OPEN -> CLOSED -> ENDING -> ENDED, never back.
 
-    OPEN accepts work. CLOSED refuses it, and ends once all accepted work is done. In ENDING the
-    owner releases its resources; in ENDED it has. An error or an abort leads from OPEN or CLOSED
-    straight to ENDING. Cancelled coroutines may outlive ENDED: ``wait_group`` counts them.
+    In OPEN, the run accepts work. In CLOSED, it refuses work, and ends once all accepted work is
+    done. In ENDING, the owner releases its resources; in ENDED, it has released them. An error or
+    an abort leads from OPEN or CLOSED straight to ENDING. Cancelled coroutines may outlive ENDED:
+    ``wait_group`` counts them.
 
     Args:
         what: The owner's name in errors, such as "the pipeline".
-        close: Called once, when it closes: the owner accepts nothing more.
-        finish: Called once, with the error if there is one: the owner releases its resources and
-            calls :meth:`conclude`.
+        close: Called once, when the run closes: the owner must then accept nothing more.
+        finish: Called once, with the error if there is one: the owner must then release its
+            resources and call :meth:`conclude`.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Run(Generic[E]):
         self._finish = finish
         self._ended: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
-        #: Whether it refuses work, has begun to end, and was ended before its work was done.
+        #: Whether it refuses work; has begun to end; was ended before all work was done.
         self.closed = self.ending = self.aborted = False
         #: The coroutines at work.
         self.wait_group = WaitGroup()
@@ -55,10 +56,10 @@ class Run(Generic[E]):
 
     def enter(self) -> None:
         """
-        Open it, on the running loop.
+        Open the run, on the running loop.
 
         Raises:
-            ConfigError: If it was entered before.
+            ConfigError: If the run was entered before.
         """
         if self._ended is not None:
             raise ConfigError(f"{self._what} must be entered once; make another one")
@@ -76,16 +77,16 @@ class Run(Generic[E]):
 
     def require_open(self) -> None:
         """
-        Refuse work unless it is open.
+        Refuse work unless the run is open.
 
         Raises:
-            TaskRejectedError: If it was not entered, or is closed.
+            TaskRejectedError: If the run was not entered, or is closed.
         """
         if self.closed or self._ended is None:
             raise self.refusal()
 
     def refusal(self) -> TaskRejectedError:
-        """Return the error of work that is refused."""
+        """Return the error for work that is refused."""
         state = "must be entered first" if self._ended is None else "is closed"
         return TaskRejectedError(f"{self._what} {state}")
 
@@ -98,23 +99,23 @@ class Run(Generic[E]):
             self._close()
 
     def finish(self) -> None:
-        """End it: all work is done."""
+        """End the run: all work is done."""
         self._end(None)
 
     def fail(self, error: Exception) -> None:
-        """End it with *error*, which belongs to no item; :meth:`drain` raises it."""
+        """End the run with *error*, which belongs to no item; :meth:`drain` raises it."""
         if not self.ending:
             self._failure = error
             self._end(error)
 
     def abort(self, error: Exception) -> None:
-        """End it before all work is done; *error* tells its subscribers why."""
+        """End the run before all work is done; *error* tells its subscribers why."""
         if not self.ending:
             self.aborted = True
             self._end(error)
 
     def conclude(self) -> None:
-        """Record that it has ended."""
+        """Record that the run has ended."""
         assert self._ended is not None
         self._ended.set_result(None)
 
@@ -127,14 +128,14 @@ class Run(Generic[E]):
 
     async def drain(self, timeout: float | timedelta | None = None) -> bool:
         """
-        Close it, and wait until all work is done; after *timeout* seconds abort it.
+        Close the run, and wait until all work is done; after *timeout* seconds, abort it.
 
         Returns:
-            True if all work was done, False if the rest was cancelled, now or before.
+            True if all work was done, False if the rest was cancelled, by this call or earlier.
 
         Raises:
-            ConfigError: If *timeout* is no number of seconds, or it was not entered.
-            Exception: What it failed with.
+            ConfigError: If *timeout* is not a number of seconds, or the run was not entered.
+            Exception: The error that the run failed with.
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         if self._ended is None:
@@ -150,7 +151,7 @@ class Run(Generic[E]):
         return not self.aborted
 
     async def wait(self) -> None:
-        """Wait until it has ended and no coroutine is at work."""
+        """Wait until the run has ended and no coroutine is at work."""
         if self._ended is not None and not self._ended.done():
             await asyncio.wait({self._ended})
         await self.wait_group.wait()
@@ -159,10 +160,10 @@ class Run(Generic[E]):
         self, error: BaseException | None, feeding: asyncio.Task[None] | None = None
     ) -> None:
         """
-        End it as its ``async with`` block was left, and wait for its coroutines.
+        End the run when its ``async with`` block is left, and wait for its coroutines.
 
         Args:
-            error: What left the block: it is drained if None, and aborted otherwise.
+            error: The exception that left the block, which aborts the run; None drains it.
             feeding: A task that submits work: a drain waits for it first, an abort cancels it.
 
         Raises:

@@ -25,7 +25,7 @@ class StageError(TaskExecutionError):
         item: The item as it came into that stage; not part of the message.
 
     Attributes:
-        round: How often the item was submitted, more than once where a pipeline has *resubmit*.
+        round: How often the item was submitted; more than once only if *resubmit* asked for it.
     """
 
     round: int = 1
@@ -38,13 +38,13 @@ class StageError(TaskExecutionError):
 
 
 class StageCrashedError(StageError, HandlerCrashedError):
-    """A stage's function killed its process although nothing else ran in it."""
+    """A stage's function killed its process while it ran there alone, so its item is the cause."""
 
 
 def stage_error(
     cause: BaseException, item_id: str, stage: str, item: Any, attempt: int = 1
 ) -> StageError:
-    """Return the failure of *item* that *cause* led to."""
+    """Return the failure of *item*, with *cause* as its ``__cause__``."""
     kind = StageCrashedError if isinstance(cause, HandlerCrashedError) else StageError
     failure = kind(item_id, attempt, stage, item)
     failure.__cause__ = cause

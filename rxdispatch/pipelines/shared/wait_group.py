@@ -1,4 +1,4 @@
-"""``WaitGroup``: a count of coroutines at work, whose end can be awaited."""
+"""``WaitGroup``: counts the coroutines at work, and waits until there are none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WaitGroup:
         self._idle: asyncio.Future[None] | None = None
 
     def done(self) -> None:
-        """Count one coroutine less."""
+        """Count one coroutine as done."""
         self.active -= 1
         if self._idle is not None and not self.active and not self._idle.done():
             self._idle.set_result(None)
