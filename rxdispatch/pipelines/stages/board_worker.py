@@ -1,4 +1,4 @@
-"""``board_worker``: runs the stages from one board up to the next, on claims of that board."""
+"""``board_worker``: claims items from a board, and runs the stages up to the next board."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def board_worker(
     claims the item again then gets "duplicate" from the second board.
 
     Args:
-        stages: The stages; the first is the one in front of which *board* stands.
+        stages: The stages; *board* is the queue of the first.
         board: The board.
         following: The stage after them, and its board.
         lease: As for ``board.claims``, like the next two.
@@ -81,12 +81,12 @@ class _ClaimHandler:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ingress: Ingress[Envelope] = Ingress(queues[0])
-        # By token: the same task may be here twice, if its claim was lost and won again.
+        # By token: a task is here twice if its claim was lost, and this worker claimed it again.
         self._held: dict[int, tuple[asyncio.Future[Any], Mapping[str, str]]] = {}
         stage_counters = [StageCounters(stage.name) for stage in stages]
         for counters in stage_counters:
             counters.begin(self._loop.time)
-        #: The items that have come through.
+        #: The items that have gone through all stages.
         self.stream = chain(
             self._ingress,
             stages,
@@ -110,9 +110,9 @@ class _ClaimHandler:
             del self._held[token]
 
     def on_done(self, envelope: Envelope) -> None:
-        """Give the handler of a claim its result."""
+        """Pass the result of an item to the handler of its claim."""
         held = self._held.get(envelope.token)
-        # The claim may have been lost: it is then not held, or its future is done already.
+        # If the claim was lost, it is not held any more, or its future is done already.
         if held is not None and not held[0].done():
             held[0].set_result(envelope.value)
 
@@ -123,7 +123,7 @@ class _ClaimHandler:
         if failure is None:
             held[0].set_result(None)
         elif isinstance(failure.__cause__, KeyboardInterrupt):
-            # It is meant for the process. The lease lapses, which counts as a crash.
+            # The interrupt is meant for the process. The lease lapses, which counts as a crash.
             held[0].set_exception(failure.__cause__)
         else:
             held[0].set_exception(failure)

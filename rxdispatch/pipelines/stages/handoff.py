@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 COUNT: Final = 256
 SPAN: Final = 0.0002
-"""The most items in one write, and seconds that the first one waits for others."""
+"""The most items in one write, and the seconds that the first one waits for others."""
 
 _PATIENCE: Final = Backoff(first=0.1, maximum=2.0)
 
@@ -64,8 +64,8 @@ class BoardHandoff:
     """
     Submits each item as a task to the board of the next stage.
 
-    The task has the item's id: if an answer was lost and the item is handed off again, the board
-    refuses the second.
+    The task has the item's id: if a reply is lost and the item is handed off again, the board
+    refuses the second task.
 
     Args:
         stage: The next stage.
@@ -73,8 +73,8 @@ class BoardHandoff:
         lost: Called with each item that cannot be stored.
         headers: Returns the headers of an item's task, or None if the item is no longer wanted.
         report_duplicates: Whether an item fails if the board holds another item of the same id.
-            That is wrong for claimed items: one may have been handed off, perhaps with another
-            value, before its process died. Items that were submitted here cannot.
+            Must be False for claimed items: a worker that died may have handed off the same item,
+            perhaps with another value. That cannot happen to items that were submitted here.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class BoardHandoff:
         self._report = report_duplicates
 
     def __call__(self, source: Observable[Envelope]) -> Observable[Envelope]:
-        """Return the items of *source*, each once it is on the board."""
+        """Return a stream that emits each item of *source* once it is on the board."""
         # Items that arrive during a write wait in the buffer, so that the next one is larger.
         queue: Callable[[Observable[Envelope]], Observable[Envelope]] = buffer_bounded(COUNT)
         written = source.pipe(queue, batch(COUNT, SPAN), map_async(self._write, max_concurrent=1))
@@ -116,8 +116,8 @@ class BoardHandoff:
         Submit *envelopes* to the board, and wait while it is unavailable or full.
 
         Returns:
-            Those that the board refuses because it holds another item of the same id. An item that
-            is there already is not one of them.
+            The envelopes that the board refuses because it holds another item of the same id. An
+            envelope that is on the board already is not among them.
 
         Raises:
             CodecError: If one of them cannot be stored; then none is.
@@ -137,7 +137,7 @@ class BoardHandoff:
             except (StoreUnavailableError, BoardFullError) as error:
                 log.warning("stage_waits", board=self._board.name, error=str(error))
                 ours.update(error.accepted)
-                # An item that may be there already counts as ours: no answer can tell.
+                # The lost reply may have been a success. Then a duplicate can be our own item.
                 sure = sure and not (
                     isinstance(error, StoreUnavailableError) and error.maybe_executed
                 )
@@ -149,11 +149,11 @@ class BoardHandoff:
         return []
 
     async def _others(self, envelopes: list[Envelope]) -> list[Envelope]:
-        """Return those of *envelopes* that are not what the board has under their ids."""
+        """Return the *envelopes* that differ from what the board has under their ids."""
         try:
             there = await self._board.peek([envelope.id for envelope in envelopes])
         except (StoreUnavailableError, CodecError):
-            return []  # it cannot be known
+            return []  # there is no way to know
         return [
             envelope
             for envelope, payload in zip(envelopes, there, strict=True)
@@ -162,7 +162,7 @@ class BoardHandoff:
         ]
 
     def refusal(self, envelope: Envelope) -> StageError:
-        """Return the failure of an item whose id another item on the board has."""
+        """Return the failure of an item whose id belongs to another item on the board."""
         cause = TaskRejectedError(f"board {self._board.name!r} has another item of the same id")
         return stage_error(cause, envelope.id, self._kind, envelope.value)
 
@@ -192,7 +192,7 @@ def _same(value: Any, payload: Any) -> bool:
 
 
 def _last_of(envelopes: list[Envelope], known: Counter[str]) -> list[Envelope]:
-    """Return the last of each id, as many as *known* says: of two in one write the first wins."""
+    """Return the last *known* envelopes of each id: of two in one write, the first wins."""
     found: list[Envelope] = []
     for envelope in reversed(envelopes):
         if known[envelope.id] > 0:

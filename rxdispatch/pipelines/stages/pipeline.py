@@ -44,31 +44,33 @@ class Pipeline:
     """
     Stages in a row, each with a bounded queue and a pace of its own.
 
-    It runs while it is entered with ``async with``, once. Leaving the block waits for *source* to
-    end, and then for every item in the pipeline. Leaving it by an exception, or by cancellation,
-    cancels the items at work, drops the rest, and waits for coroutines to end.
+    Use it with ``async with``, once. Leaving the block waits for *source* to end, and then for
+    every item in the pipeline. Leaving it by an exception, or by cancellation, cancels the items
+    at work, drops the rest, and waits for coroutines to end.
 
     :attr:`results` and :attr:`failures` are hot: each item goes to the current subscribers, and is
     counted even if there are none. A subscriber that applies back-pressure, such as
-    ``to_async_iterable``, slows the pipeline and in the end :meth:`submit`. The block does not end
-    until it has read every result. Subscribe before you submit.
+    ``to_async_iterable``, slows down the pipeline and eventually :meth:`submit`. The block does not
+    end until such a subscriber has read every result. Subscribe before you submit.
 
     A stage that has a board, and all stages after it, run in :meth:`worker`, in this or other
-    processes. The result of an item is then its value when it went onto that board. If the first
-    stage has a board, :meth:`submit` returns once the item is on it.
+    processes. In :attr:`results`, an item then has the value with which it went onto that board. If
+    the first stage has a board, :meth:`submit` returns once the item is on it.
 
     Args:
         *stages: Made by :func:`stage`; no two may be given the same name or the same board.
         ordered: Emit the results in the order of submission. An item that is done before its turn
-            then keeps its slot.
-        source: The pipeline consumes it from the start, and closes when it ends. Its error is
-            raised when the block is left, after the items before it are done.
-        boards: Returns the board of a name that a stage gives, as ``hub.board`` does.
+            keeps its slot until then.
+        source: Items for the pipeline, which consumes them from the start and closes when they
+            end. An error of the source is raised when the block is left, after the items before it
+            are done.
+        boards: Returns the board of a given name, as ``hub.board`` does; for stages that name their
+            board.
         resubmit: A plain function, called with the :class:`StageError` of each failure in this
             process. It returns the seconds after which the original item is submitted again, or
-            None if the failure is final; only final ones are emitted by ``failures``.
-            ``failure.round`` is how often the item was submitted. Such an item does not wait for
-            a place, and the pipeline does not end before it has come out.
+            None if the failure is final; ``failures`` emits only final ones. ``failure.round`` is
+            how often the item was submitted. An item that is submitted again does not wait for a
+            place, and the pipeline does not end before the item has left it.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -172,23 +174,24 @@ class Pipeline:
         until: Literal["never", "idle", "joined"] = "never",
     ) -> Observable[Outcome[Any, Any]]:
         """
-        Run a stage that has a board, and those after it up to the next board, while subscribed.
+        Run a stage that has a board, and the stages after it up to the next board.
 
-        The pipeline need not be entered, and any number of processes may do this. Emits an outcome
-        for each item once it is settled: ``outcome.result`` is what the last of these stages
-        returned, None for an item that was skipped. An item that fails is dead on the board of
-        *name*, the cause of ``outcome.error`` is a :class:`StageError`, and ``board.redrive``
-        sends it to that stage again.
+        The stages run while you are subscribed. The pipeline need not be entered, and any number of
+        processes may run the same stages. The stream emits an outcome for each item once it is
+        settled: ``outcome.result`` is what the last of these stages returned, None for an item that
+        was skipped. An item that fails becomes a dead letter of the board of *name*. The cause of
+        ``outcome.error`` is then a :class:`StageError`, and ``board.redrive`` sends the item to
+        that stage again.
 
         An item is settled after it is on the next board, under the same id. So if a process is
         killed, its items go through these stages again: their functions run at least once, and
-        should be idempotent. Act on each result in the last stage: an outcome may be lost with its
-        process.
+        should be idempotent. If something must happen for each result, do it in the function of the
+        last stage: an outcome may be lost with its process.
 
         Args:
             name: The name of the stage.
-            boards: As for :class:`Pipeline`; if None, the one of this pipeline.
-            lease: Seconds until another process may take over the items of a killed one.
+            boards: As for :class:`Pipeline`; by default, what the pipeline was given.
+            lease: Seconds until another process may take over the items of a killed process.
             worker: A label for this worker.
             until: When to complete, as for ``board.claims``.
 
@@ -220,15 +223,16 @@ class Pipeline:
             item: The item for the first stage.
             id: The id of the item in failures, of 1 to 200 characters; a new UUID by default. On a
                 board it is also the id of the item's task: the same item is stored once, and
-                another item with this id fails with a ``TaskRejectedError``. Elsewhere it is not
-                checked whether the id was used before.
+                another item with this id fails with a ``TaskRejectedError``. Without a board,
+                nothing checks whether the id was used before.
 
         Returns:
             The id. The item comes out as a result or as a failure, unless the pipeline is
             cancelled.
 
         Raises:
-            TaskRejectedError: If the pipeline was not entered, or closes, also while this waits.
+            TaskRejectedError: If the pipeline was not entered, is closed, or closes while this
+                waits.
             ConfigError: If *id* breaks its rule.
         """
         return await self._input.submit(item, id)
@@ -237,8 +241,8 @@ class Pipeline:
         """
         Submit all items of *source*, at the pace of the first stage.
 
-        A source that can wait is asked for no more than fits. A drain ends this early: items that
-        were taken from the source by then are submitted, the rest stays there.
+        A source that can wait is asked for no more than fits. A drain ends the feed early: items
+        that it has taken from the source by then are submitted, the rest stays there.
 
         Args:
             source: An observable, an async iterable, or any iterable.
@@ -266,7 +270,7 @@ class Pipeline:
 
     @property
     def results(self) -> Observable[Any]:
-        """The results of the last stage here; completes when the pipeline has ended."""
+        """The results of the last stage in this process; completes when the pipeline has ended."""
         return self._results.stream
 
     @property
@@ -274,14 +278,14 @@ class Pipeline:
         """
         The items that failed; completes when the pipeline has ended.
 
-        Without a subscriber each is logged as ``item_failed``. A subscriber that can make its
-        source wait holds up the intake of new items.
+        Without a subscriber, each is logged as ``item_failed``. A subscriber that applies
+        back-pressure holds up the intake of new items.
         """
         return self._run.failures.stream
 
     @property
     def stats(self) -> PipelineStats:
-        """A snapshot of its counters."""
+        """A snapshot of the pipeline's counters."""
         return read_stages(self._here, self._counters, self._input.submitted, self._emitted)
 
     def stats_every(self, period: float | timedelta) -> Observable[PipelineStats]:
@@ -291,7 +295,7 @@ class Pipeline:
         It costs nothing without a subscriber.
 
         Raises:
-            ConfigError: If *period* is no number of seconds above 0.
+            ConfigError: If *period* is not a number of seconds above 0.
         """
         return every(period, lambda: self.stats, self._over.stream)
 
@@ -345,15 +349,16 @@ class Pipeline:
         May be called again. Cancelling it leaves the pipeline draining.
 
         Args:
-            timeout: Seconds after which the remaining items are cancelled: ``results`` then end
+            timeout: Seconds after which the remaining items are cancelled: ``results`` then ends
                 with an ``ItemTimeoutError``. None waits as long as it takes.
 
         Returns:
-            True if all came out, False if the rest was cancelled, now or before.
+            True if all items came out, False if the rest was cancelled, by this call or earlier.
 
         Raises:
-            ConfigError: If *timeout* is no number of seconds, or the pipeline was not entered.
-            Exception: What ended the pipeline, if that was neither a timeout nor the block.
+            ConfigError: If *timeout* is not a number of seconds, or the pipeline was not entered.
+            Exception: The error that ended the pipeline, unless that was a timeout or the exception
+                that left the block.
         """
         return await self._run.drain(timeout)
 

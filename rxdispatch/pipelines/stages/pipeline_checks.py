@@ -37,10 +37,10 @@ def check_source(source: Any) -> None:
 
 def with_names(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """
-    Return *stages* under names that differ.
+    Return *stages* with distinct names.
 
-    A name that was given stays. Among stages that take the name of their function, the second gets
-    the suffix ``-2``, the third ``-3``, and so on.
+    A name that the user gave stays. Among stages that have the name of their function, the second
+    gets the suffix ``-2``, the third ``-3``, and so on.
 
     Raises:
         ConfigError: If two were given the same name.

@@ -25,12 +25,12 @@ __all__ = ["PipelineInput"]
 
 class PipelineInput:
     """
-    Puts items into the queue of the first stage, or onto its board, while the run is open.
+    The entrance of a pipeline: puts items into the queue of the first stage, or onto its board.
 
     Args:
-        run: The run of the pipeline.
+        run: The run of the pipeline; items enter while it is open.
         ingress: The queue of the first stage.
-        resubmits: Knows each item that enters, if failed items may enter again.
+        resubmits: Keeps each item that enters, so that a failed one can be submitted again.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class PipelineInput:
         self.submitted = 0
 
     async def submit(self, item: Any, id: str | None) -> str:  # noqa: A002
-        """Do as :meth:`Pipeline.submit`."""
+        """Do the work of :meth:`Pipeline.submit`."""
         called = str(uuid7()) if id is None else key_name("id", id)
         self._run.require_open()
         await self._put(Envelope(called, item))
         return called
 
     async def feed(self, source: Source) -> int:
-        """Do as :meth:`Pipeline.feed`."""
+        """Do the work of :meth:`Pipeline.feed`."""
         check_source(source)
         self._run.require_open()
         fed = 0

@@ -22,9 +22,9 @@ class ResubmitIngress(Ingress[Envelope]):
     """
     The queue of the first stage, to which items can return.
 
-    An item that returns does not wait for a place: once all places were taken by items that are
-    about to fail, it would wait for itself. It had a place before, so no more items return than the
-    pipeline holds.
+    An item that returns does not wait for a place: if items that are about to fail held all places,
+    it would wait for itself. No more items return than the pipeline holds, because each of them had
+    a place before.
     """
 
     def __init__(self, size: int) -> None:
@@ -33,7 +33,7 @@ class ResubmitIngress(Ingress[Envelope]):
         self.settled: Callable[[], bool] = _yes
 
     def give_back(self, envelope: Envelope) -> None:
-        """Put *envelope* in, also beyond the bound and after :meth:`close`."""
+        """Put *envelope* in, even beyond the bound and after :meth:`close`."""
         self._put_beyond_size(envelope)
 
     def look(self) -> None:

@@ -33,7 +33,7 @@ __all__ = ["Lost", "interrupting", "reporting", "run_stage"]
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
 Lost = Callable[[Envelope, StageError | None], Envelope | None]
-"""Called with an item that failed, or None for its failure if it is skipped; returns a stand-in."""
+"""Called with an item that goes no further, and its failure if any; may return a replacement."""
 
 
 def run_stage(
@@ -52,8 +52,8 @@ def run_stage(
         stage: The stage.
         counters: Count its items.
         wait_group: Counts its coroutines at work.
-        lost: Called with each item that does not go on, and with its failure if it has one; what
-            it returns goes on instead, nothing if None.
+        lost: Called with each item that does not go on, and with its failure, or None if the item
+            is skipped. The envelope that it returns, if any, goes on instead.
         ordered: Emit in the order of arrival.
         operator: The value of ``operator`` in log entries.
 
@@ -118,7 +118,7 @@ def _nothing() -> None:
 
 
 def reporting(failed: Callable[[StageError], None]) -> Lost:
-    """Return what calls *failed* with each failure, and puts nothing in the place of its item."""
+    """Return a function that calls *failed* with each failure, and replaces no item."""
     told = interrupting(failed)
 
     def lost(_: Envelope, failure: StageError | None) -> None:
@@ -129,7 +129,7 @@ def reporting(failed: Callable[[StageError], None]) -> Lost:
 
 
 def interrupting(failed: Callable[[StageError], None]) -> Callable[[StageError], None]:
-    """Return *failed*, after which a ``KeyboardInterrupt`` also leaves the loop."""
+    """Return a function that calls *failed*, and lets a ``KeyboardInterrupt`` end the loop too."""
 
     def told(failure: StageError) -> None:
         failed(failure)
@@ -145,7 +145,7 @@ def _interrupt(error: KeyboardInterrupt) -> None:
 
 class _StageItems:
     """
-    The items of one subscription: counts them, and decides on those that failed.
+    Counts the items of one subscription, and decides what happens to those that failed.
 
     The map emits an envelope, a list of envelopes, or None for an item that is lost.
     """
@@ -176,9 +176,9 @@ class _StageItems:
 
     def begun(self, source: Observable[Any]) -> Observable[Any]:
         """
-        Count the items that begin in threads, which cannot count them.
+        Count the items before they go to threads, which cannot count them.
 
-        The map takes no more than it has slots for.
+        The map takes no more items than it has slots for, so each of them begins now.
         """
 
         def subscribe(
@@ -203,7 +203,7 @@ class _StageItems:
         on_next(load)
 
     def on_next(self, load: Any) -> None:
-        """Count what is done, and pass it on."""
+        """Count the items that are done, and pass them on."""
         if not load:
             return
         now, counters, meter = self._time(), self.counters, self._meter
@@ -219,14 +219,14 @@ class _StageItems:
             meter._leave(now)
             self._observer.on_next(envelope)
 
-    # ------------------------------------------------ what failed
+    # ------------------------------------------------ failures
 
     def on_error(self, load: Any, error: BaseException) -> Any:
-        """Return what goes on although the function failed on *load*."""
+        """Return what goes on in the place of *load*, on which the function failed."""
         if isinstance(error, CarriedError):
             error = error.error
         if isinstance(error, ItemTimeoutError) and error.item is not None:
-            # It names the envelope, not the item.
+            # The error has the envelope as its item.
             error = self._timed_out(error, load)
         if not self._many:
             return self._settle(load, error)

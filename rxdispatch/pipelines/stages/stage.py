@@ -28,16 +28,16 @@ class Stage:
     The description of a stage, made by :func:`stage`; any number of pipelines may use it.
 
     Attributes:
-        fn: The function of an item, or of a list of items.
+        fn: Called with an item, or with a list of items.
         name: Its name in failures and statistics.
         max_concurrent: How many calls may be at work at once; or a ``Limit`` that decides.
         queue_size: How many items may wait for it; None leaves that to the pipeline.
-        batch: How many items make a list, and the seconds after which a shorter list goes.
+        batch: How many items fill a list, and the seconds after which *fn* gets a shorter list.
         timeout: Seconds that an attempt may take.
         backoff: How often an item is attempted, and the waits in between.
         on_error: What happens to an item that failed.
         executor: Where a plain function runs; None for threads of its own.
-        board: The board that its items are claimed from, or its name; None in the same process.
+        board: The board that its items are claimed from, or its name; None for a queue in memory.
         named: Whether its name was given, and not taken from its function.
     """
 
@@ -92,9 +92,10 @@ def stage(
         name: Its name in failures and statistics; by default the function's name, with the suffix
             ``-2``, ``-3`` and so on where a pipeline has several stages of one function.
         max_concurrent: How many calls may be at work at once, at least 1; or a ``Limit`` such as
-            ``AdaptiveLimit``, which finds a good number by itself.
-        queue_size: How many items may wait for it, at least 1. By default 16, or as many as it, or
-            the stage before it, works on at once, if that is more: fewer make fast stages wait.
+            ``AdaptiveLimit``, which searches for the best number while it runs.
+        queue_size: How many items may wait for it, at least 1. By default 16, or as many as it or
+            the stage before it works on at once, if that is more: a shorter queue makes fast stages
+            wait.
         batch: A count and a time in seconds. *fn* is then called with a list of up to *count*
             items, as soon as the list is full or the first item has waited that long, and a slot
             is free. It must return a list of as many results, in the same order. A list fails, and
@@ -110,9 +111,9 @@ def stage(
             instead; if it raises, that is the failure.
         executor: Where a plain function runs, instead of in threads of the stage's own; it stays
             open. For processes, *fn* and the items must be picklable. A process pool that breaks
-            is replaced; only the item that breaks the new one, alone, fails. An executor that can
-            run nothing any more, for example because it was shut down, ends the pipeline with its
-            error, and no item fails for it.
+            is replaced; an item fails only if it breaks the new pool while it runs there alone. An
+            executor that can run nothing any more, for example because it was shut down, ends the
+            pipeline with its error; that counts as the failure of no item.
         board: A board, or its name, that replaces the queue before the stage. Any process can claim
             the items by :meth:`Pipeline.worker`. Each stage needs a board of its own. *queue_size*
             is then how many items a worker claims ahead, by default as many as it works on.
@@ -152,7 +153,7 @@ def checked_stage(
     batch: tuple[int, float | timedelta] | None = None,
     board: str | Board[Any] | None = None,
 ) -> Stage:
-    """Return the stage, as :func:`stage` does, of a function that has been checked."""
+    """Return the stage of *fn*, which has been checked; otherwise like :func:`stage`."""
     called = key_name("name", _name(fn) if name is None else name)
     most: Any = max_concurrent.maximum if isinstance(max_concurrent, Limit) else max_concurrent
     integer("max_concurrent", most, instead=" or a Limit")

@@ -96,8 +96,8 @@ def stage_work(
 async def _with_retries(
     stage: Stage, make: Callable[[], Awaitable[Any]], envelopes: list[Envelope] | tuple[Envelope]
 ) -> Any:
-    """Await what *make* returns, again until it succeeds or the attempts are used up."""
-    # For threads and processes the pool keeps the limit: it knows when the function begins.
+    """Await what *make* returns; repeat that until it succeeds or the attempts are used up."""
+    # In threads and processes the pool enforces the timeout: it knows when the function begins.
     backoff, limit = stage.backoff, None if stage.plain else stage.timeout
     if backoff is None:
         return await make()
@@ -160,7 +160,7 @@ def _plainly(fn: Callable[[Any], Any], value: Any) -> Any:
             raise RuntimeError("fn raised StopIteration") from error
         raise
     except KeyboardInterrupt as error:
-        # No key press reaches a thread.
+        # Ctrl-C reaches only the main thread, so the function itself raised this.
         raise RuntimeError("fn raised KeyboardInterrupt") from error
     except BaseException as error:
         raise CarriedError(error) from None

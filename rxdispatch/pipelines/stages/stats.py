@@ -23,12 +23,13 @@ class StageStats:
     Args:
         name: Its name.
         queued: How many items wait for it, including those that a batch collects.
-        in_flight: How many are at work, including those that wait for another attempt.
+        in_flight: How many items are at work, including those that wait for another attempt.
         limit: How many calls may be at work now.
-        done: How many it has done.
-        failed: How many failed, whatever ``on_error`` did with them.
-        rate: Items done a second, over the last 5 to 10 s.
-        latency: From the first attempt to the result, without the wait before it; once a batch.
+        done: How many items it has completed.
+        failed: How many items failed, whatever ``on_error`` did with them.
+        rate: Items completed per second, over the last 5 to 10 s.
+        latency: From the first attempt to the result, without the time in the queue; a batch counts
+            once.
     """
 
     name: str
@@ -49,7 +50,8 @@ class PipelineStats:
     Args:
         submitted: How many items have entered, by ``submit`` or a source.
         results: How many have come out, with or without a subscriber.
-        failed: How many failed in a stage; an item that ``on_error`` replaced can be in both.
+        failed: How many failed in a stage. An item that ``on_error`` replaced counts here, and also
+            as a result if it came out.
         stages: The snapshot of each stage, by name and in order.
     """
 
@@ -92,7 +94,7 @@ class StageCounters:
 def read_stages(
     stages: Sequence[Stage], stage_counters: Sequence[StageCounters], submitted: int, emitted: int
 ) -> PipelineStats:
-    """Return a snapshot of *stages*, which stand in a row."""
+    """Return a snapshot of *stages*, each of which feeds the next."""
     arrived = submitted
     found: dict[str, Any] = {}
     for stage, counters in zip(stages, stage_counters, strict=True):
