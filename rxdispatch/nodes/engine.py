@@ -48,7 +48,8 @@ class Position(NamedTuple):
     Attributes:
         epoch: The epoch of its data; empty if there was never any.
         seq: The number of the last change.
-        floor: A reader below this number has missed removals and must relist.
+        floor: A reader that has seen only changes below this number has missed removals, and must
+            relist.
     """
 
     epoch: bytes
@@ -57,7 +58,7 @@ class Position(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Rows as of *position*, as a message; *more* tells whether others follow."""
+    """Rows as of *position*, as a message; *more* tells whether there are further rows."""
 
     position: Position
     message: bytes
@@ -74,12 +75,12 @@ class FleetEngine:
     Args:
         client: The server.
         namespace: The prefix of the keys.
-        settings: Times and shares that the scripts go by.
+        settings: The durations and shares that the scripts use.
     """
 
     def __init__(self, client: Client, namespace: str, settings: FeedSettings) -> None:
         self.keys = FleetKeys.of(namespace, client.target.db)
-        #: The messages that this process has published, once it knows that they were written.
+        #: Emits each message that this engine has published, once the reply has arrived.
         self.written: Relay[bytes] = Relay("fleet")
         self._client = client
         self._terms = (
@@ -89,25 +90,25 @@ class FleetEngine:
         )
 
     async def register(self, nodes: Sequence[Registration]) -> list[int]:
-        """Add or update nodes; returns their versions."""
+        """Add or update nodes, and return their versions."""
         args: list[Value] = []
         for node in nodes:
             args += (node.id.encode(), node.capacity, _milli(node.ttl), node.spec, node.state)
         return self._publish(await self._run("register", "register", args))
 
     async def heartbeat(self, states: Iterable[tuple[str, bytes | None]]) -> list[int]:
-        """Restart the ttls of nodes; returns their versions, 0 where there is no such node."""
+        """Restart the ttls of nodes; return their versions, 0 where there is no such node."""
         args: list[Value] = []
         for node, state in states:
             args += (node.encode(), b"" if state is None else b"1", state or b"")
         return self._publish(await self._run("heartbeat", "heartbeat", args))
 
     async def drain(self, ids: Iterable[str]) -> list[int]:
-        """Stop placements on nodes; returns their versions, 0 where there is no such node."""
+        """Stop placements on nodes; return their versions, 0 where there is no such node."""
         return self._publish(await self._run("drain", "drain", list(map(str.encode, ids))))
 
     async def remove(self, ids: Iterable[str]) -> list[int]:
-        """Remove nodes; returns 1 for each that exists or was removed lately, else 0."""
+        """Remove nodes; return 1 for each that existed or was removed recently, else 0."""
         return self._publish(await self._run("remove", "remove", list(map(str.encode, ids))))
 
     async def reserve(
@@ -117,7 +118,7 @@ class FleetEngine:
         Reserve slots.
 
         Args:
-            wanted: Ids of slots, each with the nodes to try in this order.
+            wanted: Ids of slots, each with the nodes to try, in that order.
             lease: Seconds until a slot is free again, unless it is renewed.
 
         Returns:
@@ -138,7 +139,7 @@ class FleetEngine:
         self._publish(((), published))
 
     async def renew(self, slots: Iterable[str], lease: float) -> list[int]:
-        """Restart the leases of slots; returns 0 for each slot that is no longer held, else 1."""
+        """Restart the leases of slots; return 1 for each slot that is still held, else 0."""
         args: list[Value] = [_micro(lease), *map(str.encode, slots)]
         return self._publish(await self._run("renew", "renew", args))
 
@@ -147,7 +148,7 @@ class FleetEngine:
         return Position(*await self._run("pulse", "pulse", []))
 
     async def changes(self, after: int, limit: int) -> Page:
-        """Return the nodes that changed after *after*, removals included, in that order."""
+        """Return up to *limit* nodes changed after number *after*, removals too, oldest first."""
         return _page(await self._run("read changes", "changes", [after, limit]))
 
     async def lookup(self, ids: Iterable[str]) -> Page:
@@ -172,7 +173,7 @@ class FleetEngine:
             raise StoreUnavailableError(operation, state=state) from error
 
     def _publish(self, reply: Sequence[Any]) -> list[int]:
-        """Emit the written messages to the feeds here, ahead of Pub/Sub; returns the answer."""
+        """Emit the published messages to this hub's feeds ahead of Pub/Sub; return the answer."""
         answer, published = reply
         for message in published:
             self.written.emit(message)

@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 RECORD_LIMIT: Final = 65536
-"""Most bytes of a node's encoded state, and of its encoded pool and labels."""
+"""The most bytes that a node's encoded state may have, and its encoded pool and labels."""
 
 MESSAGE_LIMIT: Final = 4 * 1024 * 1024
-"""Most bytes of a message that is parsed; the registry publishes far shorter ones."""
+"""The most bytes of a message that is parsed; the registry publishes far shorter ones."""
 
 _FORMAT: Final = 1
 _RECORD, _TOMBSTONE, _TOUCH = 1, 2, 3
@@ -52,8 +52,8 @@ class NodeRow(NamedTuple):
     Attributes:
         id: The node's id.
         seq: The number of the change.
-        node: The node; None if it was removed, or for a heartbeat without news.
-        version: The new version in a heartbeat without news, else 0.
+        node: The node; None for a removal, and for a heartbeat without news.
+        version: The new version of the node, for a heartbeat without news; else 0.
         ttl: Seconds until the node lapses, unless another heartbeat comes.
         birth: The number under which this life of the node began; 0 if unknown.
         silence: Seconds since the node's last heartbeat.
@@ -75,9 +75,9 @@ class Message(NamedTuple):
     Attributes:
         epoch: The epoch of the registry's data.
         first: The number of its first row.
-        length: How many numbers it spans, one for each row.
+        length: How many rows it has, the bad ones included.
         rows: The rows that could be parsed.
-        bad: How many could not.
+        bad: How many rows could not.
         last: The number of the last row, parsed or not; 0 without rows.
     """
 
@@ -138,7 +138,7 @@ def _limited(what: str, node: str, packed: bytes) -> bytes:
 
 
 def pack_record(node: Node) -> bytes:
-    """Return *node* in the registry's format, with birth and ttl left 0."""
+    """Return *node* in the registry's format, with a birth and ttl of 0."""
     spec, state = pack_spec(node), node._packed_state
     status = _STATUS.index(node.status) if node.status in _STATUS else 0
     head = (_FORMAT, status, node.version, 0, node.capacity, node.current_jobs, 0, len(spec))
@@ -147,7 +147,7 @@ def pack_record(node: Node) -> bytes:
 
 class MessageReader:
     """
-    Parses messages and records; for malformed bytes it raises ValueError and nothing else.
+    Parses messages and records; malformed bytes raise ValueError and nothing else.
 
     Nodes with the same pool and labels share those objects: a fleet has few different ones.
     """
@@ -214,7 +214,7 @@ class MessageReader:
         middle = _NODE.size + size
         spec = self._spec(record[_NODE.size : middle])
         state = record[middle:]
-        # Checked here: the error must not reach a user who only reads the state later.
+        # Checked here, so that no error reaches user code that reads the state later.
         try:
             decoded = _decode_state(state)
         except RecursionError:

@@ -24,8 +24,8 @@ class Registry:
     """
     The nodes of a namespace, for the agents that report them; ``hub.nodes``.
 
-    Every call is one atomic step on the server (one for each 256 nodes), which also informs all
-    feeds. A node that sends no heartbeat for its ttl is removed.
+    Every call is one atomic step on the server (one for every 256 nodes or slots), which also
+    publishes the change to all feeds. A node that sends no heartbeat for its ttl is removed.
 
     Args:
         engine: The fleet on the server.
@@ -50,12 +50,12 @@ class Registry:
         Add nodes. A registered node is updated, becomes ready, and keeps its jobs.
 
         Args:
-            nodes: One, or several with different ids. Fields that the registry sets, such as
+            nodes: One node, or several with different ids. Fields that the registry sets, such as
                 ``current_jobs``, are ignored.
             ttl: Seconds without a heartbeat after which a node is removed, at most 30 days.
 
         Returns:
-            The version of the node, or of each, from 1.
+            The version of the node, or a list of versions; a new node has version 1.
 
         Raises:
             ConfigError: If *nodes* are not Node objects, or *ttl* is not a number of seconds > 0.
@@ -105,10 +105,10 @@ class Registry:
         Report that several nodes are alive; for an agent that reports many.
 
         Args:
-            states: The states by id, as for :meth:`heartbeat`.
+            states: A state or None for each id, as for :meth:`heartbeat`.
 
         Returns:
-            The versions by id; None for nodes that are not registered.
+            The version of each node by id; None for a node that is not registered.
 
         Raises:
             CodecError: If a state cannot be stored; then nothing was written.
@@ -141,7 +141,7 @@ class Registry:
         Remove a node at once; safe to repeat.
 
         Raises:
-            NodeNotFoundError: If no such node exists or was removed lately.
+            NodeNotFoundError: If there is no such node, and none was removed recently.
         """
         _there(node, (await self._engine.remove([node_id(node)]))[0])
 
@@ -177,8 +177,8 @@ class Registry:
         Hold slots for another *lease* seconds.
 
         Returns:
-            For each whether it is held: False once its lease has passed, or it was released, or
-            its node was removed.
+            Whether each slot is still held: False once its lease has passed, or it was released,
+            or its node was removed.
         """
         ids = _slots(slots)
         lease = seconds("lease", lease, zero=False)
@@ -188,7 +188,7 @@ class Registry:
         return held
 
     async def release(self, slots: str | Iterable[str]) -> None:
-        """Give slots back; safe to repeat, also late and after the node was removed."""
+        """Give slots back; safe to repeat, even late or after the node was removed."""
         ids = _slots(slots)
         for at in range(0, len(ids), _BATCH):
             await self._engine.release(ids[at : at + _BATCH])

@@ -1,4 +1,4 @@
-"""``Feed``: a fleet as one process reads it, kept current by messages."""
+"""``Feed``: a process's copy of a fleet, kept current by messages and pulses."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Feed:
         self._changes: Relay[NodeChange] = Relay("changes")
         self._lapses = LapseTimer()
 
-        # The replica, and what is updated with it.
+        # The replica, and the parts that are updated with it.
         nodes: dict[str, Node] = {}
         doubts, unsaved = Doubts(), Unsaved()
         self._placements = placements = Placements(clock_of(loop))
@@ -99,7 +99,7 @@ class Feed:
         )
         self._replica = replica = Replica(nodes, clock_of(loop), followers)
 
-        # What updates it.
+        # The parts that update the replica.
         self._replication = replication = Replication(
             engine=engine,
             channels=channels,
@@ -115,7 +115,7 @@ class Feed:
         self._sync = sync = replication.sync
         self._lapses.on_lapse(sync.lapse)
 
-        # What reads it.
+        # The parts that read the replica.
         timeout = settings.check_timeout
         self._nodes: dict[str, Node] = Unopened()
         self._fetching = Fetching(replica, replication.lookups, sync, modes, counters, timeout)
@@ -138,7 +138,7 @@ class Feed:
 
         A heartbeat without news changes the node's version and emits nothing. ``synced`` follows
         whenever changes were missed and the feed has caught up. A subscriber that raises is
-        dropped with that error; put ``conflate`` before a slow one.
+        dropped with that error; put ``conflate`` before a slow subscriber.
         """
         return self._guarded_changes
 
@@ -163,13 +163,13 @@ class Feed:
         Emit :attr:`stats` at once and every *period* seconds; costs nothing without a subscriber.
 
         Raises:
-            ConfigError: If *period* is no number of seconds above 0.
+            ConfigError: If *period* is not a number of seconds above 0.
         """
         return every(period, lambda: self.stats)
 
     @property
     def current(self) -> bool:
-        """Whether the feed has proof that it lacks nothing older than about one pulse."""
+        """Whether the feed has proof that it lacks no change older than 1.5 pulse intervals."""
         return self._sync.current
 
     def get(self, node: str) -> Node | None:
@@ -186,9 +186,10 @@ class Feed:
         """
         Return a node, as fresh as a short wait allows.
 
-        While the feed is current this is :meth:`get`. Otherwise it asks the registry, waits up to
-        ``FeedSettings.check_timeout`` (50 ms), and returns the node from memory; a late answer is
-        applied when it comes. Ids without a node are remembered for a moment.
+        While the feed is current, this is the same as :meth:`get`. Otherwise, in mode ``NORMAL``,
+        the feed asks the registry, waits up to ``FeedSettings.check_timeout`` (50 ms), and returns
+        the node from memory; a late answer is applied when it arrives. If the registry has no such
+        node, the feed does not ask for it again for 0.5 to 1 s.
 
         Raises:
             ConfigError: If *node* is not a valid id.
@@ -204,14 +205,14 @@ class Feed:
         return await self._fetching.fetch([node_id(node) for node in nodes])
 
     def keep_heartbeats(self) -> None:
-        """Remember the time of each node's last heartbeat for :meth:`silence`; 150 bytes a node."""
+        """Remember each node's last heartbeat for :meth:`silence`; takes 150 bytes a node."""
         self._replica.keep_heartbeats()
 
     def silence(self, node: str) -> float | None:
         """
         Return the seconds since the last heartbeat of a node.
 
-        None where it is unknown; call :meth:`keep_heartbeats` before entering the feed.
+        It is None if that is unknown; call :meth:`keep_heartbeats` before entering the feed.
         """
         return self._replica.silence(node)
 
@@ -222,8 +223,8 @@ class Feed:
         Choose a node that has room, from memory; None if there is none.
 
         Nothing is reserved, but the choice counts as load for up to a second, so that the next
-        calls choose other nodes. While the feed is current, it never chooses a node whose ttl ran
-        out more than 50 ms ago.
+        calls tend to choose other nodes. While the feed is current, it never chooses a node whose
+        ttl ran out more than 50 ms ago.
 
         Args:
             criteria: See :class:`Criteria`.
@@ -261,10 +262,10 @@ class Feed:
         Hold a slot on a node with room while the block runs.
 
         The registry decides in one atomic step. Each of up to five round trips tries up to three
-        nodes. The feed renews the slot and releases it once, also when the block fails.
+        nodes. The feed renews the slot and releases it once, even if the block fails.
 
         Args:
-            lease: Seconds after which the slot is free if this process dies.
+            lease: Seconds after which the slot is free again if this process dies.
             criteria: See :class:`Criteria`.
 
         Raises:
@@ -281,8 +282,8 @@ class Feed:
         Reserve up to *count* slots, mostly in one round trip; give them back with :meth:`release`.
 
         Args:
-            count: At least 1; one call reserves at most 256.
-            lease: Seconds after which the slots are free if this process dies.
+            count: How many slots, at least 1; one call reserves at most 256.
+            lease: Seconds after which the slots are free again if this process dies.
             criteria: See :class:`Criteria`.
 
         Returns:
@@ -295,7 +296,7 @@ class Feed:
         return await self._reserver.many(wanted, count, span)
 
     async def release(self, slot: Slot) -> None:
-        """Give a slot back; safe to repeat, also after its node was removed."""
+        """Give a slot back; safe to repeat, even after its node was removed."""
         self._home.check()
         await self._slots.release(slot)
 

@@ -1,4 +1,4 @@
-"""``Fetching``: reads that are as fresh as a short timeout allows."""
+"""``Fetching``: reads nodes as fresh as a short timeout allows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fetching:
         lookups: Asks the registry.
         sync: Knows whether the replica is current.
         modes: Tells whether the registry can be asked.
-        counters: Where reads are counted.
+        counters: Counts the reads.
         limit: Seconds to wait for an answer.
     """
 
@@ -49,8 +49,8 @@ class Fetching:
         self._counters = counters
         self._limit = limit
         self._clock = asyncio.get_running_loop().time
-        # Ids without a node, and until when they are not asked for again. A node that the stream
-        # adds is in the replica, which is read first, so this hides no newer change.
+        # Ids that have no node, each with the time until which it is not asked for again. The
+        # replica is read first, so a node that a message adds meanwhile is found.
         self._misses: dict[str, float] = {}
 
     async def fetch(self, ids: Sequence[str]) -> dict[str, Node | None]:

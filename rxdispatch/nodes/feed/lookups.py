@@ -25,15 +25,16 @@ _BATCH: Final = 500
 
 class Lookups:
     """
-    Gathers the ids asked for in one turn of the loop, or during a call, into one call.
+    Combines the look-ups of one turn of the loop, or of the time of a call, into one call.
 
-    No id is asked for twice at a time. The replica decides what of a late reply still counts.
+    Callers that want a node which is being looked up share the reply. The replica ignores the
+    parts of a late reply that are out of date.
 
     Args:
         engine: The registry.
-        replica: What replies update.
-        sequencer: Parses them.
-        counters: Where calls are counted.
+        replica: The replica to which replies are applied.
+        sequencer: Parses the replies.
+        counters: Counts the calls.
     """
 
     def __init__(
@@ -49,9 +50,13 @@ class Lookups:
         self._task: asyncio.Task[None] | None = None
 
     def ask(self, node: str) -> asyncio.Future[bool]:
-        """Return a future, shared by all callers: True once a reply was applied."""
-        # The reply of a call in flight may predate a change that the caller knows about; but the
-        # feed was not current then either, so that reply is as good as any.
+        """
+        Look up a node; return a future that all its callers share.
+
+        The result is True once a reply was applied, False if the look-up failed.
+        """
+        # A call in flight may return a state from before a change that this caller knows about.
+        # That is good enough: a read gets here only while the feed is not current.
         found = self._wanted.get(node) or self._asked.get(node)
         if found is None:
             found = self._wanted[node] = self._loop.create_future()
@@ -61,7 +66,7 @@ class Lookups:
         return found
 
     async def close(self) -> None:
-        """Cancel the call in flight, and answer all callers."""
+        """Cancel the call in flight, and answer all callers with False."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -81,17 +86,17 @@ class Lookups:
                     log.info("lookup_failed", count=len(ids), error=str(error))
                 finally:
                     if answered:
-                        # Ask again for what the reply had no room for.
+                        # Ask again for the ids for which the reply had no room.
                         left = {node: self._asked.pop(node) for node in ids[answered:]}
                         self._wanted = left | self._wanted
                     self._answer(self._asked, applied=answered > 0)
         finally:
             self._task = None
-            # However this ended, no caller may wait for an answer that never comes.
+            # However the task ended, no caller may wait for an answer that never comes.
             self._answer(self._wanted, applied=False)
 
     async def _lookup(self, ids: list[str]) -> int:
-        """Look up as many of the first *ids* as a reply holds; returns how many those were."""
+        """Look up as many of the first *ids* as one reply holds, and return how many."""
         started = time.perf_counter()
         page = await self._engine.lookup(ids)
         self._counters.took(time.perf_counter() - started)

@@ -23,11 +23,11 @@ class Modes:
     """
     The mode of one feed.
 
-    One failed pulse changes nothing, and the way back to NORMAL takes two successful ones in a
+    One failed pulse changes nothing, and the way back to NORMAL takes two successful pulses in a
     row, so an unsteady connection does not make the mode flap.
 
     Args:
-        counters: Where switches are counted.
+        counters: Counts the changes of the mode.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -38,7 +38,7 @@ class Modes:
         self.observable: Observable[Mode] = Stream(self._subscribe)
 
     def proven(self) -> bool:
-        """Count a successful pulse; True if it brings the mode back to NORMAL."""
+        """Count a successful pulse; return True if it brings the mode back to NORMAL."""
         self._proofs += 1
         if self.mode is Mode.NORMAL or self._proofs < _STEADY:
             return False
@@ -46,7 +46,7 @@ class Modes:
         return True
 
     def failed(self) -> None:
-        """Count a failed pulse: the row of successful ones is over."""
+        """Count successful pulses in a row from 0 again, because a pulse failed."""
         self._proofs = 0
 
     def switch(self, mode: Mode) -> None:

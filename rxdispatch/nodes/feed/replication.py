@@ -30,16 +30,16 @@ log = get_logger(__name__)
 
 class Replication:
     """
-    Everything that writes to one replica: messages, the sync task, lookups, the snapshot.
+    Everything that writes to one replica: messages, the sync task, look-ups, the snapshot.
 
     Args:
         engine: The registry.
         channels: Its Pub/Sub.
-        replica: What is kept equal to the registry.
+        replica: The replica that is kept equal to the registry.
         doubts: The nodes that the replica wants looked up.
-        unsaved: What the snapshot lacks.
+        unsaved: The nodes to save to the snapshot.
         modes: Where the feed gets its data from.
-        counters: Where calls and messages are counted.
+        counters: Counts calls and messages.
         settings: How the replica keeps up.
         limit: Seconds that :meth:`start` may take, reading the fleet not included.
         name: Identifies the registry in the snapshot.
@@ -92,7 +92,8 @@ class Replication:
 
         Raises:
             ConfigError: If the snapshot cannot be opened, or the server forbids a call.
-            StoreUnavailableError: If neither the server nor a young snapshot has the fleet.
+            StoreUnavailableError: If the server cannot be reached, and no recent snapshot has the
+                fleet.
         """
         if self._snapshot is not None:
             await self._snapshot.open()
@@ -103,7 +104,7 @@ class Replication:
         await self._until_ready(self._task)
 
     async def stop(self) -> None:
-        """Send no more calls to the registry; messages are still applied."""
+        """Stop all calls to the registry; messages are still applied."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -125,7 +126,7 @@ class Replication:
         try:
             await self.sync.run()
         except Exception as error:
-            # A bug: what is known must not pass for fresh.
+            # A bug in this library: the data in memory must not pass for fresh.
             log.error("feed_failed", failure=error)
             self._modes.switch(Mode.LOCAL_ONLY)
             raise
@@ -135,7 +136,7 @@ class Replication:
         ready = asyncio.get_running_loop().create_task(sync.ready.wait())
         calls = -1
         try:
-            # A large fleet takes its time, so only a wait without any reply ends this.
+            # A large fleet takes long to read, so give up only after a wait without any reply.
             while calls != self._counters.calls and not sync.ready.is_set():
                 calls = self._counters.calls
                 await asyncio.wait(
@@ -150,6 +151,6 @@ class Replication:
         if not sync.ready.is_set():
             error = sync.error
             if isinstance(error, ConfigError):
-                # What the server forbids now it also forbids the next time.
+                # Not StoreUnavailableError: a call that the server forbids fails every time.
                 raise ConfigError(error.rule)
             raise StoreUnavailableError("read the fleet", why=getattr(error, "why", ""))

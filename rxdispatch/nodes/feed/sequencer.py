@@ -24,18 +24,18 @@ class Sequencer:
     Applies messages in the order of their numbers.
 
     After a gap it is *behind*: it holds messages back, the newest 4,096, until the missing changes
-    were fetched and :meth:`caught_up` is called.
+    have been fetched and :meth:`caught_up` is called.
 
     Args:
-        replica: What the messages change.
-        counters: Where messages and gaps are counted.
+        replica: The replica to which messages are applied.
+        counters: Counts messages and gaps.
         on_gap: Called when changes were missed.
 
     Attributes:
         behind: Whether changes are missing.
         confirmed: Whether the server has confirmed the subscription.
-        resubscribed: True from a new subscription until the next pulse: what was published before
-            it was missed, or has arrived already.
+        resubscribed: True from a new subscription until the next pulse: messages that were
+            published before it may have been missed.
     """
 
     def __init__(self, replica: Replica, counters: Counters, on_gap: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ class Sequencer:
         self._dropped_warning = ThrottledWarning(log, "node_message_dropped")
 
     def receive(self, data: bytes | None) -> None:
-        """Apply a message from Pub/Sub; None stands for a new subscription."""
+        """Apply a message from Pub/Sub; None means that the channel was subscribed again."""
         if data is None:
             if self.confirmed:
                 self._counters.reconnects += 1
@@ -74,12 +74,12 @@ class Sequencer:
         if message.first <= replica.high + 1 and not self.behind:
             self._follow(message)
         else:
-            # A node that one message adds and removes must not come back with its first row.
+            # Only unseen rows: a row that adds a node must not undo a later removal of the node.
             unseen = [row for row in message.rows if row.seq > replica.high]
             replica.fill(unseen, message.first + message.length - 1)
 
     def receive_refusals(self, data: bytes) -> None:
-        """Apply the nodes that refused a reservation, from the reply of the registry."""
+        """Apply the state of nodes that refused a reservation, from the registry's reply."""
         message = self.read(data, trusted=True)
         if message is not None and message.epoch == self._replica.epoch:
             self._replica.fill(message.rows, message.first)
@@ -94,7 +94,8 @@ class Sequencer:
         Apply the messages that were held back, up to the next gap.
 
         Args:
-            bogus: How many of the oldest to drop: their numbers are not the registry's.
+            bogus: How many of the oldest messages to drop, because their numbers are not the
+                registry's.
         """
         self.behind = False
         held, self._held = self._held, deque(maxlen=_HELD)
@@ -140,6 +141,6 @@ class Sequencer:
         return message
 
     def _dropped(self, count: int, reason: str) -> None:
-        # Any client may publish on a channel; a foreign message must not end the stream.
+        # Any client may publish on the channel; a foreign message must not end the stream.
         self._counters.malformed += count
         self._dropped_warning.tell(reason, count)

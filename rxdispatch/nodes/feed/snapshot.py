@@ -60,7 +60,7 @@ class StoredRow:
         id: The node's id.
         seq: The number of its last change.
         record: The packed node; empty if it was removed.
-        remaining: Seconds until the node lapses; 0 or less once it has.
+        remaining: Seconds until the node lapses; 0 or less once it has lapsed.
     """
 
     id: str
@@ -77,7 +77,7 @@ class Stored:
     Attributes:
         epoch: The epoch of the registry's data.
         seq: The number up to which it is complete.
-        age: Seconds since it was last proven; infinite if it is older than the last reboot.
+        age: Seconds since it was last saved; infinite if that was before the host booted.
         rows: The nodes that were asked for.
     """
 
@@ -91,17 +91,17 @@ class Snapshot:
     """
     The nodes of one fleet in a file that several processes and several fleets may share.
 
-    One process of the host writes, the one that holds a lock which the kernel drops when the
-    process dies; the others read. Times are seconds since the host booted, a clock that all its
+    The process that holds a lock writes; the other processes of the host read. The kernel drops
+    the lock when the process dies. Times are seconds since the host booted, a clock that all its
     processes share. Data from before the boot counts as lapsed, and so does all data on a system
     that cannot tell one boot from another, such as macOS.
 
     SQLite works in a thread of its own, so a slow disk blocks no event loop. If the file cannot
-    be read or written, that is logged and the feed works without a snapshot.
+    be read or written, a warning is logged and the feed works without a snapshot.
 
     Args:
         path: The file, on a local disk; its directory must exist.
-        name: Identifies the fleet in the file; without secrets.
+        name: Identifies the fleet in the file; must contain no secret.
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str) -> None:
@@ -121,7 +121,7 @@ class Snapshot:
         Open the file, or create it.
 
         Raises:
-            ConfigError: If that fails, or the file belongs to another application.
+            ConfigError: If it cannot be opened, or belongs to another application.
         """
         await self._thread.open(self._open)
 
@@ -131,7 +131,8 @@ class Snapshot:
 
     def _open(self) -> None:
         if self._state() == "broken":
-            # Only the writing process may reset it: another one may find it neither broken nor old.
+            # Only the writing process may reset it: with another version of this library, a process
+            # may be using the file.
             if not self._lead():
                 log.warning("snapshot_unusable", reason="it is of another layout, or damaged")
                 return
@@ -160,7 +161,7 @@ class Snapshot:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
-            # Our own file may be damaged beyond recognition; then we must not remove it.
+            # If our own file is damaged beyond recognition, it must not be removed either.
             if "malformed" in str(error):
                 return "broken"
             rule = f"snapshot must be a file of its own ({error})"
@@ -176,7 +177,7 @@ class Snapshot:
         )
         self._connection = connection
         if not connection.execute("PRAGMA application_id").fetchone()[0]:
-            # Before WAL is turned on: the header must name the application from the start.
+            # Before WAL is turned on, so that the header names the application from the start.
             connection.executescript(_BIRTH)
         connection.execute("PRAGMA journal_mode = WAL")
         # A power cut may lose the last writes; the server has them.
@@ -213,12 +214,12 @@ class Snapshot:
     # -- writing -----------------------------------------------------------------------------
 
     async def lead(self) -> bool:
-        """Return whether this process writes; it starts to if no other process does."""
+        """Return whether this process writes; it takes the lock if no other process holds it."""
         return bool(await self._tried(self._lead, False))
 
     async def save(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
         """
-        Save nodes, and that the snapshot is proven up to *seq* now.
+        Save nodes, and record that the snapshot is complete up to *seq* as of now.
 
         Args:
             epoch: The epoch of the registry's data.
@@ -227,7 +228,8 @@ class Snapshot:
             full: Whether *rows* are the whole fleet and replace it; required for a new epoch.
 
         Returns:
-            False if this process does not write, or failed to; the next save must be full then.
+            False if this process does not write, or the write failed; then the next save must be
+            full.
         """
 
         def write() -> bool:
@@ -273,11 +275,11 @@ class Snapshot:
     # -- reading -----------------------------------------------------------------------------
 
     async def load(self) -> Stored | None:
-        """Return all stored data of the fleet; None if there is none."""
+        """Return everything stored of the fleet; None if nothing is."""
         return await self._tried(lambda: self._read("", -1), None)
 
     async def since(self, epoch: str, seq: int) -> Stored | None:
-        """Return the rows that changed after *seq*, or all if the epoch differs."""
+        """Return the rows that changed after *seq*, or all rows if the epoch differs."""
         return await self._tried(lambda: self._read(epoch, seq), None)
 
     def _read(self, epoch: str, seq: int) -> Stored | None:
@@ -313,13 +315,13 @@ class Snapshot:
     # -- the thread --------------------------------------------------------------------------
 
     async def _tried(self, work: Callable[[], T], otherwise: T) -> T:
-        """Run *work* in the thread; a failing file is logged once."""
+        """Run *work* in the thread; on failure return *otherwise*, and log the first of a row."""
         if not self._thread.running:
             return otherwise
         try:
             result = await self._thread.run(work)
         except (OSError, sqlite3.Error, ConfigError) as error:
-            # A ConfigError means that a file of another application is there now.
+            # A ConfigError means that the path now holds a file of another application.
             if not self._failing:
                 log.warning("snapshot_failed", error=f"{type(error).__name__}: {error}")
             self._failing = True
@@ -330,7 +332,7 @@ class Snapshot:
         return result
 
     async def _reset(self) -> None:
-        """Replace a damaged file by an empty one, if this process is the one that writes."""
+        """Replace a damaged file by an empty one, if this process holds the lock."""
 
         def reset() -> None:
             if self._lock is not None and self._connection is not None:
@@ -346,7 +348,7 @@ class Snapshot:
 
 
 def _now() -> float:
-    """Return the seconds since the host booted, including sleep where the system counts it."""
+    """Return the seconds since the host booted, including suspension if the system counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 

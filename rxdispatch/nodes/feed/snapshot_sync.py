@@ -20,12 +20,12 @@ class SnapshotSync:
     """
     Moves nodes between one replica and the snapshot that the processes of this host share.
 
-    One process writes, the one that holds the snapshot's lock; the others read during an outage.
+    The process that holds the snapshot's lock writes; the others read during an outage.
 
     Args:
         snapshot: The file.
-        replica: What is saved and loaded.
-        unsaved: What has changed since the last save.
+        replica: The replica that is saved and loaded.
+        unsaved: The nodes that have changed since the last save.
     """
 
     def __init__(self, snapshot: Snapshot, replica: Replica, unsaved: Unsaved) -> None:
@@ -37,20 +37,20 @@ class SnapshotSync:
         self._saving: asyncio.Task[None] | None = None
 
     async def preload(self) -> None:
-        """Start from the file, however old it is: the changes since then are fetched."""
+        """Load the file, however old it is; the sync task then fetches the changes since."""
         stored = await self._snapshot.load()
         if stored is not None:
             self._take(stored)
 
     async def refresh(self, away: float) -> float:
         """
-        Load what another process has saved since.
+        Load what another process has saved since the last proof.
 
         Args:
-            away: Seconds since the replica was proven; older data of another epoch is ignored.
+            away: Seconds since the last proof; data of another epoch that is older is ignored.
 
         Returns:
-            The age of the snapshot in seconds.
+            The age of the snapshot in seconds; infinite if there is none.
         """
         stored = await self._snapshot.since(self._replica.epoch.hex(), self._replica.high)
         if stored is None:
@@ -75,14 +75,14 @@ class SnapshotSync:
         replica = self._replica
         try:
             if not await self._snapshot.lead():
-                # Another process writes; should this one take over, it writes the whole fleet.
+                # Another process writes. If this one takes over, it writes the whole fleet first.
                 self._unsaved.add_all()
                 return
             ids = self._unsaved.take()
-            # The whole fleet now and then, or removals of long ago would pile up.
+            # The whole fleet is saved now and then, or rows of removed nodes would pile up.
             self._saves += 1
             full = ids is None or self._saves % _FULL == 0
-            # No await in between: the rows and the number belong together.
+            # No await until the number is read: the rows and the number belong together.
             rows = list(self._rows(tuple(replica.nodes) if full or ids is None else ids))
             epoch, high = replica.epoch, replica.high
             if not await self._snapshot.save(epoch.hex(), high, rows, full=full):

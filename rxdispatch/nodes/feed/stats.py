@@ -34,19 +34,19 @@ class FeedStats:
 
     Args:
         nodes: Nodes in memory.
-        hits_l1: Reads answered from memory while it was provably current.
+        hits_l1: Reads answered from memory while the feed was provably current.
         hits_l2: Reads answered from memory while the snapshot was the source.
         hits_redis: Reads that the server answered in time.
         hits_stale: Reads answered from memory without a proof.
         misses: Reads of nodes that do not exist.
-        check_timeouts: Reads that the server did not answer within
+        check_timeouts: Calls of ``fetch`` or ``fetch_many`` that the server did not answer within
             ``FeedSettings.check_timeout``.
         messages: Messages that were applied.
         malformed: Messages or rows that were dropped because they could not be parsed.
-        gaps: Times that the feed noticed missed changes.
-        catch_ups: Times that it fetched missed changes.
+        gaps: Times that a message showed that changes were missed.
+        catch_ups: Times that the feed fetched missed changes.
         relists: Times that it read the whole fleet again.
-        reconnects: Times that it was subscribed again.
+        reconnects: Times that it subscribed again after a lost connection.
         mode_switches: Changes of the mode.
         staleness: Seconds since the last proof that nothing was missed.
         redis: How long calls to the server took.

@@ -33,8 +33,9 @@ T = TypeVar("T")
 
 _PAGE: Final = 1000
 _SPREAD: Final = (0.8, 1.0)
-# A pulse times out after _LIMIT pulse intervals, but never in less than _LEAST_LIMIT seconds. With
-# the pause after a failure this bounds how long a repaired connection goes unnoticed.
+# A pulse times out after _LIMIT pulse intervals, but never in less than _LEAST_LIMIT seconds.
+# Together with the pause after a failure, this bounds how long a repaired connection goes
+# unnoticed.
 _LIMIT: Final = 0.5
 _LEAST_LIMIT: Final = 0.3
 _FIRST_PAUSE: Final = 0.05
@@ -51,13 +52,13 @@ class Sync:
     """
     One task that does one thing at a time: pulse, catch up, relist, look up.
 
-    A pulse asks the registry for its position and pings the Pub/Sub connection. Every earlier
-    message has then arrived or is lost, so a missing last message is noticed too.
+    A pulse asks the registry for its position and pings the Pub/Sub connection. By then every
+    earlier message has arrived or is lost, so the loss of the very last message is noticed too.
 
     Args:
         engine: The registry.
         channels: Its Pub/Sub.
-        replica: What is kept equal.
+        replica: The replica that is kept equal to the registry.
         doubts: The nodes to look up.
         sequencer: Applies the messages.
         lookups: Fetches single nodes.
@@ -99,16 +100,16 @@ class Sync:
         self._next_pulse = 0.0
         self._patience = max(_LEAST_LIMIT, _LIMIT * settings.pulse_interval)
         self._trouble = max(_LEAST_TROUBLE, _TROUBLE * settings.pulse_interval)
-        #: When the last pulse began that proved that nothing is missing, on the loop's clock.
+        #: When the last successful pulse began, on the loop's clock.
         self.proven_at = float("-inf")
         #: The error of the last step that failed.
         self.error: Exception | None = None
-        #: Set once the replica has been equal to the registry, or to a young snapshot.
+        #: Set once the replica has been equal to the registry, or to a recent snapshot.
         self.ready = asyncio.Event()
 
     @property
     def current(self) -> bool:
-        """Whether the replica provably equals the registry, except for the last moment."""
+        """Whether the replica provably lacks no change older than 1.5 pulse intervals."""
         return (
             self._alive
             and not self._sequencer.behind
@@ -117,13 +118,13 @@ class Sync:
         )
 
     def lapse(self) -> None:
-        """Suspect the nodes whose ttl has run out, if the feed is current; else a pulse does it."""
+        """Suspect nodes whose ttl has run out if the feed is current; else the next pulse does."""
         # While nothing is proven, silence says nothing about a node.
         if self.current:
             self._replica.lapse()
 
     def lapse_due(self) -> None:
-        """Do what the timer of ttls does, which a busy loop may call late."""
+        """Suspect nodes whose ttl has run out now: on a busy loop the timer may fire late."""
         if self._replica.due:
             self.lapse()
 
@@ -171,7 +172,7 @@ class Sync:
             await self._relist()
         else:
             if self._failures and position.seq > self._replica.high:
-                # Where calls failed, messages did too: do not wait for a PONG that never comes.
+                # If calls failed, messages did too: do not wait for a PONG that may never come.
                 await self._catch_up()
             # Ping before deciding that a message is missing: it may still be in transit.
             self._alive = await self._ping()
@@ -229,7 +230,7 @@ class Sync:
 
     async def _relist(self) -> None:
         """Read the whole fleet, and replace the nodes in one step."""
-        # Messages are held back until then, or a page could undo a newer message.
+        # Messages are held back until the nodes are replaced, or a page could undo a newer message.
         self._sequencer.behind = True
         self._counters.relists += self._listed
         rows: dict[str, NodeRow] = {}
@@ -242,13 +243,13 @@ class Sync:
                 after, epoch = 0, b""
                 rows.clear()
                 if not found:
-                    # Nothing was written since either: a pulse begins an epoch.
+                    # Nothing has been written since then either: a pulse begins an epoch.
                     await self._timed(self._engine.pulse())
                 continue
             epoch = found
             message = self._read(page)
             for row in message.rows:
-                # A node that changes while the fleet is being read comes again, later.
+                # A node that changes while the fleet is being read appears again on a later page.
                 if row.node is None:
                     rows.pop(row.id, None)
                 else:
@@ -265,7 +266,7 @@ class Sync:
     def _read(self, page: Page) -> Message:
         message = self._sequencer.read(page.message, trusted=True)
         if message is None:
-            # Another version of this library wrote it: this one can never read those changes.
+            # Another version of this library wrote it, so this version can never read it.
             raise CodecError("the registry must have a format that this version can read")
         return message
 
@@ -310,7 +311,7 @@ class Sync:
             self._replica.suspect_all()
 
     def _recovered(self) -> None:
-        # They were suspect for lack of proof; their changes have arrived by now.
+        # They were suspect for lack of proof. Their changes have arrived, so look them up.
         for node in self._replica.suspects():
             self._doubts.add(node)
 

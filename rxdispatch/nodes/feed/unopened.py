@@ -1,4 +1,4 @@
-"""``Unopened``: stands for the nodes of a feed that was not entered."""
+"""``Unopened``: what a feed has in place of its nodes until it is entered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RULE: Final = "feed must be open; use it with 'async with'"
 
 
 class Unopened(dict[str, Node]):
-    """A mapping whose reads raise, so that an unopened feed does not pass for an empty fleet."""
+    """A mapping whose reads raise, so that an unopened feed is not taken for an empty fleet."""
 
     def get(self, *_: Any) -> NoReturn:
         """Raise ConfigError."""

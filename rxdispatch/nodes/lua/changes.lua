@@ -1,6 +1,6 @@
 -- Arguments: a number, and the most rows to return. Reads only.
 -- Reply: epoch, seq, floor, the first rows after that number as a message, whether there are more.
--- This script does not store an epoch that it has just found: the next call would find another.
+-- A new epoch is not stored here, so the reply must not name it: the next call would make another.
 if not epoch or founded then return { '', 0, 0, '', 0 } end
 local PAGE = 1048576
 local found = call('ZRANGEBYSCORE', LOG, '(' .. ARGV[REST], '+inf', 'WITHSCORES', 'LIMIT', 0,

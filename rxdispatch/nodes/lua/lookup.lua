@@ -1,7 +1,7 @@
 -- Arguments: ids. Reads only.
 -- Reply: epoch, seq, floor, a message with a row for each of the first ids, 0.
--- It has at least one row and about a MiB at most; the caller asks again for the other ids.
--- This script does not store an epoch that it has just found: the next call would find another.
+-- The message has at least one row, and about 1 MiB at most; the caller asks again for the rest.
+-- A new epoch is not stored here, so the reply must not name it: the next call would make another.
 if not epoch or founded then return { '', 0, 0, '', 0 } end
 local PAGE = 1048576
 local ids, list, bytes = {}, {}, 0

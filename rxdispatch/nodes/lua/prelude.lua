@@ -1,13 +1,14 @@
--- INVARIANT. A registered node has its record in NODES, the end of its ttl in EXPIRY, and the number
--- of its last change in LOG. A removed node has a tombstone in GRAVES (score: when) and stays in LOG,
--- until both are purged and FLOOR is raised to its number.
+-- INVARIANT. A registered node has its record in NODES, the end of its ttl in EXPIRY, and the
+-- number of its last change in LOG. A removed node has a tombstone in GRAVES (its score is the time
+-- of the removal) and stays in LOG, until both are purged and the floor is raised to its number.
 -- Numbers increase by one, and each is published on CHANNEL, in order: a reader that has received
 -- every number has missed nothing.
--- The jobs of a node are the reservations in SLOTS that name its present life. They change only when
--- a slot is reserved or a reservation ends, and only while the node is registered.
+-- The jobs of a node are the reservations in SLOTS that name its present life. They change only
+-- when a slot is reserved or a reservation ends, and only while the node is registered.
 local META, NODES, LOG, EXPIRY, GRAVES, SLOTS, LEASES = unpack(KEYS, 1, 7)
--- An epoch in case there is none; whether the reply returns the published messages; seconds that
--- tombstones stay; the share of the fleet that may lapse at once, and seconds until more may.
+-- CANDIDATE: the epoch to begin if there is none. ECHO: whether the reply contains the published
+-- messages. KEEP: how long tombstones stay. SHARE: the share of the fleet that may lapse at once.
+-- PATIENCE: how long more nodes than that are kept. The two durations are in microseconds.
 local CHANNEL, CANDIDATE, ECHO = ARGV[1], ARGV[2], ARGV[3] == '1'
 local KEEP, SHARE, PATIENCE = ARGV[4] * 1000000, tonumber(ARGV[5]), ARGV[6] * 1000000
 local REST = 7
@@ -21,7 +22,8 @@ local floor = tonumber(known[3] or 0)
 local before = seq
 local news = {}
 
--- The fleet's clock: server TIME in microseconds. When TIME is set back, the clock does not go back.
+-- The fleet's clock: the server's TIME in microseconds, which does not go back when TIME is set
+-- back.
 local time = call('TIME')
 local raw = time[1] * 1000000 + time[2]
 local skew = tonumber(known[5] or 0)
@@ -70,11 +72,12 @@ local function adopt(run)
   found_epoch(run)
 end
 
--- INFO costs more than a heartbeat; while writes keep coming, the server was not down.
+-- INFO costs more than a heartbeat, so it is called only after a pause: while writes keep coming,
+-- the server was not down.
 local AWAY = 3000000
 if epoch and raw - last_raw > AWAY then adopt(run_id()) end
 
--- 1 record, 2 tombstone, 3 heartbeat without news.
+-- The kinds of rows: a whole record, a removal, a heartbeat without news.
 local RECORD, TOMBSTONE, TOUCH = 1, 2, 3
 local PIECE = 262144
 local rows, size, first, echo = {}, 0, seq + 1, {}
@@ -106,9 +109,9 @@ local function append(kind, remaining, id, body)
   return seq
 end
 
--- The format; status, 0 ready, 1 draining; version; birth: the number under which this life began;
--- capacity; jobs; ttl in milliseconds; the length of the spec, which heartbeats do not change. The
--- spec and the state follow.
+-- The head of a record: the format; status, 0 ready or 1 draining; version; birth, the number under
+-- which this life began; capacity; jobs; ttl in milliseconds; the length of the spec. The spec
+-- (pool and labels) and the state follow.
 local HEAD = '>BBI8I8I4I4I4I4'
 local SPEC = 35
 
@@ -161,11 +164,12 @@ local function free(slot)
   end
 end
 
--- A full server allows HDEL, and after its first write a script may also use memory: heartbeats must
--- pass, or the whole fleet would be removed for lack of memory.
+-- A server that is out of memory still allows HDEL, and after its first write a script may use
+-- memory. Heartbeats must pass, or the whole fleet would be removed for lack of memory.
 local function allow_when_full() call('HDEL', META, '') end
 
--- Bounded, so that no call takes long; the next one continues.
+-- The most entries of each kind that a call sweeps, so that no call takes long. The next call
+-- continues.
 local SWEEP = 200
 local WINDOW = 30000000
 local FEWEST = 10
@@ -175,7 +179,7 @@ local function reap(lapsed)
   local reaped, window = tonumber(known[8] or 0), tonumber(known[9] or 0)
   if now - window > WINDOW then reaped, window = 0, now end
   local frozen, forced = tonumber(known[7] or 0), false
-  -- Recently removed nodes count too, or the fleet would be lost in small bites.
+  -- Recently removed nodes count too, or the fleet would be lost a few nodes at a time.
   if total + reaped >= FEWEST and count + reaped > SHARE * (total + reaped) then
     if frozen == 0 then
       frozen = now
@@ -211,7 +215,7 @@ local function sweep()
   end
 end
 
--- The end of every script that writes: store the new state, then publish the messages.
+-- Ends every script that writes: stores the new state, then publishes the messages.
 local function finish()
   cut()
   if seq ~= before then

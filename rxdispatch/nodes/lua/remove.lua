@@ -1,5 +1,5 @@
 -- Arguments: ids.
--- Reply: 1 where the node exists or was removed lately, else 0; the published messages.
+-- Reply: 1 where the node existed or was removed recently, else 0; the published messages.
 allow_when_full()
 sweep()
 local there = {}
@@ -9,7 +9,7 @@ for at = REST, #ARGV do
     bury(id)
     there[#there + 1] = 1
   else
-    -- A repeated call after a lost reply, or another client was faster.
+    -- The node has a tombstone if this is a repeated call, or if another client was faster.
     there[#there + 1] = call('ZSCORE', GRAVES, id) and 1 or 0
   end
 end

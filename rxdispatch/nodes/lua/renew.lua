@@ -1,5 +1,5 @@
 -- Arguments: the lease in microseconds, then ids of slots.
--- Reply: 1 where the slot is held and its node still lives, else 0; the published messages.
+-- Reply: 1 where the slot is held and its node is in the same life, else 0; the published messages.
 allow_when_full()
 sweep()
 local held = {}

@@ -1,8 +1,8 @@
--- Arguments: the lease in microseconds, the number of candidates of each slot, then for each slot its
--- id and its candidates, best first, padded with ''.
+-- Arguments: the lease in microseconds, the number of candidates of each slot, then for each slot
+-- its id and its candidates, best first, padded with ''.
 -- Reply: for each slot the index of the candidate that accepted it, from 1, or 0; the published
 -- messages; the present state of the candidates that refused, as a message.
--- A slot that is held already was reserved by this request before its reply was lost.
+-- If a slot is held already, this request was sent before and its reply was lost.
 sweep()
 local lease, width = tonumber(ARGV[REST]), tonumber(ARGV[REST + 1])
 local chosen, asked, nodes = {}, {}, {}

@@ -2,9 +2,9 @@
 ``Candidates``: for each pool and labels in use, the nodes that may have room.
 
 INVARIANT. Every node that is in the pool, has the labels and has room is in the set. The set may
-hold full nodes too: a walk marks those that it meets, and the next walk drops them. So a heartbeat
-changes no set unless a full node has room again, and a pick pays once for each node that has
-filled up, however full the fleet is.
+hold full nodes too: a walk marks the full nodes that it meets, and the next walk drops them. So a
+heartbeat changes no set unless a full node has room again, and picks pay only once for each node
+that has filled up, however full the fleet is.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from rxdispatch.nodes.placement.criteria import Spec
 __all__ = ["MAX_SETS", "CandidateSet", "Candidates", "has_room", "same_spec"]
 
 MAX_SETS: Final = 64
-"""Sets that are kept; the least recently used one goes first."""
+"""How many sets are kept; the least recently used one is dropped first."""
 
-# What 2**n lacks to the next prime.
+# The distance from 2**n to the next prime, by n.
 _TO_PRIME: Final = (
     *(1, 1, 1, 3, 1, 5, 3, 3, 1, 9, 7, 5, 3, 17, 27, 3),
     *(1, 29, 3, 21, 7, 17, 15, 9, 43, 35, 15, 29, 3, 11, 3, 11),
@@ -32,13 +32,13 @@ _READY: Final = NodeStatus.READY
 
 
 def has_room(node: Node) -> bool:
-    """Return whether ``node.room`` is more than 0, at half the cost."""
+    """Return whether ``node.room`` is above 0, at half the cost."""
     return node.status is _READY and node.current_jobs < node.capacity
 
 
 def same_spec(one: Node, other: Node) -> bool:
     """Return whether two nodes have the same pool and labels."""
-    # Two versions of one node mostly share these objects.
+    # Two versions of one node usually share these objects.
     labels = one.labels is other.labels or one.labels == other.labels
     return labels and one.pool == other.pool
 
@@ -78,7 +78,7 @@ class CandidateSet:
             self._ids.append(node_id)
 
     def discard(self, node_id: str) -> None:
-        """Remove an id, if it is in the set; the last one takes its place."""
+        """Remove an id, if it is in the set; the last id takes its place."""
         place = self._places.pop(node_id, None)
         if place is not None:
             last = self._ids.pop()
@@ -90,10 +90,10 @@ class CandidateSet:
         """
         Yield every node with room once, in random order; a caller may stop at any node.
 
-        The first two are a random pair, each pair equally likely: the power of two choices needs
-        no more. Steps as long as the distance between them, modulo a prime, visit every other
-        place, so a walk needs neither a shuffled copy nor a set of visited nodes. The prime is at
-        most about twice the length.
+        The first two are a random pair, each pair equally likely, which is all that the power of
+        two choices needs. The step from the first place to the second, repeated modulo a prime,
+        reaches all places, so a walk needs neither a shuffled copy nor a set of visited nodes. The
+        prime is at most about twice the length.
         """
         if self._stale:
             self._sweep()
@@ -105,7 +105,7 @@ class CandidateSet:
         second = place + 1 + int(rng.random() * (size - 1))
         step = ((second if second < size else second - size) - place) % prime or 1
         for _ in range(prime):
-            # The size is read each time: the consumer of a node may change the set.
+            # The size is read each time, because the caller may change the set between nodes.
             if place < len(ids):
                 node = nodes.get(ids[place])
                 if node is not None and node.status is _READY and node.current_jobs < node.capacity:
@@ -117,7 +117,7 @@ class CandidateSet:
                 place -= prime
 
     def scan(self, rng: random.Random) -> Iterator[Node]:
-        """Yield every node with room once, in a circle from a random place; faster than a walk."""
+        """Yield every node with room once, in order from a random place; faster than a walk."""
         if self._stale:
             self._sweep()
         ids, nodes = self._ids, self._nodes
@@ -133,7 +133,7 @@ class CandidateSet:
         stale, self._stale = self._stale, []
         for one in stale:
             node = self._nodes.get(one)
-            # A node that has room again must stay: nothing would add it a second time.
+            # A node that has room again must stay, because nothing would add it a second time.
             if node is None or not has_room(node):
                 self.discard(one)
 

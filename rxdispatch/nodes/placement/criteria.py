@@ -41,7 +41,7 @@ def _labels(given: Any) -> Mapping[str, str]:
 
 
 def _where(given: Any) -> Callable[[Node], bool] | None:
-    # A coroutine would count as true, and never run.
+    # A coroutine would count as true, and would never run.
     if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
         raise ConfigError("where must be a plain function or None", given)
     return cast("Callable[[Node], bool] | None", given)
@@ -77,20 +77,20 @@ class Criteria:
         pool: The pool of the node; None for any.
         labels: Labels that the node must have, with these values; it may have others.
         where: A plain function that returns whether a node matches, for conditions that pool and
-            labels cannot express. It is called only for nodes that meet the other criteria; its
-            errors reach the caller of the selection.
+            labels cannot express. A selection calls it only for nodes that have room and meet the
+            other criteria; an error that it raises reaches the caller.
         exclude: Ids of nodes that never match.
         strategy: Which of the matching nodes comes first:
 
-            - ``"power_of_two"``: the less loaded of two random ones. Costs the same in a fleet of
-              any size, and does not herd; all others look at every node with room.
+            - ``"power_of_two"``: the less loaded of two random nodes. It costs the same in a fleet
+              of any size, and processes do not herd; all others look at every node with room.
             - ``"least_loaded"``: the node with the smallest share of its slots taken.
             - ``"bin_pack"``: the fullest node that still has room.
             - ``"spread"``: the node with the fewest jobs, whatever its capacity.
             - ``"sticky"``: the same node for the same *key*, as long as it has room.
             - a plain function of a node and its load (jobs divided by capacity, a float) that
               returns the cost of choosing it, a number; the lowest comes first.
-        key: What ``"sticky"`` goes by: a user, a model, a session.
+        key: For ``"sticky"``: what stays on one node, such as a user, a model or a session.
 
     Raises:
         ConfigError: If an argument is invalid.
@@ -106,7 +106,7 @@ class Criteria:
     exclude: frozenset[str] = attrs.field(default=frozenset(), converter=_exclude)
     strategy: StrategyName | Cost = attrs.field(default=_DEFAULT, converter=_strategy)
     key: str | None = None
-    #: Pool and labels again, hashable.
+    #: Pool and labels as a hashable value.
     _spec: Spec = attrs.field(init=False, repr=False)
     #: The function that implements the strategy.
     _choose: Choose = attrs.field(init=False, repr=False, eq=False)
@@ -128,7 +128,7 @@ class Criteria:
     @classmethod
     def _of(cls, **criteria: Any) -> Criteria:
         """
-        Return the criteria with these arguments, as a caller of the feed passes them.
+        Return the criteria with these arguments, which a caller of the feed has passed.
 
         Raises:
             ConfigError: If a name is unknown, or an argument is invalid.

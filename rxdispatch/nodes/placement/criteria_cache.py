@@ -1,4 +1,4 @@
-"""``CriteriaCache``: turns keyword arguments into :class:`Criteria`, each set of them once."""
+"""``CriteriaCache``: turns keyword arguments into :class:`Criteria`, and keeps the results."""
 
 from __future__ import annotations
 

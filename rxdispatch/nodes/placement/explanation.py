@@ -35,8 +35,8 @@ class Explanation:
         total: Known nodes.
         refused: Nodes rejected by each filter, in the order of the filters: ``pool``, ``labels``,
             ``where``, ``exclude``, ``draining``, ``suspect``, ``full``, ``rejecting``. A node
-            counts at the first filter that rejects it. Nodes under ``rejecting`` are chosen
-            nevertheless when no other node is eligible.
+            counts at the first filter that rejects it. Nodes under ``rejecting`` are still chosen
+            if no other node is eligible.
         eligible: Nodes that pass every filter.
 
     Example:

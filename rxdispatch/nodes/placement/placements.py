@@ -1,4 +1,4 @@
-"""``Placements``: the recent placements of this process, and the refusals it met."""
+"""``Placements``: what this process has recently placed on nodes, and which nodes refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 __all__ = ["GENERATION", "PASS_OVER", "REFUSALS", "Placements", "Recent"]
 
 GENERATION: Final = 0.5
-"""Seconds; an entry is forgotten after one to two of these."""
+"""Seconds of a generation; an entry is forgotten after one to two generations."""
 
 REFUSALS: Final = 3
 """Refusals in a row after which a node is passed over (Nomad's rejection tracker)."""
 
 PASS_OVER: Final = (0.1, 0.3)
-"""Seconds for which a node is passed over, at least and at most; shorter than a generation."""
+"""The least and the most seconds for which a node is passed over; less than a generation."""
 
 Recent = tuple[Mapping[str, int], Mapping[str, int]]
 
@@ -26,8 +26,8 @@ class Placements:
 
     Entries are kept by node id, in two generations, a young and an old one; twice a second the old
     one is dropped as a whole. That takes no timer and no clean-up, keeps nothing of removed nodes,
-    and bounds every mistake: a node whose heartbeat never changes does not count as loaded forever
-    (Ray #12711). Every call takes constant time.
+    and bounds every mistake: a node whose reported load never changes does not count as loaded
+    forever (Ray #12711). Every call takes constant time.
 
     Args:
         clock: Seconds that never go backwards, such as ``loop.time``.
@@ -52,7 +52,7 @@ class Placements:
         self._until = clock() + GENERATION
         self._young: dict[str, int] = {}
         self._old: dict[str, int] = {}
-        # How often in a row, and until when the node is passed over.
+        # By node: refusals in a row, and the time until which the node is passed over.
         self._young_refusals: dict[str, tuple[int, float]] = {}
         self._old_refusals: dict[str, tuple[int, float]] = {}
 
@@ -62,7 +62,7 @@ class Placements:
         self._young[node_id] = self._young.get(node_id, 0) + 1
 
     def unplaced(self, node_id: str) -> None:
-        """Uncount a placement, if it still counts: the job has ended, or was never placed."""
+        """Take back a placement, if it still counts: the job has ended, or was never placed."""
         self._turn()
         for generation in (self._young, self._old):
             count = generation.get(node_id, 0)
@@ -84,7 +84,7 @@ class Placements:
             self._old.pop(node_id, None)
 
     def load(self, node_id: str) -> int:
-        """Return how many jobs were placed on a node that the registry has not reported yet."""
+        """Return the number of jobs placed on a node that the registry has not yet reported."""
         self._turn()
         return self._young.get(node_id, 0) + self._old.get(node_id, 0)
 
@@ -102,13 +102,13 @@ class Placements:
         young[node_id] = (count, until)
 
     def accepted(self, node_id: str) -> None:
-        """End the row of refusals of a node: it has accepted a job."""
+        """Count a node's refusals in a row from 0 again, because it has accepted a job."""
         if self._young_refusals or self._old_refusals:
             self._young_refusals.pop(node_id, None)
             self._old_refusals.pop(node_id, None)
 
     def rejecting(self, node_id: str) -> bool:
-        """Return whether selections pass over a node for now."""
+        """Return whether a node is passed over now."""
         if not self._young_refusals and not self._old_refusals:
             return False
         now = self._turn()
@@ -117,7 +117,7 @@ class Placements:
 
     @property
     def refusals(self) -> bool:
-        """Whether any node refused a job lately; if not, none is rejecting."""
+        """Whether any node refused a job recently; if not, none is rejecting."""
         return bool(self._young_refusals or self._old_refusals)
 
     def forget(self, node_id: str) -> None:
@@ -129,7 +129,7 @@ class Placements:
         """Advance the generations to the present, and return the time."""
         now = self._clock()
         if now >= self._until:
-            # The steps keep to a grid, or an entry could outlive two of them.
+            # Generations change at fixed intervals, or an entry could outlive two of them.
             late = now >= self._until + GENERATION
             self._until = (now if late else self._until) + GENERATION
             self._old = {} if late else self._young

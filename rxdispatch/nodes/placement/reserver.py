@@ -21,13 +21,13 @@ _MOST: Final = 256
 
 class Reserver:
     """
-    Picks nodes from the replica and asks the registry for slots on them, until it grants some.
+    Picks nodes from the replica and asks the registry for slots on them, up to five times.
 
     Args:
-        nodes: The known nodes by id, live.
+        nodes: The known nodes by id; a live mapping.
         selector: Picks nodes.
-        placements: Counts what was placed and refused.
-        slots: Reserves at the registry.
+        placements: Counts placements and refusals.
+        slots: Reserves slots in the registry.
         refresh: Called before each pick; suspects the nodes whose ttl has run out.
     """
 
@@ -75,7 +75,7 @@ class Reserver:
                 candidates = self._candidates(criteria, min(count, _MOST) - len(taken))
                 if not candidates:
                     break
-                # Several of them may have gone for the same last slot.
+                # Several candidates may have competed for the last slot of one node.
                 slots = await self._take(candidates, lease)
                 taken += [slot for slot in slots if slot is not None]
         except BaseException:
@@ -95,7 +95,7 @@ class Reserver:
         return candidates
 
     async def _take(self, candidates: list[list[Node]], lease: float) -> list[Slot | None]:
-        """Reserve a slot on one node of each list; the first of each was counted as placed."""
+        """Reserve a slot on one node of each list; its first node already counts as placed."""
         slots = await self._slots.take(candidates, lease)
         for nodes, slot in zip(candidates, slots, strict=True):
             for node in nodes:
@@ -106,6 +106,6 @@ class Reserver:
                 self._placements.refused(node.id)
             if slot is not None:
                 self._placements.accepted(slot.node.id)
-                # The reply that granted the slot has brought the node with this job on it.
+                # With the reply came the node's new state, which counts this job.
                 slot.node = self._nodes.get(slot.node.id, slot.node)
         return slots

@@ -25,10 +25,10 @@ class Selector:
 
     The filters are pool, labels, where, exclude, draining, suspect, full and rejecting; then the
     strategy of the criteria ranks the nodes. The recent placements of this process count as load,
-    but never make a node full: that is the server's decision.
+    but never make a node full: only the server decides that.
 
     Args:
-        nodes: The nodes by id, live; their owner calls :meth:`changed` after each change.
+        nodes: The nodes by id; a live mapping, whose owner calls :meth:`changed` after each change.
         placements: The recent placements and refusals of this process.
         rng: The source of randomness.
 
@@ -59,7 +59,7 @@ class Selector:
             node: The node after the change; None if it was removed.
         """
         if previous is not None and node is not None:
-            # Nearly all changes are heartbeats, and nearly all of those end here.
+            # Nearly all changes are heartbeats, and nearly all heartbeats end here.
             if (
                 previous.labels is node.labels
                 and previous.pool == node.pool
@@ -74,7 +74,7 @@ class Selector:
         self._candidates.changed(previous, node)
 
     def clear(self) -> None:
-        """Drop all candidates, because any node may have changed; they are made again on demand."""
+        """Drop all candidates, because any node may have changed; they are rebuilt on demand."""
         self._candidates.clear()
 
     def pick(self, criteria: Criteria, count: int = 1) -> list[Node]:
@@ -83,11 +83,11 @@ class Selector:
 
         Args:
             criteria: What the nodes must match.
-            count: How many at most, all different; a reservation falls back on those after the
-                first.
+            count: The most nodes to return, all different; a reservation tries the others if the
+                first refuses.
 
         Returns:
-            Nodes that have room, going by memory; possibly none. Nodes that keep refusing are
+            Nodes that have room according to memory; possibly none. Nodes that keep refusing are
             returned only if there are no others.
 
         Raises:
@@ -108,7 +108,7 @@ class Selector:
         return chosen or criteria._choose(iter(rejecting), count, jobs)
 
     def explain(self, criteria: Criteria) -> Explanation:
-        """Return how many nodes each filter refuses; looks at every node."""
+        """Return how many nodes each filter rejects; looks at every node."""
         return explain(self._nodes.values(), criteria, self._placements)
 
     def _jobs(self) -> Jobs:

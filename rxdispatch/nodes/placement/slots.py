@@ -27,13 +27,14 @@ class Slots:
     """
     Reserves, renews and releases slots, many in one call.
 
-    INVARIANT. A slot in ``_held`` is renewed at a third of its lease. Its ``deadline`` counts from
-    before the call that the registry answered, so it is never later than the registry's. Once it
-    has passed, the slot is lost, leaves ``_held`` and is not renewed.
+    INVARIANT. All slots in ``_held`` are renewed together, after a third of their shortest lease.
+    The ``deadline`` of a slot counts from before the call that the registry answered, so it is
+    never later than the registry's. Once it has passed, the slot is lost, leaves ``_held`` and is
+    not renewed.
 
     Args:
         engine: The registry.
-        refused: Called with a message that has the nodes that refused, in their present state.
+        refused: Called with a message that has the present state of the nodes that refused.
     """
 
     def __init__(self, engine: FleetEngine, refused: Callable[[bytes], None]) -> None:
@@ -62,7 +63,7 @@ class Slots:
             lease: Seconds.
 
         Returns:
-            A slot for each list, or None if all its nodes refused.
+            For each list a slot, or None if all its nodes refused.
 
         Raises:
             StoreUnavailableError: If the server does not answer.
@@ -74,7 +75,8 @@ class Slots:
                 [(slot, [node.id for node in nodes]) for slot, nodes in asked], lease
             )
         except BaseException:
-            # The server may have reserved them, or still do so; then the leases end them.
+            # The server may have reserved them. If it reserves them after the release, their
+            # leases end them.
             self.release_later(slot for slot, _ in asked)
             raise
         slots: list[Slot | None] = []
@@ -94,18 +96,18 @@ class Slots:
         return slots
 
     async def release(self, slot: Slot) -> None:
-        """Give *slot* back; if the server cannot be reached, its lease ends it."""
+        """Give *slot* back; if the server cannot be reached, the slot ends with its lease."""
         self.release_later([slot.id])
         task = self._leave
         if task is not None:
             await asyncio.shield(task)
 
     def release_later(self, slots: Iterable[str]) -> None:
-        """Give slots back in the background, whether this process holds them or not."""
+        """Give slots back in the background, even if this process does not hold them."""
         for name in slots:
             held = self._held.pop(name, None)
             if held is not None and not held[0].lost:
-                held[0].deadline = math.inf  # given back in time, so never lost
+                held[0].deadline = math.inf  # it was given back in time, so it is never lost
             self._leaving[name] = None
         if self._leaving and self._leave is None:
             self._leave = self._loop.create_task(self._depart())
@@ -164,7 +166,7 @@ class Slots:
             if self._held:
                 third = min(lease for _, lease in self._held.values()) / 3
                 soonest = min(slot.deadline for slot, _ in self._held.values()) - self._clock()
-                # Renewed: after a third of the lease. Not renewed: soon, and when a lease ends.
+                # After a success: a third of a lease. After a failure: sooner, and when one ends.
                 self._schedule(max(0.0, min(third, soonest if soonest < 0.05 else soonest / 3)))
 
     async def _renew(self) -> None:
@@ -183,7 +185,7 @@ class Slots:
         if not ends:
             return  # given back before this batch started
         try:
-            # A server that does not answer must not delay noticing that a lease has ended.
+            # Even if the server does not answer, the end of a lease must be noticed in time.
             async with asyncio.timeout(min(ends) - started):
                 held = await self._engine.renew(names, lease)
         except (StoreUnavailableError, TimeoutError, ResponseError) as error:

@@ -1,8 +1,8 @@
 """
 Strategies: how the nodes with room are ranked.
 
-Sampling two nodes and taking the better one beats looking at all of them wherever the data is not
-fresh: processes that see the same least loaded node all send their work there (M. Mitzenmacher,
+If the data may be stale, taking the better of two random nodes beats looking at all of them:
+processes that see the same least loaded node would all send their work there (M. Mitzenmacher,
 "The Power of Two Choices in Randomized Load Balancing"; measured by
 ``benchmarks/nodes/bench_select.py``).
 """
@@ -26,7 +26,7 @@ Jobs = Callable[[Node], int]
 """Returns how many jobs a node has, recent placements of this process included."""
 
 Cost = Callable[[Node, float], float]
-"""Returns the cost of a node with this load (jobs divided by capacity); the lowest comes first."""
+"""Takes a node and its load (jobs / capacity), returns its cost; the lowest comes first."""
 
 Choose = Callable[[Iterator[Node], int, Jobs], list[Node]]
 """Takes nodes with room in random order and a count; returns that many, the best first."""
@@ -34,7 +34,7 @@ Choose = Callable[[Iterator[Node], int, Jobs], list[Node]]
 Rank = TypeVar("Rank", int, float, tuple[bool, int])
 
 _PRIME: Final = 2**61 - 1
-# Hashes that are kept; must exceed the number of nodes, or each choice would hash all of them.
+# How many hashes are kept. It must exceed the number of nodes, or each choice would hash them all.
 _MARKS: Final = 1 << 18
 
 
@@ -44,7 +44,7 @@ def chooser(strategy: StrategyName | Cost, key: str | None) -> Choose:
 
     Args:
         strategy: A name, or a cost function.
-        key: What ``sticky`` goes by.
+        key: The key of ``sticky``.
     """
     if callable(strategy):
         return _by_cost(strategy)
@@ -61,7 +61,7 @@ def _power_of_two(nodes: Iterator[Node], count: int, jobs: Jobs) -> list[Node]:
     if count == 1:
         return [first]
     # The first is the better of two, not the best of all: the more nodes are compared, the more
-    # processes with the same old data choose the same one.
+    # often processes with the same stale data choose the same one.
     others = [second, *islice(nodes, count - 1)]
     others.sort(key=lambda node: jobs(node) / node.capacity)
     return [first, *others[: count - 1]]
@@ -82,7 +82,7 @@ def _least_loaded(nodes: Iterator[Node], count: int, jobs: Jobs) -> list[Node]:
 def _bin_pack(nodes: Iterator[Node], count: int, jobs: Jobs) -> list[Node]:
     def rank(node: Node) -> float:
         load = jobs(node) / node.capacity
-        # A node that this process has filled up comes last, though no heartbeat has said so yet.
+        # A node that this process has filled up comes last, before the registry reports it as full.
         return -load if load < 1 else load
 
     return _lowest(nodes, count, rank)
@@ -105,10 +105,11 @@ def _by_cost(cost: Cost) -> Choose:
 
 def _sticky(key: str) -> Choose:
     """
-    Rank by a hash of key and node: a node that leaves moves only the keys that it had.
+    Rank nodes by a hash of key and node: when a node leaves, only the keys that it had move.
 
-    Each is hashed well, once, and the two are multiplied modulo a prime: a tenth of the work of
-    hashing the pair. See D. Thaler, C. Ravishankar: "A Name-Based Mapping Scheme for Rendezvous".
+    Key and node are each hashed well, once, and the two hashes are multiplied modulo a prime: a
+    tenth of the work of hashing the pair. See D. Thaler, C. Ravishankar: "A Name-Based Mapping
+    Scheme for Rendezvous".
     """
     factor = _hashed(key)
 
@@ -125,7 +126,7 @@ def _hashed(text: str) -> int:
 
 
 class _Marks(dict[str, int]):
-    """The hashes of node ids; keys are many, and each is hashed once in its Criteria."""
+    """The hashes of node ids; a key is not kept here, as its Criteria hash it once."""
 
     def __missing__(self, node_id: str) -> int:
         if len(self) >= _MARKS:

@@ -1,5 +1,5 @@
 """
-A fleet as one process knows it, and what is updated with it.
+A process's copy of a fleet, and the parts of the feed that are updated with it.
 
 Internal: users import from ``rxdispatch``.
 """

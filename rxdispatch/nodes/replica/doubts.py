@@ -9,7 +9,7 @@ __all__ = ["Doubts"]
 
 class Doubts:
     """
-    Ids of nodes of which a change was missed, or whose ttl has run out.
+    Ids of nodes to look up: the feed has missed a change of the node, or its ttl has run out.
 
     Attributes:
         wake: Set when the sync task has something to do, such as looking up a node.
@@ -28,6 +28,6 @@ class Doubts:
         self.wake.set()
 
     def take(self) -> tuple[str, ...]:
-        """Return all ids and forget them: a node that is doubted from now on is asked for again."""
+        """Return all ids, and forget them; a node added after this call is looked up again."""
         ids, self._ids = tuple(self._ids), set()
         return ids

@@ -17,14 +17,14 @@ class Followers:
     """
     Hands what happens to the replica to each part of the feed that depends on it.
 
-    INVARIANT. For each change the replica calls :meth:`changed` before :meth:`publish`: a
+    INVARIANT. For each change the replica calls :meth:`changed` before :meth:`publish`, so a
     subscriber that selects a node chooses among the nodes as they are after the change.
 
     Args:
         selector: Keeps candidates for the criteria in use.
-        placements: Forgets a placement once its node reports.
-        unsaved: Collects what the snapshot lacks; None where there is none.
-        subscribers: Those of ``feed.changes``.
+        placements: Forgets the placements on a node once the registry reports its load.
+        unsaved: Collects the nodes to save; None if the feed has no snapshot.
+        subscribers: The subscribers of ``feed.changes``.
         doubts: Collects the nodes to look up.
         lapses: Fires when the next ttl runs out.
     """
@@ -47,7 +47,13 @@ class Followers:
         self._lapses = lapses
 
     def changed(self, previous: Node | None, node: Node | None) -> None:
-        """A node was added (*previous* is None), replaced, or removed (*node* is None)."""
+        """
+        Pass on that a node was added, changed or removed.
+
+        Args:
+            previous: The node before the change; None if it was added.
+            node: The node after the change; None if it was removed.
+        """
         known = node or previous
         assert known is not None
         self._selector.changed(previous, node)
@@ -56,7 +62,7 @@ class Followers:
             self._unsaved.add(known.id)
 
     def replaced(self) -> None:
-        """The whole fleet was read again; its differences are published one by one."""
+        """Pass on that the whole fleet was replaced; the replica then publishes each difference."""
         self._selector.clear()
         if self._unsaved is not None:
             self._unsaved.add_all()
@@ -66,9 +72,9 @@ class Followers:
         self._subscribers.emit(change)
 
     def doubt(self, node: str) -> None:
-        """Have a node looked up: a change of it was missed, or its ttl has run out."""
+        """Have a node looked up: the feed has missed a change of it, or its ttl has run out."""
         self._doubts.add(node)
 
     def lapse_at(self, at: float) -> None:
-        """The next ttl runs out at *at*, on the loop's clock."""
+        """Announce that a ttl runs out at *at*, on the loop's clock."""
         self._lapses.announce(at)

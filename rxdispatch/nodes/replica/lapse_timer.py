@@ -12,8 +12,8 @@ class LapseTimer:
     """
     Calls a function when the next ttl runs out.
 
-    INVARIANT. A timer is set while a ttl was announced that the function has not handled. A timer
-    may fire a hair too soon, so the function announces the next ttl again each time.
+    INVARIANT. A timer is set as long as a ttl was announced that the function has not handled. A
+    timer may fire slightly early, so the function announces the next ttl each time it is called.
     """
 
     def __init__(self) -> None:
@@ -23,11 +23,11 @@ class LapseTimer:
         self._closed = False
 
     def on_lapse(self, lapse: Callable[[], None]) -> None:
-        """Set the function; it suspects the nodes whose ttl has run out."""
+        """Set the function to call; it marks the nodes whose ttl has run out as suspect."""
         self._lapse = lapse
 
     def announce(self, at: float) -> None:
-        """Fire at *at*, on the loop's clock, or sooner if a sooner ttl was announced."""
+        """Fire at *at*, on the loop's clock, unless an earlier time was announced."""
         if self._closed or (self._timer is not None and self._timer.when() <= at):
             return
         if self._timer is not None:
@@ -35,7 +35,7 @@ class LapseTimer:
         self._timer = self._loop.call_at(at, self._fire)
 
     def close(self) -> None:
-        """Cancel the timer and set none again."""
+        """Cancel the timer; later announcements set none."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -21,7 +21,7 @@ _SHARE: Final = 0.05
 
 class Replica:
     """
-    The nodes by id, each as of some number in the order of all changes.
+    The nodes by id, each with the number of the last change that it contains.
 
     INVARIANT. The replica contains all changes up to ``high``. A node that was looked up or
     written by this process may be ahead: then its own ``seq`` says how far, or ``_removed`` if it
@@ -31,9 +31,9 @@ class Replica:
     Nothing here waits; all of it runs on the loop.
 
     Args:
-        nodes: Where the nodes are kept, by id; written by the replica alone.
-        clock: Seconds that only grow.
-        followers: What is updated with every change.
+        nodes: Where the nodes are kept, by id; only the replica writes to it.
+        clock: Returns seconds that never go backwards.
+        followers: Everything that is updated with each change.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Replica:
         Apply the next message of the stream.
 
         Returns:
-            False if there is a gap before it, or a part of it could not be parsed: then ``high``
-            stays, and the missing changes must be fetched.
+            False if there is a gap before it, or a part of it could not be parsed. Then ``high``
+            stays as it is, and the missing changes must be fetched.
         """
         if message.first > self.high + 1 or message.epoch != self._epoch:
             return False
@@ -94,7 +94,7 @@ class Replica:
         stale = up_to < self.high
         for row in rows:
             if stale and (row.seq <= self.high) and row.id not in self.nodes:
-                continue  # removed meanwhile, which the replica knows and the reply does not
+                continue  # removed after the reply was made, as the replica already knows
             if stale and row.node is None and not row.version:
                 continue
             self._apply(row)
@@ -102,10 +102,10 @@ class Replica:
             self._seen(up_to)
 
     def replace(self, epoch: bytes, rows: Iterable[NodeRow], up_to: int) -> None:
-        """Replace the fleet with *rows*, all nodes at *up_to*, and publish the differences."""
+        """Replace the fleet with *rows*, all nodes as of *up_to*, and publish the differences."""
         before = dict(self.nodes)
         self.nodes.clear()
-        # Numbers that went back are a new life of the data too, even under the same epoch.
+        # If numbers went back, the data has begun a new life too, even under the same epoch.
         new_life = epoch != self.epoch or up_to < self.high
         self.epoch = epoch
         self._removed = {} if new_life else {n: s for n, s in self._removed.items() if s > up_to}
@@ -121,7 +121,7 @@ class Replica:
                 continue
             previous = before.pop(row.id, None)
             if previous is not None and not new_life and previous.seq > row.seq:
-                node = previous  # looked up a moment ago, and newer
+                node = previous  # newer: it was looked up a moment ago
             if row.ttl > 0:
                 self._extend(row)
             else:
@@ -154,11 +154,11 @@ class Replica:
         return self._clock() >= self._next_lapse
 
     def lapse(self) -> None:
-        """Suspect the nodes whose ttl has run out, and have them looked up."""
+        """Mark the nodes whose ttl has run out as suspect, and have them looked up."""
         now = self._clock()
         if now >= self._next_lapse:
             for node in [node for node, at in self._lapse_times.items() if at <= now]:
-                # A subscriber may call back into the feed, and get here again.
+                # A subscriber may call the feed, which may call this method again.
                 if self._lapse_times.pop(node, None) is not None:
                     self._suspect(node)
                     self._followers.doubt(node)
@@ -167,12 +167,12 @@ class Replica:
             self._followers.lapse_at(self._next_lapse)
 
     def suspect_all(self) -> None:
-        """Suspect every node, because nothing can be proven any more."""
+        """Mark every node as suspect, because nothing can be proven any more."""
         for node in tuple(self.nodes):
             self._suspect(node)
 
     def remaining(self, name: str) -> float:
-        """Return the seconds until a node lapses; 0 once it has."""
+        """Return the seconds until a node lapses; 0 once it has lapsed."""
         return max(0.0, self._lapse_times.get(name, 0.0) - self._clock())
 
     def suspects(self) -> list[str]:
@@ -203,7 +203,7 @@ class Replica:
     # -- heartbeats --------------------------------------------------------------------------
 
     def keep_heartbeats(self) -> None:
-        """Remember the time of each node's last heartbeat from now on; about 150 bytes a node."""
+        """Remember each node's last heartbeat from now on; takes about 150 bytes a node."""
         if self._heartbeats is None:
             self._heartbeats = {}
 
@@ -212,7 +212,7 @@ class Replica:
             self._heartbeats[row.id] = self._clock() - row.silence
 
     def silence(self, name: str) -> float | None:
-        """Return the seconds since the last heartbeat of a node; None where it is unknown."""
+        """Return the seconds since the last heartbeat of a node; None if that is unknown."""
         heard = None if self._heartbeats is None else self._heartbeats.get(name)
         return None if heard is None else max(0.0, self._clock() - heard)
 
@@ -234,8 +234,8 @@ class Replica:
                 self._removed.pop(name, None)
             self._followers.changed(previous, node)
             if previous is not None and row.birth > previous.seq:
-                # It was removed and registered again during a gap: a new life, with slots and
-                # versions of its own.
+                # It was removed and registered again during a gap, so this is a new life, with
+                # slots and versions of its own.
                 self._publish("removed", previous, previous, row.birth - 1)
                 previous = None
             self._publish("added" if previous is None else "updated", node, previous, seq)
@@ -259,7 +259,7 @@ class Replica:
             self._followers.doubt(row.id)
             return
         if previous.status is NodeStatus.SUSPECT:
-            # Its status from before is not known here.
+            # The heartbeat does not say whether the node is ready or draining.
             self._followers.doubt(row.id)
         node = self.nodes[row.id] = previous._renewed(row.version, row.seq)
         self._followers.changed(previous, node)
@@ -290,7 +290,7 @@ class Replica:
 
 
 def _alike(one: Node, other: Node) -> bool:
-    # In another life of the data the numbers may be equal and the rest not.
+    # In another life of the data the numbers may be equal while the rest differs.
     return (
         (one.seq, one.version, one.status, one.pool, one.capacity, one.current_jobs)
         == (other.seq, other.version, other.status, other.pool, other.capacity, other.current_jobs)

@@ -6,18 +6,18 @@ __all__ = ["Unsaved"]
 
 
 class Unsaved:
-    """Ids of nodes that were changed or removed since the last save; at first, all of them."""
+    """The nodes that were changed or removed since the last save; at first, the whole fleet."""
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
         self._all = True
 
     def add(self, node: str) -> None:
-        """Have a node saved, or its removal."""
+        """Have the last change of a node saved, which may be its removal."""
         self._ids.add(node)
 
     def add_all(self) -> None:
-        """Have the whole fleet saved, in place of what the snapshot holds."""
+        """Have the whole fleet saved, which replaces what the snapshot holds."""
         self._all = True
 
     def take(self) -> set[str] | None:
