@@ -1,4 +1,4 @@
-"""One suite, four places: tests that ask for ``place`` run in each."""
+"""One suite, four places: tests that request ``place`` run in each of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def server(request: pytest.FixtureRequest) -> Place:
 def loop_factory(
     request: pytest.FixtureRequest,
 ) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """What the loop of a test is made by; see ``tests/conftest.py``."""
+    """Return what makes the loop of a test; see ``tests/conftest.py``."""
     if "place" not in request.fixturenames:
         return None
     found: Place = request.getfixturevalue("place")

@@ -1,4 +1,4 @@
-"""A board as simple as can be, to compare the real ones with."""
+"""A board that is as simple as possible, to compare the real ones with."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Row:
 
 @attrs.define(eq=False)
 class Held:
-    """A claim, and how it was settled first."""
+    """A claim, and its first settlement."""
 
     id: str
     token: int
@@ -66,10 +66,10 @@ class Ending:
 @attrs.define
 class Model:
     """
-    One dictionary of tasks; everything is found by looking at all of them.
+    A board in one dictionary of tasks, which finds everything by a full scan.
 
     Attributes:
-        dead: For each step in which tasks died, their ids; within a step any order is right.
+        dead: For each step in which tasks died, their ids; the order within a step is free.
     """
 
     max_crashes: int
@@ -110,7 +110,7 @@ class Model:
         self.dead[-1].add(row.entry.id)
 
     def step(self) -> None:
-        """Begin a step: what dies in it dies at one time."""
+        """Begin a step: tasks that die in it die at the same time."""
         self.dead = [ids for ids in self.dead if ids]
         self.dead.append(set())
 
@@ -146,7 +146,7 @@ class Model:
         return True
 
     def order(self) -> list[str]:
-        """Return the ids of what is ready, best first."""
+        """Return the ids of the ready tasks, in the order of claiming."""
         ready = [row for row in self.rows.values() if row.mark == "READY"]
         ready.sort(key=lambda row: (-row.entry.priority, row.place))
         return [row.entry.id for row in ready]
@@ -154,7 +154,7 @@ class Model:
     def claim(
         self, limit: int, ids: Sequence[str] | None, lease: float, worker: str = ""
     ) -> list[Row]:
-        """Return what a claim brings; the tokens must still be filled in."""
+        """Return the claimed tasks; the caller must fill in the tokens."""
         self.sweep()
         if self.paused:
             return []
@@ -169,7 +169,7 @@ class Model:
         return found
 
     def weight(self, row: Row) -> int:
-        """Return 0 of what has no crash, 4 of what is held alone, else 1."""
+        """Return 0 for a task without a crash, 4 for a suspect that is held alone, else 1."""
         if row.crashes == 0:
             return 0
         return 1 if row.crashes == 1 and self.max_crashes > 1 else 4
@@ -182,7 +182,7 @@ class Model:
         )
 
     def fit(self, ready: list[str], worker: str) -> list[str]:
-        """Leave out the suspects from the first on for which the worker has no room."""
+        """Leave out the suspects, from the first one for which the worker has no room."""
         held, full, fit = self.held(worker), False, list[str]()
         for task_id in ready:
             weight = self.weight(self.rows[task_id])
@@ -256,7 +256,7 @@ class Model:
         return answers
 
     def redrive(self, ids: Iterable[str]) -> int:
-        """Make these ready again, as far as they are dead; return how many."""
+        """Make those of the tasks that are dead ready again; return how many."""
         count = 0
         for task_id in ids:
             row = self.rows.get(task_id)

@@ -1,4 +1,4 @@
-"""Where the contract tests keep their boards: in memory, shared or not, on Valkey, on Redis."""
+"""Where the contract tests keep their boards: in memory, in shared memory, on Valkey or Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _names = itertools.count()
 
 @attrs.define
 class SharedHub:
-    """Makes a board in shared memory, or attaches to it where it was made before."""
+    """Creates a board in shared memory, or attaches to it if it exists."""
 
     boards: list[SharedMemoryBoard[Any]] = attrs.field(factory=list[SharedMemoryBoard[Any]])
 
@@ -64,7 +64,7 @@ class Bench:
     """
     One board, with two hubs that know it.
 
-    In memory both hubs are one, as nothing is shared between two.
+    In memory both are the same hub, as two hubs share nothing.
     """
 
     kind: PlaceKind
@@ -83,7 +83,7 @@ class Bench:
         return board
 
     def elsewhere(self, **options: Any) -> Board[Any]:
-        """Return a handle of another process, as far as the server can tell."""
+        """Return a handle that the server takes for one of another process."""
         board: Board[Any] = self.other_hub.board(self.name, **options)
         return board
 
@@ -91,8 +91,8 @@ class Bench:
         """
         Let time pass on the board.
 
-        A server's board keeps by how much its clock is ahead of TIME, for the case that TIME
-        is set back; moving that on saves the tests from waiting.
+        A board on a server stores how far its clock is ahead of TIME, in case TIME is set back.
+        Increasing this offset saves the tests from waiting.
         """
         if self.kind == "memory":
             await asyncio.sleep(seconds)
@@ -152,7 +152,7 @@ def memory_place() -> Place:
 
 @contextmanager
 def server_place(kind: Kind) -> Generator[Place]:
-    """Boards on a server that runs meanwhile; skips the test where there is none."""
+    """Boards on a server that runs during the block; skip the test if there is no such server."""
     if kind == "redis":
         with system_redis() as url:
             yield Place("redis", url)
@@ -165,7 +165,7 @@ def server_place(kind: Kind) -> Generator[Place]:
 
 
 async def order(board: Board[Any]) -> list[str]:
-    """Return the ids of what is ready, best first, and leave it as it was."""
+    """Return the ids of the ready tasks, in the order of claiming, and change nothing."""
     claims = await board.claim(10_000)
     await board.settle([claim.release() for claim in claims])
     return [claim.task.id for claim in claims]

@@ -1,4 +1,4 @@
-"""A process that ends at its k-th write to shared memory, and what must hold afterwards."""
+"""Processes that end or stop at a chosen write to shared memory, and what must hold afterwards."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Scene = Callable[[Board], Coroutine[Any, Any, Any]]
 
 
 class Stepped(Mapping):
-    """Counts the writes of this process and, at one of them, does not come back."""
+    """Counts the writes of this process, and kills or stops it at a chosen one."""
 
     left = -2
     how = signal.SIGKILL
     writes = 0
 
     def step(self, write: F) -> F:
-        """Count, then write; or end before it."""
+        """Return *write* with a counter, which stops the process before the chosen write."""
 
         def counted(*args: Any) -> Any:
             Stepped.writes += 1
@@ -42,12 +42,12 @@ class Stepped(Mapping):
 
 
 def opened(name: str) -> Board:
-    """Attach through a memory that counts."""
+    """Attach to a board through a memory that counts writes."""
     return Board(name, SharedEngine(name, Stepped.attach(name), Options()), None)
 
 
 async def submit(board: Board) -> None:
-    """Plain ones, one with tails, a scheduled one, one that outranks, one that is known."""
+    """Submit plain, long, scheduled and prior tasks, and a duplicate."""
     await board.submit(
         [
             Task("plain", id="n1"),
@@ -60,25 +60,25 @@ async def submit(board: Board) -> None:
 
 
 async def claim(board: Board) -> None:
-    """Some, and one by its id."""
+    """Claim some tasks, and one by its id."""
     await board.claim(3, lease=50.0)
     await board.claim(1, ids=["d"], lease=50.0)
 
 
 async def renew(board: Board) -> None:
-    """Twice."""
+    """Claim some tasks, and renew their leases."""
     claims = await board.claim(2, lease=50.0)
     await board.renew(claims, 60.0)
 
 
 async def done(board: Board) -> None:
-    """One with tails, one without."""
+    """Finish some tasks, with tails and without."""
     claims = await board.claim(5, lease=50.0)
     await board.settle([claim.done() for claim in claims])
 
 
 async def settle(board: Board) -> None:
-    """In all other ways, with errors that take tails."""
+    """Settle in all other ways, with errors that need tails."""
     claims = await board.claim(5, lease=50.0)
     error = "e" * 400
     await board.settle(
@@ -93,18 +93,18 @@ async def settle(board: Board) -> None:
 
 
 async def cancel(board: Board) -> None:
-    """Ready, with tails, claimed."""
+    """Cancel a ready task, one with tails, and a claimed one."""
     await board.claim(1, lease=50.0)
     await board.cancel(["a", "b", "c"])
 
 
 async def redrive(board: Board) -> None:
-    """What died with an error."""
+    """Redrive tasks that died with an error."""
     await board.redrive()
 
 
 async def crash(board: Board) -> None:
-    """Take back what lapsed; one is dead of it."""
+    """Let leases lapse, so that tasks become ready again and one dies."""
     board._shared.skew(100.0)
     await board.claim(0)
     board._shared.skew(100.0)
@@ -112,7 +112,7 @@ async def crash(board: Board) -> None:
 
 
 async def discard(board: Board) -> None:
-    """More die than are kept."""
+    """Let more tasks die than the board keeps."""
     claims = await board.claim(4, lease=50.0)
     await board.settle([claim.dead("unfit", "e" * 300) for claim in claims])
 
@@ -124,14 +124,14 @@ SCENES: dict[str, Scene] = {
 
 
 def fell(name: str, scene: str, writes: int) -> bool:
-    """Play a scene in a child that is killed at the write after so many; False if it was not."""
+    """Play a scene in a child, killed after *writes* writes; return whether it got that far."""
     _, status = os.waitpid(_play(name, scene, writes, signal.SIGKILL), 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 7
     return os.WIFSIGNALED(status)
 
 
 def stopped(name: str, scene: str, writes: int) -> int:
-    """Play a scene in a child that stops at the write after so many; 0 if it did not."""
+    """Play a scene in a child, stopped after *writes* writes; return its pid, or 0 if it ended."""
     child = _play(name, scene, writes, signal.SIGSTOP)
     _, status = os.waitpid(child, os.WUNTRACED)
     return child if os.WIFSTOPPED(status) else 0
@@ -150,7 +150,7 @@ def _play(name: str, scene: str, writes: int, how: signal.Signals) -> int:
 
 
 async def prepare(board: Board) -> None:
-    """Some tasks of each kind, for scenes to act on."""
+    """Submit some tasks of each kind, for the scenes to act on."""
     await board.submit(
         [
             Task("1", id="a"),
@@ -162,7 +162,7 @@ async def prepare(board: Board) -> None:
     )
     claims = await board.claim(2, ids=["dead1", "dead2"])
     await board.settle([claim.dead("unfit", "e" * 300) for claim in claims])
-    # One more crash kills it.
+    # One more crash kills this task.
     worn = await board.claim(1, ids=["f"], lease=10.0)
     board._shared.skew(20.0)
     assert 1 == len(worn)
@@ -180,9 +180,9 @@ def states(board: Board) -> dict[int, int]:
 
 
 async def check(board: Board, *, cleaned: bool = True) -> None:
-    """Every task is in one place, can be finished once, and leaves nothing behind."""
+    """Check that every task is in one place, can be finished once, and leaves nothing behind."""
     await board.claim(0)
-    board._shared.skew(2.0)  # so that all marks are looked at
+    board._shared.skew(2.0)  # so that the next claim scans all marks
     await board.claim(0)
     ids = [*"abcdef", "dead1", "dead2", "n1", "n2", "n3", "n4"]
     counts = await board.counts()
@@ -214,7 +214,7 @@ async def check(board: Board, *, cleaned: bool = True) -> None:
         answers = await board.settle([claim.done() for claim in claims])
         assert all(answers)
         finished |= {claim.task.id for claim in claims}
-        # What outlived its ttl, or crashed too often, is dead by now.
+        # By now, tasks that outlived their ttl or crashed too often are dead.
         await board.redrive()
     assert left == finished
     after = await board.counts()
@@ -232,7 +232,7 @@ async def check(board: Board, *, cleaned: bool = True) -> None:
 
 
 async def check_empty(board: Board) -> None:
-    """Nothing has come back, and nothing is left behind."""
+    """Check that no task has come back, and that all cells are free."""
     for _ in range(2):
         board._shared.skew(2.0)
         await board.claim(0)

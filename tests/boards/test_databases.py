@@ -1,4 +1,4 @@
-"""Two databases of one server: nothing of one reaches the other."""
+"""Two databases of one server are isolated from each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.servers import Kind, any_server
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_databases_do_not_hear_each_other(kind: Kind) -> None:
-    """Boards of one name tell their own database; feeds of one namespace see no gap."""
+    """Boards of one name notify their own database only; feeds of one namespace see no gap."""
     async with any_server(kind) as target:
         base = target.safe.partition("?")[0].removesuffix("/0")
         first = f"{base}?db=0"
@@ -34,8 +34,8 @@ async def test_databases_do_not_hear_each_other(kind: Kind) -> None:
                 await b.nodes.heartbeat("n", {"n": n})
             assert a._channels is not None
             assert b._channels is not None
-            # One connection carries all channels of a hub, in order: what comes after the answer
-            # is heard.
+            # One connection carries all channels of a hub in order, so events that follow the
+            # barrier's answer are received.
             await a._channels.barrier(5.0)
             await b._channels.barrier(5.0)
             await b.board("jobs").submit(rxd.Task(1, id="of-b"))

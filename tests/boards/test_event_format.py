@@ -13,7 +13,7 @@ PRELUDE = Path(__file__).parents[2] / "rxdispatch/boards/redis/lua/prelude.lua"
 
 
 def test_lua_numbers_the_kinds_alike() -> None:
-    """The scripts and the reader agree on every kind of event."""
+    """The Lua scripts and the reader use the same number for every kind of event."""
     table = re.search(r"local KINDS = \{(.*?)\}", PRELUDE.read_text(), re.DOTALL)
     assert table is not None
     codes = {kind: int(code) for kind, code in re.findall(r"(\w+) = (\d+)", table[1])}
@@ -22,7 +22,7 @@ def test_lua_numbers_the_kinds_alike() -> None:
 
 
 def test_what_is_packed_is_read() -> None:
-    """All fields arrive, and missing ones are None."""
+    """The reader restores all fields, and missing ones are None."""
     events = [
         Event("submitted", "à".encode()),
         Event("dead", b"1", b"w", (1 << 63) + 5, 3, b"failed"),
@@ -35,7 +35,7 @@ def test_what_is_packed_is_read() -> None:
 
 
 def test_long_messages_are_divided() -> None:
-    """A message takes no event more once it has 64 KiB; an event is never divided."""
+    """A message of 64 KiB takes no further event, and an event is never split."""
     events = [Event("done", bytes([65 + n]) * 40_000) for n in range(3)]
     messages = list(pack_events(0.0, events))
     assert [1, 1, 1] == [len(read_events(message)) for message in messages]

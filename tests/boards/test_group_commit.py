@@ -1,4 +1,4 @@
-"""Tasks of concurrent callers are written together, and each caller gets its own answer."""
+"""Concurrent submits are written together, and each caller gets its own answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.boards.places import Place, counts
 
 @pytest.fixture(autouse=True)
 def loop_factory(request: pytest.FixtureRequest) -> type[VirtualTimeLoop] | None:
-    """Virtual time, but for real servers."""
+    """Use virtual time, but not with a real server."""
     return None if "server" in request.fixturenames else VirtualTimeLoop
 
 
@@ -67,7 +67,7 @@ async def test_who_comes_while_one_is_written_shares_the_next_write() -> None:
 
 
 async def test_a_write_has_its_limits() -> None:
-    """It is limited in number and bytes, and never splits one call."""
+    """A write is limited in number and bytes, and never splits one call."""
     store = Store(most=3, most_bytes=10)
     sizes = [store.add("first"), store.add("a", "b"), store.add("c", "d"), store.add("e", size=9)]
     await asyncio.gather(*sizes, store.add("f", size=50), store.add("g"))
@@ -82,7 +82,7 @@ async def test_ids_count() -> None:
 
 
 async def test_nobody_waits_long_for_a_write_that_hangs() -> None:
-    """A caller starts another write beside it, and so waits for the server once."""
+    """A caller starts another write beside the hanging one, so it waits for the server once."""
     store = Store()
     store.takes = 2.0
     hanging = store.add("a")
@@ -95,7 +95,7 @@ async def test_nobody_waits_long_for_a_write_that_hangs() -> None:
 
 
 async def test_a_failure_is_told_to_each_by_an_error_of_his_own() -> None:
-    """The error of one caller does not show what another had written."""
+    """Each caller gets its own error, with the same facts and cause."""
     store = Store()
     cause = OSError("gone")
     store.error = StoreUnavailableError("submit", maybe_executed=True)
@@ -156,7 +156,7 @@ async def test_the_loop_is_closed_meanwhile() -> None:
 
 
 async def test_many_requests_take_few_scripts(server: Place) -> None:
-    """Each has its own answer, and an id that two submit is new for one of them."""
+    """Each caller gets its own answer; if two submit an id, it is new for one of them."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="there"))

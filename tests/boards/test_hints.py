@@ -1,4 +1,4 @@
-"""Which of many workers claim at a hint."""
+"""Which of many workers claim after a hint."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CROWD = 200
 
 @pytest.fixture(autouse=True)
 def loop_factory(request: pytest.FixtureRequest) -> type[VirtualTimeLoop] | None:
-    """Virtual time, but for real servers."""
+    """Use virtual time, but not with a real server."""
     return None if "server" in request.fixturenames else VirtualTimeLoop
 
 
 @asynccontextmanager
 async def listeners(bench: Bench, count: int) -> AsyncGenerator[list[bytes | None]]:
-    """Subscribe so many listeners to a board's hints; returns what one of them hears."""
+    """Subscribe *count* listeners to a board's hints; yield what one of them receives."""
     heard: list[bytes | None] = []
     channels = [Channels(bench.hub.client) for _ in range(count)]
     try:
@@ -43,7 +43,7 @@ async def listeners(bench: Bench, count: int) -> AsyncGenerator[list[bytes | Non
 
 
 class Crowd:
-    """So many listeners, and what each was told when."""
+    """Many listeners, and what each received when."""
 
     def __init__(self, size: int) -> None:
         self.source: Subject[bytes | None] = Subject()
@@ -55,12 +55,12 @@ class Crowd:
             )
 
     def told(self) -> Counter[str]:
-        """Return how often each signal was heard so far."""
+        """Return how often each signal was received so far."""
         return Counter(signal for _, signal in self.heard)
 
 
 async def test_few_listeners_all_claim() -> None:
-    """They claim at once, and every other signal goes to all."""
+    """Few listeners claim at once, and all of them get every other signal."""
     crowd = Crowd(3)
     for message in (b"r", b"j", None):
         crowd.source.on_next(message)
@@ -68,11 +68,11 @@ async def test_few_listeners_all_claim() -> None:
 
 
 async def test_of_many_a_few_claim_at_once_and_the_others_in_turn() -> None:
-    """Each claims once, at a pace that the server can serve."""
+    """Each listener claims once, at a pace that the server can serve."""
     crowd = Crowd(CROWD)
     begun = asyncio.get_running_loop().time()
     crowd.source.on_next(b"r1/%d" % CROWD)
-    # Of 200 at 1 in 50 each; more than 20 come once in ten billion times.
+    # Each of 200 is chosen with a chance of 1 in 50; more than 20 happen once in 10^10 runs.
     assert crowd.told()["ready"] <= 5 * FIRST
     await asyncio.sleep(CROWD * SPACING)
     assert {"ready": CROWD} == crowd.told()
@@ -80,7 +80,7 @@ async def test_of_many_a_few_claim_at_once_and_the_others_in_turn() -> None:
 
 
 async def test_who_waits_for_a_turn_hears_that_nothing_is_left() -> None:
-    """A listener that waits for its turn then does not claim."""
+    """A listener that waits for its turn does not claim after it hears that nothing is left."""
     crowd = Crowd(CROWD)
     crowd.source.on_next(b"r1/%d" % CROWD)
     first = crowd.told()["ready"]
@@ -128,7 +128,7 @@ async def test_nothing_is_left_behind() -> None:
 
 
 async def test_the_scripts_count_who_listens(server: Place) -> None:
-    """They say when nothing is left, so that a crowd does not claim one task."""
+    """The hints say when no task is left, so that a crowd does not claim one task."""
     async with server.bench() as bench:
         board = bench.board()
         async with listeners(bench, 11) as heard:
@@ -139,5 +139,5 @@ async def test_the_scripts_count_who_listens(server: Place) -> None:
             async with asyncio.timeout(10):
                 while len(heard) < 9:
                     await asyncio.sleep(0.01)
-        # How many listen is known once something was published.
+        # A script knows the number of listeners only after it has published something.
         assert [b"r", b"e", b"j", b"r1/11", b"e", b"j", b"r1/11", b"e", b"j"] == heard

@@ -1,4 +1,4 @@
-"""The scripts on a server that is full, loses data, or is hard to reach."""
+"""The Lua scripts on a server that is full, loses data, or is hard to reach."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def encoding(bench: Bench, key: str) -> bytes | None:
 
 @pytest.mark.parametrize("step", [1, 7, 100])
 async def test_marks_and_records_are_looked_up_and_not_searched(server: Place, step: int) -> None:
-    """Their hashes are tables, however few entries they have."""
+    """The server stores marks and records as hash tables, however few there are."""
     async with server.bench() as bench:
         board = bench.board()
         for at in range(0, 100, step):
@@ -54,7 +54,7 @@ async def test_marks_and_records_are_looked_up_and_not_searched(server: Place, s
 
 
 async def info(bench: Bench, field: str) -> int:
-    """Return a number of the server's INFO."""
+    """Return a number from the server's INFO."""
     text: bytes = await bench.hub.client.call("ask", "INFO", "memory")
     return next(
         int(line.split(":")[1]) for line in text.decode().splitlines() if line.startswith(field)
@@ -63,7 +63,7 @@ async def info(bench: Bench, field: str) -> int:
 
 @asynccontextmanager
 async def room(bench: Bench, size: int) -> AsyncGenerator[None]:
-    """Limit the server to *size* more bytes."""
+    """Leave the server *size* bytes more than it uses."""
     limit = max(1, await info(bench, "used_memory:") + size)
     await bench.hub.client.call("limit", "CONFIG", "SET", "maxmemory-policy", "noeviction")
     await bench.hub.client.call("limit", "CONFIG", "SET", "maxmemory", limit)
@@ -74,7 +74,7 @@ async def room(bench: Bench, size: int) -> AsyncGenerator[None]:
 
 
 async def test_a_full_server_refuses_new_tasks(server: Place) -> None:
-    """The error says so, and the tasks leave no trace."""
+    """The error has the reason, and the refused tasks leave no trace."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="there"))
@@ -98,7 +98,7 @@ async def test_a_full_server_finishes_what_it_has(server: Place) -> None:
         (lapsing,) = await board.claim(1, lease=10.0)
         await bench.later(20)
         async with room(bench, -1_000_000):
-            # Also with scripts that it has to be told again.
+            # The server has to load the scripts again, which must work too.
             await bench.hub.client.call("flush", "SCRIPT", "FLUSH")
             claims = await board.claim(5)
             assert [*"abcde"] == [claim.task.id for claim in claims]
@@ -125,7 +125,7 @@ async def test_a_full_server_finishes_what_it_has(server: Place) -> None:
 
 
 async def test_a_server_that_fills_up_meanwhile(server: Place) -> None:
-    """The error names the accepted tasks, which are stored, and no others are."""
+    """The error names the accepted tasks; these are stored, and no others."""
     async with server.bench() as bench:
         board = bench.board()
         ids = [f"{n}" for n in range(6000)]
@@ -144,7 +144,7 @@ async def test_a_server_that_fills_up_meanwhile(server: Place) -> None:
 
 
 async def test_flushall(server: Place) -> None:
-    """Earlier claims are refused, tokens still grow, and the board works on."""
+    """Earlier claims are refused, tokens still grow, and the board keeps working."""
     async with server.bench() as bench:
         board, other = bench.board(max_crashes=1, dead_limit=9), bench.elsewhere()
         await board.submit([Task(0, id="a"), Task(0, id="b")])
@@ -158,7 +158,7 @@ async def test_flushall(server: Place) -> None:
         (again,) = await board.claim(1)
         assert again.token > two.token
         assert [False, True] == await board.settle([two.dead("no"), again.done()])
-        # What the first handle gave is stored again, so that a conflict is noticed.
+        # The options of the first handle are stored again, so a conflict is noticed.
         with pytest.raises(ConfigError, match=r"^max_crashes must be 1"):
             await bench.elsewhere(max_crashes=2).submit(Task(0))
         await board.join()
@@ -179,7 +179,7 @@ async def test_the_same_id_after_a_flush(server: Place) -> None:
 
 
 async def test_tokens_grow_on_a_rolled_back_board(server: Place) -> None:
-    """A board restored from a copy hands out no token twice."""
+    """A board that was restored from a backup gives no token twice."""
     async with server.bench() as bench:
         board, call = bench.board(), bench.hub.client.call
         await board.submit(Task(0, id="a"))
@@ -219,7 +219,7 @@ async def test_scripts_flushed_all_the_time(server: Place) -> None:
 
 
 async def test_a_server_whose_time_was_set_back(server: Place) -> None:
-    """The board's clock never goes back: nothing lapses early or waits an hour longer."""
+    """The board's clock never goes back: no lease lapses early or lasts an hour longer."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -241,7 +241,7 @@ async def test_a_server_whose_time_was_set_back(server: Place) -> None:
 
 
 async def test_keys_of_another_type(server: Place) -> None:
-    """Calls and claims fail with an error that says so."""
+    """Calls and claims fail with an error that names the problem."""
     async with server.bench() as bench:
         board = bench.board()
         await bench.hub.client.call("spoil", "SET", bench.key("ready"), "x")
@@ -255,7 +255,7 @@ async def test_keys_of_another_type(server: Place) -> None:
 
 
 async def test_nothing_is_left_behind(server: Place) -> None:
-    """A finished board is one small hash, and replies that expire."""
+    """A finished board leaves only a small hash, and replies that expire."""
     async with server.bench() as bench:
         board = bench.board(max_crashes=0, dead_limit=3)
         options: list[dict[str, Any]] = [{}, {"ttl": 500.0}, {"delay": 10.0}, {"priority": 3}]
@@ -285,7 +285,7 @@ async def test_nothing_is_left_behind(server: Place) -> None:
 
 @attrs.frozen
 class Shaky:
-    """A board whose replies may get lost, and the same board on a reliable link."""
+    """A board whose replies may get lost, and the same board over a reliable connection."""
 
     proxy: Proxy
     board: Board[Any]
@@ -307,7 +307,7 @@ async def shaky(
 
 
 async def test_a_submit_whose_reply_is_lost(server: Place) -> None:
-    """A repeated submit returns its first answer."""
+    """The repeated submit returns the first answer."""
     async with shaky(server) as it:
         for n in range(3):
             it.proxy.drop_replies(2, b"EVALSHA")
@@ -318,7 +318,7 @@ async def test_a_submit_whose_reply_is_lost(server: Place) -> None:
 
 
 async def test_a_claim_whose_reply_is_lost(server: Place) -> None:
-    """A repeated claim brings the same tasks with the same tokens, and no others."""
+    """The repeated claim returns the same tasks with the same tokens, and no others."""
     async with shaky(server) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(10)])
         (claim,) = await it.sure.claim(1)
@@ -336,10 +336,10 @@ async def test_a_claim_whose_reply_is_lost(server: Place) -> None:
 
 
 async def test_a_lost_claim_that_had_not_brought_all(server: Place) -> None:
-    """A repeated claim says again that more is due, and the rest comes too."""
+    """The repeated claim reports again that more is due, so the rest follows."""
     async with shaky(server) as it:
         await it.sure.submit([Task(b"x" * 900_000, id=f"{n}") for n in range(30)])
-        # So that the server knows the script.
+        # The server then knows the script, so the dropped reply is that of a real claim.
         await it.sure.claim(0)
         it.proxy.drop_replies(1, b"EVALSHA")
         claims = await it.board.claim(1000)
@@ -348,7 +348,7 @@ async def test_a_lost_claim_that_had_not_brought_all(server: Place) -> None:
 
 
 async def test_a_lost_claim_less_what_was_taken(server: Place) -> None:
-    """A repeated claim leaves out tasks that were cancelled meanwhile."""
+    """The repeated claim leaves out a task that was cancelled meanwhile."""
     async with shaky(server) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(3)])
         it.proxy.drop_replies(1, b"EVALSHA")
@@ -364,7 +364,7 @@ async def test_a_lost_claim_less_what_was_taken(server: Place) -> None:
 
 
 async def test_a_settle_whose_reply_is_lost(server: Place) -> None:
-    """A repeated settle returns its first answers and settles nothing twice."""
+    """The repeated settle returns the first answers and settles nothing twice."""
     async with shaky(server) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(6)])
         claims = await it.board.claim(6)
@@ -387,7 +387,7 @@ async def test_a_settle_whose_reply_is_lost(server: Place) -> None:
 
 
 async def test_other_calls_whose_reply_is_lost(server: Place) -> None:
-    """Cancel and redrive return their first answers; the other calls can be repeated."""
+    """Cancel and redrive return the first answers; the other calls are safe to repeat."""
     async with shaky(server) as it:
         board = it.board
         await it.sure.submit([Task(n, id=f"{n}") for n in range(6)])
@@ -432,7 +432,7 @@ async def test_a_submit_that_was_given_up(server: Place) -> None:
 
 
 async def test_a_submit_of_which_a_part_was_given_up(server: Place) -> None:
-    """The error names the tasks that were written before."""
+    """The error names the tasks of the earlier parts."""
     settings = Settings(store=StoreSettings(timeout=1.0, attempt_timeout=0.9))
     async with shaky(server, settings) as it:
         tasks = [Task(0, id=f"{n}") for n in range(1500)]
@@ -453,7 +453,7 @@ async def test_a_submit_of_which_a_part_was_given_up(server: Place) -> None:
 
 
 async def test_a_claim_that_was_given_up(server: Place) -> None:
-    """The handle's next claim undoes it: same places, no attempt, no crash."""
+    """The next claim of the handle undoes it: same places, no attempt, no crash."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(5)])
         await give_up(it, lambda: it.board.claim(3))
@@ -466,7 +466,7 @@ async def test_a_claim_that_was_given_up(server: Place) -> None:
 
 
 async def test_a_claim_that_was_given_up_twice(server: Place) -> None:
-    """The next claim undoes several abandoned claims, and no claims of others."""
+    """The next claim undoes several abandoned claims, but no claims of others."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(6)])
         (mine,) = await it.board.claim(1)
@@ -495,7 +495,7 @@ async def test_a_claim_that_comes_late(server: Place) -> None:
 
 
 async def test_a_settle_that_was_given_up(server: Place) -> None:
-    """A repeated settle tells the truth, whichever kind came first."""
+    """A repeated settle returns the true answers, in whatever order the settlements come."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit([Task(n, id=f"{n}") for n in range(5)])
         claims = await it.board.claim(5)
@@ -523,7 +523,7 @@ async def test_a_settle_that_never_arrived(server: Place) -> None:
 
 
 async def test_a_settle_that_was_cancelled(server: Place) -> None:
-    """The next settle tells the truth, whether or not the first one arrived."""
+    """The next settle returns the true answer, whether or not the first one arrived."""
     async with shaky(server) as it:
         for rounds in range(6):
             task_id = f"{rounds}"
@@ -539,7 +539,7 @@ async def test_a_settle_that_was_cancelled(server: Place) -> None:
 
 
 async def test_a_release_that_comes_late(server: Place) -> None:
-    """A settle that is still on its way does not end the next claim."""
+    """A settle that arrives late does not end the next claim."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit(Task(0, id="a"))
         (old,) = await it.board.claim(1, lease=0.1)
@@ -555,7 +555,7 @@ async def test_a_release_that_comes_late(server: Place) -> None:
 
 
 async def test_join_outlives_an_outage(server: Place) -> None:
-    """It waits until the server is back."""
+    """``join`` waits until the server is back."""
     async with shaky(server, HASTY) as it:
         await it.sure.submit(Task(0))
         (claim,) = await it.sure.claim(1)
@@ -571,7 +571,7 @@ async def test_join_outlives_an_outage(server: Place) -> None:
 
 
 async def test_claims_outlive_an_outage(server: Place) -> None:
-    """The stream pauses and goes on by itself."""
+    """The stream pauses during the outage and resumes automatically."""
     async with shaky(server, HASTY) as it:
         found: list[Claim[Any]] = []
 

@@ -1,4 +1,4 @@
-"""Every board does what the model does, for any calls in any order."""
+"""Every board does what the model does, for any sequence of calls."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ IDS = "abcdefghijkl"
 VERBS: tuple[Verb, ...] = ("done", "retry", "dead", "release")
 PRIORITIES = (0,) * 6 + (1, 4096, -4096)
 
-# Time passes in hundreds of seconds, and everything ends in a fifty: no two things ever happen
-# at the same time, and however slow the machine is, some seconds more make no difference.
+# Time passes in hundreds of seconds, and all durations end in fifty. So no two events coincide,
+# and the extra seconds of a slow machine change nothing.
 WAITS = (100, 100, 200, 400)
 SPANS = (50.0, 150.0, 350.0)
 LEASES = (50.0, 350.0, 350.0, 350.0)
@@ -77,12 +77,12 @@ class Machine(RuleBasedStateMachine):
         self.model.step()
         options: dict[str, Any] = {"max_crashes": max_crashes, "remember": remember}
         self.boards: list[Board[Any]] = [self.bench.board(**options), self.bench.elsewhere()]
-        # What the other handle does first must find the options stored.
+        # The options must be stored before the other handle is used.
         self.run(self.boards[0].resume())
 
     @property
     def board(self) -> Board[Any]:
-        """Return the handles in turn."""
+        """Return the two handles alternately."""
         self.boards.reverse()
         self.model.step()
         return self.boards[0]
@@ -134,7 +134,7 @@ class Machine(RuleBasedStateMachine):
         settlements: list[Settlement] = []
         for claim, held in self.some_claims(chance):
             verb = chance.choice(VERBS)
-            # Of tasks that are due at the same time it does not matter who comes first.
+            # Of tasks that are due at the same time, any may come first.
             wait = 0.0 if endings or verb in {"done", "dead"} else chance.choice((0.0, *SPANS))
             endings.append(Ending(held, verb, wait))
             if verb == "done":
@@ -180,7 +180,7 @@ class Machine(RuleBasedStateMachine):
         self.model.paused = False
 
     def many_things(self, chance: Random) -> None:
-        """Run the important steps more often."""
+        """Run many steps, the important ones more often."""
         for _ in range(12):
             match chance.choice("ssscccceeeeeerxdddww"):
                 case "s":
@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_same_order(self) -> None:
-        """Claim all tasks and give them back, unless a claim would change more than that."""
+        """Claim and release all tasks, unless the claim would also sweep."""
         if self.model.swept():
             self.look_at_the_order()
 
@@ -235,7 +235,7 @@ class Machine(RuleBasedStateMachine):
         assert expected == [claim.task.id for claim in claims]
 
     def dead_letters(self) -> list[str]:
-        """Compare all dead letters, and return their ids."""
+        """Compare all dead letters; return their ids."""
 
         async def read() -> list[tuple[str, str, str | None, int, int]]:
             return [
@@ -281,7 +281,7 @@ class Machine(RuleBasedStateMachine):
 
 @contextmanager
 def opened(place: Place) -> Generator[Callable[[], Machine]]:
-    """Open a board's hubs, and return a factory of machines for them."""
+    """Open a board's hubs, and yield a factory of machines for them."""
     with asyncio.Runner(loop_factory=place.loop_factory) as runner:
         stack = AsyncExitStack()
         bench = runner.run(stack.enter_async_context(place.bench()))
@@ -292,7 +292,7 @@ def opened(place: Place) -> Generator[Callable[[], Machine]]:
 
 
 def test_short_runs(place: Place) -> None:
-    """Board and model agree; Hypothesis finds the shortest counterexample."""
+    """Board and model agree in short runs; Hypothesis finds the shortest counterexample."""
     profile = settings(
         max_examples=30,
         stateful_step_count=20,
@@ -302,13 +302,13 @@ def test_short_runs(place: Place) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     with opened(place) as machine:
-        # It is documented to take whatever makes a machine.
+        # Hypothesis documents that it takes any callable that makes a machine.
         factory: Any = machine
         run_state_machine_as_test(factory, settings=profile)
 
 
 def test_long_runs(place: Place) -> None:
-    """Board and model agree after many steps, too."""
+    """Board and model also agree after many steps."""
     with opened(place) as machine:
         for seed in range(16):
             run = machine()

@@ -41,12 +41,12 @@ async def test_claims_by_id_leave_nothing_behind(release: bool) -> None:
     finally:
         tracemalloc.stop()
     assert (0, 0, 0, 13_000, 0) == await counts(board)
-    # They were 10 MB in all; what a queue may keep of them is a tenth and a bit.
+    # The tasks have 10 MB in all; the queues may keep a little more than a tenth of that.
     assert grown < 2_500_000
 
 
 async def test_order_survives_the_clearing() -> None:
-    """The order stays when many tasks are picked from the middle and come back."""
+    """The order is kept when many tasks are claimed from the middle and released."""
     board: MemoryBoard[int] = MemoryBoard("b")
     ids = [f"{n}" for n in range(5000)]
     await board.submit([Task(0, id=i) for i in ids[:2500]])
@@ -58,7 +58,7 @@ async def test_order_survives_the_clearing() -> None:
 
 
 async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
-    """They are dropped long before they would be due."""
+    """The board drops cancelled tasks long before they would be due."""
     board: MemoryBoard[int] = MemoryBoard("b", dead_limit=1)
     for k in range(10):
         ids = [f"{k}-{n}" for n in range(500)]
@@ -72,7 +72,7 @@ async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
 
 
 async def test_a_board_needs_no_hub() -> None:
-    """A board that is made by hand has its tasks to itself."""
+    """A board that is made without a hub shares its tasks with no other."""
     one: MemoryBoard[int] = MemoryBoard("b")
     two: MemoryBoard[int] = MemoryBoard("b")
     await one.submit(Task(0))
@@ -82,7 +82,7 @@ async def test_a_board_needs_no_hub() -> None:
 
 
 def test_hours_pass_in_no_time() -> None:
-    """Delays and leases follow the loop's clock, which may be a virtual one."""
+    """Delays and leases follow the loop's clock, even a virtual one."""
 
     async def hours() -> float:
         board: MemoryBoard[int] = MemoryBoard("b")

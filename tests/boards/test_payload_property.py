@@ -120,7 +120,7 @@ holders: st.SearchStrategy[Any] = st.one_of(
 @example(payload=[{Model(a=1): "x"}])  # pyright: ignore[reportUnhashable]
 @example(payload=Data({Data(1): 2}))
 def test_what_is_accepted_can_be_read(payload: Any) -> None:
-    """It is refused when it is submitted, or comes back; it never dies as ``undecodable``."""
+    """A payload is refused by submit or comes back; its task never dies as ``undecodable``."""
 
     async def life() -> None:
         board: MemoryBoard[Any] = MemoryBoard("b")
@@ -131,7 +131,7 @@ def test_what_is_accepted_can_be_read(payload: Any) -> None:
             return
         claims = await board.claim(1)
         assert ["a"] == [claim.task.id for claim in claims]
-        # What came back is plain, and can be submitted again.
+        # The decoded payload consists of plain types, and can be submitted again.
         await board.submit(Task(claims[0].task.payload, id="b"))
         (claim,) = await board.claim(1)
         assert repr(claims[0].task.payload) == repr(claim.task.payload)
@@ -144,7 +144,7 @@ NESTED: list[Any] = [{"a": {"b": 1}}, [{"a": 1}, {"b": 2}], {f"{n}": {} for n in
 
 @pytest.mark.parametrize("payload", NESTED)
 def test_mappings_in_mappings(payload: Any) -> None:
-    """They are looked at more closely, and are fine."""
+    """Nested mappings are checked more closely, and accepted."""
     assert maybe_nested(openers_of(msgspec.msgpack.encode(payload)))
 
     async def life() -> Any:
@@ -157,5 +157,5 @@ def test_mappings_in_mappings(payload: Any) -> None:
 
 @pytest.mark.parametrize("payload", [{}, {"a": 1}, {"a": [1, "b"]}, {1: "x"}, [1, 2]])
 def test_most_mappings(payload: Any) -> None:
-    """They cost no second look."""
+    """Most mappings need no closer check."""
     assert not maybe_nested(openers_of(msgspec.msgpack.encode(payload)))

@@ -1,4 +1,4 @@
-"""Damaged data of a board on a server ends no stream."""
+"""Damaged data of a board on a server does not end a stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.servers import Kind, any_server
     ],
 )
 async def test_what_cannot_be_read_is_passed_over(kind: Kind, damage: tuple[Any, ...]) -> None:
-    """Other tasks are claimed and done, and in the end so is the damaged one."""
+    """Other tasks are claimed and done, and finally the damaged one too."""
     command, key, *rest = damage
     async with any_server(kind) as target, connect(target.safe) as hub:
         board = hub.board("jobs")
@@ -42,7 +42,7 @@ async def test_what_cannot_be_read_is_passed_over(kind: Kind, damage: tuple[Any,
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_a_task_that_was_evicted_is_reported(kind: Kind) -> None:
-    """Its record is gone, so it cannot run; the log says so, and join returns."""
+    """Without its record the task cannot run; the log reports it, and join returns."""
     async with any_server(kind) as target, connect(target.safe) as hub:
         board = hub.board("jobs")
         await board.submit([Task(n, id=f"{n}") for n in range(4)])

@@ -1,4 +1,4 @@
-"""Handles on a board in shared memory: made, opened, inherited, closed, removed and refused."""
+"""Handles on a board in shared memory: create, attach, inherit, close, unlink, refuse."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ Board = SharedMemoryBoard[Any]
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """A name that is free afterwards."""
+    """Return a name, and unlink its board afterwards."""
     made = f"attach-{os.getpid()}-{next(_names)}"
     yield made
     path_of(made).unlink(missing_ok=True)
 
 
 async def take(board: Board, limit: int = 10) -> list[Any]:
-    """Claim and settle tasks; returns the payloads."""
+    """Claim and settle tasks; return the payloads."""
     claims = await board.claim(limit)
     assert all(await board.settle([claim.done() for claim in claims]))
     return [claim.task.payload for claim in claims]
 
 
 def take_elsewhere(name: str, out: Any) -> None:
-    """Take the tasks that another process has submitted."""
+    """Take the tasks that another process submitted."""
     with Board.attach(name) as board:
         out.put(asyncio.run(take(board)))
 
 
 def taken(name: str) -> list[int]:
-    """Take all tasks, as text, in a process that shares nothing."""
+    """Take all tasks in a process that shares nothing else; return its output."""
     code = (
         "import asyncio, sys\nfrom tests.boards.test_shared_attach import Board, take\n"
         "with Board.attach(sys.argv[1]) as board: print(*asyncio.run(take(board)))"
@@ -62,7 +62,7 @@ def taken(name: str) -> list[int]:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_other_processes_open_it_by_name(name: str, method: str) -> None:
-    """What one submits, another claims and settles, and the first one counts."""
+    """One process submits, another claims and settles, and the first sees the counts."""
     context: Any = multiprocessing.get_context(method)
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(n) for n in range(3)))
@@ -76,7 +76,7 @@ def test_other_processes_open_it_by_name(name: str, method: str) -> None:
 
 
 def in_child(work: Any) -> int:
-    """Run *work* in a forked child; returns its wait status."""
+    """Run *work* in a forked child; return its wait status."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -87,7 +87,7 @@ def in_child(work: Any) -> int:
 
 
 def test_a_child_may_use_what_it_inherits(name: str) -> None:
-    """It takes a seat of its own, and its end does not disturb its parent."""
+    """The child takes a seat of its own, and its end does not disturb the parent."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(n) for n in range(4)))
         seat = board._shared.mapping.seat
@@ -111,7 +111,7 @@ def test_a_child_may_use_what_it_inherits(name: str) -> None:
 
 
 def test_it_outlives_its_maker(name: str) -> None:
-    """It exists until it is unlinked, even while no process has it open."""
+    """A board exists until it is unlinked, even while no process has it open."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(7)))
     assert [7] == taken(name)
@@ -122,7 +122,7 @@ def test_it_outlives_its_maker(name: str) -> None:
 
 
 def test_unlinked_while_it_is_open(name: str) -> None:
-    """Open handles go on, and the name is free for another board."""
+    """Open handles keep working, and the name is free for another board."""
     with Board.create(name, capacity=100) as old, Board.attach(name) as second:
         old.unlink()
         old.unlink()
@@ -134,18 +134,18 @@ def test_unlinked_while_it_is_open(name: str) -> None:
 
 
 def test_a_name_that_is_in_use(name: str) -> None:
-    """It is refused, and the existing board is unchanged."""
+    """The name is refused, and the existing board is unchanged."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(1)))
         with pytest.raises(ConfigError, match="name must not be in use by another board, got "):
             Board.create(name, capacity=100)
-        # The drafts of other boards come and go in the same folder.
+        # There may be drafts of other boards in the same folder.
         assert [path_of(name)] == [*path_of(name).parent.glob(f"{path_of(name).name}*")]
         assert [1] == asyncio.run(take(board))
 
 
 def test_a_closed_handle(name: str) -> None:
-    """It may be closed twice; other calls say that it is closed."""
+    """A handle may be closed twice; other calls say that it is closed."""
     board = Board.create(name, capacity=100)
     board.close()
     board.close()
@@ -155,7 +155,7 @@ def test_a_closed_handle(name: str) -> None:
 
 @pytest.mark.parametrize("capacity", [0, -1, 1.5, True, "9", 1 << 24, None])
 def test_a_bad_capacity(name: str, capacity: Any) -> None:
-    """It is refused before there is a file."""
+    """A bad capacity is refused before a file is made."""
     with pytest.raises(ConfigError, match="capacity must be an int from 1 to 8388608, got "):
         Board.create(name, capacity=capacity)
     assert not path_of(name).exists()
@@ -170,7 +170,7 @@ def test_a_bad_capacity(name: str, capacity: Any) -> None:
     ],
 )
 def test_bad_options(name: str, options: dict[str, Any], rule: str) -> None:
-    """They leave no board and no handle behind."""
+    """Refused options leave no board and no handle behind."""
     with pytest.raises(ConfigError, match=rule):
         Board.create(name, capacity=100, **options)
     assert not path_of(name).exists()
@@ -185,7 +185,7 @@ def test_bad_options(name: str, options: dict[str, Any], rule: str) -> None:
 
 @pytest.mark.parametrize("bad", ["", "x" * 201, "\ud800", "a\nb", "a}", 5, None])
 def test_a_bad_name(bad: Any) -> None:
-    """The error states the rule."""
+    """The error states the rule for names."""
     for way in (Board.create, Board.attach):
         with pytest.raises(ConfigError, match="name must "):
             way(bad)
@@ -209,7 +209,7 @@ def patched(name: str, offset: int, value: int) -> None:
     ],
 )
 def test_a_file_of_another_making(name: str, offset: int, value: int, rule: str) -> None:
-    """Its header is compared, and the file is unchanged."""
+    """A file with another header is refused, and stays unchanged."""
     Board.create(name, capacity=100).close()
     patched(name, offset, value)
     before = path_of(name).read_bytes()
@@ -220,7 +220,7 @@ def test_a_file_of_another_making(name: str, offset: int, value: int, rule: str)
 
 @pytest.mark.parametrize("content", [b"", b"x", os.urandom(8192)])
 def test_a_file_that_is_no_board(name: str, content: bytes) -> None:
-    """It is refused, whatever it holds."""
+    """A file without a board is refused, whatever it contains."""
     path_of(name).touch(0o600)
     path_of(name).write_bytes(content)
     with pytest.raises(ConfigError, match="the file of a board must have been made by rxdispatch"):
@@ -229,7 +229,7 @@ def test_a_file_that_is_no_board(name: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("mode", [0o660, 0o640, 0o604])
 def test_a_file_that_others_can_use(name: str, mode: int) -> None:
-    """They could read all, write tasks, and end the process by cutting the file short."""
+    """Other users could read tasks, write some, or truncate the file and so end the process."""
     Board.create(name, capacity=100).close()
     path_of(name).chmod(mode)
     with pytest.raises(ConfigError, match=r"must be (read|writ)able by its owner only"):
@@ -237,7 +237,7 @@ def test_a_file_that_others_can_use(name: str, mode: int) -> None:
 
 
 def test_a_planted_file(name: str) -> None:
-    """Any user can make a file of that name; both ways name the user."""
+    """Another user can make a file of that name; create and attach name this user."""
     assert 0 == as_user(functools.partial(plant, path_of(name)))
     try:
         for way in (Board.attach, Board.create):
@@ -249,13 +249,13 @@ def test_a_planted_file(name: str) -> None:
 
 
 def plant(path: Path) -> None:
-    """Open to all, so that its victim can map it."""
+    """Write a file that all can open, so that the victim could map it."""
     path.write_bytes(b"forged")
     path.chmod(0o666)
 
 
 def test_a_planted_link(name: str, tmp_path: Path) -> None:
-    """A symbolic link may lead anywhere, a hard link to a board of another name."""
+    """A symbolic link could lead anywhere, and a hard link to a board of another name."""
     path_of(name).symlink_to(tmp_path / "target")
     for way in (Board.attach, Board.create):
         with pytest.raises(ConfigError, match="the file of a board must not be a symbolic link"):
@@ -270,7 +270,7 @@ def test_a_planted_link(name: str, tmp_path: Path) -> None:
 
 
 def test_a_child_of_a_board_without_a_name(name: str) -> None:
-    """It opens its parent's file, not the one that took its name."""
+    """The child opens its parent's file, not that of a new board with the same name."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(n) for n in range(3)))
         board.unlink()
@@ -282,9 +282,9 @@ def test_a_child_of_a_board_without_a_name(name: str) -> None:
 
 
 def test_a_child_leaves_alone_what_was_closed(name: str) -> None:
-    """The descriptor of a closed handle may belong to another file by then."""
+    """The child does not touch the descriptor of a closed handle, which may have been reused."""
     with Board.create(name, capacity=100):
-        # The error keeps the handle that could not be made.
+        # The error keeps the failed handle alive.
         with pytest.raises(ConfigError) as caught:
             Board.attach(name, payload=cast("Any", object()))
         with path_of(name).open("rb") as file:
@@ -293,7 +293,7 @@ def test_a_child_leaves_alone_what_was_closed(name: str) -> None:
 
 
 def test_a_child_where_there_is_no_proc(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It opens the file by its name, if it still is the same."""
+    """Without /proc, the child opens the file by name, if it is still the same one."""
     real = os.open
 
     def without(path: Any, *arguments: Any, **options: Any) -> int:
@@ -317,7 +317,7 @@ def test_a_child_where_there_is_no_proc(name: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_file_that_was_cut_short(name: str) -> None:
-    """Mapping it would end the process at the first access behind its end."""
+    """If it were mapped, the first access behind its end would end the process."""
     Board.create(name, capacity=100).close()
     os.truncate(path_of(name), 10_000)
     with pytest.raises(ConfigError, match=r"the file of a board must have [0-9]+ bytes, got 10000"):
@@ -325,7 +325,7 @@ def test_a_file_that_was_cut_short(name: str) -> None:
 
 
 async def test_a_full_board(name: str) -> None:
-    """A chunk that does not fit is refused as a whole; earlier ones stay, and room comes back."""
+    """A chunk that does not fit is refused as a whole; earlier chunks stay, and room comes back."""
     with Board.create(name, capacity=1500) as board:
         with pytest.raises(BoardFullError) as caught:
             await board.submit(Task(n, id=f"{n}") for n in range(2200))
@@ -337,14 +337,14 @@ async def test_a_full_board(name: str) -> None:
             await board.submit(Task(1))
         assert list(range(600)) == await take(board, 600)
         assert 600 == len((await board.submit(Task(n) for n in range(600))).accepted)
-        # A full board has room for what its tasks need when they fail.
+        # A full board still has room for what its tasks need when they fail.
         claims = await board.claim(1500)
         assert all(await board.settle([claim.retry("e" * 900) for claim in claims]))
         assert 1500 == (await board.counts()).ready
 
 
 async def test_large_tasks(name: str) -> None:
-    """Ids and payloads of many cells come back as they were, and their cells are freed."""
+    """Ids and payloads of many cells come back unchanged, and their cells are freed."""
     with Board.create(name, capacity=20_000) as board:
         for size in (1, 80, 81, 300, 5000, 1024 * 1024 - 100):
             for task_id in ("a", "b" * 500, "\udcff" * 90):
@@ -356,7 +356,7 @@ async def test_large_tasks(name: str) -> None:
 
 
 def test_without_the_extra() -> None:
-    """The error names the extra."""
+    """The error names the missing extra."""
     code = (
         "import sys\nsys.modules['atomicshm'] = None\n"
         "from rxdispatch import ConfigError, SharedMemoryBoard\n"
@@ -370,7 +370,7 @@ def test_without_the_extra() -> None:
 
 
 def test_more_handles_than_seats(name: str) -> None:
-    """The error states the rule, and a closed handle's seat is free again."""
+    """The error states the rule, and closing a handle frees its seat."""
     with Board.create(name, capacity=100):
         boards = [Board.attach(name) for _ in range(layout.SEATS - 1)]
         with pytest.raises(ConfigError, match="a board must have at most 256 handles at a time"):

@@ -1,4 +1,4 @@
-"""Processes that submit, claim, settle and crash at random moments leave the board whole."""
+"""Processes that submit, claim, settle and die at random moments leave the board intact."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.boards.shared_writes import states
 
 
 async def toil(name: str, log: int, seed: int) -> None:
-    """Submit, claim and settle without end, and record it."""
+    """Submit, claim and settle without end, and log each task that is done."""
     board = SharedMemoryBoard[Any].attach(name)
     chance = random.Random(seed)
     for n in range(10**9):
@@ -46,7 +46,7 @@ async def toil(name: str, log: int, seed: int) -> None:
 
 
 def child(name: str, log: int, seed: int) -> int:
-    """Start a process that toils."""
+    """Start a process that runs ``toil``."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -58,7 +58,7 @@ def child(name: str, log: int, seed: int) -> int:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_random_deaths(how: signal.Signals, tmp_path: Any) -> None:
-    """No claim is settled twice, all tasks end, and no cell is lost."""
+    """No task is done twice, all tasks end, and no cell is lost."""
     seconds = float(os.environ.get("RXDISPATCH_CHAOS", "4"))
     name = f"chaos-{os.getpid()}-{how}"
     log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -79,7 +79,7 @@ def test_random_deaths(how: signal.Signals, tmp_path: Any) -> None:
                     time.sleep(chance.random() * 0.02)
                     os.kill(pid, signal.SIGKILL)
                 _, status = os.waitpid(pid, 0)
-                # One that ended by itself failed.
+                # A child that ended without the signal has failed.
                 assert os.WIFSIGNALED(status)
                 deaths += 1
         finally:
@@ -89,7 +89,7 @@ def test_random_deaths(how: signal.Signals, tmp_path: Any) -> None:
             board.unlink()
 
         async def drain() -> None:
-            # What a dead submitter had not completed is cleared by the next one.
+            # The next submit clears what a dead submitter had not completed.
             await board.submit(Task(0, id="last"))
             for _ in range(8):
                 board._shared.skew(30.0)

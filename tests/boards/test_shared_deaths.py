@@ -1,4 +1,4 @@
-"""A process that is killed, or stopped for ever, at any write leaves the board whole."""
+"""A process that is killed, or stopped forever, at any write leaves the board intact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _names = count()
 
 
 def play(scene: str, writes: int) -> bool:
-    """Prepare a board, let a child end on it, and check; False if the child came through."""
+    """Prepare a board, let a child die on it, and check it; return whether the child died."""
     name = f"deaths-{os.getpid()}-{next(_names)}"
     limit = 3 if scene == "discard" else None
     with SharedMemoryBoard[Any].create(name, capacity=60, max_crashes=1, dead_limit=limit) as board:
@@ -33,7 +33,7 @@ def play(scene: str, writes: int) -> bool:
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_killed_at_any_write(scene: str) -> None:
-    """Each write of each step in turn is the first that is not made."""
+    """Each write of each scene is once the first one that is not made."""
     writes = 0
     while play(scene, writes):
         writes += 1
@@ -45,7 +45,8 @@ def test_stopped_for_ever_at_any_write(scene: str) -> None:
     """
     Other processes go on without waiting; when the stopped one resumes, it changes nothing.
 
-    Who is stopped holding the submit lock holds up submitters, so that is not asked of them.
+    A process that stops while it holds the submit lock blocks submitters, so the test has no
+    scene that submits.
     """
     writes = 0
     while rest(scene, writes):
@@ -54,7 +55,7 @@ def test_stopped_for_ever_at_any_write(scene: str) -> None:
 
 
 def rest(scene: str, writes: int) -> bool:
-    """Prepare a board, let a child stop on it, finish all, let it go on, and look again."""
+    """Prepare a board, stop a child on it, check it, resume the child, and check again."""
     name = f"deaths-{os.getpid()}-{next(_names)}"
     with SharedMemoryBoard[Any].create(name, capacity=60, max_crashes=1) as board:
         child = 0

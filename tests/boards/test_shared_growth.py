@@ -21,21 +21,21 @@ FEW = 1024
 
 @pytest.fixture
 def board() -> Generator[Board]:
-    """A board of its own."""
+    """Yield a new board."""
     with Board.create(f"growth-{os.getpid()}", capacity=20_000) as made:
         yield made
         made.unlink()
 
 
 def entries(board: Board) -> int:
-    """Return how many entries of tasks the board's handle keeps."""
+    """Return how many entries for tasks the board's handle keeps."""
     local_index = board._shared._local_index
     heaps = (local_index._later, local_index._limits, *local_index._ready.values())
     return sum(len(heap) + len(heap.known) for heap in heaps)
 
 
 async def test_tasks_with_a_ttl_that_are_done(board: Board) -> None:
-    """Their time limits are dropped long before they pass."""
+    """The handle drops the time limits of done tasks long before they pass."""
     for _ in range(20):
         await board.submit(Task(n, ttl=3600.0) for n in range(500))
         await board.settle([claim.done() for claim in await board.claim(500)])
@@ -45,7 +45,7 @@ async def test_tasks_with_a_ttl_that_are_done(board: Board) -> None:
 
 @pytest.mark.parametrize("look", ["lag", "join", "full"])
 async def test_tasks_that_others_have_done(board: Board, look: str) -> None:
-    """A process that only looks or waits, or has no free slot, drops them too."""
+    """A process that only looks or waits, or has no free slot, drops the entries too."""
     with Board.attach(board.name) as watcher:
         for _ in range(20):
             await board.submit(Task(n, priority=1) for n in range(500))
@@ -60,7 +60,7 @@ async def test_tasks_that_others_have_done(board: Board, look: str) -> None:
 
 
 async def test_delayed_tasks_that_are_cancelled(board: Board) -> None:
-    """They are dropped long before they would be due."""
+    """The handle drops entries of cancelled tasks long before they would be due."""
     for k in range(20):
         ids = [f"{k}-{n}" for n in range(500)]
         await board.submit(Task(0, id=i, delay=3600.0) for i in ids)
@@ -91,7 +91,7 @@ async def test_the_lag_lets_others_run(board: Board, monkeypatch: pytest.MonkeyP
         counting = asyncio.create_task(count())
         assert 0 < await board.lag() < 60
         counting.cancel()
-        # Ten slices of tasks of a priority, and nearly ten of the ring.
+        # Ten slices of the tasks with a priority, and nearly ten of the ring.
         assert 17 <= turns <= 21
 
 
@@ -107,7 +107,7 @@ async def test_the_lag_of_many_priorities(board: Board) -> None:
 
 
 async def test_tracebacks_leave_room_for_tasks() -> None:
-    """Letters with a traceback take a quarter of the board; later deaths keep the error only."""
+    """Letters with a traceback take a quarter of the board; later ones keep only the error."""
     error = ExceptionGroup("many", [ValueError("ü" * 1000) for _ in range(10)])
     with Board.create(f"letters-{os.getpid()}", capacity=1000) as board:
         for k in range(5):
@@ -116,7 +116,7 @@ async def test_tracebacks_leave_room_for_tasks() -> None:
         letters = [letter async for letter in board.dead_letters()]
         with_one = [letter.task.id for letter in letters if letter.traceback]
         assert [letter.task.id for letter in letters[: len(with_one)]] == with_one
-        # 2,024 cells, 48 for each.
+        # They have 2,024 cells in all; each letter takes 48.
         assert 43 == len(with_one)
         assert {"ExceptionGroup: many (10 sub-exceptions)"} == {x.error for x in letters}
         assert 400 == len((await board.submit(Task(n) for n in range(400))).accepted)
@@ -126,7 +126,7 @@ async def test_tracebacks_leave_room_for_tasks() -> None:
 async def test_a_board_that_is_closed_while_its_lag_is_looked_for(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The call ends with an error, and does not read what is unmapped."""
+    """The call raises an error, and does not read unmapped memory."""
     monkeypatch.setattr(find, "_SLICE", 10)
     with Board.attach(board.name) as worker, Board.attach(board.name) as watcher:
         await board.submit(Task(n, priority=1) for n in range(100))
@@ -140,7 +140,7 @@ async def test_a_board_that_is_closed_while_its_lag_is_looked_for(
 
 
 def test_a_heap_yields_what_counts() -> None:
-    """It yields entries in order after any changes, and holds at most twice as many."""
+    """A heap yields entries in order after any changes, and holds few stale ones."""
     marks = dict.fromkeys(range(5000), 1)
     heap = MarkHeap(lambda at: marks[at >> 3], 0)
     for cell in range(5000):

@@ -1,4 +1,4 @@
-"""Requests and replies are bounded by bytes, not only by number."""
+"""Requests and replies are limited in bytes, not only in number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 
 def watch_claims(board: Board[Any]) -> list[int]:
-    """Return the list to which each reply to a claim adds its bytes of ids and records."""
+    """Return a list to which each reply to a claim adds the size of its ids and records."""
     engine, sizes = board._engine, list[int]()
     plain = engine.claim
 
@@ -103,7 +103,7 @@ async def test_ids_count_in_requests(place: Place) -> None:
 
 
 async def test_pages_of_dead_letters_are_bounded(place: Place) -> None:
-    """All letters come in order, and no page of a server has much more than 2 MiB."""
+    """All letters come in order, and a page from a server has hardly more than 2 MiB."""
     async with place.bench() as bench:
         board = bench.board()
         ids = await submit_large(board, 10)
@@ -123,7 +123,7 @@ async def test_pages_of_dead_letters_are_bounded(place: Place) -> None:
 
 
 async def test_letters_whose_records_are_gone_hide_no_others(server: Place) -> None:
-    """An empty page is not taken for the last one."""
+    """A page whose records are all gone is not taken for the last page."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(n, id=f"{n}") for n in range(600))
@@ -135,7 +135,7 @@ async def test_letters_whose_records_are_gone_hide_no_others(server: Place) -> N
 
 
 async def test_large_tasks_that_come_again(server: Place) -> None:
-    """They are duplicates, and their records are not read for that."""
+    """Large tasks are recognized as duplicates without reading their records."""
     async with server.bench() as bench:
         board = bench.board()
         large = await submit_large(board, 5)
@@ -148,7 +148,7 @@ async def test_large_tasks_that_come_again(server: Place) -> None:
 
 
 async def test_tracebacks_count_in_requests(place: Place) -> None:
-    """Settlements that carry much are written in parts of some 4 MiB, and answered in order."""
+    """Large settlements are written in parts of some 4 MiB, and answered in order."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(n, id=f"{n}") for n in range(1000))

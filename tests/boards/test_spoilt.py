@@ -1,4 +1,4 @@
-"""Data that a restore or a foreign client truncated stops no worker."""
+"""Data that a restore or a foreign client truncated does not stop a worker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.boards.places import Place
 
 
 async def test_marks_that_were_cut_short(server: Place) -> None:
-    """A worker goes on, and the other fields are still reported."""
+    """The worker goes on, and the fields that are intact are still reported."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit([Task(n, id=f"{n}") for n in range(3)])

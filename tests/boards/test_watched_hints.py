@@ -1,4 +1,4 @@
-"""Streams of claims that were made and never run are reported, and no others."""
+"""Streams of claims that were made but never run are reported, and no others."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from rxdispatch import operators as ops
 
 
 def never(logs: list[Any]) -> list[Any]:
-    """Return the matching log entries, once all garbage is collected."""
+    """Return the matching log entries after a garbage collection."""
     gc.collect()
     return [entry for entry in logs if entry["event"] == "claims_never_subscribed"]
 
 
 def work(task: rxd.Task[Any]) -> None:
-    """Look at *task*."""
+    """Take a task."""
     assert task.id
 
 
 @pytest.mark.parametrize("composed", [False, True])
 async def test_a_forgotten_run(composed: bool) -> None:
-    """The log has the board and the line, with or without operators behind the stream."""
+    """The log entry has the board and the line, with or without operators behind the stream."""
     board: rxd.MemoryBoard[Any] = rxd.MemoryBoard("jobs")
     with capture_logs() as logs:
         if composed:
@@ -45,7 +45,7 @@ async def test_a_forgotten_run(composed: bool) -> None:
 
 
 async def test_streams_that_run() -> None:
-    """Streams that run alone, composed, merged or again are not reported."""
+    """Streams that run alone, combined, merged or repeatedly are not reported."""
     board: rxd.MemoryBoard[Any] = rxd.MemoryBoard("jobs")
     with capture_logs() as logs:
         board.claims().subscribe(print).dispose()

@@ -1,4 +1,4 @@
-"""Bad input: each rule has its own clear error, before anything changes."""
+"""Bad input raises an error that states the rule, before anything changes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ AnyBoard = Board[Any]
 
 
 class Opaque:
-    """A payload that msgspec cannot write."""
+    """A payload that msgspec cannot encode."""
 
 
 def nested(depth: int) -> Any:
-    """Return lists within lists."""
+    """Return nested lists."""
     value: Any = 1
     for _ in range(depth):
         value = [value]
@@ -70,7 +70,7 @@ async def test_payloads_that_cannot_be_stored(place: Place, what: str) -> None:
 
 
 async def test_what_just_fits(place: Place) -> None:
-    """The limits themselves are allowed."""
+    """Values exactly at the limits are allowed."""
     async with place.bench() as bench:
         board = bench.board()
         largest = b"x" * (1024 * 1024 - 5)
@@ -81,7 +81,7 @@ async def test_what_just_fits(place: Place) -> None:
 
 
 async def test_the_largest_kind_and_headers(place: Place) -> None:
-    """They fit beside the largest payload."""
+    """The largest kind and headers fit beside the largest payload."""
     async with place.bench() as bench:
         board = bench.board()
         payload = b"x" * (1024 * 1024 - 5)
@@ -92,7 +92,7 @@ async def test_the_largest_kind_and_headers(place: Place) -> None:
 
 @pytest.mark.parametrize("bad", ["x" * 1025, "ü" * 513])
 async def test_ids_that_are_too_long(place: Place, bad: str) -> None:
-    """Every call refuses them, and does nothing for its other ids."""
+    """Every call refuses them, and does nothing for the other ids either."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="good"), Task(0, id="dead")])
@@ -121,7 +121,7 @@ async def test_a_bad_one_in_a_later_chunk(place: Place) -> None:
 
 @pytest.mark.parametrize("bad", ["\ud800", "a\udc41", "\udcc3\udcbc"])
 async def test_ids_that_no_bytes_stand_for(place: Place, bad: str) -> None:
-    """Surrogates that ``os.fsdecode`` never makes are refused."""
+    """Ids with surrogates that ``os.fsdecode`` never makes are refused."""
     async with place.bench() as bench:
         board = bench.board()
         calls: list[Callable[[], Awaitable[Any]]] = [
@@ -183,7 +183,7 @@ def _any(value: Any) -> Any:
 
 @pytest.mark.parametrize("what", CALLS)
 async def test_bad_arguments(place: Place, what: str) -> None:
-    """Each is a ``ConfigError`` that states the rule and the value."""
+    """Each bad argument raises a ``ConfigError`` that states the rule and the value."""
     call, message = CALLS[what]
     async with place.bench() as bench:
         board = bench.board()
@@ -209,14 +209,14 @@ async def test_bad_arguments(place: Place, what: str) -> None:
     ],
 )
 async def test_bad_arguments_of_claims(place: Place, options: dict[str, Any], message: str) -> None:
-    """They are refused when the observable is made, not when it is subscribed to."""
+    """Bad arguments are refused when the observable is made, not when it is subscribed to."""
     async with place.bench() as bench:
         with pytest.raises(ConfigError, match=rf"^{re.escape(message)}$"):
             bench.board().claims(**options)
 
 
 async def test_settlements_of_another_board(place: Place) -> None:
-    """They are refused, together with the good ones of the same call."""
+    """A settlement of another board is refused, and the whole call with it."""
     async with place.bench() as bench:
         board, stranger = bench.board(), bench.another(f"{bench.name}-2")
         for each in (board, stranger):
@@ -232,7 +232,7 @@ async def test_settlements_of_another_board(place: Place) -> None:
 
 
 async def test_bad_arguments_of_settlements(place: Place) -> None:
-    """They are refused when the settlement is made."""
+    """Bad arguments are refused when the settlement is made."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))

@@ -1,4 +1,4 @@
-"""Cancelling: a task in any state ends dead, ``cancelled``."""
+"""Cancelling a task in any state makes it dead, ``cancelled``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_cancel_in_each_state(place: Place) -> None:
 
 
 async def test_a_cancelled_claim_is_lost(place: Place) -> None:
-    """A renewal reports it, and it cannot be settled."""
+    """A renewal reports the claim as lost, and it cannot be settled."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -45,7 +45,7 @@ async def test_a_cancelled_claim_is_lost(place: Place) -> None:
 
 
 async def test_a_cancelled_task_is_not_claimed(place: Place) -> None:
-    """It is claimed neither now nor when its delay is over."""
+    """A cancelled task is claimed neither now nor after its delay."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -76,7 +76,7 @@ async def test_cancel_many(place: Place) -> None:
 
 
 async def test_a_cancelled_id_is_known(place: Place) -> None:
-    """It is a duplicate, as dead ids are, until the task is redriven and done."""
+    """The id is a duplicate, like that of any dead task, until the task is redriven and done."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))

@@ -1,4 +1,4 @@
-"""Claiming: how many, which, under which token."""
+"""Claiming: how many tasks, which ones, under which token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.boards.places import Place, counts, order
 
 
 async def test_a_claim_tells_what_it_holds(place: Place) -> None:
-    """It has task, token, attempt and worker, and is not lost."""
+    """A claim has task, token, attempt and worker, and is not lost."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task("p", id="a"))
@@ -31,7 +31,7 @@ async def test_a_claim_tells_what_it_holds(place: Place) -> None:
 
 
 async def test_workers_have_a_label_by_default(place: Place) -> None:
-    """The default label is host and process id."""
+    """The default label is made of the host and the process id."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -84,7 +84,7 @@ async def test_limit_0_only_sweeps(place: Place) -> None:
 
 
 async def test_tokens_grow_and_never_repeat(place: Place) -> None:
-    """They grow across claims, handles and attempts of one task."""
+    """Tokens grow across claims, handles and attempts of one task."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         await board.submit([Task(n) for n in range(10)])
@@ -112,7 +112,7 @@ async def test_claim_by_ids(place: Place) -> None:
 
 
 async def test_claim_by_ids_has_a_limit_too(place: Place) -> None:
-    """The first ready ones are claimed."""
+    """The first ready ones of the ids are claimed."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcd"])
@@ -144,7 +144,7 @@ async def test_claim_by_many_ids(place: Place) -> None:
 
 
 async def test_claim_by_ids_sweeps(place: Place) -> None:
-    """A task whose worker died can be claimed by its id."""
+    """A claim by id sweeps first, so it gets a task whose worker died."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -156,7 +156,7 @@ async def test_claim_by_ids_sweeps(place: Place) -> None:
 
 
 async def test_large_payloads(place: Place) -> None:
-    """50 tasks of 900 kB are claimed by one call; no reply holds them all."""
+    """One call claims 50 tasks of 900 kB, more than one reply can hold."""
     async with place.bench() as bench:
         board = bench.board()
         payload = b"x" * 900_000
@@ -181,7 +181,7 @@ async def test_one_large_among_small_ones(place: Place) -> None:
 
 @pytest.mark.parametrize("rounds", [0, 1, 2, 5])
 async def test_a_cancelled_claim_gives_back(place: Place, rounds: int) -> None:
-    """Whenever it is cancelled, no task stays claimed and nothing is counted."""
+    """Whenever the call is cancelled, no task stays claimed and nothing is counted."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])

@@ -28,7 +28,7 @@ def ended(board: Board[Any], found: list[Any], **options: Any) -> asyncio.Future
 
 
 async def test_until_idle(place: Place) -> None:
-    """It completes when nothing is ready; scheduled tasks do not keep it open."""
+    """The stream completes when nothing is ready; scheduled tasks do not keep it open."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(50)])
@@ -64,7 +64,7 @@ async def test_until_idle_of_large_payloads(place: Place) -> None:
 
 
 async def test_until_idle_of_an_empty_board(place: Place) -> None:
-    """It completes at once."""
+    """The stream completes at once."""
     async with place.bench() as bench:
         found: list[Any] = []
         await ended(bench.board(), found, until="idle")
@@ -72,7 +72,7 @@ async def test_until_idle_of_an_empty_board(place: Place) -> None:
 
 
 async def test_until_joined(place: Place) -> None:
-    """It completes when all tasks are finished, here and at other workers, retries included."""
+    """The stream completes when all tasks are finished, also by other workers, retries included."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(20)])
@@ -92,7 +92,7 @@ async def test_until_joined(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_never(place: Place) -> None:
-    """It waits for more tasks and receives them at once."""
+    """The stream waits for more tasks and receives them at once."""
     async with place.bench() as bench:
         board = bench.board()
         found: list[Any] = []
@@ -105,7 +105,7 @@ async def test_never(place: Place) -> None:
             await asyncio.sleep(0.1)
             for n in range(5):
                 await bench.elsewhere().submit(Task(n))
-                # Long before the next poll, 0.98 s after the last claim at the earliest.
+                # This is long before the next poll, 0.98 s after the last claim at the earliest.
                 await until(lambda: len(found) == n + 1, 0.8)  # noqa: B023 - awaited at once
                 await asyncio.sleep(0.01)
         await board._intakes.finished()
@@ -113,7 +113,7 @@ async def test_never(place: Place) -> None:
 
 
 async def test_no_more_than_prefetch(place: Place) -> None:
-    """The board never counts more claims than that."""
+    """The board never counts more claims than ``prefetch``."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(50)])
@@ -130,7 +130,7 @@ async def test_no_more_than_prefetch(place: Place) -> None:
 
 
 async def test_no_more_than_there_is_room_for(place: Place) -> None:
-    """A closed valve leaves the tasks on the board."""
+    """While the valve is closed, the tasks stay on the board."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(50)])
@@ -147,7 +147,7 @@ async def test_no_more_than_there_is_room_for(place: Place) -> None:
 
 
 async def test_disposal_gives_back_what_waits(place: Place) -> None:
-    """Emitted claims stay held; the others are ready again, in their places."""
+    """Emitted claims stay held; waiting ones are ready again, in their places."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(10)])
@@ -162,7 +162,7 @@ async def test_disposal_gives_back_what_waits(place: Place) -> None:
 
 
 async def test_disposal_while_claiming(place: Place) -> None:
-    """A claim call that is under way when the stream ends gives all its tasks back."""
+    """A claim call that is running when the stream ends gives all its tasks back."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n, id=f"{n}") for n in range(10)])
@@ -183,7 +183,7 @@ async def test_disposal_while_claiming(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_what_is_held_is_renewed(place: Place) -> None:
-    """A claim is held for three leases, and no other worker gets the task."""
+    """A claim is held for three leases, during which no other worker gets the task."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -230,7 +230,7 @@ async def test_two_handles_share(place: Place) -> None:
 
 
 async def test_one_observable_for_many_subscriptions(place: Place) -> None:
-    """Each subscription claims by itself."""
+    """Each subscription claims its own tasks."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(n) for n in range(4)])

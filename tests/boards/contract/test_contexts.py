@@ -1,4 +1,4 @@
-"""What boards do in the background runs in no caller's context."""
+"""Background work of a board does not run in the context of a caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
 def watch(board: Board[Any], step: str) -> list[str]:
-    """Return the list to which each run of an engine's step adds the tenant that it sees."""
+    """Return a list to which each call of a method of the engine adds the tenant in its context."""
     engine: Any = board._engine
     plain: Callable[..., Any] = getattr(engine, step)
     seen: list[str] = []
@@ -32,7 +32,7 @@ def watch(board: Board[Any], step: str) -> list[str]:
 
 
 async def test_giving_back(place: Place) -> None:
-    """Claims that are given back are settled without the caller's context."""
+    """Claims are given back without the caller's context."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -110,7 +110,7 @@ async def test_events_of_others(place: Place) -> None:
         with board.events.subscribe(see):
             async with asyncio.timeout(10):
                 while len(seen) < 2:
-                    # Until the server knows that somebody listens.
+                    # Wait until the server counts the listener.
                     await other.submit(Task(0))
                     await asyncio.sleep(0.01)
         assert {"nobody"} == set(seen)

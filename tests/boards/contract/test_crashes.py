@@ -1,4 +1,4 @@
-"""Workers that die, counted apart from attempts that fail."""
+"""Workers that die are counted apart from attempts that fail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.boards.places import Bench, Place, counts
 
 
 async def crash(bench: Bench, times: int) -> None:
-    """Claim and let the lease lapse, so many times."""
+    """Claim and let the lease lapse, *times* times."""
     board = bench.board()
     for _ in range(times):
         assert 1 == len(await board.claim(1, lease=10.0))
@@ -17,7 +17,7 @@ async def crash(bench: Bench, times: int) -> None:
 
 
 async def test_a_crash_is_no_attempt(place: Place) -> None:
-    """The next claim is still the first attempt, and has counted the crashes."""
+    """The next claim is still the first attempt, and has the number of crashes."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", max_attempts=1))
@@ -32,7 +32,7 @@ async def test_a_crash_is_no_attempt(place: Place) -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
 async def test_more_crashes_than_allowed(place: Place, limit: int) -> None:
-    """After one more crash than ``max_crashes`` the task is dead, ``crashed``."""
+    """After more crashes than ``max_crashes``, the task is dead, ``crashed``."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=limit)
         await board.submit(Task(0, id="a"))
@@ -46,7 +46,7 @@ async def test_more_crashes_than_allowed(place: Place, limit: int) -> None:
 
 
 async def test_three_crashes_are_allowed_by_default(place: Place) -> None:
-    """The fourth crash kills a task."""
+    """The fourth crash kills the task."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -56,7 +56,7 @@ async def test_three_crashes_are_allowed_by_default(place: Place) -> None:
 
 
 async def test_crashes_and_attempts_add_up_apart(place: Place) -> None:
-    """Neither resets the other, and a release counts as neither."""
+    """Neither count resets the other, and a release counts as neither."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -79,7 +79,7 @@ async def test_crashes_and_attempts_add_up_apart(place: Place) -> None:
 
 
 async def test_a_crash_keeps_the_last_error(place: Place) -> None:
-    """The error of the last attempt is still known when the worker of this one dies."""
+    """The error of the last attempt is kept when the worker of the next one dies."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=0)
         await board.submit(Task(0, id="a"))

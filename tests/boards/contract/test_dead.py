@@ -1,4 +1,4 @@
-"""Dead letters: what they hold, how many are kept, and redriving them."""
+"""Dead letters: what they contain, how many are kept, and how they are redriven."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def dead(board: Board[Any]) -> list[DeadLetter[Any]]:
 
 
 async def test_what_a_dead_letter_tells(place: Place) -> None:
-    """It has the task as submitted, the reason, the time and the attempts."""
+    """A dead letter has the task as submitted, the reason, the time and the attempts."""
     async with place.bench() as bench:
         board = bench.board()
         task = Task({"n": 1}, id="a", kind="k", priority=3, headers={"h": "1"}, timeout=2.0)
@@ -91,7 +91,7 @@ async def test_an_iteration_sees_changes(place: Place) -> None:
 
 
 async def test_only_so_many_are_kept(place: Place) -> None:
-    """The oldest is discarded, and its id may be submitted again."""
+    """The oldest letter is discarded, and its id may be submitted again."""
     async with place.bench() as bench:
         board = bench.board(dead_limit=3)
         await board.submit([Task(0, id=i) for i in "abcde"])
@@ -106,7 +106,7 @@ async def test_only_so_many_are_kept(place: Place) -> None:
 
 
 async def test_many_are_discarded(place: Place) -> None:
-    """When one call kills more tasks than are kept, the last of them stay."""
+    """If one call kills more tasks than are kept, the last ones stay."""
     async with place.bench() as bench:
         board = bench.board(dead_limit=10)
         ids = [f"{n}" for n in range(1800)]
@@ -165,7 +165,7 @@ async def test_redrive_many(place: Place) -> None:
 
 
 async def test_redriven_tasks_can_die_again(place: Place) -> None:
-    """They die with their new error, and can be redriven again."""
+    """The tasks die with their new error, and can be redriven again."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", max_attempts=1))
@@ -187,7 +187,7 @@ async def test_redriven_tasks_can_die_again(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_redriving_wakes_claimers(place: Place) -> None:
-    """They claim at once, without waiting for their next poll."""
+    """Waiting claimers claim at once, not at their next poll."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))

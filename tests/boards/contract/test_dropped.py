@@ -18,7 +18,7 @@ from tests.boards.places import Place, counts, until
 
 
 def is_a(claim: Claim[Any]) -> bool:
-    """Return whether it is of task a."""
+    """Return whether the task of *claim* is a."""
     return claim.task.id == "a"
 
 
@@ -33,7 +33,7 @@ def events(logs: list[Any]) -> set[str]:
 
 
 async def test_outcomes_that_are_dropped_come_to_an_end(place: Place) -> None:
-    """Each run counts as a crash, unless the claim was dropped before its handler began."""
+    """Each run counts as a crash, except if the claim was dropped before its handler began."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=2)
         await board.submit([Task("dropped", id="a"), Task("filtered", id="b")])
@@ -71,7 +71,7 @@ async def test_outcomes_that_are_dropped_come_to_an_end(place: Place) -> None:
 
 
 def spoiled(**changes: Any) -> Any:
-    """Return a function that changes an outcome in this way and passes it on."""
+    """Return a function that sets these attributes of an outcome and returns it."""
 
     def change(outcome: Any) -> Any:
         for name, value in changes.items():
@@ -82,7 +82,7 @@ def spoiled(**changes: Any) -> Any:
 
 
 def forgets(outcome: Any) -> None:
-    """Return nothing, as a function without its last line."""
+    """Return None, like a function without its last line."""
     del outcome
 
 
@@ -97,7 +97,7 @@ def settles(outcome: Any) -> Any:
 
 
 def wraps(outcome: Any) -> Any:
-    """Return a mapping."""
+    """Return a mapping instead of the outcome."""
     del outcome
     return {"secret": 1}
 
@@ -121,7 +121,7 @@ def wraps(outcome: Any) -> Any:
     ],
 )
 async def test_what_is_no_outcome_ends_the_stream(place: Place, judge: Any, message: str) -> None:
-    """The error says why; the board is unchanged, and the lease lapses."""
+    """The error names the problem; the board is unchanged, and the lease lapses."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -139,7 +139,7 @@ async def test_what_is_no_outcome_ends_the_stream(place: Place, judge: Any, mess
 
 
 async def test_settle_without_execute_says_so(place: Place) -> None:
-    """The error names execute, and the tasks that go back are claimed again."""
+    """The error names ``execute``, and the tasks are given back and claimed again."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))

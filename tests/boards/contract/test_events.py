@@ -16,7 +16,7 @@ from tests.boards.places import Bench, Place, until
 
 @asynccontextmanager
 async def heard(bench: Bench, board: Board[Any]) -> AsyncGenerator[list[TaskEvent]]:
-    """Collect the events of *board* once it is certain that they arrive."""
+    """Collect the events of *board*, beginning when it is certain that they arrive."""
     events: list[TaskEvent] = []
     with board.events.subscribe(events.append):
         await listening(bench, 1)
@@ -24,7 +24,7 @@ async def heard(bench: Bench, board: Board[Any]) -> AsyncGenerator[list[TaskEven
 
 
 async def listening(bench: Bench, count: int) -> None:
-    """Wait until so many processes listen to the board's events."""
+    """Wait until *count* processes listen to the board's events."""
     while bench.kind not in {"memory", "shm"}:
         reply = await bench.hub.client.call("ask", "PUBSUB", "NUMSUB", bench.key("events"))
         if reply[1] == count:
@@ -126,7 +126,7 @@ async def test_times(place: Place) -> None:
 
 
 async def test_several_listeners(place: Place) -> None:
-    """Each hears all events once, and none after leaving."""
+    """Each listener gets all events once, and none after it has left."""
     async with place.bench() as bench:
         board = bench.board()
         async with heard(bench, board) as first, heard(bench, board) as second:
@@ -140,7 +140,7 @@ async def test_several_listeners(place: Place) -> None:
 
 
 async def test_a_listener_that_raises(place: Place) -> None:
-    """It disturbs neither the board nor other listeners."""
+    """Neither the board nor the other listeners are affected."""
 
     def fail(_: TaskEvent) -> None:
         raise RuntimeError("mine")
@@ -157,7 +157,7 @@ async def test_a_listener_that_raises(place: Place) -> None:
 
 
 async def test_ids_and_workers_of_any_kind(place: Place) -> None:
-    """They arrive unchanged."""
+    """Ids and labels of workers arrive unchanged."""
     async with place.bench() as bench:
         board = bench.board()
         ids = ["\x00\n", "ü" * 500, "x" * 1000]

@@ -48,7 +48,7 @@ IDS = [
 
 
 async def test_through_a_whole_life(place: Place) -> None:
-    """Every call that takes or returns an id keeps each of them apart from the others."""
+    """Every call that takes or returns an id keeps all of these ids apart."""
     async with place.bench() as bench:
         board, other = bench.board(remember=60.0), bench.elsewhere()
         assert tuple(IDS) == (await board.submit([Task(0, id=i) for i in IDS])).accepted

@@ -5,12 +5,12 @@ from __future__ import annotations
 from rxdispatch.task import Task
 from tests.boards.places import Place
 
-# Seconds by which a sample is off, and what a busy machine adds.
+# By how many seconds a sample may be off, including delays on a busy machine.
 NEAR = 5.0
 
 
 async def test_nothing_is_ready(place: Place) -> None:
-    """An empty board has no lag, and neither has one whose tasks are claimed or scheduled."""
+    """The lag is 0 for an empty board, and if all tasks are claimed or scheduled."""
     async with place.bench() as bench:
         board = bench.board()
         assert 0.0 == await board.lag()
@@ -21,7 +21,7 @@ async def test_nothing_is_ready(place: Place) -> None:
 
 
 async def test_it_grows_until_the_oldest_is_claimed(place: Place) -> None:
-    """The lag is that of the first task, then that of the next, at every handle."""
+    """Every handle reports the lag of the first task, and later that of the next."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -31,7 +31,7 @@ async def test_it_grows_until_the_oldest_is_claimed(place: Place) -> None:
         assert 120.0 <= await bench.elsewhere().lag() < 120.0 + NEAR
         (claim,) = await board.claim(1)
         assert 20.0 <= await board.lag() < 20.0 + NEAR
-        # It keeps its place.
+        # The released task keeps its place.
         await board.settle(claim.release())
         assert 120.0 <= await board.lag() < 120.0 + NEAR
 
@@ -47,7 +47,7 @@ async def test_the_oldest_of_any_priority(place: Place) -> None:
 
 
 async def test_a_delay_does_not_count(place: Place) -> None:
-    """A delayed task has waited since it was due, and hides no task behind it."""
+    """A delayed task waits from its due time, and hides no task behind it."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task("x" * 50, delay=1000.0, ttl=9000.0), Task(0, delay=1000.0)])
@@ -61,7 +61,7 @@ async def test_a_delay_does_not_count(place: Place) -> None:
 
 
 async def test_a_retry_counts_from_when_it_is_ready(place: Place) -> None:
-    """Neither the delay of a retry nor the time of being dead counts."""
+    """Neither the delay of a retry nor the time as a dead letter counts."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", delay=0.0, kind="odd"))
@@ -79,7 +79,7 @@ async def test_a_retry_counts_from_when_it_is_ready(place: Place) -> None:
 
 
 async def test_a_long_history_takes_little_room(place: Place) -> None:
-    """After a thousand samples each age is exact to a third of itself."""
+    """After a thousand samples, each age is exact to a third."""
     async with place.bench() as bench:
         board = bench.board()
         spans = [1 + step % 7 for step in range(300)]

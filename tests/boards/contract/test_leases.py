@@ -14,7 +14,7 @@ from tests.boards.places import Place, counts
 
 
 async def test_a_lapsed_task_is_claimed_again(place: Place) -> None:
-    """Any handle can claim it, and the old claim can no longer settle."""
+    """Any handle can claim the task, and the old claim can no longer settle."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         await board.submit(Task(0, id="a"))
@@ -46,7 +46,7 @@ async def test_real_time_counts(place: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["done", "retry", "dead", "release"])
 async def test_a_stale_claim_settles_nothing(place: Place, kind: str) -> None:
-    """Its settlements are refused and do not disturb the new claim."""
+    """Its settlements are refused and do not affect the new claim."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="b")])
@@ -66,7 +66,7 @@ async def test_a_stale_claim_settles_nothing(place: Place, kind: str) -> None:
 
 
 async def test_a_token_holds_until_somebody_sweeps(place: Place) -> None:
-    """A lease that lapsed unnoticed can still be settled or renewed."""
+    """A claim whose lease has lapsed can still be settled or renewed until a sweep."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="b")])
@@ -123,7 +123,7 @@ async def test_renewal_names_the_lost(place: Place) -> None:
 
 
 async def test_renewal_of_none(place: Place) -> None:
-    """An empty list is renewed to an empty list."""
+    """Renewing an empty list returns an empty list."""
     async with place.bench() as bench:
         assert [] == await bench.board().renew([], 30.0)
 
@@ -140,7 +140,7 @@ async def test_renewal_of_many(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_a_live_claimer_takes_over(place: Place) -> None:
-    """It has the task within 2 s after the end of the lease."""
+    """A waiting claimer has the task within 2 s after the end of the lease."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -156,7 +156,7 @@ async def test_a_live_claimer_takes_over(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_join_takes_over_too(place: Place) -> None:
-    """A process that joins sweeps, so that an idle worker hears of the task."""
+    """A process that waits in ``join`` sweeps, so that an idle worker gets the task."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=0)
         await board.submit(Task(0, id="a"))
@@ -167,7 +167,7 @@ async def test_join_takes_over_too(place: Place) -> None:
 
 
 async def test_many_lapse_at_once(place: Place) -> None:
-    """More leases lapse than one sweep takes; one claim makes all ready and workers get them."""
+    """If more leases lapse than one sweep takes, one claim still makes all tasks ready."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=f"{n}") for n in range(1200)])
@@ -181,7 +181,7 @@ async def test_many_lapse_at_once(place: Place) -> None:
 
 
 async def test_a_renewal_that_overtakes_a_settlement(place: Place) -> None:
-    """It finds the token gone, but the claim is not lost."""
+    """The renewal finds the token gone, but the claim is not lost."""
     async with place.bench() as bench:
         board = bench.board()
         for rounds in range(5):

@@ -1,4 +1,4 @@
-"""Options: stored with the board by the first handle that gives them."""
+"""Options are stored with the board by the first handle that gives them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.boards.places import Bench, Place, counts
 
 
 async def conflict(bench: Bench, **options: Any) -> str:
-    """Return how a handle that gives *options* is refused."""
+    """Return the error that refuses a handle with *options*."""
     with pytest.raises(ConfigError) as caught:
         await bench.elsewhere(**options).submit(Task(0, id="refused"))
     assert isinstance(caught.value, ValueError)
@@ -20,7 +20,7 @@ async def conflict(bench: Bench, **options: Any) -> str:
 
 
 async def test_a_handle_that_gives_none_takes_what_is_stored(place: Place) -> None:
-    """The options of the first handle hold for it too."""
+    """The options of the first handle apply to the second too."""
     async with place.bench() as bench:
         await bench.board(max_crashes=0, dead_limit=1, remember=50.0).submit(Task(0, id="a"))
         other = bench.elsewhere()
@@ -92,7 +92,7 @@ async def test_a_default_given_is_stored(place: Place) -> None:
     ],
 )
 async def test_bad_options(place: Place, options: dict[str, Any]) -> None:
-    """They are refused when the handle is made."""
+    """Bad options are refused when the handle is made."""
     async with place.bench() as bench:
         ((name, value),) = options.items()
         with pytest.raises(ConfigError, match=rf"^{name} must be") as caught:
@@ -103,7 +103,7 @@ async def test_bad_options(place: Place, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 201, 5, None, "\ud800"])
 async def test_bad_names(place: Place, name: Any) -> None:
-    """A board's name is 1 to 200 characters that UTF-8 can write."""
+    """The name of a board is 1 to 200 characters that UTF-8 can encode."""
     async with place.bench() as bench:
         with pytest.raises(ConfigError, match=r"^name must be"):
             bench.another(name)
@@ -111,7 +111,7 @@ async def test_bad_names(place: Place, name: Any) -> None:
 
 @pytest.mark.parametrize("mark", ["{", "}", "\x00", "\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028"])
 async def test_names_that_no_pattern_could_tell_apart(place: Place, mark: str) -> None:
-    """Braces would move the end of the hash tag, and access lists take no control characters."""
+    """Braces would end the hash tag early, and ACLs take no control characters."""
     async with place.bench() as bench:
         with pytest.raises(ConfigError, match=r"^name must have no braces and no control char"):
             bench.another(f"jobs{mark}x")
@@ -134,6 +134,6 @@ async def test_odd_names(place: Place, name: str) -> None:
 
 
 async def test_the_name_shows(place: Place) -> None:
-    """The repr shows the name."""
+    """The repr contains the name."""
     async with place.bench() as bench:
         assert repr(bench.name) in repr(bench.board())

@@ -17,7 +17,7 @@ async def test_order_of_submission(place: Place) -> None:
 
 
 async def test_higher_priorities_first(place: Place) -> None:
-    """Priorities from 4096 down to -4096 come in order, equals by submission."""
+    """Tasks come by priority, from 4096 down to -4096, and within one by submission."""
     async with place.bench() as bench:
         board = bench.board()
         priorities = [0, -4096, 4096, 1, -1, 0, 4096, 4095, -4096, -4095]
@@ -39,7 +39,7 @@ async def test_priorities_in_small_claims(place: Place) -> None:
 
 
 async def test_released_tasks_keep_their_place(place: Place) -> None:
-    """They keep it however often and in whatever order they are released."""
+    """Released tasks keep their place, however often and in whatever order they are released."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcde"])
@@ -53,7 +53,7 @@ async def test_released_tasks_keep_their_place(place: Place) -> None:
 
 
 async def test_released_with_a_delay_keep_their_place(place: Place) -> None:
-    """After the delay they stand at the place they had."""
+    """After the delay, the tasks are at the place that they had."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -65,7 +65,7 @@ async def test_released_with_a_delay_keep_their_place(place: Place) -> None:
 
 
 async def test_reclaimed_tasks_keep_their_place(place: Place) -> None:
-    """Tasks whose lease ran out stand at the place they had."""
+    """Tasks whose lease lapsed are at the place that they had."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcd"])
@@ -89,7 +89,7 @@ async def test_retried_tasks_join_the_end(place: Place) -> None:
 
 
 async def test_retried_after_a_delay_join_the_end(place: Place) -> None:
-    """It joins the end as it is when the delay is over."""
+    """After its delay, the task joins the end as it is then."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="b"), Task(0, id="x", priority=-1)])
@@ -104,7 +104,7 @@ async def test_retried_after_a_delay_join_the_end(place: Place) -> None:
 
 
 async def test_delayed_tasks_stand_where_they_were_submitted(place: Place) -> None:
-    """Once due, a delayed task precedes those that were submitted after it."""
+    """A delayed task that is due comes before tasks that were submitted after it."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a", delay=20.0), Task(0, id="b")])
@@ -114,7 +114,7 @@ async def test_delayed_tasks_stand_where_they_were_submitted(place: Place) -> No
 
 
 async def test_redriven_tasks_join_the_end(place: Place) -> None:
-    """They join the end of their priority in the order of their deaths."""
+    """Redriven tasks join the end of their priority in the order of their deaths."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -129,7 +129,7 @@ async def test_redriven_tasks_join_the_end(place: Place) -> None:
 
 
 async def test_claimed_by_id_and_released(place: Place) -> None:
-    """A task that was picked from the middle goes back to the middle, once."""
+    """A task that was claimed from the middle by its id goes back to the middle, once."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abcde"])
@@ -142,7 +142,7 @@ async def test_claimed_by_id_and_released(place: Place) -> None:
 
 
 async def test_picked_and_retried(place: Place) -> None:
-    """A task that was picked from the middle and failed stands at the end only."""
+    """A task that was claimed from the middle and failed is at the end only."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])

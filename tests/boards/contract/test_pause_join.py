@@ -27,7 +27,7 @@ async def test_a_paused_board_gives_nothing(place: Place) -> None:
 
 
 async def test_pausing_twice(place: Place) -> None:
-    """One resume ends two pauses, and a second resume does no harm."""
+    """One resume ends two pauses, and another resume does no harm."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -39,7 +39,7 @@ async def test_pausing_twice(place: Place) -> None:
 
 
 async def test_what_is_claimed_goes_on(place: Place) -> None:
-    """A pause affects no claim: it can be renewed and settled, and sweeps go on."""
+    """A pause does not affect claims, which can be renewed and settled, nor sweeps."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i) for i in "abc"])
@@ -56,7 +56,7 @@ async def test_what_is_claimed_goes_on(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_resuming_wakes_claimers(place: Place) -> None:
-    """They claim at once, without waiting for their next poll."""
+    """Waiting claimers claim at once, not at their next poll."""
     async with place.bench() as bench:
         board = bench.board()
         await board.pause()
@@ -71,7 +71,7 @@ async def test_resuming_wakes_claimers(place: Place) -> None:
 
 
 async def test_join_of_an_empty_board(place: Place) -> None:
-    """It returns at once; dead tasks do not count."""
+    """``join`` returns at once; dead tasks do not count."""
     async with place.bench() as bench:
         board = bench.board()
         await board.join()
@@ -81,7 +81,7 @@ async def test_join_of_an_empty_board(place: Place) -> None:
 
 
 async def test_join_waits_for_each_state(place: Place) -> None:
-    """Ready, claimed and scheduled tasks keep it waiting."""
+    """``join`` waits for ready, claimed and scheduled tasks."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -101,7 +101,7 @@ async def test_join_waits_for_each_state(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_join_wakes_promptly(place: Place) -> None:
-    """Every waiting handle hears of the end long before its next poll."""
+    """Every ``join`` that waits returns long before its next poll."""
     async with place.bench() as bench:
         board, other = bench.board(), bench.elsewhere()
         late: list[float] = []
@@ -114,12 +114,12 @@ async def test_join_wakes_promptly(place: Place) -> None:
             await board.settle([claim.done()])
             await asyncio.gather(*joined)
             late.append(asyncio.get_running_loop().time() - before)
-        # Of three waits one may be held up by a noisy machine.
+        # A noisy machine may delay one of three waits.
         assert sorted(late)[1] < 0.3
 
 
 async def test_join_waits_through_a_pause(place: Place) -> None:
-    """It returns once the board has been resumed and all tasks are finished."""
+    """``join`` returns after the board has been resumed and all tasks are finished."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))
@@ -135,7 +135,7 @@ async def test_join_waits_through_a_pause(place: Place) -> None:
 
 
 async def test_join_can_be_cancelled(place: Place) -> None:
-    """It leaves nothing behind."""
+    """A cancelled ``join`` leaves nothing behind."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))

@@ -1,4 +1,4 @@
-"""Types of payloads: pydantic models and paths work, and what cannot work is refused at once."""
+"""Types of payloads: pydantic models and paths work; other types are refused at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Order(pydantic.BaseModel):
 
 
 class Strict(pydantic.BaseModel):
-    """A model that converts nothing, and has another name for a field."""
+    """A strict model with an alias for a field."""
 
     model_config = pydantic.ConfigDict(strict=True)
 
@@ -44,13 +44,13 @@ class Strict(pydantic.BaseModel):
 
 
 class Broken(pydantic.BaseModel):
-    """A model that cannot be written."""
+    """A model that cannot be serialized."""
 
     id: int
 
     @pydantic.field_serializer("id")
     def fail(self, value: int) -> int:
-        """Raise a hostile error."""
+        """Raise an error whose own methods raise."""
         raise HostileError(value)
 
 
@@ -62,14 +62,14 @@ class HostileError(Exception):
 
 
 class Colour(enum.Enum):
-    """A value."""
+    """An enum."""
 
     RED = "red"
 
 
 @attrs.frozen
 class Parcel:
-    """Models and paths inside of attrs."""
+    """An attrs class with models and paths inside."""
 
     order: Order
     label: Path
@@ -78,7 +78,7 @@ class Parcel:
 
 @dataclass
 class Typed:
-    """Types that msgspec knows."""
+    """Types that msgspec supports."""
 
     price: Decimal
     key: uuid.UUID
@@ -147,7 +147,7 @@ async def test_types_that_work(place: Place, kind: Any, value: Any) -> None:
 
 
 async def test_a_model_without_its_type(place: Place) -> None:
-    """It comes back as the plain values of its JSON form."""
+    """Without a type, a model comes back as the plain values of its JSON form."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(STRICT))
@@ -159,7 +159,7 @@ async def test_a_model_without_its_type(place: Place) -> None:
 
 
 async def test_a_payload_that_does_not_fit_a_model(place: Place) -> None:
-    """It dies with the model's message; no value of the payload is logged or kept."""
+    """The task dies with the model's message; no value of the payload is logged or kept."""
     async with place.bench() as bench:
         board = bench.board(payload=Order)
         await board.submit([Task({"id": "card 4711"}, id="a"), Task({"id": 1}, id="b")])
@@ -184,12 +184,12 @@ async def test_a_model_that_cannot_be_written(place: Place) -> None:
 
 
 class Opaque:
-    """A type that cannot be read."""
+    """A type that cannot be decoded."""
 
 
 @dataclass
 class Holder:
-    """A type with a field that cannot be read."""
+    """A class with a field that cannot be decoded."""
 
     some: list[dict[str, Opaque | None]]
 
@@ -203,7 +203,7 @@ class Able(Protocol):
 
 @dataclass
 class Misspelt:
-    """A class with an annotation that names nothing."""
+    """A class with an annotation that names nothing that exists."""
 
     some: NoSuchType  # type: ignore[name-defined] # noqa: F821 # pyright: ignore[reportUndefinedVariable, reportUnknownVariableType]
 
@@ -227,7 +227,7 @@ BAD: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("kind", "what"), BAD, ids=range(len(BAD)))
 async def test_types_that_cannot_be_read(place: Place, kind: Any, what: str) -> None:
-    """They are refused when the handle is made; the error names the type that is to blame."""
+    """The type is refused when the handle is made; the error names the part that is to blame."""
     async with place.bench() as bench:
         with pytest.raises(ConfigError, match=rf"^payload must be a type that msgspec.*{what}"):
             bench.board(payload=kind)
@@ -236,7 +236,7 @@ async def test_types_that_cannot_be_read(place: Place, kind: Any, what: str) -> 
 
 @dataclass(frozen=True)
 class Key:
-    """A type that may be a key if the type of the payload says so."""
+    """A type that can be a key only with a typed handle."""
 
     a: int
 
@@ -272,7 +272,7 @@ async def test_get_reads_no_payload(place: Place) -> None:
 
 
 async def test_get_of_bytes_that_are_no_task(server: Place) -> None:
-    """The other fields of its state are returned."""
+    """``get`` returns the other fields of the state."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))

@@ -1,4 +1,4 @@
-"""Payloads: which can be stored, and the types that they are decoded into."""
+"""Payloads: which can be stored, and which types they are decoded into."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PLAIN: list[Any] = [
 
 
 async def test_plain_values(place: Place) -> None:
-    """They come back unchanged and in order."""
+    """Plain values come back unchanged and in order."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(value) for value in PLAIN])
@@ -67,7 +67,7 @@ async def test_plain_values(place: Place) -> None:
 
 
 async def test_typed_payloads(place: Place) -> None:
-    """A handle with ``payload=`` decodes into that type; one without returns plain values."""
+    """A handle with ``payload=`` decodes into that type; other handles return plain values."""
     for kind, value, plain in (
         (Job, Job("a.py", (1, 2)), {"path": "a.py", "sizes": [1, 2]}),
         (Data, Data(5), {"x": 5}),
@@ -86,7 +86,7 @@ async def test_typed_payloads(place: Place) -> None:
 
 
 async def test_a_payload_of_another_type(place: Place) -> None:
-    """It is dead, ``undecodable``; its neighbours are delivered."""
+    """The task is dead, ``undecodable``; its neighbours are delivered."""
     async with place.bench() as bench:
         plain, typed = bench.board(), bench.elsewhere(payload=int)
         await plain.submit([Task(p, id=f"{n}") for n, p in enumerate([1, "two", 3, [4], 5])])
@@ -99,14 +99,14 @@ async def test_a_payload_of_another_type(place: Place) -> None:
             (letter.task.id, letter.task.payload, letter.reason) for letter in letters
         ]
         assert "Expected `int`" in letters[0].error
-        # Where it cannot be read it is given as it is stored.
+        # A payload that cannot be decoded is returned as it is stored.
         assert [bytes] * 2 == [type(x.task.payload) async for x in typed.dead_letters()]
         assert 2 == await plain.redrive()
         assert ["two", [4]] == [claim.task.payload for claim in await plain.claim(5)]
 
 
 async def test_bytes_that_are_no_task(server: Place) -> None:
-    """Claiming goes on, whatever is stored."""
+    """Claiming goes on, whatever bytes are stored."""
     async with server.bench() as bench:
         board = bench.board()
         await board.submit([Task(n, id=f"{n}") for n in range(5)])
@@ -122,7 +122,7 @@ async def test_bytes_that_are_no_task(server: Place) -> None:
 
 
 async def test_an_undecodable_only_one(place: Place) -> None:
-    """A claim that finds only unreadable tasks brings the ones after them."""
+    """A claim that finds undecodable tasks first brings the tasks after them."""
     async with place.bench() as bench:
         await bench.board().submit([Task("x"), Task(1)])
         typed = bench.elsewhere(payload=int)
@@ -131,7 +131,7 @@ async def test_an_undecodable_only_one(place: Place) -> None:
 
 
 async def test_payloads_are_copies(place: Place) -> None:
-    """Workers do not see what the sender changes afterwards."""
+    """Workers do not see later changes to the sender's object."""
     async with place.bench() as bench:
         board = bench.board()
         payload = {"n": [1]}

@@ -12,7 +12,7 @@ from tests.boards.places import Place
 
 
 async def test_payloads_are_read_whatever_the_state(place: Place) -> None:
-    """Ready, claimed and dead tasks are read; done and unknown ones are None."""
+    """Ready, claimed and dead tasks are returned; for done and unknown ones there is None."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(n, id=f"t{n}") for n in range(4))
@@ -28,7 +28,7 @@ async def test_payloads_are_read_whatever_the_state(place: Place) -> None:
 
 
 async def test_many_and_large_ones_are_read(place: Place) -> None:
-    """They are read in several replies if necessary."""
+    """Many or large tasks are read in several replies."""
     async with place.bench() as bench:
         board = bench.board()
         large = ["x" * 700_000 + str(n) for n in range(4)]
@@ -39,7 +39,7 @@ async def test_many_and_large_ones_are_read(place: Place) -> None:
 
 
 async def test_what_is_no_id_is_refused(place: Place) -> None:
-    """It is refused, and a single str is one id."""
+    """A value that is no id is refused, and a single str is one id."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task("payload", id="ab"))

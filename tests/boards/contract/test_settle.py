@@ -12,7 +12,7 @@ from tests.boards.places import Bench, Place, counts
 
 
 async def claimed(bench: Bench, *ids: str, **options: Any) -> list[Claim[Any]]:
-    """Submit and claim tasks with these ids."""
+    """Submit and claim tasks with the ids *ids*."""
     board = bench.board()
     await board.submit([Task(0, id=i, **options) for i in ids])
     return await board.claim(len(ids), ids=ids)
@@ -76,7 +76,7 @@ async def test_retry_with_a_delay(place: Place) -> None:
 
 
 async def test_max_attempts(place: Place) -> None:
-    """After so many attempts the task is dead, ``failed``."""
+    """After ``max_attempts`` attempts, the task is dead, ``failed``."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", max_attempts=3))
@@ -99,7 +99,7 @@ async def test_one_attempt(place: Place) -> None:
 
 
 async def test_dead(place: Place) -> None:
-    """The task is not tried again, whatever ``max_attempts`` says."""
+    """The task is not tried again, whatever its ``max_attempts``."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a", max_attempts=9)
@@ -112,7 +112,7 @@ async def test_dead(place: Place) -> None:
 
 
 async def test_release(place: Place) -> None:
-    """A release counts nothing."""
+    """A release counts neither as an attempt nor as a crash."""
     async with place.bench() as bench:
         board = bench.board()
         for _ in range(4):
@@ -200,7 +200,7 @@ async def test_another_verb_is_refused(place: Place) -> None:
 
 
 async def test_a_claim_twice_in_one_call(place: Place) -> None:
-    """The first settlement counts; an equal one is True as well, another is False."""
+    """The first settlement counts; an equal one is True as well, a different one is False."""
     async with place.bench() as bench:
         board = bench.board()
         one, two = await claimed(bench, "a", "b")
@@ -221,7 +221,7 @@ async def test_one_settlement_at_once_from_two_sides(place: Place) -> None:
 
 
 async def test_two_verbs_at_once(place: Place) -> None:
-    """Exactly one of them is True, and that one was written."""
+    """Exactly one of the two answers is True, and that settlement is written."""
     async with place.bench() as bench:
         board = bench.board()
         (claim,) = await claimed(bench, "a")
@@ -233,7 +233,7 @@ async def test_two_verbs_at_once(place: Place) -> None:
 
 
 async def test_a_settled_claim_is_not_lost(place: Place) -> None:
-    """It is not lost even after its lease would be over."""
+    """The claim is not lost, even when its lease would be over."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -244,7 +244,7 @@ async def test_a_settled_claim_is_not_lost(place: Place) -> None:
 
 
 async def test_errors_are_kept_as_text(place: Place) -> None:
-    """Type and message of the cause are kept, and long ones are cut."""
+    """The type and the message of the cause are kept; a long text is cut."""
     async with place.bench() as bench:
         board = bench.board()
         wrapped = TaskExecutionError("a", 1)
@@ -262,7 +262,7 @@ async def test_errors_are_kept_as_text(place: Place) -> None:
 
 
 async def test_reasons_are_kept_as_text(place: Place) -> None:
-    """They are kept unchanged, cut if they are long, and never mixed with the error."""
+    """A reason is kept unchanged, cut if it is long, and never mixed with the error."""
     async with place.bench() as bench:
         board = bench.board()
         claims = await claimed(bench, *"abcd")

@@ -1,4 +1,4 @@
-"""What a handle counts of its claims."""
+"""The counters that a handle keeps for its claims."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_settled_refused_and_lost(place: Place) -> None:
 
 
 async def test_stats_every(place: Place) -> None:
-    """It emits the counters at once and after each period."""
+    """The stream emits the counters at once and after each period."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0))

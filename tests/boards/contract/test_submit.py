@@ -1,4 +1,4 @@
-"""Submitting: batches, and what counts as known."""
+"""Submitting: batches, and which ids are duplicates."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_more_than_one_chunk(place: Place) -> None:
 
 
 async def test_a_task_comes_back_as_it_went(place: Place) -> None:
-    """Every field is kept."""
+    """Every field of the task is kept."""
     sent = Task(
         {"a": [1, 2.5, None, True, b"\x00\xff", "ü"]},
         id="x",
@@ -84,7 +84,7 @@ async def test_known_ids_are_duplicates(place: Place) -> None:
 
 
 async def test_duplicates_within_one_call(place: Place) -> None:
-    """The first of them counts."""
+    """The first task with an id is accepted, the others are duplicates."""
     async with place.bench() as bench:
         board = bench.board()
         result = await board.submit([Task(1, id="a"), Task(2, id="b"), Task(3, id="a", delay=9.0)])
@@ -94,7 +94,7 @@ async def test_duplicates_within_one_call(place: Place) -> None:
 
 
 async def test_duplicates_across_chunks(place: Place) -> None:
-    """Of 1,500 tasks the second half repeats ids of the first."""
+    """In 1,500 tasks, the second half repeats ids of the first."""
     async with place.bench() as bench:
         board = bench.board()
         result = await board.submit([Task(n, id=f"{n % 1000}") for n in range(1500)])
@@ -103,14 +103,14 @@ async def test_duplicates_across_chunks(place: Place) -> None:
 
 
 async def test_duplicates_of_another_handle(place: Place) -> None:
-    """Ids are the board's, not the handle's."""
+    """Ids are unique on the board, not only per handle."""
     async with place.bench() as bench:
         await bench.board().submit(Task(1, id="a"))
         assert SubmitResult((), ("a",)) == await bench.elsewhere().submit(Task(2, id="a"))
 
 
 async def test_done_ids_may_come_again(place: Place) -> None:
-    """They may be submitted again with other fields, and start from scratch."""
+    """Ids of done tasks may be submitted again with other fields, and start with no attempts."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(1, id="a", max_attempts=9))
@@ -126,7 +126,7 @@ async def test_done_ids_may_come_again(place: Place) -> None:
 
 
 async def test_remembered_ids_may_not(place: Place) -> None:
-    """Within ``remember`` seconds they are duplicates, afterwards they are new."""
+    """Within ``remember`` seconds, such ids are duplicates; afterwards they are new."""
     async with place.bench() as bench:
         board = bench.board(remember=30.0)
         await board.submit(Task(1, id="a"))
@@ -160,7 +160,7 @@ class Marked(Task[int]):
 
 
 async def test_a_task_of_a_subclass(place: Place) -> None:
-    """It is submitted like any task, alone and among others."""
+    """A task of a subclass is submitted like any task, alone or among others."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Marked(1, id="a"))

@@ -1,4 +1,4 @@
-"""Tasks whose worker died are tried apart, so that one does not take others along."""
+"""Tasks whose worker died are tried apart, so that a poison task takes few others along."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ids(claims: list[Claim[Any]]) -> list[str]:
 
 
 async def suspects(bench: Bench, count: int, crashes: int = 1, **options: Any) -> Board[Any]:
-    """Return a board with tasks whose worker died so often, s0, s1, ..."""
+    """Return a board with tasks s0, s1, ... that have had *crashes* crashes each."""
     board = bench.board(**options)
     await board.submit(Task(0, id=f"s{n}") for n in range(count))
     for _ in range(crashes):
@@ -32,7 +32,7 @@ async def suspects(bench: Bench, count: int, crashes: int = 1, **options: Any) -
 
 
 async def test_four_at_a_time_after_the_first_crash(place: Place) -> None:
-    """A worker gets four suspects in order, more as it ends them, and other tasks meanwhile."""
+    """A worker gets four suspects in order, one more for each that it ends, and other tasks too."""
     async with place.bench() as bench:
         board = await suspects(bench, 6)
         await board.submit(Task(0, id=f"p{n}") for n in range(3))
@@ -44,7 +44,7 @@ async def test_four_at_a_time_after_the_first_crash(place: Place) -> None:
 
 
 async def test_room_comes_back_however_a_claim_ends(place: Place) -> None:
-    """A claim frees room when it is done, dead, retried, released, cancelled or crashes."""
+    """A claim frees room when it is done, dead, retried, released, cancelled or crashed."""
     async with place.bench() as bench:
         board = await suspects(bench, 30, max_crashes=9)
         held = await board.claim(9, worker="w")
@@ -58,7 +58,8 @@ async def test_room_comes_back_however_a_claim_ends(place: Place) -> None:
         assert ["s8", "s9"] == ids(await board.claim(9, worker="w", lease=10.0))
         await board.settle([claim.done() for claim in more])
         await bench.later(20)
-        # s8 and s9 have crashed twice and stand before the others: one of them, alone.
+        # s8 and s9 have crashed twice and come before the others, so one of them is claimed,
+        # alone.
         assert ["s8"] == ids(await board.claim(9, worker="w"))
         assert [] == ids(await board.claim(9, worker="w"))
 
@@ -67,7 +68,7 @@ async def test_room_comes_back_however_a_claim_ends(place: Place) -> None:
 async def test_alone_from_the_second_or_before_the_last(
     place: Place, crashes: int, limit: int
 ) -> None:
-    """Such a suspect is claimed beside no other suspect; other tasks go on."""
+    """Such a suspect is not claimed beside other suspects; other tasks go on."""
     async with place.bench() as bench:
         board = await suspects(bench, 3, crashes, max_crashes=limit)
         await board.submit(Task(0, id=f"p{n}") for n in range(3))
@@ -78,7 +79,7 @@ async def test_alone_from_the_second_or_before_the_last(
 
 
 async def test_priority_and_place_count_beside_plain_tasks(place: Place) -> None:
-    """A suspect waits behind better tasks and precedes worse ones."""
+    """A suspect waits behind better tasks and comes before worse ones."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="s"), Task(0, id="b")])
@@ -102,7 +103,7 @@ async def test_who_names_a_suspect_gets_it(place: Place) -> None:
 
 
 async def test_a_redriven_task_is_no_suspect(place: Place) -> None:
-    """It starts again without a crash."""
+    """A redriven task has no crashes."""
     async with place.bench() as bench:
         board = await suspects(bench, 9, 2, max_crashes=1)
         assert (0, 0, 0, 0, 9) == await counts(board)
@@ -111,7 +112,7 @@ async def test_a_redriven_task_is_no_suspect(place: Place) -> None:
 
 
 async def test_suspects_count_in_lag_and_expire(place: Place) -> None:
-    """They count in the lag, and their ttl ends them."""
+    """Suspects count in the lag, and their ttl ends them."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="s", ttl=100.0), Task(1, id="t")])
@@ -139,7 +140,7 @@ async def test_a_lost_machine_hides_nothing(place: Place) -> None:
 
 @pytest.mark.parametrize("until", ["idle", "joined"])
 async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
-    """It brings four at a time, without waiting for a poll and without spinning."""
+    """A stream brings four at a time, without waiting for a poll and without a busy loop."""
     async with place.bench() as bench:
         board = await suspects(bench, 40)
         await board.submit(Task(0, id=f"p{n}") for n in range(40))
@@ -169,7 +170,7 @@ async def test_a_stream_brings_all_of_them(place: Place, until: Any) -> None:
 
 
 async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
-    """It does not ask again and again while it holds a suspect and others wait."""
+    """While it holds a suspect and others wait, the stream does not claim again and again."""
     async with place.bench() as bench:
         board = await suspects(bench, 300, 2)
         calls = 0
@@ -201,7 +202,7 @@ async def test_a_stream_that_can_take_no_more_waits(place: Place) -> None:
 
 @pytest.mark.parametrize("poisons", [{3}, {0, 1}, {2, 11, 25}])
 async def test_neighbours_of_poison_live(place: Place, poisons: set[int]) -> None:
-    """Only the task that kills its worker dies as crashed, however many neighbours it has."""
+    """Only the task that kills its worker dies as ``crashed``, however many neighbours it has."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(n, id=f"{n}") for n in range(30))
@@ -211,7 +212,7 @@ async def test_neighbours_of_poison_live(place: Place, poisons: set[int]) -> Non
             if not claims:
                 break
             if poisons & {claim.task.payload for claim in claims}:
-                await bench.later(20)  # it kills this worker, and all of these lapse
+                await bench.later(20)  # the task kills this worker, and all leases lapse
             else:
                 await board.settle([claim.done() for claim in claims])
         dead = [letter async for letter in board.dead_letters()]

@@ -45,7 +45,7 @@ async def test_claims_tell_when_to_come_back(place: Place) -> None:
 
 @pytest.mark.serial
 async def test_a_delayed_task_starts_on_time(place: Place) -> None:
-    """An idle worker has it at most 50 ms late."""
+    """An idle worker gets the task at most 50 ms late."""
     async with place.bench() as bench:
         board = bench.board()
         loop = asyncio.get_running_loop()
@@ -63,14 +63,14 @@ async def test_a_delayed_task_starts_on_time(place: Place) -> None:
                 expected = len(late) + 1
                 await bench.elsewhere().submit(Task(0, delay=wait))
                 await until(lambda: len(late) >= expected)  # noqa: B023 - awaited at once
-        # A noisy machine may hold up one of them.
+        # A noisy machine may delay one of the tasks.
         assert -0.001 <= min(late)
         assert sorted(late)[1] <= 0.05
 
 
 @pytest.mark.serial
 async def test_a_retry_starts_on_time(place: Place) -> None:
-    """The delay of a retry is as exact."""
+    """A retry with a delay is as exact."""
     async with place.bench() as bench:
         board = bench.board()
         loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ async def test_a_retry_starts_on_time(place: Place) -> None:
 
 @pytest.mark.parametrize("delay", [0.0, 100.0])
 async def test_ttl_ends_what_nobody_claimed(place: Place, delay: float) -> None:
-    """A ready or scheduled task is dead ``expired``, even if the ttl is shorter than the delay."""
+    """A ready or scheduled task dies, ``expired``, even if its ttl is shorter than its delay."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a", delay=delay, ttl=20.0), Task(0, id="b", ttl=1000.0)])
@@ -111,7 +111,7 @@ async def test_ttl_ends_what_nobody_claimed(place: Place, delay: float) -> None:
 @pytest.mark.serial
 @pytest.mark.parametrize("delay", [0.0, 100.0])
 async def test_ttl_ends_it_within_two_seconds(place: Place, delay: float) -> None:
-    """A live worker sweeps it, even while the board is paused."""
+    """A live worker sweeps the task, even while the board is paused."""
     async with place.bench() as bench:
         board = bench.board()
         await board.pause()
@@ -140,7 +140,7 @@ async def test_a_running_attempt_may_finish(place: Place) -> None:
 @pytest.mark.parametrize("swept", [False, True])
 @pytest.mark.parametrize("kind", ["retry", "release", "delayed"])
 async def test_past_its_ttl_it_does_not_come_back(place: Place, kind: str, swept: bool) -> None:
-    """A retry or a release after the ttl is a death, with or without a sweep before it."""
+    """A retry or a release after the ttl makes the task dead, with or without a sweep before it."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=50.0))
@@ -178,7 +178,7 @@ async def test_a_lapsed_lease_past_the_ttl(place: Place, swept: bool) -> None:
 
 
 async def test_ttl_counts_from_submission(place: Place) -> None:
-    """A retry does not restart it, and is allowed before its end."""
+    """The ttl does not restart with a retry; before its end a retry is allowed."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=150.0))
@@ -191,7 +191,7 @@ async def test_ttl_counts_from_submission(place: Place) -> None:
 
 
 async def test_a_done_task_leaves_no_limit_behind(place: Place) -> None:
-    """The ttl of an earlier task of the same id does not end the later one."""
+    """The ttl of an earlier task with the same id does not end the later one."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=50.0))
@@ -203,7 +203,7 @@ async def test_a_done_task_leaves_no_limit_behind(place: Place) -> None:
 
 
 async def test_many_expire_at_once(place: Place) -> None:
-    """More tasks expire than one sweep takes, and no claim gets any of them."""
+    """If more tasks expire than one sweep takes, still no claim gets any of them."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, ttl=100.0) for _ in range(1200)])

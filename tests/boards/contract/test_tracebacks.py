@@ -1,4 +1,4 @@
-"""A dead letter keeps the end of the traceback of the error that killed the task."""
+"""A dead letter keeps the end of the traceback of the error that killed its task."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def failure() -> BaseException:
 
 
 async def only_letter(board: Board[Any]) -> DeadLetter[Any]:
-    """Return the one dead letter of a board."""
+    """Return the only dead letter of a board."""
     (letter,) = [letter async for letter in board.dead_letters()]
     return letter
 
 
 async def test_what_it_tells(place: Place) -> None:
-    """It has frames, causes and the parts of groups, but no values of variables."""
+    """The traceback has frames, causes and the parts of groups, but no values of variables."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -77,7 +77,7 @@ async def test_the_last_attempt(place: Place) -> None:
 
 
 async def test_outcomes(place: Place) -> None:
-    """For an error that wraps another, the wrapped one is kept."""
+    """If an error wraps another one, the traceback of the wrapped error is kept."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a"))
@@ -95,7 +95,7 @@ async def test_outcomes(place: Place) -> None:
 
 
 async def test_a_retry_that_comes_too_late(place: Place) -> None:
-    """It is a death by the ttl, and keeps the traceback of the attempt."""
+    """A retry after the ttl makes the task dead, and keeps the traceback of the attempt."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit(Task(0, id="a", ttl=20.0))
@@ -109,7 +109,7 @@ async def test_a_retry_that_comes_too_late(place: Place) -> None:
 
 
 async def test_deaths_without_an_error(place: Place) -> None:
-    """There is no traceback, even if an earlier attempt of a task with a ttl had one."""
+    """Without an error there is no traceback, even if an earlier attempt of the task had one."""
     async with place.bench() as bench:
         board = bench.board(max_crashes=0)
         await board.submit([Task(0, id=i, ttl=1000.0) for i in ("told", "crashed", "cancelled")])
@@ -142,7 +142,7 @@ async def test_redriven_tasks_begin_without_one(place: Place) -> None:
 
 
 async def test_a_traceback_without_end(place: Place) -> None:
-    """Its last 8 KiB are kept, in shared memory its last 2 KiB."""
+    """The last 8 KiB of a long traceback are kept; in shared memory, the last 2 KiB."""
     limit = 2048 if place.kind == "shm" else 8192
     async with place.bench() as bench:
         board = bench.board()
@@ -157,7 +157,7 @@ async def test_a_traceback_without_end(place: Place) -> None:
 
 
 async def test_errors_that_cannot_be_told(place: Place) -> None:
-    """Hostile methods and messages of errors do no harm."""
+    """Errors with hostile methods and messages do no harm."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id=i, max_attempts=1) for i in "abc"])
