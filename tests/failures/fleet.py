@@ -1,4 +1,4 @@
-"""Worker processes, servers that come back, and an account of what became of each task."""
+"""Worker processes, servers that restart, and an account of what happened to each task."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ __all__ = ["NOISE", "Account", "Server", "Worker", "eventually", "orders", "subs
 
 ROOT = Path(__file__).parents[2]
 
-#: Seconds that a busy machine may add to a promise about time.
+#: How many seconds a busy machine may add to a promised time.
 NOISE = 2.0
 
 
 async def eventually(
     condition: Callable[[], object | Awaitable[object]], within: float = 30.0
 ) -> float:
-    """Wait until *condition* holds, asking again and again; returns the seconds it took."""
+    """Poll *condition* until it holds; return how many seconds it took."""
     start = time.monotonic()
     while True:
         answer = condition()
@@ -73,12 +73,12 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Also one that is stopped.
+        # SIGKILL also ends a stopped process.
         self.process.kill()
         self.process.wait()
 
     def entries(self, at: str | None = None) -> list[dict[str, Any]]:
-        """What the journal holds, or only what happened of one kind."""
+        """Return the entries of the journal, or those of one kind."""
         if not self._journal.exists():
             return []
         lines = self._journal.read_text().splitlines()
@@ -86,27 +86,27 @@ class Worker:
         return [entry for entry in found if at in {None, entry["at"]}]
 
     def tasks(self, at: str, **facts: Any) -> list[str]:
-        """The ids of the tasks to which that happened, in order."""
+        """Return the ids of the tasks in the matching entries, in order."""
         return [e["task"] for e in self.entries(at) if facts.items() <= e.items()]
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """What was logged under that name."""
+        """Return the log entries with this name."""
         return [entry for entry in self.entries("log") if entry["event"] == event]
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; returns when a stopped process has stopped, or a killed one ended."""
+        """Send a signal; after SIGKILL, wait until the process has ended."""
         self.process.send_signal(number)
         if number is signal.SIGKILL:
             self.process.wait()
 
     async def ended(self, within: float = 30.0) -> int:
-        """Wait for the process to end; returns its exit status."""
+        """Wait for the process to end; return its exit status."""
         await eventually(lambda: self.process.poll() is not None, within)
         return int(self.process.returncode)
 
 
 def orders(target: Target, board: str, folder: Path, name: str, **more: Any) -> Orders:
-    """Return orders for a worker of that name with a journal in *folder*."""
+    """Return orders for a worker with this name and a journal in *folder*."""
     journal = str(folder / f"{name}.journal")
     return Orders(url=target.safe, board=board, journal=journal, name=name, **more)
 
@@ -119,26 +119,26 @@ class Account:
         self.seen: dict[tuple[str, str], float] = {}
 
     def add(self, event: rxd.TaskEvent) -> None:
-        """Note *event* and when it came."""
+        """Add *event* and the time at which it came."""
         self.events.append(event)
         self.seen[event.kind, event.task_id] = time.monotonic()
 
     def count(self, *kinds: str) -> Counter[str]:
-        """How often something of these kinds happened to each task."""
+        """Return how many events of these kinds each task had."""
         return Counter(event.task_id for event in self.events if event.kind in kinds)
 
     def settled_once(self, ids: Iterable[str]) -> bool:
-        """Whether each of *ids*, and nothing else, is done or dead, exactly once."""
+        """Return whether each of *ids*, and no other task, is done or dead, exactly once."""
         return self.count("done", "dead") == Counter(ids)
 
     def finished(self, ids: Iterable[str]) -> bool:
-        """Whether each of *ids* is done or dead at least once."""
+        """Return whether each of *ids* is done or dead at least once."""
         return set(ids) <= self.count("done", "dead").keys()
 
 
 @asynccontextmanager
 async def subscribed(hub: rxd.Hub, board: rxd.Board[Any]) -> AsyncGenerator[Account]:
-    """Count the events of *board*; events are published from then on."""
+    """Count the events of *board*; its events are published from then on."""
     account = Account()
     engine: Any = board._engine
     channels: Any = hub._channels
@@ -152,11 +152,11 @@ async def subscribed(hub: rxd.Hub, board: rxd.Board[Any]) -> AsyncGenerator[Acco
 
 class Server:
     """
-    A server that keeps its data by AOF and can be killed and started again where it was.
+    A server that keeps its data in an AOF, and can be killed and restarted.
 
-    It hands each write to the system before it replies, which is all that its own death can ask
-    for. With ``appendfsync everysec`` it would put that off by up to 2 s on a slow disk, and so
-    forget what it has acknowledged.
+    The server passes each write to the operating system before it replies, which is enough to
+    survive the death of its process. With ``appendfsync everysec``, a slow disk could delay this
+    by up to 2 s, and the server could lose what it has acknowledged.
 
     Args:
         kind: Which program.
@@ -184,7 +184,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, again with what it knew; it may still be loading when this returns."""
+        """Start the server with its stored data; it may still be loading when this returns."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._program, *self._options],
@@ -194,23 +194,23 @@ class Server:
             )
 
     def kill(self) -> None:
-        """End it with -9."""
+        """Kill the server by SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def freeze(self) -> None:
-        """Stop it, with its connections open."""
+        """Stop the server; its connections stay open."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on; what arrived meanwhile is carried out now."""
+        """Resume the server, which now executes the requests that arrived meanwhile."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 
     async def answers(self) -> None:
-        """Wait until it does."""
+        """Wait until the server answers."""
         await eventually(self._connects)
 
     async def _connects(self) -> bool:
@@ -224,7 +224,7 @@ class Server:
 @asynccontextmanager
 async def lasting(kind: Kind) -> AsyncGenerator[Server]:
     """Run a server that can be restarted."""
-    # Not below pytest's folder: the path of a socket must be short.
+    # Not in pytest's folder, as the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="rxd-fail-") as folder:
         server = Server(kind, Path(folder))
         server.start()

@@ -14,7 +14,7 @@ __all__ = ["in_process", "note"]
 
 
 def note(path: str, line: str) -> None:
-    """Append a line, whole or not at all, so that it survives the end of this process."""
+    """Append a line by one write, so that it survives the end of this process."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(fd, line.encode() + b"\n")
@@ -23,11 +23,11 @@ def note(path: str, line: str) -> None:
 
 
 def in_process(task: Task[Any]) -> str:
-    """Note the start, then end the process, or sleep; ``{"do", "path", "seconds"}``."""
+    """Append the task's id, then end the process or sleep; ``{"do", "path", "seconds"}``."""
     order = task.payload
     note(order["path"], task.id)
     if order["do"] == "exit":
-        # Not at once: others must be running beside it.
+        # Wait first, so that other tasks are running beside this one.
         time.sleep(order["seconds"])
         os._exit(3)
     time.sleep(order["seconds"])

@@ -1,5 +1,5 @@
 """
-A process that uses hubs in all ways and prints what is left of them, as JSON.
+A process that uses hubs in all ways and prints, as JSON, what they left open.
 
 Run as ``python -X dev -W error -m tests.failures.session [url]``.
 """
@@ -25,21 +25,21 @@ Left = dict[str, Any]
 
 
 def left() -> Left:
-    """What this process has open."""
+    """Return what this process has open."""
     gc.collect()
     fds: list[str] = []
     for fd in list(Path("/proc/self/fd").iterdir()):
         try:
             fds.append(str(fd.readlink()))
         except FileNotFoundError:
-            pass  # the one that listed them
+            pass  # the descriptor of this listing
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     threads = sorted(thread.name for thread in threading.enumerate())
     return {"fds": sorted(fds), "children": children, "threads": threads}
 
 
 def plain(task: rxd.Task[float]) -> None:
-    """Run in a thread."""
+    """Do nothing, in a thread."""
 
 
 async def use(url: str | None, how: str) -> None:
@@ -58,7 +58,7 @@ async def use(url: str | None, how: str) -> None:
         await rxd.run(board.claims(until="joined").pipe(ops.execute(handler), ops.settle(board)))
         await board.submit([rxd.Task(0.0) for _ in range(20)])
         await rxd.run(board.claims(until="idle").pipe(ops.execute(plain), ops.settle(board)))
-        # Dropped, claimed by hand, and running for long.
+        # Now tasks that are dropped, claimed by hand, or running for long.
         running.clear()
         await board.submit([rxd.Task(60.0) for _ in range(20)])
         await board.claim(2)
@@ -75,9 +75,9 @@ async def use(url: str | None, how: str) -> None:
 
 
 async def main(url: str | None) -> list[str]:
-    """Use a hub in each way; returns tasks that were left."""
+    """Use a hub in each way; return the asyncio tasks that were left."""
     found: list[str] = []
-    # Debug mode tells of slow steps, such as the import of a server; that is not what is asked.
+    # Debug mode reports slow steps, such as the import of a server; the test is not about these.
     asyncio.get_running_loop().slow_callback_duration = 30.0
     for how in ("normal", "error", "cancelled"):
         work = asyncio.create_task(use(url, how))

@@ -1,4 +1,4 @@
-"""Cancelling a coroutine at each of its awaits in turn, and a loop at each of its rounds."""
+"""Cancels a coroutine at a chosen await, and calls a function in a chosen round of a loop."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def cancelled_at(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> asynci
 
     Args:
         work: What to run.
-        n: At which suspension; one that it never reaches cancels nothing.
-        moment: ``waiting`` cancels as it begins to wait; ``answered`` when what it waits for
-            has come, but before it could take it.
+        n: At which suspension; if *work* has fewer, nothing is cancelled.
+        moment: ``waiting`` cancels as the wait begins; ``answered`` when the result is there, but
+            before *work* could take it.
     """
 
     async def stepped() -> T:
@@ -46,7 +46,7 @@ def _steps(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> Generator[An
         step += 1
         if step == n:
             if moment == "answered" and waited is not None:
-                # Before the task's own callback, which is added when this yields.
+                # Comes before the task's own callback, which asyncio adds after this yield.
                 future: asyncio.Future[Any] = waited
                 future.add_done_callback(lambda _: task.cancel())
             else:
@@ -55,12 +55,12 @@ def _steps(work: Coroutine[Any, Any, T], n: int, moment: Moment) -> Generator[An
         try:
             yield waited
         except BaseException as thrown:
-            # Whatever comes belongs to the coroutine.
+            # Every exception is passed to the coroutine.
             error = thrown
 
 
 class Rounds(selectors.DefaultSelector):
-    """A selector that calls somebody at a certain round of its loop."""
+    """A selector that calls a function in a certain round of its loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,21 +68,21 @@ class Rounds(selectors.DefaultSelector):
         self._call: Callable[[], object] | None = None
 
     def after(self, rounds: int, call: Callable[[], object]) -> None:
-        """Call *call* after that many rounds."""
+        """Call *call* after *rounds* rounds."""
         self._left, self._call = rounds, call
 
     @property
     def pending(self) -> bool:
-        """Whether the call is still to come."""
+        """Whether the call has not been made yet."""
         return self._call is not None
 
     def select(self, timeout: float | None = None) -> Any:
-        """Wait for events, as any selector; count."""
+        """Wait for events like any selector, and count the round."""
         if self._call is not None:
             self._left -= 1
             if self._left <= 0:
                 call, self._call = self._call, None
                 call()
-                # The loop has decided how long to wait before it knew of this.
+                # The loop chose the timeout before it knew of this call.
                 timeout = 0
         return super().select(timeout)

@@ -21,7 +21,7 @@ from tests.servers import alive, valkey_server
 Board = rxd.Board[Any]
 ONE = rxd.Settings(store=rxd.StoreSettings(connections=1))
 
-#: Tasks on each board: "r" is ready, "c" claimed, "d" dead.
+#: How many tasks of each kind are on a board: "r" is ready, "c" claimed, "d" dead.
 EACH = 3
 
 
@@ -38,7 +38,7 @@ async def _claim_ids(board: Board, _: list[rxd.Claim[Any]]) -> None:
 
 
 async def _kept(board: Board, claims: list[rxd.Claim[Any]]) -> None:
-    # What came is ours to end; what did not come is not.
+    # The caller must end the claims that it received, and no others.
     board._intakes.give_back(claims)
 
 
@@ -81,7 +81,7 @@ METHODS: list[Callable[[Board, list[rxd.Claim[Any]]], Awaitable[None]]] = [
 
 
 async def _fill(board: Board) -> list[rxd.Claim[Any]]:
-    """Make EACH tasks ready, claimed and dead; returns the claims."""
+    """Make EACH tasks ready, claimed and dead each; return the claims."""
     await board.submit([rxd.Task(0, id=f"d{i}") for i in range(EACH)])
     await board.settle([claim.dead("x") for claim in await board.claim(EACH)])
     await board.submit([rxd.Task(0, id=f"c{i}") for i in range(EACH)])
@@ -93,7 +93,7 @@ async def _fill(board: Board) -> list[rxd.Claim[Any]]:
 @pytest.mark.parametrize("moment", ["waiting", "answered"])
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
 async def test_methods_cancelled_anywhere_leave_nothing(moment: Moment, cold: bool) -> None:
-    """Each await of each method: the one connection is free, no claim is kept, no task is lost."""
+    """After a cancel at any await, the connection is free and no claim or task is left over."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as other:
         for method in METHODS:
             name = method.__name__
@@ -110,7 +110,7 @@ async def test_methods_cancelled_anywhere_leave_nothing(moment: Moment, cold: bo
                     work = cancelled_at(_awaited(method, board, claims), n, moment)
                     await asyncio.wait({work})
                     await board._intakes.finished()
-                    # Its one connection is there to be used, at once.
+                    # The hub's only connection can be used at once.
                     async with asyncio.timeout(1.0):
                         counts = await board.counts()
                     assert before == asyncio.all_tasks(), (name, n)
@@ -124,7 +124,7 @@ async def test_methods_cancelled_anywhere_leave_nothing(moment: Moment, cold: bo
                         state is not None and state.worker == "holder" for state in held
                     ), (name, n)
                     if method in {_settle, _settle_mixed}:
-                        # Whether or not it was carried out: asked again, it is.
+                        # Whether or not the settle was executed, repeating it succeeds.
                         await _settle_again(method, board, claims)
                 ended = not work.cancelled()
                 if ended:
@@ -152,7 +152,7 @@ async def _settle_again(method: object, board: Board, claims: list[rxd.Claim[Any
 
 
 async def test_join_cancelled_anywhere_leaves_nothing() -> None:
-    """``join`` of a board that is not empty waits until it is cancelled."""
+    """A ``join`` that is cancelled at any await leaves the connection free."""
     async with (
         valkey_server() as server,
         rxd.connect(server.target.safe, settings=ONE) as hub,
@@ -172,7 +172,7 @@ async def test_join_cancelled_anywhere_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("moment", ["waiting", "answered"])
 async def test_connecting_cancelled_anywhere_leaves_no_server(moment: Moment) -> None:
-    """From ``connect()`` to the end of its block."""
+    """A cancel at any await, from ``connect()`` to the end of its block, leaves no server."""
     pids: list[int] = []
 
     async def session() -> None:
@@ -195,7 +195,7 @@ async def test_connecting_cancelled_anywhere_leaves_no_server(moment: Moment) ->
         if not work.cancelled():
             work.result()
             break
-        # How often it must ask until the server is there differs; never more than this.
+        # How often the hub polls for the starting server varies, but never exceeds this.
         step += 1 if step < 6 else 2
         assert step < 400
     assert steps > 5
@@ -205,9 +205,9 @@ async def test_connecting_cancelled_anywhere_leaves_no_server(moment: Moment) ->
 @pytest.mark.parametrize("flow", ["claims", "claim_each", "threads"])
 def test_pipeline_cancelled_in_any_round_gives_everything_back(flow: str, beside: bool) -> None:
     """
-    A pipeline that is cancelled in the n-th round of the loop, for each n until it is done.
+    The test cancels in the n-th round of the loop, for each n until the pipeline is done.
 
-    Awaited, or running beside while its hub is left.
+    The pipeline is awaited, or runs in the background while its hub is left.
     """
     work = {"claims": _claims, "claim_each": _each, "threads": _threads}[flow]
     rounds = Rounds()
@@ -267,7 +267,7 @@ def _threads(board: Board) -> Observable[Any]:
 async def _cancelled_round(
     url: str, board: Board, account: Account, rounds: Rounds, n: int, stream: Stream, beside: bool
 ) -> bool:
-    """Cancel in round *n*; returns whether it was done before."""
+    """Cancel in round *n*; return whether the session had ended before."""
     ids = IDS
     await board.submit([rxd.Task(i % 3, id=task_id) for i, task_id in enumerate(ids)])
     before = asyncio.all_tasks()
@@ -290,7 +290,7 @@ async def _cancelled_round(
     assert before == asyncio.all_tasks(), n
     assert [] == [entry for entry in logs if entry["log_level"] not in {"debug", "info"}], n
     counts = await board.counts()
-    # At once, not after the lease of 30 s.
+    # The claims are back at once, not after the lease of 30 s.
     assert (0, 0) == (counts.claimed, counts.scheduled), n
     assert len(ids) == counts.ready + counts.done, n
     await rxd.run(stream(board))

@@ -1,4 +1,4 @@
-"""How many claims a worker holds, as the server counts them."""
+"""The number of claims that a worker holds, as the server counts them."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ async def test_prefetch_is_never_exceeded() -> None:
             await asyncio.wait({watch})
             await eventually(lambda: account.finished(ids))
             assert account.settled_once(ids)
-    # It saw something, and never too much.
+    # The counts show claims, and never too many.
     assert 16 <= max(claimed) <= prefetch
 
 
 async def test_stalled_handlers_stop_claiming() -> None:
-    """Their worker holds what runs and little more; the rest is there for another worker."""
+    """A worker whose handlers stall holds these tasks only; the rest is free for another worker."""
     ids = [str(i) for i in range(300)]
     stalled: list[str] = []
     release = asyncio.Event()
@@ -77,7 +77,7 @@ async def test_stalled_handlers_stop_claiming() -> None:
                 )
             )
             await eventually(lambda: len(stalled) == 4)
-            # For three leases: renewal keeps them, and nothing is added.
+            # For three leases, renewal keeps these claims, and no others are added.
             for _ in range(30):
                 counts = await board.counts()
                 assert (4, 296) == (counts.claimed, counts.ready)
@@ -99,7 +99,7 @@ async def test_stalled_handlers_stop_claiming() -> None:
 
 
 async def test_memory_is_bounded_with_a_stalled_consumer() -> None:
-    """Below ``settle``, somebody stops taking: claims in memory stay few, the board stays full."""
+    """If a subscriber below ``settle`` stalls, few claims are in memory; the rest stays put."""
     count = 5000
     taken: list[Any] = []
     release = asyncio.Event()
@@ -132,7 +132,7 @@ async def test_memory_is_bounded_with_a_stalled_consumer() -> None:
         while done != (done := (await board.counts()).done):
             await asyncio.sleep(0.2)
         counts = await board.counts()
-        # What each operator holds at the most, by its own valve.
+        # The sum of what each operator may hold, by its own valve.
         assert counts.done + counts.claimed <= 2 + 64 + 8 + 4 * 16
         assert alive() <= 2 + 64 + 8 + 4 * 16
         assert count - counts.done - counts.claimed == counts.ready

@@ -1,4 +1,4 @@
-"""Streams that end early or drop claims on their way."""
+"""Streams that end early or drop claims on the way."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Board = rxd.Board[Any]
 @attrs.define
 class Work:
     """
-    A handler that counts.
+    A handler that counts its runs.
 
     Attributes:
-        started: Ids, as often as their handler began.
-        ended: Ids, as often as it came to its end.
+        started: The id of each task whose handler began, once per run.
+        ended: The id of each task whose handler ended normally, once per run.
     """
 
     seconds: float
@@ -55,7 +55,7 @@ def tasks(count: int) -> list[rxd.Task[int]]:
 
 
 async def the_rest(board: Board, before: int) -> None:
-    """Run what is there in a stream that takes everything; needs no lease to lapse."""
+    """Run the remaining tasks to the end; none of them waits for a lease to lapse."""
     counts = await board.counts()
     assert (0, 0) == (counts.claimed, counts.scheduled)
     work = Work(0.0)
@@ -65,7 +65,7 @@ async def the_rest(board: Board, before: int) -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_disposing_with_work_running_gives_it_back(kind: Kind) -> None:
-    """Handlers are cancelled, and their tasks ready again, at once."""
+    """Handlers are cancelled, and their tasks are ready again at once."""
     async with any_server(kind) as target, rxd.connect(target.safe) as hub:
         board: Board = hub.board("b")
         async with subscribed(hub, board) as account:
@@ -111,7 +111,7 @@ def _after_settle(board: Board, work: Work) -> Observable[Any]:
 
 @pytest.mark.parametrize("stream", [_before_execute, _after_execute, _after_settle])
 async def test_take_ends_a_stream_without_holding_anything(stream: Stream) -> None:
-    """``take(10)`` at each place: ten come out, the others are ready, none ran to its end twice."""
+    """With ``take(10)`` anywhere, ten outcomes come, the other tasks are ready, none ends twice."""
     async with any_server("valkey") as target, rxd.connect(target.safe) as hub:
         board: Board = hub.board("b")
         async with subscribed(hub, board) as account:
@@ -124,7 +124,7 @@ async def test_take_ends_a_stream_without_holding_anything(stream: Stream) -> No
             await eventually(lambda: work.at_once == 0)
             await board._intakes.finished()
             done = (await board.counts()).done
-            # Below settle, what was on its way to be written is written too.
+            # Below settle, settlements that were already under way are written too.
             assert done == 10 if stream is not _after_settle else 10 <= done <= 14
             await the_rest(board, 40 - done)
             await eventually(lambda: account.finished(ids))
@@ -133,7 +133,7 @@ async def test_take_ends_a_stream_without_holding_anything(stream: Stream) -> No
 
 
 async def test_dropped_claims_come_back_after_a_lease() -> None:
-    """A ``filter`` that drops claims: a warning, nothing is held, and nothing spins."""
+    """Claims that a ``filter`` drops cause a warning, are not held, and cause no busy loop."""
     async with any_server("valkey") as target, rxd.connect(target.safe) as hub:
         board: Board = hub.board("b")
         async with subscribed(hub, board) as account:
@@ -149,7 +149,7 @@ async def test_dropped_claims_come_back_after_a_lease() -> None:
                         )
                     )
                 )
-                # The first lot comes twice.
+                # Wait until the dropped tasks have come twice.
                 await eventually(
                     lambda: (
                         account.count("claimed")["t1"] >= 2 and account.count("claimed")["t39"] >= 2
@@ -163,10 +163,10 @@ async def test_dropped_claims_come_back_after_a_lease() -> None:
             warnings = [e for e in logs if e["log_level"] == "warning"]
             assert {"claims_dropped"} == {entry["event"] for entry in warnings}
             assert all(1 == claimed[i] for i in ids[::2])
-            # A lease apart: as often as leases have passed, not as often as it can.
+            # The tasks come again once per lease, not as often as possible.
             assert all(2 <= claimed[i] <= 8 for i in ids[1::2])
             assert not account.count("crashed", "dead")
-            # No longer filtered: those that wait come, too.
+            # Without the filter, the waiting tasks come too.
             await rxd.run(
                 board.claims(until="joined").pipe(ops.execute(work.handler), ops.settle(board))
             )

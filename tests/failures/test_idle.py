@@ -1,4 +1,4 @@
-"""What a worker costs the server while there is nothing to do, and what a lost wake-up costs."""
+"""The load that an idle worker puts on the server, and the delay from a lost hint."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ Board = rxd.Board[Any]
 
 @asynccontextmanager
 async def monitored(target: Target) -> AsyncGenerator[list[str]]:
-    """Collect each command that a client sends, but not those of scripts."""
+    """Collect each command that a client sends, but not those that scripts send."""
     commands: list[str] = []
     reader, writer = await asyncio.open_unix_connection(target.path)
 
     async def reading() -> None:
         while line := (await reader.readline()).decode():
-            # +1700000000.123456 [0 unix:/path] "EVALSHA" ...; "lua" instead of a client.
+            # A line is +1700000000.123456 [0 unix:/path] "EVALSHA" ...; a script has "lua" as the
+            # client.
             if "[" in line and " lua]" not in line.split('"')[0]:
                 commands.append(line.split('"')[1].upper())
 
@@ -46,13 +47,13 @@ async def handler(_: rxd.Task[int]) -> None:
 
 
 async def test_idle_workers_send_two_commands_a_second() -> None:
-    """With Pub/Sub, pings, polls and sweeps; before and after there was something to do."""
+    """An idle worker sends two commands a second at the most, both before and after some work."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: Board = hub.board("b")
         pipeline = asyncio.create_task(
             rxd.run(board.claims().pipe(ops.execute(handler), ops.settle(board)))
         )
-        # Over its start.
+        # Skip the start of the worker.
         await asyncio.sleep(0.3)
         for _ in range(2):
             async with monitored(server.target) as commands:
@@ -68,7 +69,7 @@ async def test_idle_workers_send_two_commands_a_second() -> None:
 
 
 async def test_lost_wakeup_costs_one_poll() -> None:
-    """Tasks whose hint nobody hears are found within 2 s."""
+    """A worker finds tasks within 2 s even if their hint is lost."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: Board = hub.board("b")
         mute: Board = hub.board("b")
@@ -94,7 +95,7 @@ async def test_lost_wakeup_costs_one_poll() -> None:
 
             for i in range(2):
                 assert await delay(mute, f"lost{i}") < 2.0 + NOISE / 2
-            # To compare with: one that is heard.
+            # For comparison, a task whose hint arrives.
             assert await delay(board, "heard") < 0.5
             pipeline.cancel()
             await asyncio.wait({pipeline})

@@ -17,15 +17,15 @@ LEASE = 1.0
 
 
 def sleeping(count: int, seconds: float, prefix: str = "t") -> list[rxd.Task[Any]]:
-    """Return tasks that take that long, unless they come again after a crash."""
+    """Return tasks that sleep for *seconds* in their first run, and not after a crash."""
     return [rxd.Task({"do": "sleep", "seconds": seconds}, id=f"{prefix}{i}") for i in range(count)]
 
 
 async def test_killed_worker_is_replaced_and_each_task_settles_once(tmp_path: Path) -> None:
-    """One of two workers dies by -9 mid-task: all is done once, within lease + 2 s."""
+    """After SIGKILL of one of two workers, all tasks are done once, within the lease + 2 s."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
-        # Of the six long ones each worker has two at least, as four run at a time.
+        # As a worker runs four tasks at a time, each worker has at least two of the six long ones.
         tasks = [*sleeping(6, 4.0, "long"), *sleeping(60, 0.05)]
         ids = [task.id for task in tasks]
         async with subscribed(hub, board) as account:
@@ -46,14 +46,14 @@ async def test_killed_worker_is_replaced_and_each_task_settles_once(tmp_path: Pa
             assert lost <= held
             assert account.settled_once(ids)
             assert account.count("done") == Counter(ids)
-            # The lease, and at most 2 s until somebody sweeps.
+            # The lease, and at most 2 s until a process sweeps.
             assert max(account.seen["crashed", i] for i in lost) - killed < LEASE + 2 + NOISE
             assert all(n == 1 for n in account.count("crashed").values())
             assert (await board.counts()).done == len(ids)
 
 
 async def test_stopped_worker_loses_its_claims_and_learns_of_it(tmp_path: Path) -> None:
-    """SIGSTOP past the lease, then SIGCONT: handlers cancelled, outcomes lost, no settle twice."""
+    """After a SIGSTOP past the lease, handlers are cancelled, outcomes lost, none settled twice."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
         tasks = [
@@ -68,11 +68,11 @@ async def test_stopped_worker_loses_its_claims_and_learns_of_it(tmp_path: Path) 
                 await eventually(lambda: len(a.tasks("start")) == 4)
                 a.signal(signal.SIGSTOP)
                 with Worker(orders(server.target, "b", tmp_path, "b", lease=0.6)) as b:
-                    # It takes over what has lapsed.
+                    # The other worker takes over the lapsed tasks.
                     await eventually(lambda: len(b.tasks("outcome", status="done")) == 4)
                     a.signal(signal.SIGCONT)
                     await eventually(lambda: len(a.tasks("outcome")) == 4)
-                    # It is well: what comes next, it can do.
+                    # The first worker still works: it executes the next task.
                     b.signal(signal.SIGKILL)
                     await board.submit(rxd.Task({"do": "sleep", "seconds": 0.0}, id="next"))
                     await eventually(lambda: a.tasks("outcome", status="done") == ["next"])
@@ -89,7 +89,7 @@ async def test_stopped_worker_loses_its_claims_and_learns_of_it(tmp_path: Path) 
 
 
 async def test_late_settles_are_refused(tmp_path: Path) -> None:
-    """Whatever a stopped worker says about claims that others took since: the answer is False."""
+    """Every settlement of a stopped worker for claims that have a new owner is refused."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
         tasks = sleeping(8, 0.0)
@@ -101,7 +101,8 @@ async def test_late_settles_are_refused(tmp_path: Path) -> None:
             with Worker(late) as a:
                 await eventually(lambda: a.entries("claimed"))
                 a.signal(signal.SIGSTOP)
-                # Six are done by another, two are held by him when the late one comes.
+                # When the late settle comes, six tasks are done by another owner, who still holds
+                # two.
                 taken: list[rxd.Claim[Any]] = []
                 while len(taken) < 8:
                     taken += await board.claim(8, ids=ids, worker="b")
@@ -120,7 +121,7 @@ async def test_late_settles_are_refused(tmp_path: Path) -> None:
 
 
 async def test_task_that_kills_its_process_dies(tmp_path: Path) -> None:
-    """After ``max_crashes`` it is dead as ``crashed``; what comes after it is done."""
+    """After ``max_crashes`` the task is dead, ``crashed``; the tasks behind it are done."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b", max_crashes=2)
         tasks = [rxd.Task({"do": "exit"}, id="poison", priority=1), *sleeping(5, 0.0)]

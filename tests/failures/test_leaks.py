@@ -16,7 +16,7 @@ from tests.servers import valkey_server
 
 
 def session(folder: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``session.py`` where every warning is an error, with its files in *folder*."""
+    """Run ``session.py`` with every warning as an error, and its files in *folder*."""
     return subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.failures.session", *arguments],
         cwd=ROOT,
@@ -31,7 +31,7 @@ def session(folder: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("where", ["embedded", "memory", "server"])
 async def test_nothing_is_left_behind(where: str) -> None:
-    """No task, descriptor, process, thread or file, nor a word on standard error."""
+    """Hubs leave no task, descriptor, process, thread or file, and print nothing on stderr."""
     async with valkey_server() as server:
         urls = {"embedded": [], "memory": ["memory://"], "server": [server.target.safe]}
         with tempfile.TemporaryDirectory(prefix="rxd-fail-") as folder:

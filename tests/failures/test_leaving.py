@@ -1,4 +1,4 @@
-"""Leaving a hub under load: by its end, by cancellation, by signals, with and without a server."""
+"""Leaving a hub under load: normally, by cancellation, by a signal, with and without a server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Board = rxd.Board[Any]
 @attrs.define
 class Load:
     """
-    A handler that takes *seconds* and knows what became of it.
+    A handler that takes *seconds* and records its runs.
 
     Attributes:
-        stubborn: Whether it goes on when cancelled, for 60 s.
+        stubborn: Whether it sleeps on for 60 s when it is cancelled once.
     """
 
     seconds: float = 60.0
@@ -63,14 +63,14 @@ def tasks(count: int) -> list[rxd.Task[Any]]:
 
 
 async def _left_at_once(board: Board, load: Load, session: asyncio.Task[Any]) -> None:
-    """Cancel *session* once it works, and see that all is given back."""
+    """Cancel *session* once it works, and check that all claims are given back."""
     await eventually(lambda: len(load.started) == 4)
     start = time.monotonic()
     session.cancel()
     await asyncio.wait({session})
     assert session.cancelled()
     assert time.monotonic() - start < 0.5 + NOISE
-    # Now, not when the leases of 30 s are over.
+    # This holds now, not only when the leases of 30 s are over.
     counts = await board.counts()
     assert (20, 0, 0) == (counts.ready, counts.claimed, counts.scheduled)
     assert Counter(load.started) == Counter(load.cancelled)
@@ -78,7 +78,7 @@ async def _left_at_once(board: Board, load: Load, session: asyncio.Task[Any]) ->
 
 @pytest.mark.parametrize("how", ["awaited", "beside", "draining"])
 async def test_cancelled_main_gives_claims_back_at_once(how: str) -> None:
-    """While it waits for the pipeline, for something else, or for the drain of a normal end."""
+    """The session waits for the pipeline, for something else, or for the drain of a normal end."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as observer:
         board: Board = observer.board("b")
         await board.submit(tasks(20))
@@ -100,7 +100,7 @@ async def test_cancelled_main_gives_claims_back_at_once(how: str) -> None:
 
 
 async def test_leaving_drains_within_the_grace() -> None:
-    """What runs is done and written, what has not begun goes back, and nothing waits longer."""
+    """Running tasks are done and written, others go back, and leaving does not wait longer."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as observer:
         board: Board = observer.board("b")
         async with subscribed(observer, board) as account:
@@ -127,7 +127,7 @@ async def test_leaving_drains_within_the_grace() -> None:
 
 
 async def test_leaving_cancels_what_outlasts_the_grace() -> None:
-    """Then it is given back, and somebody is told."""
+    """A handler that outlasts the grace is cancelled; its task goes back, with a warning."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as observer:
         board: Board = observer.board("b")
         await board.submit(tasks(20))
@@ -151,7 +151,7 @@ async def test_leaving_cancels_what_outlasts_the_grace() -> None:
 
 
 async def test_leaving_does_not_wait_for_handlers_that_do_not_end() -> None:
-    """One that swallows its cancellation loses its task after 2 s all the same."""
+    """A handler that swallows its cancellation loses its task after 2 s nevertheless."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as observer:
         board: Board = observer.board("b")
         await board.submit(tasks(20))
@@ -165,7 +165,7 @@ async def test_leaving_does_not_wait_for_handlers_that_do_not_end() -> None:
         assert time.monotonic() - start < 0.1 + 2.0 + NOISE
         counts = await board.counts()
         assert (20, 0, 0) == (counts.ready, counts.claimed, counts.done)
-    # They run on: nobody can stop them but themselves.
+    # These handlers run on, as they ignored their cancellation.
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await eventually(lambda: len(asyncio.all_tasks()) == 1)
@@ -173,7 +173,7 @@ async def test_leaving_does_not_wait_for_handlers_that_do_not_end() -> None:
 
 @pytest.mark.parametrize("how", ["normal", "cancelled"])
 async def test_leaving_ends_also_without_a_server(how: str) -> None:
-    """The server is dead, settles are under way: the hub ends, and no task is left that tries."""
+    """If the server dies during settles, the hub still ends, and leaves no asyncio task."""
     async with lasting("valkey") as server:
         load = Load(seconds=0.2)
         errors: list[Exception] = []
@@ -203,12 +203,12 @@ async def test_leaving_ends_also_without_a_server(how: str) -> None:
         await asyncio.wait({session})
         if not session.cancelled():
             session.result()
-        # Pauses of what was cancelled last.
+        # The tasks that were cancelled last may still pause.
         await eventually(lambda: asyncio.all_tasks() == before, 3.0)
 
 
 async def test_ctrl_c_gives_claims_back_and_ends_well(tmp_path: Path) -> None:
-    """A worker process under load that is interrupted."""
+    """An interrupted worker process gives its claims back and ends with status 0."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: Board = hub.board("b")
         ids = [f"t{i}" for i in range(200)]
@@ -229,6 +229,6 @@ async def test_ctrl_c_gives_claims_back_and_ends_well(tmp_path: Path) -> None:
                 assert 0 == await worker.ended()
             await eventually(lambda: account.finished(ids))
             assert account.settled_once(ids)
-            # At least once: what had ended, but was not written, ran again.
+            # Tasks run at least once: some had ended, but their settlement was not written.
             again = set(done) & set(worker.tasks("start"))
             assert len(again) <= 4

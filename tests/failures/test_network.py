@@ -1,4 +1,4 @@
-"""Replies that get lost and connections that are cut, at random, under a pipeline."""
+"""Replies that get lost and connections that are cut, at random, below a pipeline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Trouble = Callable[[Proxy, random.Random], Awaitable[None]]
 @attrs.define
 class Traffic:
     """
-    Submits *count* tasks and runs them, both through a proxy in trouble.
+    Submits *count* tasks and runs them, both through a troubled proxy.
 
     Attributes:
         runs: How often each task's handler was started.
@@ -75,7 +75,8 @@ class Traffic:
                     break
             assert set(ids) == {*result.accepted, *result.duplicates}
             if not self.repeated:
-                # Repeated requests get the first answer, so nothing looks known.
+                # The server answers repeated requests as the first time, so nothing is a
+                # duplicate.
                 assert ids == result.accepted
             await asyncio.sleep(0.01)
 
@@ -99,19 +100,19 @@ async def _for_ever(trouble: Trouble, proxy: Proxy, rng: random.Random) -> None:
 
 
 async def lose_or_cut(proxy: Proxy, rng: random.Random) -> None:
-    """Swallow replies for a moment, or cut everything."""
+    """Drop replies for a moment, or cut all connections."""
     if rng.random() < 0.7:
         proxy.drop_replies(rng.randint(1, 3), b"EVALSHA")
     else:
         proxy.cut()
     await asyncio.sleep(rng.uniform(0.005, 0.02))
-    # Not for longer, or each repetition would meet the next trouble.
+    # End it soon, or each repeated request would meet the next trouble.
     proxy.heal()
     await asyncio.sleep(rng.uniform(0.01, 0.04))
 
 
 async def outage(proxy: Proxy, rng: random.Random) -> None:
-    """For longer than a call is repeated, keep back replies, or requests that arrive later."""
+    """Delay replies or hold requests for longer than a call is repeated."""
     if rng.random() < 0.5:
         proxy.delay(rng.uniform(0.6, 1.2))
     else:
@@ -123,7 +124,7 @@ async def outage(proxy: Proxy, rng: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_lost_replies_and_cuts_repeat_and_lose_nothing(seed: int) -> None:
-    """One ``done`` and one run a task, no crash."""
+    """Each task has one ``done`` and one run, and no crash."""
     traffic = Traffic(500, seed)
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=5.0, attempt_timeout=0.4))
     account = await traffic.run(lose_or_cut, settings)
@@ -135,7 +136,7 @@ async def test_lost_replies_and_cuts_repeat_and_lose_nothing(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [4, 5])
 async def test_calls_that_were_given_up_repeat_and_lose_nothing(seed: int) -> None:
-    """Also when a call that its caller gave up is carried out all the same, or later."""
+    """This holds even if a call is executed after its caller gave up."""
     traffic = Traffic(200, seed)
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=0.5, attempt_timeout=0.2))
     account = await traffic.run(outage, settings)

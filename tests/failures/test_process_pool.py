@@ -1,4 +1,4 @@
-"""Handlers that end the process of a pool that they run in."""
+"""Handlers that end the process of the pool in which they run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers import valkey_server
 
 
 async def test_culprit_dies_and_innocents_finish(tmp_path: Path) -> None:
-    """The pool is rebuilt, its tasks run again one by one, and only the culprit is dead."""
+    """The pool is rebuilt, its tasks run again one by one, and only the culprits are dead."""
     journal = str(tmp_path / "journal")
     tasks = [
         rxd.Task({"do": "sleep", "path": journal, "seconds": 0.05}, id=f"good{i}")
@@ -51,7 +51,7 @@ async def test_culprit_dies_and_innocents_finish(tmp_path: Path) -> None:
         }
     assert ["bad0", "bad1"] == sorted(o.claim.task.id for o in outcomes)
     runs = Counter(Path(journal).read_text().split())
-    # Once with the others and once alone; a pool that broke may take an innocent down each time.
+    # A culprit runs once with others and once alone; each pool that breaks may take others down.
     assert {"bad0": 2, "bad1": 2} == {i: n for i, n in runs.items() if i.startswith("bad")}
     assert all(1 <= n <= 3 for n in runs.values())
     assert set(ids) == set(runs)

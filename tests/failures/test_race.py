@@ -13,7 +13,7 @@ from tests.servers import valkey_server
 
 
 async def test_each_task_of_a_broadcast_runs_once(tmp_path: Path) -> None:
-    """Two processes see all ids, each in an order of its own, and each task runs in one of them."""
+    """Two processes claim all ids, each in its own order, and each task runs in one of them."""
     ids = [f"t{i}" for i in range(400)]
     go = tmp_path / "go"
 

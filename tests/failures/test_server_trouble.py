@@ -1,4 +1,4 @@
-"""Servers that die and come back, forget everything, or forget their scripts."""
+"""Servers that die and come back, or lose their data or their scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers import Kind, any_server, valkey_server
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path: Path) -> None:
-    """The server is killed twice under load; workers go on, each task is done exactly once."""
+    """The server is killed twice under load; workers go on, and each task is done exactly once."""
     acknowledged: list[str] = []
     stop = asyncio.Event()
 
@@ -36,13 +36,14 @@ async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path:
             try:
                 result = await board.submit(batch)
             except rxd.StoreUnavailableError:
-                continue  # the same again: what was executed is then reported as known
+                continue  # repeat the batch: executed submits are reported as duplicates
             acknowledged.extend((*result.accepted, *result.duplicates))
             batch = []
             await asyncio.sleep(0.01)
 
     async with lasting(kind) as server, rxd.connect(server.target.safe) as hub:
-        # Remembered, so that a batch whose reply was lost can be submitted again safely.
+        # The board remembers ids, so that a batch whose reply was lost can be submitted again
+        # safely.
         board: rxd.Board[Any] = hub.board("b", remember=60.0)
         plans = [orders(server.target, "b", tmp_path, name, lease=1.0) for name in ("a", "b")]
         with Worker(plans[0]) as a, Worker(plans[1]) as b:
@@ -59,7 +60,7 @@ async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path:
                 server.start()
 
             await restart(100, 0.2)
-            # Away for longer than a call is repeated by itself.
+            # The server is away for longer than a call is repeated automatically.
             await restart(300, 2.2)
             await eventually(lambda: len(done()) >= 500)
             stop.set()
@@ -73,7 +74,7 @@ async def test_restarts_lose_nothing_that_was_acknowledged(kind: Kind, tmp_path:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_submit_fails_in_time_while_the_server_is_dead(kind: Kind) -> None:
-    """Within 2 s, and works again as soon as the server does."""
+    """``submit`` fails within 2 s, and works again as soon as the server does."""
     async with lasting(kind) as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
         await board.submit(rxd.Task(1, id="before"))
@@ -90,7 +91,7 @@ async def test_submit_fails_in_time_while_the_server_is_dead(kind: Kind) -> None
 
 
 async def test_submit_fails_in_time_while_the_server_is_frozen() -> None:
-    """Within 2 s; the caller is told that nobody can know, and may do it again."""
+    """``submit`` fails within 2 s with ``maybe_executed``, and may be repeated."""
     async with lasting("valkey") as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
         await board.submit(rxd.Task(1, id="before"))
@@ -107,7 +108,7 @@ async def test_submit_fails_in_time_while_the_server_is_frozen() -> None:
 
 
 async def test_frozen_server_costs_workers_nothing(tmp_path: Path) -> None:
-    """Frozen for longer than a call is repeated, shorter than the lease: each task runs once."""
+    """If a server freezes past the timeout of calls but not past the lease, no task runs twice."""
     ids = [f"t{i}" for i in range(200)]
     async with lasting("valkey") as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
@@ -129,7 +130,7 @@ async def test_frozen_server_costs_workers_nothing(tmp_path: Path) -> None:
 
 
 async def test_stream_survives_a_server_that_forgets_everything() -> None:
-    """FLUSHALL under running handlers: their settles are refused, and the next tasks run."""
+    """After FLUSHALL the settles of running handlers are refused, and the next tasks run."""
     started: list[str] = []
     release = asyncio.Event()
     outcomes: list[tuple[str, str]] = []
@@ -174,7 +175,7 @@ async def test_stream_survives_a_server_that_forgets_everything() -> None:
 
 
 async def test_forgotten_scripts_go_unnoticed() -> None:
-    """SCRIPT FLUSH every 50 ms under a pipeline: no warning, no repetition, no loss."""
+    """With SCRIPT FLUSH every 50 ms, a pipeline logs no warning, and repeats and loses nothing."""
     count = 600
     ids = [str(i) for i in range(count)]
 

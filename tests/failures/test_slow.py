@@ -16,17 +16,17 @@ from tests.servers import valkey_server
 
 
 async def test_blocked_loop_is_reported_and_nothing_settles_twice(tmp_path: Path) -> None:
-    """A handler that blocks the loop past the lease loses its task to a worker that does not."""
+    """A handler that blocks the loop past the lease loses its task to another worker."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
-        # Beside the one that blocks there is one that only waits: it is lost as well.
+        # A handler that only waits on the same loop loses its task too.
         tasks = [
             rxd.Task({"do": "block", "seconds": 5.0}, id="block"),
             rxd.Task({"do": "sleep", "seconds": 60.0}, id="beside"),
         ]
         ids = [task.id for task in tasks]
         async with subscribed(hub, board) as account:
-            # Started in turn: the sleeper before the blocker.
+            # The sleeping task starts before the blocking one.
             await board.submit(tasks[1])
             go = tmp_path / "go"
             plans = [
@@ -49,7 +49,7 @@ async def test_blocked_loop_is_reported_and_nothing_settles_twice(tmp_path: Path
                 warnings = a.logged("event_loop_blocked")
                 assert ["warning"] * len(warnings) == [entry["level"] for entry in warnings]
                 assert max(float(entry["lag"]) for entry in warnings) > 0.6
-                # It lives on.
+                # The worker goes on working.
                 await board.submit(rxd.Task({"do": "sleep", "seconds": 0.0}, id="next"))
                 await eventually(lambda: a.tasks("outcome", status="done") == ["next"])
             await eventually(lambda: account.finished([*ids, "next"]))
@@ -57,7 +57,7 @@ async def test_blocked_loop_is_reported_and_nothing_settles_twice(tmp_path: Path
 
 
 async def test_blocked_alone_it_settles_what_nobody_took(tmp_path: Path) -> None:
-    """Late, but nobody swept meanwhile: the token holds, so the work counts, once."""
+    """The settle is late, but no process swept meanwhile: the token is valid, the work counts."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
         async with subscribed(hub, board) as account:
@@ -68,7 +68,7 @@ async def test_blocked_alone_it_settles_what_nobody_took(tmp_path: Path) -> None
                 await board.join()
                 a.signal(signal.SIGTERM)
             await eventually(lambda: account.finished(["block"]))
-            # Its own next claim may sweep before the settle arrives; then it ran again.
+            # If the worker's own claim sweeps before the settle arrives, the task runs again.
             runs = len(a.tasks("start"))
             assert runs in {1, 2}
             assert account.settled_once(["block"])
@@ -76,7 +76,7 @@ async def test_blocked_alone_it_settles_what_nobody_took(tmp_path: Path) -> None
 
 
 async def test_healthy_task_of_three_leases_runs_once(tmp_path: Path) -> None:
-    """Renewal keeps it, beside a worker that is eager to take it."""
+    """Renewal keeps the task, although another worker would take it."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board: rxd.Board[Any] = hub.board("b")
         lease = 0.9
@@ -109,7 +109,7 @@ async def test_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
         claims = await board.claim(50, lease=5.0)
         gate = proxy.hold(b"EVALSHA", replies=True)
         settling = asyncio.create_task(board.settle([claim.done() for claim in claims]))
-        # The server has executed the settlement, whose reply is on its way.
+        # The server has executed the settlement, and its reply is on its way.
         await gate.reached()
         assert 50 == (await direct.board("overtaken").counts()).done
         assert [] == await board.renew(claims, 5.0)

@@ -1,4 +1,4 @@
-"""Payloads that take longer to come over the link than the server is waited for."""
+"""Payloads that take longer to transfer than a call may take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATE = 1_000_000.0
 
 
 async def test_an_answer_that_still_comes_is_waited_for() -> None:
-    """A megabyte takes twice as long as the limit, and comes in one request."""
+    """A megabyte takes twice as long as the limit, and the request is not repeated."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, HASTY)
         await client.call("set", "SET", "k", b"x" * 10)
@@ -30,9 +30,9 @@ async def test_an_answer_that_still_comes_is_waited_for() -> None:
 
 
 async def test_a_request_that_still_goes_out_is_waited_for() -> None:
-    """Bytes that leave count like bytes that come."""
+    """Progress in sending counts like progress in receiving."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
-        # What the proxy itself holds cannot be seen to move.
+        # The client cannot see progress of bytes that the proxy holds.
         client = Client(proxy.target, rxd.StoreSettings(timeout=0.8, attempt_timeout=0.8))
         await client.open()
         proxy.slow_down(RATE)
@@ -44,7 +44,7 @@ async def test_a_request_that_still_goes_out_is_waited_for() -> None:
 
 
 async def test_an_answer_that_stops_coming_is_given_up() -> None:
-    """The limit counts from the last byte, and what stands still is no progress."""
+    """The limit counts from the last byte, so a reply that stops is given up."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, HASTY)
         await client.call("set", "SET", "k", b"x" * 900_000)
@@ -60,7 +60,7 @@ async def test_an_answer_that_stops_coming_is_given_up() -> None:
 
 
 async def test_an_answer_of_hours_is_given_up() -> None:
-    """Ten times the limit is the most that a call takes."""
+    """A call takes at most ten times the limit, even if bytes keep coming."""
     settings = rxd.StoreSettings(timeout=0.1, attempt_timeout=0.1)
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(server.target, rxd.StoreSettings())
@@ -76,7 +76,7 @@ async def test_an_answer_of_hours_is_given_up() -> None:
 
 
 async def test_a_worker_behind_a_slow_link_gets_everything_done() -> None:
-    """A claim that does not come through in ten times the limit is asked for in halves."""
+    """If a claim fails at ten times the limit, the next one asks for half as many tasks."""
     settings = rxd.Settings(grace=0.0, store=rxd.StoreSettings(timeout=0.1, attempt_timeout=0.1))
     done: set[str] = set()
 
@@ -87,7 +87,8 @@ async def test_a_worker_behind_a_slow_link_gets_everything_done() -> None:
         async with rxd.connect(server.target.safe, settings=PATIENT) as near:
             await near.board("jobs").submit(rxd.Task("x" * 200_000, id=f"t{n}") for n in range(12))
         async with rxd.connect(proxy.target.safe, settings=settings) as far:
-            # A claim of all takes 2.4 s and may take one; one of four comes through.
+            # A claim of all tasks takes 2.4 s, and a call may take 1 s; a claim of four comes
+            # through.
             proxy.slow_down(RATE)
             board = far.board("jobs")
             async with asyncio.timeout(60):
@@ -101,7 +102,7 @@ async def test_a_worker_behind_a_slow_link_gets_everything_done() -> None:
 
 
 async def test_submits_over_a_slow_link_become_smaller() -> None:
-    """Submitted again after an error, what did not come through goes in smaller chunks."""
+    """A repeated submit that did not come through is sent in smaller chunks."""
     settings = rxd.Settings(grace=0.0, store=rxd.StoreSettings(timeout=0.1, attempt_timeout=0.1))
     tasks = [rxd.Task("x" * 100_000, id=f"t{n}") for n in range(24)]
     async with (

@@ -1,7 +1,7 @@
 """
-A worker process: runs one pipeline on one board and writes what it sees to a journal.
+A worker process that runs one pipeline on one board and writes a journal.
 
-Started by :class:`tests.failures.fleet.Worker` with one argument, the :class:`Orders` as JSON.
+:class:`tests.failures.fleet.Worker` starts it with one argument, the :class:`Orders` as JSON.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ Until = Literal["never", "idle", "joined"]
 @attrs.frozen(kw_only=True)
 class Orders:
     """
-    What the worker shall do.
+    What the worker must do.
 
     Args:
         url: The server.
         board: The board's name.
-        journal: Where to append what it sees, a JSON object a line.
-        name: Its label.
-        flow: ``claims`` takes all there is, ``each`` races for *ids* once *go* exists, and
-            ``raw`` claims once, waits for *go* and settles without ever renewing.
-        lease: Seconds.
-        prefetch: Claims at a time.
-        concurrent: Handlers at a time.
-        until: When to end.
-        ids: What to race for.
+        journal: The path of the journal, with a JSON object per line.
+        name: The label of the worker.
+        flow: ``claims`` takes all tasks, ``each`` races for *ids* once *go* exists, and ``raw``
+            claims once, waits for *go* and settles without ever renewing.
+        lease: The lease of a claim, in seconds.
+        prefetch: How many claims it holds at a time.
+        concurrent: How many handlers run at a time.
+        until: When the stream of claims completes.
+        ids: The ids to race for.
         go: A path to wait for.
     """
 
@@ -68,16 +68,16 @@ class Journal:
         self._path = path
 
     def write(self, at: str, **facts: Any) -> None:
-        """Append one line; it is there even if the process is killed next."""
+        """Append one line, which survives even if the process is killed next."""
         note(self._path, json.dumps({"at": at, "time": time.monotonic(), **facts}))
 
     def outcome(self, outcome: rxd.Outcome[Any, Any]) -> None:
-        """Append what became of a claim."""
+        """Append the outcome of a claim."""
         claim = outcome.claim
         self.write("outcome", task=claim.task.id, token=claim.token, status=outcome.status)
 
     def log(self, _: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        """Append a log entry; the last processor of structlog."""
+        """Append a log entry, as the last processor of structlog."""
         name = event.pop("event")
         self.write("log", event=name, level=method, **{k: str(v) for k, v in event.items()})
         raise structlog.DropEvent
@@ -85,11 +85,11 @@ class Journal:
 
 async def handle(task: rxd.Task[dict[str, Any]], journal: Journal) -> str:
     """
-    Do as the payload says.
+    Do what the payload says.
 
-    ``{"do": ..., "seconds": s}``, *do* being ``sleep``, ``block`` the loop, ``exit`` the process
-    or ``stubborn``: sleep on when cancelled. Who comes again after a crash does nothing, but
-    ``exit`` does it each time.
+    The payload is ``{"do": ..., "seconds": s}``. *do* is ``sleep``, ``block`` the loop, ``exit``
+    the process, or ``stubborn``, which swallows its cancellation. After a crash a task does
+    nothing, except that ``exit`` exits each time.
     """
     claim = rxd.current_claim()
     order = task.payload
@@ -111,13 +111,13 @@ async def handle(task: rxd.Task[dict[str, Any]], journal: Journal) -> str:
 
 
 async def appears(path: str) -> None:
-    """Wait until a file is there."""
+    """Wait until a file exists."""
     while not Path(path).exists():
         await asyncio.sleep(0.002)
 
 
 async def raw(board: rxd.Board[Any], orders: Orders, journal: Journal) -> None:
-    """Claim once and settle when told, in all ways in turn, without renewing."""
+    """Claim once, and settle in each of the four ways when the file appears, without renewing."""
     claims = await board.claim(orders.prefetch, worker=orders.name, lease=orders.lease)
     journal.write("claimed", tasks=[claim.task.id for claim in claims])
     await appears(orders.go)
@@ -137,7 +137,7 @@ async def raw(board: rxd.Board[Any], orders: Orders, journal: Journal) -> None:
 def claims_of(board: rxd.Board[Any], orders: Orders) -> Observable[rxd.Claim[Any]]:
     """Return the source of the pipeline."""
     if orders.flow == "each":
-        # One by one, as a broadcast would bring them.
+        # Ids come one by one, as from a broadcast.
         scheduler = rxd.LoopScheduler(asyncio.get_running_loop())
         return reactivex.interval(0.002, scheduler=scheduler).pipe(
             rx.take(len(orders.ids)),
@@ -173,7 +173,7 @@ async def work(orders: Orders, journal: Journal) -> None:
 
 
 def main() -> None:
-    """Obey the orders given as the only argument."""
+    """Follow the orders, which are the only argument."""
     orders = Orders(**json.loads(sys.argv[1]))
     journal = Journal(orders.journal)
     structlog.configure(processors=[journal.log])
