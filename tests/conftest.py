@@ -15,7 +15,7 @@ from tests.servers import NO_REDIS, other_ca, throwaway_ca
 
 __all__ = ["other_ca", "throwaway_ca"]
 
-# How long an example takes says how busy the machine is.
+# The time that an example takes depends on how busy the machine is.
 settings.register_profile("rxdispatch", deadline=None)
 settings.load_profile("rxdispatch")
 
@@ -34,7 +34,7 @@ async def _checked(test: Coroutine[Any, Any, None]) -> None:
 
 @pytest.fixture(autouse=True)
 def _structlog_as_it_comes() -> Iterator[None]:
-    """Capturing logs configures structlog; the next test finds it as it comes."""
+    """A test that captures logs configures structlog; reset it for the next test."""
     yield
     structlog.reset_defaults()
 
@@ -55,7 +55,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    # A fixture of that name may give the test a loop of its own kind.
+    # A fixture with the name ``loop_factory`` gives the test a loop of another kind.
     factory: Any = pyfuncitem.funcargs.get("loop_factory")
     with asyncio.Runner(debug=False, loop_factory=factory) as runner:
         runner.run(_checked(pyfuncitem.obj(**arguments)))

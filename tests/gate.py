@@ -7,18 +7,18 @@ from typing import Final
 
 __all__ = ["Gate"]
 
-# Seconds a test waits; far more than a busy machine needs.
+# How many seconds a test waits; far more than a busy machine needs.
 _PATIENCE: Final = 30.0
 
-# The reply to EVALSHA of a server that does not have the script; the client sends EVAL next.
+# A server that does not have the script sends this reply to EVALSHA; the client sends EVAL next.
 _UNKNOWN: Final = b"-NOSCRIPT"
 
 
 class Gate:
     """
-    Holds the next requests with one command, or the replies to them; all others pass.
+    Holds the next requests with one command, or the replies to them, and lets all others pass.
 
-    Requests behind it on the same connection wait too.
+    Requests behind a held one on the same connection wait too.
 
     Args:
         command: The command, such as ``b"PING"``; ``b"EVALSHA"`` includes EVAL. None holds all.
@@ -40,7 +40,7 @@ class Gate:
         Wait until the gate has held *count* in total.
 
         Raises:
-            TimeoutError: If they do not arrive within half a minute.
+            TimeoutError: If they do not all arrive within half a minute.
         """
         async with asyncio.timeout(_PATIENCE):
             while self.held < count:
@@ -48,18 +48,18 @@ class Gate:
                 await self._came.wait()
 
     def open(self) -> None:
-        """Release everything that is held, and hold nothing any more."""
+        """Release everything that is held, and hold nothing from now on."""
         self._opened.set()
 
     def wants(self, request: bytes) -> bool:
-        """Return whether the gate holds *request*, as packed bytes, or its reply."""
+        """Return whether the gate holds *request*, given as packed bytes, or the reply to it."""
         if self._shut() and self._marks:
             upper = request.upper()
             return any(mark in upper for mark in self._marks)
         return self._shut()
 
     def wants_reply(self, reply: bytes) -> bool:
-        """Return whether the gate holds *reply*, to a request that it has chosen."""
+        """Return whether the gate holds *reply*, which answers a request that the gate wanted."""
         return self._shut() and not reply.startswith(_UNKNOWN)
 
     async def hold(self) -> None:

@@ -1,4 +1,4 @@
-"""``Proxy``: between client and server, it drops, holds, delays or cuts on demand."""
+"""A proxy between client and server that drops, holds, delays or cuts when a test says so."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Link:
     def reset(self) -> None:
         own: socket.socket = self.client.get_extra_info("socket")
         if own.fileno() >= 0:
-            # A close with this option sends an RST; only TCP has it.
+            # With this option, closing the socket sends an RST; only TCP has one.
             own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.cut()
 
@@ -56,7 +56,7 @@ class Proxy:
             proxy.drop_replies(1)
 
     Args:
-        upstream: The server, without TLS; may be changed for later connections.
+        upstream: The server, without TLS; a test may change it for later connections.
         tcp: Listen on a port instead of a unix socket.
     """
 
@@ -106,7 +106,7 @@ class Proxy:
 
         Args:
             count: How many.
-            command: Count only replies to this one, such as ``b"EVALSHA"``.
+            command: Drop only replies to this command, such as ``b"EVALSHA"``.
         """
         self._drop = count
         self._command = command
@@ -114,12 +114,12 @@ class Proxy:
             link.asked = False
 
     def cut(self) -> None:
-        """Cut every connection; new ones are accepted."""
+        """Cut every connection; clients may connect again."""
         for link in tuple(self._links):
             link.cut()
 
     def reset(self) -> None:
-        """Cut every connection by an RST; only with ``tcp``."""
+        """Reset every connection by an RST; this needs ``tcp``."""
         for link in tuple(self._links):
             link.reset()
 
@@ -166,7 +166,7 @@ class Proxy:
 
     def heal(self, *, dead: bool = False) -> None:
         """
-        End all disturbances; bytes that a black hole held are forwarded.
+        End all disturbances, and forward the bytes that a black hole held.
 
         Args:
             dead: Existing connections forward nothing any more and are not cut, as behind a

@@ -60,7 +60,7 @@ async def valkey_server(
 
 @asynccontextmanager
 async def any_server(kind: Kind) -> AsyncGenerator[Target]:
-    """Run a server of that kind; skips the test if there is none."""
+    """Run a server of that kind; skip the test if there is none."""
     if kind == "valkey":
         async with valkey_server() as server:
             yield server.target
@@ -78,7 +78,7 @@ def system_redis(
     options: Mapping[str, str] | None = None,
 ) -> Generator[str]:
     """
-    Run the system's ``redis-server`` on a port of 127.0.0.1; skips the test without one.
+    Run the system's ``redis-server`` on a port of 127.0.0.1; skip the test without one.
 
     Args:
         password: The value of ``requirepass``; the yielded URL contains it.
@@ -124,20 +124,20 @@ def system_redis(
             login = f":{quote(password, safe='')}@" if password else ""
             yield f"{'rediss' if tls else 'redis'}://{login}127.0.0.1:{port}"
         finally:
-            # Even if a test has stopped it.
+            # Send this signal too, in case a test has stopped the server.
             process.send_signal(signal.SIGKILL)
             process.wait()
 
 
 @pytest.fixture(scope="session")
 def throwaway_ca(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """An authority that signed a certificate for 127.0.0.1 and localhost."""
+    """An authority, with the certificate that it signed for 127.0.0.1 and localhost."""
     return _authority(tmp_path_factory.mktemp("ca"))
 
 
 @pytest.fixture(scope="session")
 def other_ca(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Another authority, which signed another certificate."""
+    """Another authority, with another certificate that it signed."""
     return _authority(tmp_path_factory.mktemp("other-ca"))
 
 
@@ -179,7 +179,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -187,7 +187,7 @@ def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
-        # No /proc here, or the process went away just now: before the file was opened, or after.
+        # Either the system has no /proc, or the process ended before or after the file was opened.
         return not Path("/proc/self").exists()
 
 

@@ -19,10 +19,10 @@ STRANGER = 54321
 
 def as_user(work: Callable[[], object], uid: int = STRANGER) -> int:
     """
-    Run *work* in a forked child as another user; skips the test if that is not allowed.
+    Run *work* in a forked child as another user; skip the test if that is not allowed.
 
     Returns:
-        0, or the exit status 1 after an exception.
+        The exit status of the child: 0, or 1 after an exception.
     """
     if os.geteuid() != 0:
         pytest.skip("needs root, to act as another user")

@@ -1,7 +1,7 @@
 """
 Run all tests again and again while other processes burn the cores.
 
-``make stress`` calls it. Every round runs to its end; what failed in which is told last.
+``make stress`` calls it. Every round runs to its end; the failures of all rounds are listed last.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["main"]
 _BURN = "while True: pass"
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)")
 NO_TESTS = 5
-"""The status of pytest when no test was selected."""
+"""The exit status of pytest when no test was selected."""
 
 
 @contextmanager
 def burning(count: int) -> Generator[None]:
-    """Keep *count* processes busy, and end them whatever happens."""
+    """Keep *count* processes busy, and end them in any case."""
     burners = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in range(count)]
     try:
         yield
@@ -38,7 +38,7 @@ def burning(count: int) -> Generator[None]:
 
 
 def commands(jobs: int, tests: Sequence[str]) -> list[list[str]]:
-    """Return the runs of pytest of one round; the same as those of ``make test``."""
+    """Return the pytest commands of one round; they are the same as those of ``make test``."""
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     if jobs == 0:
         return [pytest]
@@ -47,7 +47,7 @@ def commands(jobs: int, tests: Sequence[str]) -> list[list[str]]:
 
 
 def run(command: list[str], failures: Counter[str]) -> bool:
-    """Run *command*, pass on what it prints, count the tests that failed; whether all passed."""
+    """Run *command*, print its output, count failed tests; return whether all passed."""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -58,14 +58,15 @@ def run(command: list[str], failures: Counter[str]) -> bool:
                 if found := _FAILED.match(line):
                     failures[found[1]] += 1
         except BaseException:
-            # Ctrl-C: the tests have a session of their own, and end with what they started.
+            # After Ctrl-C: the tests run in a session of their own, and end with what they
+            # started.
             os.killpg(process.pid, signal.SIGTERM)
             raise
     return process.returncode in {0, NO_TESTS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the rounds; returns 1 if a test failed in any."""
+    """Run the rounds; return 1 if a test failed in any of them."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--burners", type=int, default=2)

@@ -21,7 +21,7 @@ def test_waits_grow_from_the_first_to_the_maximum() -> None:
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
-    """The first wait is 2 s, doubled up to 32 s; five attempts; a tenth of jitter."""
+    """The first wait is 2 s and doubles up to 32 s; there are five attempts and 10 % jitter."""
     backoff = Backoff()
     assert (2.0, 2.0, 32.0, 5, 0.1, None) == (
         backoff.first,
@@ -40,17 +40,17 @@ def test_huge_numbers_do_not_overflow(n: int) -> None:
 
 
 def test_a_factor_of_one_stays_at_the_first_wait() -> None:
-    """This holds even after very many failures."""
+    """With a factor of 1, the wait stays the same even after very many failures."""
     assert Backoff(first=3.0, factor=1.0, jitter=0.0).delay(10**400) == 3.0
 
 
 def test_no_first_wait_means_no_wait_at_all() -> None:
-    """Zero does not grow, jitter included."""
+    """A wait of zero does not grow, and jitter adds nothing to it."""
     assert Backoff(first=0.0).delay(10**400) == 0.0
 
 
 def test_the_same_seed_gives_the_same_waits() -> None:
-    """The given generator is used."""
+    """Two policies with generators of the same seed compute the same waits."""
     one, two = (Backoff(rng=random.Random(7)) for _ in range(2))
     waits = [one.delay(n) for n in range(1, 6)]
     assert waits == [two.delay(n) for n in range(1, 6)]
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_waits() -> None:
 
 
 def test_durations_may_be_timedeltas() -> None:
-    """They become float seconds."""
+    """A timedelta becomes float seconds."""
     backoff = Backoff(first=timedelta(seconds=1), maximum=timedelta(minutes=1))
     assert (1.0, 60.0) == (backoff.first, backoff.maximum)
 
@@ -98,7 +98,7 @@ def test_a_wait_is_never_above_the_maximum_nor_out_of_its_spread(
     ],
 )
 def test_a_bad_argument_is_refused(arguments: dict[str, Any], message: str) -> None:
-    """The error has the rule first, then the value."""
+    """The error states the rule first, then the value."""
     with pytest.raises(ConfigError) as caught:
         Backoff(**arguments)
     assert message == str(caught.value)
@@ -106,7 +106,7 @@ def test_a_bad_argument_is_refused(arguments: dict[str, Any], message: str) -> N
 
 @pytest.mark.parametrize("n", [0, -1, 1.0, True])
 def test_failures_count_from_one(n: Any) -> None:
-    """There is no wait before the first failure."""
+    """The count of failures starts at 1, as there is no wait before the first failure."""
     with pytest.raises(ConfigError, match="n must be an int >= 1"):
         Backoff().delay(n)
 

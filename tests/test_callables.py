@@ -1,4 +1,4 @@
-"""The kinds of users' functions."""
+"""The kinds of functions that users pass."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def async_generator(item: object = None) -> AsyncIterator[object]:
 
 @types.coroutine
 def old_coroutine(item: object = None) -> Iterator[Any]:
-    """Return when awaited, as before there was ``async def``."""
+    """Return when awaited, as coroutines did before ``async def``."""
     yield item
 
 
@@ -49,7 +49,7 @@ class Callable:
 
 
 class Class:
-    """A call makes an instance, whatever a call of the instance does."""
+    """A class whose call makes an instance; only the call of an instance is async."""
 
     async def __call__(self) -> None:
         """Return when awaited."""
@@ -74,13 +74,13 @@ class Class:
     ],
 )
 def test_kinds(fn: Any, expected: tuple[bool, bool]) -> None:
-    """Partials and callable objects are recognized."""
+    """Async and generator functions are recognized in partials and callable objects too."""
     assert expected == (is_async(fn), is_generator(fn))
 
 
 @pytest.mark.parametrize("fn", [coroutine, generator, async_generator, Callable(), Class()])
 def test_what_is_no_plain_function(fn: Any) -> None:
-    """It is refused, and so is an object that is not callable."""
+    """A function of another kind is refused as a key."""
     with pytest.raises(ConfigError, match="key must be a plain function"):
         plain_function("key", fn)
 

@@ -1,4 +1,4 @@
-"""Users' functions that are refused before they are called."""
+"""Users' functions that are refused when they are passed, before anything calls them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Generates:
     ],
 )
 def test_a_generator_function_is_refused(handler: Any) -> None:
-    """It is refused however it is wrapped: calling it runs nothing."""
+    """A generator function is refused however it is wrapped, as calling it runs nothing."""
     with pytest.raises(ConfigError) as caught:
         execute(handler)
     rule = "handler must not be a generator function, as calling one runs none of its code, got "
@@ -79,12 +79,12 @@ def test_a_generator_function_is_refused(handler: Any) -> None:
 
 @types.coroutine
 def old_style(task: Any) -> Iterator[Any]:
-    """Return a coroutine of the kind before ``async def``."""
+    """Return a coroutine of the kind that existed before ``async def``."""
     yield task
 
 
 async def consumes(task: Any) -> list[Any]:
-    """Use an async generator as it is meant."""
+    """Use an async generator as intended."""
     return [item async for item in agenerator(task)]
 
 
@@ -96,20 +96,20 @@ class Calls:
 
 
 def with_more(task: Any, *, more: int = 3) -> Any:
-    """Take more, if it is given."""
+    """Take an optional keyword."""
     return task, more
 
 
 def nothing() -> None:
-    """Take no task."""
+    """Take no argument."""
 
 
 def two(context: Any, task: Any) -> None:
-    """Take a context first, as with other libraries."""
+    """Take a context first, as handlers of other libraries do."""
 
 
 def must(task: Any, *, must: int) -> None:
-    """Take a keyword that no worker passes."""
+    """Take a required keyword, which no worker passes."""
 
 
 def one(task: Any) -> None:
@@ -136,7 +136,7 @@ _EMPTY: dict[Any, Any] = {}
     ],
 )
 def test_what_can_be_called_with_a_task_is_taken(handler: Any, async_: bool) -> None:
-    """It is accepted even if its parameters are unknown."""
+    """A handler is accepted if it can take a task, even if its parameters are unknown."""
     execute(handler)
     assert async_ == is_async(handler)
 
@@ -151,7 +151,7 @@ def test_what_can_be_called_with_a_task_is_taken(handler: Any, async_: bool) -> 
     ],
 )
 def test_what_takes_other_arguments_is_refused(handler: Any, got: str) -> None:
-    """The error has the rule and its parameters."""
+    """The error states the rule and the parameters of the handler."""
     with pytest.raises(ConfigError) as caught:
         execute(handler)
     assert str(caught.value).startswith("handler must take 1 argument (task), got ")
@@ -159,7 +159,7 @@ def test_what_takes_other_arguments_is_refused(handler: Any, got: str) -> None:
 
 
 def test_a_function_that_leads_in_circles_or_lies_is_no_trouble() -> None:
-    """Its attributes are the user's code too."""
+    """A function whose ``__wrapped__`` or ``__signature__`` is wrong is accepted."""
 
     def circle(task: Any) -> None:
         del task

@@ -1,4 +1,4 @@
-"""The life of a claim: which change may follow which, and who hears of it."""
+"""The states of a claim: which change may follow which, and which watchers are notified."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ STEPS: Final[dict[str, Callable[[Claim[Any]], object]]] = {
 
 
 class Heard:
-    """A watcher that notes its name and the change."""
+    """A watcher that records its name and the change."""
 
     def __init__(self, name: str, log: list[str]) -> None:
         self._name = name
         self._log = log
 
     def claim_changed(self, claim: Claim[Any], change: Change) -> None:
-        """Note it."""
+        """Record the change."""
         self._log.append(f"{self._name} {change}")
 
 
 async def made() -> Claim[int]:
-    """Return a claim that is held."""
+    """Return an open claim."""
     board: MemoryBoard[int] = MemoryBoard("b")
     await board.submit(Task(1, id="a", max_attempts=2))
     return (await board.claim(1))[0]
@@ -43,7 +43,7 @@ async def made() -> Claim[int]:
 
 @pytest.mark.parametrize("steps", list(product(STEPS, repeat=3)), ids="-".join)
 async def test_the_invariant_holds_whatever_happens(steps: tuple[str, ...]) -> None:
-    """Only SETTLING is taken back, and after SETTLED a claim can only be recalled."""
+    """Only SETTLING can be undone, and after SETTLED a claim can only be recalled."""
     claim, log = await made(), list[str]()
     claim._watch(Heard("keeper", log))
     for step in steps:
@@ -54,7 +54,7 @@ async def test_the_invariant_holds_whatever_happens(steps: tuple[str, ...]) -> N
         assert not gone & REFUSED or new == SETTLED
         assert not (before & LOST and new & RECALLED)
         assert not before & SETTLED or not new & ~(RECALLED | SETTLING)
-    # Each once, but for a refusal that turned out to be a settlement.
+    # Each event comes once, except that a refusal may turn out to be a settlement.
     assert len(set(log)) + (steps.count("refused") > 0 and "settled" in steps) >= len(log)
 
 
@@ -77,7 +77,7 @@ async def test_the_invariant_holds_whatever_happens(steps: tuple[str, ...]) -> N
 async def test_what_a_state_means(
     steps: list[str], stopped: str | None, answered: bool, lost: bool
 ) -> None:
-    """Whether its handler may begin, whether the board has answered, whether it is lost."""
+    """The state says whether the handler may begin, whether the board answered, and a loss."""
     claim = await made()
     for step in steps:
         STEPS[step](claim)
@@ -86,7 +86,7 @@ async def test_what_a_state_means(
 
 
 async def test_the_operator_is_told_first_and_once() -> None:
-    """A handler stops before its slot is free, and that before its lease is forgotten."""
+    """The handler stops, then the slot becomes free, then the lease is forgotten."""
     claim, log = await made(), list[str]()
     claim._watch(Heard("keeper", log))
     claim._watch(Heard("slots", log))
@@ -100,7 +100,7 @@ async def test_the_operator_is_told_first_and_once() -> None:
 
 
 async def test_the_operator_is_not_told_of_settlements() -> None:
-    """A handler may settle its own claim and go on."""
+    """A handler may settle its own claim and go on, so it is not notified."""
     claim, log = await made(), list[str]()
     claim._watch(Heard("keeper", log))
     claim._operator = Heard("handler", log)
@@ -109,7 +109,7 @@ async def test_the_operator_is_not_told_of_settlements() -> None:
 
 
 async def test_a_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
-    """The settlement has taken the token; once its call has failed, the loss counts."""
+    """A refused renewal is no loss while a settlement runs, but is one if that has failed."""
     claim = await made()
     Claim._settling([claim.done()])
     assert not claim._missed()
@@ -120,7 +120,7 @@ async def test_a_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
 
 
 async def test_the_answer_that_held_is_the_last_word() -> None:
-    """Of two settlements at once the one that held counts, whichever reply comes first."""
+    """Of two concurrent settlements, the accepted one counts, whichever reply comes first."""
     claim = await made()
     Claim._settled([claim.retry("no")], [False])
     assert claim._knows("retry")
@@ -133,7 +133,7 @@ async def test_the_answer_that_held_is_the_last_word() -> None:
 
 
 async def test_retry_or_dead_is_decided_in_one_place() -> None:
-    """The attempt and the settlement ask the claim."""
+    """The attempt and the settlement get the same verdict from the claim."""
     claim = await made()
     assert ("retry", "retry") == (claim._after_failure(), claim.retry("no").verdict)
     claim.attempt = 2

@@ -23,7 +23,7 @@ from rxdispatch.valve import Gate
 
 
 def test_now_is_the_loops_time() -> None:
-    """The differences are exact to the microsecond."""
+    """The scheduler's time advances by the same amounts as the loop's, to the microsecond."""
 
     async def main() -> list[timedelta]:
         scheduler = LoopScheduler(asyncio.get_running_loop())
@@ -43,7 +43,7 @@ def test_now_is_the_loops_time() -> None:
 
 
 def test_all_schedulers_of_a_loop_agree_on_the_time() -> None:
-    """Also schedulers that are made later."""
+    """A scheduler that is made later shows the same time."""
 
     async def main() -> bool:
         loop = asyncio.get_running_loop()
@@ -55,7 +55,7 @@ def test_all_schedulers_of_a_loop_agree_on_the_time() -> None:
 
 
 def test_now_is_an_aware_time_near_the_wall_clock() -> None:
-    """It may be compared with other aware times."""
+    """The scheduler's time can be compared with other aware times."""
 
     async def main() -> float:
         scheduler = LoopScheduler(asyncio.get_running_loop())
@@ -76,7 +76,7 @@ def test_now_is_an_aware_time_near_the_wall_clock() -> None:
 def test_operators_of_time_are_exact(
     operator: Callable[[Observable[int]], Observable[int]], expected: list[tuple[float, int]]
 ) -> None:
-    """They take their time from the scheduler of the subscription."""
+    """RxPY's operators take their time from the scheduler of the subscription."""
 
     async def main() -> list[tuple[float, int]]:
         loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ def test_an_interval_does_not_drift() -> None:
 
 
 def test_an_interval_of_nothing_leaves_the_loop_its_turns() -> None:
-    """On the trampoline it would go on forever and nothing else would run."""
+    """An interval of 0 s lets the loop run; on the trampoline it would block it forever."""
 
     async def main() -> int:
         count = 0
@@ -130,7 +130,7 @@ def test_an_interval_of_nothing_leaves_the_loop_its_turns() -> None:
 
 
 def test_a_timed_action_can_be_cancelled() -> None:
-    """Disposal cancels an action that is not due yet, and one that is due now."""
+    """Disposal cancels an action, whether it is due later or now."""
 
     async def main() -> list[str]:
         scheduler = LoopScheduler(asyncio.get_running_loop())
@@ -153,7 +153,7 @@ def test_a_timed_action_can_be_cancelled() -> None:
 
 
 def test_an_undelayed_action_runs_at_once_and_is_handed_the_scheduler() -> None:
-    """So that actions which it schedules go through the same scheduler."""
+    """The action gets the scheduler, so that what it schedules goes through the same one."""
 
     async def main() -> bool:
         scheduler = LoopScheduler(asyncio.get_running_loop())
@@ -178,7 +178,7 @@ FORMS: dict[str, Callable[[Observable[int]], Observable[int]]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_first_item_of_a_hot_source_is_not_lost(form: str) -> None:
-    """The source is subscribed to before ``subscribe`` returns."""
+    """The operator subscribes to the source before ``subscribe`` returns."""
 
     async def main() -> list[int]:
         source: Subject[int] = Subject()
@@ -220,7 +220,7 @@ CARRIERS: dict[str, Callable[[Observable[Any]], Observable[Any]]] = {
 
 @pytest.mark.parametrize("form", CARRIERS)
 def test_the_valve_is_seen_through(form: str) -> None:
-    """A source finds the valve of its subscriber above RxPY's operators."""
+    """A source finds the valve of its subscriber through RxPY's operators."""
 
     async def main() -> bool:
         gate = Gate(lambda: 1, None)
@@ -240,7 +240,7 @@ def test_the_valve_is_seen_through(form: str) -> None:
 
 
 def test_subscribe_on_cuts_demand() -> None:
-    """A known limit: it hands on its own scheduler instead of the subscriber's."""
+    """A known limit: ``subscribe_on`` passes on its own scheduler instead of the subscriber's."""
 
     async def main() -> list[object]:
         loop = asyncio.get_running_loop()
@@ -260,12 +260,12 @@ def test_subscribe_on_cuts_demand() -> None:
 
 
 def test_other_schedulers_carry_no_valve() -> None:
-    """Nor does none at all."""
+    """Other schedulers have no valve; without a scheduler there is none either."""
     assert [None, None] == [valve_of(None), valve_of(CurrentThreadScheduler.singleton())]
 
 
 def test_leases_count_the_time_of_a_suspended_host() -> None:
-    """On asyncio's own loops the clock is the one that goes on; on others it is the loop's."""
+    """On asyncio's loops the lease clock counts suspension; on others it is the loop's clock."""
 
     async def here() -> float:
         return lease_clock_of(asyncio.get_running_loop())()

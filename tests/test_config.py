@@ -1,4 +1,4 @@
-"""Settings are frozen and checked when made."""
+"""Settings are frozen, and are checked when they are made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxdispatch.errors import ConfigError
 
 
 def test_defaults() -> None:
-    """They are the figures in the documentation."""
+    """The defaults are the figures in the documentation."""
     settings = Settings()
     assert 10.0 == settings.grace
     assert 2.0 == settings.store.timeout
@@ -24,35 +24,35 @@ def test_defaults() -> None:
 @pytest.mark.parametrize("name", ["timeout", "attempt_timeout", "ping_interval", "start_timeout"])
 @pytest.mark.parametrize("value", [0, 0.0, -1.0, math.nan, math.inf, "1", None, True])
 def test_durations_of_the_store(name: str, value: Any) -> None:
-    """They are finite seconds above 0."""
+    """Each duration is a finite number of seconds above 0."""
     with pytest.raises(ConfigError, match=rf"^{name} must be a finite number of seconds > 0, got"):
         StoreSettings(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, "4", None, True])
 def test_connections(value: Any) -> None:
-    """There is at least one."""
+    """There is at least one connection."""
     with pytest.raises(ConfigError, match=r"^connections must be an int >= 1, got"):
         StoreSettings(connections=value)
 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "1", None, True])
 def test_bad_grace(value: Any) -> None:
-    """It is finite seconds, 0 for none."""
+    """The grace is a finite number of seconds; 0 means none."""
     with pytest.raises(ConfigError, match=r"^grace must be a finite number of seconds >= 0, got"):
         Settings(grace=value)
     assert 0 == Settings(grace=0).grace
 
 
 def test_a_store_must_be_settings() -> None:
-    """A mapping or a URL is refused."""
+    """A mapping is refused."""
     bad: Any = {"timeout": 1.0}
     with pytest.raises(ConfigError, match=r"^store must be a StoreSettings object, got"):
         Settings(store=bad)
 
 
 def test_frozen_and_by_name() -> None:
-    """They cannot change, and are given by keyword."""
+    """Settings cannot change, and are passed by keyword."""
     settings: Any = Settings()
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         settings.grace = 1.0
@@ -63,7 +63,7 @@ def test_frozen_and_by_name() -> None:
 
 
 def test_defaults_of_feeds() -> None:
-    """They are the figures in the documentation."""
+    """The defaults are the figures in the documentation."""
     feed = Settings().feed
     assert (1.0, 0.05, 60.0) == (feed.pulse_interval, feed.check_timeout, feed.max_staleness)
     assert (None, 10.0, 600.0) == (feed.snapshot_path, feed.max_snapshot_age, feed.tombstone_ttl)
@@ -76,14 +76,14 @@ def test_defaults_of_feeds() -> None:
 )
 @pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf, "1", None, True])
 def test_durations_of_feeds(name: str, value: Any) -> None:
-    """They are finite seconds above 0."""
+    """Each duration is a finite number of seconds above 0."""
     with pytest.raises(ConfigError, match=rf"^{name} must be a finite number of seconds > 0, got"):
         FeedSettings(**{name: value})
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "1", None, True])
 def test_patience(value: Any) -> None:
-    """It is finite seconds, 0 for none."""
+    """The delay is a finite number of seconds; 0 means none."""
     with pytest.raises(ConfigError, match=r"^mass_lapse_delay must be a finite number of sec"):
         FeedSettings(mass_lapse_delay=value)
     assert 0 == FeedSettings(mass_lapse_delay=0).mass_lapse_delay

@@ -1,4 +1,4 @@
-"""The text of errors, however their own methods behave."""
+"""The text of errors, whatever their own methods do."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_names_type_and_message() -> None:
     "worse", [KeyError("x"), SystemExit(), KeyboardInterrupt(), asyncio.CancelledError()]
 )
 def test_survives_a_message_that_raises(worse: BaseException) -> None:
-    """The error of a __str__ becomes part of the text."""
+    """The error that a ``__str__`` raises becomes part of the text."""
     error = _raised(_SilentError(worse))
     assert describe(error) == f"_SilentError: <no message: {type(worse).__name__}>"
     assert "_SilentError" in traceback_text(error)
 
 
 def test_survives_a_message_that_is_no_text() -> None:
-    """A __str__ that returns a number is a message that raises."""
+    """A ``__str__`` that returns a number is treated as one that raises."""
     assert describe(_NotTextError()) == "_NotTextError: <no message: TypeError>"
 
 
@@ -116,7 +116,7 @@ def test_traceback_keeps_its_end_within_the_limit() -> None:
 
 
 def test_cycles_and_deep_chains_end() -> None:
-    """Chains that users link may have a cycle or be too deep."""
+    """Chains of causes end, even if users made them cyclic or very deep."""
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
     assert "ValueError: first" in traceback_text(first)

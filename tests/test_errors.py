@@ -1,4 +1,4 @@
-"""Errors carry facts, and say the rule before the value."""
+"""Errors keep the facts, and their messages state the rule before the value."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ MADE: list[tuple[errors.RxDispatchError, str, dict[str, Any]]] = [
 def test_messages_and_facts(
     error: errors.RxDispatchError, text: str, facts: dict[str, Any]
 ) -> None:
-    """The message is built from what the error keeps."""
+    """The message is built from the attributes of the error."""
     assert text == str(error)
     assert facts == {name: getattr(error, name) for name in facts}
     assert isinstance(error, errors.RxDispatchError)
 
 
 def test_they_are_of_known_kinds_too() -> None:
-    """Code that does not know rxdispatch can catch them too."""
+    """The errors have standard base classes, so code without rxdispatch can catch them."""
     assert issubclass(errors.ConfigError, ValueError)
     assert issubclass(errors.CodecError, ValueError)
     assert issubclass(errors.ItemTimeoutError, TimeoutError)
@@ -95,7 +95,7 @@ def _tree(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def test_all_of_them_are_public_and_drawn() -> None:
-    """The trees in the docstring and in the reference are those of the classes."""
+    """All errors are public, and the trees in docstring and reference match the classes."""
     public: dict[str, Any] = {name: getattr(rxdispatch, name) for name in rxdispatch.__all__}
     assert set(errors.__all__) <= set(public)
     classes = {
@@ -111,7 +111,7 @@ def test_all_of_them_are_public_and_drawn() -> None:
 
 
 def test_long_values_are_cut() -> None:
-    """A message stays readable whatever was given."""
+    """A message stays readable, however long the value is."""
     text = str(errors.ConfigError("id must be short", "x" * 10_000))
     assert len(text) < 300
     assert text.endswith("... (10002 characters)")
@@ -119,7 +119,7 @@ def test_long_values_are_cut() -> None:
 
 @pytest.mark.parametrize("error", [made[0] for made in MADE], ids=lambda e: type(e).__name__)
 def test_they_travel(error: errors.RxDispatchError) -> None:
-    """A process pool hands errors over pickled: message and facts arrive."""
+    """An error keeps its message and attributes when a process pool pickles it."""
     copy = pickle.loads(pickle.dumps(error))
     assert type(error) is type(copy)
     assert str(error) == str(copy)

@@ -1,4 +1,4 @@
-"""Loops: an object of one loop refuses use in another, and survives the attempt."""
+"""An object of one loop refuses use in another loop, and keeps working in its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = rxd.Settings(grace=0.0)
 
 
 def in_another_loop(use: Callable[[], object]) -> BaseException | None:
-    """Call and await *use* in a loop of this thread's own; returns what it raises."""
+    """Call and await *use* in a loop of a new thread; return what it raises."""
 
     async def main() -> None:
         answer = use()
@@ -37,7 +37,7 @@ def in_another_loop(use: Callable[[], object]) -> BaseException | None:
 
 
 def in_a_thread(use: Callable[[], object]) -> BaseException | None:
-    """Call *use* where no loop runs; returns what it raises."""
+    """Call *use* in a thread without a loop; return what it raises."""
     try:
         use()
     except BaseException as error:
@@ -46,7 +46,7 @@ def in_a_thread(use: Callable[[], object]) -> BaseException | None:
 
 
 async def refused(use: Callable[[], object]) -> None:
-    """*use* is refused in another loop."""
+    """Check that *use* is refused in another loop."""
     error = await asyncio.to_thread(in_another_loop, use)
     assert isinstance(error, rxd.ConfigError), error
     assert RULE in str(error)
@@ -60,7 +60,7 @@ async def drain(source: Any) -> None:
 
 
 def board_uses(board: rxd.Board[Any], claim: rxd.Claim[Any]) -> list[Callable[[], object]]:
-    """Every way to use a board."""
+    """Return every way to use a board."""
     return [
         lambda: board.submit(rxd.Task(1, id="forbidden")),
         lambda: board.claim(1),
@@ -83,7 +83,7 @@ def board_uses(board: rxd.Board[Any], claim: rxd.Claim[Any]) -> list[Callable[[]
 
 @pytest.mark.parametrize("url", [None, "memory://"])
 async def test_a_board_in_another_loop(url: str | None) -> None:
-    """Each method refuses before anything is sent, and the owner's loop goes on."""
+    """Each method refuses before it sends anything, and the board keeps working in its own loop."""
     async with rxd.connect(url, settings=QUICK) as hub:
         board = hub.board("jobs")
         await board.submit([rxd.Task(1, id="a"), rxd.Task(2, id="b")])
@@ -163,7 +163,7 @@ async def test_an_outbox_in_another_loop(tmp_path: Path) -> None:
 
 
 async def test_use_from_elsewhere_takes_no_connection() -> None:
-    """A pool of one connection serves its owner after many attempts."""
+    """Refused calls take no connection: a pool of one still serves the owner after many of them."""
     settings = rxd.Settings(store=rxd.StoreSettings(connections=1))
     async with rxd.connect(settings=settings) as hub:
         board = hub.board("jobs")
@@ -174,7 +174,7 @@ async def test_use_from_elsewhere_takes_no_connection() -> None:
 
 
 async def test_the_way_that_the_error_names() -> None:
-    """A thread passes a coroutine to the loop of the hub."""
+    """As the error suggests, a thread passes a coroutine to the loop of the hub."""
     loop = asyncio.get_running_loop()
     async with rxd.connect("memory://") as hub:
         board = hub.board("jobs")
@@ -187,7 +187,7 @@ async def test_the_way_that_the_error_names() -> None:
 
 
 async def test_a_thread_without_a_loop() -> None:
-    """Calls that need no coroutine are refused there too."""
+    """Methods that are not coroutines are refused there too."""
     async with rxd.connect("memory://") as hub:
         board = hub.board("jobs")
         await board.counts()
@@ -197,7 +197,7 @@ async def test_a_thread_without_a_loop() -> None:
 
 
 def test_a_board_without_a_hub_moves_when_its_loop_has_closed() -> None:
-    """A script may run one loop after the other."""
+    """A script may use one board in several loops, one after the other."""
     board: rxd.Board[Any] = rxd.MemoryBoard("jobs")
     asyncio.run(submit(board))
     assert 1 == asyncio.run(ready(board))
@@ -214,7 +214,7 @@ async def ready(board: rxd.Board[Any]) -> int:
 
 
 def test_a_client_stays() -> None:
-    """Its connections end with the loop."""
+    """A client cannot move to another loop, as its connections end with the first."""
     client = Client(parse_url("redis://127.0.0.1:1"), rxd.StoreSettings())
     for expected in (rxd.StoreUnavailableError, rxd.ConfigError):
         with pytest.raises(expected):
@@ -222,7 +222,7 @@ def test_a_client_stays() -> None:
 
 
 def test_a_home_after_a_fork() -> None:
-    """The child may move objects, although the parent's loop is not closed there."""
+    """A child process may move objects, although the parent's loop is not closed there."""
     loop = asyncio.new_event_loop()
     moves, stays = Home("board", moves=True), Home("client")
 
@@ -246,7 +246,7 @@ def test_a_home_after_a_fork() -> None:
 
 
 def test_a_home_is_settled_by_a_loop() -> None:
-    """Before its first use in a loop, and later in that thread, nothing is refused."""
+    """Nothing is refused before the first use in a loop, nor later in the same thread."""
     home = Home("board")
     home.guard(reactivex.just(1)).subscribe()
     loop = asyncio.new_event_loop()

@@ -50,7 +50,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=lambda value: str(value)[:40])
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
-    """``connect`` refuses them at once, not on entry."""
+    """``connect`` refuses bad arguments immediately, not when the hub is entered."""
     with pytest.raises(ConfigError) as caught:
         connect(**options)
     assert str(caught.value).startswith(message)
@@ -58,7 +58,7 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("url", ["redis+sentinel://h/m", "redis+cluster://h"])
 def test_what_is_not_yet_there(url: str) -> None:
-    """The error says that it is not supported yet."""
+    """The error says that the scheme is not supported yet."""
     with pytest.raises(ConfigError, match="not yet"):
         connect(url)
 
@@ -79,7 +79,7 @@ async def test_boards_need_an_open_hub() -> None:
 
 
 async def test_in_memory_there_is_no_server() -> None:
-    """Handles of one hub share a board; hubs share nothing; there is no client."""
+    """Handles of one hub share a board, two hubs share nothing, and there is no client."""
     async with connect("memory://") as one, connect("memory://") as two:
         first = board_of(one)
         await first.submit(Task(0, id="a"))
@@ -109,7 +109,7 @@ async def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a URL an embedded server starts; it keeps nothing after the block."""
+    """Without a URL, an embedded server starts, and keeps no data after the block."""
     monkeypatch.delenv("RXDISPATCH_URL", raising=False)
     for _ in range(2):
         async with connect() as hub:
@@ -122,7 +122,7 @@ async def test_a_server_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_server_that_keeps_its_data(tmp_path: Path) -> None:
-    """With ``data_dir``, the next block finds the data of the last one."""
+    """With ``data_dir``, the next block finds the data of the previous one."""
     async with connect(data_dir=tmp_path / "data") as hub:
         board = board_of(hub, max_crashes=1)
         await board.submit([Task(n, id=f"{n}") for n in range(10)])
@@ -141,7 +141,7 @@ async def test_a_server_that_keeps_its_data(tmp_path: Path) -> None:
 
 
 async def test_namespaces_are_apart() -> None:
-    """Boards of the same name in two namespaces share nothing, whatever the names."""
+    """Boards of the same name in two namespaces share nothing, whatever the names are."""
     async with (
         valkey_server() as server,
         connect(server.target.safe, namespace="a") as one,
@@ -154,7 +154,7 @@ async def test_namespaces_are_apart() -> None:
 
 
 async def test_entering_without_a_server(tmp_path: Path) -> None:
-    """It fails within the timeout, and leaves nothing behind."""
+    """Without a server, entering fails within the timeout and leaves nothing behind."""
     settings = Settings(store=StoreSettings(timeout=0.2, attempt_timeout=0.1))
     with pytest.raises(StoreUnavailableError, match="connect to unix:"):
         async with connect(f"unix://{tmp_path}/none.sock", settings=settings):
@@ -162,7 +162,7 @@ async def test_entering_without_a_server(tmp_path: Path) -> None:
 
 
 async def test_leaving_gives_back_what_was_not_handed_on() -> None:
-    """A subscription ends, and its claims go back within the grace."""
+    """When the hub is left, streams end and give their claims back within the grace."""
     async with valkey_server() as server:
         found: list[Claim[Any]] = []
         ended = asyncio.Event()
@@ -188,14 +188,14 @@ async def test_an_error_in_the_block_comes_out() -> None:
 
 
 def test_the_repr_hides_the_password() -> None:
-    """It does so in every state."""
+    """The repr contains the host but no password."""
     hub = connect("redis://user:secret@localhost:1")
     assert "secret" not in repr(hub)
     assert "localhost" in repr(hub)
 
 
 async def test_nodes_need_an_open_hub_with_a_server() -> None:
-    """There are none in memory, or before or after the block."""
+    """There are no nodes in memory, nor before or after the block."""
     async with valkey_server() as server:
         hub = connect(server.target.safe)
         asks: list[Callable[[Hub], object]] = [lambda hub: hub.nodes, lambda hub: hub.feed()]
@@ -230,7 +230,7 @@ async def test_fleets_of_namespaces_are_apart() -> None:
 
 
 async def test_a_feed_that_is_open_when_the_hub_closes() -> None:
-    """Streams complete, slots go back, and known nodes stay readable."""
+    """Streams complete, slots are released, and known nodes stay readable."""
     async with valkey_server() as server, connect(server.target.safe) as watching:
         ended: list[str] = []
         async with connect(server.target.safe) as hub:
@@ -266,7 +266,7 @@ async def test_a_feed_is_entered_once() -> None:
 async def test_a_hub_forgets_boards_in_memory_that_nobody_uses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Boards with contents or subscribers are kept."""
+    """The hub forgets an empty board without subscribers, and keeps all others."""
     monkeypatch.setattr("rxdispatch.boards.memory.engines.MANY_ENGINES", 10)
     async with connect("memory://") as hub:
         held = hub.board("held")
@@ -291,7 +291,7 @@ async def test_a_hub_forgets_boards_in_memory_that_nobody_uses(
 
 
 async def test_the_url_of_a_hub() -> None:
-    """Another process can connect with it; it has no password."""
+    """Another process can connect with the URL, which contains no password."""
     async with connect() as hub:
         async with connect(hub.url) as other:
             await hub.board("jobs").submit(Task(1))
@@ -308,7 +308,7 @@ async def test_the_url_of_a_hub() -> None:
 
 @pytest.mark.parametrize("left", [False, True])
 async def test_a_hub_that_is_not_open(left: bool) -> None:
-    """Everything on it raises before the block and after it."""
+    """Every method of the hub raises before and after the block."""
     hub = connect()
     if left:
         async with hub:
@@ -326,7 +326,7 @@ async def test_a_hub_that_is_not_open(left: bool) -> None:
 async def test_each_feed_is_closed_whatever_another_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The error is raised once all are closed and the server has stopped."""
+    """The error is raised after all feeds are closed and the server has stopped."""
     closed: list[str] = []
 
     async def fail() -> None:

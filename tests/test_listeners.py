@@ -1,4 +1,4 @@
-"""Several listeners are served, whatever one of them raises."""
+"""All listeners are served, whatever one of them raises."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def passes_on(error: BaseException, act: Callable[[], object]) -> list[Any]:
 
 @any_error
 def test_tell_each(error: BaseException) -> None:
-    """The others are served; then the error is logged, or re-raised."""
+    """The other listeners are served; then the error is logged or re-raised."""
     heard: list[int] = []
     calls: list[Callable[[], object]] = [failing(error), partial(heard.append, 1)]
     expected = [] if leaves(error) else ["subscriber_failed"]
@@ -63,7 +63,7 @@ def test_tell_each(error: BaseException) -> None:
 
 
 def test_call_each_raises_the_first_error_last() -> None:
-    """An error that ends the process has precedence."""
+    """An error that ends the process has precedence over the first one."""
     heard: list[int] = []
     with pytest.raises(ValueError, match="one"):
         call_each([failing(ValueError("one")), failing(ValueError("two")), lambda: heard.append(1)])
@@ -83,13 +83,13 @@ def test_a_watcher_of_a_relay_without_on_error(error: BaseException) -> None:
     assert expected == passes_on(error, lambda: relay.emit(1))
     assert [1] == heard
     if not leaves(error):
-        # It is unsubscribed.
+        # The watcher is unsubscribed.
         assert [] == passes_on(error, lambda: relay.emit(2))
 
 
 @any_error
 def test_a_watcher_of_a_relay_that_raises_in_its_on_error(error: BaseException) -> None:
-    """The others still get the value."""
+    """The other subscribers still get the value."""
     relay: Relay[int] = Relay("events")
     heard: list[int] = []
     relay.observable.subscribe(failing(OSError("first")), failing(error))
@@ -101,7 +101,7 @@ def test_a_watcher_of_a_relay_that_raises_in_its_on_error(error: BaseException) 
 
 @any_error
 def test_a_watcher_of_a_relay_that_raises_at_the_end(error: BaseException) -> None:
-    """The others see the end."""
+    """The other subscribers still see the end."""
     relay: Relay[int] = Relay("events")
     ended: list[str] = []
     relay.observable.subscribe(on_completed=failing(error))
@@ -112,7 +112,7 @@ def test_a_watcher_of_a_relay_that_raises_at_the_end(error: BaseException) -> No
 
 @any_error
 def test_broadcast_serves_the_others(error: BaseException) -> None:
-    """This holds for all three methods; only errors that end the process reach the source."""
+    """All three methods serve the others; only errors that end the process reach the source."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -130,7 +130,7 @@ def test_broadcast_serves_the_others(error: BaseException) -> None:
 
 @any_error
 def test_broadcast_tells_all_of_an_error(error: BaseException) -> None:
-    """This holds even for subscribers behind one whose ``on_error`` raises."""
+    """Even the subscribers after one whose ``on_error`` raises get the error."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -182,7 +182,7 @@ def test_an_abort_ends_all_streams(error: BaseException) -> None:
 
 @any_error
 def test_a_gate_that_closes_tells_all(error: BaseException) -> None:
-    """A source that emits into the new room may raise its subscriber's exception."""
+    """Closing notifies all, even if a source emits into the new room and its subscriber raises."""
     gate = Gate(lambda: 1, None)
     told: list[str] = []
     gate.listen(failing(error))
@@ -196,7 +196,7 @@ def test_a_gate_that_closes_tells_all(error: BaseException) -> None:
 
 @any_error
 def test_a_subscriber_of_an_ingress_that_raises(error: BaseException) -> None:
-    """Neither a producer nor the caller of close sees the error."""
+    """Neither the producer nor the caller of close sees the error."""
 
     async def main() -> list[Any]:
         ingress = rxd.Ingress[int](3)
@@ -211,7 +211,7 @@ def test_a_subscriber_of_an_ingress_that_raises(error: BaseException) -> None:
 
 
 def test_closing_an_ingress_whose_subscriber_raises_at_the_end() -> None:
-    """It is in the log."""
+    """The error is logged."""
 
     async def main() -> None:
         ingress = rxd.Ingress[int](3)
@@ -223,7 +223,7 @@ def test_closing_an_ingress_whose_subscriber_raises_at_the_end() -> None:
 
 
 def test_watchers_of_a_board_harm_nobody() -> None:
-    """Tasks are submitted, worked on and settled."""
+    """Tasks can be submitted, executed and settled, although the watchers raise."""
 
     async def main() -> tuple[int, list[str]]:
         async with rxd.connect("memory://") as hub:
@@ -249,7 +249,7 @@ def test_watchers_of_a_board_harm_nobody() -> None:
 
 @pytest.mark.parametrize("error", ORDINARY, ids=lambda error: type(error).__name__)
 def test_a_listener_of_a_channel_that_raises(error: BaseException) -> None:
-    """The others get the message and the end, and the connection's reader goes on."""
+    """The others get the message and the end, and the connection keeps being read."""
 
     async def main() -> list[Any]:
         heard: list[Any] = []

@@ -1,4 +1,4 @@
-"""Where log entries go, and what they never hold."""
+"""Where log entries go, and what they never contain."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_uses_any_bound_logger(wrapper: type[structlog.typing.BindableLogger]) -
 
 
 def test_logging_that_raises_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    """An error in the application's processor is reported on stderr, and nothing ends."""
+    """An error in the application's log processor is printed on stderr, and nothing ends."""
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("no disk")
@@ -107,7 +107,7 @@ except ValueError as error:
 
 
 def test_prints_warnings_on_stderr_by_default() -> None:
-    """A program that configures nothing sees warnings with their traceback on stderr."""
+    """Without configuration, a program prints warnings with their traceback on stderr."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""``Node``, ``NodeChange`` and ``Slot``: checked when made, and immutable where promised."""
+"""``Node``, ``NodeChange`` and ``Slot`` check their arguments, and nodes are immutable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FULL = Node(
 
 
 def test_defaults() -> None:
-    """Capacity 1, the pool ``default``, no labels and no state."""
+    """A node has capacity 1, the pool ``default``, no labels and no state unless given."""
     node = Node("a")
     assert ("default", 1, 0, {}, {}) == (
         *(node.pool, node.capacity, node.current_jobs),
@@ -64,7 +64,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "message"), BAD, ids=lambda value: str(value)[:30])
 def test_bad_fields(fields: dict[str, Any], message: str) -> None:
-    """The error has the rule of the field and the value."""
+    """The error states the rule of the field and the value."""
     given: dict[str, Any] = {"id": "a", **fields}
     with pytest.raises(ConfigError) as caught:
         Node(**given)
@@ -72,14 +72,14 @@ def test_bad_fields(fields: dict[str, Any], message: str) -> None:
 
 
 def test_ids() -> None:
-    """An id alone follows the same rule."""
+    """``node_id`` applies the rule for the id of a node."""
     assert "节点" == node_id("节点")
     with pytest.raises(ConfigError, match=NAME):
         node_id("")
 
 
 def test_nothing_can_be_changed() -> None:
-    """Neither its fields nor its mappings, nor through the mapping that was passed."""
+    """Neither its fields nor its mappings change, even if the mapping that was passed does."""
     labels, state = {"a": "b"}, {"x": 1}
     node: Any = Node("a", labels=labels, state=state)
     labels["c"] = "d"
@@ -98,12 +98,12 @@ def test_nothing_can_be_changed() -> None:
     [("ready", 1, 3), ("ready", 4, 0), ("ready", 9, 0), ("draining", 0, 0), ("suspect", 0, 0)],
 )
 def test_room(status: str, jobs: int, room: int) -> None:
-    """The free slots of a ready node, else 0."""
+    """The room is the number of free slots of a ready node, and 0 for other nodes."""
     assert room == Node("a", capacity=4, current_jobs=jobs, status=NodeStatus(status)).room
 
 
 def test_equal() -> None:
-    """All fields count, whether the state has been read or not."""
+    """Nodes are equal if all fields are, whether or not the state has been decoded."""
     spec, state = ("gpu", {"zone": "x"}), FULL._packed_state
     trusted = Node._trusted("a", spec, 4, 1, state, NodeStatus.DRAINING, 3, 9)
     assert trusted == FULL
@@ -116,7 +116,7 @@ def test_equal() -> None:
 
 
 def test_copies() -> None:
-    """A pickled, copied or evolved node is equal, also one made by a feed."""
+    """A pickled, copied or evolved node is equal to the original, even one that a feed made."""
     trusted = Node._trusted("a", ("p", {}), 4, 1, FULL._packed_state, NodeStatus.READY, 3, 9)
     for node in (FULL, Node("b"), trusted):
         for same in (pickle.loads(pickle.dumps(node)), copy.deepcopy(node), attrs.evolve(node)):
@@ -126,7 +126,7 @@ def test_copies() -> None:
 
 
 def test_repr() -> None:
-    """All fields, in one line."""
+    """The repr has all fields, in one line."""
     assert (
         "Node('a', pool='gpu', jobs=1/4, labels={'zone': 'x'}, state={'load': [0.5]}, "
         "status='draining', version=3, seq=9)"
@@ -134,7 +134,7 @@ def test_repr() -> None:
 
 
 def test_later_forms() -> None:
-    """A heartbeat without news and a new status share the other fields."""
+    """A renewed node and one with a new status keep their other fields."""
     later, marked = FULL._renewed(4, 10), FULL._marked(NodeStatus.SUSPECT)
     assert (4, 10, FULL.status) == (later.version, later.seq, later.status)
     assert (3, 9, NodeStatus.SUSPECT) == (marked.version, marked.seq, marked.status)
@@ -157,7 +157,7 @@ def test_changes_and_slots() -> None:
 
 
 def test_a_slot_is_lost_by_the_clock() -> None:
-    """A slot sees by itself that its lease has passed."""
+    """A slot is lost as soon as its lease has passed, without a message."""
     now = 10.0
     slot = Slot("s", FULL, 11.0, lambda: now)
     assert not slot.lost

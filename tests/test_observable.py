@@ -1,4 +1,4 @@
-"""``Stream``: a wrong use raises an error that says what to do."""
+"""Wrong use of a ``Stream`` raises an error that says what to do instead."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ STREAMS: dict[str, Observable[Any]] = {
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 async def test_async_for_names_what_to_use(stream: Any) -> None:
-    """This holds for every stream of this package."""
+    """For every stream of this package, the error names what to use instead."""
     with pytest.raises(TypeError, match=r"to_async_iterable\(stream\)"):
         async for _ in stream:
             pass
 
 
 def test_a_stream_is_no_async_iterable() -> None:
-    """It is refused when the stream is made, not when it is read."""
+    """A stream as an iterable is refused when the outer stream is made, not when it is read."""
     given: Any = rxd.Ingress[int](1)
     with pytest.raises(rxd.ConfigError, match="iterable must be an async iterable"):
         rxd.from_async_iterable(given)

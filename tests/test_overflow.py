@@ -14,7 +14,7 @@ from rxdispatch.testing import run_virtual
 
 
 def test_policies_and_functions_are_taken() -> None:
-    """And named in the log."""
+    """Policies and functions are accepted, and have a name for the log."""
     for policy in ("wait", "drop_oldest", "drop_newest", "error"):
         given: Any = policy
         assert policy == checked_overflow(given) == reason_of(given)
@@ -25,13 +25,13 @@ def test_policies_and_functions_are_taken() -> None:
 
 @pytest.mark.parametrize("wrong", ["drop", 1, None, ("wait",)])
 def test_anything_else_is_refused(wrong: Any) -> None:
-    """With the choice there is."""
+    """The error lists the policies."""
     with pytest.raises(ConfigError, match="overflow must be one of wait, drop_oldest, "):
         checked_overflow(wrong)
 
 
 def test_a_burst_is_told_after_a_second_or_at_the_end() -> None:
-    """Whichever comes first; with the sum so far."""
+    """Drops are logged after a second or at the end, whichever is first, with the total."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ def test_a_burst_is_told_after_a_second_or_at_the_end() -> None:
 
 
 def test_drops_that_are_expected_are_no_warning() -> None:
-    """Unless an error is their reason."""
+    """Expected drops are logged as info, unless an error is their reason."""
     with capture_logs() as logs:
         drops = Drops("conflate", "replaced", expected=True)
         drops.count()

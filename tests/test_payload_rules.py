@@ -30,12 +30,12 @@ values = st.recursive(
 
 
 def nested(depth: int) -> bytes:
-    """Return lists within lists."""
+    """Return nested lists."""
     return b"\x91" * depth + b"\x01"
 
 
 def finite(value: Any) -> bool:
-    """Whether all numbers in it are."""
+    """Return whether all numbers in *value* are finite."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
@@ -45,7 +45,7 @@ def finite(value: Any) -> bool:
 
 @given(values)
 def test_what_is_plain(value: Any) -> None:
-    """Finite numbers pass, others never do; the quick test lets nothing bad through."""
+    """Finite numbers pass and others never do; the quick test lets nothing bad through."""
     packed = encode(value)
     if finite(value):
         check_payload("value", packed)
@@ -57,14 +57,14 @@ def test_what_is_plain(value: Any) -> None:
 
 @given(st.binary(max_size=60))
 def test_any_bytes(packed: bytes) -> None:
-    """A CodecError at the worst."""
+    """Arbitrary bytes raise nothing but a CodecError."""
     with suppress(CodecError):
         check_payload("value", packed)
 
 
 @pytest.mark.parametrize("form", ["list", "mapping", "both"])
 def test_depth(form: str) -> None:
-    """A hundred layers, and no more; the quick test sees that there may be more."""
+    """A hundred levels are the most; the quick test notices that there may be more."""
     opener = {"list": b"\x91", "mapping": b"\x81\xa1x", "both": b"\x91\x81\xa1x"}[form]
     layers = DEPTH_LIMIT // (2 if form == "both" else 1)
     check_payload("value", opener * layers + b"\x01")
@@ -76,7 +76,7 @@ def test_depth(form: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 17, 300, 70_000])
 def test_extension_types(size: int) -> None:
-    """Of whatever size, wherever they are."""
+    """Extension types of any size are refused at any depth."""
     packed = encode([{"x": msgspec.msgpack.Ext(5, b"\0" * size)}])
     assert maybe_unsafe(packed)
     with pytest.raises(CodecError, match="extension type 5 is not allowed"):
@@ -85,7 +85,7 @@ def test_extension_types(size: int) -> None:
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_numbers_of_both_sizes(number: str) -> None:
-    """Also those of four bytes, which others may write."""
+    """Numbers of four bytes, which other clients may write, are checked too."""
     for packed in (
         b"\xcb" + struct.pack(">d", float(number)),
         b"\xca" + struct.pack(">f", float(number)),
@@ -96,13 +96,13 @@ def test_numbers_of_both_sizes(number: str) -> None:
 
 
 def test_ordinary_values_are_quick() -> None:
-    """They need no thorough look."""
+    """The quick test passes ordinary values, so that no thorough check is needed."""
     for value in (None, 5, "text" * 999, {"load": 0.5, "tags": ["a", "b"]}, [1] * 2000):
         assert not maybe_unsafe(encode(value))
 
 
 def test_whose_it_is() -> None:
-    """Errors name the task."""
+    """The error names the task."""
     with pytest.raises(CodecError, match=r"^task 'a': value must hold finite") as caught:
         check_payload("value", encode(math.nan), task_id="a")
     assert "a" == caught.value.task_id

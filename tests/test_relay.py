@@ -1,4 +1,4 @@
-"""``Relay``: hot, and its subscribers cannot harm each other."""
+"""``Relay`` is hot, and its subscribers cannot harm each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rxdispatch.relay import Relay
 
 
 def test_only_who_is_there_hears() -> None:
-    """Nothing is kept for later."""
+    """A subscriber gets only what is emitted while it is subscribed; nothing is kept."""
     relay: Relay[int] = Relay("r")
     early: list[int] = []
     late: list[int] = []
@@ -23,7 +23,7 @@ def test_only_who_is_there_hears() -> None:
 
 
 def test_the_first_and_the_last() -> None:
-    """Somebody may turn the source on and off."""
+    """A source can start with the first subscriber and stop with the last."""
     heard: list[str] = []
     relay: Relay[int] = Relay(
         "r", on_first=lambda: heard.append("first"), on_last=lambda: heard.append("last")
@@ -39,7 +39,7 @@ def test_the_first_and_the_last() -> None:
 
 
 def test_one_that_raises() -> None:
-    """It alone is unsubscribed and hears why; the producer hears nothing."""
+    """A subscriber that raises is unsubscribed and gets the error; the others get all values."""
     relay: Relay[int] = Relay("r")
     before: list[int] = []
     after: list[int] = []
@@ -58,7 +58,7 @@ def test_one_that_raises() -> None:
 
 
 def test_completion() -> None:
-    """Everybody hears it once, and nothing afterwards."""
+    """Each subscriber sees the completion once, and nothing afterwards."""
     relay: Relay[int] = Relay("r")
     heard: list[str] = []
 
@@ -78,7 +78,7 @@ def test_completion() -> None:
 
 
 def test_leaving_while_a_value_is_handed_out() -> None:
-    """Who is disposed by another subscriber gets nothing more, not even that value."""
+    """A subscriber that another one disposes gets nothing more, not even the current value."""
     relay: Relay[int] = Relay("r")
     heard: list[int] = []
     others: list[DisposableBase] = []
@@ -90,7 +90,7 @@ def test_leaving_while_a_value_is_handed_out() -> None:
 
 
 def test_joining_while_a_value_is_handed_out() -> None:
-    """Who comes meanwhile hears from the next one on."""
+    """A subscriber that joins meanwhile gets the next value first."""
     relay: Relay[int] = Relay("r")
     heard: list[int] = []
 

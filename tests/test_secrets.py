@@ -1,4 +1,4 @@
-"""No secret reaches any output of a program or of the command, however it logs."""
+"""No secret appears in the output of a program or the command, whatever the logging setup."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def spoken(folder: Path, url: str, *command: str) -> str:
 
 @pytest.mark.parametrize("setup", SETUPS)
 def test_a_program_that_fails_prints_no_secret(tmp_path: Path, setup: str) -> None:
-    """No argument, local, payload, header or password appears; its failures do."""
+    """The output has the failures, but no argument, local, payload, header or password."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     (tmp_path / "program.py").write_text(PROGRAM.replace("SETUP", SETUPS[setup]))
     said = spoken(tmp_path, "memory://", "program.py")
@@ -138,7 +138,7 @@ def test_a_program_that_fails_prints_no_secret(tmp_path: Path, setup: str) -> No
 
 @pytest.mark.parametrize("handler", ["fail", "plain", "hang"])
 def test_the_command_prints_no_secret(tmp_path: Path, handler: str) -> None:
-    """The password of its server does not appear either."""
+    """The output does not contain the password of the server either."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     submit = (
         "import asyncio, os, rxdispatch as rxd\n"

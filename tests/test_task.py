@@ -1,4 +1,4 @@
-"""Tasks, claims and settlements by themselves."""
+"""Tasks, claims and settlements without a board's help."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rxdispatch.task import Status, Task
 
 
 def test_defaults() -> None:
-    """As the documentation says."""
+    """The defaults are those in the documentation."""
     task = Task(1)
     assert 7 == UUID(task.id).version
     assert ("default", 0, 0.0, None, None, 5, {}) == (
@@ -37,13 +37,13 @@ def test_defaults() -> None:
 
 
 def test_ids_are_unique_and_grow() -> None:
-    """They sort by when they were made."""
+    """The order of the ids is the order in which they were made."""
     ids = [Task(0).id for _ in range(1000)]
     assert sorted(set(ids)) == ids
 
 
 def test_durations() -> None:
-    """Seconds as int or float, or a timedelta; kept as float."""
+    """A duration is given as int, float or timedelta, and kept as float seconds."""
     given: dict[str, Any] = {"ttl": timedelta(minutes=1), "timeout": timedelta(milliseconds=5)}
     task = Task(0, delay=1, **given)
     assert (1.0, 60.0, 0.005) == (task.delay, task.ttl, task.timeout)
@@ -91,7 +91,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=lambda value: str(value)[:40])
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
-    """Each is refused when the task is made, with the rule and the value."""
+    """A bad argument is refused when the task is made; the error has the rule and the value."""
     with pytest.raises(ConfigError) as caught:
         Task(0, **options)
     assert str(caught.value).startswith(message)
@@ -99,7 +99,7 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("priority", [-4096, 4096])
 def test_the_limits_are_allowed(priority: int) -> None:
-    """Priorities up to and with 4096."""
+    """Priorities from -4096 to 4096 are allowed, both included."""
     assert priority == Task(0, priority=priority).priority
 
 
@@ -118,14 +118,14 @@ def test_frozen() -> None:
 
 @pytest.mark.parametrize("task", [Task([1], id="a", headers={"h": "1"}), Task(None, ttl=5.0)])
 def test_copies(task: Task[Any]) -> None:
-    """Equal, also from another process."""
+    """A copy is equal to the task, even one that was pickled."""
     for copy in (pickle.loads(pickle.dumps(task)), deepcopy(task)):
         assert task == copy
         assert hash(task) == hash(copy)
 
 
 def test_a_subclass_is_a_task() -> None:
-    """It may have methods, and fields, of its own."""
+    """A subclass may have methods and fields of its own."""
 
     class Mail(Task[str]):
         def subject(self) -> str:
@@ -138,12 +138,12 @@ def test_a_subclass_is_a_task() -> None:
 
 
 def test_every_text_is_an_id() -> None:
-    """Also the one that stands for a new id in the signature."""
+    """Even the text that the signature shows for a new id is an ordinary id."""
     assert "a new UUID" == Task(0, id="a new UUID").id
 
 
 def test_tasks_of_boards_are_ordinary_tasks() -> None:
-    """They are made in another way, but can do the same."""
+    """Tasks that boards make differ in nothing from those that users make."""
     made, trusted = Task([1], id="a"), Task.trusted([1], "a")
     assert made == trusted
     assert hash(made) == hash(trusted)
@@ -156,18 +156,18 @@ def test_tasks_of_boards_are_ordinary_tasks() -> None:
 
 
 def test_statuses_are_words() -> None:
-    """They read well in logs and JSON."""
+    """A status is a word that reads well in logs and JSON."""
     assert "READY" == Status.READY == str(Status.READY)
 
 
 @pytest.mark.parametrize("value", [1, 1.0, timedelta(seconds=1)])
 def test_seconds(value: float | timedelta) -> None:
-    """What every duration goes through."""
+    """A number or a timedelta becomes float seconds."""
     assert 1.0 == seconds("wait", value)
 
 
 def test_importing_is_quick_and_quiet() -> None:
-    """It opens nothing, and needs no loop."""
+    """Importing prints nothing and starts no thread."""
     code = "import rxdispatch, asyncio, threading; print(threading.active_count())"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
@@ -182,7 +182,7 @@ async def _claim() -> Claim[int]:
 
 
 async def test_settlements_of_outcomes() -> None:
-    """An outcome says how its claim is settled; a lost one not at all."""
+    """The outcome decides kind, error, delay and reason of the settlement, if there is one."""
     claim = await _claim()
     failure = TaskExecutionError("a", 1)
     failure.__cause__ = KeyError("k")
@@ -212,7 +212,7 @@ async def test_settlements_of_outcomes() -> None:
 
 
 async def test_what_a_settlement_comes_to() -> None:
-    """A retry without an attempt left is a death."""
+    """A retry without an attempt left makes the task dead."""
     claim = await _claim()
     assert "retry" == claim.retry("no").verdict
     claim.attempt = 2
@@ -221,7 +221,7 @@ async def test_what_a_settlement_comes_to() -> None:
 
 
 async def test_reprs_show_no_machinery() -> None:
-    """Task, token and try; not who keeps it."""
+    """The repr shows the task, the token and the attempt, but not the board behind the claim."""
     claim = await _claim()
     assert repr(claim).startswith("Claim(task=Task(payload=1, id='a'")
     assert "_origin" not in repr(claim)

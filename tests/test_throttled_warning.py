@@ -1,4 +1,4 @@
-"""``ThrottledWarning``: the first at once, the rest in one entry a second."""
+"""``ThrottledWarning`` logs the first warning at once, the rest in one entry a second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rxdispatch.throttled_warning import ThrottledWarning
 
 
 def test_a_flood() -> None:
-    """A thousand are two entries, and a quiet second ends it."""
+    """A thousand warnings make two entries; after a quiet second the next is logged at once."""
 
     async def main() -> list[int]:
         warning = ThrottledWarning(get_logger("test"), "strange")
@@ -31,7 +31,7 @@ def test_a_flood() -> None:
 
 
 def test_another_loop() -> None:
-    """What was counted in a loop that has ended is not lost, nor in the way."""
+    """What was counted in a loop that has ended is logged in the next one."""
     warning = ThrottledWarning(get_logger("test"), "strange")
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""``Gate``: room, signals, chains, and the end."""
+"""``Gate``: room, signals, chains, and the end of demand."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rxdispatch.valve import Gate, bound_by
 
 
 def test_a_gate_is_a_valve() -> None:
-    """It has the methods of the protocol."""
+    """A gate has the methods of the protocol."""
     assert isinstance(Gate(lambda: 1, None), Valve)
 
 
 def test_room_is_that_of_the_operator() -> None:
-    """Read at each call."""
+    """The gate asks the operator for its room at each call."""
     room = 3
     gate = Gate(lambda: room, None)
     assert gate.room() == 3
@@ -23,7 +23,7 @@ def test_room_is_that_of_the_operator() -> None:
 
 
 def test_there_is_no_room_while_there_is_none_below() -> None:
-    """However far below."""
+    """The room is 0 while any gate below has none."""
     rooms = [5, 5, 5]
     lowest = Gate(lambda: rooms[2], None)
     middle = Gate(lambda: rooms[1], lowest)
@@ -47,7 +47,7 @@ def test_room_that_opens_below_is_heard_at_the_top() -> None:
 
 
 def test_a_listener_that_is_disposed_hears_nothing() -> None:
-    """Not even when it is disposed by the one before it, in the same signal."""
+    """This holds even if the previous listener disposes it during the same signal."""
     gate = Gate(lambda: 1, None)
     heard: list[str] = []
 
@@ -63,7 +63,7 @@ def test_a_listener_that_is_disposed_hears_nothing() -> None:
 
 
 def test_a_listener_may_leave_twice() -> None:
-    """Disposing again does not take away another one's."""
+    """Disposing twice does not remove another listener."""
     gate = Gate(lambda: 1, None)
     heard: list[str] = []
 
@@ -79,7 +79,7 @@ def test_a_listener_may_leave_twice() -> None:
 
 
 def test_a_gate_knows_whether_anybody_asked() -> None:
-    """An operator warns only when its source never did."""
+    """The gate knows it, so that an operator warns only if its source never asked."""
     gate = Gate(lambda: 1, None)
     assert not gate.watched
     gate.listen(lambda: None).dispose()
@@ -87,7 +87,7 @@ def test_a_gate_knows_whether_anybody_asked() -> None:
 
 
 def test_disposal_opens_and_tells() -> None:
-    """A source that waits goes on; the end is told once."""
+    """Disposal wakes a waiting source, and reports the end once."""
     below = Gate(lambda: 0, None)
     gate = Gate(lambda: 0, below)
     told: list[str] = []
@@ -104,7 +104,7 @@ def test_disposal_opens_and_tells() -> None:
 
 
 def test_who_asks_after_the_end_is_told_at_once() -> None:
-    """It has happened."""
+    """A callback that is registered after the end is called at once."""
     gate = Gate(lambda: 0, None)
     gate.dispose()
     told: list[str] = []
@@ -113,14 +113,14 @@ def test_who_asks_after_the_end_is_told_at_once() -> None:
 
 
 def test_the_lowest_gate_of_a_chain_is_found() -> None:
-    """From any gate of it."""
+    """Every gate of a chain finds the lowest one."""
     lowest = Gate(lambda: 1, None)
     top = Gate(lambda: 1, Gate(lambda: 1, lowest))
     assert [lowest, lowest] == [top.lowest, lowest.lowest]
 
 
 def test_failing_calls_the_operator_until_it_has_ended() -> None:
-    """And says whether it did."""
+    """``fail`` calls the operator until it has ended, and returns whether it did."""
     failures: list[Exception] = []
     gate = Gate(lambda: 1, None, fail=failures.append)
     error = OSError("x")
@@ -132,7 +132,7 @@ def test_failing_calls_the_operator_until_it_has_ended() -> None:
 
 
 def test_a_gate_without_a_limit_bounds_nothing() -> None:
-    """So its source need not ask it; with a limit below it, the source must."""
+    """A source need not ask a gate without a limit, unless a gate below has a limit."""
     free = Gate(None, None)
     tight = Gate(lambda: 0, None)
     assert free.room() == sys.maxsize
