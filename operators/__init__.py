@@ -1,11 +1,11 @@
 """
 The operators of rxdispatch, for ``Observable.pipe``.
 
-Around boards: ``submit``, ``claim``, ``claim_each``, ``execute``, ``settle``, ``dead_letter``.
-Around nodes: ``assign``.
-Work: ``map_async``, ``map_blocking``, ``batch``. Pressure: ``buffer_bounded``, ``conflate``,
+Boards: ``submit``, ``claim``, ``claim_each``, ``execute``, ``settle``, ``dead_letter``.
+Nodes: ``assign``.
+Work: ``map_async``, ``map_blocking``, ``batch``. Back-pressure: ``buffer_bounded``, ``conflate``,
 ``prioritize``, ``broadcast``. Time: ``rate_limit``, ``delay_until``, ``timeout_idle``,
-``deadline``, ``retry_backoff``. Watching: ``measure``, ``checkpoint``.
+``deadline``, ``retry_backoff``. Observation: ``measure``, ``checkpoint``.
 """
 
 from rxdispatch.operators.flow._batch import batch

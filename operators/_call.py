@@ -1,4 +1,4 @@
-"""``Call``: one call of a plain function in an executor, which knows how long it has run."""
+"""``Call``: one call of a plain function in an executor, and how long the function has run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GivenUp = Callable[["Call", "Future[Any]"], None]
 
 class ExecutorGoneError(Exception):
     """
-    An executor can run nothing any more, and no call is to blame.
+    An executor can no longer run anything, and no call is to blame.
 
     Args:
         error: The error of the executor.
@@ -59,7 +59,7 @@ class Call:
             raise RuntimeError("fn raised StopIteration") from error
 
     def watch(self, age: Callable[[], float | None]) -> None:
-        """Use *age*, the seconds that the function has run in another process, from now on."""
+        """From now on, ask *age* how many seconds the function has run in another process."""
         self.began = None
         self._look = age
 
@@ -80,7 +80,7 @@ async def answer(
 
     Args:
         future: From the executor.
-        call: The call.
+        call: The call that runs in it.
         limit: Seconds that the function may run; waiting for a thread or process does not count.
         given_up: Called if the wait ends while the function still runs.
 
@@ -122,7 +122,7 @@ class _CallTimeout:
 
     def _look(self) -> None:
         age = self._call.age()
-        # If the function begins after this check, the next one comes too early and looks again.
+        # If the function begins after this check, the next check is too early and sets another.
         left = self.limit if age is None else self.limit - age
         if left > 0:
             self.timer = self._loop.call_later(left, self._look)

@@ -1,4 +1,4 @@
-"""``executor_safe``: a function whose every exception reaches the caller of an executor."""
+"""``executor_safe``: wraps a function so that an executor can pass on all its exceptions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["executor_safe"]
 
 def executor_safe(what: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
-    Return *function* with the exceptions replaced that an executor cannot pass on.
+    Return *function*, wrapped to replace the exceptions that an executor cannot pass on.
 
     A ``StopIteration`` cannot be set on a future. A ``KeyboardInterrupt`` or ``GeneratorExit``
-    from a thread or a process would look like one of the caller's own thread.
+    from a thread or a process would look as if the caller's own thread had raised it.
     """
     return functools.partial(_call, what, function)
 

@@ -28,7 +28,7 @@ def install_fluent() -> tuple[str, ...]:
     ``source.pipe(ops.map_async(fetch), ops.batch(100, 1.0))``. Use it in programs, not in
     libraries: it changes a class that other packages share. Type checkers do not know the methods.
 
-    A name that ``Observable`` already has is skipped. Another call adds only what is new.
+    A name that ``Observable`` already has is skipped. A second call adds only what is new.
 
     Returns:
         The names that were skipped, sorted; they are logged as ``fluent_skipped`` too.

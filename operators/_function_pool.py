@@ -1,4 +1,4 @@
-"""``FunctionPool``: runs plain functions in threads or processes, which may hang or die."""
+"""``FunctionPool``: runs plain functions in threads or processes that may hang or die."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class FunctionPool:
     """
     Calls plain functions in an executor.
 
-    A call cannot be interrupted: when its caller gives up, it goes on, and its slot counts as
-    ``stuck`` until it returns. When a worker process dies, the executor fails every call in it;
-    those run again one by one in a new pool, and a call that breaks that alone is to blame. All
-    users of one process pool share the new one.
+    A call cannot be interrupted: when its caller gives up, the call goes on, and its slot counts
+    as ``stuck`` until it returns. When a worker process dies, the executor fails all its calls.
+    These calls run again one by one in a new pool, and a call that breaks the new pool is to
+    blame. All users of one process pool share the new one.
 
     Args:
         executor: Where to run; a thread pool of its own when None.
         threads: The size of that thread pool.
         on_free: Called on the loop when a stuck call has returned.
-        on_gone: Called on the loop with an error if the executor can run nothing any more: the
+        on_gone: Called on the loop with an error if the executor can no longer run anything: the
             user has shut it down, or its threads or processes cannot start. No item is to blame.
-        label: The name of its own threads.
+        label: How the names of its own threads begin.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FunctionPool:
         self._on_free = on_free
         self._on_gone = on_gone
         self._closed = False
-        # Calls that no caller awaits any more, with their items and the callbacks of their end.
+        # Calls that no caller awaits any more, with their items and what to call at their end.
         self._stuck: dict[Future[Any], tuple[Any, list[Callable[[], None]]]] = {}
 
     @property
@@ -76,7 +76,7 @@ class FunctionPool:
         return len(self._stuck)
 
     def when_returned(self, item: Any, then: Callable[[], None]) -> None:
-        """Call *then* once no call for *item* runs, at once if none does."""
+        """Call *then* once no call for *item* is running: at once if none is."""
         for stuck, waiting in self._stuck.values():
             if stuck is item:
                 waiting.append(then)
@@ -91,7 +91,7 @@ class FunctionPool:
             fn: The function.
             item: Its argument.
             limit: Seconds that the function may run. Waiting for a thread or a process does not
-                count, where the executor is one of the standard library.
+                count if the executor is a thread or process pool of the standard library.
 
         Raises:
             HandlerCrashedError: If the call killed the process it ran in.
@@ -109,7 +109,7 @@ class FunctionPool:
             raise gone.error from None
 
     def call_of(self, fn: Callable[[Any], Any], item: Any) -> Call:
-        """Return a call of *fn*, which can run once."""
+        """Return a :class:`Call` of *fn* with *item*, which can run once."""
         return Call(fn, item, self._loop.time)
 
     async def run(self, call: Call, limit: float | None = None) -> Any:
@@ -117,7 +117,7 @@ class FunctionPool:
         Return the result of *call*.
 
         Raises:
-            ExecutorGoneError: If the executor can run nothing any more.
+            ExecutorGoneError: If the executor can no longer run anything.
             Exception: As :meth:`call`.
         """
         if self._processes is not None:
@@ -133,10 +133,10 @@ class FunctionPool:
 
     def submit(self, call: Call) -> Future[Any]:
         """
-        Run *call* in a thread.
+        Submit *call* to the executor.
 
         Raises:
-            ExecutorGoneError: If the executor takes no more.
+            ExecutorGoneError: If the executor accepts no more calls.
         """
         try:
             if self._in_threads:
@@ -147,7 +147,7 @@ class FunctionPool:
             raise ExecutorGoneError(error) from error
 
     def close(self) -> None:
-        """Release its own threads or processes; running calls go on to their end."""
+        """Release its own threads or processes; running calls run to their end."""
         if self._closed:
             return
         self._closed = True

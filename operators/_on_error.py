@@ -1,4 +1,4 @@
-"""``ErrorRule``: what ``on_error`` makes of items that failed."""
+"""``ErrorRule``: applies ``on_error`` to items that failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = get_logger(__name__)
 OnError = Literal["stop", "skip"] | Callable[[T, BaseException], R]
 
 SKIPPED: Final[Any] = object()
-"""Stands for an item for which nothing is emitted."""
+"""The result of an item for which nothing is emitted."""
 
 
 def checked_on_error(on_error: OnError[T, R]) -> OnError[T, R]:
@@ -34,20 +34,20 @@ def checked_on_error(on_error: OnError[T, R]) -> OnError[T, R]:
         return on_error
     if not callable(on_error):
         raise ConfigError('on_error must be "stop", "skip" or callable', on_error)
-    # Else its coroutine would be taken for the replacement, and never awaited.
+    # Otherwise its coroutine would be emitted as the replacement, and never awaited.
     return plain_function("on_error", on_error)
 
 
 class ErrorRule:
     """
-    Resolves the failures of one subscription, and counts those that it skips.
+    Decides what follows from the failures of one subscription, and counts the skipped items.
 
     Args:
         on_error: ``"skip"`` logs an item as ``item_skipped``; a function returns what to emit
-            instead of it; any other text lets the error go on.
+            instead of it; with any other string the error is passed on.
         operator: The operator, for the log.
-        passing: The errors that always go on.
-        **names: What else the log says of it, such as the name of a stage.
+        passing: The errors that are always passed on.
+        **names: More fields for the log, such as the name of a stage.
 
     Example:
         >>> ErrorRule(lambda item, error: -item, "map_async").resolve(3, OSError())
@@ -71,10 +71,10 @@ class ErrorRule:
 
     def resolve(self, item: Any, error: BaseException) -> tuple[Any, BaseException | None]:
         """
-        Return what to emit instead of *item* and None, or None and the error that goes on.
+        Return a pair: what to emit instead of *item* and None, or None and the error to pass on.
 
-        The first is :data:`SKIPPED` where nothing is emitted. An error that the function raises
-        goes on instead of *error*, which becomes its context, unless it has one.
+        The first is :data:`SKIPPED` if nothing is emitted. An error that the function raises is
+        passed on instead of *error*, which becomes its context unless it already has one.
         """
         on_error = self._on_error
         if on_error == "skip" and not isinstance(error, self._passing):

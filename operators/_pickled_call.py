@@ -1,5 +1,5 @@
 """
-Calls and their answers as bytes, on their way to another process and back.
+Calls to another process, and their answers, as bytes.
 
 ``concurrent.futures`` breaks the whole pool when a call, a result or an error does not unpickle.
 Here one side pickles each of them into bytes and the other unpickles it inside a ``try``, so that
@@ -44,7 +44,7 @@ def pack_call(fn: Callable[[Any], Any], item: Any) -> bytes:
 
 
 def run_packed_call(data: bytes, key: StartKey) -> Answer:
-    """Run the call in *data* and return its result or its error; called in the process."""
+    """Run the call in *data* and return its result or its error; called in the other process."""
     record_start(key)
     try:
         fn, item = pickle.loads(data)  # noqa: S301 - the parent made it a moment ago
@@ -74,7 +74,7 @@ def unpack_answer(answer: Answer) -> Any:
         # An exception that ends the other process, such as SystemExit, must not end this one.
         found = ProcessCallError(kind, text)
     elif isinstance(found, StopIteration):
-        # No asyncio future takes it.
+        # An asyncio future cannot hold it.
         found = RuntimeError("fn raised StopIteration")
     found.__cause__ = RemoteTraceback(trace)
     raise found

@@ -37,7 +37,7 @@ _Shared = WeakKeyDictionary[
 ]
 
 _TRIES: Final = 2
-"""How often a call that never begins is tried alone before the pool counts as gone."""
+"""How many times a call that never begins is tried alone before the pool counts as gone."""
 
 
 class HandlerCrashedError(Exception):
@@ -72,7 +72,7 @@ class RebuildingProcessPool:
         return found
 
     def release(self, given: ProcessPoolExecutor) -> None:
-        """Release it; the last user closes the replacement, whose running calls go on."""
+        """Release this pool; the last user closes the replacement, whose running calls go on."""
         self._users -= 1
         if self._users:
             return
@@ -95,7 +95,7 @@ class RebuildingProcessPool:
         Raises:
             HandlerCrashedError: If it killed its process.
             ItemTimeoutError: If it ran longer than *limit* seconds.
-            ExecutorGoneError: If no process can run anything any more.
+            ExecutorGoneError: If the pool can no longer run anything.
         """
         await self._until(lambda: not self._suspects)
         executor = self._replacement or given
@@ -211,8 +211,8 @@ def _end(broken: Any) -> None:
     """
     Kill the remaining processes of a pool that broke.
 
-    The pool's own thread has asked them to end and waits for them, from Python 3.12 on with the
-    lock that ``shutdown`` takes: a process that ignores SIGTERM would block the loop.
+    The pool's own thread has asked them to end and waits for them. From Python 3.12 on it holds
+    the lock that ``shutdown`` takes: a process that ignores SIGTERM would block the loop.
     """
     processes: dict[int, Any] = broken._processes or {}
     for process in tuple(processes.values()):

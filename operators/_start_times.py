@@ -1,9 +1,8 @@
 """
 ``StartTimes``: when calls began in other processes.
 
-A small file that the processes write and their parent reads. A process pool offers no other way to
-tell a call that runs from one that waits for a process, or from one whose process died before the
-call began.
+The processes write a small file, and their parent reads it. A process pool offers no other way to
+tell a running call from a call that waits for a process, or whose process died before it began.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def record_start(key: StartKey) -> None:
 
 
 class StartTimes:
-    """The file of one process pool. A place in it is used again, a number is not."""
+    """The file of one process pool. Its places are reused; the numbers of calls are not."""
 
     def __init__(self) -> None:
         self._file, self._path = tempfile.mkstemp(prefix="rxdispatch-", dir=temporary_folder())

@@ -1,11 +1,12 @@
 """
 ``Subscription``: one subscription of an operator that holds a bounded number of items.
 
-Demand and the end of a stream are written here, once.
+The rules for demand and for the end of a stream are written here, once.
 
 INVARIANTS. The valve below calls the operator before it calls the source: held items are emitted
-before the source is asked for more. The end comes once, in this order: sources are disposed, the
-timer is cancelled, held items are dropped or given back, the observer is told, gates open for good.
+before the source is asked for more. A stream ends once, in this order: sources are disposed, the
+timer is cancelled, held items are dropped or given back, the observer is notified, and the gates
+open for good.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ log = get_logger(__name__)
 
 class Upstream(Generic[S]):
     """
-    A source, the gate that it asks for room, and the warning if it does not ask.
+    A source, the gate that it asks for room, and the warning if it never asks.
 
     Args:
         name: The operator, for the log.
@@ -81,7 +82,7 @@ class Upstream(Generic[S]):
         )
 
     def check_demand(self) -> None:
-        """Warn of a source that pushed beyond the room and has never asked for it; once."""
+        """Warn, once, if the source has never asked for room; called when it pushed too much."""
         if not self.demand_checked:
             self.demand_checked = True
             if not self.gate.watched:
@@ -112,7 +113,7 @@ class Downstream(Generic[R]):
         on_room: Callable[[], None] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        # For timers and tasks, which do not belong to the item in whose context they begin.
+        # For timers and tasks: they do not belong to the item in whose context they start.
         self.home = copy_context()
         self.observer = observer
         self.closed = False
@@ -156,7 +157,7 @@ class Downstream(Generic[R]):
             self.open_gates()
 
     def open_gates(self) -> None:
-        """Open for good, so that a closed operator holds up nothing; called once, at the end."""
+        """Open the gates for good, so that a closed operator holds up no source; called once."""
         for upstream in self.upstreams:
             upstream.gate.dispose()
 
@@ -166,13 +167,13 @@ class Subscription(Downstream[R], Generic[S, R]):
     One subscription of an operator to one source.
 
     A subclass defines :meth:`room`, :meth:`on_next` and :meth:`clear`, and more where it must. When
-    it holds more items than it has room for it calls ``upstream.check_demand()``; where each item
-    passes, only while ``upstream.demand_checked`` is False.
+    it holds more items than it has room for, it calls ``upstream.check_demand()``; in code that
+    runs for each item, only while ``upstream.demand_checked`` is False.
 
     Args:
         name: The operator, for the log.
-        limit: The most items it holds; None when nothing limits it: :meth:`room` is not
-            asked, and a source is never held up by it.
+        limit: The most items it holds; None for no limit: then :meth:`room` is not called, and
+            the operator itself never holds up the source.
         observer: Gets what the operator emits.
         scheduler: May carry the valve of the subscriber.
         on_room: Called when the valve below has room, before the source is asked.

@@ -26,7 +26,7 @@ async def run_with_timeout(
         work: What to await.
         item: What the error is about; the error keeps it.
         limit: Seconds.
-        spent: Seconds of them that have passed already.
+        spent: Seconds of *limit* that have already passed.
         name: The name of *item* in the error, as for :class:`ItemTimeoutError`.
 
     Raises:

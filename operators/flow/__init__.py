@@ -1,1 +1,1 @@
-"""Operators on any stream, one a module."""
+"""Operators for any stream, one per module."""

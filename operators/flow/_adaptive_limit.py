@@ -19,7 +19,7 @@ class AdaptiveLimit:
     of items; until the first decrease it doubles instead. When the latency is above *tolerance*
     times the best one, or when an item timed out, the limit is multiplied by *backoff*. So the
     limit stays near the knee, where latency begins to rise: beyond it, more items at once only
-    wait for each other. The limit does not grow while it is not used. Every 50 rounds it is halved
+    wait for each other. The limit does not grow unless it is reached. Every 50 rounds it is halved
     for one round, to measure the best latency again: the service may have changed.
 
     The idea comes from Netflix's concurrency-limits and from TCP Vegas. Latency is the median of
@@ -29,11 +29,11 @@ class AdaptiveLimit:
     work: share one only between streams that use the same service, on the same loop.
 
     Args:
-        minimum: The limit never goes below it, at least 1.
-        maximum: The limit never goes above it.
+        minimum: The lowest limit, at least 1.
+        maximum: The highest limit.
         initial: The first limit; *minimum* by default.
-        tolerance: How many times the best latency counts as near it, above 1.
-        backoff: The limit is multiplied by it, between 0 and 1.
+        tolerance: A latency of up to this many times the best one counts as near it; above 1.
+        backoff: The factor of a decrease, between 0 and 1.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -99,12 +99,12 @@ class AdaptiveLimit:
 
     @property
     def limit(self) -> int:
-        """How many may be at work now."""
+        """How many items may be at work now."""
         return self._limit
 
     @property
     def maximum(self) -> int:
-        """What ``limit`` never exceeds."""
+        """The largest value that ``limit`` can have."""
         return self._maximum
 
     @property
@@ -119,7 +119,7 @@ class AdaptiveLimit:
         Args:
             seconds: How long it was at work.
             in_flight: How many were at work when it ended, itself included.
-            dropped: It timed out; *seconds* is ignored.
+            dropped: Whether it timed out; if so, *seconds* is ignored.
         """
         if self._ignore > 0:
             self._ignore -= 1
@@ -129,7 +129,7 @@ class AdaptiveLimit:
             return
         self._samples.append(seconds)
         self._busiest = max(self._busiest, in_flight)
-        # A round has as many items as may be at work, but enough for a median.
+        # A round has as many items as may be at work, but at least enough for a median.
         if len(self._samples) >= min(max(_ROUND, self._limit), _LONGEST):
             self._judge(in_flight)
 

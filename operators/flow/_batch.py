@@ -27,7 +27,7 @@ def batch(
     count: int, timespan: float | timedelta, *, on_error: Literal["flush", "drop"] = "flush"
 ) -> Callable[[Observable[T]], Observable[list[T]]]:
     """
-    Collect items into lists of *count*, or of those that came within *timespan* of the first.
+    Collect items into lists of up to *count* items that come within *timespan* of the first.
 
     ::
 
@@ -37,10 +37,10 @@ def batch(
 
     A list is never empty. The last items are emitted before the completion.
 
-    While the consumer below has no room, lists wait: full ones in order, and the last one goes
-    on growing up to *count* past its time. A source that can wait is asked for as many items as
-    fill the lists that the consumer has room for. Items that any other source pushes beyond that
-    are kept, and logged once as ``no_demand``. Completion waits for room, an error does not.
+    While the consumer below has no room, lists wait: full lists in order, and the last list goes
+    on growing, up to *count*, even after its time. A source that can wait is asked for as many
+    items as fill the lists that the consumer has room for. If any other source pushes more, the
+    items are kept and ``no_demand`` is logged once. Completion waits for room, an error does not.
 
     Args:
         count: The most items in a list, at least 1.
@@ -76,9 +76,9 @@ class _Batcher(Subscription[T, list[T]]):
     One subscription of ``batch``.
 
     ``_items`` is the list that grows; ``_ready`` holds full lists that wait for room below.
-    One timer serves many lists: when it fires before the deadline of the present list, it was set
+    One timer serves many lists: when it fires before the deadline of the current list, it was set
     for a list that has left since, and it is set again. A timer for each list would cost more
-    than all the rest.
+    than everything else here.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class _Batcher(Subscription[T, list[T]]):
         return min(sys.maxsize, self.below.room() * self._count) - held
 
     def on_next(self, item: T) -> None:
-        """Add *item* to the present list."""
+        """Add *item* to the current list."""
         items = self._items
         items.append(item)
         if len(items) >= self._count:
@@ -126,7 +126,7 @@ class _Batcher(Subscription[T, list[T]]):
     def _drain(self) -> None:
         """Emit lists that are full or due while there is room below."""
         # Emitting makes no room here: the valve below calls the source when there is some.
-        # An emission that leads to another one must not overtake itself.
+        # An emission may call this again; the inner call must not emit before the outer one ends.
         if self._draining:
             return
         self._draining = True
@@ -134,7 +134,7 @@ class _Batcher(Subscription[T, list[T]]):
             while not self.closed and (self._ready or self._due) and self._open():
                 self.observer.on_next(self._take())
         except BaseException:
-            # The subscriber raised; the lists behind are still due.
+            # The subscriber raised; the lists behind this one are still due.
             self.loop.call_soon(self._drain, context=self.home.copy())
             raise
         finally:

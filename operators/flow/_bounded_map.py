@@ -1,4 +1,4 @@
-"""``BoundedMap``: a bounded number of items at work; the base of the two maps."""
+"""``BoundedMap``: works on a bounded number of items at once; base of the two maps."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class BoundedMap(Subscription[Any, Any]):
     Every item is *pending* from its arrival until its outcome has been emitted. It waits in
     ``_held`` until a slot is free and there is room below, then perhaps in the queue of its key
     until the item before it has finished. It keeps its slot until it has finished and, in ordered
-    mode, been emitted. Room is the number of free slots that no item waits for; it is read each
-    time it is asked for, so the number of slots may change under way.
+    mode, been emitted. Room is the number of free slots that no item waits for. It is computed
+    on each call, so the number of slots may change while the stream runs.
 
     Coroutines and threads differ in how work is started and cut short: :meth:`start`,
     :meth:`failed`, :meth:`cut`, :meth:`cancel` and :meth:`shut`. A future that was started calls
-    :meth:`finished` with itself, on the loop and in a later turn: so nothing is emitted while an
-    item is taken in, and no failure makes the code recurse.
+    :meth:`finished` with itself, on the loop and in a later turn. So nothing is emitted while an
+    item is taken in, and failures do not recurse.
     """
 
     #: Whether every item needs a context of its own from the start.
@@ -77,7 +77,7 @@ class BoundedMap(Subscription[Any, Any]):
         raise NotImplementedError
 
     def cut(self, future: Any) -> bool:
-        """Cut work short; False when it goes on and its item must be reported now."""
+        """Cut work short; False if the work goes on, so that its item must be reported now."""
         raise NotImplementedError
 
     def cancel(self, future: Any) -> None:
@@ -90,7 +90,7 @@ class BoundedMap(Subscription[Any, Any]):
     # ------------------------------------------------ what comes in
 
     def on_next(self, item: Any) -> None:
-        """Start on *item*, or keep it until there is a slot for it."""
+        """Start work on *item*, or keep it until there is a slot for it."""
         if self.closed:
             return
         self._pending += 1
@@ -131,7 +131,7 @@ class BoundedMap(Subscription[Any, Any]):
             self._free -= 1
         if self._key is not None:
             if entry.context is None:
-                # The item that owned the key before may be the one that starts this one.
+                # The item that owns the key may start this one later, in another context.
                 entry.context = copy_context()
             try:
                 free = self._keys.acquire(self._key(entry.item), entry)
@@ -183,11 +183,11 @@ class BoundedMap(Subscription[Any, Any]):
                     return
             entry.decided = True
         elif entry.emitted:
-            # Its time ran out long ago; only the slot was still taken.
+            # It was reported when its time ran out; only its slot was still taken.
             self._free += 1
         if entry.key is not NO_KEY:
-            # Before the emission, which may lead to new items: the slot goes to the next of
-            # the key's queue and to no other.
+            # Before the emission, which may lead to new items: the slot goes to the next item
+            # in the key's queue, and to no other.
             try:
                 owner = self._keys.release(entry.key)
             except BaseException as error:
@@ -199,7 +199,7 @@ class BoundedMap(Subscription[Any, Any]):
                     self._take_slot()
                     self._launch(owner)
                 else:
-                    # The limit has become lower since.
+                    # The limit is lower by now.
                     self._key_owners.append(owner)
         self._release(entry)
 
@@ -247,7 +247,7 @@ class BoundedMap(Subscription[Any, Any]):
 
     def _flush(self) -> None:
         """Emit, in ordered mode, all items whose turn has come."""
-        # An emission that leads to another one must not overtake itself.
+        # An emission may call this again; the inner call must not emit before the outer one ends.
         if self._flushing:
             return
         self._flushing = True
@@ -256,7 +256,7 @@ class BoundedMap(Subscription[Any, Any]):
             while order and order[0].decided and not self.closed:
                 self._emit(order.popleft())
         except BaseException:
-            # The subscriber raised; the items behind are still due, perhaps the last ones.
+            # The subscriber raised; the items behind this one are still due, and so may the end be.
             self.loop.call_soon(self._release, None, context=self.home.copy())
             raise
         finally:
@@ -298,7 +298,7 @@ class BoundedMap(Subscription[Any, Any]):
         self.timer = None
         now = max(self.loop.time(), when)
         late: list[tuple[Any, InFlight]] = []
-        # They are in the order in which they started, which is that of their deadlines.
+        # Items are in the order in which they started, so also in the order of their deadlines.
         for future, entry in self.running.items():
             if entry.deadline > now:
                 self._set_timer(entry.deadline)

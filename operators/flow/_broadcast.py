@@ -29,17 +29,17 @@ def broadcast(
         --1--2--3--|       one subscriber
         -----2-----3--|    another one that came later and is slower
 
-    The operator subscribes to the source while there are subscribers, and again when one comes
-    after all have left. A late subscriber gets the items from then on; after the completion, only
-    the completion. After an error the next subscriber starts the source again, so that
-    ``retry_backoff`` below works. The streams of this package begin with the loop's next turn, so
-    all subscribers of one turn get the same items.
+    The operator stays subscribed to the source while there are subscribers, and subscribes again
+    when one comes after all have left. A late subscriber gets the items from then on; after the
+    completion, only the completion. After an error the next subscriber starts the source again,
+    so that ``retry_backoff`` below works. The streams of this package begin with the loop's next
+    turn, so all subscribers of one turn get the same items.
 
-    Each subscriber has its own valve and lets up to *size* items wait while it is busy. With
-    ``"wait"`` the slowest subscriber holds up the source, and thereby the others, as soon as its
-    queue is full. Items that a source that cannot wait pushes then are kept, and logged once as
-    ``no_demand``. With the other policies the source is never held up, and each queue overflows
-    by itself, as in ``buffer_bounded``.
+    Each subscriber has its own valve, and a queue of up to *size* items for when it is busy. With
+    ``"wait"`` the slowest subscriber holds up the source, and so all the others, as soon as its
+    queue is full. If a source that cannot wait pushes more, the items are kept and ``no_demand``
+    is logged once. With the other policies the source is never held up, and each queue overflows
+    on its own, as in ``buffer_bounded``.
 
     A subscriber that raises is logged as ``subscriber_failed`` and gets its error through
     ``on_error``. It does not affect the others, nor does one that leaves or overflows.
@@ -47,7 +47,7 @@ def broadcast(
     Args:
         size: How many items may wait for each subscriber, at least 1.
         overflow: ``"wait"``, ``"drop_oldest"``, ``"drop_newest"``, ``"error"``, or a callable
-            that is given the item that does not fit, as in ``buffer_bounded``.
+            that gets each item that does not fit, as in ``buffer_bounded``.
 
     Raises:
         ConfigError: If an argument breaks its rule.

@@ -30,7 +30,7 @@ class BroadcastHub(Generic[T]):
     Args:
         source: What to subscribe to while there are subscribers.
         size: How many items may wait for each subscriber.
-        overflow: What becomes of the others.
+        overflow: What happens to items that do not fit.
     """
 
     def __init__(self, source: Observable[T], size: int, overflow: Overflow[T]) -> None:
@@ -101,8 +101,8 @@ class _Connection(Generic[T]):
         members = self.members
         if len(members) == 1 and members[0].pass_on(item):
             return
-        # All queues get it before any subscriber does: one may answer with a new item, which must
-        # not overtake this one.
+        # All queues get the item before any subscriber does: a subscriber may push a new item in
+        # response, which must not overtake this one.
         due = [member for member in members if member.keep(item)]
         if self._wait and (room := self._room()) <= 0:
             self._full = True
@@ -155,7 +155,7 @@ class _Connection(Generic[T]):
             self.hub.connection = None
 
     def _abort(self, error: Exception) -> None:
-        """End all streams below with *error*, also those that the completion has passed already."""
+        """End all streams below with *error*, also completed ones that are still at work."""
         self._forget()
         call_each([partial(member.abort, error) for member in self.members])
         call_each([partial(lowest.fail, error) for lowest in self._finishing])

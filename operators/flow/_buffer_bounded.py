@@ -21,7 +21,7 @@ def buffer_bounded(
     size: int, overflow: Overflow[T] = "wait"
 ) -> Callable[[Observable[T]], Observable[T]]:
     """
-    Let up to *size* items wait while downstream is busy; *overflow* decides about the others.
+    Hold up to *size* items while downstream is busy; *overflow* is the policy for the others.
 
     ::
 
@@ -36,20 +36,20 @@ def buffer_bounded(
 
     The valves of other operators close when the valve below closes; the valve of a buffer stays
     open. With ``"wait"`` it closes when the buffer is full, so a source that can wait is asked
-    for as much as fits. Items that any other source pushes beyond that are kept, and logged once
-    as ``no_demand``. With the other policies it never closes.
+    for as much as fits. If any other source pushes more, the items are kept and ``no_demand`` is
+    logged once. With the other policies it never closes.
 
     Args:
         size: How many items may wait, at least 1.
         overflow: ``"wait"`` closes the valve. ``"drop_oldest"`` drops the item that has waited
             longest and ``"drop_newest"`` the one that does not fit; each burst is logged as
             ``items_dropped`` with their number. ``"error"`` ends the stream with
-            ``BufferOverflowError``. A callable is given the item that does not fit.
+            ``BufferOverflowError``. A callable gets each item that does not fit.
 
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Completion waits until all items are emitted. An error, also one that *overflow* raises, is
+    Completion waits until all items are emitted. An error, even if *overflow* raised it, is
     passed on at once; the items that wait are dropped and logged. Disposal drops them.
 
     Example:

@@ -20,8 +20,8 @@ class Buffering(QueueDrain[T]):
     """
     One subscription of an operator at which items wait while downstream is busy.
 
-    With *size* and ``"wait"`` its valve closes when *size* items wait; items that a source pushes
-    beyond that are kept, and logged once as ``no_demand``. Otherwise the valve never closes. The
+    With *size* and ``"wait"`` its valve closes when *size* items wait. If a source pushes more,
+    the items are kept and ``no_demand`` is logged once. Otherwise the valve never closes. The
     operator takes items while there is no room below, which is its purpose.
 
     Args:
@@ -30,8 +30,8 @@ class Buffering(QueueDrain[T]):
         scheduler: May carry the valve of the subscriber.
         waiting: The queue.
         drops: Counts the items that are dropped.
-        size: How many may wait.
-        overflow: What becomes of the others.
+        size: How many items may wait.
+        overflow: What happens to items that do not fit.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The ``checkpoint`` operator: errors say which points of a stream they passed."""
+"""The ``checkpoint`` operator: errors name the points of a stream that they passed."""
 
 from __future__ import annotations
 

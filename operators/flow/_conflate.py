@@ -37,21 +37,21 @@ def conflate(
         --a1----------a3--b1---|
 
     Downstream is busy while the valve below has no room. Without a valve below it is never busy,
-    and items pass straight through. A key keeps the place in the queue of its first waiting item,
-    so that a key that changes all the time is not put off forever. The number of items that wait
-    is bounded by the number of keys. The operator's own valve never closes.
+    and items pass straight through. A key keeps its place in the queue when a newer item replaces
+    the waiting one, so a key that changes all the time is not delayed forever. The number of
+    items that wait is bounded by the number of keys. The operator's own valve never closes.
 
     Args:
-        key: Groups items; by default all are one group.
-        merge: Makes one item of the waiting one and a newer one of its key, in this order. By
-            default the newer one replaces the other; each burst of replaced items is logged as
-            one ``items_dropped`` with their number, as information.
+        key: Groups items; by default all items are one group.
+        merge: Called with the waiting item of a key and a newer one; returns the item that waits
+            from then on. By default that is the newer one; each burst of replaced items is logged
+            as one ``items_dropped`` with their number, at level info.
 
     Raises:
         ConfigError: If an argument is not a plain function.
 
-    Completion waits until all items are emitted. An error, also one that *key* or *merge* raises,
-    is passed on at once; the items that wait are dropped and logged. Disposal drops them.
+    Completion waits until all items are emitted. An error, even if *key* or *merge* raised it, is
+    passed on at once; the items that wait are dropped and logged. Disposal drops them.
 
     Example:
         >>> import reactivex
@@ -73,7 +73,7 @@ def conflate(
     for name, function in (("key", key), ("merge", merge)):
         if function is not None and not callable(function):
             raise ConfigError(f"{name} must be callable or None", function)
-        # Else its coroutine would be taken for the key, or the item, and never awaited.
+        # Otherwise its coroutine would serve as the key, or the item, and never be awaited.
         if function is not None:
             plain_function(name, function)
 
@@ -86,7 +86,7 @@ def conflate(
 
 
 class _NewestOfEach(Generic[T]):
-    """The newest entry of each key; the keys in the order in which they came."""
+    """The newest entry of each key; the keys in order of arrival."""
 
     def __init__(
         self,

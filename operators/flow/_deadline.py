@@ -31,7 +31,7 @@ def deadline(seconds: float | timedelta) -> Callable[[Observable[T]], Observable
         --1--2--3--4#
 
     Args:
-        seconds: Counted from the subscription; waiting for the consumer counts too.
+        seconds: Counted from the subscription; time in which the consumer is busy counts too.
 
     Raises:
         ConfigError: If *seconds* is not a finite number of seconds > 0.

@@ -37,26 +37,27 @@ def delay_until(
         [ delay_until(number) ]
         -----b----c---a|
 
-    Items go in the order of their times, those of equal times in the order of arrival. An item
-    that is due already goes at once. Items that are due while there is no room below wait for it.
-    Each item is emitted under the ``contextvars`` it was pushed under.
+    Items are emitted in the order of their times, or in order of arrival if the times are equal.
+    An item that is already due is emitted at once. An item that is due while there is no room
+    below waits for room. Each item is emitted under the ``contextvars`` it was pushed under.
 
-    Up to *size* items are held, and a source that can wait is asked for no more: an item behind
-    them that is due earlier than all of them is late. Items that any other source pushes beyond
-    that are kept, and logged once as ``no_demand``.
+    Up to *size* items are held, and a source that can wait is asked for no more. So an item that
+    is still in the source, but due before all held items, comes late. If any other source pushes
+    more, the items are kept and ``no_demand`` is logged once.
 
     Args:
         when: Called once with each item. An aware ``datetime`` is compared with
-            ``LoopScheduler.now``: the wall clock when the loop was first used, moved on by the
-            loop's clock, so setting the wall clock later changes nothing. A float is in seconds
-            on the loop's own clock, as for ``loop.call_at``.
+            ``LoopScheduler.now``: the wall clock as it was when the loop was first used, advanced
+            by the loop's clock. So setting the wall clock later changes nothing. A float is in
+            seconds on the loop's own clock, as for ``loop.call_at``.
         size: How many items may be held, at least 1.
 
     Raises:
-        ConfigError: If an argument breaks its rule; on the stream, if what *when* returns does.
+        ConfigError: If an argument breaks its rule. If a value that *when* returns breaks its
+            rule, the stream ends with one.
 
-    Completion waits until all items are emitted. An error, also one that *when* raises, is passed
-    on at once; the held items are dropped and logged as ``items_dropped``. Disposal drops them.
+    Completion waits until all items are emitted. An error, even if *when* raised it, is passed on
+    at once; the held items are dropped and logged as ``items_dropped``. Disposal drops them.
 
     Example:
         >>> import asyncio, reactivex
@@ -74,7 +75,7 @@ def delay_until(
 
 
 class _Delayer(Timed[T]):
-    """One subscription of ``delay_until``: a heap of items by time, then by number of arrival."""
+    """One subscription of ``delay_until``: a heap of items by time, then by order of arrival."""
 
     def __init__(
         self,

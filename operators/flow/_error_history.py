@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 __all__ = ["KEPT", "ErrorHistory"]
 
 KEPT: Final = 4
-"""How many errors of a row are kept, the newest included."""
+"""How many errors in a row are kept, the newest included."""
 
 # A user's error class may refuse assignments, as frozen dataclasses do.
 _context: Any = vars(BaseException)["__context__"]
@@ -76,7 +76,7 @@ def _links(error: BaseException) -> Iterator[BaseException]:
     waiting: list[BaseException | None] = [error]
     while waiting:
         link = waiting.pop()
-        # Users make circles: "raise error from error" is legal.
+        # Errors of users can form a cycle: "raise error from error" is legal.
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))

@@ -61,9 +61,9 @@ class KeyQueues:
         self.waiting = 0
 
     def acquire(self, key: Hashable, entry: InFlight) -> bool:
-        """Let *entry* own *key* and return True; False if another owns it and *entry* waits."""
+        """Make *entry* the owner of *key*; False if it has another owner, for which it waits."""
         if key not in self._queues:
-            # Most keys never see two at once: no deque until one waits.
+            # Most keys never have two items at once: no deque until one waits.
             self._queues[key] = None
             entry.key = key
             return True
@@ -76,7 +76,7 @@ class KeyQueues:
         return False
 
     def release(self, key: Hashable) -> InFlight | None:
-        """Give up *key*; returns the item that owns it from now on, if any."""
+        """Give up *key*, and return the item that owns it from now on, if any."""
         queue = self._queues[key]
         if not queue:
             del self._queues[key]

@@ -43,27 +43,27 @@ def map_async(
 
     Each item gets a task of its own and a copy of the ``contextvars`` it was pushed under;
     its result is emitted under them too. *fn* is called only when a slot is free. A source
-    that can wait is asked for no more items than there are slots. Items that any other source
-    pushes beyond that are kept, and logged once as ``no_demand``. While the consumer below has
-    no room, items at work finish and are emitted, but no new ones begin.
+    that can wait is asked for no more items than there are slots. If any other source pushes
+    more, the items are kept and ``no_demand`` is logged once. While the consumer below has no
+    room, items at work finish and are emitted, but no new ones begin.
 
     Completion waits for the items at work. An error of the source ends the stream at once, and
     so does disposal; both cancel the items at work. If one of these fails after the end, its
     error is logged as ``error_after_end``.
 
     Args:
-        fn: Makes an awaitable of an item.
+        fn: Returns an awaitable for an item.
         max_concurrent: The number of slots; or a ``Limit``, such as ``AdaptiveLimit``, that
             adapts it to how long items take.
         ordered: Emit in the order of arrival; a result that waits for its turn keeps its slot.
-        key: Items of equal keys are worked on one after the other, in order of arrival.
-        timeout: Seconds an item may take. Then its coroutine alone is cancelled, and its error
-            is ``ItemTimeoutError`` with the item; its slot is free when the coroutine has
-            ended. A ``TimeoutError`` that *fn* raises is passed on unchanged.
+        key: Items with equal keys are processed one after the other, in order of arrival.
+        timeout: Seconds an item may take. After that only its own coroutine is cancelled, and
+            its error is ``ItemTimeoutError`` with the item; its slot is free when the coroutine
+            has ended. A ``TimeoutError`` that *fn* raises is passed on unchanged.
         on_error: What happens to an item that fails: ``"stop"`` ends the stream with the
             original error, ``"skip"`` logs it as ``item_skipped`` and goes on, and a callable
-            is given the item and the error and returns what to emit instead. A
-            ``CancelledError`` that *fn* raises by itself counts as its error.
+            gets the item and the error and returns what to emit instead. A ``CancelledError``
+            that *fn* itself raises counts as its error.
 
     Raises:
         ConfigError: If an argument breaks its rule.

@@ -49,28 +49,29 @@ def map_blocking(
         -----b----a---c-----|
 
     The same as ``map_async``, for plain functions. Each subscription has its own pool of
-    *max_concurrent* threads, shut down when the stream ends; or the given *executor* is used,
-    which stays open. In threads *fn* sees the ``contextvars`` its item was pushed under.
+    *max_concurrent* threads, which is shut down when the stream ends. An *executor* of yours is
+    used instead, and stays open. In threads *fn* sees the ``contextvars`` its item was pushed
+    under.
 
     A process pool that breaks, because one of its processes dies, is rebuilt and its items run
     again one by one; an item that breaks it again fails with ``HandlerCrashedError``. An executor
-    that can run nothing any more, for example because it was shut down, ends the stream with its
-    error, whatever *on_error* is.
+    that can no longer run anything, for example because it was shut down, ends the stream with
+    its error, whatever *on_error* is.
 
     A running function cannot be cancelled. After an error or disposal it runs to its end, and its
     result is ignored.
 
     Args:
         fn: What to call with each item; for processes it must be importable.
-        executor: Where to run; None for own threads.
+        executor: Where to run; a thread pool of its own when None.
         max_concurrent: The number of slots; or a ``Limit``, such as ``AdaptiveLimit``, that
             adapts it to how long items take.
         ordered: Emit in the order of arrival; a result that waits for its turn keeps its slot.
-        key: Items of equal keys are worked on one after the other, in order of arrival.
+        key: Items with equal keys are processed one after the other, in order of arrival.
         timeout: Seconds an item may take, counted from the start of *fn*: waiting for a thread or
-            process of *executor* does not count. Then its error is ``ItemTimeoutError`` at once,
-            but its slot, and its key, stay taken until the function returns. Completion does not
-            wait for that.
+            process of *executor* does not count. After that it fails with ``ItemTimeoutError`` at
+            once, but its slot and its key stay taken until the function returns. Completion does
+            not wait for that.
         on_error: As for ``map_async``.
 
     Raises:
@@ -118,8 +119,8 @@ class _BlockingMap(BoundedMap):
         super().__init__(options, observer, scheduler)
         self.fn = partial(_checked, options.fn)
         self._pool = FunctionPool(executor, options.limit, label="map_blocking")
-        # There is an own thread for each slot, so that an item begins when it has one. In an
-        # executor that others use too, its time begins with the function.
+        # Each slot has a thread of its own, so an item begins as soon as it has a slot. In an
+        # executor that others use too, its time begins when the function begins.
         self._own = self._pool.threads if executor is None else None
         self._span = options.timeout
         self._watched: dict[Any, Call] | None = None
@@ -187,7 +188,7 @@ class _BlockingMap(BoundedMap):
             super()._resolve_error(entry, error)
 
     def _look(self, future: Any) -> None:
-        """Cut short an item that has run too long in an executor of the user."""
+        """Cut short an item that has run too long in the user's executor."""
         entry = self.running.get(future)
         if self._watched is None or self._span is None or self.closed or entry is None:
             return

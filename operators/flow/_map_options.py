@@ -55,7 +55,7 @@ class MapOptions:
         """
         if not callable(fn):
             raise ConfigError("fn must be callable", fn)
-        # It would be called for each item, and nothing of its body would run.
+        # It would be called for each item, and none of its body would run.
         if is_generator(fn):
             raise ConfigError("fn must not be a generator function", fn)
         adaptive: Limit | None = None
@@ -68,7 +68,7 @@ class MapOptions:
             raise ConfigError("ordered must be True or False", ordered)
         if key is not None and not callable(key):
             raise ConfigError("key must be callable or None", key)
-        # Else its coroutine would be taken for the key and never awaited.
+        # Otherwise its coroutine would serve as the key and never be awaited.
         if key is not None:
             plain_function("key", key)
         checked_on_error(on_error)

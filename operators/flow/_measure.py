@@ -31,26 +31,26 @@ def measure(name: str | Meter, *section: Operator) -> Callable[[Observable[Any]]
         ------A-B--C--------|
 
     Read the numbers at any time with ``rxdispatch.measurements()``, or from a ``Meter`` that you
-    give instead of a name: how many items went in and came out, how many are in flight, rates
-    over the last seconds, latency with its percentiles, and how many streams failed. They are
-    summed over all subscriptions with that name, and stay when these have ended; of more than
-    1,000 names, the last ones used are kept.
+    pass instead of a name: how many items went in and came out, how many are in flight, rates
+    over the last seconds, latency with its percentiles, and how many streams failed. The numbers
+    are summed over all subscriptions with that name, and stay when these have ended. If there are
+    more than 1,000 names, the most recently used are kept.
 
     Without a section the items that pass this point are counted: their number, rate and errors.
 
     An item is followed from entry to exit by its ``contextvars``: through operators that keep
-    them, as all of rxdispatch do, and those of RxPY that emit within ``on_next``. An item that
-    ``batch`` collects counts as left when it is collected, and a list has the latency of the item
-    that filled it. An item that a section drops is no longer in flight.
+    them, as all operators of rxdispatch do, and RxPY's operators that emit within ``on_next``. An
+    item that ``batch`` collects counts as left when it is collected, and a list has the latency
+    of the item that filled it. An item that a section drops is no longer in flight.
 
     Args:
         name: The name in ``measurements()``; or a meter of your own.
         *section: The operators to measure, in order.
 
     Raises:
-        ConfigError: If *name* is no name and no meter, or an operator is not callable.
+        ConfigError: If *name* is neither a name nor a meter, or an operator is not callable.
 
-    Items, errors, completion, disposal and demand pass as without it.
+    Items, errors, completion, disposal and demand pass unchanged.
 
     Example:
         >>> import reactivex
@@ -103,7 +103,7 @@ class _Token:
         section.live.add(id(self))
 
     def close(self) -> None:
-        """Take the item out of flight."""
+        """Count the item as no longer in flight."""
         section, self.section = self.section, None
         if section is not None:
             section.live.discard(id(self))
@@ -120,14 +120,15 @@ def _outer(section: MeteredStream) -> _Token | None:
     inner: _Token | None = None
     while token is not None:
         if token.section is section:
-            # A handler inside of the section pushed the item: it is not part of that one.
+            # A handler inside the section pushed the item: it is not part of the handler's item.
             outer, inner = token.outer, None
         elif token.section is not None:
             inner = token
         elif inner is None:
             outer = token.outer
         else:
-            # Skip a token that has left, or a chain of items that lead to others would grow.
+            # Skip the token of an item that has left; otherwise the chain would grow without
+            # limit where items lead to other items.
             inner.outer = token.outer
         token = token.outer
     return outer

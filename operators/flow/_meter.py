@@ -23,9 +23,9 @@ _BUCKETS = _STEPS * 40
 @attrs.frozen(slots=True, kw_only=True)
 class Latency:
     """
-    How long items took, in seconds; all 0 until one has come out.
+    How long items took, in seconds; all values are 0 until an item has come out.
 
-    Percentiles are exact to 9 %, the rest to the clock.
+    Percentiles are accurate to 9 %, the other values are as exact as the clock.
 
     Args:
         count: How many items were timed.
@@ -53,10 +53,10 @@ class Measurement:
         name: The name of the meter.
         streams: How many subscriptions there are now.
         entered: How many items went in.
-        left: How many came out; without a section the same.
+        left: How many came out; the same as *entered* if there is no section.
         in_flight: How many are between entry and exit now.
-        rate_in: Items a second that went in, over the last 5 to 10 s.
-        rate: Items a second that came out, over the same time.
+        rate_in: Items per second that went in, over the last 5 to 10 s.
+        rate: Items per second that came out, over the same time.
         latency: From entry to exit.
         completed: How many subscriptions have completed.
         errors: How many have failed.
@@ -80,7 +80,7 @@ class MeteredStream:
     __slots__ = ("live",)
 
     def __init__(self) -> None:
-        # Numbers of tokens. A set, as tokens may be dropped in threads, and this is atomic.
+        # Ids of tokens, in a set: tokens may be dropped in any thread, and a set is safe for that.
         self.live: set[int] = set()
 
 
@@ -116,7 +116,7 @@ class Meter:
         self._buckets: dict[int, int] = {}
 
     def read(self) -> Measurement:
-        """Return the present numbers."""
+        """Return the current numbers."""
         now = self._time()
         sections = tuple(self._open)
         return Measurement(
@@ -196,7 +196,7 @@ class Meter:
 
 
 class _Rate:
-    """Events a second in the present window and the one before."""
+    """Events per second in the current window and the one before."""
 
     __slots__ = ("_before", "_begin", "_count", "_start")
 

@@ -20,11 +20,11 @@ _LOOKED_AT: Final = 8
 
 class Meters:
     """
-    Meters by name, the last ones used at the end.
+    Meters by name, the most recently used at the end.
 
     Names may be made at run time, one for each user or connection. So when there are more than
     *kept*, the least recently used meters without a running stream are forgotten; their names
-    start again from 0. Each new name looks at only a few of them.
+    start again from 0. Each call of :meth:`get` looks at only a few meters.
 
     Args:
         kept: How many to keep.
@@ -92,8 +92,8 @@ def measurements() -> dict[str, Measurement]:
     Return the numbers of all meters of this process, by name.
 
     A name appears when its ``measure`` operator is made, and stays when its streams have ended.
-    Of names without a running stream the last 1,000 used are kept; the first one that is
-    forgotten is logged as ``meters_forgotten``.
+    If there are more than 1,000 names, the least recently used ones without a running stream are
+    forgotten; the first time, that is logged as ``meters_forgotten``.
 
     Example:
         >>> import rxdispatch as rxd

@@ -24,7 +24,7 @@ def prioritize(
     key: Callable[[T], Hashable], *, size: int
 ) -> Callable[[Observable[T]], Observable[T]]:
     """
-    Let up to *size* items wait while downstream is busy; the highest *key* goes first.
+    Hold up to *size* items while downstream is busy, and emit the highest *key* first.
 
     ::
 
@@ -33,15 +33,15 @@ def prioritize(
         [            size=3)   ]   busy after 1
         --1-------9--5--5'-----|
 
-    Higher goes first as on boards: ``prioritize(lambda task: task.priority, size=100)``. To have
-    the nearest deadline first, negate it. Equal keys keep their order. Downstream is busy while
-    the valve below has no room. Without a valve below it is never busy, and items pass straight
-    through.
+    Higher keys go first, as on boards: ``prioritize(lambda task: task.priority, size=100)``. To
+    emit the nearest deadline first, negate it. Items with equal keys keep their order. Downstream
+    is busy while the valve below has no room. Without a valve below it is never busy, and items
+    pass straight through.
 
-    The operator's valve stays open while the one below is closed, and closes when *size* items
-    wait. Items that a source that cannot wait pushes beyond that are kept, and logged once as
-    ``no_demand``. An item costs the same however many wait; only the number of *different* keys
-    counts, with its logarithm.
+    The operator's valve stays open while the valve below is closed, and closes when *size* items
+    wait. If a source that cannot wait pushes more, the items are kept and ``no_demand`` is logged
+    once. The cost of an item grows with the logarithm of the number of *different* keys, not with
+    the number of items that wait.
 
     Args:
         key: Called once for each item that has to wait. Keys must be hashable and comparable.
@@ -50,8 +50,8 @@ def prioritize(
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Completion waits until all items are emitted. An error, also one that *key* raises, is passed
-    on at once; the items that wait are dropped and logged. Disposal drops them.
+    Completion waits until all items are emitted. An error, even if *key* raised it, is passed on
+    at once; the items that wait are dropped and logged. Disposal drops them.
 
     Example:
         >>> import asyncio, reactivex
@@ -67,7 +67,7 @@ def prioritize(
         >>> asyncio.run(run(stream))
         [1, 9, 5, 5]
     """
-    # Else its coroutine would be taken for the key and never awaited.
+    # Otherwise its coroutine would serve as the key and never be awaited.
     plain_function("key", key)
     checked_size(size)
 
@@ -79,13 +79,13 @@ def prioritize(
 
 
 class _Rank:
-    """A key and its items, ordered so that the highest key is the least one of a heap."""
+    """A key and its items, ordered so that the highest key comes first in a heap."""
 
     __slots__ = ("entries", "key")
 
     def __init__(self, key: Any, entries: Any) -> None:
         self.key = key
-        # A list for a single entry, as a deque takes ten times as much memory.
+        # A list for a single entry, because a deque takes ten times as much memory.
         self.entries: Any = entries
 
     def __lt__(self, other: _Rank) -> bool:

@@ -21,7 +21,7 @@ Queued = tuple[T, Context]
 
 
 class DrainQueue(Protocol[T]):
-    """Where items wait; decides which one is next."""
+    """A queue where items wait; it decides which one is next."""
 
     def __len__(self) -> int: ...
 
@@ -49,10 +49,10 @@ class QueueDrain(Downstream[T]):
     """
     Emits items to *observer* while it is not busy, and keeps them in a queue while it is.
 
-    The observer is busy while the valve below it has no room, and while it is still inside of
-    ``on_next``: so an emission that leads to another one is never overtaken by it. As long as
-    something waits the observer is busy, so *size* >= 1 means that an item overflows only when it
-    could not have been emitted.
+    The observer is busy while the valve below it has no room, and while its ``on_next`` is still
+    running: so an item that an emission leads to never overtakes that emission. As long as
+    something waits the observer is busy, so with *size* >= 1 an item overflows only when it could
+    not have been emitted.
 
     Args:
         observer: Gets the items.
@@ -60,8 +60,8 @@ class QueueDrain(Downstream[T]):
         waiting: The queue.
         drops: Counts the items that are dropped.
         size: How many may wait; None for any number.
-        overflow: What becomes of the others. With ``"wait"`` they are kept: the operator closes
-            its valve in time.
+        overflow: What happens to items that do not fit. With ``"wait"`` they are kept: the
+            operator closes its valve in time.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class QueueDrain(Downstream[T]):
         self._emitting = self._exhausted = self._some_left = False
 
     def on_left(self) -> None:
-        """Some of the items that waited have left; called after :meth:`drain`."""
+        """React to items that have left the queue; called at the end of :meth:`drain`."""
         raise NotImplementedError
 
     # ------------------------------------------------ what comes in
@@ -148,7 +148,8 @@ class QueueDrain(Downstream[T]):
                 room = sys.maxsize if below is None else below.room()
                 if room <= 0:
                     break
-                # As many as there is room for before asking again: asking costs a whole chain.
+                # As many as there is room for before asking again: each question goes down the
+                # whole chain of valves.
                 while room > 0 and waiting:
                     room -= 1
                     try:

@@ -25,7 +25,7 @@ def rate_limit(
     count: int, per: float | timedelta = 1.0, *, burst: int | None = None
 ) -> Callable[[Observable[T]], Observable[T]]:
     """
-    Emit at most *count* items each *per* seconds.
+    Emit at most *count* items every *per* seconds, with bursts of up to *burst* items.
 
     ::
 
@@ -34,26 +34,26 @@ def rate_limit(
         --12--3--4--5--6--7|
 
     A bucket holds up to *burst* tokens and is full at first. Each item takes one, and a new one
-    comes every ``per / count`` seconds. So after a pause up to *burst* items go at once, and in
-    any time *t* no more than ``burst + count * t / per``. With ``burst=1`` items are never
+    comes every ``per / count`` seconds. So after a pause up to *burst* items are emitted at once,
+    and in any time *t* no more than ``burst + count * t / per``. With ``burst=1`` items are never
     closer to each other than ``per / count``.
 
-    Tokens come by the loop's clock, not by timers: after the loop was blocked, no more than
-    *burst* items go at once, and rounding errors do not add up. A full bucket takes no more
-    tokens, so with ``burst=1`` a late timer makes the next item late too; a larger bucket makes
-    up for it.
+    Tokens are counted by the loop's clock, not by timers: after the loop was blocked, no more
+    than *burst* items are emitted at once, and rounding errors do not add up. A full bucket takes
+    no more tokens, so with ``burst=1`` a late timer makes the next item late too; a larger bucket
+    makes up for it.
 
     A source that can wait is asked for as many items as there are tokens while there is room
     below, so nothing waits here: an operator above, such as ``conflate``, decides what is taken
-    when there is a token again. Items that any other source pushes are kept in order, and logged
-    once as ``no_demand`` when more than *burst* wait. Each item is emitted under the
+    when there is a token again. If any other source pushes more, the items are kept in order, and
+    ``no_demand`` is logged once when more than *burst* wait. Each item is emitted under the
     ``contextvars`` it was pushed under.
 
     Args:
         count: How many items, at least 1.
         per: In how many seconds.
         burst: How many tokens the bucket holds, at least 1; *count* by default. To keep up the
-            rate it should cover the items that pass while the source fetches a new one.
+            rate, the bucket must last for as long as the source takes to fetch an item.
 
     Raises:
         ConfigError: If an argument breaks its rule.

@@ -129,7 +129,7 @@ class _Retry(Generic[T]):
 
     def _try(self) -> None:
         self._waits = None
-        # Set before subscribing: a source that fails at once replaces it by the wait.
+        # Set before subscribing: a source that fails at once replaces it with the wait.
         upstream = SingleAssignmentDisposable()
         self._current.disposable = upstream
         upstream.disposable = self._source.subscribe(
@@ -169,7 +169,7 @@ class _Retry(Generic[T]):
             self._abandon(error)
         else:
             self._waits = error
-            # By the loop even without a delay, so that failures do not recurse.
+            # Through the loop even without a delay, so that failures do not recurse.
             timer = self._loop.call_later(
                 self._backoff.delay(self._failures), self._try, context=self._home.copy()
             )

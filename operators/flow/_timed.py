@@ -21,16 +21,16 @@ class Timed(Subscription[T, T]):
     """
     One subscription of an operator whose items wait for their time.
 
-    An item goes when its time has come and there is room below. It goes under the ``contextvars``
+    An item is emitted when its time has come and there is room below, under the ``contextvars``
     it was pushed under.
 
     One timer serves all deadlines. Invariant: whenever a held item or the source waits for a
     time, a timer is set for no later than that time. A timer that is due but was not called yet
     counts as set, so whenever it fires it is set again for what waits then: the loop may be
-    late, and the item that the timer was set for may have gone in between.
+    late, and the item that the timer was set for may have left in between.
 
     Subclasses decide which item is next and when: :meth:`keep`, :meth:`next_time`,
-    :meth:`waits_until`, :meth:`take`, :meth:`room` and :meth:`count`.
+    :meth:`waits_until`, :meth:`ready`, :meth:`take`, :meth:`room` and :meth:`count`.
 
     Args:
         name: The operator, for the log.
@@ -50,7 +50,7 @@ class Timed(Subscription[T, T]):
         self._name = name
         self._limit = limit
         self.emitting = self.exhausted = False
-        # A timer may fire a hair early: no time is earlier than what the last one was set for.
+        # A timer may fire slightly early: the time that it was set for counts as reached.
         self._reached = float("-inf")
 
     # ------------------------------------------------ what subclasses do in their own way
@@ -64,7 +64,7 @@ class Timed(Subscription[T, T]):
         raise NotImplementedError
 
     def waits_until(self) -> float | None:
-        """The next time at which an item or the source has to go on; None if none waits."""
+        """The next time at which an item or the source has to go on; None if neither waits."""
         raise NotImplementedError
 
     def ready(self, now: float) -> int:
@@ -102,7 +102,7 @@ class Timed(Subscription[T, T]):
 
     def drain(self) -> None:
         """Emit what may go now, and set the timer for the rest."""
-        # An emission that leads to another one must not overtake itself.
+        # An emission may call this again; the inner call must not emit before the outer one ends.
         if self.emitting or self.closed:
             return
         self.emitting = True
@@ -117,7 +117,7 @@ class Timed(Subscription[T, T]):
                 if not self._emit(ready):
                     break
         except BaseException:
-            # The subscriber raised; the items behind are still due.
+            # The subscriber raised; the items behind this one are still due.
             self.resume_soon()
             raise
         finally:
@@ -144,7 +144,7 @@ class Timed(Subscription[T, T]):
     # ------------------------------------------------ time
 
     def wake_at(self, when: float) -> None:
-        """Drain, and ask the source, at *when*, unless the timer is set for no later."""
+        """Call :meth:`resume` at *when*, unless the timer is set for that time or earlier."""
         timer = self.timer
         if timer is not None:
             if timer.when() <= when:

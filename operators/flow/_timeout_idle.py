@@ -30,8 +30,8 @@ def timeout_idle(seconds: float | timedelta) -> Callable[[Observable[T]], Observ
         [  timeout_idle(5s)    ]
         --1--2--3-----#
 
-    The first gap begins with the subscription. While the consumer below has no room no item can
-    come, so no gap counts, and each time the consumer makes room a new gap begins.
+    The first gap begins with the subscription. While the consumer below has no room, no item can
+    come, so this time does not count. Each time the consumer makes room, a new gap begins.
 
     Args:
         seconds: The longest gap.
@@ -63,8 +63,8 @@ class _IdleTimeout(Generic[T]):
     """
     One subscription of ``timeout_idle``.
 
-    An item only stores the time at which it came. One timer compares it when the gap could be
-    over, and if it is not, is set to the next time when it could be.
+    An item only stores the time at which it came. One timer checks that time when the longest gap
+    could be over, and is set again for the next such moment if it is not.
     """
 
     def __init__(self, span: float, observer: abc.ObserverBase[T]) -> None:

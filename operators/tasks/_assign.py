@@ -43,10 +43,10 @@ def assign(
 
     While no node has room, claims wait in the order of arrival, and the valve is closed; they go
     on when the feed reports room. A slot is released when its claim is settled, lost or dropped.
-    ``execute`` takes the assignments; within its handler ``current_node()`` is the node.
+    ``execute`` takes the assignments; within its handler ``current_node()`` returns the node.
 
     Args:
-        feed: The fleet, open.
+        feed: An open feed of the fleet.
         lease: Seconds after which a slot is free if this process dies; renewed until then.
         criteria: Requirements of a node, see ``Criteria``: ``pool``, ``labels``, ``where``,
             ``exclude``, ``strategy``, ``key``.
@@ -54,9 +54,9 @@ def assign(
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    While the server is away claims wait. Errors of the source pass through at once, and disposal
-    gives back claims without a slot. Completes when the source has and all claims are emitted.
-    Owns a valve of 256 claims.
+    While the server is unreachable, claims wait. Errors of the source pass through at once, and
+    disposal gives back claims without a slot. The stream completes when the source has completed
+    and all claims are emitted. The valve also closes when 256 claims wait.
     """
     lease = seconds("lease", lease, zero=False)
     feed.criteria(**criteria)
@@ -150,7 +150,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
                 self._retry()
 
     def _retry(self) -> None:
-        """Try again: there may be room or a claim less, or the feed is closed, which fails."""
+        """Try again: a node may have room, or a claim has gone, or the closed feed now fails."""
         self._full = False
         self._advance()
         if not self.closed:
@@ -181,8 +181,8 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
             except StoreUnavailableError as error:
                 log.warning("assign_waits", error=str(error))
                 await asyncio.sleep(random.uniform(0.1, 0.5))
-        # Where some nodes had room others may. The call may have missed room that the feed
-        # reported meanwhile.
+        # If some nodes had room, others may have room too. The call may have missed room that
+        # the feed reported meanwhile.
         self._full = not slots and news == self._news
         self._hand_out(slots)
 
@@ -201,7 +201,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
 
     def _emit(self, made: Assignment[Any]) -> None:
         if made.claim._stopped is not None:
-            # It has a slot and no taker: both go back.
+            # Nothing will run this claim any more: the claim and its slot go back.
             self._slots.release(made.claim)
             if not made.claim._state & LOST:
                 made.claim._give_back()
@@ -211,7 +211,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
     def _taken(self, task: asyncio.Task[None]) -> None:
         self._taking = None
         if task.cancelled():
-            # On disposal, or by other code, such as one that cancels all tasks of the loop.
+            # By the disposal, or by other code, for example code that cancels all tasks.
             self.loop.call_later(0.1, self._advance, context=self.home.copy())
             return
         error = task.exception()

@@ -52,7 +52,7 @@ class Terms(Protocol):
 
     @property
     def context(self) -> Context:
-        """Handlers run in copies of it."""
+        """The context whose copies the handlers run in."""
         ...
 
     def closing(self) -> bool:
@@ -66,12 +66,12 @@ class Terms(Protocol):
 
 class Attempt:
     """
-    One run of a handler, awaited by a worker; returns the outcome.
+    One run of a handler; a worker awaits it and gets the outcome.
 
     It drives the handler's coroutine itself instead of giving it to a new asyncio task: most
     of the cost of a short handler is the task around it. The handler still runs inside a task,
     the worker's, so that timeouts and task groups work. It runs in a context of its own, so
-    that the variables it sets are gone with it.
+    that the context variables it sets end with it.
 
     Any exception of the handler is a failed attempt. Only two pass through: the end of the
     worker's own coroutine, and ``KeyboardInterrupt``, which is meant for the process. Then there
@@ -107,7 +107,7 @@ class Attempt:
         claim, terms = self.claim, self._terms
         started = terms.clock()
         if self.status is None and started >= claim._deadline:
-            self.status = "lost"  # while it waited; its lease keeper had no turn to say so
+            self.status = "lost"  # while it waited; the lease keeper had no turn to report it
         if self.status is not None:
             claim._operator = None
             return Outcome(claim, self.status)
@@ -117,14 +117,14 @@ class Attempt:
         coroutine = self._handle()
         closed = False
         try:
-            # Most handlers end here; by next() they do so without an exception to make and catch.
+            # Most handlers end here; next() with a default saves raising and catching an exception.
             step = context.run(next, coroutine.__await__(), _ENDED)
             if step is _ENDED:
                 claim._operator = None
                 return Outcome(claim, "done", self._result, None, terms.clock() - started)
             self._runner = asyncio.current_task()
             if self.status is not None and self._runner is not None:
-                self._runner.cancel()  # the handler itself had its stream disposed
+                self._runner.cancel()  # the handler itself caused the disposal of its stream
             terms.suspended()
             while True:
                 try:
@@ -182,7 +182,7 @@ class Attempt:
             status = "released" if self._terms.closing() else None
         if status is not None:
             if status == "released" and claim._ref is not None:
-                claim._ref.began = False  # it goes back uncounted, wherever it is dropped
+                claim._ref.began = False  # the task goes back uncounted, wherever it is dropped
             return Outcome(claim, status, None, None, duration)
         _forget_frames(cause)
         error = TaskExecutionError(claim.task.id, claim.attempt)
@@ -196,7 +196,7 @@ class Attempt:
 
 
 def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """End *coroutine*; its errors are ignored, and so is a coroutine that goes on."""
+    """End *coroutine*; ignore its errors, and also if it refuses to end."""
     with suppress(BaseException):
         coroutine.close()
 
@@ -214,7 +214,7 @@ def _forget_frames(error: BaseException) -> None:
         error.__traceback__ = traceback
         frame = None if traceback is None else traceback.tb_frame.f_back
         while frame is not None and _ours(frame):
-            frame.clear()  # RuntimeError at the first that still runs
+            frame.clear()  # RuntimeError at the first frame that still runs
             frame = frame.f_back
 
 

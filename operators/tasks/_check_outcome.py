@@ -14,7 +14,7 @@ _HINTS: Final[dict[type, str]] = {
     type(None): "; does a function above it forget to return the outcome?",
     Claim: "; put execute above it",
     Task: "; put execute above it",
-    Settlement: "; give those to board.settle",
+    Settlement: "; pass settlements to board.settle",
 }
 
 
@@ -23,7 +23,7 @@ def check_outcome(outcome: Any, board: str) -> None:
     Check that ``settle`` can write *outcome* to *board*.
 
     Raises:
-        ConfigError: If it is no outcome, its status is unknown, or its claim is another board's.
+        ConfigError: If it is not an outcome, has an unknown status, or is of another board.
     """
     given: object = outcome
     kind = type(given)

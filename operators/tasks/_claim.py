@@ -25,7 +25,7 @@ __all__ = ["claim"]
 log = get_logger(__name__)
 
 POLL = 1.4
-"""Seconds between claims of an idle worker, jittered: the cost of a lost wake-up."""
+"""Seconds between claims of an idle worker, before jitter: the delay that a lost hint costs."""
 
 AHEAD = 0.05
 """Seconds of work to claim ahead: enough to hide a round trip, too little to hoard tasks."""
@@ -34,7 +34,7 @@ CANCELLED = 0.1
 """Seconds until the next claim after one that other code cancelled."""
 
 WINDOW = 0.02
-"""The shortest time to measure the pace over; in less, slots freed together look fast."""
+"""The fewest seconds to measure the pace over; in less, slots freed together look fast."""
 
 
 def claim(
@@ -49,10 +49,11 @@ def claim(
         [       claim(board)        ]
         ---c-c-c-c------c-c---------|
 
-    Claims in batches while fewer than *prefetch* claims are unsettled and there is room
-    downstream: as many as there is room for, and as many more as downstream has lately taken
-    in 50 ms, so that fast handlers never wait for the server and slow ones hold no tasks that
-    other workers could run. Claims are renewed at a third of the lease until they are settled.
+    The operator claims in batches, while fewer than *prefetch* claims are unsettled and there is
+    room downstream. It asks for as many tasks as there is room for, and for as many more as
+    downstream has lately taken in 50 ms: so fast handlers never wait for the server, and slow
+    ones hold no tasks that other workers could run. Claims are renewed at a third of the lease
+    until they are settled.
 
     Args:
         board: Where to claim.
@@ -63,9 +64,10 @@ def claim(
     Raises:
         ConfigError: If *prefetch* is less than 1 or *lease* is not a positive number.
 
-    Completes when the source has and nothing is ready. While the server is away it waits and
-    goes on by itself. Errors of the source pass through. Disposal stops claiming and gives back
-    claims that were not emitted; a claim that was emitted and dropped is given back after a lease.
+    The stream completes when the source has completed and no task is ready. While the server is
+    unreachable, the operator waits, and then continues. Errors of the source pass through.
+    Disposal stops claiming and gives back claims that were not emitted. If downstream drops a
+    claim, its task is ready again after a lease.
     """
     integer("prefetch", prefetch)
     lease = seconds("lease", lease, zero=False)
@@ -76,7 +78,7 @@ def claim(
 
 
 class _Claimer(Downstream[Claim[Any]]):
-    """One subscription of ``claim``: decides when to claim how many."""
+    """One subscription of ``claim``: decides when to claim, and how many tasks."""
 
     def __init__(
         self,
@@ -152,7 +154,7 @@ class _Claimer(Downstream[Claim[Any]]):
         Ask for half as many after a late answer, and for more after an early one.
 
         Payloads of a few hundred KiB over a slow link can take longer than the client waits, or
-        than the lease: asked for in the same number they would never arrive.
+        than the lease: if it asked for the same number again, they would never arrive.
         """
         if took * 2 > self._lease:
             self._most = max(1, wanted // 2)
@@ -170,11 +172,11 @@ class _Claimer(Downstream[Claim[Any]]):
     # -- the loop ----------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Claim if there is a reason and room; else complete if all is done."""
+        """Claim if there is a reason to and room; otherwise complete if all is done."""
         buffer = self._buffer
         suspects = buffer.keeper.suspects
         if suspects < self._suspects:
-            # There may be others, which a worker may not take while it holds these.
+            # There may be more suspects, which a worker may not take while it holds these.
             self._hinted = self._promising = True
         self._suspects = suspects
         if self._claiming is not None or self.closed:
@@ -230,7 +232,7 @@ class _Claimer(Downstream[Claim[Any]]):
     def _claimed(self, task: asyncio.Task[None]) -> None:
         self._claiming = None
         if task.cancelled():
-            # At the end, or by other code, such as one that cancels all tasks of the loop.
+            # At the end, or by other code, for example code that cancels all tasks of the loop.
             self._promising = True
             self._look_again(CANCELLED)
             return

@@ -74,7 +74,8 @@ class ClaimBuffer:
         on_next = self._observer.on_next
         try:
             while self.waiting and not self.stopped and (room := self.room()) > 0:
-                # As many as there is room for before asking again: asking costs a whole chain.
+                # As many as there is room for before asking again: each question goes down the
+                # whole chain of valves.
                 while room > 0 and self.waiting and not self.stopped:
                     claim = self.waiting.popleft()
                     if claim._state & LOST:

@@ -52,8 +52,9 @@ def claim_each(
     Raises:
         ConfigError: If *lease* is not a positive number of seconds.
 
-    Completes when the source has and all marks are decided. Errors of the source pass through
-    at once; disposal gives back claims that were not emitted. Owns a valve of 1,000 items.
+    The stream completes when the source has completed and every item is decided. Errors of the
+    source pass through at once; disposal gives back claims that were not emitted. The valve
+    closes when 1,000 items wait.
     """
     lease = seconds("lease", lease, zero=False)
 
@@ -95,12 +96,12 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         self._advance()
 
     def on_completed(self) -> None:
-        """Complete once all marks are decided."""
+        """Complete once every item is decided."""
         self._done = True
         self._advance()
 
     def clear(self) -> None:
-        """Give back claims that were not emitted, and those that the claim under way brings."""
+        """Give back claims that were not emitted, and claims that the call under way brings."""
         self._buffer.close()
         self._ids.clear()
         if self._claiming is not None:
@@ -144,7 +145,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         asked, self._asked = self._asked, []
         if task.cancelled():
             if not self.closed:
-                # By other code, such as one that cancels all tasks of the loop.
+                # By other code, for example code that cancels all tasks of the loop.
                 self._ids = dict.fromkeys([*asked, *self._ids])
                 self.loop.call_later(CANCELLED, self._advance, context=self.home.copy())
             return

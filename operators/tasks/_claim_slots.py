@@ -1,4 +1,4 @@
-"""``ClaimSlots``: the slots on nodes that claims hold until they end, in any way."""
+"""``ClaimSlots``: the slots on nodes that claims hold until they end, however they end."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class ClaimSlots:
             self.release(claim)
 
     def _gone(self, held: _ClaimSlot) -> None:
-        # May run in any thread and at any allocation: only hand it to the loop.
+        # May run in any thread, during any allocation: only hand it to the loop.
         try:
             self._loop.call_soon_threadsafe(self._leave, held)
         except RuntimeError:
-            pass  # the loop is closed; the lease of the slot ends it
+            pass  # the loop is closed; the slot is free when its lease lapses
 
     def _leave(self, held: _ClaimSlot) -> None:
         if self._held.pop(held.token, None) is not None:

@@ -43,11 +43,11 @@ def dead_letter(
 
     Raises:
         ConfigError: If *sink* is none of these, the folder of the path does not exist, or the
-            path is a link or a file that another user can have made or can write.
+            path is a link, or a file that another user may have created or can write.
 
-    A sink that raises is logged and does not disturb the stream. The board keeps its own dead
-    letters whatever the sink does. Put it after ``settle``: then the sink gets only outcomes that
-    are written.
+    An error of the sink is logged and does not disturb the stream. The board keeps its own dead
+    letters whatever the sink does. Put this operator after ``settle``: then the sink gets only
+    outcomes that are written.
     """
     given: Any = sink
     if isinstance(sink, (str, os.PathLike)):
@@ -75,7 +75,7 @@ def dead_letter(
 
 
 class _Lines:
-    """Appends to a file; opens it for each line, because dead letters are few and files rotate."""
+    """Appends to a file. It opens the file for each line: letters are few, and files rotate."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

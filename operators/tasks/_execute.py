@@ -62,7 +62,7 @@ def execute(
         executor: Where plain functions run; a thread pool of its own when None. A process pool
             that breaks is rebuilt and its tasks run again one by one; a task that breaks it again
             is dead with reason ``crashed``.
-        timeout: Seconds an attempt may take; ``task.timeout`` beats it. A plain function that
+        timeout: Seconds an attempt may take; ``task.timeout`` overrides it. A plain function that
             times out is reported at once, but keeps its slot until it returns.
         backoff: How long to wait before a retry.
 
@@ -70,8 +70,9 @@ def execute(
         ConfigError: If an argument breaks its rule, such as a handler that is a generator
             function or that does not take one argument.
 
-    Owns a valve of *max_concurrent* items. Completion and errors of the source wait for running
-    handlers. Disposal cancels handlers and gives their tasks back.
+    The valve closes when *max_concurrent* handlers run or are stuck in a thread. Completion and
+    errors of the source wait for running handlers. Disposal cancels handlers and gives their
+    tasks back.
     """
     check_function("handler", handler, "task")
     integer("max_concurrent", max_concurrent)

@@ -35,7 +35,7 @@ BURST: Final = 64
 """Attempts that a worker runs before it yields to the loop, if none of them suspends."""
 
 SLICE: Final = 0.01
-"""Seconds of handlers after which a worker yields in any case."""
+"""Seconds of running handlers after which a worker yields in any case."""
 
 REVIVE: Final = 0.1
 """Seconds after which a worker that other code ended is replaced."""
@@ -46,11 +46,11 @@ class Execution(Subscription[Item, Result]):
     One subscription of ``execute``.
 
     A worker is an asyncio task that runs one attempt after the other. Another worker is woken
-    only when an attempt suspends while more wait, so that handlers which do not suspend cost no
-    task each. An outcome is emitted at once, because a task that has run must not be given back;
+    only when an attempt suspends while others wait, so handlers that do not suspend need no task
+    each. An outcome is emitted at once, because a task that has run must not be given back;
     room is announced when the queue is empty, for all slots that became free meanwhile.
 
-    Handlers run inside the workers' tasks and may cancel them, their own or another's, at any
+    Handlers run inside the workers' tasks, and may cancel their own or another worker at any
     moment. So a worker survives a cancellation unless all tasks are cancelled, as when the loop
     is closed: then the *witness*, a task that no handler can reach, is cancelled too. Invariant at
     every await: ``_running`` counts the attempts that are awaited, ``_sent`` is the worker that was
@@ -167,7 +167,7 @@ class Execution(Subscription[Item, Result]):
             return
         while self._parked:
             worker, parked = self._parked.popitem()
-            if not parked.done():  # else the worker was cancelled, and comes back by itself
+            if not parked.done():  # else the worker was cancelled, and comes back on its own
                 self._sent = worker
                 parked.set_result(None)
                 return
@@ -175,7 +175,7 @@ class Execution(Subscription[Item, Result]):
             self._witness = self.loop.create_task(_wait(self.loop), context=self.context.copy())
         self._sent = self._witness
         worker = self.loop.create_task(self._work(), context=self.context.copy())
-        if self._sent is self._witness:  # else an eager task factory has started it already
+        if self._sent is self._witness:  # else an eager task factory has already started it
             self._sent = worker
         self._workers.add(worker)
         worker.add_done_callback(self._left, context=self.context.copy())
@@ -214,7 +214,7 @@ class Execution(Subscription[Item, Result]):
                     finally:
                         self._running -= 1
                     self._finished(attempt, outcome)
-                    # Also one that uncancel() has undone but asyncio will still deliver.
+                    # Also a cancellation that uncancel() has undone but asyncio still delivers.
                     if me.cancelling() or me._must_cancel:
                         await self._forgive(me)
                     if not self._queue and self._sent is None:
@@ -227,10 +227,10 @@ class Execution(Subscription[Item, Result]):
                 if self.closed:
                     return
                 if self._freed and not self._queue and self._sent is None:
-                    # The worker that ended the last attempt left this to one that had been woken.
+                    # The worker that ended the last attempt left this to a worker on its way here.
                     self._announce(me)
                     continue
-                # A waiting worker must not hold claims: references tell whether one was dropped.
+                # A waiting worker must hold no claim: weak references tell when one is dropped.
                 attempt = outcome = None
                 parked = self._parked[me] = self.loop.create_future()
                 await parked
@@ -239,7 +239,7 @@ class Execution(Subscription[Item, Result]):
                 await self._forgive(me)
 
     def _announce(self, worker: asyncio.Task[None]) -> None:
-        """Announce free slots; *worker* takes the claims that come now, so wake no other."""
+        """Announce free slots; *worker* takes the claims that come now, so wake no other one."""
         self._sent = worker
         try:
             self._advance()
@@ -268,7 +268,7 @@ class Execution(Subscription[Item, Result]):
             worker.uncancel()
 
     def _left(self, worker: asyncio.Task[None]) -> None:
-        """A worker has ended: by itself, with the loop, or by an error outside an attempt."""
+        """A worker has ended: on its own, with the loop, or by an error outside an attempt."""
         self._workers.discard(worker)
         self._parked.pop(worker, None)
         if self._sent is worker:
@@ -279,7 +279,7 @@ class Execution(Subscription[Item, Result]):
                 {"message": "a worker of execute() failed", "exception": error}
             )
         if not self.closed:
-            # Not at once: if the loop is being closed nothing may be started.
+            # Not at once: if the loop is being closed, nothing may be started.
             self.loop.call_later(REVIVE, self._advance, context=self.context.copy())
 
     def _finished(self, attempt: Attempt, outcome: Outcome[Any, Any]) -> None:
@@ -310,7 +310,7 @@ class Execution(Subscription[Item, Result]):
         if self._pool is None:
             now()
         else:
-            # A thread cannot be interrupted: while it works no other worker may have the task.
+            # A thread cannot be interrupted: while it works, no other worker may have the task.
             self._pool.when_returned(claim.task, now)
 
     def _advance(self) -> None:

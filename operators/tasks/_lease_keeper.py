@@ -26,16 +26,16 @@ class LeaseKeeper:
     Renews claims until they are settled, and forgets claims that downstream has dropped.
 
     It refers to claims weakly: a claim that downstream drops (a ``filter``, an exception) would
-    otherwise be renewed forever. If its handler has not begun, the task is given back, to be ready
-    after a lease. If it has, the lease lapses, which counts as a crash: a pipeline that loses the
-    outcomes of its handlers would otherwise run the tasks again forever.
+    otherwise be renewed forever. If the handler of a dropped claim has not begun, the task is given
+    back, and is ready after a lease. If it has begun, the lease lapses, which counts as a crash: a
+    pipeline that loses the outcomes of its handlers would otherwise run the tasks again forever.
 
     It outlives the subscription that filled it.
 
     Args:
         board: Where the claims came from.
         lease: Seconds a renewal lasts; renewed at a third of it.
-        on_change: Called once a loop turn after claims have left.
+        on_change: Called at most once per loop turn, after claims have left.
         recall: Takes back the claims with the given tokens that were not emitted yet.
     """
 
@@ -100,7 +100,7 @@ class LeaseKeeper:
             return
         if change == "lost" and not claim._answered:
             log.warning("claim_lost", board=self._board.name, task=claim.task.id, token=claim.token)
-        claim._ref = None  # whose callback would cost a wake-up of the loop
+        claim._ref = None  # its callback would cost a wake-up of the loop
         if self._held.pop(claim.token, None) is not None and not self._changing:
             self._changed()
 
@@ -171,7 +171,7 @@ class LeaseKeeper:
             self._wait(delay)
 
     def _lapse(self, lapsed: list[Claim[Any]]) -> None:
-        """Stop the work on *lapsed*, whose leases ended unconfirmed; give back unseen claims."""
+        """Stop the work on *lapsed*, whose leases have ended; give back claims not yet emitted."""
         unseen = self._recall({claim.token for claim in lapsed})
         tokens = {claim.token for claim in unseen}
         for claim in lapsed:
@@ -185,13 +185,13 @@ class LeaseKeeper:
     # -- leaving -----------------------------------------------------------------------------
 
     def _gone(self, held: weakref.ref[Claim[Any]]) -> None:
-        # May run in any thread and at any allocation: only hand it to the loop.
+        # May run in any thread, during any allocation: only hand it to the loop.
         try:
             self._loop.call_soon_threadsafe(
                 self._drop, cast("ClaimRef", held), context=self._home.copy()
             )
         except RuntimeError:
-            pass  # the loop is closed; the lease lapses by itself
+            pass  # the loop is closed; the lease lapses
 
     def _drop(self, held: ClaimRef) -> None:
         if self._held.pop(held.token, None) is not None:

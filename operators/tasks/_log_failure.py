@@ -14,7 +14,7 @@ log = get_logger(__name__)
 
 
 def log_failure(outcome: Outcome[Any, Any]) -> None:
-    """Log a failed attempt once: which, why, and what follows."""
+    """Log a failed attempt once: which task, why, and what happens next."""
     claim, error = outcome.claim, outcome.error
     assert error is not None
     task = claim.task

@@ -29,7 +29,7 @@ R = TypeVar("R")
 Result = Outcome[Any, Any]
 
 CANCELLED = 0.1
-"""Seconds until a write is repeated that other code cancelled."""
+"""Seconds until a write that other code cancelled is repeated."""
 
 
 def settle(
@@ -44,14 +44,15 @@ def settle(
         [   settle(board)   ]
         --------o1-o2------o3|
 
-    Writes when *count* outcomes have come; at once when all claims of the stream are here, since
-    then nothing more can come; and when the first has waited *timespan*, unless another write is
-    under way: under load a batch grows while the one before it is written. An outcome whose claim
-    was lost, or whose token was refused, is passed on with status ``lost``.
+    A batch is written when *count* outcomes have come, or at once when every claim of the stream
+    has its outcome here, since then no more can come. It is also written when its first outcome
+    has waited *timespan*, unless another write is under way: under load, a batch grows while the
+    previous one is written. An outcome whose claim was lost, or whose token was refused, is
+    passed on with status ``lost``.
 
     Args:
         board: Where the claims came from.
-        count: Outcomes in one write, at least 1.
+        count: The most outcomes in a batch, at least 1.
         timespan: Seconds an outcome waits for others, more than 0.
 
     Raises:
@@ -59,9 +60,9 @@ def settle(
             *board* ends the stream with one, such as the ``None`` of a function that forgot to
             return, or a claim that did not pass ``execute``.
 
-    While the server is away it waits and goes on by itself; its valve, of 4 times *count*
-    outcomes, then closes. Completion and errors follow the last write. Disposal writes the held
-    outcomes in the background.
+    While the server is unreachable, the operator waits, and then continues. The valve closes when
+    4 times *count* outcomes are held or being written. Completion and errors follow the last
+    write. Disposal writes the held outcomes in the background.
     """
     integer("count", count)
     span = seconds("timespan", timespan, zero=False)
@@ -197,7 +198,7 @@ class _Settler(Subscription[Result, Result]):
                 held = await self._board.settle(settlements)
                 break
             except StoreUnavailableError as error:
-                # The same settlements again: if they were executed, the board answers the same.
+                # The same settlements again: if they were executed, the answer is the same.
                 if not told:
                     log.warning("settle_waits", board=self._board.name, error=str(error))
                     told = True
@@ -210,8 +211,8 @@ class _Settler(Subscription[Result, Result]):
         batch = self._writes.pop(task)
         self._writing -= len(batch)
         if task.cancelled():
-            # By other code, such as one that cancels all tasks of the loop. The batch may have been
-            # written; the board then gives the same answer.
+            # By other code, for example code that cancels all tasks of the loop. The batch may
+            # have been written; the board then gives the same answer.
             if self.closed:
                 self._post(batch)
             elif batch:

@@ -19,7 +19,7 @@ AGAIN: Final = 60.0
 
 class StuckSlots:
     """
-    Warns while all slots of ``execute`` are held by calls whose time is over.
+    Warns while all slots of ``execute`` are held by calls that have timed out.
 
     A thread cannot be stopped. A worker whose threads all hang claims nothing and looks idle.
 

@@ -33,16 +33,16 @@ def submit(
 
     Args:
         board: Where to put them.
-        count: Tasks in one write, at least 1.
+        count: The most tasks in a batch, at least 1.
         timespan: Seconds a task waits for others, more than 0.
 
     Raises:
         ConfigError: If an argument breaks its rule.
 
-    Batches are written one after the other, so that tasks keep their order; tasks that come
-    meanwhile are held, and the valve, of 4 times *count* tasks, closes. A task that cannot be
-    stored, a full board or a server that does not answer end the stream with that error. Disposal
-    drops the tasks that are not written. Completion writes the held tasks first.
+    Batches are written one after the other, so that tasks keep their order. The valve closes when
+    4 times *count* tasks are held or being written. A task that cannot be stored, a full board or
+    a server that does not answer ends the stream with that error. Disposal drops the tasks that
+    are not written. Completion writes the held tasks first.
     """
     integer("count", count)
     span = seconds("timespan", timespan, zero=False)
@@ -135,8 +135,8 @@ class _Submitter(Subscription[Task[Any], SubmitResult]):
                 task.exception()
             return
         if task.cancelled():
-            # By other code, such as one that cancels all tasks of the loop. Tasks that were written
-            # nevertheless are duplicates now.
+            # By other code, for example code that cancels all tasks of the loop. Tasks that were
+            # written nevertheless are duplicates now.
             self._held = batch + self._held
             self._due = True
             self.loop.call_later(0.1, self._advance, context=self.home.copy())

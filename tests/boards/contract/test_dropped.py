@@ -107,7 +107,7 @@ def wraps(outcome: Any) -> Any:
     [
         (forgets, "settle must be given outcomes, got NoneType; does a function above"),
         (claims, "settle must be given outcomes, got Claim; put execute above it"),
-        (settles, "settle must be given outcomes, got Settlement; give those to"),
+        (settles, "settle must be given outcomes, got Settlement; pass settlements to"),
         (wraps, "settle must be given outcomes, got dict"),
         (
             spoiled(status="finished"),
