@@ -1,4 +1,4 @@
-"""``MetricsCollector``: the object that Prometheus asks at a scrape."""
+"""``MetricsCollector``: the object that the Prometheus client asks for samples at a scrape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MetricsCollector(Collector):
     The collector that is registered with Prometheus.
 
     Args:
-        sources: The watched sources; more may come.
+        sources: The watched sources; more may be added later.
     """
 
     def __init__(self, sources: Iterable[MetricsSource]) -> None:

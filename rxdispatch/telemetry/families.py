@@ -92,7 +92,7 @@ class Families:
     def board(
         self, name: str, reading: BoardReading | None, stats: Any, events: Mapping[EventKind, int]
     ) -> None:
-        """Add a board; *reading* is None if it could not be read."""
+        """Add a board; *reading* is None if the board could not be read."""
         self.add("board_up", reading is not None, name)
         for kind, times in events.items():
             self.add("board_events", times, name, kind)

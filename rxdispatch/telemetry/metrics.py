@@ -40,7 +40,7 @@ class Metrics:
 
     Raises:
         ConfigError: If prometheus-client is not installed, or an argument breaks its rule; on
-            entry, if the registry has such a collector already.
+            entry, if the registry already has a ``Metrics``.
 
     Example:
         >>> from prometheus_client import CollectorRegistry
@@ -85,12 +85,12 @@ class Metrics:
         Watch a board: tasks by mark, lag, events, and the settlements of this process.
 
         Args:
-            board: A handle on the board; the one that this process settles with, if it settles.
+            board: A handle on the board; if this process settles claims, the handle that it uses.
             events: Whether to count events by kind. Each event then costs time, and the server
                 sends it to this process; if many processes watch one board, let one of them count.
 
         Raises:
-            ConfigError: If *board* is no board, or a board of that name is watched already.
+            ConfigError: If *board* is not a board, or a board with that name is already watched.
         """
         if not isinstance(board, Board):
             raise ConfigError("board must be a board of rxdispatch", board)
@@ -108,7 +108,7 @@ class Metrics:
             name: The value of the label ``feed``.
 
         Raises:
-            ConfigError: If *feed* is no feed, or a feed of that name is watched already.
+            ConfigError: If *feed* is not a feed, or a feed with that name is already watched.
         """
         if not isinstance(feed, Feed):
             raise ConfigError("feed must be a feed of rxdispatch", feed)
@@ -119,18 +119,18 @@ class Metrics:
         Watch meters, for example those of ``measure(name)``.
 
         Args:
-            read: Returns the measurements by name, as ``rxdispatch.measurements`` does.
+            read: A function that returns measurements by name, as ``rxdispatch.measurements`` does.
             name: A different name for each call; the names of the meters must differ too.
 
         Raises:
-            ConfigError: If *read* is not callable, or that name is watched already.
+            ConfigError: If *read* is not callable, or that name is already watched.
         """
         if not callable(read):
             raise ConfigError("read must be callable, as rxdispatch.measurements is", read)
         self._add("meters", name, MeterSource(read, name))
 
     async def refresh(self) -> None:
-        """Read all sources now; a source that cannot be read is missing in the next scrape."""
+        """Read all sources now; a source that cannot be read is missing from the next scrape."""
         await asyncio.gather(*(source.read() for source in tuple(self._sources.values())))
 
     async def __aenter__(self) -> Self:

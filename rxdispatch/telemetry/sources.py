@@ -1,4 +1,4 @@
-"""Metrics sources: a board, a feed or meters, with their last reading."""
+"""Metrics sources: a board, a feed or meters, each with its last reading."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 
 class MetricsSource:
     """
-    One source of metrics; logs once that it cannot be read, and again after it has recovered.
+    One source of metrics; it logs one warning each time it becomes unreadable.
 
     Args:
         kind: ``"board"``, ``"feed"`` or ``"meters"``.
@@ -113,7 +113,7 @@ class FeedSource(MetricsSource):
 
 
 class MeterSource(MetricsSource):
-    """Watched meters, by name."""
+    """Watched meters, which a function returns by name."""
 
     def __init__(self, read: Callable[[], Mapping[str, Measurement]], name: str) -> None:
         super().__init__("meters", name)

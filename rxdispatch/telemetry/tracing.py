@@ -26,7 +26,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 
 class _Api(NamedTuple):
-    """The parts of OpenTelemetry in use."""
+    """The parts of OpenTelemetry that this module uses."""
 
     baggage: Any
     context: Any
@@ -40,7 +40,7 @@ def _api() -> _Api:
     with extra("tracing", "opentelemetry", "tracing"):
         # Imported here, so that the rest of rxdispatch works without the extra.
         from opentelemetry import baggage, context, propagate, trace  # noqa: PLC0415
-    # The global provider makes the spans, whenever it is set; without one nothing is recorded.
+    # The global provider makes the spans, even if it is set later; without one nothing is recorded.
     return _Api(baggage, context, propagate, trace, trace.get_tracer("rxdispatch"))
 
 
@@ -54,7 +54,7 @@ def inject_trace(task: Task[P]) -> Task[P]:
     baggage it returns the task unchanged.
 
     Raises:
-        ConfigError: If opentelemetry-api is not installed, or *task* is no Task.
+        ConfigError: If opentelemetry-api is not installed, or *task* is not a Task.
 
     Example:
         >>> inject_trace(Task("x", id="a")).headers  # no span
@@ -73,9 +73,10 @@ def traced(handler: H, *, baggage: bool = False) -> H:
     """
     Return a handler for ``execute`` that runs *handler* in a span, as part of the task's trace.
 
-    The span has kind CONSUMER and the name ``process <kind of the task>``, and a parent if the
-    task was submitted with :func:`inject_trace`. Its attributes name task, board and attempt. It
-    records an error, which then propagates as usual. Each attempt has a span of its own.
+    Each attempt has a span of its own, with the kind CONSUMER and the name
+    ``process <kind of the task>``. The span has a parent if the task was submitted with
+    :func:`inject_trace`. Its attributes name the task, the board and the attempt. It records an
+    error of the handler, which then propagates as usual.
 
     Args:
         handler: A coroutine function or a plain function. For a process pool it must be
@@ -103,7 +104,7 @@ def traced(handler: H, *, baggage: bool = False) -> H:
 
 
 class _Traced:
-    """A handler with a span; an object, not a closure, so that it pickles if the handler does."""
+    """A handler that runs in a span; an object, not a closure, so that pickle can handle it."""
 
     def __init__(self, handler: Callable[[Task[Any]], Any], baggage: bool) -> None:
         self._handler = handler
@@ -112,7 +113,7 @@ class _Traced:
         update_wrapper(wrapper, handler, updated=())
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # Used as a decorator, this object has the name under which its function would be found.
+        # If traced() was used as a decorator, pickle finds this object under the function's name.
         name = getattr(self, "__qualname__", "")
         found: Any = sys.modules.get(self.__module__)
         for part in name.split("."):
