@@ -1,5 +1,5 @@
 """
-Files and folders that no other user can plant, with locks and a thread for writing.
+Files and folders that no other user can plant or write, with locks and a thread for file work.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,4 +1,4 @@
-"""``FileThread``: one thread for one file, so that a slow disk does not block the loop."""
+"""``FileThread``: one thread for the work on one file, so that the loop never waits for a disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FileThread:
         path: The file.
         what: Its name in errors.
         label: The name of the thread, after ``rxdispatch-``.
-        close: Closes the file; the thread calls it last.
+        close: A function that closes the file; the thread calls it last.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FileThread:
 
     @property
     def running(self) -> bool:
-        """Whether it is open."""
+        """Whether the file is open."""
         return self._pool is not None
 
     async def open(self, work: Callable[[], None]) -> None:
@@ -46,7 +46,7 @@ class FileThread:
         Start the thread, and open the file with *work*.
 
         Raises:
-            ConfigError: If the file cannot be written, or *work* raises it; the thread then ends.
+            ConfigError: If the file cannot be written, or if *work* raises it; the thread ends.
         """
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"rxdispatch-{self._label}")
         try:
@@ -74,5 +74,5 @@ class FileThread:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.submit(self._close)
-            # The loop does not wait for it: the current work ends by itself, and soon.
+            # In another thread, so that the loop is not blocked until the current work has ended.
             await asyncio.get_running_loop().run_in_executor(None, pool.shutdown)

@@ -18,7 +18,7 @@ _held: WeakSet[FileLock]
 
 class FileLock:
     """
-    An exclusive ``flock`` on a file or directory, held until closed.
+    An exclusive ``flock`` on a file or directory, held until it is closed.
 
     The kernel ties it to the open file, not to a process: a child that was started with the
     descriptor in ``pass_fds`` holds it too, and it is free once all of them have ended. A process
@@ -40,7 +40,7 @@ class FileLock:
         """
         Lock the file or directory at *path*; None if another process holds the lock.
 
-        A locked file contains the number of the process that locked it: see :meth:`holder`.
+        A locked file contains the id of the process that locked it: see :meth:`holder`.
 
         Args:
             path: A file, which is created if it does not exist, or a directory.
@@ -77,9 +77,9 @@ class FileLock:
     @staticmethod
     def holder(path: Path, *, dir_fd: int | None = None) -> int | None:
         """
-        Return the process that last locked the file; None if unknown.
+        Return the id of the process that last locked the file; None if unknown.
 
-        It is a hint for people: that process may have ended while a child of it holds the lock.
+        It is only a hint for people: the process may have ended while a child still holds the lock.
         """
         try:
             fd = open_private(path, os.O_RDONLY, what="the lock file", dir_fd=dir_fd)
@@ -100,7 +100,7 @@ class FileLock:
 
 
 def _sign(fd: int) -> None:
-    """Write the number of this process into a lock file; a full disk is ignored."""
+    """Write the id of this process into a lock file; ignore a full disk."""
     with suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)

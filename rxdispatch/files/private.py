@@ -1,4 +1,4 @@
-"""Private directories: for this user only, and removed even if their owner was killed."""
+"""Private directories: for this user only, and removed later if their owner was killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rxdispatch.files.temporary import temporary_folder
 
 __all__ = ["PrivateDirectory"]
 
-# Long and unusual, because an unlocked directory of such a name is removed.
+# Long and unusual, because unlocked directories with such names are removed.
 _PREFIX: Final = "rxdispatch-"
 _SUFFIX: Final = ".server"
 
@@ -27,8 +27,8 @@ class PrivateDirectory:
     """
     A directory of mode 0700 with a short path, and with a lock that shows that it is in use.
 
-    The lock is on the directory itself, so it cannot be lost with a file, and programs that clean
-    temporary directories (``systemd-tmpfiles``) leave it alone.
+    The lock is on the directory itself. So it does not depend on a file that could be removed, and
+    programs that clean temporary directories (``systemd-tmpfiles``) leave the directory alone.
 
     Args:
         path: Its path.
@@ -61,7 +61,7 @@ class PrivateDirectory:
             # Another process removed it between its creation and its locking.
 
     def remove(self) -> None:
-        """Remove it with its files."""
+        """Remove the directory and its files, and release the lock."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.lock.close()
 
@@ -84,7 +84,7 @@ def _sweep(parent: str) -> None:
 
 
 def _is_mine(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a directory (not a link) of this user, with a name of ours."""
+    """Whether it is a directory (not a link) of this user, with a name that this module gives."""
     if not (entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)):
         return False
     try:

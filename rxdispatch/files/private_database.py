@@ -21,12 +21,12 @@ SELECT type, name FROM sqlite_master
 WHERE type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%' LIMIT 1
 """
 
-# A process that finds its file damaged replaces it while other processes open it.
+# A process that finds its file damaged may replace it while other processes open it.
 _TRIES: Final = 5
 
 
 class _ExchangedError(Exception):
-    """The opened file is not the checked one."""
+    """The file that was opened is not the file that was checked."""
 
 
 def open_database(
@@ -35,8 +35,8 @@ def open_database(
     """
     Open a private database of this user; a new one has mode 0600.
 
-    The database contains no code that runs by itself: no trigger, no view, and no trusted
-    functions in its schema.
+    The database contains no code that SQLite would run without being asked: no trigger and no view.
+    Functions in its schema are not trusted.
 
     The file is checked by name, before and after SQLite opens it, and not through a descriptor:
     when a process closes any descriptor of a file, POSIX drops all locks of the process on that
@@ -66,7 +66,7 @@ def _opened(path: Path, what: str, options: dict[str, Any], *, create: bool) -> 
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         before = _checked(path, what)
-        # With its mode: SQLite would recreate a removed file as readable for all.
+        # mode=rw: by default SQLite would create a removed file again, readable for all users.
         connection: sqlite3.Connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, **options
         )
@@ -103,5 +103,5 @@ def _checked(path: Path, what: str) -> os.stat_result:
             other = beside.lstat()
         except FileNotFoundError:
             continue
-        check_private(other, beside, what=f"what stands beside the {what}")
+        check_private(other, beside, what=f"the file beside the {what}")
     return found

@@ -1,12 +1,13 @@
 """
 Files and folders that no other user of the machine can plant or write.
 
-The user who first creates a file owns it, and a link leads wherever its maker wants. So a file
-that is opened by name in a place where several users can write is checked before use: it must have
-the right type, belong to this process's user, be writable by no other user, and not be a link.
+The user that creates a file first owns it, and a link can point anywhere. So a file that is opened
+by name in a place where several users can write is checked before use: it must have the right
+type, belong to this process's user, be writable by no other user, and not be a link.
 
-A write bit for the group counts as one for others, unless the group is the user's own: one with
-the number of the user, as ``useradd`` creates it. Distributions with such groups use umask 002.
+A write bit for the group counts as one for all users, unless the group is the user's own group,
+whose id is the id of the user, as ``useradd`` creates it. Distributions with such groups use
+umask 002.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rxdispatch.errors import ConfigError
 
 __all__ = ["check_private", "open_private", "open_private_folder", "owner_of", "writable_by_others"]
 
-# Keeps a pipe without a reader from blocking the process; no effect on regular files.
+# O_NONBLOCK keeps a named pipe from blocking the process; it has no effect on regular files.
 _CAREFUL: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 Path = str | os.PathLike[str]
@@ -37,7 +38,7 @@ def open_private(
         flags: As for :func:`os.open`.
         what: Its name in errors.
         dir_fd: The descriptor of its folder, used instead of the folder in *path*.
-        links: Whether it may have more names (hard links).
+        links: Whether it may have other names (hard links).
 
     Raises:
         ConfigError: If another user may have made the file.
@@ -68,7 +69,7 @@ def check_private(
         path: Its path.
         what: Its name in errors.
         directory: Whether it must be a folder.
-        links: Whether a file may have more names (hard links).
+        links: Whether a file may have other names (hard links).
 
     Raises:
         ConfigError: If another user may have made it or can change it.
@@ -99,7 +100,7 @@ def writable_by_others(found: os.stat_result) -> bool:
 
 
 def owner_of(uid: int) -> str:
-    """Return the name and the number of a user; only the number if there is no name."""
+    """Return the name and the id of a user; only the id if there is no name."""
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:
@@ -115,7 +116,7 @@ def _open(
     except FileNotFoundError:
         raise
     except OSError:
-        # Links and other users' files fail in different ways; raise the reason instead.
+        # Links and other users' files fail in different ways; raise the real reason if it is one.
         found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         check_private(found, path, what=what, directory=directory, links=links)
         raise

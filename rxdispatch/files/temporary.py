@@ -1,4 +1,4 @@
-"""The directory for temporary files: one in which no other user can replace them."""
+"""The directory for temporary files, if no other user can replace files in it."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def temporary_folder(longest: int = 4096) -> str:
     """
     Return the directory for temporary files, or ``/tmp`` if its path is too long or not safe.
 
-    A user who can rename files in it, or in a directory above it, could replace our files.
+    A user that can rename files in it, or in a directory above it, could replace our files.
 
     Args:
         longest: The most bytes that its path may have.
 
     Raises:
-        ConfigError: If neither is safe.
+        ConfigError: If neither directory is safe.
     """
     given = tempfile.gettempdir()
     for parent in (given, "/tmp"):  # noqa: S108
         if len(os.fsencode(parent)) <= longest and _safe(parent):
             return parent
     rule = (
-        "the directory for temporary files, and each above it, must belong to this user or to root,"
-        " and be sticky or writable by its owner only; set TMPDIR to such a one"
+        "the directory for temporary files, and each directory above it, must belong to this user"
+        " or to root, and be sticky or writable by its owner only; set TMPDIR to such a directory"
     )
     raise ConfigError(rule, given)
 
@@ -58,9 +58,9 @@ def _safe(parent: str) -> bool:
 
 def _outside() -> set[int]:
     """
-    Return the number that stands for all users outside the user namespace, if this runs in one.
+    Return the uid that this process sees for all users outside its user namespace, if it has one.
 
-    In a sandbox without the system's root user, the directories of root seem to belong to it.
+    In a sandbox without the system's root user, root's directories seem to belong to that uid.
     """
     try:
         number = int(_OVERFLOW.read_text("ascii"))

@@ -70,7 +70,7 @@ def test_a_planted_journal_is_refused(beside: str) -> None:
     with shared_folder() as folder:
         path = made(folder / "db")
         assert 0 == as_user((folder / f"db{beside}").touch)
-        with pytest.raises(ConfigError, match="what stands beside the store must belong to"):
+        with pytest.raises(ConfigError, match="the file beside the store must belong to"):
             open_database(path, what="store")
 
 
