@@ -25,16 +25,17 @@ class BroadcastIngress(Ingress[T]):
     for up to *size* items. While nothing is subscribed, up to *size* items wait for the first
     subscriber.
 
-    ``wait_empty`` waits until every subscriber has received everything, except subscribers that
-    leave. ``waiting`` and ``dropped`` count items before the queues; drops of the queues are
-    logged.
+    ``wait_empty`` waits until every subscriber has received everything; it does not wait for
+    subscribers that leave. ``waiting`` and ``dropped`` count the items before these queues. What
+    the queues drop is only logged.
 
     Args:
-        size: How many items may wait for each subscriber, and as many before all of them.
+        size: How many items may wait in the queue of each subscriber, and how many before these
+            queues.
         overflow: What happens to an item that does not fit. With ``"wait"`` the slowest
-            subscriber holds up the producers, and thereby the others. With the other policies
-            each queue overflows by itself and nothing is held up; ``"error"`` ends the stream of
-            that subscriber. Then the policy applies to producers only while nothing is subscribed.
+            subscriber holds up the producers, and so all other subscribers. With any other policy
+            each queue overflows separately, and holds nothing up; ``"error"`` ends the stream of
+            that subscriber. Such a policy applies to producers only while nothing is subscribed.
         admit: As for :class:`Ingress`.
 
     Raises:

@@ -22,7 +22,7 @@ class DelayedIngress(RankedIngress[T]):
     It emits items in the order of their times, and items of equal times in the order of arrival.
     An item that is due waits while there is no room below or nothing is subscribed. An item keeps
     its place until it is emitted, so long delays need a large *size*. After ``close`` the stream
-    completes behind the last item; ``wait_empty`` waits for it too.
+    still emits all items before it completes, and ``wait_empty`` waits for all of them.
 
     Args:
         size: How many items may wait, due or not, at least 1.
@@ -51,7 +51,7 @@ class DelayedIngress(RankedIngress[T]):
         Do the same as :meth:`Ingress.put`; the item is due *delay* seconds after the call.
 
         Raises:
-            ConfigError: If *delay* breaks its rule.
+            ConfigError: If *delay* is not a finite number of seconds >= 0.
         """
         await super().put(self._due(item, delay))
 
@@ -64,8 +64,8 @@ class DelayedIngress(RankedIngress[T]):
         Do the same as :meth:`Ingress.offer_threadsafe`; the item is due in *delay* seconds.
 
         Raises:
-            ConfigError: If *delay* breaks its rule, or if no subscriber or producer has bound the
-                ingress to a loop, and so to a clock, yet.
+            ConfigError: If *delay* breaks its rule, or if no subscriber or producer has yet bound
+                the ingress to a loop, whose clock measures delays.
         """
         return super().offer_threadsafe(self._due(item, delay, self._loop))
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 TURN = 64
-"""Items after which other tasks get a turn of the loop, if the iterable never waits."""
+"""The number of items after which other tasks get a turn, if the iterable never waits."""
 
 # The loop holds tasks only weakly, and a task that closes its iterable has no other owner.
 _pulling: set[asyncio.Task[None]] = set()
@@ -33,12 +33,12 @@ def from_async_iterable(iterable: AsyncIterable[T]) -> Observable[T]:
     """
     Emit the items of an async iterable while there is room downstream.
 
-    Each subscription has a task that pulls an item only while the valve below has room. Without a
-    valve below it pulls as fast as the iterable yields, and lets other tasks have a turn of the
-    loop now and then. Nothing is emitted before the loop's next turn.
+    Each subscription has a task that pulls an item only while the valve below has room. If there
+    is no valve below, the task pulls as fast as the iterable yields, and gives other tasks a turn
+    of the loop now and then. Nothing is emitted before the loop's next turn.
 
     Disposal cancels the current pull and closes the iterable: the task awaits its ``aclose``, if
-    it has one. An error in it is logged as ``close_failed``.
+    it has one. An error of ``aclose`` is logged as ``close_failed``.
 
     Args:
         iterable: The iterable. If it makes a new iterator each time, each subscription gets one. An
@@ -124,7 +124,7 @@ class _AsyncIterableSubscription(Generic[T]):
                 self._observer.on_error(leaving)  # type: ignore[arg-type]
             raise
         except GeneratorExit:
-            # The task itself is discarded; it must not await anything any more.
+            # The task itself is being destroyed, and must not await anything any more.
             raise
         except BaseException as failed:
             error = failed
@@ -155,8 +155,8 @@ class _AsyncIterableSubscription(Generic[T]):
             except BaseException:
                 await self._close()
                 raise
-            # Not kept alive while the next item is awaited: an item that was dropped downstream,
-            # such as a claim, must be collected.
+            # This frame must not keep the item alive while it awaits the next one: an item that
+            # was dropped downstream, such as a claim, must be collected.
             del item
             if self._disposed:
                 return

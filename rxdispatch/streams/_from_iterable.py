@@ -28,7 +28,7 @@ TURN = 64
 """The number of items after which other tasks get a turn of the loop."""
 
 SPAN = 0.005
-"""Seconds after which they get it before that number, if the iterable is slow."""
+"""Seconds after which other tasks get a turn even earlier, if the iterable is slow."""
 
 
 def from_iterable(iterable: Iterable[T]) -> Observable[T]:
@@ -40,8 +40,8 @@ def from_iterable(iterable: Iterable[T]) -> Observable[T]:
         [ from_iterable("abcd") ]   room for 2, then for 2 more
         --ab-----cd|
 
-    It takes an item from the iterable only while the valve below has room. Without a valve below
-    it emits all items, and lets other tasks have a turn of the loop now and then. Nothing is
+    It takes an item from the iterable only while the valve below has room. If there is no valve
+    below, it emits all items, and gives other tasks a turn of the loop now and then. Nothing is
     emitted before the loop's next turn. ``reactivex.from_iterable`` ignores demand: it emits
     everything at once.
 
@@ -49,8 +49,8 @@ def from_iterable(iterable: Iterable[T]) -> Observable[T]:
     generators that compute and ``csv.reader`` are fine. Code that waits for a network or a slow
     disk belongs in an async generator, with :func:`from_async_iterable`.
 
-    Disposal closes a generator; an error in it is logged as ``close_failed``. Other iterators, such
-    as open files, belong to the caller.
+    Disposal closes a generator; an error of its ``close`` is logged as ``close_failed``. Other
+    iterators, such as open files, belong to the caller.
 
     Args:
         iterable: The iterable. If it makes a new iterator each time, each subscription gets one. A
@@ -71,7 +71,7 @@ def from_iterable(iterable: Iterable[T]) -> Observable[T]:
     """
     given: Any = iterable
     if isinstance(given, (Observable, AsyncIterable)) or not isinstance(given, Iterable):
-        rule = "iterable must be an iterable; from_async_iterable takes async ones"
+        rule = "iterable must be an iterable; from_async_iterable takes async iterables"
         raise ConfigError(rule, given)
 
     def begin(
@@ -86,7 +86,7 @@ class _IterableSubscription(Generic[T]):
     """
     One subscription.
 
-    INVARIANT. While there is room and no end, ``_pull`` runs or is scheduled.
+    INVARIANT. While there is room and the stream has not ended, ``_pull`` runs or is scheduled.
     """
 
     def __init__(self, iterator: Iterator[T], observer: abc.ObserverBase[T]) -> None:
@@ -94,7 +94,7 @@ class _IterableSubscription(Generic[T]):
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._time = clock_of(self._loop)
-        # All items are taken and emitted under one context, as in a task.
+        # All items are taken and emitted in one context, as in a task.
         self._home = copy_context()
         self._ended = self._pulling = self._scheduled = False
 
@@ -137,7 +137,7 @@ class _IterableSubscription(Generic[T]):
         late = self._time() + SPAN
         room = 0
         for _ in range(TURN):
-            # Ask for room once for many items: it asks the whole chain of operators.
+            # room() asks the whole chain of operators, so call it once for many items.
             if room <= 0:
                 room = sys.maxsize if below is None else below.room()
                 if room <= 0:
@@ -171,7 +171,7 @@ class _IterableSubscription(Generic[T]):
             return
         self._ended = True
         self._unlink()
-        # Disposed from inside the generator, which runs: it is closed once it has yielded.
+        # If the generator itself disposed this, it still runs; it is closed once it has yielded.
         if not self._pulling:
             self._close()
 

@@ -36,9 +36,9 @@ class Ingress(Stream[T]):
     A bounded stream that producers put items into.
 
     It is an Observable with one subscriber at a time; ``broadcast`` serves more. The ingress emits
-    items as the valve below has room, each under the ``contextvars`` it was put under. Up to
-    *size* items wait for room, also while nothing is subscribed; items that a subscriber leaves
-    behind wait for the next one. Items of one producer keep their order.
+    items while the valve below has room, each in the ``contextvars`` context of its producer. Up
+    to *size* items wait for room or for a subscriber. Items that one subscriber leaves behind wait
+    for the next. Items of one producer keep their order.
 
     Args:
         size: How many items may wait, at least 1.
@@ -47,9 +47,9 @@ class Ingress(Stream[T]):
             has waited longest and ``"drop_newest"`` the one that does not fit; each burst is
             logged as ``items_dropped`` with the number of items. ``"error"`` raises
             ``BufferOverflowError``. A callable is called with the item, in the producer's thread.
-        admit: A predicate for each item, called in the producer's thread before the item waits; an
-            item for which it returns False is refused. Check here the load, or the health of
-            what the items depend on.
+        admit: A predicate that is called with each item, in the producer's thread, before the item
+            gets a place. An item for which it returns False is refused. Use it to check the load,
+            or the health of a service that the items depend on.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -98,7 +98,7 @@ class Ingress(Stream[T]):
         self._queue: ItemQueue[T] = deque()
         self._closed = self._waking = False
         # Only the loop uses the rest. A waiting put wakes up with True when a place is promised
-        # to it, and with False when there will be none.
+        # to it, and with False when the ingress is closed.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._puts: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
         self._empty_waiters: set[asyncio.Future[None]] = set()
@@ -113,12 +113,12 @@ class Ingress(Stream[T]):
         """
         Put *item* in; with ``overflow="wait"``, wait for a place.
 
-        Puts get places in the order of their calls. After a cancellation the item is not in the
+        Puts get places in the order of their calls. If a put is cancelled, its item is not in the
         stream, and its place goes to the next put.
 
         Raises:
-            TaskRejectedError: If the ingress is closed, also while this waits, or if *admit*
-                says no.
+            TaskRejectedError: If the ingress is closed, or closes while this waits, or if *admit*
+                refuses the item.
             BufferOverflowError: With ``overflow="error"``, if there is no place.
         """
         loop = self._bind()
@@ -141,11 +141,11 @@ class Ingress(Stream[T]):
         """
         Put *item* in if there is a place now, and return whether it was put in.
 
-        Call it on the loop's thread. After False with ``"wait"`` the caller still has the item;
-        with another policy the policy has handled it.
+        Call it on the loop's thread. If it returns False with ``overflow="wait"``, you still have
+        the item, and may offer it again. Any other policy has handled the item.
 
         Raises:
-            TaskRejectedError: If the ingress is closed, or if *admit* says no.
+            TaskRejectedError: If the ingress is closed, or if *admit* refuses the item.
             BufferOverflowError: With ``overflow="error"``, if there is no place.
         """
         self._bind()
@@ -158,8 +158,8 @@ class Ingress(Stream[T]):
         """
         Do the same as :meth:`offer`, from any thread and without waiting for the loop.
 
-        The answer is final: an item that was taken in has its place. The loop emits it, once a
-        subscriber or a producer on the loop has bound the ingress to it.
+        The result is final: after True, the item has its place. The loop emits the item once a
+        subscriber or a producer on the loop has bound the ingress to that loop.
         """
         self._check_admitted(item)
         taken = self._take_in(item)
@@ -180,7 +180,8 @@ class Ingress(Stream[T]):
         """
         Accept no more items; the stream completes once the waiting items have been emitted.
 
-        Puts that wait for a place raise. Call it on the loop's thread; a second call does nothing.
+        Puts that wait for a place raise ``TaskRejectedError``. Call it on the loop's thread; a
+        second call does nothing.
         """
         with self._lock:
             self._closed = True
@@ -258,7 +259,7 @@ class Ingress(Stream[T]):
                     self._queue.popleft()
                     self._queue.append(entry)
                 return made
-        # A function of the user, which is not called with the lock held.
+        # The user's function must not run while the lock is held.
         return make_room(overflow, item, self._size, self._drops)
 
     async def _wait_for_place(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -292,7 +293,7 @@ class Ingress(Stream[T]):
         self._free += 1
 
     def _put_beyond_size(self, item: T) -> None:
-        """Put *item* in although no place is free, or this is closed."""
+        """Put *item* in even if no place is free or the ingress is closed."""
         with self._lock:
             self._free -= 1
             self._queue.append((item, copy_context()))
@@ -353,7 +354,7 @@ class Ingress(Stream[T]):
             return Disposable()
         outlet = self._outlet = IngressOutlet(self._pump, observer, scheduler)
         self._context = copy_context()
-        # In a later turn, when the operators below can dispose what this returns.
+        # In a later turn, so that the operators below can already dispose what this returns.
         loop.call_soon(self._pump, context=self._context)
         return Disposable(lambda: self._leave(outlet))
 
@@ -366,7 +367,7 @@ class Ingress(Stream[T]):
     def _pump(self) -> None:
         """Emit waiting items while there is room below."""
         loop = self._loop
-        # An emission that causes another one must not overtake itself.
+        # An emission may cause another call of this method, which must not emit out of order.
         if loop is None or self._pumping:
             return
         self._drops.arm(loop)
@@ -384,7 +385,7 @@ class Ingress(Stream[T]):
                     raise
                 except BaseException as error:
                     self._leave(outlet)
-                    # In a turn of its own: if it raises too, no producer sees the error.
+                    # In a turn of its own: if on_error raises too, no producer sees that error.
                     fail: Callable[..., None] = outlet.observer.on_error
                     loop.call_soon(fail, error, context=context)
         finally:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class ItemQueue(Protocol[T]):
-    """The items that wait, with their contexts; it decides their order. A deque is one."""
+    """A queue of waiting items with their contexts, which decides their order; like a deque."""
 
     def __len__(self) -> int: ...
 
@@ -32,9 +32,9 @@ class IngressOutlet(Generic[T]):
     The subscriber of an ingress, with the valve below it and a timer.
 
     Args:
-        pump: Called when the valve opens and when the timer fires.
+        pump: A function that is called when the valve opens and when the timer fires.
         observer: The subscriber.
-        scheduler: The scheduler of its subscription, which knows the valve.
+        scheduler: The scheduler of its subscription, which carries the valve.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class IngressOutlet(Generic[T]):
         return self._below is None or self._below.room() > 0
 
     def wake_at(self, when: float | None, context: Context | None = None) -> None:
-        """Call *pump* when the loop's clock shows *when*, instead of any earlier request."""
+        """Call *pump* when the loop's clock shows *when*; this replaces any earlier request."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -63,7 +63,7 @@ class IngressOutlet(Generic[T]):
             self._alarm = loop.call_at(when, self._pump, context=context)
 
     def close(self) -> None:
-        """Listen to the valve no more, and stop the timer."""
+        """Stop listening to the valve, and stop the timer."""
         self.wake_at(None)
         if self._link is not None:
             self._link.dispose()

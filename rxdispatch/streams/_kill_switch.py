@@ -27,19 +27,20 @@ class KillSwitch:
     """
     A switch that ends the streams that pass through its gates.
 
-    Put ``switch.gate()`` into a pipe once, behind the source that the switch stops; any number of
+    Put ``switch.gate()`` into a pipe once, after the source that the switch stops; any number of
     pipes may share a switch. :meth:`drain` completes the streams at their gates: the operators
     below finish their work and flush their buffers. :meth:`abort` ends the streams with an error.
 
     A stream whose ``retry_backoff`` waits for its next attempt has no subscription at the gate. If
     it has passed the gate before, :meth:`drain` completes it at once, and nothing is retried from
-    then on. A ``broadcast`` or ``share`` between the two hides it, so ``retry_backoff`` belongs
-    above them.
+    then on. A ``broadcast`` or ``share`` between the gate and the ``retry_backoff`` hides the
+    latter from the switch, so put ``retry_backoff`` above them.
 
-    A stream counts as ended when its lowest operator with a valve is done: ``run``, if the stream
-    is awaited that way, else ``map_async``, ``batch`` and the like. The switch does not wait for
-    items that RxPY's ``delay`` or ``observe_on`` hold below that, nor for the second subscriber of
-    a ``share``. ``repeat`` belongs above a gate: below it, it would start the stream again.
+    A stream counts as ended when its lowest operator with a valve is done. That is ``run``, if you
+    await the stream with it; otherwise the last ``map_async``, ``batch`` or the like. The switch
+    does not wait for items that RxPY's ``delay`` or ``observe_on`` hold below that operator, nor
+    for the second subscriber of a ``share``. Put ``repeat`` above the gate: below the gate it would
+    start the stream again.
 
     Example:
         >>> import reactivex
@@ -71,7 +72,7 @@ class KillSwitch:
         """
         Return the operator at which this switch ends a stream.
 
-        A later subscription completes at once after a drain, and fails at once after an abort.
+        A subscription made after a drain completes at once; one made after an abort fails at once.
         """
 
         def operator(source: Observable[T]) -> Observable[T]:
@@ -94,7 +95,7 @@ class KillSwitch:
         """
         Stop the sources and wait until the streams have ended.
 
-        It may be called again, even while it runs. After a cancellation the streams drain on.
+        You may call it again, even while it runs. If a call is cancelled, the streams still drain.
 
         Args:
             timeout: Seconds after which the remaining streams are aborted with
@@ -102,7 +103,7 @@ class KillSwitch:
                 without a limit.
 
         Returns:
-            True if all streams ended in time, False if they had to be aborted, now or before.
+            True if all streams ended in time; False if they were aborted, by this call or before.
 
         Raises:
             ConfigError: If *timeout* is not a finite number of seconds >= 0.
@@ -138,8 +139,8 @@ class KillSwitch:
             "kill_switch",
             [partial(subscription.fail, error) for subscription in self._subscriptions],
         )
-        # Streams that have completed at their gate do not receive it there; their lowest operator
-        # disposes everything above it.
+        # A stream that has completed at its gate does not receive the error there. Its lowest
+        # operator does, and disposes everything above it.
         tell_each("kill_switch", [partial(lowest.fail, error) for lowest in self._open])
 
     def _enter(

@@ -20,7 +20,7 @@ class PriorityIngress(RankedIngress[T]):
     """
     An :class:`Ingress` that emits the waiting item with the highest *key* first.
 
-    Higher goes first, as on boards and in ``prioritize``; items of equal keys keep their order.
+    Higher goes first, as on boards and in ``prioritize``; items with equal keys keep their order.
     Only items that wait are sorted: a subscriber that is never busy gets them as they arrive. With
     ``overflow="wait"``, items whose ``put`` still waits for a place are not sorted; they get
     places in the order of their calls.
@@ -33,8 +33,8 @@ class PriorityIngress(RankedIngress[T]):
         admit: As for :class:`Ingress`.
 
     Raises:
-        ConfigError: If an argument breaks its rule; from ``put`` and ``offer``, if what *key*
-            returns does.
+        ConfigError: If an argument breaks its rule. The methods that put items in raise it if the
+            result of *key* breaks its rule.
 
     Example:
         >>> from reactivex import operators as rx
@@ -81,5 +81,5 @@ class PriorityIngress(RankedIngress[T]):
         # An int may be too large for a float.
         if not isinstance(key, (int, float)) or (isinstance(key, float) and math.isnan(key)):
             raise ConfigError("key must return an int or a float that is not NaN", key)
-        # As plain numbers: those of a subclass may raise when compared, in the middle of a change.
+        # As a plain number: one of a subclass may raise when compared, in the middle of a change.
         return Ranked(-(int(key) if isinstance(key, int) else float(key)), item)

@@ -30,7 +30,8 @@ class RankedIngress(Ingress[Any], Generic[T]):
     """
     An ingress that emits items by rank, and items of equal rank in the order of arrival.
 
-    Subclasses put in :class:`Ranked` objects; *overflow*, *admit* and the subscriber get the items.
+    Subclasses put in :class:`Ranked` objects. *overflow*, *admit* and the subscriber get the items
+    inside them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""``stream_of``: a stream over an iterable; a stream over an iterator has one subscription."""
+"""``stream_of``: a stream over an iterable; if it is an iterator, for one subscriber only."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ def stream_of(iterable: Any, opens: Callable[[Any], Any], what: str, begin: Begi
     Return a stream that iterates over *iterable* for each subscriber.
 
     Args:
-        iterable: The argument of ``opens``. One that is its own iterator serves one subscriber.
+        iterable: The argument of ``opens``. An iterable that is its own iterator serves one
+            subscriber.
         opens: ``iter`` or ``aiter``.
         what: The name of an iterator in errors.
-        begin: Called with an iterator, the observer and its scheduler.
+        begin: A function that starts a subscription; it gets an iterator, the observer and the
+            scheduler.
     """
     used = False
 

@@ -25,13 +25,13 @@ def to_async_iterable(source: Observable[T], *, size: int = 64) -> Reader[T]:
     Read *source* with ``async for``, at the pace of the reader.
 
     Up to *size* items wait for the reader; then the valve closes, and a source that can wait
-    pauses. Items that another source pushes beyond that are kept, which is logged once as
-    ``no_demand``.
+    pauses. If a source that cannot wait pushes more items, they are kept, and ``no_demand`` is
+    logged once.
 
-    It subscribes at the first read. It disposes the subscription when it is exhausted, closed with
-    ``aclose``, left by ``async with``, or no longer referred to: so you may simply leave
-    ``async for item in to_async_iterable(source)`` early. It can be read once, by one reader at a
-    time.
+    The iterator subscribes at the first read. It disposes the subscription when the stream has
+    ended, on ``aclose``, at the end of ``async with``, and when nothing refers to the iterator any
+    more: so you may simply leave ``async for item in to_async_iterable(source)`` early. It can be
+    read once, by one reader at a time.
 
     Args:
         source: The stream.
@@ -57,8 +57,8 @@ def to_async_iterable(source: Observable[T], *, size: int = 64) -> Reader[T]:
 class Reader(AsyncIterator[T]):
     """The async iterator that :func:`to_async_iterable` returns."""
 
-    # The stream refers to the inlet, and the inlet not to this object, so that this is collected
-    # with its last reference, and its finalizer runs.
+    # The stream refers to the inlet, but the inlet does not refer to this object. So this object is
+    # collected as soon as the caller drops it, and its finalizer runs.
     def __init__(self, source: Observable[T], size: int) -> None:
         self._source = source
         self._size = size
@@ -91,7 +91,7 @@ class Reader(AsyncIterator[T]):
             raise StopAsyncIteration
         try:
             if isinstance(error, StopAsyncIteration):
-                # Raised as it is, it would end the reader's loop as if the stream had completed.
+                # Unchanged, it would end the reader's loop as if the stream had completed.
                 raise RuntimeError("the stream failed with StopAsyncIteration") from error
             raise error
         finally:
@@ -100,7 +100,7 @@ class Reader(AsyncIterator[T]):
             del error
 
     async def aclose(self) -> None:
-        """Dispose the subscription and drop waiting items; a waiting reader gets the end."""
+        """Dispose the subscription and drop waiting items; a waiting reader sees the end."""
         self._closed = True
         if self._inlet is not None:
             self._inlet.close()
@@ -158,7 +158,7 @@ class _Inlet(Generic[T]):
         self._end()
 
     def abandon(self) -> None:
-        """Close, in the thread in which the reader was collected."""
+        """Close; this may be called in any thread, as the reader may be collected in any."""
         if self._thread == threading.get_ident() or self._loop.is_closed():
             self.close()
         else:

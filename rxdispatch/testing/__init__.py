@@ -1,5 +1,5 @@
 """
-Tools for tests of streams.
+Tools for testing streams.
 
 A loop on virtual time (:class:`VirtualTimeLoop`, :func:`run_virtual`), a subscriber and a source
 with demand (:class:`Probe`, :class:`Supply`), streams from marble drawings (:func:`cold`,

@@ -24,11 +24,12 @@ async def no_leaks() -> AsyncGenerator[None, None]:
 
     It counts timers and tasks of the loop, subscriptions to observables, and valves, except those
     that existed before. Cancelled tasks get some turns of the loop to end. A subscription counts
-    while something refers to it, so garbage is collected first. Timers are only known on asyncio's
+    while something refers to it, so garbage is collected first. Timers are found only on asyncio's
     own loops.
 
     Raises:
-        AssertionError: Names the leaks; not raised if the block raises an error.
+        AssertionError: If something leaks; the message names the leaks. If the block raises an
+            error, only that error is raised.
 
     Example:
         >>> import reactivex
@@ -43,7 +44,7 @@ async def no_leaks() -> AsyncGenerator[None, None]:
     """
     loop = asyncio.get_running_loop()
     before = {id(thing) for _, thing, _ in _found(loop)}
-    # Existing objects are frozen and not scanned again, which would take most of the time.
+    # Existing objects are frozen: to scan them again would take most of the time.
     freezes = gc.get_freeze_count() == 0
     if freezes:
         gc.freeze()

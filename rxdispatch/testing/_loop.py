@@ -24,23 +24,25 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     An event loop on virtual time, for tests.
 
     ``time()`` starts at 0 and stands still while there is something to run; otherwise it jumps to
-    the next timer. Hours of waiting take milliseconds, in the same order each time.
+    the next timer. Hours of waiting take milliseconds, and the order of events is the same each
+    time.
 
     Nothing outside the loop knows its clock. While calls of ``run_in_executor`` run, the loop
     waits in real time before it jumps. Sockets, subprocesses and threads that are started in other
-    ways break virtual time: a timer is due at once while they still work. Without a timer the loop
-    waits for them; if nothing at all could wake it, it raises instead of hanging.
+    ways break virtual time: the clock jumps to the next timer while they still work. Without a
+    timer the loop waits for them. If nothing at all could wake the loop, it raises an error instead
+    of hanging.
 
-    On a real machine callbacks take time, so that a timer may be due long before it is called, and
-    other callbacks see the clock in between. *turn* reproduces that, in the same way each time:
-    every turn of the loop with something to run takes so many seconds.
+    On a real machine callbacks take time, so a timer may run long after it is due, and other
+    callbacks see the clock in between. *turn* reproduces that, in the same way each time: every
+    turn of the loop that has something to run takes that many seconds.
 
     Args:
         turn: The seconds that a turn of the loop takes.
 
     Raises:
-            ConfigError: If *turn* is not a finite number of seconds >= 0.
-            RuntimeError: From the loop, when everything in it waits and nothing can wake it.
+        ConfigError: If *turn* is not a finite number of seconds >= 0.
+        RuntimeError: From the loop, when every task waits and nothing can wake the loop.
 
     Example:
         >>> loop = VirtualTimeLoop()
@@ -116,7 +118,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Wait like a selector, but in virtual time instead of real time."""
         if timeout is None:
             if alone and not self._outside and threading.active_count() == 1:
-                raise RuntimeError("something must be able to wake the loop: everything waits")
+                raise RuntimeError("something must be able to wake the loop: every task waits")
             return real(None)
         events = real(max(timeout, 0) if self._outside else 0)
         if timeout <= 0:
@@ -126,10 +128,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return events
 
     def _jump(self, target: float) -> None:
-        """Set the clock to *target*, or to the timer of which *target* is the rounded time."""
+        """Set the clock to *target*, or to the timer whose rounded time is *target*."""
         whens = self._whens
         slack = 1e-9 * max(1.0, target)
-        # A timer that is not ahead has run or was cancelled; the clock would stop at it forever.
+        # A timer that is not in the future has run or was cancelled; the clock would stop at it
+        # forever.
         while whens and (whens[0] <= self._now or whens[0] < target - slack):
             heapq.heappop(whens)
         self._now = whens[0] if whens and whens[0] <= target + slack else target
@@ -140,7 +143,7 @@ _Select = Callable[[float | None], _Events]
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """The platform's selector; the loop does the waiting."""
+    """The platform's selector, except that the loop decides how to wait."""
 
     def __init__(self, wait: Callable[[_Select, float | None, bool], _Events]) -> None:
         super().__init__()

@@ -34,12 +34,12 @@ def cold(
     """
     Return the stream of a marble drawing; each subscription starts it.
 
-    The drawings are those of ``reactivex.testing.marbles``. Each character is one tick: ``-`` is
-    nothing, ``|`` the completion, ``#`` an error, and ``(a,b)`` items of one instant, which still
-    takes one tick per character. Spaces do not count. Anything else is an item: ``ab`` is one item
-    of two ticks. Numbers are numbers.
+    The drawings are those of ``reactivex.testing.marbles``. Each character takes one tick: ``-`` is
+    nothing, ``|`` the completion, and ``#`` an error. ``(a,b)`` are items at the same instant, but
+    the group takes one tick per character. Spaces take no time. Any other text is an item: ``ab``
+    is one item that takes two ticks. Text that looks like a number becomes a number.
 
-    It ignores demand: items come when they are drawn, whether there is room or not.
+    The stream ignores demand: items come at the drawn times, whether there is room or not.
 
     Args:
         marbles: The drawing.
@@ -48,7 +48,7 @@ def cold(
         tick: Seconds per character.
 
     Raises:
-        ValueError: If *marbles* continues after its end.
+        ValueError: If the drawing goes on after the completion or the error.
         ConfigError: If *tick* is not a finite number of seconds > 0.
 
     Example:

@@ -23,8 +23,8 @@ class Probe(abc.ObserverBase[Any]):
     """
     A subscriber that records items and times, with a valve that the test opens and closes.
 
-    Create and use it on a running loop. Subscribe with :meth:`watch`, so that its valve counts, or
-    pass it to ``subscribe`` if demand does not matter.
+    Create and use it on a running loop. Subscribe with :meth:`watch`, so that the source sees its
+    valve, or pass the probe to ``subscribe`` if demand does not matter.
 
     Args:
         room: How many items it accepts before its valve closes; None for any number.
@@ -58,7 +58,7 @@ class Probe(abc.ObserverBase[Any]):
         self.error: Exception | None = None
         #: Whether the stream has completed.
         self.completed = False
-        #: The time of its end on the loop's clock; None before the end.
+        #: The time on the loop's clock at which the stream ended; None before that.
         self.ended_at: float | None = None
         #: How many times a source asked for room.
         self.asked = 0
@@ -211,11 +211,11 @@ class Supply(Observable[T]):
         self._error = error
         #: How many items it has emitted, over all subscriptions.
         self.sent = 0
-        #: The most room it has found; 0 if it never had to ask.
+        #: The most room that it has found; 0 if it never had to ask.
         self.most_room = 0
         #: How many subscriptions were made.
         self.subscribed = 0
-        #: How many of them have ended.
+        #: How many subscriptions have ended.
         self.disposed = 0
 
     def _subscribe_core(
@@ -255,7 +255,7 @@ class _Flow(Generic[T]):
         return Disposable(dispose)
 
     def _emit(self) -> None:
-        # An emission may make room again: a loop instead of recursion.
+        # An emission may make room again, so this is a loop instead of a recursion.
         self._again = True
         if self._busy:
             return

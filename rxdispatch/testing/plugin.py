@@ -42,7 +42,7 @@ def run_leak_free() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """
     Return a function that runs a coroutine on virtual time and returns its result.
 
-    It raises ``AssertionError`` if the coroutine leaks a timer, a task or a subscription.
+    It raises ``AssertionError`` if the coroutine leaks a timer, a task, a subscription or a valve.
     """
 
     async def checked(main: Coroutine[Any, Any, Any]) -> Any:
