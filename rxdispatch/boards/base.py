@@ -1,4 +1,4 @@
-"""``Board``: what every board does, over the atomic steps of an engine."""
+"""``Board``: the methods that all boards share; an engine does the atomic steps."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Board(Generic[P]):
     """
     A shared list of tasks, claimed by status mark instead of by lock.
 
-    The subclasses differ only in the engine that keeps the tasks; the architecture page of the
-    documentation has the rules they share. Get one from ``hub.board(name)``, or make a
+    The subclasses differ only in the engine that keeps the tasks. The architecture page of the
+    documentation has the rules that they share. Get a board from ``hub.board(name)``, or make a
     ``MemoryBoard``.
     """
 
@@ -103,7 +103,7 @@ class Board(Generic[P]):
         Emit :attr:`stats` at once and every *period* seconds; costs nothing without a subscriber.
 
         Raises:
-            ConfigError: If *period* is no number of seconds above 0.
+            ConfigError: If *period* is not a number of seconds above 0.
         """
         return every(period, lambda: self.stats)
 
@@ -120,10 +120,11 @@ class Board(Generic[P]):
             The ids that were added, and the ids that were known (unfinished or dead).
 
         Raises:
-            ConfigError: If something is not a Task, or an id cannot be stored.
+            ConfigError: If an item is not a Task, or an id cannot be stored.
             CodecError: If a payload cannot be stored.
-            BoardFullError: If the board has no room; ``accepted`` has what was written.
-            StoreUnavailableError: If the server does not answer; ``accepted`` has what was written.
+            BoardFullError: If the board has no room; ``accepted`` has the ids that were written.
+            StoreUnavailableError: If the server does not answer; ``accepted`` has the ids that
+                are known to be written.
         """
         self._home.check()
         entries = self._codec.encode_all(task_iterable(tasks))
@@ -133,7 +134,7 @@ class Board(Generic[P]):
             try:
                 added = await self._group.add(chunk)
             except RxDispatchError as error:
-                # What earlier chunks wrote stands; the caller must learn of it.
+                # The tasks of earlier chunks stay on the board, so the caller must learn their ids.
                 if isinstance(error, (BoardFullError, StoreUnavailableError)):
                     error.accepted = tuple(accepted)
                 raise
@@ -154,15 +155,15 @@ class Board(Generic[P]):
         """
         The tasks of this board as a cold observable of claims.
 
-        Nothing is claimed before you subscribe, or ``rxd.run()`` does. A stream that is composed of
-        it and never subscribed to is logged as ``claims_never_subscribed``.
+        Nothing is claimed before you subscribe, or ``rxd.run()`` does. If a stream of claims is
+        never subscribed to, the board logs ``claims_never_subscribed``.
 
         Args:
-            prefetch: How many claims may be unsettled at a time.
-            lease: Seconds a claim lasts; renewed until it is settled.
+            prefetch: The most claims that may be unsettled at a time.
+            lease: Seconds that a claim lasts; it is renewed until it is settled.
             worker: A label for this worker; host and process id by default.
             until: When to complete: ``never``, ``idle`` (nothing is ready) or ``joined``
-                (nothing is scheduled, ready or claimed by anyone).
+                (nothing is scheduled or ready, and no worker holds a claim).
 
         Raises:
             ConfigError: If an argument breaks its rule.
@@ -178,7 +179,7 @@ class Board(Generic[P]):
         claiming = claim_operator(self, prefetch=prefetch, lease=lease, worker=worker)
         caller = sys._getframe(1)
         made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        # Around the hints, which are few, and not around the claims.
+        # This wraps the hints, as there are far fewer of them than of claims.
         hints = WatchedHints(sources[until], self._name, made_at)
         return hints.pipe(claiming)
 
@@ -194,10 +195,10 @@ class Board(Generic[P]):
         Sweep lapsed leases, then claim up to *limit* ready tasks, best first.
 
         Args:
-            limit: How many at most; 0 only sweeps.
-            ids: Claim only these.
+            limit: How many tasks at most; 0 only sweeps.
+            ids: Claim only tasks with these ids.
             worker: A label for this worker; host and process id by default.
-            lease: Seconds until other workers may take them; extend it with :meth:`renew`.
+            lease: Seconds until other workers may claim the tasks; extend it with :meth:`renew`.
 
         Raises:
             ConfigError: If an argument breaks its rule.
@@ -226,8 +227,8 @@ class Board(Generic[P]):
             The claims whose token no longer holds; they are ``lost`` from now on.
 
         Raises:
-            ConfigError: If *lease* is not a positive number of seconds, or something is not a
-                claim of this board.
+            ConfigError: If *lease* is not a positive number of seconds, or an item is not a claim
+                of this board.
             StoreUnavailableError: If the server does not answer.
         """
         self._home.check()
@@ -243,13 +244,13 @@ class Board(Generic[P]):
         End claims.
 
         Args:
-            settlements: What ``claim.done()``, ``retry()``, ``dead()`` or ``release()`` made.
+            settlements: The results of ``claim.done()``, ``retry()``, ``dead()`` or ``release()``.
 
         Returns:
             For each, whether its token still held; a repeated call gets the same answer.
 
         Raises:
-            ConfigError: If something is not a Settlement of this board.
+            ConfigError: If an item is not a Settlement of a claim of this board.
             StoreUnavailableError: If the server does not answer; repeat the call later.
         """
         self._home.check()
@@ -270,9 +271,9 @@ class Board(Generic[P]):
         """
         How many seconds ago the oldest READY task took its place; 0 when nothing is ready.
 
-        A task takes a place when it is submitted, when its delay is over, when a retry is ready,
-        and when it is redriven. A task that was given back, or whose worker died, keeps its place.
-        On a server the answer is exact to a second, or to about a tenth of itself.
+        The time counts from when the task was submitted, its delay was over, its retry was ready,
+        or it was redriven. It goes on if a worker gives the task back or dies. On a server and in
+        a ``MemoryBoard`` the answer is exact to a second, or to about a tenth of itself.
         """
         self._home.check()
         return await self._engine.lag()
@@ -297,7 +298,7 @@ class Board(Generic[P]):
         Return the payloads of tasks without claiming them; None for a task that is not kept.
 
         Raises:
-            ConfigError: If something is not an id.
+            ConfigError: If an item is not an id.
             CodecError: If a payload does not fit the type of this handle.
             StoreUnavailableError: If the server does not answer.
         """
@@ -313,10 +314,10 @@ class Board(Generic[P]):
 
     async def cancel(self, ids: str | Iterable[str]) -> list[bool]:
         """
-        End tasks as dead with reason ``cancelled``; claims on them are lost.
+        Make tasks dead with the reason ``cancelled``; claims on them are lost.
 
-        A running handler is cancelled at the next renewal of its claim: within a third of the
-        lease, 10 s by default. A settlement of that claim is refused.
+        A worker cancels the running handler at the next renewal of the claim: within a third of
+        the lease, 10 s by default. The board refuses a settlement of that claim.
 
         Returns:
             For each id, whether there was something to cancel.
@@ -338,7 +339,7 @@ class Board(Generic[P]):
         await self._engine.pause(False)
 
     async def join(self) -> None:
-        """Wait until nothing is scheduled, ready or claimed; outlives outages."""
+        """Wait until nothing is scheduled, ready or claimed; an outage only delays the end."""
         self._home.check()
         await wait_until_joined(self._engine, self._name)
 
@@ -359,7 +360,7 @@ class Board(Generic[P]):
         Make dead tasks ready again, with attempts and crashes at 0 and without a ttl.
 
         Args:
-            ids: Only these; all tasks that are dead now when None.
+            ids: The tasks to redrive; None for all that are dead now.
 
         Returns:
             How many are ready again.

@@ -22,7 +22,7 @@ def task_iterable(tasks: Task[Any] | Iterable[Task[Any]]) -> Iterable[Task[Any]]
     if isinstance(tasks, Task):
         return (tasks,)
     if isinstance(tasks, (str, bytes, bytearray, Mapping)):
-        # These are iterable, but what was meant is a payload.
+        # These are iterable, but the caller meant them as a payload.
         rule = "tasks must be a Task or an iterable of Tasks; a payload goes into rxdispatch.Task"
         raise ConfigError(f"{rule}, as Task(payload)", tasks)
     if not isinstance(tasks, Iterable):
@@ -31,7 +31,7 @@ def task_iterable(tasks: Task[Any] | Iterable[Task[Any]]) -> Iterable[Task[Any]]
 
 
 def worker_label(worker: str | None) -> str:
-    """Return the label of a worker; host and process where none is given."""
+    """Return the label of a worker; the host and process id if *worker* is None."""
     if worker is None:
         return f"{_HOST}-{os.getpid()}"
     if not isinstance(worker, str) or len(worker) > 200:
@@ -42,7 +42,7 @@ def worker_label(worker: str | None) -> str:
 def id_list(ids: str | Iterable[str]) -> list[str]:
     """Return one id, or an iterable of ids, as a list."""
     if not isinstance(ids, Iterable):
-        raise ConfigError("ids must be a str or an iterable of them", ids)
+        raise ConfigError("ids must be a str or an iterable of str", ids)
     found = [ids] if isinstance(ids, str) else list(ids)
     for task_id in found:
         check_id(task_id)
@@ -50,7 +50,7 @@ def id_list(ids: str | Iterable[str]) -> list[str]:
 
 
 def check_settlement(settlement: Any, board: str) -> None:
-    """Raise ConfigError unless *settlement* ends a claim of the board of that name."""
+    """Raise ConfigError unless *settlement* ends a claim of the board named *board*."""
     if settlement.__class__ is not Settlement:
         raise ConfigError(
             "settlements must come from done(), retry(), dead() or release() of a claim", settlement
@@ -61,7 +61,7 @@ def check_settlement(settlement: Any, board: str) -> None:
 
 
 def check_claim(claim: Any, board: str) -> None:
-    """Raise ConfigError unless *claim* was made by the board of that name."""
+    """Raise ConfigError unless *claim* is one of the board named *board*."""
     if not isinstance(claim, Claim):
         raise ConfigError("claims must come from a board", claim)
     owner: Any = claim._origin.board

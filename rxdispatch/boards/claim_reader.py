@@ -25,7 +25,7 @@ log = get_logger(__name__)
 
 
 class ClaimReader(Generic[P]):
-    """Claims for a *board* through its *engine*, and buries tasks that its *codec* cannot read."""
+    """Claims tasks for a *board*; a task that the *codec* cannot decode becomes dead."""
 
     def __init__(self, board: Any, engine: Engine, codec: TaskCodec[P], intakes: Intakes) -> None:
         self._board = board
@@ -38,7 +38,7 @@ class ClaimReader(Generic[P]):
     ) -> ClaimBatch:
         """Claim up to *limit* tasks; give them back if the caller is cancelled."""
         if self._engine.instant:
-            # The only point where a cancellation can arrive; it also lets other tasks run.
+            # Only here can a cancellation arrive. This also lets other tasks run.
             await asyncio.sleep(0)
             return await self._claim(limit, ids, worker, lease)
         return await self._intakes.read(self._claim(limit, ids, worker, lease))
@@ -54,7 +54,7 @@ class ClaimReader(Generic[P]):
         while True:
             step = min(left, CHUNK)
             some = None if wanted is None else wanted[:CHUNK]
-            # Counted from before the call: the lease on the server starts later, never earlier.
+            # Counted from before the call, since the lease on the server starts later.
             deadline = clock() + lease
             try:
                 found, due = await self._engine.claim(step, some, worker, lease)
@@ -64,12 +64,12 @@ class ClaimReader(Generic[P]):
             broken = self._decode(found, origin, deadline, claims)
             left -= len(found) - broken
             if wanted is not None:
-                # Tasks that did not fit the reply are still ready; ask for them again.
+                # Tasks that did not fit into the reply are still ready; claim them again.
                 if not found or due != 0:
                     wanted = wanted[CHUNK:]
                 ended = not wanted
             else:
-                # Due at once: the server had more than fits one reply or one sweep.
+                # Due at once: there was more than fits into one reply or one sweep.
                 ended = len(found) < step and due != 0
             if left <= 0 or ended:
                 return ClaimBatch(claims, due)
@@ -77,7 +77,7 @@ class ClaimReader(Generic[P]):
     def _decode(
         self, found: list[ClaimedTask], origin: ClaimOrigin, deadline: float, claims: list[Claim[P]]
     ) -> int:
-        """Append readable tasks to *claims*; bury the others and return how many."""
+        """Append readable tasks to *claims*; make the others dead and return how many."""
         decode = self._codec.decode
         broken: list[Settlement] = []
         for item in found:

@@ -17,7 +17,7 @@ __all__ = ["ClaimWriter"]
 
 
 class ClaimWriter:
-    """Writes renewals and ends of the claims of a *board*, updates the claims, and counts."""
+    """Renews and settles the claims of a *board*, updates their state, and counts."""
 
     def __init__(self, board: Any, engine: Engine) -> None:
         self._board = board
@@ -26,7 +26,7 @@ class ClaimWriter:
 
     @property
     def stats(self) -> BoardStats:
-        """The counters."""
+        """What this handle has counted since it was made."""
         return BoardStats(settled=self._settled, refused=self._refused, lost=self._lost)
 
     async def renew(self, claims: Sequence[Claim[Any]], lease: float) -> list[Claim[Any]]:
@@ -65,7 +65,7 @@ class ClaimWriter:
         return Claim._answers(wanted)
 
     def _fresh(self, wanted: list[Settlement]) -> list[Settlement]:
-        """Return the settlements to write: one for each claim whose answer is not known."""
+        """Return the settlements to write: one for each claim that has no known answer."""
         fresh: list[Settlement] = []
         seen: set[int] = set()
         board = self._board

@@ -1,4 +1,4 @@
-"""``Engine``: the atomic steps that a board calls, and their replies."""
+"""``Engine``: the protocol of what keeps a board's tasks, and the types of its replies."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ __all__ = [
 ]
 
 CHUNK = 1000
-"""How many tasks one atomic step takes at most."""
+"""The most tasks that one atomic step takes."""
 
 DEFAULTS = (3, 0.0, 100_000)
-"""``max_crashes``, ``remember`` and ``dead_limit`` if no handle gives them."""
+"""``max_crashes``, ``remember`` and ``dead_limit`` of a board if no handle gives them."""
 
 Signal = Literal["ready", "joined", "reconnected"]
 
@@ -56,7 +56,7 @@ class Options(NamedTuple):
         return self
 
     def merged(self, given: Options) -> Options:
-        """Return these options completed by *given*; a different value is a ConfigError."""
+        """Return these options with those of *given* added; raise ConfigError where they differ."""
         both: list[Any] = []
         for name, mine, theirs in zip(self._fields, self, given, strict=True):
             if mine is not None and theirs is not None and mine != theirs:
@@ -65,7 +65,7 @@ class Options(NamedTuple):
         return Options(*both)
 
     def filled(self) -> tuple[int, float, int]:
-        """Return the options that apply, with the defaults for the others."""
+        """Return the options, with the default where an option is None."""
         return (
             DEFAULTS[0] if self.max_crashes is None else self.max_crashes,
             DEFAULTS[1] if self.remember is None else self.remember,
@@ -74,7 +74,7 @@ class Options(NamedTuple):
 
 
 class ClaimedTask(msgspec.Struct, gc=False):
-    """A task that was claimed."""
+    """A task that an engine has just claimed; the counts are from before this attempt."""
 
     id: str
     token: int
@@ -84,7 +84,7 @@ class ClaimedTask(msgspec.Struct, gc=False):
 
 
 class ClaimReply(NamedTuple):
-    """The tasks of one claim, and the seconds until another task is due."""
+    """The tasks that one call has claimed, and the seconds until another task is due."""
 
     found: list[ClaimedTask]
     due_in: float | None
@@ -101,7 +101,7 @@ class StoredState(NamedTuple):
     error: str
 
     def task_state(self, task_id: str) -> TaskState:
-        """Return the state as users see it; the running attempt counts."""
+        """Return the state as users see it; ``attempts`` includes a running one."""
         created = created_of(self.record) if self.record else 0.0
         attempts = self.attempts + (self.status is Status.CLAIMED)
         error = self.error or None
@@ -109,7 +109,7 @@ class StoredState(NamedTuple):
 
 
 class DeadRow(NamedTuple):
-    """A task that died."""
+    """A dead task as it is stored; ``at`` is the time of death in seconds since 1970."""
 
     id: str
     record: bytes
@@ -121,7 +121,7 @@ class DeadRow(NamedTuple):
     traceback: str = ""
 
     def letter(self, codec: TaskCodec[Any]) -> DeadLetter[Any]:
-        """Return the dead letter; its payload is the stored bytes if they cannot be read."""
+        """Return the dead letter; if the record is unreadable, its bytes are the payload."""
         try:
             task = codec.decode(self.id, self.record)
         except CodecError:
@@ -142,8 +142,8 @@ class Engine(Protocol):
     """
     The atomic steps of a board; each takes at most :data:`CHUNK` tasks.
 
-    Every step happens entirely or not at all; an engine may repeat it when the answer is lost.
-    Times are in seconds.
+    A step happens entirely or not at all. An engine may repeat a step whose answer was lost. Times
+    are in seconds.
     """
 
     @property
@@ -162,7 +162,7 @@ class Engine(Protocol):
         ...
 
     async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
-        """Add tasks; False where the id is known."""
+        """Add tasks; returns False where the id is known."""
         ...
 
     async def claim(
@@ -172,15 +172,15 @@ class Engine(Protocol):
         ...
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
-        """Extend the leases of (id, token) pairs; False where the token no longer holds."""
+        """Extend the leases of (id, token) pairs; returns False where the token does not hold."""
         ...
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """End claims; False where the token no longer holds."""
+        """End claims; returns False where the token no longer holds."""
         ...
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
-        """Bury tasks as cancelled; False where there is nothing to cancel."""
+        """Make tasks dead as cancelled; returns False where there is nothing to cancel."""
         ...
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
@@ -196,19 +196,19 @@ class Engine(Protocol):
         ...
 
     async def lag(self) -> float:
-        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        """Seconds since the oldest ready task took its place; 0 if there is none."""
         ...
 
     async def get(self, task_id: str) -> StoredState | None:
-        """What is known of one task."""
+        """The stored state of one task; None if its id is not known."""
         ...
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
-        """The records of tasks, whatever their state; a reply may stop after the first ones."""
+        """The records of tasks in any state; the reply may have only the first ones."""
         ...
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
-        """A page of dead tasks, and *after* for the next page; unchanged at the end."""
+        """A page of dead tasks, and *after* for the next page, unchanged if there is none."""
         ...
 
     async def tick(self) -> Unfinished:

@@ -1,4 +1,4 @@
-"""The messages in which boards publish events: packed here and in Lua, read here."""
+"""The format of the messages in which boards publish events; ``prelude.lua`` writes it too."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["KINDS", "Event", "pack_events", "read_events"]
 _unreadable: Final = ThrottledWarning(get_logger(__name__), "event_unreadable")
 
 KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
-"""A kind is stored as its place in this list; KINDS in prelude.lua says the same."""
+"""A message has the index of a kind in this tuple; KINDS in prelude.lua must agree."""
 _CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 
-# A message is the time in microseconds and then, for each event: kind, token, attempt, the lengths
-# of id, worker and reason, and these three.
+# A message has the time in microseconds and then, for each event: the kind, the token, the attempt,
+# the lengths of id, worker and reason, and these three texts.
 _AT: Final = struct.Struct(">d")
 _HEAD: Final = struct.Struct(">BQIIHH")
 _MESSAGE_BYTES: Final = 1 << 16
-"""After so many bytes a message takes no more events."""
+"""After about this many bytes, a message takes no more events."""
 
 
 class Event(NamedTuple):
@@ -84,6 +84,6 @@ def read_events(message: bytes | None) -> list[TaskEvent]:
                 )
             )
     except (struct.error, IndexError) as error:
-        # Anyone may publish on a channel; a foreign message must not end the stream.
+        # Any client may publish on the channel; an unreadable message must not end the stream.
         _unreadable.tell(str(error))
     return events

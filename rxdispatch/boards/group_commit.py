@@ -13,10 +13,10 @@ from rxdispatch.errors import StoreUnavailableError
 __all__ = ["GroupCommit"]
 
 PATIENCE: Final = 0.02
-"""Seconds that callers wait for a running write; then they start another beside it."""
+"""Seconds that callers wait for a running write; then they start another one beside it."""
 
 LEAST: Final = 64 * 1024
-"""Bytes that a write may have even over the slowest link."""
+"""Bytes that a write may have, however slow the connection is."""
 
 Write = Callable[[Sequence[NewTask]], Awaitable[list[bool]]]
 
@@ -31,22 +31,23 @@ class _Caller(NamedTuple):
 
 class GroupCommit:
     """
-    Writes at once if no write is running, else together with other callers.
+    Joins the writes of concurrent callers.
 
-    A service that submits one task for each of many requests would otherwise call a script for
-    each. As in databases, callers that come during a write wait for its end and share the next one.
+    If no write is running, a call writes at once. Calls that come during a write wait for its end
+    and share the next one, as in a database. Otherwise a service that submits one task for each of
+    many requests would call a script for each task.
 
-    A write without an answer in time may be too large for the link: the next ones are half as
-    large, down to 64 KiB, until one succeeds.
+    If a write gets no answer in time, it may have been too large for the connection. The next one
+    has at most half the size, down to 64 KiB; each success doubles the limit again.
 
     Args:
         write: Writes entries, all or none; returns for each whether it is new.
-        spawn: Runs a coroutine in a task that the board waits for on closing.
-        most: Entries in one write.
-        most_bytes: Bytes of ids and records in one write.
+        spawn: Runs a coroutine in a task that the board waits for when it is closed.
+        most: The most entries in one write.
+        most_bytes: The most bytes of ids and records in one write.
 
     Attributes:
-        most_bytes: The limit that holds at the moment.
+        most_bytes: The limit that applies now, in bytes.
     """
 
     def __init__(
@@ -81,7 +82,8 @@ class GroupCommit:
         caller = _Caller(entries, loop.create_future(), size)
         self._waiting.append(caller)
         if self._timer is None:
-            # A caller must not wait for a silent server twice.
+            # If the server does not answer, a caller must not also wait for another caller's
+            # timeout.
             self._timer = loop.call_later(PATIENCE, self._flush)
         return await caller.answer
 
@@ -111,7 +113,7 @@ class GroupCommit:
         count = size = 0
         for caller in waiting:
             if caller.answer.done():
-                continue  # cancelled meanwhile
+                continue  # The caller was cancelled.
             count += len(caller.entries)
             size += caller.size
             if group and (count > self._most or size > self.most_bytes):
@@ -127,7 +129,7 @@ class GroupCommit:
         except Exception as error:
             for caller in group:
                 if not caller.answer.done():
-                    # A copy each: the board adds what that caller had written before.
+                    # Each caller gets a copy, as the board adds what that caller wrote before.
                     own = copy.copy(error)
                     own.__cause__ = error.__cause__
                     caller.answer.set_exception(own)
@@ -140,4 +142,5 @@ class GroupCommit:
                 start = end
         finally:
             for caller in group:
-                caller.answer.cancel()  # this was cancelled: the loop is being closed
+                # This changes nothing unless this task was cancelled because the loop is closing.
+                caller.answer.cancel()

@@ -23,7 +23,7 @@ _POLL: Final = 1.5  # seconds
 
 
 async def wait_until_joined(engine: Engine, board: str) -> None:
-    """Return once nothing is scheduled, ready or claimed; sweeps, and outlives outages."""
+    """Sweep until nothing is scheduled, ready or claimed; an outage of the server only delays."""
     changed = asyncio.Event()
     watch = engine.signals.subscribe(lambda signal: changed.set() if signal != "ready" else None)
     try:
@@ -51,7 +51,7 @@ async def wait_until_joined(engine: Engine, board: str) -> None:
 def hints_until_joined(
     hints: Observable[None], join: Callable[[], Coroutine[Any, Any, None]]
 ) -> Observable[None]:
-    """Return *hints*, completed when *join* returns."""
+    """Return *hints* as a stream that completes when *join* returns."""
 
     def subscribe(
         observer: abc.ObserverBase[None], scheduler: abc.SchedulerBase | None = None

@@ -1,4 +1,4 @@
-"""Divides items into requests: limited in number and in bytes."""
+"""Divides items into requests of a limited number and a limited size in bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rxdispatch.claim import Settlement
 __all__ = ["BYTES", "chunks", "portions_of_entries", "portions_of_settlements"]
 
 BYTES: Final = 4 * 1024 * 1024
-"""After so many bytes a request takes no more items."""
+"""After this many bytes, a request takes no more items."""
 
 T = TypeVar("T")
 
 
 def chunks(items: Sequence[T]) -> Iterator[list[T]]:
-    """Divide items of a few bytes, by number alone."""
+    """Divide small items, by their number alone."""
     walk = iter(items)
     while chunk := list(islice(walk, CHUNK)):
         yield chunk
@@ -29,7 +29,7 @@ def chunks(items: Sequence[T]) -> Iterator[list[T]]:
 def portions_of_entries(
     entries: Sequence[NewTask], most: int = BYTES
 ) -> Iterator[Sequence[NewTask]]:
-    """Divide new tasks: a request takes no more after *most* bytes of ids and records."""
+    """Divide new tasks; after *most* bytes of ids and records, a request takes no more."""
     start = 0
     while start < len(entries):
         stop, size = start, 0
@@ -41,7 +41,7 @@ def portions_of_entries(
 
 
 def portions_of_settlements(settlements: Sequence[Settlement]) -> Iterator[list[Settlement]]:
-    """Divide settlements: a request has at most BYTES of errors and tracebacks."""
+    """Divide settlements; a request has at most BYTES of errors and tracebacks."""
     for chunk in chunks(settlements):
         some: list[Settlement] = []
         size = 0

@@ -1,14 +1,15 @@
 """
 Suspects: tasks whose worker died.
 
-A worker that dies takes all its claims along, and nobody knows which task is to blame. If all of
-them were claimed together again, one task that kills its worker would add a crash to its neighbours
-each time, until all of them are dead.
+When a worker dies, all its claims lapse, and it is unknown which task is to blame. If a worker
+claimed all of these tasks together again, one task that kills its worker would add a crash to the
+others each time, until all of them were dead.
 
-So a ready task with a crash behind it is a *suspect*. Suspects stand in a queue of their own, each
-in its place. A worker, identified by its label, has room for suspects of weight :data:`ROOM`: four
-after their first crash, or one that has crashed more often or that the next crash would kill. Only
-the first suspect is looked at: a worker without room for it skips the whole queue.
+So a ready task with a crash behind it is a *suspect*. Suspects have a queue of their own, in the
+order of their places. A worker, identified by its label, has room for suspects of weight
+:data:`ROOM`: four after their first crash, or one that has crashed more often or that the next
+crash would make dead. A claim looks at the first suspect only; a worker without room for that one
+skips the whole queue.
 
 INVARIANT. The suspects that a worker holds have a weight of at most ROOM, unless it claimed them by
 their ids. So from the second crash on, a suspect is blamed only for a crash that it causes, or
@@ -22,7 +23,7 @@ from typing import Final
 __all__ = ["ROOM", "weight"]
 
 ROOM: Final = 4
-"""How much weight of suspects a worker may hold."""
+"""The most weight of suspects that a worker may hold."""
 
 
 def weight(crashes: int, max_crashes: int) -> int:
@@ -31,7 +32,7 @@ def weight(crashes: int, max_crashes: int) -> int:
 
     Args:
         crashes: How often its worker died.
-        max_crashes: How often that is allowed.
+        max_crashes: How often its worker may die before the task is dead.
 
     Example:
         >>> [weight(crashes, 3) for crashes in range(4)], weight(1, 1)

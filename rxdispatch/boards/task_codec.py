@@ -36,15 +36,15 @@ __all__ = [
 ]
 
 SIZE_LIMIT: Final = 1024 * 1024
-"""Bytes a payload may have once encoded."""
+"""The most bytes that an encoded payload may have."""
 
-_BETWEEN: Final = b"\xff"  # of an error and its traceback; a byte that UTF-8 never has
+_BETWEEN: Final = b"\xff"  # Separates an error from its traceback; UTF-8 never has this byte.
 
 P = TypeVar("P")
 
 
 class NewTask(msgspec.Struct, gc=False):
-    """A new task, encoded, on its way to a board; times in seconds, ``ttl`` 0 for none."""
+    """A new task in its encoded form; times are in seconds, and a ``ttl`` of 0 means none."""
 
     id: str
     record: bytes
@@ -54,12 +54,12 @@ class NewTask(msgspec.Struct, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes that it adds to a request; an id that is not ASCII adds a few more."""
+        """How many bytes it adds to a request; an id that is not ASCII adds a few more."""
         return len(self.id) + len(self.record)
 
 
 class Record(msgspec.Struct, Generic[P], array_like=True, gc=False):
-    """A stored task. Trailing defaults are left out, so that a plain task has two fields."""
+    """A stored task. If all options have their defaults, only the first two fields are stored."""
 
     payload: P
     created: int
@@ -84,9 +84,9 @@ class TaskCodec(Generic[P]):
     """
     Encodes tasks for a board and decodes them again.
 
-    It uses MessagePack by msgspec, which writes plain values, attrs classes, dataclasses, Structs,
-    pydantic models and paths and refuses other types. Unlike pickle it never runs the sender's
-    code.
+    The format is MessagePack, written by msgspec. It can have plain values, attrs classes,
+    dataclasses, Structs, pydantic models and paths; other types are refused. Unlike pickle,
+    decoding never runs the sender's code.
 
     Args:
         payload: The type to decode payloads into; None for plain values.
@@ -112,7 +112,7 @@ class TaskCodec(Generic[P]):
         Encode *tasks*, all of them or none.
 
         Raises:
-            ConfigError: If one is not a Task or has an id that cannot be stored.
+            ConfigError: If an item is not a Task, or has an id that cannot be stored.
             CodecError: If a payload is too large, too deep, not finite or not encodable.
         """
         created = int(time.time() * 1000)
@@ -133,7 +133,7 @@ class TaskCodec(Generic[P]):
         Decode a stored task.
 
         Raises:
-            CodecError: If the bytes are not a record, or the payload is not of the type.
+            CodecError: If the bytes are not a record, or the payload does not fit the type.
         """
         try:
             found = self._decoder.decode(record)
@@ -150,7 +150,7 @@ class TaskCodec(Generic[P]):
                 max_attempts=found.max_attempts,
                 headers=found.headers or NO_HEADERS,
             )
-        except Exception as error:  # a user's payload type may raise anything
+        except Exception as error:  # A user's payload type may raise anything.
             raise _undecodable(task_id, error) from error
 
 
@@ -158,7 +158,7 @@ def created_of(record: bytes) -> float:
     """
     Return when a task was submitted, in seconds since 1970, without decoding its payload.
 
-    0 if the bytes are not a record.
+    Returns 0 if the bytes are not a record.
     """
     try:
         return _bare.decode(record).created / 1000
@@ -196,12 +196,12 @@ def _record(task: Task[Any], created: int) -> bytes:
         return _encode(fields)
     except RecursionError as error:
         raise _too_deep(task) from error
-    except Exception as error:  # a pydantic model's own serializers may raise anything
+    except Exception as error:  # A pydantic model's own serializers may raise anything.
         raise CodecError(f"payload must be encodable: {_text(error)}", task_id=task.id) from error
 
 
 def _check(task: Task[Any], record: bytes, codec: TaskCodec[Any]) -> None:
-    """Refuse payloads that can be encoded but not stored; cheap tests first."""
+    """Refuse payloads that can be encoded but not stored; the cheap tests come first."""
     if len(record) > SIZE_LIMIT:
         size = len(_encode(task.payload))
         if size > SIZE_LIMIT:
@@ -212,16 +212,16 @@ def _check(task: Task[Any], record: bytes, codec: TaskCodec[Any]) -> None:
             packed = _encode(task.payload)
         except RecursionError as error:
             raise _too_deep(task) from error
-        # The time in the record alone may make it look unsafe; look at the payload.
+        # The time in the record may be what looks unsafe, so test the payload alone.
         if maybe_unsafe(packed, openers_of(packed)):
             check_payload("payload", packed, task.id)
             return
     if len(openers) > 2 and maybe_nested(openers):
-        # One of the openers is that of the record itself.
+        # One of the openers belongs to the record itself.
         try:
             check_readable("payload", record, task.id)
         except CodecError:
-            # With a payload type, keys may be dataclasses, for example; then the type decides.
+            # With a payload type, keys may be dataclasses, for example. Then the type decides.
             if codec.payload is None:
                 raise
             codec.decode(task.id, record)
@@ -232,7 +232,7 @@ def _undecodable(task_id: str, error: Exception) -> CodecError:
 
 
 def _text(error: Exception) -> str:
-    # msgspec's own messages suffice; other errors come from the user's types.
+    # The messages of msgspec suffice; other errors come from the user's types.
     plain = isinstance(error, (TypeError, msgspec.MsgspecError, RxDispatchError))
     return str(error) if plain else describe(error)
 
@@ -250,8 +250,8 @@ def check_id(task_id: Any) -> None:
     Raise ConfigError for an id that no board can store.
 
     Raises:
-        ConfigError: If it is empty or no str, has more than 1,024 bytes, or holds surrogates
-            that stand for no byte.
+        ConfigError: If it is not a str, is empty, has more than 1,024 bytes, or contains a
+            surrogate that does not encode a byte.
     """
     if not isinstance(task_id, str) or not task_id:
         raise ConfigError("id must be a str that is not empty", task_id)
@@ -262,10 +262,10 @@ def check_id(task_id: Any) -> None:
 
 def id_bytes(task_id: str) -> bytes:
     """
-    Return the bytes under which an id is stored: UTF-8, or what ``os.fsdecode`` made it from.
+    Return the bytes of an id: UTF-8, or the bytes from which ``os.fsdecode`` made it.
 
     Raises:
-        ConfigError: If the id holds surrogates that stand for no byte.
+        ConfigError: If the id contains a surrogate that does not encode a byte.
     """
     try:
         return task_id.encode()
@@ -287,24 +287,26 @@ def _escaped(task_id: str) -> bool:
 
 def pack_cause(error: str, traceback: str = "", limit: int = TRACEBACK_LIMIT) -> bytes:
     """
-    Return both as UTF-8 with a byte 255 between them; just the error if there is no traceback.
+    Return an error and its traceback as UTF-8 with a byte 255 between them.
+
+    Without a traceback, return the error only.
 
     Args:
-        error: Type and message.
+        error: The type and message of the error.
         traceback: The text of the traceback.
-        limit: How many bytes of its end to keep.
+        limit: The most bytes of the traceback to keep, from its end.
     """
     first = error.encode("utf-8", "replace")
     if not traceback or limit <= 0:
         return first
     second = traceback.encode("utf-8", "replace")
     if len(second) > limit:
-        # A character that was cut in two is left out.
+        # This leaves out a character that was cut in two.
         second = b"..." + second[len(second) - limit + 3 :].decode(errors="ignore").encode()
     return first + _BETWEEN + second
 
 
 def unpack_cause(stored: bytes) -> tuple[str, str]:
-    """Return error and traceback."""
+    """Return the error and the traceback."""
     error, _, traceback = stored.partition(_BETWEEN)
     return error.decode("utf-8", "replace"), traceback.decode("utf-8", "replace")

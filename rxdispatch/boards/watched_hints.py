@@ -15,16 +15,16 @@ log = get_logger(__name__)
 
 class WatchedHints(Observable[None]):
     """
-    Passes *source* on, and logs if it is garbage-collected without a subscription.
+    A stream of hints that logs a warning if it is garbage-collected without a subscription.
 
-    A stream that is composed of it keeps it alive and subscribes to it. So if it is collected
-    without a subscription, a whole stream was made and never run. At the end of the interpreter
-    nothing is logged.
+    A stream of claims keeps its hints alive, and subscribes to them when it gets a subscriber. So
+    if the hints are collected without a subscription, the stream was made and never run. Nothing is
+    logged when the interpreter exits.
 
     Args:
-        source: What to subscribe to.
+        source: The hints to pass on.
         board: The name of the board.
-        made_at: File and line at which the stream was made.
+        made_at: The file and line at which the stream was made.
     """
 
     def __init__(self, source: Observable[None], board: str, made_at: str) -> None:

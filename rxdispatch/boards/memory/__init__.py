@@ -1,5 +1,5 @@
 """
-A board inside one process, in dictionaries.
+Boards inside one process, in dictionaries.
 
 Internal: users import from ``rxdispatch``.
 """

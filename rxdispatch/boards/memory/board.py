@@ -23,7 +23,8 @@ class MemoryBoard(Board[P]):
         max_crashes: How many workers a task may lose before it is dead; 3 by default.
         payload: The type that payloads are decoded into; None leaves them as plain values.
         remember: Seconds for which the id of a done task counts as a duplicate; 0 by default.
-        dead_limit: How many dead letters are kept, the oldest go first; 100,000 by default.
+        dead_limit: How many dead letters are kept; 100,000 by default. With more, the board
+            discards the oldest.
         engine: The engine of another handle, to share its tasks.
 
     Raises:

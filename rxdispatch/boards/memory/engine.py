@@ -1,4 +1,4 @@
-"""``MemoryEngine``: the atomic steps of a board in dictionaries of this process."""
+"""``MemoryEngine``: keeps the tasks of a board in dictionaries of this process."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ __all__ = ["MemoryEngine"]
 
 class MemoryEngine:
     """
-    Keeps tasks in a table of this process; one event loop, nothing shared.
+    Keeps the tasks of a board in a table of this process, for one event loop.
 
-    Times are the running loop's, so that a virtual-time loop drives leases and delays too.
+    It reads the time from the running loop, so that leases and delays run on virtual time, too.
     """
 
     def __init__(self) -> None:
@@ -44,12 +44,12 @@ class MemoryEngine:
 
     @property
     def instant(self) -> bool:
-        """False: claims do not wait here, but may where this engine is extended."""
+        """False: claims do not wait here, but a subclass may make them wait."""
         return False
 
     @property
     def signals(self) -> Observable[Signal]:
-        """Hot: ready, or joined."""
+        """Hot: tasks may be ready, or none may be unfinished."""
         return self._signals.observable
 
     @property
@@ -59,7 +59,7 @@ class MemoryEngine:
 
     @property
     def unused(self) -> bool:
-        """Whether a new engine could replace it, except for the number of done tasks."""
+        """Whether a new engine could replace it; only the number of done tasks would be lost."""
         table = self._table
         kept = table.rows or table.past or self._paused or self._options != Options()
         return not kept and not self._signals.active and not table.events.active
@@ -69,7 +69,7 @@ class MemoryEngine:
         Keep the options that a handle gives.
 
         Raises:
-            ConfigError: If another handle gave another value before.
+            ConfigError: If another handle has given a different value before.
         """
         self._options = self._options.merged(options)
         table = self._table
@@ -78,7 +78,7 @@ class MemoryEngine:
     # -- the steps ---------------------------------------------------------------------------
 
     async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
-        """Add tasks; False where the id is known."""
+        """Add tasks; returns False where the id is known."""
         now, table = _now(), self._table
         before, earliest = table.amount[READY], table.next_due()
         answers = [table.add(entry, now) for entry in entries]
@@ -102,12 +102,12 @@ class MemoryEngine:
         return ClaimReply(found, self._due_in(now))
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
-        """Extend leases; False where the token no longer holds."""
+        """Extend leases; returns False where the token no longer holds."""
         deadline, renew = _now() + lease, self._table.renew
         return [renew(task_id, token, deadline) for task_id, token in held]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """End claims; False where the token no longer holds."""
+        """End claims; returns False where the token no longer holds."""
         now, table = _now(), self._table
         before, earliest = table.amount[READY], table.next_due()
         answers = [table.end(settlement, now) for settlement in settlements]
@@ -116,7 +116,7 @@ class MemoryEngine:
         return answers
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
-        """Bury tasks as cancelled; False where there is nothing to cancel."""
+        """Make tasks dead as cancelled; returns False where there is nothing to cancel."""
         table = self._table
         answers: list[bool] = []
         for task_id in ids:
@@ -128,7 +128,7 @@ class MemoryEngine:
         return answers
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
-        """Make dead tasks ready at the end of their priority."""
+        """Make dead tasks ready; returns how many, and *until* for the next call."""
         table = self._table
         before = table.amount[READY]
         wanted = list(islice(table.dead, CHUNK)) if ids is None else list(dict.fromkeys(ids))
@@ -150,11 +150,11 @@ class MemoryEngine:
         return Counts(scheduled, ready, claimed, self._table.done, dead)
 
     async def lag(self) -> float:
-        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        """Seconds since the oldest ready task took its place; 0 if there is none."""
         return self._table.lag(_now())
 
     async def get(self, task_id: str) -> StoredState | None:
-        """What is known of one task."""
+        """The stored state of one task; None if its id is not known."""
         row = self._table.rows.get(task_id)
         if row is None:
             if self._table.past.get(task_id, 0.0) > _now():
@@ -167,12 +167,12 @@ class MemoryEngine:
         )
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
-        """The records of tasks that are kept."""
+        """The records of tasks in any state; None for an id without a task."""
         rows = [self._table.rows.get(task_id) for task_id in ids]
         return [None if row is None else row.record for row in rows]
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
-        """A page of dead tasks, oldest first."""
+        """A page of dead tasks, oldest first, and *after* for the next page."""
         start = float(after or "-inf")
         page: list[DeadRow] = []
         for row in self._table.dead.values():
@@ -210,7 +210,7 @@ class MemoryEngine:
         return None if due is None else max(0.0, due - now)
 
     def _sooner(self, earliest: float | None) -> bool:
-        """Whether a task is now due before *earliest*, when the next one was due before."""
+        """Whether a scheduled task is due before *earliest*, the due time before this step."""
         due = self._table.next_due()
         return due is not None and (earliest is None or due < earliest)
 

@@ -11,7 +11,7 @@ from rxdispatch.boards.memory.engine import MemoryEngine
 __all__ = ["MemoryEngines"]
 
 MANY_ENGINES: Final = 1000
-"""From this number on, engines that are not in use are removed."""
+"""At this number of engines, those that are not in use are removed."""
 
 
 class MemoryEngines:
@@ -31,7 +31,7 @@ class MemoryEngines:
         return len(self._engines)
 
     def engine(self, name: str) -> MemoryEngine:
-        """Return the engine of that name, or a new one that is not kept yet."""
+        """Return the engine with that name, or a new engine that is not kept yet."""
         if len(self._engines) >= self._limit:
             self._remove_unused()
         return self._engines.get(name) or MemoryEngine()
@@ -41,10 +41,10 @@ class MemoryEngines:
         self._engines[name] = engine
 
     def _remove_unused(self) -> None:
-        """Remove the engines that have no handle and hold nothing."""
+        """Remove the engines that have no handle, no tasks and no options."""
         used = {board.name for board in self._boards}
         for name in [name for name, engine in self._engines.items() if engine.unused]:
             if name not in used:
                 del self._engines[name]
-        # At twice the number the next time, so that the cost per board stays constant.
+        # The next time at twice the number, so that the average cost per board stays constant.
         self._limit = max(MANY_ENGINES, 2 * len(self._engines))

@@ -13,10 +13,11 @@ _GAP = 1.0
 
 class EnqueueTimes:
     """
-    Up to 64 samples of a number and the time at which it was given out, at most one a second.
+    Up to 64 samples of a number and the time at which it was given out, at most one per second.
 
-    When they are full, the sample is dropped whose neighbours are closest together in relation to
-    their age, so that the error stays a fraction of the age. The scripts of a server do the same.
+    To make room for a new sample, this drops the one whose neighbours are closest together in
+    relation to their age, so that the error of an age stays a fraction of that age. The scripts of
+    a ``RedisBoard`` do the same.
     """
 
     __slots__ = ("_due", "_numbers", "_times")
@@ -27,7 +28,7 @@ class EnqueueTimes:
         self._due = float("-inf")
 
     def note(self, number: int) -> None:
-        """Record that *number* is given out now."""
+        """Record that *number* is given out now, unless the last sample is under a second old."""
         now = asyncio.get_running_loop().time()
         if now < self._due:
             return
@@ -43,5 +44,5 @@ class EnqueueTimes:
         self._times.append(now)
 
     def given(self, number: int) -> float:
-        """Return when *number* was given out, up to a second, or a fraction of its age, early."""
+        """Return when *number* was given out; too early by up to a second or a part of its age."""
         return self._times[max(0, bisect_right(self._numbers, number) - 1)]

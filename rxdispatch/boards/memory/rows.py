@@ -30,11 +30,11 @@ STATUS = (Status.READY, Status.SCHEDULED, Status.CLAIMED, Status.DEAD)
 
 
 _FEW = 1024
-"""Rows that a queue may hold before it drops those that are no longer ready."""
+"""How many rows a queue may hold before it drops the rows that are no longer ready."""
 
 
 class History(msgspec.Struct, gc=False):
-    """Failures, time limit and death of a task; most tasks have none."""
+    """The failures, the end of the ttl and the death of a task; most tasks have no history."""
 
     attempts: int = 0
     crashes: int = 0
@@ -46,7 +46,7 @@ class History(msgspec.Struct, gc=False):
 
 
 class Lease(msgspec.Struct, gc=False):
-    """The claim of a claimed task."""
+    """The lease of a claimed task; ``weight`` is not 0 if the task is a suspect."""
 
     token: int
     deadline: float
@@ -58,9 +58,9 @@ class Row(msgspec.Struct, gc=False, weakref=False):
     """
     One task; ``place`` orders it among the tasks of its priority.
 
-    ``queued`` is True while a queue holds the row. Queues drop rows only when they reach them, so
-    a row whose mark has changed may still be queued and must not be added again. A row that joins
-    the end is replaced by a new row, and the old one gets the mark GONE.
+    ``queued`` is True while a queue holds the row. A queue drops a row only when it reaches it, so
+    a row whose mark has changed may still be queued, and must not be added again. When a task joins
+    the end, it gets a new row, and the old one gets the mark GONE.
     """
 
     id: str
@@ -74,7 +74,7 @@ class Row(msgspec.Struct, gc=False, weakref=False):
 
 
 class ReadyRows:
-    """The ready rows: by priority, then by place."""
+    """Queues of ready rows: by priority, then by place."""
 
     __slots__ = ("_order", "_queues")
 
@@ -119,7 +119,7 @@ class ReadyRows:
         return next(self.best(), None)
 
     def first(self, most: int) -> Iterator[Row]:
-        """Yield the first few rows of each priority without removing them."""
+        """Yield the first rows of each priority: up to *most* of ``back``, and of ``fresh``."""
         for queue in self._queues.values():
             came_back = (item for item in queue.back if item[1].mark == READY)
             yield from (row for _, row in nsmallest(most, came_back, key=itemgetter(0)))
@@ -135,10 +135,11 @@ class ReadyRows:
 
 class _Queue:
     """
-    The ready rows of one priority: those in order of submission, and those that came back.
+    The ready rows of one priority: ``fresh`` in order of their places, and ``back``, a heap.
 
-    Rows that are no longer ready are dropped when they come to the front. If tasks are claimed by
-    id they never do, so each time a queue has doubled, all of them are dropped.
+    Rows that came back to their places are in ``back``. Rows that are no longer ready are dropped
+    when they come to the front. If tasks are claimed by their ids, such rows may never get there,
+    so each time the queue has doubled, it drops all of them.
     """
 
     __slots__ = ("back", "fresh", "limit")
@@ -158,7 +159,7 @@ class _Queue:
         self.limit = max(_FEW, 2 * len(self.fresh), 2 * len(self.back))
 
     def top(self) -> Row | None:
-        """Return the first row that is still ready, and drop those before it."""
+        """Return the first row that is still ready, and drop the rows before it."""
         fresh, back = self.fresh, self.back
         while back and back[0][1].mark != READY:
             heappop(back)[1].queued = False

@@ -1,4 +1,4 @@
-"""``TaskTable``: the tasks of a ``MemoryBoard``, and the moves from mark to mark."""
+"""``TaskTable``: the tasks of a ``MemoryBoard``, and the changes of their marks."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from rxdispatch.results import EventKind, TaskEvent
 __all__ = ["TaskTable"]
 
 _FIRST = 8
-"""Of each priority, the rows that may be the oldest; the others came later."""
+"""How many rows of each priority ``lag`` looks at. The first is not always the oldest."""
 
 
 class TaskTable:
     """
     Rows by id, and the queues, heaps and counts that follow from their marks.
 
-    INVARIANT. ``amount`` counts the rows of each mark; a row is in ``claimed`` exactly while it
+    INVARIANT. ``amount`` counts the rows of each mark; a row is in ``_claimed`` exactly while it
     has a lease, and in ``dead`` exactly while its mark is DEAD. Queues and heaps may hold rows
-    whose mark has changed; they skip them.
+    whose mark has changed; they skip such rows.
 
     Attributes:
         rows: All tasks that are not done.
-        dead: The dead ones, oldest first.
-        past: Ids of done tasks, and until when they are remembered.
+        dead: The dead tasks, oldest first.
+        past: The ids of done tasks, and until when they are remembered.
         amount: How many rows have each mark.
         done: How many tasks were done.
         events: What happens to tasks.
@@ -60,9 +60,9 @@ class TaskTable:
         self.events: Relay[TaskEvent] = Relay("events")
         self._ready = ReadyRows()
         self._suspects = ReadyRows()
-        self._held_weight: dict[str, int] = {}  # of suspects, by the label of their worker
+        self._held_weight: dict[str, int] = {}  # The weight of held suspects, by worker label.
         self._claimed: dict[str, Row] = {}
-        self._lapse = math.inf  # no lease lapses before this
+        self._lapse = math.inf  # No lease lapses before this time.
         self._later: list[tuple[float, int, Row]] = []
         self._limits: list[tuple[float, int, str]] = []
         self._number = 0
@@ -73,7 +73,7 @@ class TaskTable:
     # -- adding and claiming -----------------------------------------------------------------
 
     def add(self, entry: NewTask, now: float) -> bool:
-        """Add a task; False if its id is known."""
+        """Add a task; returns False if its id is known."""
         if entry.id in self.rows or (self.past and self.past.get(entry.id, 0.0) > now):
             return False
         row = Row(entry.id, entry.record, self._next(), entry.priority, READY)
@@ -138,7 +138,7 @@ class TaskTable:
     # -- holding and ending ------------------------------------------------------------------
 
     def renew(self, task_id: str, token: int, deadline: float) -> bool:
-        """Extend a lease; False if the token no longer holds."""
+        """Extend a lease; returns False if the token no longer holds."""
         row = self._held(task_id, token)
         if row is None or row.lease is None:
             return False
@@ -147,7 +147,7 @@ class TaskTable:
         return True
 
     def end(self, ending: Settlement, now: float) -> bool:
-        """End a claim; False if its token no longer holds."""
+        """End a claim; returns False if its token no longer holds."""
         row = self._held(ending.claim.task.id, ending.claim.token)
         if row is None:
             return False
@@ -175,7 +175,7 @@ class TaskTable:
             past.attempts += 1
             row = self._replace(row, self._next())
             if ending.delay:
-                # It takes its place when the delay is over: a retry joins the end.
+                # A retried task joins the end when its delay is over.
                 row.place = 0
                 self._schedule(row, now + ending.delay)
             else:
@@ -190,7 +190,7 @@ class TaskTable:
         return True
 
     def bury(self, row: Row, reason: str) -> None:
-        """Make a row dead, and discard the oldest where too many are."""
+        """Make a row dead, and discard the oldest dead rows if there are too many."""
         past = row.history = row.history or History()
         past.reason = reason
         past.expires = 0.0
@@ -215,20 +215,20 @@ class TaskTable:
     # -- time --------------------------------------------------------------------------------
 
     def next_due(self) -> float | None:
-        """Return when the next scheduled row is due."""
+        """Return when the next scheduled row is due; None if no row is scheduled."""
         later = self._later
         while later and later[0][2].mark != SCHEDULED:
             heappop(later)
         return later[0][0] if later else None
 
     def lag(self, now: float) -> float:
-        """Return the age of the oldest ready row's place; 0 where nothing is ready."""
+        """Return the seconds since the oldest ready row took its place; 0 if nothing is ready."""
         first = chain(self._ready.first(_FIRST), self._suspects.first(_FIRST))
         return max((now - self._since(row, now) for row in first), default=0.0)
 
     def sweep(self, now: float) -> bool:
         """
-        Take back lapsed leases, bury the expired, make ready what is due.
+        End lapsed leases, make expired tasks dead, and make due tasks ready.
 
         Returns:
             Whether a task has died.
@@ -261,7 +261,7 @@ class TaskTable:
         return ended
 
     def _sweep_leases(self, now: float) -> bool:
-        """Look at all leases: they lapse so rarely that keeping them sorted would cost more."""
+        """End lapsed leases. Few ever lapse, so a look at all is cheaper than sorting them."""
         ended, self._lapse = False, math.inf
         for row in list(self._claimed.values()):
             lease = row.lease
@@ -281,7 +281,7 @@ class TaskTable:
         return ended
 
     def _since(self, row: Row, now: float) -> float:
-        """When *row* took its place: when it was submitted, was due, or came back as a retry."""
+        """Return when *row* was submitted, was due, or was ready for a retry."""
         given = self._enqueue_times.given(row.place)
         failed = row.history is not None and row.history.attempts > 0
         # A delayed task has the place of its submission.
@@ -306,7 +306,7 @@ class TaskTable:
         return row
 
     def _replace(self, row: Row, place: int) -> Row:
-        """Replace *row* by one at *place*; queues skip the old one when they meet it."""
+        """Replace *row* by a new row at *place*; queues skip the old one when they reach it."""
         self.amount[row.mark] -= 1
         row.mark = GONE
         self._drop_lease(row)
@@ -315,17 +315,17 @@ class TaskTable:
         return fresh
 
     def _queue_of(self, row: Row) -> ReadyRows:
-        """Return the queue of *row* while it is ready."""
+        """Return the queue that *row* is in while it is ready."""
         past = row.history
         return self._ready if past is None or past.crashes == 0 else self._suspects
 
     def _enqueue(self, row: Row) -> None:
-        """Make ready a new row, which has the last place."""
+        """Make a new row ready; it has the last place."""
         self.amount[READY] += 1
         self._queue_of(row).append(row)
 
     def _put_back(self, row: Row) -> None:
-        """Make *row* ready at the place it had."""
+        """Make *row* ready at its old place."""
         self._set(row, READY)
         self._drop_lease(row)
         self._queue_of(row).put_back(row)
@@ -343,7 +343,7 @@ class TaskTable:
         self._tie += 1
         heappush(self._later, (due, self._tie, row))
         if len(self._later) > 2 * self.amount[SCHEDULED] + CHUNK:
-            # Most of them were cancelled; they would stay here until they are due.
+            # Most of these rows were cancelled; they would stay here until they are due.
             self._later = [entry for entry in self._later if entry[2].mark == SCHEDULED]
             heapify(self._later)
 
@@ -370,7 +370,7 @@ class TaskTable:
         return 0.0 if last is None else last.at
 
     def _prune_limits(self) -> None:
-        """Drop the time limits of done tasks once they outnumber the others."""
+        """Drop the ttls of done tasks once they outnumber the others."""
         if len(self._limits) > 2 * len(self.rows) + CHUNK:
             self._limits = [entry for entry in self._limits if entry[2] in self.rows]
             heapify(self._limits)

@@ -118,7 +118,7 @@ class RedisEngine:
 
     @property
     def signals(self) -> Observable[Signal]:
-        """Hot: ready, joined, or reconnected."""
+        """Hot: tasks may be ready, none may be unfinished, or messages may have been missed."""
         return self._signals
 
     @property
@@ -129,7 +129,7 @@ class RedisEngine:
     # -- the steps ---------------------------------------------------------------------------
 
     async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
-        """Add tasks; False where the id is known."""
+        """Add tasks; returns False where the id is known."""
         args: list[bytes | str | int] = [len(entries)]
         for entry in entries:
             options: bytes | str = b""
@@ -175,14 +175,14 @@ class RedisEngine:
         return ClaimReply(claimed, None if due < 0 else due / 1e6)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
-        """Extend leases; False where the token no longer holds."""
+        """Extend leases; returns False where the token no longer holds."""
         args: list[bytes | str | int] = [_micro(lease), len(held)]
         args += [id_bytes(task_id) for task_id, _ in held]
         args += [_token(token) for _, token in held]
         return _bits(await self._run("renew", _RENEW, args))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """End claims; False where the token no longer holds."""
+        """End claims; returns False where the token no longer holds."""
         known = await self._recall(settlements) if self._unsure else {}
         fresh = [s for s in settlements if s.claim.token not in known] if known else settlements
         done = [s.claim for s in fresh if s.verdict == "done"]
@@ -216,7 +216,7 @@ class RedisEngine:
         return [known[s.claim.token] for s in settlements]
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
-        """Bury tasks as cancelled; False where there is nothing to cancel."""
+        """Make tasks dead as cancelled; returns False where there is nothing to cancel."""
         return _bits(await self._run("cancel", _CANCEL, list(map(id_bytes, ids))))
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
@@ -236,11 +236,11 @@ class RedisEngine:
         return Counts(*await self._run("counts", _COUNTS, []))
 
     async def lag(self) -> float:
-        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        """Seconds since the oldest ready task took its place; 0 if there is none."""
         return max(0, int(await self._run("lag", _LAG, []))) / 1e6
 
     async def get(self, task_id: str) -> StoredState | None:
-        """What is known of one task."""
+        """The stored state of one task; None if its id is not known."""
         reply = await self._run("get", _GET, [id_bytes(task_id)])
         if reply is None:
             return None

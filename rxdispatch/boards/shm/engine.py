@@ -111,7 +111,7 @@ class SharedEngine:
 
     @property
     def signals(self) -> Observable[Signal]:
-        """Hot: ready, or joined; polled."""
+        """Hot: tasks may be ready, or none may be unfinished; polled."""
         return self._notifier.signals.observable
 
     @property
@@ -122,7 +122,7 @@ class SharedEngine:
     # -- the steps -----------------------------------------------------------------------------
 
     async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
-        """Add tasks; False where the id is known."""
+        """Add tasks; returns False where the id is known."""
         now = self._begin()
         await self._lock()
         try:
@@ -177,7 +177,7 @@ class SharedEngine:
         return ClaimReply(found, None if due is None else max(0.0, (due - now) / 1e6))
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
-        """Extend leases; False where the token no longer holds."""
+        """Extend leases; returns False where the token no longer holds."""
         _check_lease(lease)
         now = self._begin()
         deadline = now + round(lease * 1e6)
@@ -193,7 +193,7 @@ class SharedEngine:
         return answers
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """End claims; False where the token no longer holds."""
+        """End claims; returns False where the token no longer holds."""
         now = self._begin()
         answers: list[bool] = []
         hinted: list[int] = []
@@ -231,7 +231,7 @@ class SharedEngine:
         return answers
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
-        """Bury tasks as cancelled; False where there is nothing to cancel."""
+        """Make tasks dead as cancelled; returns False where there is nothing to cancel."""
         self._begin()
         answers: list[bool] = []
         for task_id in ids:
@@ -248,7 +248,7 @@ class SharedEngine:
         return answers
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
-        """Make dead tasks ready at the end of their priority."""
+        """Make dead tasks ready; returns how many, and *until* for the next call."""
         now = self._begin()
         cells, letters = self._cells, self._dead_letters
         wanted: list[tuple[int, int]] = []
@@ -280,11 +280,11 @@ class SharedEngine:
         return await self._inspection.counts()
 
     async def lag(self) -> float:
-        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        """Seconds since the oldest ready task took its place; 0 if there is none."""
         return await self._inspection.lag()
 
     async def get(self, task_id: str) -> StoredState | None:
-        """What is known of one task."""
+        """The stored state of one task; None if its id is not known."""
         return self._inspection.state(task_id)
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
@@ -293,7 +293,7 @@ class SharedEngine:
         return [None if known is None else known.record or None for known in found]
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
-        """A page of dead tasks, oldest first."""
+        """A page of dead tasks, oldest first, and *after* for the next page."""
         self._begin()
         return self._dead_letters.page(after)
 
