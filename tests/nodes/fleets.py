@@ -95,14 +95,14 @@ def nodes_of(feed: Feed) -> dict[str, Node]:
 
 
 def stale(feed: Feed, truth: dict[str, Node]) -> list[str]:
-    """Return the ids of nodes that *feed* lacks or has in an older state than *truth*."""
+    """Return the ids of the nodes that *feed* lacks or has in an older state than *truth*."""
     here = nodes_of(feed)
     late = [name for name in truth if name not in here or here[name].seq < truth[name].seq]
     return late + [name for name in here if name not in truth]
 
 
 async def converged(at: Scene, *feeds: Feed, seconds: float = 15.0) -> dict[str, Node]:
-    """Wait until all *feeds* equal a relist, while nothing is written; returns that."""
+    """Wait until all *feeds* equal a relist while nothing is written; return the relist."""
     truth = await at.relisted()
     try:
         await until(lambda: all(truth == nodes_of(feed) for feed in feeds), seconds)
@@ -137,7 +137,7 @@ class Account:
         if feed is not None:
             self._known = nodes_of(feed)
             self._last = {name: (node.seq, "added") for name, node in self._known.items()}
-            # Of this epoch: a new epoch emits known nodes again.
+            # Only changes of this epoch count, as a new epoch emits known nodes again.
             self._epoch = feed._replica.epoch.hex()
             self.subscription = feed.changes.subscribe(self.add, self._fail, self._end)
 
@@ -150,7 +150,7 @@ class Account:
             self.check()
 
     def check(self) -> None:
-        """Fail if a change was emitted that must not be."""
+        """Fail if the feed emitted a change that breaks a rule."""
         assert self.failed is None, self.failed
         assert [] == self.errors[:10]
 
@@ -163,7 +163,7 @@ class Account:
         if change.epoch != self._epoch:
             self._epoch, self._last = change.epoch, {}
         seq, kind = self._last.get(name, (-1, ""))
-        # Becoming suspect, and ready again, is a judgement of the feed and has no number.
+        # The feed itself decides that a node is suspect or ready again, without a new number.
         again = "suspect" in {kind, change.kind} and kind != change.kind
         if change.seq < seq or (change.seq == seq and not again):
             self.errors.append(f"{change} after {kind} {seq}")

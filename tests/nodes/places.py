@@ -1,4 +1,4 @@
-"""A fleet on a server, seen from below: what is stored and published."""
+"""The registry of a fleet, and what it stores and publishes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Ground:
         """
         Let time pass for the fleet.
 
-        The fleet stores how far its clock is ahead of TIME; raising that saves the wait.
+        The fleet stores how far its clock is ahead of TIME; increasing this offset saves the wait.
         """
         await self.call("HINCRBY", self.key("meta"), "skew", round(seconds * 1_000_000))
 
@@ -84,7 +84,7 @@ class Ground:
         return (await self.fleet())[node].current_jobs
 
     async def dump(self) -> dict[bytes, Any]:
-        """Return all stored data, to see whether it has changed."""
+        """Return all stored data, to compare it later."""
         keys = await self.call("KEYS", "*")
         return {key: await self.call("DUMP", key) for key in sorted(keys)}
 
@@ -93,13 +93,13 @@ class Ground:
         return await self.engine.pulse()
 
     async def changes(self, after: int = 0, limit: int = 1000) -> tuple[Page, Message]:
-        """Return the changes after that number."""
+        """Return the changes after the number *after*."""
         page = await self.engine.changes(after, limit)
         return page, MessageReader().message(page.message)
 
     @asynccontextmanager
     async def published(self) -> AsyncGenerator[list[Message]]:
-        """Collect published messages; complete once the block has ended."""
+        """Collect published messages; the list is complete when the block has ended."""
         channels, messages, reader = Channels(self.hub.client), list[Message](), MessageReader()
         name = FleetKeys.of(NAMESPACE).changes
         subscription = channels.channel(name).subscribe(

@@ -1,4 +1,4 @@
-"""A replica in a test's hands, the rows that it applies, and what it reports."""
+"""A replica under a test's control, the rows that it applies, and what it reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRST, SECOND = b"1" * 16, b"2" * 16
 
 
 class Watcher(Followers):
-    """Keeps what the replica reports, and mirrors the nodes from that alone."""
+    """Records what the replica reports, and builds a mirror of the nodes from that alone."""
 
     def __init__(self) -> None:
         self.mirror: dict[str, Node] = {}
@@ -38,7 +38,7 @@ class Watcher(Followers):
         """Update the mirror."""
         known = node or previous
         assert known is not None
-        # The node before the change is the one in the mirror.
+        # The mirror has the node as it was before the change.
         assert self.mirror.get(known.id) is previous
         if node is None:
             del self.mirror[known.id]
@@ -46,24 +46,24 @@ class Watcher(Followers):
             self.mirror[known.id] = node
 
     def replaced(self) -> None:
-        """Copy the nodes."""
+        """Copy the nodes of the replica."""
         assert self.replica is not None
         self.mirror = dict(self.replica.nodes)
 
     def publish(self, change: NodeChange) -> None:
-        """Keep the change."""
+        """Record the change."""
         self.changes.append(change)
 
     def doubt(self, node: str) -> None:
-        """Keep the id."""
+        """Record the id."""
         self.doubts.append(node)
 
     def lapse_at(self, at: float) -> None:
-        """Keep the time."""
+        """Record the time."""
         self.announced.append(at)
 
     def kinds(self) -> list[tuple[str, str, int]]:
-        """Return the published changes, and forget them."""
+        """Return the published changes, and clear them."""
         changes, self.changes = self.changes, []
         return [(c.kind, c.node.id if c.node else "", c.seq) for c in changes]
 
@@ -79,7 +79,7 @@ class Clock:
 
 
 def made(epoch: bytes = FIRST) -> tuple[Replica, Watcher, Clock]:
-    """Return an empty replica of that epoch."""
+    """Return an empty replica of the epoch *epoch*."""
     watcher, clock = Watcher(), Clock()
     replica = Replica({}, clock, watcher)
     watcher.replica = replica
@@ -113,5 +113,5 @@ def grave(name: str, seq: int) -> NodeRow:
 
 
 def message(*rows: NodeRow, epoch: bytes = FIRST, bad: int = 0) -> Message:
-    """Return the message of these rows."""
+    """Return a message with these rows."""
     return Message(epoch, rows[0].seq, len(rows) + bad, list(rows), bad, rows[-1].seq)

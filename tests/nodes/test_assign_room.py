@@ -1,4 +1,4 @@
-"""``assign`` when many claims want the last slots, and when the feed closes."""
+"""``assign`` when many claims compete for the last slots, and when the feed closes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.servers import valkey_server
 
 @asynccontextmanager
 async def fleet(nodes: int) -> AsyncGenerator[Hub]:
-    """Run a server with that many nodes of one slot."""
+    """Run a server with *nodes* nodes of one slot each."""
     async with valkey_server() as server, connect(f"unix://{server.target.path}") as hub:
         await hub.nodes.register([Node(f"n{i}") for i in range(nodes)], ttl=600.0)
         yield hub

@@ -124,7 +124,7 @@ def test_a_removed_node_is_dropped_at_once() -> None:
 
 
 def test_a_walk_may_be_left_and_its_set_changed() -> None:
-    """The consumer of a node may remove it during the walk."""
+    """The consumer of a walk may remove a node during the walk."""
     cache = Cache(*(Node(f"n{n}") for n in range(20)))
     for style in ("walk", "scan"):
         for node in getattr(cache.candidates.get(ANY), style)(cache.rng):
@@ -140,7 +140,7 @@ def test_a_walk_may_be_left_and_its_set_changed() -> None:
 
 
 def test_any_two_nodes_may_come_first() -> None:
-    """All pairs are about equally frequent, as power of two choices needs."""
+    """All pairs of first nodes are about equally frequent, as power of two choices needs."""
     rng = random.Random(11)
     for size in (2, 3, 5, 8, 11):
         nodes = {f"n{n}": Node(f"n{n}") for n in range(size)}
@@ -156,7 +156,7 @@ def test_any_two_nodes_may_come_first() -> None:
 
 
 def test_a_walk_comes_by_every_node_once() -> None:
-    """It does for every size, even if most nodes have filled up since."""
+    """A walk visits each node once, for every size, even if most nodes have filled up since."""
     rng = random.Random(13)
     for size in range(70):
         nodes = {f"n{n}": Node(f"n{n}") for n in range(size)}
@@ -172,14 +172,14 @@ def test_a_walk_comes_by_every_node_once() -> None:
 
 
 def test_a_scan_starts_anywhere() -> None:
-    """A random start decides ties by chance."""
+    """A scan starts at a random node, so that ties are decided by chance."""
     found = CandidateSet(ANY, {f"n{n}": Node(f"n{n}") for n in range(10)})
     rng = random.Random(5)
     assert 10 == len({next(found.scan(rng)).id for _ in range(300)})
 
 
 def test_steps_are_taken_modulo_a_prime() -> None:
-    """Every size has a prime, or a walk would not visit every place."""
+    """Every size has a prime as its modulus, which lets a walk visit every place."""
     lacking: tuple[int, ...] = vars(module)["_TO_PRIME"]
     for exponent, more in enumerate(lacking):
         prime = (1 << exponent) + more
@@ -188,7 +188,7 @@ def test_steps_are_taken_modulo_a_prime() -> None:
 
 
 def test_the_set_not_used_for_longest_goes_first() -> None:
-    """The number of sets stays bounded, and a used set is kept."""
+    """The number of sets is bounded, and a set that is in use is kept."""
     cache = Cache(Node("a"))
     kept = cache.candidates.get(ANY)
     for n in range(3 * MAX_SETS):

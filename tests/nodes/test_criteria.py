@@ -1,4 +1,4 @@
-"""``Criteria``: which arguments are valid, and how they print."""
+"""``Criteria``: which arguments are valid, and how they are printed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ WRONG: list[tuple[dict[str, Any], str, Any]] = [
 
 @pytest.mark.parametrize(("given", "rule", "value"), WRONG)
 def test_anything_else_is_refused(given: dict[str, Any], rule: str, value: Any) -> None:
-    """The error has the rule and the value."""
+    """The error states the rule and the value."""
     with pytest.raises(ConfigError) as caught:
         Criteria._of(**given)
     assert (rule, value) == (caught.value.rule, caught.value.value)
@@ -98,7 +98,7 @@ def test_anything_else_is_refused(given: dict[str, Any], rule: str, value: Any) 
 
 @pytest.mark.parametrize("strategy", ["", None, 2, later])
 def test_strategies_are_names_or_plain_functions(strategy: Any) -> None:
-    """The error lists the names."""
+    """The error lists the names of the strategies."""
     with pytest.raises(ConfigError, match="strategy must be one of power_of_two, "):
         Criteria(strategy=strategy)
 

@@ -50,7 +50,7 @@ def test_different_arguments() -> None:
 
 
 def test_labels_that_change_afterwards() -> None:
-    """Later changes of a passed mapping do not matter."""
+    """Later changes to a mapping that was passed have no effect."""
     cache = CriteriaCache()
     labels = {"zone": "a"}
     first = cache.get({"labels": labels})
@@ -105,7 +105,7 @@ def test_an_unknown_name() -> None:
 
 
 def test_new_arguments_without_end() -> None:
-    """New arguments without end do not fill the memory."""
+    """An endless series of new arguments does not fill the memory."""
     cache = CriteriaCache()
     for n in range(2000):
         cache.get({"pool": f"{n}"})

@@ -34,7 +34,7 @@ CRITERIA = Criteria(pool="gpu", labels={"zone": "a"}, where=not_w, exclude=["x"]
 
 
 def placements() -> Placements:
-    """Return placements with a node r that keeps refusing."""
+    """Return placements in which node r has just refused several jobs."""
     made = Placements(lambda: 0.0, random.Random(1))
     for _ in range(3):
         made.refused("r")
@@ -49,7 +49,7 @@ def test_a_node_counts_at_the_first_filter_that_rejects_it() -> None:
 
 
 def test_no_criteria_reject_only_nodes_without_room() -> None:
-    """Filters that reject no node count 0."""
+    """Only nodes without room are rejected; the other filters count 0."""
     explanation = explain(NODES[:3], Criteria(), placements())
     expected = {**dict.fromkeys(ORDER, 0), "draining": 1, "full": 2}
     assert Explanation(3, expected, 0) == explanation

@@ -39,9 +39,9 @@ def _far_ahead(feed: Feed) -> bytes:
 @asynccontextmanager
 async def _doubtful(at: Scene, feed: Feed, engine: Stepped) -> AsyncGenerator[asyncio.Event]:
     """
-    Keep *feed* in a state with a gap that it has noticed and not filled, while the block runs.
+    Keep *feed* in a state with a gap that it has noticed but not filled, during the block.
 
-    Then it has no proof that it is current, but has not given up the server either.
+    In this state the feed has no proof that it is current, but still has the server.
     """
     go = asyncio.Event()
     engine.before.append(("changes", go.wait))
@@ -103,7 +103,7 @@ async def test_a_check_that_is_cancelled() -> None:
 
 
 async def test_a_late_answer_overwrites_nothing() -> None:
-    """Nodes that changed, left or came back since the answer stay as they are."""
+    """Nodes that changed, left or came back since the reply stay as they are."""
     async with _one_feed() as (at, feed, engine):
         nodes = at.straight.nodes
         await nodes.register([Node(name) for name in "abcd"], ttl=TTL)
@@ -134,7 +134,7 @@ async def test_a_late_answer_overwrites_nothing() -> None:
 
 
 async def test_an_answer_that_is_ahead() -> None:
-    """Its change is emitted once, though the messages before it arrive later."""
+    """The change is emitted once, although the messages before it arrive later."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         nodes = at.straight.nodes
         await nodes.register([Node(name) for name in "ab"], ttl=TTL)
@@ -158,7 +158,7 @@ async def test_an_answer_that_is_ahead() -> None:
 
 
 async def test_an_answer_of_another_epoch() -> None:
-    """It is ignored."""
+    """A reply of another epoch is ignored."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         await until(lambda: feed.get("a"))
@@ -174,7 +174,7 @@ async def test_an_answer_of_another_epoch() -> None:
 
 
 async def test_a_thousand_misses_at_once() -> None:
-    """One call, then none for a while; a node registered meanwhile is found."""
+    """The feed makes one call, then none for a while; a node registered meanwhile is found."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine), monitored(at.target) as lines:
         async with _doubtful(at, feed, engine):
             found = await asyncio.gather(*(feed.fetch("ghost") for _ in range(1000)))
@@ -184,7 +184,7 @@ async def test_a_thousand_misses_at_once() -> None:
             began = asyncio.get_running_loop().time()
             for _ in range(10):
                 assert await feed.fetch("ghost") is None
-            # A miss is remembered for at least half a second.
+            # The feed remembers a miss for at least half a second.
             took = asyncio.get_running_loop().time() - began
             assert engine.count["lookup"] <= 2 + took / 0.5
         await at.straight.nodes.register(Node("ghost"), ttl=TTL)
@@ -196,7 +196,7 @@ async def test_a_thousand_misses_at_once() -> None:
 
 
 async def test_a_thousand_misses_of_different_nodes() -> None:
-    """They take no more calls than batches."""
+    """The feed makes no more calls than there are batches."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
         names = [f"{n}" for n in range(1000)]
         assert dict.fromkeys(names) == await feed.fetch_many(names)
@@ -208,14 +208,14 @@ async def test_a_miss_hides_nothing_newer() -> None:
     async with _one_feed(check_timeout=10.0) as (at, feed, engine), _doubtful(at, feed, engine):
         assert await feed.fetch("a") is None
         await at.hub.nodes.register(Node("b"), ttl=TTL)
-        # A later look-up is applied ahead of the stream, which is stuck.
+        # A later look-up is applied ahead of the stream, which does not move.
         await feed._replication.lookups.ask("b")
         assert await feed.fetch("b") is not None
         assert await feed.fetch("a") is None
 
 
 async def test_checks_at_once_by_many() -> None:
-    """200 feeds check at once: they wait for a connection, and none fails."""
+    """If 200 feeds check at the same time, they wait for a connection, and none fails."""
     async with no_leaks(), scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
         made = [
@@ -241,7 +241,7 @@ async def test_checks_at_once_by_many() -> None:
 
 
 async def test_checks_of_one_feed() -> None:
-    """200 checks of different nodes at once take one or two calls."""
+    """If one feed checks 200 nodes at the same time, it makes one or two calls."""
     async with _one_feed(check_timeout=10.0) as (at, feed, engine):
         await at.straight.nodes.register([Node(f"{n}") for n in range(200)], ttl=TTL)
         await until(lambda: feed.get("199"))

@@ -17,11 +17,11 @@ TTL = 0.7
 
 
 async def test_a_lapsed_node_is_never_chosen() -> None:
-    """It is never chosen more than 50 ms after its ttl, whatever the pulse interval."""
+    """The node is not chosen later than 50 ms after its ttl, whatever the pulse interval is."""
     async with scene(pulse_interval=10.0) as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=TTL)
         await until(lambda: feed.get("a") is not None)
-        # The feed received the node earlier, so its ttl ends before this.
+        # The feed received the node before this line, so its ttl ends before *ends*.
         ends = time.monotonic() + TTL + 0.05
         while True:
             asked = time.monotonic()
@@ -35,7 +35,7 @@ async def test_a_lapsed_node_is_never_chosen() -> None:
 
 
 async def test_a_loop_that_stood_still() -> None:
-    """The timer could not run; the selection checks the ttl itself."""
+    """While the loop is blocked no timer runs, so the selection itself checks the ttl."""
     async with scene(pulse_interval=30.0) as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=TTL)
         await until(lambda: feed.get("a") is not None)
@@ -46,7 +46,7 @@ async def test_a_loop_that_stood_still() -> None:
 
 
 async def test_a_suspect_is_emitted_without_a_pulse() -> None:
-    """A timer checks the ttls, and the node is looked up."""
+    """A timer checks the ttls; the feed emits the suspect and looks it up."""
     async with scene(pulse_interval=30.0) as it, it.hub.feed() as feed:
         changes: list[NodeChange] = []
         feed.changes.subscribe(changes.append)
@@ -57,7 +57,7 @@ async def test_a_suspect_is_emitted_without_a_pulse() -> None:
 
 
 async def test_a_node_that_left_and_came_back_during_a_gap() -> None:
-    """It is a new life: removed, then added, although its version is higher."""
+    """The feed emits removed, then added, although the version is higher."""
     async with scene() as it, it.hub.feed() as feed:
         await it.straight.nodes.register([Node("a")], ttl=1000)
         await until(lambda: feed.get("a") is not None)
@@ -76,7 +76,7 @@ async def test_a_node_that_left_and_came_back_during_a_gap() -> None:
 
 
 async def test_silence() -> None:
-    """Seconds since the last heartbeat; slots and other changes do not count."""
+    """``silence`` counts from the last heartbeat; slots and other changes do not matter."""
     async with scene() as it:
         feed = it.hub.feed()
         feed.keep_heartbeats()
@@ -97,7 +97,7 @@ async def test_silence() -> None:
 
 
 async def test_a_feed_must_be_entered() -> None:
-    """A read before that raises instead of finding an empty fleet."""
+    """Before it is entered, every read raises instead of returning an empty fleet."""
     async with connect() as hub:
         feed = hub.feed()
         for read in (

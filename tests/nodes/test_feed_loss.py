@@ -1,4 +1,4 @@
-"""A server that has lost its data, or comes back with older data."""
+"""A server that has lost its data, or that comes back with older data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TTL = 1000.0
 
 @every_kind
 async def test_all_is_flushed(kind: Kind) -> None:
-    """The fleet is empty once, then nodes come again from version 1."""
+    """The fleet becomes empty, then the nodes come again from version 1."""
     async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         await at.straight.nodes.heartbeat("a", {"x": 1})
@@ -50,7 +50,7 @@ async def test_all_is_flushed(kind: Kind) -> None:
 @pytest.mark.parametrize("more", [0, 1, 500])
 @every_kind
 async def test_flushed_and_written_at_once(kind: Kind, more: int) -> None:
-    """The new numbers may be below, equal to, or above the ones seen before."""
+    """New numbers may be below, equal to, or above the earlier ones."""
     async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.straight.nodes.register([Node(f"{n}") for n in range(50)], ttl=TTL)
         await converged(at, feed)
@@ -67,7 +67,7 @@ async def test_flushed_and_written_at_once(kind: Kind, more: int) -> None:
 
 
 async def test_flushed_again_and_again() -> None:
-    """With writes all the time, the feed recovers each time and only goes forward."""
+    """Under constant writes, the feed recovers each time and never goes backwards."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed) as account:
             for n in range(40):
@@ -84,7 +84,7 @@ async def test_flushed_again_and_again() -> None:
 @pytest.mark.parametrize("page", [1, 2, 3])
 @pytest.mark.parametrize("again", [False, True])
 async def test_a_new_epoch_in_the_middle_of_a_list(page: int, again: bool) -> None:
-    """The list starts again: no old node is in it, and no new one is missing."""
+    """The list starts again: it contains no old node and lacks no new one."""
     async with scene() as at:
         old = [Node(f"old{n}") for n in range(2500)]
         await at.straight.nodes.register([Node("kept"), *old], ttl=TTL)
@@ -108,7 +108,7 @@ async def test_a_new_epoch_in_the_middle_of_a_list(page: int, again: bool) -> No
 
 
 async def test_a_new_epoch_while_it_catches_up() -> None:
-    """Pages of the old epoch are not mixed with the new one."""
+    """Pages of the old epoch are not mixed with those of the new one."""
     async with scene() as at:
         nodes = at.straight.nodes
         await nodes.register([Node(f"{n}") for n in range(2500)], ttl=TTL)
@@ -143,7 +143,7 @@ async def _fleet(target: Target, count: int) -> None:
 
 @asynccontextmanager
 async def _restored(at: Scene, folder: Path) -> AsyncGenerator[Hub]:
-    """Run a server on older data; the proxy still leads to the previous one."""
+    """Run a server with older data, while the proxy still leads to the previous one."""
     async with valkey_server(folder) as server, connect(server.target.safe) as hub:
         yield hub
         at.proxy.upstream = at.target
@@ -156,7 +156,7 @@ async def _switched(at: Scene, hub: Hub) -> None:
 
 @pytest.mark.parametrize("written", [0, 1, 39, 40, 41, 200])
 async def test_a_server_with_older_data(tmp_path: Path, written: int) -> None:
-    """It has the same epoch, and reuses known numbers for other changes."""
+    """The server has the same epoch, and reuses known numbers for other changes."""
     first, second = tmp_path / "first", tmp_path / "second"
     async with valkey_server(first) as server, scene_at(server.target, pulse_interval=0.2) as at:
         await _fleet(server.target, 100)
@@ -168,7 +168,7 @@ async def test_a_server_with_older_data(tmp_path: Path, written: int) -> None:
             await converged(at, feed)
             assert 40 == len(feed.nodes())
             async with _restored(at, second) as hub:
-                # It has not noticed what only a pulse can notice.
+                # The feed has not noticed yet, as only a pulse can.
                 for n in range(written):
                     await hub.nodes.register(Node(f"{n % 7}", labels={"n": f"{n}"}), ttl=TTL)
                 with Account(feed) as account:
@@ -179,13 +179,13 @@ async def test_a_server_with_older_data(tmp_path: Path, written: int) -> None:
                     assert 20 == len(truth)
                     assert 20 == account.count("removed")
                     await until(lambda: feed.current)
-                    # It receives later changes.
+                    # The feed receives later changes.
                     await hub.nodes.heartbeat("3", {"new": True})
                     await converged(here, feed)
 
 
 async def test_a_server_that_is_started_again_with_all(tmp_path: Path) -> None:
-    """The feed emits only that it has caught up."""
+    """The feed emits nothing but the fact that it has caught up."""
     folder = tmp_path / "data"
     async with valkey_server(folder) as first, scene_at(first.target, pulse_interval=0.2) as at:
         await _fleet(first.target, 40)

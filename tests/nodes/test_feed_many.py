@@ -54,7 +54,7 @@ class Member:
         await self.process.wait()
 
     async def leave(self) -> int:
-        """Let it exit by itself; returns its status."""
+        """Let the process exit normally; return its status."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         return await self.process.wait()
@@ -85,12 +85,12 @@ async def _member(orders: Orders) -> AsyncGenerator[Member]:
         if process.returncode is None:
             process.kill()
             await process.wait()
-        # Its pipes are closed by then, which the loop must still process.
+        # The pipes of the process are closed by now; the loop must still process that.
         await asyncio.sleep(0)
 
 
 def _forward_only(changes: list[tuple[str, str, int, str]]) -> None:
-    """Numbers grow for each node within an epoch, and no change comes twice."""
+    """Check that numbers grow for each node within an epoch, and that no change is repeated."""
     last: dict[tuple[str, str], int] = {}
     suspect: set[tuple[str, str]] = set()
     for epoch, node, seq, kind in changes:
@@ -105,7 +105,7 @@ def _forward_only(changes: list[tuple[str, str, int, str]]) -> None:
 
 @pytest.mark.parametrize("seed", [1])
 async def test_processes_that_write_and_die(tmp_path: Path, seed: int) -> None:
-    """Of six processes two are killed, and all are cut off at times; the survivors agree."""
+    """Of six processes two are killed and all lose connections; the survivors agree."""
     rng = random.Random(seed)
     async with scene(pulse_interval=0.3) as at, AsyncExitStack() as stack:
         members = await asyncio.gather(
@@ -173,7 +173,7 @@ async def test_feeds_in_one_process() -> None:
 
 
 async def test_a_subscriber_that_raises() -> None:
-    """It is dropped with its error; the feed and the others continue."""
+    """The subscriber is dropped and gets its error; the feed and the others continue."""
     async with ground(pulse_interval=0.3) as it, it.hub.feed() as feed:
         failed: list[Exception] = []
 
@@ -192,7 +192,7 @@ async def test_a_subscriber_that_raises() -> None:
 
 
 async def test_a_slow_subscriber() -> None:
-    """It gets the newest change of each node; the others get every change at once."""
+    """The slow subscriber gets the newest change of each node, the others every change at once."""
     async with ground(pulse_interval=0.3) as it, it.hub.feed() as feed:
         seen: list[Node] = []
         go = asyncio.Event()

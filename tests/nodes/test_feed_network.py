@@ -1,4 +1,4 @@
-"""Networks that lose, delay and cut, and a server that drops slow subscribers."""
+"""Networks that lose, delay and cut connections, and a server that drops slow subscribers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TTL = 1000.0
 
 
 async def _change(hub: Hub, rng: random.Random, count: int) -> None:
-    """Make one change to one of that many nodes."""
+    """Make one change to one of *count* nodes."""
     name = f"{rng.randrange(count)}"
     match rng.randrange(8):
         case 0:
@@ -41,7 +41,7 @@ async def _change(hub: Hub, rng: random.Random, count: int) -> None:
 
 @asynccontextmanager
 async def _changing(at: Scene, seed: int, count: int = 50) -> AsyncGenerator[None]:
-    """Make changes over the direct connection all the time."""
+    """Make changes over the direct connection without a pause."""
     rng = random.Random(seed)
     await at.straight.nodes.register([Node(f"{n}") for n in range(count)], ttl=TTL)
 
@@ -84,7 +84,7 @@ async def test_a_black_hole_that_heals(kind: Kind, dead: bool, age: float) -> No
 
 
 async def test_a_black_hole_for_pub_sub_alone() -> None:
-    """Replies arrive but messages do not: that is no proof, and pulses fetch the changes."""
+    """If replies arrive but messages do not, that is no proof; pulses fetch the changes."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         at.proxy.tamper(lambda _: ())
         with Account(feed):
@@ -96,7 +96,7 @@ async def test_a_black_hole_for_pub_sub_alone() -> None:
 
 @every_kind
 async def test_subscribers_that_are_killed_while_others_publish(kind: Kind) -> None:
-    """Each time, the feed fetches what was published meanwhile."""
+    """After each kill, the feed fetches what was published meanwhile."""
     async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed):
             async with _changing(at, 3):
@@ -121,12 +121,12 @@ def _flood(target: Target, count: int) -> None:
 
 @every_kind
 async def test_more_than_the_server_keeps_for_a_listener(kind: Kind) -> None:
-    """The server drops the feed while its loop is blocked; it catches up afterwards."""
+    """The server drops a feed whose loop is blocked; the feed catches up afterwards."""
     async with scene(kind, pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.call("CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 65536 1")
         await at.straight.nodes.register(Node("big"), ttl=TTL)
         await until(lambda: feed.get("big"))
-        # The feed with the direct connection, as the proxy would buffer.
+        # This feed has the direct connection, as the proxy would buffer the messages.
         async with at.straight.feed() as direct:
             with Account(direct) as account, Account(feed):
                 thread = threading.Thread(target=_flood, args=(at.target, 150))
@@ -158,7 +158,7 @@ async def test_a_storm_of_resets() -> None:
 
 
 async def test_cuts_in_the_middle_of_a_list() -> None:
-    """Entering takes another try or two, and misses nothing."""
+    """Entering needs a retry or two, and the feed misses nothing."""
     async with scene(pulse_interval=0.5) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(3000)], ttl=TTL)
         rng = random.Random(5)
@@ -176,7 +176,7 @@ async def test_cuts_in_the_middle_of_a_list() -> None:
 
 
 async def test_replies_that_are_lost() -> None:
-    """Each call is repeated; a pulse that ran twice does no harm."""
+    """Each call is repeated; a pulse that was executed twice does no harm."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed):
             async with _changing(at, 6):
@@ -188,7 +188,7 @@ async def test_replies_that_are_lost() -> None:
 
 
 async def test_a_slow_line() -> None:
-    """With a fifth of a second to the server the feed still proves that it is current."""
+    """With a delay of 200 ms to the server, the feed still proves that it is current."""
     async with scene(pulse_interval=1.0) as at, at.hub.feed() as feed:
         at.proxy.delay(0.2)
         modes: list[Mode] = []
@@ -201,7 +201,7 @@ async def test_a_slow_line() -> None:
 
 
 async def test_a_server_that_is_not_there_on_entry() -> None:
-    """An error within the limit, and nothing left behind; a later feed works."""
+    """Entering raises within the limit and leaves nothing behind; a later feed works."""
     async with scene(pulse_interval=0.2) as at:
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         at.proxy.blackhole()

@@ -25,7 +25,7 @@ from tests.nodes.places import until
 
 Tamper = Callable[[bytes], Iterable[bytes]]
 
-# Longer than any test: a pulse did not find the change.
+# This is longer than any test, so no pulse can have found the change.
 NEVER = 60.0
 
 
@@ -53,7 +53,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("when", "step"), MOMENTS)
 async def test_changes_on_the_way_in(when: str, step: str) -> None:
-    """Changes between SUBSCRIBE and the list, in it, and between it and the held messages."""
+    """Changes before the list, in it, and after it but before the held messages are all kept."""
     async with scene() as at:
         nodes = [Node(f"n{n}", capacity=2) for n in range(1500)]
         await at.straight.nodes.register(nodes, ttl=1000.0)
@@ -61,7 +61,7 @@ async def test_changes_on_the_way_in(when: str, step: str) -> None:
 
         async def write() -> None:
             await _write(at)
-            # The message has arrived before the step continues.
+            # The message must arrive before the step continues.
             await feed._replication._channels.barrier(5.0)
 
         async def second() -> None:
@@ -116,7 +116,7 @@ def _dropping(share: float) -> Tamper:
 
 
 def _shuffled() -> Tamper:
-    """Drop some messages, repeat some, and delay some for long."""
+    """Drop some messages, repeat some, and delay some for a long time."""
     rng = random.Random(8)
     held: list[bytes] = []
 
@@ -143,7 +143,7 @@ TAMPERS: dict[str, Callable[[], Tamper]] = {
 
 @pytest.mark.parametrize("trouble", TAMPERS)
 async def test_messages_that_do_not_come_as_they_were_sent(trouble: str) -> None:
-    """The feed ends up equal to the registry, and emits each change once, in order."""
+    """The feed ends up equal to the registry, and emits each change once and in order."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         nodes, rng = at.straight.nodes, random.Random(6)
         with Account(feed) as account:
@@ -171,7 +171,7 @@ async def test_messages_that_do_not_come_as_they_were_sent(trouble: str) -> None
 
 
 async def test_a_lost_last_message() -> None:
-    """The next pulse notices it, within 1.5 s."""
+    """The next pulse notices the loss, within 1.5 s."""
     async with scene() as at, at.hub.feed() as feed:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=1000.0)
         await until(lambda: feed.get("b"))
@@ -191,7 +191,7 @@ async def test_a_lost_last_message() -> None:
 
 
 async def test_a_late_old_update_of_a_removed_node() -> None:
-    """The node stays removed, during a gap too; a new life of it is not affected."""
+    """The node stays removed, even during a gap; a new life of the node is not affected."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         seen: list[bytes] = []
         channels = Channels(at.straight.client)
@@ -234,7 +234,7 @@ async def test_a_late_old_update_of_a_removed_node() -> None:
 
 @pytest.mark.parametrize("lost", [(), (0,), (1,), (0, 1)])
 async def test_removed_and_registered_again(lost: tuple[int, ...]) -> None:
-    """The number counts, not the version, which restarts at 1."""
+    """The number of the change decides, not the version, which restarts at 1."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         nodes = at.straight.nodes
         await nodes.register(Node("a"), ttl=1000.0)
@@ -253,12 +253,12 @@ async def test_removed_and_registered_again(lost: tuple[int, ...]) -> None:
 
 
 async def test_an_update_from_here_and_one_from_there() -> None:
-    """This process sees its own write at once, and counts it once when it comes back."""
+    """The process sees its own write at once, and ignores the copy that comes back."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         with Account(feed) as account:
             await at.straight.nodes.register(Node("a"), ttl=1000.0)
             for n in range(50):
-                # The other process's change may be on its way: then ours is ahead of it.
+                # The other process's change may still be on its way, and ours is then ahead of it.
                 await at.straight.nodes.heartbeat("a", {"there": n})
                 version = await at.hub.nodes.heartbeat("a", {"here": n})
                 node = feed.get("a")

@@ -1,4 +1,4 @@
-"""Foreign messages on the channel: counted, dropped and survived."""
+"""Foreign messages on the channel are counted and dropped, and do no harm."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _record(
 
 
 def _next(*rows: Callable[[int], bytes]) -> Forge:
-    """Return a message that would be the next, with one row for each of *rows*."""
+    """Return a message with the next numbers, and one row for each of *rows*."""
     return lambda epoch, high: _message(
         epoch, high + 1, *(row(high + 1 + n) for n, row in enumerate(rows))
     )
@@ -106,7 +106,7 @@ async def _goes_on(at: Scene, feed: Feed, account: Account) -> None:
 
 @pytest.mark.parametrize("what", UNREADABLE)
 async def test_what_is_no_message(what: str) -> None:
-    """It costs the feed nothing: no call is made for it."""
+    """The feed drops it, and makes no call for it."""
     async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
@@ -122,7 +122,7 @@ async def test_what_is_no_message(what: str) -> None:
 
 @pytest.mark.parametrize("what", BAD_ROWS)
 async def test_what_is_no_row(what: str) -> None:
-    """It may have been a change, so the feed asks the registry, once for each at most."""
+    """A bad row may have been a change, so the feed asks the registry, at most once for each."""
     async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
@@ -134,7 +134,7 @@ async def test_what_is_no_row(what: str) -> None:
                 assert 5 <= feed.stats.malformed
                 assert [] == account.kinds("a")
                 assert engine.count["changes"] - before <= 12
-                # It is finished: no calls continue in the background.
+                # The feed has finished: no calls go on in the background.
                 calls = dict(engine.count)
                 await asyncio.sleep(0.1)
                 assert calls == engine.count
@@ -142,7 +142,7 @@ async def test_what_is_no_row(what: str) -> None:
 
 @pytest.mark.parametrize("what", NUMBERS)
 async def test_numbers_that_never_were(what: str) -> None:
-    """They remove nothing, block nothing, and do not cause endless calls."""
+    """Such messages remove nothing, block nothing, and do not cause endless calls."""
     async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
@@ -159,7 +159,7 @@ async def test_numbers_that_never_were(what: str) -> None:
 
 
 async def test_noise_among_writes() -> None:
-    """All of that and random bytes, all the time; the feed ends up equal to the registry."""
+    """Under constant foreign messages and random bytes, the feed ends up equal to the registry."""
     rng = random.Random(9)
     forges = [*UNREADABLE.values(), *BAD_ROWS.values(), *NUMBERS.values()]
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:

@@ -1,4 +1,4 @@
-"""``Followers``: each part of a feed is updated with the replica, subscribers last."""
+"""``Followers``: each part of a feed is updated with the replica, and subscribers come last."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Parts:
 
 
 async def test_a_subscriber_chooses_among_the_changed_nodes() -> None:
-    """Candidates are updated before the change is published, and placements are forgotten."""
+    """A subscriber sees updated candidates, without the placements on the changed node."""
     parts, picked, loads = Parts(), list[list[str]](), list[int]()
     assert [] == parts.selector.pick(Criteria())
 
@@ -65,7 +65,7 @@ async def test_a_subscriber_chooses_among_the_changed_nodes() -> None:
 
 
 async def test_what_the_snapshot_lacks() -> None:
-    """Single nodes after a change, the whole fleet after a relist."""
+    """Changes mark single nodes as unsaved, and a relist the whole fleet."""
     parts = Parts()
     parts.unsaved.take()
     parts.add("a", 1)

@@ -19,7 +19,7 @@ tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_large_nodes_come_in_several_replies(kind: Kind) -> None:
-    """No reply is much larger than a MiB, and each node is asked for once at a time."""
+    """No reply is much larger than 1 MiB, and each node is requested only once at a time."""
     async with ground(kind) as at, at.hub.feed() as feed:
         names = [f"n{n}" for n in range(60)]
         await at.nodes.register([Node(name) for name in names], ttl=1000.0)

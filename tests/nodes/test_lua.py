@@ -1,4 +1,4 @@
-"""The scripts on a server that is full, has lost data, was restarted, or whose clock was set."""
+"""The Lua scripts on a server that is full, lost its data, restarted, or had its clock set."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def later(it: Ground, seconds: float) -> None:
 
 @every_kind
 async def test_a_full_server_takes_nothing_new(kind: Kind) -> None:
-    """Neither nodes nor reservations: a clear error, and no partial write."""
+    """Nodes and reservations are refused with a clear error, and nothing is written in part."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=5), ttl=1000.0)
         async with full(it):
@@ -59,7 +59,7 @@ async def test_a_full_server_takes_nothing_new(kind: Kind) -> None:
 
 @every_kind
 async def test_a_full_server_keeps_the_fleet(kind: Kind) -> None:
-    """Heartbeats and renewals work, and so does all that frees memory."""
+    """Heartbeats and renewals work, and so do all calls that free memory."""
     async with ground(kind) as it:
         await it.nodes.register([Node("a", capacity=5), Node("b"), Node("c")], ttl=10.0)
         slot, other = await it.nodes.reserve("a"), await it.nodes.reserve("a")
@@ -79,7 +79,7 @@ async def test_a_full_server_keeps_the_fleet(kind: Kind) -> None:
 
 @every_kind
 async def test_self_preservation_on_a_full_server(kind: Kind) -> None:
-    """The registry can store that removals have stopped."""
+    """The registry can still record that removals have stopped."""
     async with ground(kind) as it:
         await it.nodes.register([Node(f"{n}") for n in range(20)], ttl=10.0)
         async with full(it):
@@ -93,7 +93,7 @@ async def test_self_preservation_on_a_full_server(kind: Kind) -> None:
 
 @every_kind
 async def test_a_feed_on_a_full_server(kind: Kind) -> None:
-    """It keeps its nodes, and receives what still happens."""
+    """The feed keeps its nodes, and receives the changes that are still possible."""
     async with ground(kind, pulse_interval=0.1) as it, it.hub.feed() as feed:
         await it.nodes.register([Node("a"), Node("b")])
         async with full(it):
@@ -131,12 +131,12 @@ async def test_a_read_only_replica() -> None:
 
 
 async def test_a_feed_whose_server_becomes_a_replica() -> None:
-    """It keeps the fleet, reports that it has no proof, and recovers afterwards."""
+    """The feed keeps the fleet, reports that it has no proof, and recovers later."""
     with system_redis() as url:
         settings = Settings(feed=FeedSettings(pulse_interval=0.1))
         async with connect(url, settings=settings) as hub, hub.feed() as feed:
             await hub.nodes.register(Node("a"), ttl=1000.0)
-            # A replica of an absent server, so that it keeps its data.
+            # The server becomes a replica of an absent one, and so keeps its data.
             await hub.client.call("test", "REPLICAOF", "127.0.0.1", "1")
             await until(lambda: feed.mode is Mode.LOCAL_ONLY)
             assert not feed.current
@@ -155,12 +155,12 @@ async def test_a_feed_whose_server_becomes_a_replica() -> None:
 
 
 async def meta(it: Ground, field: str) -> int:
-    """Return a number of the fleet's meta data."""
+    """Return a number from the meta data of the fleet."""
     return int(await it.call("HGET", it.key("meta"), field))
 
 
 async def set_back(it: Ground, seconds: float) -> None:
-    """Make the last write one of a server whose clock was that far ahead."""
+    """Make it look as if the server's clock was *seconds* ahead at the last write."""
     ahead = round(seconds * 1_000_000)
     raw, skew = await meta(it, "raw") + ahead, await meta(it, "skew") - ahead
     await it.call("HSET", it.key("meta"), "raw", raw, "skew", skew)
@@ -187,7 +187,7 @@ async def test_a_server_whose_time_was_set_back(kind: Kind) -> None:
 
 @every_kind
 async def test_time_goes_on_after_it_was_set_back(kind: Kind) -> None:
-    """A pulse is enough, even if nothing is written."""
+    """Pulses alone let the fleet's time go on, even if nothing is written."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a"), ttl=1.0)
         await set_back(it, 3600.0)
@@ -201,14 +201,14 @@ async def restarted(it: Ground, away: float) -> None:
     """Change the data as if its server had ended *away* seconds ago."""
     raw = await meta(it, "raw") - round(away * 1_000_000)
     skew = await meta(it, "skew") + round(away * 1_000_000)
-    # Deadlines stay as they were: the fleet's time at the last write does not change.
+    # The deadlines stay the same, as the fleet's time at the last write does not change.
     await it.call("HSET", it.key("meta"), "run", "another", "raw", raw, "skew", skew)
 
 
 @every_kind
 @pytest.mark.parametrize("first", ["pulse", "heartbeat"])
 async def test_the_clock_stops_while_the_server_is_away(kind: Kind, first: str) -> None:
-    """By exactly the time that it was down, whichever call comes first."""
+    """The clock stops for exactly the time that the server was down, whichever call is first."""
     async with ground(kind) as it:
         await it.nodes.register([Node("a"), Node("b")], ttl=20.0)
         before = await it.pulse()
@@ -218,7 +218,7 @@ async def test_the_clock_stops_while_the_server_is_away(kind: Kind, first: str) 
         await it.nodes.heartbeat("b")
         after = after or await it.pulse()
         assert before.epoch != after.epoch
-        # The test itself takes a few seconds.
+        # The test itself may take a few seconds.
         assert -5_000_000 < await meta(it, "skew") - skew <= 0
         assert after.epoch == (await it.pulse()).epoch
         assert ["a", "b"] == await it.ids()
@@ -232,7 +232,7 @@ async def test_the_clock_stops_while_the_server_is_away(kind: Kind, first: str) 
 
 @every_kind
 async def test_a_read_stores_no_epoch(kind: Kind) -> None:
-    """After a restart a read has no epoch until a script has stored one, or it would never end."""
+    """After a restart, a read returns no epoch until a script that writes has stored one."""
     async with ground(kind) as it:
         await it.nodes.register([Node(f"{n}") for n in range(5)], ttl=20.0)
         before = await it.pulse()
@@ -248,7 +248,7 @@ async def test_a_read_stores_no_epoch(kind: Kind) -> None:
 
 
 async def test_a_server_that_is_started_again(tmp_path: Path) -> None:
-    """No heartbeat could arrive while it was down, so no node is removed for that."""
+    """No heartbeat could arrive while the server was down, so no node is removed."""
     async with (
         valkey_server(tmp_path / "data") as first,
         Proxy(first.target) as proxy,
@@ -280,7 +280,7 @@ async def test_a_server_that_is_started_again(tmp_path: Path) -> None:
 
 @every_kind
 async def test_a_server_that_loses_its_data(kind: Kind) -> None:
-    """A new epoch begins; earlier slots are not held and count on no node."""
+    """A new epoch begins; earlier slots are lost and count on no node."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=2))
         slot = await it.nodes.reserve("a")
@@ -300,7 +300,7 @@ async def test_a_server_that_loses_its_data(kind: Kind) -> None:
 
 @every_kind
 async def test_scripts_that_are_flushed(kind: Kind) -> None:
-    """The client sends them again."""
+    """The client sends the scripts again."""
     async with ground(kind) as it:
         for n in range(3):
             await it.call("SCRIPT", "FLUSH")
@@ -312,7 +312,7 @@ async def test_scripts_that_are_flushed(kind: Kind) -> None:
 
 @every_kind
 async def test_keys_of_another_type(kind: Kind) -> None:
-    """The error says so."""
+    """The error names the problem."""
     async with ground(kind) as it:
         await it.call("SET", it.key("nodes"), "x")
         with pytest.raises(ResponseError, match="WRONGTYPE"):
@@ -321,7 +321,7 @@ async def test_keys_of_another_type(kind: Kind) -> None:
 
 @every_kind
 async def test_without_the_right_to_info(kind: Kind) -> None:
-    """Everything works, but a restart is not noticed."""
+    """Everything works, except that a restart is not noticed."""
     async with any_server(kind) as target:
         rule = ("on", ">secret", "~*", "&*", "+@all", "-info")
         async with connect(target.safe) as admin:
@@ -344,7 +344,7 @@ async def test_without_the_right_to_info(kind: Kind) -> None:
 
 @every_kind
 async def test_pages(kind: Kind) -> None:
-    """In the order of numbers, to the end, cut by rows or by size, each node once."""
+    """Pages come in the order of numbers, limited by rows or size, with each node once."""
     async with ground(kind) as it:
         await it.nodes.register([Node(f"{n:02}") for n in range(25)])
         await it.nodes.heartbeats({f"{n:02}": {"x": "x" * 65000} for n in range(0, 25, 2)})
@@ -363,7 +363,7 @@ async def test_pages(kind: Kind) -> None:
 
 @every_kind
 async def test_a_large_step_is_published_in_pieces(kind: Kind) -> None:
-    """Each message is complete, in order, and none is large."""
+    """Each message is complete and in order, and none is large."""
     async with ground(kind) as it:
         nodes = [Node(f"{n}", state={"x": "x" * 60000}) for n in range(30)]
         async with it.published() as messages:
@@ -379,7 +379,7 @@ async def test_a_large_step_is_published_in_pieces(kind: Kind) -> None:
 
 @every_kind
 async def test_nothing_is_left_behind(kind: Kind) -> None:
-    """When all nodes are gone and their tombstones purged, one small hash remains."""
+    """After all nodes are gone and their tombstones purged, one small hash remains."""
     async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node(f"{n}", capacity=2) for n in range(9)], ttl=10.0)
         for n in range(9):

@@ -1,4 +1,4 @@
-"""``Modes``: one failed pulse changes nothing, and neither does one that succeeds."""
+"""``Modes``: neither a single failed pulse nor a single good one changes the mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rxdispatch.nodes.feed.stats import Counters
 
 
 def test_two_proofs_in_a_row_end_a_trouble() -> None:
-    """A failure in between restarts the count."""
+    """Two good pulses in a row restore NORMAL; a failure in between restarts the count."""
     modes = Modes(Counters())
     modes.failed()
     modes.switch(Mode.LOCAL_ONLY)
@@ -22,7 +22,7 @@ def test_two_proofs_in_a_row_end_a_trouble() -> None:
 
 
 def test_proofs_while_all_is_well() -> None:
-    """Neither proofs nor failures alone change the mode."""
+    """A single failure does not change the mode."""
     modes = Modes(Counters())
     assert [False] * 3 == [modes.proven() for _ in range(3)]
     modes.failed()
@@ -30,7 +30,7 @@ def test_proofs_while_all_is_well() -> None:
 
 
 def test_the_observable() -> None:
-    """It emits the current mode, then each different one."""
+    """The observable emits the current mode, then each new one."""
     counters = Counters()
     modes = Modes(counters)
     seen: list[Mode | str] = []
@@ -47,7 +47,7 @@ def test_the_observable() -> None:
 
 
 def test_logs() -> None:
-    """Each switch is logged with the earlier mode; trouble as a warning."""
+    """Each change is logged with the previous mode, and a change for the worse as a warning."""
     modes = Modes(Counters())
     with capture_logs() as logs:
         modes.switch(Mode.L2_ONLY)

@@ -1,4 +1,4 @@
-"""``Placements``: recent placements and refusals of one process."""
+"""``Placements``: the recent placements and refusals of one process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def made() -> tuple[Clock, Placements]:
 
 
 def test_placements_count_until_the_registry_reports() -> None:
-    """Each node is counted by itself."""
+    """Placements are counted per node, until the registry reports them."""
     _, placements = made()
     for node in ("a", "a", "b"):
         placements.placed(node)
@@ -38,7 +38,7 @@ def test_placements_count_until_the_registry_reports() -> None:
 
 
 def test_a_placement_is_taken_back_once() -> None:
-    """A placement that no longer counts is not uncounted again."""
+    """A placement that no longer counts is not subtracted again."""
     clock, placements = made()
     placements.placed("a")
     clock.now += GENERATION
@@ -53,7 +53,7 @@ def test_a_placement_is_taken_back_once() -> None:
 
 @given(st.lists(st.floats(0.0, 1.5), max_size=20), st.floats(0.0, 0.49))
 def test_a_placement_counts_for_one_to_two_generations(pauses: list[float], phase: float) -> None:
-    """Reads do not extend that, whenever they happen."""
+    """A placement counts for one to two generations, and reads do not extend this."""
     clock, placements = made()
     clock.now += phase
     placements.placed("a")
@@ -76,7 +76,7 @@ def test_an_old_placement_does_not_renew_itself() -> None:
 
 
 def test_three_refusals_in_a_row_pass_a_node_over() -> None:
-    """For a short time; another refusal restarts it."""
+    """The node is passed over for a short time; another refusal restarts the time."""
     clock, placements = made()
     assert not placements.refusals
     rejecting: list[bool] = []
@@ -93,7 +93,7 @@ def test_three_refusals_in_a_row_pass_a_node_over() -> None:
 
 
 def test_how_long_is_left_to_chance() -> None:
-    """Processes do not all come back at once."""
+    """The duration is random, so that processes do not all come back at once."""
     clock, placements = made()
     ends: set[float] = set()
     for n in range(50):
@@ -110,7 +110,7 @@ def test_how_long_is_left_to_chance() -> None:
 
 
 def test_a_node_that_takes_a_job_is_a_good_one() -> None:
-    """A placement alone proves nothing: it counts before the node is asked."""
+    """An accepted job clears refusals; a placement alone proves nothing, as it is counted first."""
     _, placements = made()
     for _ in range(REFUSALS):
         placements.placed("a")
@@ -125,7 +125,7 @@ def test_a_node_that_takes_a_job_is_a_good_one() -> None:
 
 
 def test_refusals_far_apart_are_not_in_a_row() -> None:
-    """They are forgotten like placements."""
+    """Refusals expire like placements."""
     clock, placements = made()
     for _ in range(10):
         placements.refused("a")
@@ -136,7 +136,7 @@ def test_refusals_far_apart_are_not_in_a_row() -> None:
 
 
 def test_a_report_does_not_clear_refusals() -> None:
-    """The registry reports a busy node all the time."""
+    """A report of the registry proves nothing, as a busy node is reported all the time."""
     _, placements = made()
     for _ in range(REFUSALS):
         placements.reported("a")
@@ -146,7 +146,7 @@ def test_a_report_does_not_clear_refusals() -> None:
 
 
 def test_a_node_that_is_gone_is_forgotten() -> None:
-    """Its refusals are forgotten too."""
+    """The placements and refusals of a node that is gone are dropped."""
     _, placements = made()
     for _ in range(REFUSALS):
         placements.placed("a")
@@ -159,7 +159,7 @@ def test_a_node_that_is_gone_is_forgotten() -> None:
 
 @pytest.mark.parametrize("generations", [1, 2, 5])
 def test_nothing_is_kept_of_nodes_that_come_and_go(generations: int) -> None:
-    """Even if no call says that they are gone."""
+    """Entries of nodes expire even if no call says that the nodes are gone."""
     clock, placements = made()
     for n in range(1000):
         placements.placed(f"n{n}")

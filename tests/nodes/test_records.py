@@ -1,4 +1,4 @@
-"""``MessageReader``: parses what the registry writes, and refuses everything else."""
+"""``MessageReader`` parses what the registry writes, and refuses everything else."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def server() -> Generator[Server]:
 @settings(deadline=None, max_examples=100)
 @given(found=st.lists(nodes, max_size=5, unique_by=lambda node: node.id), states=st.data())
 def test_what_is_written_is_read(server: Server, found: list[Node], states: Any) -> None:
-    """Any node survives the scripts, by a list and by a look-up."""
+    """Any node is read back unchanged from a list and from a look-up."""
     news: dict[str, Mapping[str, Any]] = {
         node.id: states.draw(st.dictionaries(texts, values, max_size=3)) for node in found
     }
@@ -145,7 +145,7 @@ def test_records_of_a_snapshot(node: Node) -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes(data: bytes) -> None:
-    """Any bytes raise ValueError at worst."""
+    """Arbitrary bytes raise nothing but ValueError."""
     reader = MessageReader()
     with suppress(ValueError):
         reader.message(data)
@@ -155,7 +155,7 @@ def test_any_bytes(data: bytes) -> None:
 
 @given(st.binary(max_size=200), st.integers(0, 255), st.integers(0, 4))
 def test_any_row(body: bytes, kind: int, count: int) -> None:
-    """In a complete message bad rows are counted, and the others are parsed."""
+    """In a complete message, bad rows are counted and the others are parsed."""
     good = row(1, "good", 7, pack_record(Node("good")))
     data = message(5, *[row(kind, "a", 6, body)] * count, good)
     found = MessageReader().message(data)
@@ -165,7 +165,7 @@ def test_any_row(body: bytes, kind: int, count: int) -> None:
 
 @given(st.lists(nodes, min_size=1, max_size=3), st.randoms(use_true_random=False))
 def test_mutated_messages(found: list[Node], rng: random.Random) -> None:
-    """Bytes changed, lost or added never cause another error, or an endless read."""
+    """Changed, missing or additional bytes cause no other error, and no endless read."""
     rows = [row(1, node.id, n, pack_record(node)) for n, node in enumerate(found, 1)]
     whole = message(1, *rows, row(2, "gone", 9), row(3, "beats", 10, struct.pack(">Q", 4)))
     reader = MessageReader()
@@ -188,14 +188,14 @@ def test_mutated_messages(found: list[Node], rng: random.Random) -> None:
             continue
         for one in read.rows:
             if one.node is not None:
-                # A parsed node can be used.
+                # Every parsed node must be usable.
                 assert one.node == one.node
                 assert repr(one.node)
 
 
 @pytest.mark.parametrize("size", range(29))
 def test_a_message_that_is_cut(size: int) -> None:
-    """A cut message is refused, even within its head."""
+    """A message that was cut short is refused, even if the cut is in its head."""
     with pytest.raises(ValueError, match=r"^message must be whole"):
         MessageReader().message(message(1)[:size])
 
@@ -211,14 +211,14 @@ BAD_MESSAGES = {
 
 @pytest.mark.parametrize("what", BAD_MESSAGES)
 def test_messages_that_are_none(what: str) -> None:
-    """They are refused as a whole."""
+    """Such messages are refused as a whole."""
     data, rule = BAD_MESSAGES[what]
     with pytest.raises(ValueError, match=rule):
         MessageReader().message(data)
 
 
 def with_state(state: Any) -> bytes:
-    """Return a record with that state."""
+    """Return a record with the packed state *state*."""
     packed = state if isinstance(state, bytes) else msgspec.msgpack.encode(state)
     return pack_record(Node("a", state={}))[:-1] + packed
 
@@ -249,7 +249,7 @@ BAD_RECORDS = {
 
 @pytest.mark.parametrize("what", BAD_RECORDS)
 def test_records_that_are_none(what: str) -> None:
-    """A ValueError alone; within a message, one skipped row."""
+    """A bad record raises ValueError; within a message, its row is skipped."""
     record = BAD_RECORDS[what]
     with pytest.raises(ValueError, match=r"."):
         MessageReader().record("a", 1, record)
@@ -258,7 +258,7 @@ def test_records_that_are_none(what: str) -> None:
 
 
 def test_rows_that_are_none() -> None:
-    """Rows of unknown kind, too long, too short, without a name, or not text."""
+    """Rows of unknown kind, too long, too short, without a name, or not text are skipped."""
     bad = [
         row(0, "a", 1),
         row(4, "a", 1),
@@ -273,7 +273,7 @@ def test_rows_that_are_none() -> None:
 
 
 def test_what_a_row_holds() -> None:
-    """A node and its ttl; a heartbeat and its version; or a removal."""
+    """A row holds a node and its ttl, or a heartbeat and its version, or a removal."""
     node = Node("a", state={"x": 1}, version=3)
     read = MessageReader().message(
         message(
@@ -302,7 +302,7 @@ def test_specs_are_shared() -> None:
 
 
 def test_new_specs_without_end_are_not_kept() -> None:
-    """Labels that always change do not fill the memory."""
+    """Labels that change all the time do not fill the memory."""
     reader = MessageReader()
     for n in range(10_000):
         reader.record("a", 1, pack_record(Node("a", labels={"n": f"{n}"})))
@@ -310,7 +310,7 @@ def test_new_specs_without_end_are_not_kept() -> None:
 
 
 def test_states_are_read_late() -> None:
-    """A state stays packed until it is read, then is a read-only mapping."""
+    """A state stays packed until it is read, and is then a read-only mapping."""
     node: Any = MessageReader().record("a", 1, pack_record(Node("a", state={"x": [1]})))
     assert isinstance(node._state, bytes)
     assert {"x": [1]} == dict(node.state)
@@ -320,7 +320,7 @@ def test_states_are_read_late() -> None:
 
 
 def test_limits() -> None:
-    """64 KiB exactly for packed data; errors name the node and not the state."""
+    """Packed data may have exactly 64 KiB; the errors name the node but not the state."""
     assert RECORD_LIMIT == len(pack_state("a", {"x": "x" * (RECORD_LIMIT - 6)}))
     with pytest.raises(CodecError, match=r"^node 'a': state must be at most 65536 .* got 65537$"):
         pack_state("a", {"x": "x" * (RECORD_LIMIT - 5)})

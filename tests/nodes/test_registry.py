@@ -1,4 +1,4 @@
-"""``Registry``: each call is one atomic step that keeps the rules in any order of calls."""
+"""``Registry``: each call is one atomic step, and the rules hold for any order of calls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def nested(depth: int) -> Any:
 
 @every_kind
 async def test_a_node_as_it_was_registered(kind: Kind) -> None:
-    """All given fields, the first version, and none of the fields that the registry sets."""
+    """The node has all given fields, the first version, and the registry's values for the rest."""
     async with ground(kind) as it:
         node = Node(
             "gpu-1",
@@ -58,7 +58,7 @@ async def test_a_node_as_it_was_registered(kind: Kind) -> None:
 
 @every_kind
 async def test_a_known_id_is_updated(kind: Kind) -> None:
-    """The node is updated, ready again, keeps its jobs; its version grows by one."""
+    """The node is updated, ready again, and keeps its jobs; its version grows by one."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=2, state={"x": 1}))
         await it.nodes.reserve("a")
@@ -73,7 +73,7 @@ async def test_a_known_id_is_updated(kind: Kind) -> None:
 
 @every_kind
 async def test_several_at_once(kind: Kind) -> None:
-    """In order, more than fit one step, from any iterable, even an empty one."""
+    """Nodes are registered in order, also more than fit one step, from any iterable."""
     async with ground(kind) as it, it.published() as messages:
         assert [] == await it.nodes.register([])
         assert 0 == await it.call("DBSIZE")
@@ -89,7 +89,7 @@ async def test_several_at_once(kind: Kind) -> None:
 
 @every_kind
 async def test_ids_of_all_kinds(kind: Kind) -> None:
-    """Letters of any script, separators, zeros; each is a node of its own."""
+    """Ids may have letters of any script, separators and zeros, and differ if any byte differs."""
     ids = [
         "a",
         "A",
@@ -209,7 +209,7 @@ bad("reserve gone", NodeNotFoundError, "'none'", methodcaller("reserve", "none")
 
 
 async def test_bad_calls_change_nothing() -> None:
-    """Each error has the rule and the value; the good part of a call is not written either."""
+    """Each error states the rule and the value; the good part of the call is not written either."""
     async with ground() as it:
         await it.nodes.register(Node("there", state={"x": 0}), ttl=600.0)
         before = await it.dump()
@@ -222,7 +222,7 @@ async def test_bad_calls_change_nothing() -> None:
 
 
 async def test_bad_calls_on_an_empty_server() -> None:
-    """Nothing is created, not even an epoch."""
+    """A bad call creates nothing, not even an epoch."""
     async with ground() as it:
         for name, (call, kind, _) in BAD_CALLS.items():
             with pytest.raises((kind, NodeNotFoundError)):
@@ -239,7 +239,7 @@ async def test_bad_calls_on_an_empty_server() -> None:
 
 @every_kind
 async def test_what_just_fits(kind: Kind) -> None:
-    """The limits themselves are allowed."""
+    """Values exactly at the limits are allowed."""
     async with ground(kind) as it:
         largest = "x" * (65536 - 3 - 3)  # the map, its key, and the length prefix
         state: dict[str, Any] = {"x": largest}
@@ -280,7 +280,7 @@ async def test_heartbeats(kind: Kind) -> None:
 
 @every_kind
 async def test_a_ttl_that_ran_out(kind: Kind) -> None:
-    """The next call of any kind finds the node removed, without any feed."""
+    """The next call of any kind removes the node, without any feed."""
     async with ground(kind) as it:
         for call in (it.nodes.heartbeat, it.nodes.drain, it.nodes.reserve):
             await it.nodes.register(Node("a"), ttl=10.0)
@@ -296,7 +296,7 @@ async def test_a_ttl_that_ran_out(kind: Kind) -> None:
 
 @every_kind
 async def test_a_lapse_is_published_once(kind: Kind) -> None:
-    """However many calls sweep at the same time."""
+    """The lapse is published once, however many calls sweep at the same time."""
     async with ground(kind) as it:
         await it.nodes.register([Node(f"{n}") for n in range(5)], ttl=10.0)
         await it.nodes.register(Node("stays"), ttl=100.0)
@@ -314,7 +314,7 @@ async def test_a_lapse_is_published_once(kind: Kind) -> None:
 
 @every_kind
 async def test_draining(kind: Kind) -> None:
-    """No new work; running work continues; heartbeats do not end it, registering does."""
+    """A draining node gets no new work; heartbeats do not end the drain, but registering does."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=5))
         slot = await it.nodes.reserve("a")
@@ -333,7 +333,7 @@ async def test_draining(kind: Kind) -> None:
 
 @every_kind
 async def test_removing(kind: Kind) -> None:
-    """Safe to repeat while the tombstone lasts; published once."""
+    """Removing may be repeated while the tombstone lasts, and is published once."""
     async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node("a"), Node("b")], ttl=1000)
         async with it.published() as messages:
@@ -352,7 +352,7 @@ async def test_removing(kind: Kind) -> None:
 
 @every_kind
 async def test_tombstones_are_purged(kind: Kind) -> None:
-    """The floor rises; a node that was registered again has none."""
+    """The floor rises; a node that was registered again has no tombstone."""
     async with ground(kind, tombstone_ttl=60.0) as it:
         await it.nodes.register([Node(x) for x in "abc"], ttl=1000)
         for x in "ab":
@@ -374,7 +374,7 @@ async def test_tombstones_are_purged(kind: Kind) -> None:
 
 
 async def fleet_of(it: Ground, count: int, ttl: float, prefix: str = "n") -> list[str]:
-    """Register that many nodes."""
+    """Register *count* nodes."""
     ids = [f"{prefix}{n:03}" for n in range(count)]
     await it.nodes.register([Node(node) for node in ids], ttl=ttl)
     return ids
@@ -382,7 +382,7 @@ async def fleet_of(it: Ground, count: int, ttl: float, prefix: str = "n") -> lis
 
 @every_kind
 async def test_a_share_of_a_fleet_may_lapse(kind: Kind) -> None:
-    """Three of ten and no more; in a fleet of nine, any number."""
+    """Of a fleet of ten, three may lapse and no more; of nine, any number may."""
     async with ground(kind) as it:
         await fleet_of(it, 7, 1000.0, "stay")
         await fleet_of(it, 3, 10.0, "go")
@@ -404,7 +404,7 @@ async def test_a_share_of_a_fleet_may_lapse(kind: Kind) -> None:
 
 @every_kind
 async def test_a_frozen_fleet_thaws(kind: Kind) -> None:
-    """Nodes that send heartbeats again are kept; the few silent ones may then go."""
+    """Nodes that send heartbeats again are kept; the few silent ones are then removed."""
     async with ground(kind) as it:
         ids = await fleet_of(it, 20, 10.0)
         await it.later(11)
@@ -434,7 +434,7 @@ async def test_a_mass_lapse_ends(kind: Kind) -> None:
         await it.later(2)
         await it.pulse()
         assert 10 == len(await it.ids())
-        # A few that lapse just after that are removed at once.
+        # A few nodes that lapse soon after are removed at once.
         await it.nodes.register([Node(node) for node in ids[:2]], ttl=1.0)
         await it.later(2)
         await it.pulse()
@@ -450,7 +450,7 @@ async def test_a_mass_lapse_ends(kind: Kind) -> None:
 
 @every_kind
 async def test_small_bites(kind: Kind) -> None:
-    """Removals within half a minute count together, so a fleet is not lost bit by bit."""
+    """Removals within half a minute add up, so a fleet is not lost bit by bit."""
     async with ground(kind) as it:
         for n in range(10):
             await fleet_of(it, 2, 10.0 + 2 * n, f"b{n}-")
@@ -460,7 +460,7 @@ async def test_small_bites(kind: Kind) -> None:
             await it.later(2)
             await it.pulse()
             left.append(len(await it.ids()))
-        # Three times two are 30 % of twenty.
+        # Three times two nodes are 30 % of twenty.
         assert [18, 16, 14, 14, 14, 14] == left
 
 

@@ -1,4 +1,4 @@
-"""``Replica``: a node only goes forward, even if changes come late, twice or out of order."""
+"""``Replica``: a node never goes backwards, even if changes come late, twice or out of order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.nodes.replicas import (
 
 
 def test_following() -> None:
-    """Rows apply in order; a heartbeat without news changes the node and publishes nothing."""
+    """Rows apply in order; a heartbeat without news changes the node but publishes nothing."""
     replica, watcher, _ = made()
     assert replica.follow(message(record("a", 1), record("b", 2)))
     assert replica.follow(message(touch("a", 3, 2)))
@@ -38,7 +38,7 @@ def test_following() -> None:
 
 
 def test_seen_changes_are_ignored() -> None:
-    """Of repeated, older or overlapping messages only the new part counts."""
+    """Of repeated, older or overlapping messages, only the new part counts."""
     replica, watcher, _ = made()
     first = message(record("a", 1), record("b", 2))
     assert replica.follow(first)
@@ -50,7 +50,7 @@ def test_seen_changes_are_ignored() -> None:
 
 
 def test_gaps() -> None:
-    """A missing number, another epoch, or a row that cannot be parsed."""
+    """A missing number, another epoch, or a row that cannot be parsed is a gap."""
     replica, watcher, _ = made()
     assert not replica.follow(message(record("a", 2)))
     assert not replica.follow(message(record("a", 1), epoch=SECOND))
@@ -73,7 +73,7 @@ def test_a_node_that_is_ahead() -> None:
 
 
 def test_a_removal_that_is_ahead() -> None:
-    """A node that was found removed comes back by a newer row only."""
+    """A node that was found removed only comes back by a newer row."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1)))
     replica.fill([grave("a", 5)], 5)
@@ -88,7 +88,7 @@ def test_a_removal_that_is_ahead() -> None:
 
 
 def test_a_reply_that_is_late() -> None:
-    """Neither nodes nor removals of an outdated reply count."""
+    """Neither the nodes nor the removals of an outdated reply count."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1), record("b", 2), grave("a", 3), touch("b", 4, 2)))
     watcher.kinds()
@@ -99,7 +99,7 @@ def test_a_reply_that_is_late() -> None:
 
 
 def test_a_heartbeat_that_does_not_fit() -> None:
-    """A heartbeat of an unknown node, or with a skipped version, causes a look-up."""
+    """A heartbeat for an unknown node, or one that skips a version, causes a look-up."""
     replica, watcher, _ = made()
     replica.follow(message(touch("a", 1, 2)))
     replica.follow(message(record("b", 2), touch("b", 3, 3)))
@@ -108,7 +108,7 @@ def test_a_heartbeat_that_does_not_fit() -> None:
 
 
 def test_previous() -> None:
-    """The node just before the change, even if heartbeats came between."""
+    """``previous`` is the node just before the change, even if heartbeats came between."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1), touch("a", 2, 2), record("a", 3, 3, capacity=9)))
     replica.follow(message(grave("a", 4)))
@@ -149,7 +149,7 @@ def test_replacing_what_is_older() -> None:
 
 
 def test_another_epoch() -> None:
-    """Numbers restart; equal nodes are published too, as their numbers differ."""
+    """Numbers restart, so equal nodes are published too, as their numbers differ."""
     replica, watcher, _ = made()
     replica.follow(message(*(record("a", n, n) for n in range(1, 9)), record("b", 9)))
     watcher.kinds()
@@ -171,7 +171,7 @@ def test_another_epoch_with_the_same_data() -> None:
 
 
 def test_removals_of_before_an_epoch_are_forgotten() -> None:
-    """Their numbers mean nothing in the new epoch."""
+    """Numbers of removals mean nothing in a new epoch."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1)))
     replica.fill([grave("a", 50)], 50)
@@ -184,7 +184,7 @@ def test_removals_of_before_an_epoch_are_forgotten() -> None:
 
 
 def test_lapsing() -> None:
-    """Suspect once, published once, to be looked up; nodes with heartbeats are not affected."""
+    """A lapsed node becomes suspect, is published once and looked up; others are not affected."""
     replica, watcher, clock = made()
     replica.follow(message(record("a", 1, ttl=10.0), record("b", 2, ttl=10.0)))
     clock.now += 9.9
@@ -204,7 +204,7 @@ def test_lapsing() -> None:
 
 
 def test_nodes_of_one_moment_lapse_apart() -> None:
-    """Up to 40 ms later, so that not all are looked up at once."""
+    """Nodes lapse with a spread of 40 ms, so that they are not all looked up at once."""
     random.seed(5)
     replica, watcher, clock = made()
     replica.follow(message(*(record(f"{n}", n, ttl=100.0) for n in range(1, 101))))
@@ -223,7 +223,7 @@ def test_nodes_of_one_moment_lapse_apart() -> None:
 
 
 def test_asking_for_the_fleet_from_within() -> None:
-    """A subscriber of a suspect may check the ttls itself."""
+    """A subscriber that gets a suspect may check the ttls itself."""
     replica, watcher, clock = made()
     replica.follow(message(*(record(f"{n}", n, ttl=10.0) for n in range(1, 9))))
     watcher.kinds()
@@ -240,7 +240,7 @@ def test_asking_for_the_fleet_from_within() -> None:
 
 
 def test_a_ttl_is_announced_until_it_was_dealt_with() -> None:
-    """A timer that fires a hair too soon is set for the same ttl again."""
+    """A timer that fires slightly too early is set again for the same ttl."""
     replica, watcher, clock = made()
     replica.follow(message(record("a", 1, ttl=10.0)))
     (at,) = watcher.announced
@@ -270,7 +270,7 @@ def test_a_new_life_that_began_during_a_gap(way: str) -> None:
 
 
 def test_how_long_a_node_was_silent() -> None:
-    """Counted from its last heartbeat, even if another change came later."""
+    """The silence counts from the last heartbeat, even if another change came later."""
     replica, _, clock = made()
     assert replica.silence("a") is None
     replica.keep_heartbeats()
@@ -300,7 +300,7 @@ def suspect() -> tuple[Replica, Watcher]:
 
 
 def test_a_suspect_that_lives() -> None:
-    """A look-up without a change, a change, or a list makes it ready again."""
+    """A look-up without a change, a change, or a list makes the node ready again."""
     ways: list[Callable[[Replica], Any]] = [
         lambda replica: replica.fill([record("a", 1)], 1),
         lambda replica: replica.follow(message(record("a", 2, 2))),
@@ -318,7 +318,7 @@ def test_a_suspect_that_lives() -> None:
 
 
 def test_a_suspect_whose_heartbeat_comes() -> None:
-    """Its status from before is unknown, so it is looked up."""
+    """The heartbeat does not contain the earlier status, so the node is looked up."""
     replica, watcher = suspect()
     replica.follow(message(touch("a", 2, 2)))
     assert (["a"], []) == (watcher.doubts, watcher.kinds())
@@ -328,7 +328,7 @@ def test_a_suspect_whose_heartbeat_comes() -> None:
 
 
 def test_a_suspect_that_is_gone() -> None:
-    """It is removed with its last state."""
+    """The suspect is removed with its last state."""
     replica, watcher = suspect()
     replica.follow(message(grave("a", 2)))
     assert [("removed", "a", 2)] == watcher.kinds()
@@ -336,7 +336,7 @@ def test_a_suspect_that_is_gone() -> None:
 
 
 def test_what_the_registry_holds_on_to() -> None:
-    """A node that has lapsed in a fleet without removals is suspect here."""
+    """A lapsed node that the registry keeps in a mass lapse is suspect in the replica."""
     for way in ("fill", "replace", "follow"):
         replica, watcher, _ = made()
         row = record("a", 1, ttl=0.0)
@@ -355,7 +355,7 @@ def test_what_the_registry_holds_on_to() -> None:
 
 
 def test_no_proof() -> None:
-    """All are suspect, each published once."""
+    """All nodes are suspect, and each is published once."""
     replica, watcher, _ = made()
     replica.follow(message(record("a", 1), record("b", 2)))
     watcher.kinds()
@@ -366,7 +366,7 @@ def test_no_proof() -> None:
 
 
 def test_what_remains() -> None:
-    """Seconds until a node lapses."""
+    """``remaining`` returns the seconds until a node lapses."""
     replica, _, clock = made()
     replica.follow(message(record("a", 1, ttl=10.0)))
     assert 10.0 <= replica.remaining("a") <= 10.5

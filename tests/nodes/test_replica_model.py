@@ -1,4 +1,4 @@
-"""``Replica`` against a model, with changes in any order, by a state machine."""
+"""A state machine compares ``Replica`` with a model, for changes in any order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Model:
 
     @property
     def seq(self) -> int:
-        """The last number."""
+        """Return the last number."""
         return len(self.rows)
 
     def step(self, name: str, what: str) -> None:
@@ -66,14 +66,14 @@ class Model:
         self.births.append(births)
 
     def looked_up(self, name: str, at: int) -> NodeRow:
-        """Return the reply to a look-up at that number."""
+        """Return the reply to a look-up at the number *at*."""
         node = self.past[at].get(name)
         if node is None:
             return grave(name, at)
         return NodeRow(name, node.seq, node, 0, 30.0, self.births[at][name])
 
     def changes(self, after: int, at: int) -> list[NodeRow]:
-        """Return the compacted log after a number, as of another number."""
+        """Return the compacted log after the number *after*, as it was at the number *at*."""
         last = {row.id: row for row in self.rows[:at]}
         late = sorted((r for r in last.values() if r.seq > after), key=lambda row: row.seq)
         return [self.looked_up(row.id, at)._replace(seq=row.seq) for row in late]
@@ -101,7 +101,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(steps=st.lists(st.tuples(NAMES, STEPS), min_size=1, max_size=5))
     def happen(self, steps: list[tuple[str, str]]) -> None:
-        """Some nodes change, in one message."""
+        """Change some nodes, in one message."""
         before = self.model.seq
         for name, what in steps:
             self.model.step(name, what)
@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def lose_everything(self) -> None:
-        """The data is lost; the feed notices and relists."""
+        """Lose the data of the registry; the feed notices and relists."""
         self.epochs += 1
         self.model = Model(f"{self.epochs:016}".encode())
         self.replica.replace(self.model.epoch, [], 0)
@@ -160,7 +160,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def write(self, data: st.DataObject) -> None:
-        """The reply to a write of this process arrives before the stream has it."""
+        """Apply the reply to a write of this process, before the stream has it."""
         one = data.draw(st.sampled_from(self.sent))
         if one.epoch == self.model.epoch:
             unseen = [row for row in one.rows if row.seq > self.replica.high]
@@ -168,7 +168,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 8))
     def catch_up(self, back: int) -> None:
-        """Apply all changes after the known ones, as of any moment up to now."""
+        """Apply all changes that the replica lacks, as of any moment up to now."""
         high = self.replica.high
         at = max(high, self.model.seq - back)
         self.replica.fill(self.model.changes(high, at), at, complete=True)
@@ -176,7 +176,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 8))
     def relist(self, back: int) -> None:
-        """Apply the whole fleet, in no order, never older than the known state."""
+        """Apply the whole fleet in any order, never older than the known state."""
         at = max(self.replica.high, self.model.seq - back)
         rows = [row for row in self.model.changes(0, at) if row.node is not None]
         self.replica.replace(self.model.epoch, rows, at)
@@ -185,27 +185,27 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 29.0, 40.0]))
     def lapse(self, seconds: float) -> None:
-        """Time passes without heartbeats."""
+        """Let time pass without heartbeats."""
         self.clock.now += seconds
         self.replica.lapse()
 
     @rule()
     def no_proof(self) -> None:
-        """The server is unreachable."""
+        """Make the server unreachable."""
         self.replica.suspect_all()
 
     # -- what must hold
 
     @invariant()
     def mirrors(self) -> None:
-        """A follower of the changes has the same nodes, the very same objects."""
+        """The mirror, built from the changes, has the very same node objects."""
         assert self.watcher.mirror == self.replica.nodes
         for name, node in self.watcher.mirror.items():
             assert node is self.replica.nodes[name]
 
     @invariant()
     def never_ahead_of_the_registry(self) -> None:
-        """Each node is as it once was; an absent node was absent once."""
+        """Each node is as the registry had it at some time."""
         seq = self.model.seq
         assert self.replica.high <= seq
         for name, node in self.replica.nodes.items():
@@ -215,11 +215,11 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_that_was_seen_is_undone(self) -> None:
-        """Up to ``high`` no node is missing, older, or back after its removal."""
+        """Up to ``high``, no node is missing, older, or back after its removal."""
         for name, was in self.model.past[self.replica.high].items():
             node = self.replica.nodes.get(name)
             if node is None:
-                # Then it was removed later, and the replica knows.
+                # The node was removed later, and the replica knows that already.
                 assert any(
                     row.id == name and row.node is None and not row.version
                     for row in self.model.rows[self.replica.high :]
@@ -232,7 +232,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def changes_are_a_chain(self) -> None:
-        """Numbers grow, none twice, and each change starts from the result of the one before."""
+        """Numbers grow and do not repeat, and each change starts from the previous result."""
         for change in self.watcher.changes[self.checked :]:
             node, previous = change.node, change.previous
             assert node is not None
@@ -258,7 +258,7 @@ class Machine(RuleBasedStateMachine):
         self.checked = len(self.watcher.changes)
 
     def teardown(self) -> None:
-        """After looking up the doubts and catching up, it equals the registry."""
+        """After looking up the doubts and catching up, the replica equals the registry."""
         replica, model = self.replica, self.model
         at = model.seq
         replica.fill(model.changes(replica.high, at), at, complete=True)
@@ -271,7 +271,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize(("steps", "examples"), [(6, 150), (30, 60)])
 def test_everything_in_any_order(steps: int, examples: int) -> None:
-    """It ends up equal to the registry, and no node ever goes backwards."""
+    """The replica ends up equal to the registry, and no node ever goes backwards."""
     run_state_machine_as_test(
         Machine, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
     )

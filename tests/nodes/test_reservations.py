@@ -1,4 +1,4 @@
-"""Reservations in the registry: counted once, ended once, and never more than the capacity."""
+"""Reservations count once and end once, and never exceed the capacity of a node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 @every_kind
 async def test_reserving(kind: Kind) -> None:
-    """As many slots as the node has, each counted once and released once."""
+    """A node gives as many slots as it has; each counts once and is released once."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=2))
         one, two = await it.nodes.reserve("a"), await it.other.nodes.reserve("a")
@@ -46,7 +46,7 @@ async def test_reserving(kind: Kind) -> None:
 
 @every_kind
 async def test_many_slots_at_once(kind: Kind) -> None:
-    """More than fit one step."""
+    """One call may reserve more slots than fit one step."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=600))
         slots = [await it.nodes.reserve("a") for _ in range(600)]
@@ -57,7 +57,7 @@ async def test_many_slots_at_once(kind: Kind) -> None:
 
 @every_kind
 async def test_a_lapsed_lease_frees_its_slot(kind: Kind) -> None:
-    """A late renewal fails; a renewal in time holds the slot."""
+    """A late renewal fails; a renewal in time keeps the slot."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=1), ttl=1000.0)
         slot = await it.nodes.reserve("a", lease=10.0)
@@ -70,7 +70,7 @@ async def test_a_lapsed_lease_frees_its_slot(kind: Kind) -> None:
         assert [False] == await it.nodes.renew(slot)
         assert 0 == await it.jobs("a")
         other = await it.nodes.reserve("a")
-        # The first holder does not know that, and releases late.
+        # The first holder does not know this, and releases late.
         await it.nodes.release(slot)
         assert 1 == await it.jobs("a")
         assert [True] == await it.nodes.renew(other)
@@ -78,7 +78,7 @@ async def test_a_lapsed_lease_frees_its_slot(kind: Kind) -> None:
 
 @every_kind
 async def test_a_slot_ends_with_its_node(kind: Kind) -> None:
-    """A node registered again under the same id starts with no jobs, and keeps its own."""
+    """A node that is registered again after its removal starts with no jobs, and counts its own."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=2))
         old = await it.nodes.reserve("a", lease=10.0)
@@ -101,7 +101,7 @@ async def test_a_slot_ends_with_its_node(kind: Kind) -> None:
 
 @every_kind
 async def test_the_same_reservation_again(kind: Kind) -> None:
-    """A slot that is held under this id is found, and not counted twice."""
+    """A slot that is held under this reservation id is found, and not counted twice."""
     async with ground(kind) as it:
         await it.nodes.register([Node("a"), Node("b")])
         wanted = [("s1", ["a", "b"]), ("s2", ["a", "b"]), ("s3", ["a", "b"])]
@@ -115,7 +115,7 @@ async def test_the_same_reservation_again(kind: Kind) -> None:
 
 @every_kind
 async def test_less_capacity_than_jobs(kind: Kind) -> None:
-    """No new slots until enough were released; room is never below zero."""
+    """There are no new slots until enough are released; room is never negative."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", capacity=3))
         slots = [await it.nodes.reserve("a") for _ in range(3)]
@@ -147,7 +147,7 @@ async def shaky(it: Ground) -> AsyncGenerator[tuple[Proxy, Registry]]:
 
 @every_kind
 async def test_every_call_may_be_repeated(kind: Kind) -> None:
-    """A call whose reply was lost and that is repeated does not count twice."""
+    """Repeating a call whose reply was lost does not count twice."""
     async with ground(kind) as it, shaky(it) as (proxy, nodes):
 
         async def lossy(call: Callable[[], Awaitable[Any]]) -> Any:
@@ -210,7 +210,7 @@ async def test_jobs_stay_within_bounds(kind: Kind) -> None:
 
 
 class Watch:
-    """Follows a feed, and notes job counts that must never occur."""
+    """Follows a feed, and records job counts that must never occur."""
 
     def __init__(self, feed: Feed) -> None:
         self.wrong: list[Node] = []
@@ -227,7 +227,7 @@ class Watch:
 
 
 async def place(feed: Feed, rounds: int) -> int:
-    """Reserve and release, up to 19 slots at a time; returns how often it got one."""
+    """Reserve and release, up to 19 slots at a time; return how often it got one."""
     got = 0
 
     async def one() -> None:
@@ -244,7 +244,7 @@ async def place(feed: Feed, rounds: int) -> int:
 
 @every_kind
 async def test_schedulers_at_95_percent(kind: Kind) -> None:
-    """Eight of them, 152 jobs for 160 slots: no node ever exceeds its capacity."""
+    """Eight schedulers place 152 jobs on 160 slots, and no node ever exceeds its capacity."""
     async with ground(kind) as it, AsyncExitStack() as stack:
         await it.nodes.register([Node(f"{n}", capacity=4) for n in range(40)], ttl=1000.0)
         hubs = [await stack.enter_async_context(connect(it.target.safe)) for _ in range(8)]
@@ -273,7 +273,7 @@ asyncio.run(main())
 
 
 async def test_schedulers_in_processes_of_their_own() -> None:
-    """The same, with processes that share no loop."""
+    """The same holds for schedulers in processes of their own."""
     async with ground() as it, it.hub.feed() as feed:
         await it.nodes.register([Node(f"{n}", capacity=4) for n in range(40)], ttl=1000.0)
         watch = Watch(feed)

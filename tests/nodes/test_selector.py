@@ -1,4 +1,4 @@
-"""``Selector``: every way to a choice agrees with looking at every node."""
+"""``Selector``: each strategy picks the same nodes as a scan of the whole fleet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Fleet:
         self.selector.changed(self.nodes.pop(node_id), None)
 
     def pick(self, count: int = 1, **criteria: Any) -> str:
-        """Return the ids that are picked."""
+        """Return the ids of the picked nodes."""
         return " ".join(node.id for node in self.selector.pick(Criteria(**criteria), count))
 
 
@@ -85,7 +85,7 @@ def test_filters_rule_out() -> None:
 
 
 def test_where_is_asked_only_about_nodes_that_meet_the_rest() -> None:
-    """It may be slow, or fail on nodes of another kind."""
+    """``where`` may be slow, or fail on nodes of another kind, so it is asked last."""
     fleet = Fleet(
         Node("a", pool="gpu", state={"memory": 8}),
         Node("b", pool="gpu", state={"memory": 80}),
@@ -114,7 +114,7 @@ def test_count_must_be_positive(count: Any) -> None:
 
 
 def test_own_placements_are_load_until_they_are_reported() -> None:
-    """They make no node full."""
+    """The placements make no node full."""
     fleet = Fleet(Node("a", capacity=4), Node("b", capacity=4, current_jobs=2))
     assert "a" == fleet.pick()
     for _ in range(3):
@@ -141,7 +141,7 @@ def test_own_placements_are_not_counted_forever() -> None:
 
 @pytest.mark.parametrize("strategy", ["power_of_two", "least_loaded"])
 def test_a_node_that_keeps_refusing_is_passed_over(strategy: Any) -> None:
-    """Unless there is no other node."""
+    """A node that keeps refusing is chosen only if there is no other."""
     fleet = Fleet(Node("a", capacity=4), Node("b", capacity=4, current_jobs=3))
     for _ in range(3):
         assert "a" == fleet.pick(strategy=strategy)
@@ -154,7 +154,7 @@ def test_a_node_that_keeps_refusing_is_passed_over(strategy: Any) -> None:
 
 
 def test_a_node_that_comes_back_is_not_what_it_was() -> None:
-    """Its placements and refusals were forgotten."""
+    """Its earlier placements and refusals do not count any more."""
     fleet = Fleet(Node("a", capacity=4), Node("b", capacity=4, current_jobs=3))
     for _ in range(3):
         fleet.placements.placed("a")
@@ -165,7 +165,7 @@ def test_a_node_that_comes_back_is_not_what_it_was() -> None:
 
 
 def test_work_is_spread_over_a_fleet_of_equals() -> None:
-    """With two choices no node gets much more than its share."""
+    """With two choices, no node gets much more than its share."""
     fleet = Fleet(*(Node(f"n{n}", capacity=100) for n in range(20)))
     got: Counter[str] = Counter()
     for _ in range(1000):
@@ -177,7 +177,7 @@ def test_work_is_spread_over_a_fleet_of_equals() -> None:
 
 
 def test_clear_drops_all_candidates() -> None:
-    """Even after changes that the selector was not told."""
+    """All candidates are dropped, even after changes that the selector did not see."""
     fleet = Fleet(Node("a"))
     assert "a" == fleet.pick()
     fleet.nodes.clear()
@@ -208,7 +208,7 @@ STRATEGIES: list[dict[str, Any]] = [
 
 
 def asked_for(strategy: dict[str, Any], **others: Any) -> Criteria:
-    """Return criteria of a strategy, with its key and other arguments."""
+    """Return criteria with a strategy, its key, and other arguments."""
     return Criteria._of(**strategy, **others)
 
 
@@ -223,7 +223,7 @@ CRITERIA = st.builds(
 
 
 class Naive:
-    """What should be picked, by looking at every node."""
+    """A scan of every node, which finds what should be picked."""
 
     def __init__(self, fleet: Fleet, criteria: Criteria) -> None:
         self.placements = fleet.placements
@@ -256,7 +256,7 @@ class Naive:
         return next((name for name, good in checks.items() if not good), None)
 
     def cost(self, node: Node, strategy: Any) -> Any:
-        """Return what nodes are ordered by; None if the order is random."""
+        """Return what the nodes are ordered by; None if the order is random."""
         jobs = node.current_jobs + self.placements.load(node.id)
         load = jobs / node.capacity
         if callable(strategy):
@@ -269,7 +269,7 @@ class Naive:
 
 
 class Changes(RuleBasedStateMachine):
-    """Nodes are added, changed and removed, and picked in between."""
+    """Adds, changes and removes nodes in any order, and picks in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class Changes(RuleBasedStateMachine):
 
     @rule(node_id=st.sampled_from(IDS), jobs=st.integers(0, 4), status=st.sampled_from(NodeStatus))
     def beat(self, node_id: str, jobs: int, status: NodeStatus) -> None:
-        """A heartbeat keeps pool and labels: the very same objects."""
+        """Replace a node, which keeps the same objects for pool and labels."""
         old = self.fleet.nodes.get(node_id)
         if old is not None:
             node = Node._trusted(
@@ -300,12 +300,12 @@ class Changes(RuleBasedStateMachine):
 
     @rule(node_id=st.sampled_from(IDS), what=st.sampled_from(["placed", "unplaced", "accepted"]))
     def place(self, node_id: str, what: str) -> None:
-        """A job is placed, uncounted, or accepted."""
+        """Place a job, take one back, or report one as accepted."""
         getattr(self.fleet.placements, what)(node_id)
 
     @rule(node_id=st.sampled_from(IDS), times=st.integers(1, 4))
     def refuse(self, node_id: str, times: int) -> None:
-        """A node refused a job."""
+        """Let a node refuse a job."""
         for _ in range(times):
             self.fleet.placements.refused(node_id)
 
@@ -321,7 +321,7 @@ class Changes(RuleBasedStateMachine):
 
     @rule(asked=st.lists(CRITERIA, min_size=1, max_size=4), count=st.sampled_from([1, 2, 3, 20]))
     def pick(self, asked: list[Criteria], count: int) -> None:
-        """Return the ids that are picked."""
+        """Check that the selector picks what the scan picks."""
         for criteria in asked:
             naive = Naive(self.fleet, criteria)
             allowed = naive.eligible or naive.rejecting

@@ -1,4 +1,4 @@
-"""``Sequencer``: applies messages in order, and holds them back after a gap."""
+"""``Sequencer`` applies messages in order, and holds them back after a gap."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Bench:
 
     @property
     def seqs(self) -> dict[str, int]:
-        """Return the numbers of the nodes."""
+        """Return the number of each node."""
         return {node.id: node.seq for node in self.replica.nodes.values()}
 
 
 def packed(*rows: tuple[str, int] | tuple[str, int, bool], epoch: bytes = FIRST) -> bytes:
-    """Return a message of records or removals, by id and number."""
+    """Return a message of records or removals, given by id and number."""
     data = HEAD.pack(1, epoch, rows[0][1], len(rows))
     for name, seq, *alive in rows:
         body = pack_record(Node(name, version=1)) if alive != [False] else b""
@@ -58,7 +58,7 @@ def packed(*rows: tuple[str, int] | tuple[str, int, bool], epoch: bytes = FIRST)
 
 
 def test_in_order() -> None:
-    """Each is applied on arrival, and counted."""
+    """Each message is applied on arrival, and counted."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1), ("b", 2)))
     it.sequencer.receive(packed(("a", 3)))
@@ -72,7 +72,7 @@ def test_in_order() -> None:
 
 
 def test_a_gap() -> None:
-    """It is reported once; later messages wait, and follow the missing ones."""
+    """A gap is reported once; later messages wait until the missing ones are applied."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1)))
     for seq in (3, 4, 5):
@@ -85,7 +85,7 @@ def test_a_gap() -> None:
 
 
 def test_another_gap_in_what_was_held() -> None:
-    """Messages after it stay held back, in order."""
+    """Messages after the second gap stay held back, in order."""
     it = Bench()
     for seq in (2, 3, 5, 6):
         it.sequencer.receive(packed(("a", seq)))
@@ -101,7 +101,7 @@ def test_another_gap_in_what_was_held() -> None:
 
 
 def test_so_much_that_not_all_is_held() -> None:
-    """The newest are kept; the loss of the rest is noticed as another gap."""
+    """The newest messages are kept; the loss of the others is noticed as another gap."""
     it = Bench()
     for seq in range(2, 6002):
         it.sequencer.receive(packed(("a", seq)))
@@ -113,7 +113,7 @@ def test_so_much_that_not_all_is_held() -> None:
 
 
 def test_resubscribed() -> None:
-    """Earlier messages may be lost: it is behind until the registry was asked."""
+    """Messages may have been lost, so the sequencer is behind until the registry was asked."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1)))
     it.sequencer.receive(None)
@@ -127,7 +127,7 @@ def test_resubscribed() -> None:
 
 
 def test_messages_of_another_epoch() -> None:
-    """The data may be lost: a gap. Messages of an ended epoch do not count."""
+    """A new epoch is a gap, as data may be lost; messages of an ended epoch do not count."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1)))
     it.sequencer.receive(packed(("b", 1), epoch=SECOND))
@@ -139,7 +139,7 @@ def test_messages_of_another_epoch() -> None:
 
 
 def test_what_cannot_be_read() -> None:
-    """It is counted, logged without its text, and has no other effect."""
+    """The message is counted, logged without its text, and has no other effect."""
     it = Bench()
     it.sequencer.receive(packed(("a", 1)))
     with capture_logs() as logs:
@@ -153,7 +153,7 @@ def test_what_cannot_be_read() -> None:
 
 
 def test_a_row_that_cannot_be_read() -> None:
-    """A change was missed, so the registry is asked."""
+    """The row may have been a change, so the registry is asked."""
     it = Bench()
     data = packed(("a", 1), ("b", 2), ("c", 3))
     it.sequencer.receive(data.replace(b"b\x01", b"b\x09"))
@@ -179,7 +179,7 @@ def test_replies_may_be_large() -> None:
 
 
 def test_bogus_numbers() -> None:
-    """Messages with numbers that the registry never assigned are dropped, or would wait forever."""
+    """Numbers that the registry never assigned are dropped, or the feed would wait forever."""
     it = Bench()
     it.sequencer.receive(packed(("a", 50)))
     assert it.sequencer.behind
@@ -191,7 +191,7 @@ def test_bogus_numbers() -> None:
 
 
 def test_own_writes_come_first() -> None:
-    """In order they raise ``high``; the copy from Pub/Sub is ignored."""
+    """Own writes in order raise ``high``, and their copies from Pub/Sub are ignored."""
     it = Bench()
     it.sequencer.receive_own(packed(("a", 1)))
     it.sequencer.receive(packed(("a", 1)))
@@ -202,7 +202,7 @@ def test_own_writes_come_first() -> None:
 
 
 def test_own_writes_ahead_of_others() -> None:
-    """They are visible at once and leave no gap; the stream brings the rest."""
+    """Own writes are visible at once and leave no gap; the stream brings the rest."""
     it = Bench()
     it.sequencer.receive_own(packed(("a", 3)))
     assert ({"a": 3}, 0, False, 0) == (it.seqs, it.replica.high, it.sequencer.behind, it.gaps)
@@ -212,7 +212,7 @@ def test_own_writes_ahead_of_others() -> None:
 
 
 def test_own_writes_while_behind() -> None:
-    """They are visible at once too."""
+    """Own writes are visible at once, even while messages are missing."""
     it = Bench()
     it.sequencer.receive(packed(("b", 2)))
     it.sequencer.receive_own(packed(("a", 3)))
@@ -222,7 +222,7 @@ def test_own_writes_while_behind() -> None:
 
 
 def test_own_writes_that_come_late() -> None:
-    """A node that was added and removed in them stays removed."""
+    """A node that was added and removed by own writes stays removed."""
     it = Bench()
     data = packed(("a", 1), ("a", 2, False))
     it.sequencer.receive(data)
@@ -234,7 +234,7 @@ def test_own_writes_that_come_late() -> None:
 
 
 def test_own_writes_to_another_epoch() -> None:
-    """They are ignored until that epoch was read."""
+    """Own writes of another epoch are ignored until that epoch has been read."""
     it = Bench()
     it.sequencer.receive_own(packed(("a", 1), epoch=SECOND))
     assert ({}, 0) == (it.seqs, it.gaps)

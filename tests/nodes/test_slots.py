@@ -54,7 +54,7 @@ async def bench(kind: Kind = "valkey", limit: float = 5.0) -> AsyncGenerator[Ben
 
 
 async def soon(it: Ground, node: str, jobs: int) -> None:
-    """Wait until a node has that many jobs."""
+    """Wait until *node* has *jobs* jobs."""
     async with asyncio.timeout(10.0):
         while await it.jobs(node) != jobs:
             await asyncio.sleep(0.01)
@@ -62,7 +62,7 @@ async def soon(it: Ground, node: str, jobs: int) -> None:
 
 @every_kind
 async def test_many_in_one_call(kind: Kind) -> None:
-    """Each on the first of its nodes with room; the nodes that refused come back."""
+    """Each slot is on the first of its nodes with room; nodes that refused are reported."""
     async with bench(kind) as one:
         got = await one.slots.take([[B, A]] * 5, 30.0)
         assert ["b", "a", "a", "a", None] == [slot and slot.node.id for slot in got]
@@ -79,7 +79,7 @@ async def test_many_in_one_call(kind: Kind) -> None:
 
 @every_kind
 async def test_closing_gives_back(kind: Kind) -> None:
-    """All held slots, in one call."""
+    """Closing releases all held slots in one call."""
     async with bench(kind) as one:
         await one.slots.take([[A]] * 3, 30.0)
         await one.slots.close()
@@ -99,7 +99,7 @@ async def test_renewing() -> None:
 
 
 async def test_a_shorter_lease_after_a_longer_one() -> None:
-    """It is renewed by its own lease."""
+    """The short slot is renewed by its own lease."""
     async with bench() as one:
         (long,) = await one.slots.take([[B]], 30.0)
         (short,) = await one.slots.take([[A]], 0.4)
@@ -128,7 +128,7 @@ async def test_a_slot_whose_node_has_gone() -> None:
 
 
 async def test_a_lease_that_passes_while_the_server_is_away() -> None:
-    """The slot is lost; another process may have it."""
+    """The slot is lost, as another process may have it."""
     async with bench(limit=0.2) as one:
         (slot,) = await one.slots.take([[A]], 0.6)
         assert slot is not None
@@ -140,7 +140,7 @@ async def test_a_lease_that_passes_while_the_server_is_away() -> None:
 
 
 async def test_the_loser_knows_before_another_has_the_place() -> None:
-    """Even if the server is silent for longer than a lease: the clock decides."""
+    """The clock decides, even if the server is silent for longer than a lease."""
     async with bench(limit=30.0) as one:
         (slot,) = await one.slots.take([[B]], 0.6)
         assert slot is not None
@@ -181,7 +181,7 @@ async def test_many_slots_while_the_server_is_away() -> None:
 
 
 async def test_a_slot_given_back_in_time_is_not_lost() -> None:
-    """Its lease may pass then: no code relies on it any more."""
+    """Its lease may pass after that, as no code relies on it any more."""
     async with bench() as one:
         (slot,) = await one.slots.take([[B]], 0.2)
         assert slot is not None
@@ -204,7 +204,7 @@ async def test_a_short_outage() -> None:
 
 
 async def test_a_reply_that_is_lost() -> None:
-    """The same slot is reserved once."""
+    """The repeated call reserves the slot only once."""
     async with bench() as one:
         one.proxy.drop_replies(2, b"EVALSHA")
         (slot,) = await one.slots.take([[A]], 30.0)
@@ -213,7 +213,7 @@ async def test_a_reply_that_is_lost() -> None:
 
 
 async def test_a_call_that_is_given_up() -> None:
-    """Slots that it may have reserved are released once the server is reachable."""
+    """Slots that the call may have reserved are released once the server is reachable."""
     async with bench(limit=0.4) as one:
         one.proxy.drop_replies(1000, b"EVALSHA")
         with pytest.raises(StoreUnavailableError):
@@ -224,7 +224,7 @@ async def test_a_call_that_is_given_up() -> None:
 
 
 async def test_a_call_that_is_cancelled() -> None:
-    """Slots that it may have reserved are released too."""
+    """Slots that the call may have reserved are released."""
     async with bench() as one:
         gate = one.proxy.hold(b"EVALSHA", replies=True)
         taking = asyncio.create_task(one.slots.take([[A]], 30.0))
@@ -238,7 +238,7 @@ async def test_a_call_that_is_cancelled() -> None:
 
 
 async def test_giving_back_later() -> None:
-    """Many are released in one call, without waiting."""
+    """Many slots are released in one call, and the caller does not wait."""
     async with bench() as one:
         got = await one.slots.take([[A]] * 3, 30.0)
         before = await one.it.pulse()

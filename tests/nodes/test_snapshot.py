@@ -1,4 +1,4 @@
-"""``Snapshot``: a fleet on disk, across processes, restarts and damaged files."""
+"""``Snapshot``: a fleet on disk, with restarts, several processes and damaged files."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ async def opened(path: Path, name: str = "redis://here rxd") -> AsyncGenerator[S
 
 
 def rows(*numbers: int, record: bytes = b"r", remaining: float = 30.0) -> list[StoredRow]:
-    """Return a row for each number, with that number."""
+    """Return one row per number; the number is its id and its change."""
     return [StoredRow(f"n{number}", number, record, remaining) for number in numbers]
 
 
 def numbers(stored: Stored | None) -> list[int]:
-    """Return the numbers of the rows."""
+    """Return the change numbers of the rows."""
     assert stored is not None
     return sorted(row.seq for row in stored.rows)
 
 
 async def test_what_is_saved_is_loaded(path: Path) -> None:
-    """By this handle and by a later one, with the remaining ttl."""
+    """This handle and a later one load what was saved, with the remaining ttl."""
     async with opened(path) as snapshot:
         assert await snapshot.load() is None
         assert await snapshot.save("e", 3, rows(1, 3), full=True)
@@ -68,7 +68,7 @@ async def test_what_is_saved_is_loaded(path: Path) -> None:
 
 
 async def test_only_what_changed_since(path: Path) -> None:
-    """Removals included; all rows if the epoch differs."""
+    """``since`` includes removals, and returns all rows if the epoch differs."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 3, rows(1, 2, 3), full=True)
         await snapshot.save("e", 5, [*rows(4), StoredRow("n1", 5, b"", 0.0)], full=False)
@@ -79,7 +79,7 @@ async def test_only_what_changed_since(path: Path) -> None:
 
 
 async def test_older_rows_change_nothing(path: Path) -> None:
-    """Neither single rows nor a whole fleet; a full save replaces all rows."""
+    """Neither older rows nor an older fleet is saved; a full save of a new epoch replaces all."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 9, [StoredRow("a", 9, b"new", 1.0)], full=True)
         assert await snapshot.save("e", 10, [StoredRow("a", 8, b"old", 1.0)], full=False)
@@ -92,7 +92,7 @@ async def test_older_rows_change_nothing(path: Path) -> None:
 
 
 async def test_fleets_share_a_file(path: Path) -> None:
-    """They do not see each other."""
+    """Two fleets in one file do not see each other."""
     async with opened(path, "one") as one:
         await one.save("e", 1, rows(1), full=True)
     async with opened(path, "two") as two:
@@ -103,7 +103,7 @@ async def test_fleets_share_a_file(path: Path) -> None:
 
 
 async def test_one_process_writes(path: Path) -> None:
-    """Another handle may write once the first has closed."""
+    """Another handle may write after the first one has closed."""
     async with opened(path) as first, opened(path) as second:
         assert await first.lead()
         assert not await second.lead()
@@ -134,7 +134,7 @@ asyncio.run(main())
 
 
 async def test_a_killed_writer(path: Path) -> None:
-    """It leaves a sound file, and the next process may write."""
+    """A killed writer leaves an intact file, and the next process may write."""
     rng = random.Random(7)
     last = 0
     for _ in range(5):
@@ -162,7 +162,7 @@ async def test_a_killed_writer(path: Path) -> None:
 
 
 async def test_a_damaged_file_is_replaced(path: Path) -> None:
-    """Only if the file is ours."""
+    """A damaged snapshot is replaced, with a log entry."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(*range(500), record=b"x" * 300), full=True)
     with path.open("r+b") as file:
@@ -177,7 +177,7 @@ async def test_a_damaged_file_is_replaced(path: Path) -> None:
 
 
 async def test_a_truncated_file_is_replaced(path: Path) -> None:
-    """Like any other damage."""
+    """Truncation is treated like any other damage."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(*range(500), record=b"x" * 300), full=True)
     os.truncate(path, path.stat().st_size // 2)
@@ -187,7 +187,7 @@ async def test_a_truncated_file_is_replaced(path: Path) -> None:
 
 
 async def test_another_layout_is_replaced(path: Path) -> None:
-    """The data of a newer version can be fetched from the server again."""
+    """A snapshot of another version is replaced, as the server has the data."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(1), full=True)
     with sqlite3.connect(path) as connection:
@@ -199,7 +199,7 @@ async def test_another_layout_is_replaced(path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"important", b"SQLite format 3\0" + b"\0" * 200])
 async def test_a_foreign_file(path: Path, content: bytes) -> None:
-    """It is refused and not changed."""
+    """A foreign file is refused and not changed."""
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="snapshot must be a file of its own"):
         async with opened(path):
@@ -208,7 +208,7 @@ async def test_a_foreign_file(path: Path, content: bytes) -> None:
 
 
 async def test_a_foreign_database(path: Path) -> None:
-    """It is refused and not changed."""
+    """A foreign database is refused and not changed."""
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE precious (x)")
     connection.close()
@@ -220,7 +220,7 @@ async def test_a_foreign_database(path: Path) -> None:
 
 
 async def test_two_handles_of_one_process(path: Path) -> None:
-    """The second removes neither the lock of the first nor its log."""
+    """Closing the second handle leaves the lock and the log of the first intact."""
     code = f"import sqlite3; sqlite3.connect({str(path)!r}).execute('SELECT * FROM nodes').close()"
     async with opened(path) as first:
         await first.save("e", 1, rows(1), full=True)
@@ -233,7 +233,7 @@ async def test_two_handles_of_one_process(path: Path) -> None:
 
 
 async def test_the_file_is_removed_under_it(path: Path) -> None:
-    """The next save asks for a full one, which goes to a new file."""
+    """The next save asks for a full one, which creates a new file."""
     async with opened(path) as snapshot, opened(path) as reader:
         await snapshot.save("e", 1, rows(1), full=True)
         for suffix in ("", "-wal", "-shm"):
@@ -245,7 +245,7 @@ async def test_the_file_is_removed_under_it(path: Path) -> None:
 
 
 async def test_of_another_epoch_only_as_a_whole(path: Path) -> None:
-    """Numbers of two epochs do not mix."""
+    """A partial save of another epoch is refused, as numbers of two epochs do not mix."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 9, rows(9), full=True)
         assert not await snapshot.save("f", 1, rows(1), full=False)
@@ -253,7 +253,7 @@ async def test_of_another_epoch_only_as_a_whole(path: Path) -> None:
 
 
 async def test_another_layout_in_use(path: Path) -> None:
-    """The process that writes it keeps it; this one has no snapshot then."""
+    """The process that writes it keeps it, and this process works without a snapshot."""
     async with opened(path) as writer:
         await writer.save("e", 1, rows(1), full=True)
         with sqlite3.connect(path) as connection:
@@ -275,7 +275,7 @@ async def test_no_such_directory(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_fails(path: Path) -> None:
-    """It is logged once; then there is no snapshot, and no error."""
+    """The failure is logged once; then there is no snapshot, and no error."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(1), full=True)
         connection = sqlite3.connect(path, isolation_level=None)
@@ -291,7 +291,7 @@ async def test_a_disk_that_fails(path: Path) -> None:
 
 
 async def test_after_a_reboot(path: Path) -> None:
-    """How much time has passed is unknown."""
+    """After a reboot the age of the snapshot is unknown."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(1), full=True)
     with sqlite3.connect(path) as connection:
@@ -304,7 +304,7 @@ async def test_after_a_reboot(path: Path) -> None:
 
 
 async def test_cancelled_while_it_saves(path: Path) -> None:
-    """The transaction ends in the thread, one way or the other."""
+    """The transaction ends in its thread, by a commit or a rollback."""
     many: Sequence[StoredRow] = rows(*range(5000))
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, [], full=True)
@@ -320,7 +320,7 @@ async def test_cancelled_while_it_saves(path: Path) -> None:
 
 
 async def test_nothing_is_left_behind(path: Path) -> None:
-    """No thread and no descriptor; closing twice does no harm."""
+    """No thread and no descriptor remains; closing twice does no harm."""
     before = len(tuple(Path("/proc/self/fd").iterdir()))
     snapshot = Snapshot(path, "x")
     await snapshot.close()
@@ -347,7 +347,7 @@ async def test_only_the_owner_may_read_it(path: Path) -> None:
 
 
 async def test_a_planted_file_is_refused(path: Path) -> None:
-    """A link, and a snapshot of ours with a view in place of the nodes."""
+    """A link is refused, and so is a snapshot with a view in place of the table of nodes."""
     target = path.with_name("target")
     path.symlink_to(target)
     with pytest.raises(ConfigError, match="snapshot must not be a symbolic link"):
@@ -367,7 +367,7 @@ async def test_a_planted_file_is_refused(path: Path) -> None:
 
 
 async def test_a_file_that_is_exchanged_under_it(path: Path) -> None:
-    """A link in its place is logged once; then there is no snapshot, and no error."""
+    """A link in place of the file is logged once; then there is no snapshot, and no error."""
     async with opened(path) as snapshot:
         await snapshot.save("e", 1, rows(1), full=True)
         path.rename(path.with_name("moved"))

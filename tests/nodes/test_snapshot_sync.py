@@ -1,4 +1,4 @@
-"""``SnapshotSync``: at the start, in an outage, and between two processes of a host."""
+"""``SnapshotSync``: at the start, during an outage, and between two processes of a host."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def settings(path: Path, **others: float) -> Settings:
 
 @asynccontextmanager
 async def proxied(options: Settings) -> AsyncGenerator[tuple[Proxy, Hub, Hub]]:
-    """Run a server, a proxy before it, a hub behind the proxy and a direct one."""
+    """Run a server, a proxy before it, a hub behind the proxy, and a direct hub."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         straight = connect(f"unix://{server.target.path}")
         async with straight, connect(f"unix://{proxy.target.path}", settings=options) as hub:
@@ -43,7 +43,7 @@ async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 async def saved(path: Path, hub: Hub, nodes: int) -> None:
-    """Wait until that many nodes are on disk."""
+    """Wait until *nodes* nodes are on disk."""
     fleet = hub._require_fleet()
     assert fleet is not None
     assert hub._target is not None
@@ -58,7 +58,7 @@ async def saved(path: Path, hub: Hub, nodes: int) -> None:
 
 
 async def test_a_start_from_disk(tmp_path: Path) -> None:
-    """The feed fetches only the changes since then, removals included."""
+    """The feed loads the file and fetches only the changes since then, including removals."""
     async with valkey_server() as server:
         url = f"unix://{server.target.path}"
         async with connect(url, settings=settings(tmp_path)) as hub:
@@ -78,7 +78,7 @@ async def test_a_start_from_disk(tmp_path: Path) -> None:
 
 
 async def test_a_start_from_disk_of_another_life(tmp_path: Path) -> None:
-    """The file is of no use once the server has lost its data."""
+    """The file is useless after the server has lost its data."""
     async with valkey_server() as server:
         url = f"unix://{server.target.path}"
         async with connect(url, settings=settings(tmp_path)) as hub:
@@ -92,7 +92,7 @@ async def test_a_start_from_disk_of_another_life(tmp_path: Path) -> None:
 
 
 async def test_a_start_without_the_server(tmp_path: Path) -> None:
-    """The hub opens, the feed has the fleet and names its source; it recovers by itself."""
+    """The hub opens, the feed has the fleet and names its source; it recovers automatically."""
     options = settings(tmp_path, max_snapshot_age=600.0)
     async with proxied(options) as (proxy, hub, straight):
         await straight.nodes.register([Node(f"n{i}") for i in range(5)])
@@ -112,7 +112,7 @@ async def test_a_start_without_the_server(tmp_path: Path) -> None:
 
 
 async def test_a_start_without_server_and_snapshot(tmp_path: Path) -> None:
-    """There is no data to start from, and the error says so."""
+    """Without data to start from, entering raises an error that says so."""
     async with proxied(settings(tmp_path)) as (proxy, hub, _):
         proxy.blackhole()
         proxy.cut()
@@ -123,9 +123,9 @@ async def test_a_start_without_server_and_snapshot(tmp_path: Path) -> None:
 
 
 async def test_a_neighbour_that_is_connected(tmp_path: Path) -> None:
-    """Its writes keep the feed of a disconnected process up to date."""
+    """The writes of a connected process keep the feed of a disconnected one up to date."""
     async with proxied(settings(tmp_path)) as (proxy, hub, straight):
-        # The first of two processes of a host writes.
+        # The first of two processes of a host is the writer.
         neighbour = Snapshot(tmp_path / "fleet.db", f"{proxy.target.safe} rxd")
         await neighbour.open()
         try:

@@ -11,7 +11,7 @@ from rxdispatch.nodes.feed.stats import Counters, FeedStats, RedisLatency
 
 
 def test_nothing_yet() -> None:
-    """Zeros, and no division by zero."""
+    """All counters are zero, and nothing divides by zero."""
     stats = Counters().read(0, 0.0)
     assert {0} == {
         getattr(stats, field.name) for field in attrs.fields(FeedStats) if field.name != "redis"
@@ -36,7 +36,7 @@ def test_each_number_has_its_place() -> None:
 
 
 def test_latencies() -> None:
-    """Percentiles of the last 1,024 calls; all are counted."""
+    """The percentiles are those of the last 1,024 calls; the count includes all calls."""
     counters = Counters()
     for n in range(1000):
         counters.took(100.0 + n)
@@ -49,7 +49,7 @@ def test_latencies() -> None:
 
 
 def test_frozen() -> None:
-    """A value that was read does not change."""
+    """Stats that were read do not change later."""
     stats: Any = Counters().read(0, 0.0)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         stats.nodes = 1

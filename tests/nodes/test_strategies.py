@@ -14,7 +14,7 @@ from rxdispatch.nodes.placement.strategies import Cost, StrategyName, chooser
 
 
 def fleet(*jobs: tuple[int, int]) -> list[Node]:
-    """Return nodes a, b, c, ... with these jobs and capacities."""
+    """Return nodes a, b, c, ... with these pairs of jobs and capacity."""
     return [
         Node(chr(97 + n), current_jobs=now, capacity=most) for n, (now, most) in enumerate(jobs)
     ]
@@ -27,7 +27,7 @@ def chosen(
     key: str | None = None,
     own: dict[str, int] | None = None,
 ) -> str:
-    """Return the ids that come first, one letter each."""
+    """Return the ids in the order of choice, one letter each."""
     placed = own or {}
     choose = chooser(strategy, key)
     return "".join(
@@ -53,13 +53,13 @@ NODES = fleet((8, 16), (3, 4), (1, 8), (0, 1), (15, 16))
         ("least_loaded", "dcabe"),
         ("bin_pack", "ebacd"),
         ("spread", "dcbae"),
-        # The better one of the first two, then the others.
+        # The better one of the first two comes first, then the others.
         ("power_of_two", "adcbe"),
         (most_jobs, "eabcd"),
     ],
 )
 def test_the_best_come_first(strategy: StrategyName | Cost, order: str) -> None:
-    """As many as asked for."""
+    """The best nodes come first, as many as requested."""
     assert order == chosen(strategy, NODES)
     for count in (1, 2, 3):
         assert order[0] == chosen(strategy, NODES, count)[0]
@@ -76,14 +76,14 @@ def test_the_best_come_first(strategy: StrategyName | Cost, order: str) -> None:
     ],
 )
 def test_own_placements_count(strategy: StrategyName, order: str) -> None:
-    """A node that they fill comes last, but is not excluded."""
+    """A node that own placements fill comes last, but is not excluded."""
     nodes = fleet((2, 4), (1, 2), (1, 4))
     assert order == chosen(strategy, nodes, own={"b": 1})
 
 
 @pytest.mark.parametrize("strategy", ["power_of_two", "least_loaded", "bin_pack", "spread"])
 def test_no_nodes_no_choice(strategy: StrategyName) -> None:
-    """Of no nodes none is chosen, and of one node no second one."""
+    """Without nodes there is no choice, and with one node no second one."""
     for count in (1, 2):
         assert "" == chosen(strategy, [], count)
         assert "a" == chosen(strategy, fleet((0, 1)), count)
@@ -91,14 +91,14 @@ def test_no_nodes_no_choice(strategy: StrategyName) -> None:
 
 @pytest.mark.parametrize("strategy", ["power_of_two", "least_loaded", "bin_pack", "spread"])
 def test_ties_go_to_the_first_node(strategy: StrategyName) -> None:
-    """The caller passes the nodes in random order."""
+    """Ties go to the first node, as the caller passes the nodes in random order."""
     nodes = fleet((1, 4), (1, 4), (1, 4))
     assert "a" == chosen(strategy, nodes, 1)
     assert "c" == chosen(strategy, nodes[::-1], 1)
 
 
 def test_two_choices_look_at_no_more_than_they_need() -> None:
-    """However large the fleet is."""
+    """Two choices look at few nodes, however large the fleet is."""
     nodes = iter([Node(f"n{n}") for n in range(100)])
     choose = chooser("power_of_two", None)
     choose(nodes, 1, lambda node: node.current_jobs)
@@ -107,7 +107,7 @@ def test_two_choices_look_at_no_more_than_they_need() -> None:
 
 
 def test_the_same_key_goes_to_the_same_node() -> None:
-    """In any order and with any load; fixed values show an unintended change."""
+    """Neither order nor load matters; fixed values reveal an unintended change."""
     nodes = fleet((0, 4), (3, 4), (1, 4), (2, 4), (0, 4))
     order = chosen("sticky", nodes, key="user-1")
     assert order == chosen("sticky", nodes[::-1], key="user-1", own={"a": 3})
@@ -115,7 +115,7 @@ def test_the_same_key_goes_to_the_same_node() -> None:
 
 
 def test_the_same_key_goes_to_the_same_node_in_every_process() -> None:
-    """The built-in hash would not do that."""
+    """The choice is the same in every process, which the built-in hash would not guarantee."""
     code = (
         "from rxdispatch.node import Node\n"
         "from rxdispatch.nodes.placement.strategies import chooser\n"
@@ -134,16 +134,16 @@ def test_the_same_key_goes_to_the_same_node_in_every_process() -> None:
 
 
 def test_keys_are_spread_evenly() -> None:
-    """Each node has its share, within chance."""
+    """Each node gets its share of keys, within chance."""
     nodes = [Node(f"node-{n}") for n in range(10)]
     shares = Counter(first(nodes, f"key-{n}") for n in range(5000))
     assert {node.id for node in nodes} == set(shares)
-    # Chi-square with 9 degrees of freedom: above 27.9 once in a thousand.
+    # Chi-square with 9 degrees of freedom exceeds 27.9 once in a thousand cases.
     assert sum((count - 500) ** 2 / 500 for count in shares.values()) < 27.9
 
 
 def test_a_node_that_leaves_moves_only_its_own_keys() -> None:
-    """They move to all other nodes, evenly."""
+    """Its keys move to all other nodes, evenly."""
     nodes = [Node(f"node-{n}") for n in range(10)]
     heirs: Counter[str] = Counter()
     for n in range(5000):
@@ -154,12 +154,12 @@ def test_a_node_that_leaves_moves_only_its_own_keys() -> None:
         else:
             assert before == after
     share = heirs.total() / 9
-    # Chi-square with 8 degrees of freedom: above 26.1 once in a thousand.
+    # Chi-square with 8 degrees of freedom exceeds 26.1 once in a thousand cases.
     assert sum((heirs[node.id] - share) ** 2 / share for node in nodes[1:]) < 26.1
 
 
 def first(nodes: list[Node], key: str) -> str:
-    """Return the node that a key goes to."""
+    """Return the node to which a key goes."""
     return chooser("sticky", key)(iter(nodes), 1, lambda node: node.current_jobs)[0].id
 
 

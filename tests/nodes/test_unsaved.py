@@ -1,4 +1,4 @@
-"""``Unsaved``: no change is forgotten between two saves."""
+"""``Unsaved`` forgets no change between two saves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.nodes.replicas import FIRST, Watcher
 
 
 class Gated(Snapshot):
-    """A snapshot whose saves wait for the test, and are recorded."""
+    """A snapshot that records its saves and delays them until the test continues."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "test")
@@ -25,7 +25,7 @@ class Gated(Snapshot):
         self.go = asyncio.Event()
 
     async def save(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
-        """Wait, then save."""
+        """Record the save, wait, then save."""
         self.saved.append(([row.id for row in rows], full))
         self.saving.set()
         await self.go.wait()
@@ -33,7 +33,7 @@ class Gated(Snapshot):
 
 
 def test_all_at_first() -> None:
-    """Then the nodes that were added since the last call."""
+    """First the whole fleet is unsaved, then the nodes that were added since the last call."""
     unsaved = Unsaved()
     unsaved.add("a")
     assert unsaved.take() is None
