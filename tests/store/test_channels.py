@@ -1,4 +1,4 @@
-"""``Channels``: hot, counted, and open about missed messages."""
+"""``Channels`` are hot, share one subscription, and report missed messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.servers import Kind, any_server, valkey_server
 
 @asynccontextmanager
 async def opened(target: Target, ping: float = 5.0) -> AsyncGenerator[tuple[Client, Channels]]:
-    """A client and its channels, closed at the end."""
+    """Yield a client and its channels, which are closed at the end."""
     client = Client(target, StoreSettings(ping_interval=ping, attempt_timeout=0.2))
     channels = Channels(client)
     try:
@@ -44,7 +44,7 @@ async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
 
 
 async def publish(client: Client, name: str, *messages: str) -> None:
-    """Publish, one after the other."""
+    """Publish the messages, one after the other."""
     for message in messages:
         await client.call("publish", "PUBLISH", name, message)
 
@@ -65,7 +65,7 @@ async def test_messages_follow_a_confirmation(kind: Kind) -> None:
 
 
 async def test_one_subscription_for_all_who_listen() -> None:
-    """It starts with the first subscriber and ends, like the connection, with the last."""
+    """The subscription and its connection begin with the first subscriber and end with the last."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
         first: list[bytes | None] = []
         second: list[bytes | None] = []
@@ -126,7 +126,7 @@ async def test_take_one() -> None:
 
 
 async def test_a_killed_connection_is_noticed() -> None:
-    """Every channel emits None again, because messages in between are lost."""
+    """Every channel emits None again, as messages may have been lost."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
         got: list[bytes | None] = []
         other: list[bytes | None] = []
@@ -169,7 +169,7 @@ async def test_a_silent_connection_is_noticed() -> None:
 
 
 async def test_a_server_that_comes_back(tmp_path: Path) -> None:
-    """The channels reconnect, however long it takes, and also at first."""
+    """The channels reconnect, however long it takes, and even for the first connection."""
     async with valkey_server() as server:
         target = server.target
         async with Proxy(target) as proxy, opened(proxy.target) as (client, channels):
@@ -192,7 +192,7 @@ async def test_a_server_that_comes_back(tmp_path: Path) -> None:
 
 
 async def test_a_failing_subscriber_harms_nobody() -> None:
-    """Its error is logged, and the others receive everything."""
+    """The error of the subscriber is logged, and the others receive every message."""
     async with valkey_server() as server, opened(server.target) as (client, channels):
 
         def fail(_: bytes | None) -> None:
@@ -216,12 +216,12 @@ async def test_an_idle_connection_sends_pings_only() -> None:
         before = await _commands(client)
         await asyncio.sleep(0.3)
         after = await _commands(client)
-        # The first one is the check before.
+        # The one command is the first of the two checks.
         assert after - before == 1
 
 
 async def test_closing() -> None:
-    """Observables complete, waiting callers wake up, and nothing stays open."""
+    """Observables complete, waiting callers wake up, and no connection stays open."""
     before = _descriptors()
     async with valkey_server() as server:
         client = Client(server.target, StoreSettings())
@@ -242,7 +242,7 @@ async def test_closing() -> None:
 
 
 async def test_nobody_listens() -> None:
-    """Without a subscriber there is nothing to wait for."""
+    """Without a subscriber, ``confirmed`` raises, even if it already waits."""
     async with valkey_server() as server, opened(server.target) as (_, channels):
         with pytest.raises(ConfigError, match="the channel must have a subscriber, got b'a'"):
             await channels.confirmed(b"a")
@@ -256,7 +256,7 @@ async def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_a_barrier(kind: Kind) -> None:
-    """After the barrier, every message that was published before it has been delivered."""
+    """After a barrier, every message that was published before it has been delivered."""
     async with any_server(kind) as target, opened(target) as (client, channels):
         got: list[bytes | None] = []
         channels.channel(b"a").subscribe(got.append)
@@ -270,7 +270,7 @@ async def test_a_barrier(kind: Kind) -> None:
 
 
 async def test_a_barrier_without_a_connection() -> None:
-    """A barrier fails without subscribers, also after the last has left."""
+    """Without subscribers a barrier fails, even after the last one has left."""
     async with valkey_server() as server, opened(server.target) as (_, channels):
         with pytest.raises(StoreUnavailableError, match="ping the channels"):
             await channels.barrier(5.0)

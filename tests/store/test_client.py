@@ -1,4 +1,4 @@
-"""``Client``: repeats until a timeout, says what may have happened, loses no connection."""
+"""``Client`` repeats until a timeout, says what may have happened, and loses no connection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUICK = StoreSettings(timeout=0.3, attempt_timeout=0.1)
 async def connected(
     target: Target, settings: StoreSettings | None = None
 ) -> AsyncGenerator[Client]:
-    """A client that is closed at the end."""
+    """Yield a client, which is closed at the end."""
     client = Client(target, settings or StoreSettings())
     try:
         yield client
@@ -64,7 +64,7 @@ async def test_flushed_scripts_are_sent_again() -> None:
 
 
 async def test_answers_of_the_server_pass_through() -> None:
-    """An error that the server or a script answers is not an outage."""
+    """An error reply of the server or a script is not an outage."""
     async with valkey_server() as server, connected(server.target) as client:
         await client.call("fill", "SET", "text", "x")
         with pytest.raises(ResponseError, match="not an integer"):
@@ -79,7 +79,7 @@ async def test_answers_of_the_server_pass_through() -> None:
 
 
 async def test_many_calls_share_few_connections() -> None:
-    """200 calls at once wait for one of four connections, and each gets its reply."""
+    """200 concurrent calls wait for one of four connections, and each gets its reply."""
     settings = StoreSettings(connections=4)
     async with valkey_server() as server, connected(server.target, settings) as client:
         replies = await asyncio.gather(*(client.call("ask", "ECHO", i) for i in range(200)))
@@ -132,7 +132,7 @@ async def test_a_stopped_server() -> None:
 
 
 async def test_a_big_call_to_a_stopped_server_keeps_no_descriptor() -> None:
-    """Closing a connection does not wait until the socket has taken the request."""
+    """A connection is closed at once, even if the socket has not taken the whole request."""
     async with valkey_server() as server, connected(server.target, QUICK) as client:
         await client.open()
         before = _descriptors()
@@ -157,7 +157,7 @@ async def test_idle_connections_that_were_closed_are_replaced() -> None:
 
 
 async def test_a_loading_or_read_only_server_is_waited_for() -> None:
-    """The server answers but cannot serve now, and nothing was executed."""
+    """The server replies but cannot serve the call now, and nothing was executed."""
     async with valkey_server() as server, connected(server.target, QUICK) as client:
         await client.call("demote", "REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(StoreUnavailableError) as caught:
@@ -210,7 +210,7 @@ async def test_cancellation_mixes_nothing_up() -> None:
 
 
 async def test_closing_ends_running_calls() -> None:
-    """Nothing stays open, and later calls fail."""
+    """No connection stays open, and later calls fail."""
     before = _descriptors()
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())

@@ -1,4 +1,4 @@
-"""``ConnectionPool``: bounded, and unharmed by cancellation."""
+"""``ConnectionPool`` is bounded, and survives cancellation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_cancelled_wait_takes_nothing() -> None:
 
 
 async def test_clean_connections_are_used_again() -> None:
-    """Others are closed, and connections that the server closed are replaced."""
+    """Other connections are closed, and those that the server closed are replaced."""
     loop = asyncio.get_running_loop()
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
@@ -54,7 +54,7 @@ async def test_clean_connections_are_used_again() -> None:
         await connector.open(first)
         pool.give_back(first, clean=True)
         assert first is await pool.take(loop.time() + 1)
-        # An unread reply.
+        # One of the two replies stays unread.
         await exchange(first, pack(("ECHO", "a")) + pack(("ECHO", "b")))
         await asyncio.sleep(0.02)
         pool.give_back(first, clean=True)

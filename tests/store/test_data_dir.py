@@ -28,7 +28,7 @@ GUARDS: list[Guard] = ["pipe"] if sys.platform != "linux" else ["kernel", "pipe"
 
 
 async def refused(home: Path, rule: str) -> None:
-    """A server does not start there, and leaves everything as it was."""
+    """Check that a server does not start there, and changes no file."""
     before = sorted(home.rglob("*"))
     with pytest.raises(ConfigError, match=rule) as caught:
         async with connect(data_dir=home):
@@ -44,7 +44,7 @@ __attribute__((constructor)) static void run(void) { open(MARK, O_CREAT, 0600); 
 
 
 def planted(folder: Path) -> tuple[Path, Path]:
-    """A folder of another user with a log that loads a module; and what the module makes."""
+    """Plant a folder of another user whose log loads a module; return it, and the module's mark."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
@@ -65,7 +65,7 @@ def planted(folder: Path) -> tuple[Path, Path]:
 
 
 async def test_a_folder_of_another_user() -> None:
-    """Its code does not run; the error names both users, and no lock is left in it."""
+    """The code in the folder does not run; the error names both users, and no lock file is left."""
     with shared_folder() as folder:
         home, mark = planted(folder)
         await refused(home, r"data_dir must belong to the user of this process, root \(uid 0\)")
@@ -74,7 +74,7 @@ async def test_a_folder_of_another_user() -> None:
 
 
 def test_what_a_server_would_do_with_it() -> None:
-    """A server runs the code even with modules disabled: a data_dir is code."""
+    """Without the check, a server runs the code in the folder, even with modules disabled."""
     with shared_folder() as folder:
         home, mark = planted(folder)
         options = f"--port 0 --unixsocket {folder}/s --appendonly yes --enable-module-command no"
@@ -109,7 +109,7 @@ def second_user(home: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702, 0o770])
 async def test_a_folder_that_others_can_write(tmp_path: Path, mode: int) -> None:
-    """Others could replace the log in it."""
+    """Other users could replace the log in the folder."""
     home = tmp_path / "data"
     home.mkdir()
     os.chown(home, -1, 0 if os.geteuid() == 0 else os.getegid())
@@ -127,14 +127,14 @@ async def test_a_link_in_place_of_the_folder(tmp_path: Path) -> None:
 
 
 def a_log_of_another(home: Path) -> None:
-    """Planted while the folder was open to all."""
+    """Another user made the folder of the log, while the parent was open to all."""
     home.chmod(0o777)
     assert 0 == as_user((home / "appendonlydir").mkdir)
     home.chmod(0o700)
 
 
 def a_file_of_another(home: Path) -> None:
-    """The same, in the folder of the log."""
+    """Another user made a file in the folder of the log."""
     (home / "appendonlydir").mkdir()
     for folder in (home, home / "appendonlydir"):
         folder.chmod(0o777)
@@ -144,32 +144,32 @@ def a_file_of_another(home: Path) -> None:
 
 
 def a_log_open_to_all(home: Path) -> None:
-    """The folder above protects the folder of the log, but not forever."""
+    """The folder of the log is open to all; its parent protects it now, but not forever."""
     (home / "appendonlydir").mkdir()
     (home / "appendonlydir").chmod(0o777)
 
 
 def a_file_open_to_all(home: Path) -> None:
-    """A process that has it open can write it."""
+    """A process that has such a file open can write to it."""
     (home / "appendonlydir").mkdir(0o700)
     (home / "appendonlydir" / "x.aof").touch()
     (home / "appendonlydir" / "x.aof").chmod(0o666)
 
 
 def a_linked_log(home: Path) -> None:
-    """A link to a folder elsewhere."""
+    """Make the folder of the log a link to another folder."""
     (home / "elsewhere").mkdir(0o700)
     (home / "appendonlydir").symlink_to(home / "elsewhere")
 
 
 def a_linked_file(home: Path) -> None:
-    """A link to a file elsewhere."""
+    """Make a file of the log a link to another file."""
     (home / "appendonlydir").mkdir(0o700)
     (home / "appendonlydir" / "x.aof").symlink_to("/etc/passwd")
 
 
 def an_old_log_of_another(home: Path) -> None:
-    """A server takes over the single file that older ones wrote."""
+    """Another user made the single file of older servers, which newer ones read too."""
     home.chmod(0o777)
     assert 0 == as_user((home / "appendonly.aof").touch)
     home.chmod(0o700)
@@ -212,7 +212,7 @@ async def test_backups_by_hard_links(tmp_path: Path) -> None:
 async def test_a_folder_that_is_exchanged_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: Guard
 ) -> None:
-    """The server works in the folder that was checked, wherever it is by then."""
+    """The server works in the folder that was checked, even if that has been moved."""
     home, moved = tmp_path / "data", tmp_path / "moved"
     create = PrivateDirectory.create
 
@@ -229,7 +229,7 @@ async def test_a_folder_that_is_exchanged_meanwhile(
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_nobody_else_can_read_the_data(tmp_path: Path, guard: Guard) -> None:
-    """The files are private, also in a folder made by hand, whatever the umask."""
+    """The files are private, even in a folder with other rights, whatever the umask is."""
     home = tmp_path / "data"
     home.mkdir(0o755)
     before = os.umask(0)

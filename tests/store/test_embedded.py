@@ -1,4 +1,4 @@
-"""The embedded server: private, quick, durable on request, and gone with its owner."""
+"""The embedded server is private, quick, durable on request, and ends with its owner."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
-    """A place of its own for private directories, so that leftovers are visible."""
+    """A separate place for private directories, in which leftovers are visible."""
     with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)
@@ -53,7 +53,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
 
 @contextmanager
 def owner(data_dir: Path | None, guard: Guard) -> Generator[tuple[subprocess.Popen[str], int]]:
-    """A process that owns a server, and that server's pid."""
+    """Yield a process that owns a server, and the pid of the server."""
     command = [sys.executable, "-c", OWNER, str(data_dir or ""), guard]
     path = os.pathsep.join(filter(None, sys.path))
     with subprocess.Popen(
@@ -68,7 +68,7 @@ def owner(data_dir: Path | None, guard: Guard) -> Generator[tuple[subprocess.Pop
 
 @asynccontextmanager
 async def connection(path: Path) -> AsyncGenerator[Client]:
-    """A client of the server behind a socket."""
+    """Yield a client of the server behind a socket."""
     client = Client(Target(scheme="unix", path=str(path)), StoreSettings())
     try:
         yield client
@@ -77,20 +77,20 @@ async def connection(path: Path) -> AsyncGenerator[Client]:
 
 
 async def call(server: EmbeddedServer, *command: str) -> Any:
-    """Send one command over a connection of its own."""
+    """Send one command over a new connection."""
     async with connection(Path(server.socket_path)) as client:
         return await client.call("test", *command)
 
 
 async def config(server: EmbeddedServer, name: str) -> str:
-    """A setting of the server."""
+    """Return a setting of the server."""
     _, value = await call(server, "CONFIG", "GET", name)
     return str(value, "utf-8")
 
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_it_runs_and_leaves_nothing(temporary: Path, guard: Guard) -> None:
-    """It has a private socket and no port; after stop, no process or directory is left."""
+    """The server has a private socket and no port; after a stop no process or directory is left."""
     server = await EmbeddedServer.start(_guard=guard)
     folder = Path(server.socket_path).parent
     assert temporary == folder.parent
@@ -112,7 +112,7 @@ async def test_it_runs_and_leaves_nothing(temporary: Path, guard: Guard) -> None
 async def test_it_is_closed_to_what_nobody_needs(
     monkeypatch: pytest.MonkeyPatch, guard: Guard
 ) -> None:
-    """It has no modules, no debugging and nothing of its owner's environment."""
+    """The server has no modules, no debugging, and no variables of its owner except a few."""
     monkeypatch.setenv("API_KEY", "PLANTED-SECRET")
     async with await EmbeddedServer.start(_guard=guard) as server:
         assert await config(server, "protected-mode") == "yes"
@@ -140,7 +140,7 @@ async def test_it_starts_within_half_a_second() -> None:
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_data_is_kept(tmp_path: Path, guard: Guard) -> None:
-    """Data survive a stop, in a directory that the server creates."""
+    """Data survives a stop, in a directory that the server creates."""
     home = tmp_path / ("deep " * 30) / "data ü"
     for expected in (1, 2):
         server = await EmbeddedServer.start(home, _guard=guard)
@@ -156,7 +156,7 @@ async def test_data_is_kept(tmp_path: Path, guard: Guard) -> None:
 async def test_it_dies_with_its_owner(
     temporary: Path, tmp_path: Path, guard: Guard, kept: bool
 ) -> None:
-    """A kill -9 of the owner ends it, keeps acknowledged data, and the next start cleans up."""
+    """SIGKILL of the owner ends the server; data survives, and the next start cleans up."""
     home = tmp_path / "data" if kept else None
     with owner(home, guard) as (process, pid):
         stale = list(temporary.iterdir())
@@ -166,7 +166,7 @@ async def test_it_dies_with_its_owner(
                 await client.call("write", "SET", "n", "41")
         process.send_signal(signal.SIGKILL)
         process.wait()
-        # At once: the old server may still be ending.
+        # The next server starts at once, while the old one may still be ending.
         server = await EmbeddedServer.start(home)
     try:
         if kept:
@@ -180,7 +180,7 @@ async def test_it_dies_with_its_owner(
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_a_stopped_server_dies_with_its_owner(temporary: Path, guard: Guard) -> None:
-    """A server that cannot react to SIGTERM is killed too."""
+    """A server that cannot react to SIGTERM is killed."""
     with owner(None, guard) as (process, pid):
         os.kill(pid, signal.SIGSTOP)
         process.send_signal(signal.SIGKILL)
@@ -190,7 +190,7 @@ async def test_a_stopped_server_dies_with_its_owner(temporary: Path, guard: Guar
 
 @pytest.mark.parametrize("guard", GUARDS)
 async def test_a_forked_child_does_not_keep_it_alive(temporary: Path, guard: Guard) -> None:
-    """Workers of a process pool may outlive the owner."""
+    """The server ends with its owner, even if a worker of a process pool outlives it."""
     script = OWNER.replace(
         "    print(",
         "    import os\n    if os.fork() == 0:\n        import time; time.sleep(3600)\n    print(",
@@ -235,13 +235,13 @@ async def test_several_in_one_process(temporary: Path) -> None:
 
 
 async def test_it_does_not_hear_ctrl_c() -> None:
-    """The server runs in a session of its own."""
+    """The server runs in a session of its own, so Ctrl-C does not reach it."""
     async with valkey_server() as server:
         assert os.getsid(server.pid) != os.getsid(0)
 
 
 async def test_a_cancelled_start_leaves_nothing(temporary: Path) -> None:
-    """Nothing is left, wherever the start is cancelled."""
+    """A start that is cancelled at any moment leaves nothing behind."""
     for rounds in range(0, 24, 3):
         task = asyncio.create_task(EmbeddedServer.start())
         for _ in range(rounds):
@@ -254,7 +254,7 @@ async def test_a_cancelled_start_leaves_nothing(temporary: Path) -> None:
 
 
 async def test_a_cancelled_stop_leaves_nothing(temporary: Path, tmp_path: Path) -> None:
-    """The server is killed at once, and acknowledged data are kept."""
+    """The server is killed at once, and acknowledged data survives."""
     server = await EmbeddedServer.start(tmp_path)
     assert await call(server, "INCR", "n") == 1
     os.kill(server.pid, signal.SIGSTOP)
@@ -271,7 +271,7 @@ async def test_a_cancelled_stop_leaves_nothing(temporary: Path, tmp_path: Path) 
 
 
 async def test_a_server_that_died_can_be_stopped(temporary: Path) -> None:
-    """Only its directory is left to remove."""
+    """Stopping only has to remove the directory."""
     async with valkey_server() as server:
         os.kill(server.pid, signal.SIGKILL)
         wait_until(lambda: not alive(server.pid))
@@ -279,7 +279,7 @@ async def test_a_server_that_died_can_be_stopped(temporary: Path) -> None:
 
 
 async def test_dropping_it_ends_it(temporary: Path) -> None:
-    """A server that is not stopped ends with its last reference."""
+    """A server that is not stopped ends with the last reference to it."""
     server = await EmbeddedServer.start()
     pid = server.pid
     del server
@@ -306,7 +306,7 @@ async def test_a_server_that_refuses_to_start(tmp_path: Path, temporary: Path) -
 
 
 async def test_a_server_that_is_too_slow(temporary: Path) -> None:
-    """It is not left running."""
+    """The server is ended."""
     with pytest.raises(StoreUnavailableError, match="start of the embedded server"):
         await EmbeddedServer.start(timeout=0.0)
     assert [] == list(temporary.iterdir())

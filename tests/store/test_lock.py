@@ -1,4 +1,4 @@
-"""``FileLock``: it has one holder, and is free once all holders have ended."""
+"""``FileLock`` has one holder, and is free when all holders have ended."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_child_that_was_given_it_holds_it(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_does_not_hold_it(tmp_path: Path) -> None:
-    """Workers of a process pool may outlive their parent."""
+    """The lock is free after its holder has ended, even if a forked child lives on."""
     path = tmp_path / "lock"
     lock = FileLock.take(path)
     assert lock is not None
@@ -66,7 +66,7 @@ def test_a_forked_child_does_not_hold_it(tmp_path: Path) -> None:
 
 
 def test_a_link_is_refused(tmp_path: Path) -> None:
-    """Another user may have planted it."""
+    """A link is refused, as another user may have planted it."""
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="the lock file must not be a symbolic link"):
         FileLock.take(tmp_path / "link")
@@ -74,7 +74,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_tells_who_took_it(tmp_path: Path) -> None:
-    """The lock file has the number of the process; other contents are ignored."""
+    """The lock file has the process id of the holder; other contents are ignored."""
     path = tmp_path / "lock"
     assert FileLock.holder(path) is None
     lock = FileLock.take(path)

@@ -25,7 +25,7 @@ QUICK = StoreSettings(timeout=0.3)
 
 
 async def ping(url: str, settings: StoreSettings | None = None) -> object:
-    """Connect, ask once, and close."""
+    """Connect, send one command, and close."""
     client = Client(parse_url(url), settings or StoreSettings())
     try:
         await client.open()
@@ -55,7 +55,7 @@ async def test_an_acl_user() -> None:
 
 @pytest.mark.parametrize("login", ["bob:wr0ng@", ":wr0ng@", "", "nobody:wr0ng@"])
 async def test_a_wrong_password(login: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It fails at once, and no output contains the password."""
+    """The login fails at once, and no output contains the password."""
     caplog.set_level(logging.DEBUG)
     with (
         system_redis(acl=[f'bob on "#{_sha256(SECRET)}" ~* &* +@all'], password=SECRET) as url,
@@ -86,7 +86,7 @@ async def test_a_wrong_password(login: str, caplog: pytest.LogCaptureFixture) ->
 async def test_a_wrong_password_over_a_unix_socket(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """There redis-py wraps the error of the server."""
+    """Here redis-py wraps the error of the server."""
     path = tmp_path_factory.mktemp("s") / "s"
     with system_redis(password=SECRET, options={"unixsocket": str(path)}):
         assert await ping(f"unix://:{quote(SECRET, safe='')}@{path}")
@@ -107,7 +107,7 @@ async def test_a_changed_password() -> None:
 
 
 async def test_tls(throwaway_ca: Certificates) -> None:
-    """The client trusts a given certificate authority."""
+    """The client trusts the given certificate authority."""
     with system_redis(tls=throwaway_ca, password=SECRET) as url:
         assert await ping(f"{url}?ssl_ca_certs={throwaway_ca.ca}")
         assert await ping(f"{url}?ssl_cert_reqs=none")
@@ -145,7 +145,7 @@ async def test_given_authorities_replace_those_of_the_system(
 
 
 async def test_a_client_certificate(throwaway_ca: Certificates) -> None:
-    """The client sends it if the server asks for one."""
+    """The client sends its certificate if the server asks for one."""
     options = {"tls-auth-clients": "yes"}
     own = f"&ssl_certfile={throwaway_ca.cert}&ssl_keyfile={throwaway_ca.key}"
     with system_redis(tls=throwaway_ca, options=options) as url:
@@ -155,7 +155,7 @@ async def test_a_client_certificate(throwaway_ca: Certificates) -> None:
 
 
 async def test_files_without_certificates(throwaway_ca: Certificates, tmp_path: Path) -> None:
-    """The constructor of the client refuses them."""
+    """The client refuses them when it is made."""
     empty = tmp_path / "empty.pem"
     empty.touch()
     with pytest.raises(ConfigError, match="ssl_ca_certs must hold certificates"):

@@ -1,4 +1,4 @@
-"""Private directories: short, closed to others, removed after their owner has ended."""
+"""Private directories are short, closed to others, and removed after their owner has ended."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.strangers import as_user, shared_folder
 
 @pytest.fixture
 def parent(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of its own for temporary files, short enough for a socket."""
+    """A separate directory for temporary files, short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
 
 
 def test_it_is_private_and_short(parent: Path) -> None:
-    """It has mode 0700, and the address of a socket in it fits."""
+    """The directory has mode 0700, and the address of a socket in it fits."""
     private = PrivateDirectory.create()
     assert parent == private.path.parent
     assert stat.S_IMODE(private.path.stat().st_mode) == 0o700
@@ -36,7 +36,7 @@ def test_it_is_private_and_short(parent: Path) -> None:
 
 
 def test_a_deep_place_is_not_used(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The address of a socket in it would not fit."""
+    """Such a place is not used, as the address of a socket in it would not fit."""
     deep = parent / ("x" * 90)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
@@ -46,7 +46,7 @@ def test_a_deep_place_is_not_used(parent: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_stale_ones_are_swept(parent: Path) -> None:
-    """Unlocked directories go; locked ones, and those of others, stay."""
+    """Unlocked directories are removed; locked ones, and those of other users, stay."""
     stale, used = PrivateDirectory.create(), PrivateDirectory.create()
     (stale.path / "server.sock").touch()
     stale.lock.close()
@@ -87,7 +87,7 @@ def test_many_makers_at_once(parent: Path) -> None:
 def test_a_place_where_others_exchange_things(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a place is not used, nor one below it; a sticky one is used instead."""
+    """Such a place is not used, nor one below it; a place with the sticky bit is used instead."""
     parent.chmod(0o777)
     (parent / "below").mkdir(0o700)
     for given in (parent, parent / "below"):
@@ -104,7 +104,7 @@ def test_a_place_where_others_exchange_things(
 
 
 def test_a_place_of_another_user(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner of a sticky directory can replace the files in it."""
+    """Such a place is refused, as its owner can replace the files in it."""
     with shared_folder(0o1777) as folder:
         assert 0 == as_user((folder / "theirs").mkdir)
         (folder / "theirs").chmod(0o1777)
@@ -115,7 +115,7 @@ def test_a_place_of_another_user(parent: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_safe_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has the rule and the place."""
+    """The error states the rule and the place."""
 
     def unsafe(_: str) -> bool:
         return False
@@ -127,11 +127,11 @@ def test_no_safe_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_in_a_sandbox_without_root() -> None:
-    """There the directories of the system's root seem to belong to the overflow user."""
+    """This works where the directories of the system seem to belong to the overflow user."""
 
     def alone() -> None:
         uid, libc = os.geteuid(), ctypes.CDLL(None)
-        # Else the files in /proc belong to root, as this process has changed its user.
+        # Otherwise the files in /proc belong to root, as this process has changed its user.
         libc.prctl(4, 1, 0, 0, 0)
         if libc.unshare(0x10000000) != 0:
             os._exit(77)

@@ -1,4 +1,4 @@
-"""Databases that another user may have planted, or that contain code."""
+"""Databases that another user may have planted, or that contain code, are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.strangers import as_user, shared_folder
 
 
 def made(path: Path, *statements: str) -> Path:
-    """A database of mode 0600."""
+    """Make a database with mode 0600."""
     path.touch(0o600)
     with closing(sqlite3.connect(path)) as connection:
         for statement in ("CREATE TABLE t (x)", *statements):
@@ -41,7 +41,7 @@ def test_a_new_one_is_the_owners_alone(tmp_path: Path) -> None:
 
 
 def test_an_old_one_is_opened_as_it_is(tmp_path: Path) -> None:
-    """Its data are there, and its schema is not trusted."""
+    """Its data is kept, and its schema is not trusted."""
     path = made(tmp_path / "db", "INSERT INTO t VALUES (7)")
     with closing(open_database(path, what="store")) as connection:
         assert (0,) == connection.execute("PRAGMA trusted_schema").fetchone()
@@ -57,7 +57,7 @@ def test_an_old_one_is_opened_as_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_what_runs_by_itself_is_refused(tmp_path: Path, statement: str, found: str) -> None:
-    """A trigger could copy everything that is written."""
+    """Triggers, views and virtual tables are refused, as they may run code on every access."""
     path = made(tmp_path / "db", statement)
     rule = f"store must hold neither triggers nor views, but has the {found}"
     with pytest.raises(ConfigError, match=rule):
@@ -66,7 +66,7 @@ def test_what_runs_by_itself_is_refused(tmp_path: Path, statement: str, found: s
 
 @pytest.mark.parametrize("beside", ["-wal", "-journal", "-shm"])
 def test_a_planted_journal_is_refused(beside: str) -> None:
-    """SQLite would replay its contents."""
+    """A planted journal is refused, as SQLite would replay it."""
     with shared_folder() as folder:
         path = made(folder / "db")
         assert 0 == as_user((folder / f"db{beside}").touch)
@@ -75,7 +75,7 @@ def test_a_planted_journal_is_refused(beside: str) -> None:
 
 
 def test_a_planted_database_is_refused() -> None:
-    """It is refused whatever it holds."""
+    """A database of another user is refused, whatever it contains."""
     with shared_folder() as folder:
         assert 0 == as_user(lambda: made(folder / "db"))
         with pytest.raises(ConfigError, match="store must belong to"):
@@ -87,7 +87,7 @@ def test_a_planted_database_is_refused() -> None:
 def test_one_that_is_exchanged_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, times: int
 ) -> None:
-    """The opened file must be the checked one; a replacement is checked in turn."""
+    """The opened file must be the checked one; if it was replaced, the new one is checked."""
     path = made(tmp_path / "db")
     turns = iter(range(times))
     opened: Callable[..., sqlite3.Connection] = sqlite3.connect
@@ -118,14 +118,14 @@ def test_one_that_is_exchanged_meanwhile(
 
 
 def test_a_name_that_an_address_would_read_otherwise(tmp_path: Path) -> None:
-    """URL characters, spaces and bytes that are not text are parts of the name."""
+    """URL characters, spaces and bytes that are no text are ordinary parts of a name."""
     for name in ("a?mode=memory", "b%20#c", "d e", os.fsdecode(b"\xff")):
         open_database(tmp_path / name, what="store").close()
         assert (tmp_path / name).is_file()
 
 
 def test_only_where_there_is_one(tmp_path: Path) -> None:
-    """Without *create* no file is created."""
+    """Without *create*, no file is created."""
     with pytest.raises(FileNotFoundError):
         open_database(tmp_path / "db", what="store", create=False)
     assert [] == list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Files that another user may have planted or can write are refused."""
+"""Files that another user can write, or may have planted, are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CREATE = os.O_RDWR | os.O_CREAT
 
 
 def opened(path: Path) -> os.stat_result:
-    """What a file is that could be opened."""
+    """Return what ``fstat`` reports of a file that could be opened."""
     fd = open_private(path, CREATE, what="thing")
     try:
         return os.fstat(fd)
@@ -33,7 +33,7 @@ def test_a_new_file_is_the_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_link_is_refused(tmp_path: Path) -> None:
-    """No file is created at its target."""
+    """A link is refused, and no file is created at its target."""
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "target")
     with pytest.raises(ConfigError, match=r"thing must not be a symbolic link, got '.*/link'"):
@@ -42,7 +42,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_hard_link_is_refused(tmp_path: Path) -> None:
-    """It could be a file that has another name too."""
+    """A hard link is refused, as the file may have another name too."""
     (tmp_path / "one").touch(0o600)
     os.link(tmp_path / "one", tmp_path / "two")
     with pytest.raises(ConfigError, match="thing must have one name, not 2"):
@@ -93,7 +93,7 @@ def test_a_file_that_others_can_write(tmp_path: Path, mode: int) -> None:
     ],
 )
 def test_the_group_of_a_user_is_nobody_else(mode: int, uid: int, gid: int, expected: bool) -> None:
-    """Distributions that give each user a group of the same number use umask 002."""
+    """The user's own group counts as the user, as distributions with such groups use umask 002."""
     found = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, uid, gid, 0, 0, 0, 0))
     assert expected == writable_by_others(found)
 

@@ -26,7 +26,7 @@ async def test_a_dropped_reply_was_executed(tcp: bool) -> None:
 
 
 async def test_only_replies_to_a_command_are_dropped() -> None:
-    """Other commands pass."""
+    """Replies to other commands pass."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         proxy.drop_replies(1, b"INCR")
@@ -48,7 +48,7 @@ async def test_cutting_is_survived() -> None:
 
 
 async def test_a_black_hole_ends_with_healing() -> None:
-    """Nothing passes until then."""
+    """No bytes pass until the proxy is healed."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         await client.open()
@@ -108,7 +108,7 @@ async def test_a_held_reply_is_of_what_was_executed() -> None:
 
 
 async def test_the_held_reply_of_a_script_is_of_one_that_ran() -> None:
-    """The reply that asks for the text of the script passes."""
+    """The proxy passes the reply that asks for the text of the script."""
     script = Script("return redis.call('INCR', KEYS[1])")
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
@@ -123,7 +123,7 @@ async def test_the_held_reply_of_a_script_is_of_one_that_ran() -> None:
 
 @pytest.mark.parametrize("replies", [False, True])
 async def test_a_gate_holds_as_many_as_it_is_told(replies: bool) -> None:
-    """It holds two of three, or all; healing opens every gate."""
+    """A gate holds two of three, or all; healing opens every gate."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, StoreSettings())
         two = proxy.hold(b"INCR", replies=replies, count=2)

@@ -1,4 +1,4 @@
-"""``state_of``: which states of a server make it refuse to write."""
+"""``state_of`` finds the state of a server that refuses to write."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ REFUSALS: list[tuple[ResponseError, str | None]] = [
 
 @pytest.mark.parametrize(("error", "state"), REFUSALS, ids=lambda value: str(value)[:30])
 def test_states(error: ResponseError, state: str | None) -> None:
-    """The state is at the start, or in the report of an older server's script."""
+    """The state is at the start of the error, or inside a script error of an older server."""
     assert state == state_of(error)

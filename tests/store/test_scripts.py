@@ -1,4 +1,4 @@
-"""Scripts are read once and identified by their hash."""
+"""Scripts are read once, and identified by their hash."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_hash_is_the_servers() -> None:
 
 
 def test_files_are_put_together_once() -> None:
-    """They are joined in the given order; the same names give the same object."""
+    """Files are joined in the given order, and the same names give the same object."""
     both = load_script(PACKAGE, "prelude", "claim")
     parts = (load_script(PACKAGE, name).text for name in ("prelude", "claim"))
     assert "\n".join(parts) == both.text

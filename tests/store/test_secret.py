@@ -1,4 +1,4 @@
-"""``Secret`` only shows its string when asked."""
+"""A ``Secret`` shows its string only when asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rxdispatch.store.secret import Secret
 
 
 def test_it_does_not_show_itself() -> None:
-    """Neither its text forms nor its attributes show the string."""
+    """Neither its text forms nor its attributes contain the string."""
     secret = Secret("open sesame")
     assert ["***", "***", "***"] == [repr(secret), str(secret), f"{secret}"]
     assert not hasattr(secret, "__dict__")
@@ -19,7 +19,7 @@ def test_it_does_not_show_itself() -> None:
 
 
 def test_it_compares_by_value() -> None:
-    """Objects that hold it can be compared."""
+    """Two secrets with the same string are equal."""
     assert Secret("a") == Secret("a")
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"

@@ -33,7 +33,7 @@ int fdatasync(int fd) { (void)fd; return slow(); }
 
 @pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes each fsync of the embedded server last 10 s once the file is there."""
+    """Make each fsync of the embedded server take 10 s while the returned path exists."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
@@ -51,10 +51,10 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_killed_while_the_disk_is_slow(slow: Path, tmp_path: Path) -> None:
     """
-    Only the server is killed, with tasks that it acknowledged during an fsync.
+    A server that is killed during a slow fsync keeps the tasks that it acknowledged meanwhile.
 
-    A server with "everysec" has begun an fsync by then, and would delay its writes until the
-    end of it.
+    With ``appendfsync everysec``, the server would have begun an fsync by then, and delay its
+    writes until the fsync ends.
     """
     server = await EmbeddedServer.start(tmp_path / "data")
     accepted = 0

@@ -1,4 +1,4 @@
-"""Errors of connections: they give the reason, and refer to no password."""
+"""Connection errors give the reason, and do not refer to a password."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRET = "pl4nted p@ss"
 
 
 async def failure(target: Target, settings: StoreSettings = QUICK) -> RxDispatchError:
-    """Return what connecting raises."""
+    """Return the error that connecting raises."""
     client = Client(target, settings)
     try:
         await client.open()
@@ -61,7 +61,7 @@ async def test_no_socket() -> None:
 
 
 async def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client does not retry, and does not wait for the timeout."""
+    """The client does not retry, and fails before the timeout."""
     calls: list[object] = []
 
     def unknown(*args: object, **_: object) -> object:
@@ -78,7 +78,7 @@ async def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_host_that_cannot_be_looked_up_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client asks an unreachable name server again until the timeout."""
+    """If the name server cannot be reached, the client asks again until the timeout."""
     calls: list[object] = []
 
     def away(*args: object, **_: object) -> object:
@@ -110,7 +110,7 @@ async def test_a_plain_client_at_a_tls_port(throwaway_ca: Certificates) -> None:
 
 
 async def test_a_silent_server() -> None:
-    """Only the timeout is known; a request that was sent may have been executed."""
+    """The error can only name the timeout; a request that was sent may have been executed."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         client = Client(proxy.target, QUICK)
         await client.open()
@@ -123,7 +123,7 @@ async def test_a_silent_server() -> None:
 
 
 async def test_the_last_try_does_not_hide_why() -> None:
-    """A server that refuses connections after a cut is reported as refusing them."""
+    """If a server refuses connections after a cut, the error says that."""
     async with valkey_server() as server:
         client = Client(server.target, QUICK)
         await client.open()
@@ -134,7 +134,7 @@ async def test_the_last_try_does_not_hide_why() -> None:
 
 
 async def test_a_request_that_the_server_does_not_take() -> None:
-    """It is refused at once instead of being repeated forever."""
+    """Such a request fails at once instead of being repeated."""
     with system_redis(options={"proto-max-bulk-len": "1mb"}) as url:
         client = Client(parse_url(url), StoreSettings(timeout=60.0, attempt_timeout=30.0))
         await client.open()
@@ -145,7 +145,7 @@ async def test_a_request_that_the_server_does_not_take() -> None:
 
 
 def frames_of(error: BaseException) -> Iterator[FrameType]:
-    """Yield every frame that an error and all behind it lead to."""
+    """Yield every frame that an error, its causes and its contexts refer to."""
     for part in chain(error):
         step: TracebackType | None = part.__traceback__
         while step is not None:
@@ -154,10 +154,10 @@ def frames_of(error: BaseException) -> Iterator[FrameType]:
 
 
 def leaks(error: BaseException, secret: str) -> list[str]:
-    """Return where *secret* shows: in texts of the chain, and in variables of its frames."""
+    """Return where *secret* appears: in texts of the chain, and in variables of its frames."""
     found = [f"text of {part!r}" for part in chain(error) if secret in f"{part} {part!r}"]
     for frame in frames_of(error):
-        # The test itself knows the secret.
+        # The test itself has the secret.
         if frame.f_globals.get("__name__") != __name__:
             found += [
                 f"{frame.f_code.co_qualname}: {name}"
@@ -173,7 +173,7 @@ def _with_secret(target: Target, user: str | None = None) -> Target:
 
 @pytest.mark.parametrize("user", [None, "bob"])
 async def test_no_frame_of_a_refused_login_holds_the_password(user: str | None) -> None:
-    """The error does not refer to it, so no error tracker prints it."""
+    """The error does not refer to the password, so no error tracker can print it."""
     with system_redis(password="another") as url:
         error = await failure(_with_secret(parse_url(url), user))
     assert isinstance(error, ConfigError)
@@ -183,7 +183,7 @@ async def test_no_frame_of_a_refused_login_holds_the_password(user: str | None) 
 async def test_no_frame_of_a_refused_login_over_a_unix_socket_holds_the_password(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """There redis-py wraps the error."""
+    """Here redis-py wraps the error."""
     path = tmp_path_factory.mktemp("s") / "s"
     with system_redis(password="another", options={"unixsocket": str(path)}):
         error = await failure(_with_secret(parse_url(f"unix://{path}")))
@@ -236,7 +236,7 @@ async def test_no_frame_of_an_untrusted_certificate_holds_the_password(
 
 
 async def test_the_walk_finds_what_redis_py_keeps() -> None:
-    """redis-py's own error refers to the password, so the tests above can fail."""
+    """redis-py's own error refers to the password, so the tests above would notice it."""
     with system_redis(password="another") as url:
         connection = Connector(_with_secret(parse_url(url)), QUICK).make()
         with pytest.raises(exceptions.AuthenticationError) as caught:

@@ -1,4 +1,4 @@
-"""URLs of servers: parsing, errors, and parts that no message repeats."""
+"""URLs of servers: parsing, errors, and the parts that no message repeats."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ def test_the_options_of_tls() -> None:
     ],
 )
 def test_what_is_refused(url: str, rule: str) -> None:
-    """Each error has its own rule, and no part of the URL."""
+    """Each error states its own rule, and no part of the URL."""
     with pytest.raises(ConfigError) as caught:
         parse_url(url)
     text = "".join(traceback.format_exception(caught.value))
     assert rule in str(caught.value)
-    # The lines of code that the traceback shows do not hold it either.
+    # The source lines in the traceback do not contain it either.
     assert SECRET not in text.replace(__file__, "")
     assert SECRET not in repr(vars(caught.value))
 
@@ -126,7 +126,7 @@ def test_a_url_must_be_text() -> None:
     ],
 )
 def test_the_safe_form(url: str, safe: str) -> None:
-    """It can be parsed again, and neither it nor the repr holds the password."""
+    """The safe form can be parsed again, and neither it nor the repr has the password."""
     target = parse_url(url)
     assert [safe, safe] == [target.safe, str(target)]
     assert SECRET not in repr(target)

@@ -24,7 +24,7 @@ from tests.servers import Kind, any_server
     ],
 )
 def test_too_old(info: bytes, message: str) -> None:
-    """The error has the rule and the version."""
+    """The error states the rule and the version."""
     with pytest.raises(ConfigError) as caught:
         check_version(info)
     assert message == str(caught.value)
@@ -34,7 +34,7 @@ def test_too_old(info: bytes, message: str) -> None:
     "info", [b"redis_version:6.2.0\r\n", b"redis_version:7.2.4\r\nvalkey_version:9.1.2\r\n", b""]
 )
 def test_new_enough(info: bytes) -> None:
-    """A server that does not tell its version is accepted."""
+    """A server that does not report its version is accepted."""
     check_version(info)
 
 
@@ -56,12 +56,12 @@ def test_new_enough(info: bytes) -> None:
     ],
 )
 def test_versions_with_faults(kind: str, version: str, *, expected: bool) -> None:
-    """In each branch these are the versions before the patch; some branches never got it."""
+    """In each branch, these are the versions before the fix; some branches never got it."""
     assert expected is vulnerable(kind, version)
 
 
 def test_a_warning_comes_once() -> None:
-    """Each hub of a process connects again to the same server."""
+    """The second connection of a process to the same server does not warn again."""
     general = b"redis_version:7.4.6\r\nvalkey_version:8.1.3\r\n"
     memory = b"# Memory\r\nmaxmemory_policy:allkeys-lru\r\n"
     with structlog.testing.capture_logs() as logs:
@@ -77,7 +77,7 @@ def test_a_warning_comes_once() -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_the_policy_of_a_server(kind: Kind) -> None:
-    """It is read on connecting, without CONFIG, which an ACL often forbids."""
+    """The client reads the policy when it connects, without CONFIG, which an ACL often forbids."""
     async with any_server(kind) as target:
         for policy, expected in (("noeviction", []), ("volatile-ttl", ["volatile-ttl"])):
             client = Client(target, StoreSettings())

@@ -1,4 +1,4 @@
-"""The helpers of the wire work on connections of every version of redis-py."""
+"""The helpers of the wire work with every supported version of redis-py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_an_answered_connection_has_nothing_unread() -> None:
 
 
 async def test_a_reply_that_arrived_is_unread() -> None:
-    """It is in the stream, where the parser has not seen it."""
+    """The reply is in the stream, and the parser has not seen it."""
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
         connection = connector.make()
@@ -49,7 +49,7 @@ async def test_a_reply_in_the_parser_is_unread() -> None:
 
 
 async def test_the_end_of_a_connection_is_unread() -> None:
-    """The server has closed it."""
+    """The server has closed the connection."""
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
         connection, other = connector.make(), connector.make()
@@ -66,7 +66,7 @@ async def test_the_end_of_a_connection_is_unread() -> None:
 
 
 async def test_no_round_trip_tells_the_name_of_the_library() -> None:
-    """The first command on a connection is ours."""
+    """The connection never sends CLIENT SETINFO."""
     async with valkey_server() as server:
         connector = Connector(server.target, StoreSettings())
         connection = connector.make()
