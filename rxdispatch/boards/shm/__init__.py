@@ -1,5 +1,5 @@
 """
-A board in shared memory; docs/explanation/shared-memory.md says how and why.
+Boards in shared memory; docs/explanation/shared-memory.md says how and why.
 
 Internal: users import from ``rxdispatch``.
 """

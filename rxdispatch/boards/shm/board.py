@@ -1,4 +1,4 @@
-"""``SharedMemoryBoard``: a board between the processes of one host, without a server."""
+"""``SharedMemoryBoard``: a board that the processes of one host share, without a server."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ P = TypeVar("P")
 
 class SharedMemoryBoard(Board[P]):
     """
-    A board between the processes of one Linux host; needs the extra ``shm``.
+    A board that the processes of one Linux host share; needs the extra ``shm``.
 
     Make one with :meth:`create` and open it in other processes with :meth:`attach`; neither needs
-    a running event loop. Tasks are kept in a file in ``/dev/shm`` until :meth:`unlink`, even while
-    no process has it open. Claims, renewals and settlements take no lock; submitting takes one
-    that the kernel drops when its holder dies. ``hints``, ``events`` and ``join`` poll: every
-    millisecond at first, every 20 ms when nothing happens.
+    a running event loop. The tasks are in a file in ``/dev/shm`` until :meth:`unlink`, even while
+    no process has it open. Claims, renewals and settlements take no lock. A submission takes a
+    lock, which the kernel drops when its holder dies. ``hints``, ``events`` and ``join`` poll:
+    every millisecond at first, and every 20 ms when nothing happens.
 
-    A task takes 192 bytes, what its id and payload need beyond 80 bytes, and some 80 bytes of
-    bookkeeping. Leases last at most three days.
+    A task takes a cell of 192 bytes, with room for 80 bytes of id and payload, and 48 bytes of
+    bookkeeping. The file has about 3.5 MB besides. Leases last at most three days.
 
     Example:
         >>> import asyncio
@@ -63,14 +63,15 @@ class SharedMemoryBoard(Board[P]):
         Make a board that does not exist yet.
 
         Args:
-            name: 1 to 200 characters, without braces and control characters; each user of the host
-                has names of their own.
-            capacity: How many tasks fit if their id and payload have at most 80 bytes; larger
-                ones, and errors, take a cell for each further 184 bytes.
+            name: 1 to 200 characters, without braces and control characters. Boards of different
+                users of the host may have the same name.
+            capacity: How many tasks fit if id and payload have at most 80 bytes; a larger task, or
+                an error, takes another cell for each further 184 bytes.
             max_crashes: How many workers a task may lose before it is dead; 3 by default.
             payload: The type that payloads are decoded into; None leaves them as plain values.
             remember: Seconds for which the id of a done task counts as a duplicate; 0 by default.
-            dead_limit: How many dead letters are kept; 100,000 by default.
+            dead_limit: How many dead letters are kept; 100,000 by default. With more, the board
+                discards the oldest.
 
         Raises:
             ConfigError: If a board of that name exists, another user's file is in its place, an
@@ -101,8 +102,9 @@ class SharedMemoryBoard(Board[P]):
         Open an existing board.
 
         Raises:
-            ConfigError: If there is no board of that name, another version made it, another user
-                may have made it or can use it, or an option differs from the stored one.
+            ConfigError: If there is no board of that name, the file has another version of the
+                layout, another user may have made it or can use it, or an option differs from the
+                stored one.
         """
         board_name("name", name)
         options = Options(max_crashes, remember, dead_limit).checked()
@@ -118,7 +120,7 @@ class SharedMemoryBoard(Board[P]):
         self._shared.close()
 
     def unlink(self) -> None:
-        """Remove the board's name; the board is gone when the last handle is closed."""
+        """Remove the board's file; the memory is freed when the last handle is closed."""
         path_of(self.name).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""``Claiming``: one claim call: it changes marks and reads the claimed tasks."""
+"""``Claiming``: one call of claim, which changes marks and reads the claimed tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HALF = 1 << (layout.NUMBER_BITS - 1)
 
 
 class Claiming:
-    """One claim call, for up to *limit* tasks."""
+    """One call of claim, for up to *limit* tasks; ``found`` has the claimed tasks."""
 
     def __init__(
         self,
@@ -78,12 +78,12 @@ class Claiming:
                 count = min(count, top[1] + 1 - head)
             at = head % slots
             some = mapping.words[base + at : base + min(at + count, slots)].tolist()
-            # Read before they are taken: a place may be reused once the head has passed it.
+            # The places were read before the head moves: behind the head they may be reused.
             if mapping.cas(layout.RING_HEAD, head, head + len(some)) == head:
                 self._take_run(head, some)
 
     def _fits(self, suspect: tuple[int, ...]) -> bool:
-        """Whether the worker has room for a suspect; asked no more once it had none."""
+        """Whether the worker has room for a suspect; once False, it stays False."""
         if not self._full:
             crashes = self._cells.head(suspect[3])[0].crashes
             held = self._held_suspects.weight(self._worker)
@@ -106,7 +106,7 @@ class Claiming:
     def _take(self, cell: int, mark: int) -> bool:
         """Claim one task if its mark is *mark*."""
         if (self._number - number_of(mark)) & layout.NUMBERS >= _HALF:
-            # Tokens of a task only grow, even if this process was stopped after it took a number.
+            # This process was stopped after it took its number. Tokens of a task must only grow.
             self._number = self._mapping.add(layout.NUMBER, 1)
         number = self._number
         at = self._mapping.geometry.marks + (cell << 3)
@@ -119,10 +119,10 @@ class Claiming:
 
     def _take_run(self, place: int, run: Sequence[int]) -> None:
         """
-        Claim the tasks of a run of the ring that are still there.
+        Claim the tasks of a run of the ring that are still ready.
 
-        Submitters take neighbouring cells in order where they can, so most runs are ranges of cells
-        whose marks count up like the places: one comparison decides for all of them.
+        Submitters take neighbouring cells in order if they can, so most runs are ranges of cells
+        whose marks count up like the places. Then one comparison shows that all tasks are ready.
         """
         count, cell = len(run), run[0]
         if count == 1:
@@ -150,7 +150,7 @@ class Claiming:
     def _take_all(self, cells: Sequence[int], marks: list[int]) -> None:
         mapping, number, count = self._mapping, self._number, len(cells)
         cas, base, top = mapping.cas, mapping.geometry.marks, self._tick | layout.CLAIMED << 60
-        # The number grows by one from cell to cell; bits above the 34th are cut off.
+        # The number grows by one from cell to cell; a mark has its lowest 34 bits.
         first = (number & layout.NUMBERS) << 26 | top
         if number & layout.NUMBERS > layout.NUMBERS - count:
             claimed = [(number + i & layout.NUMBERS) << 26 | top for i in range(count)]
@@ -172,7 +172,7 @@ class Claiming:
                 self._keep(cells[i : i + 1], claimed[i : i + 1], number + i)
 
     def _keep(self, cells: Sequence[int], claimed: list[int], first: int) -> None:
-        """Read the tasks of neighbouring cells that were claimed, with numbers from *first* on."""
+        """Read the claimed tasks of neighbouring cells; their numbers count up from *first*."""
         mapping, found = self._mapping, self.found
         none, now, before = layout.NONE, self._now, len(self.found)
         self._holders.sign(cells, first, self._label)
@@ -205,7 +205,7 @@ class Claiming:
             held = {c for c, old, new in zip(cells, claimed, marks, strict=True) if old == new}
             found[before:] = [item for item in found[before:] if item.token & CELL_OF in held]
         for cell, mark in late:
-            # As if they had not been claimed.
+            # The ttl is over: make them dead as if they had not been claimed.
             self._transitions.bury(cell, mark, b"expired", unclaimed=True)
 
 

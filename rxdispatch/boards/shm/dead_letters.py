@@ -1,4 +1,4 @@
-"""``DeadLetters``: the dead tasks in the order of their deaths."""
+"""``DeadLetters``: reads, redrives and discards the dead tasks of a board."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rxdispatch.boards.task_codec import id_text, unpack_cause
 __all__ = ["DeadLetters"]
 
 _PAGE_BYTES = 2 * 1024 * 1024
-"""A page takes no more letters after so many bytes."""
+"""After this many bytes, a page takes no more letters."""
 
 _Letter = tuple[int, int, int]
 
 
 class DeadLetters:
-    """Reads and redrives dead tasks, and discards the oldest if there are too many."""
+    """The dead tasks of a board: lists and redrives them, and discards the oldest."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class DeadLetters:
         self._oldest: list[_Letter] = []
 
     def all(self) -> list[_Letter]:
-        """Return time of death, cell and mark of all dead tasks, oldest first."""
+        """Return the time of death, cell and mark of each dead task, oldest first."""
         mapping, geometry = self._mapping, self._mapping.geometry
         start, stop = geometry.marks, geometry.marks + mapping.load(layout.HIGH) * 8
         for cell, state in enumerate(states_of(mapping.mmap[start:stop])):
@@ -108,7 +108,7 @@ class DeadLetters:
         return new
 
     def enforce(self, limit: int) -> None:
-        """Discard the oldest if more than *limit* are dead, unless another process submits."""
+        """Discard the oldest if more than *limit* are dead and the submit lock is free."""
         mapping = self._mapping
         if mapping.load(layout.DEAD_GUESS) <= limit or not mapping.try_submit_lock():
             return

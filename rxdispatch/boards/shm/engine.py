@@ -1,4 +1,4 @@
-"""``SharedEngine``: the atomic steps of a board in shared memory."""
+"""``SharedEngine``: keeps the tasks of a board in shared memory."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ from rxdispatch.results import Counts, TaskEvent
 __all__ = ["SharedEngine"]
 
 _SCAN = 1_500_000
-"""Microseconds between two scans of all marks, which find what hints did not report."""
+"""Microseconds between two scans of all marks; a scan finds what no hint has announced."""
 _PATIENCE = 5.0
-"""Seconds to wait for the submit lock."""
+"""Seconds that a submission waits for the lock."""
 
 _engines: weakref.WeakSet[SharedEngine] = weakref.WeakSet()
 
 
 class SharedEngine:
     """
-    One handle on a board.
+    The engine of one handle on a board in shared memory.
 
-    Times are in microseconds on the system's monotonic clock, which all processes share.
+    It counts time in microseconds of the host's monotonic clock, which all processes share.
     """
 
     def __init__(self, name: str, mapping: Mapping, options: Options) -> None:
@@ -90,23 +90,23 @@ class SharedEngine:
 
     @property
     def instant(self) -> bool:
-        """Claims never wait."""
+        """True: a claim never waits."""
         return True
 
     def close(self) -> None:
-        """Give up the mapping and the seat."""
+        """Close the mapping and free the seat."""
         self._notifier.stop()
         self._mapping.close()
         _engines.discard(self)
 
     def forked(self) -> None:
-        """Give up what belongs to the parent process."""
+        """Let go of what belongs to the parent process; called in a forked child."""
         self._notifier.stop()
         self._mapping.forked()
 
     @property
     def mapping(self) -> Mapping:
-        """The mapping."""
+        """The mapping of the board's file."""
         return self._mapping
 
     @property
@@ -215,7 +215,7 @@ class SharedEngine:
             cell, free = token & lows, token >> 1 & numbers
             mark = top | free | tick
             was = cas(marks + (cell << 3), mark, free)
-            # Most leases of a batch lapse at the same tick as the one before.
+            # Most leases of a batch lapse at the same tick as the lease before.
             while was != mark and was & ~lows == top | free:
                 mark, tick = was, was & lows
                 was = cas(marks + (cell << 3), mark, free)
@@ -288,7 +288,7 @@ class SharedEngine:
         return self._inspection.state(task_id)
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
-        """The records of tasks that are kept."""
+        """The records of tasks in any state; None for an id without a task."""
         found = [self._inspection.state(task_id) for task_id in ids]
         return [None if known is None else known.record or None for known in found]
 
@@ -305,7 +305,7 @@ class SharedEngine:
         return self._inspection.unfinished(now)
 
     def skew(self, seconds: float) -> None:
-        """Put the board's clock forward, in all processes; for tests."""
+        """Move the board's clock forward in all processes; for tests."""
         self._mapping.add(layout.SKEW, round(seconds * 1e6))
 
     # -- before and after ----------------------------------------------------------------------
@@ -321,7 +321,7 @@ class SharedEngine:
         return self._now()
 
     def _now(self) -> int:
-        """Microseconds on the clock that all processes of a host share."""
+        """Return the time in microseconds on the clock that all processes of the host share."""
         return time.monotonic_ns() // 1000 + self._mapping.load(layout.SKEW)
 
     def _finish(self, *, ready: bool = False) -> None:
@@ -330,7 +330,7 @@ class SharedEngine:
         self._event_buffer.finish(ready=ready)
 
     def _seated(self) -> None:
-        """Set up this process's seat, and clean up if the previous owner died."""
+        """Set up the seat, and clean up if its previous owner died."""
         mapping = self._mapping
         at = layout.SEATS_AT + mapping.seat * 8
         if mapping.load(at) & 1:
@@ -367,7 +367,7 @@ class SharedEngine:
     # -- sweeping ------------------------------------------------------------------------------
 
     def _sweep(self, now: int) -> None:
-        """Take back lapsed leases, bury the expired, make ready what is due."""
+        """End lapsed leases, make expired tasks dead, and make due tasks ready."""
         local_index, transitions = self._local_index, self._transitions
         local_index.listen()
         if now - local_index.scanned >= _SCAN or self._mapping.load(layout.EARLIEST) <= now:

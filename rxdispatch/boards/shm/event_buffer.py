@@ -18,7 +18,7 @@ class EventBuffer:
     Attributes:
         heard: Whether any process listens.
         ended: Whether the step has ended a task.
-        buried: Whether the step has buried a task.
+        buried: Whether the step has made a task dead.
     """
 
     def __init__(self, mapping: Mapping, notifier: Notifier) -> None:
@@ -46,7 +46,7 @@ class EventBuffer:
             self._events.append(Event(kind, raw, worker, token, attempt, reason))
 
     def finish(self, *, ready: bool = False) -> None:
-        """End a step."""
+        """End a step; *ready* says whether it made tasks ready."""
         if self._events:
             events, self._events = self._events, []
             self._notifier.publish(events)

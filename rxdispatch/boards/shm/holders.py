@@ -1,4 +1,4 @@
-"""``Holders``: which worker holds which claim."""
+"""``Holders``: records in shared memory which worker holds which claim."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ __all__ = ["Holders"]
 
 class Holders:
     """
-    The labels of workers, and for each cell the number of the label that claimed it.
+    The labels of workers, and for each cell the number of the label of the worker that claimed it.
 
-    They only inform. A holder's word contains the number of its claim: if a process was killed
-    before it wrote the word, the holder counts as unknown instead of as another worker.
+    This is information for people; no decision depends on it. A cell's word contains the number of
+    the claim. If a process was killed before it wrote the word, the number is that of an older
+    claim, and the holder is unknown.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -25,11 +26,11 @@ class Holders:
         self._known: dict[str, int] = {}
 
     def clear(self) -> None:
-        """Forget the labels that were written from another seat."""
+        """Forget the labels that this process wrote from another seat."""
         self._known.clear()
 
     def number(self, worker: str) -> int:
-        """Return the number of a worker's label, which is stored if it is new."""
+        """Return the number of a worker's label; store the label if it is new."""
         known = self._known.get(worker)
         if known is None:
             mapping = self._mapping
@@ -46,7 +47,7 @@ class Holders:
         return known
 
     def sign(self, cells: Sequence[int], first: int, label: int) -> None:
-        """Write the holder of neighbouring cells, claimed with numbers from *first* on."""
+        """Write *label* as the holder of neighbouring cells, claimed with numbers from *first*."""
         mapping, count = self._mapping, len(cells)
         at = mapping.geometry.holders + (cells[0] << 3)
         word = (first & layout.NUMBERS) << 16 | label

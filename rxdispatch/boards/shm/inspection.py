@@ -1,4 +1,4 @@
-"""``Inspection``: counts, lag, and what is kept of single tasks."""
+"""``Inspection``: reads counts, lag and the state of single tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STATUS: Final = {
 
 class Inspection:
     """
-    Reads a board; it writes only to finish what another process left half-done.
+    Reads a board. It writes only to finish what another process has left half-done.
 
     Args:
         begin: Begins a step of the engine and returns the time; raises if the board is closed.
@@ -57,7 +57,7 @@ class Inspection:
         """How many tasks have each mark."""
         load = self._mapping.load
         accepted, discarded, amounts = 0, 0, list[int]()
-        # Repeated while tasks move, but not for ever.
+        # The count is repeated while tasks move, but not for ever.
         for _ in range(100):
             moves = load(layout.MOVES)
             accepted = load(layout.ACCEPTED if load(layout.STAGING) else layout.STAGED_ACCEPTED)
@@ -76,16 +76,16 @@ class Inspection:
         return Counts(scheduled, ready, claimed, max(0, done), dead)
 
     def unfinished(self, now: int) -> Unfinished:
-        """How many tasks are unfinished; exact if nothing moves meanwhile."""
+        """How many tasks are unfinished; exact if no task moves during the count."""
         amounts = self._local_index.census()
         due = self._local_index.next_due()
-        # A task that moves between two cells may have been counted in neither.
+        # A task that is moving between two cells may be in none of the other states.
         claimed = amounts[layout.CLAIMED] + amounts[layout.MOVED] + amounts[layout.PENDING]
         due_in = None if due is None else max(0.0, (due - now) / 1e6)
         return Unfinished(_scheduled(amounts), _ready(amounts), claimed, due_in)
 
     async def lag(self) -> float:
-        """Seconds since the oldest ready task took its place; 0 where there is none."""
+        """Seconds since the oldest ready task took its place; 0 if there is none."""
         now = self._begin()
         self._local_index.listen()
         since = now
@@ -98,7 +98,7 @@ class Inspection:
         return max(0.0, (now - since) / 1e6)
 
     def state(self, task_id: str) -> StoredState | None:
-        """The stored state of one task."""
+        """The stored state of one task; None if its id is not known."""
         now, cells = self._begin(), self._cells
         raw = id_bytes(task_id)
         while (found := cells.find(raw)) is not None:

@@ -1,4 +1,4 @@
-"""``Notifier``: events and signals between processes, by polling."""
+"""``Notifier``: passes events and signals between processes, which poll for them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _HEARD = 5_000_000
 
 class Notifier:
     """
-    Writes events, and polls for events and signals while it has subscribers.
+    Writes events for other processes, and polls for events and signals while it has subscribers.
 
-    It polls every millisecond after something has happened, then less and less often, down to
+    After something has happened it polls every millisecond, then less and less often, down to once
     every 20 ms.
     """
 
@@ -55,7 +55,7 @@ class Notifier:
         return until != 0 and until > time.monotonic_ns() // 1000
 
     def publish(self, events: list[Event]) -> None:
-        """Write *events* for the processes that listen."""
+        """Write *events* to the ring, for the processes that listen."""
         for message in pack_events(time.time(), events):
             self._write(message)
 
@@ -84,7 +84,7 @@ class Notifier:
             self._state = self._now()
             self._ends = self._mapping.load(layout.ENDS)
             self._wait = _FAST
-            # Not in the context of the first subscriber, which may leave first.
+            # An empty context, because the first subscriber may leave before the others.
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(0, self._poll, context=Context())
         if self.events.active:
@@ -126,7 +126,7 @@ class Notifier:
         if ends != self._ends and now >= self._look_after:
             self._ends = ends
             joined = self._joined()
-            # A census of a large board takes a while; spend at most a tenth of the time on it.
+            # Counting a large board takes a while, so this takes at most a tenth of the time.
             self._look_after = now + 10 * (loop.time() - now)
             if joined:
                 self.signals.emit("joined")
@@ -142,7 +142,7 @@ class Notifier:
                 now = time.monotonic()
                 self._hole_since = self._hole_since or now
                 if now - self._hole_since > 0.25:
-                    # The process that reserved this place is dead or stopped.
+                    # The process that reserved this place is dead or stopped: skip its event.
                     self._cursor, self._hole_since = end, 0.0
                 return
             self._hole_since = 0.0

@@ -1,4 +1,4 @@
-"""``Submission``: adds tasks, a whole chunk or nothing, under a lock that dies with its owner."""
+"""``Submission``: adds a chunk of tasks or none, under a lock that ends with its holder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Submission"]
 
 class Submission:
     """
-    The work of the process that holds the submit lock.
+    The work of the process that holds the submit lock: it adds tasks and discards dead letters.
 
-    INVARIANT. While STAGING is b, the tasks of number b do not exist. STAGING is set before the
-    first of them is marked, and cleared by one store when all are there: that store is the
-    submission. ``STAGED_TAIL`` and ``STAGED_ACCEPTED`` are the ring's tail and the total from then
-    on, and do not change while STAGING is 0. So the next holder of the lock, whatever killed the
-    one before, either completes the submission (STAGING is 0) or removes it (it is not).
+    INVARIANT. While STAGING is n, the tasks of number n do not exist. The process sets STAGING
+    before it marks the first of them, and clears it by one store when all are there. That store is
+    the submission. ``STAGED_TAIL`` and ``STAGED_ACCEPTED`` are the ring's tail and the total that
+    apply from then on, and do not change while STAGING is 0. So if the process dies at any point,
+    the next holder of the lock completes the submission (STAGING is 0) or removes it (otherwise).
     """
 
     def __init__(self, cells: Cells, name: str) -> None:
@@ -32,7 +32,7 @@ class Submission:
         self._name = name
 
     def recover(self) -> None:
-        """Complete or remove what the last holder left; call it first with the lock."""
+        """Complete or remove what the last holder left; call this first after taking the lock."""
         mapping = self._mapping
         load, store = mapping.load, mapping.store
         staging = load(layout.STAGING)
@@ -79,7 +79,7 @@ class Submission:
         Add tasks.
 
         Returns:
-            For each, whether it is new; and the cells to announce by hints.
+            For each entry, whether it is new; and the cells to announce by hints.
 
         Raises:
             BoardFullError: If there is no room for all of them; then none is added.
@@ -127,7 +127,7 @@ class Submission:
         return True
 
     def _make_room(self, need: int) -> None:
-        """Reserve *need* cells; count the free ones if the guess says there are too few."""
+        """Reserve *need* cells; count the free cells if FREE_GUESS says that there are too few."""
         mapping, geometry = self._mapping, self._layout
         guess = mapping.load(layout.FREE_GUESS)
         if guess < need + geometry.spare:
@@ -196,10 +196,10 @@ class Submission:
 
     def discard(self, cell: int, mark: int) -> bool:
         """
-        Discard a dead task and count it exactly once, even if this process dies meanwhile.
+        Discard a dead task and count it exactly once, even if this process dies in between.
 
-        INTENT names the number of the mark before the mark is written, so a process that finds the
-        mark knows whether the task was counted.
+        INTENT gets the number of the new mark before the mark is written, so a process that finds
+        the mark knows whether the task was counted.
         """
         mapping, cells = self._mapping, self._cells
         number = cells.number()

@@ -1,4 +1,4 @@
-"""``Transitions``: the changes of a task's state, each one compare-and-swap."""
+"""``Transitions``: changes the state of a task by one compare-and-swap."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from rxdispatch.results import EventKind
 __all__ = ["BIG", "CELL_OF", "TRACEBACK", "Transitions"]
 
 BIG: Final = 1 << 26
-"""Bit of a token: the task has more cells than one."""
+"""The bit of a token that says that the task has more than one cell."""
 CELL_OF: Final = BIG - 1
-"""Bits of a token that are the task's cell."""
+"""The bits of a token that are the task's cell."""
 
 TRACEBACK: Final = 2048
-"""Bytes of a traceback to keep, in 12 cells."""
+"""How many bytes of a traceback a dead letter keeps, in up to 12 cells."""
 _FULL: Final = 48
-"""A dead letter keeps its traceback while there is less than one letter for so many cells: so
-those with a traceback take a quarter of the board at most."""
+"""A new dead letter keeps its traceback while there is less than one letter for this many cells.
+So letters with a traceback take about a quarter of the board at most."""
 
 
 class Transitions:
     """
-    Replaces a mark by the next one, if it is still the one that was seen.
+    Changes the state of a task, if its mark is still the one that the caller has seen.
 
     A token consists of the number of the claim (from one counter of the board), a bit that says
-    whether the task has more cells than one, and its cell: so the mark is found without the id.
+    whether the task has more than one cell, and its cell. So a token leads to the mark without the
+    id.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Transitions:
         expired = 0 < head.expires <= now
         due = now + round(ending.delay * 1e6)
         kind: EventKind
-        # Read before the mark changes: afterwards the cell may be reused.
+        # Both are read before the mark changes, because afterwards the cell may be reused.
         raw = cells.body(head, inline)[0] if heard else b""
         worker = self._holders.of(cell, mark) if heard else b""
         again: int | None = None
@@ -133,7 +134,7 @@ class Transitions:
         return True
 
     def _cause(self, ending: Settlement) -> bytes:
-        """Return error and traceback; only the error if letters take much of the board."""
+        """Return the error, and the traceback unless dead letters take much of the board."""
         room = self._mapping.load(layout.DEAD_GUESS) * _FULL < self._mapping.geometry.cells
         return pack_cause(ending.error, ending.traceback, TRACEBACK if room else 0)
 
@@ -145,7 +146,7 @@ class Transitions:
         return self._cells.swap(cell, mark, make_mark(layout.DONE, number_of(mark), until))
 
     def lapse(self, cell: int, mark: int) -> int | None:
-        """Take back a claim whose lease has lapsed; returns the cell of the ready task."""
+        """End a claim whose lease has lapsed; returns the cell of the ready task, or None."""
         cells = self._cells
         known = cells.read(cell, mark)
         if known is None:
@@ -165,13 +166,13 @@ class Transitions:
         return new
 
     def forget(self, cell: int, mark: int) -> None:
-        """Free a done task that has been remembered long enough."""
+        """Free the cell of a done task that the board need not remember any more."""
         self._cells.end(cell, mark)
 
     # -- tasks -----------------------------------------------------------------------------------
 
     def ready(self, cell: int, mark: int) -> int | None:
-        """Make a scheduled task ready; returns its cell."""
+        """Make a scheduled task ready; returns its cell, or None if its mark is not *mark*."""
         cells = self._cells
         known = cells.read(cell, mark)
         if known is None:
@@ -225,7 +226,7 @@ class Transitions:
         return True
 
     def _token(self, cell: int, mark: int) -> int:
-        """Return the token of a claim; the upper bits come from the counter."""
+        """Return the token of a claim; the bits that its mark does not have come from NUMBER."""
         now, number = self._mapping.load(layout.NUMBER), number_of(mark)
         whole = now - ((now - number) & layout.NUMBERS)
         start = self._mapping.geometry.data + cell * layout.CELL

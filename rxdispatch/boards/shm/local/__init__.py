@@ -1,5 +1,5 @@
 """
-What one process remembers of a board in shared memory; all of it can be rebuilt.
+What one process keeps in its own memory about a shared board; all of it can be rebuilt.
 
 Internal: users import from ``rxdispatch``.
 """

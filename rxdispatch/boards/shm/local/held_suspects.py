@@ -8,8 +8,8 @@ __all__ = ["HeldSuspects"]
 
 Board = tuple[int, int]
 
-# By board and worker: the weight of each claim, by its token. All handles of a process share it, as
-# two of them may claim for one worker.
+# By board and worker: the weight of each claim, by its token. All handles of a process share this,
+# as two of them may claim for the same worker.
 _held: dict[tuple[Board, str], dict[int, int]] = {}
 
 
@@ -17,13 +17,13 @@ class HeldSuspects:
     """
     The weight of the suspects that each worker holds.
 
-    Claims that have ended are dropped when the weight is asked for, as their marks say so.
-    Workers of one label in several processes count separately; the default label contains the
-    process id.
+    A claim that has ended is dropped when :meth:`weight` finds that its token does not hold.
+    Workers with the same label in several processes count separately; the default label contains
+    the process id.
 
     Args:
-        board: Device and inode of the board's file.
-        holds: Whether a token still holds.
+        board: The device and inode of the board's file.
+        held_suspects: Tells whether a token still holds.
     """
 
     def __init__(self, board: Board, held_suspects: Callable[[int], bool]) -> None:
@@ -31,7 +31,7 @@ class HeldSuspects:
         self._held_suspects = held_suspects
 
     def weight(self, worker: str) -> int:
-        """Return the weight of all that *worker* holds."""
+        """Return the weight of all suspects that *worker* holds."""
         key = self._board, worker
         claims = _held.get(key)
         if not claims:
@@ -43,5 +43,5 @@ class HeldSuspects:
         return sum(claims.values())
 
     def add(self, worker: str, token: int, weight: int) -> None:
-        """Count a claim."""
+        """Add a claim of a suspect."""
         _held.setdefault((self._board, worker), {})[token] = weight

@@ -1,4 +1,4 @@
-"""``LocalIndex``: one process's disposable index of ready, scheduled and expiring tasks."""
+"""``LocalIndex``: the index that one process has of ready, scheduled and expiring tasks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["LocalIndex", "lapses"]
 _PAGE = 512
 _PRIORITIES = 64
 _OLDEST = 8
-"""The oldest task is among the first `_OLDEST` of each of the first `_PRIORITIES` priorities."""
+"""``oldest`` looks at the first `_OLDEST` tasks of each of the first `_PRIORITIES` priorities."""
 _SLICE = 1000
-"""Steps of a search for the oldest task before other tasks of the loop get a turn."""
+"""How many steps ``oldest`` takes before other tasks of the loop get a turn."""
 _NEVER = (1 << 63) - 1
 _HALF = 1 << (layout.LOW_BITS - 1)
 _STATES = bytes(top >> 4 for top in range(256))
-"""The state of a mark by its last, highest byte."""
+"""The state of a mark, by the last byte of the mark, which has its highest bits."""
 _READY = frozenset((layout.FRESH, layout.READY))
 _LATER = frozenset((layout.FRESH_LATER, layout.LATER))
 _IDLE = frozenset((layout.FREE, layout.TAIL))
@@ -32,7 +32,17 @@ _BEGUN = frozenset((layout.MOVED, layout.PENDING, layout.GONE, layout.DISCARD, l
 
 
 class _Scan(NamedTuple):
-    """The result of scanning some marks; valid until a mark changes, or until *wake*."""
+    """
+    The result of scanning a page of marks; valid until a mark changes.
+
+    Attributes:
+        raw: The marks.
+        wake: The time at which to scan the page again, even if no mark has changed.
+        lapse: The time at which the first lease lapses.
+        place: The first place in the ring among the page's tasks. When the ring has passed it, the
+            page must be scanned again.
+        dead: How many tasks are dead.
+    """
 
     raw: bytes
     wake: int
@@ -45,11 +55,12 @@ class LocalIndex:
     """
     Heaps of tasks that are ready, scheduled, or have a ttl.
 
-    Hints add tasks to the heaps, and so does a periodic scan of all marks.
+    Hints add tasks to the heaps, and so does a periodic scan of all marks. Each process can rebuild
+    its heaps from the marks.
 
-    Tasks without options are not in them: they stand in the shared ring, from which every process
-    takes runs of places. If a process dies between taking a run and claiming its tasks, the ring
-    no longer leads to them; the next scan of all marks finds them.
+    Tasks without a priority or delay are in the shared ring instead, from which every process takes
+    runs of places. If a process dies between taking a run and claiming its tasks, the ring no
+    longer leads to these tasks; the next scan of all marks finds them.
     """
 
     def __init__(
@@ -72,7 +83,7 @@ class LocalIndex:
         self._pages: dict[int, _Scan] = {}
         self._hints = self._mapping.load(layout.HINTS)
         self._holes: list[int] = []
-        # Without any hint so far, all tasks stand in the ring.
+        # If there was no hint so far, all tasks are in the ring, and no scan is due.
         self.scanned = -_NEVER if self._hints else now
 
     # -- hints ---------------------------------------------------------------------------------
@@ -87,7 +98,7 @@ class LocalIndex:
             mapping.store(ring + at % layout.HINT_SLOTS * 8, (at + 1 & 0x3FFFFFFFFF) << 26 | cell)
 
     def listen(self) -> None:
-        """Look at the cells that were announced since the last time."""
+        """Look at the cells that were announced since the last call."""
         mapping = self._mapping
         end = mapping.load(layout.HINTS)
         if end == self._hints and not self._holes:
@@ -103,12 +114,12 @@ class LocalIndex:
             if hint >> 26 == at + 1 & 0x3FFFFFFFFF:
                 self.note(hint & layout.LOWS)
             elif at + 4096 > end:
-                # Its writer has not written it yet, or has died.
+                # The process that reserved this slot has not written it yet, or has died.
                 self._holes.append(at)
         self._hints = end
 
     def note(self, cell: int) -> None:
-        """Look at one cell."""
+        """Finish what a process began with a cell, and add its task to the heaps."""
         cells = self._cells
         mark = cells.mark(cell)
         state = mark >> layout.STATE_SHIFT
@@ -155,7 +166,7 @@ class LocalIndex:
         ) == self._mapping.load(layout.STAGING)
 
     def _in_ring(self, mark: int) -> int | None:
-        """Return the place of a mark in the ring; None if the ring has passed it."""
+        """Return the place of a mark in the ring; None if it has none or the ring has passed it."""
         if mark >> layout.STATE_SHIFT != layout.FRESH or not mark & layout.IN_RING:
             return None
         head, tail = self._mapping.load(layout.RING_HEAD), self._mapping.load(layout.RING_TAIL)
@@ -192,9 +203,9 @@ class LocalIndex:
 
     def oldest(self) -> Iterator[tuple[int, int] | None]:
         """
-        Yield cells and marks; one of them is the oldest ready task that this process knows.
+        Yield cells and marks of tasks that may be the oldest ready task that this process knows.
 
-        Yields None now and then, so that the caller lets other tasks of the loop run.
+        Yields None now and then, so that the caller can let other tasks of the loop run.
         """
         while not self._suspects.tidy(_SLICE):
             yield None
@@ -208,7 +219,7 @@ class LocalIndex:
             if heap.top() is None:
                 self._forget_level(level)
                 continue
-            # Not only the first: a delayed task has the place of its submission.
+            # The first may not be the oldest: a delayed task has the place of its submission.
             yield from [(cell, mark) for *_, cell, mark in heap.some(_OLDEST)]
             looked += 1
             if looked == _PRIORITIES:
@@ -228,7 +239,7 @@ class LocalIndex:
             yield None
 
     def due(self, now: int) -> list[tuple[int, int]]:
-        """Remove and return the tasks that are due: cell and mark."""
+        """Remove the tasks that are due, and return the cell and mark of each."""
         found: list[tuple[int, int]] = []
         while (wait := self.next_due()) is not None and wait <= now:
             *_, cell, mark = self._later.pop()
@@ -236,12 +247,12 @@ class LocalIndex:
         return found
 
     def next_due(self) -> int | None:
-        """Return when the next task is due."""
+        """Return when the next task is due, in microseconds; None if no task is scheduled."""
         first = self._later.first()
         return None if first is None else first[0]
 
     def expired(self, now: int) -> list[tuple[int, int]]:
-        """Remove and return the tasks that have outlived their ttl: cell and mark."""
+        """Remove the tasks whose ttl is over, and return the cell and mark of each."""
         found: list[tuple[int, int]] = []
         while (top := self._limits.top()) is not None and top[0] <= now:
             _, cell, mark = self._limits.pop()
@@ -252,7 +263,7 @@ class LocalIndex:
     # -- all marks -----------------------------------------------------------------------------
 
     def scan(self, now: int) -> None:
-        """Scan all marks for lapsed leases, unfinished moves, and tasks without a hint."""
+        """Scan all marks for lapsed leases, unfinished moves, and tasks that no hint announced."""
         mapping, geometry = self._mapping, self._layout
         self.scanned = now
         tick = now // layout.TICK
@@ -270,7 +281,7 @@ class LocalIndex:
             dead += page.dead
         self.at_latest(earliest)
         if mapping.load(layout.MOVES) == moves:
-            # Corrects a count that a killed process left wrong.
+            # A process that was killed may have left the count wrong.
             mapping.store(layout.DEAD_GUESS, dead)
         for seat in seats:
             if mapping.proven_dead(seat):
@@ -280,7 +291,7 @@ class LocalIndex:
                     mapping.leave(seat)
 
     def at_latest(self, time: int) -> None:
-        """Have all processes scan the leases at *time* or earlier."""
+        """Make sure that the next scan, in any process, is not later than *time*."""
         mapping = self._mapping
         while (old := mapping.load(layout.EARLIEST)) > time:
             if mapping.cas(layout.EARLIEST, old, time) == old:
@@ -298,7 +309,7 @@ class LocalIndex:
         if layout.CLAIMED in present:
             top, lows = layout.CLAIMED, layout.LOWS
             left = [(mark - tick) & lows for mark in marks if mark >> 60 == top]
-            # 0 and values that have wrapped around are lapsed.
+            # A lease has lapsed if the value is 0 or has wrapped around.
             if min(left) and max(left) < _HALF:
                 wake = lapse = (tick + min(left)) * layout.TICK
             else:
@@ -310,7 +321,7 @@ class LocalIndex:
             plain = top << layout.STATE_SHIFT | layout.IN_RING
             mask = 15 << layout.STATE_SHIFT | layout.IN_RING
             ahead = [(mark - head) & places for mark in marks if mark & mask == plain]
-            # The ring leads to them unless it has passed them or a submission is under way.
+            # The ring leads to these tasks, unless it has passed them or a submission is under way.
             if (
                 load(layout.STAGING)
                 or len(ahead) < states.count(layout.FRESH)
@@ -327,7 +338,7 @@ class LocalIndex:
         return _Scan(raw, wake, lapse, place, states.count(layout.DEAD))
 
     def _look_at(self, cell: int, mark: int, tick: int, seats: set[int]) -> tuple[int, int, int]:
-        """Scan one mark; returns when to scan it again, when it lapses, and its place."""
+        """Scan one mark; returns when to scan it again, when its lease lapses, and its place."""
         state = mark >> layout.STATE_SHIFT
         if state in (layout.CLAIMED, layout.DONE):
             left = lapses(mark, tick)
@@ -350,7 +361,7 @@ class LocalIndex:
     # -- counting ------------------------------------------------------------------------------
 
     def census(self) -> list[int]:
-        """Return how many marks have each state; exact if nothing moves meanwhile."""
+        """Return how many marks have each state; exact if no task moves during the count."""
         mapping, geometry = self._mapping, self._layout
         shift = layout.STATE_SHIFT
         amounts: list[int] = []
@@ -372,7 +383,7 @@ class LocalIndex:
                     begun += [cell for cell, found in enumerate(states) if found == state]
             for cell in begun:
                 self.note(cell)
-            # A pending version may have been decided after its old version was counted.
+            # The old version of a pending one may have been counted before the move was decided.
             if not (amounts[layout.MOVED] or amounts[layout.PENDING]) and (
                 mapping.load(layout.MOVES) == before
             ):
@@ -381,7 +392,7 @@ class LocalIndex:
 
 
 def states_of(raw: bytes) -> bytes:
-    """Return the states of marks, a byte each."""
+    """Return the states of marks, one byte for each."""
     return raw[7::8].translate(_STATES)
 
 

@@ -1,4 +1,4 @@
-"""``MarkHeap``: a heap of cells in some state, bounded by the size of the board."""
+"""``MarkHeap``: a heap of cells in one state, bounded by the size of the board."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 __all__ = ["MarkHeap"]
 
 _FEW: Final = 1024
-"""Entries that a heap may have before it drops those that no longer count."""
+"""How many entries a heap may have before it drops the stale ones."""
 _LOOKS: Final = 8
-"""How many entries may be looked at for each that is wanted."""
+"""How many entries :meth:`MarkHeap.some` may look at for each one that it should return."""
 
 _Entry = tuple[int, ...]
 
@@ -20,13 +20,13 @@ class MarkHeap:
     """
     A heap of entries whose last two numbers are a cell and its mark.
 
-    An entry counts as long as the cell has that mark. Other processes change marks without notice,
-    so entries that no longer count are dropped when they come to the top, and all of them whenever
-    the heap has doubled. So it has at most twice as many entries as the board had cells of that
+    An entry is valid while the cell has that mark, and stale afterwards. Other processes change
+    marks without notice. So the heap drops stale entries when they come to the top, and all of them
+    whenever it has doubled. It has at most twice as many entries as the board had cells in that
     state, or 1,024.
 
     Args:
-        load: Reads a word at an offset.
+        load: Reads the word at an offset.
         marks: The offset of the first cell's mark.
 
     Attributes:
@@ -53,18 +53,18 @@ class MarkHeap:
             self._prune()
 
     def pop(self) -> _Entry:
-        """Remove and return the first entry, whether or not it counts."""
+        """Remove and return the first entry, valid or not."""
         entry = heappop(self._entries)
         if self.known.get(entry[-2]) == entry[-1]:
             del self.known[entry[-2]]
         return entry
 
     def top(self) -> _Entry | None:
-        """Return the first entry, whether or not it counts."""
+        """Return the first entry, valid or not; None if there is none."""
         return self._entries[0] if self._entries else None
 
     def first(self) -> _Entry | None:
-        """Return the first entry that counts, and drop those before it."""
+        """Return the first valid entry, and drop the entries before it."""
         entries, load, marks = self._entries, self._load, self._marks
         while entries:
             entry = entries[0]
@@ -74,7 +74,7 @@ class MarkHeap:
         return None
 
     def tidy(self, most: int) -> bool:
-        """Drop up to *most* entries from the top; returns whether the first one counts now."""
+        """Drop up to *most* stale entries from the top; returns False if there may be more."""
         load, marks = self._load, self._marks
         for _ in range(most):
             entry = self.top()
@@ -84,7 +84,7 @@ class MarkHeap:
         return False
 
     def some(self, most: int) -> list[_Entry]:
-        """Return up to *most* of the first entries that count, in bounded time."""
+        """Return up to *most* of the first valid entries, in bounded time."""
         entries, found = self._entries, list[_Entry]()
         load, marks = self._load, self._marks
         ahead = [(entries[0], 0)] if entries else []

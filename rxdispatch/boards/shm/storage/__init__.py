@@ -1,5 +1,5 @@
 """
-The shared memory of a board: its layout, its cells and the index of ids.
+The shared memory of a board: its file, its layout, its cells and the index of ids.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -1,4 +1,4 @@
-"""``Cells``: versions of tasks, which are written once and replaced by one word."""
+"""``Cells``: stores versions of tasks; a new version replaces an old one by one swap."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Cells:
     Takes, writes, replaces and frees cells.
 
     INVARIANT. The bytes of a cell change only while its mark is WRITING, and only the participant
-    that the mark names changes them. Every other change is a compare-and-swap from a mark that
-    never comes again: a process that was stopped, however long, finds the mark unchanged or fails.
-    What a participant leaves half-done has one of the marks MOVED, PENDING, GONE, DISCARD, ABORT,
-    which any process finishes (:meth:`finish`), or WRITING, which is cleared once the participant
-    is proven dead (:meth:`clean`).
+    that the mark names changes them. Every other change is a compare-and-swap of a mark that never
+    comes back: after a process was stopped, however long, its swap finds the same mark or fails.
+    What a participant leaves half-done has the mark MOVED, PENDING, GONE, DISCARD or ABORT, and any
+    process finishes it (:meth:`finish`); or it has the mark WRITING, and is cleared once the
+    participant is proven dead (:meth:`clean`).
     """
 
     def __init__(self, mapping: Mapping, name: str) -> None:
@@ -44,22 +44,22 @@ class Cells:
         return self.mapping.load(self._marks + cell * 8)
 
     def swap(self, cell: int, old: int, new: int) -> bool:
-        """Change the mark of a cell if it is *old*."""
+        """Change the mark of a cell from *old* to *new*; returns False if it is not *old*."""
         return self.mapping.cas(self._marks + cell * 8, old, new) == old
 
     def head(self, cell: int) -> tuple[Head, bytes]:
-        """Return a head and its inline bytes; check the mark again afterwards."""
+        """Return a head and its inline bytes; the caller must check the mark again afterwards."""
         start = self._data + cell * CELL
         raw = self.mapping.mmap[start : start + CELL]
         return Head._make(HEAD.unpack_from(raw)), raw[HEAD.size :]
 
     def read(self, cell: int, mark: int) -> tuple[Head, bytes] | None:
-        """Return a head and its inline bytes if the mark is *mark*."""
+        """Return a head and its inline bytes; None if the mark is not *mark*."""
         known = self.head(cell)
         return known if self.mark(cell) == mark else None
 
     def body(self, head: Head, inline: bytes) -> tuple[bytes, bytes]:
-        """Return id and record."""
+        """Return the id and the record."""
         size = head.body_size
         if size <= layout.INLINE:
             return inline[: head.id_size], inline[head.id_size : size]
@@ -67,14 +67,14 @@ class Cells:
         return whole[: head.id_size], whole[head.id_size :]
 
     def texts(self, head: Head) -> tuple[bytes, bytes]:
-        """Return reason and error."""
+        """Return the reason and the error; empty if there is none."""
         if head.text == NONE:
             return b"", b""
         both = self.chain(head.text, head.reason_size + head.error_size)
         return both[: head.reason_size], both[head.reason_size :]
 
     def chain(self, first: int, size: int) -> bytes:
-        """Return the bytes of tails."""
+        """Return *size* bytes of the chain of tails that begins at cell *first*."""
         parts: list[bytes] = []
         while size > 0 and first < self.geometry.cells:
             start = self._data + first * CELL
@@ -85,7 +85,7 @@ class Cells:
         return b"".join(parts)
 
     def find(self, raw: bytes) -> tuple[int, int] | None:
-        """Return cell and mark of the task of that id, remembered ones included."""
+        """Return the cell and mark of the task with that id, even if it is done and remembered."""
         for cell in self.index.candidates(raw):
             mark = self._mark_if(cell, raw)
             if mark:
@@ -93,7 +93,7 @@ class Cells:
         return None
 
     def _mark_if(self, cell: int, raw: bytes) -> int:
-        """Return the mark of *cell* if it holds the task of that id, else 0."""
+        """Return the mark of *cell* if it holds the task with that id, else 0."""
         load, at = self.mapping.load, self._marks + cell * 8
         while True:
             mark = load(at)
@@ -112,7 +112,7 @@ class Cells:
                 return mark if same else 0
 
     def _has_id(self, cell: int, raw: bytes) -> bool:
-        """Whether a head has that id; check the mark again afterwards."""
+        """Whether a head has that id; the caller must check the mark again afterwards."""
         size = len(raw)
         start = self._data + cell * CELL
         data = self.mapping.mmap
@@ -129,7 +129,7 @@ class Cells:
         return self.mapping.add(layout.NUMBER, 1)
 
     def allocate(self, count: int, number: int) -> list[int] | None:
-        """Take *count* free cells; None if there are not as many."""
+        """Take *count* free cells; returns None if there are fewer."""
         mapping, marks = self.mapping, self._marks
         mine = make_mark(layout.WRITING, number, mapping.seat)
         taken: list[int] = []
@@ -145,7 +145,7 @@ class Cells:
         return None
 
     def give_up(self, taken: list[int], number: int) -> None:
-        """Free cells that were taken and not used."""
+        """Free cells that were taken but not used."""
         mine = make_mark(layout.WRITING, number, self.mapping.seat)
         for cell in taken:
             self.swap(cell, mine, make_mark(layout.FREE, number))
@@ -162,7 +162,7 @@ class Cells:
         mapping.store(layout.CURSOR, stop)
         yield from self._free_among(start, stop)
         while (high := mapping.load(layout.HIGH)) < total:
-            # Raised before the cells are taken: a scan must never miss one.
+            # HIGH is raised before the cells are taken, so that a scan never misses a cell.
             more = min(total, high + count)
             if mapping.cas(layout.HIGH, high, more) == high:
                 yield from range(high, more)
@@ -177,10 +177,10 @@ class Cells:
 
     def write(self, cells: list[int], head: Head, inline: bytes, more: bytes, text: bytes) -> None:
         """
-        Write a version into cells that were taken: the head, its body's tails, its text's.
+        Write a version into cells that were taken: a head, the tails of its body and of its text.
 
-        The birth is written last. If it equals the number in the mark WRITING, the rest is there,
-        and a process that cleans up after a death can follow the chains.
+        The birth is written last. If it equals the number in the mark WRITING, everything else is
+        there, and a process that cleans up after a death can follow the chains.
         """
         mapping, number = self.mapping, head.birth
         body = -(-len(more) // layout.PIECE)
@@ -197,7 +197,7 @@ class Cells:
         mapping.store(start, number)
         mine = make_mark(layout.WRITING, number, mapping.seat)
         for tails in (body_tails, text_tails):
-            # From the first to the last, so that every TAIL can be reached from the head.
+            # From the first to the last, so that the head leads to every TAIL.
             for cell in tails:
                 self.swap(cell, mine, make_mark(layout.TAIL, number))
 
@@ -223,16 +223,18 @@ class Cells:
         last: bool = False,
     ) -> int | None:
         """
-        Replace a version by one with *head*; returns None if the mark is no longer *mark*.
+        Replace a version by one with *head*, and return its cell.
+
+        Returns None if the mark is no longer *mark*.
 
         Args:
-            cell: The old version.
-            mark: Its mark.
+            cell: The cell of the old version.
+            mark: The mark of that cell.
             head: The new head; birth, text and the fields of the old version are filled in.
             inline: The inline bytes of the old version.
             final: The state of the new version.
-            text: Reason and error.
-            last: Whether the task joins the end.
+            text: The reason and the error; they are dropped if there is no room for them.
+            last: Whether the task joins the end of its priority.
 
         Raises:
             BoardFullError: If no cell is free.
@@ -241,7 +243,7 @@ class Cells:
         both = text[0] + text[1]
         cells = self.allocate(1 + -(-len(both) // layout.PIECE), number)
         if cells is None and both:
-            # No room for the texts.
+            # There is no room for the texts.
             text, both = (b"", b""), b""
             cells = self.allocate(1, number)
         if cells is None:
@@ -261,7 +263,8 @@ class Cells:
         new = cells[0]
         pending = make_mark(layout.PENDING, number, mapping.seat)
         self.swap(new, make_mark(layout.WRITING, number, mapping.seat), pending)
-        # Before the decision: a count that sees the same number twice has missed no move.
+        # Counted before the decision, so that a reader that sees the same number twice has missed
+        # no move.
         mapping.add(layout.MOVES, 1)
         moved = make_mark(layout.MOVED, number, new)
         if not self.swap(cell, mark, moved):
@@ -274,7 +277,7 @@ class Cells:
     # -- finishing -----------------------------------------------------------------------------
 
     def end(self, cell: int, mark: int) -> bool:
-        """Free a task and its tails if its mark is *mark*."""
+        """Free a task and its tails; returns False if its mark is not *mark*."""
         gone = make_mark(layout.GONE, number_of(mark))
         if not self.swap(cell, mark, gone):
             return False
@@ -294,7 +297,7 @@ class Cells:
             head, _ = self.head(cell)
             if self.mark(cell) != mark:
                 return
-            # An aborted version shares its body with the one before it.
+            # An aborted version has the same body as the version before it.
             if state != layout.ABORT:
                 self.free_chain(head.chain, head.chain_number)
             self.free_chain(head.text, head.text_number)
@@ -307,7 +310,7 @@ class Cells:
             head, inline = self.head(new)
             raw = self.body(head, inline)[0]
             if self.mark(new) == mark:
-                # The index first, so that the id always leads to a living cell.
+                # The index changes first, so that an id always leads to a cell that holds its task.
                 self.index.replace(raw, old, head.old_birth, new, head.birth)
                 self.swap(new, mark, make_mark(head.final, number))
         head, _ = self.head(old)
@@ -326,12 +329,12 @@ class Cells:
         elif old != head.old_word and self.swap(
             new, mark, aborted := make_mark(layout.ABORT, number)
         ):
-            # Marks never come again, so this version was not and will not be chosen. If it had
-            # been, the old mark would be MOVED until this one is no longer pending.
+            # Marks never come back, so the move was not decided and never will be. If it had been,
+            # the old mark would be MOVED until the new one is no longer PENDING.
             self.finish(new, aborted)
 
     def free_chain(self, first: int, number: int) -> None:
-        """Free tails from the last to the first, so that the others can still be reached."""
+        """Free tails from the last to the first, so that the head still leads to the others."""
         tail, cells = make_mark(layout.TAIL, number), self.geometry.cells
         found: list[int] = []
         while first < cells and self.mark(first) == tail:
@@ -353,7 +356,7 @@ class Cells:
     # -- after a death ---------------------------------------------------------------------------
 
     def clean(self, seat: int) -> None:
-        """Free the cells of a seat, which must be ours, or proven dead and locked."""
+        """Free what a seat has left half-done; the seat must be our own, or locked as dead."""
         base = self._marks >> 3
         for start in range(0, self.mapping.load(layout.HIGH), 4096):
             stop = min(start + 4096, self.geometry.cells)

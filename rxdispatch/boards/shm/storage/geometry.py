@@ -1,4 +1,4 @@
-"""``Geometry``: counts and byte offsets in the file of a board."""
+"""``Geometry``: how many cells the file of a board has, and where its parts begin."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ __all__ = ["Geometry"]
 
 class Geometry:
     """
-    The counts and byte offsets for a number of cells.
+    The counts and byte offsets in the file of a board.
 
     Args:
         capacity: How many tasks fit if each takes one cell.
+        spare: How many more cells there are, so that tasks can move when the board is full; by
+            default 1/32 of the capacity, at least 1,024.
 
     Raises:
-        ConfigError: If there would be too few cells or too many.
+        ConfigError: If *capacity* is not an int from 1 to 8,388,608.
     """
 
     def __init__(self, capacity: int, spare: int | None = None) -> None:

@@ -15,12 +15,12 @@ _BIRTHS = (1 << 30) - 1
 
 class Index:
     """
-    An id stands in one of the 48 slots that its hash selects.
+    A hash table from ids to cells; the hash of an id selects 48 neighbouring slots for its entry.
 
-    A slot holds cell, birth and eight bits of hash. It is never cleared: it counts only if the cell
-    holds a task of that id, so slots of finished tasks do no harm and are reused. Adding needs the
-    submit lock; pointing an entry at the next version of its task is one compare-and-swap of words
-    that never come again, so any process may do it.
+    An entry has a cell, a birth and eight bits of hash. Entries are never cleared. An entry is
+    valid only while the cell holds a task with that id, so entries of finished tasks do no harm,
+    and their slots are reused. Adding an entry needs the submit lock. Any process may point an
+    entry at the next version of its task, by one compare-and-swap of a word that never comes back.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -29,10 +29,10 @@ class Index:
         self._load = mapping.load
 
     def candidates(self, raw: bytes) -> Iterable[int]:
-        """Return the cells that may hold the task of that id."""
+        """Return the cells that may hold the task with that id."""
         offset, tag = self._place(raw)
-        # The tag is the lowest byte of each entry: most slots hold tasks that ended long ago, and
-        # only one of 256 of those has to be looked at.
+        # The tag is the lowest byte of each entry. Most slots have entries of tasks that ended long
+        # ago, and only one of 256 of these has the same tag.
         window = self._mapping.mmap[offset : offset + layout.WINDOW * 8]
         first = window[::8].find(tag)
         return self._walk(offset, tag, window, first) if first >= 0 else ()
@@ -43,7 +43,7 @@ class Index:
             seen = int.from_bytes(window[i * 8 : i * 8 + 8], "little")
             while True:
                 yield seen >> 38
-                # The task may have moved while the caller looked; then the slot says where.
+                # If the task moved while the caller looked, the slot now has its new cell.
                 now = self._load(offset + i * 8)
                 if now == seen:
                     break
@@ -51,7 +51,7 @@ class Index:
             i = tags.find(tag, i + 1)
 
     def add(self, raw: bytes, cell: int, birth: int) -> bool:
-        """Add an entry; False if all slots of that id are taken."""
+        """Add an entry; returns False if all slots of that id are taken."""
         offset, tag = self._place(raw)
         new = entry_of(cell, birth, tag)
         for at in range(offset, offset + layout.WINDOW * 8, 8):
@@ -63,7 +63,7 @@ class Index:
     def replace(
         self, raw: bytes, old_cell: int, old_birth: int, new_cell: int, new_birth: int
     ) -> None:
-        """Point the entry of one version at the next one, if that has not been done."""
+        """Point the entry of one version at the next version, if it does not yet."""
         offset, tag = self._place(raw)
         old = entry_of(old_cell, old_birth, tag)
         for at in range(offset, offset + layout.WINDOW * 8, 8):
@@ -85,5 +85,5 @@ class Index:
 
 
 def entry_of(cell: int, birth: int, tag: int) -> int:
-    """Return the word of a slot."""
+    """Return the word of an entry."""
     return cell << 38 | (birth & _BIRTHS) << 8 | tag

@@ -20,17 +20,17 @@ VERSION: Final = 1
     FRESH_LATER,  # scheduled since its submission, unless STAGING is its number
     READY,
     LATER,  # scheduled
-    CLAIMED,  # number: the token's; low: the tick at which the lease lapses
+    CLAIMED,  # number: that of the token; low: the tick at which the lease lapses
     DEAD,
     MOVED,  # low: the cell of the next version
-    PENDING,  # a next version; low: the participant that decides whether it becomes one
+    PENDING,  # a next version that may not be decided yet; low: the participant that decides
     GONE,  # finished; its tails are being freed
     DISCARD,  # dead and discarded; counted unless INTENT is its number
-    DONE,  # remembered; low: the tick at which that ends
-    ABORT,  # a next version that was not chosen; its own tails are being freed
+    DONE,  # remembered; low: the tick at which the board forgets it
+    ABORT,  # a next version whose move was not decided; its own tails are being freed
 ) = range(15)
 NO_TASK: Final = frozenset((FREE, WRITING, TAIL, GONE, DISCARD, ABORT))
-"""The states of a cell that holds no task, or none any more."""
+"""The states of a cell that does not hold a task, or no longer does."""
 
 NUMBER_BITS: Final = 34
 LOW_BITS: Final = 26
@@ -40,20 +40,20 @@ STATE_SHIFT: Final = NUMBER_BITS + LOW_BITS
 IN_RING: Final = 1 << 25
 PLACES: Final = IN_RING - 1
 TICK: Final = 10_000
-"""Microseconds of a lease tick; 26 bits of ticks are 7.7 days, and compared modulo that."""
+"""Microseconds of a lease tick; 26 bits of ticks are 7.7 days, and comparisons are modulo that."""
 LEASE_LIMIT: Final = 259_200.0
-"""Seconds a lease may have: less than half the range of the tick."""
+"""The most seconds that a lease may last: less than half the range of ticks."""
 
 CELL: Final = 192
 NONE: Final = 0xFFFFFFFF
 LINK: Final = 1 << 63
-"""Bit of a tail's first word, so that it is never taken for the birth of a head."""
+"""The bit in a tail's first word by which it differs from the birth of a head."""
 TO_END: Final = 1
-"""Flag of a scheduled task that joins the end when it is due."""
+"""The flag of a scheduled task that joins the end when it is due."""
 
 
 class Head(NamedTuple):
-    """The first 112 bytes of a head cell; times in microseconds."""
+    """The first 112 bytes of a head cell; times are in microseconds."""
 
     birth: int = 0
     attempts: int = 0
@@ -89,7 +89,7 @@ TASK: Final = struct.Struct(f"<8xIIIIqII{HEAD.size - 40}x{INLINE}s")
 
 HEADER: Final = 4096
 (AT_MAGIC, AT_VERSION, AT_CELLS, AT_RING, AT_INDEX, AT_SPARE, AT_SIZE, AT_MADE) = range(0, 64, 8)
-# Words that many processes write have a cache line each.
+# Each word that many processes write has a cache line of its own.
 NUMBER, RING_HEAD, RING_TAIL, HINTS, MOVES, ENDS = range(128, 128 + 6 * 64, 64)
 (
     STAGING,

@@ -1,4 +1,4 @@
-"""``Mapping``: the mapped file of a board, and the locks that prove that a process lives."""
+"""``Mapping``: the mapped file of a board, and the locks that show which processes are alive."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 - shared memory is what it is
 
 
 def path_of(name: str) -> Path:
-    """Return the path of the board of that name; each user has boards of their own."""
+    """Return the path of the file of a board; it depends on the user and the name."""
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
     return _DIRECTORY / f"rxdispatch-{os.geteuid()}-{digest}"
 
@@ -39,10 +39,10 @@ class Mapping:
     """
     One handle's mapping of a board, with its seat among the participants.
 
-    A seat is a byte of the file that is locked as long as the handle lives. The kernel drops the
-    lock when the process dies, and only then: that proves the death. The lock belongs to the open
-    file, which a forked child shares; so a child gives up the inherited seat (:meth:`forked`) and
-    takes one of its own.
+    A seat is a byte of the file that is locked while the handle is open. The kernel drops the lock
+    when the process dies. So if a cell names a seat that is not locked, its participant is gone.
+    The lock belongs to the open file, which a forked child shares. So a child closes the inherited
+    file (:meth:`forked`) and takes a seat of its own.
     """
 
     def __init__(self, path: Path, descriptor: int, geometry: Geometry) -> None:
@@ -52,9 +52,9 @@ class Mapping:
         self.mmap = mmap.mmap(descriptor, geometry.size)
         self._view = atomic.AtomicView(self.mmap)
         self._lock_file = descriptor
-        #: Device and inode.
+        #: The device and inode of the file.
         self.file = _identity(os.fstat(descriptor))
-        # Every write goes through these five; tests stop the process at each of them.
+        # Every write goes through the last five of these; tests stop the process at each write.
         self.load: Callable[[int], int] = self._view.load_u64
         self.store: Callable[[int, int], None] = self.step(self._view.store_u64)
         self.cas: Callable[[int, int, int], int] = self.step(self._view.cas_u64)
@@ -87,7 +87,7 @@ class Mapping:
         path = path_of(name)
         if not _DIRECTORY.is_dir():
             raise ConfigError("the folder of shared memory must exist", str(_DIRECTORY))
-        # Under a temporary name until it is complete, so that no process maps half a header.
+        # The file has a temporary name until it is complete, so that no process maps half a header.
         draft = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -124,8 +124,8 @@ class Mapping:
         Map the file of an existing board.
 
         Raises:
-            ConfigError: If there is none, another version made it, or another user may have made
-                it or can use it.
+            ConfigError: If there is none, it has another version of the layout, or another user may
+                have made it or can use it.
         """
         _atomic()
         path = path_of(name)
@@ -147,7 +147,7 @@ class Mapping:
         return mapping
 
     def close(self) -> None:
-        """Give up the seat and the mapping."""
+        """Free the seat and close the mapping."""
         if self.closed:
             return
         self.closed = True
@@ -181,15 +181,15 @@ class Mapping:
         raise ConfigError(f"a board must have at most {layout.SEATS} handles at a time")
 
     def forked(self) -> None:
-        """Give up what belongs to the parent; call it in a forked child only."""
+        """Let go of what belongs to the parent; call this in a forked child only."""
         inherited, self._lock_file, self.seat = self._lock_file, -1, -1
         if inherited >= 0:
             with suppress(OSError):
-                # Another descriptor of the same file, without the locks, even if the name is gone.
-                # Without /proc the file is opened by name later.
+                # This opens the same file without the locks, even if it has been unlinked. Without
+                # /proc, sit() opens the file by name later.
                 again = f"/proc/self/fd/{inherited}"
                 self._lock_file = os.open(again, os.O_RDWR | os.O_CLOEXEC)
-            # Closing is not unlocking: the parent's descriptor keeps the lock.
+            # This does not unlock: the parent's descriptor keeps the lock.
             os.close(inherited)
 
     def _opened_again(self) -> int:
@@ -200,7 +200,7 @@ class Mapping:
         return descriptor
 
     def try_submit_lock(self) -> bool:
-        """Take the submit lock if it is free."""
+        """Take the submit lock; returns False if it is not free."""
         return self._try_lock(_SUBMIT_LOCK)
 
     def submit_unlock(self) -> None:
@@ -208,7 +208,7 @@ class Mapping:
         self._unlock(_SUBMIT_LOCK)
 
     def proven_dead(self, seat: int) -> bool:
-        """Lock the seat of a dead participant, until :meth:`leave`; False while it lives."""
+        """Lock a seat until :meth:`leave`, if its participant is dead; returns False if not."""
         return seat != self.seat and seat < layout.SEATS and self._try_lock(seat)
 
     def leave(self, seat: int) -> None:
@@ -237,7 +237,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _known(descriptor: int, name: str) -> Geometry:
-    """Return the geometry of a file, after checking all of its header."""
+    """Check the header of a file, and return its geometry."""
     mode = os.fstat(descriptor).st_mode & 0o077
     if mode:
         raise ConfigError(f"{_WHAT} must be readable by its owner only (chmod go=)", name)
@@ -251,8 +251,8 @@ def _known(descriptor: int, name: str) -> Geometry:
     size = os.fstat(descriptor).st_size
     if size != geometry.size or size != _u64(header, layout.AT_SIZE):
         raise ConfigError(f"the file of a board must have {geometry.size} bytes", size)
-    # A hard link leads to a board of another name. The number of links is no test: a board has two
-    # while it is being made.
+    # A hard link may lead to a board with another name. The number of links does not tell: a board
+    # has two while it is being made.
     raw = name.encode()
     if not header[layout.NAME_AT :].startswith(len(raw).to_bytes(2, "little") + raw):
         raise ConfigError(f"{_WHAT} must be that of the board's own name", name)

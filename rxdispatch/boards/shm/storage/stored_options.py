@@ -17,7 +17,12 @@ _RAW: Final = Struct("<Q")
 
 
 class StoredOptions:
-    """One word for each option: 0, or its value (for seconds, the bits of the float) plus 1."""
+    """
+    The options of a board, with one word in its header for each.
+
+    A word is 0 if no handle has given the option, else 1 plus the value, or plus the bits of the
+    float for ``remember``.
+    """
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
@@ -27,7 +32,8 @@ class StoredOptions:
         Store the options that a handle gives.
 
         Raises:
-            ConfigError: If another handle gave another value before.
+            ConfigError: If another handle has given a different value before, or ``remember`` is
+                more than three days.
         """
         if options.remember is not None and options.remember > layout.LEASE_LIMIT:
             raise ConfigError(
@@ -58,17 +64,17 @@ class StoredOptions:
 
     @property
     def remember(self) -> float:
-        """Seconds for which done tasks are remembered."""
+        """Seconds for which the board remembers done tasks."""
         stored = self._mapping.load(layout.REMEMBER)
         seconds: float = _DOUBLE.unpack(_RAW.pack(stored - 1))[0] if stored else 0.0
         return seconds
 
     @property
     def max_crashes(self) -> int:
-        """How many workers a task may lose."""
+        """How many workers a task may lose before it is dead."""
         return self.read().filled()[0]
 
     @property
     def dead_limit(self) -> int:
-        """How many dead tasks are kept."""
+        """How many dead letters the board keeps."""
         return self.read().filled()[2]
