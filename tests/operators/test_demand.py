@@ -1,4 +1,4 @@
-"""Chains of operators: how much they hold, and how they end at any moment."""
+"""Chains of operators: how much they hold, and that they may end at any moment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Operator = Callable[[Observable[Any]], Observable[Any]]
 
 
 async def a_moment(item: Any) -> Any:
-    """Take a tenth of a second."""
+    """Return *item* after 100 ms."""
     await asyncio.sleep(0.1)
     return item
 
@@ -47,7 +47,7 @@ async def a_moment(item: Any) -> Any:
 
 
 def test_a_long_source_above_a_slow_sink_is_held_back() -> None:
-    """Through map, filter, batch, map_async and batch again: a bound in items, all the way."""
+    """The bound holds across map, filter, batch, map_async and another batch."""
     total = 40_000
     stored = most = 0
 
@@ -77,13 +77,14 @@ def test_a_long_source_above_a_slow_sink_is_held_back() -> None:
     with capture_logs() as logs:
         assert total == run_virtual(main())
     assert [] == logs
-    # Two lists of five lists of ten are stored, as many are gathered, and four lists are under way.
+    # Two lists of five lists of ten are being stored, as many are gathered, and four are in
+    # flight.
     assert most <= 2 * 50 + 2 * 50 + 4 * 10 + 10
 
 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_a_handler_may_run_a_stream_of_its_own(levels: int) -> None:
-    """It does not see the valve of the outer stream, so it does not wait for itself."""
+    """The inner stream does not see the valve of the outer one, so it does not wait for itself."""
 
     async def nested(level: int) -> int:
         if level == 0:
@@ -104,7 +105,7 @@ def test_a_handler_may_run_a_stream_of_its_own(levels: int) -> None:
 
 
 def test_an_inner_stream_heeds_the_valve_of_the_outer_one() -> None:
-    """A stream of ``flat_map`` is asked for no more than there is room below."""
+    """A stream inside ``flat_map`` is asked for no more items than there is room below."""
 
     async def main() -> list[int]:
         supplies = [Supply(range(100)) for _ in range(3)]
@@ -122,7 +123,7 @@ def test_an_inner_stream_heeds_the_valve_of_the_outer_one() -> None:
 
 
 def test_after_share_only_the_first_is_asked_but_broadcast_asks_each() -> None:
-    """The second, slow subscriber keeps its items after ``share``, and none after ``broadcast``."""
+    """``share`` lets the slow second subscriber accumulate items, ``broadcast`` does not."""
 
     async def most_held(operator: Operator) -> int:
         supply = Supply(range(300))
@@ -150,12 +151,12 @@ def test_after_share_only_the_first_is_asked_but_broadcast_asks_each() -> None:
 
 
 def now(_: Any) -> float:
-    """Now, or a little later."""
+    """Return a time shortly after now."""
     return asyncio.get_running_loop().time() + 0.05
 
 
 def flat(lists: Observable[Any]) -> Observable[Any]:
-    """Make single items of lists again."""
+    """Flatten lists into single items."""
     return lists.pipe(rx.flat_map(reactivex.from_iterable))
 
 
@@ -181,7 +182,7 @@ STAGES: dict[str, Callable[[], list[Operator]]] = {
 
 
 class Ending:
-    """How and when a stream is to end."""
+    """How and when a stream must end."""
 
     def __init__(self, kind: str, item: int, when: float) -> None:
         self.kind = kind
@@ -203,7 +204,7 @@ endings = st.builds(
 
 
 class Watcher(Probe):
-    """Ends the stream from within ``on_next``, at the item that it was told."""
+    """Ends the stream from within ``on_next``, at the item *item*."""
 
     within: Callable[[], None] | None = None
     item = 0
@@ -233,7 +234,7 @@ def _looked_through_once() -> Iterator[None]:
     room=st.sampled_from([None, 0, 3]),
 )
 def test_a_chain_may_end_at_any_moment(names: list[str], ending: Ending, room: int | None) -> None:
-    """By itself or from within ``on_next``: one terminal event, nothing after it, nothing left."""
+    """Exactly one terminal event comes, nothing after it, and nothing is left over."""
 
     async def main() -> None:
         source: Subject[int] = Subject()

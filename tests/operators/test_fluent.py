@@ -1,4 +1,4 @@
-"""``install_fluent``: by choice, once, and without replacing a name."""
+"""``install_fluent`` works on request, once, and replaces no name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rxdispatch.streams import run
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-    """Leave Observable as it was."""
+    """Restore Observable after the test."""
     before = dict(vars(Observable))
     added = dict(_fluent._added)
     for name in added:
@@ -41,18 +41,18 @@ def _one_more(item: int) -> int:
 
 
 async def double(item: int) -> int:
-    """Work on an item."""
+    """Return twice the item."""
     await asyncio.sleep(0)
     return 2 * item
 
 
 def test_nothing_is_added_by_importing() -> None:
-    """Only by choice."""
+    """Only a call adds the methods."""
     assert not hasattr(Observable, "map_async")
 
 
 def test_every_operator_becomes_a_method() -> None:
-    """Chained with RxPY's own methods, which stay unchanged."""
+    """The methods chain with RxPY's own, which stay unchanged."""
     theirs = vars(Observable).copy()
     assert install_fluent() == ()
     assert theirs.items() <= vars(Observable).items()
@@ -64,14 +64,14 @@ def test_every_operator_becomes_a_method() -> None:
 
 
 def test_a_method_is_documented() -> None:
-    """As the operator is."""
+    """A method has the docstring of its operator."""
     install_fluent()
     method = inspect.getattr_static(Observable, "batch")
     assert ("batch", operators.batch.__doc__) == (method.__name__, method.__doc__)
 
 
 def test_a_second_call_changes_nothing() -> None:
-    """Nor does it complain."""
+    """A second call logs nothing either."""
     install_fluent()
     before = dict(vars(Observable))
     with capture_logs() as logs:
@@ -81,7 +81,7 @@ def test_a_second_call_changes_nothing() -> None:
 
 
 def test_an_existing_name_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is returned and logged, each time."""
+    """The name is returned and logged, each time."""
     mine = object()
     monkeypatch.setattr(Observable, "batch", mine, raising=False)
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_an_existing_name_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_is_exported_later_is_added_by_another_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exports at the time of the call count."""
+    """A call adds the operators that are exported at that time."""
     install_fluent()
     monkeypatch.setattr(operators, "double_all", lambda: rx.map(double), raising=False)
     monkeypatch.setattr(operators, "__all__", [*operators.__all__, "double_all"])

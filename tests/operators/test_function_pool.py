@@ -1,4 +1,4 @@
-"""``FunctionPool`` and plain handlers: real threads and processes that hang or die."""
+"""``FunctionPool`` and plain handlers, with real threads and processes that hang or die."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ READY: list[str] = []
 
 @pytest.fixture(autouse=True)
 def loop_factory() -> None:
-    """Threads and processes know nothing of virtual time."""
+    """Use real time, as threads and processes do."""
 
 
 @pytest.fixture
 def processes() -> Iterator[ProcessPoolExecutor]:
-    """Two worker processes that were told something at their start."""
+    """Two worker processes with an initializer."""
     with ProcessPoolExecutor(
         2,
         mp_context=multiprocessing.get_context("spawn"),
@@ -52,12 +52,12 @@ def begin(word: str) -> None:
 
 
 def ignore_sigterm() -> None:
-    """Let this process end by nothing but SIGKILL."""
+    """Ignore SIGTERM, so that only SIGKILL ends this process."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def work(item: Any) -> Any:
-    """Do as *item* says, in another process."""
+    """Do what *item* says, in another process."""
     if item == "exit":
         os._exit(3)
     if isinstance(item, float):
@@ -66,7 +66,7 @@ def work(item: Any) -> Any:
 
 
 class OneWayError(Exception):
-    """One whose class takes more than a message."""
+    """An error whose class needs more than a message, so it does not unpickle."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class OneWayError(Exception):
 
 
 class OneWay:
-    """Pickles, but does not unpickle."""
+    """An object that pickles, but does not unpickle."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -95,7 +95,7 @@ def odd(how: Any) -> Any:
 
 
 def broken() -> None:
-    """Fail at the start of a thread."""
+    """Fail when a thread or process starts."""
     raise ValueError("x")
 
 
@@ -106,14 +106,14 @@ async def outcomes(board: Board, handler: Any, **options: Any) -> list[Result]:
 
 
 async def until(true: Any) -> None:
-    """Wait until *true* says so."""
+    """Wait until *true* returns a true value."""
     async with asyncio.timeout(10):
         while not true():
             await asyncio.sleep(0.005)
 
 
 async def test_calls_run_in_threads_of_its_own() -> None:
-    """Values and errors come back; the caller's context goes along; closing lets them go."""
+    """Values and errors come back; the caller's context applies; closing ends the threads."""
     pool = FunctionPool(None, 2, lambda: None)
     MARK.set("mine")
     assert "mine" == await pool.call(lambda _: MARK.get(), None, None)
@@ -126,7 +126,7 @@ async def test_calls_run_in_threads_of_its_own() -> None:
 
 
 async def test_an_executor_that_was_shut_down_is_told() -> None:
-    """It is the failure of no call."""
+    """The error is reported to ``on_gone``, as no call is to blame."""
     gone: list[Exception] = []
     executor = ThreadPoolExecutor(1)
     pool = FunctionPool(executor, 1, on_gone=gone.append)
@@ -137,7 +137,7 @@ async def test_an_executor_that_was_shut_down_is_told() -> None:
 
 
 async def test_an_executor_that_was_given_stays_open() -> None:
-    """It belongs to the caller."""
+    """The executor belongs to the caller."""
     with ThreadPoolExecutor(1) as executor:
         pool = FunctionPool(executor, 1, lambda: None)
         pool.close()
@@ -145,7 +145,7 @@ async def test_an_executor_that_was_given_stays_open() -> None:
 
 
 async def test_a_call_that_is_given_up_is_stuck_until_it_returns() -> None:
-    """One that has not begun is not."""
+    """A call that has not begun is not stuck."""
     freed: list[int] = []
     release = threading.Event()
     pool = FunctionPool(None, 1, lambda: freed.append(pool.stuck))
@@ -163,7 +163,7 @@ async def test_a_call_that_is_given_up_is_stuck_until_it_returns() -> None:
 
 
 def test_a_stuck_call_may_outlive_its_loop() -> None:
-    """Its slot is not needed then."""
+    """Its slot is no longer needed then."""
     release = threading.Event()
 
     async def main() -> FunctionPool:
@@ -181,7 +181,7 @@ def test_a_stuck_call_may_outlive_its_loop() -> None:
 
 
 async def test_threads_that_cannot_start_are_an_error() -> None:
-    """Only process pools are rebuilt."""
+    """The pool is gone, as only process pools are rebuilt."""
     gone: list[Exception] = []
     with ThreadPoolExecutor(1, initializer=broken) as executor:
         pool = FunctionPool(executor, 1, on_gone=gone.append)
@@ -191,7 +191,7 @@ async def test_threads_that_cannot_start_are_an_error() -> None:
 
 
 async def test_processes_that_cannot_start_are_gone() -> None:
-    """No call is to blame where none began."""
+    """The pool is gone, as no call is to blame if none began."""
     gone: list[Exception] = []
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=broken) as executor:
@@ -205,7 +205,7 @@ async def test_processes_that_cannot_start_are_gone() -> None:
 async def test_users_of_a_process_pool_share_the_new_one(
     processes: ProcessPoolExecutor,
 ) -> None:
-    """No two suspects run at once; the last user closes the new pool."""
+    """The suspects run one at a time; the last user closes the new pool."""
     pools = [FunctionPool(processes, 2), FunctionPool(processes, 2)]
     found = await asyncio.gather(
         pools[0].call(work, "exit"), pools[1].call(work, 0.1), return_exceptions=True
@@ -223,7 +223,7 @@ async def test_users_of_a_process_pool_share_the_new_one(
 async def test_what_does_not_unpickle_is_the_failure_of_its_call(
     processes: ProcessPoolExecutor,
 ) -> None:
-    """Neither the item, nor the error, nor the result breaks the pool."""
+    """Items, errors and results that do not unpickle leave the pool intact."""
     pool = FunctionPool(processes, 2)
     calls = [pool.call(odd, how) for how in ("error", "result", "leave", "stop", OneWay("item"))]
     found = await asyncio.gather(*calls, return_exceptions=True)
@@ -244,7 +244,7 @@ async def test_what_does_not_unpickle_is_the_failure_of_its_call(
 
 
 async def test_the_call_that_breaks_a_process_pool_is_found(processes: ProcessPoolExecutor) -> None:
-    """The others run again, in a pool made like the first; so do later calls."""
+    """The other calls run again in a pool like the first, and so do later calls."""
     pool = FunctionPool(processes, 2, lambda: None)
     calls = [pool.call(work, item, None) for item in (0.2, "exit", 0.1, "exit", 0.0)]
     found = await asyncio.gather(*calls, return_exceptions=True)
@@ -258,7 +258,7 @@ async def test_the_call_that_breaks_a_process_pool_is_found(processes: ProcessPo
 
 
 async def test_processes_of_a_broken_pool_that_ignore_sigterm_hold_up_nothing() -> None:
-    """Python 3.13 waits for them with a lock held; they are killed."""
+    """Python 3.13 waits for such processes with a lock held, so they are killed."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=spawn, initializer=ignore_sigterm) as executor:
         pool = FunctionPool(executor, 2, lambda: None)
@@ -269,7 +269,7 @@ async def test_processes_of_a_broken_pool_that_ignore_sigterm_hold_up_nothing() 
 
 
 async def test_plain_handlers_run_in_threads() -> None:
-    """As many at a time as there are slots; ``current_claim`` works there."""
+    """As many run at a time as there are slots, and ``current_claim`` works there."""
     board, _ = await filled(6)
     barrier = threading.Barrier(3)
 
@@ -283,7 +283,7 @@ async def test_plain_handlers_run_in_threads() -> None:
 
 
 async def test_a_plain_function_may_return_something_to_await() -> None:
-    """It is awaited on the loop."""
+    """The awaitable is awaited on the loop."""
     board, _ = await filled(2)
 
     async def inner(task: Task[Any]) -> tuple[str, int]:
@@ -298,7 +298,7 @@ async def test_a_plain_function_may_return_something_to_await() -> None:
 
 
 async def test_a_plain_handler_that_times_out_keeps_its_slot() -> None:
-    """Its outcome comes at once; the next starts when it has returned."""
+    """The outcome comes at once; the next handler starts when this one has returned."""
     board, _ = await filled(2)
     release = threading.Event()
     ran: list[str] = []
@@ -325,7 +325,7 @@ async def test_a_plain_handler_that_times_out_keeps_its_slot() -> None:
 
 
 async def test_a_worker_whose_executor_is_gone_ends() -> None:
-    """Its tasks are there for another, and none is dead."""
+    """The stream ends with the error; its tasks are ready again, and none is dead."""
     board, _ = await filled(3)
     executor = ThreadPoolExecutor(1)
     executor.shutdown()

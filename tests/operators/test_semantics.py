@@ -1,8 +1,8 @@
 """
-The edges that bit other systems, one test each.
+The edge cases that other systems had bugs in, one test each.
 
-Named as in the research on RxPY: what the best systems converged on, and the issue in which one of
-them learnt it. The tests of each operator go further.
+Each docstring states the rule that mature systems follow, with the issue in which one of them
+fixed it. The tests of each operator go further.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ both_orders = pytest.mark.parametrize("ordered", [False, True])
 
 
 async def take_time(item: float) -> float:
-    """Take as many seconds as the item says."""
+    """Sleep as many seconds as the item says."""
     await asyncio.sleep(item)
     return item
 
 
 async def a_second(item: Any) -> Any:
-    """Take a second."""
+    """Sleep for a second."""
     await asyncio.sleep(1)
     return item
 
@@ -52,7 +52,7 @@ async def fail(item: Any) -> Any:
 
 
 def checked(main: Callable[[], Any]) -> Any:
-    """Run on virtual time and let nothing be left behind."""
+    """Run on virtual time, and check that nothing is left over."""
 
     async def clean() -> Any:
         async with no_leaks():
@@ -149,7 +149,7 @@ def test_map_one_terminal_event_when_error_races_completion(ordered: bool, end: 
     """Bounded async map: one terminal event even when an error races the completion."""
 
     async def main() -> int:
-        # Both items fail in the very instant in which the source ends.
+        # Both items fail at the same instant at which the source ends.
         probe = Probe().watch(cold(f"(1,2){end}", tick=0.2).pipe(map_async(fail, ordered=ordered)))
         await asyncio.sleep(5)
         return probe.ends
@@ -238,7 +238,7 @@ def _first(item: tuple[int, int]) -> int:
 
 
 def test_batch_its_timer_starts_at_the_first_item() -> None:
-    """Size-or-time batch: the timer starts at the first item, not at the list before."""
+    """Size-or-time batch: the timer starts at the first item, not at the previous list."""
 
     async def main() -> None:
         await expect(cold("----a--------|").pipe(batch(9, 3.0)), "-------x-----|", {"x": ["a"]})
@@ -312,7 +312,7 @@ def test_batch_a_stale_timer_flushes_nothing_early() -> None:
 
 
 def test_batch_does_not_hang_at_a_huge_size() -> None:
-    """Size-or-time batch: a huge size is just never reached (reactor#4185)."""
+    """Size-or-time batch: a huge size is simply never reached (reactor#4185)."""
 
     async def main() -> Any:
         return await run(Supply(range(5)).pipe(batch(2**62, 1e12)))
@@ -408,7 +408,7 @@ def test_retry_huge_attempt_numbers_do_not_overflow() -> None:
 
 
 def test_retry_counts_tries_in_a_row() -> None:
-    """Retry: the count is stated: tries, the first one included."""
+    """Retry: the count is documented: tries, including the first one."""
     tries = 0
 
     def source(_: Any) -> reactivex.Observable[int]:
@@ -440,7 +440,7 @@ def test_retry_cancellation_is_never_retried() -> None:
     """Retry: a CancelledError passes at once, whatever ``retry_on`` is."""
     error: Any = asyncio.CancelledError()
 
-    # Not of throw(), which makes an Exception of it.
+    # ``throw`` would turn the error into an Exception.
     def cancelled(observer: Any, _: Any = None) -> Any:
         observer.on_error(error)
 
@@ -508,7 +508,7 @@ def test_timeout_cancels_that_item_and_leaves_the_siblings_alone() -> None:
 
 
 def test_timeout_a_handlers_own_stays_distinguishable() -> None:
-    """Timeout: a handler's own TimeoutError is passed on as it is."""
+    """Timeout: a handler's own TimeoutError is passed on unchanged."""
     own = TimeoutError("of the database")
 
     async def fn(item: int) -> int:
@@ -526,7 +526,7 @@ def test_timeout_a_handlers_own_stays_distinguishable() -> None:
 
 
 def test_rate_a_burst_after_idle_is_that_of_the_bucket() -> None:
-    """Rate limit: a burst after idle time is stated: the bucket, and no more."""
+    """Rate limit: a burst after idle time is documented: the bucket, and no more."""
 
     async def times() -> list[float]:
         probe = Probe().watch(cold("---------(1,2,3,4,5)").pipe(rate_limit(1, burst=3)))
@@ -565,7 +565,7 @@ def test_drain_stops_intake_finishes_and_flushes() -> None:
 
 
 def test_drain_cancels_the_rest_when_its_time_is_up() -> None:
-    """Drain: then cancel the rest."""
+    """Drain: when the time is up, the remaining work is cancelled."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -590,7 +590,7 @@ def test_groups_may_outnumber_the_slots_and_idle_ones_go() -> None:
 
 
 def test_groups_that_are_idle_are_evicted() -> None:
-    """Groups: a key is forgotten with its last item."""
+    """Groups: a key is forgotten after its last item."""
     queues = KeyQueues()
     flights: list[Any] = [object.__new__(_Flight) for _ in range(3)]
     assert [True, False, True] == [
@@ -604,7 +604,7 @@ def test_groups_that_are_idle_are_evicted() -> None:
 
 
 class _Flight:
-    """Something with a key."""
+    """An object with a key."""
 
     key: Any = None
 

@@ -1,4 +1,4 @@
-"""The file in which processes note when a call began."""
+"""The file in which processes record when a call began."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rxdispatch.operators._start_times import StartTimes, record_start
 
 
 def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
-    """The file behind the link is not written."""
+    """The target of the link is not written."""
     target = tmp_path / "precious"
     target.write_bytes(b"as it was")
     (tmp_path / "link").symlink_to(target)
@@ -24,7 +24,7 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
 def test_it_is_made_where_nobody_else_exchanges_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A directory that others can write is passed over."""
+    """A directory that others can write to is skipped."""
     tmp_path.chmod(0o777)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     starts = StartTimes()

@@ -16,7 +16,7 @@ from reactivex.subject import Subject
 __all__ = ["FORMS", "OTHERS", "Form"]
 
 rx: Any = operators
-# Any: the operators are many, and their types are not tested here.
+# Any is enough: there are many operators, and no test here is about their types.
 Stream = Any
 
 
@@ -27,9 +27,9 @@ class Form:
 
     Args:
         name: Its name in ``reactivex.operators``.
-        build: Makes the stream of its source.
-        timed: It looks at the clock.
-        source: Which of its sources is meant, where it has several.
+        build: Builds the stream from its source.
+        timed: Whether the operator uses the clock.
+        source: Which of its sources is measured, if it has several.
     """
 
     name: str
@@ -39,18 +39,18 @@ class Form:
 
 
 def _piped(name: str, *args: Any, timed: bool = False, **options: Any) -> Form:
-    """Make the form of an operator that is used by piping."""
+    """Make the form of an operator that needs no special items."""
     operator: Callable[..., Any] = getattr(rx, name)
 
     def build(source: Stream) -> Stream:
-        # A new one for each subscription: some operators keep items that they saw.
+        # Each subscription gets a new operator, as some keep items that they saw.
         return source.pipe(operator(*args, **options))
 
     return Form(name, build, timed)
 
 
 def _after(name: str, first: Callable[[Stream], Stream], *args: Any) -> Form:
-    """Make the form of an operator that needs items of a special kind."""
+    """Make the form of an operator that needs items of a special kind, which *first* makes."""
     operator: Callable[..., Any] = getattr(rx, name)
 
     def build(source: Stream) -> Stream:
@@ -313,7 +313,7 @@ FORMS: tuple[Form, ...] = (
 
 
 def _from_one(name: str, *args: Any, source: str = "inner stream") -> Form:
-    """Make the form whose source is a stream that an operator makes of an item."""
+    """Make the form whose source is the stream that an operator derives from an item."""
     operator: Callable[..., Any] = getattr(rx, name)
     first: Stream = reactivex.just(1)
 

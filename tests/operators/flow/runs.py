@@ -1,4 +1,4 @@
-"""Streams run to their end, and handlers that count."""
+"""Helpers that run a stream to its end, and handlers that count."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def to_list(stream: Observable[Any]) -> Coroutine[Any, Any, Any]:
 
 
 class Work:
-    """A handler that sleeps as long as it is told and knows how many of it were at work."""
+    """A handler that sleeps for a time given by its item, and counts its concurrent calls."""
 
     def __init__(self) -> None:
         self.started: list[Any] = []
@@ -44,7 +44,7 @@ class Work:
 
 
 async def echo(item: Any) -> Any:
-    """Return *item*; a handler without work."""
+    """Return *item*; the handler does no work."""
     return item
 
 

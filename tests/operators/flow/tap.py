@@ -1,4 +1,4 @@
-"""A subscriber with a valve that a test opens for so many items at a time."""
+"""A subscriber with a valve, which a test opens for a number of items at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rxdispatch.valve import Gate
 
 
 class Tap(abc.ObserverBase[Any]):
-    """Takes as many items as it was opened for; "|" is the completion, an error is itself."""
+    """Takes as many items as it has room for; keeps the completion as "|", an error as it is."""
 
     def __init__(self, room: int = 0) -> None:
         self.items: list[Any] = []
@@ -38,12 +38,12 @@ class Tap(abc.ObserverBase[Any]):
         self.items.append("|")
 
     def open(self, items: int) -> None:
-        """Make room for so many items."""
+        """Make room for *items* items."""
         self.room = items
         self.gate.opened()
 
     def subscribe_to(self, stream: Observable[Any]) -> abc.DisposableBase:
-        """Subscribe with its valve."""
+        """Subscribe to *stream* with the valve."""
         return stream.subscribe(self, scheduler=LoopScheduler(self._loop, valve=self.gate))
 
 

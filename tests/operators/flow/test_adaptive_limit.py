@@ -21,7 +21,7 @@ from tests.operators.flow.runs import to_list
 
 
 class Service:
-    """Takes *base* seconds for each of up to *knee* calls at once; beyond, they share it."""
+    """Takes *base* seconds per call for up to *knee* concurrent calls; more calls take longer."""
 
     def __init__(self, knee: int, base: float = 0.1, *, noise: float = 0.0) -> None:
         self.knee = knee
@@ -31,7 +31,7 @@ class Service:
         self.random = random.Random(1)
 
     async def __call__(self, item: int) -> int:
-        """Answer."""
+        """Return *item* after the time that the load demands."""
         self.now += 1
         seconds = self.base * max(1.0, self.now / self.knee)
         try:
@@ -42,7 +42,7 @@ class Service:
 
 
 def seen(limit: AdaptiveLimit, service: Service, seconds: float, every: float = 0.5) -> list[int]:
-    """Return the limit as it was every now and then while the service was called all the time."""
+    """Return the limit at regular intervals, while *service* is called without a pause."""
 
     async def main() -> list[int]:
         stream = Supply(itertools.count()).pipe(map_async(service, max_concurrent=limit))
@@ -63,7 +63,7 @@ def seen(limit: AdaptiveLimit, service: Service, seconds: float, every: float = 
 
 @pytest.mark.parametrize(("knee", "noise"), [(5, 0.0), (5, 0.2), (25, 0.0), (25, 0.2)])
 def test_it_finds_the_knee(knee: int, noise: float) -> None:
-    """From below, and stays about there."""
+    """The limit rises to the knee and stays near it."""
     limits = seen(AdaptiveLimit(maximum=500), Service(knee, noise=noise), 40)
     later = limits[30:]
     assert knee * 0.4 <= min(later)
@@ -72,13 +72,13 @@ def test_it_finds_the_knee(knee: int, noise: float) -> None:
 
 
 def test_it_finds_the_knee_from_above() -> None:
-    """Although it knows nothing of the best latency at first."""
+    """The limit falls to the knee, although the best latency is unknown at first."""
     limits = seen(AdaptiveLimit(initial=100, maximum=500), Service(10), 120)
     assert max(limits[-60:]) <= 17
 
 
 def test_it_grows_to_the_maximum_while_latency_is_flat() -> None:
-    """Doubling at first; each probe halves it for a moment."""
+    """The limit doubles at first; later each probe halves it for a moment."""
     limits = seen(AdaptiveLimit(initial=2, maximum=64), Service(10**9), 20)
     assert 64 == max(limits)
     assert sum(limit == 64 for limit in limits) > len(limits) * 0.8
@@ -86,13 +86,13 @@ def test_it_grows_to_the_maximum_while_latency_is_flat() -> None:
 
 
 def test_it_stays_within_its_bounds() -> None:
-    """Whatever the latency."""
+    """The limit stays within its bounds, whatever the latency is."""
     limits = seen(AdaptiveLimit(minimum=4, maximum=9, initial=6), Service(1), 30)
     assert all(4 <= limit <= 9 for limit in limits)
 
 
 def test_it_gets_used_to_a_service_that_became_slower() -> None:
-    """A probe shows that fewer at once would not help."""
+    """A probe shows that fewer concurrent calls would not help."""
     limit = AdaptiveLimit(maximum=500)
     service = Service(10)
     seen(limit, service, 20)
@@ -103,7 +103,7 @@ def test_it_gets_used_to_a_service_that_became_slower() -> None:
 
 
 def test_it_does_not_grow_while_it_is_not_used() -> None:
-    """The latency of few items says nothing about many."""
+    """The latency of a few items says nothing about many."""
 
     async def main(limit: AdaptiveLimit) -> None:
         stream = Supply(range(500))
@@ -117,7 +117,7 @@ def test_it_does_not_grow_while_it_is_not_used() -> None:
 
 
 def test_a_time_out_lowers_it_once_for_all_at_work() -> None:
-    """Not once for each item that began with it."""
+    """Items that were in flight together lower the limit only once."""
     limit = AdaptiveLimit(initial=10)
     for _ in range(10):
         limit.ended(1.0, in_flight=10, dropped=True)
@@ -130,12 +130,12 @@ def test_a_time_out_lowers_it_once_for_all_at_work() -> None:
 
 
 def _seventh(item: int) -> int:
-    """One of seven keys."""
+    """Return one of seven keys."""
     return item % 7
 
 
 class Fixed:
-    """A limit that the test sets, which records its calls."""
+    """A limit that the test sets, and which records its calls."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -147,7 +147,7 @@ class Fixed:
 
 
 def test_a_limit_is_a_protocol() -> None:
-    """Own ones will do."""
+    """A user's class can implement the protocol."""
     assert isinstance(AdaptiveLimit(), Limit)
     assert isinstance(Fixed(1), Limit)
 
@@ -155,7 +155,7 @@ def test_a_limit_is_a_protocol() -> None:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("keyed", [False, True])
 def test_a_limit_that_changes_is_followed(ordered: bool, keyed: bool) -> None:
-    """Up at once, down as items end; also where another item waits for the key of each."""
+    """A higher limit applies at once, a lower one as items end, with and without keys."""
 
     async def main() -> list[int]:
         limit = Fixed(2)
@@ -191,7 +191,7 @@ def test_a_limit_that_changes_is_followed(ordered: bool, keyed: bool) -> None:
 
 
 def test_a_limit_is_told_of_successes_and_time_outs() -> None:
-    """An item that fails in another way says nothing about load."""
+    """The limit hears nothing of items that fail otherwise, as they say nothing about load."""
 
     async def fn(item: int) -> int:
         await asyncio.sleep(item)
@@ -210,7 +210,7 @@ def test_a_limit_is_told_of_successes_and_time_outs() -> None:
 
 
 def test_a_limit_that_fails_ends_the_stream() -> None:
-    """With its own error."""
+    """The stream ends with the error of the limit."""
 
     class Broken(Fixed):
         def ended(self, seconds: float, *, in_flight: int, dropped: bool) -> None:
@@ -221,7 +221,7 @@ def test_a_limit_that_fails_ends_the_stream() -> None:
 
 
 def test_threads_are_limited_too() -> None:
-    """``map_blocking`` takes a limit as well."""
+    """``map_blocking`` takes a limit too."""
 
     async def main(limit: Fixed) -> Any:
         operator = map_blocking(str, max_concurrent=limit, ordered=True)
@@ -234,7 +234,7 @@ def test_threads_are_limited_too() -> None:
 
 
 def test_a_shared_limit_serves_two_streams() -> None:
-    """Each has as many slots; both teach it."""
+    """Each stream has as many slots as the limit, and both teach it."""
 
     async def main() -> int:
         limit = AdaptiveLimit(maximum=200)
@@ -249,7 +249,7 @@ def test_a_shared_limit_serves_two_streams() -> None:
 
 
 def test_a_time_out_of_a_map_is_an_item_time_out() -> None:
-    """A limit changes nothing about errors."""
+    """Errors are the same with a limit."""
     stream = Supply([9])
     operator = map_async(Service(1, 9.0), max_concurrent=AdaptiveLimit(), timeout=1)
     with pytest.raises(ItemTimeoutError):
@@ -273,7 +273,7 @@ def test_a_time_out_of_a_map_is_an_item_time_out() -> None:
     ],
 )
 def test_a_bad_argument_is_refused(options: dict[str, Any], message: str) -> None:
-    """When the limit is made."""
+    """A bad argument is refused when the limit is made."""
     with pytest.raises(ConfigError) as caught:
         AdaptiveLimit(**options)
     assert message == str(caught.value)

@@ -1,4 +1,4 @@
-"""``batch``: size, age, the end, demand."""
+"""``batch``: size, age, the end, and demand."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def test_full_lists_go_at_once() -> None:
 
 
 def test_a_list_goes_when_its_first_item_is_old_enough() -> None:
-    """The time runs from the first item, not from the list before."""
+    """The time runs from the first item of a list, not from the previous list."""
     pushes = [(1.0, 1), (2.0, 2), (9.0, 3), (99.0, "|")]
     assert [(6.0, [1, 2]), (14.0, [3]), (99.0, "|")] == timed(pushes, 10, 5)
 
 
 def test_a_full_list_takes_its_timer_along() -> None:
-    """The next one has all its time, however often that happens."""
+    """The next list has its full time, however often this happens."""
     pushes = [(0.0, 1), (1.0, 2), (4.0, 3), (4.5, 4), (4.9, 5), (99.0, "|")]
     assert [(1.0, [1, 2]), (4.5, [3, 4]), (9.9, [5]), (99.0, "|")] == timed(pushes, 2, 5)
 
 
 def test_a_list_is_never_empty() -> None:
-    """Not while idle, not at the end."""
+    """No list is empty, neither while idle nor at the end."""
     assert [(99.0, "|")] == timed([(99.0, "|")], 3, 5)
     assert [(0.0, [1, 2]), (99.0, "|")] == timed([(0.0, 1), (0.0, 2), (99.0, "|")], 2, 5)
     error = OSError("x")
@@ -85,13 +85,13 @@ def test_lists_of_one() -> None:
 
 
 def test_a_huge_size_and_a_long_time() -> None:
-    """Nothing is made ready for items that may never come."""
+    """Nothing is allocated for items that may never come."""
     pushes = [(0.0, 1), (9.0, "|")]
     assert [(9.0, [1]), (9.0, "|")] == timed(pushes, 10**18, 1e300)
 
 
 def test_the_age_may_be_a_timedelta() -> None:
-    """As all durations."""
+    """The age is a duration like any other."""
     span: Any = timedelta(seconds=5)
     assert [(5.0, [1]), (9.0, "|")] == timed([(0.0, 1), (9.0, "|")], 3, span)
 
@@ -100,11 +100,11 @@ def test_the_age_may_be_a_timedelta() -> None:
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Hear of errors without a word."""
+    """Ignore the error."""
 
 
 def test_an_error_comes_after_what_is_left() -> None:
-    """By default."""
+    """By default, the remaining items come before the error."""
     error = OSError("x")
     assert [(0.0, [1, 2]), (1.0, [3]), (1.0, error)] == timed(
         [(0.0, 1), (0.0, 2), (0.0, 3), (1.0, error)], 2, 5
@@ -112,7 +112,7 @@ def test_an_error_comes_after_what_is_left() -> None:
 
 
 def test_an_error_may_drop_what_is_left() -> None:
-    """Then it is logged how much that was."""
+    """The log then has the number of dropped items."""
     error = OSError("x")
     with capture_logs() as logs:
         assert [(1.0, error)] == timed([(0.0, 1), (0.0, 2), (1.0, error)], 3, 5, on_error="drop")
@@ -154,7 +154,7 @@ def test_a_subscriber_that_raises_stops_nothing() -> None:
 
 
 def test_disposal_drops_what_is_left_and_its_timer() -> None:
-    """The source is disposed; nothing is emitted any more."""
+    """The source is disposed, and nothing more is emitted."""
 
     async def main() -> tuple[list[Any], int]:
         log = Probe()
@@ -176,7 +176,7 @@ def test_disposal_from_within_on_next() -> None:
 
 
 def test_one_instance_serves_many_subscriptions() -> None:
-    """Each has lists of its own."""
+    """Each subscription has lists of its own."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -222,7 +222,7 @@ def test_a_subscriber_may_push_more_items() -> None:
 
 
 def test_without_a_limit_below_the_source_never_waits() -> None:
-    """Full lists leave at once."""
+    """Full lists are emitted at once."""
 
     async def main() -> Any:
         return await to_list(Supply(range(10)).pipe(batch(4, 1.0)))
@@ -231,7 +231,7 @@ def test_without_a_limit_below_the_source_never_waits() -> None:
 
 
 def test_the_source_is_asked_for_as_many_items_as_fill_the_lists_below() -> None:
-    """The valve below counts lists."""
+    """The valve below counts lists, and the source is asked for items."""
 
     async def main() -> list[Any]:
         paced = Supply(range(100))
@@ -251,7 +251,7 @@ def test_the_source_is_asked_for_as_many_items_as_fill_the_lists_below() -> None
 
 
 def test_a_closed_valve_below_holds_lists_and_lets_the_last_one_grow() -> None:
-    """Its age makes it due, but it goes only when there is room."""
+    """The list is due, but is only emitted when there is room."""
 
     async def main() -> list[Any]:
         room = 0
@@ -289,7 +289,7 @@ def test_a_closed_valve_below_holds_lists_and_lets_the_last_one_grow() -> None:
 
 
 def test_an_error_does_not_wait_for_room() -> None:
-    """The held items go first without waiting."""
+    """The held items are emitted before the error, without waiting."""
 
     async def main() -> list[Any]:
         gate = Gate(lambda: 0, None)
@@ -320,7 +320,7 @@ def test_an_error_does_not_wait_for_room() -> None:
 def test_whatever_comes_every_rule_holds(
     gaps: list[int], count: int, timespan: int, end: Any
 ) -> None:
-    """Nothing lost, in order, never empty, never too large, never too old."""
+    """Lists lose nothing, keep the order, and are never empty, too large or too old."""
     now = 0.0
     pushes: list[tuple[float, Any]] = []
     came: dict[int, float] = {}
@@ -347,7 +347,7 @@ def test_whatever_comes_every_rule_holds(
     pace=st.booleans(),
 )
 def test_a_slow_stage_below_loses_nothing(total: int, count: int, width: int, pace: bool) -> None:
-    """Whether the source can wait or not."""
+    """This holds whether or not the source can wait."""
 
     async def slow(items: list[int]) -> list[int]:
         await asyncio.sleep(len(items))
@@ -380,13 +380,13 @@ def test_a_slow_stage_below_loses_nothing(total: int, count: int, width: int, pa
     ],
 )
 def test_a_bad_argument_is_refused(arguments: tuple[Any, Any], message: str) -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
     with pytest.raises(ConfigError) as caught:
         batch(*arguments)
     assert message == str(caught.value)
 
 
 def test_a_bad_policy_is_refused() -> None:
-    """There are two."""
+    """Any policy but the two is refused."""
     with pytest.raises(ConfigError, match='on_error must be "flush" or "drop", got \'skip\''):
         batch(1, 1.0, on_error="skip")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""``broadcast``: several subscribers that come and go, the end, demand."""
+"""``broadcast``: several subscribers that come and go, the end, and demand."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tests.operators.flow.tap import Tap, dropped
 
 
 async def sleep(seconds: int) -> None:
-    """Work for so long."""
+    """Work for *seconds* seconds."""
     await asyncio.sleep(seconds)
 
 
 def later(paced: Supply[Any]) -> Observable[Any]:
-    """Begin the stream with the loop's next turn, as the streams of this package do."""
+    """Start the stream with the loop's next turn, as the streams of this package do."""
 
     def subscribe(
         observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
@@ -54,7 +54,7 @@ def later(paced: Supply[Any]) -> Observable[Any]:
 
 
 async def test_all_get_every_item() -> None:
-    """Through one subscription to the source."""
+    """All subscribers share one subscription to the source."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     one, two = Probe(), Probe()
@@ -82,7 +82,7 @@ async def test_each_has_a_queue_of_its_own() -> None:
 
 
 async def test_who_comes_late_gets_what_comes_from_then_on() -> None:
-    """The first one starts the source, the others join in."""
+    """The first subscriber starts the source, and later ones get what comes from then on."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     one, two = Probe(), Probe()
@@ -94,14 +94,14 @@ async def test_who_comes_late_gets_what_comes_from_then_on() -> None:
 
 
 async def test_the_first_item_of_a_hot_source_is_not_lost() -> None:
-    """It is subscribed to at once, also when it answers from within that."""
+    """The source is subscribed to at once, and may emit during that."""
     one = Probe()
     reactivex.of(1, 2).pipe(broadcast(1)).subscribe(one)
     assert [1, 2, "|"] == one.notifications
 
 
 async def test_an_item_that_an_item_leads_to_comes_after_it_for_all() -> None:
-    """Also for subscribers that have not received the first one yet."""
+    """The order is the same for subscribers that have not received the first item yet."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     got: list[Any] = []
@@ -119,7 +119,7 @@ async def test_an_item_that_an_item_leads_to_comes_after_it_for_all() -> None:
 
 
 async def test_somebody_may_come_from_within_on_next() -> None:
-    """Then that item is not for it."""
+    """The new subscriber does not get the current item."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     two = Probe()
@@ -138,7 +138,7 @@ async def test_somebody_may_come_from_within_on_next() -> None:
 
 
 def test_the_slowest_holds_up_the_source() -> None:
-    """Once its queue is full; the fastest is never ahead by more."""
+    """When its queue is full, the source waits, so no subscriber is more than a queue ahead."""
 
     async def main() -> list[Any]:
         paced = Supply(range(100))
@@ -160,7 +160,7 @@ def test_the_slowest_holds_up_the_source() -> None:
 
 
 def test_beside_share_that_counts_only_the_first() -> None:
-    """The reason for this operator: two handlers, the second one is slow."""
+    """This is why the operator exists: ``share`` ignores the slow second handler."""
 
     async def most_held(operator: Callable[[Observable[int]], Observable[int]]) -> int:
         paced = Supply(range(1000))
@@ -192,7 +192,7 @@ def test_beside_share_that_counts_only_the_first() -> None:
 
 
 def test_who_leaves_no_longer_holds_up_the_source() -> None:
-    """In whichever way it leaves."""
+    """A subscriber stops counting, in whichever way it leaves."""
 
     async def main() -> list[int]:
         paced = Supply(range(100))
@@ -213,7 +213,7 @@ def test_who_leaves_no_longer_holds_up_the_source() -> None:
 
 
 def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
-    """Nothing is lost with "wait"; it is logged once."""
+    """Nothing is lost with "wait", and the log names the operator once."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -255,7 +255,7 @@ def test_each_queue_overflows_by_itself(overflow: Any, expected: list[int]) -> N
 
 
 def test_a_subscriber_that_overflows_leaves_alone() -> None:
-    """A callable takes the item that does not fit; "error" ends that subscriber."""
+    """A callable takes the item that does not fit; "error" ends that subscriber alone."""
 
     async def main() -> list[Any]:
         taken: list[int] = []
@@ -281,7 +281,7 @@ def test_a_subscriber_that_overflows_leaves_alone() -> None:
 
 
 def test_a_subscriber_that_raises_harms_nobody() -> None:
-    """It alone gets its error; the others and the producer do not notice."""
+    """Only this subscriber gets its error; the others and the producer do not notice."""
     error = ValueError("x")
 
     async def main() -> list[Any]:
@@ -307,7 +307,7 @@ def test_a_subscriber_that_raises_harms_nobody() -> None:
 
 @pytest.mark.parametrize("end", ["on_completed", "on_error"])
 def test_a_subscriber_that_raises_at_the_end_harms_nobody(end: str) -> None:
-    """The others hear of the end."""
+    """The others still see the end."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -331,7 +331,7 @@ def test_a_subscriber_that_raises_at_the_end_harms_nobody(end: str) -> None:
 
 
 async def test_the_source_is_left_with_the_last_one() -> None:
-    """And begun again by the next."""
+    """The next subscriber starts the source again."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     one, two, three = Probe(), Probe(), Probe()
@@ -349,7 +349,7 @@ async def test_the_source_is_left_with_the_last_one() -> None:
 
 
 async def test_all_may_leave_from_within_on_next() -> None:
-    """The others do not get the item any more."""
+    """The others do not get the current item any more."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     two = Probe()
@@ -368,7 +368,7 @@ async def test_all_may_leave_from_within_on_next() -> None:
 
 
 async def test_completion_comes_after_what_waits() -> None:
-    """To each in its time; a late subscriber gets it at once."""
+    """Waiting items come before the completion; a late subscriber gets it at once."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
     slow, fast, late, very_late = Tap(), Probe(), Probe(), Probe()
@@ -385,7 +385,7 @@ async def test_completion_comes_after_what_waits() -> None:
 
 
 def test_an_error_comes_at_once_to_all() -> None:
-    """Waiting items are dropped; the next subscriber starts the source again."""
+    """Waiting items are dropped, and the next subscriber starts the source again."""
     error = OSError("x")
 
     async def main() -> list[Any]:
@@ -406,7 +406,7 @@ def test_an_error_comes_at_once_to_all() -> None:
 
 
 def test_retry_below_works() -> None:
-    """The first one that comes again starts the source, the others join it."""
+    """The first subscriber that retries starts the source, and the others join it."""
 
     async def main() -> list[Any]:
         tries = 0
@@ -438,7 +438,7 @@ async def test_one_instance_serves_many_sources() -> None:
 
 
 def test_a_drain_waits_for_what_all_have_below() -> None:
-    """Also when they are done at different times."""
+    """The drain waits for all subscribers, even if they finish at different times."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -465,7 +465,7 @@ def test_a_drain_waits_for_what_all_have_below() -> None:
 
 
 def test_a_drain_that_runs_out_of_time_ends_all() -> None:
-    """Streams that work on items behind the completion, and streams that wait."""
+    """The drain ends streams that are working on their last items, and streams that wait."""
 
     async def main() -> list[bool]:
         switch = KillSwitch()
@@ -504,7 +504,7 @@ def test_a_drain_that_runs_out_of_time_ends_all() -> None:
 def test_no_item_is_lost_without_a_word(
     steps: list[tuple[str, int, int]], size: int, overflow: Any
 ) -> None:
-    """Delivered + dropped + held = offered, for each, in order."""
+    """For each subscriber, delivered + dropped + held = offered, in order."""
 
     async def main() -> None:
         source: Subject[int] = Subject()
@@ -544,13 +544,13 @@ def test_no_item_is_lost_without_a_word(
     ],
 )
 def test_a_bad_argument_is_refused(arguments: Any, message: str) -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
     with pytest.raises(ConfigError, match=message):
         broadcast(*arguments)
 
 
 def test_the_source_starts_in_the_context_of_the_shared_stream() -> None:
-    """Not in that of the subscriber that happens to come first."""
+    """The source does not start in the context of the first subscriber."""
     tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
     async def main() -> list[str]:

@@ -1,4 +1,4 @@
-"""``buffer_bounded``: policies, conservation, the end, demand."""
+"""``buffer_bounded``: policies, conservation of items, the end, and demand."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ WARNING = {"event": "items_dropped", "operator": "buffer_bounded", "log_level": 
 
 
 def test_items_pass_while_nothing_below_is_busy() -> None:
-    """Without a valve below nothing waits, so nothing overflows."""
+    """Without a valve below, no item waits, so none overflows."""
     stream = reactivex.range(50).pipe(buffer_bounded(1, "error"))
     assert list(range(50)) == run_virtual(to_list(stream))
 
 
 async def test_what_waits_goes_in_order_as_there_is_room() -> None:
-    """Items that come later do not overtake it."""
+    """Later items do not overtake the waiting ones."""
     tap = Tap()
     source: Subject[int] = Subject()
     tap.subscribe_to(source.pipe(buffer_bounded(5)))
@@ -55,7 +55,7 @@ async def test_what_waits_goes_in_order_as_there_is_room() -> None:
 
 
 def test_each_item_keeps_its_context() -> None:
-    """Also when it is the subscriber's room that sets it going."""
+    """An item keeps its context even if the subscriber's room triggers it."""
     name: ContextVar[str] = ContextVar("name", default="nobody")
 
     async def main() -> list[str]:
@@ -81,7 +81,7 @@ def test_each_item_keeps_its_context() -> None:
 
 
 async def overflowing(overflow: Any, count: int = 5, size: int = 2) -> list[Any]:
-    """Push *count* items while there is no room, then make some, and complete."""
+    """Push *count* items without room, then make room, and complete."""
     tap = Tap()
     source: Subject[int] = Subject()
     tap.subscribe_to(source.pipe(buffer_bounded(size, overflow)))
@@ -107,7 +107,7 @@ def test_the_newest_may_be_dropped() -> None:
 
 
 def test_a_callable_takes_what_does_not_fit() -> None:
-    """It is not dropped, so nothing is logged."""
+    """The item is not dropped, so nothing is logged."""
     taken: list[int] = []
     with capture_logs() as logs:
         assert [0, 1, "|"] == run_virtual(overflowing(taken.append))
@@ -116,7 +116,7 @@ def test_a_callable_takes_what_does_not_fit() -> None:
 
 
 def test_a_callable_that_raises_ends_the_stream() -> None:
-    """With its error; the waiting items and the one it was given are dropped."""
+    """The stream ends with its error; the waiting items and the given one are dropped."""
     error = OSError("x")
 
     def refuse(_: int) -> None:
@@ -128,7 +128,7 @@ def test_a_callable_that_raises_ends_the_stream() -> None:
 
 
 def test_overflow_may_be_an_error() -> None:
-    """The source is disposed."""
+    """The stream ends with the error, and the source is disposed."""
 
     async def main() -> None:
         tap = Tap()
@@ -147,7 +147,7 @@ def test_overflow_may_be_an_error() -> None:
 
 
 def test_a_burst_is_a_second() -> None:
-    """Later drops are logged later, with the sum so far."""
+    """Later drops are logged later, with the total so far."""
 
     async def main() -> list[Any]:
         tap = Tap()
@@ -172,7 +172,7 @@ def test_a_burst_is_a_second() -> None:
 
 
 def test_its_valve_closes_when_it_is_full_and_not_before() -> None:
-    """Also while the valve below is closed: that is the purpose of a buffer."""
+    """It is open even while the valve below is closed, which is what a buffer is for."""
 
     async def main() -> list[int]:
         paced = Supply(range(100))
@@ -190,7 +190,7 @@ def test_its_valve_closes_when_it_is_full_and_not_before() -> None:
 
 
 def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
-    """Nothing is lost with "wait"; it is logged once."""
+    """Nothing is lost with "wait", and the log names the operator once."""
     with capture_logs() as logs:
         assert [*range(5), "|"] == run_virtual(overflowing("wait"))
     assert [
@@ -200,7 +200,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
 def test_with_a_policy_that_drops_the_source_never_waits(overflow: Any) -> None:
-    """It is pulled as fast as it goes."""
+    """The source is pulled as fast as it can emit."""
 
     async def main() -> int:
         paced = Supply(range(100))
@@ -215,7 +215,7 @@ def test_with_a_policy_that_drops_the_source_never_waits(overflow: Any) -> None:
 
 
 def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
-    """Through operators of RxPY and of this package."""
+    """The number of held items is bounded, through operators of RxPY and of this package."""
 
     async def main() -> list[int]:
         paced = Supply(range(20_000))
@@ -249,7 +249,7 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
     with capture_logs() as logs:
         done, most = run_virtual(main())
     assert 20_000 == done
-    # Two batches at work, the waiting items, eight on their way, and one batch in the making.
+    # Two batches in work, the waiting ones, eight items on their way, and one open batch.
     assert 20 <= most <= 2 * 10 + 30 + 8 + 10
     assert [] == logs
 
@@ -258,7 +258,7 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
 
 
 async def test_completion_waits_for_what_waits() -> None:
-    """A terminal event is never dropped."""
+    """The completion comes after the waiting items, and is never dropped."""
     tap = Tap()
     source: Subject[int] = Subject()
     tap.subscribe_to(source.pipe(buffer_bounded(2)))
@@ -273,7 +273,7 @@ async def test_completion_waits_for_what_waits() -> None:
 
 
 async def test_completion_with_nothing_waiting_needs_no_room() -> None:
-    """There is nothing to wait for."""
+    """Without waiting items, the completion needs no room."""
     tap = Tap()
     tap.subscribe_to(reactivex.empty().pipe(buffer_bounded(2)))
     assert ["|"] == tap.items
@@ -298,7 +298,7 @@ def test_an_error_passes_at_once() -> None:
 
 
 async def test_disposal_drops_what_waits() -> None:
-    """The source is left and nothing is listened to."""
+    """The source is disposed, and no listener is left."""
     tap = Tap()
     source: Subject[int] = Subject()
     subscription = tap.subscribe_to(source.pipe(buffer_bounded(2)))
@@ -311,7 +311,7 @@ async def test_disposal_drops_what_waits() -> None:
 
 
 def test_disposal_from_within_on_next() -> None:
-    """Nothing comes after that, however much waits."""
+    """Nothing comes after the disposal, however many items wait."""
 
     async def main() -> list[Any]:
         tap = Tap()
@@ -326,7 +326,7 @@ def test_disposal_from_within_on_next() -> None:
 
 @pytest.mark.parametrize("end", ["on_completed", "on_error"])
 def test_the_end_from_within_on_next(end: str) -> None:
-    """One terminal event: completion after the waiting items, an error before them."""
+    """One terminal event comes: completion after the waiting items, an error before them."""
     error = OSError("x")
 
     async def main() -> list[Any]:
@@ -350,7 +350,7 @@ def test_the_end_from_within_on_next(end: str) -> None:
 
 
 def test_an_item_that_an_item_leads_to_comes_after_it() -> None:
-    """While the subscriber is inside of on_next it is busy."""
+    """A subscriber that is inside ``on_next`` is busy."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -370,11 +370,11 @@ def test_an_item_that_an_item_leads_to_comes_after_it() -> None:
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Hear of errors without a word."""
+    """Ignore the error."""
 
 
 def test_a_subscriber_that_raises_loses_only_that_item() -> None:
-    """The items behind it still come, and so does the end."""
+    """The later items still come, and so does the end."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -399,7 +399,7 @@ def test_a_subscriber_that_raises_loses_only_that_item() -> None:
 
 
 def test_one_instance_serves_many_subscriptions() -> None:
-    """Each has a buffer of its own."""
+    """Each subscription has a buffer of its own."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -418,7 +418,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 
 
 def test_a_drain_waits_for_what_waits() -> None:
-    """The gate of a buffer is part of its stream."""
+    """The drain includes the items that the buffer holds."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -484,7 +484,7 @@ STEPS = st.lists(
 def test_no_item_is_lost_without_a_word(
     steps: list[tuple[str, int]], size: int, overflow: Any, end: str
 ) -> None:
-    """Delivered + dropped + taken + held = offered, in order, after every step."""
+    """After every step, delivered + dropped + taken + held = offered, in order."""
 
     async def main() -> None:
         tap = Tap()
@@ -513,7 +513,7 @@ def test_no_item_is_lost_without_a_word(
             assert isinstance(tap.items[-1], OSError)
         else:
             subscription.dispose()
-            # Disposal alone is silent: no policy has dealt with the held items.
+            # Only disposal is silent, as no policy applies to the held items.
             held = offered - delivered - dropped(logs) - len(taken)
             assert 0 <= held <= (offered if overflow == "wait" else size)
         assert offered == delivered + dropped(logs) + len(taken) + held
@@ -544,17 +544,17 @@ def test_no_item_is_lost_without_a_word(
     ],
 )
 def test_a_bad_argument_is_refused(arguments: tuple[Any, ...], message: str) -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
     with pytest.raises(ConfigError) as caught:
         buffer_bounded(*arguments)
     assert message == str(caught.value)
 
 
 def test_a_coroutine_function_is_refused() -> None:
-    """It would never be awaited."""
+    """A coroutine function is refused, as nothing would await it."""
 
     async def take(_: int) -> None:
-        """Take it."""
+        """Take the item."""
 
     with pytest.raises(ConfigError, match="overflow must be a plain function"):
         buffer_bounded(1, take)

@@ -1,4 +1,4 @@
-"""``checkpoint``: notes on errors."""
+"""``checkpoint`` adds notes to errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.operators.flow.runs import to_list
 
 
 def test_an_error_tells_where_it_passed() -> None:
-    """In the order of the stages; it is the same object, of the same type."""
+    """The same error object passes, with notes in the order of the stages."""
     error = KeyError("x")
     stream = reactivex.throw(error).pipe(checkpoint("read"), rx.map(str), checkpoint("parse"))
     with pytest.raises(KeyError) as caught:
@@ -32,7 +32,7 @@ def test_an_error_tells_where_it_passed() -> None:
 
 
 def test_only_what_failed_above_it_is_noted() -> None:
-    """So the first note is the stage that failed."""
+    """Only checkpoints below the failure add a note, so the first note names the failed stage."""
 
     async def fail(item: int) -> int:
         raise ValueError(item)
@@ -44,7 +44,7 @@ def test_only_what_failed_above_it_is_noted() -> None:
 
 
 def test_a_name_is_noted_once() -> None:
-    """Also when the same error comes again and again."""
+    """A name is added once, even if the same error passes again and again."""
     error = OSError("away")
     stream = reactivex.throw(error).pipe(
         checkpoint("source"), retry_backoff(Backoff(0.1, attempts=5))
@@ -55,7 +55,7 @@ def test_a_name_is_noted_once() -> None:
 
 
 def test_the_rest_passes_untouched() -> None:
-    """Items, completion, demand and disposal."""
+    """Items, completion, demand and disposal are not affected."""
 
     async def main() -> list[Any]:
         paced = Supply(range(100))
@@ -72,6 +72,6 @@ def test_the_rest_passes_untouched() -> None:
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_a_bad_name_is_refused(name: Any) -> None:
-    """When the operator is made."""
+    """A bad name is refused when the operator is made."""
     with pytest.raises(ConfigError, match="name must be a string that is not empty"):
         checkpoint(name)

@@ -1,4 +1,4 @@
-"""``conflate``: the newest of each key, the end, demand."""
+"""``conflate``: the newest item of each key, the end, and demand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def letter(item: str) -> str:
 
 
 async def busy(operator: Any, *pushes: Any) -> list[Any]:
-    """Push while there is no room, then make some, and complete."""
+    """Push without room, then make some, and complete."""
     tap = Tap()
     source: Subject[Any] = Subject()
     tap.subscribe_to(source.pipe(operator))
@@ -41,12 +41,12 @@ async def busy(operator: Any, *pushes: Any) -> list[Any]:
 
 
 def test_items_pass_while_nothing_below_is_busy() -> None:
-    """Without a valve below nothing is replaced."""
+    """Without a valve below, no item is replaced."""
     assert list(range(50)) == run_virtual(to_list(reactivex.range(50).pipe(conflate())))
 
 
 def test_only_the_newest_is_left() -> None:
-    """How many were replaced is logged once, as information."""
+    """The number of replaced items is logged once, as info."""
     with capture_logs() as logs:
         assert [4, "|"] == run_virtual(busy(conflate(), 1, 2, 3, 4))
     assert [
@@ -62,14 +62,14 @@ def test_only_the_newest_is_left() -> None:
 
 
 def test_each_key_keeps_its_place_in_line() -> None:
-    """However often it changes, and also when it comes again."""
+    """A key keeps its place, however often its item is replaced."""
     with capture_logs():
         pushes = ["a1", "b1", "a2", "c1", "b2", "a3"]
         assert ["a3", "b2", "c1", "|"] == run_virtual(busy(conflate(key=letter), *pushes))
 
 
 async def test_a_key_that_has_left_goes_to_the_end_of_the_line() -> None:
-    """It is a new one."""
+    """A key that comes again after it has left is a new one."""
     tap = Tap()
     source: Subject[str] = Subject()
     tap.subscribe_to(source.pipe(conflate(key=letter)))
@@ -82,7 +82,7 @@ async def test_a_key_that_has_left_goes_to_the_end_of_the_line() -> None:
 
 
 def test_items_may_be_merged() -> None:
-    """The older one is the first argument; then nothing is dropped."""
+    """The older item is the first argument, and nothing is dropped."""
 
     def merge(old: str, new: str) -> str:
         return old + new[1:]
@@ -94,7 +94,7 @@ def test_items_may_be_merged() -> None:
 
 
 def test_none_is_an_item_as_any_other() -> None:
-    """Also as a key."""
+    """None may also be a key."""
     with capture_logs() as logs:
         assert [None, "|"] == run_virtual(busy(conflate(), None, None))
         assert [None, 1, "|"] == run_virtual(busy(conflate(key=lambda n: n), None, 1))
@@ -102,7 +102,7 @@ def test_none_is_an_item_as_any_other() -> None:
 
 
 def test_the_newest_item_brings_its_context() -> None:
-    """It replaces that of the older one too."""
+    """The context of the newest item replaces that of the older one too."""
     name: ContextVar[str] = ContextVar("name", default="nobody")
 
     async def main() -> list[str]:
@@ -130,7 +130,7 @@ def test_the_newest_item_brings_its_context() -> None:
 
 
 def test_the_source_never_waits() -> None:
-    """A source that can wait is pulled to its end; no warning is logged."""
+    """A source that can wait is pulled to its end, and no warning is logged."""
 
     async def main() -> int:
         paced = Supply(range(100))
@@ -150,7 +150,7 @@ def test_the_source_never_waits() -> None:
 
 @pytest.mark.parametrize("which", ["key", "merge"])
 def test_a_function_that_raises_ends_the_stream(which: str) -> None:
-    """With its error, and at once."""
+    """The stream ends at once, with the error of the function."""
     error = OSError("x")
 
     def fail(*_: Any) -> Any:
@@ -163,7 +163,7 @@ def test_a_function_that_raises_ends_the_stream(which: str) -> None:
 
 
 def test_a_key_that_cannot_be_hashed_ends_the_stream() -> None:
-    """With the error that Python has for that."""
+    """The stream ends with Python's error for an unhashable key."""
 
     def unhashable(_: Any) -> Any:
         return []
@@ -195,7 +195,7 @@ def test_an_error_passes_at_once() -> None:
 
 
 async def test_disposal_drops_what_waits() -> None:
-    """Also from within on_next; the source is left."""
+    """Disposal from within ``on_next`` does so too; the source is disposed."""
     tap = Tap()
     source: Subject[str] = Subject()
     subscription = tap.subscribe_to(source.pipe(conflate(key=letter)))
@@ -209,7 +209,7 @@ async def test_disposal_drops_what_waits() -> None:
 
 
 async def test_an_item_that_an_item_leads_to_waits_its_turn() -> None:
-    """While the subscriber is inside of on_next it is busy."""
+    """A subscriber that is inside ``on_next`` is busy."""
     source: Subject[int] = Subject()
     got: list[Any] = []
 
@@ -228,7 +228,7 @@ async def test_an_item_that_an_item_leads_to_waits_its_turn() -> None:
 
 
 def test_one_instance_serves_many_subscriptions() -> None:
-    """Each keeps items of its own."""
+    """Each subscription keeps items of its own."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -252,7 +252,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 @settings(max_examples=100, deadline=None)
 @given(steps=st.lists(st.one_of(st.sampled_from("abc"), st.integers(1, 3)), max_size=40))
 def test_it_is_what_its_description_says(steps: list[Any]) -> None:
-    """Beside a model: a dict that keeps the order of its keys."""
+    """The operator matches a model: a dict that keeps the order of its keys."""
 
     async def main() -> None:
         tap = Tap()
@@ -288,10 +288,10 @@ def test_it_is_what_its_description_says(steps: list[Any]) -> None:
 
 
 def test_a_bad_argument_is_refused() -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
 
     async def later(*_: Any) -> Any:
-        """Come too late."""
+        """Return the item later."""
 
     wrong: Any = 1
     for arguments, message in (

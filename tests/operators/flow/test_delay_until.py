@@ -1,4 +1,4 @@
-"""``delay_until``: times, order, demand, the end."""
+"""``delay_until``: times, order, demand, and the end."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from tests.operators.flow.runs import to_list
 
 
 def at(item: Any) -> float:
-    """When an item is due, which says so itself."""
+    """Return the time that an item contains."""
     return float(item["at"])
 
 
 def itself(item: datetime) -> datetime:
-    """When a datetime is due."""
+    """Return the item, a datetime."""
     return item
 
 
 def second(item: tuple[int, int]) -> int:
-    """When a pair is due."""
+    """Return the time of a pair."""
     return item[1]
 
 
 def one_later(item: int) -> float:
-    """When a number is due."""
+    """Return the time of a number."""
     return item + 1.0
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Hear of errors without a word."""
+    """Ignore the error."""
 
 
 def log_of(stream: reactivex.Observable[Any], seconds: float = 1000) -> list[Any]:
-    """Return the log of *stream* after so many seconds."""
+    """Return the log of *stream* after *seconds* seconds."""
 
     async def main() -> list[Any]:
         log = Probe()
@@ -61,17 +61,17 @@ def log_of(stream: reactivex.Observable[Any], seconds: float = 1000) -> list[Any
 
 
 def test_items_go_when_they_are_due() -> None:
-    """In the order of their times; completion waits for the last one."""
+    """Items are emitted in the order of their times; the completion comes after the last one."""
     assert [(5.0, 5), (7.0, 7), (9.0, 9), (9.0, "|")] == log_of(reactivex.of(9, 5, 7))
 
 
 def test_what_is_due_already_goes_at_once() -> None:
-    """So does an item that is due now."""
+    """An item that is already due is emitted at once, and so is one that is due now."""
     assert [(0.0, -3), (0.0, 0), (0.0, "|")] == log_of(reactivex.of(-3, 0))
 
 
 def test_equal_times_keep_the_order_of_arrival() -> None:
-    """Also for items that cannot be compared."""
+    """This also holds for items that cannot be compared."""
 
     async def main() -> Any:
         items = [{"n": n, "at": float(n % 2)} for n in range(6)]
@@ -82,7 +82,7 @@ def test_equal_times_keep_the_order_of_arrival() -> None:
 
 
 def test_an_item_that_is_due_earlier_overtakes() -> None:
-    """The timer is set again for it."""
+    """The timer is set again for an item that is due earlier."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -100,7 +100,7 @@ def test_an_item_that_is_due_earlier_overtakes() -> None:
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-7))])
 def test_datetimes_are_those_of_the_scheduler(zone: Any) -> None:
-    """Exact to the microsecond, in any zone."""
+    """A datetime in any zone is exact to the microsecond."""
 
     async def main() -> list[float]:
         loop = asyncio.get_running_loop()
@@ -117,7 +117,7 @@ def test_datetimes_are_those_of_the_scheduler(zone: Any) -> None:
 
 
 def test_a_blocked_loop_lets_all_go_that_is_due_by_then() -> None:
-    """In order; items that are not due go in their time."""
+    """Items that are due come in order, and the others at their time."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -138,7 +138,7 @@ def test_a_blocked_loop_lets_all_go_that_is_due_by_then() -> None:
 
 
 def test_the_source_is_asked_for_no_more_than_the_size() -> None:
-    """And for more as soon as one has gone."""
+    """The source is asked for another item as soon as one has been emitted."""
 
     async def main() -> list[Any]:
         paced = Supply([30, 10, 20, 5, 40])
@@ -160,7 +160,7 @@ def test_the_source_is_asked_for_no_more_than_the_size() -> None:
 
 
 def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
-    """When more than the size wait."""
+    """The log names the operator once when more items wait than its size."""
     stream = reactivex.range(10).pipe(delay_until(one_later, size=3))
     with capture_logs() as logs:
         assert list(range(10)) == run_virtual(to_list(stream))
@@ -170,7 +170,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
 
 
 def test_what_is_due_waits_for_room_below() -> None:
-    """In the order of the times, the source only after it."""
+    """Items that are due wait for room, and come in the order of their times."""
 
     async def main() -> list[Any]:
         room = 0
@@ -203,7 +203,7 @@ def test_what_is_due_waits_for_room_below() -> None:
 def test_nothing_is_lost_and_nothing_goes_early(
     items: list[tuple[int, int]], size: int, width: int, pace: bool
 ) -> None:
-    """Behind a source that can wait or cannot, above a slow stage."""
+    """This holds for sources that can wait and others, above a slow stage."""
 
     async def main() -> Any:
         loop = asyncio.get_running_loop()
@@ -230,7 +230,7 @@ def test_nothing_is_lost_and_nothing_goes_early(
 
 
 def test_an_error_passes_at_once_and_tells_what_it_cost() -> None:
-    """Held items are dropped."""
+    """The held items are dropped and counted in the log."""
     error = OSError("x")
     source = reactivex.concat(reactivex.of(7, 8), reactivex.throw(error))
     with capture_logs() as logs:
@@ -241,7 +241,7 @@ def test_an_error_passes_at_once_and_tells_what_it_cost() -> None:
 
 
 def test_a_time_that_cannot_be_had_ends_the_stream() -> None:
-    """An error of *when*, a naive datetime, or no time at all."""
+    """An error of *when*, a naive datetime, or a value that is no time ends the stream."""
 
     def fails(item: int) -> float:
         raise KeyError(item)
@@ -260,7 +260,7 @@ def test_a_time_that_cannot_be_had_ends_the_stream() -> None:
 
 
 def test_disposal_leaves_no_timer() -> None:
-    """Also from within ``on_next``."""
+    """Disposal from within ``on_next`` leaves none either."""
 
     async def main() -> tuple[list[Any], int]:
         source: Subject[int] = Subject()
@@ -278,7 +278,7 @@ def test_disposal_leaves_no_timer() -> None:
 
 
 def test_the_context_of_the_push_goes_with_the_item() -> None:
-    """Whichever item the timer was set for."""
+    """Each item has the context of its push, whichever item the timer was set for."""
     name = contextvars.ContextVar("name", default="none")
 
     async def main() -> list[Any]:
@@ -296,7 +296,7 @@ def test_the_context_of_the_push_goes_with_the_item() -> None:
 
 
 def test_a_subscriber_that_raises_stops_nothing() -> None:
-    """The items behind it go in their time."""
+    """The later items are emitted at their time."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -317,7 +317,7 @@ def test_a_subscriber_that_raises_stops_nothing() -> None:
 
 
 def test_a_bad_argument_is_refused() -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
 
     async def later(item: int) -> float:
         return item

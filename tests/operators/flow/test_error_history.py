@@ -56,7 +56,7 @@ def test_the_last_few_errors_are_kept() -> None:
 
 
 def test_frames_of_older_errors_are_let_go() -> None:
-    """Only the newest error keeps its traceback, and so its local variables."""
+    """Only the newest error keeps its traceback, and with it the local variables."""
     history = ErrorHistory()
     requests = [Request() for _ in range(3)]
     held = [weakref.ref(request) for request in requests]
@@ -70,7 +70,7 @@ def test_frames_of_older_errors_are_let_go() -> None:
 
 
 def test_causes_of_older_errors_let_their_frames_go_too() -> None:
-    """And the parts of groups; errors that the new one shares keep theirs."""
+    """Parts of groups lose their frames too; errors that the newest one shares keep theirs."""
     history = ErrorHistory()
     cause, part, shared = raised(KeyError(1)), raised(KeyError(2)), raised(KeyError(3))
     group = BaseExceptionGroup("both", [part, shared])
@@ -84,7 +84,7 @@ def test_causes_of_older_errors_let_their_frames_go_too() -> None:
 
 
 def test_an_error_that_is_its_own_cause() -> None:
-    """Circles that users make are walked through once."""
+    """A cycle that a user makes is followed once."""
     history = ErrorHistory()
     circle = OSError("lost")
     circle.__cause__ = circle
@@ -107,13 +107,13 @@ def test_errors_that_take_turns_make_no_circle() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class FrozenError(Exception):
-    """Refuses assignments of attributes."""
+    """An error that refuses assignments to attributes."""
 
     number: int
 
 
 def test_errors_that_refuse_assignments() -> None:
-    """A frozen dataclass does, once it has been made."""
+    """A frozen dataclass refuses them after it was made."""
     history = ErrorHistory()
     errors = [FrozenError(n) for n in range(3)]
     for error in errors:
@@ -122,7 +122,7 @@ def test_errors_that_refuse_assignments() -> None:
 
 
 def test_a_text_instead_of_an_error() -> None:
-    """RxPY passes on whatever a source fails with."""
+    """A source may fail with any object, which RxPY passes on."""
     history = ErrorHistory()
     text: Any = "lost"
     for error in (OSError("one"), text, last := OSError("last")):
@@ -132,7 +132,7 @@ def test_a_text_instead_of_an_error() -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 def test_a_row_without_end_keeps_no_memory(own: bool) -> None:
-    """Of a thousand failures the frames of one are alive."""
+    """After a thousand failures, the frames of only one are alive."""
     held: list[weakref.ref[Request]] = []
 
     def connect(
@@ -167,7 +167,7 @@ def test_a_row_without_end_keeps_no_memory(own: bool) -> None:
 
 
 def test_an_own_cause_no_longer_blocks_the_loop() -> None:
-    """The script in which it did: the second failure after such an error never ended."""
+    """The second failure after such an error used to block the loop forever."""
     circle = OSError("lost")
     circle.__cause__ = circle
     errors = iter([circle, OSError("again")])

@@ -1,4 +1,4 @@
-"""Functions of the user raise whatever they like; operators stay in order."""
+"""Users' functions may raise anything, and operators still behave."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rxdispatch.testing import Probe, Supply, no_leaks, run_virtual
 
 
 class OwnError(BaseException):
-    """No Exception."""
+    """An error that is not an Exception."""
 
 
 class RudeError(Exception):
-    """Has no words."""
+    """An error without a text."""
 
     def __str__(self) -> str:
         raise RuntimeError("rude")
@@ -47,7 +47,7 @@ every_error = pytest.mark.parametrize(
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
-    """Return a function that raises *error* at the item 1 and else returns its first argument."""
+    """Return a function that raises *error* for the item 1, else returns its first argument."""
 
     def fn(item: Any, *_: Any) -> Any:
         if item == 1:
@@ -58,13 +58,13 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 async def same(item: Any) -> Any:
-    """Take a moment."""
+    """Return *item* after a moment."""
     await asyncio.sleep(0.01)
     return item
 
 
 def ended(stream: Callable[[], Observable[Any]]) -> list[Any]:
-    """Run a stream to its end; returns its items and its error, and checks that nothing is left."""
+    """Run a stream to its end, check for leftovers, and return its items and its error."""
 
     async def main() -> list[Any]:
         async with no_leaks():
@@ -81,7 +81,7 @@ def ended(stream: Callable[[], Observable[Any]]) -> list[Any]:
 
 @every_error
 def test_fn_of_map_async_that_raises_when_it_is_called(error: BaseException) -> None:
-    """Its slot is free and the policy applies; ``SystemExit`` ends the stream."""
+    """The slot is free and the policy applies; ``SystemExit`` ends the stream."""
 
     def fn(item: int) -> Any:
         return same(raising(error)(item))
@@ -104,7 +104,7 @@ def test_fn_of_map_async_that_raises_when_it_is_called(error: BaseException) -> 
 
 @any_error
 def test_fn_of_map_async_that_raises_when_it_is_awaited(error: BaseException) -> None:
-    """In the same way."""
+    """The slot is free and the policy applies, as when the call raises."""
 
     async def fn(item: int) -> int:
         await asyncio.sleep(0.01)
@@ -119,7 +119,7 @@ def test_fn_of_map_async_that_raises_when_it_is_awaited(error: BaseException) ->
 @every_error
 @pytest.mark.parametrize("ordered", [True, False])
 def test_key_and_policy_that_raise(error: BaseException, ordered: bool) -> None:
-    """A key's error is that of its item; a policy's ends the stream."""
+    """The error of a key is that of its item; the error of a policy ends the stream."""
 
     def keyed() -> Observable[Any]:
         return Supply(range(4)).pipe(
@@ -163,7 +163,7 @@ def _swapped(fn: Fn) -> Callable[[Any, Any], Any]:
 def test_functions_of_operators_that_hold_items(
     make: Callable[[Any], Any], error: BaseException
 ) -> None:
-    """Their error ends the stream, whatever it is, and the source is disposed."""
+    """Any error of such a function ends the stream, and the source is disposed."""
 
     async def main() -> list[Any]:
         async with no_leaks():
@@ -190,7 +190,7 @@ class Changing:
 
 
 def test_a_key_whose_hash_changes_ends_the_stream() -> None:
-    """Its lane is never found again."""
+    """The stream ends with KeyError, as the lane of the key cannot be found again."""
     keys = [Changing() for _ in range(3)]
 
     async def fn(item: int) -> int:
@@ -215,13 +215,13 @@ def _nothing(item: int) -> Any:
 
 @pytest.mark.parametrize("fn", [_parts, _list, _nothing])
 def test_what_is_not_awaitable_is_a_failure(fn: Callable[[int], Any]) -> None:
-    """A generator too, which asyncio of Python 3.11 would run as a coroutine."""
+    """Even a generator is refused, which asyncio of Python 3.11 would run as a coroutine."""
     got = ended(lambda: Supply(range(3)).pipe(ops.map_async(fn)))
     assert "fn must return an awaitable" in str(got[0])
 
 
 def test_a_policy_that_returns_a_coroutine() -> None:
-    """Nothing would await it."""
+    """The policy fails, as nothing would await the coroutine."""
 
     async def bad(item: int) -> int:
         raise OSError(item)
@@ -235,7 +235,7 @@ def test_a_policy_that_returns_a_coroutine() -> None:
 
 
 def test_admit_that_returns_a_coroutine() -> None:
-    """It is no yes."""
+    """A coroutine does not admit the item."""
 
     def admit(item: int) -> Any:
         return same(item)
@@ -247,7 +247,7 @@ def test_admit_that_returns_a_coroutine() -> None:
 
 
 def test_a_skipped_item_is_in_no_log() -> None:
-    """Neither the item, nor the function's local variables, nor the item that timed out."""
+    """The log contains neither the item nor a local variable of the function."""
 
     async def fn(item: str) -> str:
         secret = item.upper()
@@ -269,7 +269,7 @@ def test_a_skipped_item_is_in_no_log() -> None:
 
 
 def test_a_flush_that_raises_ends_the_stream_all_the_same() -> None:
-    """``batch`` passes the error of its source on."""
+    """``batch`` still passes on the error of its source."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -288,7 +288,7 @@ def test_a_flush_that_raises_ends_the_stream_all_the_same() -> None:
 
 
 def test_a_section_that_cannot_be_made_is_not_counted_as_open() -> None:
-    """``measure`` counts it as failed."""
+    """``measure`` counts such a section as failed."""
     meter = rxd.Meter("broken")
 
     def operator(source: Observable[Any]) -> Observable[Any]:
@@ -300,10 +300,10 @@ def test_a_section_that_cannot_be_made_is_not_counted_as_open() -> None:
 
 
 def test_notes_that_are_refused() -> None:
-    """``checkpoint`` passes the error on without one."""
+    """``checkpoint`` passes on the error without a note."""
 
     class RefusingError(Exception):
-        """Its notes are no list."""
+        """An error whose notes are no list."""
 
     error: Any = RefusingError("x")
     error.__notes__ = 3
@@ -312,7 +312,7 @@ def test_notes_that_are_refused() -> None:
 
 
 class Moody:
-    """A key that can be compared for a while."""
+    """A key that can be compared only a few times."""
 
     patience = 3
 
@@ -352,7 +352,7 @@ class MoodyInt(int):
 
 
 def test_numbers_that_cannot_be_compared() -> None:
-    """``PriorityIngress`` takes their value; no place gets lost."""
+    """``PriorityIngress`` uses their plain value, and no place gets lost."""
 
     async def main() -> Any:
         ingress = rxd.PriorityIngress[int](3, key=MoodyInt)
@@ -365,13 +365,13 @@ def test_numbers_that_cannot_be_compared() -> None:
 
 
 def test_an_extreme_rate() -> None:
-    """More tokens come than a float can count."""
+    """The number of new tokens exceeds what a float can count."""
     stream = Supply(range(5)).pipe(ops.rate_limit(10**9, 1e-306, burst=1), rx.to_list())
     assert [0, 1, 2, 3, 4] == run_virtual(run(stream))
 
 
 def test_a_stream_that_fails_with_stop_async_iteration() -> None:
-    """A reader does not take it for the end."""
+    """A reader does not take the error for the end of the iteration."""
 
     async def main() -> None:
         async for _ in rxd.to_async_iterable(Supply([1], StopAsyncIteration())):

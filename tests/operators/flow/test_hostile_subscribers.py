@@ -1,4 +1,4 @@
-"""A subscriber that raises now and then loses nothing, on a loop that is late."""
+"""A subscriber that sometimes raises loses nothing, on a loop that is late."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ ITEMS = 20
 
 
 async def slow(item: int) -> int:
-    """Take no time, or one or two hundredths of a second."""
+    """Return *item* after 0, 10 or 20 ms."""
     await asyncio.sleep(0.01 * (item % 3))
     return item
 
 
 def soon(item: int) -> float:
-    """A moment from now."""
+    """Return a time 20 ms from now."""
     del item
     return asyncio.get_running_loop().time() + 0.02
 
 
 def third(item: int) -> int:
-    """One of three keys."""
+    """Return one of three keys."""
     return item % 3
 
 
 def same(item: int) -> int:
-    """A key of its own."""
+    """Return a key that no other item has."""
     return item
 
 
@@ -62,7 +62,7 @@ OPERATORS: dict[str, Callable[[], Callable[[Observable[int]], Observable[Any]]]]
 
 
 class Hostile:
-    """Raises at some items, and has room for some."""
+    """A subscriber that raises at some items, and has room for some."""
 
     def __init__(self, rng: Random, bounded: bool) -> None:
         self.rng = rng
@@ -74,7 +74,7 @@ class Hostile:
     def on_next(self, item: Any) -> None:
         """Keep the item, then perhaps raise."""
         self.room -= 1
-        # Of ``batch`` it gets lists.
+        # ``batch`` emits lists.
         items: list[int] = item if item.__class__ is list else [item]
         self.got += items
         if self.rng.random() < 0.3:
@@ -85,17 +85,17 @@ class Hostile:
         self.ends += 1
 
     def open(self, items: int) -> None:
-        """Make room; an item emitted into it may raise."""
+        """Make room, which may emit an item, at which the subscriber may raise."""
         self.room += items
         tolerate(self.gate.opened)
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Hear of errors without a word."""
+    """Ignore the error."""
 
 
 def tolerate(act: Callable[..., object], *args: Any) -> None:
-    """Do *act*, as a producer that goes on after errors."""
+    """Call *act* like a producer that goes on after errors."""
     try:
         act(*args)
     except ValueError:
@@ -106,12 +106,12 @@ def tolerate(act: Callable[..., object], *args: Any) -> None:
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32), turn=st.sampled_from([0.0, 0.001, 0.01]), bounded=st.booleans())
 def test_nothing_is_lost(name: str, seed: int, turn: float, bounded: bool) -> None:
-    """Each item comes once, then the end comes once, and nothing is left."""
+    """Each item comes once, then the end comes once, and nothing is left over."""
 
     async def main() -> Hostile:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
-        # Errors of the loop's callbacks arrive here.
+        # Errors in the loop's callbacks are reported here.
         loop.set_exception_handler(_ignore)
         rng = Random(seed)
         async with no_leaks():

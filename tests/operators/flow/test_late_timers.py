@@ -21,14 +21,14 @@ blocks = st.lists(st.floats(0.0, 0.05), min_size=1, max_size=8)
 
 
 def block(seconds: float) -> None:
-    """Let time pass while the loop is kept from running."""
+    """Let time pass while the loop is blocked."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     loop.advance(seconds)
 
 
 def test_a_token_that_is_spent_before_its_timer_is_called() -> None:
-    """The timer that comes too late is set again, so that the source goes on."""
+    """A timer that comes too late is set again, so that the source goes on."""
 
     async def main() -> Any:
         ingress = rxd.Ingress[int](100)
@@ -38,7 +38,7 @@ def test_a_token_that_is_spent_before_its_timer_is_called() -> None:
             ingress.offer(n)
         await asyncio.sleep(0.1)
         block(0.03)
-        # Asks for room while the timer is due and has not been called.
+        # Closing asks for room while the timer is due but has not been called.
         ingress.close()
         return await asyncio.wait_for(done, 5)
 
@@ -46,7 +46,7 @@ def test_a_token_that_is_spent_before_its_timer_is_called() -> None:
 
 
 def test_rate_limit_on_a_loop_whose_turns_take_time() -> None:
-    """Some work ends when a token is due but its timer has not been called yet."""
+    """Sometimes work ends when a token is due, but the timer has not been called yet."""
     rng = random.Random(1)
 
     async def work(n: int) -> int:
@@ -67,11 +67,11 @@ def test_rate_limit_on_a_loop_whose_turns_take_time() -> None:
 def test_rate_limit_never_stands_still(
     late: list[float], burst: int, room: int, share: float
 ) -> None:
-    """However late the loop is, all items go, in order."""
+    """All items come in order, however late the loop is."""
     count, turn = 50, 0.002
 
     async def work(n: int) -> int:
-        # Ends shortly before a token is due, or after.
+        # The work ends shortly before or after a token is due.
         await asyncio.sleep(1 / count - 5 * turn * share)
         if n % 5 == 0:
             block(late[n % len(late)])
@@ -93,7 +93,7 @@ def test_rate_limit_never_stands_still(
 def test_what_is_delayed_comes_out(
     turn: float, late: list[float], room: int, delays: list[float]
 ) -> None:
-    """``delay_until`` and ``DelayedIngress``, with a consumer that blocks and is full at times."""
+    """``delay_until`` and ``DelayedIngress`` emit all items to a consumer that often blocks."""
 
     async def work(n: int) -> int:
         await asyncio.sleep(0.01)
@@ -127,7 +127,7 @@ def test_what_is_delayed_comes_out(
 def test_no_list_stays_behind(
     turn: float, late: list[float], count: int, gaps: list[float]
 ) -> None:
-    """``batch`` emits each list without another item and without the completion."""
+    """``batch`` emits each list without another item, and without the completion."""
 
     async def main() -> list[int]:
         ingress = rxd.Ingress[int](100)

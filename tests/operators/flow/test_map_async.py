@@ -1,4 +1,4 @@
-"""``map_async``: slots, order, keys, demand, arguments."""
+"""``map_async``: slots, order, keys, demand, and arguments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.operators.flow.runs import Work, echo, one_key, to_list
 
 
 def test_results_come_as_they_are_ready() -> None:
-    """The shortest first; completion waits for the longest."""
+    """The fastest result comes first, and the completion after the slowest."""
 
     async def main() -> tuple[Any, float]:
         items = await to_list(Supply([3, 1, 2]).pipe(map_async(Work())))
@@ -37,7 +37,7 @@ def test_results_come_as_they_are_ready() -> None:
 
 
 def test_no_more_than_the_limit_are_at_work() -> None:
-    """And as many as that, as long as there are items."""
+    """As many items as the limit are in flight, as long as there are items."""
 
     async def main() -> tuple[int, float]:
         work = Work()
@@ -48,12 +48,12 @@ def test_no_more_than_the_limit_are_at_work() -> None:
 
 
 def test_an_empty_source_completes() -> None:
-    """Nothing is waited for."""
+    """The completion waits for nothing."""
     assert run_virtual(to_list(reactivex.empty().pipe(map_async(Work())))) == []
 
 
 def test_any_awaitable_will_do() -> None:
-    """Futures and objects with ``__await__``, not only coroutines."""
+    """Futures and objects with ``__await__`` are accepted, not only coroutines."""
 
     class Later:
         def __await__(self) -> Any:
@@ -76,7 +76,7 @@ def test_any_awaitable_will_do() -> None:
 
 
 def test_one_instance_serves_many_subscriptions() -> None:
-    """At once and one after the other, with slots of their own."""
+    """Subscriptions at the same time, or one after the other, have slots of their own."""
 
     async def main() -> list[Any]:
         work = Work()
@@ -91,7 +91,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 
 
 def test_ordered_results_come_in_the_order_of_the_items() -> None:
-    """Each as soon as the results before it are out."""
+    """Each result is emitted as soon as the results before it are."""
 
     async def main() -> list[Any]:
         log = Probe()
@@ -103,7 +103,7 @@ def test_ordered_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_what_waits_for_its_turn_keeps_its_slot() -> None:
-    """In ordered mode finished results count against the limit."""
+    """In ordered mode, finished results that wait count against the limit."""
 
     async def main() -> list[Any]:
         work = Work()
@@ -145,7 +145,7 @@ def test_items_of_one_key_are_worked_on_one_after_the_other() -> None:
 
 
 def test_waiting_for_a_key_takes_no_slot_but_room() -> None:
-    """Other keys go on; the source is asked for no more than the limit in total."""
+    """Items of other keys go on; the source is asked for no more than the limit in total."""
 
     async def main() -> list[Any]:
         paced = Supply(["a"] * 9)
@@ -163,7 +163,7 @@ def test_waiting_for_a_key_takes_no_slot_but_room() -> None:
 
 
 def test_more_keys_than_slots_do_not_hang() -> None:
-    """Nor do idle keys leave anything behind."""
+    """Idle keys leave nothing behind."""
 
     async def main() -> Any:
         stream = Supply(range(1000))
@@ -175,7 +175,7 @@ def test_more_keys_than_slots_do_not_hang() -> None:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("on_error", ["skip", "stop"])
 def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_error: Any) -> None:
-    """A key function that raises, or a key that has no hash."""
+    """A key function that raises, or an unhashable key, makes its item fail."""
 
     def key(item: int) -> Any:
         if item == 1:
@@ -200,7 +200,7 @@ def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_erro
 
 
 def test_the_source_is_asked_for_no_more_than_there_are_slots() -> None:
-    """From the first item to the last."""
+    """This holds from the first item to the last."""
 
     async def main() -> list[int]:
         paced = Supply([1] * 100)
@@ -218,7 +218,7 @@ def test_the_source_is_asked_for_no_more_than_there_are_slots() -> None:
 
 
 def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
-    """Nothing is lost, in order, and one warning tells which operator was full."""
+    """Nothing is lost, the order is kept, and one warning names the full operator."""
 
     async def main() -> list[Any]:
         work = Work()
@@ -233,7 +233,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
 
 
 def test_a_closed_valve_below_stops_the_intake_but_not_the_results() -> None:
-    """Items at work are finished and emitted; new ones wait until there is room."""
+    """Items in flight are finished and emitted; new ones wait until there is room."""
 
     async def main() -> list[Any]:
         room = 1
@@ -256,7 +256,7 @@ def test_a_closed_valve_below_stops_the_intake_but_not_the_results() -> None:
 
 
 def test_what_is_pushed_while_the_valve_below_is_closed_is_kept() -> None:
-    """It is begun when there is room, before the source is asked for more."""
+    """The item starts when there is room, before the source is asked for more."""
 
     async def main() -> list[Any]:
         room = 0
@@ -282,7 +282,7 @@ def test_what_is_pushed_while_the_valve_below_is_closed_is_kept() -> None:
 
 
 def test_a_slow_stage_below_slows_down_the_source() -> None:
-    """Two stages in a row hold no more than the sum of their limits, and nothing is logged."""
+    """Two stages together hold no more than the sum of their limits, and nothing is logged."""
 
     async def main() -> int:
         paced = Supply([0] * 50)
@@ -305,7 +305,7 @@ def test_a_slow_stage_below_slows_down_the_source() -> None:
 
 
 def test_the_context_of_the_push_goes_with_the_item() -> None:
-    """Also when it has to wait for a slot, for its key or for its turn."""
+    """This holds even if the item waits for a slot, for its key or for its turn."""
     name = contextvars.ContextVar("name", default="none")
 
     async def fn(item: int) -> str:
@@ -335,7 +335,7 @@ def test_the_context_of_the_push_goes_with_the_item() -> None:
 
 
 def test_what_a_handler_sets_does_not_leak() -> None:
-    """Each task has a copy of its own."""
+    """Each task has its own copy of the context."""
     name = contextvars.ContextVar("name", default="none")
 
     async def fn(item: int) -> str:
@@ -354,7 +354,7 @@ def test_what_a_handler_sets_does_not_leak() -> None:
 
 
 def test_a_subscriber_may_push_more_items() -> None:
-    """A result that leads to new items of the same stream."""
+    """A result may lead to new items of the same stream."""
 
     async def main() -> list[int]:
         source: Subject[int] = Subject()
@@ -378,7 +378,7 @@ def test_a_subscriber_may_push_more_items() -> None:
 
 
 def test_a_subscriber_that_pushes_does_not_make_it_exceed_the_limit() -> None:
-    """The slot that gets free goes to one item, not to the next of the key and a new one."""
+    """The free slot goes to one item, not to both the next of the key and a new one."""
 
     async def main() -> int:
         work = Work()
@@ -416,7 +416,7 @@ def test_a_subscriber_that_pushes_does_not_make_it_exceed_the_limit() -> None:
 def test_whatever_the_items_every_rule_holds(
     items: list[tuple[int, int, bool]], limit: int, ordered: bool, keyed: bool, paced: bool
 ) -> None:
-    """Nothing lost, nothing twice, the limit kept, order kept in total or per key."""
+    """Nothing is lost or repeated; the limit, and the order in total or per key, are kept."""
     numbered = [(index, *item) for index, item in enumerate(items)]
     now = 0
     most = 0
@@ -483,14 +483,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_a_bad_argument_is_refused_when_the_operator_is_made(
     arguments: dict[str, Any], message: str
 ) -> None:
-    """Not when it is subscribed to."""
+    """It is refused when the operator is made, not when it is subscribed to."""
     with pytest.raises(ConfigError) as caught:
         map_async(echo, **arguments)
     assert message == str(caught.value)
 
 
 def test_functions_of_the_wrong_kind_are_refused() -> None:
-    """Their coroutine would never be awaited."""
+    """They are refused, as nothing would await their coroutine."""
     with pytest.raises(ConfigError, match="fn must be callable"):
         map_async(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="key must be a plain function"):
@@ -504,7 +504,7 @@ async def _two(item: Any, error: Any) -> Any:
 
 
 def test_a_subscription_without_a_loop_is_an_error() -> None:
-    """It goes where errors go."""
+    """The error goes to ``on_error``."""
     errors: list[Exception] = []
     fn: Callable[[int], Awaitable[int]] = echo
     reactivex.of(1).pipe(map_async(fn)).subscribe(on_error=errors.append)
@@ -515,7 +515,7 @@ def test_a_subscription_without_a_loop_is_an_error() -> None:
 
 
 def test_after_share_only_the_first_subscriber_is_asked() -> None:
-    """The second one keeps its items, and logs a warning."""
+    """The second subscriber keeps its items, and a warning is logged."""
 
     async def main() -> list[int]:
         paced = Supply(range(20))
@@ -536,7 +536,7 @@ def test_after_share_only_the_first_subscriber_is_asked() -> None:
 
 
 def test_after_share_the_second_subscriber_does_not_starve() -> None:
-    """When the first one is disposed with its valve closed, the source goes on."""
+    """When the first subscriber is disposed with a closed valve, the source goes on."""
 
     async def main() -> int:
         paced = Supply(range(20))

@@ -1,4 +1,4 @@
-"""``map_async``: errors, time limits, disposal."""
+"""``map_async``: errors, time limits, and disposal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.operators.flow.runs import Work, echo, one_key, to_list
 
 
 def _third(item: int) -> int:
-    """One of three keys."""
+    """Return one of three keys."""
     return item % 3
 
 
@@ -33,7 +33,7 @@ async def _odd_fails(item: int) -> int:
 
 
 def test_stop_passes_on_the_original_error_and_cancels_the_rest() -> None:
-    """At the time it happens, once, and nothing is emitted after it."""
+    """The error passes once, at the time it happens, and nothing is emitted after it."""
 
     async def main() -> tuple[list[Any], list[Any], int]:
         work = Work()
@@ -72,7 +72,7 @@ def test_skip_reports_and_goes_on() -> None:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("key", [None, _third])
 def test_more_failures_than_slots_do_not_hang(ordered: bool, key: Any) -> None:
-    """Also when the last ones fail, and when *fn* fails before it returns an awaitable."""
+    """This holds if the last items fail, or *fn* fails before it returns an awaitable."""
 
     async def late(item: int) -> int:
         raise ValueError(item)
@@ -106,7 +106,7 @@ def test_a_replacement_takes_the_place_of_the_result(ordered: bool) -> None:
 
 
 def test_a_replacement_that_fails_stops_the_stream() -> None:
-    """With its own error, the item's as the context."""
+    """The stream ends with the new error, which has the item's error as its context."""
 
     def replace(item: int, error: BaseException) -> int:
         raise KeyError(item)
@@ -127,7 +127,7 @@ def test_a_result_that_is_no_awaitable_is_an_error() -> None:
 
 
 def test_stop_iteration_becomes_a_runtime_error() -> None:
-    """As in any coroutine."""
+    """The error is the same as for any coroutine."""
 
     def stops(item: int) -> Any:
         raise StopIteration(item)
@@ -138,7 +138,7 @@ def test_stop_iteration_becomes_a_runtime_error() -> None:
 
 @pytest.mark.parametrize("early", [False, True])
 def test_a_cancelled_error_of_its_own_is_an_error_of_the_item(early: bool) -> None:
-    """It neither hangs nor cancels anything else."""
+    """The error neither hangs the stream nor cancels anything else."""
 
     async def late(item: int) -> int:
         if item == 1:
@@ -161,7 +161,7 @@ def test_a_cancelled_error_of_its_own_is_an_error_of_the_item(early: bool) -> No
 
 
 def test_a_cancelled_error_of_its_own_stops_the_stream() -> None:
-    """By default, as any other error."""
+    """By default, this error stops the stream like any other."""
 
     async def fn(item: int) -> int:
         raise asyncio.CancelledError
@@ -176,7 +176,7 @@ def test_a_cancelled_error_of_its_own_stops_the_stream() -> None:
 
 
 def test_an_error_of_the_source_ends_the_stream_at_once() -> None:
-    """Items at work are cancelled."""
+    """Items in flight are cancelled."""
 
     async def main() -> tuple[list[Any], list[Any]]:
         work = Work()
@@ -195,7 +195,7 @@ def test_an_error_of_the_source_ends_the_stream_at_once() -> None:
 
 
 def test_one_terminal_event_when_errors_and_completion_race() -> None:
-    """Two items fail and the source completes, all in the same instant."""
+    """Two items fail and the source completes, all at the same instant."""
 
     async def fail(item: int) -> int:
         await asyncio.sleep(1)
@@ -218,7 +218,7 @@ def test_one_terminal_event_when_errors_and_completion_race() -> None:
 
 
 def test_an_error_while_being_cancelled_is_reported() -> None:
-    """In the log: there is no subscriber any more."""
+    """The error is logged, as there is no subscriber any more."""
 
     async def stubborn(item: int) -> int:
         try:
@@ -240,7 +240,7 @@ def test_an_error_while_being_cancelled_is_reported() -> None:
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_subscriber_that_raises_stops_nothing(ordered: bool) -> None:
-    """The loop hears of it; slots, order and completion are not harmed."""
+    """The loop reports the error; slots, order and completion are not affected."""
 
     async def main() -> tuple[list[Any], int]:
         loop = asyncio.get_running_loop()
@@ -267,7 +267,7 @@ def test_a_subscriber_that_raises_stops_nothing(ordered: bool) -> None:
 
 
 def test_a_limit_cancels_that_item_alone() -> None:
-    """The error carries the item and the limit; the siblings go on."""
+    """The error contains the item and the limit; other items go on."""
 
     async def main() -> tuple[Any, list[Any]]:
         work = Work()
@@ -290,7 +290,7 @@ def test_a_limit_cancels_that_item_alone() -> None:
 
 
 def test_limits_of_items_that_start_at_different_times() -> None:
-    """Each has its own, though one timer serves all."""
+    """Each item has its own limit, although one timer serves all."""
 
     async def main() -> list[Any]:
         log = Probe()
@@ -315,7 +315,7 @@ def test_stop_passes_on_the_limits_error() -> None:
 
 
 def test_a_handlers_own_timeout_error_is_left_alone() -> None:
-    """It is not taken for the operator's."""
+    """The error is not taken for the operator's own."""
 
     async def own(item: int) -> int:
         async with asyncio.timeout(1):
@@ -328,7 +328,7 @@ def test_a_handlers_own_timeout_error_is_left_alone() -> None:
 
 
 def test_an_item_that_is_done_in_time_is_not_cancelled() -> None:
-    """Nor does its limit harm later items."""
+    """Its limit does not affect later items either."""
 
     async def main() -> Any:
         operator = map_async(Work(), timeout=2, max_concurrent=1)
@@ -338,7 +338,7 @@ def test_an_item_that_is_done_in_time_is_not_cancelled() -> None:
 
 
 def test_the_slot_is_free_when_the_coroutine_has_ended() -> None:
-    """A handler that takes its time to clean up holds it that long."""
+    """A handler that takes time to clean up keeps its slot that long."""
 
     async def slow(item: int) -> int:
         try:
@@ -363,7 +363,7 @@ def test_the_slot_is_free_when_the_coroutine_has_ended() -> None:
 
 
 def test_disposal_cancels_what_is_at_work() -> None:
-    """The source is disposed and nothing more is emitted."""
+    """The source is disposed, and nothing more is emitted."""
 
     async def main() -> tuple[list[Any], list[Any], int]:
         work = Work()
@@ -397,7 +397,7 @@ def test_disposal_from_within_on_next(ordered: bool, key: Any) -> None:
 
 
 def test_disposal_before_a_task_had_its_first_step() -> None:
-    """No coroutine is left without having been awaited."""
+    """No coroutine is left that was never awaited."""
 
     async def main() -> list[Any]:
         work = Work()

@@ -1,4 +1,4 @@
-"""``map_blocking``: the differences of work in threads or processes."""
+"""``map_blocking``: what is different for work in threads or processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.operators.flow.runs import to_list
 
 
 def own_threads() -> list[threading.Thread]:
-    """The threads of the operator's pools, once the ending ones have ended."""
+    """Return the threads of the operator's pools, after those that are ending have ended."""
     found = [t for t in threading.enumerate() if t.name.startswith("map_blocking")]
     for thread in found:
         thread.join(5)
@@ -33,19 +33,19 @@ def own_threads() -> list[threading.Thread]:
 
 
 def square(n: int) -> int:
-    """For processes too, so it must be importable."""
+    """Return the square; a process can import this function."""
     return n * n
 
 
 def square_or_die(n: int) -> int:
-    """Take the whole process along, or not."""
+    """Return the square, or end the whole process."""
     if n == 2:
         os._exit(n)
     return n * n
 
 
 def broken() -> None:
-    """Fail at the start of a thread."""
+    """Fail when a thread starts."""
     raise ValueError
 
 
@@ -56,7 +56,7 @@ def nap(span: float) -> float:
 
 
 def _name(item: Any) -> Any:
-    """The key of an item."""
+    """Return the key of an item."""
     return item[0]
 
 
@@ -74,7 +74,7 @@ class Doors:
             return self.doors.setdefault(item, threading.Event())
 
     def __call__(self, item: Any) -> Any:
-        """Wait at the door of *item*."""
+        """Wait until the door of *item* is open."""
         with self.lock:
             self.inside.append(item)
             self.most = max(self.most, len(self.inside))
@@ -86,13 +86,13 @@ class Doors:
         return item
 
     def open(self, *items: Any) -> None:
-        """Let the calls with *items* go."""
+        """Release the calls with *items*."""
         for item in items:
             self._door(item).set()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that threads bring about."""
+    """Wait for a condition that another thread makes true."""
     limit = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < limit
@@ -100,7 +100,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def test_results_of_threads() -> None:
-    """In order when asked for; no thread is left."""
+    """Results come in order if asked for, and no thread is left."""
 
     async def main() -> Any:
         return await to_list(Supply(range(50)).pipe(map_blocking(square, ordered=True)))
@@ -110,7 +110,7 @@ def test_results_of_threads() -> None:
 
 
 def test_no_more_threads_than_the_limit() -> None:
-    """As many calls run at a time, and the source is asked for no more."""
+    """As many calls as the limit run at a time, and the source is asked for no more."""
 
     async def main() -> tuple[int, int, Any]:
         doors = Doors()
@@ -126,7 +126,7 @@ def test_no_more_threads_than_the_limit() -> None:
 
 
 def test_a_given_executor_is_used_and_stays_open() -> None:
-    """Its maker closes it."""
+    """The caller who made it must close it."""
     with ThreadPoolExecutor(2, thread_name_prefix="given") as pool:
 
         async def main() -> Any:
@@ -141,14 +141,14 @@ def test_a_given_executor_is_used_and_stays_open() -> None:
 
 
 def test_processes() -> None:
-    """A function that can be imported runs in them."""
+    """A function that can be imported runs in processes."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         stream = Supply(range(4)).pipe(map_blocking(square, executor=pool, ordered=True))
         assert [0, 1, 4, 9] == asyncio.run(to_list(stream))
 
 
 def test_who_breaks_a_pool_fails_alone() -> None:
-    """The pool is replaced, and the others run in the new one."""
+    """The pool is replaced, and the other items run in the new one."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         stream = Supply(range(6)).pipe(
             map_blocking(
@@ -164,7 +164,7 @@ def test_who_breaks_a_pool_fails_alone() -> None:
 
 @pytest.mark.parametrize("make", [ThreadPoolExecutor, ProcessPoolExecutor])
 def test_a_pool_that_was_shut_down_ends_the_stream(make: Any) -> None:
-    """It would be the failure of every item, whatever becomes of failures."""
+    """The error does not become the failure of each item, whatever the policy says."""
     pool = make(1)
     pool.shutdown()
     stream = Supply(range(5)).pipe(map_blocking(square, executor=pool, on_error="skip"))
@@ -173,7 +173,7 @@ def test_a_pool_that_was_shut_down_ends_the_stream(make: Any) -> None:
 
 
 def test_threads_that_cannot_start_end_the_stream() -> None:
-    """No item is to blame."""
+    """The stream ends, as no item is to blame."""
     with ThreadPoolExecutor(1, initializer=broken) as pool:
         operator = map_blocking(square, executor=pool, max_concurrent=1, on_error="skip")
         with pytest.raises(BrokenExecutor):
@@ -181,7 +181,7 @@ def test_threads_that_cannot_start_end_the_stream() -> None:
 
 
 def test_a_pool_that_drops_what_waits_ends_the_stream() -> None:
-    """Somebody has shut it down meanwhile."""
+    """This happens if the caller shuts the pool down meanwhile."""
 
     async def main() -> Any:
         doors = Doors()
@@ -198,7 +198,7 @@ def test_a_pool_that_drops_what_waits_ends_the_stream() -> None:
 
 
 def test_stop_passes_on_the_original_error() -> None:
-    """And the pool is gone."""
+    """The error passes, and the threads end."""
 
     def fail(item: int) -> int:
         raise KeyError(item)
@@ -209,7 +209,7 @@ def test_stop_passes_on_the_original_error() -> None:
 
 
 def test_skipped_errors_do_not_hang() -> None:
-    """More of them than there are threads."""
+    """This holds even for more failures than there are threads."""
 
     def fail(item: int) -> int:
         raise KeyError(item)
@@ -223,7 +223,7 @@ def test_skipped_errors_do_not_hang() -> None:
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_limit_reports_at_once_but_the_slot_stays_taken(ordered: bool) -> None:
-    """Until the function returns; its result is dropped then."""
+    """The slot is free when the function returns, and its result is dropped."""
 
     async def main() -> list[Any]:
         doors = Doors()
@@ -240,13 +240,13 @@ def test_a_limit_reports_at_once_but_the_slot_stays_taken(ordered: bool) -> None
         )
         running = asyncio.ensure_future(run(stream.pipe(rx.do_action(got.append))))
         await until(lambda: bool(doors.inside))
-        # In virtual time the limit is up at once, while the thread still waits.
+        # In virtual time the limit passes at once, while the thread still waits.
         await asyncio.sleep(1500)
         assert [ItemTimeoutError] == [type(error) for error in got]
         assert ("slow", 1000.0) == (got[0].item, got[0].seconds)
         sent = paced.sent
         doors.open("slow", "next")
-        # Waited for in real time, or the limit of the second one would be up as well.
+        # This waits in real time, or the limit of the second item would pass as well.
         await until(running.done)
         await running
         return [sent, got[1:]]
@@ -256,7 +256,7 @@ def test_a_limit_reports_at_once_but_the_slot_stays_taken(ordered: bool) -> None
 
 
 def test_a_limit_does_not_count_the_wait_for_a_thread() -> None:
-    """An executor that others use too may be busy for longer than an item may take."""
+    """An executor with other users may be busy for longer than an item may take."""
 
     async def main() -> list[Any]:
         doors = Doors()
@@ -271,7 +271,7 @@ def test_a_limit_does_not_count_the_wait_for_a_thread() -> None:
             doors.open("other")
             held.result()
             await until(lambda: doors.inside == ["first"])
-            # In virtual time its limit is up at once, and not that of the one that waits.
+            # In virtual time its limit passes at once, but not that of the waiting item.
             await asyncio.sleep(100)
             doors.open("first", "second")
             await until(running.done)
@@ -281,7 +281,7 @@ def test_a_limit_does_not_count_the_wait_for_a_thread() -> None:
 
 
 def test_a_limit_holds_in_a_process() -> None:
-    """The start of the process does not count; its slot stays taken until it returns."""
+    """The start of the process does not count; the slot stays taken until the function returns."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         stream = Supply([1.5, 0.0])
         operator = map_blocking(
@@ -292,7 +292,7 @@ def test_a_limit_holds_in_a_process() -> None:
 
 
 def test_generators_are_refused() -> None:
-    """When the operator is made, or as a result if a decorator hides them."""
+    """They are refused when the operator is made, or as a result if a decorator hides them."""
 
     def rows(item: int) -> Any:
         yield item
@@ -308,7 +308,7 @@ def test_generators_are_refused() -> None:
 
 
 def test_completion_does_not_wait_for_a_function_whose_time_is_up() -> None:
-    """Its outcome is known; its thread ends when the function does."""
+    """The outcome of the item is known, and its thread ends with the function."""
 
     async def main() -> Doors:
         doors = Doors()
@@ -345,7 +345,7 @@ def test_a_key_stays_taken_while_a_function_runs_past_its_limit() -> None:
 
 
 def test_disposal_leaves_no_thread() -> None:
-    """Calls that have not begun never do; running calls are not waited for."""
+    """Calls that have not begun never run, and nothing waits for running calls."""
 
     async def main() -> tuple[Doors, list[Any]]:
         doors = Doors()
@@ -380,7 +380,7 @@ def test_the_loop_may_be_closed_before_the_function_returns() -> None:
 
 
 def test_an_error_after_the_end_is_reported() -> None:
-    """In the log: there is no subscriber any more."""
+    """The error is logged, as there is no subscriber any more."""
 
     async def main() -> None:
         doors = Doors()
@@ -401,7 +401,7 @@ def test_an_error_after_the_end_is_reported() -> None:
 
 
 def test_threads_see_the_context_of_the_push() -> None:
-    """And the variables that they set stay with them."""
+    """Variables that a thread sets do not leave it."""
     name = contextvars.ContextVar("name", default="none")
 
     def fn(item: int) -> str:
@@ -420,7 +420,7 @@ def test_threads_see_the_context_of_the_push() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
 
     async def coroutine(item: int) -> int:
         return item

@@ -1,4 +1,4 @@
-"""``measure``: counts, rates, latency, in flight, errors."""
+"""``measure``: counts, rates, latency, items in flight, and errors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.operators.flow.runs import to_list
 
 
 async def sleep(seconds: float) -> float:
-    """Take as long as the item says."""
+    """Sleep for *item* seconds."""
     await asyncio.sleep(seconds)
     return seconds
 
 
 def even(item: int) -> bool:
-    """Every other number."""
+    """Return whether the number is even."""
     return item % 2 == 0
 
 
@@ -39,19 +39,19 @@ def even(item: int) -> bool:
 
 
 def test_latency_is_that_of_each_item() -> None:
-    """Whatever the order in which they come out."""
+    """The order in which items come out does not matter."""
     for ordered, longest in ((False, 5.0), (True, 5.0)):
         meter = Meter("x")
         stream = Supply([5.0, 1.0, 3.0])
         run_virtual(to_list(stream.pipe(measure(meter, map_async(sleep, ordered=ordered)))))
         latency = meter.read().latency
         assert (3, longest) == (latency.count, latency.maximum)
-        # Ordered, the short ones wait for the long one.
+        # In ordered mode, the short items wait for the long one.
         assert latency.mean == (5.0 if ordered else 3.0)
 
 
 def test_percentiles_are_near() -> None:
-    """Within 9 %."""
+    """The percentiles are exact to 9 %."""
     meter = Meter("x")
     stream = Supply([n / 100 for n in range(1, 1001)])
     run_virtual(to_list(stream.pipe(measure(meter, map_async(sleep, max_concurrent=1000)))))
@@ -62,7 +62,7 @@ def test_percentiles_are_near() -> None:
 
 
 def test_what_is_in_flight_is_known_at_any_time() -> None:
-    """And how much went in and came out."""
+    """The meter also counts the items that went in and came out."""
 
     async def main() -> list[Any]:
         meter = Meter("x")
@@ -82,7 +82,7 @@ def test_what_is_in_flight_is_known_at_any_time() -> None:
 
 
 def test_rates_are_those_of_the_last_seconds() -> None:
-    """In and out, also when nothing comes any more."""
+    """Both rates are 0 when nothing comes any more."""
 
     async def main() -> list[tuple[float, float]]:
         meter = Meter("x")
@@ -102,7 +102,7 @@ def test_rates_are_those_of_the_last_seconds() -> None:
 
 
 def test_errors_and_completions_are_counted() -> None:
-    """Of all subscriptions; the error passes as it is."""
+    """The counts include all subscriptions, and the error passes unchanged."""
     meter = Meter("x")
 
     async def main() -> None:
@@ -117,7 +117,7 @@ def test_errors_and_completions_are_counted() -> None:
 
 
 def test_without_a_section_what_passes_is_counted() -> None:
-    """No latency, nothing in flight."""
+    """There is no latency, and nothing is in flight."""
     meter = Meter("x")
     assert list(range(7)) == run_virtual(to_list(Supply(range(7)).pipe(measure(meter))))
     shown = meter.read()
@@ -128,7 +128,7 @@ def test_without_a_section_what_passes_is_counted() -> None:
 
 
 def test_what_is_dropped_is_no_longer_in_flight() -> None:
-    """By a filter, by ``on_error="skip"``, or taken into a list."""
+    """A filter, ``on_error="skip"``, or a list may take an item out."""
 
     async def odd_fails(item: int) -> int:
         await asyncio.sleep(1)
@@ -145,7 +145,7 @@ def test_what_is_dropped_is_no_longer_in_flight() -> None:
         for n in range(10):
             source.on_next(n)
         await asyncio.sleep(1.5)
-        # The errors that were logged hold tasks, and those hold contexts.
+        # The logged errors refer to tasks, which refer to contexts.
         logs.clear()
         gc.collect()
         in_flight = [meter.read().in_flight for meter in meters]
@@ -153,12 +153,12 @@ def test_what_is_dropped_is_no_longer_in_flight() -> None:
         return in_flight
 
     with capture_logs() as logs:
-        # 2, 4, 6 and 8 sleep on.
+        # 2, 4, 6 and 8 still sleep.
         assert [4, 0, 0] == run_virtual(main())
 
 
 def test_threads_are_followed_too() -> None:
-    """``map_blocking`` runs with the context of the item."""
+    """``map_blocking`` runs in the context of the item."""
     meter = Meter("x")
     assert list("0123456") == sorted(
         asyncio.run(to_list(Supply(range(7)).pipe(measure(meter, map_blocking(str)))))
@@ -168,7 +168,7 @@ def test_threads_are_followed_too() -> None:
 
 
 def test_a_section_within_a_section() -> None:
-    """Each follows its own items."""
+    """Each section follows its own items."""
     outer, inner = Meter("outer"), Meter("inner")
 
     async def main() -> Any:
@@ -182,7 +182,7 @@ def test_a_section_within_a_section() -> None:
 
 
 def test_items_that_lead_to_others_leave_nothing_behind() -> None:
-    """A handler that pushes into its own stream: no chain grows from item to item."""
+    """A handler that pushes into its own stream builds no chain from item to item."""
 
     async def main() -> list[int]:
         outer, inner = Meter("outer"), Meter("inner")
@@ -211,7 +211,7 @@ def test_items_that_lead_to_others_leave_nothing_behind() -> None:
 
 
 def test_demand_errors_and_disposal_pass() -> None:
-    """As without it."""
+    """All three are as without a meter."""
 
     async def main() -> list[Any]:
         paced = Supply(range(100))
@@ -225,7 +225,7 @@ def test_demand_errors_and_disposal_pass() -> None:
 
 
 def test_one_instance_serves_many_subscriptions() -> None:
-    """At once; the numbers are added up."""
+    """Concurrent subscriptions add up in one meter."""
     meter = Meter("x")
 
     async def main() -> int:
@@ -244,7 +244,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 
 
 def test_all_of_a_name_share_a_meter() -> None:
-    """It is there from when the operator is made, and stays."""
+    """The meter exists from the making of the operator on, and stays."""
     first, second = measure("test_measure.shared"), measure("test_measure.shared", rx.map(str))
     shown: Measurement = measurements()["test_measure.shared"]
     assert (0, 0) == (shown.entered, shown.streams)
@@ -273,19 +273,19 @@ def test_a_meter_may_be_reset() -> None:
 
 @pytest.mark.parametrize("name", ["", None, 5])
 def test_a_bad_name_is_refused(name: Any) -> None:
-    """When the operator is made."""
+    """A bad name is refused when the operator is made."""
     with pytest.raises(ConfigError, match="name must be a string that is not empty"):
         measure(name)
 
 
 def test_a_section_that_is_no_operator_is_refused() -> None:
-    """When the operator is made."""
+    """It is refused when the operator is made."""
     with pytest.raises(ConfigError, match="section must consist of operators, got 5"):
         measure("x", 5)  # type: ignore[arg-type]
 
 
 def test_names_that_are_made_at_run_time_are_forgotten() -> None:
-    """The last ones used are kept, and those with a running stream."""
+    """The last used names are kept, and those with a running stream."""
 
     async def main() -> list[str]:
         meters = Meters(kept=3)
@@ -308,7 +308,7 @@ def test_names_that_are_made_at_run_time_are_forgotten() -> None:
 
 
 def test_a_stream_whose_meter_was_forgotten_is_measured_all_the_same() -> None:
-    """It is looked up when the stream begins."""
+    """The meter is looked up when the stream begins."""
     stream = reactivex.of(1, 2).pipe(measure("test-forgotten"))
     with capture_logs():
         for n in range(1100):

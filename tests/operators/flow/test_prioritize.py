@@ -1,4 +1,4 @@
-"""``prioritize``: order, the end, demand."""
+"""``prioritize``: order, the end, and demand."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.operators.flow.tap import Tap, dropped
 
 
 def itself(item: Any) -> Any:
-    """Use the item as its key."""
+    """Return the item as its key."""
     return item
 
 
 async def busy(key: Any, *pushes: Any) -> list[Any]:
-    """Push while there is no room, then make some, and complete."""
+    """Push without room, then make some, and complete."""
     tap = Tap()
     source: Subject[Any] = Subject()
     tap.subscribe_to(source.pipe(prioritize(key, size=100)))
@@ -43,13 +43,13 @@ async def busy(key: Any, *pushes: Any) -> list[Any]:
 
 
 def test_items_pass_while_nothing_below_is_busy() -> None:
-    """Without a valve below nothing waits, so nothing is reordered."""
+    """Without a valve below, no item waits, so none is reordered."""
     stream = reactivex.range(50).pipe(prioritize(itself, size=1))
     assert list(range(50)) == run_virtual(to_list(stream))
 
 
 def test_the_highest_goes_first() -> None:
-    """Of any keys that compare."""
+    """The keys may be of any type that compares."""
     assert [9, 5, 3, 1, "|"] == run_virtual(busy(itself, 3, 9, 1, 5))
     assert ["c", "b", "a", "|"] == run_virtual(busy(itself, "b", "c", "a"))
     assert [1.5, 0.5, -math.inf, "|"] == run_virtual(busy(itself, -math.inf, 1.5, 0.5))
@@ -64,7 +64,7 @@ def test_equals_keep_their_order() -> None:
 
 
 async def test_what_comes_later_may_still_go_first() -> None:
-    """The choice is made when there is room."""
+    """The operator chooses when there is room."""
     tap = Tap()
     source: Subject[int] = Subject()
     tap.subscribe_to(source.pipe(prioritize(itself, size=10)))
@@ -78,14 +78,14 @@ async def test_what_comes_later_may_still_go_first() -> None:
 
 
 def test_keys_without_an_order_lose_nothing() -> None:
-    """Not a number is above and below nothing."""
+    """NaN has no order with other keys, but no item is lost."""
     got = run_virtual(busy(itself, math.nan, 1.0, float("nan"), 2.0, math.nan))
     assert 6 == len(got)
     assert {1.0, 2.0} <= set(got)
 
 
 def test_each_item_keeps_its_context() -> None:
-    """Whatever its place."""
+    """An item keeps its context, whatever its place."""
     name: ContextVar[int] = ContextVar("name", default=-1)
 
     async def main() -> list[int]:
@@ -111,7 +111,7 @@ def test_each_item_keeps_its_context() -> None:
 
 
 def test_its_valve_closes_when_so_many_wait() -> None:
-    """A source that can wait is asked for as many as it can choose from."""
+    """A source that can wait is asked for as many items as the operator may choose from."""
 
     async def main() -> list[Any]:
         paced = Supply(range(100))
@@ -127,7 +127,7 @@ def test_its_valve_closes_when_so_many_wait() -> None:
 
 
 def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
-    """Nothing is dropped here; it is logged once."""
+    """Nothing is dropped, and the log names the operator once."""
 
     async def main() -> list[Any]:
         tap = Tap()
@@ -149,7 +149,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
 
 
 async def test_completion_waits_for_what_waits() -> None:
-    """In the order of rank."""
+    """Waiting items come in the order of rank, before the completion."""
     tap = Tap()
     tap.subscribe_to(reactivex.of(1, 3, 2).pipe(prioritize(itself, size=9)))
     assert [] == tap.items
@@ -178,7 +178,7 @@ def test_an_error_passes_at_once() -> None:
 
 
 def test_a_key_that_raises_or_does_not_compare_ends_the_stream() -> None:
-    """With that error."""
+    """The stream ends with the error of the key."""
 
     def fail(_: Any) -> Any:
         raise OSError("x")
@@ -192,7 +192,7 @@ def test_a_key_that_raises_or_does_not_compare_ends_the_stream() -> None:
 
 
 async def test_disposal_drops_what_waits() -> None:
-    """Also from within on_next; the source is left."""
+    """Disposal from within ``on_next`` does so too; the source is disposed."""
     tap = Tap()
     source: Subject[int] = Subject()
     subscription = tap.subscribe_to(source.pipe(prioritize(itself, size=9)))
@@ -206,7 +206,7 @@ async def test_disposal_drops_what_waits() -> None:
 
 
 def test_one_instance_serves_many_subscriptions() -> None:
-    """Each keeps items of its own."""
+    """Each subscription keeps items of its own."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -233,7 +233,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
     )
 )
 def test_it_takes_what_a_stable_sort_would(steps: list[tuple[str, int]]) -> None:
-    """Beside a model: a list, sorted each time."""
+    """The operator matches a model: a list that is sorted each time."""
 
     async def main() -> None:
         tap = Tap()
@@ -264,7 +264,7 @@ def test_it_takes_what_a_stable_sort_would(steps: list[tuple[str, int]]) -> None
 
 
 def test_a_bad_argument_is_refused() -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
 
     async def later(_: Any) -> int:
         return 1

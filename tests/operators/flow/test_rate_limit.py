@@ -1,4 +1,4 @@
-"""``rate_limit``: the bucket, blocked loops, demand, the end."""
+"""``rate_limit``: the bucket, blocked loops, demand, and the end."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def timed(pushes: list[tuple[float, Any]], *args: Any, **options: Any) -> list[A
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Hear of errors without a word."""
+    """Ignore the error."""
 
 
 def at_once(count: int) -> list[tuple[float, Any]]:
-    """Push so many at time 0."""
+    """Push *count* items at time 0."""
     return [(0.0, n) for n in range(count)]
 
 
 def block(seconds: float) -> None:
-    """Let time pass while the loop is kept from running."""
+    """Let time pass while the loop is blocked."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     loop.advance(seconds)
@@ -69,35 +69,35 @@ def block(seconds: float) -> None:
 
 
 def test_a_full_bucket_lets_its_burst_go_and_then_one_by_one() -> None:
-    """By default it holds *count* tokens."""
+    """By default the bucket holds *count* tokens."""
     assert [(0.0, 0), (0.0, 1), (1.5, 2), (3.0, 3), (4.5, 4)] == timed(at_once(5), 2, 3)
     assert [(0.0, 0), (1.5, 1), (3.0, 2), (4.5, 3)] == timed(at_once(4), 2, 3, burst=1)
     assert [(0.0, n) for n in range(5)] == timed(at_once(5), 2, 3, burst=5)
 
 
 def test_after_a_pause_the_burst_goes_at_once() -> None:
-    """And no more than that, however long the pause."""
+    """No more than the burst comes at once, however long the pause is."""
     pushes = [*at_once(2), *((1000.0, n) for n in (2, 3, 4, 5))]
     expected = [(0.0, 0), (0.0, 1), (1000.0, 2), (1000.0, 3), (1001.0, 4), (1002.0, 5)]
     assert expected == timed(pushes, 1, burst=2)
 
 
 def test_tokens_come_while_items_go() -> None:
-    """A bucket that is half full has half of its burst."""
+    """A bucket that is half full allows half of its burst."""
     pushes = [*at_once(4), (2.0, 4), (2.0, 5), (2.0, 6)]
     expected = [*((0.0, n) for n in range(4)), (2.0, 4), (2.0, 5), (3.0, 6)]
     assert expected == timed(pushes, 1, burst=4)
 
 
 def test_what_is_slower_than_the_rate_is_not_touched() -> None:
-    """Each item goes when it comes."""
+    """Each item is emitted when it comes."""
     pushes = [(n * 1.25, n) for n in range(20)]
     assert pushes == timed(pushes, 1, burst=1)
 
 
 @pytest.mark.parametrize("burst", [1, 2, 7])
 def test_errors_of_rounding_do_not_add_up(burst: int) -> None:
-    """The item number n goes at n tenths of a second, to the last bit."""
+    """Item n is emitted at n tenths of a second, exactly."""
 
     async def main() -> list[float]:
         log = Probe()
@@ -109,7 +109,7 @@ def test_errors_of_rounding_do_not_add_up(burst: int) -> None:
 
 
 def test_the_span_may_be_a_timedelta() -> None:
-    """As all durations."""
+    """The span is a duration like any other."""
     assert [(0.0, 0), (60.0, 1)] == timed(at_once(2), 1, timedelta(minutes=1))
 
 
@@ -117,7 +117,7 @@ def test_the_span_may_be_a_timedelta() -> None:
 
 
 def test_a_blocked_loop_leads_to_no_more_than_a_burst() -> None:
-    """Further tokens of that time are lost; then it goes on by the clock."""
+    """More tokens are lost, and then the operator goes on by the clock."""
 
     async def main() -> list[Any]:
         log = Probe()
@@ -149,7 +149,7 @@ def test_a_short_block_does_not_slow_down_the_rate() -> None:
 
 
 def test_a_subscriber_that_blocks_the_loop_gets_no_more_than_a_burst_after_it() -> None:
-    """Tokens count from when an item really went."""
+    """Tokens count from the time at which an item was really emitted."""
 
     async def main() -> list[float]:
         loop = asyncio.get_running_loop()
@@ -180,8 +180,8 @@ def test_a_subscriber_that_blocks_the_loop_gets_no_more_than_a_burst_after_it() 
 def test_no_stretch_of_time_has_more_than_the_bucket_allows(
     steps: list[tuple[int, int, int]], count: int, burst: int
 ) -> None:
-    """Whatever comes when, and however long the loop is blocked; and nothing waits needlessly."""
-    # In quarters of a second, and tokens in halves or so: rounding is not tested here.
+    """This holds for any input and any block of the loop; and no item waits needlessly."""
+    # Times are in quarters of a second, as rounding is not tested here.
     per = count * 0.5
 
     async def main() -> tuple[list[float], list[int], list[tuple[float, float]]]:
@@ -213,7 +213,7 @@ def test_no_stretch_of_time_has_more_than_the_bucket_allows(
 
 
 def test_a_source_that_can_wait_is_asked_for_as_much_as_there_are_tokens() -> None:
-    """So no item waits in the operator, and nothing is logged."""
+    """No item waits in the operator, and nothing is logged."""
 
     async def main() -> list[Any]:
         paced = Supply(range(100))
@@ -232,7 +232,7 @@ def test_a_source_that_can_wait_is_asked_for_as_much_as_there_are_tokens() -> No
 
 
 def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
-    """When more than the burst wait."""
+    """The log names the operator once when more items than the burst wait."""
 
     async def main(count: int) -> Any:
         return await to_list(reactivex.range(count).pipe(rate_limit(1, burst=2)))
@@ -247,7 +247,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
 
 
 def test_a_closed_valve_below_holds_everything() -> None:
-    """Tokens still come, up to the burst."""
+    """Tokens still accumulate, up to the burst."""
 
     async def main() -> list[Any]:
         room = 0
@@ -268,7 +268,7 @@ def test_a_closed_valve_below_holds_everything() -> None:
 
 
 def test_a_slow_stage_below_is_not_flooded() -> None:
-    """The tighter of the two limits counts."""
+    """The tighter of the two limits applies."""
 
     async def main() -> tuple[Any, float]:
         async def slow(item: int) -> int:
@@ -285,7 +285,7 @@ def test_a_slow_stage_below_is_not_flooded() -> None:
 
 
 def test_what_is_pushed_without_room_waits_for_room_and_for_a_token() -> None:
-    """In order, and the completion after it."""
+    """Items come in order, and the completion after them."""
 
     async def main() -> list[Any]:
         room = 0
@@ -310,7 +310,7 @@ def test_what_is_pushed_without_room_waits_for_room_and_for_a_token() -> None:
 
 
 def test_a_second_source_that_comes_later_is_told_of_tokens() -> None:
-    """Also when the first one, which could not wait, took them all."""
+    """This holds even if the first source, which could not wait, took all tokens."""
 
     async def main() -> Any:
         source = reactivex.concat(reactivex.range(2), Supply([2, 3]))
@@ -326,14 +326,14 @@ def test_a_second_source_that_comes_later_is_told_of_tokens() -> None:
 
 
 def test_completion_waits_for_what_is_held() -> None:
-    """And comes at once where nothing is."""
+    """Without held items, the completion comes at once."""
     pushes = [*at_once(2), (0.5, "|")]
     assert [(0.0, 0), (1.0, 1), (1.0, "|")] == timed(pushes, 1)
     assert [(0.5, "|")] == timed([(0.5, "|")], 1)
 
 
 def test_an_error_passes_at_once_and_tells_what_it_cost() -> None:
-    """Held items are dropped."""
+    """The held items are dropped and counted in the log."""
     error = OSError("x")
 
     async def main() -> list[Any]:
@@ -354,7 +354,7 @@ def test_an_error_passes_at_once_and_tells_what_it_cost() -> None:
 
 
 def test_disposal_leaves_no_timer() -> None:
-    """Nor a subscription."""
+    """No subscription is left either."""
 
     async def main() -> tuple[list[Any], int]:
         source: Subject[int] = Subject()
@@ -371,7 +371,7 @@ def test_disposal_leaves_no_timer() -> None:
 
 
 def test_disposal_from_within_on_next() -> None:
-    """While one of a burst is being emitted."""
+    """The disposal may happen during a burst."""
     with capture_logs():
         assert [0, 1, 2] == run_virtual(
             to_list(reactivex.range(50).pipe(rate_limit(1, burst=2), rx.take(3)))
@@ -379,7 +379,7 @@ def test_disposal_from_within_on_next() -> None:
 
 
 def test_a_subscriber_may_push_more_items() -> None:
-    """They go one after the other, within the same limit."""
+    """The new items come one after the other, within the same limit."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -402,7 +402,7 @@ def test_a_subscriber_may_push_more_items() -> None:
 
 
 def test_a_subscriber_that_raises_stops_nothing() -> None:
-    """The rest goes in its time, and the stream completes."""
+    """The other items come at their time, and the stream completes."""
 
     async def main() -> list[Any]:
         got: list[Any] = []
@@ -431,7 +431,7 @@ def test_a_subscriber_that_raises_stops_nothing() -> None:
 
 
 def test_one_instance_serves_many_subscriptions() -> None:
-    """Each has a bucket of its own."""
+    """Each subscription has a bucket of its own."""
 
     async def main() -> list[Any]:
         stream = reactivex.range(3).pipe(rate_limit(1, burst=1))
@@ -444,7 +444,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 
 
 def test_the_context_of_the_push_goes_with_the_item() -> None:
-    """Also when it has to wait for a token."""
+    """This holds even if the item has to wait for a token."""
     name = contextvars.ContextVar("name", default="none")
 
     async def main() -> list[Any]:
@@ -480,7 +480,7 @@ def test_the_context_of_the_push_goes_with_the_item() -> None:
 def test_a_bad_argument_is_refused(
     arguments: tuple[Any, ...], options: dict[str, Any], message: str
 ) -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
     with pytest.raises(ConfigError) as caught:
         rate_limit(*arguments, **options)
     assert message == str(caught.value)

@@ -1,4 +1,4 @@
-"""``retry_backoff``: when, how often, after which errors."""
+"""``retry_backoff``: when, how often, and after which errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXACT = Backoff(first=2.0, factor=2.0, maximum=32.0, attempts=4, jitter=0.0)
 
 
 class Flaky:
-    """A source that plays the next script for each subscription; the last one forever."""
+    """A source that plays the next script for each subscription, and the last one forever."""
 
     def __init__(self, *scripts: Sequence[Any]) -> None:
         self.scripts = scripts
@@ -67,7 +67,7 @@ def _is_error(_: BaseException) -> bool:
 
 
 def played(source: Flaky, operator: Callable[[Any], Any]) -> list[Any]:
-    """Subscribe for a thousand seconds and return the log."""
+    """Subscribe for a thousand seconds, and return the log."""
 
     async def main() -> list[Any]:
         got: list[Any] = []
@@ -79,14 +79,14 @@ def played(source: Flaky, operator: Callable[[Any], Any]) -> list[Any]:
 
 
 def test_a_stream_without_errors_passes_through() -> None:
-    """It is subscribed to once."""
+    """The source is subscribed to once."""
     source = Flaky([1, 2, "|"])
     assert [1, 2, "|"] == played(source, retry_backoff(EXACT))
     assert [0.0] == source.times
 
 
 def test_each_wait_is_longer_than_the_one_before() -> None:
-    """Until the tries are used up; then the last error is passed on."""
+    """When all tries are used up, the last error passes."""
     errors = [OSError(str(n)) for n in range(4)]
     source = Flaky(*([error] for error in errors))
     assert [errors[3]] == played(source, retry_backoff(EXACT))
@@ -94,7 +94,7 @@ def test_each_wait_is_longer_than_the_one_before() -> None:
 
 
 def test_the_errors_before_are_the_context_of_the_last() -> None:
-    """All of them, the latest first; an error that has a context keeps it."""
+    """The latest comes first; an error that has a context keeps it."""
     errors = [OSError(str(n)) for n in range(3)]
     own = KeyError("own")
     errors[1].__context__ = own
@@ -107,21 +107,21 @@ def test_the_errors_before_are_the_context_of_the_last() -> None:
 
 
 def test_the_same_error_again_makes_no_circle() -> None:
-    """A source may fail with one instance each time, or with two in turn."""
+    """A source may fail with the same error each time, or with two alternately."""
     one, two = OSError("one"), OSError("two")
     assert [two] == played(Flaky([one], [two], [one], [two]), retry_backoff(EXACT))
     assert (one, None) == (two.__context__, one.__context__)
 
 
 def test_a_value_ends_the_row() -> None:
-    """The waits and the number of tries start again."""
+    """After a value, the waits and the number of tries start again."""
     source = Flaky([OSError()], [OSError()], [1, OSError()], [OSError()], [2, "|"])
     assert [1, 2, "|"] == played(source, retry_backoff(EXACT))
     assert [0.0, 2.0, 6.0, 8.0, 12.0] == source.times
 
 
 def test_one_attempt_never_retries() -> None:
-    """The first try counts."""
+    """The first try counts as an attempt."""
     error = OSError("x")
     source = Flaky([error])
     assert [error] == played(source, retry_backoff(Backoff(attempts=1)))
@@ -134,7 +134,7 @@ def test_one_attempt_never_retries() -> None:
     ids=["class", "tuple", "function"],
 )
 def test_only_chosen_errors_are_retried(retry_on: Any) -> None:
-    """A class, a tuple of classes or a function chooses; others are passed on at once."""
+    """A class, a tuple of classes or a function chooses; other errors pass at once."""
     wrong = ValueError("wrong")
     source = Flaky([OSError()], [wrong])
     assert [wrong] == played(source, retry_backoff(EXACT, retry_on=retry_on))
@@ -143,7 +143,7 @@ def test_only_chosen_errors_are_retried(retry_on: Any) -> None:
 
 @pytest.mark.parametrize("retry_on", [Exception, BaseException, _is_error])
 def test_cancellation_is_never_retried(retry_on: Any) -> None:
-    """Whatever is asked for."""
+    """This holds whatever ``retry_on`` is."""
     error = asyncio.CancelledError()
     source = Flaky([error])
     assert [error] == played(source, retry_backoff(EXACT, retry_on=retry_on))
@@ -151,7 +151,7 @@ def test_cancellation_is_never_retried(retry_on: Any) -> None:
 
 
 def test_a_choice_that_fails_ends_the_stream() -> None:
-    """With its own error."""
+    """The stream ends with the error of the function."""
 
     def choose(error: BaseException) -> bool:
         raise KeyError(error)
@@ -176,7 +176,7 @@ def test_disposal_during_the_wait_ends_it() -> None:
 
 
 def test_disposal_disposes_the_current_try() -> None:
-    """The tries before it are disposed already."""
+    """Earlier tries have been disposed already."""
 
     async def main() -> int:
         source = Flaky([OSError()], [1])
@@ -196,7 +196,7 @@ def test_disposal_from_within_on_next() -> None:
 
 
 def test_many_tries_without_a_wait_do_not_recurse() -> None:
-    """Each goes through the loop."""
+    """Each try starts from the loop."""
     error = OSError("x")
     source = Flaky([error])
     backoff = Backoff(first=0.0, maximum=0.0, attempts=5000)
@@ -205,7 +205,7 @@ def test_many_tries_without_a_wait_do_not_recurse() -> None:
 
 
 def test_one_instance_serves_many_subscriptions() -> None:
-    """Each counts its own failures."""
+    """Each subscription counts its own failures."""
 
     async def main() -> list[Any]:
         operator = retry_backoff(EXACT)
@@ -219,7 +219,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 
 
 def test_each_try_sees_the_valve() -> None:
-    """Demand passes through."""
+    """Demand passes through the operator."""
 
     async def main() -> list[Any]:
         gate = Gate(lambda: 1, None)
@@ -234,7 +234,7 @@ def test_each_try_sees_the_valve() -> None:
 
 
 def test_a_failing_handler_above_is_tried_again() -> None:
-    """With ``map_async`` that ends its stream, the source starts again."""
+    """If ``map_async`` ends its stream with an error, the source starts again."""
     calls: list[int] = []
 
     async def fn(item: int) -> int:
@@ -258,7 +258,7 @@ def test_a_failing_handler_above_is_tried_again() -> None:
     ],
 )
 def test_a_bad_argument_is_refused(arguments: dict[str, Any], message: str) -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
     with pytest.raises(ConfigError) as caught:
         retry_backoff(**arguments)
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""``timeout_idle`` and ``deadline``."""
+"""``timeout_idle`` and ``deadline``: limits of time for a stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BOTH = pytest.mark.parametrize("make", [timeout_idle, deadline])
 
 
 def timed(operator: Operator, pushes: list[tuple[float, Any]]) -> tuple[list[Any], int]:
-    """Push each item at its time; return the log, and how many listeners are left."""
+    """Push each item at its time; return the log and the number of remaining listeners."""
 
     async def main() -> tuple[list[Any], int]:
         loop = asyncio.get_running_loop()
@@ -54,7 +54,7 @@ def timed(operator: Operator, pushes: list[tuple[float, Any]]) -> tuple[list[Any
 
 
 def test_a_gap_that_is_too_long_ends_the_stream() -> None:
-    """The source is disposed."""
+    """The stream ends with an error, and the source is disposed."""
     pushes = [(3.0, 1), (7.0, 2), (7.5, 3), (20.0, 4)]
     got, listening = timed(timeout_idle(5), pushes)
     assert [(3.0, 1), (7.0, 2), (7.5, 3)] == got[:3]
@@ -66,13 +66,13 @@ def test_a_gap_that_is_too_long_ends_the_stream() -> None:
 
 
 def test_the_first_gap_begins_with_the_subscription() -> None:
-    """A source that never emits is found out too."""
+    """A source that never emits is noticed too."""
     got, _ = timed(timeout_idle(timedelta(seconds=5)), [(20.0, 1)])
     assert [5.0] == [when for when, _ in got]
 
 
 def test_the_deadline_is_for_the_stream_as_a_whole() -> None:
-    """However many items come."""
+    """It does not matter how many items come."""
     got, listening = timed(deadline(5), [(float(n), n) for n in range(1, 9)])
     assert [(1.0, 1), (2.0, 2), (3.0, 3), (4.0, 4)] == got[:4]
     assert (5.0, "ItemTimeoutError", 0) == (got[-1][0], type(got[-1][1]).__name__, listening)
@@ -88,7 +88,7 @@ def test_what_ends_in_time_is_left_alone(make: Callable[[float], Operator]) -> N
 
 @BOTH
 def test_disposal_leaves_no_timer(make: Callable[[float], Operator]) -> None:
-    """Also from within ``on_next``."""
+    """Disposal from within ``on_next`` leaves none either."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
@@ -104,7 +104,7 @@ def test_disposal_leaves_no_timer(make: Callable[[float], Operator]) -> None:
 
 @BOTH
 def test_one_instance_serves_many_subscriptions(make: Callable[[float], Operator]) -> None:
-    """Each has its own time."""
+    """Each subscription has its own time."""
 
     async def main() -> list[float]:
         loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ def test_one_instance_serves_many_subscriptions(make: Callable[[float], Operator
 
 @BOTH
 def test_a_source_that_ends_at_once(make: Callable[[float], Operator]) -> None:
-    """While it is being subscribed to."""
+    """The source may end while it is being subscribed to."""
     assert run_virtual(run(reactivex.of(1, 2).pipe(make(5)))) == 2
     with pytest.raises(OSError, match="x"):
         run_virtual(run(reactivex.throw(OSError("x")).pipe(make(5))))
@@ -147,7 +147,7 @@ def test_demand_passes_through(make: Callable[[float], Operator]) -> None:
 
 
 def test_no_gap_counts_while_the_consumer_has_no_room() -> None:
-    """A source that waits because it was told to is not idle."""
+    """A source that waits for room is not idle."""
 
     async def main() -> tuple[int | None, float]:
         stream = Supply(range(6))
@@ -163,7 +163,7 @@ def test_no_gap_counts_while_the_consumer_has_no_room() -> None:
 
 
 def test_the_gap_begins_when_the_consumer_makes_room() -> None:
-    """From then on the source has no excuse."""
+    """From then on, the source is expected to emit."""
 
     async def main() -> float:
         async def slow(item: int) -> int:
@@ -183,7 +183,7 @@ def test_the_gap_begins_when_the_consumer_makes_room() -> None:
 
 
 def test_there_is_no_timer_for_each_item() -> None:
-    """One is looked at now and then, however many items come."""
+    """The timer looks at the stream now and then, however many items come."""
 
     async def main() -> int:
         loop = asyncio.get_running_loop()
@@ -209,6 +209,6 @@ def test_there_is_no_timer_for_each_item() -> None:
 @BOTH
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), None, True])
 def test_a_bad_argument_is_refused(make: Callable[[Any], Operator], seconds: Any) -> None:
-    """When the operator is made."""
+    """A bad argument is refused when the operator is made."""
     with pytest.raises(ConfigError, match="seconds must be a finite number of seconds > 0"):
         make(seconds)

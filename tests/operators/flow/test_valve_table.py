@@ -1,7 +1,7 @@
 """
-What each operator of RxPY does to demand, measured; the table in the docs is made of it.
+Measures what each operator of RxPY does to demand, and checks the table in the docs.
 
-``python -m tests.operators.flow.test_valve_table`` writes the table anew.
+``python -m tests.operators.flow.test_valve_table`` writes the table.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Finding:
     How an operator treated demand.
 
     Args:
-        seen: The source saw the valve.
-        taken: How many items it took while its subscriber took five.
-        held: How many of them it held at most.
+        seen: Whether the source saw the valve.
+        taken: How many items the operator took while its subscriber took five.
+        held: The most of them that it held at once.
     """
 
     seen: bool
@@ -54,22 +54,22 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """Return the word of the table."""
+        """Return the word for the table."""
         if not self.seen:
             return "cuts"
-        # A few that it needs for its work, such as the one before, are no queue.
+        # An operator needs a few items for its work, such as the previous one; that is no queue.
         return "holds" if self.held > 3 else "crosses"
 
 
 class Numbers:
-    """A source of so many items that emits as there is room, and knows which are still held."""
+    """A source that emits while there is room, and knows which of its items are still held."""
 
     def __init__(self) -> None:
         self.alive: list[weakref.ref[Item]] = []
         self.seen: bool | None = None
 
     def stream(self) -> Observable[Any]:
-        """Return the source."""
+        """Return the source as a stream."""
 
         def subscribe(
             observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
@@ -97,7 +97,7 @@ class Numbers:
                 ended = True
 
             link = Disposable() if valve is None else valve.listen(emit)
-            # In the next turn, when all subscribers of its items are in place.
+            # Start in the next turn, when all subscribers of the stream are in place.
             timer = asyncio.get_running_loop().call_soon(emit)
 
             def dispose() -> None:
@@ -110,10 +110,10 @@ class Numbers:
         return Observable(subscribe)
 
     def held(self) -> int:
-        """Count the items that anything holds."""
+        """Count the items to which anything still refers."""
         held = self._count()
         if held > 3:
-            # Perhaps only a cycle refers to them.
+            # Perhaps only a cycle refers to the items.
             gc.collect()
             held = self._count()
         return held
@@ -153,7 +153,7 @@ def finding(form: Form) -> Finding:
         assert numbers.seen is not None, "the source was never subscribed to"
         return Finding(numbers.seen, len(numbers.alive), held)
 
-    # The collector need not look through the present objects again and again.
+    # The garbage collector need not go through the existing objects again and again.
     gc.freeze()
     try:
         return run_virtual(main())
@@ -173,7 +173,7 @@ def rows() -> Iterator[str]:
 
 
 def _number(items: int) -> str:
-    # How many of all are out again by the time they are counted is a matter of turns of the loop.
+    # How many of them are gone when they are counted depends on the turns of the loop.
     return "all" if items > 0.9 * ITEMS else str(items)
 
 
@@ -183,12 +183,12 @@ def table() -> str:
 
 
 def test_no_operator_is_missing() -> None:
-    """Each that RxPY exports is in the table."""
+    """Each operator that RxPY exports is in the table."""
     assert {form.name for form in FORMS} == set(rx.__all__)
 
 
 def test_the_table_in_the_docs_is_true() -> None:
-    """Measured by each run; a release of RxPY may change it."""
+    """Every run measures the table, as a release of RxPY may change it."""
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     written, _, _ = rest.partition(END)
     assert before
@@ -196,7 +196,7 @@ def test_the_table_in_the_docs_is_true() -> None:
 
 
 def test_only_one_operator_cuts_demand_unless_it_ends_the_stream() -> None:
-    """``subscribe_on``; and a future takes everything anyway."""
+    """The operator is ``subscribe_on``; a future takes everything in any case."""
     cuts = {form.name for form in FORMS if not finding(form).seen}
     assert {"subscribe_on", "to_future"} == cuts
 
@@ -207,7 +207,7 @@ def test_only_one_operator_cuts_demand_unless_it_ends_the_stream() -> None:
     ids=lambda form: form.name,
 )
 def test_a_subject_loses_nothing_by_the_scheduler(form: Form) -> None:
-    """Items that RxPY emits by default come with a valve below too, the first one included."""
+    """Items that RxPY emits by default also come with a valve below, from the first one."""
 
     async def main(valve: bool) -> list[str]:
         got: list[str] = []
@@ -224,7 +224,7 @@ def test_a_subject_loses_nothing_by_the_scheduler(form: Form) -> None:
         subscription = form.build(source).subscribe(
             on_next, on_error, lambda: got.append("|"), scheduler=scheduler
         )
-        # At once: a source that is subscribed to a turn later would miss it.
+        # Emit at once: a source that is subscribed to one turn later would miss the item.
         for n in range(3):
             source.on_next(Item(n))
         source.on_completed()
@@ -236,7 +236,7 @@ def test_a_subject_loses_nothing_by_the_scheduler(form: Form) -> None:
 
 
 def test_the_operators_of_a_chain_change_nothing_for_each_other() -> None:
-    """Demand crosses many in a row."""
+    """Demand passes through a long chain of operators."""
     names = (
         "map",
         "filter",

@@ -1,4 +1,4 @@
-"""Tests here run on virtual time, unless a module says otherwise."""
+"""The tests here run on virtual time, unless a module says otherwise."""
 
 from __future__ import annotations
 

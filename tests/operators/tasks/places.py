@@ -1,4 +1,4 @@
-"""A board in memory whose engine notes its calls, takes its time and fails when it is told to."""
+"""A board in memory whose engine records its calls, and can be slow or fail on request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Result = Outcome[Any, Any]
 
 
 class Call(NamedTuple):
-    """One call of the engine: when, which, and of how many tasks."""
+    """A call of the engine: when, which, and for how many tasks."""
 
     at: float
     name: str
@@ -34,33 +34,34 @@ class Call(NamedTuple):
 
 
 class Engine(MemoryEngine):
-    """Keeps tasks as boards in memory do, like a server that is slow or away for a while."""
+    """Keeps tasks as boards in memory do, like a server that is slow or sometimes unreachable."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        #: Errors that the next calls of a name end with, before anything is done.
+        #: The errors with which the next calls of a name end, before they do anything.
         self.faults: defaultdict[str, list[Exception]] = defaultdict(list)
-        #: Seconds that a call takes before, and that its reply takes after, it is done.
+        #: How many seconds a call takes before its work is done, and how many its reply takes
+        #: after it.
         self.before: defaultdict[str, float] = defaultdict(float)
         self.after: defaultdict[str, float] = defaultdict(float)
         self.running = 0
         self.most_running = 0
 
     def named(self, name: str) -> list[Call]:
-        """Return the calls of that name."""
+        """Return the calls with this name."""
         return [call for call in self.calls if call.name == name]
 
     def sizes(self, name: str) -> list[int]:
-        """Return how many tasks the calls of that name were for."""
+        """Return how many tasks each call with this name was for."""
         return [call.size for call in self.named(name)]
 
     def times(self, name: str) -> list[float]:
-        """Return when the calls of that name came."""
+        """Return the times of the calls with this name."""
         return [call.at for call in self.named(name)]
 
     def away(self, name: str, times: int) -> None:
-        """Let the next calls of that name find no server."""
+        """Let the next *times* calls with this name find no server."""
         self.faults[name] += [StoreUnavailableError(name) for _ in range(times)]
 
     async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
@@ -83,7 +84,7 @@ class Engine(MemoryEngine):
 
 
 class _Visit:
-    """The surroundings of a call; of the calls at one time, it counts those of ``settle`` too."""
+    """The context of a call, with its delays and errors; it counts concurrent calls too."""
 
     def __init__(self, engine: Engine, name: str, size: int) -> None:
         self.engine, self.name, self.size = engine, name, size
@@ -117,12 +118,12 @@ def place(name: str = "b") -> tuple[Board, Engine]:
 
 
 def tasks(count: int, **options: Any) -> list[Task[Any]]:
-    """Return so many tasks; their ids are "0", "1" and so on."""
+    """Return *count* tasks; their ids are "0", "1" and so on."""
     return [Task(n, id=str(n), **options) for n in range(count)]
 
 
 async def filled(count: int, **options: Any) -> tuple[Board, Engine]:
-    """Return a new board with so many tasks, and its engine."""
+    """Return a new board with *count* tasks, and its engine."""
     board, engine = place()
     await board.submit(tasks(count, **options))
     engine.calls.clear()
@@ -142,13 +143,13 @@ def ids(items: Iterable[Any]) -> list[str]:
 
 
 async def turns(count: int = 5) -> None:
-    """Let the loop turn a few times, without letting time pass."""
+    """Let the loop turn a few times without letting time pass."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 class Hand:
-    """A source that the test pushes, and which remembers the valve it was subscribed with."""
+    """A source that the test pushes, and which remembers the valve of its subscription."""
 
     def __init__(self) -> None:
         self.subject: Subject[Any] = Subject()
@@ -157,7 +158,7 @@ class Hand:
 
     @property
     def gate(self) -> Gate:
-        """The gate of the operator above."""
+        """The gate of the operator that subscribed."""
         assert self._gate is not None
         return self._gate
 
@@ -189,5 +190,5 @@ class Hand:
         self.subject.on_completed()
 
     def fail(self, error: Exception) -> None:
-        """End with *error*."""
+        """End the stream with *error*."""
         self.subject.on_error(error)

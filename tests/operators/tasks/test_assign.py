@@ -36,12 +36,12 @@ from tests.servers import valkey_server
 
 @pytest.fixture(autouse=True)
 def loop_factory() -> None:
-    """The times of a server are real."""
+    """Use real time, as the server does."""
 
 
 @attrs.frozen
 class Bench:
-    """A board and a fleet, seen by one process; another one sees them too."""
+    """A board and a fleet as one process sees them, and a hub of another process."""
 
     proxy: Proxy
     hub: Hub
@@ -50,30 +50,30 @@ class Bench:
     board: Board[Any]
 
     async def fleet(self, **capacities: int) -> None:
-        """Register nodes."""
+        """Register nodes with these capacities."""
         nodes = [Node(name, capacity=capacity) for name, capacity in capacities.items()]
         await self.hub.nodes.register(nodes, ttl=1000.0)
 
     async def claims(self, count: int) -> list[Claim[Any]]:
-        """Submit so many tasks, and claim them."""
+        """Submit *count* tasks, and claim them."""
         await self.board.submit(tasks(count))
         return await self.board.claim(count)
 
     def jobs(self) -> int:
-        """Return how many slots are taken, as far as the feed knows."""
+        """Return how many slots are taken, according to the feed."""
         return sum(node.current_jobs for node in self.feed.nodes())
 
     async def until_jobs(self, jobs: int) -> None:
-        """Wait until so many slots are taken."""
+        """Wait until *jobs* slots are taken."""
         await until(lambda: self.jobs() == jobs)
 
     async def counts(self) -> tuple[int, int, int, int]:
-        """Return how many tasks are ready, claimed, done and dead, as others see it."""
+        """Return how many tasks are ready, claimed, done and dead, as another process sees them."""
         counts = await self.other.board("b").counts()
         return counts.ready, counts.claimed, counts.done, counts.dead
 
     async def settles(self, ready: int, claimed: int, done: int, dead: int) -> None:
-        """Wait until so many are."""
+        """Wait for these numbers of tasks."""
         async with asyncio.timeout(10.0):
             while await self.counts() != (ready, claimed, done, dead):
                 await asyncio.sleep(0.005)
@@ -81,7 +81,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(limit: float = 2.0, grace: float = 10.0) -> AsyncGenerator[Bench]:
-    """Run a server, without nodes and tasks."""
+    """Run a server without nodes and tasks."""
     settings = Settings(
         grace=grace,
         feed=FeedSettings(pulse_interval=0.2),
@@ -105,7 +105,7 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 def nodes_of(items: list[Any]) -> list[str]:
-    """Return the nodes that assignments are for."""
+    """Return the ids of the nodes of the assignments."""
     return [item.node.id for item in items if isinstance(item, Assignment)]
 
 
@@ -113,7 +113,7 @@ def nodes_of(items: list[Any]) -> list[str]:
 
 
 async def test_each_claim_gets_a_slot() -> None:
-    """In their order, on nodes with room; the slots are held until the claims are settled."""
+    """Slots come in the order of the claims, and are held until the claims are settled."""
     async with bench() as it:
         await it.fleet(a=3, b=5)
         claims = await it.claims(8)
@@ -131,7 +131,7 @@ async def test_each_claim_gets_a_slot() -> None:
 
 
 async def test_criteria() -> None:
-    """Only nodes that meet them are asked."""
+    """Only nodes that meet the criteria get a claim."""
     async with bench() as it:
         await it.hub.nodes.register(
             [Node("a", capacity=9), Node("b", pool="gpu", capacity=2, labels={"zone": "x"})]
@@ -150,7 +150,7 @@ async def test_criteria() -> None:
 
 
 async def test_more_than_fits() -> None:
-    """What waits goes on in its order, as slots are given back, also by another process."""
+    """Waiting claims go on in order as slots are released, even by another process."""
     async with bench() as it:
         await it.fleet(a=1, b=1)
         claims = await it.claims(4)
@@ -177,7 +177,7 @@ async def test_more_than_fits() -> None:
 
 
 async def test_a_fleet_that_comes_later() -> None:
-    """Claims wait for the first node, for one that is ready again, for more capacity."""
+    """Claims wait for the first node, for a node that is ready again, or for more capacity."""
     async with bench() as it:
         claims = await it.claims(3)
         hand, log = Hand(), Probe()
@@ -196,7 +196,7 @@ async def test_a_fleet_that_comes_later() -> None:
 
 
 async def test_many() -> None:
-    """More than go into one call; no node ever has more than it takes."""
+    """More claims than fit one call are assigned, and no node exceeds its capacity."""
     async with bench() as it:
         await it.fleet(a=7, b=20, c=150)
         most: list[int] = []
@@ -226,7 +226,7 @@ async def test_many() -> None:
 
 
 async def test_an_empty_source_completes() -> None:
-    """At once, and with no nodes either."""
+    """The stream completes at once, even without nodes."""
     async with bench() as it:
         hand, log = Hand(), Probe()
         hand.stream().pipe(assign(it.feed)).subscribe(log)
@@ -235,7 +235,7 @@ async def test_an_empty_source_completes() -> None:
 
 
 async def test_an_error_of_the_source() -> None:
-    """It passes at once; what has no slot goes back, what has one is the follower's."""
+    """It passes at once; claims without a slot go back, and the others stay with the subscriber."""
     async with bench() as it:
         await it.fleet(a=1)
         claims = await it.claims(3)
@@ -254,7 +254,7 @@ async def test_an_error_of_the_source() -> None:
 
 
 async def test_disposal() -> None:
-    """The same; the source is left too, and what comes still goes back."""
+    """Claims without a slot go back, and the source is disposed."""
     async with bench() as it:
         await it.fleet(a=1)
         claims = await it.claims(4)
@@ -271,7 +271,7 @@ async def test_disposal() -> None:
 
 
 async def test_disposal_while_slots_are_asked_for() -> None:
-    """Whatever the server has reserved by then is given back."""
+    """The slots that the server has reserved by then are released."""
     async with bench() as it:
         await it.fleet(a=5)
         (claim,) = await it.claims(1)
@@ -290,7 +290,7 @@ async def test_disposal_while_slots_are_asked_for() -> None:
 
 
 async def test_subscribed_twice() -> None:
-    """Each has its own claims."""
+    """Each subscription has its own claims."""
     async with bench() as it:
         await it.fleet(a=5)
         hands, logs = [Hand(), Hand()], [Probe(), Probe()]
@@ -320,7 +320,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 async def test_bad_arguments() -> None:
-    """They are refused when it is made."""
+    """They are refused when the operator is made."""
     async with bench() as it:
         for options, message in BAD:
             with pytest.raises(ConfigError) as caught:
@@ -331,7 +331,7 @@ async def test_bad_arguments() -> None:
 
 
 async def test_a_feed_that_is_closed() -> None:
-    """An error, and not an endless wait; the claims go back."""
+    """The stream ends with an error instead of waiting forever, and the claims go back."""
     async with bench() as it:
         await it.fleet(a=1)
         feed = it.hub.feed()
@@ -350,7 +350,7 @@ async def test_a_feed_that_is_closed() -> None:
 
 
 async def test_the_valve_is_closed_while_no_node_has_room() -> None:
-    """And opens when another process gives a slot back."""
+    """The valve opens when another process releases a slot."""
     async with bench() as it:
         await it.fleet(a=1)
         held = await it.other.nodes.reserve("a")
@@ -371,7 +371,7 @@ async def test_the_valve_is_closed_while_no_node_has_room() -> None:
 
 
 async def test_no_slots_for_what_nobody_works_on() -> None:
-    """As many as there is room below, and no more."""
+    """No more slots are reserved than there is room below."""
     async with bench() as it:
         await it.fleet(a=9)
         claims = await it.claims(5)
@@ -389,7 +389,7 @@ async def test_no_slots_for_what_nobody_works_on() -> None:
 
 
 async def test_claims_are_taken_only_for_room() -> None:
-    """What does not fit stays on the board, for workers whose nodes have room."""
+    """Other tasks stay on the board, for workers whose nodes have room."""
     async with bench() as it:
         await it.fleet(a=2)
         await it.board.submit(tasks(1000))
@@ -410,7 +410,7 @@ async def test_claims_are_taken_only_for_room() -> None:
 
 
 async def test_every_settlement_frees_the_slot() -> None:
-    """Done, retried, dead, released."""
+    """This holds for done, retry, dead and release."""
     async with bench() as it:
         await it.fleet(a=9)
         log = Probe()
@@ -427,7 +427,7 @@ async def test_every_settlement_frees_the_slot() -> None:
 
 
 async def test_a_claim_that_is_lost() -> None:
-    """Its slot is free as soon as that is known."""
+    """Its slot is free as soon as the loss is known."""
     async with bench() as it:
         await it.fleet(a=9)
         log = Probe()
@@ -443,7 +443,7 @@ async def test_a_claim_that_is_lost() -> None:
 
 
 async def test_a_claim_that_is_dropped() -> None:
-    """Nobody has it any more: the slot is free, and the task ready after a lease."""
+    """The slot is free, and the task is ready after a lease."""
     async with bench() as it:
         await it.fleet(a=9)
         await it.board.submit(tasks(3))
@@ -463,7 +463,7 @@ async def test_a_claim_that_is_dropped() -> None:
 
 
 async def test_a_claim_that_is_lost_while_it_waits() -> None:
-    """It gets no slot; those behind it do."""
+    """The lost claim gets no slot, but those behind it do."""
     async with bench() as it:
         await it.fleet(a=1)
         held = await it.other.nodes.reserve("a")
@@ -472,7 +472,7 @@ async def test_a_claim_that_is_lost_while_it_waits() -> None:
         subscription = it.board.claims(lease=0.6).pipe(assign(it.feed)).subscribe(log)
         await it.settles(0, 2, 0, 0)
         await it.other.board("b").cancel(["0"])
-        # So long that a renewal has told of it.
+        # Wait until a renewal has reported the loss.
         await asyncio.sleep(0.5)
         await it.other.nodes.release(held)
         await until(lambda: log.notifications)
@@ -483,7 +483,7 @@ async def test_a_claim_that_is_lost_while_it_waits() -> None:
 
 
 async def test_a_hub_that_closes() -> None:
-    """After its grace, claims that wait for a slot are ready for others; a slot is given back."""
+    """After the grace, claims that wait for a slot are ready again, and the slot is released."""
     settings = Settings(grace=0.2)
     async with bench() as it:
         await it.fleet(a=1)
@@ -510,7 +510,7 @@ async def test_a_hub_that_closes() -> None:
 
 
 async def test_a_server_that_is_away() -> None:
-    """Claims wait, and go on by themselves."""
+    """Claims wait, and go on when the server is back."""
     async with bench(limit=0.3) as it:
         await it.fleet(a=9)
         claims = await it.claims(3)
@@ -524,7 +524,7 @@ async def test_a_server_that_is_away() -> None:
             it.proxy.heal()
             it.proxy.cut()
             await until(lambda: len(log.notifications) == 3)
-        # What calls may have reserved whose replies were lost is given back.
+        # Slots of calls whose replies were lost are released.
         await it.until_jobs(3)
         hand.complete()
         assert "|" == log.notifications[-1]
@@ -552,7 +552,7 @@ async def test_replies_that_are_lost() -> None:
 
 
 async def test_the_node_of_a_handler() -> None:
-    """In coroutines and in threads, each its own; with the claim beside it."""
+    """Handlers see their own node and claim, in coroutines and in threads."""
     async with bench() as it:
         await it.fleet(a=3, b=3)
         seen: dict[str, tuple[str, str]] = {}
@@ -582,7 +582,7 @@ async def test_the_node_of_a_handler() -> None:
 
 
 async def test_no_node() -> None:
-    """Outside of a handler, or where nothing was assigned."""
+    """There is no node outside of a handler, or where nothing was assigned."""
     with pytest.raises(LookupError, match=r"^current_node\(\) must be called from within"):
         current_node()
 
@@ -599,7 +599,7 @@ async def test_no_node() -> None:
 
 
 async def test_handlers_that_fail() -> None:
-    """The slot of each attempt is given back, and the next one has its own."""
+    """The slot of each attempt is released, and the next attempt gets its own."""
     async with bench() as it:
         await it.fleet(a=1)
         tries: list[str] = []
@@ -618,7 +618,7 @@ async def test_handlers_that_fail() -> None:
 
 
 async def test_claims_that_were_won() -> None:
-    """What ``claim_each`` emits is assigned like any other."""
+    """Claims from ``claim_each`` are assigned like any other."""
     async with bench() as it:
         await it.fleet(a=1)
         await it.board.submit(tasks(4))
@@ -645,7 +645,7 @@ async def test_claims_that_were_won() -> None:
 
 
 async def test_until_idle() -> None:
-    """Completes once nothing is ready, with more tasks than slots."""
+    """The stream completes when nothing is ready, even with more tasks than slots."""
     async with bench() as it:
         await it.fleet(a=2)
         await it.board.submit(tasks(9))

@@ -1,4 +1,4 @@
-"""Failed attempts are visible: one warning each, with a traceback and without values."""
+"""Failed attempts are visible: one warning each, with a traceback but without values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.operators.tasks.places import filled
 
 
 async def test_each_failed_attempt_is_one_warning() -> None:
-    """Which attempt of which task on which board, what follows, and where it failed."""
+    """The warning names board, task and attempt, what follows, and where the handler failed."""
     board, _ = await filled(1, max_attempts=2, kind="mail")
 
     async def inner(secret: str) -> None:

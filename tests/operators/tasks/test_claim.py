@@ -1,4 +1,4 @@
-"""``claim``: when it claims, how much, and what becomes of what nobody takes."""
+"""``claim``: when it claims, how much, and what happens to claims that nobody takes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place,
 
 
 def named(logs: list[Any], event: str) -> list[Any]:
-    """Return the log entries of that event."""
+    """Return the log entries of *event*."""
     return [entry for entry in logs if entry["event"] == event]
 
 
 def deaf(board: Board) -> None:
-    """Let the hints of *board* get lost."""
+    """Make *board* lose its hints."""
     board._hints = reactivex.never()
 
 
@@ -39,7 +39,7 @@ def deaf(board: Board) -> None:
 
 
 async def test_all_that_is_ready_comes_and_then_the_end() -> None:
-    """Best first; without a valve the whole prefetch at once."""
+    """The best come first; without a valve, the whole prefetch comes at once."""
     board, engine = await filled(3)
     await board.submit(Task(0, id="first", priority=9))
     log = Probe()
@@ -52,7 +52,7 @@ async def test_all_that_is_ready_comes_and_then_the_end() -> None:
 
 
 async def test_a_hint_wakes_it() -> None:
-    """At once: a submit is claimed in the same instant."""
+    """A task that is submitted is claimed at the same instant."""
     board, _ = place()
     log = Probe()
     with board.claims().subscribe(log):
@@ -67,7 +67,7 @@ async def test_a_hint_wakes_it() -> None:
 
 
 async def test_items_of_the_source_are_hints() -> None:
-    """Whatever they are."""
+    """The value of the items does not matter."""
     board, _ = place()
     hand, log = Hand(), Probe()
     hand.stream().pipe(claim(board)).subscribe(log)
@@ -82,7 +82,7 @@ async def test_items_of_the_source_are_hints() -> None:
 
 
 async def test_a_hint_during_a_claim_is_not_forgotten() -> None:
-    """What was submitted while an empty reply is on its way is claimed right after."""
+    """A task that is submitted while an empty reply is on its way is claimed right after."""
     board, engine = place()
     engine.after["claim"] = 1.0
     log = Probe()
@@ -95,7 +95,7 @@ async def test_a_hint_during_a_claim_is_not_forgotten() -> None:
 
 
 async def test_a_lost_hint_costs_two_seconds() -> None:
-    """At the most: it looks by itself as well."""
+    """The stream also polls, so a lost hint costs no more than that."""
     board, _ = place()
     deaf(board)
     log = Probe()
@@ -110,7 +110,7 @@ async def test_a_lost_hint_costs_two_seconds() -> None:
 
 
 async def test_an_idle_worker_asks_seldom() -> None:
-    """Less than two commands a second."""
+    """An idle worker sends less than two commands a second."""
     board, engine = place()
     with board.claims().subscribe(Probe()):
         await asyncio.sleep(100)
@@ -119,7 +119,7 @@ async def test_an_idle_worker_asks_seldom() -> None:
 
 @pytest.mark.parametrize("delay", [0.05, 0.5, 1.0, 7.0, 100.0])
 async def test_scheduled_tasks_start_on_time(delay: float) -> None:
-    """At most 50 ms late, also where the hint is lost."""
+    """A task starts at most 50 ms late, even if its hint is lost."""
     for lost in (False, True):
         board, _ = place()
         await board.submit(Task(0, delay=delay))
@@ -134,7 +134,7 @@ async def test_scheduled_tasks_start_on_time(delay: float) -> None:
 
 
 async def test_lapsed_claims_of_others_are_taken_over() -> None:
-    """Within 2 s of the end of their lease, and counted as a crash."""
+    """They are claimed within 2 s of the end of their lease, and counted as crashes."""
     board, engine = await filled(1)
     other: Board = MemoryBoard("b", engine=engine)
     held = await other.claim(1, lease=10.0)
@@ -150,14 +150,14 @@ async def test_lapsed_claims_of_others_are_taken_over() -> None:
 
 
 async def test_until_idle_does_not_wait_for_what_is_scheduled() -> None:
-    """Nothing is ready: that is the end."""
+    """The stream ends as soon as nothing is ready."""
     board, _ = await filled(2)
     await board.submit(Task(0, id="later", delay=5.0))
     assert ["0", "1"] == ids(await to_list(board.claims(until="idle")))
 
 
 async def test_until_idle_reads_more_than_a_prefetch() -> None:
-    """It goes on as claims are settled."""
+    """The stream goes on as claims are settled."""
     board, _ = await filled(10)
     got: list[str] = []
 
@@ -170,7 +170,7 @@ async def test_until_idle_reads_more_than_a_prefetch() -> None:
 
 
 async def test_until_joined_waits_for_all() -> None:
-    """For delays, retries and the work of others."""
+    """The stream waits for delays, retries and the work of others."""
     board, engine = await filled(1)
     await board.submit(Task(0, id="later", delay=50.0))
     other: Board = MemoryBoard("b", engine=engine)
@@ -191,7 +191,7 @@ async def test_until_joined_waits_for_all() -> None:
 
 
 async def test_without_an_end_it_goes_on() -> None:
-    """Until it is disposed."""
+    """The stream goes on until it is disposed."""
     board, _ = await filled(1)
     log = Probe()
     with board.claims(until="never").subscribe(log):
@@ -202,7 +202,7 @@ async def test_without_an_end_it_goes_on() -> None:
 
 
 async def test_an_error_of_the_source_passes_through() -> None:
-    """At once; what was handed on stays held, the rest goes back."""
+    """Claims that were emitted stay held, and the others go back at once."""
     board, _ = await filled(3)
     error = OSError("x")
     hand, log = Hand(), Probe()
@@ -215,7 +215,7 @@ async def test_an_error_of_the_source_passes_through() -> None:
 
 
 async def test_an_error_of_the_board_ends_the_stream() -> None:
-    """Unless it is that the server is away."""
+    """The only exception is a server that is away."""
     board, engine = await filled(3)
     error = RuntimeError("x")
     engine.faults["claim"].append(error)
@@ -227,7 +227,7 @@ async def test_an_error_of_the_board_ends_the_stream() -> None:
 
 
 async def test_a_bad_label_is_an_error_of_the_stream() -> None:
-    """The board knows which labels it takes."""
+    """The board decides which labels are valid."""
     board, _ = await filled(1)
     label: Any = 5
     with pytest.raises(ConfigError, match="worker must be a str of at most 200 characters, got 5"):
@@ -235,7 +235,7 @@ async def test_a_bad_label_is_an_error_of_the_stream() -> None:
 
 
 async def test_a_server_that_is_away_is_waited_for() -> None:
-    """It says so once, and once more when it goes on."""
+    """The stream logs when it waits, and once more when it goes on."""
     board, engine = await filled(1)
     engine.away("claim", 7)
     log = Probe()
@@ -250,7 +250,7 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
 
 
 async def test_the_end_waits_for_the_server() -> None:
-    """A source that completes while it is away loses nothing."""
+    """A source that completes while the server is away loses nothing."""
     board, engine = await filled(2)
     engine.away("claim", 3)
     with capture_logs():
@@ -261,7 +261,7 @@ async def test_the_end_waits_for_the_server() -> None:
 
 
 async def test_prefetch_bounds_what_is_unsettled() -> None:
-    """One goes, one comes."""
+    """Each claim that is settled makes room for another."""
     board, _ = await filled(10)
     log = Probe()
     with board.claims(prefetch=3).subscribe(log):
@@ -273,7 +273,7 @@ async def test_prefetch_bounds_what_is_unsettled() -> None:
 
 
 async def test_prefetch_is_never_exceeded() -> None:
-    """However fast it goes."""
+    """This holds however fast claims are settled."""
     board, engine = await filled(400)
     engine.after["claim"] = engine.before["settle"] = 0.002
     most = 0
@@ -289,7 +289,7 @@ async def test_prefetch_is_never_exceeded() -> None:
 
 
 async def test_a_stalled_consumer_stops_claiming() -> None:
-    """It holds what it had room for, and keeps that renewed; the rest is for others."""
+    """The stream holds what it had room for and renews it; the rest is for other workers."""
     board, _ = await filled(50)
     tap = Tap(room=4)
     subscription = tap.subscribe_to(board.claims(lease=3.0))
@@ -305,7 +305,7 @@ async def test_a_stalled_consumer_stops_claiming() -> None:
 
 
 async def test_no_room_no_claim() -> None:
-    """It looks, so that lapsed leases are seen, but takes nothing."""
+    """The stream polls, so that lapsed leases are swept, but claims nothing."""
     board, engine = await filled(5)
     tap = Tap(room=0)
     with tap.subscribe_to(board.claims()):
@@ -317,7 +317,7 @@ async def test_no_room_no_claim() -> None:
 async def _watched(
     board: Board, speed: Callable[[], float], until: float, **options: Any
 ) -> list[tuple[float, int]]:
-    """Run handlers that take ``speed()`` seconds; returns how many claims were held, and when."""
+    """Run handlers that take ``speed()`` seconds; return times, and how many claims were held."""
     seen: list[tuple[float, int]] = []
     loop = asyncio.get_running_loop()
 
@@ -329,22 +329,22 @@ async def _watched(
         while loop.time() < until:
             await asyncio.sleep(0.01)
             seen.append((loop.time(), (await board.counts()).claimed))
-    await asyncio.sleep(0.1)  # a claim that is on its way gives back what it brings
+    await asyncio.sleep(0.1)  # a claim call that is on its way gives its tasks back
     return seen
 
 
 async def test_fast_handlers_are_claimed_ahead_for() -> None:
-    """About as many as they take in 50 ms, beside those that run."""
+    """The stream claims about as many as the handlers take in 50 ms, beyond those that run."""
     board, engine = await filled(5000)
     engine.after["claim"] = 0.005
     seen = await _watched(board, lambda: 0.002, until=2.0)
-    # 4 at a time, 2 ms each: 2,000 a second, which is 100 in 50 ms.
+    # Four at a time, 2 ms each, are 2,000 a second, or 100 in 50 ms.
     assert 50 <= max(held for _, held in seen) <= 150
     assert (await board.counts()).done > 0.9 * 2.0 * 4 / 0.002
 
 
 async def test_slow_handlers_hold_nothing_that_others_could_run() -> None:
-    """Only what runs is claimed."""
+    """The stream holds only the claims that run."""
     board, engine = await filled(100)
     engine.after["claim"] = 0.005
     seen = await _watched(board, lambda: 1.0, until=10.0)
@@ -352,7 +352,7 @@ async def test_slow_handlers_hold_nothing_that_others_could_run() -> None:
 
 
 async def test_handlers_that_slow_down_are_claimed_less_for() -> None:
-    """What was claimed ahead is worked off, and no new hoard is made."""
+    """The claims ahead are used up, and no more are claimed ahead."""
     board, engine = await filled(20_000)
     engine.after["claim"] = 0.005
     loop = asyncio.get_running_loop()
@@ -365,7 +365,7 @@ async def test_handlers_that_slow_down_are_claimed_less_for() -> None:
 
 
 async def test_claims_are_renewed_at_a_third_of_the_lease_until_settled() -> None:
-    """For ever if need be, and no longer than that."""
+    """The renewals go on as long as necessary, and not longer."""
     board, engine = await filled(2)
     log = Probe()
     with board.claims(lease=30.0).subscribe(log):
@@ -384,7 +384,7 @@ async def test_claims_are_renewed_at_a_third_of_the_lease_until_settled() -> Non
 
 
 async def test_renewal_outlives_the_subscription() -> None:
-    """Who was handed a claim may still be at work."""
+    """A consumer may still be working on a claim that it was given."""
     board, engine = await filled(2)
     log = Probe()
     board.claims(lease=3.0, prefetch=1).subscribe(log).dispose()
@@ -402,7 +402,7 @@ async def test_renewal_outlives_the_subscription() -> None:
 
 
 async def test_a_settled_claim_is_not_lost_to_a_renewal() -> None:
-    """One that sets out before it was settled and arrives after."""
+    """This holds for a renewal that begins before the settlement and arrives after it."""
     board, engine = await filled(1)
     engine.before["renew"] = 1.0
     log = Probe()
@@ -417,7 +417,7 @@ async def test_a_settled_claim_is_not_lost_to_a_renewal() -> None:
 
 
 async def test_a_claim_that_is_taken_away_is_lost() -> None:
-    """The next renewal learns of it; its place is free for another."""
+    """The next renewal reports the loss, and its place is free for another claim."""
     board, engine = await filled(2)
     other: Board = MemoryBoard("b", engine=engine)
     log = Probe()
@@ -433,7 +433,7 @@ async def test_a_claim_that_is_taken_away_is_lost() -> None:
 
 
 async def test_dropped_claims_are_given_back_with_a_warning() -> None:
-    """Ready again after one lease, so that a filter does not spin."""
+    """They are ready again after one lease, so that a filter causes no busy loop."""
     board, engine = await filled(4)
     log = Probe()
 
@@ -460,7 +460,7 @@ async def test_dropped_claims_are_given_back_with_a_warning() -> None:
         assert [None, None] == [(await _state(board, n)).worker for n in "13"]
         assert [(0, 0)] * 2 == [((s := await _state(board, n)).attempts, s.crashes) for n in "13"]
         await asyncio.sleep(95)
-    # Once a lease.
+    # There is one warning per lease.
     assert 10 <= len(named(logs, "claims_dropped")) <= 12
     assert len(engine.sizes("settle")) <= 12
 
@@ -475,7 +475,7 @@ async def _state(board: Board, task_id: str) -> Any:
 
 
 async def test_disposal_gives_back_what_was_not_handed_on() -> None:
-    """What the room it was claimed for no longer takes."""
+    """The room for which a claim was made may be gone when its tasks arrive."""
     board, engine = await filled(9)
     engine.after["claim"] = 1.0
     tap = Tap(room=5)
@@ -492,7 +492,7 @@ async def test_disposal_gives_back_what_was_not_handed_on() -> None:
 
 
 async def test_disposal_during_a_claim_gives_back_what_it_brings() -> None:
-    """It cannot be called back any more."""
+    """The call cannot be recalled, so its tasks are given back when they arrive."""
     board, engine = await filled(3)
     engine.after["claim"] = 1.0
     log = Probe()
@@ -506,7 +506,7 @@ async def test_disposal_during_a_claim_gives_back_what_it_brings() -> None:
 
 
 async def test_disposal_as_a_claim_ends_gives_back_what_it_brings() -> None:
-    """Whichever turn of the loop it comes in."""
+    """This holds in whichever turn of the loop the disposal comes."""
     for turn in range(8):
         board, _ = await filled(3)
         log = Probe()
@@ -519,7 +519,7 @@ async def test_disposal_as_a_claim_ends_gives_back_what_it_brings() -> None:
 
 
 async def test_disposal_from_within() -> None:
-    """The first of a batch is taken, the others go back."""
+    """The first claim of a batch is taken, and the others go back."""
     board, _ = await filled(5)
     got = await to_list(board.claims().pipe(rx.take(1)))
     await turns()
@@ -528,7 +528,7 @@ async def test_disposal_from_within() -> None:
 
 
 async def test_settling_from_within() -> None:
-    """Room that an emission makes is used."""
+    """Settling a claim during its emission makes room for the next one."""
     board, _ = await filled(20)
     tap = Tap(room=1)
 
@@ -544,7 +544,7 @@ async def test_settling_from_within() -> None:
 
 
 async def test_a_subscriber_that_raises_ends_its_stream() -> None:
-    """Its error is told to the loop; what it was not handed goes back."""
+    """The loop reports the error; claims that were not emitted go back."""
     board, _ = await filled(5)
     told: list[Any] = []
     loop = asyncio.get_running_loop()
@@ -564,7 +564,7 @@ async def test_a_subscriber_that_raises_ends_its_stream() -> None:
 
 
 async def test_one_stream_serves_many_subscriptions() -> None:
-    """Each claims for itself."""
+    """Each subscription claims for itself."""
     board, _ = await filled(4)
     stream = board.claims(prefetch=2)
     logs = [Probe(), Probe()]
@@ -579,7 +579,7 @@ async def test_one_stream_serves_many_subscriptions() -> None:
 
 
 async def test_the_owner_of_the_board_can_stop_it() -> None:
-    """It completes, and the drain waits for what was handed on."""
+    """The stream completes, and the drain waits for claims that were emitted."""
     board, _ = await filled(3)
     log = Probe()
     board.claims(prefetch=2).subscribe(log)
@@ -595,7 +595,7 @@ async def test_the_owner_of_the_board_can_stop_it() -> None:
 
 
 async def test_a_drain_ends_what_does_not_end() -> None:
-    """After the grace it gives back what is held all the same."""
+    """After the grace, even claims that are still held are given back."""
     board, _ = await filled(2)
     log = Probe()
     board.claims().subscribe(log)

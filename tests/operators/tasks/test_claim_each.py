@@ -1,4 +1,4 @@
-"""``claim_each``: of what passes by, only what this worker has won."""
+"""``claim_each`` emits only the tasks that this worker has won, of those that pass by."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place,
 
 
 async def test_each_task_has_one_winner() -> None:
-    """However many workers see it."""
+    """This holds however many workers see the task."""
     board, engine = await filled(20)
     boards: list[Board] = [board, MemoryBoard("b", engine=engine), MemoryBoard("b", engine=engine)]
     broadcast: Subject[Any] = Subject()
@@ -45,7 +45,7 @@ async def test_each_task_has_one_winner() -> None:
 
 
 async def test_tasks_and_ids_both_name_a_task() -> None:
-    """Ids that the board does not know, or that others hold, are passed over."""
+    """Ids that the board does not know, or that others hold, are skipped."""
     board, _ = await filled(4)
     held = await board.claim(1, ids=["3"])
     stream: Observable[Any] = reactivex.of(Task(0, id="2"), "nothing", "0", "3", "2")
@@ -54,7 +54,7 @@ async def test_tasks_and_ids_both_name_a_task() -> None:
 
 
 async def test_what_comes_in_one_turn_is_claimed_together() -> None:
-    """And what comes while a claim is under way."""
+    """Ids that come during a claim call are claimed together too."""
     board, engine = await filled(9)
     engine.after["claim"] = 1.0
     hand, log = Hand(), Probe()
@@ -72,7 +72,7 @@ async def test_what_comes_in_one_turn_is_claimed_together() -> None:
 
 
 async def test_completion_waits_until_all_is_decided() -> None:
-    """Also for what nobody has room for yet."""
+    """The completion comes after claims that still wait for room."""
     board, engine = await filled(3)
     engine.after["claim"] = 1.0
     hand, tap = Hand(), Tap(room=1)
@@ -87,7 +87,7 @@ async def test_completion_waits_until_all_is_decided() -> None:
 
 
 async def test_an_empty_source_completes_at_once() -> None:
-    """Nothing is asked for it."""
+    """The board is not called."""
     board, engine = place()
     log = Probe()
     reactivex.empty().pipe(claim_each(board)).subscribe(log)
@@ -95,7 +95,7 @@ async def test_an_empty_source_completes_at_once() -> None:
 
 
 async def test_an_error_of_the_source_passes_at_once() -> None:
-    """What a claim under way brings goes back."""
+    """The tasks of a running claim call go back."""
     board, engine = await filled(2)
     engine.after["claim"] = 1.0
     error = OSError("x")
@@ -110,7 +110,7 @@ async def test_an_error_of_the_source_passes_at_once() -> None:
 
 
 async def test_a_server_that_is_away_is_waited_for() -> None:
-    """The same ids again."""
+    """The same ids are claimed again."""
     board, engine = await filled(2)
     engine.away("claim", 3)
     with capture_logs() as logs:
@@ -121,7 +121,7 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
 
 
 async def test_another_error_of_the_board_ends_the_stream() -> None:
-    """At once; the source is left."""
+    """The stream ends at once, and the source is disposed."""
     board, engine = await filled(2)
     error = RuntimeError("x")
     engine.faults["claim"].append(error)
@@ -136,7 +136,7 @@ async def test_another_error_of_the_board_ends_the_stream() -> None:
 
 @pytest.mark.parametrize("item", [5, None, b"0"])
 async def test_what_is_no_task_and_no_id_is_an_error(item: Any) -> None:
-    """The stream ends with it, once."""
+    """The stream ends with the error, once."""
     board, _ = await filled(1)
     hand, log = Hand(), Probe()
     hand.stream().pipe(claim_each(board)).subscribe(log)
@@ -149,7 +149,7 @@ async def test_what_is_no_task_and_no_id_is_an_error(item: Any) -> None:
 
 
 async def test_disposal_gives_back_what_was_not_emitted() -> None:
-    """What waits for room, and what is on its way."""
+    """Claims that wait for room go back, and so do those that are on their way."""
     board, engine = await filled(6)
     engine.after["claim"] = 1.0
     hand, tap = Hand(), Tap(room=1)
@@ -166,7 +166,7 @@ async def test_disposal_gives_back_what_was_not_emitted() -> None:
 
 
 async def test_disposal_from_within() -> None:
-    """The first of a batch is taken, the others go back."""
+    """The first claim of a batch is taken, and the others go back."""
     board, _ = await filled(5)
     last = await run(reactivex.of("3", "1", "2").pipe(claim_each(board), rx.take(1)))
     await turns()
@@ -176,7 +176,7 @@ async def test_disposal_from_within() -> None:
 
 
 async def test_claims_are_renewed_until_they_are_settled() -> None:
-    """At a third of the lease."""
+    """Renewals come at a third of the lease."""
     board, engine = await filled(1)
     log = Probe()
     reactivex.of("0").pipe(claim_each(board, lease=3.0)).subscribe(log)
@@ -188,7 +188,7 @@ async def test_claims_are_renewed_until_they_are_settled() -> None:
 
 
 async def test_one_instance_serves_many_subscriptions() -> None:
-    """Each with what passes by it."""
+    """Each subscription claims what passes by it."""
     board, _ = await filled(4)
     operator = claim_each(board)
     got = await asyncio.gather(
@@ -198,7 +198,7 @@ async def test_one_instance_serves_many_subscriptions() -> None:
 
 
 async def test_the_valve_holds_a_thousand() -> None:
-    """Of ids that are not decided and of claims that nobody takes."""
+    """Together, undecided ids and claims that wait for room are at most a thousand."""
     board, _ = place()
     await board.submit(tasks(3000))
     supply, tap = Supply([str(n) for n in range(3000)]), Tap(room=1)
@@ -215,7 +215,7 @@ async def test_the_valve_holds_a_thousand() -> None:
 
 
 async def test_the_owner_of_the_board_can_stop_it() -> None:
-    """It completes, and what was handed on is waited for."""
+    """The stream completes, and the drain waits for claims that were emitted."""
     board, _ = await filled(2)
     hand, log = Hand(), Probe()
     hand.stream().pipe(claim_each(board)).subscribe(log)

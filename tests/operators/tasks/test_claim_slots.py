@@ -1,4 +1,4 @@
-"""``ClaimSlots``: a slot ends with its claim, in whichever way that ends, and once."""
+"""``ClaimSlots``: a slot ends once, with its claim, however the claim ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.operators.tasks.places import Board, filled, marks, turns
 
 
 class Landlord:
-    """A feed that only notes which slots come back."""
+    """A feed that only records which slots are released."""
 
     def __init__(self) -> None:
         self.freed: list[str] = []
@@ -27,24 +27,24 @@ class Landlord:
 
     @property
     def changes(self) -> Observable[NodeChange]:
-        """Nothing ever happens."""
+        """Return a stream without changes."""
         return self._changes
 
     def criteria(self, *args: Any, **criteria: Any) -> object:
-        """Anything goes."""
+        """Accept any criteria."""
         return criteria
 
     async def reserve_many(self, count: int, *args: Any, **options: Any) -> list[Slot]:
-        """There is no room."""
+        """Return no slot, as there is no room."""
         return []
 
     def release_later(self, slots: Iterable[Slot]) -> None:
-        """Note it."""
+        """Record the slots."""
         self.freed += [slot.id for slot in slots]
 
 
 async def occupied(count: int) -> tuple[Landlord, ClaimSlots, Board, list[Claim[Any]]]:
-    """Return so many claims that have a slot each."""
+    """Return *count* claims that have a slot each."""
     board, _ = await filled(count)
     landlord = Landlord()
     slots = ClaimSlots(landlord)
@@ -57,7 +57,7 @@ async def occupied(count: int) -> tuple[Landlord, ClaimSlots, Board, list[Claim[
 
 
 async def test_settled() -> None:
-    """In every way; its lease keeper hears of it too, and renews it no more."""
+    """Any settlement releases the slot, and ends the renewal of the claim too."""
     landlord, slots, board, claims = await occupied(4)
     one, two, three, four = claims
     await board.settle([one.done(), two.retry("no"), three.dead("no"), four.release()])
@@ -68,7 +68,7 @@ async def test_settled() -> None:
 
 
 async def test_not_settled() -> None:
-    """The claim is renewed as before, and keeps its slot."""
+    """The claim is renewed as usual, and keeps its slot."""
     landlord, slots, board, claims = await occupied(2)
     await asyncio.sleep(200)
     assert (2, [], [False, False]) == (len(slots._held), landlord.freed, [c.lost for c in claims])
@@ -78,7 +78,7 @@ async def test_not_settled() -> None:
 
 
 async def test_settled_twice() -> None:
-    """The slot goes back once: it may be somebody else's by now."""
+    """The slot is released once, as it may belong to another claim by now."""
     landlord, slots, _, claims = await occupied(1)
     slots.release(claims[0])
     slots.release(claims[0])
@@ -90,7 +90,7 @@ async def test_settled_twice() -> None:
 
 
 async def test_lost() -> None:
-    """As soon as the claim is told so."""
+    """The slot is released as soon as the claim is marked as lost."""
     landlord, slots, _, claims = await occupied(2)
     claims[1]._lose()
     assert (1, ["slot-1"]) == (len(slots._held), landlord.freed)
@@ -98,7 +98,7 @@ async def test_lost() -> None:
 
 
 async def test_called_back() -> None:
-    """Not yet: it is given back by whoever works on it."""
+    """A recalled claim keeps its slot until it is released."""
     landlord, _, board, claims = await occupied(1)
     claims[0]._recall()
     assert [] == landlord.freed
@@ -108,7 +108,7 @@ async def test_called_back() -> None:
 
 
 async def test_dropped() -> None:
-    """By whoever had it: the slot is free in the next turn of the loop."""
+    """The slot is free in the next turn of the loop."""
     landlord, slots, board, claims = await occupied(2)
     kept = claims.pop()
     claims.clear()
@@ -121,7 +121,7 @@ async def test_dropped() -> None:
 
 
 async def test_dropped_by_another_thread() -> None:
-    """The feed hears of it on the loop."""
+    """The slot is released on the loop."""
     landlord, _, _, claims = await occupied(1)
     threads: list[int] = []
     release = landlord.release_later
@@ -141,7 +141,7 @@ async def test_dropped_by_another_thread() -> None:
 
 
 def test_dropped_after_the_loop_has_gone() -> None:
-    """Nothing is said: the lease ends the slot."""
+    """Nothing is released or raised, and the lease ends the slot."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         landlord, _, _, claims = runner.run(occupied(1))
     claims.clear()

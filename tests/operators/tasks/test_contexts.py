@@ -1,4 +1,4 @@
-"""Handlers see the ``contextvars`` of the subscription, never those of another handler."""
+"""Handlers see the ``contextvars`` of the subscription, and never those of another handler."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
 async def test_a_handler_that_submits_does_not_pass_on_its_context() -> None:
-    """A board in memory tells of it in the middle of the handler's own call."""
+    """A board in memory notifies its streams during the handler's own call."""
     board, _ = place()
     TENANT.set("main")
     seen: list[tuple[Any, str]] = []
@@ -56,7 +56,7 @@ async def test_a_handler_that_submits_does_not_pass_on_its_context() -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 async def test_claims_of_a_broadcast_keep_no_context(plain: bool) -> None:
-    """Neither do submissions: their caller may have one."""
+    """A submission does not keep the context of its caller either."""
     board, _ = place()
     TENANT.set("main")
     seen: list[str] = []

@@ -21,7 +21,7 @@ from tests.operators.tasks.places import Hand, Result, ids, place
 
 
 async def found(*statuses: Any) -> list[Result]:
-    """Return one outcome of each status; their ids tell them apart."""
+    """Return one outcome of each status, with different ids."""
     board, _ = place()
     await board.submit([Task({"n": n}, id=f"{n}-{s}") for n, s in enumerate(statuses)])
     claims = await board.claim(99)
@@ -29,7 +29,7 @@ async def found(*statuses: Any) -> list[Result]:
 
 
 async def test_all_pass_and_the_dead_are_handed_on() -> None:
-    """To a callable; in the order in which they died."""
+    """A callable gets the dead outcomes in the order of the deaths."""
     items = await found("done", "dead", "retry", "released", "lost", "dead")
     told: list[Result] = []
     log = Probe()
@@ -39,7 +39,7 @@ async def test_all_pass_and_the_dead_are_handed_on() -> None:
 
 
 async def test_a_subject_is_told_but_not_ended() -> None:
-    """It may serve other streams as well."""
+    """A subject as the sink may serve other streams as well."""
     sink: Subject[Result] = Subject()
     log = Probe()
     sink.subscribe(log)
@@ -52,7 +52,7 @@ async def test_a_subject_is_told_but_not_ended() -> None:
 
 
 async def test_the_end_passes_through() -> None:
-    """Errors and disposal too."""
+    """Errors and disposal pass through as well."""
     error = OSError("x")
     hand, log = Hand(), Probe()
     subscription = hand.stream().pipe(dead_letter(lambda _: None)).subscribe(log)
@@ -65,7 +65,7 @@ async def test_the_end_passes_through() -> None:
 
 
 async def test_a_sink_that_raises_is_logged() -> None:
-    """The stream goes on, and so does the sink."""
+    """The stream goes on, and the sink gets later outcomes."""
     told: list[str] = []
 
     def sink(outcome: Result) -> None:
@@ -85,7 +85,7 @@ async def test_a_sink_that_raises_is_logged() -> None:
 
 @pytest.mark.parametrize("kind", [str, Path])
 async def test_a_path_gets_a_line_of_json_for_each(kind: Any, tmp_path: Path) -> None:
-    """The lines that are in the file stay."""
+    """Earlier lines of the file are kept."""
     path = tmp_path / "dead.jsonl"
     path.write_text("before\n")
     items = await found("dead", "done", "dead", "dead")
@@ -133,7 +133,7 @@ async def test_a_path_gets_a_line_of_json_for_each(kind: Any, tmp_path: Path) ->
 
 
 async def test_the_file_may_be_rotated(tmp_path: Path) -> None:
-    """It is opened again for each line."""
+    """The sink opens the file again for each line."""
     path = tmp_path / "dead.jsonl"
     hand = Hand()
     hand.stream().pipe(dead_letter(path)).subscribe(Probe())
@@ -162,7 +162,7 @@ def test_bad_sinks(sink: Any) -> None:
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    """Better said now than at the first death."""
+    """The error comes when the operator is made, not at the first death."""
     path = tmp_path / "none" / "dead.jsonl"
     with pytest.raises(ConfigError) as caught:
         dead_letter(path)
@@ -170,7 +170,7 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_others_cannot_read(tmp_path: Path) -> None:
-    """It holds payloads, so it is the owner's alone whatever the umask."""
+    """The file contains payloads, so it has mode 0600 whatever the umask is."""
     path = tmp_path / "dead.jsonl"
     before = os.umask(0)
     try:
@@ -181,7 +181,7 @@ async def test_a_file_that_others_cannot_read(tmp_path: Path) -> None:
 
 
 async def test_a_link_in_place_of_the_file(tmp_path: Path) -> None:
-    """It is refused when the operator is made, and later by the sink that writes."""
+    """A link is refused when the operator is made, and later by the sink that writes."""
     target, path = tmp_path / "authorized_keys", tmp_path / "dead.jsonl"
     operator = dead_letter(path)
     path.symlink_to(target)

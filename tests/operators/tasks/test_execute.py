@@ -1,4 +1,4 @@
-"""``execute``: the outcomes of claims, handlers, and the asyncio tasks that run them."""
+"""``execute``: the outcomes of claims, the handlers, and the asyncio tasks that run them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def outcomes(board: Board, handler: Any, **options: Any) -> list[Result]:
 
 
 async def sleeps(task: Task[Any]) -> Any:
-    """Take as many seconds as the payload says."""
+    """Sleep as many seconds as the payload says."""
     await asyncio.sleep(task.payload)
     return task.payload
 
@@ -56,7 +56,7 @@ async def sleeps(task: Task[Any]) -> Any:
 
 
 async def test_results_are_emitted_as_they_come() -> None:
-    """With how long each took."""
+    """Each outcome has the duration of its attempt."""
     board, _ = place()
     await board.submit([Task(3.0, id="slow"), Task(1.0, id="fast")])
     log = Probe()
@@ -71,7 +71,7 @@ async def test_results_are_emitted_as_they_come() -> None:
 
 
 async def test_a_failure_is_retried_after_the_backoff() -> None:
-    """Its error wraps the handler's own."""
+    """The error of the outcome wraps the handler's own."""
     board, _ = await filled(1)
     cause = ValueError("x")
 
@@ -110,7 +110,7 @@ async def test_the_last_attempt_is_dead_at_once() -> None:
 
 
 async def test_a_handler_that_cancels_itself_has_failed() -> None:
-    """Before and after it waited for something; its worker goes on."""
+    """The attempt fails, whether or not the handler has waited before; the worker goes on."""
     board, _ = await filled(4)
 
     async def handler(task: Task[Any]) -> str:
@@ -128,7 +128,7 @@ async def test_a_handler_that_cancels_itself_has_failed() -> None:
 
 
 async def test_a_callable_object_and_a_partial_are_coroutine_functions_too() -> None:
-    """If they call one."""
+    """They count as such if they call a coroutine function."""
 
     class Doubles:
         async def __call__(self, task: Task[Any]) -> int:
@@ -150,7 +150,7 @@ async def test_a_callable_object_and_a_partial_are_coroutine_functions_too() -> 
 
 @pytest.mark.parametrize("most", [1, 3, 16])
 async def test_so_many_run_at_a_time_and_no_more(most: int) -> None:
-    """And as many as that as long as there is work."""
+    """The number is reached as long as there is work."""
     board, _ = await filled(50)
     running: list[int] = []
     now = 0
@@ -168,7 +168,7 @@ async def test_so_many_run_at_a_time_and_no_more(most: int) -> None:
 
 
 async def test_handlers_start_in_order() -> None:
-    """The order in which their claims came."""
+    """Handlers start in the order in which their claims came."""
     board, _ = await filled(20)
     started: list[str] = []
 
@@ -181,7 +181,7 @@ async def test_handlers_start_in_order() -> None:
 
 
 async def test_handlers_that_never_wait_leave_others_a_turn() -> None:
-    """The loop turns every 64 of them."""
+    """The loop gets a turn after at most 64 of them."""
     board, _ = await filled(1000)
     ran = 0
     seen: list[int] = []
@@ -202,7 +202,7 @@ async def test_handlers_that_never_wait_leave_others_a_turn() -> None:
 
 
 async def test_no_task_is_left_at_the_end() -> None:
-    """Neither of waiting workers nor of those that ran."""
+    """Neither waiting workers nor those that ran leave an asyncio task."""
     before = asyncio.all_tasks()
     board, _ = await filled(30)
     await outcomes(board, sleeps, max_concurrent=8)
@@ -220,7 +220,7 @@ MARK: ContextVar[str] = ContextVar("mark", default="none")
 
 
 async def test_each_attempt_has_a_context_of_its_own() -> None:
-    """A handler keeps the variables that it sets while it waits; others do not see them."""
+    """A handler keeps the variables that it sets, and other handlers do not see them."""
     board, _ = await filled(6)
     seen: list[tuple[str, str]] = []
 
@@ -236,7 +236,7 @@ async def test_each_attempt_has_a_context_of_its_own() -> None:
 
 
 async def test_current_claim_works_inside() -> None:
-    """Also after waiting, and in a task that the handler starts; not outside."""
+    """It works after a wait and in tasks that the handler starts, but not outside."""
     board, _ = await filled(4)
 
     async def inner() -> int:
@@ -259,7 +259,7 @@ async def test_current_claim_works_inside() -> None:
 
 
 async def test_an_attempt_that_takes_too_long_has_failed() -> None:
-    """Exactly then; the handler is cancelled."""
+    """The handler is cancelled exactly when its limit has passed."""
     board, _ = place()
     await board.submit([Task(9.0, id="slow"), Task(1.0, id="fast")])
     fast, slow = await outcomes(board, sleeps, timeout=timedelta(seconds=2))
@@ -271,7 +271,7 @@ async def test_an_attempt_that_takes_too_long_has_failed() -> None:
 
 
 async def test_the_limit_of_the_task_beats_the_operators() -> None:
-    """Be it shorter or longer; it holds without one as well."""
+    """This holds whether the task's limit is shorter or longer, or the operator has none."""
     board, _ = place()
     await board.submit([Task(9.0, id="a", timeout=1.0), Task(5.0, id="b", timeout=6.0)])
     a, b = await outcomes(board, sleeps, timeout=3.0)
@@ -284,7 +284,7 @@ async def test_the_limit_of_the_task_beats_the_operators() -> None:
 
 
 async def test_a_time_out_of_the_handlers_own_is_its_error() -> None:
-    """It is not taken for the limit."""
+    """The error is not taken for the operator's limit."""
     board, _ = await filled(1)
 
     async def handler(_: Task[Any]) -> None:
@@ -301,7 +301,7 @@ async def test_a_time_out_of_the_handlers_own_is_its_error() -> None:
 
 
 async def test_a_lost_claim_cancels_its_handler() -> None:
-    """Its outcome is lost; the others and the worker go on."""
+    """The outcome is lost; the other attempts and the worker go on."""
     board, engine = await filled(3)
     other: Board = MemoryBoard("b", engine=engine)
     ended: list[tuple[str, float]] = []
@@ -331,7 +331,7 @@ async def test_a_lost_claim_cancels_its_handler() -> None:
 
 
 async def test_a_lost_claim_does_not_start() -> None:
-    """If it is lost while it waits for a slot."""
+    """This holds for a claim that is lost while it waits for a slot."""
     board, _ = await filled(3)
     claims = await board.claim(3)
     ran: list[str] = []
@@ -358,7 +358,7 @@ async def test_a_lost_claim_does_not_start() -> None:
 
 
 async def test_a_handler_that_ends_after_its_cancellation_is_lost_too() -> None:
-    """It caught the cancellation; its result cannot be written any more."""
+    """The handler caught the cancellation, but its result can no longer be written."""
     board, _ = await filled(2)
     claims = await board.claim(2)
 
@@ -387,7 +387,7 @@ async def test_a_handler_that_ends_after_its_cancellation_is_lost_too() -> None:
 
 @pytest.mark.parametrize("error", [None, OSError("x")])
 async def test_the_end_of_the_source_waits_for_what_runs(error: Exception | None) -> None:
-    """Completion and errors alike."""
+    """Both completion and errors wait."""
     board, _ = await filled(3)
     hand, log = Hand(), Probe()
     hand.stream().pipe(execute(sleeps)).subscribe(log)
@@ -405,7 +405,7 @@ async def test_the_end_of_the_source_waits_for_what_runs(error: Exception | None
 
 
 async def test_the_end_comes_although_a_worker_that_was_woken_found_nothing() -> None:
-    """The last attempt ends while another worker is on its way to the queue."""
+    """The last attempt ends while another worker has just been woken."""
 
     async def handler(_: Task[Any]) -> None:
         pass
@@ -415,15 +415,15 @@ async def test_the_end_comes_although_a_worker_that_was_woken_found_nothing() ->
     hand, log = Hand(), Probe()
     hand.stream().pipe(execute(handler, max_concurrent=BURST + 2)).subscribe(log)
     hand.push(*claims[:-1])
-    await asyncio.sleep(0)  # the first worker has run a burst, and lets others run
-    hand.push(claims[-1])  # wakes a second one
+    await asyncio.sleep(0)  # the first worker has run a burst, and gives the loop a turn
+    hand.push(claims[-1])  # wakes a second worker
     hand.complete()
     await turns()
     assert ["|"] == log.notifications[BURST + 2 :]
 
 
 async def test_an_empty_source_ends_at_once() -> None:
-    """Nothing was started for it."""
+    """Nothing is started for such a source."""
     log = Probe()
     reactivex.empty().pipe(execute(sleeps)).subscribe(log)
     assert ["|"] == log.notifications
@@ -431,7 +431,7 @@ async def test_an_empty_source_ends_at_once() -> None:
 
 
 async def test_the_valve_can_end_the_stream() -> None:
-    """As a drain that ran out of time does: handlers are cancelled, tasks go back."""
+    """A drain that ran out of time does so: handlers are cancelled, and tasks go back."""
     board, _ = await filled(3)
     error = TimeoutError("x")
     hand, log = Hand(), Probe()
@@ -449,7 +449,7 @@ async def test_the_valve_can_end_the_stream() -> None:
 
 
 async def test_disposal_cancels_and_gives_back() -> None:
-    """Running and waiting claims; nothing is emitted."""
+    """Running and waiting claims go back, and nothing is emitted."""
     board, _ = await filled(5)
     cancelled: list[str] = []
 
@@ -477,7 +477,7 @@ async def test_disposal_cancels_and_gives_back() -> None:
 
 
 async def test_disposal_before_anything_ran_starts_nothing() -> None:
-    """A worker that was just made finds nothing to do."""
+    """A worker that was just started finds nothing to do."""
     board, _ = await filled(2)
     ran: list[str] = []
 
@@ -494,7 +494,7 @@ async def test_disposal_before_anything_ran_starts_nothing() -> None:
 
 
 async def test_disposal_from_within() -> None:
-    """The first outcome is taken; the other running tasks go back."""
+    """The first outcome is taken, and the other running tasks go back."""
     board, _ = await filled(9)
     last = await run(board.claims().pipe(execute(sleeps, max_concurrent=3), rx.take(1)))
     await turns()
@@ -504,7 +504,7 @@ async def test_disposal_from_within() -> None:
 
 
 async def test_a_claim_that_comes_after_disposal_goes_back() -> None:
-    """Its source may be in the middle of emitting."""
+    """The source may be in the middle of emitting."""
     board, _ = await filled(3)
     claims = await board.claim(3)
     done: list[Result] = []
@@ -526,7 +526,7 @@ async def test_a_claim_that_comes_after_disposal_goes_back() -> None:
 
 
 async def test_one_instance_serves_many_subscriptions() -> None:
-    """Each has its own slots."""
+    """Each subscription has its own slots."""
     operator = execute(sleeps, max_concurrent=1)
     for _ in range(2):
         one, _ = await filled(3)
@@ -536,12 +536,12 @@ async def test_one_instance_serves_many_subscriptions() -> None:
             *(to_list(board.claims(until="idle").pipe(operator)) for board in (one, two))
         )
         assert [["0", "1", "2"]] * 2 == [ids(items) for items in found]
-        # 0 + 1 + 2 seconds, side by side.
+        # 0 + 1 + 2 seconds, for each subscription at the same time.
         assert start + 3.0 == asyncio.get_running_loop().time()
 
 
 async def test_a_subscriber_that_raises_does_not_stop_other_handlers() -> None:
-    """The loop gets its error, and the handlers go on."""
+    """The loop gets the error, and the other handlers go on."""
     board, _ = await filled(3)
     told: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(
@@ -572,7 +572,7 @@ async def test_a_subscriber_that_raises_does_not_stop_other_handlers() -> None:
 
 
 async def test_a_loop_that_is_closed_gives_tasks_back() -> None:
-    """All tasks are cancelled then: it is not the handler's failure, and no worker lives on."""
+    """All asyncio tasks are cancelled then; no handler has failed, and no worker lives on."""
     board, _ = await filled(1)
     log = Probe()
     hand = Hand()
@@ -594,7 +594,7 @@ async def test_a_loop_that_is_closed_gives_tasks_back() -> None:
 
 
 async def test_its_valve_has_as_much_room_as_it_has_slots() -> None:
-    """No more tasks are claimed from the board."""
+    """No more tasks are claimed from the board than there are slots."""
     board, _ = await filled(20)
     with board.claims().pipe(execute(sleeps, max_concurrent=3)).subscribe(Probe()) as _:
         await turns()
@@ -602,7 +602,7 @@ async def test_its_valve_has_as_much_room_as_it_has_slots() -> None:
 
 
 async def test_no_room_below_starts_nothing() -> None:
-    """Until there is."""
+    """Handlers start when there is room."""
     board, _ = await filled(5)
     tap = Tap(room=0)
     subscription = tap.subscribe_to(board.claims().pipe(execute(sleeps)))
@@ -670,7 +670,7 @@ def test_a_coroutine_function_needs_no_executor() -> None:
 
 
 def test_threads_are_not_made_before_they_are_needed() -> None:
-    """Making the operator starts nothing."""
+    """Making the operator starts no thread."""
     before = threading.active_count()
     execute(lambda task: None)
     assert before == threading.active_count()

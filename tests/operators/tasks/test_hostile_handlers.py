@@ -1,4 +1,4 @@
-"""``execute`` under handlers that raise, cancel and return things that they should not."""
+"""``execute`` with handlers that raise, cancel or return what they should not."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.operators.tasks.places import Board, Result, filled, marks, place, tu
 
 
 class Panic(BaseException):
-    """As an extension raises that is written in Rust."""
+    """An error like those of extensions that are written in Rust."""
 
 
 class MuteError(Exception):
-    """It cannot be put into words, compared, or asked for its class."""
+    """An error that cannot be printed, compared, pickled, or asked for its class."""
 
     def __str__(self) -> str:
         raise KeyError("code")
@@ -44,7 +44,7 @@ class MuteError(Exception):
 
 
 def silent(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Silence the exception handler of a loop."""
+    """Replace the exception handler of a loop by one that does nothing."""
     del loop, context
 
 
@@ -56,7 +56,7 @@ def cyclic() -> Exception:
 
 
 def deep() -> Exception:
-    """Return an error with very many causes."""
+    """Return an error with a very long chain of causes."""
     error = ValueError("0")
     for n in range(5000):
         following = ValueError(str(n))
@@ -82,7 +82,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 
 
 async def ends(board: Board, handler: Any, **options: Any) -> list[Result]:
-    """Run *handler* on *board* until no task remains; return the settlements."""
+    """Run *handler* on *board* until no task remains; return the outcomes."""
     log = Probe()
     board.claims(until="joined", lease=30.0).pipe(
         execute(handler, **options), settle(board)
@@ -97,7 +97,7 @@ async def ends(board: Board, handler: Any, **options: Any) -> list[Result]:
 @pytest.mark.parametrize("name", ERRORS)
 @pytest.mark.parametrize("where", ["at once", "later", "in finally", "in a child"])
 async def test_whatever_a_handler_raises_is_a_failed_attempt(name: str, where: str) -> None:
-    """Its slot is free, and the only worker goes on."""
+    """The slot is free, and the only worker goes on."""
     board, _ = await filled(5, max_attempts=2, timeout=5.0)
     raises = ERRORS[name]
 
@@ -113,7 +113,7 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(name: str, where: s
         try:
             await asyncio.sleep(1 if where == "later" else 100)
         finally:
-            # Where the limit of the attempt cancels it, too.
+            # The limit of the attempt cancels this wait too.
             raise raises()
 
     async def gathers(task: Task[Any]) -> None:
@@ -130,7 +130,7 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(name: str, where: s
 
 
 async def test_an_error_without_words_does_not_end_the_stream() -> None:
-    """Its dead letter says that there are none."""
+    """Its dead letter says that the error has no text."""
     board, _ = await filled(2, max_attempts=1)
 
     async def handler(task: Task[Any]) -> None:
@@ -146,7 +146,7 @@ async def test_an_error_without_words_does_not_end_the_stream() -> None:
 
 
 async def test_an_idle_worker_that_is_cancelled_is_no_loss() -> None:
-    """A handler gave its task away, and it is cancelled when the attempt is over."""
+    """A handler kept a reference to its asyncio task, which is cancelled after the attempt."""
     board, _ = place()
     given: list[asyncio.Task[Any]] = []
 
@@ -160,7 +160,7 @@ async def test_an_idle_worker_that_is_cancelled_is_no_loss() -> None:
     for again in range(3):
         given[0].cancel()
         if again == 1:
-            await asyncio.sleep(1)  # or just when it is sent to the queue
+            await asyncio.sleep(1)  # or just when it gets the next claim
         await board.submit(Task(n) for n in range(10))
         await asyncio.sleep(2)
         assert (0, 0, 0, 1 + 10 * (again + 1), 0) == await marks(board)
@@ -169,7 +169,7 @@ async def test_an_idle_worker_that_is_cancelled_is_no_loss() -> None:
 
 @pytest.mark.parametrize("turns_later", range(6))
 async def test_a_worker_that_is_cancelled_on_its_way_is_no_loss(turns_later: int) -> None:
-    """Whichever turn of the loop it is."""
+    """This holds in whichever turn of the loop the cancellation comes."""
     board, _ = place()
     given: list[asyncio.Task[Any]] = []
 
@@ -194,7 +194,7 @@ async def test_a_worker_that_is_cancelled_on_its_way_is_no_loss(turns_later: int
 
 @pytest.mark.parametrize("how", ["self", "other", "uncancelled", "late", "swallowed"])
 async def test_a_handler_that_cancels_a_worker_has_failed(how: str) -> None:
-    """Its own or another's; only the attempt that was cancelled fails, and no neighbour."""
+    """Only the attempt that was cancelled fails, whether its own or another one."""
     board, _ = await filled(8, max_attempts=3)
     running: dict[int, asyncio.Task[Any]] = {}
     innocent: list[BaseException] = []
@@ -237,7 +237,7 @@ async def test_a_handler_that_cancels_a_worker_has_failed(how: str) -> None:
 
 
 async def test_all_tasks_cancelled_and_the_loop_goes_on() -> None:
-    """As a framework does that resets itself: claims, workers and writes come back."""
+    """Some frameworks cancel all tasks to reset; claims, workers and writes recover."""
     board, engine = await filled(20, max_attempts=9)
     engine.after["settle"] = 0.2
     engine.before["claim"] = 0.05
@@ -259,7 +259,7 @@ async def test_all_tasks_cancelled_and_the_loop_goes_on() -> None:
         await asyncio.sleep(60)
     assert (0, 0, 0, 20, 0) == await marks(board)
     subscription.dispose()
-    await asyncio.sleep(1)  # a look at the board may be on its way
+    await asyncio.sleep(1)  # a poll may be on its way
 
 
 # ---------------------------------------------------------------- the end of the process
@@ -267,7 +267,7 @@ async def test_all_tasks_cancelled_and_the_loop_goes_on() -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_keyboard_interrupt_counts_as_a_crash(later: bool) -> None:
-    """It ends the loop; the lease lapses although the board gives the other claims back."""
+    """The error ends the loop; the lease of this claim lapses, while the others go back."""
 
     async def handler(task: Task[Any]) -> None:
         if task.payload == 0:
@@ -299,7 +299,7 @@ def test_keyboard_interrupt_counts_as_a_crash(later: bool) -> None:
 
 
 def test_a_worker_that_is_thrown_away_with_its_loop_ends_its_handler() -> None:
-    """The handler's ``finally`` runs, and nothing is said of it."""
+    """The handler's ``finally`` runs, and nothing is logged."""
     ended: list[str] = []
 
     async def handler(task: Task[Any]) -> None:
@@ -326,21 +326,21 @@ def test_a_worker_that_is_thrown_away_with_its_loop_ends_its_handler() -> None:
 
 
 class Garbage:
-    """An awaitable that yields something else than a future."""
+    """An awaitable that yields something other than a future."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         yield "garbage"
 
 
 class Raises:
-    """Something to await that raises."""
+    """An awaitable that raises."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise Panic
 
 
 class NoIterator:
-    """Something to await that gives nothing to iterate over."""
+    """An awaitable whose ``__await__`` returns no iterator."""
 
     def __await__(self) -> Any:
         return 5
@@ -348,7 +348,7 @@ class NoIterator:
 
 @pytest.mark.parametrize("kind", [Garbage, Raises, NoIterator])
 async def test_strange_awaitables_fail_their_attempt(kind: Any) -> None:
-    """Awaited by a coroutine function."""
+    """A coroutine function awaits them."""
     board, _ = await filled(4, max_attempts=1)
 
     async def awaits(task: Task[Any]) -> None:
@@ -360,7 +360,7 @@ async def test_strange_awaitables_fail_their_attempt(kind: Any) -> None:
 
 
 async def test_no_claim_is_held_by_the_error_of_its_attempt() -> None:
-    """A failed outcome that is dropped is found out at once, without the garbage collector."""
+    """A failed outcome that is dropped is noticed at once, without the garbage collector."""
     board, _ = await filled(1)
 
     async def handler(task: Task[Any]) -> None:

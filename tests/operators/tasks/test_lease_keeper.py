@@ -1,4 +1,4 @@
-"""``LeaseKeeper``: renewal when it goes well, when it does not, and who leaves it."""
+"""``LeaseKeeper``: renewals that succeed, renewals that fail, and claims that leave."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.operators.tasks.places import Board, Engine, filled, marks, turns
 
 
 class Held:
-    """A keeper that was given claims, and what it called."""
+    """A keeper that has claims, and the calls that it made."""
 
     def __init__(self, board: Board, engine: Engine, claims: list[Claim[Any]]) -> None:
         self.board, self.engine, self.claims = board, engine, claims
@@ -30,19 +30,19 @@ class Held:
         return [c for c in self.claims if c.token in tokens & self.unseen]
 
     async def end(self) -> None:
-        """Settle what is left."""
+        """Release the remaining claims."""
         await self.board.settle([claim.release() for claim in self.claims])
         await turns()
 
 
 async def held(count: int) -> Held:
-    """Return a keeper that holds so many claims with a lease of 3 s."""
+    """Return a keeper that holds *count* claims with a lease of 3 s."""
     board, engine = await filled(count)
     return Held(board, engine, await board.claim(count, lease=3.0))
 
 
 async def test_it_renews_until_all_are_settled() -> None:
-    """It tells of those that leave once a turn, and then it is idle."""
+    """The keeper reports claims that leave once per turn, and is idle when none is left."""
     place = await held(3)
     idle = asyncio.create_task(place.keeper.idle())
     await asyncio.sleep(9.5)
@@ -59,7 +59,7 @@ async def test_it_renews_until_all_are_settled() -> None:
 
 
 async def test_a_renewal_that_fails_is_tried_again_in_time() -> None:
-    """Sooner and sooner, so that the lease does not pass."""
+    """The pauses get shorter, so that the lease does not pass."""
     place = await held(1)
     place.engine.away("renew", 2)
     with capture_logs() as logs:
@@ -72,18 +72,18 @@ async def test_a_renewal_that_fails_is_tried_again_in_time() -> None:
 
 
 class Notes:
-    """A watcher that notes when it heard of what."""
+    """A watcher that records each change and its time."""
 
     def __init__(self, heard: list[tuple[float, str]]) -> None:
         self._heard = heard
 
     def claim_changed(self, claim: Claim[Any], change: Change) -> None:
-        """Note the change."""
+        """Record the change."""
         self._heard.append((asyncio.get_running_loop().time(), change))
 
 
 async def test_a_lease_that_passes_unconfirmed_is_lost_on_time() -> None:
-    """Also while a renewal that gets no answer is under way; what nobody has seen goes back."""
+    """This holds even while a renewal hangs; a claim that was never emitted goes back."""
     for hangs in (False, True):
         place = await held(2)
         start = asyncio.get_running_loop().time()
@@ -104,7 +104,7 @@ async def test_a_lease_that_passes_unconfirmed_is_lost_on_time() -> None:
 
 
 async def test_another_error_of_the_board_is_logged() -> None:
-    """The next renewal may do better."""
+    """The next renewal may succeed."""
     place = await held(1)
     place.engine.faults["renew"].append(RuntimeError("x"))
     with capture_logs() as logs:
@@ -117,7 +117,7 @@ async def test_another_error_of_the_board_is_logged() -> None:
 
 
 async def test_a_loop_that_is_blocked_is_warned_of() -> None:
-    """With how long, and beside which lease; what has lapsed meanwhile is lost."""
+    """The warning has the lag and the lease; claims that lapsed meanwhile are lost."""
     place = await held(1)
     await asyncio.sleep(0.5)
     loop = asyncio.get_running_loop()
@@ -131,7 +131,7 @@ async def test_a_loop_that_is_blocked_is_warned_of() -> None:
 
 
 async def test_claims_that_nobody_refers_to_are_given_back() -> None:
-    """Ready again after a lease, all of a turn with one warning."""
+    """They are ready again after a lease, with one warning for all that left in a turn."""
     place = await held(3)
     first = place.claims[0].task.id
     with capture_logs() as logs:
@@ -147,7 +147,7 @@ async def test_claims_that_nobody_refers_to_are_given_back() -> None:
 
 
 def test_claims_that_outlive_their_loop() -> None:
-    """Nobody can be told any more; the lease lapses by itself."""
+    """No loop is left to report them, so the lease lapses."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         place = runner.run(held(1))
     place.claims.clear()

@@ -1,4 +1,4 @@
-"""Plain functions as handlers, in real threads and processes, that misbehave."""
+"""Plain functions as handlers, which misbehave in real threads and processes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.operators.tasks.test_hostile_handlers import ERRORS
 
 @pytest.fixture(autouse=True)
 def loop_factory() -> None:
-    """Threads and processes know nothing of virtual time."""
+    """Use real time, as threads and processes do."""
 
 
 async def ends(board: Board, handler: Any, **options: Any) -> list[Result]:
-    """Run *handler* for the ready tasks of *board*; return the settlements."""
+    """Run *handler* for the ready tasks of *board*; return the outcomes."""
     with capture_logs():
         stream = board.claims(until="idle").pipe(execute(handler, **options), settle(board))
         return list(await to_list(stream))
@@ -37,7 +37,7 @@ async def ends(board: Board, handler: Any, **options: Any) -> list[Result]:
 
 @pytest.mark.parametrize("name", [*ERRORS, "keyboard interrupt"])
 async def test_whatever_a_function_in_a_thread_raises_is_a_failed_attempt(name: str) -> None:
-    """Its slot is free, and the loop goes on."""
+    """The slot is free, and the loop goes on."""
     board, _ = await filled(4, max_attempts=1)
     raises: Callable[[], BaseException] = {**ERRORS, "keyboard interrupt": KeyboardInterrupt}[name]
 
@@ -50,7 +50,7 @@ async def test_whatever_a_function_in_a_thread_raises_is_a_failed_attempt(name: 
 
 
 def interrupts(task: Task[Any]) -> None:
-    """Raise an exception that would end this process, in another one."""
+    """Raise, in another process, an exception that would end this one."""
     if task.payload == 0:
         raise KeyboardInterrupt
     if task.payload == 1:
@@ -58,7 +58,7 @@ def interrupts(task: Task[Any]) -> None:
 
 
 async def test_a_keyboard_interrupt_in_a_process_is_a_failed_attempt() -> None:
-    """It is not taken for one of this process."""
+    """The error is not taken for an interrupt of this process."""
     board, _ = await filled(4, max_attempts=1)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = await ends(board, interrupts, executor=pool)
@@ -68,7 +68,7 @@ async def test_a_keyboard_interrupt_in_a_process_is_a_failed_attempt() -> None:
 
 
 async def test_the_limit_holds_for_what_a_function_returns_to_await() -> None:
-    """The limit is for the whole attempt: the time of the function counts."""
+    """The limit is for the whole attempt, including the time of the function."""
     board, _ = await filled(1, max_attempts=1, timeout=0.2)
 
     async def slow() -> None:
@@ -86,7 +86,7 @@ async def test_the_limit_holds_for_what_a_function_returns_to_await() -> None:
 
 
 async def test_a_generator_or_a_coroutine_is_no_result() -> None:
-    """Nothing of it ran; a coroutine that a plain function returns is awaited, though."""
+    """Nothing of a generator ran; a coroutine that a plain function returns is awaited, however."""
     board, _ = await filled(6, max_attempts=1)
 
     async def inner() -> int:
@@ -120,7 +120,7 @@ async def test_a_generator_or_a_coroutine_is_no_result() -> None:
 
 
 async def test_all_slots_stuck_is_said_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the name of the handler; no more once one has returned."""
+    """The warnings name the handler, and stop when one has returned."""
     monkeypatch.setattr(_stuck_slots, "AGAIN", 0.05)
     go = threading.Event()
     board, _ = await filled(5, max_attempts=1, timeout=0.05)
@@ -149,7 +149,7 @@ async def test_all_slots_stuck_is_said_again_and_again(monkeypatch: pytest.Monke
 
 
 async def test_a_loop_of_its_own_in_a_handler() -> None:
-    """A plain one may run one; a coroutine function may not, and its attempt fails."""
+    """A plain handler may run a loop; in a coroutine function that fails the attempt."""
     board, _ = await filled(1, max_attempts=1)
 
     async def work() -> int:

@@ -1,4 +1,4 @@
-"""``settle``: when it writes, and that its outcomes are those that were written."""
+"""``settle``: when it writes, and that it passes on outcomes as they were written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.operators.tasks.places import (
 
 
 async def done(count: int) -> tuple[Board, Engine, list[Result]]:
-    """Return a board, its engine, and so many outcomes that are not renewed."""
+    """Return a board, its engine, and *count* outcomes that are not renewed."""
     board, engine = await filled(count)
     found: list[Result] = [Outcome(claim, "done") for claim in await board.claim(count)]
     engine.calls.clear()
@@ -45,7 +45,7 @@ async def done(count: int) -> tuple[Board, Engine, list[Result]]:
 
 
 async def test_a_full_batch_is_written_at_once() -> None:
-    """Also beside another write."""
+    """A full batch is written even beside another write."""
     board, engine, found = await done(5)
     engine.after["settle"] = 1.0
     hand, log = Hand(), Probe()
@@ -61,7 +61,7 @@ async def test_a_full_batch_is_written_at_once() -> None:
 
 
 async def test_an_outcome_waits_for_others_for_a_while() -> None:
-    """The time runs from the first."""
+    """The time runs from the first outcome."""
     board, engine, found = await done(3)
     hand, log = Hand(), Probe()
     hand.stream().pipe(settle(board, timespan=timedelta(seconds=2))).subscribe(log)
@@ -74,7 +74,7 @@ async def test_an_outcome_waits_for_others_for_a_while() -> None:
 
 
 async def test_the_timer_does_not_write_beside_another_write() -> None:
-    """A batch that is due goes after the write, with all outcomes that came meanwhile."""
+    """A batch that is due is written after the write, with all outcomes that came meanwhile."""
     board, engine, found = await done(6)
     engine.after["settle"] = 5.0
     hand, log = Hand(), Probe()
@@ -88,7 +88,7 @@ async def test_the_timer_does_not_write_beside_another_write() -> None:
 
 
 async def test_the_last_of_a_stream_is_written_at_once() -> None:
-    """When all its claims are here, nothing is worth waiting for."""
+    """When all claims of the stream have an outcome, there is nothing to wait for."""
     board, engine = await filled(3)
 
     async def handler(task: Task[Any]) -> None:
@@ -98,7 +98,7 @@ async def test_the_last_of_a_stream_is_written_at_once() -> None:
     stream = board.claims().pipe(execute(handler), settle(board, timespan=100.0))
     with stream.subscribe(log):
         await asyncio.sleep(9)
-        # 0 and 1 wait, since 2 is still running.
+        # 0 and 1 wait, as 2 is still running.
         assert [(2.0, 3)] == [(c.at, c.size) for c in engine.named("settle")]
         assert [2.0] * 3 == [when for when, _ in log.timeline]
         await board.submit(Task(0, id="x"))
@@ -107,7 +107,7 @@ async def test_the_last_of_a_stream_is_written_at_once() -> None:
 
 
 async def test_the_last_of_a_stream_is_written_beside_another_write() -> None:
-    """Outcomes that are being written have arrived, too."""
+    """Outcomes that are being written count as arrived."""
     board, engine = await filled(3)
     engine.after["settle"] = 5.0
 
@@ -124,7 +124,7 @@ async def test_the_last_of_a_stream_is_written_beside_another_write() -> None:
 
 
 async def test_each_kind_of_outcome_is_written() -> None:
-    """Done, to be tried again, dead, and given back."""
+    """The kinds are done, retry, dead and release."""
     board, _, found = await done(4)
     finished, again, dead, released = found
     again.status, again.delay, again.error = "retry", 5.0, OSError("x")
@@ -143,7 +143,7 @@ async def test_each_kind_of_outcome_is_written() -> None:
 
 
 async def test_what_is_refused_is_lost() -> None:
-    """So is an outcome that was lost before, which is not even sent."""
+    """An outcome that was lost before is not even sent."""
     board, engine, found = await done(3)
     await board.cancel("0")
     found[1].status = "lost"
@@ -153,7 +153,7 @@ async def test_what_is_refused_is_lost() -> None:
 
 
 async def test_only_lost_outcomes_need_no_write() -> None:
-    """They are passed on without one."""
+    """Lost outcomes are passed on without a write."""
     board, engine, found = await done(2)
     for outcome in found:
         outcome.status = "lost"
@@ -163,7 +163,7 @@ async def test_only_lost_outcomes_need_no_write() -> None:
 
 
 async def test_a_lease_that_passed_is_refused() -> None:
-    """If another worker has taken the task over."""
+    """This happens if another worker has taken the task over."""
     board, _, found = await done(1)
     await asyncio.sleep(31)
     assert ["0"] == ids(await board.claim(1))
@@ -175,7 +175,7 @@ async def test_a_lease_that_passed_is_refused() -> None:
 
 
 async def test_a_server_that_is_away_is_waited_for() -> None:
-    """The same settlements again, until they are written; it says so once."""
+    """The same settlements are sent again until they are written, with one log entry."""
     board, engine, found = await done(3)
     engine.away("settle", 5)
     hand, log = Hand(), Probe()
@@ -190,7 +190,7 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
 
 
 async def test_the_valve_closes_while_the_server_is_away() -> None:
-    """At four times the count; then it goes on by itself."""
+    """The valve closes at four times the count, and opens when the server is back."""
     board, engine, found = await done(50)
     engine.away("settle", 40)
     supply, tap = Supply(found), Tap(room=99)
@@ -205,7 +205,7 @@ async def test_the_valve_closes_while_the_server_is_away() -> None:
 
 
 async def test_another_error_of_the_board_ends_the_stream() -> None:
-    """At once; the source is left."""
+    """The stream ends at once, and the source is disposed."""
     board, engine, found = await done(4)
     error = RuntimeError("x")
     engine.faults["settle"].append(error)
@@ -217,12 +217,12 @@ async def test_another_error_of_the_board_ends_the_stream() -> None:
     assert [error] == log.notifications
     assert 1 == hand.disposed
     assert gate.closed
-    # What was held beside it is written in the background.
+    # The other outcomes are written in the background.
     assert (0, 0, 3, 1, 0) == await marks(board)
 
 
 async def test_an_error_of_the_source_comes_after_the_last_write() -> None:
-    """As the completion does."""
+    """An error waits for the last write, as a completion does."""
     error = OSError("x")
     for end in (None, error):
         board, engine, found = await done(3)
@@ -241,7 +241,7 @@ async def test_an_error_of_the_source_comes_after_the_last_write() -> None:
 
 
 async def test_an_empty_source_completes_at_once() -> None:
-    """Nothing is written for it."""
+    """Nothing is written for such a source."""
     board, engine = place()
     log = Probe()
     reactivex.empty().pipe(settle(board)).subscribe(log)
@@ -249,7 +249,7 @@ async def test_an_empty_source_completes_at_once() -> None:
 
 
 async def test_the_valve_can_end_the_stream() -> None:
-    """As a drain that ran out of time does; held outcomes are written."""
+    """A drain that ran out of time does so; held outcomes are written."""
     board, _, found = await done(2)
     error = TimeoutError("x")
     hand, log = Hand(), Probe()
@@ -265,7 +265,7 @@ async def test_the_valve_can_end_the_stream() -> None:
 
 
 async def test_disposal_writes_what_is_held() -> None:
-    """In the background; the subscriber is not called."""
+    """The write happens in the background, and the subscriber is not called."""
     board, engine, found = await done(3)
     hand, log = Hand(), Probe()
     subscription = hand.stream().pipe(settle(board, timespan=60.0)).subscribe(log)
@@ -281,7 +281,7 @@ async def test_disposal_writes_what_is_held() -> None:
 
 @pytest.mark.parametrize("fault", [None, RuntimeError("x")])
 async def test_disposal_lets_a_write_end(fault: Exception | None) -> None:
-    """A write under way ends; outcomes that come meanwhile are written too."""
+    """A running write ends; outcomes that come meanwhile are written too."""
     board, engine, found = await done(3)
     engine.before["settle"] = 5.0
     if fault is not None:
@@ -300,7 +300,7 @@ async def test_disposal_lets_a_write_end(fault: Exception | None) -> None:
 
 
 async def test_disposal_from_within() -> None:
-    """Of one batch only the first is passed on; all of it is written."""
+    """Only the first of a batch is passed on, but all of it is written."""
     board, _, found = await done(6)
     stream = reactivex.from_iterable(found).pipe(settle(board, count=3), rx.take(1))
     assert found[0] is await run(stream)
@@ -309,7 +309,7 @@ async def test_disposal_from_within() -> None:
 
 
 async def test_one_instance_serves_many_subscriptions() -> None:
-    """Each has its own batch."""
+    """Each subscription has its own batch."""
     board, engine, found = await done(6)
     operator = settle(board, timespan=1.0)
     hands, logs = [Hand(), Hand()], [Probe(), Probe()]

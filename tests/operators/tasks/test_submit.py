@@ -1,4 +1,4 @@
-"""``submit``: batches, their order, and what happens when one cannot be written."""
+"""``submit``: batches, their order, and what happens if one cannot be written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.operators.tasks.places import Hand, filled, ids, marks, place, tasks
 
 
 def accepted(results: list[Any]) -> list[tuple[str, ...]]:
-    """Return the ids that were accepted, by result."""
+    """Return the accepted ids of each result."""
     return [item.accepted for item in results if isinstance(item, SubmitResult)]
 
 
@@ -32,7 +32,7 @@ def accepted(results: list[Any]) -> list[tuple[str, ...]]:
 
 
 async def test_tasks_keep_their_order_over_batches() -> None:
-    """One result for each batch that was written; the board has them as they came."""
+    """There is one result for each batch, and the board has the tasks in their order."""
     board, engine = place()
     log = Probe()
     reactivex.from_iterable(tasks(10)).pipe(submit(board, count=4)).subscribe(log)
@@ -44,14 +44,14 @@ async def test_tasks_keep_their_order_over_batches() -> None:
 
 
 async def test_known_ids_are_reported() -> None:
-    """They are no error."""
+    """Duplicates are no error."""
     board, _ = await filled(2)
     result = await run(reactivex.from_iterable(tasks(4)).pipe(submit(board)))
     assert SubmitResult(("2", "3"), ("0", "1")) == result
 
 
 async def test_a_batch_goes_when_its_first_task_has_waited() -> None:
-    """The time runs from the first task of each."""
+    """The time runs from the first task of each batch."""
     board, engine = place()
     hand, log = Hand(), Probe()
     hand.stream().pipe(submit(board, timespan=timedelta(seconds=2))).subscribe(log)
@@ -83,7 +83,7 @@ async def test_batches_are_written_one_after_the_other() -> None:
 
 
 async def test_what_ripens_during_a_write_goes_right_after_it() -> None:
-    """It need not fill a batch then."""
+    """A batch that becomes due meanwhile is written even if it is not full."""
     board, engine = place()
     engine.before["submit"] = 5.0
     hand, log = Hand(), Probe()
@@ -100,7 +100,7 @@ async def test_what_ripens_during_a_write_goes_right_after_it() -> None:
 
 
 async def test_completion_writes_what_is_held_first() -> None:
-    """At once, without waiting for the time."""
+    """The held tasks are written at once, before their time."""
     board, engine = place()
     engine.after["submit"] = 1.0
     hand, log = Hand(), Probe()
@@ -113,7 +113,7 @@ async def test_completion_writes_what_is_held_first() -> None:
 
 
 async def test_an_empty_source_completes_at_once() -> None:
-    """Nothing is written for it."""
+    """Nothing is written for such a source."""
     board, engine = place()
     log = Probe()
     reactivex.empty().pipe(submit(board)).subscribe(log)
@@ -122,7 +122,7 @@ async def test_an_empty_source_completes_at_once() -> None:
 
 
 async def test_an_error_of_the_source_comes_after_what_is_held() -> None:
-    """The tasks before it are on the board."""
+    """The tasks before the error are on the board."""
     board, _ = place()
     error = OSError("x")
     hand, log = Hand(), Probe()
@@ -137,7 +137,7 @@ async def test_an_error_of_the_source_comes_after_what_is_held() -> None:
     "fault", [BoardFullError("b"), StoreUnavailableError("submit"), RuntimeError("x")]
 )
 async def test_a_write_that_fails_ends_the_stream(fault: Exception) -> None:
-    """With its error; the source is left and nothing more is written."""
+    """The stream ends with the error, the source is disposed, and nothing more is written."""
     board, engine = place()
     engine.faults["submit"].append(fault)
     hand, log = Hand(), Probe()
@@ -151,7 +151,7 @@ async def test_a_write_that_fails_ends_the_stream(fault: Exception) -> None:
 
 
 async def test_a_task_that_cannot_be_stored_ends_the_stream() -> None:
-    """Its batch is refused as a whole; batches before it remain."""
+    """Its batch is refused as a whole; earlier batches remain."""
     board, _ = place()
     log = Probe()
     bad: list[Task[Any]] = [*tasks(3), Task(float("nan"), id="bad")]
@@ -165,7 +165,7 @@ async def test_a_task_that_cannot_be_stored_ends_the_stream() -> None:
 
 
 async def test_the_valve_can_end_the_stream() -> None:
-    """As a drain that ran out of time does; once."""
+    """A drain that ran out of time does so, once."""
     board, engine = place()
     error = TimeoutError("x")
     hand, log = Hand(), Probe()
@@ -196,7 +196,7 @@ async def test_disposal_drops_what_is_not_written() -> None:
 
 @pytest.mark.parametrize("fault", [None, RuntimeError("x")])
 async def test_disposal_cancels_a_write(fault: Exception | None) -> None:
-    """Its result and its error are ignored."""
+    """The result or error of the write is ignored."""
     board, engine = place()
     engine.before["submit"] = 1.0
     if fault is not None:
@@ -212,7 +212,7 @@ async def test_disposal_cancels_a_write(fault: Exception | None) -> None:
 
 
 async def test_disposal_as_a_write_ends() -> None:
-    """In the turn between the reply and its delivery."""
+    """The disposal comes between the reply and its delivery."""
     board, engine = place()
     for fault in (None, RuntimeError("x")):
         hand, log = Hand(), Probe()
@@ -220,14 +220,14 @@ async def test_disposal_as_a_write_ends() -> None:
             engine.faults["submit"].append(fault)
         subscription = hand.stream().pipe(submit(board, count=1)).subscribe(log)
         hand.push(Task(0))
-        # The write is the first to run, and its end is announced a turn later.
+        # The write runs first, and its end is reported one turn later.
         asyncio.get_running_loop().call_soon(subscription.dispose)
         await asyncio.sleep(1)
         assert [] == log.notifications
 
 
 async def test_disposal_from_within() -> None:
-    """After the first result nothing more is written."""
+    """Nothing more is written after the first result."""
     board, engine = place()
     result = await run(reactivex.from_iterable(tasks(9)).pipe(submit(board, count=2), rx.take(1)))
     await asyncio.sleep(1)
@@ -236,7 +236,7 @@ async def test_disposal_from_within() -> None:
 
 
 async def test_one_instance_serves_many_subscriptions() -> None:
-    """Side by side and one after the other; each has its own batch."""
+    """Each subscription has its own batch, whether they run together or one after the other."""
     board, _ = place()
     operator = submit(board, timespan=1.0)
     hands, logs = [Hand(), Hand()], [Probe(), Probe()]
@@ -255,7 +255,7 @@ async def test_one_instance_serves_many_subscriptions() -> None:
 
 
 async def test_the_valve_holds_four_batches() -> None:
-    """The source goes on as they are written."""
+    """The source goes on as batches are written."""
     board, engine = place()
     engine.before["submit"] = 1.0
     supply, tap = Supply(tasks(50)), Tap(room=99)
@@ -304,7 +304,7 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 
 async def test_a_source_that_cannot_wait_is_warned_of_once() -> None:
-    """Everything is kept; the log says why it piles up."""
+    """Everything is kept, and the log says why it accumulates."""
     board = MemoryBoard("jobs")
     source: Subject[Task[Any]] = Subject()
     with capture_logs() as logs:
