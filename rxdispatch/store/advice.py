@@ -27,7 +27,7 @@ def advise(server: str, general: bytes, memory: bytes) -> None:
     Args:
         server: The server's URL without a password.
         general: The reply to ``INFO server``.
-        memory: The reply to ``INFO memory``; empty if the user may not ask.
+        memory: The reply to ``INFO memory``; may be empty.
     """
     policy = _field(memory, b"maxmemory_policy")
     if policy not in ("", "noeviction"):
@@ -39,7 +39,7 @@ def advise(server: str, general: bytes, memory: bytes) -> None:
 
 def vulnerable(kind: str, version: str) -> bool:
     """
-    Whether that version has the Lua vulnerabilities that let a script leave its sandbox.
+    Whether a version has the Lua vulnerabilities that let a script leave its sandbox.
 
     Distributions patch older versions without changing the number. A version that cannot be read,
     or a branch newer than the vulnerabilities, counts as patched.

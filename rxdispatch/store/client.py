@@ -42,9 +42,9 @@ class Client:
     The client of one server.
 
     A call whose connection fails, or that gets no reply within ``settings.attempt_timeout``, is
-    repeated over another connection until ``settings.timeout`` has passed. Both count from the last
-    byte received or sent; no call takes more than ten times as long. So every script and command
-    must be safe to run twice.
+    repeated over another connection until ``settings.timeout`` has passed. So every script and
+    command must be safe to run twice. Both timeouts count from the last byte received or sent, and
+    no call takes more than ten times ``settings.timeout``.
 
     It belongs to the event loop in which it is first used.
 
@@ -70,8 +70,8 @@ class Client:
         Connect, log in, and check the server's version.
 
         Raises:
-            ConfigError: If it refuses the user and password, the database or the certificate,
-                or is too old.
+            ConfigError: If the server refuses the login or the database, has a certificate that is
+                not trusted, or is too old.
             StoreUnavailableError: If it does not answer within ``settings.timeout``.
         """
         operation = f"connect to {self.target.safe}"
@@ -80,7 +80,7 @@ class Client:
             info = await self._request(operation, pack(("INFO", "server")), read_only=True)
             memory = await self._request(operation, pack(("INFO", "memory")), read_only=True)
         except (ConfigError, ResponseError):
-            return  # a user who may not ask
+            return  # the ACL forbids INFO
         check_version(info)
         advise(self.target.safe, info, memory)
 
@@ -106,7 +106,7 @@ class Client:
             operation: The name of this call in errors.
             script: Must be safe to run twice.
             keys: Every key that the script touches.
-            args: Its data.
+            args: The arguments of the script.
 
         Raises:
             ConfigError: If the client is closed or used in another event loop, or the server's ACL
@@ -124,7 +124,7 @@ class Client:
 
     async def call(self, operation: str, *command: Value) -> Any:
         """
-        Send one *command*, such as ``("HGET", key, field)``; otherwise as :meth:`run`.
+        Send one *command*, such as ``("HGET", key, field)``, and repeat it as :meth:`run` does.
 
         Raises:
             StoreUnavailableError: If no reply came within ``settings.timeout``.

@@ -12,9 +12,9 @@ def database_suffix(db: int) -> bytes:
 
 def escaped(namespace: str) -> str:
     """
-    Return *namespace* without colons.
+    Return *namespace* with its colons escaped.
 
-    The first colon of a key ends the namespace. Without this, the keys of namespace ``a:b`` with
-    board ``c`` would be those of namespace ``a`` with board ``b:c``.
+    The first colon of a key ends the namespace. Without the escape, board ``c`` in
+    namespace ``a:b`` would have the same keys as board ``b:c`` in namespace ``a``.
     """
     return namespace.replace("%", "%25").replace(":", "%3A")

@@ -17,13 +17,13 @@ _STATES: Final = re.compile(r"(?:^|-)(OOM|MISCONF|NOREPLICAS|READONLY|MASTERDOWN
 
 def state_of(error: ResponseError) -> str | None:
     """
-    Return the state in which the server refuses to write, such as ``MISCONF``, else None.
+    Return the state in which the server refuses all writes, such as ``MISCONF``, else None.
 
-    The server refused before it wrote anything.
+    With such a reply the server has written nothing.
     """
     if isinstance(error, OutOfMemoryError):
         return "OOM"
-    # A script of Redis 6.2 reports the reason in the middle of its own message.
+    # For a script, Redis 6.2 reports the state in the middle of a longer message.
     found = _STATES.search(str(error))
     return None if found is None else found[1]
 

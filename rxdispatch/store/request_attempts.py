@@ -20,7 +20,7 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.25
 
 _LARGE: Final = 1_000_000
-"""The smallest possible ``proto-max-bulk-len``, in bytes."""
+"""A little less than the smallest possible ``proto-max-bulk-len``, 1 MiB; in bytes."""
 
 _HANG_UPS: Final = 3
 _TLS_HINT: Final = "; a port that speaks TLS needs rediss://"
@@ -34,7 +34,7 @@ class RequestAttempts:
         operation: The name of the request in errors.
         target: The server.
         size: The size of the request in bytes.
-        read_only: Whether the request only reads; then an executed one does no harm.
+        read_only: Whether the request only reads, so that it may have been executed without harm.
 
     Attributes:
         final: Whether another attempt cannot help.
@@ -54,7 +54,7 @@ class RequestAttempts:
         self.final = False
 
     def answered(self, error: ResponseError) -> bool:
-        """Record an error that the server answered; False if the caller must handle it."""
+        """Record an error reply of the server; False if the caller must handle it."""
         text = str(error)
         refusal = forbidden(error, self._operation, self._target)
         if text.startswith("Protocol error"):
@@ -63,7 +63,7 @@ class RequestAttempts:
         elif refusal is not None:
             self._refuse(refusal)
         elif isinstance(error, (ReadOnlyError, MasterDownError)) or text.startswith("BUSY "):
-            # Not executed; another connection may reach the new primary.
+            # The request was not executed; another connection may reach the new primary.
             self._note(error)
         else:
             return False
@@ -99,7 +99,7 @@ class RequestAttempts:
             self._refuse(self._too_large())
 
     async def wait(self, deadline: float) -> bool:
-        """Wait a moment before the next attempt; False if there is no time before *deadline*."""
+        """Pause before the next attempt; False if it cannot help, or *deadline* has passed."""
         loop = asyncio.get_running_loop()
         left = deadline - loop.time()
         if self.final or left <= 0:

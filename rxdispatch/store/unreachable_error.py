@@ -48,11 +48,11 @@ class UnreachableError(exceptions.ConnectionError):
     @classmethod
     def of(cls, error: BaseException, host: str, *, tls: bool) -> UnreachableError:
         """
-        Return the reason why connecting to *host* failed.
+        Return the error for a failed connection to *host*.
 
         Args:
             error: The error of redis-py.
-            host: The host, named in the text if the name is the reason.
+            host: The host, named in the text if it cannot be looked up.
             tls: Whether the connection uses TLS.
         """
         root = root_of(error)
@@ -94,7 +94,7 @@ def why(error: BaseException) -> str:
 
 
 def bare(error: BaseException) -> BaseException:
-    """Remove the traceback of *error* and the errors that it refers to."""
+    """Return *error* without its traceback and without the errors that it refers to."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 

@@ -103,14 +103,17 @@ def parse_url(url: str) -> Target:
     """
     Read the URL of a server.
 
-    ``redis://[user:password@]host[:port][/db]``, the same as ``rediss://`` for TLS with the
-    options ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_cert_reqs`` and
-    ``ssl_check_hostname``, ``unix://[user:password@]/path[?db=n]``, or ``memory://``. User,
-    password and path are percent-encoded.
+    The URL has one of these forms, with user, password and path percent-encoded:
+
+    - ``redis://[user:password@]host[:port][/db]``;
+    - the same with ``rediss://`` for TLS, and the options ``ssl_ca_certs``, ``ssl_certfile``,
+      ``ssl_keyfile``, ``ssl_cert_reqs`` and ``ssl_check_hostname``;
+    - ``unix://[user:password@]/path[?db=n]``;
+    - ``memory://``.
 
     Raises:
-        ConfigError: If the URL breaks a rule. The message repeats no part of the URL: a misplaced
-            ``@``, ``/`` or ``#`` can make any part of it a piece of the password.
+        ConfigError: If the URL breaks a rule. The message repeats no part of the URL: with a
+            misplaced ``@``, ``/`` or ``#``, any part may belong to the password.
 
     Example:
         >>> parse_url("redis://worker:pa%40ss@cache.local/2").safe
@@ -123,7 +126,7 @@ def parse_url(url: str) -> Target:
     try:
         parts = urlsplit(url)
     except ValueError:
-        # Its message may quote the URL.
+        # The message of that error may quote the URL.
         raise ConfigError("url must be well formed, such as redis://host:6379/0") from None
     if parts.scheme not in _SCHEMES and parts.scheme not in _NOT_YET:
         raise ConfigError(f"url must begin with one of {_KNOWN}")
@@ -136,7 +139,7 @@ def parse_url(url: str) -> Target:
         raise _refusal(parts)
     if parts.scheme == "memory":
         if parts.netloc or parts.path or parts.query:
-            raise ConfigError("memory:// must stand alone")
+            raise ConfigError("memory:// must have nothing after it")
         return Target(scheme="memory")
     if parts.scheme == "unix":
         return _unix(parts)
@@ -172,7 +175,7 @@ def _unix(parts: SplitResult) -> Target:
 
 
 def _refusal(parts: SplitResult) -> ConfigError:
-    """Check the hosts of a deployment that is not supported yet, then raise."""
+    """Check the hosts of a deployment that is not supported yet; return the error to raise."""
     _, _, places = _login(parts.netloc)
     for place in places.split(","):
         _place(place)
@@ -188,7 +191,7 @@ def _login(netloc: str) -> tuple[str | None, Secret | None, str]:
         raise ConfigError("user and password of the url must be percent-encoded (@ is %40)")
     user, colon, password = login.partition(":")
     if not colon:
-        # A user name would be shown, and this is often a password.
+        # A user name would be shown, but a login without a colon is often a password.
         raise ConfigError("the url must hold user:password@ or :password@, with the colon")
     if not user and not password:
         return None, None, place

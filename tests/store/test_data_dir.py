@@ -193,7 +193,7 @@ async def test_what_is_in_the_folder(plant: Callable[[Path], None], rule: str) -
         home = folder / "data"
         home.mkdir(0o700)
         plant(home)
-        await refused(home, f"what is in data_dir {rule}")
+        await refused(home, f"an entry of data_dir {rule}")
 
 
 async def test_backups_by_hard_links(tmp_path: Path) -> None:

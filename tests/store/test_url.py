@@ -89,7 +89,7 @@ def test_the_options_of_tls() -> None:
         (f"rediss://:{SECRET}@cache?ssl_keyfile=/k", "ssl_keyfile must come with ssl_certfile"),
         (f"unix://:{SECRET}@run/r.sock", "must hold an absolute path"),
         (f"unix://:{SECRET}@", "must hold an absolute path"),
-        (f"memory://{SECRET}", "memory:// must stand alone"),
+        (f"memory://{SECRET}", "memory:// must have nothing after it"),
         (
             f"redis+sentinel://:{SECRET}@a:26379,b:26379/main/0",
             "redis+sentinel:// is not yet supported",

@@ -35,7 +35,7 @@ _VERIFY: Final = {
     "required": ssl.CERT_REQUIRED,
 }
 
-# Keeps redis-py from sending its own name: the first since version 7.2, the second before.
+# The options that keep redis-py from sending its own name: since its version 7.2, and before.
 _NAMES: Final = (("driver_info",), ("lib_name", "lib_version"))
 _KNOWN: Final = inspect.signature(AbstractConnection).parameters
 _UNNAMED: Final[dict[str, Any]] = dict.fromkeys(next(n for n in _NAMES if n[0] in _KNOWN))
@@ -75,9 +75,9 @@ class Connector:
         Connect and log in.
 
         Raises:
-            ConfigError: If another attempt cannot help.
-            UnreachableError: If it can. Neither error refers to a frame of redis-py, whose
-                variables hold the password.
+            ConfigError: If the server refuses the login, or its certificate is not trusted.
+            UnreachableError: If the connection fails for another reason. Neither error refers to a
+                frame of redis-py, whose variables hold the password.
         """
         failure: Exception
         try:
@@ -97,8 +97,8 @@ class Connector:
         Do the same as :meth:`open`, within *seconds*.
 
         Raises:
-            ConfigError: If another attempt cannot help.
-            UnreachableError: If it can.
+            ConfigError: If the server refuses the login, or its certificate is not trusted.
+            UnreachableError: If the connection fails for another reason, or the time is over.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -111,7 +111,7 @@ class Connector:
         raise late
 
     def _refusal(self, error: Exception) -> ConfigError | None:
-        """Return the error in the URL if it is the reason for the failure, else None."""
+        """Return the error to raise if the login or the certificate failed, else None."""
         # Over a unix socket redis-py logs in twice, and wraps the error of the first login.
         for reason in chain(error):
             if isinstance(reason, AuthenticationError):
@@ -170,7 +170,7 @@ def _options(target: Target, settings: StoreSettings) -> dict[str, Any]:
     else:
         options |= {"host": target.host, "port": target.port}
     if target.tls is not None:
-        # Reading the authorities takes tens of milliseconds: once, not for each connection.
+        # Once, and not for each connection: reading the authorities takes tens of milliseconds.
         options |= {"connection_class": _TlsConnection, "trust": _trust(target.tls)}
     return options
 

@@ -1,4 +1,4 @@
-"""``ConnectionPool``: a bounded number of connections, lent out one call at a time."""
+"""``ConnectionPool``: a bounded number of connections, each lent for one call at a time."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ConnectionPool:
     def _reusable(self) -> AbstractConnection | None:
         while self._idle:
             connection = self._idle.pop()
-            # The server may have closed it by now; unexpected data is just as bad.
+            # The server may have closed it by now, or sent data that no call expects.
             if connection.is_connected and not unread(connection):
                 return connection
             abort(connection)

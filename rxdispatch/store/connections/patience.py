@@ -19,7 +19,7 @@ _LARGE: Final = 1 << 16
 
 
 class _Received:
-    """A protocol that feeds a stream reader and counts the bytes."""
+    """Replaces the ``feed_data`` of a stream reader, and also counts the bytes."""
 
     __slots__ = ("_feed", "count")
 
@@ -41,23 +41,23 @@ def count_bytes(connection: AbstractConnection) -> None:
 
 class Patience:
     """
-    A block that is cancelled when no byte has moved over a connection for *attempt* seconds.
+    A context manager that ends its block when a connection moves no byte for *attempt* seconds.
 
-    It counts the bytes of the incoming reply and of a large outgoing request. To postpone
-    asyncio's own timeout takes a call for each piece that arrives; this one counts only when the
-    time is over.
+    The bytes are those of the incoming reply and of a large outgoing request. When the time is
+    over, the block raises TimeoutError, without a reference to the cancelled frames.
+
+    Postponing asyncio's own timeout would take a call for each piece that arrives. This class
+    compares counts of bytes only when *attempt* seconds have passed.
 
     Args:
         connection: An open connection, prepared by :func:`count_bytes`.
         attempt: The timeout in seconds.
-        deadline: The time on the loop's clock at which the block ends if nothing has moved.
-        cap: The time at which it ends even if bytes move.
+        deadline: The time on the loop's clock at which the block ends if no byte has moved.
+        cap: The time at which the block ends even if bytes move.
         size: The size of the request in bytes.
 
     Attributes:
         moved_at: The last time at which a byte was known to have moved; None before the first.
-
-        The block raises TimeoutError, without a reference to the cancelled frames.
     """
 
     __slots__ = (
@@ -105,7 +105,7 @@ class Patience:
         return self
 
     def written(self) -> None:
-        """Record that the operating system has accepted as much of the request as it takes."""
+        """Observe the request from now on: the operating system has accepted what it can hold."""
         if self._large:
             self._left = _left(self._connection)
 
@@ -134,7 +134,7 @@ class Patience:
         traceback: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        # An object that keeps this must not keep the task's result, such as claims, alive.
+        # An object that refers to this one must not keep the task's result alive, such as claims.
         task = self._task
         del self._task
         if self._expired and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
@@ -147,7 +147,7 @@ def _received(connection: AbstractConnection) -> int:
 
 
 def _left(connection: AbstractConnection) -> int:
-    """Return how many bytes have not reached the other side yet, if that is known."""
+    """Return how many bytes have not reached the other side yet; 0 if unknown."""
     writer = connection._writer
     if writer is None:
         return 0
@@ -157,7 +157,7 @@ def _left(connection: AbstractConnection) -> int:
 
 
 def _queued(own: socket.socket) -> int:
-    """Return how many bytes the operating system still has to send."""
+    """Return how many bytes the operating system still has to send; 0 if unknown."""
     if own.fileno() < 0:
         return 0
     queued = array("i", [0])

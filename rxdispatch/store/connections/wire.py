@@ -31,10 +31,10 @@ async def send(
     """
     Write a command to an open connection.
 
-    *patience*, if given, learns when the operating system has accepted as much as it takes.
+    *patience*, if given, is notified once the operating system has accepted what it can hold.
 
-    After any error the caller must :func:`abort` the connection; redis-py's own method would close
-    it gracefully, which :func:`abort` explains.
+    After any error the caller must :func:`abort` the connection. redis-py's own method would close
+    it gracefully; :func:`abort` says why that may never end.
     """
     writer = connection._writer
     if writer is None:
@@ -75,7 +75,7 @@ def unread(connection: AbstractConnection) -> bool:
     """
     Whether an open connection has unread bytes, or was closed by the server.
 
-    redis-py's own check has a different name in each major version, and older versions block.
+    redis-py's own check has a different name in each major version, and blocks in older ones.
     """
     # The buffer of an asyncio.StreamReader is not public.
     stream, parser = cast("Any", connection._reader), cast("Any", connection._parser)
@@ -86,8 +86,8 @@ def abort(connection: AbstractConnection) -> None:
     """
     Close at once, without flushing and without waiting.
 
-    A graceful close keeps the descriptor until the written bytes have left; if the server has
-    stopped reading, that is forever.
+    A graceful close keeps the descriptor until the written bytes have left, which never happens if
+    the server has stopped reading.
     """
     writer, connection._writer, connection._reader = connection._writer, None, None
     if writer is not None:

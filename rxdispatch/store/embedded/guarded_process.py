@@ -16,8 +16,8 @@ __all__ = ["Guard", "GuardedProcess", "check_interpreter", "small_environment"]
 
 Guard = Literal["kernel", "pipe"]
 
-# The variables for finding programs, for linking and for the time zone. The rest of the owner's
-# environment may hold secrets, and a server can be made to print its environment.
+# The variables for finding programs and libraries, for the language and for the time zone. The rest
+# of the owner's environment may hold secrets, and a server can be made to print its environment.
 _PASSED: Final = (
     "PATH",
     "LANG",
@@ -31,7 +31,7 @@ _PASSED: Final = (
 # Set for the guard only; the processes that it starts do not get it.
 _MARK: Final = "RXDISPATCH_GUARD"
 
-# Both guards end with this: they become the server, in its data folder.
+# The last step of both guards: the process becomes the server, in its data folder.
 _BECOME: Final = """\
 import os, sys
 def become():
@@ -43,11 +43,11 @@ def become():
     os.execv(sys.argv[4], sys.argv[4:])
 """
 
-# Asks the kernel for a SIGKILL when the thread that started it ends, then becomes the server. If
-# the owner died before that request, the parent is another process by now. SIGKILL even for a
-# server with data: it also ends a server that is busy in a script or stopped, and the kernel has
-# all acknowledged writes by then: with "appendfsync no", unlike "everysec", the server writes the
-# append-only file before each reply.
+# The guard on Linux. It asks the kernel for a SIGKILL when the thread that started it ends, then
+# becomes the server. If the owner died before that request, the parent is another process by now.
+# The signal is SIGKILL even for a server with data, because that also ends a server that is stopped
+# or busy in a script. It loses no acknowledged write: with "appendfsync no", unlike "everysec", the
+# server passes each write to the kernel before it replies.
 _KERNEL: Final = """\
 import ctypes
 if ctypes.CDLL(None).prctl(1, 9, 0, 0, 0) != 0:
@@ -57,8 +57,9 @@ if os.getppid() != int(sys.argv[1]):
 become()
 """
 
-# Stays as the server's parent. The owner holds the other end of a pipe, which the kernel closes
-# when the owner ends. Only the server holds the other end of a second pipe, which shows its end.
+# The guard on other systems. It stays as the server's parent. The owner holds the other end of a
+# pipe, and the kernel closes that end when the owner ends. Only the server holds the other end of a
+# second pipe, so its closing shows that the server has ended.
 _PIPE: Final = """\
 import select, signal
 owner = int(sys.argv[2])
@@ -84,16 +85,16 @@ class GuardedProcess:
     """
     A process that ends with its owner.
 
-    It has a small environment, creates files that only this user can read, and runs in a session of
-    its own, so that Ctrl-C at the terminal does not reach it. The owner stops it.
+    It has a small environment, and creates files that only this user can read. It runs in a session
+    of its own, so that Ctrl-C at the terminal does not reach it; its owner stops it.
 
     Args:
         command: The absolute path of a program, and its arguments.
         log: The descriptor for its output.
         keep: The descriptors that it inherits.
         folder: The descriptor of its working directory; None for ``/``.
-        guard: ``kernel`` (Linux) or ``pipe``; None chooses by the system. With ``kernel`` it ends
-            with the *thread* that started it.
+        guard: ``kernel`` (Linux) or ``pipe``; None chooses by the system. With ``kernel`` the
+            process ends with the *thread* that started it.
 
     Raises:
         OSError: If it cannot be started.
@@ -140,23 +141,23 @@ class GuardedProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended; it is then reaped."""
+        """Whether the process has ended; if so, it is reaped."""
         return self.process.poll() is not None
 
     def terminate(self) -> None:
-        """Send SIGTERM, and SIGCONT in case it is stopped."""
+        """Send SIGTERM, and SIGCONT in case the process is stopped."""
         self.process.send_signal(signal.SIGTERM)
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the process."""
         if self.guard == "kernel":
             self.process.kill()
         else:
             self._close_lifeline()
 
     def discard(self) -> None:
-        """Kill it and reap it; does nothing in a forked child of the owner."""
+        """Kill and reap the process; does nothing in a forked child of the owner."""
         if os.getpid() == self._owner:
             self.kill()
             self.process.wait()
@@ -179,7 +180,7 @@ def check_interpreter() -> None:
     if getattr(sys, "frozen", False) or not sys.executable:
         rule = "the embedded server must be started by Python, not by a frozen application"
         raise ConfigError(f"{rule}; run a server beside it and give connect() its url")
-    # Also when nothing else shows it: the application was started instead of the guard.
+    # The mark shows it if nothing else does: the application was started in place of the guard.
     if _MARK in os.environ:
         rule = "sys.executable must be a Python interpreter to start the embedded server"
         raise ConfigError(f"{rule}; otherwise give connect() a url", sys.executable)

@@ -22,7 +22,7 @@ def spawn(
         binary: The program.
         private: The folder of its socket and its log.
         home: The folder of its data; None to keep no data.
-        guard: The way in which it dies with its owner.
+        guard: How the server dies with its owner; None chooses by the system.
 
     Raises:
         OSError: If it cannot be started.
@@ -36,8 +36,8 @@ def spawn(
         "dir": "." if home else str(private.path),
         "save": "",
         "appendonly": "yes" if home else "no",
-        # Written before each reply, so a kill of the server loses nothing. With "everysec" the
-        # server delays the write for up to 2 s while the disk is slow, and still replies.
+        # The server writes before each reply, so killing it loses nothing. With "everysec" it would
+        # delay the write for up to 2 s while the disk is slow, and still reply.
         "appendfsync": "no",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",

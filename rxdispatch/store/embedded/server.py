@@ -28,7 +28,8 @@ class EmbeddedServer:
     A Valkey server that belongs to this process.
 
     It listens on a unix socket in a private directory and on no TCP port. It ends with its owner,
-    even if the owner is killed, and leaves nothing behind. Made by :meth:`start`.
+    even if the owner is killed. The private directory of a killed owner is removed when the next
+    one is created. Made by :meth:`start`.
 
     With a *data_dir* it writes each change to a file before it replies, so acknowledged changes
     survive any end of the server or its owner. A crash of the machine loses the changes that the
@@ -77,8 +78,8 @@ class EmbeddedServer:
             data_dir: The folder of its data, for one owner at a time. Its files can make the server
                 run code, so it must be writable by this user only. None for a server that keeps
                 nothing when it stops.
-            timeout: Seconds it may be silent; while it answers that it is loading its data, the
-                wait goes on.
+            timeout: Seconds that the server may be silent. While it answers that it is loading its
+                data, the wait goes on.
 
         Raises:
             ConfigError: If there is no program for this system, ``RXDISPATCH_VALKEY`` names none,
@@ -106,8 +107,8 @@ class EmbeddedServer:
         """
         End the server and remove its files; a second call does nothing.
 
-        A server with data gets a SIGTERM and 5 s to write its data to the disk. A cancellation of
-        this call kills the server at once; acknowledged changes survive that too.
+        A server with a *data_dir* gets a SIGTERM and 5 s to write its data to the disk. If this
+        call is cancelled, it kills the server at once; acknowledged changes survive that too.
         """
         if not self._discard.alive:
             return
@@ -131,7 +132,7 @@ class EmbeddedServer:
 
 
 async def _ready(guarded: GuardedProcess, folder: Path, timeout: float) -> int:
-    """Wait until the server answers a PING; returns its process id."""
+    """Wait until the server answers a PING, and return its process id."""
     loop = asyncio.get_running_loop()
     path = folder / "server.sock"
     deadline = loop.time() + timeout

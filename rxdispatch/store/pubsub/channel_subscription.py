@@ -31,14 +31,14 @@ class ChannelSubscription:
     def __init__(self, name: bytes, on_empty: Callable[[ChannelSubscription], None]) -> None:
         self.name = name
         self.confirmed = asyncio.Event()
-        #: Set once the server has confirmed or refused it, or it has ended.
+        #: Set once the server has confirmed or refused the subscription, or it has ended.
         self.answered = asyncio.Event()
         self.refusal: ConfigError | None = None
         self._on_empty = on_empty
         self._listeners: dict[object, Listener] = {}
 
     def add(self, listener: Listener) -> abc.DisposableBase:
-        """Call *listener* with each message, until the result is disposed."""
+        """Call *listener* with each message, until the returned disposable is disposed."""
         key = object()
         self._listeners[key] = listener
         if self.confirmed.is_set():
@@ -58,7 +58,7 @@ class ChannelSubscription:
         self.emit(None)
 
     def lost(self, refusal: ConfigError | None) -> None:
-        """Handle the loss of the connection; *refusal* is set if the next one would fail too."""
+        """Handle the loss of the connection; *refusal* says why the next one would fail too."""
         self.confirmed.clear()
         self.refusal = refusal
         if refusal is None:
@@ -67,12 +67,12 @@ class ChannelSubscription:
             self.answered.set()
 
     def over(self) -> None:
-        """End it after the last listener has left; callers that wait for it stop waiting."""
+        """End the subscription; callers that wait for its confirmation stop waiting."""
         self.confirmed.set()
         self.answered.set()
 
     def emit(self, value: bytes | None) -> None:
-        """Call every listener with *value*; one that raises does not affect the others."""
+        """Call every listener with *value*; a listener that raises does not affect the others."""
         for key, listener in tuple(self._listeners.items()):
             if key in self._listeners:
                 self._guard(listener.on_next, value)

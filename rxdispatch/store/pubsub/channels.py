@@ -52,9 +52,10 @@ class Channels:
         """
         Return the messages of a channel, hot.
 
-        Emits each message, and None when the server confirms the subscription, at first and after
-        each reconnection: messages published before may have been missed. A subscriber to a
-        channel that is confirmed already gets the None at once. Completes when the channels close.
+        Emits each message. Emits None when the server confirms the subscription, the first time and
+        after each reconnection: messages published before that may have been missed. A subscriber
+        to a channel that is already confirmed gets the None at once. Completes when the channels
+        close.
         """
 
         def subscribe(
@@ -89,10 +90,10 @@ class Channels:
         """
         Wait until the subscribers have received everything that was published before this call.
 
-        It sends a PING: the server answers it on the same connection, behind the messages.
+        It sends a PING, which the server answers on the same connection, behind the messages.
 
         Args:
-            timeout: Seconds after which the connection is replaced.
+            timeout: Seconds to wait for the answer; then another connection replaces this one.
 
         Raises:
             StoreUnavailableError: If no answer came, or there is no connection.

@@ -25,7 +25,7 @@ _LAST_CHANCE: Final = 0.05
 
 class Session:
     """
-    One Pub/Sub connection: keeps the server's subscriptions equal to *wanted*, delivers messages.
+    One Pub/Sub connection that keeps the subscriptions equal to *wanted* and delivers messages.
 
     redis-py's own ``PubSub`` reconnects silently and does not wait for its pongs. A session never
     reconnects: any failure ends it, and the next session confirms its subscriptions again.
@@ -61,8 +61,8 @@ class Session:
         Wait until every message that the server has sent so far is delivered.
 
         Returns:
-            False if the server did not answer within *timeout* seconds; then the session ends. Also
-            False when there is no connection yet.
+            False if the server did not answer within *timeout* seconds, which ends the session, or
+            if there is no connection yet.
         """
         if not self._open:
             return False
@@ -71,7 +71,7 @@ class Session:
         self._changed.set()
         done, _ = await asyncio.wait({answer}, timeout=timeout)
         if not done:
-            # The loop may have been blocked, and the answer be there: give it a turn to be read.
+            # The answer may have arrived while the loop was blocked: give it a turn to read.
             done, _ = await asyncio.wait({answer}, timeout=_LAST_CHANCE)
         if not done:
             self._given_up = True
@@ -125,8 +125,8 @@ class Session:
                     await self._changed.wait()
             except TimeoutError:
                 if not self._answered:
-                    # A blocked loop reaches the deadline before it reads an answer that is
-                    # there: give it a turn to be read.
+                    # A loop that was blocked reaches the deadline before it reads an answer that
+                    # has arrived: give it a turn to read it.
                     await asyncio.sleep(_LAST_CHANCE)
                 if not self._answered:
                     raise exceptions.ConnectionError("no answer to the last ping") from None
@@ -135,7 +135,7 @@ class Session:
                 ping_at = loop.time() + interval * random.uniform(*_SPREAD)
 
     async def _adapt(self, connection: AbstractConnection) -> None:
-        """Subscribe to new channels, and unsubscribe from those not wanted any more."""
+        """Subscribe to new channels, and unsubscribe from channels that are no longer wanted."""
         # By identity: a channel that was left and subscribed again needs a new confirmation.
         new = [name for name, sub in self._wanted.items() if self._subscribed.get(name) is not sub]
         left = [name for name in self._subscribed if name not in self._wanted]
@@ -175,7 +175,7 @@ class Session:
     def _confirm(self, name: bytes) -> None:
         self._outstanding[name] -= 1
         subscription = self._wanted.get(name)
-        # Only the last of several counts: an UNSUBSCRIBE may come between them.
+        # Only the last of several confirmations counts: an UNSUBSCRIBE may come between them.
         if self._outstanding[name] <= 0:
             del self._outstanding[name]
             if subscription is not None and self._subscribed.get(name) is subscription:
