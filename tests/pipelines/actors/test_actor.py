@@ -1,4 +1,4 @@
-"""Actors: one message at a time, answers, supervision, chains, and their end."""
+"""Actors: one message at a time, answers, supervision, chains, and the end."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ async def echo(message: Any) -> Any:
 
 
 async def slow(message: Any) -> Any:
-    """Take ten seconds."""
+    """Return the message after ten seconds."""
     await asyncio.sleep(10.0)
     return message
 
 
 async def picky(message: Any) -> Any:
-    """Refuse negative numbers."""
+    """Refuse negative numbers, and return others."""
     if message < 0:
         raise ValueError(message)
     return message
@@ -75,7 +75,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=lambda v: str(v)[:40])
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
-    """The error names the rule and the value."""
+    """The error states the rule and the value."""
     given: dict[str, Any] = {"name": "a", "handle": echo, **options}
     with pytest.raises(rxd.ConfigError) as caught:
         rxd.Actor(**given)
@@ -83,7 +83,7 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 
 async def test_the_result_of_a_factory_is_checked() -> None:
-    """When the actor starts."""
+    """The result is checked when the actor starts."""
     with pytest.raises(rxd.ConfigError, match=r"^what factory makes must be a coroutine function"):
         rxd.Actor("a", factory=dict).start()  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ async def test_an_actor_is_started_once() -> None:
 
 
 async def test_one_at_a_time_and_in_order() -> None:
-    """Whichever task sends the messages."""
+    """This holds whichever tasks send the messages."""
     at_work = 0
     seen: list[int] = []
 
@@ -122,7 +122,7 @@ async def test_one_at_a_time_and_in_order() -> None:
 
 
 async def test_tell_waits_while_the_mailbox_is_full() -> None:
-    """And offer returns False."""
+    """``offer`` returns False meanwhile."""
     async with rxd.Actor("a", slow, queue_size=2) as ref:
         await ref.tell(0)
         await asyncio.sleep(1)
@@ -134,7 +134,7 @@ async def test_tell_waits_while_the_mailbox_is_full() -> None:
 
 
 async def test_ask() -> None:
-    """It returns what the handler returns, None too."""
+    """``ask`` returns the result of the handler, even None."""
     async with rxd.Actor("a", echo) as ref:
         assert [7, None, "x"] == [await ref.ask(m) for m in (7, None, "x")]
         with pytest.raises(rxd.ConfigError, match=r"^timeout must"):
@@ -142,7 +142,7 @@ async def test_ask() -> None:
 
 
 async def test_ask_raises_the_error_of_the_handler() -> None:
-    """As the cause, with the actor and the message."""
+    """The ActorError has the handler's error as its cause, with the actor and the message."""
     with capture_logs():
         async with rxd.Actor("a", picky) as ref:
             await ref.tell(1)
@@ -155,7 +155,7 @@ async def test_ask_raises_the_error_of_the_handler() -> None:
 
 
 async def test_a_timeout_error_of_the_handler_is_no_timeout_of_ask() -> None:
-    """The handler's TimeoutError is a failure like any other."""
+    """A TimeoutError of the handler is a failure like any other."""
 
     async def handle(_: int) -> None:
         raise TimeoutError
@@ -167,7 +167,7 @@ async def test_a_timeout_error_of_the_handler_is_no_timeout_of_ask() -> None:
 
 
 async def test_ask_times_out() -> None:
-    """While the message is at work, in the mailbox, and before it."""
+    """This holds while the message runs, waits in the mailbox, or waits for a place there."""
     seen: list[int] = []
 
     async def handle(n: int) -> Any:
@@ -185,7 +185,7 @@ async def test_ask_times_out() -> None:
 
 
 async def test_a_cancelled_ask_is_skipped() -> None:
-    """If it was still in the mailbox; a message at work goes on to its end."""
+    """Its message is skipped if it still waits; a message that runs goes on to the end."""
     seen: list[int] = []
 
     async def handle(n: int) -> None:
@@ -220,7 +220,7 @@ async def test_resume() -> None:
 
 
 async def test_restart() -> None:
-    """A new handler, after a wait that grows with failures in a row."""
+    """The next message gets a new handler, after a wait that grows with consecutive failures."""
     Counter.made = 0
     backoff = rxd.Backoff(first=1.0, jitter=0.0, attempts=3)
     with capture_logs():
@@ -236,7 +236,7 @@ async def test_restart() -> None:
 
 
 async def test_restart_has_a_limit() -> None:
-    """That many failures in a row, also of the factory, end the actor."""
+    """After that many consecutive failures, including those of the factory, the actor ends."""
     made = 0
 
     def factory() -> Any:
@@ -258,7 +258,7 @@ async def test_restart_has_a_limit() -> None:
 
 
 async def test_stop() -> None:
-    """Asking tasks get an error at any time; a message that was told is a failure."""
+    """Pending asks get an error; each message that was told and not handled is a failure."""
     told: list[rxd.ActorError] = []
     with capture_logs():
         async with rxd.Actor("a", picky, supervision="stop", queue_size=2) as ref:
@@ -304,7 +304,7 @@ async def test_a_cancelled_error_that_the_handler_raises_is_a_failure() -> None:
 
 
 async def test_next_gets_the_results() -> None:
-    """Except None; and its full mailbox holds up the actor before it."""
+    """None is not passed on, and a full mailbox of the next actor holds up the one before it."""
     seen: list[int] = []
 
     async def last(n: int) -> None:
@@ -322,13 +322,13 @@ async def test_next_gets_the_results() -> None:
             await ref.tell(n)
             assert ref.waiting <= 2
             assert end.waiting <= 1
-        # All but what waits in mailboxes, or is at work.
+        # All messages have arrived but those that wait in a mailbox or run.
         assert len(seen) >= 10 - 4
     assert list(range(0, 20, 2)) == seen
 
 
 async def test_next_has_stopped() -> None:
-    """That is a failure, but does not stop the actor."""
+    """A result that cannot be passed on is a failure, but does not stop the actor."""
     told: list[rxd.ActorError] = []
     with capture_logs():
         async with rxd.Actor("last", echo) as end:
@@ -344,7 +344,7 @@ async def test_next_has_stopped() -> None:
 
 
 async def test_leaving_normally_handles_all() -> None:
-    """And failures complete."""
+    """All messages are handled, then ``failures`` completes."""
     seen: list[int] = []
     ended: list[bool] = []
 
@@ -362,7 +362,7 @@ async def test_leaving_normally_handles_all() -> None:
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_leaving_by_an_exception_cancels(turns: int) -> None:
-    """Asking tasks get an error, told messages are failures, and the handler has ended."""
+    """Pending asks get an error, told messages are failures, and the handler has ended."""
     at_work = 0
     told: list[Any] = []
 
@@ -392,7 +392,7 @@ async def test_leaving_by_an_exception_cancels(turns: int) -> None:
 
 
 async def test_drain_with_a_timeout() -> None:
-    """The rest is then cancelled and refused."""
+    """The remaining messages are cancelled or refused."""
     with capture_logs():
         async with rxd.Actor("a", slow) as ref:
             await ref.tell(0)
@@ -406,7 +406,7 @@ async def test_drain_with_a_timeout() -> None:
 
 
 async def test_a_failure_is_emitted_once_although_the_restart_is_cancelled() -> None:
-    """The message is finished; those behind it are refused."""
+    """The running message is finished, and those behind it are refused."""
     told: list[tuple[Any, str]] = []
     with capture_logs():
         async with rxd.Actor("a", factory=Counter, supervision="restart") as ref:
@@ -421,7 +421,7 @@ async def test_a_failure_is_emitted_once_although_the_restart_is_cancelled() -> 
 
 
 def test_a_loop_that_ends_ends_the_actor() -> None:
-    """Without leaving the block: the message at work is cancelled, and no other begins."""
+    """Without leaving the block, the running message is cancelled, and no other begins."""
     begun: list[int] = []
     told: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Actors of a hub: names, chains by name, and the closing of the hub."""
+"""Actors of a hub: names, chains by name, and closing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_names() -> None:
 
 
 async def test_next_by_name() -> None:
-    """It may start later; until it does, a result for it is a failure."""
+    """The next actor may start later; until it does, a result for it is a failure."""
     seen: list[int] = []
     told: list[Any] = []
 
@@ -64,7 +64,7 @@ async def test_next_by_name() -> None:
 
 
 async def test_closing_empties_mailboxes() -> None:
-    """Also of chains and of handlers on boards, in whichever order they were started."""
+    """Chains, and actors that handlers of boards send to, are emptied in any order of start."""
     seen: list[int] = []
 
     async def note(n: int) -> None:
@@ -94,7 +94,7 @@ async def test_closing_empties_mailboxes() -> None:
 
 
 async def test_closing_cancels_after_the_grace() -> None:
-    """And refuses the rest."""
+    """The running message is cancelled, and the others are refused."""
     ends: list[Any] = []
 
     async def slow(_: Any) -> None:
@@ -112,7 +112,7 @@ async def test_closing_cancels_after_the_grace() -> None:
 
 
 async def test_closing_by_an_exception_cancels_at_once() -> None:
-    """There is no grace."""
+    """An exception leaves no grace."""
 
     async def slow(_: Any) -> None:
         await asyncio.sleep(100.0)
@@ -126,7 +126,7 @@ async def test_closing_by_an_exception_cancels_at_once() -> None:
 
 
 async def test_a_ring_that_never_rests_ends_with_the_grace() -> None:
-    """Two actors that send messages to each other forever."""
+    """Two actors that send messages to each other forever are cancelled after the grace."""
 
     async def forward(n: int) -> int:
         await asyncio.sleep(0.3)
@@ -159,7 +159,7 @@ async def test_cancelled_while_closing() -> None:
 
 
 async def test_names_are_found_while_the_hub_closes() -> None:
-    """Actors at work may send each other messages; new actors are refused."""
+    """Running actors may still send each other messages; new actors are refused."""
     seen: list[int] = []
     refused: list[str] = []
 
@@ -181,7 +181,7 @@ async def test_names_are_found_while_the_hub_closes() -> None:
 
 
 async def test_a_hub_forgets_actors_that_have_ended() -> None:
-    """However they end: their names are free again, and their failures are not lost."""
+    """However an actor ended, its name is free again, and its failures have been reported."""
 
     async def odd(message: Any) -> None:
         raise ValueError(message)
@@ -206,7 +206,7 @@ async def test_a_hub_forgets_actors_that_have_ended() -> None:
 
 
 async def slow_to_end(span: float) -> None:
-    """Take *span* seconds, and a moment more after a cancellation."""
+    """Sleep for *span* seconds, and a moment longer after a cancellation."""
     try:
         await asyncio.sleep(span)
     finally:
@@ -214,7 +214,7 @@ async def slow_to_end(span: float) -> None:
 
 
 async def test_a_name_is_taken_until_its_actor_has_ended() -> None:
-    """And the hub waits for it."""
+    """The hub waits for the end of the actor."""
     at_work: list[int] = []
     most: list[int] = []
 

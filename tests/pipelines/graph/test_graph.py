@@ -25,11 +25,11 @@ def graph(*names: str) -> rxd.Graph:
 
 
 async def awaited(*_: Any) -> None:
-    """A coroutine function where a plain one is required."""
+    """A coroutine function, where a plain function is required."""
 
 
 def _id(value: Any) -> str:
-    """Name a case by facts that are the same in every process; an address is not."""
+    """Return a name for a case that is the same in every process, so without an address."""
     return re.sub(r" at 0x\w+", "", str(value))[:40]
 
 
@@ -56,7 +56,7 @@ BAD_NODES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("options", "message"), BAD_NODES, ids=_id)
 def test_bad_nodes(options: dict[str, Any], message: str) -> None:
-    """The error names the rule and the value, and no node is added."""
+    """The error states the rule and the value, and no node is added."""
     g = graph("taken")
     before = g.to_mermaid()
     given: dict[str, Any] = {"name": "new", "fn": same, **options}
@@ -79,7 +79,7 @@ BAD_EDGES: list[tuple[tuple[str, str], dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("ends", "options", "message"), BAD_EDGES, ids=_id)
 def test_bad_edges(ends: tuple[str, str], options: dict[str, Any], message: str) -> None:
-    """The error names the rule and the value, and no edge is added."""
+    """The error states the rule and the value, and no edge is added."""
     g = graph("a", "b")
     g.connect("b", "a")
     before = g.to_mermaid()
@@ -96,7 +96,7 @@ def test_no_node() -> None:
 
 
 def test_the_path_of_a_cycle_is_named() -> None:
-    """From a node along the edges back to it."""
+    """The path begins at a node and follows the edges back to it."""
     g = graph("a", "b", "c", "d")
     for ends in ("ab", "bc", "cd", "db"):
         g.connect(*ends)
@@ -111,7 +111,7 @@ def test_the_path_of_a_cycle_is_named() -> None:
 
 
 def test_a_node_after_itself_is_a_cycle() -> None:
-    """It is the shortest one."""
+    """A node that is connected to itself is the shortest cycle."""
     g = graph("a")
     g.connect("a", "a")
     with pytest.raises(rxd.ConfigError, match=r"^a graph must have no cycle, got 'a -> a'$"):
@@ -119,7 +119,7 @@ def test_a_node_after_itself_is_a_cycle() -> None:
 
 
 def test_a_graph_may_be_deep() -> None:
-    """Deeper than Python's stack."""
+    """A graph may be deeper than Python's stack."""
     names = [str(n) for n in range(3000)]
     g = graph(*names)
     for source, target in pairwise(names):
@@ -151,7 +151,7 @@ def test_nothing_feeds_a_zip() -> None:
 
 
 def test_how_it_is_drawn() -> None:
-    """Nodes and edges in the order in which they were added, names escaped."""
+    """The drawing has nodes and edges in the order of their definition, with escaped names."""
     g = graph("end", 'say "hi"\n|#')
     g.add_node("split", same, outputs=("odd", "even"))
     g.add_node("pair", same, inputs=("left", "right"), join="zip")

@@ -1,4 +1,4 @@
-"""Running graphs: forks and joins, bounds, failures, and their end."""
+"""Running graphs: forks and joins, bounds, failures, and the end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def now() -> float:
 
 
 def line(*functions: Any, **options: Any) -> rxd.Graph:
-    """Return nodes a, b, c ... one behind the other."""
+    """Return a graph of nodes a, b, c, ..., each connected to the next."""
     g = rxd.Graph()
     names = "abcdefgh"[: len(functions)]
     for name, fn in zip(names, functions, strict=True):
@@ -52,7 +52,7 @@ def line(*functions: Any, **options: Any) -> rxd.Graph:
 
 
 def diamond(join: Any, left: Any = same, right: Any = same, **options: Any) -> rxd.Graph:
-    """Return one node, two branches, and a node that joins them."""
+    """Return a graph of one node, two branches, and a node that joins them."""
     g = rxd.Graph()
     g.add_node("top", same)
     g.add_node("left", left, **options)
@@ -66,7 +66,7 @@ def diamond(join: Any, left: Any = same, right: Any = same, **options: Any) -> r
 
 
 async def ran(g: rxd.Graph, items: Any, entry: str, last: str) -> tuple[list[Any], list[Any]]:
-    """Submit all items, each with itself as its id, and return results and failures."""
+    """Submit all items, each with itself as its id; return results and failures."""
     got: list[Any] = []
     failed: list[Any] = []
     async with g.run() as r:
@@ -91,7 +91,7 @@ async def test_a_line() -> None:
 
 
 async def test_plain_functions_run_in_threads() -> None:
-    """Not in the loop's thread."""
+    """They do not run in the thread of the loop."""
     threads: set[int] = set()
 
     def note(n: int) -> int:
@@ -104,7 +104,7 @@ async def test_plain_functions_run_in_threads() -> None:
 
 
 async def test_a_graph_runs_any_number_of_times() -> None:
-    """Also at once; and later additions change no run."""
+    """A graph may have several runs at the same time; later additions change none of them."""
     g = line(takes(1.0), same)
     one = asyncio.create_task(ran(g, range(5), "a", "b"))
     two = asyncio.create_task(ran(g, range(7), "a", "b"))
@@ -117,13 +117,13 @@ async def test_a_graph_runs_any_number_of_times() -> None:
 
 
 async def test_a_fork_gives_all_to_each_branch() -> None:
-    """And merge takes from both branches."""
+    """Each branch gets all items, and merge takes the items of both."""
     got, _ = await ran(diamond("merge"), range(50), "top", "join")
     assert sorted([*range(50), *range(50)]) == sorted(got)
 
 
 async def test_several_edges_may_lead_to_one_port() -> None:
-    """They are merged."""
+    """The edges of one port are merged."""
     g = line(same, same)
     g.add_node("c", same)
     g.connect("a", "c")
@@ -133,7 +133,7 @@ async def test_several_edges_may_lead_to_one_port() -> None:
 
 
 async def test_outputs_by_name() -> None:
-    """A port that is not in the dict emits nothing."""
+    """A port that the dict lacks emits nothing."""
 
     async def split(n: int) -> dict[str, int]:
         return {} if n == 5 else {"even" if n % 2 == 0 else "odd": n}
@@ -155,7 +155,7 @@ async def test_outputs_by_name() -> None:
 
 @pytest.mark.parametrize("wrong", [5, {"x": 1}])
 async def test_results_must_fit_the_outputs(wrong: Any) -> None:
-    """Otherwise the item fails; a replacement must fit too."""
+    """If they do not, the item fails; a replacement must fit too."""
 
     async def work(n: int) -> Any:
         if n == 2:
@@ -180,7 +180,7 @@ async def test_results_must_fit_the_outputs(wrong: Any) -> None:
 
 
 async def test_zip_pairs_in_order() -> None:
-    """Also if one branch is slow, has many slots, and is ordered."""
+    """This holds even if one branch is slow, concurrent, and ordered."""
     delays = iter(range(100, 0, -1))
 
     async def later(n: int) -> int:
@@ -195,7 +195,7 @@ async def test_zip_pairs_in_order() -> None:
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
 async def test_a_failed_item_keeps_its_place(on_error: Any) -> None:
-    """The item is dropped from the other branch too; all others are paired correctly."""
+    """The item is dropped from the other branch too, and all others are paired correctly."""
 
     async def picky(n: int) -> int:
         if n % 40 < 30:
@@ -211,7 +211,7 @@ async def test_a_failed_item_keeps_its_place(on_error: Any) -> None:
 
 
 async def test_zip_reports_items_without_a_partner() -> None:
-    """The last ones of the longer side, and those whose partner failed, are failures."""
+    """Items at the end of the longer side, and those whose partner failed, are failures."""
 
     async def picky(n: int) -> int:
         if n == 1:
@@ -241,7 +241,7 @@ async def test_zip_reports_items_without_a_partner() -> None:
 
 
 async def test_ids_are_kept() -> None:
-    """One item on two ways keeps its id; a tuple of several items has all of theirs."""
+    """One item on two ways keeps its id; a tuple of different items has their joined ids."""
     g = diamond("zip")
 
     async def fail(*_: Any) -> None:
@@ -260,7 +260,7 @@ async def test_ids_are_kept() -> None:
 
 
 async def test_latest() -> None:
-    """A tuple whenever an item arrives, once all inputs have one."""
+    """The join emits a tuple for each item, once all inputs have one."""
     g = rxd.Graph()
     g.add_node("fast", same)
     g.add_node("slow", same)
@@ -331,15 +331,15 @@ async def test_a_slow_branch_bounds_what_is_held() -> None:
         for n in range(60):
             await r.submit("top", n)
             submitted += 1
-            # The queue of the slow node, what top had at work, one in the fork, one at work.
+            # The queue of the slow node, two items in work at top, one in the fork, one in work.
             assert begun["top"] - begun["slow"] <= 5 + 2 + 1 + 1
-            # Some may have been taken from the queue but not begun.
+            # Some may have left the queue but not begun.
             assert submitted - begun["top"] <= 3 + 2
     assert {"top": 60, "fast": 60, "slow": 60} == begun
 
 
 async def test_other_branches_go_on() -> None:
-    """One entry is held up, and nodes that another entry feeds go on."""
+    """Only the entry of the slow branch is held up; nodes behind another entry go on."""
     g = rxd.Graph()
     g.add_node("a", same, queue_size=2)
     g.add_node("stuck", takes(1000.0), queue_size=2)
@@ -366,7 +366,7 @@ async def _submit(r: Any, node: str, items: int) -> None:
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "error", "callable", "raises"])
 async def test_an_edge_that_does_not_wait(policy: str) -> None:
-    """The fork goes on at the pace of the others; the policy decides about the rest."""
+    """The fork keeps the pace of the other edges, and the policy handles items that do not fit."""
     spilt: list[int] = []
 
     def raises(n: int) -> None:
@@ -403,7 +403,7 @@ async def test_an_edge_that_does_not_wait(policy: str) -> None:
 
 
 async def test_a_slow_reader_holds_up_the_node() -> None:
-    """And so holds up submit; nothing is lost."""
+    """The node then holds up submit, and nothing is lost."""
     g = line(same, same, queue_size=2)
     async with g.run() as r:
         probe = Probe(room=0).watch(r.results("b"))
@@ -421,7 +421,7 @@ async def test_a_slow_reader_holds_up_the_node() -> None:
 
 
 async def test_a_failure_is_emitted_and_harms_no_other_item() -> None:
-    """With the node, the id, the item, and the cause."""
+    """The failure has the node, the id, the item and the cause; other items are not affected."""
 
     async def picky(n: int) -> int:
         if n % 3 == 0:
@@ -438,7 +438,7 @@ async def test_a_failure_is_emitted_and_harms_no_other_item() -> None:
 
 
 async def test_failures_without_a_subscriber() -> None:
-    """They are logged."""
+    """Failures without a subscriber are logged."""
 
     async def fail(_: int) -> None:
         raise ValueError
@@ -450,7 +450,7 @@ async def test_failures_without_a_subscriber() -> None:
 
 
 async def test_options_of_a_node() -> None:
-    """Timeouts, attempts and replacements are those of stages."""
+    """Timeouts, attempts and replacements work as for stages."""
     tries = 0
 
     async def flaky(n: int) -> int:
@@ -475,7 +475,7 @@ async def test_options_of_a_node() -> None:
 
 
 async def test_leaving_normally_finishes_all() -> None:
-    """In the order of the nodes, however long it takes."""
+    """The nodes finish in their order, however long it takes."""
     done: list[Any] = []
 
     def work(name: str) -> Any:
@@ -495,7 +495,7 @@ async def test_leaving_normally_finishes_all() -> None:
 
 @pytest.mark.parametrize("when", [0.0, 0.5, 1.0, 1.5, 2.5])
 async def test_leaving_by_an_exception_cancels(when: float) -> None:
-    """And waits for coroutines that end slowly."""
+    """Leaving waits for coroutines that end slowly."""
     running = 0
 
     async def work(n: int) -> int:
@@ -526,7 +526,7 @@ async def test_leaving_by_an_exception_cancels(when: float) -> None:
 
 
 async def test_cancelled_while_draining() -> None:
-    """The items at work are cancelled."""
+    """The running items are cancelled."""
 
     async def main() -> None:
         async with line(takes(100.0)).run() as r:
@@ -541,7 +541,7 @@ async def test_cancelled_while_draining() -> None:
 
 
 async def test_drain_with_a_timeout() -> None:
-    """It returns False if something had to be cancelled, else True."""
+    """``drain`` returns False if something had to be cancelled, else True."""
     async with line(takes(10.0), same).run() as r:
         await r.submit("a", 1)
         assert not await r.drain(1.0)
@@ -554,7 +554,7 @@ async def test_drain_with_a_timeout() -> None:
 
 
 async def test_submit_waits_and_may_be_cancelled() -> None:
-    """Then the item is not in the graph; if the run ends meanwhile, the item is refused."""
+    """A cancelled submit puts no item in; if the run ends meanwhile, the item is refused."""
     got: list[int] = []
     waiting = late = asyncio.create_task(asyncio.sleep(0, ""))
     refused: list[asyncio.Task[str]] = []
@@ -580,7 +580,7 @@ async def test_submit_waits_and_may_be_cancelled() -> None:
 
 
 async def test_what_a_run_refuses() -> None:
-    """Unknown nodes and ports, and use outside of the block."""
+    """Unknown nodes and ports are refused, and so is use outside of the block."""
     g = line(same, same)
     g.add_node("two", same, outputs=("p", "q"))
     run = g.run()
@@ -606,7 +606,7 @@ async def test_what_a_run_refuses() -> None:
 
 
 async def test_what_ends_the_whole_run() -> None:
-    """An error that belongs to no item ends it, such as an error of the limit."""
+    """An error that belongs to no item, such as one of the limit, ends the run."""
 
     class Broken(rxd.AdaptiveLimit):
         def ended(self, *args: Any, **kwargs: Any) -> None:

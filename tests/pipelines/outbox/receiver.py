@@ -18,11 +18,11 @@ __all__ = ["Receiver", "lines", "send_to"]
 
 class Receiver:
     """
-    Takes batches of events, as lines of JSON, drops repetitions by id, and acknowledges.
+    Takes batches of events as lines of JSON, drops duplicates by id, and acknowledges.
 
     Args:
-        rng: Decides when a connection is dropped: before a batch is taken, or before it is
-            acknowledged; never when None.
+        rng: Decides when a connection is dropped, before a batch is taken or before it is
+            acknowledged; None drops none.
     """
 
     def __init__(self, rng: random.Random | None = None) -> None:
@@ -81,7 +81,7 @@ class Receiver:
 
 
 async def send_to(port: int, events: list[rxd.OutboxEvent]) -> None:
-    """Send a batch over a connection of its own and wait for its acknowledgement."""
+    """Send a batch over a new connection, and wait for its acknowledgement."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(json.dumps([(e.id, e.event) for e in events]).encode() + b"\n")
@@ -98,7 +98,7 @@ def lines(path: str) -> int:
 
 
 async def main() -> None:
-    """Put numbers and record which are on disk, until killed: ``path port acknowledged``."""
+    """Put numbers, and record which are on disk, until killed: ``path port acknowledged``."""
     path, port, acknowledged = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     backoff = rxd.Backoff(first=0.002, maximum=0.02)
 

@@ -1,7 +1,7 @@
 """
-A process that spills, and notes what is known to be on disk, until killed: ``path journal``.
+A process that spills, and records which items are on disk, until killed: ``path journal``.
 
-Memory is full of items without a subscriber, so every item that is put goes to the disk.
+Memory is full of items, as there is no subscriber, so each new item goes to the disk.
 """
 
 from __future__ import annotations

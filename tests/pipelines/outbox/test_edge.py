@@ -1,4 +1,4 @@
-"""The edge pipeline: local first, forwarded by choice, and no failure ends the stream."""
+"""The edge pipeline runs locally first, forwards by choice, and no failure ends the stream."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def handled(
 
 
 async def test_local_first_then_forwarded_by_choice(tmp_path: Path) -> None:
-    """While the receiver is away events are handled; results arrive later, under their ids."""
+    """Events are handled while the receiver is unavailable; its results arrive later, by id."""
     cloud = Cloud(away=True)
     async with rxd.Outbox(tmp_path / "box", cloud, backoff=QUICK) as box:
         edge = rxd.EdgePipeline(double, forward=lambda n: n > 10, outbox=box)
@@ -64,7 +64,7 @@ async def test_local_first_then_forwarded_by_choice(tmp_path: Path) -> None:
 
 
 async def test_failures_do_not_end_the_stream(tmp_path: Path) -> None:
-    """Of the local function, of the predicate, or of a full outbox: each result has its id."""
+    """The function, the predicate or a full outbox may fail: each result has its id."""
 
     def forward(n: int) -> bool:
         if n == 0:
@@ -97,7 +97,7 @@ async def test_timeout(tmp_path: Path) -> None:
 
 
 async def test_source_waits_for_a_slow_consumer(tmp_path: Path) -> None:
-    """It is asked for no more than fits; disposal cancels the events at work."""
+    """The source is asked for no more than fits; disposal cancels the running events."""
     begun: list[int] = []
 
     async def note(n: int) -> int:
@@ -138,7 +138,7 @@ async def test_bad_arguments(tmp_path: Path) -> None:
 
 
 async def test_it_is_unknown_whether_a_cancelled_write_succeeded(tmp_path: Path) -> None:
-    """Here it did; putting the same id again does not store it twice."""
+    """Here the write succeeded; putting the same id again does not store it twice."""
     cloud, release = Cloud(away=True), threading.Event()
     async with rxd.Outbox(tmp_path / "box", cloud, backoff=QUICK) as box:
         write = box._file.add

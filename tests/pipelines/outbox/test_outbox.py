@@ -38,7 +38,7 @@ class Sink:
 
     @property
     def events(self) -> list[Any]:
-        """The events that were sent."""
+        """Return the events that were sent."""
         return [event.event for batch in self.batches for event in batch]
 
     async def __call__(self, events: list[rxd.OutboxEvent]) -> None:
@@ -50,7 +50,7 @@ class Sink:
 
 
 async def test_sent_in_order_with_ids_and_numbers(tmp_path: Path) -> None:
-    """Batches hold the waiting events, the oldest first, and none remains."""
+    """Batches contain the waiting events, the oldest first, and none remains."""
     sink = Sink()
     async with rxd.Outbox(tmp_path / "box", sink, batch=7) as box:
         numbers = await asyncio.gather(*(box.put({"n": n}) for n in range(50)))
@@ -65,7 +65,7 @@ async def test_sent_in_order_with_ids_and_numbers(tmp_path: Path) -> None:
 
 
 async def test_the_next_process_sends_the_waiting_events(tmp_path: Path) -> None:
-    """Leaving keeps them; numbers go on; an id that waits is not written again."""
+    """Leaving keeps them, numbers go on, and an id that waits is not written again."""
     path = tmp_path / "box"
     sink = Sink(away=True)
     async with rxd.Outbox(path, sink, backoff=QUICK) as box:
@@ -76,14 +76,14 @@ async def test_the_next_process_sends_the_waiting_events(tmp_path: Path) -> None
     sink.away = False
     async with rxd.Outbox(path, sink) as box:
         await box.flush()
-        # All is gone, and still no number comes twice.
+        # The file is empty, and still no number comes twice.
         assert 3 == await box.put("c", id="i0")
         await box.flush()
     assert [0, 1, "c"] == sink.events
 
 
 async def test_failures_are_logged_once_and_waited_out(tmp_path: Path) -> None:
-    """The same events are sent again; also if send itself raises CancelledError."""
+    """The same events are sent again, even if ``send`` itself raises CancelledError."""
     tries: list[list[Any]] = []
 
     async def send(events: list[rxd.OutboxEvent]) -> None:
@@ -103,7 +103,7 @@ async def test_failures_are_logged_once_and_waited_out(tmp_path: Path) -> None:
 
 
 async def test_refuses_events_that_do_not_fit(tmp_path: Path) -> None:
-    """By number or by size; stored events stay."""
+    """An event may be one too many or too large; stored events stay."""
     sink = Sink(away=True)
     async with rxd.Outbox(tmp_path / "a", sink, max_items=3, backoff=QUICK) as box:
         answers = await asyncio.gather(*(box.put(n) for n in range(5)), return_exceptions=True)
@@ -151,7 +151,7 @@ async def test_drops_the_oldest_but_none_that_is_being_sent(tmp_path: Path) -> N
 
 
 async def test_exceeds_its_limit_while_all_events_are_being_sent(tmp_path: Path) -> None:
-    """If no event may be dropped, drop_oldest exceeds the limit by at most one batch."""
+    """If no event may be dropped, ``drop_oldest`` exceeds the limit by at most one batch."""
     started, go = asyncio.Event(), asyncio.Event()
     got: list[Any] = []
 
@@ -172,7 +172,7 @@ async def test_exceeds_its_limit_while_all_events_are_being_sent(tmp_path: Path)
 
 
 async def test_old_events_are_dropped(tmp_path: Path) -> None:
-    """Past max_age they are not sent, whatever the overflow policy."""
+    """Events past ``max_age`` are not sent, whatever the overflow policy is."""
     path = tmp_path / "box"
     sink = Sink(away=True)
     async with rxd.Outbox(path, sink, backoff=QUICK) as box:
@@ -193,7 +193,7 @@ async def test_old_events_are_dropped(tmp_path: Path) -> None:
 async def test_steps_of_the_clock_drop_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device boots in 1970 and gets the time from the network."""
+    """A device boots in 1970, and later gets the time from the network."""
     path, now = tmp_path / "box", 100.0
     monkeypatch.setattr("rxdispatch.pipelines.outbox.file.time.time", lambda: now)
     sink = Sink(away=True)
@@ -210,7 +210,7 @@ async def test_steps_of_the_clock_drop_nothing(
 
 
 async def test_the_cost_of_max_age_does_not_grow(tmp_path: Path) -> None:
-    """Counted in steps of the database: it looks only at the oldest event."""
+    """The database looks only at the oldest event, as its number of steps shows."""
 
     async def steps(box: rxd.Outbox) -> int:
         found: list[int] = []
@@ -237,7 +237,7 @@ async def test_the_cost_of_max_age_does_not_grow(tmp_path: Path) -> None:
 
 
 async def test_one_process_at_a_time(tmp_path: Path) -> None:
-    """Another one gets an error, and can open the file later."""
+    """Another process gets an error, and can open the file later."""
     sink = Sink()
     async with rxd.Outbox(tmp_path / "box", sink):
         rule = f"one process at a time; process {os.getpid()} uses it"
@@ -248,7 +248,7 @@ async def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
-    """A database of another application, a text, a directory, a missing directory: ConfigError."""
+    """A foreign database, a text, a directory and a missing directory raise ConfigError."""
     with sqlite3.connect(tmp_path / "db") as database:
         database.execute("CREATE TABLE t (x)")
     database.close()
@@ -282,7 +282,7 @@ async def test_a_planted_file_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_planted_lock_is_refused(tmp_path: Path) -> None:
-    """A link must not create a file elsewhere."""
+    """The lock may be a link, which must not create a file elsewhere."""
     (tmp_path / "box.lock").symlink_to(tmp_path / "target")
     with pytest.raises(rxd.ConfigError, match="the lock file must not be a symbolic link"):
         async with rxd.Outbox(tmp_path / "box", Sink()):
@@ -323,7 +323,7 @@ async def test_bad_arguments(tmp_path: Path) -> None:
 
 
 async def test_disk_that_fails(tmp_path: Path) -> None:
-    """Put raises, and the outbox goes on once the disk works again."""
+    """``put`` raises, and the outbox goes on when the disk works again."""
     sink = Sink()
     path = tmp_path / "box"
     async with rxd.Outbox(path, sink, backoff=QUICK) as box:
@@ -374,7 +374,7 @@ async def test_cancellation_at_any_moment_loses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_ten_thousand_events_through_cuts(tmp_path: Path, seed: int) -> None:
-    """The receiver and the connection fail at random: all events arrive, in order, each once."""
+    """Receiver and connection fail at random, but all events arrive once and in order."""
     count = 10_000
     rng = random.Random(seed)
     async with Receiver(rng) as far:
@@ -403,7 +403,7 @@ async def test_ten_thousand_events_through_cuts(tmp_path: Path, seed: int) -> No
 
 
 async def test_killed_again_and_again(tmp_path: Path) -> None:
-    """Events that were acknowledged before a kill -9 arrive, in order."""
+    """Events that were acknowledged before a SIGKILL arrive in order."""
     path, acknowledged = str(tmp_path / "box"), str(tmp_path / "acknowledged")
     async with Receiver(random.Random(3)) as far:
         port = str(far.port)
@@ -428,13 +428,13 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
             await box.flush()
         received = [n for n in far.received if isinstance(n, int)]
         unique = list(dict.fromkeys(received))
-        # A process that is killed before it records an event puts it again, under the same id.
+        # A process that is killed before it records an event puts it again, with the same id.
         assert set(range(10 * lines(acknowledged))) <= set(unique)
         assert unique == sorted(unique)
 
 
 async def test_dedupe_forgets_the_oldest() -> None:
-    """It holds as many ids as it should; an id that was added again is new again."""
+    """It keeps as many ids as configured; an id that it has forgotten counts as new."""
     done = rxd.Dedupe(2)
     for name in ("a", "b", "a", "c"):
         done.add(name)
@@ -444,7 +444,7 @@ async def test_dedupe_forgets_the_oldest() -> None:
 
 
 async def test_the_context_of_a_put_stays_with_it(tmp_path: Path) -> None:
-    """The writing task serves other puts too, and outlives it."""
+    """The task that writes does not see the context, as it also serves other puts."""
     mark: ContextVar[str] = ContextVar("mark", default="none")
     seen: list[str] = []
     async with rxd.Outbox(tmp_path / "box", Sink()) as box:
@@ -462,7 +462,7 @@ async def test_the_context_of_a_put_stays_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), PanicError("rust")])
 async def test_events_wait_whatever_send_raises(error: BaseException, tmp_path: Path) -> None:
-    """They are sent again."""
+    """The events are sent again."""
     got: list[Any] = []
     errors = [error]
 
@@ -480,13 +480,13 @@ async def test_events_wait_whatever_send_raises(error: BaseException, tmp_path: 
 
 
 def test_send_must_run_and_take_events(tmp_path: Path) -> None:
-    """A generator function would run nothing."""
+    """A generator function is refused, as calling it runs nothing."""
 
     async def rows(events: Any) -> Any:
         yield events
 
     async def nothing() -> None:
-        """Takes no events."""
+        """Take no events."""
 
     path = tmp_path / "box"
     with pytest.raises(rxd.ConfigError, match="send must not be a generator function"):

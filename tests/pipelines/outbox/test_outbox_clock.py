@@ -11,7 +11,7 @@ SET = 1.8e9
 
 
 def resumed(row: ClockRow, *, steady: float, wall: float, boot: str = "b") -> float:
-    """Return the time of a clock that was resumed from *row* with these readings."""
+    """Return the time of a clock that resumes from *row* with these readings."""
     clock = OutboxClock(lambda: steady, lambda: wall, lambda: boot)
     clock.resume(row)
     return clock.now()
@@ -30,27 +30,27 @@ def test_it_begins_at_zero_and_never_goes_back() -> None:
 @pytest.mark.parametrize(
     ("row", "now", "expected"),
     [
-        # Another process of the same boot: the steady clock, although the other one was set.
+        # In another process of the same boot, the steady clock counts, although the other was set.
         (ClockRow("b", 10.0, 100.0, 5.0), (30.0, SET, "b"), 25.0),
-        # Another boot: the wall clock, which may have been set back, but not before it was set.
+        # After another boot, the wall clock counts, but never backwards.
         (ClockRow("a", 900.0, SET, 5.0), (3.0, SET + 60, "b"), 65.0),
         (ClockRow("a", 900.0, SET, 5.0), (3.0, SET - 60, "b"), 5.0),
         (ClockRow("a", 900.0, 100.0, 5.0), (3.0, SET, "b"), 5.0),
         (ClockRow("a", 900.0, SET, 5.0), (3.0, 100.0, "b"), 5.0),
-        # Where boots have no names, the wall clock again.
+        # If boots have no ids, the wall clock counts.
         (ClockRow("", 10.0, SET, 5.0), (30.0, SET + 60, ""), 65.0),
-        # A name that is wrong, as the clock shows less than before.
+        # The id is wrong if the steady clock shows less than before.
         (ClockRow("b", 10.0, SET, 5.0), (3.0, SET + 60, "b"), 65.0),
     ],
 )
 def test_it_goes_on_where_it_was(
     row: ClockRow, now: tuple[float, float, str], expected: float
 ) -> None:
-    """The time in between is added if it is known."""
+    """The clock resumes at its last time, plus the time that has passed if it is known."""
     assert expected == resumed(row, steady=now[0], wall=now[1], boot=now[2])
 
 
 def test_the_clocks_of_the_host() -> None:
-    """The steady one does not go back, and the boot has one id."""
+    """The steady clock does not go back, and the boot has one id."""
     assert steady() <= steady()
     assert boot_id() == boot_id()

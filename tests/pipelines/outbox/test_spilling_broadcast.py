@@ -1,4 +1,4 @@
-"""``BroadcastIngress``: many subscribers, each with its queue."""
+"""``BroadcastIngress``: many subscribers, each with a queue of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.operators.flow.runs import to_list
 
 
 async def slow(n: int) -> int:
-    """Take a second."""
+    """Return the item after a second."""
     await asyncio.sleep(1)
     return n
 
@@ -31,10 +31,10 @@ def test_all_get_everything_and_wait_empty_waits_for_the_slowest() -> None:
         start = loop.time()
         for n in range(8):
             await ingress.put(n)
-        # One at work, two in its queue, two before all: the other three had to wait.
+        # One item is in work, two are in its queue, two in front of all; three had to wait.
         assert 2 < loop.time() - start < 4
         await ingress.wait_empty()
-        # The last one is at work.
+        # The last item is still in work.
         assert 6.5 < loop.time() - start < 7.5
         assert list(range(8)) == quick.notifications
         ingress.close()
@@ -44,7 +44,7 @@ def test_all_get_everything_and_wait_empty_waits_for_the_slowest() -> None:
 
 
 def test_a_slow_subscriber_drops_its_own_items() -> None:
-    """With an overflow policy it holds up no other."""
+    """With an overflow policy, a slow subscriber holds up no other."""
 
     async def main() -> None:
         ingress = rxd.BroadcastIngress[int](2, overflow="drop_oldest")
@@ -62,7 +62,7 @@ def test_a_slow_subscriber_drops_its_own_items() -> None:
 
 
 async def test_a_subscriber_that_leaves_is_not_waited_for() -> None:
-    """It holds up no other; items without a subscriber go to the first one."""
+    """It holds up nobody; items without a subscriber wait for the first one."""
     ingress = rxd.BroadcastIngress[int](1)
     assert ingress.offer(0)
     assert not ingress.offer(1)
@@ -89,7 +89,7 @@ async def test_a_subscriber_that_leaves_is_not_waited_for() -> None:
 
 
 async def test_a_subscriber_that_raises_harms_no_other() -> None:
-    """It gets its error, and wait_empty does not wait for it."""
+    """The subscriber gets its error, and ``wait_empty`` does not wait for it."""
     ingress = rxd.BroadcastIngress[int](3)
     good, errors = Probe(), list[Exception]()
 
@@ -106,6 +106,6 @@ async def test_a_subscriber_that_raises_harms_no_other() -> None:
 
 
 def test_bad_arguments() -> None:
-    """As for an ingress."""
+    """The rules are those of an ingress."""
     with pytest.raises(rxd.ConfigError):
         rxd.BroadcastIngress[int](0)

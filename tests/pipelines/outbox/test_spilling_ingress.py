@@ -33,7 +33,7 @@ def rows(path: Path) -> int:
 
 
 async def test_spilled_items_keep_their_order(tmp_path: Path) -> None:
-    """Memory is bounded; the file is empty at the end."""
+    """Memory is bounded, and the file is empty at the end."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=3) as ingress:
         for n in range(20):
             await ingress.put(n)
@@ -46,7 +46,7 @@ async def test_spilled_items_keep_their_order(tmp_path: Path) -> None:
         ingress.subscribe(log)
         await joining
         assert list(range(20)) == log.notifications
-        # In memory again.
+        # Items now stay in memory again.
         assert ingress.offer(20)
         await ingress.put(21)
         ingress.close()
@@ -55,7 +55,7 @@ async def test_spilled_items_keep_their_order(tmp_path: Path) -> None:
 
 
 async def test_producers_keep_their_order_through_ups_and_downs(tmp_path: Path) -> None:
-    """Whether their items pass through memory or the disk."""
+    """The order holds whether items pass through memory or the disk."""
     rng = random.Random(5)
     async with rxd.SpillingIngress[list[int]](tmp_path / "spill", size=4) as ingress:
 
@@ -80,7 +80,7 @@ async def test_producers_keep_their_order_through_ups_and_downs(tmp_path: Path) 
 
 
 async def test_the_disk_is_left_once_the_subscriber_keeps_up(tmp_path: Path) -> None:
-    """Even if a producer never pauses."""
+    """This happens even if a producer never pauses."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=10) as ingress:
         for n in range(50):
             await ingress.put(n)
@@ -104,12 +104,12 @@ async def test_the_disk_is_bounded_too(tmp_path: Path) -> None:
 
 
 async def test_items_on_disk_wait_for_the_next_process(tmp_path: Path) -> None:
-    """Of the items that were read, only those that were emitted are gone."""
+    """Of the items that were read from disk, only those that were emitted are gone."""
     path = tmp_path / "spill"
     async with rxd.SpillingIngress[int](path, size=4) as ingress:
         for n in range(12):
             await ingress.put(n)
-        # Four of memory and three of the disk are handed on; up to four more were read.
+        # Four items from memory and three from disk are emitted; up to four more were read.
         assert list(range(7)) == await to_list(ingress.pipe(rx.take(7)))
         await eventually(lambda: ingress.waiting > 0)
     with pytest.raises(rxd.TaskRejectedError):
@@ -123,7 +123,7 @@ async def test_items_on_disk_wait_for_the_next_process(tmp_path: Path) -> None:
 
 
 async def test_leaving_ends_the_stream_after_the_items_in_memory(tmp_path: Path) -> None:
-    """A slow subscriber gets its end."""
+    """A slow subscriber gets these items and the completion."""
     gate = asyncio.Event()
 
     async def work(n: int) -> int:
@@ -145,7 +145,7 @@ async def test_leaving_ends_the_stream_after_the_items_in_memory(tmp_path: Path)
 
 
 async def test_a_put_that_is_cancelled_before_its_turn_writes_nothing(tmp_path: Path) -> None:
-    """And wait_empty does not wait for it."""
+    """``wait_empty`` does not wait for it either."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=1) as ingress:
         await ingress.put(0)
         put = asyncio.create_task(ingress.put(1))
@@ -162,7 +162,7 @@ async def test_a_put_that_is_cancelled_before_its_turn_writes_nothing(tmp_path: 
 async def test_a_disk_failure_is_logged_and_waited_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Puts that cannot be written raise; items on disk are emitted once they can be read."""
+    """Puts that cannot be written raise; items on disk are emitted when they can be read."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=1) as ingress:
         for n in range(3):
             await ingress.put(n)
@@ -206,13 +206,13 @@ async def test_killed_after_put_has_returned(tmp_path: Path) -> None:
         async with rxd.SpillingIngress[int](path, size=16) as ingress:
             ingress.close()
             got = await to_list(ingress)
-        # What memory held, -1, is gone; of the last ten some may have been written.
+        # The item in memory, -1, is lost; some of the last ten may have been written.
         assert list(range(len(got))) == got
         assert known <= len(got) <= known + 10
 
 
 async def test_one_process_and_one_use(tmp_path: Path) -> None:
-    """And only files of this kind."""
+    """A second process, a second entry and foreign files are refused."""
     path = tmp_path / "spill"
     closed = rxd.SpillingIngress[int](path)
     with pytest.raises(rxd.ConfigError, match="must be open"):
@@ -234,7 +234,7 @@ async def test_one_process_and_one_use(tmp_path: Path) -> None:
 
 
 async def test_an_item_that_cannot_be_written_raises(tmp_path: Path) -> None:
-    """It is not counted."""
+    """The item is not counted."""
     async with rxd.SpillingIngress[Any](tmp_path / "spill", size=1) as ingress:
         await ingress.put(object())
         with pytest.raises(rxd.CodecError):

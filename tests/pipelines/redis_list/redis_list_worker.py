@@ -1,4 +1,4 @@
-"""A process that takes from a list; settles nothing if asked to, else writes what it has done."""
+"""A process that takes entries from a list, and either holds them or records and settles them."""
 
 from __future__ import annotations
 

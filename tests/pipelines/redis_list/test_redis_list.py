@@ -31,7 +31,7 @@ QUICK = StoreSettings(timeout=1.0, attempt_timeout=0.3, ping_interval=0.2)
 
 @asynccontextmanager
 async def client_of(target: Target, settings: StoreSettings = QUICK) -> AsyncGenerator[Client]:
-    """Open a client, and close it."""
+    """Open a client, and close it after the block."""
     client = Client(target, settings)
     try:
         yield client
@@ -74,7 +74,7 @@ async def left(client: Client, *wanted: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_takes_settles_and_leaves(kind: Kind) -> None:
-    """Every entry once and in order, equal ones too; then no key remains on the server."""
+    """Each entry comes once and in order, even equal ones; then no key remains on the server."""
     async with any_server(kind) as target, client_of(target) as client:
         await fill(client, *range(20), 3, 3, 3)
         seen: list[bytes] = []
@@ -94,7 +94,7 @@ async def test_takes_settles_and_leaves(kind: Kind) -> None:
 
 
 async def test_a_slow_consumer_leaves_the_list_alone() -> None:
-    """It takes no more than fits, and without a valve downstream at most *prefetch*."""
+    """The stream takes no more than fits, and without a valve below, at most *prefetch*."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, *range(50))
         go = asyncio.Event()
@@ -138,7 +138,7 @@ async def test_a_slow_consumer_leaves_the_list_alone() -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 async def test_give_back_and_drop(side: Any) -> None:
-    """Both put an entry back at the end that it came from; dropping an item is enough."""
+    """Both put the entry back at the end it came from; dropping the item is enough."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, *"abc")
         end = b"a" if side == "left" else b"c"
@@ -157,7 +157,7 @@ async def test_give_back_and_drop(side: Any) -> None:
 
 
 async def test_cancelled_while_it_waits_and_while_it_works() -> None:
-    """Disposal at any time gives entries back; two workers share a list."""
+    """Disposal at any time gives entries back; two workers share the list."""
     async with valkey_server() as server, client_of(server.target) as client:
 
         async def handle(item: rxd.ListItem) -> None:
@@ -191,7 +191,7 @@ async def test_cancelled_while_it_waits_and_while_it_works() -> None:
 
 
 async def test_kill_9() -> None:
-    """Another worker gets the entries of a killed one after the lease; nothing is lost."""
+    """After the lease, another worker gets the entries of a killed one, and none is lost."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, *range(30))
         with subprocess.Popen(
@@ -226,7 +226,7 @@ async def test_kill_9() -> None:
 
 @pytest.mark.parametrize("command", [None, b"BLMOVE", b"EVALSHA"])
 async def test_cuts_and_lost_replies(command: bytes | None) -> None:
-    """Connections are cut and replies lost all the time: every entry is done, and none is lost."""
+    """While connections are cut and replies lost, each entry is done, and none is lost."""
     async with (
         valkey_server() as server,
         client_of(server.target) as direct,
@@ -268,7 +268,7 @@ async def test_cuts_and_lost_replies(command: bytes | None) -> None:
 
 
 async def test_a_worker_that_was_taken_for_dead_is_told() -> None:
-    """Another worker has its entry, and its own settlement is refused."""
+    """Another worker has its entry, and its settlement is refused."""
     async with valkey_server() as server, client_of(server.target) as client:
         await fill(client, "a")
         items: list[rxd.ListItem] = []
@@ -327,7 +327,7 @@ def test_bad_arguments(server: Any, options: dict[str, Any], rule: str) -> None:
 
 
 async def test_an_outage_only_delays() -> None:
-    """Entries that are settled during an outage are written after it."""
+    """Entries that are settled during an outage are written afterwards."""
     async with (
         valkey_server() as server,
         client_of(server.target) as direct,

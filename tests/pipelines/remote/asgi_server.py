@@ -11,10 +11,10 @@ __all__ = ["AsgiServer"]
 
 class AsgiServer:
     """
-    Serves one request at a time on each connection, bodies by their length.
+    Serves one request at a time on each connection; Content-Length limits its body.
 
     Args:
-        app: What is served.
+        app: The app to serve.
     """
 
     def __init__(self, app: Any) -> None:
@@ -62,7 +62,7 @@ class AsgiServer:
 
         async def receive() -> dict[str, Any]:
             if left:
-                # In two parts where there is enough.
+                # Send the body in two parts if it is long enough.
                 size = left.pop()
                 part = size if size < 100 else size // 2
                 if size > part:
@@ -93,6 +93,6 @@ class AsgiServer:
         }
         await self._app(scope, receive, send)
         if left:
-            # What the app did not want to read.
+            # Read the rest of the body, which the app did not want.
             await reader.readexactly(left.pop())
         return not closing

@@ -53,7 +53,7 @@ async def test_items_of_a_stream_are_sent_and_come_back() -> None:
 
 
 async def test_a_connection_that_is_cut_is_tried_again() -> None:
-    """Under the same key, so that the server can recognise it."""
+    """The request has the same key, so that the server can recognise it."""
     proxy: Any = None
     cuts = 3
 
@@ -80,7 +80,7 @@ async def test_a_connection_that_is_cut_is_tried_again() -> None:
 
 
 async def test_a_client_that_disconnects_cancels_the_call() -> None:
-    """By a timeout too; its slot is then free."""
+    """A timeout of the client does so too; then the slot is free."""
     ended: list[str] = []
 
     async def slow(_: int) -> None:
@@ -108,7 +108,7 @@ async def test_a_client_that_disconnects_cancels_the_call() -> None:
 
 
 async def test_too_much_work_is_put_off() -> None:
-    """The app answers 503; the client asks again, and not too early."""
+    """The app replies 503, and the client retries, but not too early."""
     go = asyncio.Event()
 
     async def wait(n: int) -> int:
@@ -125,7 +125,7 @@ async def test_too_much_work_is_put_off() -> None:
         loop = asyncio.get_running_loop()
         held = [asyncio.create_task(fn(n)) for n in range(2)]
         await eventually(lambda: app.at_work == 2)
-        # A second is longer than it would wait.
+        # The hasty client does not wait for a whole second.
         with pytest.raises(rxd.RemoteError, match="answered 503") as caught:
             await hasty(8)
         assert 1.0 == caught.value.retry_after
@@ -157,7 +157,7 @@ async def test_too_much_work_is_put_off() -> None:
 async def test_refusals_name_the_rule(
     method: str, path: str, body: str, status: int, told: str
 ) -> None:
-    """As JSON, with the id if it is known."""
+    """The reply is JSON, with the id if it is known."""
 
     async def odd(n: int | None) -> object:
         if n == 2:
@@ -174,7 +174,7 @@ async def test_refusals_name_the_rule(
 
 
 async def test_a_body_without_a_length_is_bounded_too() -> None:
-    """Its parts are counted; if the client disconnects in between, it is dropped."""
+    """The parts are counted; if the client disconnects in between, the body is dropped."""
     app = rxd.serve_stages({"double": double}, max_body=10)
     sent: list[Any] = []
 
@@ -199,7 +199,7 @@ async def test_a_body_without_a_length_is_bounded_too() -> None:
 
 
 async def test_the_lifespan_of_the_server() -> None:
-    """Startup and shutdown are answered; other scopes are refused."""
+    """Startup and shutdown are acknowledged; other scopes are refused."""
     app = rxd.serve_stages({"double": double})
     kinds = iter(["lifespan.startup", "lifespan.shutdown"])
     sent: list[str] = []
@@ -217,7 +217,7 @@ async def test_the_lifespan_of_the_server() -> None:
 
 
 def answering(*answers: httpx.Response) -> httpx.AsyncClient:
-    """Return a client whose server gives these answers."""
+    """Return a client whose server gives these replies, one after the other."""
     left = list(answers)
     return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: left.pop(0)))
 
@@ -235,7 +235,7 @@ def answering(*answers: httpx.Response) -> httpx.AsyncClient:
     ],
 )
 async def test_what_retry_after_says(retry_after: str, seconds: float | None) -> None:
-    """Seconds or a date; anything else is ignored."""
+    """The header has seconds or a date; anything else is ignored."""
     answer = httpx.Response(429, headers={"retry-after": retry_after})
     async with answering(answer) as client:
         with pytest.raises(rxd.RemoteError) as caught:
@@ -244,7 +244,7 @@ async def test_what_retry_after_says(retry_after: str, seconds: float | None) ->
 
 
 async def test_invalid_answers() -> None:
-    """The result of another event is refused, and not retried."""
+    """A reply with the result of another event is refused, and not retried."""
     answers = [httpx.Response(200, json={"id": "b", "data": 1}), httpx.Response(404, text="lost")]
     async with answering(*answers) as client:
         fn = rxd.remote("http://a/b", client=client, id=lambda _: "a")
@@ -260,7 +260,7 @@ async def test_invalid_answers() -> None:
 
 
 async def test_an_answer_that_cannot_be_read_is_retried() -> None:
-    """Whatever error the client raises."""
+    """This holds for any error that the client raises."""
 
     def garbled(request: httpx.Request) -> httpx.Response:
         raise httpx.DecodingError("no gzip", request=request)
@@ -291,7 +291,7 @@ async def test_headers_and_the_trace_are_sent() -> None:
 
 
 def test_without_httpx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the extra."""
+    """The error names the missing extra."""
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(rxd.ConfigError, match=r"rxdispatch\[http\]"):
         rxd.remote("http://a/b")
@@ -326,6 +326,6 @@ BAD: Any = object()
     ],
 )
 def test_bad_arguments(make: Callable[[], object]) -> None:
-    """The error names the rule."""
+    """The error states the rule."""
     with pytest.raises(rxd.ConfigError):
         make()

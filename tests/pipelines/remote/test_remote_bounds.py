@@ -26,12 +26,12 @@ async def double(n: int) -> int:
 
 
 def served(answer: Callable[[httpx.Request], httpx.Response]) -> httpx.AsyncClient:
-    """Return a client whose server answers like this."""
+    """Return a client whose server replies by calling *answer*."""
     return httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
 
 class Endless(httpx.AsyncByteStream):
-    """An endless body of parts of 1,000 bytes."""
+    """An endless body, in parts of 1,000 bytes."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -52,7 +52,7 @@ class Endless(httpx.AsyncByteStream):
 
 
 async def test_an_answer_without_end_is_given_up() -> None:
-    """No more than *max_answer* of it is read."""
+    """The client reads no more than *max_answer* of it."""
     endless = Endless()
     async with served(lambda _: httpx.Response(200, stream=endless)) as client:
         fn = rxd.remote("http://a/b", client=client, backoff=None, max_answer=10_000)
@@ -64,7 +64,7 @@ async def test_an_answer_without_end_is_given_up() -> None:
 
 
 async def test_compressed_answers_are_refused_unless_asked_for() -> None:
-    """A few bytes may be gigabytes; if the request asks for them, the decoded bytes count."""
+    """A few bytes may expand to gigabytes; if the request allows that, the decoded bytes count."""
     bomb = gzip.compress(b'{"id": "a", "data": "' + b"x" * 1_000_000 + b'"}')
     seen: list[str] = []
 
@@ -94,7 +94,7 @@ async def test_compressed_answers_are_refused_unless_asked_for() -> None:
 
 
 async def test_messages_of_the_server_are_cut() -> None:
-    """They become error messages here, and dead letters."""
+    """The messages become error messages and dead letters here."""
     error = {"type": "T" * 10_000, "message": "m" * 100_000}
     async with served(lambda _: httpx.Response(400, json={"error": error})) as client:
         with pytest.raises(rxd.RemoteError) as caught:
@@ -128,7 +128,7 @@ async def test_cookies_of_one_item_are_not_sent_with_another() -> None:
 
 
 async def test_a_password_in_the_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """It is sent as basic authentication, and httpx logs the URL without it."""
+    """The password is sent as basic authentication, and httpx logs the URL without it."""
     caplog.set_level(logging.DEBUG)
     async with AsgiServer(rxd.serve_stages({"double": double})) as server:
         url = server.url.replace("//", "//us%40er:hunter2-PW@")
@@ -145,7 +145,7 @@ async def test_a_password_in_the_url_is_not_logged(caplog: pytest.LogCaptureFixt
 
 
 async def test_bodies_that_do_not_arrive() -> None:
-    """They hold a place of their own kind, for a while, and no memory beyond that."""
+    """They take a limited number of separate places for a limited time, and no other memory."""
     app = rxd.serve_stages({"double": double}, max_concurrent=2, body_timeout=0.3)
     head = b"POST /double HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n"
 
@@ -169,7 +169,7 @@ async def test_bodies_that_do_not_arrive() -> None:
 
 
 async def test_errors_stay_on_the_server() -> None:
-    """The client gets the event's id, and the log has the error under that id."""
+    """The client gets the event's id, and the server's log has the error with that id."""
 
     async def fail(_: Any) -> None:
         raise OSError("postgresql://app:hunter2@10.0.0.5/prod")
@@ -210,7 +210,7 @@ async def test_whatever_a_function_raises_is_an_answer(error: BaseException) -> 
 
 
 async def test_a_function_that_takes_too_long() -> None:
-    """It is cancelled after the timeout."""
+    """The function is cancelled after the timeout."""
 
     async def sleep(_: Any) -> None:
         await asyncio.sleep(60)
@@ -223,7 +223,7 @@ async def test_a_function_that_takes_too_long() -> None:
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
 async def test_a_form_of_another_site_is_refused(kind: str | None) -> None:
-    """A browser posts forms without a preflight request, but not JSON."""
+    """A browser can post forms to other sites without a preflight request, but not JSON."""
     ran: list[int] = []
 
     async def note(n: int) -> None:
@@ -260,7 +260,7 @@ def _truthy(_: Any) -> Any:
     ("authorize", "status"), [(_token, 200), (_plain_token, 200), (_broken, 403), (_truthy, 403)]
 )
 async def test_only_authorized_requests_may_call(authorize: Any, status: int) -> None:
-    """Only a True is accepted; a refusal reveals nothing of the app."""
+    """Only True authorizes; a refusal reveals nothing about the app."""
     app = rxd.serve_stages({"double": double}, authorize=authorize)
     async with AsgiServer(app) as server, httpx.AsyncClient(base_url=server.url) as client:
         known = {**JSON, "authorization": "Bearer t"}

@@ -1,7 +1,7 @@
 """
-A process that works on the stages of a pipeline; arguments: the server's URL, a stage, a journal.
+A process that runs a stage of a pipeline; arguments: the server's URL, a stage, a journal.
 
-Each stage appends a line to a file, so that it is known how often it ran.
+Each stage appends a line to the journal, which shows how often it ran.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.failures.handlers import note
 
 
 def pipeline(path: str, hub: Any = None) -> rxd.Pipeline:
-    """Return stages of which all but the first run behind two boards."""
+    """Return a pipeline in which all stages but the first run behind two boards."""
 
     async def begin(n: int) -> list[str]:
         return [f"item {n}"]
@@ -44,7 +44,7 @@ def pipeline(path: str, hub: Any = None) -> rxd.Pipeline:
 
 
 async def main() -> None:
-    """Work until killed."""
+    """Run the stage until killed."""
     url, stage, path = sys.argv[1:]
     async with rxd.connect(url) as hub:
         await rxd.run(pipeline(path).worker(stage, hub.board, lease=0.4))

@@ -1,4 +1,4 @@
-"""Pipelines: their pace, their bounds, their order, and their end."""
+"""Pipelines: pace, bounds, order, and the end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def now() -> float:
 async def test_the_slowest_stage_sets_the_pace(
     shape: list[tuple[float, int]], ordered: bool
 ) -> None:
-    """All stages together take hardly longer than the slowest alone and one item's way through."""
+    """All stages together take hardly longer than the slowest one, plus one item's way through."""
     items = 300
     stages = [takes(t, f"s{n}", max_concurrent=c) for n, (t, c) in enumerate(shape)]
     got: list[int] = []
@@ -70,7 +70,7 @@ async def test_the_slowest_stage_sets_the_pace(
 
 
 async def test_a_stage_alone_works_in_rounds() -> None:
-    """Of as many items as there are slots, exact to the moment."""
+    """Each round takes as many items as there are slots, and the time is exact."""
     async with rxd.Pipeline(takes(1.0, max_concurrent=4)) as p:
         await p.feed(range(100))
     assert 25.0 == now()
@@ -88,7 +88,7 @@ async def test_the_pipeline_of_equal_stages_takes_a_round_more_for_each() -> Non
 
 
 async def test_a_slow_stage_holds_up_those_before_it() -> None:
-    """Items in the pipeline stay within queues and slots, and submit waits."""
+    """The items in the pipeline fit its queues and slots, and submit waits."""
     stages = [
         takes(0.01, "fast", max_concurrent=3, queue_size=4),
         takes(10.0, "slow", max_concurrent=2, queue_size=5),
@@ -98,7 +98,7 @@ async def test_a_slow_stage_holds_up_those_before_it() -> None:
     async with rxd.Pipeline(*stages) as p:
         for n in range(60):
             await p.submit(n)
-            # What was begun is counted as such from the loop's next turn on.
+            # An item counts as begun from the loop's next turn on.
             await asyncio.sleep(0)
             seen = p.stats
             worst = max(worst, seen.submitted - seen.results)
@@ -122,7 +122,7 @@ async def test_a_source_is_asked_for_what_fits() -> None:
     async with rxd.Pipeline(takes(1.0, max_concurrent=1, queue_size=2), source=source()) as p:
         await asyncio.sleep(10.5)
         assert 10 == p.stats.results
-        # Done, at work, in the queue, waiting for a place there, and in the reader.
+        # Done, in work, in the queue, waiting for a place there, and in the reader.
         assert 10 + 1 + 2 + 1 + 16 >= read
         assert await p.drain()
     assert read == p.stats.results
@@ -145,7 +145,7 @@ async def test_a_slow_reader_of_results_holds_up_submit() -> None:
 
 
 async def test_a_slow_reader_of_failures_holds_up_the_intake() -> None:
-    """A bounded number of failures waits for it."""
+    """A bounded number of failures waits for the reader."""
 
     async def fail(_: Any) -> None:
         raise ValueError
@@ -177,7 +177,7 @@ async def test_a_reader_that_leaves_lets_the_pipeline_go_on() -> None:
 
 
 async def test_results_come_in_order_if_asked_for() -> None:
-    """Through all stages: failed items are left out, and slow ones waited for."""
+    """This holds across all stages: failed items are left out, and slow ones waited for."""
 
     async def uneven(n: int) -> int:
         await asyncio.sleep((n * 7) % 5)
@@ -201,7 +201,7 @@ async def test_results_come_in_order_if_asked_for() -> None:
 
 
 async def test_results_come_as_they_are_ready() -> None:
-    """Without order a slow item is overtaken."""
+    """Without order, slow items are overtaken."""
 
     async def uneven(n: int) -> int:
         await asyncio.sleep(10 if n == 0 else 1)
@@ -216,7 +216,7 @@ async def test_results_come_as_they_are_ready() -> None:
 
 @pytest.mark.parametrize("gap", [0.0, 0.001, 0.02, 0.09, 0.3])
 async def test_batches_are_bounded_in_size_and_time_at_every_load(gap: float) -> None:
-    """No list is longer than the count, and none waits longer than the time."""
+    """No list is longer than the count, and no item waits longer than the time."""
     came: dict[int, float] = {}
     sizes: list[int] = []
     waits: list[float] = []
@@ -260,7 +260,7 @@ async def test_batches_fill_while_the_slots_are_busy() -> None:
 
 
 async def test_every_kind_of_source_is_fed() -> None:
-    """Observables, async iterables, iterables."""
+    """Observables, async iterables and iterables can be fed."""
 
     async def numbers() -> AsyncIterator[int]:
         yield 3
@@ -277,7 +277,7 @@ async def test_every_kind_of_source_is_fed() -> None:
 
 @pytest.mark.parametrize("kind", ["observable", "iterable", "generator"])
 async def test_the_end_of_a_source_closes_the_pipeline(kind: str) -> None:
-    """So its results can be read to the end inside the block."""
+    """The results can then be read to the end inside the block."""
 
     async def numbers() -> AsyncIterator[int]:
         for n in range(40):
@@ -296,14 +296,14 @@ async def test_the_end_of_a_source_closes_the_pipeline(kind: str) -> None:
 
 
 async def test_leaving_waits_for_the_source() -> None:
-    """All of its items are done."""
+    """All items of the source are done."""
     async with rxd.Pipeline(takes(1.0, max_concurrent=2), source=range(10)) as p:
         pass
     assert (5.0, 10) == (now(), p.stats.results)
 
 
 async def test_the_error_of_a_source_is_raised_after_its_items() -> None:
-    """By feed, or when the block is left."""
+    """``feed`` raises it, or leaving the block does."""
     failing = reactivex.range(3).pipe(rx.concat(reactivex.throw(ValueError("gone"))))
     p = rxd.Pipeline(takes(1.0), source=failing)
     with pytest.raises(ValueError, match="gone"):
@@ -334,7 +334,7 @@ async def test_ids_are_new_or_given() -> None:
 
 
 async def test_a_submit_that_is_cancelled_puts_nothing_in() -> None:
-    """Its place goes to the next."""
+    """Its place goes to the next submit."""
     got: list[int] = []
     async with rxd.Pipeline(takes(1.0, max_concurrent=1, queue_size=1)) as p:
         p.results.subscribe(got.append)
@@ -378,7 +378,7 @@ async def test_drain_takes_no_more_and_finishes_the_rest() -> None:
 
 @pytest.mark.parametrize("when", [0.0, 0.05, 0.5, 1.5, 2.0, 7.25, 30.0])
 async def test_drain_loses_nothing_from_any_state(when: float) -> None:
-    """All items that were taken from a source come out, whenever it is called."""
+    """Whenever ``drain`` is called, all items that were taken from a source come out."""
     taken = 0
 
     async def source() -> AsyncIterator[int]:
@@ -404,7 +404,7 @@ async def test_drain_loses_nothing_from_any_state(when: float) -> None:
 
 
 async def test_drain_has_a_timeout() -> None:
-    """The remaining items are cancelled, and have ended when it returns."""
+    """The remaining items are cancelled, and have ended when ``drain`` returns."""
     ended: list[int] = []
 
     async def slow(n: int) -> None:
@@ -463,7 +463,7 @@ async def test_an_exception_cancels() -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 async def test_a_cancellation_cancels(inside: bool) -> None:
-    """In the block, and while it drains."""
+    """This holds in the block, and while the pipeline drains."""
 
     async def main() -> None:
         async with rxd.Pipeline(takes(100.0)) as p:
@@ -482,7 +482,7 @@ async def test_a_cancellation_cancels(inside: bool) -> None:
 
 
 async def test_a_drain_that_is_cancelled_leaves_the_pipeline_draining() -> None:
-    """It goes on by itself."""
+    """The drain goes on without the caller."""
     async with rxd.Pipeline(takes(10.0)) as p:
         await p.feed(range(5))
         draining = asyncio.create_task(p.drain())
@@ -494,7 +494,7 @@ async def test_a_drain_that_is_cancelled_leaves_the_pipeline_draining() -> None:
 
 
 async def test_results_after_the_end_are_just_the_end() -> None:
-    """Also if there was no subscriber before."""
+    """A later subscriber only sees the completion, even if it is the first."""
     async with rxd.Pipeline(takes(1.0)) as p:
         await p.submit(1)
     late, failures = Probe().watch(p.results), Probe().watch(p.failures)
@@ -506,7 +506,7 @@ async def test_results_after_the_end_are_just_the_end() -> None:
 
 
 async def test_a_subscriber_that_raises_harms_no_other() -> None:
-    """The others get everything."""
+    """The other subscribers get everything."""
     got: list[int] = []
 
     def bad(_: int) -> None:
@@ -522,7 +522,7 @@ async def test_a_subscriber_that_raises_harms_no_other() -> None:
 
 
 async def test_subscribers_that_raise_harm_no_other() -> None:
-    """In on_next, on_error or on_completed, of any stream."""
+    """They may raise in ``on_next``, ``on_error`` or ``on_completed`` of any stream."""
     seen: list[Any] = []
 
     def bad(*_: Any) -> None:
@@ -546,7 +546,7 @@ async def test_subscribers_that_raise_harm_no_other() -> None:
             await p.feed(range(3))
             await asyncio.sleep(0.05)
     assert [0, 2, "|", "|", "|"] == seen
-    # Of their own timers alone.
+    # Only the pipeline's own timers may fire now.
     assert {ValueError} >= {type(context["exception"]) for context in trouble}
     trouble.clear()
 
@@ -574,7 +574,7 @@ async def test_subscribers_of_a_graph_that_raise_harm_no_other() -> None:
 
 
 def test_a_function_may_be_used_twice() -> None:
-    """The name of its second stage has a number."""
+    """The name of its second stage gets a number."""
     twice = rxd.stage(len)
     p = rxd.Pipeline(twice, rxd.stage(len, name="len-2"), twice, rxd.stage(str), rxd.stage(len))
     assert ["len", "len-2", "len-3", "str", "len-4"] == [stage.name for stage in p.stages]
@@ -604,7 +604,7 @@ async def test_a_pipeline_is_used_once() -> None:
 
 
 async def test_stats_are_those_of_each_stage() -> None:
-    """Where items are, how fast they go, and how long they take."""
+    """The stats show where items are, how fast they go, and how long they take."""
     stages = [
         takes(1.0, "a", max_concurrent=2),
         takes(4.0, "b", max_concurrent=rxd.AdaptiveLimit()),
@@ -634,7 +634,7 @@ async def test_stats_are_those_of_each_stage() -> None:
 
 
 async def test_stats_come_as_often_as_asked() -> None:
-    """And a subscriber that leaves stops them."""
+    """The stream ends when its subscriber leaves."""
     async with rxd.Pipeline(takes(1.0)) as p:
         probe = Probe().watch(p.stats_every(0.25))
         await asyncio.sleep(1.1)
@@ -644,7 +644,7 @@ async def test_stats_come_as_often_as_asked() -> None:
 
 
 def test_stages_can_be_looked_at() -> None:
-    """As a tuple, and by name."""
+    """Stages are available as a tuple, and by name."""
     one, two = takes(1.0, "one"), takes(2.0, "two")
     p = rxd.Pipeline(one, two)
     assert (one, two) == p.stages

@@ -26,7 +26,7 @@ Outcomes = list[rxd.Outcome[Any, Any]]
 
 
 async def plus(n: int) -> int:
-    """Add one, after some time."""
+    """Add one, after a moment."""
     await asyncio.sleep(0.01)
     return n + 1
 
@@ -37,7 +37,7 @@ async def same(n: Any) -> Any:
 
 
 def results(outcomes: Outcomes) -> list[Any]:
-    """Return the results, sorted."""
+    """Return the sorted results."""
     found: list[Any] = [outcome.result for outcome in outcomes]
     return sorted(found)
 
@@ -51,7 +51,7 @@ async def work(p: rxd.Pipeline, name: str, **options: Any) -> Outcomes:
 
 
 async def test_stages_run_where_they_are_claimed() -> None:
-    """Through two boards, by name, with plain functions and batches; ids are kept."""
+    """They run behind two boards, by name, with plain functions and batches; ids are kept."""
     async with rxd.connect("memory://") as hub:
 
         def thrice(n: int) -> int:
@@ -88,7 +88,7 @@ async def test_stages_run_where_they_are_claimed() -> None:
 
 
 async def test_an_item_that_was_submitted_to_a_board_is_stored() -> None:
-    """If the first stage has one; the same id is stored once."""
+    """This holds if the first stage has a board; the same id is stored once."""
     board = rxd.MemoryBoard[Any]("b")
     p = rxd.Pipeline(rxd.stage(same, board=board))
     found: list[Any] = []
@@ -125,7 +125,7 @@ async def test_stages_behind_a_board_may_run_in_processes(retry: Any, batch: Any
 
 
 async def test_an_item_that_fails_is_dead_on_its_board() -> None:
-    """With its cause; redriven, it goes through the same stages again. Others are not affected."""
+    """The letter has the cause; redriven, the task runs again. Other items are not affected."""
     board, after = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
     broken = True
 
@@ -154,7 +154,7 @@ async def test_an_item_that_fails_is_dead_on_its_board() -> None:
 
 
 async def test_items_that_fail_can_be_skipped_or_replaced() -> None:
-    """Then they are done."""
+    """Their tasks are done."""
 
     async def odd(n: int) -> int:
         if not n % 2:
@@ -176,7 +176,7 @@ async def test_items_that_fail_can_be_skipped_or_replaced() -> None:
 
 
 async def test_an_item_that_cannot_be_stored_fails_alone() -> None:
-    """Here as a failure, in a worker as a dead task; other items of the write are handed off."""
+    """It is a failure here, and a dead task in a worker; other items of the write go on."""
     boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
 
     async def spoil(n: float) -> float:
@@ -201,7 +201,7 @@ async def test_an_item_that_cannot_be_stored_fails_alone() -> None:
 
 
 def test_boards_that_are_full_or_away_are_waited_for() -> None:
-    """Nothing fails, and nothing is lost; submit waits too."""
+    """Nothing fails and nothing is lost; submit waits too."""
 
     class Full(rxd.MemoryBoard[Any]):
         refusals = 3
@@ -226,7 +226,7 @@ def test_boards_that_are_full_or_away_are_waited_for() -> None:
 
 
 def test_a_worker_claims_what_it_can_work_on() -> None:
-    """And one ahead for each slot, or queue_size; other workers can claim the rest."""
+    """It also claims one ahead for each slot, or *queue_size*; other workers can claim the rest."""
 
     async def main() -> None:
         for queue, expected in ((None, 4), (5, 7)):
@@ -248,7 +248,7 @@ def test_a_worker_claims_what_it_can_work_on() -> None:
 
 
 def test_a_full_board_holds_up_those_before_it() -> None:
-    """A worker then claims no more, and submit waits; once there is room, all items arrive."""
+    """A worker claims no more, and submit waits; when there is room again, all items arrive."""
 
     class Full(rxd.MemoryBoard[Any]):
         full = True
@@ -268,7 +268,7 @@ def test_a_full_board_holds_up_those_before_it() -> None:
         async with p:
             feeding = asyncio.create_task(p.feed(range(2000)))
             await asyncio.sleep(60)
-            # Items at work, waiting ones, and those of this write and the next.
+            # The items in work, the waiting ones, and those of this write and the next.
             assert 256 <= p.stats.submitted <= 2 * 256 + 2 * 16
             boards[0].full = False
             assert 2000 == await feeding
@@ -287,7 +287,7 @@ def test_a_full_board_holds_up_those_before_it() -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_leaving_the_hub_finishes_the_items_at_work(kind: str) -> None:
-    """They are handed off and settled; the rest stays."""
+    """They are handed off and settled, and the others stay on the board."""
     if kind == "memory":
         await _leave("memory://", None)
         return
@@ -324,7 +324,7 @@ async def _leave(url: str, again: str | None) -> None:
 
 
 def test_two_workers_share() -> None:
-    """Each item goes to one of them, and together they take half the time."""
+    """Each item goes to one of them, and together they need half the time."""
 
     async def main() -> None:
         board = rxd.MemoryBoard[Any]("b")
@@ -342,7 +342,7 @@ def test_two_workers_share() -> None:
 
 @pytest.mark.parametrize("moment", [n / 1000 for n in range(0, 60, 3)])
 def test_a_worker_that_is_stopped_at_any_moment_loses_nothing(moment: float) -> None:
-    """Its items are released and go through again; all arrive, each id once."""
+    """Its items are released and run again; all arrive, each id once."""
 
     async def main() -> None:
         boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
@@ -377,7 +377,7 @@ def test_a_worker_that_is_stopped_at_any_moment_loses_nothing(moment: float) -> 
 
 
 def test_a_worker_that_lost_its_claim_hands_nothing_off() -> None:
-    """The worker that took over does, once."""
+    """Only the worker that took over hands the item off, once."""
 
     async def main() -> None:
         boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
@@ -411,7 +411,7 @@ def test_a_worker_that_lost_its_claim_hands_nothing_off() -> None:
 
 
 def test_a_skip_or_failure_of_a_lost_claim_is_ignored() -> None:
-    """No handler waits for it any more."""
+    """The handler is no longer waited for."""
 
     async def main() -> None:
         board = rxd.MemoryBoard[Any]("b")
@@ -438,7 +438,7 @@ def test_a_skip_or_failure_of_a_lost_claim_is_ignored() -> None:
 
 
 async def test_headers_are_kept() -> None:
-    """The next task has the headers of the first one, so a trace goes on."""
+    """The next task has the headers of the previous one, so a trace continues."""
     boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
     p = rxd.Pipeline(rxd.stage(same, board=boards[0]), rxd.stage(plus, board=boards[1]))
     await boards[0].submit(rxd.Task(1, headers={"traceparent": "x"}))
@@ -448,7 +448,7 @@ async def test_headers_are_kept() -> None:
 
 
 async def test_an_error_of_a_limit_ends_the_worker() -> None:
-    """Its items are released."""
+    """The items of the worker are released."""
 
     class Broken(rxd.AdaptiveLimit):
         def ended(self, seconds: float, *, in_flight: int, dropped: bool) -> None:
@@ -467,7 +467,7 @@ async def test_an_error_of_a_limit_ends_the_worker() -> None:
 
 
 async def test_a_drain_leaves_the_rest_on_the_board() -> None:
-    """All submitted items are on it; drain does not wait for workers."""
+    """All submitted items are on the board, as ``drain`` does not wait for workers."""
     board = rxd.MemoryBoard[Any]("b")
     p = rxd.Pipeline(rxd.stage(plus), rxd.stage(same, board=board))
     async with p:
@@ -477,7 +477,7 @@ async def test_a_drain_leaves_the_rest_on_the_board() -> None:
 
 
 def test_bad_arguments() -> None:
-    """Invalid, repeated and unknown boards; order; stages without a board."""
+    """Invalid, duplicate or unknown boards, ``ordered``, and stages without a board are refused."""
     board = rxd.MemoryBoard[Any]("b")
 
     def named(n: int) -> rxd.Stage:
@@ -508,7 +508,7 @@ def test_bad_arguments() -> None:
 
 
 async def test_a_pipeline_without_boards_cannot_be_entered() -> None:
-    """With them it can: the failed attempt changed nothing."""
+    """With boards it can be entered later: the failed attempt changed nothing."""
     p = rxd.Pipeline(rxd.stage(same), rxd.stage(plus, board="b"))
     for _ in range(2):
         with pytest.raises(rxd.ConfigError, match="boards must be given"):
@@ -517,7 +517,7 @@ async def test_a_pipeline_without_boards_cannot_be_entered() -> None:
 
 
 async def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
-    """Workers of both boards are killed by -9 at random: every item is stored."""
+    """Workers of both boards are killed by SIGKILL at random, and every item is stored."""
     path = str(tmp_path / "journal")
     rng = random.Random(5)
     count = 400
@@ -539,7 +539,7 @@ async def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
                     _end(workers.pop(name))
                     kills += 1
             _fill(workers, server.target.safe, path)
-            # In this order: nothing is handed on any more once the first is empty.
+            # The order matters: when the first board is empty, nothing more is handed off.
             for board in boards:
                 await board.join()
         finally:
@@ -549,7 +549,7 @@ async def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
         expected = {f"stored item {n} enrich polish" for n in range(count)}
         assert expected == {line for line in seen if line.startswith("stored")}
         assert [0, 0] == [(await board.counts()).dead for board in boards]
-        # At least once, and little more: only the items of a killed process are repeated.
+        # Items run at least once, and only those of a killed process run again.
         assert seen.total() <= 3 * count + 150 * kills
 
 
@@ -575,7 +575,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 async def test_a_second_item_of_one_id_is_a_failure(first: bool) -> None:
-    """Whether they arrive one by one or in one write; it does not vanish."""
+    """This holds whether they come one by one or in one write; no item vanishes."""
     async with rxd.connect("memory://") as hub:
         stages = [rxd.stage(same, name="check"), rxd.stage(same, name="save", board="orders")]
         failed: list[tuple[str, Any, str]] = []
@@ -598,7 +598,7 @@ async def test_a_second_item_of_one_id_is_a_failure(first: bool) -> None:
 
 
 async def test_an_item_whose_reply_was_lost_is_no_second_one() -> None:
-    """The item on the board is this one, and not another of the same id."""
+    """The item on the board is the same one, not another with its id."""
     async with rxd.connect("memory://") as hub:
         board = hub.board("b")
         submit, lost = board.submit, [rxd.StoreUnavailableError("submit", maybe_executed=True)]

@@ -22,12 +22,12 @@ def loop_factory() -> type[VirtualTimeLoop]:
 
 
 def twice(failure: rxd.StageError) -> float | None:
-    """Once more, at once."""
+    """Resubmit an item once, at once."""
     return 0.0 if failure.round < 2 else None
 
 
 def outage(tried: Counter[int], *, tries: int = 1) -> Any:
-    """Return a function whose first attempts at each item fail."""
+    """Return a function whose first *tries* attempts at each item fail."""
 
     async def work(n: int) -> int:
         tried[n] += 1
@@ -41,7 +41,7 @@ def outage(tried: Counter[int], *, tries: int = 1) -> Any:
 
 @pytest.mark.parametrize("bound", [1, 4, 16])
 async def test_all_come_out_although_each_failed_once(bound: int) -> None:
-    """Nothing deadlocks, and leaving waits for the last item."""
+    """There is no deadlock, and leaving waits for the last item."""
     tried, done = Counter[int](), list[int]()
     stage = rxd.stage(outage(tried), max_concurrent=4, queue_size=bound)
     async with rxd.Pipeline(stage, resubmit=twice) as p:
@@ -53,7 +53,7 @@ async def test_all_come_out_although_each_failed_once(bound: int) -> None:
 
 
 async def test_an_item_that_failed_too_often_is_a_failure() -> None:
-    """With its round; slow readers hold up new items, but not returning ones."""
+    """The failure has its round; slow readers hold up new items, but not resubmitted ones."""
     tried, failed = Counter[int](), list[tuple[int, int]]()
     stages = (rxd.stage(str), rxd.stage(int), rxd.stage(outage(tried, tries=9), queue_size=2))
     async with rxd.Pipeline(*stages, resubmit=twice) as p:
@@ -72,7 +72,7 @@ async def test_an_item_that_failed_too_often_is_a_failure() -> None:
 
 
 async def test_it_waits_as_long_as_the_rule_says() -> None:
-    """In ``drain`` too; if the rule raises, the failure is final."""
+    """``drain`` waits too; if the rule raises, the failure is final."""
     tried, loop = Counter[int](), asyncio.get_running_loop()
     times: list[float] = []
 
@@ -105,7 +105,7 @@ async def test_a_cancelled_pipeline_forgets_waiting_items() -> None:
 
 
 async def test_a_returned_item_does_not_widen_the_bound() -> None:
-    """Its place is not passed on once it has left, however many producers wait."""
+    """The place of a resubmitted item is not passed on, however many producers wait."""
     intake = ResubmitIngress(2)
     waiting = [asyncio.create_task(intake.put(Envelope(str(n), n))) for n in range(20)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One stage: its calls, its attempts, its batches, and its errors."""
+"""A single stage: its calls, attempts, batches, and errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def doubled(n: int) -> int:
 
 
 def all_doubled(numbers: list[int]) -> list[int]:
-    """The same for lists."""
+    """Do the same for lists."""
     return [2 * n for n in numbers]
 
 
@@ -54,7 +54,7 @@ class Doubler:
 
 
 async def added(m: int, n: int) -> int:
-    """A coroutine function for ``partial``."""
+    """Add two numbers; a coroutine function for ``partial``."""
     return m + n
 
 
@@ -63,14 +63,14 @@ async def added(m: int, n: int) -> int:
 
 @pytest.mark.parametrize("fn", [Doubler(), partial(added, 0), partial(partial(added, 0))])
 def test_coroutine_functions_run_on_the_loop(fn: Any) -> None:
-    """Objects and partial functions too."""
+    """Callable objects and partials run on the loop too."""
     assert not rxd.stage(fn, name="s").plain
 
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 @pytest.mark.parametrize("batch", [None, (3, 0.01)])
 async def test_plain_functions_run_in_threads(retry: Any, batch: Any) -> None:
-    """As many at a time as there are slots, and in the item's context."""
+    """As many run at a time as there are slots, each in the context of its item."""
     who: ContextVar[str] = ContextVar("who")
     seen: set[tuple[str, str]] = set()
 
@@ -105,7 +105,7 @@ async def test_an_executor_is_used_and_stays_open(retry: Any) -> None:
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_plain_functions_that_return_coroutines_are_a_mistake(retry: Any) -> None:
-    """The error names it, and the coroutine is closed."""
+    """The error names the mistake, and the coroutine is closed."""
     stage = rxd.stage(lambda n: added(n, n), name="s", backoff=retry)
     _, failed, _ = await through(stage, [1])
     rule = "TypeError: fn must return a result, got a coroutine that has not run"
@@ -114,14 +114,14 @@ async def test_plain_functions_that_return_coroutines_are_a_mistake(retry: Any) 
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_stop_iteration_is_an_error_like_others(retry: Any) -> None:
-    """Although no future accepts it."""
+    """The item fails, although no future accepts such an error."""
     stage = rxd.stage(lambda _: next(iter(())), name="s", backoff=retry)
     _, failed, _ = await through(stage, [1])
     assert ["RuntimeError: fn raised StopIteration"] == causes(failed)
 
 
 async def test_a_context_goes_through_all_stages() -> None:
-    """Each result is emitted under that of its submitter."""
+    """Each result is emitted in the context of its submitter."""
     who: ContextVar[int] = ContextVar("who")
     seen: list[tuple[int, int]] = []
 
@@ -151,7 +151,7 @@ async def odd_ones_fail(n: int) -> int:
 
 
 async def test_an_item_that_fails_harms_no_other() -> None:
-    """Its failure has the id, the stage, the attempt, the item and the cause."""
+    """The failure has the id, the stage, the attempt, the item and the cause."""
     got, failed, stats = await through(rxd.stage(odd_ones_fail, name="s"), range(6))
     assert [0, 2, 4] == sorted(got)
     assert ["ValueError: 1", "ValueError: 3", "ValueError: 5"] == causes(failed)
@@ -164,7 +164,7 @@ async def test_an_item_that_fails_harms_no_other() -> None:
 
 
 async def test_failures_without_a_subscriber_are_logged() -> None:
-    """Without the item."""
+    """The log entry does not contain the item."""
     with capture_logs() as logs:
         async with rxd.Pipeline(rxd.stage(odd_ones_fail, name="s")) as p:
             await p.submit(1, id="one")
@@ -174,7 +174,7 @@ async def test_failures_without_a_subscriber_are_logged() -> None:
 
 
 async def test_items_that_fail_can_be_skipped() -> None:
-    """They are logged and counted."""
+    """Skipped items are logged and counted."""
     with capture_logs() as logs:
         stage = rxd.stage(odd_ones_fail, name="s", on_error="skip")
         got, failed, stats = await through(stage, range(4))
@@ -186,7 +186,7 @@ async def test_items_that_fail_can_be_skipped() -> None:
 
 @pytest.mark.parametrize("batch", [None, (2, 0.01)])
 async def test_items_that_fail_can_be_replaced(batch: Any) -> None:
-    """By the result of a function of item and error; if that raises, it is the failure."""
+    """A function of item and error makes the result; if it raises, that is the failure."""
 
     async def fail(item: Any) -> Any:
         if item in (1, [0, 1]):
@@ -227,7 +227,7 @@ async def test_items_that_fail_can_be_replaced(batch: Any) -> None:
 async def test_batches_must_return_a_result_for_each_item(
     returned: Any, rule: str, plain: bool
 ) -> None:
-    """Otherwise all of its items fail."""
+    """If they do not, all items of the batch fail."""
 
     async def on_loop(_: list[int]) -> Any:
         return returned
@@ -244,7 +244,7 @@ async def test_batches_must_return_a_result_for_each_item(
 
 
 async def test_a_coroutine_that_cancels_itself_has_failed() -> None:
-    """The pipeline goes on."""
+    """The item fails, and the pipeline goes on."""
 
     async def give_up(n: int) -> int:
         if n:
@@ -282,7 +282,7 @@ def test_an_attempt_has_a_timeout(retry: rxd.Backoff | None, batch: Any) -> None
 
 
 def test_a_timeout_of_the_function_is_passed_on() -> None:
-    """It is not the timeout of the stage."""
+    """The error is not taken for the timeout of the stage."""
 
     async def slow(_: Any) -> None:
         raise TimeoutError("theirs")
@@ -295,7 +295,7 @@ def test_a_timeout_of_the_function_is_passed_on() -> None:
 
 
 async def test_a_thread_that_takes_too_long_fails_its_item_at_once() -> None:
-    """Its later result is dropped."""
+    """The later result of the thread is dropped."""
     go_on = threading.Event()
 
     def wait(n: int) -> int:
@@ -340,7 +340,7 @@ def test_attempts_wait_in_between_and_keep_their_slot() -> None:
 
 
 async def test_the_last_attempt_counts() -> None:
-    """A failure has its number, also behind a stage that needed several attempts."""
+    """Attempts at an earlier stage do not count."""
     tried: list[int] = []
 
     async def flaky(n: int) -> int:
@@ -363,7 +363,7 @@ async def test_the_last_attempt_counts() -> None:
 
 
 async def test_each_attempt_of_a_batch_gets_a_list_of_its_own() -> None:
-    """Whatever the previous attempt did to it."""
+    """A change that an attempt makes does not reach the next one."""
     seen: list[list[int]] = []
 
     async def greedy(items: list[int]) -> list[int]:
@@ -379,7 +379,7 @@ async def test_each_attempt_of_a_batch_gets_a_list_of_its_own() -> None:
 
 
 def test_max_concurrent_may_be_a_limit() -> None:
-    """It only learns from this stage."""
+    """The limit learns from this stage."""
 
     async def work(n: int) -> int:
         await asyncio.sleep(1)
@@ -401,7 +401,7 @@ def test_max_concurrent_may_be_a_limit() -> None:
 
 
 def test_a_stage_is_data() -> None:
-    """With defaults, a name, and derived values."""
+    """A stage has defaults, a name, and derived values."""
     stage = rxd.stage(partial(doubled), batch=(10, 0.5), max_concurrent=3)
     assert ("doubled", 3, 30, None, True) == (
         stage.name,
@@ -439,7 +439,7 @@ def test_bad_options(options: dict[str, Any], rule: str) -> None:
 
 
 def test_bad_functions() -> None:
-    """Ones that cannot be called, or pickled."""
+    """Functions that cannot be called, or cannot be pickled, are refused."""
     with pytest.raises(rxd.ConfigError, match="fn must be callable, got 3"):
         rxd.stage(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with (

@@ -1,4 +1,4 @@
-"""Whatever a user's function raises or is: only its item fails."""
+"""Whatever a user's function raises or is, only its item fails."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ERRORS = [
 async def test_an_item_fails_whatever_its_function_raises(
     error: BaseException, in_thread: type, on_loop: type, kind: str, retry: Any
 ) -> None:
-    """The others come through, and its slot is free."""
+    """The other items come through, and the slot is free."""
 
     def plain(n: int) -> int:
         if n == 0:
@@ -89,7 +89,7 @@ def test_a_keyboard_interrupt_of_a_coroutine_is_for_the_process_too() -> None:
 
 
 async def test_a_keyboard_interrupt_in_a_thread_is_a_failure() -> None:
-    """No key press reaches a thread."""
+    """An interrupt from the keyboard never reaches a thread, so the error is the function's own."""
 
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
@@ -99,7 +99,7 @@ async def test_a_keyboard_interrupt_in_a_thread_is_a_failure() -> None:
 
 
 async def test_what_on_error_raises_is_the_failure() -> None:
-    """Whatever it is."""
+    """This holds for any error."""
 
     def replaced(item: int, error: BaseException) -> int:
         raise SystemExit(item)
@@ -114,7 +114,7 @@ async def test_what_on_error_raises_is_the_failure() -> None:
 
 
 async def test_a_dead_letter_of_a_stage_says_why() -> None:
-    """Its error is that of the function."""
+    """The dead letter has the error of the function."""
 
     async def same(n: int) -> int:
         return n
@@ -133,18 +133,18 @@ async def test_a_dead_letter_of_a_stage_says_why() -> None:
 
 
 def rows(item: Any) -> Any:
-    """A generator function: calling it runs nothing."""
+    """A generator function, which runs nothing when called."""
     yield item
 
 
 async def arows(item: Any) -> Any:
-    """The same on the loop."""
+    """An async generator function, which runs nothing when called."""
     yield item
 
 
 @pytest.mark.parametrize("fn", [rows, arows])
 def test_generator_functions_are_refused(fn: Any) -> None:
-    """When they are given, as nothing of them would run."""
+    """They are refused when the stage is made, as nothing of them would run."""
     rule = "must not be a generator function"
     with pytest.raises(rxd.ConfigError, match=f"fn {rule}"):
         rxd.stage(fn)
@@ -153,7 +153,7 @@ def test_generator_functions_are_refused(fn: Any) -> None:
 
 
 def test_a_keyboard_interrupt_of_a_claimed_item_lets_its_lease_lapse() -> None:
-    """It is neither dead nor released: the lapse counts as a crash."""
+    """The task is neither dead nor released: the lapse counts as a crash."""
     states: list[Any] = []
 
     async def interrupted(_: int) -> None:

@@ -42,7 +42,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 async def test_a_process_that_dies_costs_one_item(
     processes: ProcessPoolExecutor, retry: Any
 ) -> None:
-    """It is not attempted again: it has killed two processes already."""
+    """The item is not attempted again, as it has already killed two processes."""
     stage = rxd.stage(square_or_die, executor=processes, max_concurrent=3, backoff=retry)
     with capture_logs():
         got, failed, stats = await through(stage, range(5))
@@ -54,7 +54,7 @@ async def test_a_process_that_dies_costs_one_item(
 async def test_a_process_that_dies_costs_one_task_of_a_board(
     processes: ProcessPoolExecutor,
 ) -> None:
-    """It is dead as crashed."""
+    """The task is dead, ``crashed``."""
     async with rxd.connect("memory://") as hub:
         stages = (
             rxd.stage(same),
@@ -90,7 +90,7 @@ async def test_a_process_that_dies_costs_one_item_of_a_graph(
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_a_closed_executor_ends_the_pipeline(retry: Any) -> None:
-    """No item fails for it."""
+    """The executor's error is not the failure of an item."""
     failed: list[Any] = []
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
@@ -108,7 +108,7 @@ async def test_a_closed_executor_ends_the_pipeline(retry: Any) -> None:
 
 @pytest.mark.parametrize("retry", [None, AT_ONCE])
 async def test_a_closed_executor_makes_no_task_dead(retry: Any) -> None:
-    """The worker ends, and another can claim its tasks."""
+    """The worker ends, and another worker can claim its tasks."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     async with rxd.connect("memory://", settings=rxd.Settings(grace=0)) as hub:
@@ -143,7 +143,7 @@ async def test_a_thread_that_hangs_costs_no_other_item(retry: Any) -> None:
             await p.submit(n)
         while not failed:
             await asyncio.sleep(0.01)
-        # Several times their limit.
+        # This is several times their timeout.
         await asyncio.sleep(0.3)
         assert ([0], []) == (began, got)
         release.set()
@@ -152,7 +152,7 @@ async def test_a_thread_that_hangs_costs_no_other_item(retry: Any) -> None:
 
 @pytest.mark.parametrize("retry", [None, rxd.Backoff(first=0.0, attempts=1)])
 async def test_an_executor_of_several_stages_does_not_cost_them_time(retry: Any) -> None:
-    """Each item's timeout counts from when its function begins."""
+    """The timeout of an item counts from the time at which its function begins."""
     release = threading.Event()
     got: list[int] = []
     with ThreadPoolExecutor(1) as pool:

@@ -22,7 +22,7 @@ def path(result: rxd.WorkflowResult | rxd.WorkflowError) -> list[tuple[str, str]
 
 
 def order(**options: Any) -> rxd.Workflow:
-    """A workflow of an order that is checked and then paid."""
+    """Return the workflow of an order that is checked and then paid."""
 
     async def check(data: dict[str, int]) -> rxd.Move | str:
         return rxd.Move("ok", {**data, "checked": 1}) if data["total"] < 100 else "bad"
@@ -48,7 +48,7 @@ async def test_results_choose_the_way_and_change_the_data() -> None:
 
 
 async def test_predicates_choose_the_way() -> None:
-    """The first that holds is taken; a plain function works too."""
+    """The first predicate that holds is taken; a plain function works too."""
     workflow = rxd.Workflow("count")
     workflow.define_state(
         "count", len, next_states=[(lambda n: n > 2, "many"), (lambda n: n > 0, "few")]
@@ -62,7 +62,7 @@ async def test_predicates_choose_the_way() -> None:
 
 
 async def test_retries_then_failure_state() -> None:
-    """A state is attempted as often as its backoff says; then the failure state follows."""
+    """A state is attempted as often as its backoff says, and then the failure state follows."""
     calls: list[int] = []
 
     async def flaky(succeeds_at: int) -> str:
@@ -85,7 +85,7 @@ async def test_retries_then_failure_state() -> None:
 
 
 async def test_failure_without_a_state_for_it() -> None:
-    """It is a TaskExecutionError with the id, the cause, and the history until then."""
+    """The error has the id, the cause, and the history so far."""
 
     async def fail(_: Any) -> str:
         raise KeyError("rate")
@@ -106,7 +106,7 @@ async def test_failure_without_a_state_for_it() -> None:
 
 @pytest.mark.parametrize("result", ["what", ["unhashable"]])
 async def test_unknown_results_are_not_tried_again(result: Any) -> None:
-    """They are failures of the state, and would be wrong again."""
+    """They are failures of the state, and a retry would be wrong again."""
     calls: list[int] = []
 
     async def odd(_: Any) -> Any:
@@ -152,7 +152,7 @@ def test_timeout() -> None:
 
 
 async def test_endless_loops_are_ended() -> None:
-    """After ``max_transitions`` it is an error, with all of the history."""
+    """After ``max_transitions`` the workflow fails, with the whole history."""
     workflow = rxd.Workflow("a", max_transitions=7)
     workflow.define_state("a", fine, next_states={"ok": "b", "end": "end"})
     workflow.define_state("b", fine, next_states={"ok": "a"})
@@ -164,7 +164,7 @@ async def test_endless_loops_are_ended() -> None:
 
 
 async def test_as_many_transitions_as_allowed() -> None:
-    """The last one may reach the end."""
+    """The last allowed transition may reach the end."""
     workflow = order(max_transitions=2)
     assert "paid" == (await workflow.run({"total": 1})).state
 
@@ -192,7 +192,7 @@ async def test_cancelled_run() -> None:
 
 
 def test_machines_that_cannot_work() -> None:
-    """Unknown and unreachable states, and machines without an end, are refused."""
+    """Unknown or unreachable states, and machines without an end, are refused."""
 
     def machine(*states: tuple[str, dict[str, str]], initial: str = "new") -> rxd.Workflow:
         workflow = rxd.Workflow(initial)
@@ -215,7 +215,7 @@ def test_machines_that_cannot_work() -> None:
 
 
 def test_bad_arguments() -> None:
-    """Each breaks a rule, and nothing is changed."""
+    """Each breaks a rule, and changes nothing."""
     board = rxd.MemoryBoard[Any]("b")
     wrong: list[dict[str, Any]] = [
         {"initial": ""},
@@ -256,7 +256,7 @@ def test_bad_arguments() -> None:
 
 
 async def test_without_a_board() -> None:
-    """It cannot be submitted."""
+    """A workflow without a board cannot be submitted."""
     workflow = order()
     for call in (workflow.submit(1), workflow.result("a"), workflow.forget("a")):
         with pytest.raises(rxd.ConfigError, match="must have a board and a journal"):
@@ -279,7 +279,7 @@ class PanicError(BaseException):
     ],
 )
 async def test_a_state_fails_whatever_its_function_raises(error: BaseException) -> None:
-    """It leads to the failure state; errors of predicates do too."""
+    """The failure state follows; this holds for errors of predicates too."""
 
     async def process(data: Any) -> Any:
         if data == "process":
@@ -300,7 +300,7 @@ async def test_a_state_fails_whatever_its_function_raises(error: BaseException) 
 
 
 async def test_generators_are_refused_as_states() -> None:
-    """When they are defined, or as a result if something hides them."""
+    """They are refused when they are defined, or as a result if a decorator hides them."""
 
     def rows(data: Any) -> Any:
         yield data

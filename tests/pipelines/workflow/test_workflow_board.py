@@ -29,7 +29,7 @@ Boards = tuple[rxd.Board[Any], rxd.Board[Any]]
 
 @asynccontextmanager
 async def places(kind: str) -> AsyncGenerator[Boards]:
-    """Two boards in memory, or on a server."""
+    """Yield two boards, in memory or on a server."""
     if kind == "memory":
         yield rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
     else:
@@ -38,7 +38,7 @@ async def places(kind: str) -> AsyncGenerator[Boards]:
 
 
 def counting(boards: Boards, process: Any = None) -> rxd.Workflow:
-    """A workflow that counts to three; *process* is called first."""
+    """Return a workflow that counts to three; *process* replaces its first state."""
 
     async def count(n: int) -> rxd.Move:
         return rxd.Move("done" if n == 2 else "on", n + 1)
@@ -51,7 +51,7 @@ def counting(boards: Boards, process: Any = None) -> rxd.Workflow:
 
 
 async def work(workflow: rxd.Workflow) -> list[rxd.Outcome[Any, rxd.WorkflowResult]]:
-    """Run all workflows on the board."""
+    """Run all workflows on the board; return the outcomes."""
     outcomes: list[rxd.Outcome[Any, rxd.WorkflowResult]] = []
     await rxd.run(workflow.worker(until="joined").pipe(rx.do_action(outcomes.append)))
     return outcomes
@@ -70,7 +70,7 @@ async def test_submit_run_and_result(kind: str) -> None:
         for found in (await waiting, await workflow.result("w0"), await workflow.result("w0")):
             assert ("w0", "end", 3) == (found.id, found.state, found.data)
             assert expected == [(e.source, e.target) for e in found.history]
-        # One that has ended does not run again: the same result, of the same time.
+        # A workflow that has ended does not run again: the result has the same time.
         assert "w0" == await workflow.submit(7, id="w0")
         (again,) = await work(workflow)
         assert await workflow.result("w0") == again.result
@@ -86,7 +86,7 @@ async def test_submit_run_and_result(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_readers_of_a_result_do_not_shut_one_another_out(kind: str) -> None:
-    """Each reads the journal once, and none claims from it."""
+    """Each reader reads the journal once, and none claims from it."""
     async with places(kind) as boards:
         workflow = counting(boards)
         await workflow.submit(0, id="w")
@@ -120,7 +120,7 @@ async def _later(workflow: rxd.Workflow) -> rxd.WorkflowResult:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_failed_workflow_goes_on_after_redrive(kind: str) -> None:
-    """It is dead with its history; redriven, it goes on from the state that it failed in."""
+    """It is dead with its history; after a redrive, it goes on from the state that failed."""
     async with places(kind) as boards:
         broken = True
         runs: list[str] = []
@@ -159,7 +159,7 @@ async def test_failed_workflow_goes_on_after_redrive(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_the_log_wins(kind: str) -> None:
-    """A worker that was overtaken drops its own transition and takes the recorded one."""
+    """A worker that was overtaken drops its own transition and follows the recorded one."""
     async with places(kind) as boards:
         log = WorkflowLog(boards[1], 100)
 
@@ -191,7 +191,7 @@ async def test_data_that_cannot_be_stored() -> None:
 
 
 def test_disposal_gives_back_and_another_goes_on() -> None:
-    """A worker that is stopped in a state releases the workflow, which goes on from its log."""
+    """A worker that is stopped in a state releases the workflow, which resumes from its log."""
 
     async def main() -> None:
         boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
@@ -217,7 +217,7 @@ def test_disposal_gives_back_and_another_goes_on() -> None:
 
 
 def test_reading_waits_for_other_readers() -> None:
-    """Records that another process holds, or held when it was killed, are waited for."""
+    """Reading waits for records that another process holds, or held when it was killed."""
 
     async def main() -> None:
         boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal", max_crashes=0)
@@ -225,7 +225,7 @@ def test_reading_waits_for_other_readers() -> None:
         await workflow.submit(0, id="w")
         await work(workflow)
         assert 1 == len(await boards[1].claim(1, ids=["w/2"], lease=3.0))
-        # Its lease lapses; with no crash allowed it is dead then, and comes back.
+        # The lease lapses; as no crash is allowed, the record is dead, and is redriven.
         assert 3 == len((await workflow.result("w")).history)
         some = await asyncio.gather(*(workflow.result("w") for _ in range(20)))
         assert [3] * 20 == [len(result.history) for result in some]
@@ -256,7 +256,7 @@ def test_waits_while_there_is_no_room() -> None:
 
 
 def test_lapsed_claim_records_nothing() -> None:
-    """Past its lease a worker does not go on, even before it knows; the workflow is not lost."""
+    """A worker whose lease has passed does not go on, and the workflow is not lost."""
 
     async def main() -> None:
         boards: Boards = rxd.MemoryBoard("w"), rxd.MemoryBoard("w.journal")
@@ -282,7 +282,7 @@ def test_lapsed_claim_records_nothing() -> None:
 
 
 async def test_killed_processes_record_each_transition_once(tmp_path: Path) -> None:
-    """Two workers are killed by -9 at random: all workflows end, each transition is there once."""
+    """Workers are killed by SIGKILL at random; all workflows end, with each transition once."""
     path = str(tmp_path / "states")
     rng = random.Random(7)
     count = 30
@@ -314,11 +314,11 @@ async def test_killed_processes_record_each_transition_once(tmp_path: Path) -> N
         for result in await results:
             chain = [(f"s{n}", f"s{n + 1}") for n in range(STATES)]
             assert chain == [(entry.source, entry.target) for entry in result.history]
-            # The data agree with the history: no result of another process was mixed in.
+            # The data matches the history, so no result of another process was mixed in.
             told = [f"{entry.source} {entry.result[3:]}" for entry in result.history]
             assert told == result.data
         assert count * STATES == (await hub.board("flows.journal").counts()).ready
-        # At least once, and little more: only the work of a killed process is repeated.
+        # States run at least once, and only those of a killed process run again.
         assert count * STATES <= _lines(path) <= count * STATES + kills * 8 * 2
 
 

@@ -1,7 +1,7 @@
 """
-A process that runs workflows from a board; arguments: the server's URL, a label and a journal.
+A process that runs workflows from a board; arguments: the server's URL, a label, a journal.
 
-Each state appends a line to a file, so that it is known how often it ran.
+Each state appends a line to the journal, which shows how often it ran.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def machine(hub: rxd.Hub, path: str, label: str) -> rxd.Workflow:
         async def process(data: list[str]) -> rxd.Move:
             note(path, f"s{number}")
             await asyncio.sleep(0.005)
-            # The data show which of two processes was the first.
+            # The data shows which of two processes recorded the transition first.
             return rxd.Move(f"by {label}", [*data, f"s{number} {label}"])
 
         return process
@@ -40,7 +40,7 @@ def machine(hub: rxd.Hub, path: str, label: str) -> rxd.Workflow:
 
 
 async def main() -> None:
-    """Work until killed."""
+    """Run workflows until killed."""
     url, label, path = sys.argv[1:]
     async with rxd.connect(url) as hub:
         await rxd.run(machine(hub, path, label).worker(lease=0.4, max_concurrent=8))
