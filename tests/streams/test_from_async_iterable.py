@@ -23,7 +23,7 @@ from tests.operators.flow.tap import Tap
 
 
 class Numbers:
-    """An async iterable that can be read again and again, and tells what is done to it."""
+    """An async iterable that can be read several times, and records what is done to it."""
 
     def __init__(self, count: int, pause: float | None = None, closing: float = 0.0) -> None:
         self.count = count
@@ -33,7 +33,7 @@ class Numbers:
         self.closed = 0
 
     async def __aiter__(self) -> AsyncIterator[int]:
-        """Yield numbers; closing takes its time."""
+        """Yield numbers; closing takes some time."""
         try:
             for n in range(self.count):
                 self.asked += 1
@@ -47,7 +47,7 @@ class Numbers:
 
 
 def others() -> set[asyncio.Task[Any]]:
-    """Return the tasks beside this one."""
+    """Return the other tasks of the loop."""
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
@@ -138,7 +138,7 @@ def test_room_that_goes_while_it_pulls_is_noticed() -> None:
 
 
 def test_a_slow_sink_is_never_ahead_of_by_more_than_its_operators_hold() -> None:
-    """Demand passes operators of RxPY and of this package."""
+    """Demand passes through operators of RxPY and of this package."""
 
     async def main() -> list[int]:
         numbers = Numbers(5_000)
@@ -403,7 +403,7 @@ def test_a_bad_argument_is_refused(wrong: Any) -> None:
 
 
 class OwnError(BaseException):
-    """No Exception."""
+    """An error that is not an Exception."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``from_iterable``: demand, turns of the loop, the ends."""
+"""``from_iterable``: demand, turns of the loop, and the end."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_endless_iterable_behind_slow_work() -> None:
 
 
 def test_others_get_their_turns() -> None:
-    """Other tasks run after some items, or after some time if items take long."""
+    """Other tasks run after a number of items, or after some time if items take long."""
 
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
@@ -126,7 +126,7 @@ def test_nothing_comes_before_the_next_turn() -> None:
 
 
 class Watched:
-    """A generator that tells when it is closed, and how."""
+    """A generator that records when and how it is closed."""
 
     def __init__(self, closing: Callable[[], None] = lambda: None) -> None:
         self.closed = 0
@@ -158,7 +158,7 @@ def test_disposal_closes_the_generator() -> None:
             await run(rxd.from_iterable(watched[2].items()).pipe(rx.take(3)))
         return [one.closed for one in watched]
 
-    # What has not begun has nothing to close.
+    # A generator that has not begun has nothing to close.
     assert [1, 0, 1] == run_virtual(main())
 
 

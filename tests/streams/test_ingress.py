@@ -1,4 +1,4 @@
-"""``Ingress``: producers, policies, cancellation, threads, the end."""
+"""``Ingress``: producers, policies, cancellation, threads, and the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.operators.flow.tap import Tap, dropped
 
 
 async def turn() -> None:
-    """Let everybody have a few turns of the loop."""
+    """Give all tasks a few turns of the loop."""
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -57,7 +57,7 @@ async def test_it_is_an_observable_as_any_other() -> None:
     for n in range(3):
         ingress.offer(n)
     assert [0, 2] == await running
-    # ``take`` left: this one is for the next subscriber.
+    # ``take`` has left, so this item is for the next subscriber.
     assert 1 == ingress.waiting
 
 
@@ -231,7 +231,7 @@ def test_producers_go_at_the_pace_of_a_slow_stage() -> None:
 
 
 async def overflowing(overflow: Any, wait: bool) -> tuple[Ingress[int], list[Any], list[Any]]:
-    """Put five items in while there is room for two."""
+    """Put five items into an ingress with room for two."""
     ingress = Ingress[int](2, overflow=overflow)
     tap = Tap()
     tap.subscribe_to(ingress)
@@ -343,7 +343,7 @@ async def test_admit_is_asked_before_the_item_waits() -> None:
 
 
 async def test_closing_delivers_what_waits() -> None:
-    """After that no item enters, and the subscriber only gets the completion."""
+    """No item enters after that; a later subscriber gets only the completion."""
     ingress = Ingress[int](5)
     tap = Tap()
     tap.subscribe_to(ingress)
@@ -592,7 +592,7 @@ async def test_it_belongs_to_one_loop_at_a_time() -> None:
 def test_no_item_is_lost_without_a_word(
     steps: list[tuple[str, int]], size: int, overflow: Any
 ) -> None:
-    """Delivered + dropped + held + refused + cancelled = offered, at every step."""
+    """At every step, delivered + dropped + held + refused + cancelled = offered."""
 
     async def main() -> None:
         ingress = Ingress[int](size, overflow=overflow)

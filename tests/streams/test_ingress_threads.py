@@ -1,4 +1,4 @@
-"""Producers in several threads: no place and no item gets lost."""
+"""Producers in several threads lose no place and no item."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Make = Callable[[], "rxd.Ingress[int]"]
 
 @pytest.fixture(autouse=True)
 def quick_switches() -> Generator[None]:
-    """Let threads take turns as often as they can."""
+    """Make threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -28,7 +28,7 @@ def quick_switches() -> Generator[None]:
 
 
 def hammer(make: Make, subscribe: bool = True) -> tuple[list[int], list[BaseException], int, Any]:
-    """Offer from three threads while the loop hands on; returns what came, errors, refusals."""
+    """Offer from three threads while the loop emits; return the items, the errors, the refusals."""
     errors: list[BaseException] = []
     got: list[int] = []
     refused = 0
@@ -57,7 +57,7 @@ def hammer(make: Make, subscribe: bool = True) -> tuple[list[int], list[BaseExce
         if not subscribe:
             ingress.subscribe(got.append)
         await ingress.wait_empty()
-        # Every place is free again.
+        # Every place must be free again.
         assert ingress._free == ingress._size
         return ingress
 
@@ -105,7 +105,7 @@ def test_a_place_is_never_free_and_taken_at_once() -> None:
     class Looking(rxd.Ingress[int]):
         def _free_place(self) -> None:
             super()._free_place()
-            # Under the lock: this is what another thread will see.
+            # The lock is held: another thread would see this state next.
             assert self._lock.locked()
             seen.append((self._free, len(self._queue)))
 

@@ -1,4 +1,4 @@
-"""``KillSwitch``: drain, its limit, abort."""
+"""``KillSwitch``: draining, its time limit, and aborting."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from rxdispatch.testing import Probe, Supply, run_virtual
 
 
 async def slow(item: Any) -> Any:
-    """Take ten seconds."""
+    """Return the item after ten seconds."""
     await asyncio.sleep(10)
     return item
 
 
 def test_a_gate_changes_nothing_until_then() -> None:
-    """Values, completion, errors and demand pass."""
+    """Values, completion, errors and demand pass until the drain."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()

@@ -1,4 +1,4 @@
-"""``KillSwitch`` and a stream that waits to try again."""
+"""``KillSwitch`` and a stream that waits for its next attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``PriorityIngress`` and ``DelayedIngress``: order, places, the end, bad arguments."""
+"""``PriorityIngress`` and ``DelayedIngress``: order, places, the end, and bad arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def number(n: int) -> int:
 
 
 async def slow(n: int) -> int:
-    """Take a second."""
+    """Return the item after a second."""
     await asyncio.sleep(1)
     return n
 
@@ -94,7 +94,7 @@ async def test_other_threads_put_by_priority_too() -> None:
 
 
 def test_items_go_when_they_are_due() -> None:
-    """They go in the order of their times, counted from the call of put."""
+    """Items are emitted in the order of their times, which count from the call of put."""
 
     async def main() -> list[tuple[float, Any]]:
         loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ def test_items_go_when_they_are_due() -> None:
         await ingress.put(9, delay=9)
         ingress.offer(5, delay=timedelta(seconds=5))
         await ingress.put(0)
-        # It is due at 7 whenever it got its place.
+        # The item is due at 7, whenever it got its place.
         ingress.offer(6, delay=6)
         await ingress.put(7, delay=7)
         await ingress.wait_empty()
@@ -190,6 +190,6 @@ BAD: list[Any] = [slow, "n"]
     ],
 )
 def test_bad_arguments(make: Any) -> None:
-    """The error has the rule."""
+    """The error states the rule."""
     with pytest.raises(ConfigError):
         make()

@@ -1,4 +1,4 @@
-"""``run``: results, errors, cancellation."""
+"""``run``: results, errors, and cancellation."""
 
 from __future__ import annotations
 

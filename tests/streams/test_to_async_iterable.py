@@ -1,4 +1,4 @@
-"""``to_async_iterable``: reading, the valve, leaving early, errors."""
+"""``to_async_iterable``: reading, the valve, leaving early, and errors."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
 
 
 async def test_leaving_the_loop_is_enough() -> None:
-    """The iterator has no other reference then."""
+    """Leaving drops the only reference to the iterator."""
     source: Subject[int] = Subject()
     asyncio.get_running_loop().call_soon(source.on_next, 1)
     async for _ in to_async_iterable(source):
@@ -133,7 +133,7 @@ async def test_closing_is_for_those_who_keep_it() -> None:
 
 
 async def test_it_may_be_closed_before_it_is_read() -> None:
-    """Then it never subscribes."""
+    """It then never subscribes."""
     source: Subject[int] = Subject()
     items = to_async_iterable(source)
     await items.aclose()
@@ -198,7 +198,7 @@ async def test_it_may_be_let_go_of_in_another_thread() -> None:
 
 
 def test_an_error_is_raised_after_what_came_before_it() -> None:
-    """After the error the iterator is exhausted."""
+    """After the error, the iterator is exhausted."""
     error = OSError("x")
 
     async def main() -> list[Any]:
