@@ -140,8 +140,7 @@ class Hub:
             max_crashes: How many workers a task may lose before it is dead; 3 by default.
             payload: The type that payloads are decoded into; None leaves them as plain values.
             remember: Seconds for which the id of a done task counts as a duplicate; 0 by default.
-            dead_limit: How many dead letters the board keeps; beyond that it removes the oldest.
-                100,000 by default.
+            dead_limit: How many dead letters the board keeps, the newest ones; 100,000 by default.
 
         Raises:
             ConfigError: If the hub is not open, or an argument breaks its rule.
@@ -222,8 +221,7 @@ class Hub:
             queue_size: How many messages may wait in its mailbox.
             supervision: ``"resume"``, ``"restart"`` or ``"stop"``.
             backoff: The waits before restarts, and how many restarts there may be in a row.
-            next: The actor that receives what the handler returns, or its name; the actor need not
-                exist yet.
+            next: The actor that receives the handler's results, or the name of one not yet started.
 
         Raises:
             ConfigError: If the hub is not open, an argument breaks its rule, or the name is taken.
