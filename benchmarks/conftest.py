@@ -1,4 +1,4 @@
-"""What every suite may ask for: a loop, a server, a record of its figures, and a size."""
+"""The fixtures of all suites: a loop, a server, a record of the figures, and a size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _records: list[FigureRecord] = []
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--size``."""
-    text = "how many items, tasks, nodes or messages a suite uses that asks for a size"
+    text = "the number of items, tasks, nodes or messages, in suites that use a size"
     parser.addoption("--size", type=int, default=None, help=text)
 
 
@@ -53,7 +53,7 @@ def record(request: pytest.FixtureRequest) -> Iterator[FigureRecord]:
     The figures of the module.
 
     Its question is the first paragraph of the module's docstring; ``PACKAGES`` names distributions
-    whose versions matter besides those that rxdispatch stands on.
+    whose versions matter, besides the dependencies of rxdispatch.
     """
     text = ast.get_docstring(ast.parse(request.path.read_text())) or ""
     record = FigureRecord(request.path.stem, text, quiet=True)
@@ -61,7 +61,7 @@ def record(request: pytest.FixtureRequest) -> Iterator[FigureRecord]:
     record.note_versions(versions(*getattr(asked.module, "PACKAGES", ())))
     failed = request.session.testsfailed
     yield record
-    # The figures of half a suite must not replace those of a whole one.
+    # The figures of a failed run must not replace those of a complete run.
     if record.rows and request.session.testsfailed == failed:
         record.save()
     _records.append(record)

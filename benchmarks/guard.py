@@ -1,10 +1,10 @@
 """
 Checks that nothing has become slower against its baseline: ``python -m benchmarks.guard``.
 
-It measures the ratios of ``guard_cases.py`` and compares them with those in ``baseline.json``,
-never times: a ratio hardly depends on the machine. A case whose median is out of bounds is measured
-for twice as many rounds again, and the median of all of them counts. ``--store`` replaces the
-baseline.
+It measures the cases of ``guard_cases.py`` and compares their ratios with those in
+``baseline.json``. It compares no times, because a ratio hardly depends on the machine. A case whose
+median is out of bounds is measured for twice as many further rounds, and the median of all rounds
+counts. ``--store`` replaces the baseline.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Bound:
     The stored ratio of a case, and its bound.
 
     Attributes:
-        ratio: Our time divided by that of the baseline, when it was stored.
-        tolerance: The factor by which a ratio may exceed it.
+        ratio: Our time divided by the baseline's, when the ratio was stored.
+        tolerance: The factor by which a measured ratio may exceed the stored one.
     """
 
     ratio: float
@@ -50,7 +50,7 @@ class Bound:
 
 
 def failures(measured: Mapping[str, float], stored: Mapping[str, Bound]) -> dict[str, str]:
-    """Return the failures by case: too slow, or only in one of the two."""
+    """Return the failures by case: too slow, not stored, or no longer measured."""
     wrong: dict[str, str] = {}
     for case, ratio in measured.items():
         bound = stored.get(case)

@@ -1,4 +1,4 @@
-"""The cases of the guard: our code and its baseline, each short and timed by itself."""
+"""The cases of the guard: our code and its baseline, each short, and timed separately."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ names = (f"guard-{os.getpid()}-{number}" for number in itertools.count())
 
 @attrs.frozen
 class GuardCase:
-    """Our way and the baseline's to do the same; each returns its seconds."""
+    """Two ways to do the same thing, ours and the baseline; each returns the seconds it took."""
 
     name: str
     ours: Seconds
@@ -113,7 +113,7 @@ async def bare_submit(board: rxd.Board[str]) -> float:
 
 
 async def queue_workers() -> float:
-    """Take as many items from a queue by as many workers."""
+    """Take the same number of items from a queue, by the same number of workers."""
     queue: asyncio.Queue[int] = asyncio.Queue()
     for number in range(TASKS):
         queue.put_nowait(number)
@@ -151,7 +151,7 @@ async def created() -> float:
 
 
 def batched(operator: Callable[[], Any]) -> Seconds:
-    """Return a function that pushes items through an operator that makes lists of them."""
+    """Return a function that pushes items through an operator that makes lists."""
 
     async def push() -> float:
         source: Subject[int] = Subject()
@@ -175,7 +175,7 @@ def rxpy_batch() -> Any:
 
 
 def reading(get: Callable[[str], Any]) -> Seconds:
-    """Return a function that calls *get* often."""
+    """Return a function that calls *get* many times."""
 
     async def read() -> float:
         assert get("node-000007") is not None
@@ -203,7 +203,7 @@ async def shared() -> float:
 
 
 async def process_queue() -> float:
-    """Take encoded tasks out of a queue for processes, as it is filled by its thread."""
+    """Take encoded tasks out of a ``multiprocessing.Queue`` while its thread fills it."""
     queue: Any = multiprocessing.get_context("fork").Queue()
     decode = msgspec.msgpack.Decoder().decode
     rows = [msgspec.msgpack.encode((f"{number:036}", "x" * 20)) for number in range(TASKS)]

@@ -1,14 +1,15 @@
 # pyright: basic
 # pytest-benchmark has no types.
 """
-What does a task cost where a million tasks wait, beside where a thousand do?
+What does a task cost when a million tasks wait, beside when a thousand do?
 
 One board for each depth is filled, which is not measured. Each round then submits, claims and
-settles 2,560 tasks on each of them in turn, 256 at a time, so that the depth stays; the cost is the
-sum of the three, in microseconds a task, best of the rounds. *server* is the CPU time that a server
-reports. In a whole pipeline each settled task is followed by a new one. Beside them the same is
-done to the structures of the server and of Python: lists, sorted sets, a sorted set with a hash,
-deque and heap. Their growth is the cost of the store, not of the board.
+settles 2,560 tasks on each board in turn, 256 at a time, so that the depth stays the same; the cost
+is the sum of the three, in microseconds per task, best of the rounds. *server* is the CPU time that
+a server reports. In a whole pipeline each settled task is followed by a new one. Beside them the
+same is done to the structures of the server and of Python: lists, sorted sets, a sorted set with a
+hash, deque and heap. What those cost more when they are large is the cost of the store, not of the
+board.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ Cpu = tuple[float, float]
 
 @attrs.frozen
 class Cost:
-    """Microseconds a task in one round: by the clock, and CPU of client and server."""
+    """Microseconds per task in one round: by the clock, and CPU of client and server."""
 
     steps: tuple[float, ...]
     client: float
@@ -96,7 +97,7 @@ class Measured:
         self._curves: dict[tuple[str, str], dict[int, list[Cost]]] = {}
 
     async def _cpu(self) -> tuple[float, float]:
-        """CPU seconds so far, here and on the server."""
+        """Return the CPU seconds so far, of this process and of the server."""
         if self._client is None:
             return time.process_time(), 0.0
         info = await self._client.redis.info("cpu")
@@ -124,7 +125,7 @@ class Measured:
         took = time.perf_counter() - begun
         self._keep(PIPELINE, case, depth, [took], before, await self._cpu())
         await board._intakes.finished()
-        # The pipeline settles more tasks than it takes.
+        # The pipeline settles more tasks than it submits again.
         ready = (await board.counts()).ready
         await board.submit([rxd.Task(PAYLOAD) for _ in range(depth - ready)])
 
@@ -240,7 +241,7 @@ async def version(hub: rxd.Hub) -> str:
 
 @pytest.fixture(scope="module")
 def depths(request: pytest.FixtureRequest) -> tuple[int, ...]:
-    """The depths; a thousand alone where nothing is measured."""
+    """The depths; only a thousand if nothing is measured."""
     return DEPTHS if not request.config.getoption("benchmark_disable") else DEPTHS[:1]
 
 
@@ -268,7 +269,7 @@ def filled(
     runner: asyncio.Runner,
     record: FigureRecord,
 ) -> Iterator[Filled]:
-    """All boards outside of this process; nothing is measured while they are filled."""
+    """All filled boards that live outside of this process, and their baselines."""
     record.note(
         x="tasks waiting", payload=len(PAYLOAD), at_a_time=CHUNK, tasks=TASKS, rounds=ROUNDS
     )

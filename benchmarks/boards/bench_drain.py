@@ -3,8 +3,8 @@
 """
 How fast does one process drain a board, beside a bare loop of the same scripts?
 
-The bare loop sends the claim and the settle script and overlaps the two, 256 tasks at a time;
-it makes no task objects and runs no handler. The pipeline is the one that a user writes:
+The bare loop calls the claim and the settle script and overlaps the two, 256 tasks at a time;
+it makes no task objects and runs no handler. The pipeline is what a user writes:
 ``board.claims() | execute(handler) | settle(board)`` with a coroutine that does nothing.
 Embedded server, 20-byte payloads; only draining is timed, not filling the board.
 """
@@ -51,7 +51,7 @@ def drained(
 
 
 def rounds(benchmark: BenchmarkFixture) -> int:
-    """Return the number of rounds: one where nothing is measured."""
+    """Return the number of rounds: one if nothing is measured."""
     return ROUNDS if benchmark.enabled else 1
 
 

@@ -1,7 +1,7 @@
 # pyright: basic
 # The types of redis-py commands are partial.
 """
-How long from ``submit`` to the start of the handler, on an idle board?
+How long does it take from ``submit`` to the start of the handler, on an idle board?
 
 Percentiles in milliseconds: a bare PUBLISH to a subscriber on the same server, which is the floor
 for any wake-up, then ``board.submit`` of one task until its handler starts, in the same process and
@@ -79,7 +79,7 @@ async def worker(url: str) -> None:
 
 
 async def other_process(hub: rxd.Hub) -> list[float]:
-    """Measure submit until the handler starts in another process; the clock is the host's."""
+    """Measure submit until the handler starts in another process, by the host's clock."""
     process = await start_role(__name__, f"unix://{hub.client.target.path}")
     assert process.stdout is not None
     assert process.stdin is not None

@@ -3,12 +3,12 @@
 """
 What does a task cost by the size of its payload, from 20 bytes to 100 kB?
 
-Microseconds a task for submitting, claiming and settling 64 at a time, by ``board.submit``,
-``board.claim`` and ``board.settle``; best of the rounds, in each of which all have their turn. The
-payload is a str of ASCII; *mb* is how many megabytes of it go through in a second. Beside the board
-on a server: SET, GET and UNLINK of the same bytes by redis-py, in pipelines of 64. Beside the one
-in shared memory: ``multiprocessing.Queue``, put and got by one process. Beside the one in memory:
-to encode and decode by msgspec. The larger the payload the fewer tasks a round.
+Microseconds per task for submitting, claiming and settling 64 at a time, by ``board.submit``,
+``board.claim`` and ``board.settle``. All cases take turns in each round, and the best round counts.
+The payload is a str of ASCII; *mb* is how many megabytes of payload pass in a second. The baseline
+of the board on a server is SET, GET and UNLINK of the same bytes by redis-py, in pipelines of 64;
+of the board in shared memory, ``multiprocessing.Queue``, put and got by one process; of the board
+in memory, encoding and decoding by msgspec. The larger the payload, the fewer tasks a round has.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ names = (f"payload-{number}" for number in itertools.count())
 
 
 def pipelined(hub: rxd.Hub, payload: str) -> Line:
-    """Return what a server has: keys."""
+    """Return the baseline of a board on a server: one key for each payload."""
     redis: Any = hub.client.redis  # The types of redis-py's commands are partial.
     keys = [f"payload:{number:027}" for number in range(COUNT)]
 
@@ -74,7 +74,7 @@ def pipelined(hub: rxd.Hub, payload: str) -> Line:
 
 
 def queued(queue: Any, payload: str) -> Line:
-    """Return what multiprocessing has."""
+    """Return the baseline of a board in shared memory: a ``multiprocessing.Queue``."""
 
     async def put(payloads: list[str]) -> None:
         for text in payloads:
@@ -87,7 +87,7 @@ def queued(queue: Any, payload: str) -> Line:
 
 
 def encoded(payload: str) -> Line:
-    """Return a list of what msgspec encodes and decodes."""
+    """Return the baseline of a board in memory: a list of what msgspec encodes and decodes."""
     encode = msgspec.msgpack.Encoder().encode
     decode = msgspec.msgpack.Decoder(str).decode
     held: list[bytes] = []
@@ -111,7 +111,7 @@ def text_of(item: Any) -> str:
 
 
 async def same(line: Line, payload: str) -> bool:
-    """Whether what is taken is what was put."""
+    """Return whether what is taken is what was put."""
     await line.put(line.make())
     taken = await line.take()
     if line.end is not None:
@@ -148,7 +148,7 @@ def bench_size(
     shared: rxd.SharedMemoryBoard[str],
     size: int,
 ) -> None:
-    """Everything with payloads of that size."""
+    """All cases with payloads of one size."""
     payload = "x" * size
     name = next(names)
     cases = {

@@ -79,7 +79,7 @@ async def on_redis(record: FigureRecord) -> None:
         command = [binary, "--port", "0", "--unixsocket", str(socket), "--save", ""]
         server = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
         try:
-            # Connecting is retried for two seconds, until the server is there.
+            # The client retries to connect for two seconds, until the server is there.
             await on_server(record, f"unix://{socket}", 320)
         finally:
             server.terminate()

@@ -3,23 +3,23 @@
 """
 What do 1,000 and 100,000 tasks take by status marks, by a queue and by a lock?
 
-The table of the document that this project began with: seconds, peak of CPU, memory and the tasks
-done twice; seconds are compared with a ``multiprocessing.Queue``. Each way is measured in a process
-of its own with four workers, or with none where one process does all, as with ``MemoryBoard`` and
-``asyncio.Queue``. A task is 27 bytes of MessagePack; a worker decodes it and adds one to its
-counter in shared memory.
+A table of seconds, peak of CPU, memory and the tasks done twice; seconds are compared with a
+``multiprocessing.Queue``. Each way is measured in a process of its own with four workers, or with
+none if one process does all, as with ``MemoryBoard`` and ``asyncio.Queue``. A task is 27 bytes of
+MessagePack; a worker decodes it and adds one to its counter in shared memory.
 
-- ``s`` is from the first take to the last. All begin at an agreed moment, at the same task, so
-  that they collide as often as possible. Processes have started by then and tasks
-  were put there, which took ``fill`` seconds; a ``SimpleQueue`` is filled meanwhile.
-- ``cpu_peak`` is the most in any tenth of a second, in percent of one core, or the mean where that
-  is higher, as it is for what takes less time; ``cpu_seconds`` is the whole. Workers, server,
-  manager and feeder are all counted.
-- ``memory_mib`` is how much more the processes have at their peak than the first had before it
-  made tasks and workers, in its first round. What they share counts once, programs do not count.
-- ``twice`` and ``missing`` are tasks of all rounds; only ``confirm n`` may have any. It is the
-  document's own way: read the mark, write one's own, read it again *n* times
-  (``status_retry_count``), and go on if it is still one's own.
+- ``s`` is from the first take to the last. All workers begin at an agreed moment, at the same task,
+  so that they collide as often as possible. By then the processes have started and the tasks have
+  been put, which took ``fill`` seconds; a ``SimpleQueue`` is filled while they work.
+- ``cpu_peak`` is the highest use in any tenth of a second, in percent of one core, or the mean if
+  that is higher, as in rounds that take less time; ``cpu_seconds`` is the whole. Workers, server,
+  manager and feeder all count.
+- ``memory_mib`` is how much more memory the processes use at their peak in the first round than the
+  first process used before it made tasks and workers. What they share counts once; programs and
+  libraries do not count.
+- ``twice`` and ``missing`` are tasks of all rounds; only ``confirm n`` may have any. With it a
+  worker reads the mark, writes its own, reads it again *n* times (``status_retry_count``), and goes
+  on if the mark is still its own.
 
 The seconds are those of the best round.
 """
@@ -42,7 +42,7 @@ from benchmarks.seed_tasks.queues import LoopQueue, PlainQueue, ProcessQueue
 from benchmarks.seed_tasks.runs import PAYLOAD_SIZE
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="shared memory and the CPU clocks of others need Linux"
+    sys.platform != "linux", reason="shared memory and CPU clocks of other processes need Linux"
 )
 
 QUEUE = "multiprocessing.Queue, one at a time"
@@ -141,5 +141,5 @@ def bench_way(
 
 
 def measured_before(record: FigureRecord, group: str) -> bool:
-    """Return whether the queue was measured, which it is not with ``-k``."""
+    """Return whether the queue was measured; ``-k`` may have left it out."""
     return any((row.case, row.group) == (QUEUE, group) for row in record.rows)

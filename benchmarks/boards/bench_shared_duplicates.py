@@ -21,7 +21,7 @@ ROUND = 100_000
 
 
 def bench_shared_duplicates(record: FigureRecord, size: int | None) -> None:
-    """Claim until enough are done, or until a task was not claimed exactly once."""
+    """Claim until enough claims are done, or until a task was not claimed exactly once."""
     wanted = size or CLAIMS
     record.note(claims=wanted, processes=PROCESSES)
     name, done, seconds = f"duplicates-{os.getpid()}", 0, 0.0

@@ -1,8 +1,8 @@
 """
 How fast is a board in shared memory beside ``multiprocessing.Queue`` and ``Lock``?
 
-Tasks a second of four processes together, from the first claim to the last. ``--size`` says how
-many tasks.
+Tasks a second of four processes together, from the first claim to the last. ``--size`` sets the
+number of tasks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def queue(source: Any, index: int, start: Any, out: Any) -> None:
 
 
 def marks(name: str, index: int, start: Any, out: Any) -> None:
-    """Claim marks alone: take a run of 256 by one addition, then swap each of its marks."""
+    """Claim marks alone: take a run of 256 marks by one addition, then swap each mark."""
     board = SharedMemoryBoard[Any].attach(name)
     mapping = board._shared.mapping
     cas, base = mapping.cas, mapping.geometry.marks
@@ -73,7 +73,7 @@ def added(counts: bytes) -> int:
 
 
 def engine_claim(board: SharedMemoryBoard[Any], count: int) -> float:
-    """Return the seconds of a claim of one task, in the engine."""
+    """Return the seconds that the engine takes to claim one task."""
 
     async def single() -> float:
         await board.submit(Task(n) for n in range(count))

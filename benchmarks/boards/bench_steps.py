@@ -1,11 +1,11 @@
 """
 Where does the time go, from claim to settlement and from a message to L1?
 
-A sampler looks a thousand times a second at the thread, while it drains no-op tasks from the
+A sampler looks at the thread a thousand times a second, while it drains no-op tasks from the
 embedded server (64 handlers at a time), and while a feed of 10,000 nodes follows another process
-that publishes heartbeats as fast as it can. Microseconds of the wall clock a task, or a message; a
-step includes its calls, unless they are steps of their own. Beside it the CPU of the server's
-thread, which for the tasks includes submitting them.
+that publishes heartbeats as fast as it can. The figures are microseconds of the wall clock per task
+or message; a step includes its calls, unless they are steps of their own. Beside them is the CPU of
+the server's thread, which for the tasks includes submitting them.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ async def sampled(
             record.add(name, sampler.share(name) * each, "us", group=group, base="in all")
     record.add("the server's thread, filling included", server, "us", group=group, base="in all")
     record.control("three in four samples or more belong to a step", sampler.share(OTHER) < 0.25)
-    # Shown by "pytest -s": where the samples fell that belong to no step.
+    # "pytest -s" shows where the samples fell that belong to no step.
     for place, times in sampler.strays.most_common(20):
         print(f"  stray {times / sampler.found.total():6.1%} {place}")
 

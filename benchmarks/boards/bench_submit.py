@@ -3,7 +3,7 @@
 """
 How fast can tasks be put on a board, beside a bare loop of the same script?
 
-The bare loop sends ready-made rows; ``submit`` checks and encodes ready-made tasks; the last
+The bare loop sends ready-made rows; ``submit`` checks and encodes ready-made tasks; the last case
 also makes the tasks. Embedded server, 20-byte payloads, chunks of 1,000.
 """
 

@@ -2,9 +2,9 @@
 What do metrics and traces cost a task?
 
 Tasks go through ``claims | execute | settle``, on a ``MemoryBoard`` and on the embedded server,
-with nothing, with metrics, and with traced handlers; all in turn, so that noise of the machine
-affects all. The median time of a task, and its ratio to that with nothing. Tasks are submitted
-before the clock starts. Handlers do nothing, or work for 1 ms.
+without telemetry, with metrics, and with traced handlers; all in turn, so that noise of the machine
+affects all. The figures are the median time of a task, and its ratio to the time without telemetry.
+Tasks are submitted before the clock starts. Handlers do nothing, or work for 1 ms.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ SERVERS = {"MemoryBoard": "memory://", "embedded server": None}
 
 
 async def cost(case: TelemetryCase, handler: Handler, board: rxd.Board[Any], count: int) -> float:
-    """Return microseconds a task."""
+    """Return microseconds per task."""
     # The public API sets a provider once; here it changes from round to round.
     provider: Any = trace.NoOpTracerProvider()
     if case.share is not None:
@@ -111,7 +111,7 @@ def _with(provider: Any, handler: Handler) -> Handler:
 async def measure(
     record: FigureRecord, group: str, handler: Handler, count: int, url: str | None
 ) -> None:
-    """Record a table."""
+    """Record the table of one handler on one board."""
     found: dict[str, list[float]] = {case.name: [] for case in CASES}
     async with rxd.connect(url) as hub:
         for round_ in range(ROUNDS):

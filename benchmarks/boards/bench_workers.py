@@ -3,13 +3,14 @@
 """
 How many tasks a second do 1 to 16 processes drain together, from one board?
 
-Each process runs ``claims | execute | settle``, 32 handlers at a time and 256 tasks ahead. All are
-connected and waiting before the first may begin; a run lasts from then until the last task is
-settled. Boards are filled before. Beside them a ``multiprocessing.Queue`` with as many consumers:
-its own thread feeds it meanwhile, as it holds no more than a pipe does, and for handlers that sleep
-a consumer gets 32 items and runs them together. *least* and *most* are the smallest and largest
-share of the tasks that a process had, times the number of processes; *server* and *workers* are
-busy cores. More processes than cores only share the cores.
+Each process runs ``claims | execute | settle``, 32 handlers at a time, with a prefetch of 256. All
+processes are connected and waiting before the first may begin; a run lasts from then until the last
+task is settled. Boards are filled before. The baseline is a ``multiprocessing.Queue`` with the same
+number of consumers: its own thread feeds it during the run, as its pipe holds few items, and for
+handlers that sleep a consumer gets 32 items and runs them together. *least* and *most* are the
+smallest and largest share of the tasks that a process had, times the number of processes; *server*
+and *workers* are the number of cores that they keep busy. More processes than cores only share the
+cores.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ async def submit(board: rxd.Board[int]) -> None:
 
 
 def once(shifts: list[DrainShift]) -> bool:
-    """Whether each task was handled, and none twice."""
+    """Return whether each task was handled exactly once."""
     numbers = numbers_of(shifts)
     return len(numbers) == TASKS and set(numbers) == set(range(TASKS))
 
@@ -100,7 +101,7 @@ def drain(
     pause: float,
     workers: int,
 ) -> DrainRun:
-    """Fill one of the three, and drain it."""
+    """Fill the queue or one of the boards, and drain it."""
     spent = 0.0
     with ExitStack() as stack:
         if case == QUEUE:

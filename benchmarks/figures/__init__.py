@@ -1,1 +1,1 @@
-"""Records of figures, and the summary and report made of them."""
+"""Records of figures, and the summary and the report that are made from them."""

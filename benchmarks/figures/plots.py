@@ -109,7 +109,7 @@ def _bound(row: FigureRow) -> float | None:
 def _bars(rows: list[FigureRow]) -> Any:
     bases = {row.base for row in rows}
     units = list(dict.fromkeys(row.unit for row in rows))
-    # Rows with another unit than most are in the table alone.
+    # Rows with a unit other than the most frequent one appear only in the table.
     unit = max(units, key=lambda each: sum(row.unit == each for row in rows))
     rows = [row for row in rows if row.unit == unit]
     figure, axes = _figure(8.5, 0.9 + 0.34 * len(rows))
@@ -135,7 +135,7 @@ def _bars(rows: list[FigureRow]) -> Any:
             axes.plot([bound, bound], [place - 0.42, place + 0.42], color=BUDGET, linewidth=2)
         ratio = "" if row.ratio is None else f"  ({show_ratio(row.ratio)} x)"
         text = f"{show_figure(row.value)}{ratio}"
-        # Beside the axes, where it overlaps neither bars nor budgets.
+        # Outside the axes, where the text overlaps neither bars nor budgets.
         axes.text(1.01, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     axes.grid(axis="x")
     axes.set_xlabel(f"{_unit(unit)}{', logarithmic' if log else ''}")

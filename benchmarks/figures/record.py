@@ -53,14 +53,14 @@ class FigureRow:
         group: Its table or plot; "" if there is only one.
         case: What was measured; with *x*, the name of the curve.
         x: The place on the curve: a depth, a size, a number of processes.
-        value: The figure, in *unit*; ``"1/s"`` is better the larger, all else the smaller.
+        value: The figure, in *unit*; with ``"1/s"`` larger is better, with other units smaller.
         base: The case of the same group (and *x*, if it has one there) that it is compared with.
-        ratio: *value* divided by that of *base*.
+        ratio: *value* divided by the value of *base*.
         budget: The budget in words, if there is one.
         more: Figures beside it, such as percentiles.
         at_least: The lower bound.
         at_most: The upper bound.
-        judged: What the bounds are for; the ratio, if there is one.
+        judged: Whether the bounds apply to the ratio or to the value.
     """
 
     group: str
@@ -104,9 +104,9 @@ class FigureRecord:
     The figures that answer one question.
 
     Args:
-        name: The name of the suite's file without its ending; also that of the JSON.
-        question: A text, of which the first paragraph is the question: ``__doc__`` will do.
-        packages: Distributions whose versions matter besides those that rxdispatch stands on.
+        name: The name of the suite's file without its ending, and of the JSON file.
+        question: A text whose first paragraph is the question, such as ``__doc__``.
+        packages: Distributions whose versions matter, besides the dependencies of rxdispatch.
         quiet: Whether not to print rows as they are added.
     """
 
@@ -146,8 +146,8 @@ class FigureRecord:
         """
         Add a figure, and print it.
 
-        *at_least* and *at_most* bound the ratio, or the value where there is no *base* or *judged*
-        is ``"value"``; without *budget* they are put into words.
+        *at_least* and *at_most* bound the ratio; without *base*, or if *judged* is ``"value"``,
+        they bound the value. If *budget* is empty, it is made from them.
 
         Raises:
             LookupError: If *base* was not added before.
@@ -178,7 +178,7 @@ class FigureRecord:
 
     def value(self, case: str, *, group: str = "", x: float | None = None) -> float:
         """
-        Return the figure of a case, at *x* where it has one there.
+        Return the figure of a case at *x*, or its only figure.
 
         Raises:
             LookupError: If there is none.
@@ -208,7 +208,7 @@ class FigureRecord:
         self.settings |= settings
 
     def note_versions(self, found: Mapping[str, str]) -> None:
-        """Add versions of what ran in an environment of its own."""
+        """Add versions of packages that ran in another environment."""
         self._versions |= found
 
     def as_dict(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class FigureRecord:
 
 
 def load_record(path: Path) -> tuple[dict[str, Any], list[FigureRow]]:
-    """Return the content of a JSON besides its rows, and the rows."""
+    """Return the content of a JSON file without its rows, and the rows."""
     kept: dict[str, Any] = json.loads(path.read_text())
     return kept, [FigureRow(**row) for row in kept.pop("rows")]
 
@@ -261,12 +261,12 @@ def by_group(rows: Iterable[FigureRow]) -> dict[str, list[FigureRow]]:
 
 
 def show_figure(value: float) -> str:
-    """Return four significant digits, or all before the point."""
+    """Return a figure with four significant digits; from 1,000 on, all digits of the integer."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def show_ratio(ratio: float) -> str:
-    """Return three significant digits, or all before the point."""
+    """Return a ratio with three significant digits; from 1,000 on, all digits of the integer."""
     return f"{ratio:,.0f}" if abs(ratio) >= 1000 else f"{ratio:.3g}"
 
 

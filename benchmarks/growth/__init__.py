@@ -1,1 +1,1 @@
-"""What does not fit one machine, simulated from costs that were measured on it."""
+"""The load of systems that are too large for one machine, computed from measured costs."""

@@ -1,8 +1,8 @@
 """
 What do the calls cost a server, and what does one server carry?
 
-The costs are measured on a server of its own, and so are one to eight real workers. What follows
-from the costs for a thousand workers or a million nodes is computed by formulas::
+It measures the costs, and one to eight real workers, on a server of its own. From the costs,
+formulas compute the load of a thousand workers or a million nodes::
 
     python -m benchmarks.growth                                # all of it
     python -m benchmarks.growth --costs benchmarks/results/growth.json    # the formulas alone
@@ -42,14 +42,16 @@ def main() -> None:
     """Measure unless costs are given, compute, and record the figures."""
     question, _, rest = (__doc__ or "").strip().partition("\n\n")
     parser = argparse.ArgumentParser(description=question, epilog=rest)
-    parser.add_argument("--costs", type=Path, help="a growth.json: its costs, nothing is measured")
+    parser.add_argument(
+        "--costs", type=Path, help="take the costs from this growth.json, and measure nothing"
+    )
     path: Path | None = parser.parse_args().costs
     record = FigureRecord("growth", question)
     costs = Costs.load(path) if path else asyncio.run(measured(record))
     record.note(costs=costs.as_dict())
     add_formulas(costs, record)
     if path is None:
-        # Computed figures alone must not replace those that were measured with the costs.
+        # Computed figures alone must not replace the figures that were measured with the costs.
         record.save()
 
 

@@ -92,7 +92,7 @@ async def _hints(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]
 
 
 async def _memory(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
-    """Measure the bytes of waiting tasks, and whether their number makes a claim dearer."""
+    """Measure the bytes of waiting tasks, and whether a claim costs more when more tasks wait."""
     board = server.hub.board(next(names))
     reply = await _reply_bytes(server)
     group = "server CPU to claim 64, by tasks that wait"

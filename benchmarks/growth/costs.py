@@ -1,4 +1,4 @@
-"""``Costs``: what calls cost a server and a client, as measured; the input of all formulas."""
+"""``Costs``: the measured costs of calls for server and client; the input of all formulas."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["CallCost", "Costs", "fit"]
 @attrs.frozen
 class CallCost:
     """
-    The cost of a call by the number of items in it: a straight line.
+    The cost of a call as a straight line over the number of its items.
 
     Attributes:
-        a: Microseconds a call.
-        b: Microseconds an item.
+        a: Microseconds per call.
+        b: Microseconds per item.
     """
 
     a: float
@@ -30,7 +30,7 @@ class CallCost:
         return self.a + self.b * count
 
     def each(self, count: float) -> float:
-        """Return the microseconds an item, in calls with *count* of them."""
+        """Return the microseconds per item, in calls with *count* items."""
         return self.a / count + self.b
 
     @classmethod
@@ -42,21 +42,24 @@ class CallCost:
 @attrs.frozen(kw_only=True)
 class Costs:
     """
-    The measured costs. Calls are in microseconds of CPU, of the server unless they say ``own``.
+    The measured costs.
+
+    Costs of calls are microseconds of CPU: of the client if the name begins with ``own``, else of
+    the server.
 
     Attributes:
         submit, claim, settle, renew: Calls by the number of tasks.
         nothing: A claim that finds nothing.
-        hint: A wake-up by the number of listeners; inside a script it costs only the listeners.
+        hint: A wake-up by the number of listeners; inside a script only ``b`` of it counts.
         own_claim, own_settle: The same calls in the client.
         own_handler: A handler that does nothing, with everything that ``execute`` does for it.
         own_waiting: The same for a handler that sleeps once.
         news, touch: Heartbeats with and without news, by the number of nodes in a call.
-        to_feed_news, to_feed_touch: What each feed that listens adds to those.
-        apply_news, apply_touch: A message in a feed, by the nodes in it.
-        list_server, list_feed: A node, when a feed reads the whole fleet.
-        idle_claims: Commands a second that an idle worker sends.
-        idle_worker, idle_feed: Microseconds of server CPU a second for one of them.
+        to_feed_news, to_feed_touch: What each listening feed adds to the cost of a heartbeat.
+        apply_news, apply_touch: A message in a feed, by the number of nodes in it.
+        list_server, list_feed: One node, when a feed reads the whole fleet.
+        idle_claims: Scripts a second that an idle worker calls.
+        idle_worker, idle_feed: Microseconds of server CPU a second for an idle worker or feed.
         task_bytes, reply_bytes, node_bytes: In the server: a waiting task, a kept reply, a node.
         feed_bytes: A node in the process of a feed.
     """
@@ -93,7 +96,7 @@ class Costs:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the costs that a run has saved among its settings."""
+        """Return the costs that a run has saved in its settings."""
         saved: dict[str, Any] = json.loads(path.read_text())["settings"]["costs"]
         return cls(**{name: _read(value) for name, value in saved.items()})
 
@@ -107,9 +110,9 @@ def fit(points: Sequence[tuple[Sequence[float], float]]) -> list[float]:
     Return the coefficients with the least squares of relative errors.
 
     Args:
-        points: For each, the factors of the coefficients, and what their sum should be.
+        points: For each measurement, the factors of the coefficients, and the measured value.
 
-    None is negative: a coefficient that would be becomes zero, and the rest are fitted again.
+    No coefficient is negative: if one would be, it becomes zero and the others are fitted again.
     """
     width = len(points[0][0])
     used = list(range(width))

@@ -35,7 +35,7 @@ async def measure_fleet(server: MeasuredServer, record: FigureRecord) -> dict[st
 
 
 async def _beats(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
-    """Measure heartbeats by nodes in a call and by feeds that listen."""
+    """Measure heartbeats by the number of nodes in a call and of feeds that listen."""
     nodes = server.hub.nodes
     await fleet.register(server.hub, BEATERS)
     channel = server.hub._fleet.keys.changes.decode()  # type: ignore[union-attr]
@@ -72,7 +72,7 @@ async def _beats(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]
 
 
 async def _applying(server: MeasuredServer, record: FigureRecord) -> dict[str, Any]:
-    """Measure the CPU of a feed for messages, by the nodes in them."""
+    """Measure the CPU of a feed for messages, by the number of nodes in them."""
     hub = server.hub
     with fleet.recorded(hub) as first:
         await fleet.register(hub, BEATERS)
@@ -88,7 +88,7 @@ async def _applying(server: MeasuredServer, record: FigureRecord) -> dict[str, A
             for n in range(calls):
                 ids = [f"node-{(n * size + i) % BEATERS:06}" for i in range(size)]
                 await hub.nodes.heartbeats(dict.fromkeys(ids))
-        # In the order in which they came: otherwise gaps would be measured.
+        # In the order in which they were published: otherwise gaps would be measured.
         for _ in range(3):
             heard = to_sequencer(first)
             for name, messages in recorded.items():
@@ -123,7 +123,7 @@ async def _following(
         beats = 1_500
         own = (await child.ask("cpu"))["cpu"]
         for number in range(0, beats, 30):
-            # Many at once, as in a busy fleet: alone each would wake the feed.
+            # Many at once, as in a busy fleet: single heartbeats would each wake the feed.
             some = range(number, number + 30)
             await asyncio.gather(
                 *(hub.nodes.heartbeat(f"node-{n:06}", fleet.state(n, 1)) for n in some)
@@ -138,7 +138,7 @@ async def _following(
     ping, _, _ = await spent(server, [server.redis.ping() for _ in range(100)])
     idle = pulses * (pulse + ping)
     own = start["cpu"] * US / NODES
-    # The cost of receiving a message, besides that of applying it.
+    # The cost of receiving a message, without the cost of applying it.
     hear = max(0.0, heard - found["apply_news"].at(1))
     applying = {
         n: attrs.evolve(found[n], a=found[n].a + hear) for n in ("apply_news", "apply_touch")

@@ -1,8 +1,9 @@
 """
-What one server carries, computed from measured costs.
+How much load one server carries, computed from measured costs.
 
-The server does one thing at a time, so it is full when the calls of a second cost a second. How
-many tasks a call carries is the input that decides; real workers are measured in ``workers.py``.
+The server does one thing at a time, so it is full when the calls of one second take one second of
+CPU. The result depends most on how many tasks a call carries; ``workers.py`` measures that with
+real workers.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ KEPT: Final = 60.0
 FULL: Final = 0.8
 """The utilisation up to which queues stay short."""
 MESSAGES: Final = 3
-"""Wake-ups that a single task causes: it is ready, none is ready, all are done."""
+"""Wake-ups that a single task causes: it is ready, no task is ready, all tasks are done."""
 
 
 def full_rate(costs: Costs, batch: float) -> float:
@@ -52,7 +53,7 @@ def worker_rate(costs: Costs, batch: float, duration: float) -> float:
 
 
 def server_share(costs: Costs, claims: float, settles: float) -> float:
-    """Return the server's microseconds a task, for that many calls of each kind a task."""
+    """Return the server's microseconds per task, with that many claims and settles per task."""
     claim, settle = costs.claim, costs.settle
     return claim.a * claims + claim.b + settle.a * settles + settle.b
 
@@ -66,8 +67,8 @@ def herd(costs: Costs, workers: int, *, turns: bool) -> float:
     """
     Return the server's microseconds for a single task among idle workers.
 
-    Each worker receives each wake-up. In turns about :data:`FIRST` of them claim, else all do; one
-    claim finds the task, the others find nothing.
+    Each worker receives each wake-up. With *turns* about :data:`FIRST` workers claim, else all
+    workers do; one claim finds the task, and the others find nothing.
     """
     claims = min(workers, FIRST) if turns else workers
     found = costs.submit.at(1) + costs.claim.at(1) + costs.settle.at(1)
@@ -75,7 +76,7 @@ def herd(costs: Costs, workers: int, *, turns: bool) -> float:
 
 
 def heartbeat_call(costs: Costs, size: int, share: float, feeds: int) -> float:
-    """Return the server's microseconds of a call for *size* nodes, a *share* of calls with news."""
+    """Return the server's microseconds for a call with *size* nodes; a *share* of them has news."""
 
     def mixed(news: CallCost, touch: CallCost) -> float:
         return share * news.at(size) + (1 - share) * touch.at(size)
@@ -95,7 +96,7 @@ def add_formulas(costs: Costs, record: FigureRecord) -> None:
 
 
 def _throughput(costs: Costs, record: FigureRecord) -> None:
-    """Tasks a second of a full server, and the workers that fill it."""
+    """How many tasks a second a full server moves, and how many workers fill it."""
     for batch in BATCHES:
         rate = full_rate(costs, batch)
         group = "tasks a second that fill a server, by tasks in a call"
@@ -133,7 +134,7 @@ def _idle_workers(costs: Costs, record: FigureRecord) -> None:
 
 
 def _waiting(costs: Costs, record: FigureRecord) -> None:
-    """Memory of tasks that wait, and the hours to submit and to work them off."""
+    """The memory of waiting tasks, and the minutes that it takes to submit and to drain them."""
     group = "memory of the server, by tasks that wait"
     for tasks in (10_000, 1_000_000, 100_000_000):
         size = tasks * costs.task_bytes / 2**30
@@ -149,7 +150,7 @@ def _waiting(costs: Costs, record: FigureRecord) -> None:
 
 
 def _heartbeats(costs: Costs, record: FigureRecord) -> None:
-    """Nodes that a server carries, each with a heartbeat in ten seconds."""
+    """How many nodes a server carries, each with a heartbeat every ten seconds."""
     group = "nodes a server carries at a heartbeat in 10 s, by feeds"
     for size, share in ((1, 0.1), (1, 1.0), (256, 0.1), (256, 1.0)):
         how = "one a call" if size == 1 else f"{size} a call"
@@ -169,7 +170,7 @@ def _heartbeats(costs: Costs, record: FigureRecord) -> None:
 
 
 def _feeds(costs: Costs, record: FigureRecord) -> None:
-    """What a feed of many nodes takes in its process."""
+    """What a feed of many nodes costs its process."""
     group = "a feed, by nodes with a heartbeat in 10 s"
     for nodes in (10_000, 100_000, FLEET):
         for size in (1, 256):

@@ -3,8 +3,8 @@
 """
 The other processes of a measurement: listeners, idle workers, a worker, a feed.
 
-Each prints "ready", answers each line of its standard input with a line of JSON, and ends with that
-input.
+Each process prints "ready", answers each line of its standard input with a line of JSON, and ends
+when its standard input ends.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Child:
     A process in one of the roles below, killed at the end of the block.
 
     Args:
-        role: Its name.
-        arguments: Those of the role.
+        role: The name of the role.
+        arguments: The arguments of the role.
     """
 
     def __init__(self, role: str, *arguments: object) -> None:
@@ -146,7 +146,7 @@ def listen(path: str, channel: str) -> None:
 
 
 async def work(url: str) -> None:
-    """Be a worker: "go board seconds slots" and "stop"; answers with its CPU and its calls."""
+    """Work on "go board seconds slots", until "stop"; answer with the CPU and the calls."""
     lines = _lines()
     async with rxd.connect(url) as hub:
         running: asyncio.Task[Any] | None = None
@@ -166,7 +166,7 @@ async def work(url: str) -> None:
 
 
 async def idle(url: str, board: str, count: str) -> None:
-    """Be idle workers, each with its own connections; answers with their CPU."""
+    """Run idle workers, each with its own connections; answer with their CPU."""
     lines = _lines()
     async with AsyncExitStack() as stack:
         running: list[asyncio.Task[Any]] = []
@@ -182,7 +182,7 @@ async def idle(url: str, board: str, count: str) -> None:
 
 
 async def follow(url: str, namespace: str) -> None:
-    """Be a feed of the fleet; answers with the cost of its start, then with its CPU."""
+    """Run a feed of the fleet; answer with the cost of its start, then with its CPU."""
     lines = _lines()
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
     async with rxd.connect(url, namespace="warm", settings=settings) as warm, warm.feed():
@@ -201,7 +201,7 @@ async def follow(url: str, namespace: str) -> None:
 
 
 def _lines() -> asyncio.Queue[str]:
-    """Return the lines of the standard input, whose end ends the process."""
+    """Return the lines of the standard input; when it ends, the process ends."""
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -219,7 +219,7 @@ def _say(**figures: float) -> None:
 
 
 def main(role: str, *arguments: str) -> None:
-    """Be in that role until the standard input ends."""
+    """Run that role until the standard input ends."""
     # Ctrl-C reaches the parent too, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -1,6 +1,6 @@
 # pyright: basic
 # The types of redis-py commands are partial.
-"""``Server``: a server under measurement, and what it says of itself; ``Points``: its figures."""
+"""``MeasuredServer``: a server that reports its own use of CPU; ``Points``: measured figures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MeasuredServer:
 
     @property
     def path(self) -> str:
-        """Return its socket."""
+        """The path of its socket."""
         return str(self.hub.client.target.path)
 
 
@@ -84,7 +84,7 @@ class Points:
 async def spent(
     server: MeasuredServer, steps: Sequence[Awaitable[Any]]
 ) -> tuple[float, float, list[Any]]:
-    """Return the CPU of each step, the server's and our own, and what the steps returned."""
+    """Return microseconds of CPU per step, of the server and of this process, and the results."""
     before, own = await server.cpu(), time.process_time()
     results = [await step for step in steps]
     own = (time.process_time() - own) * US

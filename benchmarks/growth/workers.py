@@ -1,10 +1,10 @@
 # pyright: basic
 # The types of redis-py commands are partial.
 """
-Measures what workers cost: at work, beside the formula for the server, and idle.
+Measures what busy and idle workers cost, and checks the formula for the server.
 
-``workers.py`` is also the check of the formulas: the server's CPU a task follows from the number of
-calls that real workers make.
+The formula computes the server's CPU per task from the number of calls that real workers make;
+:func:`compare` puts it beside the CPU that was measured.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ names = (f"workers-{number}" for number in itertools.count())
 async def measure_workers(
     server: MeasuredServer, record: FigureRecord, found: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the costs of handlers and of idle workers; *found* has those of calls."""
+    """Return the costs of handlers and of idle workers; *found* has the costs of calls."""
     return await _handlers(server, record, found) | await _idle_workers(server, record)
 
 
 async def _handlers(
     server: MeasuredServer, record: FigureRecord, found: dict[str, Any]
 ) -> dict[str, Any]:
-    """Measure the CPU a task in a worker, without that of its calls, which is known."""
+    """Measure a worker's CPU per task, less the CPU of its calls, which is known."""
     handlers: dict[str, float] = {}
     claim, settle = found["own_claim"], found["own_settle"]
     group = "client CPU a task"
@@ -137,8 +137,8 @@ async def _herd(
     cpu, scripts = await server.cpu() - cpu - quiet, await server.scripts() - scripts
     own = ((await child.ask("cpu"))["cpu"] - own) * US
     record.control("a task among idle workers is done", (await board.counts()).done == tasks)
-    # A worker that has just claimed does not poll for a second, so all the rest are claims for
-    # this task.
+    # One script submits the task and one settles it. A worker that has just claimed does not poll
+    # for a second, so all other scripts are claims for this task.
     claims = max(1.0, scripts / tasks - 2)
     record.add("claims", claims, "", group=HERD, x=workers)
     record.add("server CPU", cpu / tasks, "us", group=HERD, x=workers)
@@ -147,7 +147,7 @@ async def _herd(
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """What was done up to a moment: tasks, calls, and seconds of CPU."""
+    """What had been done by a moment: tasks, calls, and seconds of CPU."""
 
     at: float
     done: int
@@ -182,7 +182,7 @@ def _add(
     measured = (last.server - first.server) * US / done
     record.add(base, measured, "us", group=group, x=workers, tasks_a_claim=1 / claims)
     computed = server_share(costs, claims, settles)
-    # Only a busy server is judged: in a mostly idle one a call costs more, as its caches are cold.
+    # Only a busy server is judged: on a mostly idle server a call costs more, as caches are cold.
     busy = case == "no-op"
     record.add(
         f"{base}, by formula", computed, "us", group=group, x=workers, base=base,

@@ -3,8 +3,8 @@
 """
 How fast are reads, updates and choices of the node feed, and the calls of the registry?
 
-The quick cases, with 1,000 nodes on an embedded server; ``bench_feed_*.py`` compare them with
-others.
+The quick cases, with 1,000 nodes on an embedded server; ``bench_feed_*.py`` compare the feed with
+other libraries.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def keep(
     calls: int = 1,
     **row: Any,
 ) -> None:
-    """Record the best time of one of *calls* calls, or the calls a second."""
+    """Record the best time per call, of *calls* calls in a round, or the calls a second."""
     stats = benchmark.stats
     if stats is not None:
         scale = {"ns": 1e9, "us": 1e6, "ms": 1e3, "1/s": 1}[unit]
@@ -61,7 +61,7 @@ def keep(
 
 
 def read(get: Callable[[str], object]) -> None:
-    """Read often, as a call by the benchmark itself takes longer than a read."""
+    """Read many times, because a call by pytest-benchmark takes longer than a read."""
     for _ in range(READS):
         get(NODE)
 
@@ -99,7 +99,7 @@ def bench_select(benchmark: BenchmarkFixture, record: FigureRecord, feed: rxd.Fe
 def bench_apply(
     benchmark: BenchmarkFixture, record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner
 ) -> None:
-    """The stream and the replica alone."""
+    """The sequencer and the replica alone."""
     with recorded(hub) as first:
         runner.run(register(hub, NODES))
 

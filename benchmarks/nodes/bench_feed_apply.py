@@ -6,9 +6,9 @@ How many messages a second does a feed apply?
 A fleet of 10,000 nodes and 20,000 messages (or ``--size``) of one heartbeat with news each,
 recorded as they were published. Messages a second
 
-- from the recorded bytes alone: pushed through a Subject to an observer that does nothing; to one
-  that puts three fields and the decoded state into a dict without a check, which is the least that
-  any reader must do; to the feed's sequencer and replica, with their gap checks;
+- from the recorded bytes alone: pushed through a Subject to an observer that does nothing; to an
+  observer that puts three fields and the decoded state into a dict without a check, which is the
+  least that any reader must do; to the feed's sequencer and replica, with their gap checks;
 - through Pub/Sub, from another process that publishes as fast as it can: redis-py's own PubSub
   into a Subject, and the feed.
 """
@@ -65,7 +65,7 @@ def to_dict(_: list[bytes]) -> Callable[[bytes], Any]:
 
 
 def recorded_rates(record: FigureRecord, first: list[bytes], beats: list[bytes]) -> None:
-    """Record the rates of recorded bytes."""
+    """Record the rates from recorded bytes."""
     cases = {DICT: to_dict, "Subject to no observer": to_nothing, SEQUENCER: to_sequencer}
     rates: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(-1, ROUNDS):

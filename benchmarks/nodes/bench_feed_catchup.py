@@ -1,13 +1,13 @@
 """
 How long does a feed need to catch up on missed changes?
 
-The median of three rounds in milliseconds, for a fleet of 10,000 nodes (or ``--size``, which must
-be 10,000 or more; 100,000 takes some minutes) of which 100, 1,000 or 10,000 have changed: the time
-of the server to return the pages, and that of the feed in all, until its nodes equal the registry's
-and a subscriber has received the changes; then a full relist, for comparison.
+The fleet has 10,000 nodes (or ``--size``, which must be 10,000 or more; 100,000 takes some
+minutes), and 100, 1,000 or 10,000 of them have changed. Medians of three rounds, in milliseconds:
+the time that the server takes to return the pages; the whole time until the feed's nodes equal the
+registry's and a subscriber has received the changes; and a full relist, for comparison.
 
-The feed is disconnected from Pub/Sub and its task is stopped; then the steps of that task are
-called.
+The feed is disconnected from Pub/Sub and its sync task is stopped; the suite calls the steps of
+that task itself.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ PAGE = 1_000
 
 
 async def took(step: Callable[[], Awaitable[Any]]) -> float:
-    """Return milliseconds."""
+    """Return the milliseconds of a step."""
     start = time.perf_counter()
     await step()
     return (time.perf_counter() - start) * 1e3
 
 
 async def pages(engine: FleetEngine, after: int) -> None:
-    """Fetch what has changed, without reading it."""
+    """Fetch what has changed, without parsing it."""
     while True:
         page = await engine.changes(after, PAGE)
         if not page.more:

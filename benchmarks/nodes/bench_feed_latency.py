@@ -1,15 +1,15 @@
 # pyright: basic
-# Neither cashews nor redis-py have whole types.
+# Neither cashews nor redis-py has complete types.
 """
-How long from a change of a node until another process sees it?
+How long does it take until another process sees a change of a node?
 
-A second process writes and prints when it began to; this one subscribes. Both read the host's
-monotonic clock. Percentiles over 500 changes, one at a time:
+A second process writes, and prints when each write began; this process subscribes. Both read the
+host's monotonic clock. Percentiles over 500 changes, one at a time:
 
-- ``PUBLISH`` of the state to redis-py's PubSub, from there into a Subject: the floor;
-- ``hub.nodes.heartbeat`` to ``feed.changes``, and the same counted from when the call returned;
-- ``SET`` in cashews with client-side caching to the entry's invalidation here, over RESP2:
-  under RESP3 it receives none.
+- ``PUBLISH`` of the state to redis-py's PubSub, and from there into a Subject: the floor;
+- ``hub.nodes.heartbeat`` to ``feed.changes``, and the same counted from the return of the call;
+- ``SET`` in cashews with client-side caching to the invalidation of the entry here, over RESP2,
+  because cashews receives no invalidation under RESP3.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Write = Callable[[int], Awaitable[Any]]
 
 
 async def writer(path: str, what: str) -> None:
-    """The other process: write once for each line on stdin, print when that began and ended."""
+    """The other process: write once for each line on stdin; print when it began and ended."""
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -67,7 +67,7 @@ async def writer(path: str, what: str) -> None:
 
 
 async def measure(path: str, what: str, seen: asyncio.Queue[float]) -> list[tuple[float, float]]:
-    """Return seconds from the beginning and the end of each write until *seen* says when."""
+    """Return the seconds from the beginning and from the end of each write until it was seen."""
     process = await start_role(__name__, path, what)
     assert process.stdin is not None
     assert process.stdout is not None

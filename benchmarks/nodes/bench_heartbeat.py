@@ -3,11 +3,11 @@
 """
 How long do the calls of the registry take?
 
-Percentiles of the round trip in milliseconds, on a fleet of 1,000 nodes which a feed of this hub
-follows, as the feed of every scheduler does: PING, and a pipeline of HSET, EXPIRE and PUBLISH,
-which is a heartbeat without checks; then heartbeats with and without news, registering, and
-reserving and releasing a slot, which includes choosing the node. All take turns. At the end, 256
-heartbeats in one call, and the time for each of them.
+Percentiles of the round trip in milliseconds, on a fleet of 1,000 nodes. A feed of this hub follows
+the fleet, as in every scheduler. The baselines are PING, and a pipeline of HSET, EXPIRE and
+PUBLISH, which is a heartbeat without checks. Beside them: heartbeats with and without news,
+registering a node, and reserving a slot, which includes choosing the node, and releasing it. All
+take turns. At the end, 256 heartbeats in one call, and the time for each of them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ async def measure(record: FigureRecord, hub: rxd.Hub, feed: rxd.Feed) -> None:
         "async with feed.reserve(pool=...)": both,
     }
     took = await turns(steps, ROUNDS)
-    # By itself: the messages that the feed then receives keep the loop busy for a while.
+    # Measured apart: the messages that the feed then receives keep the loop busy for a while.
     together = f"heartbeats, {BATCH} in a call"
     took |= await turns({together: many}, ROUNDS // 10)
     record.control("every slot was given back", not slots)

@@ -1,13 +1,14 @@
 """
 How many bytes does a node take in the process of a feed?
 
-Bytes a node, by tracemalloc (what Python asked for) and by the growth of the process, which
-includes the allocator's share; each in a process of its own, for 10,000 nodes or ``--size``:
+Bytes per node, by tracemalloc (what Python asked for) and by the growth of the process, which
+includes the allocator's share; each case in a process of its own, for 10,000 nodes or ``--size``:
 
 - the bytes of ids and states alone;
-- a dict of dicts as ``json.loads`` makes them; of msgspec Structs, with the state as a dict, or as
-  the received bytes;
-- the feed with all it needs to follow and to choose, before any state was read, and after all were.
+- a dict of dicts as ``json.loads`` makes them, or of msgspec Structs, with the state as a dict or
+  as the received bytes;
+- the feed with everything that it needs to follow the fleet and to choose nodes, before any state
+  was read, and after all states were read.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def fields(number: int) -> dict[str, Any]:
 
 
 class MemoryGrowth:
-    """The growth of this process since this was made."""
+    """The growth of this process since the object was made."""
 
     def __init__(self, traced: bool, nodes: int) -> None:
         gc.collect()
@@ -78,7 +79,7 @@ class MemoryGrowth:
         self._before = self._now()
 
     def a_node(self) -> float:
-        """Return bytes."""
+        """Return the bytes per node."""
         gc.collect()
         return (self._now() - self._before) / self._nodes
 
@@ -89,7 +90,7 @@ class MemoryGrowth:
 
 
 async def json_dicts(traced: bool, nodes: int) -> list[float]:
-    """Record what JSON decodes to."""
+    """Keep the dicts that JSON decodes to."""
     kept: dict[str, Any] = {}
     growth = MemoryGrowth(traced, nodes)
     for number in range(nodes):
@@ -132,7 +133,7 @@ async def feed(traced: bool, nodes: int) -> list[float]:
     """Keep a feed; its fleet is registered by another process."""
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=60.0))
     async with rxd.connect(settings=settings) as hub:
-        # What a feed allocates once, however large the fleet.
+        # A first feed makes the allocations that do not depend on the size of the fleet.
         async with hub.feed():
             pass
         filling = role(MODULE, "fill", f"unix://{hub.client.target.path}", nodes)

@@ -3,15 +3,15 @@
 """
 How long do the calls of a node registry take behind a lock, and with a feed?
 
-The document that started the node feed gives 50 to 200 ms (p50) and 200 to 500 ms (p99) for
-choosing a node behind a lock, 10 to 50 ms for a heartbeat and 20 to 100 ms to register, and hopes
-for 1 to 10, 10 to 50, 1 to 5 and 2 to 10 ms.
+Estimates for a registry behind a lock are 50 to 200 ms (p50) and 200 to 500 ms (p99) to choose a
+node, 10 to 50 ms for a heartbeat and 20 to 100 ms to register. The goals for the feed are 1 to 10,
+10 to 50, 1 to 5 and 2 to 10 ms.
 
-"Locked" is that architecture: one ``asyncio.Lock`` a process around everything; each choice reads
-the hashes of all nodes from Redis, takes the least loaded and increments its jobs. The feed chooses
-in the process and reserves in Redis. Percentiles in ms, from the call to its end, with 1, 16 and
-128 calls at a time, and the calls a second: 200 nodes, each call gives back what it took (not
-timed). Heartbeats and registrations take turns with choices.
+"Locked" is a registry behind a lock: one ``asyncio.Lock`` a process around everything; each choice
+reads the hashes of all nodes from Redis, takes the least loaded node and increments its jobs. The
+feed chooses in the process and reserves in Redis. The figures are percentiles in ms, from the call
+to its end, with 1, 16 and 128 calls at a time, and the calls a second. There are 200 nodes, and
+each caller gives its slot back (not timed). Heartbeats and registrations alternate with choices.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class FeedRegistry:
 async def measure(
     way: LockedRegistry | FeedRegistry, width: int, calls: int
 ) -> dict[str, list[float]]:
-    """Return seconds by call, and the whole under an empty name."""
+    """Return the seconds of each call by name, and of the whole run under an empty name."""
     took: dict[str, list[float]] = {name: [] for name in HEADER}
     numbers = iter(range(calls))
 
@@ -134,7 +134,7 @@ async def measure(
 
 
 def keep(record: FigureRecord, width: int, took: dict[str, dict[str, list[float]]]) -> None:
-    """Record both ways at that many calls at a time."""
+    """Record both ways with *width* calls at a time."""
     for what in HEADER:
         times = {name: seconds[what] for name, seconds in took.items()}
         add_latencies(record, times, base="locked", group=what, x=width)

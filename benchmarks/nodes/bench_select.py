@@ -1,11 +1,11 @@
 """
 How well and how fast is a node chosen?
 
-First the share of placements that went to a node that was already full: 100 nodes of 16 slots at 70
-% load, 8 schedulers that reserve nothing and see the fleet as it was up to 50, 200 or 1000
+First the share of placements that went to a node that was already full: 100 nodes of 16 slots at
+70 % load, and 8 schedulers that reserve nothing and see the fleet as it was up to 50, 200 or 1000
 placements ago. Each scheduler has its own selector on its own copy; all copies are refreshed at
-once, or in turn. *research* is an earlier simulation, which does not say which of the two it did,
-nor how it broke ties. 2,000 placements are counted, or ``--size``.
+once, or in turn. *research* has the results of an earlier simulation; it is not known which of the
+two it did, nor how it broke ties. 2,000 placements are counted, or ``--size``.
 
 Then microseconds a pick among 10,000 nodes, beside a scan with ``min`` and ``random.choice``.
 """
@@ -49,7 +49,7 @@ RESEARCH = {
 
 @cache
 def made(name: str, jobs: int) -> Node:
-    """Return a node; making thousands again and again would take longer than all the rest."""
+    """Return a node; making the same thousands again would take longer than everything else."""
     return Node(name, capacity=SLOTS, current_jobs=jobs)
 
 
@@ -118,7 +118,7 @@ def over_capacity(
 
 
 def quality(record: FigureRecord, placements: int) -> None:
-    """Record the table of the earlier simulation for these strategies."""
+    """Record these strategies in the form of the earlier simulation's table."""
     cases: dict[str, tuple[StrategyName | None, bool]] = {
         "least loaded": ("least_loaded", False),
         "least loaded + own placements": ("least_loaded", True),
@@ -137,7 +137,7 @@ def quality(record: FigureRecord, placements: int) -> None:
 
 
 def fleet(load: float, full: float) -> dict[str, Node]:
-    """Return nodes of one pool in 100 zones, of which the given share is full."""
+    """Return nodes of one pool in 100 zones; the share *full* of them has no room."""
     rng = random.Random(SEED)
     labels = [{"zone": f"z{n}"} for n in range(ZONES)]
     nodes: dict[str, Node] = {}
@@ -150,7 +150,7 @@ def fleet(load: float, full: float) -> dict[str, Node]:
 
 
 def least(nodes: dict[str, Node]) -> Node:
-    """Return the least loaded node by the barest scan of all."""
+    """Return the least loaded node by the simplest scan."""
     return min(
         (
             node
@@ -170,7 +170,7 @@ def microseconds(call: Callable[[], object], times: int) -> float:
 
 
 def picker(nodes: dict[str, Node], criteria: Criteria) -> Callable[[], object]:
-    """Return a function that picks, once the selector has built its view."""
+    """Return a function that picks from a selector that has built its candidates."""
     selector = Selector(nodes, Placements(time.monotonic), random.Random(SEED))
     selector.pick(criteria)
     return lambda: selector.pick(criteria)
@@ -186,7 +186,7 @@ def heartbeat(nodes: dict[str, Node]) -> Callable[[], object]:
 
 
 def even(node: Node) -> bool:
-    """Take every other node."""
+    """Match every other node."""
     return node.id[-1] in "02468"
 
 

@@ -104,8 +104,8 @@ class Flood:
 
 
 async def followed(feed: rxd.Feed, flood: Flood, first: int, messages: int) -> float:
-    """Return the messages a second that a feed applies, put back to where the recording began."""
-    # The task would find that the registry is ahead of what is published again.
+    """Set a feed back to where the recording began; return the messages a second it applies."""
+    # The sync task would find that the registry is ahead of the messages published again.
     task = feed._replication._task
     assert task is not None
     task.cancel()

@@ -1,23 +1,25 @@
 """
 How fast are rxdispatch and other task systems, beside each other?
 
-One server (Valkey, on loopback TCP, without persistence) for all; each system has one worker
-process, 32 tasks at a time (as coroutines, or as threads where it has no coroutines; rq has one at
-a time), and handlers that only read the clock. Payloads are 20 bytes. Results, logs and events are
-switched off where possible; the JSON has the settings. In one more row rxdispatch uses the unix
-socket, as it does with the server that it starts itself.
+All systems use one server (Valkey, on loopback TCP, without persistence). Each system has one
+worker process that runs 32 tasks at a time (as coroutines, or as threads if it has no coroutines;
+rq runs one at a time), and handlers that only read the clock. Payloads are 20 bytes. Results, logs
+and events are switched off where possible; the JSON has the settings. In one more row rxdispatch
+uses the unix socket, as it does with the server that it starts itself.
 
-*submit*: N tasks in the fastest documented way from one process; a system without a bulk call gets
-32 coroutines, or a loop where it has threads. *drain*: from the start of the first handler to the
-start of the N-th, of tasks that were all submitted before. N takes about 2.5 s and is at most
-60,000. The best of the rounds, which are interleaved over the systems.
+*submit*: N tasks in the fastest documented way from one process; without a bulk call a system gets
+32 coroutines, or a loop if it has threads. *drain*: from the start of the first handler to the
+start of the N-th, of tasks that were all submitted before. N is chosen so that a drain takes about
+2.5 s, and is at most 60,000. The figure is the best of the rounds; in each round all systems take
+turns.
 
-*capacity*: one process submits one task at a time, from 32 coroutines (8 threads) as fast as they
-can, while the worker runs; tasks handled a second in that time. *latency*: open loop, Poisson
-arrivals at 50 % and 80 % of that system's own capacity and at the same rates for all; from the
-instant when a task was due to the start of its handler, so that a late submitter counts against its
-system (``slip p99`` says by how much). The first 0.5 s of a load, in which connections are made, do
-not count. A common rate above 90 % of a system's capacity is left out.
+*capacity*: one process submits single tasks as fast as it can, from 32 coroutines (or 8 threads),
+while the worker runs; the figure is the tasks handled a second in that time. *latency*: open loop,
+Poisson arrivals at 50 % and 80 % of the system's own capacity and at rates that are the same for
+all systems. It counts from the instant when a task was due to the start of its handler, so that a
+late submitter counts against its system (``slip p99`` says by how much). The first 0.5 s of a load,
+in which connections are made, do not count. A common rate above 90 % of a system's capacity is left
+out.
 
 Every task must be handled exactly once, and none may stay on the queue. A system that fails or is
 not installed is left out, and the JSON says why.
@@ -57,7 +59,7 @@ QUICK = Sizes(least=500, most=500, flood=0.5, load=1.0, common=(200.0,))
 
 
 class PeerRun:
-    """One run over all systems that were asked for and that work."""
+    """One run over all chosen systems that work."""
 
     def __init__(self, record: FigureRecord, server: Server, sizes: Sizes, rounds: int) -> None:
         self._record = record
@@ -211,7 +213,7 @@ def main() -> int:
     args = parser.parse_args()
     systems = _chosen(args.only)
     sizes, rounds = (QUICK, 1) if args.quick else (Sizes(), args.rounds)
-    # As by Ctrl-C: drivers and server end, and the server's directory goes.
+    # As with Ctrl-C: drivers and server end, and the server's directory is removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with FigureRecord("peers", __doc__, packages=PACKAGES) as record, serve() as server:

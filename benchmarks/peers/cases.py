@@ -84,7 +84,7 @@ async def drain(server: Server, system: System, tasks: int) -> Drain:
     Submit tasks in bulk, then handle them all.
 
     Raises:
-        PeerError: If a task is not handled once, or stays on the queue.
+        PeerError: If a task is not handled exactly once, or stays on the queue.
     """
     server.redis.flushall()
     url = _url(server, system)
@@ -113,7 +113,7 @@ async def calibrate(server: Server, system: System, sizes: Sizes) -> int:
 
 
 async def capacity(server: Server, system: System, sizes: Sizes) -> float:
-    """Return the tasks handled a second while others are submitted as fast as possible."""
+    """Return the tasks handled a second while tasks are submitted as fast as possible."""
     server.redis.flushall()
     url = _url(server, system)
     async with driver(system, "serve", url, CONCURRENCY) as worker:
@@ -131,10 +131,10 @@ async def latencies(
     server: Server, system: System, rates: list[float], sizes: Sizes
 ) -> list[PeerLatency]:
     """
-    Submit at each rate in turn, and return the latencies of one worker.
+    Submit at one rate after the other, and return the latencies of one worker.
 
     Raises:
-        PeerError: If a task is not handled once, or stays on the queue.
+        PeerError: If a task is not handled exactly once, or stays on the queue.
     """
     server.redis.flushall()
     url = _url(server, system)

@@ -6,12 +6,13 @@ The command line of all drivers, and the load generator behind it.
     about                        versions, as JSON
     submit URL N                 put N tasks on the queue in bulk; {"seconds": ...}
     work URL N CONCURRENCY       handle N tasks; {"starts": [...], "payloads": [...]}
-    serve URL CONCURRENCY        handle tasks; for each N read from stdin the same for the next N
+    serve URL CONCURRENCY        handle tasks; for each N on stdin, answer like work for the next N
     load URL RATE SECONDS SEED   submit one at a time, by Poisson arrivals; RATE 0: without pause
 
-Payloads are 20 digits: a number, or for a load the intended start in microseconds and the last four
-of a number. A driver ends with its stdin, so that none outlives its parent. It imports only its own
-system and the standard library, as some systems have an environment of their own.
+A payload is 20 digits: the number of the task; for a load, the intended start in microseconds and
+the last four digits of the number. A driver ends when its stdin ends, so that it does not outlive
+its parent. It imports only its own system and the standard library, as some systems have an
+environment of their own.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ __all__ = [
     "thread_load",
 ]
 
-#: Called by a handler with the payload as soon as it starts.
+#: A handler calls it with the payload as soon as the handler starts.
 Saw = Callable[[str], None]
 
 #: Coroutines that submit at the same time.
 SUBMITTERS: Final = 32
 
-#: Seconds at the beginning of a load that do not count, as connections are made in them.
+#: Seconds at the beginning of a load that do not count, because connections are made then.
 SETTLING: Final = 0.5
 
 #: Threads that submit at the same time.
@@ -62,8 +63,8 @@ class Arrivals:
     """
     The instants at which tasks are due: a Poisson process, equal for equal seeds.
 
-    Iterating takes the next instant, on the host's clock; several submitters may share it. With
-    *rate* 0 each instant is now, until the time is over.
+    Iterating takes the next instant, on the host's clock; several submitters may share an iterator.
+    With *rate* 0 each instant is now, until the time is over.
     """
 
     def __init__(self, rate: float, seconds: float, seed: int) -> None:
@@ -93,7 +94,7 @@ class Arrivals:
             yield instant
 
     def payload(self, instant: float) -> str:
-        """Return 20 digits, the intended start and a number, and record the delay."""
+        """Return 20 digits, which are the intended start and a number; record the delay."""
         with self._lock:
             self.sent += 1
             number = self.sent
@@ -102,7 +103,7 @@ class Arrivals:
         return f"{instant * 1e6:016.0f}{number % 10_000:04d}"
 
     def report(self) -> dict[str, Any]:
-        """Return the number submitted, the begin, and the delay of the submitters."""
+        """Return the number of tasks, the begin, and the 99th percentile of the delay."""
         cuts = statistics.quantiles([*self.slips, 0.0, 0.0], n=100)
         return {
             "sent": self.sent,
@@ -128,7 +129,7 @@ def run_load(load: Awaitable[Any]) -> None:
     """
     Run a coroutine on a loop whose timers are exact.
 
-    epoll rounds waits up to a millisecond, which would count as latency; select does not.
+    epoll rounds waits up to whole milliseconds, which would count as latency; select does not.
     """
 
     async def main() -> None:
@@ -157,7 +158,7 @@ def thread_load(arrivals: Arrivals, submit: Callable[[str], Any]) -> None:
 
 
 async def gather(submit: Callable[[str], Awaitable[Any]], payloads: Sequence[str]) -> float:
-    """Submit all, ``SUBMITTERS`` at a time, where there is no call for many; return the seconds."""
+    """Submit all, ``SUBMITTERS`` at a time, for systems without a bulk call; return the seconds."""
     left = iter(payloads)
 
     async def submitter() -> None:
@@ -182,7 +183,7 @@ def main(
     Args:
         packages: Distributions whose versions matter.
         submit: Puts payloads on the queue at a URL in bulk, and returns the seconds it took.
-        work: Runs a worker, that many tasks at a time, whose handlers only call ``saw``.
+        work: Runs a worker at a URL with a given concurrency; its handlers only call ``saw``.
         load: Submits one task for each arrival.
     """
     _answers()
@@ -208,7 +209,7 @@ def main(
 
 
 def _watch(seen: list[tuple[float, str]], wanted: int | None) -> None:
-    """Report the handled tasks whenever asked; end the process with stdin."""
+    """Report the handled tasks whenever asked; end the process when stdin ends."""
     if wanted is not None:
         _report(seen, 0, wanted)
     first = 0
@@ -236,7 +237,7 @@ def _follow() -> None:
 
 @functools.cache
 def _answers() -> TextIO:
-    # Answers have stdout for themselves: a system may print a banner, or take sys.stdout.
+    # Only answers go to stdout: a system may print a banner, or replace sys.stdout.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers

@@ -1,4 +1,4 @@
-"""Runs drivers as processes: each has a time limit, and none is left behind."""
+"""Runs drivers as processes; each answer has a time limit, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.peers.systems import ROOT, System
 
 __all__ = ["Driver", "PeerError", "ask", "driver"]
 
-# One line holds what a worker saw of all tasks.
+# One line holds the starts and payloads of all tasks that a worker has handled.
 _LONGEST: Final = 1 << 28
 
 
@@ -22,7 +22,7 @@ class PeerError(Exception):
 
 
 class Driver:
-    """A driver that runs."""
+    """A running driver process."""
 
     def __init__(self, process: asyncio.subprocess.Process, words: str) -> None:
         self._process = process
@@ -56,7 +56,7 @@ class Driver:
         return await self.answer(seconds)
 
     async def stop(self) -> None:
-        """End it: by the end of its stdin, and by force if that is not enough."""
+        """End it by closing its stdin, and by force if that is not enough."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -66,7 +66,7 @@ class Driver:
             await self.kill()
 
     async def kill(self) -> None:
-        """End it now, if it has not ended, and wait for that."""
+        """End it now, if it has not ended, and wait for its end."""
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
@@ -83,10 +83,10 @@ class Driver:
 @asynccontextmanager
 async def driver(system: System, *words: object) -> AsyncGenerator[Driver]:
     """
-    Run a driver as long as the block.
+    Run a driver for the length of the block.
 
     Raises:
-        PeerError: If what it runs on is missing.
+        PeerError: If the runtime that it needs is missing.
     """
     try:
         command = system.command()

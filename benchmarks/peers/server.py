@@ -28,11 +28,11 @@ _PAUSE: Final = 0.02
 @attrs.frozen
 class Server:
     """
-    Where it is.
+    A running server.
 
     Attributes:
         tcp: Its URL on the loopback interface.
-        unix: Its URL as a socket.
+        unix: Its URL on a unix socket.
         redis: A connection to it.
     """
 
@@ -46,17 +46,17 @@ class Server:
         return server_version(self.redis.info("server"))
 
     def count(self, commands: tuple[str, ...]) -> int:
-        """Return the sum of what commands answer, of a list its first number."""
+        """Return the sum of the numbers that the commands answer."""
         total = 0
         for command in commands:
             answer: Any = self.redis.execute_command(*command.split())
-            # XPENDING answers with more than a number.
+            # XPENDING answers with a mapping that contains the number.
             number: int = answer["pending"] if hasattr(answer, "keys") else answer
             total += number
         return total
 
     async def emptied(self, commands: tuple[str, ...], seconds: float = 5.0) -> bool:
-        """Return whether nothing is left, after waiting for what is just being written."""
+        """Return whether nothing is left; wait for a short time until that is so."""
         for _ in range(int(seconds / _PAUSE)):
             if not self.count(commands):
                 return True
@@ -66,7 +66,7 @@ class Server:
 
 @contextmanager
 def serve() -> Generator[Server]:
-    """Run a server that keeps nothing and that ends with this process, however that ends."""
+    """Run a server without persistence, which ends with this process, however that ends."""
     private = PrivateDirectory.create()
     path = private.path / "server.sock"
     with socket.socket() as probe:

@@ -24,15 +24,15 @@ class System:
     A task system with its settings.
 
     Attributes:
-        name: Its name for ``--only``, and of its driver unless *driver* names another.
+        name: Its name for ``--only``, and the name of its driver unless *driver* is given.
         title: The case of its rows.
         kind: How its worker runs tasks concurrently.
         left: Commands whose answers add up to the tasks that wait or run.
         settings: The settings besides the concurrency, in words.
-        driver: The module of ``drivers`` that runs it, without ``_driver``, where it is not *name*.
+        driver: The module of ``drivers`` that runs it, without ``_driver``, if it is not *name*.
         env: More environment variables for its driver.
         unix: Whether it connects over the unix socket instead of TCP.
-        drains: Whether it has rows of bulk submit and of drain, or of latency alone.
+        drains: Whether bulk submit and drain are measured, or only latency.
     """
 
     name: str

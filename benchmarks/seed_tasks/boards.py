@@ -73,7 +73,7 @@ class InSharedMemory(DispatchWay):
         self._board = rxd.SharedMemoryBoard[Payload].create(self._name, capacity=self.count)
 
     def fill(self) -> None:
-        """Submit the tasks; all processes have the board open by now, so unlink its name."""
+        """Submit the tasks; all processes have opened the board by now, so its name can go."""
         assert self._board is not None
         self._board.unlink()
         asyncio.run(fill(self._board, self.count))

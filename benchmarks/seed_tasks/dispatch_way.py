@@ -16,10 +16,10 @@ CONTEXT: Final = multiprocessing.get_context("fork")
 
 class DispatchWay:
     """
-    Tasks are put somewhere by :meth:`fill`, and taken from there by :meth:`work`.
+    A way to dispatch tasks: :meth:`fill` puts them somewhere, and :meth:`work` takes them.
 
     A measurement calls :meth:`prepare`, forks the workers, calls :meth:`fill` once they are all
-    ready, lets them begin while it calls :meth:`feed` itself, and ends with :meth:`close`.
+    ready, lets them begin while it calls :meth:`feed`, and ends with :meth:`close`.
 
     Attributes:
         count: The number of tasks.
@@ -33,10 +33,10 @@ class DispatchWay:
         """Make what the workers inherit."""
 
     def fill(self) -> None:
-        """Put the tasks there."""
+        """Put the tasks where the workers take them."""
 
     def feed(self) -> None:
-        """Feed the workers while they work."""
+        """Put tasks while the workers work, if they cannot all be put before."""
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
         """Take tasks, in the body of *turn*, until there are no more."""

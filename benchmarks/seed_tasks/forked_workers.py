@@ -19,10 +19,10 @@ _PATIENCE: Final = 5.0
 
 class ForkedWorkers:
     """
-    Forks the workers, and waits until each is ready; none is left after the ``with``.
+    Forks the workers, and waits until each is ready; no worker is left after the ``with``.
 
     Raises:
-        EOFError: If one failed; its traceback was printed.
+        EOFError: If a worker failed; it has printed its traceback.
     """
 
     def __init__(self, way: DispatchWay, runs: Runs) -> None:
@@ -46,12 +46,12 @@ class ForkedWorkers:
         return self
 
     def begin(self, moment: float) -> None:
-        """Start all at that time of the monotonic clock."""
+        """Start all workers at that time of the monotonic clock."""
         for line in self._lines:
             line.send(moment)
 
     def spent(self) -> list[Spent]:
-        """Wait until all are done, and return what each took."""
+        """Wait until all workers are done, and return what each has spent."""
         return self._hear()
 
     def __exit__(
@@ -60,7 +60,7 @@ class ForkedWorkers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End them, by force if something failed."""
+        """End the workers, by force if something failed."""
         for line in self._lines:
             if kind is None:
                 line.send(None)

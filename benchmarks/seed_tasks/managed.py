@@ -37,10 +37,10 @@ class Managed(DispatchWay):
 
 
 class ManagedPop(Managed):
-    """Payloads in a list, from whose end workers take; the manager does each call as a whole."""
+    """Payloads in a list; workers take from its end, and the manager does each call atomically."""
 
     def fill(self) -> None:
-        """Put payloads there in one call, so that the first to be done is the last."""
+        """Put payloads there in one call, in reverse order, because workers take from the end."""
         self._list.extend([encode(payload(number)) for number in reversed(range(self.count))])
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
@@ -69,7 +69,7 @@ class ManagedMarks(Managed):
         self._list.extend([(0, encode(payload(number))) for number in range(self.count)])
 
     def work(self, turn: TimedTurn, runs: Runs) -> None:
-        """Take the tasks that no worker has."""
+        """Take the tasks that no worker has marked."""
         tasks, lock, did, me = self._list, self._lock, runs.did, turn.me
         len(tasks)
         with turn:

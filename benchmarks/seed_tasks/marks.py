@@ -18,7 +18,7 @@ SLOT = 8 + (PAYLOAD_SIZE + 7) // 8 * 8
 
 
 class SharedMarks(DispatchWay):
-    """Slots of a mark and a payload; 0 is the mark of a free task."""
+    """Slots, each with a mark and a payload; 0 is the mark of a free task."""
 
     def prepare(self) -> None:
         """Map the memory."""
@@ -47,7 +47,7 @@ class Swapped(SharedMarks):
 
 class Confirmed(SharedMarks):
     """
-    Read the mark, write your own, then read it again and go on if it is still yours.
+    The worker reads the mark, writes its own, reads it again, and goes on if it is still its own.
 
     Args:
         times: How often the mark is read again: ``status_retry_count``.

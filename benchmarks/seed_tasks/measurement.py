@@ -1,4 +1,4 @@
-"""``WayMeasurement``: rounds in a process of its own, watched from outside."""
+"""``WayMeasurement``: measures a way to dispatch in a process of its own, watched from outside."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ class Round:
     """
     The cost of a round.
 
-    Attributes: seconds: From the first take to the last. fill: Seconds that it took before to put
-    the tasks there. cpu: CPU seconds meanwhile, of all processes. cpu_peak: Percent of one core,
-    the most at any time. memory: Growth in MiB since before tasks and processes were there, the
-    most in any round so far. twice: The tasks done more than once. missing: The tasks never done.
+    Attributes:
+        seconds: From the first take to the last.
+        fill: Seconds that it took to put the tasks there before.
+        cpu: CPU seconds of all processes, from the first take to the last.
+        cpu_peak: The highest use of CPU at any time, in percent of one core.
+        memory: The highest growth in any round so far, in MiB, since before tasks and workers
+            existed.
+        twice: The number of tasks done more than once.
+        missing: The number of tasks never done.
     """
 
     seconds: float
@@ -78,7 +83,7 @@ class WayMeasurement:
         return self
 
     def prepare(self) -> None:
-        """Finish the round before, and make workers and tasks ready."""
+        """Finish the previous round, and make workers and tasks ready."""
         if self._spent is not None:
             self.finish()
         self._line.send(None)
@@ -104,7 +109,7 @@ class WayMeasurement:
         self._line.send(None)
         twice, missing = self._hear()
         seconds = spent.ended - spent.begun
-        # A round that ends before the first look has reached its mean at some time.
+        # If a round ends before the first look, its peak is at least its mean.
         peak = max(watch.cpu_peak, 100 * spent.cpu / seconds)
         self.rounds.append(
             Round(seconds, self._fill, spent.cpu, peak, watch.growth, twice, missing)
@@ -129,7 +134,8 @@ class WayMeasurement:
         self._line.close()
         if self._process.pid is None:
             return
-        # It ends by itself while it waits for a round; otherwise it ends its workers first.
+        # While it waits for a round, the closed line ends it. Otherwise SIGTERM makes it end its
+        # workers first.
         self._process.join(0.2 if self.rounds else 0)
         if self._process.is_alive():
             self._process.terminate()

@@ -16,9 +16,10 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def end_with_parent(by: int) -> None:
     """
-    Send this process that signal when its parent ends, however it ends.
+    Have the kernel send this process that signal when its parent ends, however it ends.
 
-    SIGINT is ignored from then on: Ctrl-C reaches the parent too, which ends its children.
+    This process ignores SIGINT from then on: Ctrl-C reaches the parent too, which ends its
+    children. On systems other than Linux there is no such signal.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":

@@ -14,10 +14,10 @@ __all__ = ["LoopQueue", "PlainQueue", "ProcessQueue"]
 
 class ProcessQueue(DispatchWay):
     """
-    A ``multiprocessing.Queue``: everything is put before; its thread sends while workers take.
+    A ``multiprocessing.Queue``, filled before; its thread sends the tasks while workers take them.
 
     Args:
-        size: The number of tasks put, and taken, as one list; with 1 there are no lists.
+        size: The number of tasks that are put and taken as one list; with 1 there are no lists.
     """
 
     def __init__(self, size: int = 1) -> None:
@@ -58,7 +58,7 @@ class ProcessQueue(DispatchWay):
 
 
 class PlainQueue(DispatchWay):
-    """A ``multiprocessing.SimpleQueue``, which holds what a pipe holds: put and taken at once."""
+    """A ``multiprocessing.SimpleQueue``; its pipe holds few tasks, so it is fed during the work."""
 
     def prepare(self) -> None:
         """Make the queue."""

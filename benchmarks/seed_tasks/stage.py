@@ -1,4 +1,4 @@
-"""The process of a measurement: runs round after round of one way to dispatch."""
+"""The process of a measurement, which runs round after round of one way to dispatch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ __all__ = ["stage"]
 
 def stage(line: Connection[Any, Any], way: DispatchWay, count: int) -> None:
     """
-    Run rounds as long as they are asked for.
+    Run rounds as long as the measurement asks for them.
 
-    What is said: anything for a round; the seconds of filling; the moment to begin; what was
-    :class:`~benchmarks.seed_tasks.timed_turn.Spent`; anything once memory was read; how many tasks
-    were done twice, and how many never.
+    For each round, messages go over *line*, alternately to this process and back: anything, as a
+    request; the seconds of filling; the moment to begin; the
+    :class:`~benchmarks.seed_tasks.timed_turn.Spent` of the round; anything, once memory was read;
+    how many tasks were done twice, and how many never.
     """
     end_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGTERM, _leave)

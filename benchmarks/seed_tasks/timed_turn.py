@@ -34,9 +34,9 @@ class TimedTurn:
     reports what was spent, and waits until memory has been read.
 
     Args:
-        line: To the process that measures.
+        line: The connection to the process that measures.
         me: The worker's number, from 1.
-        ready: What to send when ready.
+        ready: What to send when the worker is ready.
     """
 
     def __init__(self, line: Connection[Any, Any], me: int = 1, ready: float = 0.0) -> None:
@@ -45,7 +45,7 @@ class TimedTurn:
         self._ready = ready
 
     def __enter__(self) -> Self:
-        """Begin at the same moment as the others."""
+        """Begin at the same moment as the other workers."""
         self._line.send(self._ready)
         wait_until(self._line.recv())
         self._begun, self._cpu = time.monotonic(), time.process_time()
@@ -57,7 +57,7 @@ class TimedTurn:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Report what was spent, unless it failed."""
+        """Report what was spent, unless the work failed."""
         cpu, ended = time.process_time() - self._cpu, time.monotonic()
         if kind is None:
             self._line.send(Spent(self._begun, ended, cpu))

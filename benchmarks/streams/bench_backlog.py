@@ -1,10 +1,11 @@
 """
-Does an item cost more where more of them wait?
+Does an item cost more when more items wait?
 
 For each operator that buffers: with a full backlog, one more item arrives and one leaves, again and
-again. Microseconds for that step with 10,000 and with 200,000 waiting (or ``--size``), and the
-ratio; the budget is 1.2 at most. *Filling* is the cost of an item that joins the backlog, averaged
-over the whole of it. Bare deques of the same length show the effect of the machine's caches.
+again. The figures are microseconds for that step with 10,000 and with 200,000 waiting items (or
+``--size``), and the ratio; the budget is a ratio of 1.2. *Filling* is the cost of an item that
+joins the backlog, averaged over all its items. Bare deques of the same length show the effect of
+the machine's caches.
 
 Last, 50,000 items (or ``--size``) flow through a chain of operators into a slow sink; the memory
 that this takes must not depend on their number.
@@ -61,7 +62,7 @@ class ValvedStream:
         self._room = 0
 
     def measure(self, size: int) -> Costs:
-        """Return the microseconds of filling and of a step, an item."""
+        """Return the microseconds per item, of filling and of a step."""
         push, gate = self._push, self._gate
         gc.collect()
         start = time.process_time()
@@ -78,7 +79,7 @@ class ValvedStream:
 
 
 def through(operator: Callable[[int], Callable[[Observable[int]], Observable[int]]]) -> Case:
-    """Return a case for an operator with room for that many."""
+    """Return a case for an operator that has room for the backlog."""
 
     def case(size: int) -> Costs:
         async def main() -> Costs:
@@ -149,7 +150,7 @@ def compare(record: FigureRecord, sizes: tuple[int, int]) -> None:
 
 
 def flood(record: FigureRecord, count: int) -> None:
-    """Pull *count* items through a chain into a slow sink; record the memory that took."""
+    """Pull *count* items through a chain into a slow sink; record the memory that this takes."""
     sent = most = taken = 0
 
     async def numbers() -> AsyncIterator[int]:

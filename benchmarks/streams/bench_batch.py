@@ -1,7 +1,7 @@
 # pyright: basic
 # pytest-benchmark has no types.
 """
-How fast does ``batch`` make lists, beside what RxPY has?
+How fast does ``batch`` make lists, beside the operators of RxPY?
 
 Items a second from a Subject to a sink, in lists of 100 or after 50 ms; the loop runs after each
 2,000 items, so that timers fire. Beside it RxPY's ``buffer_with_count``, which has no timer, its

@@ -1,12 +1,12 @@
 """
 What does an item cost in ``buffer_bounded``, ``conflate`` and their like?
 
-Microseconds an item, from a hot source to a sink. *Passing*: downstream is never busy. *Waiting*:
+Microseconds per item, from a hot source to a sink. *Passing*: downstream is never busy. *Waiting*:
 each item waits, 500 at a time, until downstream has room. *Overflow*: nine of ten items find the
-buffer full. Beside it the nearest equivalents of RxPY, aiostream and bare asyncio. The budget for
-``buffer_bounded`` and ``conflate`` is 3 us on a machine on which RxPY takes 1.2 us from a Subject
-through ``map`` and ``filter`` to a sink; ratios are to that, so the budget is 2.5. It is processor
-time, so that other programs on the machine matter less.
+buffer full. Beside them are the nearest equivalents of RxPY, aiostream and bare asyncio. The budget
+for ``buffer_bounded`` and ``conflate`` is 3 us on a machine on which RxPY takes 1.2 us from a
+Subject through ``map`` and ``filter`` to a sink. Ratios are to that time, so the budget is a ratio
+of 2.5. Times are processor time, so that other programs on the machine matter less.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ CASES: dict[str, Case] = {
 
 
 def cost(case: Case, count: int) -> float:
-    """Return microseconds an item."""
+    """Return microseconds per item."""
 
     async def main() -> float:
         start = time.process_time()

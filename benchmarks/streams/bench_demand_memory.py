@@ -29,7 +29,7 @@ ITEMS = 200_000
 
 
 class WaitingSource:
-    """A source that heeds demand, of *count* rows of about a hundred bytes."""
+    """A source of *count* rows of about a hundred bytes, which heeds demand."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -94,7 +94,7 @@ async def measure(record: FigureRecord, count: int) -> None:
     async def store(lists: list[list[bytes]]) -> int:
         nonlocal stored, most, early
         most = max(most, rows.sent - stored)
-        # Longer than upstream takes to fill its buffers.
+        # This takes longer than upstream needs to fill its buffers.
         for _ in range(10):
             await asyncio.sleep(0)
         before, stored = stored, stored + sum(len(items) for items in lists)

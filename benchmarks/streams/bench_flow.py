@@ -3,9 +3,9 @@
 """
 What do operators that hold, time or share items cost, beside their nearest equivalents?
 
-Items a second, or resubscriptions for ``retry_backoff``. Buffers, time limits and ``broadcast`` get
-them from a Subject, and downstream is never busy; ``bench_buffers.py`` measures waiting and
-overflowing buffers. The baseline of buffers is RxPY's ``map`` and ``filter``.
+Items a second, or resubscriptions a second for ``retry_backoff``. Buffers, time limits and
+``broadcast`` get the items from a Subject, and downstream is never busy; ``bench_buffers.py``
+measures waiting and overflowing buffers. The baseline of buffers is RxPY's ``map`` and ``filter``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ async def queued(count: int) -> int:
 
 
 async def awaited_in_time(count: int) -> int:
-    """Each ``anext`` has a limit."""
+    """Each ``anext`` has a time limit."""
     total = Total()
     items = pulled(count)
     while True:
@@ -106,7 +106,7 @@ def shared(build: Build) -> Callable[[int], Awaitable[int]]:
 
 
 def failing(operator: Callable[[int], Build]) -> Callable[[int], Awaitable[int]]:
-    """Return a way that fails at each subscription but the last; each emits its number before."""
+    """Return a way whose subscriptions each emit their number and then fail, except the last."""
 
     async def run(count: int) -> int:
         tries = 0
@@ -165,7 +165,7 @@ def observed(source: Observable[int]) -> Observable[int]:
 
 
 def in_time() -> Mapping[str, Contender]:
-    """Return ways with a limit on each gap."""
+    """Return ways with a time limit on each gap between items."""
     return {
         RX_TIMEOUT: Contender(pushed(rx_timeout), FEW),
         "timeout_idle": Contender(pushed(ops.timeout_idle(LONG)), ITEMS, RX_TIMEOUT),

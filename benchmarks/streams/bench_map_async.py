@@ -3,10 +3,10 @@
 """
 How many no-op coroutines does ``map_async`` run a second, beside bare asyncio?
 
-32 at a time, from a source that emits as there is room. Bare asyncio is ``create_task`` with a
-callback that starts the next task, and a semaphore with ``gather``. Beside them aiostream's ``map``
-with a limit, and RxPY's two ways with futures: ``flat_map``, which has no limit, and ``merge`` of
-deferred ones. Slow ways get fewer items.
+32 run at a time, from a source that emits while there is room. Bare asyncio is ``create_task`` with
+a callback that starts the next task, and a semaphore with ``gather``. Beside them are aiostream's
+``map`` with a limit, and RxPY's two ways with futures: ``flat_map``, which has no limit, and
+``merge`` of deferred futures. Slow ways get fewer items.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def bare(count: int) -> int:
 
 
 async def gathered(count: int) -> int:
-    """All tasks at once, of which 32 may work."""
+    """Start all tasks at once; 32 of them may work at a time."""
     limit = asyncio.Semaphore(WIDTH)
 
     async def limited(item: int) -> int:
@@ -93,7 +93,7 @@ async def timed(count: int) -> int:
 async def with_aiostream(count: int) -> int:
     """Aiostream's equivalent."""
     total = 0
-    fn: Any = work  # It may have several sources, so its types want *args.
+    fn: Any = work  # pipe.map may have several sources, so its types ask for *args.
     mapped = stream.iterate(pulled(count)) | pipe.map(fn, ordered=False, task_limit=WIDTH)
     async with mapped.stream() as items:
         async for item in items:
@@ -133,8 +133,7 @@ def bench_map_async(benchmark: BenchmarkFixture, record: FigureRecord) -> None:
         "map_async, timeout": Contender(timed, ITEMS, BARE),
         "aiostream: map, task_limit": Contender(with_aiostream, FEW, BARE),
         "RxPY: flat_map of futures, no limit": Contender(flat_mapped, FEW, BARE),
-        # It removes items from the front of a list, so with many items this alone would be
-        # measured.
+        # It removes items from the front of a list; with many items, only that would be measured.
         "RxPY: merge of deferred futures": Contender(merged, FEW, BARE),
     }
     best = race(benchmark, record, GROUP, ways)

@@ -1,11 +1,11 @@
 """
 What does a pipeline of 1, 2, 4 and 8 stages cost, and how near does it come to its bound?
 
-First no-op stages, 16 items at a time in each: items a second and microseconds a stage and item, of
-``Pipeline``, a bare chain of ``map_async``, asyncio queues with as many workers, and aiostream and
-streamz where they are installed. Then stages that sleep: seconds in all, beside one item after the
-other, and beside the bound, ``slowest stage x items / its slots + one way through``, of which it
-should be at most 1.15 times.
+First stages that do nothing, 16 items at a time in each: items a second, and microseconds per stage
+and item, of ``Pipeline``, a bare chain of ``map_async``, asyncio queues with as many workers, and
+aiostream and streamz if they are installed. Then stages that sleep: total seconds, beside one item
+after the other, and beside the bound, ``slowest stage x items / its slots + one way through``. A
+``Pipeline`` should take at most 1.15 times the bound.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ async def aiostream(works: list[Work], count: int) -> None:
 
 
 async def streamz(works: list[Work], count: int) -> None:
-    """``map_async`` of streamz, with as many items of a stage at a time."""
+    """``map_async`` of streamz, with the same number of items at a time in a stage."""
     made: Any = import_module("streamz").Stream(asynchronous=True)
     stream = made
     for work in works:
@@ -150,7 +150,7 @@ PACKAGES = tuple(PEERS)
 
 
 def took(record: FigureRecord, case: Case, works: list[Work], count: int) -> float:
-    """Return seconds."""
+    """Return the seconds that a case takes."""
     calls = 0
 
     async def last(item: int) -> int:
@@ -169,7 +169,7 @@ def took(record: FigureRecord, case: Case, works: list[Work], count: int) -> flo
 
 
 def no_ops(record: FigureRecord, stages: int) -> None:
-    """Record the time a stage and item when the stages do nothing."""
+    """Record the time per stage and item when the stages do nothing."""
     count = ITEMS // stages
     best = dict.fromkeys(CASES, math.inf)
     for _ in range(ROUNDS):

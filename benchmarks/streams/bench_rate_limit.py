@@ -3,9 +3,10 @@
 """
 What does ``rate_limit`` cost, beside a bare loop that awaits a token bucket?
 
-Items a second from a source that heeds demand to a sink: with tokens that never run out, with
-tokens that always do, and a backlog of 10,000 and 100,000 items that was pushed while downstream
-was busy and then leaves at once. The operator reaches neither limit, so its own cost is measured.
+Items a second from a source that heeds demand to a sink: with tokens to spare, with a bucket that
+is always empty, and with a backlog of 10,000 and 100,000 items that was pushed while downstream was
+busy and then leaves at once. The rates are so high that items never wait for a token, so the cost
+of the operator itself is measured.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def bucket(rate: int, burst: int) -> Callable[[int], Awaitable[int]]:
 
 
 async def backlog(count: int) -> int:
-    """Push all items while downstream is busy, then let them go."""
+    """Push all items while downstream is busy, then let it take them."""
     room = 0
     gate = Gate(lambda: room, None)
     source: Subject[int] = Subject()

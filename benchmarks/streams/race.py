@@ -1,6 +1,6 @@
 # pyright: basic
 # pytest-benchmark has no types.
-"""``race``: runs several ways to do the same in turn, and compares their rates."""
+"""``race``: runs several ways to do the same thing in turn, and compares their rates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Contender:
         run: Sends the numbers from 1 to its argument, and returns the sum of those that arrived.
         count: The number of numbers.
         base: The name of the way that it is compared with.
-        at_least: The least ratio to that.
+        at_least: The least ratio to the rate of *base*.
     """
 
     run: Callable[[int], Awaitable[int]]
@@ -54,7 +54,7 @@ def race(
 
     def turn() -> None:
         for name, way in ways.items():
-            # Operators log a source that ignores demand.
+            # Operators log it when a source ignores demand.
             with capture_logs():
                 took[name].append(way.count / asyncio.run(one(way)))
 

@@ -23,7 +23,7 @@ Build = Callable[[Observable[int]], Observable[Any]]
 
 
 class Total:
-    """A sink that adds up."""
+    """A sink that adds up the items."""
 
     def __init__(self) -> None:
         self.value = 0

@@ -1,1 +1,1 @@
-"""What several suites measure with: worker processes, bare scripts, a sampler."""
+"""The tools that several suites measure with: worker processes, bare scripts, a sampler."""

@@ -1,4 +1,4 @@
-"""Forks processes that start at the same moment, and collects what each of them took."""
+"""Forks processes that start at the same moment, and collects the items that each took."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def measure(target: Any, source: Any, processes: int, before: Any = None) -> tup
     """
     Return the seconds from the first take to the last, and what was taken.
 
-    *target* is called in each process with *source*, its index, the event to wait for, and the
-    queue for its index, begin, end and what it took. *before* is called once all may begin.
+    Each process calls *target* with *source*, its index, the event to wait for, and the queue into
+    which it puts its index, begin, end and what it took. *before* is called once all may begin.
     """
     start, out = CONTEXT.Event(), CONTEXT.Queue()
     workers = [
@@ -63,5 +63,5 @@ def claim_and_settle(name: str, index: int, start: Any, out: Any) -> None:
 
 
 def different(taken: bytes) -> int:
-    """Return how many different numbers there are among those of four bytes each."""
+    """Return how many different numbers there are; each takes four bytes."""
     return len({taken[i : i + 4] for i in range(0, len(taken), 4)})

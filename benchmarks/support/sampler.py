@@ -21,14 +21,14 @@ class Sampler:
     Counts in which step the main thread is, while the block runs.
 
     A sample belongs to the innermost frame that a step names, so the calls of a step count for it
-    unless they are steps of their own. Unlike a profiler that traces every call it does not make
-    small functions look slow.
+    unless they are steps of their own. Unlike a profiler that traces every call, a sampler does not
+    make small functions look slow.
 
     Args:
         steps: The steps to distinguish.
         every: Seconds of the wall clock between samples; waiting counts too.
 
-    Not for a program that has another use for ``SIGALRM``.
+    The program must not use ``SIGALRM`` for anything else.
     """
 
     def __init__(self, steps: Steps, every: float = 0.001) -> None:

@@ -27,7 +27,7 @@ def _where(board: Any) -> tuple[Client, BoardKeys, tuple[bytes, ...]]:
 
 
 async def submit_script(board: Any, rows: list[bytes]) -> bytes:
-    """Add tasks; *rows* holds id, record and options of each in turn."""
+    """Add tasks; *rows* holds the id, the record and the options of each task, one by one."""
     client, names, keys = _where(board)
     head = (names.events, names.hints, b"", b"", b"", len(rows) // 3)
     reply: bytes = await client.run("submit", _SUBMIT, keys, (*head, *rows))
@@ -35,7 +35,7 @@ async def submit_script(board: Any, rows: list[bytes]) -> bytes:
 
 
 async def claim_script(board: Any, limit: int) -> tuple[int, list[bytes]]:
-    """Claim up to *limit*; the first token, and the ids."""
+    """Claim up to *limit* tasks; return the first token, and the ids."""
     client, names, keys = _where(board)
     head = (names.events, names.hints, b"", b"", b"", limit, 30_000_000, b"w", b"any")
     reply = await client.run("claim", _CLAIM, keys, head)
@@ -43,7 +43,7 @@ async def claim_script(board: Any, limit: int) -> tuple[int, list[bytes]]:
 
 
 async def settle_script(board: Any, first: int, ids: list[bytes]) -> bytes:
-    """Settle tasks as done; *first* is the token of the first of them."""
+    """Settle tasks as done; *first* is the token of the first task."""
     client, names, keys = _where(board)
     tokens = [struct.pack(">Q", first + i) for i in range(len(ids))]
     head = (names.events, names.hints, b"", b"", b"", len(ids))

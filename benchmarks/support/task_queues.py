@@ -1,6 +1,6 @@
 # pyright: basic
 # The types of redis-py's commands are partial.
-"""``Line``: a board, or a barer structure, in which tasks wait."""
+"""``Line``: a board, or a simpler structure, in which tasks wait."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHUNK: Final = 256
 PAYLOAD: Final = "twenty bytes of text"
 _ROWS: Final = 1_000
 
-#: Run by the server, so that adding a million takes seconds.
+#: The server runs it, so that adding a million entries takes only seconds.
 _FILL: Final = """
 local rows = {{}}
 for i = 1, ARGV[1] do
@@ -60,8 +60,8 @@ class Line:
     Attributes:
         make: Returns new tasks.
         put: Adds them.
-        take: Takes as many, in order.
-        end: Ends the taken ones, where taking is not all.
+        take: Takes as many tasks, in order.
+        end: Finishes the taken tasks; None if taking finishes them.
     """
 
     make: Callable[[], Any]
@@ -89,7 +89,7 @@ async def walk(line: Line, times: int) -> list[float]:
 
 
 def on_board(board: rxd.Board[str], payload: str = PAYLOAD, count: int = CHUNK) -> Line:
-    """Return a board: submit, claim and settle, *count* at a time."""
+    """Return the line of a board: submit, claim and settle, *count* at a time."""
 
     def make() -> list[rxd.Task[str]]:
         return [rxd.Task(payload) for _ in range(count)]
@@ -101,13 +101,13 @@ def on_board(board: rxd.Board[str], payload: str = PAYLOAD, count: int = CHUNK) 
 
 
 async def fill_board(board: rxd.Board[str], depth: int) -> None:
-    """Add *depth* tasks to a board, by its script or engine alone."""
+    """Add *depth* tasks to a board, directly by its script or engine."""
     engine = board._engine
     entry = TaskCodec(str).encode_all([rxd.Task(PAYLOAD)])[0]
     begun = next(_numbers)
     for first in range(0, depth, _ROWS):
         numbers = range(first, min(first + _ROWS, depth))
-        # As long as default ids.
+        # These ids are as long as the default ids.
         ids = [f"{number:08x}-{begun:04x}-7000-8000-{number:012x}" for number in numbers]
         if isinstance(engine, RedisEngine):
             rows = [part for name in ids for part in (name.encode(), entry.record, b"")]

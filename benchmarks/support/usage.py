@@ -1,7 +1,7 @@
 """
 ``Watch``: the CPU and memory of a process and its descendants, seen from outside.
 
-For Linux: elsewhere there is neither the CPU clock of another process nor its share of memory.
+Linux only: elsewhere a process can read neither the CPU clock of another nor its share of memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import psutil
 
 __all__ = ["WINDOW", "Watch", "cpu_seconds", "memory_mib", "tree"]
 
-#: Seconds over which the use of CPU is averaged before the peak of it is taken.
+#: Seconds over which the use of CPU is averaged before its peak is taken.
 WINDOW: Final = 0.1
 
 # Without programs and libraries: their share depends on the other processes that map them.
@@ -43,8 +43,8 @@ def memory_mib(pid: int) -> float:
     """
     Return the memory of a process in MiB; 0.0 when it is gone.
 
-    A page that *n* processes share counts for each of them as an *n*-th, so that the sum over a
-    tree is the memory of the tree.
+    If *n* processes share a page, each counts one *n*-th of it, so the sum over a tree of processes
+    is the memory of the tree.
     """
     # The file of an ended process exists until the process is reaped, but cannot be read.
     with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ class Watch:
 
     Attributes:
         cpu_peak: Percent of one core, the highest in any :data:`WINDOW` since :meth:`begin`.
-        growth: MiB, the highest seen less the first.
+        growth: MiB, the highest value seen minus the first.
     """
 
     def __init__(self, root: int) -> None:

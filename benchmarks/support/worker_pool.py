@@ -1,5 +1,5 @@
 # pyright: basic
-"""``WorkerPool``: processes that are started before a measurement, and drain boards in it."""
+"""``WorkerPool``: processes that start before a measurement and drain boards during it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class DrainJob:
 
     Attributes:
         board: Its name; ``None`` is the queue of the pool.
-        url: Of the server; without one a board is in shared memory.
-        pause: Seconds that a handler sleeps; 0 is a handler that does nothing.
+        url: The URL of the server; None for a board in shared memory.
+        pause: Seconds that a handler sleeps; with 0 it does nothing.
     """
 
     board: str | None
@@ -79,7 +79,7 @@ class WorkerPool:
             self._processes.append(process)
 
     def drain(self, job: DrainJob, workers: int) -> list[DrainShift]:
-        """Have that many processes do a job; none begins before all are ready."""
+        """Make that many processes do a job; no process begins before all are ready."""
         ends = self._ends[:workers]
         for end in ends:
             end.send(job)
@@ -102,7 +102,7 @@ class WorkerPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Kill all of them."""
+        """Kill all processes."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -124,7 +124,7 @@ def _serve(end: Connection, queue: Any) -> None:
 
 
 def _follow_parent() -> None:
-    """End with the parent; a board would wait for its server to return."""
+    """End with the parent; otherwise a board would wait for its server to return."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -176,7 +176,7 @@ async def _drain_board(board: rxd.Board[int], handle: Callable[[int], Awaitable[
 async def _drain_queue(
     queue: Any, handle: Callable[[int], Awaitable[None]], *, waves: bool
 ) -> None:
-    """Get items one by one, or a wave of them so that handlers sleep at the same time."""
+    """Get items one by one, or in waves, so that handlers sleep at the same time."""
     ended = False
     while not ended:
         wave: list[int] = []

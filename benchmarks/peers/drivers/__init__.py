@@ -1,1 +1,1 @@
-"""A module for each task system, run as a process: how it submits, works and takes a load."""
+"""A module for each task system, run as a process: how it submits, works and is loaded."""

@@ -1,5 +1,5 @@
 # pyright: basic, reportMissingImports=false
-"""arq: ``enqueue_job``, which takes one at a time, and a ``Worker`` that polls each 10 ms."""
+"""arq: ``enqueue_job``, which takes one at a time, and a ``Worker`` that polls every 10 ms."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ async def _with_queue(url: str, use: Callable[[Callable[[str], Awaitable[Any]]],
 
 
 def submit(url: str, payloads: list[str]) -> float:
-    """Enqueue from coroutines side by side."""
+    """Enqueue from concurrent coroutines."""
     took: float = asyncio.run(_with_queue(url, lambda enqueue: gather(enqueue, payloads)))
     return took
 
 
 def work(url: str, concurrency: int, saw: Saw) -> None:
-    """Keep no results and log nothing."""
+    """Run a worker that keeps no results and logs none."""
 
     async def nothing(_: Any, payload: str) -> None:
         saw(payload)
@@ -46,7 +46,7 @@ def work(url: str, concurrency: int, saw: Saw) -> None:
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Enqueue singly."""
+    """Enqueue one at a time."""
     run_load(_with_queue(url, lambda enqueue: arrive(arrivals, enqueue)))
 
 

@@ -55,7 +55,7 @@ def work(url: str, concurrency: int, saw: Saw) -> None:
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Send singly, producers coming from celery's pool."""
+    """Send one at a time, with producers from celery's pool."""
     _, task = _task(url, lambda _: None)
     thread_load(arrivals, lambda payload: task.apply_async((payload,)))
 

@@ -34,14 +34,14 @@ def submit(url: str, payloads: list[str]) -> float:
 
 
 def work(url: str, concurrency: int, saw: Saw) -> None:
-    """Run the worker with its default middleware, looking each 10 ms when it was idle."""
+    """Run a worker with the default middleware, which polls every 10 ms while it is idle."""
     broker = _actor(url, saw).broker
     dramatiq.Worker(broker, worker_threads=concurrency, worker_timeout=10).start()
     threading.Event().wait()
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Send singly."""
+    """Send one at a time."""
     thread_load(arrivals, _actor(url, lambda _: None).send)
 
 

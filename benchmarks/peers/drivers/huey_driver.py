@@ -1,5 +1,5 @@
 # pyright: basic, reportMissingImports=false
-"""huey: calling a task, which enqueues one, and a consumer of threads that keeps no results."""
+"""huey: calling a task, which enqueues it, and a consumer of threads that keeps no results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def submit(url: str, payloads: list[str]) -> float:
 
 
 def work(url: str, concurrency: int, saw: Saw) -> None:
-    """Wait for tasks by BRPOP, without periodic ones."""
+    """Run a consumer that waits with BRPOP, without periodic tasks."""
     huey, _ = _task(url, saw)
     huey.create_consumer(
         workers=concurrency, worker_type="thread", periodic=False, initial_delay=0.01
@@ -40,7 +40,7 @@ def work(url: str, concurrency: int, saw: Saw) -> None:
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Call singly."""
+    """Call one at a time."""
     thread_load(arrivals, _task(url, lambda _: None)[1])
 
 

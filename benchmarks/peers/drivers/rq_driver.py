@@ -1,5 +1,5 @@
 # pyright: basic, reportMissingImports=false
-"""rq: ``queue.enqueue_many`` and a ``SimpleWorker``, which runs one job at a time, unforked."""
+"""rq: ``queue.enqueue_many``, and a ``SimpleWorker``, which runs one job at a time unforked."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def work(url: str, _: int, saw: Saw) -> None:
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Enqueue singly."""
+    """Enqueue one at a time."""
     queue = _queue(url)
     thread_load(arrivals, lambda payload: queue.enqueue(NOTHING, payload, result_ttl=0))
 

@@ -1,8 +1,8 @@
 """
 rxdispatch: ``board.submit`` of many, and ``claims | execute | settle``.
 
-One at a time it is ``await board.submit(task)``; with ``RXDISPATCH_STREAM`` set, tasks are put
-into an ``Ingress`` and go through the operator ``submit``, which writes what came within 2 ms.
+A load calls ``await board.submit(task)`` for each task; with ``RXDISPATCH_STREAM`` set, it puts
+tasks into an ``Ingress``, from which the operator ``submit`` writes what came within 2 ms.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def work(url: str, concurrency: int, saw: Saw) -> None:
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Submit tasks singly, or as a stream."""
+    """Submit tasks one at a time, or as a stream."""
 
     async def run() -> None:
         async with rxd.connect(url) as hub:

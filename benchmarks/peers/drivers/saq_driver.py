@@ -22,13 +22,13 @@ async def _with_queue(url: str, use: Callable[[Callable[[str], Awaitable[Any]]],
 
 
 def submit(url: str, payloads: list[str]) -> float:
-    """Enqueue from coroutines side by side."""
+    """Enqueue from concurrent coroutines."""
     took: float = asyncio.run(_with_queue(url, lambda enqueue: gather(enqueue, payloads)))
     return took
 
 
 def work(url: str, concurrency: int, saw: Saw) -> None:
-    """Run a worker with nothing scheduled."""
+    """Run a worker without scheduled jobs."""
 
     async def nothing(_: Any, *, payload: str) -> None:
         saw(payload)
@@ -42,7 +42,7 @@ def work(url: str, concurrency: int, saw: Saw) -> None:
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Enqueue singly."""
+    """Enqueue one at a time."""
     run_load(_with_queue(url, lambda enqueue: arrive(arrivals, enqueue)))
 
 

@@ -37,13 +37,13 @@ def submit(url: str, payloads: list[str]) -> float:
 
 
 def work(url: str, concurrency: int, saw: Saw) -> None:
-    """Run the worker on the loop of asyncio."""
+    """Run the worker on an asyncio loop."""
     worker, _ = _worker(url, saw, concurrency)
     asyncio.run(worker.run_async())
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Enqueue singly."""
+    """Enqueue one at a time."""
 
     async def run() -> None:
         worker, task = _worker(url, lambda _: None)

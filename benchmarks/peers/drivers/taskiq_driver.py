@@ -37,13 +37,13 @@ async def _with_queue(url: str, use: Callable[[Callable[[str], Awaitable[Any]]],
 
 
 def submit(url: str, payloads: list[str]) -> float:
-    """Kick from coroutines side by side."""
+    """Kick from concurrent coroutines."""
     took: float = asyncio.run(_with_queue(url, lambda kick: gather(kick, payloads)))
     return took
 
 
 def work(url: str, concurrency: int, saw: Saw) -> None:
-    """Receive without checking parameters, and fetch as many ahead as run."""
+    """Receive without checking parameters; prefetch as many tasks as run at a time."""
 
     async def run() -> None:
         broker = _broker(url)
@@ -60,7 +60,7 @@ def work(url: str, concurrency: int, saw: Saw) -> None:
 
 
 def load(url: str, arrivals: Arrivals) -> None:
-    """Kick singly."""
+    """Kick one at a time."""
     run_load(_with_queue(url, lambda kick: arrive(arrivals, kick)))
 
 

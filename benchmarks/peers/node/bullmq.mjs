@@ -65,7 +65,7 @@ async function work(url, wanted, concurrency) {
   process.exit(0);
 }
 
-// A thread that waits exactly: timers of the event loop come a millisecond late.
+// A thread that waits exactly: timers of the event loop fire up to a millisecond late.
 function pace() {
   const cell = new Int32Array(new SharedArrayBuffer(4));
   const begin = now() + 0.1;
