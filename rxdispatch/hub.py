@@ -221,7 +221,7 @@ class Hub:
             queue_size: How many messages may wait in its mailbox.
             supervision: ``"resume"``, ``"restart"`` or ``"stop"``.
             backoff: The waits before restarts, and how many restarts there may be in a row.
-            next: The actor that receives the handler's results, or the name of one not yet started.
+            next: The actor that receives the handler's results, or its name, even before it exists.
 
         Raises:
             ConfigError: If the hub is not open, an argument breaks its rule, or the name is taken.
