@@ -344,8 +344,7 @@ class RedisEngine:
         """
         Return the kept reply of a settle request; empty if it was not executed and never will be.
 
-        If there is no reply, this stores an empty one. A request that arrives later finds the empty
-        reply and settles nothing.
+        If there is no reply, this stores an empty one, and a later request settles nothing.
         """
         try:
             planted = await self._client.call("settle", "SET", key, b"", "NX", "PX", _KEPT * 1000)
@@ -359,11 +358,8 @@ class _UnknownSettlement(NamedTuple):
     """
     A request that may have settled a claim.
 
-    Attributes:
-        key: The key of the reply.
-        position: The index of the claim in the request.
-        verdict: The verdict that the request gave.
-        until: When the server forgets the reply; a reading of ``time.monotonic()``.
+    It has the key of the reply, the index of the claim, the verdict that it gave, and when the
+    server forgets the reply.
     """
 
     key: bytes

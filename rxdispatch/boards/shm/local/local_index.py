@@ -33,15 +33,10 @@ _BEGUN = frozenset((layout.MOVED, layout.PENDING, layout.GONE, layout.DISCARD, l
 
 class _Scan(NamedTuple):
     """
-    The result of scanning a page of marks; valid until a mark changes.
+    The result of scanning a page of marks.
 
-    Attributes:
-        raw: The marks.
-        wake: The time at which to scan the page again, even if no mark has changed.
-        lapse: The time at which the first lease lapses.
-        place: The first place in the ring among the page's tasks. When the ring has passed it, the
-            page must be scanned again.
-        dead: How many tasks are dead.
+    It is valid until a mark changes, *wake* has come, or the ring has passed *place*. The first
+    lease lapses at *lapse*.
     """
 
     raw: bytes
