@@ -1,4 +1,4 @@
-"""The real command in a process of its own, and trees of files for it."""
+"""Runs the real command in a process of its own, and makes trees of files for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Command", "expected", "long_tree", "part", "run", "stalled"]
 
 ROOT = Path(__file__).parents[2]
 
-#: Seconds that any run of these tests may take on a busy machine.
+#: How many seconds any run in these tests may take on a busy machine.
 LIMIT = 60.0
 
 
@@ -48,7 +48,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 class Command:
-    """``rxdispatch demo`` while it runs; a context manager that leaves no process behind."""
+    """A running ``rxdispatch demo``; a context manager that leaves no process behind."""
 
     def __init__(self, *arguments: object) -> None:
         self.process = subprocess.Popen(
@@ -62,7 +62,7 @@ class Command:
         self._family: set[int] = set()
 
     def family(self, *, again: bool = True) -> set[int]:
-        """The processes that it has started: workers, their helper and the server."""
+        """Return the processes that it has started: workers, their helper and the server."""
         if again:
             children = psutil.Process(self.process.pid).children(recursive=True)
             self._family |= {child.pid for child in children}
@@ -75,7 +75,7 @@ class Command:
             assert line, "it ended without saying so"
 
     def end(self) -> tuple[str, str]:
-        """Wait for its end and the end of its children; return stdout and stderr."""
+        """Wait for the end of it and of its children; return stdout and stderr."""
         streams = self.process.communicate(timeout=LIMIT)
         wait_until(lambda: not any(alive(pid) for pid in self._family))
         return streams
@@ -93,13 +93,13 @@ class Command:
 @contextmanager
 def stalled(command: Command, data_dir: Path) -> Generator[int]:
     """
-    Let the run count a few files, then block the writes of workers, so that it stays half-way.
+    Let the run count a few files, then block the writes of workers, so that it stops half-way.
 
-    It counts more than the four files that two workers may have counted before the board knows.
+    By then, more than the four files are counted that two workers may have ahead of the board.
 
     Yields the number of counted files.
     """
-    # Not opened before it is in WAL mode: the change of mode locks the whole file.
+    # Do not open it before it is in WAL mode, as the change of the mode locks the whole file.
     wait_until((data_dir / "demo.sqlite3-wal").exists, LIMIT)
     db = sqlite3.connect(data_dir / "demo.sqlite3", timeout=LIMIT, isolation_level=None)
     try:
@@ -120,11 +120,11 @@ def _rows(db: sqlite3.Connection) -> int:
     try:
         return int(db.execute("SELECT count(*) FROM counts").fetchone()[0])
     except sqlite3.OperationalError:
-        return 0  # the table is not there yet
+        return 0  # the table does not exist yet
 
 
 def long_tree(root: Path) -> None:
-    """Write a hundred files and some, one of them broken."""
+    """Write a hundred files, one of them broken."""
     root.mkdir()
     body = "def f(a, b=[1, 2, 3]):\n    return [a + b[0] * c for c in range(a)]\n"
     for i in range(100):
@@ -159,6 +159,6 @@ def expected(root: Path) -> dict[str, Any]:
 
 
 def part(document: str, like: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a JSON document that *like* has too."""
+    """Return those entries of a JSON document that *like* has too."""
     found: dict[str, Any] = json.loads(document)
     return {name: found[name] for name in like}

@@ -1,4 +1,4 @@
-"""``rxdispatch nodes`` in a process of its own."""
+"""Runs ``rxdispatch nodes`` in a process of its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _line(arguments: tuple[object, ...]) -> list[str]:
 
 
 def run_nodes(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+    """Run the command to its end."""
     return subprocess.run(
         _line(arguments),
         env=_environment(environment),
@@ -41,7 +41,7 @@ def run_nodes(*arguments: object, **environment: str) -> subprocess.CompletedPro
 
 
 class NodesCommand(Command):
-    """It while it runs; a context manager that leaves no process behind."""
+    """A running command; a context manager that leaves no process behind."""
 
     def __init__(self, *arguments: object, stdout: int = subprocess.PIPE) -> None:
         self.process = subprocess.Popen(
@@ -55,7 +55,7 @@ class NodesCommand(Command):
         self._family: set[int] = set()
 
     def line(self) -> str:
-        """Return the next line of stdout; fails if there is none in time."""
+        """Return the next line of stdout; fail if none comes in time."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.end()[1]
@@ -68,7 +68,7 @@ class NodesCommand(Command):
 
 
 def read_screen(descriptor: int, *wanted: str) -> str:
-    """Read from a terminal until all of *wanted* were on it; returns all that was."""
+    """Read from a terminal until all of *wanted* have appeared; return the whole text."""
     deadline = time.monotonic() + LIMIT
     data = b""
     while not all(text.encode() in data for text in wanted):

@@ -17,7 +17,7 @@ from tests.servers import system_redis
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Sound files, and one of each kind that is not."""
+    """Return a tree of valid files, and one of each kind that is not."""
     root = tmp_path / "tree"
     (root / "sub" / "deeper").mkdir(parents=True)
     for i in range(12):
@@ -35,20 +35,20 @@ def tree(tmp_path: Path) -> Path:
     (root / "null.py").write_bytes(b"a = 1\0\n")
     (root / "nowhere.py").symlink_to(root / "missing")
     (root / "notes.txt").write_text("no Python")
-    # Reading it would never end.
+    # Reading this pipe would never end.
     os.mkfifo(root / "pipe.py")
     return root
 
 
 def test_numbers_are_those_of_a_direct_count(tree: Path, tmp_path: Path) -> None:
-    """They equal a direct count; after a complete run the result is only shown again."""
+    """The numbers equal a direct count; after a complete run, the result is shown again."""
     wanted = expected(tree)
     home = tmp_path / "data"
     first = run(tree, "--json", "--workers", 2, "--data-dir", home)
     assert 0 == first.returncode, first.stderr
     assert wanted == part(first.stdout, wanted)
     document: dict[str, Any] = json.loads(first.stdout)
-    # Three tries each.
+    # Each of these had three attempts.
     assert 2 * wanted["dead"] == document["run"]["retries"]
     assert {3} == {letter["attempts"] for letter in document["dead_letters"]}
     assert wanted["files"] == document["run"]["files"]
@@ -61,7 +61,7 @@ def test_numbers_are_those_of_a_direct_count(tree: Path, tmp_path: Path) -> None
     assert 0 == json.loads(again.stdout)["run"]["files"]
     assert "Nothing was left to do" in again.stderr
 
-    # Another path does not mix in; it may also be one file, of whatever name.
+    # Another path has its own numbers; it may also be a single file of any name.
     other = run(tree / "notes.txt", "--json", "--workers", 1, "--data-dir", home)
     assert 0 == other.returncode, other.stderr
     assert {"notes.txt": "SyntaxError"} == {
@@ -100,7 +100,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_files_that_may_not_be_read(tmp_path: Path) -> None:
-    """They become dead letters, and unreadable folders are named."""
+    """Such files become dead letters, and unreadable folders are named."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.py").write_text("a = 1\n")
     (tmp_path / "b.py").write_text("a = 1\n")
@@ -116,7 +116,7 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_leaves_nothing_on_a_server_of_others(tree: Path) -> None:
-    """Without a data directory no later run can use the board, so the demo clears it."""
+    """Without a data directory no later run can resume the board, so the demo clears it."""
     wanted = expected(tree)
     with system_redis() as url:
         done = run(tree, "--json", "--workers", 1, "--url", url)
@@ -124,7 +124,7 @@ def test_leaves_nothing_on_a_server_of_others(tree: Path) -> None:
         client: Any = redis.Redis(port=parse_url(url).port, decode_responses=True)
         with client:
             keys: list[str] = client.keys()
-    # The board's options stay, and for a minute what the last requests were answered.
+    # The options of the board stay, and for a minute the replies to the last requests.
     assert {key.split(":")[2] for key in keys} <= {"meta", "reply"}
 
 
@@ -150,7 +150,7 @@ def test_leaves_nothing_on_a_server_of_others(tree: Path) -> None:
 def test_trouble_is_one_sentence(
     tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """The exit code is 2 for a user's error, 1 for an unreachable server; no traceback."""
+    """The exit code is 2 for a user's error and 1 for an unreachable server; no traceback."""
     done = run(*(argument.format(tmp=tmp_path) for argument in arguments))
     assert code == done.returncode
     assert message.format(tmp=tmp_path) in done.stderr
@@ -160,7 +160,7 @@ def test_trouble_is_one_sentence(
 
 
 def test_a_folder_that_others_can_write(tree: Path, tmp_path: Path) -> None:
-    """It is refused before anything is written into it."""
+    """The folder is refused before anything is written into it."""
     home = tmp_path / "open"
     home.mkdir()
     home.chmod(0o777)

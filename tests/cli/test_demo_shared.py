@@ -1,4 +1,4 @@
-"""The demo with its board in shared memory: interrupted, aborted, killed, and on long paths."""
+"""The demo with a board in shared memory: interrupted, aborted, killed, and on long paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARED = ("--board", "shm")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough files that a run can be met half-way."""
+    """Return enough files for a run to be caught half-way."""
     root = tmp_path_factory.mktemp("shared") / "tree"
     long_tree(root)
     return root
@@ -30,8 +30,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def passing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the run keeps its ledger: in a folder of its own within this one."""
-    # Not pytest's, whose path may be too long for a private directory.
+    """The folder below which the run keeps its ledger."""
+    # Not pytest's folder, whose path may be too long for a private directory.
     with tempfile.TemporaryDirectory() as place:
         monkeypatch.setenv("TMPDIR", place)
         monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
@@ -47,15 +47,15 @@ def home(command: Command, passing: Path) -> Path:
 
 def names(command: Command) -> int:
     """
-    Return how many names the run's board in shared memory has; without one it goes with the run.
+    Return how many names the run's board has in shared memory; a nameless board leaves none.
 
-    Not by looking for new names: other tests, in other processes, have boards at the same time.
+    The function does not look for new names, as other tests may have boards at the same time.
     """
     if sys.platform != "linux":
         return 0
     found: list[int] = []
     for file in Path(f"/proc/{command.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # it was closed meanwhile
+        with suppress(FileNotFoundError):  # the file was closed meanwhile
             if "/dev/shm/" in str(file.readlink()):
                 found.append(file.stat().st_nlink)
     assert found
@@ -67,9 +67,9 @@ def test_interrupted(tree: Path, passing: Path) -> None:
     files = expected(tree)["files"]
     with Command(tree, "--json", "--workers", 2, *SHARED) as command:
         with stalled(command, home(command, passing)):
-            # Not even while it runs has the board a name.
+            # The board has no name, not even while it runs.
             assert 0 == names(command)
-            # Two workers and the helper of multiprocessing; no server.
+            # There are two workers and the helper of multiprocessing, but no server.
             assert len(command.family()) == 3
             command.process.send_signal(signal.SIGINT)
             command.read_until("again to abort")
@@ -99,7 +99,7 @@ def test_aborted(tree: Path, passing: Path) -> None:
 
 
 def test_killed(tree: Path, passing: Path) -> None:
-    """A kill -9 ends the workers and the board too: the board has no name that could stay."""
+    """SIGKILL ends the workers and the board too, as the board has no name that could stay."""
     with (
         Command(tree, "--workers", 2, *SHARED) as command,
         stalled(command, home(command, passing)),
@@ -131,7 +131,7 @@ def test_a_worker_is_killed(tree: Path, passing: Path) -> None:
 
 
 def test_long_paths(tmp_path: Path) -> None:
-    """They take several cells each, and all of them fit."""
+    """Such paths take several cells each, and all of them fit."""
     folder = tmp_path.joinpath("tree", *(("d" * 200,) * 8))
     folder.mkdir(parents=True)
     for i in range(1500):

@@ -1,4 +1,4 @@
-"""The events of a simulated fleet, without a server and without time."""
+"""The events of a simulated fleet, without a server and without waiting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rxdispatch.errors import ConfigError
 
 
 def fleet(size: int = 30, **other: Any) -> SimulatedFleet:
-    """Return a fleet with a quick churn."""
+    """Return a fleet with fast churn."""
     options: dict[str, Any] = {
         "pools": ["cpu", "gpu"],
         "capacity": 8,
@@ -25,7 +25,7 @@ def fleet(size: int = 30, **other: Any) -> SimulatedFleet:
 
 
 class Server:
-    """Does the registry's work, and records its nodes."""
+    """A stand-in for the registry, which records its nodes."""
 
     def __init__(self) -> None:
         self.known: set[str] = set()
@@ -34,7 +34,7 @@ class Server:
         self.loads: set[float] = set()
 
     def serve(self, simulated: SimulatedFleet, now: float) -> None:
-        """Carry out what is to do."""
+        """Carry out the events of a step."""
         pending = simulated.pending
         self.known |= {*pending.register}
         self.draining |= {*pending.drain}
@@ -47,7 +47,7 @@ class Server:
 
 
 def play(simulated: SimulatedFleet, seconds: int, step: float = 0.5) -> Server:
-    """Let the fleet run."""
+    """Let the fleet run for some steps."""
     server = Server()
     for tick in range(int(seconds / step)):
         simulated.advance(tick * step)
@@ -76,7 +76,7 @@ def test_its_size_stays_and_nothing_is_lost_count_of() -> None:
     server = play(simulated, 60)
     events = simulated.events
     assert 30 == simulated.ready
-    # Three a second, in each but the first.
+    # Three nodes come each second, except in the first one.
     assert 3 * 59 == events.came - 30
     gone = events.died + events.went + simulated.draining
     assert events.came == simulated.ready + gone
@@ -94,14 +94,14 @@ def test_the_same_seed_has_the_same_fates() -> None:
 
 
 def test_small_shares_add_up() -> None:
-    """Half a node a second is one node every two seconds, not none."""
+    """Half a node per second is one node every two seconds, not none."""
     simulated = fleet(32, churn=1 / 64)
     play(simulated, 101)
     assert 50 == simulated.events.came - 32
 
 
 def test_heartbeats_take_turns() -> None:
-    """Every node sends one heartbeat per interval, not all at the same moment."""
+    """Each node sends one heartbeat per interval, but not all at the same moment."""
     server = play(fleet(churn=0.0), 20)
     assert 30 == len(server.beats)
     for beats in server.beats.values():
@@ -111,7 +111,7 @@ def test_heartbeats_take_turns() -> None:
 
 
 def test_the_dead_are_silent_until_they_are_forgotten() -> None:
-    """A dead node sends no heartbeat, and is removed in the end."""
+    """A dead node sends no heartbeat, and is finally removed."""
     simulated = fleet(churn=1.0, size=6)
     simulated.advance(0.0)
     known = {*simulated.pending.register}
@@ -165,6 +165,6 @@ def test_who_is_lost_comes_back() -> None:
     ],
 )
 def test_bad_arguments(rule: str, options: dict[str, Any]) -> None:
-    """Each error has its rule."""
+    """Each error states its rule."""
     with pytest.raises(ConfigError, match=rule):
         fleet(**options)

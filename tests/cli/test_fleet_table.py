@@ -31,7 +31,7 @@ def view(*nodes: Node, **other: Any) -> FleetView:
 
 
 def printed(shown: FleetView, *, width: int = 200) -> str:
-    """Return what is on the screen."""
+    """Return what is printed."""
     console = Console(file=StringIO(), width=width, legacy_windows=False)
     with console.capture() as capture:
         console.print(show_fleet(shown, console))
@@ -39,7 +39,7 @@ def printed(shown: FleetView, *, width: int = 200) -> str:
 
 
 def test_headline() -> None:
-    """It has the mode, the freshness, nodes by status, the rate and the problems."""
+    """The headline has the mode, the freshness, nodes by status, the rate and the problems."""
     node = Node("n", pool="gpu", status=NodeStatus.DRAINING)
     assert (
         "NORMAL, current  1 node: 0 ready, 1 draining, 0 suspect  1,234.5 changes/s"
@@ -65,14 +65,14 @@ def test_headline() -> None:
     ],
 )
 def test_bar(jobs: int, capacity: int, bar: str) -> None:
-    """A single job is visible, and so is the last free slot."""
+    """Even a single job is visible, and so is the last free slot."""
     text = printed(view(Node("n", capacity=capacity, current_jobs=jobs)))
     text = text.replace("\N{FULL BLOCK}", "#").replace("\N{LIGHT SHADE}", ".")
     assert f" {bar} {jobs:,}/{capacity:,} " in text
 
 
 def test_values_are_short_and_harmless() -> None:
-    """A few values are shown, cut and escaped; a node is one line."""
+    """A few values are shown, cut and escaped, so that a node is one line."""
     state = {"load": 0.123456, "list": [1, 2], "map": {"a": 1}, "more": 1}
     node = Node("n\x1b[2J\n", labels={"zone": "z" * 500}, state=state)
     text = printed(view(node))
@@ -87,7 +87,7 @@ def test_values_are_short_and_harmless() -> None:
 
 
 def test_heartbeats_and_the_rest() -> None:
-    """The table shows how long a node was silent, if known, and counts the hidden nodes."""
+    """The table shows how long a node was silent, if that is known, and counts the hidden nodes."""
     rows = (NodeView(Node("a"), 60), NodeView(Node("b"), 7200), NodeView(Node("c"), None))
     shown = view(nodes=rows, hidden=1234)
     text = printed(shown)

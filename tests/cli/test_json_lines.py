@@ -1,4 +1,4 @@
-"""JSON lines into pipes."""
+"""JSON lines that are written to pipes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rxdispatch.cli.json_lines import JsonLines, as_json
 
 
 def test_everything_becomes_ascii_json() -> None:
-    """Values without a JSON form, such as bytes and keys that are not text, become text."""
+    """Values without a JSON form, such as bytes and other keys than text, become text."""
     document: dict[str, Any] = {"n": "\x1b[2J\u2028\x85", "b": b"\xff", "m": {(1, 2): [{b"k": 1}]}}
     text = as_json(document)
     assert text.isascii()
@@ -23,7 +23,7 @@ def test_everything_becomes_ascii_json() -> None:
 
 
 async def test_a_full_pipe_does_not_stop_the_loop() -> None:
-    """The loop runs on while the pipe is full; later the reader gets everything."""
+    """The loop goes on while the pipe is full, and later the reader gets everything."""
     reading, writing = os.pipe()
     documents = [{"n": n, "text": "x" * 100} for n in range(5000)]
     try:
@@ -43,7 +43,7 @@ async def test_a_full_pipe_does_not_stop_the_loop() -> None:
 
 
 async def test_cancelled_while_it_waits() -> None:
-    """A cancellation in front of a full pipe leaves nothing registered with the loop."""
+    """A cancellation while the pipe is full leaves nothing registered with the loop."""
     reading, writing = os.pipe()
     try:
         writer = asyncio.create_task(JsonLines(writing).write([{"text": "x" * (1 << 20)}]))
@@ -59,7 +59,7 @@ async def test_cancelled_while_it_waits() -> None:
 
 
 async def test_nobody_reads_any_more(tmp_path: Path) -> None:
-    """A pipe without a reader is an error; a file is always writable."""
+    """A pipe without a reader raises an error; a file can always be written."""
     reading, writing = os.pipe()
     os.close(reading)
     try:

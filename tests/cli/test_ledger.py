@@ -1,4 +1,4 @@
-"""The ledger of counts."""
+"""The ledger that keeps the counts of the demo."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rxdispatch.errors import ConfigError
 
 
 def test_same_task_twice_is_one_row(tmp_path: Path) -> None:
-    """Two connections write like two workers; boards do not mix; file names need not be text."""
+    """Two connections write it like two workers; boards are separate, and names may be bytes."""
     path = tmp_path / "l.sqlite3"
     with Ledger(path, create=True) as one, Ledger(path) as other:
         one.put("b", "a\udcff.py", FileCounts(1, 2, 3))
@@ -34,7 +34,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_is_the_owners_alone(tmp_path: Path) -> None:
-    """It is private whatever the umask, and a link in its place is refused."""
+    """The file is private whatever the umask is, and a link in its place is refused."""
     path = tmp_path / "l.sqlite3"
     before = os.umask(0)
     try:

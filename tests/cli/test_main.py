@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_missing_extra_is_named(missing: str) -> None:
-    """One sentence names the extra; the exit code is 2, without a traceback."""
+    """One sentence names the extra; the exit code is 2, and there is no traceback."""
     code = (
         f"import sys; sys.modules[{missing!r}] = None\nfrom rxdispatch.cli.main import main\nmain()"
     )

@@ -9,12 +9,12 @@ from rxdispatch.node import ChangeKind, Node, NodeChange
 
 
 def change(kind: ChangeKind, node: Node | None, previous: Node | None = None) -> NodeChange:
-    """Return a change of no matter what number."""
+    """Return a change whose number does not matter."""
     return NodeChange(kind, node, previous, "00", 1)
 
 
 def test_rate() -> None:
-    """It covers five seconds, or the time so far, and falls to zero by itself."""
+    """The rate covers five seconds, or the time so far, and falls to zero without new changes."""
     observed = Observed(0.0)
     node = Node("n1")
     for tick in range(20):
@@ -44,6 +44,6 @@ A, A2, B = Node("n", pool="a"), Node("n", pool="a", capacity=2), Node("n", pool=
     ],
 )
 def test_of_pool(seen: NodeChange, told: NodeChange | None) -> None:
-    """For a pool, a node that moves is a node that comes or goes."""
+    """In a single pool, a node that moves counts as one that comes or goes."""
     assert told == of_pool(seen, "a")
     assert seen is of_pool(seen, None)

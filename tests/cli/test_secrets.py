@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Generator[Run]:
-    """Yield what runs the command within this process, which is quicker; it configures logging."""
+    """Yield a function that runs the command within this process, which is quicker."""
     before = structlog.get_config()
     monkeypatch.delenv("RXDISPATCH_URL", raising=False)
     yield lambda *arguments, **variables: CliRunner(env=variables).invoke(rxdispatch, arguments)
@@ -94,7 +94,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Generator[Run]:
 def test_a_refusal_names_no_password(
     command: Run, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """No message shows the password of a URL, even in the wrong argument."""
+    """No message shows the password of a URL, even if the URL is in the wrong argument."""
     done = command(*arguments)
     assert code == done.exit_code, done.output
     assert message in done.output
@@ -160,7 +160,7 @@ async def test_a_stage_prints_nothing_of_an_item(folder: Path) -> None:
 
 
 def test_a_url_from_a_file(command: Run, tmp_path: Path) -> None:
-    """``@FILE`` means the contents of FILE, with or without a line end."""
+    """``@FILE`` means the contents of FILE, with or without a newline at the end."""
     for text in (URL, f"\n{URL}\n"):
         (tmp_path / "url").write_text(text)
         done = command("top", "b", "--once", "--url", f"@{tmp_path / 'url'}")
@@ -181,7 +181,7 @@ def test_a_url_from_a_file(command: Run, tmp_path: Path) -> None:
 def test_a_file_without_a_url(
     command: Run, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
-    """It is refused, and its contents are not printed."""
+    """The file is refused, and its contents are not printed."""
     if content is not None:
         (tmp_path / "url").write_bytes(content)
     done = command("worker", "os:abort", "--board", "b", "--url", f"@{tmp_path / 'url'}")
@@ -203,12 +203,12 @@ def test_a_file_without_a_url(
     ],
 )
 def test_sayable(text: str, said: str) -> None:
-    """The logins of URLs and terminal control characters are removed; the rest stays."""
+    """Logins in URLs and terminal control characters are removed; the rest stays."""
     assert said == without_secrets(text)
 
 
 def test_every_help_warns(command: Run) -> None:
-    """Every ``--url`` has the warning in its help."""
+    """The help of each ``--url`` has the warning."""
     for name in (("worker",), ("top",), ("demo",), ("nodes", "watch"), ("nodes", "simulate")):
         words = re.sub(r"\s+", " ", command(*name, "--help", COLUMNS="200").stdout)
         assert "Other users of this machine can see it" in words, name

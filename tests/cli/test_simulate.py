@@ -20,25 +20,25 @@ QUICK = ("--nodes", 60, "--ttl", 2, "--interval", 0.5)
 
 
 async def until(feed: rxd.Feed, count: int, seconds: float = 30.0) -> None:
-    """Wait until the feed knows so many nodes that are ready."""
+    """Wait until the feed knows *count* nodes that are ready."""
     async with asyncio.timeout(seconds):
         while sum(node.status is rxd.NodeStatus.READY for node in feed.nodes()) != count:
             await asyncio.sleep(0.01)
 
 
 async def until_seen(lives: dict[str, set[str]], counts: list[int]) -> None:
-    """Wait until so many nodes were seen in each life of the data."""
+    """Wait until *count* nodes were seen in each life of the data."""
     async with asyncio.timeout(30):
         while counts != [len(ids) for ids in lives.values()]:
             await asyncio.sleep(0.01)
 
 
 async def test_a_server_of_its_own() -> None:
-    """Without a URL it starts a server, prints its URL, and ends it at a signal."""
+    """Without a URL the command starts a server, prints its URL, and ends it at a signal."""
     with NodesCommand("simulate", *QUICK, "--pools", "a,b", "--capacity", 3) as command:
         url = await asyncio.to_thread(command.line)
         assert url.startswith("unix:///")
-        # It was printed when there was something to see.
+        # The URL is printed when there are nodes to see.
         async with rxd.connect(url) as hub, hub.feed() as feed:
             nodes = feed.nodes()
             assert len(nodes) >= 50
@@ -56,7 +56,7 @@ async def test_a_server_of_its_own() -> None:
 
 
 async def test_nodes_come_and_go() -> None:
-    """Nodes join, change, are drained and leave; SIGTERM removes the others."""
+    """Nodes join, change, drain and leave; SIGTERM removes the remaining ones."""
     async with valkey_server() as server:
         url = server.target.safe
         kinds: Counter[str] = Counter()
@@ -84,7 +84,7 @@ async def test_nodes_come_and_go() -> None:
 
 
 async def test_it_ends_by_itself() -> None:
-    """After its duration it removes its own nodes, and no others."""
+    """After its duration, it removes its own nodes and no others."""
     with system_redis() as url:
         async with rxd.connect(url) as hub, hub.feed() as feed:
             await hub.nodes.register(rxd.Node("mine"), ttl=600)
@@ -99,7 +99,7 @@ async def test_it_ends_by_itself() -> None:
 
 
 async def test_an_outage_and_lost_data() -> None:
-    """It survives an outage, and registers its nodes again when the server has lost its data."""
+    """The command survives an outage, and registers its nodes again after a loss of data."""
     async with (
         valkey_server() as server,
         Proxy(server.target) as proxy,
@@ -133,7 +133,7 @@ async def test_an_outage_and_lost_data() -> None:
 
 
 async def test_the_server_is_gone_in_the_end() -> None:
-    """Within a few seconds it says what it could not remove; a second signal does not wait."""
+    """Within a few seconds it says what it could not remove; a second signal ends it at once."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         for second in (False, True):
             with NodesCommand("simulate", *QUICK, "--url", proxy.target.safe) as command:

@@ -1,4 +1,4 @@
-"""A run that is killed, interrupted or aborted, and the next run that finishes it."""
+"""Runs that are killed, interrupted or aborted, and the next run that finishes the work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers import alive
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough files that a run can be met half-way."""
+    """Return enough files for a run to be caught half-way."""
     root = tmp_path_factory.mktemp("stopped") / "tree"
     long_tree(root)
     return root
@@ -25,16 +25,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wanted(tree: Path) -> dict[str, Any]:
-    """What a complete run says of them."""
+    """The result of a complete run on these files."""
     return expected(tree)
 
 
 def test_killed_and_started_again(tree: Path, wanted: dict[str, Any], tmp_path: Path) -> None:
-    """A kill -9 ends workers and server too; the next run loses and repeats nothing."""
+    """SIGKILL ends workers and server too; the next run loses and repeats nothing."""
     home = tmp_path / "data"
     with Command(tree, "--json", "--workers", 2, "--data-dir", home) as command:
         with stalled(command, home) as counted:
-            # Two workers, the helper of multiprocessing, the server.
+            # The children are two workers, the helper of multiprocessing, and the server.
             assert len(command.family()) >= 4
             command.process.kill()
             command.end()
@@ -45,14 +45,14 @@ def test_killed_and_started_again(tree: Path, wanted: dict[str, Any], tmp_path: 
     assert 0 == done.returncode, done.stderr
     assert wanted == part(done.stdout, wanted)
     this: dict[str, Any] = json.loads(done.stdout)["run"]
-    # Only what was at work when it was killed is done again.
+    # Only files that were in work at the kill are counted again.
     assert counted - 2 * 2 <= this["files_before"] <= counted + 1
     assert wanted["files"] == this["files_before"] + this["files"]
     assert "Continuing an earlier run" in done.stderr
 
 
 async def test_interrupted_and_finished(tree: Path, wanted: dict[str, Any], tmp_path: Path) -> None:
-    """Ctrl-C lets running tasks finish, gives the others back and ends with 0."""
+    """Ctrl-C lets running tasks finish, gives the others back, and ends with 0."""
     home = tmp_path / "data"
     with Command(tree, "--json", "--workers", 2, "--data-dir", home) as command:
         with stalled(command, home):
@@ -98,7 +98,7 @@ def test_second_signal_aborts(tree: Path, tmp_path: Path) -> None:
 def test_what_does_not_end_in_time_is_given_up(
     tree: Path, wanted: dict[str, Any], tmp_path: Path
 ) -> None:
-    """After the grace the workers are killed, and the run still ends gracefully."""
+    """After the grace, the workers are killed, and the run still ends with a result."""
     home = tmp_path / "data"
     with (
         Command(tree, "--json", "--workers", 1, "--data-dir", home) as command,

@@ -20,7 +20,7 @@ from tests.servers import valkey_server
 
 
 def environment() -> dict[str, str]:
-    """Return one in which nothing is cut off."""
+    """Return an environment in which nothing is cut off."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     found = {**os.environ, "PYTHONPATH": path, "COLUMNS": "140", "LINES": "20"}
     found.pop("RXDISPATCH_URL", None)
@@ -33,7 +33,7 @@ def line_of(*arguments: object) -> list[str]:
 
 
 def run_top(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+    """Run the command to its end."""
     return subprocess.run(
         line_of(*arguments),
         env=environment(),
@@ -46,7 +46,7 @@ def run_top(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 class TopCommand(NodesCommand):
-    """It while it runs."""
+    """A running command."""
 
     def __init__(self, *arguments: object, stdout: int = subprocess.PIPE) -> None:
         self.process = subprocess.Popen(
@@ -61,7 +61,7 @@ class TopCommand(NodesCommand):
 
 
 async def prepare(hub: rxd.Hub) -> rxd.Board[Any]:
-    """Put tasks of each mark on a board, and nodes into two pools."""
+    """Put tasks with each mark on a board, and nodes into two pools."""
     board = hub.board("jobs")
     await board.submit(rxd.Task(n) for n in range(6))
     await board.submit(rxd.Task(0, delay=900.0))
@@ -74,7 +74,7 @@ async def prepare(hub: rxd.Hub) -> rxd.Board[Any]:
 
 
 async def test_once() -> None:
-    """It prints a table or one line of JSON; an unused board is empty."""
+    """The command prints a table or one line of JSON; an unused board is empty."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await prepare(hub)
         url = server.target.safe
@@ -108,7 +108,7 @@ async def test_once() -> None:
 
 
 async def test_lines_tell_rates() -> None:
-    """Lines have the added and the done tasks per second; a signal ends the command gracefully."""
+    """Lines have the added and the done tasks per second; a signal ends the command normally."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         options = ("jobs", "--json", "--interval", "0.05", "--url", server.target.safe)
@@ -129,7 +129,7 @@ async def test_lines_tell_rates() -> None:
 
 
 async def test_live_on_a_terminal() -> None:
-    """The picture follows the changes; Ctrl-C restores the screen."""
+    """The screen follows the changes, and Ctrl-C restores it."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = await prepare(hub)
         ours, theirs = pty.openpty()
@@ -149,7 +149,7 @@ async def test_live_on_a_terminal() -> None:
 
 
 async def test_the_server_goes_and_comes_back() -> None:
-    """It says that the server is unreachable, shows the last values, and continues later."""
+    """The command reports the unreachable server, shows the last values, and continues later."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await prepare(hub)
         stop, go = signal.SIGSTOP, signal.SIGCONT

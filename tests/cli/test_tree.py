@@ -13,7 +13,7 @@ from rxdispatch.errors import ConfigError
 
 
 def test_finds_python_files_sorted(tmp_path: Path) -> None:
-    """It finds files in subfolders and behind links; no pipes, folders or other files."""
+    """Files in subfolders and behind links are found, but no pipes, folders or other files."""
     (tmp_path / "b" / "x.py").mkdir(parents=True)
     for name in ("b/b.py", "a.py", "b/x.py/c.py", "b/notes.txt"):
         (tmp_path / name).touch()
@@ -27,7 +27,7 @@ def test_finds_python_files_sorted(tmp_path: Path) -> None:
 
 
 def test_default_is_the_standard_library() -> None:
-    """It has some thousand files, without installed packages."""
+    """It has some thousand files, without the installed packages."""
     found = find_files(None)
     assert Path(sysconfig.get_path("stdlib")).resolve() == found.root
     assert {"ast.py", "json/decoder.py"} <= set(found.files)
@@ -48,7 +48,7 @@ def test_refuses_what_is_no_place_for_files(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_too_long_for_an_id(tmp_path: Path) -> None:
-    """Both ends are kept around a digest; a shorter path stays as it is."""
+    """Both ends of the path are kept around a digest; a shorter path stays as it is."""
     short = tmp_path.joinpath(*(("d" * 200,) * 4))
     long = short.joinpath(*(("ä" * 100,) * 4))
     long.mkdir(parents=True)

@@ -23,7 +23,7 @@ def node(name: str, pool: str = "cpu", **other: Any) -> rxd.Node:
 
 
 async def test_once() -> None:
-    """It prints a table or one JSON document, of all pools or of one."""
+    """The command prints a table or a JSON document, of all pools or of one."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         url = server.target.safe
         long = "x" * 190
@@ -40,7 +40,7 @@ async def test_once() -> None:
         assert lines[0].startswith(
             "NORMAL, current  101 nodes: 100 ready, 1 draining, 0 suspect  0.0 changes/s  0 gaps"
         )
-        # Nothing is cut where there is no screen.
+        # Without a screen, nothing is cut.
         assert 3 + 101 == len(lines)
         assert [long, "gpu", "draining"] == lines[-1].split()[:3]
         assert ["1/4", "zone=a", "load=0.5", "raw=1", "bytes", "3"] == lines[-1].split()[4:-1]
@@ -83,7 +83,7 @@ async def test_once() -> None:
 
 
 async def test_lines() -> None:
-    """It prints the nodes of a pool, a line that ends them, and then the changes."""
+    """The command prints the nodes of a pool, a line that ends the list, and then the changes."""
     async with valkey_server() as server, rxd.connect(server.target.safe, namespace="x") as hub:
         await hub.nodes.register([node("a", state={"load": 0.5}), node("b", "gpu")], ttl=600)
         options = ("--json", "--pool", "cpu", "--namespace", "x", "--url", server.target.safe)
@@ -96,7 +96,7 @@ async def test_lines() -> None:
             assert ("added", "a", "ready") == await told()
             synced = await asyncio.to_thread(command.document)
             assert ("synced", None) == (synced["kind"], synced["node"])
-            # Nothing to tell: a heartbeat without news, and another pool.
+            # A heartbeat without news and a change in another pool print nothing.
             await hub.nodes.heartbeat("a")
             await hub.nodes.drain("b")
             await hub.nodes.drain("a")
@@ -113,7 +113,7 @@ async def test_lines() -> None:
 
 
 async def test_a_reader_that_does_not_read() -> None:
-    """The command can be stopped in front of a full pipe."""
+    """The command can be stopped while its output pipe is full."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         state = {"text": "x" * 10_000}
         await hub.nodes.register([node(f"n{i}", state=state) for i in range(100)], ttl=600)
@@ -125,7 +125,7 @@ async def test_a_reader_that_does_not_read() -> None:
 
 
 async def test_live_on_a_terminal() -> None:
-    """The picture fills the screen and follows the changes; Ctrl-C restores the screen."""
+    """The picture fills the screen and follows the changes, and Ctrl-C restores the screen."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await hub.nodes.register([node(f"n{i:02}") for i in range(20)], ttl=600)
         ours, theirs = pty.openpty()
@@ -142,7 +142,7 @@ async def test_live_on_a_terminal() -> None:
                 later = await asyncio.to_thread(read_screen, ours, "n19", "1 draining")
                 assert "19 ready" in later
                 command.process.send_signal(signal.SIGINT)
-                # Back to what was on the screen before, with the cursor.
+                # The earlier contents of the screen are back, and so is the cursor.
                 await asyncio.to_thread(read_screen, ours, "\x1b[?1049l", "\x1b[?25h")
                 _, err = await asyncio.to_thread(command.end)
             assert (0, "") == (command.process.returncode, err)
@@ -152,7 +152,7 @@ async def test_live_on_a_terminal() -> None:
 
 
 async def test_live_without_a_terminal() -> None:
-    """It prints a summary line, and another one after a change."""
+    """The command prints a summary line, and another one after a change."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         with NodesCommand("watch", "--url", server.target.safe) as command:
             line = await asyncio.to_thread(command.line)
@@ -166,7 +166,7 @@ async def test_live_without_a_terminal() -> None:
 
 
 async def test_the_server_goes() -> None:
-    """The command goes on and shows the age of its values; Ctrl-C still ends it gracefully."""
+    """The command goes on and shows the age of its values; Ctrl-C still ends it normally."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await hub.nodes.register(node("a"), ttl=600)
         command = NodesCommand("watch", "--url", server.target.safe)

@@ -99,7 +99,7 @@ def line_of(arguments: Sequence[object]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return one without a server."""
+    """Return an environment without a server."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     found = {**os.environ, "PYTHONPATH": path}
     found.pop("RXDISPATCH_URL", None)
@@ -107,7 +107,7 @@ def environment() -> dict[str, str]:
 
 
 class Worker(Command):
-    """The command while it runs in *folder*; *fails*: whether handlers do."""
+    """The running command in *folder*; with *fails*, its handlers fail."""
 
     def __init__(self, folder: Path, *arguments: object, fails: bool = False) -> None:
         self.fails = fails
@@ -123,7 +123,7 @@ class Worker(Command):
         self._family: set[int] = set()
 
     async def over(self) -> str:
-        """Wait for its end; return what it said."""
+        """Wait for the end; return what the command printed."""
         out, err = await asyncio.to_thread(self.end)
         assert "" == out
         assert self.fails == ("Traceback" in err), err
@@ -131,7 +131,7 @@ class Worker(Command):
 
 
 async def has(path: Path, lines: int) -> list[str]:
-    """Wait until the log in *path* has so many lines; return all."""
+    """Wait until the log in *path* has *lines* lines; return all of them."""
     await asyncio.to_thread(wait_until, lambda: len(read(path)) >= lines, LIMIT)
     return read(path)
 
@@ -143,7 +143,7 @@ def read(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["note", "plain", "methods.note"])
 async def test_max_tasks(folder: Path, name: str) -> None:
-    """It settles exactly that many tasks with any kind of handler, and gives the others back."""
+    """The worker settles exactly that many, with any kind of handler, and releases the others."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(100))
@@ -160,7 +160,7 @@ async def test_max_tasks(folder: Path, name: str) -> None:
 
 
 async def test_failures(folder: Path) -> None:
-    """Failed tasks are retried or dead, and --verbose prints a line for each."""
+    """Failed tasks are retried or dead, and ``--verbose`` prints a line for each."""
     async with valkey_server() as server, rxd.connect(server.target.safe, namespace="n") as hub:
         board = hub.board("jobs")
         await board.submit([rxd.Task(1, id="a", max_attempts=1), rxd.Task(1, id="b")])
@@ -181,7 +181,7 @@ async def test_failures(folder: Path) -> None:
 
 
 async def test_sigterm_finishes_what_runs(folder: Path) -> None:
-    """Running tasks finish, the others go back untouched, and the exit code is 0."""
+    """Running tasks finish, the others are released, and the exit code is 0."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(50))
@@ -202,7 +202,7 @@ async def test_sigterm_finishes_what_runs(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["stuck", "busy"])
 async def test_the_grace_ends(folder: Path, name: str) -> None:
-    """Tasks that do not end in time are given back, even from a thread that cannot be stopped."""
+    """Tasks that do not end in time are released, even from a thread that cannot be stopped."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(5))
@@ -220,7 +220,7 @@ async def test_the_grace_ends(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["stuck", "busy"])
 async def test_a_second_signal_aborts(folder: Path, name: str) -> None:
-    """The exit code is 128 plus the signal's number, and the claims are given back."""
+    """The exit code is 128 plus the number of the signal, and the claims are released."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task(n) for n in range(5))
@@ -254,7 +254,7 @@ async def test_kill_9(folder: Path) -> None:
 
 
 async def test_in_shared_memory(folder: Path) -> None:
-    """It works on a board without a server, and SIGTERM ends it while it is idle."""
+    """The worker uses a board without a server, and SIGTERM ends it while it is idle."""
     name = f"worker-{os.getpid()}"
     with rxd.SharedMemoryBoard[Any].create(name, capacity=100) as board:
         try:
@@ -300,7 +300,7 @@ async def test_in_shared_memory(folder: Path) -> None:
 def test_trouble_is_one_sentence(
     folder: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """The exit code is 2 for a user's error, and 1 for an unreachable server."""
+    """The exit code is 2 for a user's error and 1 for an unreachable server."""
     url = "redis://:geheim@127.0.0.1:1/0"
     trouble(folder, (*arguments, "--board", "jobs", "--url", url), code, message)
 
@@ -328,7 +328,7 @@ def test_where_the_board_is(folder: Path, arguments: tuple[str, ...], message: s
 
 
 def trouble(folder: Path, arguments: Sequence[str], code: int, message: str) -> None:
-    """Run it to its end, and see that it says *message*."""
+    """Run the command to its end, and check that it prints *message*."""
     done = subprocess.run(
         line_of(arguments),
         cwd=folder,

@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["thread", "to_thread", "own"])
 @pytest.mark.parametrize("how", ["--max-tasks", "SIGTERM"])
 async def test_a_hung_thread_does_not_keep_the_process(folder: Path, name: str, how: str) -> None:
-    """The hanging attempt ends with its timeout, and the process with exit code 0."""
+    """The attempt that hangs ends with its timeout, and the process with exit code 0."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         board = hub.board("jobs")
         await board.submit(rxd.Task("hang", timeout=0.3, max_attempts=1))
@@ -154,7 +154,7 @@ def test_what_cannot_be_used(folder: Path, spec: str, message: str, traceback: b
 async def test_an_application_that_configures_logging_keeps_it(
     folder: Path, setup: str, shown: str
 ) -> None:
-    """Log entries go where the application wants, and only there."""
+    """Log entries go only where the application wants them."""
     (folder / "mine.py").write_text(f"{setup}\nasync def fail(task):\n    raise ValueError('x')\n")
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await hub.board("jobs").submit(rxd.Task(1, max_attempts=1))
@@ -170,7 +170,7 @@ async def test_an_application_that_configures_logging_keeps_it(
 
 
 def test_the_wait_for_threads_is_bounded(folder: Path) -> None:
-    """A hanging thread may hold the lock of a stream: the exit code stays the same."""
+    """A hanging thread may hold the lock of a stream; the exit code is still the same."""
     program = (
         "import sys, threading, time\n"
         "from rxdispatch.cli.leaving import leave_in_time\n"

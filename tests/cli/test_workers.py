@@ -1,4 +1,4 @@
-"""Processes that end with their parent."""
+"""Processes that end together with their parent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def hold(how: str) -> None:
-    """Print the process id, and wait for the end."""
+    """Print the process id, and wait until killed."""
     getattr(workers, how)()
     sys.stdout.write(f"{os.getpid()}\n")
     sys.stdout.flush()
@@ -28,7 +28,7 @@ def hold(how: str) -> None:
 
 
 def own(how: str) -> None:
-    """Start such a process and wait."""
+    """Start such a process, and wait."""
     child = multiprocessing.get_context("spawn").Process(target=hold, args=(how,))
     child.start()
     child.join()
@@ -45,7 +45,7 @@ def own(how: str) -> None:
     ],
 )
 def test_ends_when_the_parent_is_killed(how: str) -> None:
-    """The kernel or the end of a pipe ends the worker."""
+    """The kernel, or the end of a pipe, ends the worker."""
     code = f"from tests.cli.test_workers import own; own({how!r})"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
