@@ -1,4 +1,4 @@
-"""The formulas of growth, with round costs."""
+"""The formulas for growth, with round numbers as costs."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ def test_no_fitted_coefficient_is_negative() -> None:
 
 
 def test_a_call_is_shared_by_its_items() -> None:
-    """Each item has its part of the call."""
+    """Each item costs its share of the call."""
     assert (110, 20) == (CallCost(100, 10).at(1), CallCost(100, 10).each(10))
 
 
 @pytest.mark.parametrize(("batch", "us"), [(1, 265.0), (10, 40.0), (250, 16.0)])
 def test_a_full_server_moves_what_its_calls_allow(batch: int, us: float) -> None:
-    """A claim and a settlement, shared by the tasks in them."""
+    """The costs of a claim and a settlement are shared by the tasks in them."""
     assert 1e6 / us == pytest.approx(full_rate(COSTS, batch))
 
 
 def test_a_worker_is_bound_by_its_handlers_or_by_its_cpu() -> None:
-    """16 handlers of a second finish 16 tasks a second; those that do nothing cost only CPU."""
+    """16 handlers of 1 s finish 16 tasks per second; handlers that do nothing cost only CPU."""
     assert 16 == worker_rate(COSTS, 16, 1.0)
     own = 20 + COSTS.own_claim.each(100) + COSTS.own_settle.each(100)
     assert 1e6 / own == pytest.approx(worker_rate(COSTS, 100, 0.0))
 
 
 def test_the_servers_share_follows_from_the_calls() -> None:
-    """With one call of each kind for ten tasks it is that of batches of ten."""
+    """One call of each kind for ten tasks costs the same as batches of ten."""
     assert 1e6 / full_rate(COSTS, 10) == pytest.approx(server_share(COSTS, 0.1, 0.1))
 
 
@@ -88,7 +88,7 @@ def test_a_queue_waits_half_a_service_at_half_the_load() -> None:
 
 
 def test_idle_workers_in_turns_cost_less() -> None:
-    """Four claim instead of all; every wake-up reaches all of them in both cases."""
+    """Only four claim instead of all; each hint reaches all workers in both cases."""
     found = COSTS.submit.at(1) + COSTS.claim.at(1) + COSTS.settle.at(1)
     assert found == pytest.approx(herd(COSTS, 1, turns=True) - 3 * COSTS.hint.b)
     spared = herd(COSTS, 100, turns=False) - herd(COSTS, 100, turns=True)
@@ -96,7 +96,7 @@ def test_idle_workers_in_turns_cost_less() -> None:
 
 
 def test_heartbeats_reach_every_feed() -> None:
-    """Each feed adds to the call, and news cost more than none."""
+    """Each feed adds to the cost of a call, and news cost more than a heartbeat without news."""
     alone, followed = heartbeat_call(COSTS, 1, 0.0, 0), heartbeat_call(COSTS, 1, 0.0, 10)
     assert (COSTS.touch.at(1), 10 * COSTS.to_feed_touch.at(1)) == pytest.approx(
         (alone, followed - alone)
@@ -105,7 +105,7 @@ def test_heartbeats_reach_every_feed() -> None:
 
 
 def test_every_formula_is_recorded() -> None:
-    """All figures are positive, and each group has its name once."""
+    """All figures are positive, and each group has its own name."""
     record = FigureRecord("growth", "?", quiet=True)
     add_formulas(COSTS, record)
     assert all(row.value > 0 for row in record.rows)
@@ -113,7 +113,7 @@ def test_every_formula_is_recorded() -> None:
 
 
 def test_costs_are_read_from_a_record(tmp_path: Path) -> None:
-    """A run can start with the costs that another one has saved."""
+    """A run can start with the costs that another run has saved."""
     record = FigureRecord("growth", "?", quiet=True)
     record.note(costs=COSTS.as_dict())
     assert COSTS == Costs.load(record.save(tmp_path))

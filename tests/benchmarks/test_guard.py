@@ -1,4 +1,4 @@
-"""The comparison of ratios with the stored ones."""
+"""The comparison of ratios with the stored baselines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_slower(factor: float) -> None:
 
 
 def test_unknown() -> None:
-    """A case must be in both."""
+    """A case that is only in one of the two is reported."""
     wrong = failures({"drain": 2.0, "new": 1.0}, STORED)
     assert list(wrong) == ["new", "read"]
 
@@ -51,7 +51,7 @@ def test_kept_baseline() -> None:
 
 
 def test_measure() -> None:
-    """Our time divided by the baseline's, round by round; the first round warms up."""
+    """The ratio is ours to the baseline's in each round; the first round warms up."""
     ours, base = iter((9.0, 2.0, 4.0, 30.0)), iter((1.0, 1.0, 1.0, 1.0))
 
     async def our_seconds() -> float:

@@ -14,7 +14,7 @@ from benchmarks.peers.systems import ROOT, SYSTEMS
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the suite; its results go to *folder*."""
+    """Run the suite, with its results in *folder*."""
     return subprocess.run(
         [sys.executable, "-m", "benchmarks.peers", *words],
         cwd=ROOT,
@@ -61,6 +61,6 @@ def test_a_system_of_that_name_must_exist(tmp_path: Path) -> None:
 
 
 def test_every_system_has_a_name_and_a_title_of_its_own() -> None:
-    """They are the keys of rows."""
+    """Names and titles identify the rows, so each is unique."""
     assert len({system.name for system in SYSTEMS}) == len(SYSTEMS)
     assert len({system.title for system in SYSTEMS}) == len(SYSTEMS)

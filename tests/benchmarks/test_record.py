@@ -1,4 +1,4 @@
-"""Records of figures, and how they are judged."""
+"""Records of figures, and their verdicts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_base_of_another_group() -> None:
     ],
 )
 def test_verdict(bounds: dict[str, object], verdict: str, words: str) -> None:
-    """Bounds are for the ratio, or for the value if asked; they are put into words."""
+    """Bounds apply to the ratio, or to the value if asked; the verdict says them in words."""
     record = made()
     record.add("bare", 200.0, "1/s")
     row = record.add("ours", 150.0, "1/s", base="bare", **bounds)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -65,7 +65,7 @@ def test_verdict(bounds: dict[str, object], verdict: str, words: str) -> None:
 
 
 def test_verdict_without_base() -> None:
-    """Without a base the value is judged."""
+    """Without a base, the bounds apply to the value."""
     assert made().add("bytes", 241.0, "B", at_most=240).verdict == "missed"
 
 
@@ -79,7 +79,7 @@ def test_control() -> None:
 
 
 def test_kept(tmp_path: Path) -> None:
-    """A saved record is loaded as it was."""
+    """A saved record is the same when it is loaded."""
     record = made()
     record.add("bare", 2.0, "ms", group="a", p99=7.0)
     record.add("ours", 4.0, "ms", group="a", base="bare", at_most=3)

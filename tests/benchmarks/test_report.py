@@ -1,4 +1,4 @@
-"""The page and the plots of records."""
+"""The page and the plots that are made from records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def made() -> FigureRecord:
 
 
 def test_page(tmp_path: Path) -> None:
-    """Every figure is in a table, and every drawn plot is shown."""
+    """Each figure is in a table, and the page shows each plot."""
     text = page([load_record(made().save(tmp_path))], ["suite-rate.svg"])
     assert (
         r"| a \| b | 3,000 1/s | 0.75 | bare loop | >= 0.8 x bare loop | **missed** | 2,000 |"
@@ -40,12 +40,12 @@ def test_page(tmp_path: Path) -> None:
 
 
 def test_empty_page() -> None:
-    """A page can be made before anything was measured."""
+    """A page can be made before anything has been measured."""
     assert "Nothing has been measured" in page([], [])
 
 
 def test_kinds() -> None:
-    """Three places make a curve, and a ratio bars."""
+    """Three places make a curve, and a ratio makes bars."""
     rows = made().rows
     assert [kind(rows[:2]), kind(rows[2:]), kind(rows[:1])] == ["bars", "curves", ""]
 
@@ -59,7 +59,7 @@ def test_is_ours() -> None:
 
 
 def test_file_name() -> None:
-    """A file name has only letters, digits and dashes of its group."""
+    """A file name has only letters, digits and dashes from its group."""
     assert file_name("suite", "") == "suite.svg"
     assert file_name("suite", "p50, a | b") == "suite-p50-a-b.svg"
 

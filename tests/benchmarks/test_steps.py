@@ -23,7 +23,7 @@ OURS = sorted(
 
 @pytest.mark.parametrize("place", OURS)
 def test_a_step_names_what_exists(place: str) -> None:
-    """A file that was renamed would count for another step."""
+    """A file that was renamed would be counted for another step."""
     file, _, function = place.partition(":")
     found = [
         path

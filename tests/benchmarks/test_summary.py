@@ -7,7 +7,7 @@ from benchmarks.figures.summary import lines
 
 
 def test_lines() -> None:
-    """Figures with a budget are listed, the missed last, and counted."""
+    """Figures with a budget are listed, with the missed ones last, and counted."""
     record = FigureRecord("suite", "How fast?", quiet=True)
     record.add("bare", 100.0, "1/s")
     record.add("slow", 50.0, "1/s", base="bare", at_least=0.8)

@@ -37,7 +37,7 @@ while True:
 
 @contextmanager
 def running(code: str) -> Generator[subprocess.Popen[str]]:
-    """Run a program that prints when it has started, and waits for a line to go on."""
+    """Run a program that prints a line when it has started, and continues after a line of input."""
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -50,20 +50,20 @@ def running(code: str) -> Generator[subprocess.Popen[str]]:
 
 
 def hear(process: subprocess.Popen[str]) -> str:
-    """Return the next line that it prints."""
+    """Return the next line that the program prints."""
     assert process.stdout is not None
     return process.stdout.readline()
 
 
 def go_on(process: subprocess.Popen[str]) -> None:
-    """Make the program go on."""
+    """Make the program continue."""
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
 
 
 def test_tree_has_descendants() -> None:
-    """A process comes before those that it forked."""
+    """A process comes before its own children."""
     with running(HELD) as process:
         assert [process.pid] == tree(process.pid)
         go_on(process)
@@ -72,7 +72,7 @@ def test_tree_has_descendants() -> None:
 
 
 def test_what_is_shared_grows_once() -> None:
-    """Memory that a forked process shares with its parent is not counted for both."""
+    """Memory that a forked process shares with its parent is counted once."""
     with running(HELD) as process:
         watch = Watch(process.pid)
         go_on(process)
@@ -83,7 +83,7 @@ def test_what_is_shared_grows_once() -> None:
 
 
 def test_growth_is_the_peak() -> None:
-    """Memory that was returned still counts for the peak."""
+    """Memory that was returned still counts in the peak."""
     with running(HELD) as process:
         watch = Watch(process.pid)
         go_on(process)
@@ -96,14 +96,14 @@ def test_growth_is_the_peak() -> None:
 
 
 def test_own_clock() -> None:
-    """The clock of a process is the one that it reads itself."""
+    """The clock is the one that the process itself can read."""
     before = time.process_time()
     seen = cpu_seconds(os.getpid())
     assert before <= seen <= time.process_time()
 
 
 def test_nothing_of_one_that_is_gone() -> None:
-    """A process that has ended has no descendants, takes no CPU and no memory."""
+    """A process that has ended has no descendants, no CPU time and no memory."""
     with running(HELD) as process:
         pid = process.pid
     assert ([], 0.0, 0.0) == (tree(pid), cpu_seconds(pid), memory_mib(pid))
@@ -111,7 +111,7 @@ def test_nothing_of_one_that_is_gone() -> None:
 
 @pytest.mark.serial
 def test_busy_loop_takes_one_core() -> None:
-    """The peak of a loop that waits for nothing is a core, and of one that waits nothing."""
+    """The peak of a busy loop is one core, and that of a waiting program is nothing."""
     with running(BUSY) as process:
         watch = Watch(process.pid)
         time.sleep(2 * WINDOW)
@@ -123,7 +123,7 @@ def test_busy_loop_takes_one_core() -> None:
             time.sleep(2 * WINDOW)
             watch.look()
             peaks.append(watch.cpu_peak)
-        # Others on the machine may take the core away, but nothing can give more than one.
+        # Other processes may take time from the loop, but it cannot get more than one core.
         assert 20 < max(peaks) < 110
         watch.begin()
         assert 0 == watch.cpu_peak

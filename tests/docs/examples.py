@@ -1,13 +1,13 @@
 """
-The examples of the documentation, as programs to run.
+The examples of the documentation, run as programs.
 
 In a Markdown page, in order:
 
 - a ``python`` block whose first line is ``# name.py`` is saved as that file;
 - any other ``python`` block runs, in one namespace for the whole page;
 - a ``console`` block runs its lines that begin with ``$ python``;
-- what is printed must be what the ``output`` block after it, or the rest of the ``console`` block,
-  says. ``...`` stands for anything.
+- the output must equal the ``output`` block that follows, or the rest of the ``console`` block.
+  ``...`` matches anything.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Block:
 
     Args:
         kind: ``python``, ``console`` or ``output``.
-        text: What is in it.
-        line: Where it begins.
+        text: The contents of the block.
+        line: The line at which it begins.
     """
 
     kind: str
@@ -60,13 +60,13 @@ class Page:
     path: Path
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the fenced blocks that run or say what is printed."""
+        """Yield the blocks that run, and those with expected output."""
         text = self.path.read_text("utf-8")
         for found in _FENCE.finditer(text):
             yield Block(found[1], found[2], text.count("\n", 0, found.start()) + 1)
 
     def run(self) -> None:
-        """Run the page in the working directory."""
+        """Run the page in the current directory."""
         namespace: dict[str, Any] = {"__name__": "__page__"}
         printed = ""
         for block in self.blocks():
@@ -80,7 +80,7 @@ class Page:
                 printed = self._python(block, namespace)
 
     def _python(self, block: Block, namespace: dict[str, Any]) -> str:
-        # Empty lines before it, so that a traceback has the line numbers of the page.
+        # Empty lines come first, so that a traceback has the line numbers of the page.
         code = compile("\n" * block.line + block.text, str(self.path), "exec")
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(code, namespace)

@@ -1,9 +1,9 @@
 """
 The signatures in the reference, generated from the code.
 
-A code host does not run Sphinx, so each page states the signatures of its names in the Markdown
-itself, above the directives that Sphinx follows. ``python -m tests.docs.signatures`` (or
-``make reference``) writes them; a test compares.
+A code host does not run Sphinx, so each page contains the signatures of its names as Markdown,
+above the directives for Sphinx. ``python -m tests.docs.signatures`` (or ``make reference``) writes
+them, and a test compares them with the code.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _class(name: str, cls: type[Any], made: bool, options: str) -> Iterator[str]
 
 
 def _bases(cls: type[Any]) -> Iterator[str]:
-    """Yield the base classes that mean something to a reader."""
+    """Yield the base classes that matter to a reader."""
     ours = importlib.import_module("rxdispatch").__all__
     for base in getattr(cls, "__orig_bases__", cls.__bases__):
         origin = typing.get_origin(base) or base
@@ -108,7 +108,7 @@ def _bases(cls: type[Any]) -> Iterator[str]:
             parameters = ", ".join(one.__name__ for one in typing.get_args(base))
             yield f"{origin.__name__}[{parameters}]" if parameters else origin.__name__
         elif issubclass(origin, _KNOWN):
-            # Of a private base class a reader needs the nearest public one.
+            # A reader does not see a private base class, so use its nearest public one.
             public = (one for one in origin.__mro__ if _is_public(one))
             yield next(public).__name__
         elif origin.__name__ in ours:
@@ -121,7 +121,7 @@ def _is_public(base: type[Any]) -> bool:
 
 
 def _fields(cls: type[Any]) -> Iterator[str]:
-    """Yield the public fields of a value that users get and do not make."""
+    """Yield the public fields of a class whose objects users receive but do not make."""
     names: list[str] = []
     if attrs.has(cls):
         names = [field.name for field in attrs.fields(cls)]
@@ -139,7 +139,7 @@ def _annotations(cls: type[Any]) -> dict[str, Any]:
 
 
 def _members(cls: type[Any], options: str) -> list[str]:
-    """Return the names that the directive asks for, in the order of the source."""
+    """Return the names that the directive selects, in the order of the source."""
     if ":members:" not in options:
         return []
     asked, without = _option("members", options), _option("exclude-members", options)
@@ -152,7 +152,7 @@ def _members(cls: type[Any], options: str) -> list[str]:
 
 
 def _attributes(cls: type[Any]) -> dict[str, str]:
-    """Return what ``__init__`` sets, with its type where that is written."""
+    """Return the attributes that ``__init__`` sets, with their types where these are written."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if base.__module__.startswith("rxdispatch"):
@@ -203,7 +203,7 @@ def _function(name: str, function: Callable[..., Any]) -> Iterator[str]:
 
 
 def _signature(cls: type[Any]) -> inspect.Signature:
-    """Return what making *cls* takes; where a converter hides a type, that of the attribute."""
+    """Return the signature of the constructor; a converter's parameter has the attribute's type."""
     signature = inspect.signature(cls)
     written = _annotations(cls)
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
@@ -219,7 +219,7 @@ def _signature(cls: type[Any]) -> inspect.Signature:
 
 
 def _stub(name: str, signature: inspect.Signature, prefix: str, doc: list[str]) -> Iterator[str]:
-    """Yield a definition, on one line or with a line for each parameter, and its docstring."""
+    """Yield a definition, on one line or with one line per parameter, and its docstring."""
     arguments = list(_arguments(signature))
     result = _type(signature.return_annotation)
     end = f"){f' -> {result}' if result else ''}:{'' if doc else ' ...'}"
@@ -262,7 +262,7 @@ def _type(annotation: Any) -> str:
 
 
 def _default(value: Any) -> str:
-    """Return the source of a simple default; what is made for each call is ``...``."""
+    """Return the source of a simple default; one that is made for each call becomes ``...``."""
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
     if not isinstance(value, _SIMPLE):
@@ -275,7 +275,7 @@ def _default(value: Any) -> str:
 
 
 def _doc(value: Any) -> list[str]:
-    """Return the first paragraph of a docstring, as one."""
+    """Return the first paragraph of a docstring, as one line."""
     summary = (inspect.getdoc(value) or "").partition("\n\n")[0]
     told = _ROLE.sub(r"\1", " ".join(summary.split())).replace("``", "`")
     if not told:

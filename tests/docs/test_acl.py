@@ -43,7 +43,7 @@ def _payload(task: rxd.Task[int]) -> int:
 
 
 async def _exercise(board: rxd.Board[int]) -> None:
-    """Call every method that uses a different command."""
+    """Call methods until each command that boards use was sent."""
     await board.submit(rxd.Task(n, id=f"n{n}", priority=n % 3) for n in range(8))
     await board.submit(rxd.Task(8, id="late", delay=0.01, ttl=60.0))
     await board.submit(rxd.Task(9, id="expired", delay=60.0, ttl=0.001))
@@ -68,7 +68,7 @@ async def _exercise(board: rxd.Board[int]) -> None:
 
 
 async def _exercise_fleet(hub: rxd.Hub) -> None:
-    """Do everything that a registry and a feed do, until a tombstone has ended."""
+    """Do everything that a registry and a feed do, until a tombstone is purged."""
     nodes = hub.nodes
     async with hub.feed() as feed:
         came: set[tuple[str, str]] = set()
@@ -97,7 +97,7 @@ async def _exercise_fleet(hub: rxd.Hub) -> None:
         assert ["a"] == [node.id for node in feed.nodes()]
 
 
-# Tombstones end at once, so that the code that ends them runs.
+# Tombstones are purged at once, so that this code runs too.
 SETTINGS = rxd.Settings(feed=rxd.FeedSettings(pulse_interval=0.5, tombstone_ttl=0.001))
 
 
@@ -110,7 +110,7 @@ async def _live(target: Target) -> set[str]:
 
         def note(event: rxd.TaskEvent) -> None:
             kinds.add(event.kind)
-            # It is redriven last.
+            # This task is redriven last.
             if event.kind == "redriven" and event.task_id == "expired":
                 redriven.set()
 
@@ -124,13 +124,13 @@ async def _live(target: Target) -> set[str]:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_it_is_enough(kind: Kind) -> None:
-    """Every method works, and so do events, wake-ups and changes."""
+    """Every method works, and so do events, hints and changes of nodes."""
     async with any_server(kind) as target:
         await _allow(target, _rules())
         with structlog.testing.capture_logs() as logs:
             kinds = await _live(target)
     assert {"claimed", "done", "dead", "crashed", "retried", "released", "redriven"} <= kinds
-    # Distributions fix old versions without changing their number.
+    # Distributions patch old versions without changing their number.
     assert [] == [log for log in logs if log["event"] != "server_vulnerable"]
 
 
@@ -153,7 +153,7 @@ async def test_it_is_not_more(kind: Kind) -> None:
 
 @pytest.mark.parametrize("name", [rule for rule in _rules() if rule.startswith("+")])
 async def test_nothing_of_it_is_spare(name: str) -> None:
-    """Without any one of the commands something fails, or Pub/Sub is lost."""
+    """If any one of the commands is removed, something fails, or Pub/Sub messages are lost."""
     if name in ("+info", "+select"):
         pytest.skip("the version is then not checked; only databases other than 0 need SELECT")
     async with any_server("valkey") as target:

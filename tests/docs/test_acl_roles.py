@@ -23,7 +23,7 @@ from tests.servers import Kind, any_server
 
 PASSWORD: Final = "CHANGE-ME"
 
-# A worker that may not close its connection waits for the answer on it, which arrives in this time.
+# A worker that may not close its connection waits for a reply on it, which comes within this time.
 QUICK: Final = StoreSettings(timeout=1.0, attempt_timeout=0.5, ping_interval=0.1)
 
 
@@ -37,7 +37,7 @@ def rules_of(user: str) -> list[str]:
 
 @asynccontextmanager
 async def admin_of(target: Target) -> AsyncGenerator[Client]:
-    """Open a client that may do everything, and close it."""
+    """Open a client with all rights, and close it after the block."""
     client = Client(target, StoreSettings())
     await client.open()
     try:
@@ -54,7 +54,7 @@ async def allow(target: Target, user: str, *rules: str) -> str:
 
 
 async def fill(target: Target) -> None:
-    """Put tasks of every mark on a board."""
+    """Put tasks with every mark on a board."""
     async with rxd.connect(target.safe) as hub:
         board = hub.board("b", remember=60.0)
         await board.submit([rxd.Task(0, id="late", delay=60.0), rxd.Task(0, id="ready")])
@@ -64,7 +64,7 @@ async def fill(target: Target) -> None:
 
 
 async def look(target: Target, url: str) -> list[Any]:
-    """Do what a watcher does; return what it saw."""
+    """Do everything that a watcher does; return what it saw."""
     async with (
         rxd.connect(url) as hub,
         rxd.connect(target.safe) as other,
@@ -80,14 +80,14 @@ async def look(target: Target, url: str) -> list[Any]:
         found = await board.get("n2")
         assert found is not None
         reasons = [letter.reason async for letter in board.dead_letters()]
-        # Twice, so that the end of the first subscription is tested too.
+        # Subscribe twice, so that the end of the first subscription is tested too.
         await heard(board, other.board("b", remember=60.0))
         await heard(board, other.board("b", remember=60.0))
         return [counts, found.status, reasons]
 
 
 async def heard(board: rxd.Board[Any], other: rxd.Board[Any]) -> None:
-    """Wait for an event; none comes before the server knows of the subscription."""
+    """Wait for an event; none comes before the server knows the subscription."""
     came = asyncio.Event()
     with board.events.subscribe(lambda _: came.set()):
         async with asyncio.timeout(5):
@@ -101,7 +101,7 @@ SEEN: Final = [rxd.Counts(1, 1, 1, 1, 1), "CLAIMED", ["spoilt"]]
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_a_watcher_sees_all(kind: Kind) -> None:
-    """It sees counts, lag, tasks, dead letters, events and metrics."""
+    """A watcher sees counts, lag, tasks, dead letters, events and metrics."""
     async with any_server(kind) as target:
         await fill(target)
         url = await allow(target, "watcher", *rules_of("watcher"))
@@ -113,7 +113,7 @@ async def test_a_watcher_sees_all(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 async def test_a_watcher_changes_nothing(kind: Kind) -> None:
-    """It cannot write by the API or by scripts of its own, and it cannot publish."""
+    """A watcher cannot write by the API or by its own scripts, and cannot publish."""
     async with any_server(kind) as target:
         await fill(target)
         url = await allow(target, "watcher", *rules_of("watcher"))
@@ -141,7 +141,7 @@ async def test_a_watcher_changes_nothing(kind: Kind) -> None:
 
 @pytest.mark.parametrize("name", [rule for rule in rules_of("watcher") if rule.startswith("+")])
 async def test_nothing_of_a_watcher_is_spare(name: str) -> None:
-    """Without any one of the commands something fails, or events are lost."""
+    """If any one of the commands is removed, something fails, or events are lost."""
     if name in ("+info", "+select", "+unsubscribe"):
         pytest.skip("not needed for this: version, other databases, long-lived hubs")
     async with any_server("valkey") as target:
@@ -157,7 +157,7 @@ async def test_nothing_of_a_watcher_is_spare(name: str) -> None:
 
 
 async def take(target: Target, url: str, side: Literal["left", "right"] = "left") -> list[bytes]:
-    """Take, settle and give back entries, also those of a worker that died; return them sorted."""
+    """Take, settle and give back entries, also those of a dead worker; return them sorted."""
     async with admin_of(target) as admin:
         await admin.call("push", "RPUSH", "work", "a", "b", "c")
         await admin.call("push", "RPUSH", "work:processing:dead", "d")
@@ -189,7 +189,7 @@ async def take(target: Target, url: str, side: Literal["left", "right"] = "left"
     finally:
         for task in (waiting, running):
             task.cancel()
-        # The worker leaves after the stream has ended, and needs the server for it.
+        # The worker leaves after the end of the stream, and needs the server for that.
         async with asyncio.timeout(10):
             while len(asyncio.all_tasks()) > 1:
                 await asyncio.sleep(0.01)
@@ -202,7 +202,7 @@ async def take(target: Target, url: str, side: Literal["left", "right"] = "left"
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 @pytest.mark.parametrize("more", [(), ("+client|kill",)])
 async def test_a_user_for_lists_takes(kind: Kind, more: tuple[str, ...]) -> None:
-    """It takes every entry from both ends, and the entries of a dead worker."""
+    """The user takes every entry from both ends, and the entries of a dead worker."""
     async with any_server(kind) as target:
         url = await allow(target, "lists", *rules_of("lists"), *more)
         with structlog.testing.capture_logs() as logs:
@@ -212,7 +212,7 @@ async def test_a_user_for_lists_takes(kind: Kind, more: tuple[str, ...]) -> None
 
 
 async def test_a_user_for_lists_reaches_no_other() -> None:
-    """It reaches no other keys, channels or connections."""
+    """The user reaches no other keys, channels or connections."""
     async with any_server("valkey") as target:
         url = await allow(target, "lists", *rules_of("lists"))
         async with rxd.connect(url) as hub:
@@ -229,7 +229,7 @@ async def test_a_user_for_lists_reaches_no_other() -> None:
 
 @pytest.mark.parametrize("name", [rule for rule in rules_of("lists") if rule.startswith("+")])
 async def test_nothing_of_it_is_spare(name: str) -> None:
-    """Without any one of the commands something fails."""
+    """If any one of the commands is removed, something fails."""
     if name in ("+ping", "+info", "+select"):
         pytest.skip("a hub needs the first; the rest is for its version and other databases")
     async with any_server("valkey") as target:

@@ -10,13 +10,13 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
 
 def test_every_file_exists() -> None:
-    """A renamed file is renamed there too."""
+    """A file that is renamed must be renamed on the map too."""
     named = re.findall(r"`((?:rxdispatch|operators|tests|docs)/[\w./]*)`", TEXT)
     assert [] == [path for path in named if not (ROOT / path).exists()]
 
 
 def test_the_routes_are_as_long_as_they_say() -> None:
-    """Seven files for a task and six for a node."""
+    """A task passes seven files, and a node six."""
     routes = re.findall(r"^1\. .*?(?=\n\n)", TEXT, re.MULTILINE | re.DOTALL)
     assert [7, 6] == [len(re.findall(r"^\d+\. `", route, re.MULTILINE)) for route in routes]
 

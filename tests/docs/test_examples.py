@@ -11,7 +11,7 @@ from tests.docs.examples import ROOT, Page, pages
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.path.relative_to(ROOT)))
 def test_page(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run its blocks in order, in an empty directory."""
+    """The blocks of a page run in order, in an empty directory, and print what the page says."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RXDISPATCH_URL", raising=False)
     page.run()

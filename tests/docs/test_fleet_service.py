@@ -62,7 +62,7 @@ async def test_health_is_that_of_the_feed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class _Listener:
-    """A client that reads one endless response until it hangs up; httpx would wait for the end."""
+    """A client that reads an endless response until it hangs up; httpx would wait for its end."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -98,7 +98,7 @@ class _Listener:
 
 
 async def test_events_are_the_fleet_and_what_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener that hangs up ends its subscription."""
+    """The events contain the fleet and its changes; hanging up ends the subscription."""
     async with _running(monkeypatch) as hub:
         await _registered(hub, rxd.Node("gpu-1", pool="gpu"))
         listener = _Listener()

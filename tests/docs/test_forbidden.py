@@ -1,4 +1,4 @@
-"""An error for a forbidden command names the user and the page, and no secret."""
+"""The error for a forbidden command names the user and the page, and no secret."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def use_it(hub: rxd.Hub, use: str) -> None:
     ],
 )
 async def test_what_is_missing(kind: Kind, use: str, missing: list[str]) -> None:
-    """A forbidden command, key or channel, also in a script, never looks like a silent server."""
+    """A forbidden command, key or channel, even in a script, does not look like a silent server."""
     async with any_server(kind) as target:
         await _allow(target, [*_rules(), *missing])
         error = await failure(target, use)

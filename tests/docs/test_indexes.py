@@ -1,4 +1,4 @@
-"""Every page is in the list of its index, in the sidebar's order, and no link is broken."""
+"""Each page is in the list of its index, in the order of the sidebar, and no link is broken."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def name_of(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors that Sphinx and code hosts make of the headings of *page*."""
+    """Return the anchors that Sphinx and code hosts make for the headings of *page*."""
     headings = re.findall(r"^#+ (.*)$", _FENCE.sub("", page.read_text("utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -54,7 +54,7 @@ def test_no_page_is_missing(index: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_has_an_end(page: Path) -> None:
-    """Links to pages and headings follow when these are renamed."""
+    """A link to a page or a heading must be changed when its target is renamed."""
     text = _FENCE.sub("", page.read_text("utf-8"))
     links = [(path, part) for path, part in _LINK.findall(text) if "://" not in path]
     assert [] == [path for path, _ in links if not (page.parent / path).exists()]
@@ -64,6 +64,6 @@ def test_every_link_has_an_end(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_has_a_text(page: Path) -> None:
-    """Sphinx fills in an empty one; a code host shows nothing."""
+    """Sphinx fills in an empty text, but a code host shows nothing."""
     text = page.read_text("utf-8")
     assert [] == re.findall(r"(?<!\w)\[\]\([^)]*\)|\{\w+\}`[^`]*`", _FENCE.sub("", text))

@@ -1,4 +1,4 @@
-"""The drawing of the layers is the list that import-linter checks."""
+"""The drawing of the layers equals the list that import-linter checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DRAWING = ROOT / "docs" / "explanation" / "architecture.md"
 
 
 def test_the_drawing_is_true() -> None:
-    """One line for each layer, from the top; text that is indented belongs to the line above."""
+    """The drawing has one line per layer, from the top; indented text belongs to the line above."""
     contracts = tomllib.loads(LIST.read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     layers = [re.sub(r"[()]", "", layer) for layer in contracts[0]["layers"]]
     section = DRAWING.read_text("utf-8").partition("\n## Layers\n")[2]

@@ -1,4 +1,4 @@
-"""The reference has every public name, and the README calls missing only what is missing."""
+"""The reference has every public name, and the README lists as missing only what is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_public_name() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_signatures(page: Path) -> None:
-    """The signatures are those of the code, and valid Python; `make reference` writes them."""
+    """The signatures are those of the code, and valid Python; ``make reference`` writes them."""
     text = page.read_text("utf-8")
     assert text == generate(text)
     for block in re.findall(r"^```py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
@@ -38,7 +38,7 @@ def test_the_signatures(page: Path) -> None:
 
 
 def test_every_operator() -> None:
-    """The table has a row for each operator and for nothing else."""
+    """The table has one row for each operator, and no other rows."""
     table = _text("docs", "reference", "operators.md").partition("Errors that come from")[0]
     assert operators.__all__ == sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
 

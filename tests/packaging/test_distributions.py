@@ -16,14 +16,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINK = Path("rxdispatch", "operators")
 
-# Neither is part of the project, and a stale build/ would hide missing files.
+# Neither folder is part of the project, and a stale build/ would hide missing files.
 _LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", ".nox", "build", "dist", "*.egg-info", "_build", "__pycache__", ".*_cache"
 )
 
 
 def _run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
-    """Run *command* without this checkout on the module path; return what it prints."""
+    """Run *command* without this checkout on the module path; return its output."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COV_"))}
     if path is not None:
         environment["PYTHONPATH"] = str(path)
@@ -50,7 +50,7 @@ def _build(what: str, source: Path, out: Path) -> Path:
 
 
 def _expected(source: Path) -> set[str]:
-    """Every file that an installation of *source* must hold, by its installed path."""
+    """Return every file that an installation of *source* must have, by its installed path."""
     expected: set[str] = set()
     for top, name in (("rxdispatch", "rxdispatch"), ("operators", "rxdispatch/operators")):
         for directory, _, files in os.walk(source / top):
@@ -74,7 +74,7 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     copy = tmp_path_factory.mktemp("source") / "rxdispatch"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=_LEFT_OUT)
     if request.param == "link lost":
-        # If git may not make a link, it writes a file that holds the target.
+        # If git may not make a link, it writes a file that contains the target.
         (copy / LINK).unlink(missing_ok=True)
         (copy / LINK).write_text("../operators", encoding="utf-8")
     return copy
@@ -82,7 +82,7 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def sdist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source distribution, built."""
+    """The source distribution."""
     return _build("sdist", source, tmp_path_factory.mktemp("sdist") / "dist")
 
 
@@ -91,7 +91,7 @@ def unpacked(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution, unpacked."""
     directory = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(sdist) as archive:
-        # Not an argument: Python before 3.11.4 does not know it.
+        # This is an attribute, as Python before 3.11.4 does not know the argument.
         archive.extraction_filter = getattr(tarfile, "data_filter", None)
         archive.extractall(directory)
     (top,) = directory.iterdir()
@@ -111,7 +111,7 @@ def wheel(
 
 
 def test_the_sdist_holds_the_operators_once(unpacked: Path) -> None:
-    """They are in `operators/` only, because the link is not followed."""
+    """They are only in ``operators/``, because the link is not followed."""
     assert (unpacked / "operators" / "__init__.py").is_file()
     assert not (unpacked / LINK / "__init__.py").exists()
 
@@ -147,8 +147,8 @@ def test_the_installed_wheel_imports_its_operators(wheel: Path, tmp_path: Path) 
 
 
 def test_an_editable_install_imports_its_operators(source: Path, tmp_path: Path) -> None:
-    """It works without the link too, and edits under ``operators/`` take effect."""
-    # An environment of its own that borrows the packages of this one, so that nothing is fetched.
+    """The link is not needed, and edits under ``operators/`` take effect."""
+    # This environment borrows the packages of the current one, so that nothing is downloaded.
     home = tmp_path / "venv"
     venv.create(home, with_pip=False)
     python = home / "bin" / "python"

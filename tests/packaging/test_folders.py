@@ -1,4 +1,4 @@
-"""Folders of the package: small enough to read, and clear about what is private."""
+"""Folders of the package are small enough to read, and say what is private."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_packages_that_export_underscore_their_modules(package: Path) -> None:
 
 @pytest.mark.parametrize("package", INTERNAL, ids=_name)
 def test_all_others_say_that_they_are_internal(package: Path) -> None:
-    """Their modules have plain names, so the docstring of the package tells."""
+    """Their modules have plain names, so the docstring of the package says it."""
     tree = ast.parse((package / "__init__.py").read_text("utf-8"))
     assert "Internal" in (ast.get_docstring(tree) or "")
     assert 1 == len(tree.body)

@@ -1,4 +1,4 @@
-"""The package list of setup.cfg, against the disk."""
+"""The list of packages in setup.cfg equals the packages on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def config() -> ConfigParser:
-    """``setup.cfg``, read."""
+    """Return the parsed ``setup.cfg``."""
     parser = ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
     return parser
@@ -24,7 +24,7 @@ def _lines(config: ConfigParser, section: str, key: str) -> list[str]:
 
 
 def _on_disk(top: str, name: str) -> set[str]:
-    """Dotted names of the packages below *top*, which is installed as *name*."""
+    """Return the dotted names of the packages below *top*, which is installed as *name*."""
     found: set[str] = set()
     for directory, _, files in os.walk(ROOT / top):
         if "__init__.py" in files:
@@ -41,7 +41,7 @@ def test_every_package_on_disk_is_listed(config: ConfigParser) -> None:
 
 
 def test_every_operator_package_is_mapped_to_its_directory(config: ConfigParser) -> None:
-    """The operators are beside the package, and only this mapping says so."""
+    """The operators are beside the package, and only this mapping says where."""
     expected = {
         f"{name} = {name.removeprefix('rxdispatch.').replace('.', '/')}"
         for name in _on_disk("operators", "rxdispatch.operators")

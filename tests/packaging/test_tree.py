@@ -1,4 +1,4 @@
-"""The tree as a whole: short files, small folders, no cycles, and one class for each name."""
+"""The whole tree: short files, small folders, no cycles, and one class for each name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNBOUNDED = ("rxdispatch", "operators/flow", "operators/tasks")
 
 
 def _sources() -> Iterator[Path]:
-    """Yield the modules of the package, the operators once."""
+    """Yield the modules of the package, with the operators only once."""
     for top in ("rxdispatch", "operators"):
         for path in sorted((ROOT / top).rglob("*.py")):
             if top == "operators" or (ROOT / "rxdispatch" / "operators") not in path.parents:
@@ -52,7 +52,7 @@ def _module(path: Path) -> str:
     ],
 )
 def test_no_file_is_long(tops: tuple[str, ...], pattern: str, most: int) -> None:
-    """A longer one holds two nouns."""
+    """A longer file holds two nouns."""
     lines = {
         _name(path): path.read_text("utf-8").count("\n")
         for top in tops
@@ -62,14 +62,14 @@ def test_no_file_is_long(tops: tuple[str, ...], pattern: str, most: int) -> None
 
 
 def test_no_folder_is_large() -> None:
-    """More than a dozen modules are two features."""
+    """A folder with more than a dozen modules holds two features."""
     folders = Counter(_name(path.parent) for path in SOURCES if path.name != "__init__.py")
     large = {folder: count for folder, count in folders.items() if count > MOST_MODULES}
     assert {} == {folder: count for folder, count in large.items() if folder not in UNBOUNDED}
 
 
 def test_a_class_has_its_name_to_itself() -> None:
-    """Private classes too: a name stands for one thing in the whole package."""
+    """Even a private name stands for one class in the whole package."""
     classes = [
         (node.name.lstrip("_"), _name(path))
         for path, tree in TREES.items()
@@ -81,7 +81,7 @@ def test_a_class_has_its_name_to_itself() -> None:
 
 
 def test_no_import_is_a_cycle() -> None:
-    """Imports for types only count as well."""
+    """Imports that are only for types count as well."""
     modules = {_module(path): tree for path, tree in TREES.items()}
     imports = {name: set(_imported(tree, modules)) - {name} for name, tree in modules.items()}
     TopologicalSorter(imports).prepare()

@@ -1,4 +1,4 @@
-"""What the test suite itself tells, and how it is run again and again."""
+"""What the test suite reports about itself, and how it is repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def run(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a module of Python in the project's folder."""
     environment = {**os.environ, "PATH": os.environ["PATH"] if path is None else path}
-    # Of the tests that this one is part of.
+    # Do not inherit settings from the run that this test is part of.
     environment.pop("PYTEST_XDIST_WORKER", None)
     return subprocess.run(
         [sys.executable, "-m", *arguments],
@@ -28,7 +28,7 @@ def run(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess
 
 
 def test_a_server_that_was_not_tested_is_named(tmp_path: Path) -> None:
-    """With how many tests that concerns, and how to get it."""
+    """The summary says how many tests need the server, and how to get it."""
     tests = ("tests/nodes/test_slots.py", "-k", "test_many_in_one_call", "-p", "no:cacheprovider")
     for more in ((), ("-n", "1")):
         done = run("pytest", "-q", *tests, *more, path=str(tmp_path))
@@ -37,7 +37,7 @@ def test_a_server_that_was_not_tested_is_named(tmp_path: Path) -> None:
 
 
 def test_stress_tells_what_failed_in_which_round(tmp_path: Path) -> None:
-    """Every round runs to its end; the burners end with the last."""
+    """Every round runs to its end, and the burners end with the last one."""
     test = tmp_path / "test_it.py"
     test.write_text(
         "import pytest\n\n@pytest.mark.parametrize('n', [1, 2])\ndef test_a(n): assert n < 2\n"
@@ -54,7 +54,7 @@ def test_stress_tells_what_failed_in_which_round(tmp_path: Path) -> None:
 
 
 def test_stress_runs_what_make_test_runs() -> None:
-    """The tests side by side, then those that measure time."""
+    """Most tests run in parallel, and those that measure time run after them."""
     makefile = (ROOT / "Makefile").read_text()
     for command in commands(2, []):
         options = " ".join(command[command.index("no:cacheprovider") + 1 :])

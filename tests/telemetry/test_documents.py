@@ -47,12 +47,12 @@ def test_names(path: Path) -> None:
 
 
 def test_reference() -> None:
-    """Every metric has a row, and every row a metric."""
+    """Every metric has a row, and every row is about a metric."""
     assert exported(every_sample=False) == named(REFERENCE)
 
 
 def test_a_scrape_has_what_the_families_promise() -> None:
-    """The scrape has the names of the families."""
+    """The names in the scrape are those that the families announce."""
 
     async def main() -> str:
         registry = CollectorRegistry()
@@ -76,7 +76,7 @@ def test_rules_of_prometheus() -> None:
 
 
 def test_dashboard() -> None:
-    """It is JSON, every panel has a query, and no panel overlaps another."""
+    """The dashboard is JSON, every panel has a query, and no panel overlaps another."""
     board = json.loads(DASHBOARD.read_text("utf-8"))
     assert "rxdispatch" == board["uid"]
     places: set[tuple[int, int]] = set()

@@ -67,7 +67,7 @@ def test_a_board() -> None:
 
 
 def test_refused_and_lost() -> None:
-    """A worker that was too slow counts its refused settlements."""
+    """The scrape has the refused settlements of a worker that was too slow."""
 
     async def main() -> None:
         registry = CollectorRegistry()
@@ -165,7 +165,7 @@ async def test_a_feed() -> None:
 
 
 async def test_the_server_goes_and_comes_back() -> None:
-    """Old values disappear, one line is logged, and then the values return."""
+    """Old values disappear, one line is logged, and the values return with the server."""
     registry = CollectorRegistry()
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=0.3, attempt_timeout=0.15))
     async with (
@@ -192,7 +192,7 @@ async def test_the_server_goes_and_comes_back() -> None:
 
 
 def test_it_reads_every_interval() -> None:
-    """It reads repeatedly, and stops at the end of the block."""
+    """The metrics are read repeatedly, until the end of the block."""
 
     async def main() -> None:
         registry = CollectorRegistry()
@@ -215,7 +215,7 @@ def test_it_reads_every_interval() -> None:
 
 
 async def test_cancelled_while_it_enters() -> None:
-    """Nothing stays registered, and nothing runs on."""
+    """Nothing stays registered, and nothing goes on running."""
     registry = CollectorRegistry()
 
     class Slow(rxd.MemoryBoard[Any]):

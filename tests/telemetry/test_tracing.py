@@ -27,7 +27,7 @@ SPANS = InMemorySpanExporter()
 
 @pytest.fixture(autouse=True)
 def spans() -> Generator[InMemorySpanExporter]:
-    """What was exported; the provider is the process's, and can be set only once."""
+    """Return the exported spans; the provider is global, and can be set only once."""
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(SPANS))
@@ -43,7 +43,7 @@ def finished() -> dict[str, ReadableSpan]:
 
 
 def ids(span: ReadableSpan) -> trace.SpanContext:
-    """Return which span of which trace it is."""
+    """Return the ids of the trace and the span."""
     found = span.get_span_context()
     assert found is not None
     return found
@@ -51,7 +51,7 @@ def ids(span: ReadableSpan) -> trace.SpanContext:
 
 @rxd.traced
 def plain(task: rxd.Task[int]) -> int:
-    """Double it."""
+    """Double the payload."""
     return task.payload * 2
 
 
@@ -61,7 +61,7 @@ async def work(
     until: Literal["idle", "joined"] = "idle",
     **options: Any,
 ) -> list[Any]:
-    """Run all that is ready, or all; returns the outcomes."""
+    """Run the ready tasks, or all; return the outcomes."""
     outcomes: list[Any] = []
     await rxd.run(
         board.claims(until=until).pipe(
@@ -146,7 +146,7 @@ async def test_each_attempt_has_a_span() -> None:
 
 
 async def test_a_handler_that_is_cancelled() -> None:
-    """Its span ends with an event "interrupted" and without an error."""
+    """Its span ends with an event "interrupted", and without an error."""
     started = asyncio.Event()
 
     async def handle(task: rxd.Task[Any]) -> None:
@@ -162,12 +162,12 @@ async def test_a_handler_that_is_cancelled() -> None:
     (span,) = SPANS.get_finished_spans()
     assert trace.StatusCode.UNSET is span.status.status_code
     assert ["interrupted"] == [event.name for event in span.events]
-    # Called by hand: there is neither board nor attempt.
+    # The handler is called directly, so there is neither a board nor an attempt.
     assert "rxdispatch.task.attempt" not in (span.attributes or {})
 
 
 async def test_in_threads_and_processes() -> None:
-    """Plain functions are traced too; from another process the value comes back."""
+    """Plain functions are traced too, and a value comes back from another process."""
     board = rxd.MemoryBoard[Any]("jobs")
     await board.submit(rxd.Task(21))
     (outcome,) = await work(board, plain)
@@ -182,7 +182,7 @@ async def test_in_threads_and_processes() -> None:
 
 @pytest.mark.parametrize("asked", [False, True])
 async def test_baggage_is_taken_on_demand_only(asked: bool) -> None:
-    """By default the baggage of the submitter is dropped, and its trace continues."""
+    """By default the baggage of the submitter is dropped, although its trace continues."""
     parent = f"00-{'ab' * 16}-{'cd' * 8}-01"
     task = rxd.Task("x", headers={"traceparent": parent, "baggage": "tenant=SECRET"})
 
@@ -198,14 +198,14 @@ async def test_baggage_is_taken_on_demand_only(asked: bool) -> None:
 
 
 def checked(handler: Any) -> Any:
-    """Return *handler*; what it would be pickled as must make the same choice."""
+    """Return *handler*, after a check that its pickled form makes the same choice."""
     kind, arguments = handler.__reduce__()
     assert vars(handler)["_baggage"] == vars(kind(*arguments))["_baggage"]
     return handler
 
 
 class HostileError(Exception):
-    """One that cannot be shown."""
+    """An error that cannot be printed."""
 
     def __str__(self) -> str:
         raise OSError("no words")
@@ -246,7 +246,7 @@ async def test_as_an_operator() -> None:
 
 
 async def test_between_processes() -> None:
-    """The context travels through a server."""
+    """The context travels through a server to another process."""
     code = (
         "import asyncio, sys, rxdispatch as rxd\n"
         "from opentelemetry import trace\n"
@@ -277,7 +277,7 @@ async def plain_async(task: rxd.Task[Any]) -> None:
 
 
 def test_with_the_api_alone() -> None:
-    """Nothing is recorded, but the context of a task reaches its handler's calls."""
+    """Nothing is recorded, but the calls of a handler see the context of its task."""
     code = (
         "import asyncio, rxdispatch as rxd\n"
         "parent = '00-' + 'ab' * 16 + '-' + 'cd' * 8 + '-01'\n"

@@ -1,4 +1,4 @@
-"""``no_leaks`` and the fixtures."""
+"""``no_leaks`` and the fixtures of the plugin."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[2]
 
 
 async def later(item: int) -> int:
-    """Take a second."""
+    """Return the item after a second."""
     await asyncio.sleep(1)
     return item
 
 
 def leaked(leave: Callable[[], Any]) -> str:
-    """Return what is said when *leave* has left something, which it returns."""
+    """Return the error that ``no_leaks`` raises after *leave*, whose result is kept until then."""
 
     async def main() -> str:
         kept: Any = None
@@ -119,7 +119,7 @@ def test_an_error_of_the_block_comes_first() -> None:
 
 
 def test_the_fixtures_work_in_a_project_of_its_own(tmp_path: Path) -> None:
-    """A conftest that names the plugin is enough."""
+    """A ``conftest.py`` that names the plugin is enough."""
     tmp_path.joinpath("conftest.py").write_text('pytest_plugins = ["rxdispatch.testing.plugin"]\n')
     tmp_path.joinpath("test_it.py").write_text(
         """

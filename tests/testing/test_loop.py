@@ -1,4 +1,4 @@
-"""The virtual-time loop."""
+"""The event loop with virtual time."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_timers_fire_in_order_and_cancelled_ones_do_not() -> None:
 
 
 def test_time_stands_still_while_there_is_something_to_run() -> None:
-    """It does so for any number of turns."""
+    """The clock does not move for any number of turns."""
 
     async def main() -> float:
         for _ in range(1000):
@@ -126,7 +126,7 @@ def test_the_clock_does_not_jump_ahead_of_an_executor() -> None:
 
 
 def test_a_thread_that_waits_for_a_timer_is_not_waited_for_without_end() -> None:
-    """The loop waits in real time, then jumps."""
+    """The loop waits a while in real time, then jumps."""
 
     async def main() -> bool:
         go = threading.Event()
@@ -139,7 +139,7 @@ def test_a_thread_that_waits_for_a_timer_is_not_waited_for_without_end() -> None
 
 
 def test_a_wait_that_nothing_can_end_raises() -> None:
-    """It raises instead of hanging the test run."""
+    """The loop raises instead of hanging the test run."""
     if threading.active_count() > 1:
         pytest.skip("another thread could wake the loop")
 
@@ -151,7 +151,7 @@ def test_a_wait_that_nothing_can_end_raises() -> None:
 
 
 def test_what_is_left_is_cancelled_at_the_end() -> None:
-    """It does the same as ``asyncio.run``."""
+    """The end is the same as with ``asyncio.run``."""
     ended: list[str] = []
 
     async def forever() -> None:
@@ -190,7 +190,7 @@ def test_two_loops_have_clocks_of_their_own() -> None:
 
 
 def test_turns_that_take_time() -> None:
-    """A timer is due before it is called, and callbacks see the clock in between."""
+    """A timer may be due before it is called, and callbacks see the time in between."""
 
     async def main() -> list[tuple[str, float]]:
         loop = asyncio.get_running_loop()
@@ -206,6 +206,6 @@ def test_turns_that_take_time() -> None:
 
 
 def test_turn_must_be_seconds() -> None:
-    """Its rule is that of all durations."""
+    """The rule is that of all durations."""
     with pytest.raises(ConfigError, match="turn must"):
         VirtualTimeLoop(turn=-1.0)

@@ -1,4 +1,4 @@
-"""``cold``, ``hot`` and ``expect``."""
+"""``cold``, ``hot`` and ``expect``: streams that are drawn as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rxdispatch.testing import Probe, cold, expect, hot, run_virtual
 
 
 async def upper(item: str) -> str:
-    """Take two ticks."""
+    """Return the item in upper case after two ticks."""
     await asyncio.sleep(2)
     return item.upper()
 
@@ -59,7 +59,7 @@ def test_coroutine_operators_can_be_drawn() -> None:
 
 
 def test_a_hot_stream_goes_on_whoever_listens() -> None:
-    """It starts when it is created."""
+    """It starts when it is made, with or without subscribers."""
 
     async def main() -> None:
         stream = hot("a-b-c-|")
@@ -85,7 +85,7 @@ def test_a_hot_stream_goes_on_whoever_listens() -> None:
     ],
 )
 def test_what_differs_is_told(stream: str, marbles: str, wanted: str, got: str) -> None:
-    """The error shows items, times and ends."""
+    """The error shows both items, times and ends."""
 
     async def main() -> None:
         await expect(cold(stream), marbles)
@@ -122,7 +122,7 @@ def test_nothing_is_left_of_a_stream_that_was_expected() -> None:
 
 
 def test_real_time_is_refused() -> None:
-    """In real time the check would fail now and then."""
+    """In real time, the check would fail now and then."""
     with pytest.raises(RuntimeError, match="expect must run on a VirtualTimeLoop"):
         asyncio.run(expect(reactivex.never(), "-"))
 

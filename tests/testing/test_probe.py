@@ -1,4 +1,4 @@
-"""``Probe`` and ``Supply``."""
+"""``Probe`` and ``Supply``: a subscriber and a source for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rxdispatch.testing import Probe, Supply, run_virtual
 
 
 async def later(item: int) -> int:
-    """Take a second."""
+    """Return the item after a second."""
     await asyncio.sleep(1)
     return item
 
@@ -38,7 +38,7 @@ def test_a_probe_records_items_with_their_times_and_the_end() -> None:
 
 
 def test_a_probe_waits_for_items_or_the_end() -> None:
-    """It returns at the first of them."""
+    """The wait ends with the first of them."""
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
@@ -52,7 +52,7 @@ def test_a_probe_waits_for_items_or_the_end() -> None:
 
 
 def test_the_valve_of_a_probe_is_moved_by_hand() -> None:
-    """It is closed, opened for some items, or opened for all."""
+    """The valve can be closed, opened for some items, or opened for all."""
 
     async def main() -> list[Any]:
         supply = Supply(range(100))
@@ -70,7 +70,7 @@ def test_the_valve_of_a_probe_is_moved_by_hand() -> None:
 
 
 def test_a_probe_may_close_under_way() -> None:
-    """It closes inside the handling of an item."""
+    """The valve may be closed while an item is being handled."""
 
     async def main() -> int:
         supply = Supply(range(100))
@@ -87,7 +87,7 @@ def test_a_probe_may_close_under_way() -> None:
 
 
 def test_items_that_nobody_asked_for_are_counted() -> None:
-    """It counts the items that a source pushes without room."""
+    """The probe counts items that a source pushes without room."""
 
     async def main() -> list[int]:
         source: Subject[int] = Subject()
@@ -100,7 +100,7 @@ def test_items_that_nobody_asked_for_are_counted() -> None:
 
 
 def test_a_probe_can_be_disposed() -> None:
-    """Its valve opens for good, and its source learns of the disposal."""
+    """The valve opens for good, and the source learns of the disposal."""
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()

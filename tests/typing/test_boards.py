@@ -20,7 +20,7 @@ class Thumb:
 
 @attrs.frozen
 class Large(Thumb):
-    """A payload that is a Thumb too."""
+    """A payload that is also a Thumb."""
 
 
 async def render(task: rxd.Task[Thumb]) -> bytes:
@@ -34,7 +34,7 @@ def measure(task: rxd.Task[Thumb]) -> int:
 
 
 async def submitting(board: rxd.Board[Thumb]) -> None:
-    """A board takes tasks of its payload, one or many, and those of a subclass."""
+    """A board takes one task or many with its type of payload, or with a subclass of it."""
     one = rxd.Task(Thumb("a"))
     assert_type(await board.submit(one), rxd.SubmitResult)
     await board.submit([one, rxd.Task(Thumb("b"))])
@@ -43,7 +43,7 @@ async def submitting(board: rxd.Board[Thumb]) -> None:
 
 
 async def streaming(board: rxd.Board[Thumb]) -> None:
-    """The type of the payload reaches through the operators."""
+    """The type of the payload is known through all operators."""
     claims = assert_type(board.claims(until="idle"), Observable[rxd.Claim[Thumb]])
     outcomes = claims.pipe(ops.execute(render))
     assert_type(outcomes, Observable[rxd.Outcome[Thumb, Any]])
@@ -62,14 +62,14 @@ async def count(task: rxd.Task[Any]) -> int:
 
 
 async def anything(board: rxd.Board[Any]) -> None:
-    """A board without a type takes what comes."""
+    """A board without a type takes any payload."""
     await board.submit([rxd.Task(1), rxd.Task("two")])
     outcomes = board.claims(until="idle").pipe(ops.execute(count), ops.settle(board))
     assert_type(outcomes, Observable[rxd.Outcome[Any, Any]])
 
 
 async def test_as_it_is_typed() -> None:
-    """What the checkers were told is what comes."""
+    """The objects have the types that the checkers were told."""
     thumbs = rxd.MemoryBoard("thumbs", payload=Thumb)
     await submitting(thumbs)
     await streaming(thumbs)
@@ -78,7 +78,7 @@ async def test_as_it_is_typed() -> None:
 
 
 async def test_another_payload_is_refused_by_the_checkers() -> None:
-    """A task of another payload is an error of types; the board itself looks when it decodes."""
+    """The checkers report a task with another payload; the board notices it when it decodes."""
     board = rxd.MemoryBoard("thumbs", payload=Thumb)
     await board.submit(rxd.Task("x"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert [] == await board.claim(1)

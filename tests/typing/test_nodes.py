@@ -15,7 +15,7 @@ from tests.servers import valkey_server
 
 
 async def registry(hub: rxd.Hub) -> None:
-    """An agent that reports nodes."""
+    """Register and report nodes, as an agent does."""
     node = rxd.Node("a", pool="gpu", capacity=2, labels={"zone": "a"}, state={"load": 0.1})
     assert_type(await hub.nodes.register(node, ttl=30.0), int)
     assert_type(await hub.nodes.register([node]), list[int])
@@ -27,7 +27,7 @@ async def registry(hub: rxd.Hub) -> None:
 
 
 async def reading(feed: rxd.Feed) -> None:
-    """A program that reads and chooses nodes."""
+    """Read and choose nodes, as a program does."""
     node = feed.get("a")
     assert_type(node, rxd.Node | None)
     assert node is not None
@@ -65,7 +65,7 @@ async def pipeline(board: rxd.Board[Any], feed: rxd.Feed) -> None:
 
 
 async def test_as_it_is_typed() -> None:
-    """The annotated types are the real ones."""
+    """The objects have the annotated types."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
         await registry(hub)
         async with hub.feed() as feed:
@@ -75,7 +75,7 @@ async def test_as_it_is_typed() -> None:
 
 
 async def test_the_names_of_criteria_are_checked() -> None:
-    """The checkers and the call itself refuse them."""
+    """The checkers refuse unknown names, and so does the call itself."""
     async with (
         valkey_server() as server,
         rxd.connect(server.target.safe) as hub,

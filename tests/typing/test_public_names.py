@@ -8,5 +8,5 @@ import rxdispatch
 
 
 def test_the_package_says_that_it_is_typed() -> None:
-    """Without the marker a user's type checker takes every name for Any."""
+    """Without the marker, a user's type checker would take every name for Any."""
     assert files(rxdispatch).joinpath("py.typed").is_file()
