@@ -67,7 +67,7 @@ def unpack_answer(answer: Answer) -> Any:
             return pickle.loads(result)  # noqa: S301 - our child process made it
         except BaseException as error:
             raise ProcessCallError(
-                "PicklingError", "the result must be one that unpickles"
+                "PicklingError", "the result must be a value that unpickles"
             ) from error
     found = _unpickled(raised)
     if not isinstance(found, Exception):

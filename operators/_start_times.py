@@ -31,7 +31,7 @@ _ENTRY: Final = struct.Struct("=Qd")
 def record_start(key: StartKey) -> None:
     """Record that the call of *key* begins now; called in the process that runs it."""
     path, place, number = key
-    file = open_private(path, os.O_WRONLY, what="the file of starts")
+    file = open_private(path, os.O_WRONLY, what="the file of start times")
     try:
         # The clock is that of the host: the same for all of its processes.
         os.pwrite(file, _ENTRY.pack(number, time.monotonic()), place * _ENTRY.size)

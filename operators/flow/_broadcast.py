@@ -42,7 +42,7 @@ def broadcast(
     on its own, as in ``buffer_bounded``.
 
     A subscriber that raises is logged as ``subscriber_failed`` and gets its error through
-    ``on_error``. It does not affect the others, nor does one that leaves or overflows.
+    ``on_error``. It does not affect the others, and neither does leaving or an overflow.
 
     Args:
         size: How many items may wait for each subscriber, at least 1.

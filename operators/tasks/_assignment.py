@@ -40,7 +40,7 @@ def current_node() -> Node:
     """
     Return the node that ``assign`` chose for the task of the calling handler.
 
-    Works where ``current_claim`` does.
+    It works wherever ``current_claim`` does.
 
     Raises:
         LookupError: If no handler is running here, or its claim did not come through ``assign``.

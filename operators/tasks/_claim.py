@@ -31,7 +31,7 @@ AHEAD = 0.05
 """Seconds of work to claim ahead: enough to hide a round trip, too little to hoard tasks."""
 
 CANCELLED = 0.1
-"""Seconds until the next claim after one that other code cancelled."""
+"""Seconds until the next claim after other code has cancelled a claim."""
 
 WINDOW = 0.02
 """The fewest seconds to measure the pace over; in less, slots freed together look fast."""
@@ -118,7 +118,7 @@ class _Claimer(Downstream[Claim[Any]]):
         return Disposable(self.dispose)
 
     def clear(self) -> None:
-        """Stop claiming; claims that were not emitted go back, also those on their way."""
+        """Stop claiming; claims that were not emitted go back, even if they are on their way."""
         self._hints.dispose()
         self._buffer.close()
         if self._claiming is not None:

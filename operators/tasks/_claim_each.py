@@ -25,7 +25,7 @@ log = get_logger(__name__)
 BATCH = 1000
 
 CANCELLED = 0.1
-"""Seconds until the next claim after one that other code cancelled."""
+"""Seconds until the next claim after other code has cancelled a claim."""
 
 
 def claim_each(

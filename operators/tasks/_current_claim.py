@@ -13,7 +13,7 @@ def current_claim() -> Claim[Any]:
     """
     Return the claim that the calling handler works on.
 
-    Works in coroutines and in threads that ``execute`` runs; not in other processes.
+    It works in coroutines and threads that ``execute`` runs, but not in other processes.
 
     Raises:
         LookupError: If no handler is running here.

@@ -229,7 +229,7 @@ async def test_what_does_not_unpickle_is_the_failure_of_its_call(
     found = await asyncio.gather(*calls, return_exceptions=True)
     expected = [
         "ProcessCallError: OneWayError: quota exceeded",
-        "ProcessCallError: PicklingError: the result must be one that unpickles",
+        "ProcessCallError: PicklingError: the result must be a value that unpickles",
         "ProcessCallError: SystemExit: 3",
         "RuntimeError: fn raised StopIteration",
         "TypeError: OneWay.__init__() missing 1 required positional argument: 'what'",

@@ -16,7 +16,7 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_bytes(b"as it was")
     (tmp_path / "link").symlink_to(target)
-    with pytest.raises(ConfigError, match="the file of starts must not be a symbolic link"):
+    with pytest.raises(ConfigError, match="the file of start times must not be a symbolic link"):
         record_start((str(tmp_path / "link"), 0, 1))
     assert b"as it was" == target.read_bytes()
 
