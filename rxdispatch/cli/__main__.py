@@ -1,4 +1,4 @@
-"""``python -m rxdispatch.cli``: the command, if it is not on the path."""
+"""``python -m rxdispatch.cli``: runs the command where ``rxdispatch`` is not on the PATH."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ __all__ = ["rxdispatch"]
 
 
 class _Commands(click.Group):
-    """A group whose usage errors show no login of a URL."""
+    """A group of commands whose usage errors hide the login in a URL."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -42,7 +42,7 @@ def rxdispatch() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if click.get_current_context().invoked_subcommand != "worker":
-        # The worker logs as the application has configured, if it has.
+        # In the worker, the user's application may configure logging.
         _log_to_stderr()
 
 
@@ -50,14 +50,14 @@ _keys = structlog.processors.KeyValueRenderer(key_order=["level", "event"])
 
 
 def _drop_reported(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Any:
-    """Drop the event that the demo reports itself: files that cannot be parsed."""
+    """Drop the event for files that cannot be parsed, which the demo itself reports."""
     if entry["event"] == "attempt_failed":
         raise structlog.DropEvent
     return entry
 
 
 def _line(logger: Any, method: str, entry: MutableMapping[str, Any]) -> str:
-    """Return an entry on one line, with its traceback below."""
+    """Return a log entry as one line, with its traceback below."""
     stack = entry.pop("stack", None)
     line = str(_keys(logger, method, entry))
     return line if stack is None else f"{line}\n{stack}"
@@ -67,7 +67,7 @@ def _log_to_stderr() -> None:
     structlog.configure(
         processors=[_drop_reported, structlog.processors.add_log_level, _line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        # Looked up for each line: while a progress bar is shown, it replaces stderr.
+        # Looked up for each line, because a progress bar replaces stderr while it is shown.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
@@ -79,7 +79,10 @@ def _log_to_stderr() -> None:
     "$RXDISPATCH_URL, else an embedded server",
 )
 @click.option(
-    "--workers", type=int, metavar="N", help="Worker processes.  [default: one for each CPU]"
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Number of worker processes.  [default: one for each CPU]",
 )
 @click.option(
     "--data-dir",
@@ -93,7 +96,7 @@ def _log_to_stderr() -> None:
     type=click.Choice(["server", "shm"]),
     default="server",
     show_default=True,
-    help="The place of the board: on a server, or in shared memory.",
+    help="Where the board is: on a server, or in shared memory.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 def demo(
@@ -111,9 +114,9 @@ def demo(
     task. Files that cannot be read or parsed are retried, and then become dead letters.
 
     Ctrl-C finishes running tasks, gives the others back and shows the result so far; a second
-    Ctrl-C aborts. With the same --data-dir the command continues where the last one ended, however
-    it ended, and counts each file once; after a complete run it only shows the result again. Use
-    another directory to start over.
+    Ctrl-C aborts. With the same --data-dir, the command continues where the last run ended, even if
+    that run was killed, and counts each file once. After a complete run, it only shows the result
+    again. Use another directory to start over.
     """
     with exit_codes():
         run_demo(path, url=url, workers=workers, data_dir=data_dir, board=board, as_json=as_json)

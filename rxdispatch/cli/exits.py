@@ -14,8 +14,8 @@ from rxdispatch.errors import ConfigError, RxDispatchError
 
 __all__ = ["exit_codes", "without_secrets"]
 
-# Up to the last @ of the word, because a password can hold any character; to the end of the word
-# if the message was cut before an @. URLs that already hide their password stay.
+# The login reaches to the last @ of the word, because a password can hold any character, or to the
+# end of the word if the message was cut before an @. A URL that hides its password does not match.
 _LOGIN: Final = re.compile(r"(\w:/+)(?!\S*?:\*\*\*@)(?:\S*@|\S*\.\.\.)")
 
 
@@ -36,7 +36,7 @@ def without_secrets(text: str) -> str:
     An error message may quote a misplaced argument, which may be the URL of a server.
 
     Example:
-        >>> without_secrets("board must be short, got 'redis://me:geheim@host/0'")
+        >>> without_secrets("board must be short, got 'redis://me:secret@host/0'")
         "board must be short, got 'redis://***@host/0'"
     """
     return visible(_LOGIN.sub(r"\1***@", text))

@@ -1,4 +1,4 @@
-"""``Interrupts``: the handlers of Ctrl-C and SIGTERM, first graceful, then immediate."""
+"""``Interrupts``: Ctrl-C or SIGTERM ends the work gracefully, a second signal at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 class Interrupts:
     """
-    Signal handlers for the time of a block; a context manager, for the main thread.
+    Handlers of SIGINT and SIGTERM while a block runs; a context manager for the main thread.
 
     The first signal drains :attr:`switch`, the second cancels the task that entered the block, and
     the third has its default effect.
@@ -26,7 +26,7 @@ class Interrupts:
         on_signal: Called at the first signal.
 
     Attributes:
-        switch: The switch whose gates end the streams.
+        switch: The switch that ends streams at its gates.
         first: The first signal, if any.
         aborted: The second signal, if any.
     """

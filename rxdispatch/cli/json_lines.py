@@ -11,16 +11,17 @@ from typing import Any, Final, cast
 
 __all__ = ["JsonLines", "as_json"]
 
-# select(2): a writable pipe takes at least so many bytes without blocking.
+# According to select(2), a writable pipe takes at least this many bytes without blocking.
 _PIECE: Final = select.PIPE_BUF
 
 
 class JsonLines:
     """
-    Writes JSON lines to a file without blocking the loop, so that feeds and signals go on.
+    A writer of JSON lines that does not block the loop, so that feeds and signals go on.
 
     Args:
-        descriptor: The descriptor of the file. It is not changed, as other processes may share it.
+        descriptor: The descriptor of a file or pipe. Its flags stay as they are, because other
+            processes may share it.
     """
 
     def __init__(self, descriptor: int) -> None:

@@ -1,4 +1,4 @@
-"""Leaving the process although a thread hangs: Python itself would wait for it forever."""
+"""Ends the process even if a thread hangs; Python itself would wait for the thread forever."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LINGER: Final = 1.0
 
 
 def leave(code: int) -> NoReturn:
-    """End the process now, with *code*; flush the output if possible."""
+    """End the process now, with the exit code *code*; flush the output if possible."""
     _end(_flusher(0.0), LINGER, code)
 
 
 def leave_in_time(code: int) -> None:
-    """Keep hanging threads from delaying the end of the process, which ends with *code*."""
+    """Keep hanging threads from delaying the end of the process; its exit code is *code*."""
     me = threading.current_thread()
     if any(not thread.daemon and thread is not me for thread in threading.enumerate()):
-        # Both start now. From Python 3.12 on none can start once the interpreter shuts down.
+        # Both start now: since Python 3.12 no thread can start once the interpreter shuts down.
         flushing = _flusher(LINGER)
         threading.Thread(
             target=_end, args=(flushing, 2 * LINGER, code), name="leaving", daemon=True
@@ -35,7 +35,7 @@ def leave_in_time(code: int) -> None:
 
 @contextmanager
 def own_executor() -> Generator[None]:
-    """Give the running loop an executor for ``asyncio.to_thread`` that its end does not await."""
+    """Give the running loop an executor for ``asyncio.to_thread`` that it does not wait for."""
     loop = asyncio.get_running_loop()
     threads = ThreadPoolExecutor(thread_name_prefix="to_thread")
     loop.set_default_executor(threads)
@@ -59,7 +59,7 @@ def _flusher(after: float) -> threading.Thread:
 
 
 def _flush(after: float) -> None:
-    # Not time.sleep: the interpreter may have cleared its module by then.
+    # Not time.sleep: the interpreter may have cleared the module time by then.
     threading.Event().wait(after)
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:

@@ -1,4 +1,4 @@
-"""``LiveLine``: a status line that changes on a terminal, and repeats elsewhere."""
+"""``LiveLine``: a status line, updated in place on a terminal and printed again elsewhere."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rxdispatch.cli.text import visible
 __all__ = ["LiveLine"]
 
 _LINE_EVERY: Final = 3.0
-"""Seconds between lines without a terminal."""
+"""Seconds between two lines if stderr is not a terminal."""
 
 
 class LiveLine:
     """
-    A status line.
+    A status line, updated in place on a terminal and printed every few seconds elsewhere.
 
     Args:
         console: The console of stderr, so that stdout holds only the result.
@@ -49,7 +49,7 @@ class LiveLine:
             self._live.update(line, refresh=True)
 
     def end(self) -> None:
-        """Keep the status line as it is."""
+        """Stop updating the status line, and leave it on the screen."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -1,4 +1,4 @@
-"""The entry point: checks for the command's own dependencies, then runs it."""
+"""The entry point: checks that the command's dependencies are installed, then runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
     Run the ``rxdispatch`` command; does not return.
 
     Exit codes: 0 when done or interrupted gracefully, 1 when the server cannot be reached or files
-    are missing in the end, 2 for a bad argument or a missing extra, 128 plus the number of the
+    are missing at the end, 2 for a bad argument or a missing extra, 128 plus the number of the
     signal when aborted.
     """
     # Imported here: worker processes import this module too and need none of it, and without the

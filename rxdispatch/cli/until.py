@@ -16,7 +16,7 @@ __all__ = ["Until"]
 
 class Until:
     """
-    Ends inner blocks at the first signal, and everything at the second; a context manager.
+    A context manager that ends an inner block at the first signal and everything at the second.
 
     ::
 
@@ -36,8 +36,8 @@ class Until:
 
     @asynccontextmanager
     async def stopped(self, duration: float | None = None) -> AsyncGenerator[None]:
-        """Run a block that may end early, without an error."""
-        # A signal before the block ends it at its first await.
+        """Run a block that a signal or the *duration* in seconds ends without an error."""
+        # If a signal came before the block, the block ends at its first await.
         limit = duration if self._interrupts.first is None else 0.0
         self._scope = asyncio.timeout(limit)
         try:
@@ -64,7 +64,7 @@ class Until:
 
     def _first(self, _: signal.Signals) -> None:
         if self._scope is not None:
-            # It may have ended, or be about to.
+            # The block may have ended, or be about to end.
             with suppress(RuntimeError):
                 self._scope.reschedule(asyncio.get_running_loop().time())
         if self._on_signal is not None:

@@ -23,14 +23,14 @@ def url_option(what: str, default: str = "$RXDISPATCH_URL") -> Callable[[Any], A
 
     Args:
         what: The description in the help.
-        default: The default in the help.
+        default: The text for the default in the help.
     """
     return click.option(
         "--url",
         metavar="URL",
         callback=_from_file,
-        help=f"{what}. Other users of this machine can see it, and the password in it: set"
-        f" RXDISPATCH_URL instead, or name a file that holds it, as @FILE.  [default: {default}]",
+        help=f"{what}. Other users of this machine can read this option, and a password in it. To"
+        f" hide it, set RXDISPATCH_URL, or give @FILE with the URL in FILE.  [default: {default}]",
     )
 
 

@@ -211,5 +211,5 @@ def test_every_help_warns(command: Run) -> None:
     """The help of each ``--url`` has the warning."""
     for name in (("worker",), ("top",), ("demo",), ("nodes", "watch"), ("nodes", "simulate")):
         words = re.sub(r"\s+", " ", command(*name, "--help", COLUMNS="200").stdout)
-        assert "Other users of this machine can see it" in words, name
+        assert "Other users of this machine can read this option" in words, name
         assert "@FILE" in words

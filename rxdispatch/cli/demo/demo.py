@@ -53,7 +53,7 @@ def run_demo(
     Raises:
         ConfigError: If an argument breaks its rule.
         StoreUnavailableError: If the server does not answer.
-        SystemExit: With 1 if files are missing in the end, with 128 plus the number of the signal
+        SystemExit: With 1 if files are missing at the end, with 128 plus the number of the signal
             after a second signal.
     """
     count = workers if workers is not None else min(os.cpu_count() or 1, MOST_WORKERS)
@@ -70,7 +70,7 @@ def run_demo(
     if as_json:
         print(json.dumps(report.document(), indent=2))
     else:
-        # In a file or a pipe nothing is cut to the width of a screen.
+        # Output to a file or a pipe is not cut to the width of a screen.
         print_summary(report, Console(width=None if sys.stdout.isatty() else 1000))
     hint = _hint(report, data_dir)
     if hint:
@@ -94,7 +94,7 @@ async def _run(
     interrupts = Interrupts(GRACE, on_signal)
     try:
         with interrupts:
-            # In a thread: a large tree on a slow disk must not delay signals.
+            # In a thread, because a large tree on a slow disk must not delay signals.
             tree = await asyncio.to_thread(find_files, path)
             with Ledger(home / "demo.sqlite3", create=True) as ledger:
                 # A board for each tree and ledger: the results of done tasks must be in this
@@ -144,14 +144,14 @@ async def _in_memory(name: str, files: dict[str, bytes]) -> AsyncGenerator[Board
     # Cells are small: a long path takes several, for the id and for the payload.
     cells = sum(1 + (len(os.fsencode(own)) + len(at)) // 100 for own, at in files.items())
     with SharedMemoryBoard[bytes].create(name, capacity=cells + 4096) as board:
-        # No other process opens it by name, so nothing is left however this process ends.
+        # No other process opens it by name; without a name, nothing remains when this one ends.
         board.unlink()
         yield board
 
 
 @contextmanager
 def _home(data_dir: Path | None) -> Generator[Path]:
-    """Create and yield the folder of the ledger; without *data_dir* it is a temporary one."""
+    """Create and yield the folder of the ledger; without *data_dir*, a temporary folder."""
     if data_dir is None:
         private = PrivateDirectory.create()
         try:

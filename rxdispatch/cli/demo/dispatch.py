@@ -30,7 +30,7 @@ from rxdispatch.task import Task
 __all__ = ["REMEMBER", "Job", "dispatch"]
 
 LEASE: Final = 3.0
-"""The lease in seconds; tasks of a killed run wait that long in the next run."""
+"""The lease in seconds; the next run waits that long for the tasks of a killed run."""
 
 REMEMBER: Final = 7 * 86400.0
 """Seconds for which a kept board remembers the ids of done files."""
@@ -49,10 +49,10 @@ class Job:
     Args:
         board: The name of the board, under which the ledger keeps the counts.
         tree: The files.
-        ledger: The ledger from which the counts are read.
-        ledger_path: The ledger to which workers write.
+        ledger: The ledger, to read the counts.
+        ledger_path: The path of the ledger, for the worker processes, which write the counts.
         workers: The number of worker processes.
-        clear: Whether to remove everything from the server.
+        clear: Whether to remove the tasks and dead letters from the server at the end.
     """
 
     board: str
@@ -67,13 +67,13 @@ async def dispatch(
     board: Board[bytes], job: Job, interrupts: Interrupts, progress: Progress
 ) -> Report:
     """
-    Submit every file, run those that are not done, and report on all.
+    Submit every file, run the tasks that are not done, and report on all files.
 
     Raises:
         StoreUnavailableError: If the server does not answer.
     """
     files = job.tree.files
-    # All of them, each time: files that an earlier run has done, or still holds, are duplicates.
+    # Each run submits all files. A file that an earlier run has done or still holds is a duplicate.
     await board.submit(Task(path, id=name, max_attempts=TRIES) for name, path in files.items())
     counts = await board.counts()
     left = counts.scheduled + counts.ready + counts.claimed
@@ -121,7 +121,7 @@ async def _pipeline(
                     )
                 )
             except ItemTimeoutError:
-                # Only the switch ends this stream so: a task did not end within the grace.
+                # Only the switch raises this error here: a task did not end within the grace.
                 workers.kill()
                 progress.say("Gave up on tasks that did not end in time; they are given back.")
         progress.show(await board.counts(), tally, last=True)
@@ -139,7 +139,7 @@ def _shown(
             try:
                 progress.show(await board.counts(), tally)
             except StoreUnavailableError:
-                pass  # the pipeline waits for it too, and logs it
+                pass  # the pipeline waits for the server too, and logs the failure
             await asyncio.sleep(LOOK)
 
     progress.begin(total, before)
@@ -151,7 +151,7 @@ def _shown(
 
 
 async def _clear(board: Board[Any], ids: list[str]) -> None:
-    """Remove everything from a server that is not ours: no later run could find it."""
+    """Remove tasks and dead letters from the user's server: no later run could find them."""
     await board.cancel(ids)
     await board.redrive()
     while claims := await board.claim(1000):

@@ -1,4 +1,4 @@
-"""``Ledger``: the counts of each task, in SQLite."""
+"""``Ledger``: a SQLite file with the counts of each task."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class FileCounts:
 
 class Ledger:
     """
-    The counts of each task, written by worker processes, each with a connection of its own.
+    A SQLite file with the counts of each task; each worker process writes over its own connection.
 
     A task settles once, but it runs *at least* once: if a worker is killed between its work and the
     settlement, the task runs again. So the effect of a handler must be idempotent, that is, the
-    same after two runs as after one, and it must be written *before* the task is settled. Here
-    it is one row per task id, written with INSERT OR REPLACE. Adding to a total would count such
-    a file twice; writing after the settlement would lose it.
+    same after two runs as after one, and it must be written *before* the task is settled. Here the
+    effect is one row for each task id, written with INSERT OR REPLACE. Adding to a total would
+    count a file twice if its task runs twice; writing after the settlement could lose its counts.
 
     Every commit is flushed to the disk (``synchronous=FULL``): the board may remember that a file
     is done, so its counts must survive a power cut too.
@@ -86,13 +86,13 @@ class Ledger:
 
     @property
     def identity(self) -> str:
-        """The identity of the file, for the board's name: its counts are then in this file."""
+        """A random name of the file; part of the board's name, so that a board has one ledger."""
         (name,) = self._db.execute("SELECT name FROM identity").fetchone()
         return str(name)
 
     def put(self, board: str, task_id: str, counts: FileCounts) -> None:
         """Write the counts of one task, replacing earlier ones."""
-        # As bytes, because file names need not be text.
+        # The id is stored as bytes, because a file name need not be valid text.
         row = (board, os.fsencode(task_id), *attrs.astuple(counts))
         self._db.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?)", row)
 

@@ -20,7 +20,7 @@ def count_file(ledger: str, board: str, task: Task[bytes]) -> None:
 
     Args:
         ledger: The path of the ledger.
-        board: The board under whose name it writes.
+        board: The name of the board, under which the counts are written.
         task: The task; its payload is the absolute path of the file, as the system's bytes.
 
     Raises:
@@ -30,7 +30,7 @@ def count_file(ledger: str, board: str, task: Task[bytes]) -> None:
     """
     path = os.fsdecode(task.payload)
     counts = count(Path(path).read_bytes(), path)
-    # Before this returns, because then the task is settled; see Ledger.
+    # Written before this function returns, because then the task is settled; see Ledger.
     _open(ledger).put(board, task.id, counts)
 
 
@@ -63,5 +63,5 @@ def count(source: bytes, filename: str = "<unknown>") -> FileCounts:
 
 @functools.cache
 def _open(path: str) -> Ledger:
-    """Return the ledger of this process, with one connection."""
+    """Return the ledger at *path*; each process opens it once."""
     return Ledger(Path(path))

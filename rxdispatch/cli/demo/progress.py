@@ -1,4 +1,4 @@
-"""``Progress``: a progress bar on a terminal, and lines elsewhere; on stderr."""
+"""``Progress``: a progress bar if stderr is a terminal, else lines of progress."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rxdispatch.results import Counts
 __all__ = ["Progress"]
 
 _LINE_EVERY: Final = 2.0
-"""Seconds between lines without a terminal."""
+"""Seconds between two lines if stderr is not a terminal."""
 
 
 class Progress:
     """
-    The progress of a run.
+    A progress bar or progress lines for a run of the demo.
 
     Args:
         console: The console of stderr, so that stdout holds only the result.
@@ -34,7 +34,7 @@ class Progress:
         self._bar: Bar | None = None
 
     def say(self, text: str) -> None:
-        """Print one line of plain text, above a bar."""
+        """Print one line of plain text, above the bar if there is one."""
         self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, total: int, done: int) -> None:
@@ -67,7 +67,7 @@ class Progress:
             self.say(f"{done:,}/{self._total:,} files  {state}")
 
     def end(self) -> None:
-        """Keep the bar as it is."""
+        """Stop the bar, and leave it on the screen."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

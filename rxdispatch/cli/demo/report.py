@@ -25,16 +25,16 @@ _LARGEST: Final = 5
 @attrs.frozen
 class Report:
     """
-    Totals of a tree, over this run and those before it in the same data directory.
+    Totals of a tree, over this run and earlier runs in the same data directory.
 
     Args:
         tree: The files.
-        counts: The counts of files by id.
+        counts: The counts of each file by task id.
         dead: The dead letters of the tree.
         before: How many files were done or dead when this run began.
         tally: The outcomes of this run.
-        workers: How many worker processes it had.
-        interrupted: Whether it was stopped before its end.
+        workers: How many worker processes this run had.
+        interrupted: Whether a signal stopped this run before its end.
     """
 
     tree: Tree
@@ -53,7 +53,7 @@ class Report:
         dead: Iterable[DeadLetter[Any]],
         **rest: Any,
     ) -> Report:
-        """Return the report on *tree*; a dead file is not counted."""
+        """Return the report on *tree*; a file with a dead letter is not counted."""
         letters = {letter.task.id: letter for letter in dead if letter.task.id in tree.files}
         alive = {i: c for i, c in counts.items() if i in tree.files and i not in letters}
         return cls(tree, alive, tuple(letters[i] for i in sorted(letters)), **rest)
@@ -72,7 +72,7 @@ class Report:
 
     @property
     def totals(self) -> FileCounts:
-        """The sums."""
+        """The sums over all counted files."""
         rows = self.counts.values()
         return FileCounts(
             sum(c.functions for c in rows), sum(c.classes for c in rows), sum(c.lines for c in rows)
@@ -85,7 +85,7 @@ class Report:
 
     @property
     def reasons(self) -> dict[str, list[DeadLetter[Any]]]:
-        """The dead letters by the type of their error, or by reason if there is no error."""
+        """The dead letters, by the type of error if the handler failed, else by reason."""
         found: defaultdict[str, list[DeadLetter[Any]]] = defaultdict(list)
         for letter in self.dead:
             kind = letter.error.partition(":")[0] if letter.reason == "failed" else letter.reason

@@ -1,4 +1,4 @@
-"""``print_report``: the output of a report as text."""
+"""``print_summary``: prints a report as text."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _headline(report: Report) -> Text:
             text.append(f", after {report.before:,} in earlier runs")
     else:
         text.append(
-            f"nothing was left to do of {number(len(report.tree.files), 'file')},"
-            " all dispatched by earlier runs"
+            "nothing was left to do, as earlier runs dispatched"
+            f" {number(len(report.tree.files), 'file')}"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""``Tally``: what happens in one run of the demo, as it happens."""
+"""``Tally``: the running counts of one run of the demo."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Tally"]
 @attrs.define
 class Tally:
     """
-    Counts settled outcomes.
+    Running counts of settled outcomes.
 
     Attributes:
         finished: Files done or dead.
-        retries: Failed attempts that were followed by another.
+        retries: Failed attempts whose task is tried again.
         seconds: Seconds from the start of the pipeline to the last finished file.
     """
 

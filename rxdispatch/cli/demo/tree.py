@@ -29,8 +29,8 @@ class Tree:
 
     Args:
         root: The folder, or the only file.
-        files: Their absolute paths as bytes, by their path relative to the root; sorted. A path
-            that is too long for the id of a task is cut in the middle.
+        files: The absolute path of each file as bytes, by task id; sorted. The id is the path
+            relative to the root, cut in the middle if it is too long for an id.
         unread: Folders that could not be read.
     """
 
@@ -44,13 +44,13 @@ def find_files(path: Path | None) -> Tree:
     Return every ``.py`` file below *path*, or *path* itself if it is a file.
 
     Links to folders are not followed. Broken links count as files: reading them fails, as it
-    should. Other special files, such as pipes, are omitted: reading one may block forever.
+    should. Special files, such as pipes, are omitted: reading one may block forever.
 
     Args:
         path: The path; None for the standard library of this Python, without installed packages.
 
     Raises:
-        ConfigError: If the path does not exist, or has no such file.
+        ConfigError: If the path does not exist, cannot be read, or contains no such file.
     """
     root = Path(sysconfig.get_path("stdlib") if path is None else path).resolve()
     if not root.exists():
@@ -76,7 +76,7 @@ def find_files(path: Path | None) -> Tree:
 
 
 def _named(path: str) -> str:
-    """Return the id of a file's task: its path, or a digest between both ends of a long path."""
+    """Return the id of a file's task: its path, or the ends of a long path around its digest."""
     if utf8_size(path) <= ID_LIMIT:
         return path
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]

@@ -23,11 +23,11 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 class Workers:
     """
-    Worker processes for ``execute``; a context manager.
+    A pool of worker processes for ``execute``; a context manager.
 
-    The processes of a standard pool survive a killed owner, and wait for calls forever. These
-    processes end with their owner. They also ignore Ctrl-C, which a terminal sends to all
-    processes: the owner decides whether to finish or to abort.
+    The processes of a standard pool survive a killed owner, and wait for calls forever. The
+    processes of this pool end with their owner. They also ignore Ctrl-C, which a terminal sends to
+    all processes: the owner decides whether to finish or to abort.
 
     Create it in the main thread: on Linux a worker ends with the *thread* that started it.
 
@@ -43,10 +43,10 @@ class Workers:
             initializer=_begin,
             initargs=(os.getpid(),),
         )
-        # Started first, because its start would undo the block below.
+        # The resource tracker starts first, because its start would unblock the signals.
         resource_tracker.ensure_running()
-        # The workers inherit the block until they ignore the signal: a Ctrl-C during their
-        # start would fill the screen with tracebacks.
+        # The workers start with these signals blocked, and then ignore them: a Ctrl-C during
+        # their start would fill the screen with tracebacks.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             # The pool starts a process for each call that finds no idle one.
@@ -56,15 +56,15 @@ class Workers:
 
     async def ready(self) -> None:
         """
-        Wait until they have started.
+        Wait until the processes have started.
 
         Raises:
-            BrokenProcessPool: If they cannot start.
+            BrokenProcessPool: If a process cannot start.
         """
         await asyncio.gather(*map(asyncio.wrap_future, self._started))
 
     def kill(self) -> None:
-        """Kill them now."""
+        """Kill the processes now."""
         for process in multiprocessing.active_children():
             process.kill()
 
@@ -83,8 +83,8 @@ class Workers:
 
 
 def _begin(owner: int) -> None:
-    """Make this worker end with its owner, and only with it."""
-    # A fifth of the time would go into a search for cycles in syntax trees, which have none.
+    """Make this worker end with its owner, and ignore Ctrl-C and SIGTERM."""
+    # The garbage collector would take a fifth of the time; syntax trees have no cycles to collect.
     gc.disable()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -93,7 +93,7 @@ def _begin(owner: int) -> None:
         die_with_parent()
     else:
         watch_parent()
-    # The owner may have ended before that request.
+    # The owner may have ended before the lines above took effect.
     if os.getppid() != owner:
         os._exit(1)
 

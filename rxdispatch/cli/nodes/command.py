@@ -31,22 +31,22 @@ def nodes() -> None:
 @nodes.command("watch")
 @url_option("Server with the fleet: redis://, rediss:// or unix://")
 @_NAMESPACE
-@click.option("--pool", metavar="NAME", help="Only the nodes of this pool.")
+@click.option("--pool", metavar="NAME", help="Show only the nodes of this pool.")
 @click.option("--once", is_flag=True, help="Print the current fleet and exit.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="With --once one JSON document; otherwise one JSON line for each node, a line of the kind"
-    " synced, and then one line for each change.",
+    help="Print JSON: with --once one document; otherwise a line for each node, a line of the kind"
+    " synced, and then a line for each change.",
 )
 @click.option(
     "--sort",
     type=click.Choice(SORTS),
     default="id",
     show_default=True,
-    help="Order: jobs puts the fullest nodes first, status the suspect ones, version the ones"
-    " that change most, heartbeat the ones that are silent longest.",
+    help="Order of the nodes: by id; by pool; fullest first (jobs); suspect first (status); highest"
+    " version first (version); longest silent first (heartbeat).",
 )
 def watch_nodes(
     url: str | None, namespace: str, pool: str | None, once: bool, as_json: bool, sort: Sort
@@ -54,8 +54,8 @@ def watch_nodes(
     """
     Show the nodes of a fleet, live, until Ctrl-C.
 
-    The server pushes changes; the picture changes only with them. In a file or a pipe, the output
-    is a summary line, at most every two seconds.
+    The server pushes changes, and the display follows them. If the output is a file or a pipe, it
+    gets a summary line after changes, at most every two seconds.
     """
     with exit_codes():
         watch(url=url, namespace=namespace, pool=pool, once=once, json=as_json, sort=sort)
@@ -82,7 +82,7 @@ def watch_nodes(
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time without a heartbeat after which a node is gone.",
+    help="Time without a heartbeat after which a node is removed.",
 )
 @click.option(
     "--interval",
@@ -95,14 +95,22 @@ def watch_nodes(
     default="cpu,gpu,io",
     show_default=True,
     metavar="NAMES",
-    help="Separated by commas.",
+    help="Names of the pools, separated by commas.",
 )
 @click.option(
     "--capacity", type=int, default=8, show_default=True, metavar="N", help="Capacity of each node."
 )
-@click.option("--seed", type=int, metavar="N", help="Seed: the same seed gives the same events.")
 @click.option(
-    "--duration", type=float, metavar="SECONDS", help="Stop after this time.  [default: at Ctrl-C]"
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Seed of all random choices; the same seed gives the same events.",
+)
+@click.option(
+    "--duration",
+    type=float,
+    metavar="SECONDS",
+    help="Stop after this time.  [default: run until Ctrl-C]",
 )
 def simulate_nodes(url: str | None, **asked: Any) -> None:
     """

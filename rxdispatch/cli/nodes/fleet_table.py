@@ -16,7 +16,7 @@ from rxdispatch.node import Mode, Node, NodeStatus
 __all__ = ["MARGIN", "headline", "show_fleet"]
 
 MARGIN: Final = 4
-"""The lines of :func:`show_fleet` that are not rows."""
+"""How many lines of :func:`show_fleet` are not rows of nodes."""
 
 _BAR: Final = 10
 _VALUES: Final = 3
@@ -29,7 +29,7 @@ _COLORS: Final = {
 
 
 def headline(view: FleetView) -> Text:
-    """Return mode, freshness, numbers and problems in one line."""
+    """Return the feed's mode and freshness, and the numbers of nodes and gaps, in one line."""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(view.mode.value, "bold green" if view.mode is Mode.NORMAL else "bold red")
     if view.stale is None:
@@ -56,7 +56,7 @@ def show_fleet(view: FleetView, console: Console) -> RenderableType:
 
     Args:
         view: The values to show.
-        console: The console of the output; some consoles cannot show bars.
+        console: The console of the output; some consoles can show only ASCII.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("id", "pool", "status", "jobs", "labels", "state"):
@@ -100,13 +100,13 @@ def _row(view: NodeView, ascii_only: bool) -> list[Text]:
 
 
 def _cell(text: str) -> Text:
-    # Cut, not wrapped: a node is one line.
+    # Long text is cut and not wrapped, because a node has one line.
     return Text(visible(text), no_wrap=True, overflow="ellipsis")
 
 
 def _jobs(node: Node, ascii_only: bool) -> Text:
     share = min(1.0, node.current_jobs / node.capacity) if node.capacity else 0.0
-    # A single job is visible, and so is the last free slot.
+    # The bar shows even a single job, and even the last free slot.
     full = min(_BAR, round(share * _BAR))
     if 0 < share < 1:
         full = min(_BAR - 1, max(1, full))
@@ -128,7 +128,7 @@ def _pairs(mapping: Mapping[str, Any]) -> str:
 
 
 def _short(value: object) -> str:
-    """Return a short form of a value; containers only show their size."""
+    """Return a short form of a value; of a container or bytes, only the size."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):

@@ -32,8 +32,8 @@ class NodeView:
 
     Attributes:
         node: The node.
-        silence: Seconds since its last heartbeat, in whole minutes from one minute on, and so on;
-            None if unknown.
+        silence: Seconds since its last heartbeat, rounded down to a whole second, minute, hour or
+            day; None if unknown.
     """
 
     node: Node
@@ -43,7 +43,7 @@ class NodeView:
 @attrs.frozen(kw_only=True)
 class FleetView:
     """
-    A fleet at one moment. Two equal views look the same.
+    A fleet at one moment, with values rounded as they are shown; equal views look the same.
 
     Attributes:
         mode: The mode of the feed.
@@ -56,7 +56,7 @@ class FleetView:
         gaps: How many gaps the feed has noticed.
         catch_ups: How many catch-ups the feed has made.
         nodes: The first nodes, in order.
-        hidden: How many nodes are not among them.
+        hidden: How many more nodes there are.
     """
 
     mode: Mode
@@ -88,7 +88,7 @@ class FleetView:
             feed: The feed.
             observed: The observed changes.
             now: Seconds on the clock of *observed*.
-            pool: Omit other pools.
+            pool: The pool to show; None for all.
             sort: The order of the nodes.
             most: The most nodes to show; None for all.
         """
@@ -143,7 +143,7 @@ def node_document(node: Node) -> dict[str, Any]:
 
 
 def change_document(change: NodeChange) -> dict[str, Any]:
-    """Return a change as plain values for JSON, without the previous state."""
+    """Return a change as plain values for JSON, without the node before the change."""
     return {
         "kind": change.kind,
         "epoch": change.epoch,

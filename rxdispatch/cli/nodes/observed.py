@@ -1,4 +1,4 @@
-"""``Observed``: the recent changes of a fleet."""
+"""``Observed``: a counter of the changes of a fleet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WINDOW: Final = 5.0
 
 class Observed:
     """
-    The recent changes of a fleet, and their rate.
+    A counter of the changes of a fleet, and of their rate in the last seconds.
 
     Args:
         now: The time at which watching began, in seconds.
@@ -32,7 +32,7 @@ class Observed:
         if change.node is None:
             return
         self.changes += 1
-        # Counted per tenth of a second: an entry for each change would be thousands.
+        # One entry counts a tenth of a second: an entry for each change would mean thousands.
         if self._recent and now - self._recent[-1][0] < 0.1:
             self._recent[-1][1] += 1
         else:
@@ -54,8 +54,8 @@ def of_pool(change: NodeChange, pool: str | None) -> NodeChange | None:
     """
     Return *change* as a change of one pool; None if it does not concern the pool.
 
-    A node that moves to another pool is removed from this one. With None for *pool*, or without a
-    node, the change is returned as it is.
+    A node that moves into the pool counts as added, and a node that moves to another pool as
+    removed. If *pool* is None or the change has no node, it is returned as it is.
     """
     node, previous = change.node, change.previous
     if pool is None or node is None:

@@ -54,7 +54,7 @@ class Simulation:
     namespace: str
 
     def fleet(self) -> SimulatedFleet:
-        """Return the fleet."""
+        """Make the fleet that the options describe."""
         ttl = seconds("ttl", self.ttl, zero=False)
         if ttl > TTL_LIMIT:
             raise ConfigError(f"ttl must be at most {TTL_LIMIT:g} s", ttl)
@@ -106,7 +106,7 @@ async def _run(
                     " Ctrl-C removes them."
                 )
                 if url is None:
-                    # Alone on stdout, for scripts, and only once there are nodes to watch.
+                    # For scripts: the URL alone on stdout, once there are nodes to watch.
                     print(where, flush=True)
                     line.say(f"Watch them: rxdispatch nodes watch --url {shlex.quote(where)}")
                 await agent.run()
@@ -153,7 +153,7 @@ class _Agent:
                 self._show((self._heartbeats - beats) / (now - shown))
                 shown, beats = now, self._heartbeats
             await asyncio.sleep(_TICK)
-            # Only here: during an outage the fleet waits for the server, and does not change.
+            # The fleet advances only here, so it does not change during an outage of the server.
             self._fleet.advance(self._clock())
 
     async def tell(self) -> None:
@@ -161,7 +161,8 @@ class _Agent:
         Send the pending updates to the registry.
 
         Raises:
-            StoreUnavailableError: The rest stays pending, and some updates may be sent twice.
+            StoreUnavailableError: If the server does not answer. What was not sent stays pending,
+                and some updates may be sent twice.
         """
         pending = self._fleet.pending
         if pending.register:
@@ -176,14 +177,14 @@ class _Agent:
             self._fleet.lost(node for node, version in versions.items() if version is None)
 
     async def leave(self) -> None:
-        """Remove every node, within the time limit and if the server answers."""
+        """Remove every node, if the server answers within the time limit."""
         ids = dict.fromkeys(self._fleet.ids)
         try:
             async with asyncio.timeout(TIDY):
                 await _each(self._registry.remove, ids)
         except (TimeoutError, StoreUnavailableError):
             self._line.say(
-                f"{number(len(ids), 'node')} could not be removed; their ttl removes them."
+                f"{number(len(ids), 'node')} could not be removed; they go when their ttl ends."
             )
 
     def _show(self, rate: float) -> None:
@@ -191,7 +192,7 @@ class _Agent:
         self._line.show(
             f"{fleet.ready:,} ready  {fleet.draining:,} draining  {rate:,.0f} heartbeats/s"
             f"  so far {so_far.came:,} came, {so_far.died:,} died, {so_far.drained:,} drained,"
-            f" {so_far.went:,} went, {so_far.lost:,} came back"
+            f" {so_far.went:,} left, {so_far.lost:,} came back"
         )
 
     def _away(self, error: StoreUnavailableError) -> None:
@@ -207,7 +208,7 @@ class _Agent:
 
 async def _each(call: Callable[[str], Awaitable[object]], ids: dict[str, None]) -> list[str]:
     """
-    Call with each id, several at once, and remove the ids that are done.
+    Call *call* with each of *ids*, several at once, and remove the ids that are done.
 
     Returns:
         The ids that the registry did not know; they are done too.

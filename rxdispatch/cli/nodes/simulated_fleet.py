@@ -22,8 +22,8 @@ _FATES: Final = ("dies", "drains", "goes")
 _DRAINING: Final = (3.0, 10.0)
 # A dead node may be kept longer than its ttl, see FeedSettings.mass_lapse_delay.
 _PATIENCE: Final = 150.0
-# How far a node's load moves between two heartbeats, and its digits: now and then it stays the
-# same.
+# How far a node's load moves between two heartbeats, and the digits of a load: they are few, so a
+# load sometimes stays the same.
 _STEP: Final = 0.03
 _DIGITS: Final = 2
 
@@ -56,7 +56,7 @@ class FleetEvents:
         died: Nodes that stopped sending heartbeats.
         drained: Drained nodes.
         went: Nodes that were removed.
-        lost: Nodes whose heartbeat found them missing in the registry.
+        lost: Nodes that register again, because the registry no longer has them.
     """
 
     came: int = 0
@@ -76,7 +76,7 @@ class _SimulatedNode:
 
 class SimulatedFleet:
     """
-    A simulated fleet, without a server and without a clock.
+    A simulated fleet that needs neither a server nor a clock.
 
     Once a second a share of the ready nodes dies silently, is drained or leaves, and as many new
     nodes come. Drained nodes leave some seconds later. The events of a second depend only on the
@@ -122,7 +122,7 @@ class SimulatedFleet:
         if not pools or len(set(pools)) != len(pools):
             raise ConfigError("pools must be different names", list(pools))
         for pool in pools:
-            # Checks everything that is made of it, including the longest id.
+            # Making a node checks the name of the pool, the capacity and the longest id.
             Node(f"{pool}-{'9' * 12}", pool=pool, capacity=capacity)
         if not 0 <= churn <= 1:
             raise ConfigError("churn must be a share from 0 to 1", churn)
@@ -136,7 +136,7 @@ class SimulatedFleet:
         self._churn = churn
         self._interval = interval
         self._keep = ttl + _PATIENCE
-        # Loads have a generator of their own: how often it is used depends on the time.
+        # Loads have their own generator, because how often they need one depends on the time.
         self._fates = random.Random(seed)
         self._loads = random.Random(seed + 1)
         self._ready: dict[str, _SimulatedNode] = {}
@@ -166,7 +166,7 @@ class SimulatedFleet:
         Advance the time, and add the resulting updates to :attr:`pending`.
 
         Args:
-            now: Seconds that only grow. A longer break counts as one second.
+            now: The time in seconds, never less than before. A longer break counts as one second.
         """
         if self._next_churn is None:
             self._next_churn = now + 1
@@ -225,7 +225,7 @@ class SimulatedFleet:
     def _come(self, now: float) -> None:
         for _ in range(self._size - len(self._ready)):
             pool = self._pools[self._number % len(self._pools)]
-            # Each pool has nodes in each zone, whatever their numbers.
+            # Each pool has nodes in each zone, whatever the number of pools.
             zone = _ZONES[self._number // len(self._pools) % len(_ZONES)]
             self._number += 1
             self.events.came += 1
@@ -245,7 +245,7 @@ class SimulatedFleet:
             for node, member in members.items():
                 if now < member.next_beat:
                     continue
-                # Even after a break the heartbeats are spread.
+                # The heartbeats stay spread out, even after a break.
                 member.next_beat = now + self._interval - (now - member.next_beat) % self._interval
                 moved = member.load + self._loads.gauss(0, _STEP)
                 member.load = min(1.0, max(0.0, moved))

@@ -25,10 +25,10 @@ from rxdispatch.nodes.feed.feed import Feed
 __all__ = ["watch"]
 
 _FRAME: Final = 0.25
-"""The least seconds between two pictures."""
+"""The minimum seconds between two updates of the screen."""
 
 _LINE_EVERY: Final = 2.0
-"""The least seconds between two lines without a terminal."""
+"""The minimum seconds between two lines if stdout is not a terminal."""
 
 _TICK: Final = 1.0
 """Seconds after which ages are updated when nothing changes."""
@@ -87,12 +87,12 @@ def _listening(hub: Hub) -> Feed:
 
 
 class _FleetPrinter:
-    """Shows a feed in one of several forms."""
+    """Shows a feed: once, as JSON lines or live."""
 
     def __init__(self, pool: str | None, sort: Sort) -> None:
         self._pool = pool
         self._sort: Sort = sort
-        # In a file or a pipe nothing is cut to the width of a screen.
+        # Output to a file or a pipe is not cut to the width of a screen.
         self._console = Console(width=None if sys.stdout.isatty() else 1000)
 
     def once(self, feed: Feed, *, json: bool) -> None:
@@ -118,7 +118,7 @@ class _FleetPrinter:
             change = of_pool(whole, self._pool)
             if change is not None:
                 name = None if change.node is None else change.node.id
-                # Behind the waiting changes: a change after "synced" must not be printed before it.
+                # Moved to the end: a change after "synced" must not be printed before it.
                 waiting.pop(name, None)
                 waiting[name] = change
                 woken.set()
@@ -142,7 +142,7 @@ class _FleetPrinter:
             subscription.dispose()
 
     async def live(self, feed: Feed) -> None:
-        """Show the fleet on a terminal; without one, print a line now and then."""
+        """Show the fleet if stdout is a terminal, else print a line after changes."""
         if not self._console.is_terminal:
 
             def say(view: FleetView) -> None:
@@ -161,7 +161,7 @@ class _FleetPrinter:
     async def _follow(
         self, feed: Feed, show: Callable[[FleetView], None], pause: float, *, rows: bool
     ) -> None:
-        """Show each view that looks different, with a pause in between."""
+        """Show each view that differs from the last one shown, with a pause in between."""
         clock = asyncio.get_running_loop().time
         observed = Observed(clock())
         changed = asyncio.Event()

@@ -32,7 +32,7 @@ _AGAIN: Final = 0.3
 
 @click.command()
 @click.argument("boards", nargs=-1)
-@url_option("Server: redis://, rediss:// or unix://")
+@url_option("Server with the boards: redis://, rediss:// or unix://")
 @click.option(
     "--namespace", default="rxd", show_default=True, metavar="NAME", help="Prefix of the keys."
 )
@@ -58,7 +58,7 @@ def top(
     Show BOARDS, and the nodes of the fleet if there is one, until Ctrl-C.
 
     Name the boards: a server keeps no list of them, and a search through all keys would block it.
-    In a file or a pipe, each change of the state is one line.
+    If the output is a file or a pipe, it gets a line after each change.
     """
     with exit_codes():
         url = url or os.environ.get("RXDISPATCH_URL") or None
@@ -81,7 +81,7 @@ async def _run(
             hub.feed() as feed,
         ):
             readings = _Readings([WatchedBoard(hub.board(name)) for name in names], feed)
-            # In a file or a pipe nothing is cut to the width of a screen.
+            # Output to a file or a pipe is not cut to the width of a screen.
             console = Console(width=None if sys.stdout.isatty() else 1000)
             if once:
                 await _once(readings, console, as_lines=as_lines)
@@ -124,7 +124,7 @@ async def _say(readings: _Readings, console: Console, pause: float) -> None:
 
 
 class _Readings:
-    """Reads boards and a feed; keeps the last values for when the server is unreachable."""
+    """Reads boards and a feed, and keeps the last values while the server is unreachable."""
 
     def __init__(self, boards: Sequence[WatchedBoard], feed: Feed) -> None:
         self._boards = boards
@@ -136,7 +136,7 @@ class _Readings:
         """Ask all boards, and read the feed."""
         clock = asyncio.get_running_loop().time
         away: int | None = None
-        # Wait for all of them: after a failure of one, no other may still run.
+        # Waits for all boards: after the failure of one, no other read may still be running.
         rows = await asyncio.gather(
             *(board.read(clock()) for board in self._boards), return_exceptions=True
         )

@@ -15,7 +15,7 @@ __all__ = ["show_top", "top_line"]
 
 
 def top_line(view: TopView) -> Text:
-    """Return the state of the server and the sums in one line."""
+    """Return the state of the server, the counts of each board and the feed in one line."""
     text = Text(no_wrap=True, overflow="ellipsis")
     if view.away is None:
         text.append("server answers", "bold green")

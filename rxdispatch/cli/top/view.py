@@ -22,7 +22,7 @@ _WINDOW: Final = 5.0
 @attrs.frozen
 class BoardRow:
     """
-    A board.
+    The values of a board.
 
     Attributes:
         name: Its name.
@@ -48,8 +48,8 @@ class PoolRow:
         name: Its name.
         statuses: The number of nodes by status.
         jobs: How many jobs the nodes have.
-        capacity: How many jobs they could have if all were ready.
-        room: How many more jobs they take now.
+        capacity: How many jobs the nodes could have if all were ready.
+        room: How many more jobs the nodes take now.
     """
 
     name: str
@@ -128,7 +128,7 @@ class WatchedBoard:
         """
         counts = await self._board.counts()
         lag = await self._board.lag()
-        # Every task ever added has a mark or is done, except discarded dead letters.
+        # The counts contain every task ever added, except discarded dead letters.
         added = counts.scheduled + counts.ready + counts.claimed + counts.done + counts.dead
         past = self._past
         past.append((now, added, counts.done))

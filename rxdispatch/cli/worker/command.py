@@ -35,15 +35,17 @@ from rxdispatch.store.url import parse_url
 __all__ = ["worker"]
 
 Place = AbstractAsyncContextManager[Board[Any]]
-#: Takes the signal handlers, an event that the first signal sets, and the counter; False if work
-#: did not end in time.
+#: Takes the signal handlers, an event that the first signal sets, and the counts of outcomes.
+#: Returns False if work did not end in time.
 Runner = Callable[[Interrupts, asyncio.Event, OutcomeCounts], Awaitable[bool]]
 
 
 @click.command()
 @click.argument("handler", metavar="MODULE:HANDLER")
 @click.option("--board", metavar="NAME", help="The board on the server.")
-@click.option("--shm", metavar="NAME", help="A board in shared memory, instead of --board.")
+@click.option(
+    "--shm", metavar="NAME", help="A board in shared memory, instead of --board and --url."
+)
 @click.option(
     "--stage",
     metavar="NAME",
@@ -53,7 +55,7 @@ Runner = Callable[[Interrupts, asyncio.Event, OutcomeCounts], Awaitable[bool]]
 @click.option(
     "--namespace", default="rxd", show_default=True, metavar="NAME", help="Prefix of the keys."
 )
-@click.option("--max-tasks", type=int, metavar="N", help="End after N tasks.")
+@click.option("--max-tasks", type=int, metavar="N", help="End after N tasks; not with --stage.")
 @click.option(
     "--max-concurrent",
     type=int,
@@ -101,12 +103,12 @@ def worker(
     """
     Run HANDLER of MODULE for each task of a board, until Ctrl-C or SIGTERM.
 
-    A coroutine function runs on the loop, a plain function in threads. The first signal finishes
-    running tasks and gives the others back; a second signal aborts. To use more processors, start
-    several workers.
+    A coroutine function runs on the loop, a plain function in threads. At the first signal, the
+    worker finishes running tasks and gives the others back; a second signal aborts it. To use more
+    processors, start several workers.
 
     With --stage, HANDLER is a pipeline. The worker runs that stage, and the stages after it up to
-    the next one with a board.
+    the next stage with a board.
     """
     with exit_codes():
         if (board is None) + (shm is None) + (stage is None) != 2:
@@ -200,7 +202,7 @@ async def _run(runner: Runner, grace: float, *, verbose: bool) -> None:
 
 @asynccontextmanager
 async def _on_server(name: str, url: str | None, namespace: str) -> AsyncGenerator[Board[Any]]:
-    # Without a grace: by then the signal's grace is over, or everything has ended.
+    # No grace here: by then the grace after a signal is over, or all tasks have ended.
     async with connect(url, namespace=namespace, settings=Settings(grace=0.0)) as hub:
         yield hub.board(name)
 

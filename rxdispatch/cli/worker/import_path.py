@@ -19,8 +19,8 @@ def add_import_path(app_dir: Path | None) -> None:
     Make the modules of a folder importable.
 
     A given folder comes before all others. The current directory, which is the default, comes after
-    all others, so that a file there does not replace an installed module. It is omitted if Python
-    runs with a safe path (``-P``, ``PYTHONSAFEPATH``).
+    all others, so that a file there does not replace an installed module. The default is omitted if
+    Python runs with a safe path (``-P``, ``PYTHONSAFEPATH``).
 
     Code in the folder runs as this user. If other users can write the folder, a warning is printed.
 

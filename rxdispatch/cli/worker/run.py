@@ -28,13 +28,13 @@ _SETTLED: Final = ("done", "retry", "dead")
 @attrs.frozen
 class Work:
     """
-    The job of a worker.
+    The settings of a worker.
 
     Args:
         handler: Called with each task.
         max_concurrent: How many tasks run at once.
         lease: Seconds that a claim lasts without renewal.
-        max_tasks: How many tasks it settles before it ends; None for no limit.
+        max_tasks: How many tasks the worker settles before it ends; None for no limit.
 
     Raises:
         ConfigError: If an argument breaks its rule.
@@ -55,7 +55,7 @@ class Work:
 
 class OutcomeCounts:
     """
-    Counts the outcomes of tasks.
+    The number of outcomes by status.
 
     Args:
         on_outcome: Called with each outcome.
@@ -87,13 +87,13 @@ async def work(
     board: Board[Any], job: Work, interrupts: Interrupts, settled: OutcomeCounts
 ) -> bool:
     """
-    Run the handler for tasks of *board* until a signal or until *max_tasks* are settled.
+    Run the handler for tasks of *board* until a signal, or until ``job.max_tasks`` are settled.
 
     Returns:
         False if a task did not end within the grace after a signal.
     """
     while interrupts.first is None:
-        # Lost and released tasks do not count: another round replaces them.
+        # Lost and released tasks do not count, so another round runs as many others.
         left = None if job.max_tasks is None else job.max_tasks - settled.total
         if left == 0:
             break

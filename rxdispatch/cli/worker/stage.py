@@ -26,7 +26,7 @@ async def work_stage(
     """
     Run *stage*, and the stages after it up to the next board, until *stop* is set.
 
-    Running tasks then end within the grace of *hub*, which this closes.
+    Running tasks then end within the grace of *hub*, which this function opens and closes.
     """
     stopping = asyncio.ensure_future(stop.wait())
     tasks: set[asyncio.Future[Any]] = {stopping}

@@ -32,7 +32,7 @@ def handler_of(spec: str) -> Callable[[Any], Any]:
 
 def pipeline_of(spec: str) -> Pipeline:
     """
-    Import the pipeline that *spec* names, in the same way.
+    Import the pipeline that *spec* names, as :func:`handler_of` imports a handler.
 
     Raises:
         ConfigError: As :func:`handler_of`, or if it is not a pipeline.
