@@ -1,4 +1,4 @@
-# Each target sets up what it needs: `make demo` and `make test` work in a fresh clone.
+# Each target first sets up what it needs: `make demo` and `make test` work in a fresh clone.
 #
 #   make demo DEMO="--workers 4 src"     other arguments of the demo
 #   make test TESTS="tests/boards -x"    other arguments of pytest, in one run
@@ -6,9 +6,9 @@
 #   make test PYTHON=python3.12          with another interpreter, in an environment of its own
 #   make test UV=                        with pip instead of uv
 #   make bench SUITES=benchmarks/boards/bench_drain.py    one suite
-#   make stress STRESS=3                 all tests three times, while other processes keep the cores busy
+#   make stress STRESS=3                 all tests three times, while the cores are busy
 
-# PYTHON= has an environment of its own, so that no interpreter runs in the environment of another.
+# Each PYTHON= gets an environment of its own, so that no interpreter runs in that of another.
 ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
 VENV := .venv-$(notdir $(PYTHON))
 else
@@ -17,22 +17,23 @@ endif
 BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?=
-# Test processes at a time; 0 runs all in this one. They spend half of their time waiting for servers
-# and processes, so three keep two cores busy.
+# How many test processes run at a time; with 0 all tests run in one. Tests spend half of their time
+# waiting for servers and processes, so three keep two cores busy.
 JOBS ?= 3
-# The suites that `make bench` runs, and more arguments of pytest for each.
+# The suites that `make bench` runs, and extra arguments of pytest for each.
 SUITES ?= $(sort $(wildcard benchmarks/*/bench_*.py))
 BENCH ?=
 # How often `make stress` runs all tests, and how many processes keep the cores busy meanwhile.
 STRESS ?= 10
 BURNERS ?= 2
 
-# What development, tests, docs and benchmarks use, with hashes; `make lock` renews it.
+# The packages for development, tests, docs and benchmarks, with hashes; `make lock` renews it.
 LOCK := requirements-dev.txt
 
 UV ?= $(shell command -v uv 2>/dev/null)
 
-# The first interpreter that runs and is new enough: one named python3.13 may still be a stub.
+# The first interpreter that runs and is new enough. A python3.13 on the PATH may be a stub that
+# runs nothing.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	"$$python" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
@@ -47,11 +48,11 @@ help:
 	@echo 'make test    run all tests'
 	@echo 'make stress  run all tests many times, while the cores are busy'
 	@echo 'make coverage  run all tests, and report the branches that they miss'
-	@echo 'make check   lint, format, types and layers'
+	@echo 'make check   check lint, format, types and layers'
 	@echo 'make bench   measure, each figure beside its baseline'
 	@echo 'make bench-report  write what was measured as tables and plots into docs/_build/benchmarks'
-	@echo 'make bench-guard  a quick look whether anything became slower against its baseline'
-	@echo 'make bench-peers  drain, submit and latency beside other task systems'
+	@echo 'make bench-guard  check quickly whether anything became slower than its baseline'
+	@echo 'make bench-peers  measure drain, submit and latency beside other task systems'
 	@echo 'make lock    renew the lock file of the development tools'
 	@echo 'make audit   look for known vulnerabilities in the locked packages'
 	@echo 'make reference  write the signatures in docs/reference from the code'
@@ -60,7 +61,7 @@ help:
 
 # ---------------------------------------------------------------- the environment
 
-# uv can fetch an interpreter if there is none; pip needs an existing one.
+# uv downloads an interpreter if there is none; pip needs an existing one.
 $(VENV)/pyvenv.cfg:
 ifneq ($(UV),)
 	$(UV) venv --quiet --seed --clear --python '$(or $(PYTHON),3.13)' $(VENV)
@@ -79,7 +80,8 @@ else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-# The stamps make the second run fast. Development needs everything that the demo needs.
+# The stamp files make the second run fast. The environment for development also has what the demo
+# needs.
 $(VENV)/.demo: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml
 	$(install) --editable '.[demo]'
 	@touch $@
@@ -95,8 +97,8 @@ $(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml $(LOCK)
 demo: $(VENV)/.demo
 	$(BIN)/rxdispatch demo $(DEMO)
 
-# A file stays in one process, because its tests may share a server. Tests that measure time run last
-# and alone; pytest exits with 5 if there are none.
+# The tests of a file run in one process, because they may share a server. Tests that measure time
+# run last and alone; pytest exits with 5 if there are none.
 test: $(VENV)/.dev
 ifneq ($(TESTS),)
 	$(BIN)/python -m pytest $(TESTS)
@@ -107,7 +109,7 @@ else
 	$(BIN)/python -m pytest -q -m serial || test $$? -eq 5
 endif
 
-# A race that shows once in a hundred runs shows sooner while the cores are busy.
+# A race that shows in one of a hundred runs shows sooner while the cores are busy.
 stress: $(VENV)/.dev
 	$(BIN)/python -m tests.stress --rounds $(STRESS) --burners $(BURNERS) --jobs $(JOBS) -- $(TESTS)
 
@@ -132,7 +134,8 @@ pyright: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
-# One file for every Python from 3.11 on and every platform; UPGRADE= changes only what must change.
+# One file for every Python from 3.11 on and every platform. With UPGRADE= only the versions change
+# that must change.
 UPGRADE ?= --upgrade
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -142,19 +145,19 @@ lock: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(BIN)/uv tool run --quiet pip-audit --require-hashes --disable-pip -r $(LOCK)
 
-# A process for each suite, so that none inherits the memory of another.
+# Each suite has a process of its own, so that it does not inherit the memory of another.
 bench: $(VENV)/.dev
 	@set -e; for suite in $(SUITES); do $(BIN)/python -m pytest -q "$$suite" $(BENCH); done
 	$(BIN)/python -m benchmarks.figures.summary
 
-# Compares ratios with the stored ones; "python -m benchmarks.guard --store" replaces those.
+# Compares ratios with the baseline; "python -m benchmarks.guard --store" stores a new baseline.
 bench-guard: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.guard
 
 bench-report: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.figures.report
 
-# Peers have an environment of their own, and arq one inside it, as it asks for redis < 6.
+# The peers have an environment of their own. arq has another inside it, because it needs redis < 6.
 PEERS := .venv-peers
 peers_install = -m pip install --quiet --disable-pip-version-check
 
@@ -174,7 +177,7 @@ bench-peers: $(PEERS)/.installed
 	else echo 'node or npm was not found, so BullMQ is left out'; fi
 	$(PEERS)/bin/python -m benchmarks.peers $(BENCH)
 
-# The signatures in docs/reference, from the code; a test compares them.
+# Writes the signatures in docs/reference from the code; a test compares them with it.
 reference: $(VENV)/.dev
 	$(BIN)/python -m tests.docs.signatures
 

@@ -1,4 +1,4 @@
-"""The checks in environments of their own: ``nox`` runs all, ``nox -s tests-3.12`` one."""
+"""The nox sessions: each check in an environment of its own. ``nox -s tests-3.12`` runs one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import nox
 nox.needs_version = ">= 2024.10"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-# With only one Python installed, the sessions for it still run.
+# If only one Python is installed, the sessions for that Python still run.
 nox.options.error_on_missing_interpreters = False
 
 
@@ -15,7 +15,7 @@ LOCK = "requirements-dev.txt"
 
 
 def install(session: nox.Session) -> None:
-    """Install what is locked, and the project."""
+    """Install the locked packages, and the project."""
     session.install("--require-hashes", "-r", LOCK)
     session.install("--no-deps", "--no-build-isolation", "--editable", ".")
 
@@ -29,7 +29,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the tests with the oldest dependencies that setup.cfg allows; the tools are as locked."""
+    """Run the tests with the oldest dependencies that setup.cfg allows, and the locked tools."""
     install(session)
     found = session.run(
         *("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"),
@@ -38,7 +38,7 @@ def lowest(session: nox.Session) -> None:
         silent=True,
     )
     lowest = str(found).split()
-    # The tests' SDK is made for one version of the API.
+    # The tests use the SDK of OpenTelemetry, which works with one version of the API only.
     sdk = [pin.replace("-api==", "-sdk==") for pin in lowest if pin.startswith("opentelemetry-api")]
     session.install(*lowest, *sdk)
     session.run("python", "-m", "pytest", *session.posargs)
@@ -46,7 +46,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def newest(session: nox.Session) -> None:
-    """Run the tests with the newest of everything."""
+    """Run the tests with the newest version of every dependency and tool."""
     session.install("--upgrade", "--editable", ".[dev,bench]")
     session.run("python", "-m", "pytest", *session.posargs)
 
@@ -62,7 +62,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types twice: mypy and pyright find different mistakes."""
+    """Check the types with mypy and with pyright, which find different mistakes."""
     install(session)
     session.run("mypy")
     session.run("pyright")

@@ -1,11 +1,11 @@
-"""How the documentation is built: Markdown pages, and the reference from the docstrings."""
+"""The configuration of Sphinx: Markdown pages, and the reference from the docstrings."""
 
 from __future__ import annotations
 
 from configparser import ConfigParser
 from pathlib import Path
 
-# From the source and not from what is installed, which may be another version.
+# The version in the source, because another version may be installed.
 _setup = ConfigParser()
 _setup.read(Path(__file__).parents[1] / "setup.cfg", encoding="utf-8")
 
@@ -29,7 +29,7 @@ html_title = f"rxdispatch {release}"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
-# Arguments of a class are described in its docstring, not in that of __init__.
+# The docstring of a class describes its arguments, so that of __init__ is left out.
 autoclass_content = "class"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
