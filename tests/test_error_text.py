@@ -79,7 +79,7 @@ def test_text_can_be_stored() -> None:
 
 
 def test_traceback_has_causes_and_parts_but_no_locals() -> None:
-    """It has causes, parts of groups and frames, but no values of variables."""
+    """The traceback has causes, parts of groups and frames, but no values of variables."""
     try:
         try:
             raise OSError("disk")

@@ -209,7 +209,7 @@ async def submit(board: rxd.Board[Any]) -> None:
 
 
 async def ready(board: rxd.Board[Any]) -> int:
-    """Count what is ready."""
+    """Return the number of ready tasks."""
     return (await board.counts()).ready
 
 

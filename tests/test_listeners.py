@@ -74,7 +74,7 @@ def test_call_each_raises_the_first_error_last() -> None:
 
 @any_error
 def test_a_watcher_of_a_relay_without_on_error(error: BaseException) -> None:
-    """Its error affects neither the producer nor later subscribers, and is logged once."""
+    """The error affects neither the producer nor later subscribers, and is logged once."""
     relay: Relay[int] = Relay("events")
     heard: list[int] = []
     relay.observable.subscribe(failing(error))

@@ -133,7 +133,7 @@ class Model:
                 row.place, row.to_the_end = self._next(), False
 
     def swept(self) -> bool:
-        """Tell whether a sweep would find nothing to do."""
+        """Return whether a sweep would find nothing to do."""
         for row in self.rows.values():
             if row.mark == "CLAIMED":
                 ends = row.deadline

@@ -122,7 +122,7 @@ class Place:
 
     @asynccontextmanager
     async def bench(self, settings: Settings | None = None) -> AsyncGenerator[Bench]:
-        """Open the hubs and name a board that nobody has used."""
+        """Open the hubs, and give the bench a board name that is not in use."""
         if self.kind == "shm":
             shared = SharedHub()
             try:

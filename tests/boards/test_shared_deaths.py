@@ -33,7 +33,7 @@ def play(scene: str, writes: int) -> bool:
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_killed_at_any_write(scene: str) -> None:
-    """Each write of each scene is once the first one that is not made."""
+    """The kill comes before each write of each scene once."""
     writes = 0
     while play(scene, writes):
         writes += 1

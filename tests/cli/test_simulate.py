@@ -133,7 +133,7 @@ async def test_an_outage_and_lost_data() -> None:
 
 
 async def test_the_server_is_gone_in_the_end() -> None:
-    """Within a few seconds it says what it could not remove; a second signal ends it at once."""
+    """The command soon reports what it could not remove; a second signal ends it at once."""
     async with valkey_server() as server, Proxy(server.target) as proxy:
         for second in (False, True):
             with NodesCommand("simulate", *QUICK, "--url", proxy.target.safe) as command:

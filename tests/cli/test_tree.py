@@ -27,7 +27,7 @@ def test_finds_python_files_sorted(tmp_path: Path) -> None:
 
 
 def test_default_is_the_standard_library() -> None:
-    """It has some thousand files, without the installed packages."""
+    """The standard library has some thousand files, without the installed packages."""
     found = find_files(None)
     assert Path(sysconfig.get_path("stdlib")).resolve() == found.root
     assert {"ast.py", "json/decoder.py"} <= set(found.files)

@@ -101,8 +101,7 @@ async def test_late_settles_are_refused(tmp_path: Path) -> None:
             with Worker(late) as a:
                 await eventually(lambda: a.entries("claimed"))
                 a.signal(signal.SIGSTOP)
-                # When the late settle comes, six tasks are done by another owner, who still holds
-                # two.
+                # When the late settle comes, another owner has done six tasks and still holds two.
                 taken: list[rxd.Claim[Any]] = []
                 while len(taken) < 8:
                     taken += await board.claim(8, ids=ids, worker="b")

@@ -217,7 +217,7 @@ async def test_a_slow_subscriber() -> None:
             assert feed.current
             go.set()
             await until(lambda: {node.id: node for node in seen} == nodes_of(feed))
-            # The change being delivered, and one more of each node.
+            # The slow subscriber gets the change in progress, and one more for each node.
             assert len(seen) <= 5 + 5
             consuming.dispose()
 
@@ -283,7 +283,7 @@ async def test_leaving_leaves_nothing(trouble: str) -> None:
             return len((await at.call("CLIENT", "LIST")).decode().splitlines())
 
         async with asyncio.timeout(10):
-            # The connections of the scene's own two hubs.
+            # Only the connections of the scene's own two hubs remain.
             while await connections() > 2:
                 await asyncio.sleep(0.01)
 
@@ -329,7 +329,7 @@ async def test_entering_is_cancelled(moment: Moment, nodes: int) -> None:
 
 @pytest.mark.parametrize("delay", [n / 1000 for n in range(0, 40, 2)])
 async def test_entering_is_cancelled_after_a_while(delay: float) -> None:
-    """Its background task may be anywhere, on the way to the server or back."""
+    """The background task of the feed may be anywhere, on the way to the server or back."""
     async with scene(pulse_interval=0.3) as at:
         await at.straight.nodes.register([Node(f"{n}") for n in range(1500)], ttl=TTL)
         at.proxy.delay(0.003)

@@ -1,4 +1,4 @@
-"""A server that is unreachable, and silent nodes: what a feed reports, does and leaves."""
+"""A server that is unreachable, and nodes that are silent: what a feed reports and keeps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TTL = 1000.0
 
 @every_kind
 async def test_a_server_that_is_killed_and_comes_back(kind: Kind) -> None:
-    """Reads continue, and the mode changes twice in all."""
+    """Reads continue, and the mode changes only twice."""
     settings = Settings(feed=FeedSettings(pulse_interval=0.2))
     async with (
         lasting(kind) as server,
@@ -59,7 +59,7 @@ async def test_a_server_that_is_killed_and_comes_back(kind: Kind) -> None:
 
 
 async def test_a_frozen_server() -> None:
-    """Its connections stay open but silent; afterwards nothing is missing."""
+    """The connections stay open but silent, and the mode returns to NORMAL after the thaw."""
     settings = Settings(feed=FeedSettings(pulse_interval=0.2))
     async with (
         lasting("valkey") as server,
@@ -97,7 +97,7 @@ def _proven(feed: Feed, before: float) -> bool:
 
 
 async def test_a_line_that_comes_and_goes() -> None:
-    """Each time for less than two pulses: the mode does not flap."""
+    """The line is good for less than two pulses at a time, so the mode does not flap."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed:
         await at.straight.nodes.register(Node("a"), ttl=TTL)
         modes: list[Mode] = []
@@ -112,7 +112,7 @@ async def test_a_line_that_comes_and_goes() -> None:
             await asyncio.sleep(0.5)
         at.proxy.heal()
         await until(lambda: feed.mode is Mode.NORMAL)
-        # Two proofs may fit into one of those moments, not into all.
+        # Two proofs may fit into one of these moments, but not into all.
         assert len(modes) <= 7
         await at.straight.nodes.heartbeat("a", {"x": 1})
         await converged(at, feed)
@@ -164,7 +164,7 @@ async def _calls(call: Callable[..., Awaitable[bytes]]) -> int:
 
 
 async def test_what_twenty_feeds_ask_of_a_server() -> None:
-    """In normal operation, and when all of them reconnect at once."""
+    """The rate of commands is bounded, in normal operation and when all feeds reconnect."""
     async with scene() as at, _feeds(at.proxy.target, 20) as feeds:
         await at.straight.nodes.register([Node(f"{n}") for n in range(50)], ttl=TTL)
         await until(lambda: all(len(feed.nodes()) == 50 for feed in feeds))
@@ -182,7 +182,7 @@ async def test_what_twenty_feeds_ask_of_a_server() -> None:
             feed.modes.subscribe(modes.append)
         at.proxy.blackhole()
         await until(lambda: all(feed.mode is Mode.LOCAL_ONLY for feed in feeds))
-        # Only commands over the direct connection.
+        # The server now runs only the commands of the direct connection.
         assert await rate(1.0) < 20
         await at.straight.nodes.heartbeats({f"{n}": {"x": n} for n in range(50)})
         at.proxy.heal()
@@ -209,7 +209,7 @@ async def test_most_of_a_fleet_lapses_at_once(kind: Kind) -> None:
         await it.other.nodes.register([Node(f"{n:02}") for n in range(15, 20)], ttl=TTL)
         with Account(feed) as account:
             await it.later(11.0)
-            # A new feed takes nodes that have lapsed on the server for suspect at once.
+            # A new feed marks nodes as suspect if they have lapsed on the server.
             async with it.other.feed() as late:
                 lapsed = [node for node in late.nodes() if node.status is NodeStatus.SUSPECT]
                 assert 15 == len(lapsed)
@@ -223,7 +223,7 @@ async def test_most_of_a_fleet_lapses_at_once(kind: Kind) -> None:
 
 
 async def test_a_fleet_that_was_only_cut_off() -> None:
-    """Its nodes are suspect without heartbeats, and ready with the next one."""
+    """The nodes are suspect while they send no heartbeats, and ready with the next one."""
     async with ground(pulse_interval=0.2) as it, it.hub.feed() as feed:
         await it.nodes.register(_fleet(12), ttl=1.0)
         with Account(feed) as account:
@@ -238,7 +238,7 @@ async def test_a_fleet_that_was_only_cut_off() -> None:
 
 @every_kind
 async def test_a_small_fleet_lapses(kind: Kind) -> None:
-    """Below ten nodes all may be removed; each removal is emitted once by each feed."""
+    """Of less than ten nodes, all may be removed; each feed emits each removal once."""
     async with ground(kind, pulse_interval=0.2) as it, AsyncExitStack() as stack:
         feeds = [await stack.enter_async_context(hub.feed()) for hub in (it.hub, it.other) * 3]
         async with it.published() as messages:
@@ -265,7 +265,7 @@ async def _settled(it: Ground) -> None:
 
 
 async def test_a_lapse_while_the_feed_is_cut_off() -> None:
-    """The node is suspect by the feed's own clock; its fate is known afterwards."""
+    """The node is suspect by the feed's own clock; the feed learns its fate later."""
     async with scene(pulse_interval=0.2) as at, at.hub.feed() as feed, at.straight.feed():
         await at.straight.nodes.register([Node("dead"), Node("alive")], ttl=1.5)
         await until(lambda: len(feed.nodes()) == 2)

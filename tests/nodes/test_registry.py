@@ -258,7 +258,7 @@ async def test_what_just_fits(kind: Kind) -> None:
 
 @every_kind
 async def test_heartbeats(kind: Kind) -> None:
-    """They restart the ttl; a new state publishes the whole node, otherwise only the heartbeat."""
+    """A heartbeat restarts the ttl, and publishes the whole node only if it has a new state."""
     async with ground(kind) as it:
         await it.nodes.register(Node("a", state={"x": 1}), ttl=10.0)
         async with it.published() as messages:

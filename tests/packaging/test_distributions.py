@@ -111,13 +111,13 @@ def wheel(
 
 
 def test_the_sdist_holds_the_operators_once(unpacked: Path) -> None:
-    """They are only in ``operators/``, because the link is not followed."""
+    """The sdist has them only in ``operators/``, as the link is not followed."""
     assert (unpacked / "operators" / "__init__.py").is_file()
     assert not (unpacked / LINK / "__init__.py").exists()
 
 
 def test_the_wheel_holds_every_module_and_its_data(source: Path, wheel: Path) -> None:
-    """It has modules, ``py.typed`` and Lua scripts, and no top-level ``operators``."""
+    """The wheel has modules, ``py.typed`` and Lua scripts, and no top-level ``operators``."""
     assert _expected(source) == _holds(wheel)
 
 

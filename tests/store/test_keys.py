@@ -32,7 +32,7 @@ def test_a_fleet_is_no_board() -> None:
 
 
 def test_fleets_of_namespaces_are_apart() -> None:
-    """Their keys differ, even if a namespace contains a colon."""
+    """The keys of two fleets differ, even if a namespace contains a colon."""
     spaces = ("a", "b", "a:b", "a%3Ab", "a%", "%3A", "a:fleet")
     assert len(spaces) == len({FleetKeys.of(space).changes for space in spaces})
 

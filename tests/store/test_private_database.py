@@ -41,7 +41,7 @@ def test_a_new_one_is_the_owners_alone(tmp_path: Path) -> None:
 
 
 def test_an_old_one_is_opened_as_it_is(tmp_path: Path) -> None:
-    """Its data is kept, and its schema is not trusted."""
+    """The data is kept, and the schema is not trusted."""
     path = made(tmp_path / "db", "INSERT INTO t VALUES (7)")
     with closing(open_database(path, what="store")) as connection:
         assert (0,) == connection.execute("PRAGMA trusted_schema").fetchone()

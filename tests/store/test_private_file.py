@@ -25,7 +25,7 @@ def opened(path: Path) -> os.stat_result:
 
 
 def test_a_new_file_is_the_owners_alone(tmp_path: Path) -> None:
-    """It has mode 0600, and child processes do not inherit its descriptor."""
+    """The file has mode 0600, and child processes do not inherit its descriptor."""
     fd = open_private(tmp_path / "new", CREATE, what="thing")
     assert 0o600 == stat.S_IMODE(os.fstat(fd).st_mode)
     assert not os.get_inheritable(fd)

@@ -105,7 +105,7 @@ def test_an_iterator_serves_one_subscription() -> None:
 
 
 def test_it_asks_only_while_there_is_room() -> None:
-    """It pulls no more items than are taken."""
+    """The stream pulls no more items than are taken."""
 
     async def main() -> list[int]:
         numbers = Numbers(100)
@@ -222,7 +222,7 @@ def test_it_makes_one_task() -> None:
 
 
 def test_disposal_closes_an_iterable_that_is_being_waited_for() -> None:
-    """Its cleanup runs to its end, however long it takes."""
+    """The cleanup of the iterable runs to its end, however long it takes."""
 
     async def main() -> list[int]:
         numbers = Numbers(3, 10.0, closing=5.0)
@@ -269,7 +269,7 @@ def test_disposal_from_within_on_next_closes_it_too() -> None:
 
 
 def test_disposal_before_the_first_turn_closes_it_too() -> None:
-    """It is closed although no item was pulled."""
+    """The iterable is closed, although no item was pulled."""
 
     class Closable:
         closed = 0
@@ -362,7 +362,7 @@ def test_an_error_passes_after_what_came_before(error: BaseException) -> None:
 
 
 def test_a_subscriber_that_raises_ends_the_stream() -> None:
-    """It receives its own error, and the iterable is closed."""
+    """The subscriber receives its own error, and the iterable is closed."""
     error = ValueError("x")
 
     async def main() -> list[Any]:

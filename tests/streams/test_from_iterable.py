@@ -145,7 +145,7 @@ class Watched:
 
 
 def test_disposal_closes_the_generator() -> None:
-    """It may come at once, before the first item, or from inside the subscriber."""
+    """The disposal may come at once, before the first item, or from inside the subscriber."""
 
     async def main() -> list[int]:
         watched = [Watched() for _ in range(3)]
@@ -163,7 +163,7 @@ def test_disposal_closes_the_generator() -> None:
 
 
 def test_a_generator_that_disposes_its_own_subscription() -> None:
-    """It is closed after its next yield, and that item is dropped."""
+    """The generator is closed after its next yield, and that item is dropped."""
 
     async def main() -> list[Any]:
         closed: list[str] = []
@@ -240,7 +240,7 @@ def test_errors_pass(error: BaseException) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["keys", "exit"])
 def test_what_ends_the_process_does(error: BaseException) -> None:
-    """It also ends the stream, and the generator is closed."""
+    """The error also ends the stream, and the generator is closed."""
     watched = Watched()
 
     def fail(item: int) -> None:

@@ -46,7 +46,7 @@ async def test_what_is_put_is_emitted() -> None:
 
 
 async def test_it_is_an_observable_as_any_other() -> None:
-    """It has the operators of an Observable."""
+    """An ingress has the operators of an Observable."""
     ingress = Ingress[int](5)
 
     def double(n: int) -> int:
@@ -392,7 +392,7 @@ async def test_closing_from_within_on_next() -> None:
 
 
 async def test_wait_empty_waits_until_all_is_emitted() -> None:
-    """It waits for items and for waiting puts, but not for the operators below."""
+    """``wait_empty`` waits for items and for waiting puts, but not for the operators below."""
     ingress = Ingress[int](1)
     await ingress.wait_empty()
     tap = Tap()
@@ -540,7 +540,7 @@ def test_threads_may_drop() -> None:
 
 
 def test_items_may_come_before_there_is_a_loop_and_outlive_it() -> None:
-    """They wait for a subscriber on the next loop."""
+    """The items wait for a subscriber on the next loop."""
     ingress = Ingress[int](3)
     assert ingress.offer_threadsafe(0)
 

@@ -150,7 +150,7 @@ def test_a_drain_that_takes_too_long_without_run() -> None:
 
 
 def test_a_drain_of_no_time_aborts_at_once() -> None:
-    """Without running work it does not abort."""
+    """Without running work, such a drain does not abort."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()
@@ -353,7 +353,7 @@ def test_many_inner_streams_leave_nothing_behind() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    """They are refused before anything stops."""
+    """Bad arguments are refused before anything stops."""
 
     async def main() -> bool:
         switch = KillSwitch()

@@ -60,7 +60,7 @@ def test_a_drain_completes_at_once_what_waits() -> None:
 
 
 def test_a_drain_reaches_it_where_nothing_below_has_a_valve() -> None:
-    """It also passes operators between the gate and the retry; others go on."""
+    """The drain also passes operators between the gate and the retry; other streams go on."""
 
     async def main() -> list[Any]:
         switch, tries = rxd.KillSwitch(), list[float]()

@@ -66,7 +66,7 @@ async def test_a_priority_that_is_none_changes_nothing() -> None:
 
 
 async def test_policies_and_admission_see_the_items() -> None:
-    """They do not see the wrappers."""
+    """Neither sees the wrappers."""
     over: list[int] = []
     ingress = PriorityIngress[int](
         1, key=number, overflow=over.append, admit=lambda n: isinstance(n, int) and n < 50
@@ -83,7 +83,7 @@ async def test_policies_and_admission_see_the_items() -> None:
 
 
 async def test_other_threads_put_by_priority_too() -> None:
-    """Their items are sorted among the others."""
+    """Items of other threads are sorted among the others."""
     ingress = PriorityIngress[int](3, key=number)
     ingress.offer(1)
     thread = threading.Thread(target=lambda: [ingress.offer_threadsafe(n) for n in (9, 5)])

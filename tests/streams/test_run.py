@@ -31,7 +31,7 @@ def test_it_returns_none_for_an_empty_stream() -> None:
 
 @pytest.mark.parametrize("error", [OSError("x"), asyncio.CancelledError("x")])
 def test_it_raises_the_error_itself(error: Any) -> None:
-    """It raises the same instance, whatever it is."""
+    """``run`` raises the same instance, whatever it is."""
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
         observer.on_error(error)

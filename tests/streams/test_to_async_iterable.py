@@ -47,7 +47,7 @@ def test_it_yields_what_the_stream_emits() -> None:
 
 
 async def test_it_subscribes_when_it_is_first_read() -> None:
-    """It subscribes once."""
+    """The iterator subscribes once."""
     source: Subject[int] = Subject()
     items = to_async_iterable(source)
     assert [] == source.observers
@@ -133,7 +133,7 @@ async def test_closing_is_for_those_who_keep_it() -> None:
 
 
 async def test_it_may_be_closed_before_it_is_read() -> None:
-    """It then never subscribes."""
+    """The iterator then never subscribes."""
     source: Subject[int] = Subject()
     items = to_async_iterable(source)
     await items.aclose()

@@ -260,7 +260,7 @@ async def test_scrapes_in_a_thread() -> None:
 
 
 async def test_bad_arguments() -> None:
-    """They are refused before anything changes."""
+    """Bad arguments are refused before anything changes."""
     registry = CollectorRegistry()
     for bad in (0, -1, float("nan"), "x"):
         with pytest.raises(rxd.ConfigError, match="interval must"):

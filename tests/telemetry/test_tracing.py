@@ -146,7 +146,7 @@ async def test_each_attempt_has_a_span() -> None:
 
 
 async def test_a_handler_that_is_cancelled() -> None:
-    """Its span ends with an event "interrupted", and without an error."""
+    """The span of the handler ends with an event "interrupted", and without an error."""
     started = asyncio.Event()
 
     async def handle(task: rxd.Task[Any]) -> None:
@@ -289,7 +289,7 @@ def test_with_the_api_alone() -> None:
 
 
 def test_bad_arguments() -> None:
-    """They are refused at once."""
+    """Bad arguments are refused at once."""
     with pytest.raises(rxd.ConfigError, match="handler must be callable"):
         rxd.traced("x")  # type: ignore[type-var]
     with pytest.raises(rxd.ConfigError, match="baggage must be a bool"):

@@ -47,7 +47,7 @@ def leaked(leave: Callable[[], Any]) -> str:
 
 
 def test_a_stream_that_ended_leaves_nothing() -> None:
-    """It may complete, fail, be disposed or be cancelled."""
+    """The stream may complete, fail, be disposed or be cancelled."""
 
     async def fails(item: int) -> int:
         await asyncio.sleep(1)

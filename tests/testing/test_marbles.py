@@ -59,7 +59,7 @@ def test_coroutine_operators_can_be_drawn() -> None:
 
 
 def test_a_hot_stream_goes_on_whoever_listens() -> None:
-    """It starts when it is made, with or without subscribers."""
+    """A hot stream starts when it is made, with or without subscribers."""
 
     async def main() -> None:
         stream = hot("a-b-c-|")

@@ -126,7 +126,7 @@ def test_a_kill_switch_can_abort_it() -> None:
 
 
 def test_a_supply_begins_anew_with_each_subscription() -> None:
-    """Its counts cover all subscriptions."""
+    """The counts of a supply cover all subscriptions."""
 
     async def main() -> list[Any]:
         supply = Supply([1, 2, 3])

@@ -46,7 +46,7 @@ async def test_real_time_counts(place: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["done", "retry", "dead", "release"])
 async def test_a_stale_claim_settles_nothing(place: Place, kind: str) -> None:
-    """Its settlements are refused and do not affect the new claim."""
+    """The settlements of a stale claim are refused, and do not affect the new one."""
     async with place.bench() as bench:
         board = bench.board()
         await board.submit([Task(0, id="a"), Task(0, id="b")])

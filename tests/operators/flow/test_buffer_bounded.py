@@ -172,7 +172,7 @@ def test_a_burst_is_a_second() -> None:
 
 
 def test_its_valve_closes_when_it_is_full_and_not_before() -> None:
-    """It is open even while the valve below is closed, which is what a buffer is for."""
+    """The valve is open even while the one below is closed, which is what a buffer is for."""
 
     async def main() -> list[int]:
         paced = Supply(range(100))

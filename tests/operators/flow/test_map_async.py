@@ -483,14 +483,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_a_bad_argument_is_refused_when_the_operator_is_made(
     arguments: dict[str, Any], message: str
 ) -> None:
-    """It is refused when the operator is made, not when it is subscribed to."""
+    """The error does not wait for a subscription."""
     with pytest.raises(ConfigError) as caught:
         map_async(echo, **arguments)
     assert message == str(caught.value)
 
 
 def test_functions_of_the_wrong_kind_are_refused() -> None:
-    """They are refused, as nothing would await their coroutine."""
+    """Such functions are refused, as nothing would await their coroutine."""
     with pytest.raises(ConfigError, match="fn must be callable"):
         map_async(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="key must be a plain function"):

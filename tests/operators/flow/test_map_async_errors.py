@@ -328,7 +328,7 @@ def test_a_handlers_own_timeout_error_is_left_alone() -> None:
 
 
 def test_an_item_that_is_done_in_time_is_not_cancelled() -> None:
-    """Its limit does not affect later items either."""
+    """The limit of a finished item does not affect later items either."""
 
     async def main() -> Any:
         operator = map_async(Work(), timeout=2, max_concurrent=1)

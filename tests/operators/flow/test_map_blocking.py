@@ -292,7 +292,7 @@ def test_a_limit_holds_in_a_process() -> None:
 
 
 def test_generators_are_refused() -> None:
-    """They are refused when the operator is made, or as a result if a decorator hides them."""
+    """Generator functions are refused at once, or by their result if a decorator hides them."""
 
     def rows(item: int) -> Any:
         yield item

@@ -279,7 +279,7 @@ def test_a_bad_name_is_refused(name: Any) -> None:
 
 
 def test_a_section_that_is_no_operator_is_refused() -> None:
-    """It is refused when the operator is made."""
+    """The section is refused when the operator is made."""
     with pytest.raises(ConfigError, match="section must consist of operators, got 5"):
         measure("x", 5)  # type: ignore[arg-type]
 

@@ -72,7 +72,7 @@ def test_the_first_gap_begins_with_the_subscription() -> None:
 
 
 def test_the_deadline_is_for_the_stream_as_a_whole() -> None:
-    """It does not matter how many items come."""
+    """The number of items does not matter."""
     got, listening = timed(deadline(5), [(float(n), n) for n in range(1, 9)])
     assert [(1.0, 1), (2.0, 2), (3.0, 3), (4.0, 4)] == got[:4]
     assert (5.0, "ItemTimeoutError", 0) == (got[-1][0], type(got[-1][1]).__name__, listening)

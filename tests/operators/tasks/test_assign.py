@@ -235,7 +235,7 @@ async def test_an_empty_source_completes() -> None:
 
 
 async def test_an_error_of_the_source() -> None:
-    """It passes at once; claims without a slot go back, and the others stay with the subscriber."""
+    """The error passes at once; claims without a slot go back, and the others keep theirs."""
     async with bench() as it:
         await it.fleet(a=1)
         claims = await it.claims(3)
@@ -320,7 +320,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 async def test_bad_arguments() -> None:
-    """They are refused when the operator is made."""
+    """Bad arguments are refused when the operator is made."""
     async with bench() as it:
         for options, message in BAD:
             with pytest.raises(ConfigError) as caught:
@@ -427,7 +427,7 @@ async def test_every_settlement_frees_the_slot() -> None:
 
 
 async def test_a_claim_that_is_lost() -> None:
-    """Its slot is free as soon as the loss is known."""
+    """The slot of the claim is free as soon as the loss is known."""
     async with bench() as it:
         await it.fleet(a=9)
         log = Probe()

@@ -134,7 +134,7 @@ async def test_scheduled_tasks_start_on_time(delay: float) -> None:
 
 
 async def test_lapsed_claims_of_others_are_taken_over() -> None:
-    """They are claimed within 2 s of the end of their lease, and counted as crashes."""
+    """Such tasks are claimed within 2 s of the end of their lease, with a crash counted."""
     board, engine = await filled(1)
     other: Board = MemoryBoard("b", engine=engine)
     held = await other.claim(1, lease=10.0)
@@ -433,7 +433,7 @@ async def test_a_claim_that_is_taken_away_is_lost() -> None:
 
 
 async def test_dropped_claims_are_given_back_with_a_warning() -> None:
-    """They are ready again after one lease, so that a filter causes no busy loop."""
+    """Their tasks are ready again after one lease, so a filter causes no busy loop."""
     board, engine = await filled(4)
     log = Probe()
 
@@ -623,7 +623,7 @@ async def test_a_drain_ends_what_does_not_end() -> None:
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
-    """They are refused when the operator is made."""
+    """Bad arguments are refused when the operator is made."""
     board, _ = place()
     with pytest.raises(ConfigError) as caught:
         claim(board, **options)

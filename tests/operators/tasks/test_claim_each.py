@@ -232,7 +232,7 @@ async def test_the_owner_of_the_board_can_stop_it() -> None:
 
 @pytest.mark.parametrize("lease", [0, -1.0, float("inf"), "3", None])
 def test_bad_arguments(lease: Any) -> None:
-    """They are refused when the operator is made."""
+    """Bad arguments are refused when the operator is made."""
     board, _ = place()
     with pytest.raises(ConfigError) as caught:
         claim_each(board, lease=lease)

@@ -155,7 +155,7 @@ async def test_an_id_that_is_no_text_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sink", [5, None, ["x"]])
 def test_bad_sinks(sink: Any) -> None:
-    """They are refused when the operator is made."""
+    """Bad sinks are refused when the operator is made."""
     with pytest.raises(ConfigError) as caught:
         dead_letter(sink)
     assert f"sink must be an observer, a callable or a path, got {sink!r}" == str(caught.value)

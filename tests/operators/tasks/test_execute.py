@@ -128,7 +128,7 @@ async def test_a_handler_that_cancels_itself_has_failed() -> None:
 
 
 async def test_a_callable_object_and_a_partial_are_coroutine_functions_too() -> None:
-    """They count as such if they call a coroutine function."""
+    """They count as coroutine functions if they call one."""
 
     class Doubles:
         async def __call__(self, task: Task[Any]) -> int:
@@ -236,7 +236,7 @@ async def test_each_attempt_has_a_context_of_its_own() -> None:
 
 
 async def test_current_claim_works_inside() -> None:
-    """It works after a wait and in tasks that the handler starts, but not outside."""
+    """``current_claim`` works after a wait and in a handler's own tasks, but not outside."""
     board, _ = await filled(4)
 
     async def inner() -> int:
@@ -654,7 +654,7 @@ async def test_a_source_that_cannot_wait_is_warned_of_once() -> None:
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
-    """They are refused when the operator is made."""
+    """Bad arguments are refused when the operator is made."""
     given: dict[str, Any] = {"handler": sleeps, **options}
     with pytest.raises(ConfigError) as caught:
         execute(given.pop("handler"), **given)
@@ -662,7 +662,7 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_coroutine_function_needs_no_executor() -> None:
-    """It runs on the loop."""
+    """A coroutine function runs on the loop."""
     with ThreadPoolExecutor(1) as executor, pytest.raises(ConfigError) as caught:
         execute(sleeps, executor=executor)
     rule = "executor must be None for a coroutine function, got <"

@@ -130,7 +130,7 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(name: str, where: s
 
 
 async def test_an_error_without_words_does_not_end_the_stream() -> None:
-    """Its dead letter says that the error has no text."""
+    """The dead letter says that the error has no text."""
     board, _ = await filled(2, max_attempts=1)
 
     async def handler(task: Task[Any]) -> None:

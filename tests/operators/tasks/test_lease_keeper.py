@@ -131,7 +131,7 @@ async def test_a_loop_that_is_blocked_is_warned_of() -> None:
 
 
 async def test_claims_that_nobody_refers_to_are_given_back() -> None:
-    """They are ready again after a lease, with one warning for all that left in a turn."""
+    """Their tasks are ready again after a lease, with one warning for all that left in a turn."""
     place = await held(3)
     first = place.claims[0].task.id
     with capture_logs() as logs:

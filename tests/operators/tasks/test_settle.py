@@ -347,7 +347,7 @@ async def test_no_room_below_closes_the_valve() -> None:
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
-    """They are refused when the operator is made."""
+    """Bad arguments are refused when the operator is made."""
     board, _ = place()
     with pytest.raises(ConfigError) as caught:
         settle(board, **options)

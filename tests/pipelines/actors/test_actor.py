@@ -89,7 +89,7 @@ async def test_the_result_of_a_factory_is_checked() -> None:
 
 
 async def test_an_actor_is_started_once() -> None:
-    """Its mailbox is closed afterwards."""
+    """After its end, the mailbox of the actor is closed."""
     actor = rxd.Actor("a", echo)
     async with actor as ref:
         assert "<ActorRef 'a' open>" == repr(ref)
@@ -236,7 +236,7 @@ async def test_restart() -> None:
 
 
 async def test_restart_has_a_limit() -> None:
-    """After that many consecutive failures, including those of the factory, the actor ends."""
+    """After that many consecutive failures of handler or factory, the actor ends."""
     made = 0
 
     def factory() -> Any:
@@ -322,7 +322,7 @@ async def test_next_gets_the_results() -> None:
             await ref.tell(n)
             assert ref.waiting <= 2
             assert end.waiting <= 1
-        # All messages have arrived but those that wait in a mailbox or run.
+        # All messages have been handled, except those that wait in a mailbox or run.
         assert len(seen) >= 10 - 4
     assert list(range(0, 20, 2)) == seen
 

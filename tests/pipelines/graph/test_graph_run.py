@@ -91,7 +91,7 @@ async def test_a_line() -> None:
 
 
 async def test_plain_functions_run_in_threads() -> None:
-    """They do not run in the thread of the loop."""
+    """Plain functions do not run in the thread of the loop."""
     threads: set[int] = set()
 
     def note(n: int) -> int:
@@ -309,7 +309,7 @@ async def test_merge_takes_turns() -> None:
 
 
 async def test_a_slow_branch_bounds_what_is_held() -> None:
-    """Its edge fills, the fork pauses, and submit waits."""
+    """The edge of the slow branch fills, the fork pauses, and submit waits."""
     begun = {"top": 0, "fast": 0, "slow": 0}
 
     def counted(name: str, seconds: float) -> Any:

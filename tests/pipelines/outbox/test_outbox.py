@@ -434,7 +434,7 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
 
 
 async def test_dedupe_forgets_the_oldest() -> None:
-    """It keeps as many ids as configured; an id that it has forgotten counts as new."""
+    """``Dedupe`` keeps as many ids as configured; an id that it has forgotten counts as new."""
     done = rxd.Dedupe(2)
     for name in ("a", "b", "a", "c"):
         done.add(name)

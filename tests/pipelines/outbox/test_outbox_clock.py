@@ -18,7 +18,7 @@ def resumed(row: ClockRow, *, steady: float, wall: float, boot: str = "b") -> fl
 
 
 def test_it_begins_at_zero_and_never_goes_back() -> None:
-    """It follows the steady clock, whatever the wall clock does."""
+    """The clock follows the steady clock, whatever the wall clock does."""
     now, wall = 50.0, SET
     clock = OutboxClock(lambda: now, lambda: wall, lambda: "b")
     assert 0.0 == clock.now()

@@ -62,7 +62,7 @@ def test_a_slow_subscriber_drops_its_own_items() -> None:
 
 
 async def test_a_subscriber_that_leaves_is_not_waited_for() -> None:
-    """It holds up nobody; items without a subscriber wait for the first one."""
+    """A subscriber that has left holds up nobody; items wait for the first subscriber."""
     ingress = rxd.BroadcastIngress[int](1)
     assert ingress.offer(0)
     assert not ingress.offer(1)
@@ -106,6 +106,6 @@ async def test_a_subscriber_that_raises_harms_no_other() -> None:
 
 
 def test_bad_arguments() -> None:
-    """The rules are those of an ingress."""
+    """The arguments follow the rules of an ingress."""
     with pytest.raises(rxd.ConfigError):
         rxd.BroadcastIngress[int](0)

@@ -320,7 +320,7 @@ async def test_refusals() -> None:
     ],
 )
 def test_bad_arguments(server: Any, options: dict[str, Any], rule: str) -> None:
-    """They are refused at once."""
+    """Bad arguments are refused at once."""
     arguments: dict[str, Any] = {"key": "work", **options}
     with pytest.raises(rxd.ConfigError, match=rule):
         rxd.from_redis_list(server, **arguments)

@@ -145,7 +145,7 @@ async def test_a_password_in_the_url_is_not_logged(caplog: pytest.LogCaptureFixt
 
 
 async def test_bodies_that_do_not_arrive() -> None:
-    """They take a limited number of separate places for a limited time, and no other memory."""
+    """Stalled bodies take a bounded number of places for a bounded time, and no other memory."""
     app = rxd.serve_stages({"double": double}, max_concurrent=2, body_timeout=0.3)
     head = b"POST /double HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n"
 

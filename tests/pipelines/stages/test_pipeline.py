@@ -334,7 +334,7 @@ async def test_ids_are_new_or_given() -> None:
 
 
 async def test_a_submit_that_is_cancelled_puts_nothing_in() -> None:
-    """Its place goes to the next submit."""
+    """The place of a cancelled submit goes to the next one."""
     got: list[int] = []
     async with rxd.Pipeline(takes(1.0, max_concurrent=1, queue_size=1)) as p:
         p.results.subscribe(got.append)
@@ -522,7 +522,7 @@ async def test_a_subscriber_that_raises_harms_no_other() -> None:
 
 
 async def test_subscribers_that_raise_harm_no_other() -> None:
-    """They may raise in ``on_next``, ``on_error`` or ``on_completed`` of any stream."""
+    """Subscribers may raise in ``on_next``, ``on_error`` or ``on_completed`` of any stream."""
     seen: list[Any] = []
 
     def bad(*_: Any) -> None:

@@ -51,7 +51,7 @@ async def work(p: rxd.Pipeline, name: str, **options: Any) -> Outcomes:
 
 
 async def test_stages_run_where_they_are_claimed() -> None:
-    """They run behind two boards, by name, with plain functions and batches; ids are kept."""
+    """Stages run behind two boards, by name, with plain functions and batches; ids are kept."""
     async with rxd.connect("memory://") as hub:
 
         def thrice(n: int) -> int:
@@ -154,7 +154,7 @@ async def test_an_item_that_fails_is_dead_on_its_board() -> None:
 
 
 async def test_items_that_fail_can_be_skipped_or_replaced() -> None:
-    """Their tasks are done."""
+    """The tasks of such items are done."""
 
     async def odd(n: int) -> int:
         if not n % 2:
@@ -176,7 +176,7 @@ async def test_items_that_fail_can_be_skipped_or_replaced() -> None:
 
 
 async def test_an_item_that_cannot_be_stored_fails_alone() -> None:
-    """It is a failure here, and a dead task in a worker; other items of the write go on."""
+    """The item is a failure here, and a dead task in a worker; the other items go on."""
     boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")
 
     async def spoil(n: float) -> float:
@@ -226,7 +226,7 @@ def test_boards_that_are_full_or_away_are_waited_for() -> None:
 
 
 def test_a_worker_claims_what_it_can_work_on() -> None:
-    """It also claims one ahead for each slot, or *queue_size*; other workers can claim the rest."""
+    """The worker also claims one ahead for each slot, or *queue_size*; the rest is for others."""
 
     async def main() -> None:
         for queue, expected in ((None, 4), (5, 7)):
@@ -287,7 +287,7 @@ def test_a_full_board_holds_up_those_before_it() -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_leaving_the_hub_finishes_the_items_at_work(kind: str) -> None:
-    """They are handed off and settled, and the others stay on the board."""
+    """The running items are handed off and settled, and the others stay on the board."""
     if kind == "memory":
         await _leave("memory://", None)
         return
@@ -342,7 +342,7 @@ def test_two_workers_share() -> None:
 
 @pytest.mark.parametrize("moment", [n / 1000 for n in range(0, 60, 3)])
 def test_a_worker_that_is_stopped_at_any_moment_loses_nothing(moment: float) -> None:
-    """Its items are released and run again; all arrive, each id once."""
+    """The worker's items are released and run again; all arrive, each id once."""
 
     async def main() -> None:
         boards = rxd.MemoryBoard[Any]("b"), rxd.MemoryBoard[Any]("c")

@@ -120,7 +120,7 @@ async def test_a_returned_item_does_not_widen_the_bound() -> None:
 
 
 def test_bad_rules() -> None:
-    """They are refused when the pipeline is made."""
+    """Bad rules are refused when the pipeline is made."""
     with pytest.raises(rxd.ConfigError, match="resubmit must take 1 argument"):
         rxd.Pipeline(rxd.stage(str), resubmit=lambda: None)  # type: ignore[misc, arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(rxd.ConfigError, match="if the first stage has a board"):

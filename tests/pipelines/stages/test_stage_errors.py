@@ -72,7 +72,7 @@ async def through_graph(fn: Any, retry: Any) -> tuple[list[Any], list[rxd.StageE
 
 
 def test_a_keyboard_interrupt_of_a_coroutine_is_for_the_process_too() -> None:
-    """Its item has failed before that."""
+    """The item fails first, and then the error ends the process."""
     failed: list[rxd.StageError] = []
 
     async def interrupted(_: int) -> None:
@@ -144,7 +144,7 @@ async def arows(item: Any) -> Any:
 
 @pytest.mark.parametrize("fn", [rows, arows])
 def test_generator_functions_are_refused(fn: Any) -> None:
-    """They are refused when the stage is made, as nothing of them would run."""
+    """The stage refuses them when it is made, as nothing of them would run."""
     rule = "must not be a generator function"
     with pytest.raises(rxd.ConfigError, match=f"fn {rule}"):
         rxd.stage(fn)

@@ -106,7 +106,7 @@ async def test_failure_without_a_state_for_it() -> None:
 
 @pytest.mark.parametrize("result", ["what", ["unhashable"]])
 async def test_unknown_results_are_not_tried_again(result: Any) -> None:
-    """They are failures of the state, and a retry would be wrong again."""
+    """An unknown result is a failure of the state, and a retry would be wrong again."""
     calls: list[int] = []
 
     async def odd(_: Any) -> Any:
@@ -300,7 +300,7 @@ async def test_a_state_fails_whatever_its_function_raises(error: BaseException) 
 
 
 async def test_generators_are_refused_as_states() -> None:
-    """They are refused when they are defined, or as a result if a decorator hides them."""
+    """A generator function is refused when it is defined, or by its result if it is hidden."""
 
     def rows(data: Any) -> Any:
         yield data

@@ -120,7 +120,7 @@ async def _later(workflow: rxd.Workflow) -> rxd.WorkflowResult:
 
 @pytest.mark.parametrize("kind", ["memory", "server"])
 async def test_failed_workflow_goes_on_after_redrive(kind: str) -> None:
-    """It is dead with its history; after a redrive, it goes on from the state that failed."""
+    """The workflow is dead with its history, and resumes from the state that failed."""
     async with places(kind) as boards:
         broken = True
         runs: list[str] = []
