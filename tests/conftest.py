@@ -29,7 +29,7 @@ async def _checked(test: Coroutine[Any, Any, None]) -> None:
         await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"tasks left behind: {left}"
-    assert not trouble, f"errors that nobody saw: {trouble}"
+    assert not trouble, f"errors in the loop: {trouble}"
 
 
 @pytest.fixture(autouse=True)

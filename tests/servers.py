@@ -174,7 +174,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """Block until *condition* holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.005)
 
 

@@ -14,7 +14,7 @@ import pytest
 __all__ = ["STRANGER", "as_user", "shared_folder"]
 
 STRANGER = 54321
-"""The number of a user without an account."""
+"""A user id without an account."""
 
 
 def as_user(work: Callable[[], object], uid: int = STRANGER) -> int:

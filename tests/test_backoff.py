@@ -74,7 +74,7 @@ def test_durations_may_be_timedeltas() -> None:
 def test_a_wait_is_never_above_the_maximum_nor_out_of_its_spread(
     first: float, factor: float, jitter: float, more: float, n: int, seed: int
 ) -> None:
-    """This holds for all settings and numbers of failures."""
+    """The bounds hold for all settings and numbers of failures."""
     backoff = Backoff(first, factor, first + more, jitter=jitter, rng=random.Random(seed))
     plain = Backoff(first, factor, first + more, jitter=0.0).delay(n)
     wait = backoff.delay(n)

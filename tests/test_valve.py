@@ -47,7 +47,7 @@ def test_room_that_opens_below_is_heard_at_the_top() -> None:
 
 
 def test_a_listener_that_is_disposed_hears_nothing() -> None:
-    """This holds even if the previous listener disposes it during the same signal."""
+    """A disposed listener is not called, even if the one before disposes it in the same signal."""
     gate = Gate(lambda: 1, None)
     heard: list[str] = []
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.support.usage import WINDOW, Watch, cpu_seconds, memory_mib, tree
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the proc file system")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 MIB = 1 << 20
 HELD = f"""

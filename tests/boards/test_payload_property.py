@@ -32,13 +32,13 @@ class Data:
 
 @attrs.frozen
 class Attrs:
-    """Another one."""
+    """Another key that is written as a map."""
 
     a: Any
 
 
 class Struct(msgspec.Struct, frozen=True):
-    """Another one."""
+    """Another key that is written as a map."""
 
     a: Any
 
@@ -97,7 +97,7 @@ def hashable(value: Any) -> bool:
 
 
 values: st.SearchStrategy[Any] = st.deferred(lambda: atoms | keys | holders)
-"""Atoms, what may be a key like them if all inside of it may, and what may not."""
+"""Atoms, containers that may be keys if all their items may, and other containers."""
 keys: st.SearchStrategy[Any] = st.one_of(
     st.tuples(values, values),
     st.frozensets(values.filter(hashable), max_size=2),

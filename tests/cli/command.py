@@ -72,10 +72,10 @@ class Command:
         """Wait until it has printed *text*."""
         assert self.process.stderr is not None
         while text not in (line := self.process.stderr.readline()):
-            assert line, "it ended without saying so"
+            assert line, "the command ended before it printed the text"
 
     def end(self) -> tuple[str, str]:
-        """Wait for the end of it and of its children; return stdout and stderr."""
+        """Wait until it and its children have ended; return stdout and stderr."""
         streams = self.process.communicate(timeout=LIMIT)
         wait_until(lambda: not any(alive(pid) for pid in self._family))
         return streams

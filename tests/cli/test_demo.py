@@ -87,7 +87,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     try:
         Path(os.fsdecode(strange)).write_text("a = 1\nb = 2\n")
     except OSError:
-        pytest.skip("names of files must be text here")
+        pytest.skip("file names must be text on this system")
     (root / "bad.py").write_text("(")
     done = run(root, "--workers", 1)
     assert 0 == done.returncode, done.stderr
@@ -98,9 +98,9 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     assert "2/2 files" in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read all files")
 def test_files_that_may_not_be_read(tmp_path: Path) -> None:
-    """Such files become dead letters, and unreadable folders are named."""
+    """Unreadable files become dead letters, and unreadable folders are named."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.py").write_text("a = 1\n")
     (tmp_path / "b.py").write_text("a = 1\n")

@@ -131,7 +131,7 @@ def test_a_worker_is_killed(tree: Path, passing: Path) -> None:
 
 
 def test_long_paths(tmp_path: Path) -> None:
-    """Such paths take several cells each, and all of them fit."""
+    """Long paths take several cells each, and all of them fit."""
     folder = tmp_path.joinpath("tree", *(("d" * 200,) * 8))
     folder.mkdir(parents=True)
     for i in range(1500):

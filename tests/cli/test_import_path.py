@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def worker(folder: Path, module: str, *arguments: str, flags: tuple[str, ...] = ()) -> list[str]:
-    """Run a worker with a handler that no module has; return what it printed."""
+    """Run a worker with a handler that cannot be called; return what it printed."""
     done = subprocess.run(
         [
             *(sys.executable, *flags, "bin/run.py", "worker", f"{module}:handler"),
@@ -51,7 +51,7 @@ def test_the_current_directory_is_looked_at(folder: Path) -> None:
 
 
 def test_it_comes_last(folder: Path) -> None:
-    """A file in it does not replace an installed module."""
+    """A file in the current directory does not replace an installed module."""
     assert ["Error: handler must be in module wave, got 'handler'"] == worker(folder, "wave")
 
 

@@ -104,7 +104,7 @@ def test_a_refusal_names_no_password(
 
 @pytest.mark.parametrize("start", [("top", "b", "--once"), ("nodes", "watch", "--once")])
 def test_nor_does_one_from_the_environment(command: Run, start: tuple[str, ...]) -> None:
-    """The same holds for ``RXDISPATCH_URL``."""
+    """No message shows the password of ``RXDISPATCH_URL`` either."""
     done = command(*start, RXDISPATCH_URL=URL)
     assert 1 == done.exit_code
     assert "redis://worker:***@127.0.0.1:1/0" in done.output
@@ -138,7 +138,7 @@ async def test_the_worker_prints_nothing_of_a_task(folder: Path) -> None:
 
 
 async def test_a_stage_prints_nothing_of_an_item(folder: Path) -> None:
-    """The same holds for the items of a stage."""
+    """Failures of a stage show tracebacks, but no item, header, local variable or password."""
     async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
 
         async def begin(item: Any) -> Any:

@@ -84,7 +84,7 @@ async def test_nodes_come_and_go() -> None:
 
 
 async def test_it_ends_by_itself() -> None:
-    """After its duration, it removes its own nodes and no others."""
+    """After its duration, the simulation removes its own nodes and no others."""
     with system_redis() as url:
         async with rxd.connect(url) as hub, hub.feed() as feed:
             await hub.nodes.register(rxd.Node("mine"), ttl=600)

@@ -45,7 +45,7 @@ def test_killed_and_started_again(tree: Path, wanted: dict[str, Any], tmp_path: 
     assert 0 == done.returncode, done.stderr
     assert wanted == part(done.stdout, wanted)
     this: dict[str, Any] = json.loads(done.stdout)["run"]
-    # Only files that were in work at the kill are counted again.
+    # Only files that were being counted at the kill are counted again.
     assert counted - 2 * 2 <= this["files_before"] <= counted + 1
     assert wanted["files"] == this["files_before"] + this["files"]
     assert "Continuing an earlier run" in done.stderr

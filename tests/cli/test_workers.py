@@ -39,7 +39,7 @@ def own(how: str) -> None:
     [
         pytest.param(
             "die_with_parent",
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux"),
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="needs the Linux kernel"),
         ),
         "watch_parent",
     ],

@@ -155,7 +155,7 @@ async def test_it_is_not_more(kind: Kind) -> None:
 async def test_nothing_of_it_is_spare(name: str) -> None:
     """If any one of the commands is removed, something fails, or Pub/Sub messages are lost."""
     if name in ("+info", "+select"):
-        pytest.skip("the version is then not checked; only databases other than 0 need SELECT")
+        pytest.skip("without INFO no version is checked; only databases other than 0 need SELECT")
     async with any_server("valkey") as target:
         await _allow(target, [*_rules(), f"-{name[1:]}"])
         failed = False

@@ -136,7 +136,7 @@ async def test_lost_replies_and_cuts_repeat_and_lose_nothing(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [4, 5])
 async def test_calls_that_were_given_up_repeat_and_lose_nothing(seed: int) -> None:
-    """This holds even if a call is executed after its caller gave up."""
+    """Nothing is lost even if a call is executed after its caller gave up."""
     traffic = Traffic(200, seed)
     settings = rxd.Settings(store=rxd.StoreSettings(timeout=0.5, attempt_timeout=0.2))
     account = await traffic.run(outage, settings)

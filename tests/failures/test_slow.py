@@ -113,7 +113,7 @@ async def test_renewal_that_overtakes_a_settlement_is_no_loss() -> None:
         await gate.reached()
         assert 50 == (await direct.board("overtaken").counts()).done
         assert [] == await board.renew(claims, 5.0)
-        assert not settling.done(), "it was overtaken"
+        assert not settling.done(), "the settlement ended before the renewal"
         gate.open()
         assert [True] * 50 == await settling
         assert not any(claim._state & LOST for claim in claims)

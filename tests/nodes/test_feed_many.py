@@ -289,7 +289,7 @@ async def test_leaving_leaves_nothing(trouble: str) -> None:
 
 
 async def test_leaving_the_hub_ends_its_feeds() -> None:
-    """This includes feeds whose block has not ended yet."""
+    """Even feeds whose block has not ended are closed with the hub."""
     async with scene(pulse_interval=0.2) as at, no_leaks():
         async with rxd.connect(at.proxy.target.safe) as hub:
             feed = await hub.feed().__aenter__()
@@ -322,7 +322,7 @@ async def test_entering_is_cancelled(moment: Moment, nodes: int) -> None:
                 assert nodes == task.result()
                 break
         else:
-            raise AssertionError("it never came to an end")
+            raise AssertionError("entering was cancelled at every step")
         assert step > 2
         assert nodes == await enter()
 

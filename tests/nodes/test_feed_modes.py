@@ -238,7 +238,7 @@ async def test_a_fleet_that_was_only_cut_off() -> None:
 
 @every_kind
 async def test_a_small_fleet_lapses(kind: Kind) -> None:
-    """Of less than ten nodes, all may be removed; each feed emits each removal once."""
+    """Of fewer than ten nodes, all may be removed; each feed emits each removal once."""
     async with ground(kind, pulse_interval=0.2) as it, AsyncExitStack() as stack:
         feeds = [await stack.enter_async_context(hub.feed()) for hub in (it.hub, it.other) * 3]
         async with it.published() as messages:

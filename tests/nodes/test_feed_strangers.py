@@ -106,7 +106,7 @@ async def _goes_on(at: Scene, feed: Feed, account: Account) -> None:
 
 @pytest.mark.parametrize("what", UNREADABLE)
 async def test_what_is_no_message(what: str) -> None:
-    """The feed drops it, and makes no call for it."""
+    """The feed drops a foreign message, and makes no call for it."""
     async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         feed, engine = stepped_feed(at.hub, pulse_interval=60.0)
@@ -142,7 +142,7 @@ async def test_what_is_no_row(what: str) -> None:
 
 @pytest.mark.parametrize("what", NUMBERS)
 async def test_numbers_that_never_were(what: str) -> None:
-    """Such messages remove nothing, block nothing, and do not cause endless calls."""
+    """Numbers that were never assigned remove and block nothing, and cause no endless calls."""
     async with scene(pulse_interval=60.0) as at:
         await at.straight.nodes.register([Node("a"), Node("b")], ttl=TTL)
         feed, engine = stepped_feed(at.hub, pulse_interval=60.0)

@@ -22,7 +22,7 @@ def test_two_proofs_in_a_row_end_a_trouble() -> None:
 
 
 def test_proofs_while_all_is_well() -> None:
-    """A single failure does not change the mode."""
+    """While the mode is NORMAL, neither good pulses nor a single failure change it."""
     modes = Modes(Counters())
     assert [False] * 3 == [modes.proven() for _ in range(3)]
     modes.failed()

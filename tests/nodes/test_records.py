@@ -165,7 +165,7 @@ def test_any_row(body: bytes, kind: int, count: int) -> None:
 
 @given(st.lists(nodes, min_size=1, max_size=3), st.randoms(use_true_random=False))
 def test_mutated_messages(found: list[Node], rng: random.Random) -> None:
-    """Changed, missing or additional bytes cause no other error, and no endless read."""
+    """Changed, missing or additional bytes raise nothing but ValueError, and reading ends."""
     rows = [row(1, node.id, n, pack_record(node)) for n, node in enumerate(found, 1)]
     whole = message(1, *rows, row(2, "gone", 9), row(3, "beats", 10, struct.pack(">Q", 4)))
     reader = MessageReader()
@@ -211,7 +211,7 @@ BAD_MESSAGES = {
 
 @pytest.mark.parametrize("what", BAD_MESSAGES)
 def test_messages_that_are_none(what: str) -> None:
-    """Such messages are refused as a whole."""
+    """Invalid messages are refused as a whole."""
     data, rule = BAD_MESSAGES[what]
     with pytest.raises(ValueError, match=rule):
         MessageReader().message(data)

@@ -273,7 +273,7 @@ asyncio.run(main())
 
 
 async def test_schedulers_in_processes_of_their_own() -> None:
-    """The same holds for schedulers in processes of their own."""
+    """No node exceeds its capacity, although the schedulers run in separate processes."""
     async with ground() as it, it.hub.feed() as feed:
         await it.nodes.register([Node(f"{n}", capacity=4) for n in range(40)], ttl=1000.0)
         watch = Watch(feed)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 EXPORTING = ("operators", "streams", "testing")
-"""Packages whose names are imported from the package, so that their modules are underscored."""
+"""Packages from which names are imported, so their modules begin with an underscore."""
 
 
 def _packages() -> list[Path]:

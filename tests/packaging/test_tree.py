@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 MOST_LINES = 400
 MOST_TEST_LINES = 700
 MOST_MODULES = 12
-"""In a folder, besides its ``__init__``."""
+"""The most modules in a folder, besides its ``__init__``."""
 
 UNBOUNDED = ("rxdispatch", "operators/flow", "operators/tasks")
 """The root of the package, and the folders that have a file for each operator."""

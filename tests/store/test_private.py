@@ -36,7 +36,7 @@ def test_it_is_private_and_short(parent: Path) -> None:
 
 
 def test_a_deep_place_is_not_used(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such a place is not used, as the address of a socket in it would not fit."""
+    """A deep place is not used, as the address of a socket in it would not fit."""
     deep = parent / ("x" * 90)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
@@ -87,7 +87,7 @@ def test_many_makers_at_once(parent: Path) -> None:
 def test_a_place_where_others_exchange_things(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a place is not used, nor one below it; a place with the sticky bit is used instead."""
+    """A place that others can write is not used, nor one below it, unless it is sticky."""
     parent.chmod(0o777)
     (parent / "below").mkdir(0o700)
     for given in (parent, parent / "below"):
@@ -104,7 +104,7 @@ def test_a_place_where_others_exchange_things(
 
 
 def test_a_place_of_another_user(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such a place is refused, as its owner can replace the files in it."""
+    """Another user's place is refused, as its owner can replace the files in it."""
     with shared_folder(0o1777) as folder:
         assert 0 == as_user((folder / "theirs").mkdir)
         (folder / "theirs").chmod(0o1777)
@@ -127,7 +127,7 @@ def test_no_safe_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_in_a_sandbox_without_root() -> None:
-    """This works where the directories of the system seem to belong to the overflow user."""
+    """A directory can be made although the system's own seem to belong to the overflow user."""
 
     def alone() -> None:
         uid, libc = os.geteuid(), ctypes.CDLL(None)

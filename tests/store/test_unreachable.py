@@ -134,7 +134,7 @@ async def test_the_last_try_does_not_hide_why() -> None:
 
 
 async def test_a_request_that_the_server_does_not_take() -> None:
-    """Such a request fails at once instead of being repeated."""
+    """The request fails at once instead of being repeated."""
     with system_redis(options={"proto-max-bulk-len": "1mb"}) as url:
         client = Client(parse_url(url), StoreSettings(timeout=60.0, attempt_timeout=30.0))
         await client.open()

@@ -345,7 +345,7 @@ def test_the_end_of_the_loop_closes_it() -> None:
 
 @pytest.mark.parametrize("error", [OSError("x"), asyncio.CancelledError("x")])
 def test_an_error_passes_after_what_came_before(error: BaseException) -> None:
-    """This holds even for an error that looks like a cancellation of the task."""
+    """Any error passes, even one that looks like a cancellation of the task."""
 
     async def failing() -> AsyncIterator[int]:
         yield 1

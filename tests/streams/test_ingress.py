@@ -363,7 +363,7 @@ async def test_closing_delivers_what_waits() -> None:
 
 @pytest.mark.parametrize("promised", [False, True])
 async def test_closing_refuses_puts_that_wait(promised: bool) -> None:
-    """This holds even for a put whose place was just promised."""
+    """Waiting puts are refused, even one whose place was just promised."""
     ingress = Ingress[int](1)
     tap = Tap()
     tap.subscribe_to(ingress)

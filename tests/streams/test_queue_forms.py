@@ -52,7 +52,7 @@ def test_the_highest_goes_first_and_equals_keep_their_order() -> None:
 
 
 async def test_a_priority_that_is_none_changes_nothing() -> None:
-    """Neither does a key that raises; the place stays free."""
+    """A key that is None or raises keeps the item out, and its place stays free."""
     keys: list[Any] = ["high", float("nan"), None]
     ingress = PriorityIngress[int](1, key=lambda n: keys[n] if n < 3 else 1 / 0)
     for n in range(3):

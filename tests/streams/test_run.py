@@ -48,7 +48,7 @@ def test_it_raises_the_error_itself(error: Any) -> None:
 
 
 def test_it_leaves_no_subscription() -> None:
-    """This holds after the end and after a cancellation."""
+    """No subscription is left after the end or after a cancellation."""
 
     async def main() -> list[int]:
         seen: list[int] = []

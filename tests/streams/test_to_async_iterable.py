@@ -152,7 +152,7 @@ async def test_closing_ends_a_reader_that_waits() -> None:
 
 
 async def test_a_cancelled_read_loses_nothing() -> None:
-    """This holds even if the item arrives together with the cancellation."""
+    """No item is lost, even if it arrives together with the cancellation."""
     source: Subject[int] = Subject()
     items = to_async_iterable(source)
     for together in (False, True):

@@ -68,7 +68,7 @@ async def test_room_comes_back_however_a_claim_ends(place: Place) -> None:
 async def test_alone_from_the_second_or_before_the_last(
     place: Place, crashes: int, limit: int
 ) -> None:
-    """Such a suspect is not claimed beside other suspects; other tasks go on."""
+    """A suspect with two crashes, or one left, is the only suspect of its worker."""
     async with place.bench() as bench:
         board = await suspects(bench, 3, crashes, max_crashes=limit)
         await board.submit(Task(0, id=f"p{n}") for n in range(3))

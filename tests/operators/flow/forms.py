@@ -396,4 +396,4 @@ OTHERS: tuple[Form, ...] = (
     _beside("zip", _never),
     _beside("zip_latest", _never),
 )
-"""Sources that are no longer above an operator but arguments of it, or made by it."""
+"""Operators again, measured at their other sources: arguments and inner streams."""

@@ -347,7 +347,7 @@ def test_whatever_comes_every_rule_holds(
     pace=st.booleans(),
 )
 def test_a_slow_stage_below_loses_nothing(total: int, count: int, width: int, pace: bool) -> None:
-    """This holds whether or not the source can wait."""
+    """Nothing is lost above a slow stage, whether or not the source can wait."""
 
     async def slow(items: list[int]) -> list[int]:
         await asyncio.sleep(len(items))

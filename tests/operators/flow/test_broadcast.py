@@ -160,7 +160,7 @@ def test_the_slowest_holds_up_the_source() -> None:
 
 
 def test_beside_share_that_counts_only_the_first() -> None:
-    """This is why the operator exists: ``share`` ignores the slow second handler."""
+    """The operator exists because ``share`` ignores the demand of a slow second handler."""
 
     async def most_held(operator: Callable[[Observable[int]], Observable[int]]) -> int:
         paced = Supply(range(1000))

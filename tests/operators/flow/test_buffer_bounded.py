@@ -249,7 +249,7 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
     with capture_logs() as logs:
         done, most = run_virtual(main())
     assert 20_000 == done
-    # Two batches in work, the waiting ones, eight items on their way, and one open batch.
+    # Two batches in progress, the waiting items, eight on their way, and one open batch.
     assert 20 <= most <= 2 * 10 + 30 + 8 + 10
     assert [] == logs
 

@@ -71,7 +71,7 @@ def test_what_is_due_already_goes_at_once() -> None:
 
 
 def test_equal_times_keep_the_order_of_arrival() -> None:
-    """This also holds for items that cannot be compared."""
+    """Items with the same time keep their order, even if they cannot be compared."""
 
     async def main() -> Any:
         items = [{"n": n, "at": float(n % 2)} for n in range(6)]
@@ -203,7 +203,7 @@ def test_what_is_due_waits_for_room_below() -> None:
 def test_nothing_is_lost_and_nothing_goes_early(
     items: list[tuple[int, int]], size: int, width: int, pace: bool
 ) -> None:
-    """This holds for sources that can wait and others, above a slow stage."""
+    """Nothing is lost or early above a slow stage, whether or not the source can wait."""
 
     async def main() -> Any:
         loop = asyncio.get_running_loop()

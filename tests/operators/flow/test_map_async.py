@@ -200,7 +200,7 @@ def test_a_key_that_cannot_be_had_is_an_error_of_the_item(ordered: bool, on_erro
 
 
 def test_the_source_is_asked_for_no_more_than_there_are_slots() -> None:
-    """This holds from the first item to the last."""
+    """The source is asked for as many items as there are free slots, from the first to the last."""
 
     async def main() -> list[int]:
         paced = Supply([1] * 100)
@@ -305,7 +305,7 @@ def test_a_slow_stage_below_slows_down_the_source() -> None:
 
 
 def test_the_context_of_the_push_goes_with_the_item() -> None:
-    """This holds even if the item waits for a slot, for its key or for its turn."""
+    """An item keeps its context even if it waits for a slot, for its key or for its turn."""
     name = contextvars.ContextVar("name", default="none")
 
     async def fn(item: int) -> str:

@@ -72,7 +72,7 @@ def test_skip_reports_and_goes_on() -> None:
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("key", [None, _third])
 def test_more_failures_than_slots_do_not_hang(ordered: bool, key: Any) -> None:
-    """This holds if the last items fail, or *fn* fails before it returns an awaitable."""
+    """The last items may fail too, or *fn* may fail before it returns an awaitable."""
 
     async def late(item: int) -> int:
         raise ValueError(item)

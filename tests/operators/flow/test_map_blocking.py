@@ -181,7 +181,7 @@ def test_threads_that_cannot_start_end_the_stream() -> None:
 
 
 def test_a_pool_that_drops_what_waits_ends_the_stream() -> None:
-    """This happens if the caller shuts the pool down meanwhile."""
+    """The stream ends if the caller shuts the pool down meanwhile."""
 
     async def main() -> Any:
         doors = Doors()
@@ -209,7 +209,7 @@ def test_stop_passes_on_the_original_error() -> None:
 
 
 def test_skipped_errors_do_not_hang() -> None:
-    """This holds even for more failures than there are threads."""
+    """More calls may fail than there are threads."""
 
     def fail(item: int) -> int:
         raise KeyError(item)

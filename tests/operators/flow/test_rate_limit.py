@@ -180,7 +180,7 @@ def test_a_subscriber_that_blocks_the_loop_gets_no_more_than_a_burst_after_it() 
 def test_no_stretch_of_time_has_more_than_the_bucket_allows(
     steps: list[tuple[int, int, int]], count: int, burst: int
 ) -> None:
-    """This holds for any input and any block of the loop; and no item waits needlessly."""
+    """The limit holds for any input and any block of the loop, and no item waits needlessly."""
     # Times are in quarters of a second, as rounding is not tested here.
     per = count * 0.5
 
@@ -310,7 +310,7 @@ def test_what_is_pushed_without_room_waits_for_room_and_for_a_token() -> None:
 
 
 def test_a_second_source_that_comes_later_is_told_of_tokens() -> None:
-    """This holds even if the first source, which could not wait, took all tokens."""
+    """It learns of new tokens even if the first source, which could not wait, took them all."""
 
     async def main() -> Any:
         source = reactivex.concat(reactivex.range(2), Supply([2, 3]))
@@ -444,7 +444,7 @@ def test_one_instance_serves_many_subscriptions() -> None:
 
 
 def test_the_context_of_the_push_goes_with_the_item() -> None:
-    """This holds even if the item has to wait for a token."""
+    """An item keeps its context even if it has to wait for a token."""
     name = contextvars.ContextVar("name", default="none")
 
     async def main() -> list[Any]:

@@ -143,7 +143,7 @@ def test_only_chosen_errors_are_retried(retry_on: Any) -> None:
 
 @pytest.mark.parametrize("retry_on", [Exception, BaseException, _is_error])
 def test_cancellation_is_never_retried(retry_on: Any) -> None:
-    """This holds whatever ``retry_on`` is."""
+    """A CancelledError passes at once, whatever ``retry_on`` is."""
     error = asyncio.CancelledError()
     source = Flaky([error])
     assert [error] == played(source, retry_backoff(EXACT, retry_on=retry_on))

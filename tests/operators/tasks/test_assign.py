@@ -410,7 +410,7 @@ async def test_claims_are_taken_only_for_room() -> None:
 
 
 async def test_every_settlement_frees_the_slot() -> None:
-    """This holds for done, retry, dead and release."""
+    """Done, retry, dead and release free the slot."""
     async with bench() as it:
         await it.fleet(a=9)
         log = Probe()

@@ -273,7 +273,7 @@ async def test_prefetch_bounds_what_is_unsettled() -> None:
 
 
 async def test_prefetch_is_never_exceeded() -> None:
-    """This holds however fast claims are settled."""
+    """No more claims than that are held, however fast they are settled."""
     board, engine = await filled(400)
     engine.after["claim"] = engine.before["settle"] = 0.002
     most = 0
@@ -402,7 +402,7 @@ async def test_renewal_outlives_the_subscription() -> None:
 
 
 async def test_a_settled_claim_is_not_lost_to_a_renewal() -> None:
-    """This holds for a renewal that begins before the settlement and arrives after it."""
+    """A renewal that begins before the settlement and arrives after it is no loss."""
     board, engine = await filled(1)
     engine.before["renew"] = 1.0
     log = Probe()
@@ -506,7 +506,7 @@ async def test_disposal_during_a_claim_gives_back_what_it_brings() -> None:
 
 
 async def test_disposal_as_a_claim_ends_gives_back_what_it_brings() -> None:
-    """This holds in whichever turn of the loop the disposal comes."""
+    """The tasks go back in whichever turn of the loop the disposal comes."""
     for turn in range(8):
         board, _ = await filled(3)
         log = Probe()

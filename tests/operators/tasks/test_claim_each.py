@@ -24,7 +24,7 @@ from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place,
 
 
 async def test_each_task_has_one_winner() -> None:
-    """This holds however many workers see the task."""
+    """One worker wins each task, however many workers see it."""
     board, engine = await filled(20)
     boards: list[Board] = [board, MemoryBoard("b", engine=engine), MemoryBoard("b", engine=engine)]
     broadcast: Subject[Any] = Subject()

@@ -271,7 +271,7 @@ async def test_an_attempt_that_takes_too_long_has_failed() -> None:
 
 
 async def test_the_limit_of_the_task_beats_the_operators() -> None:
-    """This holds whether the task's limit is shorter or longer, or the operator has none."""
+    """The task's limit applies, be it shorter or longer, or the only one."""
     board, _ = place()
     await board.submit([Task(9.0, id="a", timeout=1.0), Task(5.0, id="b", timeout=6.0)])
     a, b = await outcomes(board, sleeps, timeout=3.0)
@@ -331,7 +331,7 @@ async def test_a_lost_claim_cancels_its_handler() -> None:
 
 
 async def test_a_lost_claim_does_not_start() -> None:
-    """This holds for a claim that is lost while it waits for a slot."""
+    """A claim that is lost while it waits for a slot does not start."""
     board, _ = await filled(3)
     claims = await board.claim(3)
     ran: list[str] = []

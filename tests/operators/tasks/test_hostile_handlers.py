@@ -121,7 +121,7 @@ async def test_whatever_a_handler_raises_is_a_failed_attempt(name: str, where: s
             await asyncio.gather(child())
 
     if where == "in a child" and name in {"system exit", "generator exit"}:
-        pytest.skip("asyncio ends the loop, or the task, of such a child by itself")
+        pytest.skip("asyncio itself ends the loop, or the task, of such a child")
     found = await ends(board, gathers if where == "in a child" else handler, max_concurrent=1)
     assert ["dead", "done", "done", "done", "done", "retry"] == sorted(o.status for o in found)
     assert (0, 0, 0, 4, 1) == await marks(board)
@@ -169,7 +169,7 @@ async def test_an_idle_worker_that_is_cancelled_is_no_loss() -> None:
 
 @pytest.mark.parametrize("turns_later", range(6))
 async def test_a_worker_that_is_cancelled_on_its_way_is_no_loss(turns_later: int) -> None:
-    """This holds in whichever turn of the loop the cancellation comes."""
+    """All tasks are done, in whichever turn of the loop the cancellation comes."""
     board, _ = place()
     given: list[asyncio.Task[Any]] = []
 

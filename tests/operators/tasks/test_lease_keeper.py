@@ -83,7 +83,7 @@ class Notes:
 
 
 async def test_a_lease_that_passes_unconfirmed_is_lost_on_time() -> None:
-    """This holds even while a renewal hangs; a claim that was never emitted goes back."""
+    """The loss is on time even while a renewal hangs; a claim that was never emitted goes back."""
     for hangs in (False, True):
         place = await held(2)
         start = asyncio.get_running_loop().time()

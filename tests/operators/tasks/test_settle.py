@@ -163,7 +163,7 @@ async def test_only_lost_outcomes_need_no_write() -> None:
 
 
 async def test_a_lease_that_passed_is_refused() -> None:
-    """This happens if another worker has taken the task over."""
+    """The settlement is refused if another worker has taken the task over."""
     board, _, found = await done(1)
     await asyncio.sleep(31)
     assert ["0"] == ids(await board.claim(1))

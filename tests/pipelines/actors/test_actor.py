@@ -103,7 +103,7 @@ async def test_an_actor_is_started_once() -> None:
 
 
 async def test_one_at_a_time_and_in_order() -> None:
-    """This holds whichever tasks send the messages."""
+    """Messages of all senders are handled in order, one at a time."""
     at_work = 0
     seen: list[int] = []
 
@@ -167,7 +167,7 @@ async def test_a_timeout_error_of_the_handler_is_no_timeout_of_ask() -> None:
 
 
 async def test_ask_times_out() -> None:
-    """This holds while the message runs, waits in the mailbox, or waits for a place there."""
+    """The message may be running, in the mailbox, or waiting for a place there."""
     seen: list[int] = []
 
     async def handle(n: int) -> Any:

@@ -180,7 +180,7 @@ async def test_results_must_fit_the_outputs(wrong: Any) -> None:
 
 
 async def test_zip_pairs_in_order() -> None:
-    """This holds even if one branch is slow, concurrent, and ordered."""
+    """The pairs are right even if one branch is slow, concurrent, and ordered."""
     delays = iter(range(100, 0, -1))
 
     async def later(n: int) -> int:
@@ -331,7 +331,7 @@ async def test_a_slow_branch_bounds_what_is_held() -> None:
         for n in range(60):
             await r.submit("top", n)
             submitted += 1
-            # The queue of the slow node, two items in work at top, one in the fork, one in work.
+            # The queue of the slow node, two in progress at top, one in the fork, one in progress.
             assert begun["top"] - begun["slow"] <= 5 + 2 + 1 + 1
             # Some may have left the queue but not begun.
             assert submitted - begun["top"] <= 3 + 2

@@ -7,7 +7,7 @@ import pytest
 from rxdispatch.pipelines.outbox.clock import ClockRow, OutboxClock, boot_id, steady
 
 SET = 1.8e9
-"""What a clock shows that was set."""
+"""The time of a wall clock that has been set, in seconds since 1970."""
 
 
 def resumed(row: ClockRow, *, steady: float, wall: float, boot: str = "b") -> float:

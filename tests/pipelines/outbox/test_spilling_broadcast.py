@@ -31,10 +31,10 @@ def test_all_get_everything_and_wait_empty_waits_for_the_slowest() -> None:
         start = loop.time()
         for n in range(8):
             await ingress.put(n)
-        # One item is in work, two are in its queue, two in front of all; three had to wait.
+        # One item is in progress, two are in its queue, two in front of all; three had to wait.
         assert 2 < loop.time() - start < 4
         await ingress.wait_empty()
-        # The last item is still in work.
+        # The last item is still in progress.
         assert 6.5 < loop.time() - start < 7.5
         assert list(range(8)) == quick.notifications
         ingress.close()

@@ -80,7 +80,7 @@ async def test_producers_keep_their_order_through_ups_and_downs(tmp_path: Path) 
 
 
 async def test_the_disk_is_left_once_the_subscriber_keeps_up(tmp_path: Path) -> None:
-    """This happens even if a producer never pauses."""
+    """Items pass through memory again, even if a producer never pauses."""
     async with rxd.SpillingIngress[int](tmp_path / "spill", size=10) as ingress:
         for n in range(50):
             await ingress.put(n)

@@ -260,7 +260,7 @@ async def test_invalid_answers() -> None:
 
 
 async def test_an_answer_that_cannot_be_read_is_retried() -> None:
-    """This holds for any error that the client raises."""
+    """Any error that the client raises is retried."""
 
     def garbled(request: httpx.Request) -> httpx.Response:
         raise httpx.DecodingError("no gzip", request=request)

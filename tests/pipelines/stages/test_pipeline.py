@@ -122,7 +122,7 @@ async def test_a_source_is_asked_for_what_fits() -> None:
     async with rxd.Pipeline(takes(1.0, max_concurrent=1, queue_size=2), source=source()) as p:
         await asyncio.sleep(10.5)
         assert 10 == p.stats.results
-        # Done, in work, in the queue, waiting for a place there, and in the reader.
+        # Done, in progress, in the queue, waiting for a place there, and in the reader.
         assert 10 + 1 + 2 + 1 + 16 >= read
         assert await p.drain()
     assert read == p.stats.results
@@ -177,7 +177,7 @@ async def test_a_reader_that_leaves_lets_the_pipeline_go_on() -> None:
 
 
 async def test_results_come_in_order_if_asked_for() -> None:
-    """This holds across all stages: failed items are left out, and slow ones waited for."""
+    """Failed items are left out, and slow ones waited for, across all stages."""
 
     async def uneven(n: int) -> int:
         await asyncio.sleep((n * 7) % 5)
@@ -463,7 +463,7 @@ async def test_an_exception_cancels() -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 async def test_a_cancellation_cancels(inside: bool) -> None:
-    """This holds in the block, and while the pipeline drains."""
+    """A cancellation works in the block, and while the pipeline drains."""
 
     async def main() -> None:
         async with rxd.Pipeline(takes(100.0)) as p:

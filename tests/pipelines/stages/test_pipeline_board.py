@@ -88,7 +88,7 @@ async def test_stages_run_where_they_are_claimed() -> None:
 
 
 async def test_an_item_that_was_submitted_to_a_board_is_stored() -> None:
-    """This holds if the first stage has a board; the same id is stored once."""
+    """An item that is submitted to the first stage's board is stored, and the same id only once."""
     board = rxd.MemoryBoard[Any]("b")
     p = rxd.Pipeline(rxd.stage(same, board=board))
     found: list[Any] = []
@@ -268,7 +268,7 @@ def test_a_full_board_holds_up_those_before_it() -> None:
         async with p:
             feeding = asyncio.create_task(p.feed(range(2000)))
             await asyncio.sleep(60)
-            # The items in work, the waiting ones, and those of this write and the next.
+            # The items in progress, the waiting ones, and those of this write and the next.
             assert 256 <= p.stats.submitted <= 2 * 256 + 2 * 16
             boards[0].full = False
             assert 2000 == await feeding
@@ -575,7 +575,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 async def test_a_second_item_of_one_id_is_a_failure(first: bool) -> None:
-    """This holds whether they come one by one or in one write; no item vanishes."""
+    """The items may come one by one or in one write, and none vanishes."""
     async with rxd.connect("memory://") as hub:
         stages = [rxd.stage(same, name="check"), rxd.stage(same, name="save", board="orders")]
         failed: list[tuple[str, Any, str]] = []

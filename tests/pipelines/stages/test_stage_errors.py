@@ -99,7 +99,7 @@ async def test_a_keyboard_interrupt_in_a_thread_is_a_failure() -> None:
 
 
 async def test_what_on_error_raises_is_the_failure() -> None:
-    """This holds for any error."""
+    """Any error of ``on_error`` becomes the failure."""
 
     def replaced(item: int, error: BaseException) -> int:
         raise SystemExit(item)
