@@ -138,7 +138,12 @@ def _limited(what: str, node: str, packed: bytes) -> bytes:
 
 
 def pack_record(node: Node) -> bytes:
-    """Return *node* in the registry's format, with a birth and ttl of 0."""
+    """
+    Return *node* in the registry's format, with a birth and ttl of 0.
+
+    The format has no suspect nodes, because each feed judges for itself: such a node is packed as
+    ready, and its caller must keep that it was suspect.
+    """
     spec, state = pack_spec(node), node._packed_state
     status = _STATUS.index(node.status) if node.status in _STATUS else 0
     head = (_FORMAT, status, node.version, 0, node.capacity, node.current_jobs, 0, len(spec))

@@ -14,7 +14,10 @@ from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.hub import Hub, connect
 from rxdispatch.node import Mode, Node, NodeStatus
 from rxdispatch.nodes.feed.snapshot import Snapshot, StoredRow
+from rxdispatch.nodes.feed.snapshot_sync import SnapshotSync
 from rxdispatch.nodes.records import pack_record
+from rxdispatch.nodes.replica.unsaved import Unsaved
+from tests.nodes.replicas import SECOND, made, message, record, touch
 from tests.proxy import Proxy
 from tests.servers import valkey_server
 
@@ -153,6 +156,27 @@ async def test_a_neighbour_that_is_connected(tmp_path: Path) -> None:
                 assert feed.nodes() == seen.nodes()
         finally:
             await neighbour.close()
+
+
+async def test_a_draining_node_that_was_suspect(tmp_path: Path) -> None:
+    """A process that starts from the file takes such a node as suspect, not as ready."""
+    replica, _, _ = made()
+    replica.follow(message(record("a", 1, status=NodeStatus.DRAINING)))
+    replica.suspect_all()
+    snapshot = Snapshot(tmp_path / "fleet.db", "test")
+    await snapshot.open()
+    sync = SnapshotSync(snapshot, replica, Unsaved())
+    try:
+        sync.save()
+        await until(lambda: sync._saving is None)
+        late, watcher, _ = made(SECOND)
+        await SnapshotSync(snapshot, late, Unsaved()).preload()
+        assert NodeStatus.SUSPECT is late.nodes["a"].status
+        # A heartbeat without news does not say whether the node is ready, so it is looked up.
+        assert late.follow(message(touch("a", 2, 2)))
+        assert (NodeStatus.SUSPECT, ["a"]) == (late.nodes["a"].status, watcher.doubts)
+    finally:
+        await sync.close()
 
 
 async def test_too_long_without_a_proof(tmp_path: Path) -> None:

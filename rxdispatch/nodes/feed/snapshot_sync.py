@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
+from rxdispatch.node import NodeStatus
 from rxdispatch.nodes.feed.snapshot import Snapshot, Stored, StoredRow
 from rxdispatch.nodes.records import MessageReader, NodeRow, pack_record
 from rxdispatch.nodes.replica.replica import Replica
@@ -97,7 +98,10 @@ class SnapshotSync:
             if node is None:
                 yield StoredRow(name, replica.high, b"", 0.0)
             else:
-                yield StoredRow(name, node.seq, pack_record(node), replica.remaining(name))
+                # A record cannot say suspect; a row that has lapsed is suspect when it is loaded.
+                suspect = node.status is NodeStatus.SUSPECT
+                remaining = 0.0 if suspect else replica.remaining(name)
+                yield StoredRow(name, node.seq, pack_record(node), remaining)
 
     def _take(self, stored: Stored) -> None:
         epoch = bytes.fromhex(stored.epoch)
