@@ -38,27 +38,28 @@ class Actor:
     A handler that owns its state and gets messages one by one, in order.
 
     Use it with ``async with``, which returns its :class:`ActorRef`, or start one by name with
-    ``hub.actor``. Leaving the block normally handles the messages in the mailbox. Leaving it by an
-    exception, or by cancellation, cancels the handler, refuses the rest, and waits for the handler
-    to end.
+    ``hub.actor``. Leaving the block normally waits until the messages in the mailbox are handled.
+    Leaving it by an exception, or by cancellation, cancels the handler, refuses the remaining
+    messages, and waits for the handler to end.
 
     Args:
         name: 1 to 200 characters.
-        handle: A coroutine function, or an object called as one; called with each message.
+        handle: A coroutine function, or an object with an async ``__call__``; called with each
+            message.
         factory: Instead of *handle*: a class or plain function that returns the handler, called
             without arguments at the start and at each restart.
         queue_size: How many messages may wait, at least 1.
         supervision: What happens when the handler raises. ``"resume"`` goes on with the next
             message; ``"restart"`` does so with a new handler from *factory*, after the wait of
             *backoff*; ``"stop"`` ends the actor. In each case the error is logged, emitted by
-            ``failures`` and raised in ``ask``; the message is not handled again.
+            ``failures`` and raised by ``ask``, and the message is not handled again.
         backoff: The waits before restarts; its ``attempts`` limit the failures in a row, after
             which the actor ends.
-        next: The actor that gets what the handler returns, unless that is None; given as its ref,
-            or inside a hub as its name. While its mailbox is full, this actor waits, so a ring of
-            full ones deadlocks. A result that cannot be delivered is a failure, but does not count
-            for *supervision*.
-        find: Returns the address for a name; a hub passes it.
+        next: The actor that gets what the handler returns, unless that is None; given by its ref,
+            or inside a hub by its name. While the mailbox of *next* is full, this actor waits, so a
+            ring of actors with full mailboxes deadlocks. A result that cannot be delivered is a
+            failure, but *supervision* ignores it.
+        find: Returns the address of the actor of a given name; a hub passes it.
         on_end: Called once the actor has ended: it is closed, and its handler has returned.
 
     Raises:
@@ -123,7 +124,7 @@ class Actor:
         Raises:
             ConfigError: If it was started before, or *factory* returns no handler.
         """
-        handle = None if self._run.entered else checked_handle("what factory makes", self._make())
+        handle = None if self._run.entered else checked_handle("result of factory", self._make())
         self._run.enter()
         self._handle = handle
         loop = asyncio.get_running_loop()
@@ -173,7 +174,7 @@ class Actor:
     def _finish(self, _: Exception | None) -> None:
         self._subscription.dispose()
         self._run.close()
-        # A message that has failed waits only for a restart.
+        # A message whose failure is reported waits only for the restart of its actor.
         if self._current is not None and not self._reported:
             self._refuse(self._current)
         # Refuses the rest of the mailbox; it is closed, so this ends with the next turn.
@@ -187,7 +188,7 @@ class Actor:
             self._check_ended()
 
     def _check_ended(self) -> None:
-        """Report, once, that nothing of the actor is at work any more."""
+        """Call *on_end*, once, if nothing of the actor is at work any more."""
         if self._on_end is not None and self._run.ended and not self._wait_group.active:
             on_end, self._on_end = self._on_end, None
             on_end()
@@ -195,7 +196,7 @@ class Actor:
     # ------------------------------------------------ messages
 
     def _begin(self, mail: Mail) -> Coroutine[Any, Any, None]:
-        # Not in the coroutine, which may be cancelled before it begins.
+        # This is not in the coroutine, because that may be cancelled before it begins.
         self._current = mail
         self._reported = False
         self._name_it(mail)
@@ -260,7 +261,7 @@ class Actor:
             actor=self._name,
             message=mail.id,
             supervision=self._supervision,
-            # A receiver of the error itself can look at its traceback.
+            # If a caller or a subscriber gets the error itself, the log needs no traceback.
             **({"error": describe(error)} if received else {"failure": error}),
         )
         if mail.reply is not None and asked:
@@ -291,7 +292,7 @@ class Actor:
                 return
             await asyncio.sleep(self._backoff.delay(self._failed_in_a_row))
             try:
-                self._handle = checked_handle("what factory makes", self._make())
+                self._handle = checked_handle("result of factory", self._make())
             except KeyboardInterrupt:
                 self._stop()
                 raise
@@ -301,7 +302,7 @@ class Actor:
                 return
 
     def _stop(self) -> None:
-        """Handle nothing more; waiting messages are taken out and refused."""
+        """Handle no more messages; those that wait are taken out and refused."""
         log.warning("actor_stopped", actor=self._name, error="")
         self._handle = None
         self._run.close()

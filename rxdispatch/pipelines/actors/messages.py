@@ -21,7 +21,7 @@ class ActorError(TaskExecutionError):
     An actor failed to handle a message; the error is the ``__cause__``.
 
     Args:
-        task_id: The number of the message, as ``"<actor>/<n>"``.
+        task_id: The id of the message, ``"<actor>/<n>"`` with its number *n* from 1.
         actor: The name of the actor.
         message: The message; not part of this error's text.
     """
@@ -30,7 +30,7 @@ class ActorError(TaskExecutionError):
         super().__init__(task_id, 1)
         self.actor = actor
         self.message = message
-        self.args = (f"actor {actor!r} failed at message {task_id!r}",)
+        self.args = (f"actor {actor!r} failed to handle message {task_id!r}",)
 
 
 class Mail:
@@ -62,7 +62,7 @@ def checked_behaviour(
             raise ConfigError("factory must be a class or a plain function", factory)
         check_function("factory", factory)
         return factory
-    # A function cannot be made again from its initial state.
+    # Only a factory can make a new handler, in its initial state.
     if supervision == "restart":
         raise ConfigError('factory must be given with supervision="restart"', handle)
     known = checked_handle("handle", handle)
@@ -74,11 +74,12 @@ def checked_handle(what: str, handle: Any) -> Handle:
     Return *handle*.
 
     Raises:
-        ConfigError: If it is neither a coroutine function nor an object that is called as one.
+        ConfigError: If it is neither a coroutine function nor an object with an async
+            ``__call__``.
     """
     if not is_async(handle):
         raise ConfigError(
-            f"{what} must be a coroutine function, or an object called as one", handle
+            f"{what} must be a coroutine function, or an object with an async __call__", handle
         )
     check_function(what, handle, "message")
     return handle  # type: ignore[no-any-return]

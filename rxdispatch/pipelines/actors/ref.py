@@ -21,9 +21,10 @@ __all__ = ["ActorRef"]
 
 class ActorRef:
     """
-    The address of an actor; it may be used anywhere on its loop, also after the actor has ended.
+    The address of an actor, to send it messages; usable anywhere on the actor's loop.
 
-    Messages of one sender are handled in the order in which they were sent.
+    Messages of one sender are handled in the order in which they were sent. An address stays valid
+    when its actor has ended, and then refuses messages.
     """
 
     def __init__(self, name: str, mailbox: Ingress[Mail], run: Run[ActorError]) -> None:
@@ -58,8 +59,8 @@ class ActorRef:
         """
         The messages that the actor failed to handle; hot, and completes when it has ended.
 
-        Each is also logged as ``actor_failed``. A subscriber that can make its source wait holds
-        up the actor.
+        A failure is also logged, as ``actor_failed``, or as ``message_refused`` if the actor was
+        closed. A subscriber that applies back-pressure holds up the actor.
         """
         return self._run.failures.stream
 
@@ -68,7 +69,7 @@ class ActorRef:
         Put *message* into the mailbox; wait while that is full.
 
         Raises:
-            TaskRejectedError: If the actor is closed, also while this waits.
+            TaskRejectedError: If the actor is closed, or closes while this waits.
         """
         await self._put(Mail(message))
 
@@ -89,8 +90,8 @@ class ActorRef:
         Put *message* into the mailbox, and return what the handler returns.
 
         If this times out or is cancelled before the handler gets the message, the handler never
-        gets it; afterwards the handler goes on, and its answer is dropped. An actor that asks
-        itself, directly or in a ring, waits until the timeout.
+        gets it. If the handler has it already, the handler goes on, and its answer is dropped. An
+        actor that asks itself, directly or through others, waits until the timeout.
 
         Args:
             message: The message.
@@ -99,7 +100,8 @@ class ActorRef:
         Raises:
             ActorError: If the handler raised; its error is the cause.
             ItemTimeoutError: If there is no answer in time.
-            TaskRejectedError: If the actor is closed, also while this waits.
+            TaskRejectedError: If the actor is closed, closes while this waits for a place in the
+                mailbox, or ends before it has handled the message.
         """
         self._home.check()
         limit = None if timeout is None else seconds("timeout", timeout, zero=False)
@@ -108,8 +110,8 @@ class ActorRef:
             answer = self._answer(Mail(message, reply), reply)
             return await run_with_timeout(answer, message, limit, name=self._message)
         finally:
-            # The actor skips a message whose reply is cancelled; and an error that arrived just
-            # as the wait ended counts as retrieved.
+            # The actor skips a message whose reply is cancelled. An error that arrived just as the
+            # wait ended is read here, so that asyncio does not log it as never retrieved.
             if not reply.cancel() and not reply.cancelled():
                 reply.exception()
 
@@ -117,12 +119,12 @@ class ActorRef:
         """
         Accept no more messages, and wait until those in the mailbox are handled.
 
-        The actor's own handler must not call this, as it would wait for itself: raise an error
-        under ``supervision="stop"`` instead.
+        The actor's own handler must not call this, because it would wait for itself. To end the
+        actor from its handler, raise an error under ``supervision="stop"``.
 
         Args:
-            timeout: Seconds after which the handler is cancelled and the rest refused; None waits
-                as long as it takes.
+            timeout: Seconds after which the handler is cancelled and the remaining messages are
+                refused; None waits as long as it takes.
 
         Returns:
             True if all messages were handled.

@@ -16,8 +16,8 @@ class Actors:
     """
     The actors of a hub, by name.
 
-    Each is kept from its start until it has ended. So a name is free again only when nothing of its
-    actor is at work, and ended actors take no memory.
+    An actor is kept from its start until it has ended. So its name is free again only when nothing
+    of the actor is at work, and ended actors take no memory.
     """
 
     def __init__(self) -> None:

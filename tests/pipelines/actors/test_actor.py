@@ -61,7 +61,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"name": ""}, "name must be a str of 1 to 200 characters"),
     ({"handle": None}, "an actor must be given either handle or factory"),
     ({"factory": Counter}, "an actor must be given either handle or factory"),
-    ({"handle": print}, "handle must be a coroutine function, or an object called as one"),
+    ({"handle": print}, "handle must be a coroutine function, or an object with an async __call__"),
     ({"handle": None, "factory": echo}, "factory must be a class or a plain function"),
     ({"handle": None, "factory": 5}, "factory must be a class or a plain function"),
     ({"supervision": "x"}, 'supervision must be "resume", "restart" or "stop", got \'x\''),
@@ -84,7 +84,7 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 async def test_the_result_of_a_factory_is_checked() -> None:
     """The result is checked when the actor starts."""
-    with pytest.raises(rxd.ConfigError, match=r"^what factory makes must be a coroutine function"):
+    with pytest.raises(rxd.ConfigError, match=r"^result of factory must be a coroutine function"):
         rxd.Actor("a", factory=dict).start()  # type: ignore[arg-type]
 
 
@@ -151,7 +151,7 @@ async def test_ask_raises_the_error_of_the_handler() -> None:
     assert isinstance(caught.value, rxd.TaskExecutionError)
     assert isinstance(caught.value.__cause__, ValueError)
     assert ("a", "a/2", -1) == (caught.value.actor, caught.value.task_id, caught.value.message)
-    assert "actor 'a' failed at message 'a/2'" == str(caught.value)
+    assert "actor 'a' failed to handle message 'a/2'" == str(caught.value)
 
 
 async def test_a_timeout_error_of_the_handler_is_no_timeout_of_ask() -> None:
