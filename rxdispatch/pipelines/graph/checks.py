@@ -1,4 +1,4 @@
-"""Checks of a whole graph: no cycle, and every input port is fed."""
+"""Checks of a whole graph: it has no cycle, and its input ports are connected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def check_graph(nodes: Mapping[str, GraphNode], edges: Collection[Edge]) -> None
     Check a graph as a whole.
 
     Raises:
-        ConfigError: If it has no node, a cycle, or an input port that no edge feeds.
+        ConfigError: If it has no node, a cycle, a node whose inputs are connected only in part, or
+            a zip or latest of several inputs that are not connected.
     """
     if not nodes:
         raise ConfigError("a graph must have a node")
@@ -39,10 +40,10 @@ def check_graph(nodes: Mapping[str, GraphNode], edges: Collection[Edge]) -> None
 
 def in_order(nodes: Iterable[str], edges: Iterable[Edge]) -> list[str]:
     """
-    Return the names of the nodes, each after those that feed it.
+    Return the names of the nodes, each after the nodes that feed it.
 
     Raises:
-        ConfigError: If there is a cycle; it names the path.
+        ConfigError: If there is a cycle; the error names its nodes.
     """
     sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(nodes, ()))
     for edge in edges:

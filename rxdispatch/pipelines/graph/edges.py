@@ -37,8 +37,9 @@ def edge_operator(
         edge: The edge.
         size: How many items may wait.
         several: Whether the values are dicts by port.
-        gaps: Whether gaps go along too, because a zip needs them downstream.
-        failed: Called with each item that does not fit, if ``overflow`` makes that a failure.
+        gaps: Whether gaps go along too, because a zip downstream needs them.
+        failed: Called with the failure of each item that does not fit, if ``overflow`` makes that a
+            failure.
     """
     port = edge.from_port
 
@@ -62,7 +63,7 @@ def edge_operator(
 
 
 def _overflow(edge: Edge, size: int, failed: Callable[[StageError], None]) -> Overflow[Envelope]:
-    """Return the policy of *edge* for envelopes; no item can end the stream."""
+    """Return the policy of *edge* for envelopes, in a form that never ends the stream."""
     policy: Any = edge.overflow
     if isinstance(policy, str) and policy != "error":
         return policy  # type: ignore[return-value]

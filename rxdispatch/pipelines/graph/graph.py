@@ -35,12 +35,12 @@ class Graph:
     """
     A description of work that forks and joins: nodes, ports and edges.
 
-    It holds no items and may be run any number of times, also at once. Nodes and edges that are
-    added later do not change a run that has begun.
+    A graph holds no items, and can be run any number of times, even at the same time. Nodes and
+    edges that are added later do not change a run that has begun.
 
-    An item that leaves a port goes along every edge from it, as one object: a node that mutates its
-    item mutates it for the others too, so copy it first. Nodes without an incoming edge are the
-    entries, which :meth:`GraphRun.submit` gives items to.
+    An item that leaves a port goes along every edge from that port, as the same object. A node that
+    mutates its item mutates it for the other nodes too, so it should copy it first. Nodes without
+    an incoming edge are the entries: :meth:`GraphRun.submit` gives items to them.
 
     Example:
         >>> import asyncio
@@ -65,7 +65,7 @@ class Graph:
 
     def __init__(self) -> None:
         self._nodes: dict[str, GraphNode] = {}
-        # In order; the values do not matter.
+        # A set that keeps the order; the values do not matter.
         self._edges: dict[Edge, None] = {}
 
     def add_node(
@@ -102,9 +102,9 @@ class Graph:
             ordered: Emit in the order of arrival; a result that waits for its turn keeps its
                 slot. Set it for the nodes ahead of a zip that work on several items at once.
             queue_size: How many items may wait on each edge to it, at least 1; by default 16, or
-                as many as it, or the node before it, works on at once, if that is more.
+                as many as it or the node before it works on at once, if that is more.
             timeout: Seconds that each attempt may take.
-            backoff: How often an item is attempted, and the waits in between; None for once.
+            backoff: How often an item is attempted, and the waits in between; None for one attempt.
             on_error: What happens to an item whose last attempt failed. ``"stop"``: it goes no
                 further and is emitted by the run's ``failures``; the run goes on. ``"skip"`` only
                 logs it. A callable gets the item (a tuple after zip and latest) and the error and
@@ -163,9 +163,9 @@ class Graph:
             from_port: An output port of *source*.
             to_port: An input port of *target*.
             overflow: What happens to an item that does not fit. ``"wait"`` pauses *source*, and
-                with it all of its edges; no other policy ever does. ``"drop_oldest"`` and
-                ``"drop_newest"`` drop and log. ``"error"`` makes it a failure caused by a
-                ``BufferOverflowError``. A callable gets the item.
+                with it all of its edges; no other policy does. ``"drop_oldest"`` and
+                ``"drop_newest"`` drop an item and log that. ``"error"`` makes the item a failure
+                caused by a ``BufferOverflowError``. A callable gets the item.
 
         Raises:
             ConfigError: If there is no such node or port, or the edge exists already.
@@ -188,11 +188,11 @@ class Graph:
         """
         Check the graph as a whole; :meth:`run` does so too.
 
-        Either all inputs of a node are connected or none. A node with none is an entry, which
-        takes submitted items; a zip or latest of several inputs cannot be one.
+        Either all inputs of a node must be connected, or none. A node with none is an entry, which
+        takes submitted items; a zip or latest of several inputs cannot be an entry.
 
         Raises:
-            ConfigError: If it has no node, a cycle, or an input port that no edge feeds.
+            ConfigError: If the graph has no node, a cycle, or a node that breaks this rule.
         """
         check_graph(self._nodes, self._edges)
 

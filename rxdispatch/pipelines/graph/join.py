@@ -1,4 +1,4 @@
-"""``join_ports``: joins several streams into one and asks each at the pace of the result."""
+"""``join_ports``: joins streams into one, and asks each for items at the pace of the result."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def join_ports(
     Join *streams*, one for each port.
 
     RxPY's own ``merge``, ``zip`` and ``combine_latest`` forward or hold every item that arrives.
-    Here each port holds one item and asks its stream for the next when that one has gone; all
+    Here each port holds one item, and asks its stream for the next when that item has gone; all
     others wait in the bounded queue upstream. ``merge`` takes turns among the ports, so that a busy
-    one does not starve the others.
+    port does not starve the others.
 
     Args:
         streams: The stream of each port.
@@ -108,7 +108,7 @@ class _Merge(Downstream[Envelope]):
                 return port.take()
         return None
 
-    # ------------------------------------------------ what comes and goes
+    # ------------------------------------------------ from the ports to the observer
 
     def _entrance(self, port: _Port) -> Callable[[Envelope], None]:
         def on_next(envelope: Envelope) -> None:
@@ -127,7 +127,7 @@ class _Merge(Downstream[Envelope]):
 
     def _pump(self) -> None:
         """Emit what can go while there is room below, and ask for more."""
-        # Emitting and asking lead to items that must not overtake the one at hand.
+        # Emitting and asking can bring in new items, which must not overtake the current one.
         if self._pumping or self.closed:
             return
         self._pumping = True
@@ -137,7 +137,7 @@ class _Merge(Downstream[Envelope]):
                 if entry is None:
                     break
                 envelope, context = entry
-                # The ports fill up again meanwhile, and while the consumer is busy.
+                # Asked before the emission, the ports fill up while the consumer is busy.
                 self._ask()
                 context.run(self.observer.on_next, envelope)
         finally:
@@ -156,7 +156,7 @@ class _Zip(_Merge):
 
     def next(self) -> tuple[Envelope, Context] | None:
         if any(port.ended and port.held is None for port in self.ports):
-            # No tuple can follow: report what still comes, so that all streams can end.
+            # No tuple can follow: report the items that still come, so that all streams can end.
             for port in self.ports:
                 while port.held is not None:
                     envelope, context = port.take()
@@ -172,7 +172,7 @@ class _Zip(_Merge):
         if not gone:
             return _tuple(envelopes), entries[0][1]
         for envelope, context in entries:
-            # An item that failed on another way has been reported there.
+            # An item that failed on another path has been reported there.
             if envelope.id not in gone:
                 context.run(self._unpaired, envelope)
         return Envelope(_name(envelopes), Gap), entries[0][1]
@@ -202,7 +202,7 @@ class _Latest(_Merge):
                 if fresh and len(self._latest) == self._width:
                     self._turn = (self._turn + step + 1) % self._width
                     return _tuple([self._latest[one] for one in self.ports]), context
-                # Nothing to wait for: a later one replaces it until all have one.
+                # No tuple yet. Until all ports have an item, a later one may replace this one.
                 port.ask()
         return None
 
@@ -215,5 +215,5 @@ def _tuple(envelopes: list[Envelope]) -> Envelope:
 
 
 def _name(envelopes: list[Envelope]) -> str:
-    # Items that one item became on several ways are that item again.
+    # The results of one item on several paths share its id: together they are that item again.
     return "+".join(dict.fromkeys(envelope.id for envelope in envelopes))

@@ -11,7 +11,7 @@ __all__ = ["mermaid"]
 
 def mermaid(nodes: Mapping[str, GraphNode], edges: Iterable[Edge]) -> str:
     """
-    Return the text, nodes and edges in the order in which they were added.
+    Return the flowchart, with nodes and edges in the order in which they were added.
 
     Nodes are numbered, because some names, such as ``end``, are keywords of Mermaid.
     """

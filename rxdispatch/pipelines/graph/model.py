@@ -19,7 +19,7 @@ Join = Literal["merge", "zip", "latest"]
 
 
 class Gap:
-    """Takes the place of a failed item. The class itself is used, so that it pickles by name."""
+    """The placeholder of a failed item: the class, not an instance, so that it pickles by name."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -65,12 +65,13 @@ class Edge:
 
 class NodeFunction:
     """
-    The function of a node, whose result is checked; a gap stays one and is not passed to it.
+    The user's function of a node, with checks of its result; a gap skips the function.
 
     Args:
         fn: The user's function.
-        spread: Pass a tuple of items as that many arguments.
-        outputs: The ports it may name; with one alone it returns the value itself.
+        spread: Whether to pass a tuple of items as that many arguments.
+        outputs: The output ports. If there are several, *fn* returns a dict by port; if there is
+            one, it returns the value itself.
     """
 
     def __init__(self, fn: Callable[..., Any], spread: bool, outputs: tuple[str, ...]) -> None:
@@ -85,7 +86,7 @@ class NodeFunction:
         return self.checked(self.fn(*item) if self.spread else self.fn(item))
 
     def checked(self, value: Any) -> Any:
-        """Return *value*, which with several outputs must be a dict of them."""
+        """Return *value*; with several outputs, it must be a dict by port."""
         if len(self.outputs) == 1:
             return value
         if not isinstance(value, dict):
@@ -99,7 +100,7 @@ class NodeFunction:
         return value  # pyright: ignore[reportUnknownVariableType]
 
     def checked_replacement(self, on_error: OnError[Any, Any]) -> OnError[Any, Any]:
-        """Return *on_error*, whose replacements are checked as results are."""
+        """Return *on_error*, with the same checks of its replacements as of results."""
         if len(self.outputs) == 1 or not callable(on_error):
             return on_error
         replace = on_error
@@ -124,7 +125,7 @@ def checked_ports(what: str, ports: Any) -> tuple[str, ...]:
         ConfigError: If they are not a tuple or list of one or more distinct names.
     """
     if not isinstance(ports, (tuple, list)) or not ports:
-        raise ConfigError(f"{what} must be a tuple of names of ports", ports)
+        raise ConfigError(f"{what} must be a tuple of port names", ports)
     names = tuple(key_name(f"each of {what}", port) for port in ports)  # pyright: ignore[reportUnknownVariableType]
     for name in names:
         if names.count(name) > 1:

@@ -33,13 +33,13 @@ class GraphRun:
     """
     A running graph, made by :meth:`Graph.run` and used with ``async with``, once.
 
-    Leaving the block normally waits for every item in the graph: a node ends when those that feed
-    it have. Leaving it by an exception, or by cancellation, cancels the items at work, drops the
-    rest, and waits for coroutines to end.
+    Leaving the block normally waits for every item in the graph: a node ends when the nodes that
+    feed it have ended. Leaving it by an exception, or by cancellation, cancels the items at work,
+    drops the rest, and waits for coroutines to end.
 
     An edge holds up to ``queue_size`` items of its target, and in addition those that its source
-    had at work when it became full. While it is full, its source begins nothing new, and so on up
-    to :meth:`submit`; nodes of other branches go on with the items that they have.
+    had at work when it became full. While an edge is full, its source begins nothing new, and so on
+    up to :meth:`submit`; nodes of other branches go on with the items that they have.
     """
 
     def __init__(self, nodes: Mapping[str, GraphNode], edges: Sequence[Edge]) -> None:
@@ -65,15 +65,16 @@ class GraphRun:
         Args:
             node: The name of the entry.
             item: The item for its function.
-            id: The id of the item in failures; a new UUID by default. The item keeps it on every
-                way; an item that a join made of several has their ids, joined by ``+``.
+            id: The id of the item in failures, of 1 to 200 characters; a new UUID by default. The
+                item keeps it on every path. An item that a join made of several has their ids,
+                joined by ``+``.
 
         Returns:
             The id.
 
         Raises:
-            ConfigError: If *node* is no entry of the graph, or *id* breaks its rule.
-            TaskRejectedError: If the run was not entered, or closes, also while this waits.
+            ConfigError: If *node* is not an entry of the graph, or *id* breaks its rule.
+            TaskRejectedError: If the run was not entered, is closed, or closes while this waits.
         """
         intake = self._intakes.get(node)
         if intake is None:
@@ -90,8 +91,8 @@ class GraphRun:
         """
         Return the results of *node*, whether or not an edge takes them further.
 
-        It is hot: items go to the current subscribers. It completes with the run. A subscriber
-        that can make its source wait holds up the node.
+        The stream is hot: items go to the current subscribers. It completes with the run. A
+        subscriber that applies back-pressure holds up the node.
 
         Args:
             node: The name of a node.
@@ -114,7 +115,7 @@ class GraphRun:
         """
         The items that failed, each a ``StageError`` whose ``stage`` is the name of the node.
 
-        Without a subscriber each is logged as ``item_failed``. It completes with the run.
+        Without a subscriber, each is logged as ``item_failed``. The stream completes with the run.
         """
         return self._run.failures.stream
 
@@ -136,7 +137,8 @@ class GraphRun:
             failed=self._on_failure,
         )
         self._running = len(streams.lasts)
-        # In one turn of the loop: shared streams start with the next, so no item is missed.
+        # All in one turn of the loop: shared streams start in the next turn, so none misses an
+        # item.
         for last in streams.lasts:
             self._subscriptions.append(
                 last.subscribe(
@@ -157,7 +159,7 @@ class GraphRun:
 
     async def drain(self, timeout: float | timedelta | None = None) -> bool:
         """
-        Take no more in, and wait until every item in the graph has come out.
+        Accept no more items, and wait until every item in the graph has left it.
 
         May be called again. Cancelling it leaves the run draining.
 
@@ -166,11 +168,12 @@ class GraphRun:
                 it takes.
 
         Returns:
-            True if all came out, False if the rest was cancelled, now or before.
+            True if all items came out, False if the rest was cancelled, by this call or earlier.
 
         Raises:
-            ConfigError: If *timeout* is no number of seconds, or the run was not entered.
-            Exception: What ended the run, if that was neither a timeout nor the block.
+            ConfigError: If *timeout* is not a number of seconds, or the run was not entered.
+            Exception: The error that ended the run, unless that was a timeout or the exception that
+                left the block.
         """
         return await self._run.drain(timeout)
 

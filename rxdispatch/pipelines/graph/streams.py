@@ -30,13 +30,13 @@ Stream = Observable[Envelope]
 
 class GraphStreams:
     """
-    The stream of each node, built from the streams that feed it.
+    The streams of all nodes, each built from the streams that feed it.
 
     Args:
         nodes: The nodes.
         edges: The edges.
-        intakes: The items of each entry.
-        outputs: Emit what leaves each port.
+        intakes: The submitted items of each entry.
+        outputs: Emit the results of each port.
         wait_group: Counts the coroutines at work.
         failed: Called with each failure.
     """
@@ -59,7 +59,7 @@ class GraphStreams:
         for edge in edges:
             self._into[edge.target].append(edge)
             ways[edge.source] += 1
-        #: The results of the nodes without an outgoing edge: subscribing to these runs all.
+        #: The results of the nodes without an outgoing edge; subscribe to them to run the graph.
         self.lasts: list[Stream] = []
         self._left: dict[str, Stream] = {}
         order = in_order(nodes, edges)
@@ -71,7 +71,7 @@ class GraphStreams:
             counters.begin(time)
             node = nodes[name]
             stream = self._entering(node).pipe(
-                # A stage changes its envelope, and other branches have this one too.
+                # A stage changes its envelope, and other branches have the same one.
                 rx.map(_copied),
                 run_stage(
                     node.stage,
@@ -127,9 +127,9 @@ def _copied(envelope: Envelope) -> Envelope:
 
 def _leaving_gaps(failed: Callable[[StageError], None]) -> Lost:
     """
-    Return what calls *failed* with each failure, and puts a gap in the place of its item.
+    Return a function that calls *failed* with each failure, and puts a gap in its item's place.
 
-    So a zip further on does not pair items that do not belong together, or wait for ever.
+    Without the gap, a zip downstream would pair items that do not belong together, or wait forever.
     """
     told = interrupting(failed)
 
