@@ -46,7 +46,7 @@ class Modes:
         return True
 
     def failed(self) -> None:
-        """Count successful pulses in a row from 0 again, because a pulse failed."""
+        """Count successful pulses in a row from 0 again: a pulse failed, or got no PONG."""
         self._proofs = 0
 
     def switch(self, mode: Mode) -> None:

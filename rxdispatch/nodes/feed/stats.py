@@ -43,7 +43,8 @@ class FeedStats:
             ``FeedSettings.check_timeout``.
         messages: Messages that were applied.
         malformed: Messages or rows that were dropped because they could not be parsed.
-        gaps: Times that a message showed that changes were missed.
+        gaps: Times that a message showed that changes were missed. What a pulse or a new
+            connection showed counts in *catch_ups* alone.
         catch_ups: Times that the feed fetched missed changes.
         relists: Times that it read the whole fleet again.
         reconnects: Times that it subscribed again after a lost connection.

@@ -100,7 +100,8 @@ class Sync:
         self._next_pulse = 0.0
         self._patience = max(_LEAST_LIMIT, _LIMIT * settings.pulse_interval)
         self._trouble = max(_LEAST_TROUBLE, _TROUBLE * settings.pulse_interval)
-        #: When the last successful pulse began, on the loop's clock.
+        #: When the last pulse began that left no change missing, on the loop's clock. Without a
+        #: PONG too: such a pulse has fetched what was missing.
         self.proven_at = float("-inf")
         #: The error of the last step that failed.
         self.error: Exception | None = None
@@ -181,7 +182,9 @@ class Sync:
         self.proven_at = started
         self._failures = 0
         self._replica.lapse()
-        if self._alive and not self._sequencer.behind and self._modes.proven():
+        if not self._alive or self._sequencer.behind:
+            self._modes.failed()
+        elif self._modes.proven():
             self._recovered()
         pace = self._settings.pulse_interval * random.uniform(*_SPREAD)
         if self._modes.mode is not Mode.NORMAL:
