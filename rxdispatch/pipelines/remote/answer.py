@@ -1,4 +1,4 @@
-"""Reads and parses the answers of a server over HTTP, within bounds."""
+"""Reads and parses the HTTP answers of a server, and limits their size."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def read(answer: httpx.Response, limit: int) -> bytes:
             "BadAnswer", "the answer must not be encoded unless the request asked for that"
         )
     body = bytearray()
-    # httpx returns async generators: without aclosing one that is left half-way closes too late.
+    # httpx returns async generators. Without aclosing, a generator that is left early closes late.
     plain = asked == "identity" and not answer.is_stream_consumed
     reading: Any = answer.aiter_raw() if plain else answer.aiter_bytes()
     async with aclosing(reading) as parts:
@@ -65,7 +65,7 @@ def result_of(body: bytes, event: str) -> Any:
     Return the data of the answer to *event*.
 
     Raises:
-        BadAnswerError: If it is not such an answer.
+        BadAnswerError: If *body* is not an answer to *event*.
     """
     fields = _object(_decoded(body))
     if fields.get("id") == event and "data" in fields:
@@ -74,14 +74,14 @@ def result_of(body: bytes, event: str) -> Any:
 
 
 def error_of(body: bytes, otherwise: str) -> tuple[str, str]:
-    """Return type and message of an error, cut to 200 and 2,000 characters."""
+    """Return the type and the message of an error, cut to 200 and 2,000 characters."""
     error = _object(_object(_decoded(body)).get("error"))
     kind, message = error.get("type", "HTTPError"), error.get("message", otherwise)
     return cut(str(kind), _TYPE_LIMIT), cut(str(message), _MESSAGE_LIMIT)
 
 
 def retry_after(text: str | None) -> float | None:
-    """Return seconds, from seconds or a date as HTTP allows; None if *text* is neither."""
+    """Return the seconds of a ``Retry-After``, which has seconds or a date; None if neither."""
     if text is None:
         return None
     try:

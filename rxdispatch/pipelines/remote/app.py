@@ -34,7 +34,7 @@ _RETRY_AFTER: Final = "1"
 
 
 class _RefusedError(Exception):
-    """Becomes an answer with an error."""
+    """A request that is refused; the app turns it into an answer with an error."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class StageApp:
         if method != "POST":
             raise _RefusedError(405, "BadMethod", "use POST", headers={"allow": "POST"})
         _require_json(scope)
-        # Before the body is read, which costs memory, and again after that.
+        # Checked before the body is read, because a body costs memory, and again after that.
         self._require_room(self.at_work, None)
         self._require_room(self.reading, None)
         event, data = _event(name, await self._body(scope, receive))
@@ -163,7 +163,7 @@ class StageApp:
     def _require_fit(self, size: int) -> None:
         if size > self._max_body:
             message = f"the body must be at most {self._max_body} bytes"
-            # The rest of the body would be taken for the next request.
+            # The server would take the rest of the body for the next request.
             raise _RefusedError(413, "TooLarge", message, headers={"connection": "close"})
 
     async def _work(
@@ -208,15 +208,15 @@ def serve_stages(
     Return an ASGI app that serves coroutine functions by name; any ASGI server runs it.
 
     ``POST /{stage}`` takes an event as :func:`remote` sends it, and answers ``{"id", "data"}``
-    or ``{"id", "error": {"type", "message"}}``: 400 for a bad event, 403 where *authorize* says
-    no, 404 for an unknown stage, 408 for a body that arrives too slowly, 413 for one that is too
-    large, 415 for one whose type is not JSON, 500 for a function that failed, and 503 with
-    ``Retry-After`` while *max_concurrent* calls are at work. ``GET /healthz`` answers 200. A client
-    that disconnects cancels its call.
+    or ``{"id", "error": {"type", "message"}}``: 400 for a bad event, 403 if *authorize* refuses the
+    request, 404 for an unknown stage, 405 for another method, 408 for a body that arrives too
+    slowly, 413 for a body that is too large, 415 for a body whose type is not JSON, 500 for a
+    function that failed, and 503 with ``Retry-After`` while *max_concurrent* calls are at work.
+    ``GET /healthz`` answers 200. A client that disconnects cancels its call.
 
     Every client that reaches the app may call its functions unless *authorize* or a middleware
-    refuses it. Bodies must be ``application/json``, so a page of another site cannot post one from
-    a browser without a preflight request, which the app refuses.
+    refuses it. Bodies must be ``application/json``. So a page of another site cannot post a body
+    from a browser without a preflight request, which the app refuses.
 
     Args:
         stages: Functions by name; each gets the data of the event, and returns a value that JSON
@@ -226,8 +226,8 @@ def serve_stages(
         max_body: The largest body, in bytes.
         body_timeout: Seconds within which a body must arrive.
         timeout: Seconds that a function may take; None for no limit.
-        authorize: A plain or a coroutine function, called with the ASGI scope of each request but
-            ``/healthz``. Unless it returns True, the request is refused.
+        authorize: A plain or a coroutine function, called with the ASGI scope of each request,
+            except for ``/healthz``. Unless it returns True, the request is refused.
         expose_errors: Whether the type and message of a function's error go to the client, which
             may reveal too much. The server's log has them in any case.
 
@@ -310,7 +310,7 @@ async def _unless_gone(call: Coroutine[Any, Any, bytes], receive: Receive) -> by
     finally:
         work.cancel()
         gone.cancel()
-        # The call may clean up, and keeps its slot until then.
+        # A cancelled call may clean up, and keeps its slot until it has ended.
         await asyncio.gather(work, gone, return_exceptions=True)
     return work.result()
 

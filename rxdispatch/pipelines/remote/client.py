@@ -77,7 +77,7 @@ class RemoteError(RxDispatchError):
 
 class RemoteFunction:
     """
-    The result of :func:`remote`: call it with an item, and close it at the end.
+    A function on a server: call it with an item, and close it at the end. Made by :func:`remote`.
 
     ``async with`` closes it. A client that was passed in stays open.
     """
@@ -108,7 +108,7 @@ class RemoteFunction:
         self._id = id
         self._request_error = httpx.RequestError
         self._own = client is None
-        # No timeout of httpx: a whole attempt has one.
+        # httpx gets no timeout of its own, because each attempt as a whole has one.
         if client is None:
             client = httpx.AsyncClient(timeout=None, cookies=_no_cookies())  # noqa: S113
         self._client = client
@@ -158,7 +158,7 @@ class RemoteFunction:
         given = self._headers() if callable(self._headers) else self._headers
         headers = {"accept-encoding": "identity", **_headers(given)}
         headers["content-type"] = "application/json"
-        # The same in each attempt, so that the server can recognise a repetition.
+        # The key is the same in each attempt, so that the server can recognise a repetition.
         headers["idempotency-key"] = quote(name, safe="")
         self._inject(headers)
         try:
@@ -196,7 +196,7 @@ class RemoteFunction:
             if status is not None and status != 429 and status < 500:
                 return None
             asked = error.retry_after or 0.0
-            # Never earlier than the server asks; but do not hold a slot for too long.
+            # Never try earlier than the server asks; but do not hold a slot for too long.
             return None if asked > backoff.maximum else max(wait, asked)
         return wait
 
@@ -217,22 +217,23 @@ def remote(
     Each call posts ``{"stage": ..., "id": ..., "data": item}`` as JSON, and returns the ``data``
     of the answer; :func:`serve_stages` is the server's side. The stage's name is the last part of
     the URL's path. A call without an answer may have run the function, so the function must be
-    idempotent; it can recognise a repetition by the header ``idempotency-key``, which is the id.
+    idempotent. The server can recognise a repetition by the header ``idempotency-key``, which is
+    the id, percent-encoded.
 
     Args:
         url: The ``http`` or ``https`` URL of the stage; a user and password in it are sent as basic
             authentication.
         timeout: Seconds that each attempt may take.
         backoff: The number of attempts and the waits in between, after an error of the connection,
-            a timeout, 429 or 5xx; None for one attempt. ``Retry-After`` is honoured; one that is
-            longer than *maximum* ends the attempts.
-        client: An ``httpx.AsyncClient`` to use, which stays open; its own timeouts hold too. The
-            default one keeps no cookies and follows no redirects; like httpx it uses the proxies
-            and certificates of the environment.
+            a timeout, 429 or 5xx; None for one attempt. The wait is at least ``Retry-After``; a
+            ``Retry-After`` above the backoff's ``maximum`` ends the attempts.
+        client: An ``httpx.AsyncClient`` to use, which stays open; its own timeouts apply too. The
+            default client keeps no cookies and follows no redirects; like httpx, it uses the
+            proxies and certificates of the environment.
         headers: Headers to send, or a plain function that returns them, called before each attempt.
             The trace context is added if opentelemetry is installed. Headers that belong to the
             connection, or that this function sets, are refused.
-        id: Returns the id of an item; by default each call has a UUID version 7.
+        id: Returns the id of an item; by default each call gets a UUID version 7.
         max_answer: The largest decoded answer, in bytes; a larger one is a ``RemoteError`` of type
             ``TooLarge``. Answers are not compressed unless *headers* ask for it by
             ``accept-encoding``.
@@ -277,12 +278,12 @@ def _without_user(url: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def _headers(given: Any) -> dict[str, str]:
-    """Return *given* with names in lower case; refuse those that the client sets itself."""
+    """Return *given* with names in lower case; refuse names that are in ``_OURS``."""
     headers: dict[str, str] = {}
     for name, value in strings("headers", given).items():
         lower = name.lower()
         if lower in _OURS or lower in headers:
-            raise ConfigError("headers must be distinct, and none that remote() sets", name)
+            raise ConfigError("headers must be distinct, and must not replace those of remote()", name)
         headers[lower] = value
     return headers
 

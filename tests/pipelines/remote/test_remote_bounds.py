@@ -106,7 +106,7 @@ async def test_headers_that_the_caller_must_not_set() -> None:
     """Headers that a function returns are checked before each attempt."""
     async with served(lambda _: httpx.Response(500)) as client:
         fn = rxd.remote("http://a/b", client=client, headers=lambda: {"Idempotency-Key": "mine"})
-        with pytest.raises(rxd.ConfigError, match="none that remote"):
+        with pytest.raises(rxd.ConfigError, match="must not replace those of remote"):
             await fn(1)
 
 
