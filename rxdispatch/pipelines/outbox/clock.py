@@ -24,7 +24,7 @@ _SET: Final = 1_704_067_200.0
 
 
 class ClockRow(NamedTuple):
-    """The stored state of the clock: readings of one moment."""
+    """The stored state of the clock: its readings at one moment."""
 
     boot: str
     steady: float
@@ -48,7 +48,7 @@ def boot_id() -> str:
 
 class OutboxClock:
     """
-    A clock in seconds since the file was made. It leaves out time that nothing has measured.
+    A clock that counts seconds since the file was made, without time that no clock measured.
 
     Args:
         steady: A clock that cannot be set.

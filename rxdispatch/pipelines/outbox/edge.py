@@ -30,14 +30,15 @@ class EdgeResult(Generic[T, R]):
     The result of one event.
 
     Attributes:
-        id: Its id in the outbox, if it is there. If you do not know, put the result under this id
-            again: an outbox, and :class:`Dedupe` behind it, accept an id only once.
+        id: The id of the result in the outbox, if it was forwarded. If *forwarded* is None, put the
+            result again under this id: an outbox does not write an id that waits already, and
+            :class:`Dedupe` lets the receiver drop a repetition.
         event: The event.
         result: What the local function returned; None if it failed.
         error: A ``TaskExecutionError`` if the event failed; its cause is the error of the local
             function, of a full outbox, or of the timeout.
         forwarded: Whether the result is in the outbox; None if that is unknown, because the timeout
-            came while it was written.
+            came during the write.
     """
 
     id: str
@@ -49,9 +50,10 @@ class EdgeResult(Generic[T, R]):
 
 class EdgePipeline(Generic[T, R]):
     """
-    Calls *local* for each event, and puts the results that *forward* selects into an outbox.
+    A pipeline that handles events locally, and forwards selected results through an outbox.
 
-    It goes on while the receiver is unavailable. A failed event does not end the stream.
+    It calls *local* for each event, and puts the results that *forward* selects into the outbox. It
+    keeps working while the receiver is unavailable. A failed event does not end the stream.
 
     Args:
         local: A coroutine function, called with each event.

@@ -14,13 +14,13 @@ __all__ = ["Dedupe", "OutboxEvent", "OutboxStats"]
 @attrs.frozen(slots=True)
 class OutboxEvent:
     """
-    An event that is sent.
+    An event in an outbox, as *send* gets it.
 
     Attributes:
-        seq: Its number; numbers grow, and gaps are dropped events.
+        seq: Its number; numbers grow, and a gap means that events were dropped.
         id: Its id, by which the receiver recognises a repetition.
-        event: The event.
-        at: When it was put, in seconds since 1970.
+        event: The event itself.
+        at: When it was put in, in seconds since 1970.
     """
 
     seq: int
@@ -38,7 +38,7 @@ class OutboxStats:
         waiting: How many events are on disk.
         bytes: Their size, encoded.
         sent: How many were sent since it was opened.
-        dropped: How many were dropped since then, for room or age.
+        dropped: How many were dropped since then, to make room or because of their age.
         failures: How often sending failed since then.
         oldest_age: Seconds for which the oldest has waited; 0 if none waits.
     """
@@ -55,8 +55,9 @@ class Dedupe:
     """
     A bounded set of the newest ids, by which the receiver of an outbox drops repetitions.
 
-    Test with ``in``, do the work, then :meth:`add`: the other way round an event is lost if the
-    work fails. An outbox repeats at most its last batch, so a few batches per sender are enough.
+    Test with ``in``, do the work, then :meth:`add`: the other way round, an event is lost if the
+    work fails. An outbox repeats at most its last batch, so room for a few batches per sender is
+    enough.
 
     Args:
         size: How many ids are kept, at least 1.

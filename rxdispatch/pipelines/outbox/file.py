@@ -1,8 +1,9 @@
 """
 ``OutboxFile``: stores the events of an outbox in a SQLite file.
 
-All methods but ``in_thread`` run in the file's own thread, one after the other, and each is one
-transaction. A lock file, which the kernel releases with its process, keeps other processes out.
+``add``, ``first`` and ``sent`` must be called through ``in_thread``, which runs them in the file's
+own thread, one after the other. Each is one transaction. A lock on a second file keeps other
+processes out; the kernel releases it when the process ends.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Limits:
 
 @attrs.define(slots=True)
 class _Totals:
-    """Counts of the events in the file, and of those dropped for room and for age."""
+    """Counts of the events in the file, and of events dropped to make room or for their age."""
 
     count: int = 0
     bytes: int = 0
@@ -113,7 +114,7 @@ class OutboxFile:
         Open the file, or create it.
 
         Raises:
-            ConfigError: If another process uses it, or it is no outbox, or it cannot be written.
+            ConfigError: If another process uses it, it is not such a file, or it cannot be written.
         """
         await self._thread.open(self._open)
 
@@ -122,7 +123,7 @@ class OutboxFile:
         await self._thread.close()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run *work* in the thread; once begun it completes, even if this is cancelled."""
+        """Run *work* in the file's thread; once begun, it completes, even if this is cancelled."""
         return await self._thread.run(work)
 
     def _open(self) -> None:
@@ -169,7 +170,7 @@ class OutboxFile:
             lock.close()
 
     def age(self) -> float:
-        """Return the seconds that the oldest event has waited; 0 if none waits."""
+        """Return how many seconds the oldest event has waited; 0 if none waits."""
         oldest = self.totals.oldest
         return 0.0 if oldest is None else max(0.0, self._clock.now() - oldest)
 
@@ -235,7 +236,7 @@ class OutboxFile:
                 return None
             dropped = self._remove(_NEXT, totals, self._in_flight)
             if not dropped:
-                # All of them are being sent: soon there will be room.
+                # All events are being sent, so there is room soon. Exceed the limit until then.
                 break
             totals.evicted += dropped
         cursor = self._do(

@@ -40,8 +40,9 @@ class Outbox:
 
     ``put`` returns when the event is on disk. The coroutine function *send* gets the waiting events
     in order, at least once: an event is removed only after *send* has returned. If *send* raises,
-    it gets the same events again after a wait, and also after a kill, a power cut or a lost reply.
-    The receiver drops repetitions by id, see :class:`Dedupe`.
+    for example because a reply was lost, it gets the same events again after a wait. After a kill
+    or a power cut, it gets them when the file is opened again. The receiver drops repetitions by
+    id, see :class:`Dedupe`.
 
     Use it with ``async with``. Leaving the block cancels *send*; the next process that opens the
     file sends the remaining events.
@@ -51,11 +52,12 @@ class Outbox:
         send: Called with a list of events, oldest first. It should raise only for errors that may
             pass: an event that it can never send holds up all events behind it.
         max_items: How many events may wait.
-        max_bytes: Their size in all, encoded, in bytes.
+        max_bytes: How many bytes the waiting events may have together, encoded.
         max_age: Seconds after which an event is dropped unsent. A step of the host's clock, as at
             the boot of a device whose clock has no battery, does not count.
-        overflow: What happens when it is full: ``"error"`` raises ``BufferOverflowError`` from
-            ``put``; ``"drop_oldest"`` makes room, but never drops events that are being sent.
+        overflow: What happens when the outbox is full: ``"error"`` raises ``BufferOverflowError``
+            from ``put``; ``"drop_oldest"`` drops the oldest events, but never those that are being
+            sent.
         batch: The most events that *send* gets at a time.
         backoff: The waits after failures; its ``attempts`` are ignored.
 
@@ -153,14 +155,14 @@ class Outbox:
 
     async def put(self, event: Any, id: str | None = None) -> int:  # noqa: A002
         """
-        Write an event to the disk; events that are put at the same time share a transaction.
+        Write an event to the disk; puts at the same time share a transaction.
 
         If this is cancelled, the event may be written or not.
 
         Args:
             event: Anything that can be the payload of a task.
             id: Its id, by which the receiver recognises a repetition; a UUID version 7 by default.
-                An event whose id waits already is not written again.
+                If an event with this id waits already, nothing is written.
 
         Returns:
             Its number.
@@ -189,7 +191,7 @@ class Outbox:
         Wait until all events are sent.
 
         Raises:
-            ConfigError: If the outbox is closed before.
+            ConfigError: If the outbox is closed while events wait.
         """
         self._home.check()
         while self._pending or self._writing is not None or self._file.totals.count:
@@ -200,7 +202,7 @@ class Outbox:
 
     @property
     def stats(self) -> OutboxStats:
-        """A snapshot of it."""
+        """A snapshot of the outbox."""
         totals = self._file.totals
         dropped = totals.evicted + totals.expired
         return OutboxStats(

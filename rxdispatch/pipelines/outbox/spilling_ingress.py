@@ -40,23 +40,23 @@ class SpillingIngress(Ingress[T]):
     While there is a place in memory and no item waits on disk, ``put`` is as fast as in an
     ``Ingress``. Otherwise it writes the item, and returns when the item is on disk. Items on disk
     are loaded into memory, in order, as places become free; until all are loaded, later items queue
-    up behind them. When only few remain on disk, ``put`` waits for them instead of writing more.
+    up behind them. When only a few remain on disk, ``put`` waits for them instead of writing more.
 
     A written item survives a kill or a power cut: it is removed from the file only after
-    ``on_next`` of the subscriber has returned; until then it is emitted again when the file is
-    opened the next time. So an item may be emitted twice. **Items that never were on disk are
-    lost** with the process; so are items that operators downstream hold after ``on_next``. If
-    nothing may be lost, use a board or an ``Outbox``.
+    ``on_next`` of the subscriber has returned. If the process ends before that, the item is emitted
+    again when the file is next opened. So an item may be emitted twice. **Items that were never on
+    disk are lost** with the process; so are items that operators downstream hold after ``on_next``.
+    If nothing may be lost, use a board or an ``Outbox``.
 
     Items must be valid payloads of a task. Items from the disk are plain values, and are emitted
     without the ``contextvars`` of their producer.
 
     ``offer`` and ``offer_threadsafe`` never write: while an item waits on disk, or memory is full,
-    they return False. ``wait_empty`` and the completion after ``close``
-    wait for the items on disk too.
+    they return False. ``wait_empty`` and the completion after ``close`` wait for the items on disk
+    too.
 
-    Use it with ``async with``. Leaving the block closes it: the stream completes after the items in
-    memory, and those on disk stay for the next process that opens the file.
+    Use it with ``async with``. Leaving the block closes the ingress: the stream completes after the
+    items in memory, and those on disk stay for the next process that opens the file.
 
     Args:
         path: A SQLite file for this ingress only, on a local disk; one process at a time.
@@ -66,7 +66,7 @@ class SpillingIngress(Ingress[T]):
 
     Raises:
         ConfigError: If an argument breaks its rule; on entry if another process uses the file, or
-            it is not such a file.
+            it is not a file of a spilling ingress.
 
     Example:
         >>> import tempfile
@@ -95,13 +95,13 @@ class SpillingIngress(Ingress[T]):
         integer("max_items", max_items)
         self._path = Path(path)
         self._max_items = max_items
-        # The bound is checked here: the file also holds items that are in memory already.
+        # This class checks the bound: the file also holds items that are in memory already.
         self._file = OutboxFile(self._path, Limits(sys.maxsize, None, None, False), "spill file")
         self._codec = TaskCodec[Any]()
         self._queue = self._line = _SpillQueue()
-        # On disk or on its way there, and not in memory.
+        # How many items are on disk or on their way there, and not in memory.
         self._behind = 0
-        # Numbers of the last one that came into memory, and of the last that was removed.
+        # The numbers of the last item loaded into memory, and of the last removed from the file.
         self._loaded = self._erased = 0
         self._pending: list[tuple[NewTask, asyncio.Future[None]]] = []
         self._work = asyncio.Event()
@@ -141,7 +141,7 @@ class SpillingIngress(Ingress[T]):
         finally:
             self._working.cancel()
             self._behind = 0
-            # If this was cancelled, the puts that still wait must fail.
+            # If this call was cancelled, the puts that still wait must fail.
             for _, done in self._pending:
                 _fail(done, StoreUnavailableError("put", maybe_executed=True, state="closed"))
             self._pump()
@@ -168,7 +168,7 @@ class SpillingIngress(Ingress[T]):
             if not self._behind or self._behind > self._free:
                 await self._spill(item)
                 return
-            # All items on disk are about to be loaded. If this one were written too, there would
+            # All items on disk are about to be loaded. If this item were written too, there would
             # always be an item on disk to queue up behind, and writing would never stop.
             self._moved.clear()
             await self._moved.wait()
@@ -226,7 +226,7 @@ class SpillingIngress(Ingress[T]):
     def _pump(self) -> None:
         super()._pump()
         if not self._pumping and self._line.handed > self._erased and not self._behind:
-            # Otherwise the next load removes it.
+            # With items behind, the next load also removes those that were handed out.
             self._work.set()
 
     # ------------------------------------------------ the disk
@@ -301,20 +301,20 @@ class SpillingIngress(Ingress[T]):
                 self._free -= 1
                 self._line.append_row(row.seq, row.event)
                 self._loaded = row.seq
-        # Items that are being written are counted, but not on disk yet.
+        # There may be fewer rows than asked for: items that are being written are not there yet.
         self._behind -= len(rows)
         if self._loadable() and rows:
             self._work.set()
         self._changed()
 
     def _changed(self) -> None:
-        # Also if nothing was loaded: the stream may end here, or ``wait_empty``.
+        # Needed even if nothing was loaded: the stream, or ``wait_empty``, may end here.
         self._pump()
         self._moved.set()
 
 
 class _SpillQueue(deque[Any]):
-    """A FIFO queue that knows the number on disk of the last item it has handed out."""
+    """A FIFO queue that knows the file's number of the last item that it has handed out."""
 
     handed = 0
 
