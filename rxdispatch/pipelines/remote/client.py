@@ -283,7 +283,7 @@ def _headers(given: Any) -> dict[str, str]:
     for name, value in strings("headers", given).items():
         lower = name.lower()
         if lower in _OURS or lower in headers:
-            raise ConfigError("headers must be distinct, and must not replace those of remote()", name)
+            raise ConfigError("headers must differ, and must not replace those of remote()", name)
         headers[lower] = value
     return headers
 
