@@ -9,17 +9,17 @@ from rxdispatch.nodes.placement.criteria import Criteria
 from rxdispatch.nodes.placement.explanation import Explanation, explain
 from rxdispatch.nodes.placement.placements import Placements
 
-ORDER = ["pool", "labels", "where", "exclude", "draining", "suspect", "full", "rejecting"]
+ORDER = ["pool", "labels", "exclude", "draining", "suspect", "full", "where", "rejecting"]
 
 # Each node violates one more of the criteria below than the next one.
 NODES = [
     Node("x", pool="cpu", capacity=0),
-    Node("b", pool="gpu", capacity=0),
-    Node("w", pool="gpu", labels={"zone": "a"}, capacity=0, status=NodeStatus.DRAINING),
-    Node("x", pool="gpu", labels={"zone": "a"}, status=NodeStatus.SUSPECT),
-    Node("d", pool="gpu", labels={"zone": "a"}, status=NodeStatus.DRAINING),
-    Node("s", pool="gpu", labels={"zone": "a"}, status=NodeStatus.SUSPECT, capacity=0),
+    Node("x", pool="gpu", capacity=0, status=NodeStatus.DRAINING),
+    Node("x", pool="gpu", labels={"zone": "a"}, capacity=0, status=NodeStatus.DRAINING),
+    Node("d", pool="gpu", labels={"zone": "a"}, capacity=0, status=NodeStatus.DRAINING),
+    Node("s", pool="gpu", labels={"zone": "a"}, capacity=0, status=NodeStatus.SUSPECT),
     Node("f", pool="gpu", labels={"zone": "a"}, capacity=2, current_jobs=3),
+    Node("w", pool="gpu", labels={"zone": "a"}),
     Node("r", pool="gpu", labels={"zone": "a"}),
     Node("g", pool="gpu", labels={"zone": "a", "rack": "3"}),
 ]
@@ -27,6 +27,7 @@ NODES = [
 
 def not_w(node: Node) -> bool:
     """Match any node but w."""
+    assert node.room, "a selection calls where only for nodes with room"
     return node.id != "w"
 
 
@@ -51,7 +52,7 @@ def test_a_node_counts_at_the_first_filter_that_rejects_it() -> None:
 def test_no_criteria_reject_only_nodes_without_room() -> None:
     """Only nodes without room are rejected; the other filters count 0."""
     explanation = explain(NODES[:3], Criteria(), placements())
-    expected = {**dict.fromkeys(ORDER, 0), "draining": 1, "full": 2}
+    expected = {**dict.fromkeys(ORDER, 0), "draining": 2, "full": 1}
     assert Explanation(3, expected, 0) == explanation
     assert Explanation(0, dict.fromkeys(ORDER, 0), 0) == explain([], CRITERIA, placements())
 

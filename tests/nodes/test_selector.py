@@ -228,7 +228,7 @@ class Naive:
     def __init__(self, fleet: Fleet, criteria: Criteria) -> None:
         self.placements = fleet.placements
         self.refused = dict.fromkeys(
-            ["pool", "labels", "where", "exclude", "draining", "suspect", "full", "rejecting"], 0
+            ["pool", "labels", "exclude", "draining", "suspect", "full", "where", "rejecting"], 0
         )
         self.eligible: dict[str, Node] = {}
         self.rejecting: dict[str, Node] = {}
@@ -246,11 +246,11 @@ class Naive:
         checks = {
             "pool": criteria.pool in (None, node.pool),
             "labels": all(node.labels.get(k) == v for k, v in criteria.labels.items()),
-            "where": criteria.where is None or criteria.where(node),
             "exclude": node.id not in criteria.exclude,
             "draining": node.status != "draining",
             "suspect": node.status != "suspect",
             "full": node.room > 0,
+            "where": criteria.where is None or criteria.where(node),
             "rejecting": not self.placements.rejecting(node.id),
         }
         return next((name for name, good in checks.items() if not good), None)

@@ -77,8 +77,8 @@ class Criteria:
         pool: The pool of the node; None for any.
         labels: Labels that the node must have, with these values; it may have others.
         where: A plain function that returns whether a node matches, for conditions that pool and
-            labels cannot express. A selection calls it only for nodes that have room and meet the
-            other criteria; an error that it raises reaches the caller.
+            labels cannot express. It is called only for nodes that have room and meet the other
+            criteria; an error that it raises reaches the caller.
         exclude: Ids of nodes that never match.
         strategy: Which of the matching nodes comes first:
 

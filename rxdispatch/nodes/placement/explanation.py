@@ -17,11 +17,11 @@ __all__ = ["Explanation", "explain"]
 _WORDS: Final = {
     "pool": "in another pool",
     "labels": "without the labels",
-    "where": "refused by where",
     "exclude": "excluded",
     "draining": "draining",
     "suspect": "suspect",
     "full": "full",
+    "where": "refused by where",
     "rejecting": "passed over after refusals",
 }
 
@@ -34,7 +34,7 @@ class Explanation:
     Attributes:
         total: Known nodes.
         refused: Nodes rejected by each filter, in the order of the filters: ``pool``, ``labels``,
-            ``where``, ``exclude``, ``draining``, ``suspect``, ``full``, ``rejecting``. A node
+            ``exclude``, ``draining``, ``suspect``, ``full``, ``where``, ``rejecting``. A node
             counts at the first filter that rejects it. Nodes under ``rejecting`` are still chosen
             if no other node is eligible.
         eligible: Nodes that pass every filter.
@@ -78,12 +78,13 @@ def _refusal(node: Node, criteria: Criteria, placements: Placements) -> str | No
         return "pool"
     if not criteria.labels.items() <= node.labels.items():
         return "labels"
-    if criteria.where is not None and not criteria.where(node):
-        return "where"
     if node.id in criteria.exclude:
         return "exclude"
     if node.status is not NodeStatus.READY:
         return node.status.value
     if not node.room:
         return "full"
+    # Only now, as in a selection: where may rely on it that the node has room.
+    if criteria.where is not None and not criteria.where(node):
+        return "where"
     return "rejecting" if placements.rejecting(node.id) else None

@@ -23,7 +23,7 @@ class Selector:
     """
     Filters and ranks the nodes of a replica.
 
-    The filters are pool, labels, where, exclude, draining, suspect, full and rejecting; then the
+    The filters are pool, labels, exclude, draining, suspect, full, where and rejecting; then the
     strategy of the criteria ranks the nodes. The recent placements of this process count as load,
     but never make a node full: only the server decides that.
 
