@@ -32,15 +32,15 @@ class Move:
 @attrs.frozen(slots=True)
 class Transition:
     """
-    One entry of a history.
+    One transition of a workflow, an entry of its history.
 
     Attributes:
         source: The state that was left.
         target: The state that was entered.
         result: The result of the state's function; None if it failed.
-        at: When, in seconds since 1970 on the clock of the process that ran it.
+        at: When it happened, in seconds since 1970 on the clock of the process that ran the state.
         attempt: The number of the attempt, from 1.
-        error: ``Type: message`` of the error that led to the failure state, else empty.
+        error: ``Type: message`` of the error that led to the failure state; otherwise empty.
     """
 
     source: str
@@ -75,9 +75,9 @@ class WorkflowError(TaskExecutionError):
 
     Args:
         task_id: The id of the workflow.
-        attempt: The number of the attempt, from 1; 0 if there was none.
+        attempt: The number of the attempt, from 1; 0 if there was none, or it is not known.
         state: The state that it failed in.
-        history: The transitions until then.
+        history: The transitions up to then.
         why: ``Type: message`` of the error.
     """
 

@@ -4,17 +4,17 @@
 Invariant: transition *n* of workflow *id* is the task ``<id>/<n>`` of the journal. A submit adds
 an id only once, in one atomic step, and nothing removes it before ``forget``. So however many
 processes run a state, exactly one of them records its transition; the others get "duplicate" and
-go on from the record. The log always wins.
+continue from the record. The log always wins.
 
-What happens if the process is killed, or loses its lease:
+What happens if a process is killed, or loses its lease:
 
-- before the record is written: the state runs again, and there is one record;
-- after it: the next process reads the record and goes on behind it;
+- before it writes a record: the state runs again, and there is one record;
+- after it has written a record: the next process reads the record and continues after it;
 - while the reply is on its way: the same; a process that lives asks for the reply again;
-- after the last record, before the workflow's own task is settled: the next process finds that the
-  log has ended, and settles;
-- it is paused and overtaken: its record is a duplicate, or it is the first and the other process
-  has the duplicate. Of two different successors only one can be recorded;
+- after the last record, before it settles the workflow's own task: the next process finds that the
+  log has ended, and settles the task;
+- while it is paused, and another process overtakes it: only the first record counts, whichever
+  process writes it; the second is a duplicate. So two different next states are never recorded;
 - while it forgets: the records that it holds are free again after ``FORGETTING`` seconds.
 
 After ``forget`` a paused process may still write one record of the old workflow: do not reuse the
@@ -62,7 +62,7 @@ class WorkflowLog:
     The log of every workflow of one kind.
 
     Args:
-        journal: A board of its own; its payloads are plain values.
+        journal: A board for this log only; its payloads are plain values.
         limit: The most transitions of a workflow.
     """
 
@@ -77,7 +77,7 @@ class WorkflowLog:
         return bool((await self._journal.submit(task)).accepted)
 
     async def read(self, workflow: str) -> list[Step]:
-        """Return all transitions until now."""
+        """Return all transitions so far."""
         steps: list[Step] = []
         while len(steps) < self._limit:
             numbers = range(len(steps) + 1, min(len(steps) + PAGE, self._limit) + 1)
@@ -130,11 +130,11 @@ def _step(payload: dict[str, Any]) -> Step:
 
 
 async def patiently(claim: Claim[Any], work: Callable[[], Awaitable[T]]) -> T:
-    """Await *work* once *claim* is known to be held, and again until the board answers."""
+    """Wait until *claim* is known to be held, and await *work*; repeat until the board answers."""
     turn = 0
     while True:
-        # Past its lease the claim is in doubt: a renewal confirms it, or it is lost and this is
-        # cancelled. Failing here would end a workflow only because the loop was blocked.
+        # After its lease a claim is in doubt: either a renewal confirms it, or it is lost and this
+        # call is cancelled. To fail here would end a workflow only because the loop was blocked.
         while claim.lost:
             turn += 1
             await asyncio.sleep(_PATIENCE.delay(turn))

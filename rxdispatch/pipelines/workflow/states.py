@@ -73,7 +73,7 @@ class State:
 
     async def leave(self, workflow: str, data: Any) -> Step:
         """
-        Call the function, again if it fails, and choose the next state.
+        Call the function, repeat the call if it fails, and choose the next state.
 
         Raises:
             StateFailedError: If all attempts failed and there is no failure state.

@@ -43,14 +43,14 @@ class Workflow:
 
     :meth:`run` runs it in this process. With a *board* and a *journal*, :meth:`submit` puts it on
     the board, any :meth:`worker` in any process runs it, and the journal records every transition
-    exactly once: if a worker is killed, another one goes on behind the last record. The function of
-    a state, though, runs at least once, so it should be idempotent. After such a change of worker
-    the attempts of a state are counted from 1 again.
+    exactly once: if a worker is killed, another worker continues after the last record. The
+    function of a state, though, runs at least once, so it should be idempotent. The new worker
+    counts the attempts of the state from 1 again.
 
     Args:
         initial: The first state; it must have ``next_states``.
         board: The board on which workflows wait for a worker; for workflows only.
-        journal: The board that keeps their transitions until :meth:`forget`; for this journal only.
+        journal: The board that keeps their transitions until :meth:`forget`; for transitions only.
             Data and results are then plain values, as payloads are: a tuple comes back as a list.
         max_transitions: The number of transitions after which a workflow fails, from 1 to 10,000.
 
@@ -111,7 +111,7 @@ class Workflow:
                 the loop. Returns the result, or a :class:`Move` of a result and new data. It should
                 not mutate the data that it gets.
             next_states: The next state by result; or pairs of a predicate on the result and a
-                state, of which the first that holds is taken.
+                state: the first predicate that holds selects the state.
             failed: The state after an error, once the attempts are used up. Without one the
                 workflow ends with a :class:`WorkflowError`.
             timeout: Seconds that an attempt may take; needs a coroutine function.
@@ -139,7 +139,7 @@ class Workflow:
 
     def validate(self) -> None:
         """
-        Check all states together; the other methods do so first.
+        Check all states together; every method but :meth:`define_state` does so first.
 
         Raises:
             ConfigError: If a state is unknown or unreachable, or none is terminal.
@@ -172,13 +172,14 @@ class Workflow:
         """
         Put a workflow on the board, and return its id.
 
-        A workflow of that id that is on the board already stays as it is. One that has ended does
-        not run again until it is forgotten.
+        If the board already has a workflow with this id, that workflow stays as it is. A workflow
+        that has ended does not run again until it is forgotten.
 
         Raises:
             ConfigError: As :meth:`validate` does, or if there is no board.
             CodecError: If the data cannot be stored.
-            StoreUnavailableError: If the server does not answer; repeat it with the same *id*.
+            StoreUnavailableError: If the server does not answer; repeat the call with the same
+                *id*.
         """
         board, _ = self._places()
         workflow = _id(id)
@@ -195,15 +196,16 @@ class Workflow:
         until: Literal["never", "idle", "joined"] = "never",
     ) -> Observable[Outcome[Any, WorkflowResult]]:
         """
-        Run workflows from the board while subscribed; emits an outcome for each that ends here.
+        Run workflows from the board while subscribed; emit an outcome for each that ends here.
 
         If a workflow is done, ``outcome.result`` is a :class:`WorkflowResult`. If it is dead, the
-        cause of ``outcome.error`` is a :class:`WorkflowError`; after ``board.redrive`` it goes on
-        from the state that it failed in. Disposal cancels running workflows and releases them.
+        cause of ``outcome.error`` is a :class:`WorkflowError`; after ``board.redrive`` the workflow
+        continues from the state that it failed in. Disposal cancels running workflows and releases
+        them.
 
         Args:
             max_concurrent: How many run at a time, including those that wait for another attempt.
-            lease: Seconds until a killed process is replaced.
+            lease: Seconds until another process may take over the workflows of a killed process.
             worker: A label for this worker.
             until: When to complete, as for ``board.claims``.
 
@@ -222,7 +224,7 @@ class Workflow:
         Raises:
             ConfigError: If it was never submitted, or is forgotten.
             WorkflowError: If it is dead: it failed, was cancelled, or crashed its processes more
-                often than the board allows.
+                often than the board allows. The error's ``why`` is the reason; it has no cause.
             StoreUnavailableError: If the server does not answer.
         """
         board, log = self._places()
@@ -254,16 +256,16 @@ class Workflow:
 
     async def forget(self, id: str) -> None:  # noqa: A002
         """
-        Remove the transitions of a workflow that has ended.
+        Remove the transitions of a workflow that has reached a terminal state.
 
         Raises:
-            ConfigError: If it has not ended.
+            ConfigError: If it has not reached one; a dead workflow has not.
             StoreUnavailableError: If the server does not answer.
         """
         board, log = self._places()
         state = await board.get(id)
         if state is not None and state.status is not Status.DONE:
-            raise ConfigError("id must be the id of a workflow that has ended", id)
+            raise ConfigError("id must be the id of a workflow in a terminal state", id)
         await log.forget(id)
 
     # -- one workflow ------------------------------------------------------------------------
@@ -288,7 +290,7 @@ class Workflow:
         return _result(task.id, self._initial, task.payload, steps)
 
     async def _next(self, workflow: str, data: Any, steps: list[Step]) -> Step | None:
-        """Leave the state that *steps* lead to; return None if it is terminal."""
+        """Run the state that *steps* lead to, and return the next step; None if it is terminal."""
         name, at = self._initial, data
         if steps:
             name, at = steps[-1].entry.target, steps[-1].data
