@@ -75,13 +75,13 @@ class ListItem:
         Remove the entry for good; waits while the server is unavailable.
 
         Returns:
-            False if this worker no longer held it: another worker has it, or had it. Later calls,
-            also of :meth:`give_back`, return the same answer.
+            False if this worker no longer held the entry: it is back in the list, or another worker
+            has it, or had it. Later calls, including :meth:`give_back`, return the same answer.
         """
         return await self._settle(b"d")
 
     async def give_back(self) -> bool:
-        """Put the entry back at the end it was taken from; otherwise like :meth:`done`."""
+        """Put the entry back at the end that it was taken from; otherwise like :meth:`done`."""
         return await self._settle(b"b")
 
     async def _settle(self, kind: bytes) -> bool:
@@ -134,7 +134,7 @@ class HeldEntries:
         self._asked.add(number)
         self._queue.append(_Ask(number, kind, answer))
         if self._writing is None:
-            # It outlives this call, and serves others.
+            # The task outlives this call and serves others, so it must not run in their context.
             self._writing = self._loop.create_task(self._write(), context=self._context.copy())
         return answer
 
@@ -163,7 +163,8 @@ class HeldEntries:
             arguments += (ask.kind, self.values[ask.number])
         keys = [worker.held, worker.last, worker.source]
         try:
-            # Repeated under the same number: if it was carried out, the server repeats its answer.
+            # A repetition has the same number: if the server has settled the batch already, it
+            # repeats its answer.
             found: bytes = await self._run_until_available(
                 "settle list entries", SETTLE, keys, arguments
             )
@@ -185,7 +186,7 @@ class HeldEntries:
     # -- life --------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Register the worker, and take back the entries of dead workers."""
+        """Register the worker, and put back the entries of dead workers."""
         await self._beat()
         self._beating = self._loop.create_task(self._beats())
 
@@ -214,7 +215,7 @@ class HeldEntries:
                 "leave a list", LEAVE, keys, [worker.name, worker.side, int(closed)]
             )
         except Exception as error:
-            # Its lease will run out, and other workers take back its entries.
+            # The worker's lease will run out. Then another worker puts its entries back.
             log.warning("redis_list_left_open", key=_text(worker.source), error=str(error))
 
     async def _beats(self) -> None:

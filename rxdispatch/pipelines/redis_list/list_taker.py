@@ -36,11 +36,11 @@ _PAUSE: Final = (0.05, 0.3)
 
 class ListTaker:
     """
-    Waits for entries, one at a time, on a connection of its own that may block.
+    Takes entries from a list, one at a time, on a connection of its own that may block.
 
-    A connection that fails may have moved an entry without delivering it. So the server is made to
-    close it before the next one is used; entries in the processing list that are not held are then
-    taken like any others.
+    A connection that fails may have moved an entry without delivering it. So the taker makes the
+    server close that connection before it uses a new one. Then it takes the entries in the
+    processing list that the worker does not hold, like any others.
     """
 
     def __init__(self, client: Client, worker: ListWorker, held: HeldEntries) -> None:
@@ -53,10 +53,10 @@ class ListTaker:
 
     async def take(self) -> list[bytes]:
         """
-        Wait for entries, and return those that are now in our processing list.
+        Wait for entries, and return those that are new in our processing list.
 
         Raises:
-            ConfigError: If the server refuses.
+            ConfigError: If the server refuses a command.
         """
         while True:
             try:
@@ -76,7 +76,7 @@ class ListTaker:
                     return found
 
     async def close(self) -> bool:
-        """Close the connection; return whether the server certainly moves nothing more for it."""
+        """Close the connection; return whether it is certain that the server moves no more."""
         self._drop()
         try:
             await self._kill(self._client.call)
@@ -94,7 +94,8 @@ class ListTaker:
         value = await self._ask(
             *("BLMOVE", worker.source, worker.held, worker.side, "RIGHT", block), patience=block
         )
-        # So no entry is forgotten for long, even if the server may not close connections for us.
+        # If nothing came, look for strays: we may not be permitted to close the old connection, so
+        # it may have moved an entry since the last look.
         return await self._strays() if value is None else [value]
 
     async def _open(self) -> None:
@@ -104,7 +105,7 @@ class ListTaker:
         try:
             await self._kill(self._ask_as)
         except exceptions.ResponseError:
-            pass  # not permitted; the old connection ends by itself
+            pass  # not permitted; the server closes the old connection sooner or later
         self._name = await self._ask("CLIENT", "ID")
         if self._away:
             self._away = False

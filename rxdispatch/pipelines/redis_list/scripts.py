@@ -1,9 +1,9 @@
 """
 Lua scripts of :func:`from_redis_list`.
 
-Invariant: an entry is at any time in the source, or in the processing list of one worker that is in
-the sorted set of workers; so it is found whichever process dies. The scores are the times, in
-milliseconds, at which the leases of the workers end.
+Invariant: at any time, an entry is in the source, or in the processing list of one worker that is
+in the sorted set of workers. So it is found whichever process dies. The scores in the set are the
+times, in milliseconds, at which the leases of the workers end.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from rxdispatch.store.scripts import Script
 __all__ = ["BEAT", "LEAVE", "SETTLE"]
 
 # KEYS: workers, source. ARGV: worker, lease, prefix of processing lists, side, when to forget.
-# The record of a dead worker is kept for a while: a server that has not noticed yet that the
-# connection is gone may still move an entry for it.
+# A dead worker stays in the set for a while: a server that has not noticed yet that the connection
+# is gone may still move an entry for the worker.
 BEAT: Final = Script("""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -31,9 +31,9 @@ end
 return moved
 """)
 
-# KEYS: processing, last, source. ARGV: number of the batch, seconds to keep that, side, and then
-# for each entry 'd' (done) or 'b' (back) and the entry. The last batch is kept with its answers,
-# so a batch is carried out once, however often it is sent.
+# KEYS: processing, last, source. ARGV: number of the batch, seconds to keep its answers, side, and
+# then for each entry 'd' (done) or 'b' (back) and the entry. The answers of the last batch are kept
+# with its number, so a batch is carried out once, however often it is sent.
 SETTLE: Final = Script("""
 local last = redis.call('GET', KEYS[2])
 if last then
@@ -54,7 +54,7 @@ return found
 """)
 
 # KEYS: workers, source, processing, last. ARGV: worker, side, '1' if its connection is certainly
-# closed; otherwise the record stays, as after the death of a worker.
+# closed; otherwise the worker stays in the set, as after its death.
 LEAVE: Final = Script("""
 while redis.call('LMOVE', KEYS[3], KEYS[2], 'RIGHT', ARGV[2]) do end
 redis.call('DEL', KEYS[4])

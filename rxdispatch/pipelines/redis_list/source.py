@@ -37,31 +37,34 @@ def from_redis_list(
     settings: StoreSettings | None = None,
 ) -> Observable[ListItem]:
     """
-    Take the entries of an existing Redis list, at least once each.
+    Return a stream that takes the entries of an existing Redis list, at least once each.
 
-    Each entry is moved to a list of the worker's own, and removed from that when you await the
-    item's ``done()``. An entry that is not done goes back to the end that it was taken from: by
-    ``give_back()``, when the item is dropped, when the stream ends, or, if this process dies, by
-    another worker once the lease is over. The stream takes entries only while there is room
-    downstream and fewer than *prefetch* items are unsettled; for more it waits on the server.
+    The server moves each entry to the worker's own list, and removes it from there when you await
+    the item's ``done()``. An entry that is not done goes back to the end that it was taken from:
+    when you call ``give_back()``, when nothing refers to the item any more, or when the stream
+    ends. If this process dies, another worker puts the entry back once the lease is over. The
+    stream takes entries only while there is room downstream and fewer than *prefetch* items are
+    unsettled. While the list is empty, it waits on the server.
 
     Args:
-        server: A url, or ``hub.client``.
-        key: The list.
+        server: A URL, or ``hub.client``.
+        key: The key of the list.
         prefetch: How many items may be unsettled at a time, at least 1.
         side: The end to take from: the left one if producers ``RPUSH``.
         lease: Seconds without a renewal after which a worker counts as dead.
         processing_key: The prefix of the keys of the workers; ``<key>:processing`` by default. All
-            workers of a list must use the same.
-        settings: The settings of the connection, if *server* is a url.
+            workers of a list must use the same prefix.
+        settings: The settings of the connection, if *server* is a URL.
 
     Raises:
-        ConfigError: If an argument breaks its rule; in the stream, if the server refuses.
+        ConfigError: If an argument breaks its rule. The stream fails with it if the server refuses
+            a command.
 
-    It never completes, and goes on by itself after outages. If a worker could not renew its lease
-    in time, another worker may take its entries too; ``done()`` then returns False. Disposal takes
-    no more entries, waits for the emitted items, and then unregisters the worker; every
-    subscription is a worker of its own. Needs Redis 6.2; a cluster is not supported.
+    The stream never completes, and continues automatically after an outage. If a worker could not
+    renew its lease in time, another worker may take its entries too; ``done()`` then returns False.
+    After disposal, the worker takes no more entries, waits until the emitted items are settled, and
+    then unregisters. Every subscription is a worker of its own. Needs Redis 6.2 or newer, or Valkey
+    7.2 or newer; a cluster is not supported.
     """
     make: Client | Callable[[], Client]
     if isinstance(server, Client):
@@ -123,7 +126,7 @@ class _Entries:
                 await held.empty()
                 await held.end(closed=closed)
             except BaseException:
-                # The loop ends: do not wait.
+                # Cancelled, for example because the loop ends: do not wait for the items.
                 await held.end(closed=closed)
                 raise
             finally:
