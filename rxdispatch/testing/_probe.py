@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -28,6 +28,8 @@ class Probe(abc.ObserverBase[Any]):
 
     Args:
         room: How many items it accepts before its valve closes; None for any number.
+        on_item: Called with each item after it is recorded, inside the call of the source: to
+            dispose the probe or make room at that moment, or to raise, as a subscriber may.
 
     Raises:
         ConfigError: If *room* is neither None nor an int >= 0.
@@ -44,9 +46,12 @@ class Probe(abc.ObserverBase[Any]):
         [[0, 1, 2], [0.0, 0.0, 1.0], 3]
     """
 
-    def __init__(self, room: int | None = None) -> None:
+    def __init__(
+        self, room: int | None = None, *, on_item: Callable[[Any], object] | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._room = _checked(room)
+        self._on_item = on_item
         self._gate = Gate(self._ask, None, fail=self._abort)
         self._subscription = SingleAssignmentDisposable()
         self._changed = asyncio.Event()
@@ -140,7 +145,7 @@ class Probe(abc.ObserverBase[Any]):
         self._gate.dispose()
 
     def on_next(self, value: Any) -> None:
-        """Record an item."""
+        """Record an item, then call *on_item*."""
         if self._room <= 0:
             self.unasked += 1
         elif self._room != sys.maxsize:
@@ -149,6 +154,8 @@ class Probe(abc.ObserverBase[Any]):
         self.events.append(event)
         self.timeline.append(event)
         self._changed.set()
+        if self._on_item is not None:
+            self._on_item(value)
 
     def on_error(self, error: Exception) -> None:
         """Record the error."""

@@ -19,7 +19,6 @@ from rxdispatch.streams._from_async_iterable import from_async_iterable
 from rxdispatch.streams._run import run
 from rxdispatch.testing import Probe, run_virtual
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap
 
 
 class Numbers:
@@ -109,14 +108,14 @@ def test_it_asks_only_while_there_is_room() -> None:
 
     async def main() -> list[int]:
         numbers = Numbers(100)
-        tap = Tap()
-        tap.subscribe_to(from_async_iterable(numbers))
+        probe = Probe(room=0)
+        probe.watch(from_async_iterable(numbers))
         asked: list[int] = []
         for room in (0, 3, 0, 1, 1000):
-            tap.open(room)
+            probe.open(room)
             await asyncio.sleep(1)
             asked.append(numbers.asked)
-        assert [*range(100), "|"] == tap.items
+        assert [*range(100), "|"] == probe.notifications
         return asked
 
     assert [0, 3, 3, 4, 100] == run_virtual(main())
@@ -127,12 +126,12 @@ def test_room_that_goes_while_it_pulls_is_noticed() -> None:
 
     async def main() -> list[Any]:
         numbers = Numbers(100, 1.0)
-        tap = Tap(5)
-        tap.subscribe_to(from_async_iterable(numbers))
+        probe = Probe(room=5)
+        probe.watch(from_async_iterable(numbers))
         await asyncio.sleep(1.5)
-        tap.room = 0
+        probe.close()
         await asyncio.sleep(20)
-        return [numbers.asked, tap.items]
+        return [numbers.asked, probe.notifications]
 
     assert [2, [0, 1]] == run_virtual(main())
 
@@ -245,12 +244,12 @@ def test_disposal_closes_an_iterable_while_there_is_no_room() -> None:
 
     async def main() -> list[int]:
         numbers = Numbers(3, closing=5.0)
-        tap = Tap(1)
-        subscription = tap.subscribe_to(from_async_iterable(numbers))
+        probe = Probe(room=1)
+        probe.watch(from_async_iterable(numbers))
         await asyncio.sleep(1)
-        subscription.dispose()
+        probe.dispose()
         await asyncio.sleep(6)
-        assert [0] == tap.items
+        assert [0] == probe.notifications
         return [len(others()), numbers.closed]
 
     assert [0, 1] == run_virtual(main())
@@ -367,15 +366,14 @@ def test_a_subscriber_that_raises_ends_the_stream() -> None:
 
     async def main() -> list[Any]:
         numbers = Numbers(3, closing=1.0)
-        tap = Tap()
 
         def fail(_: int) -> None:
             raise error
 
-        tap.then = fail
-        from_async_iterable(numbers).subscribe(tap)
+        probe = Probe(on_item=fail)
+        from_async_iterable(numbers).subscribe(probe)
         await asyncio.sleep(2)
-        return [tap.items, numbers.closed, len(others())]
+        return [probe.notifications, numbers.closed, len(others())]
 
     assert [[0, error], 1, 0] == run_virtual(main())
 

@@ -19,8 +19,8 @@ from rxdispatch.streams._ingress import Ingress
 from rxdispatch.streams._kill_switch import KillSwitch
 from rxdispatch.streams._run import run
 from rxdispatch.testing import Probe, run_virtual
+from tests.dropped import dropped
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap, dropped
 
 
 async def turn() -> None:
@@ -95,10 +95,9 @@ async def test_each_item_keeps_its_context() -> None:
     """Each item has the context of its producer, even if it waited."""
     name: ContextVar[str] = ContextVar("name", default="nobody")
     ingress = Ingress[int](1)
-    tap = Tap()
     seen: list[str] = []
-    tap.then = lambda _: seen.append(name.get())
-    tap.subscribe_to(ingress)
+    probe = Probe(room=0, on_item=lambda _: seen.append(name.get()))
+    probe.watch(ingress)
 
     async def produce(who: str) -> None:
         name.set(who)
@@ -107,7 +106,7 @@ async def test_each_item_keeps_its_context() -> None:
     producers = [asyncio.create_task(produce(who)) for who in ("ann", "bob", "eve")]
     await turn()
     for _ in producers:
-        tap.open(1)
+        probe.open(1)
         await turn()
     assert ["ann", "bob", "eve"] == seen
     await asyncio.gather(*producers)
@@ -135,22 +134,22 @@ async def test_an_item_that_an_item_leads_to_comes_after_it() -> None:
 async def test_put_waits_for_a_place() -> None:
     """Puts get places in the order of their calls."""
     ingress = Ingress[int](2)
-    tap = Tap()
-    tap.subscribe_to(ingress)
+    probe = Probe(room=0)
+    probe.watch(ingress)
     puts = [asyncio.create_task(ingress.put(n)) for n in range(5)]
     await turn()
     assert [True, True, False, False, False] == [put.done() for put in puts]
     assert not ingress.offer(9)
-    tap.open(1)
+    probe.open(1)
     # The place is promised to the waiting put, so no other producer gets it.
     assert not ingress.offer(9)
     await turn()
-    assert [0] == tap.items
+    assert [0] == probe.notifications
     assert puts[2].done()
     assert not puts[3].done()
-    tap.open(9)
+    probe.open(9)
     await turn()
-    assert [0, 1, 2, 3, 4] == tap.items
+    assert [0, 1, 2, 3, 4] == probe.notifications
     assert 0 == ingress.waiting
 
 
@@ -158,24 +157,24 @@ async def test_put_waits_for_a_place() -> None:
 async def test_a_cancelled_put_leaves_nothing(promised: bool) -> None:
     """No item enters and no place is lost, even if a place was just promised."""
     ingress = Ingress[int](1)
-    tap = Tap()
-    tap.subscribe_to(ingress)
+    probe = Probe(room=0)
+    probe.watch(ingress)
     await ingress.put(0)
     doomed = asyncio.create_task(ingress.put(1))
     after = asyncio.create_task(ingress.put(2))
     await turn()
     if promised:
-        tap.open(1)
+        probe.open(1)
     doomed.cancel()
     await asyncio.wait([doomed])
     assert doomed.cancelled()
-    tap.open(9)
+    probe.open(9)
     await turn()
-    tap.open(9)
-    assert [0, 2] == tap.items
+    probe.open(9)
+    assert [0, 2] == probe.notifications
     await after
     assert ingress.offer(3)
-    tap.room = 0
+    probe.close()
     assert ingress.offer(4)
     assert not ingress.offer(5)
 
@@ -183,18 +182,18 @@ async def test_a_cancelled_put_leaves_nothing(promised: bool) -> None:
 async def test_all_waiting_puts_may_be_cancelled() -> None:
     """``wait_empty`` returns then."""
     ingress = Ingress[int](1)
-    tap = Tap()
-    tap.subscribe_to(ingress)
+    probe = Probe(room=0)
+    probe.watch(ingress)
     await ingress.put(0)
     doomed = [asyncio.create_task(ingress.put(n)) for n in range(5)]
     joined = asyncio.create_task(ingress.wait_empty())
     await turn()
-    tap.open(1)
+    probe.open(1)
     for put in doomed:
         put.cancel()
     await asyncio.wait(doomed)
     await joined
-    assert [0] == tap.items
+    assert [0] == probe.notifications
 
 
 def test_producers_go_at_the_pace_of_a_slow_stage() -> None:
@@ -233,8 +232,8 @@ def test_producers_go_at_the_pace_of_a_slow_stage() -> None:
 async def overflowing(overflow: Any, wait: bool) -> tuple[Ingress[int], list[Any], list[Any]]:
     """Put five items into an ingress with room for two."""
     ingress = Ingress[int](2, overflow=overflow)
-    tap = Tap()
-    tap.subscribe_to(ingress)
+    probe = Probe(room=0)
+    probe.watch(ingress)
     answers: list[Any] = []
     for n in range(5):
         try:
@@ -245,9 +244,9 @@ async def overflowing(overflow: Any, wait: bool) -> tuple[Ingress[int], list[Any
                 answers.append(ingress.offer(n))
         except BufferOverflowError as error:
             answers.append(error.size)
-    tap.open(9)
+    probe.open(9)
     ingress.close()
-    return ingress, tap.items, answers
+    return ingress, probe.notifications, answers
 
 
 @pytest.mark.parametrize("wait", [False, True])
@@ -332,11 +331,11 @@ async def test_admit_is_asked_before_the_item_waits() -> None:
     healthy = False
     with pytest.raises(TaskRejectedError):
         await ingress.put(2)
-    tap = Tap(9)
-    tap.subscribe_to(ingress)
+    probe = Probe(room=9)
+    probe.watch(ingress)
     await waiting
     await turn()
-    assert [0, 1] == tap.items
+    assert [0, 1] == probe.notifications
 
 
 # ---------------------------------------------------------------- the end
@@ -345,8 +344,8 @@ async def test_admit_is_asked_before_the_item_waits() -> None:
 async def test_closing_delivers_what_waits() -> None:
     """No item enters after that; a later subscriber gets only the completion."""
     ingress = Ingress[int](5)
-    tap = Tap()
-    tap.subscribe_to(ingress)
+    probe = Probe(room=0)
+    probe.watch(ingress)
     ingress.offer(1)
     ingress.close()
     ingress.close()
@@ -356,8 +355,8 @@ async def test_closing_delivers_what_waits() -> None:
             way_in(2)
     with pytest.raises(TaskRejectedError, match="the ingress is closed"):
         await ingress.put(2)
-    tap.open(9)
-    assert [1, "|"] == tap.items
+    probe.open(9)
+    assert [1, "|"] == probe.notifications
     assert [] == await to_list(ingress)
 
 
@@ -365,18 +364,18 @@ async def test_closing_delivers_what_waits() -> None:
 async def test_closing_refuses_puts_that_wait(promised: bool) -> None:
     """Waiting puts are refused, even one whose place was just promised."""
     ingress = Ingress[int](1)
-    tap = Tap()
-    tap.subscribe_to(ingress)
+    probe = Probe(room=0)
+    probe.watch(ingress)
     await ingress.put(0)
     puts = [asyncio.create_task(ingress.put(n)) for n in (1, 2)]
     await turn()
     if promised:
-        tap.open(1)
+        probe.open(1)
     ingress.close()
     await asyncio.wait(puts)
     assert all(isinstance(put.exception(), TaskRejectedError) for put in puts)
-    tap.open(9)
-    assert [0, "|"] == tap.items
+    probe.open(9)
+    assert [0, "|"] == probe.notifications
     await ingress.wait_empty()
 
 
@@ -395,20 +394,20 @@ async def test_wait_empty_waits_until_all_is_emitted() -> None:
     """``wait_empty`` waits for items and for waiting puts, but not for the operators below."""
     ingress = Ingress[int](1)
     await ingress.wait_empty()
-    tap = Tap()
-    tap.subscribe_to(ingress)
+    probe = Probe(room=0)
+    probe.watch(ingress)
     await ingress.put(0)
     put = asyncio.create_task(ingress.put(1))
     joins = [asyncio.create_task(ingress.wait_empty()) for _ in range(3)]
     await turn()
     joins[2].cancel()
-    tap.open(1)
+    probe.open(1)
     await turn()
-    assert [0] == tap.items
+    assert [0] == probe.notifications
     assert [False, False, True] == [join.done() for join in joins]
-    tap.open(1)
+    probe.open(1)
     await turn()
-    assert [0, 1] == tap.items
+    assert [0, 1] == probe.notifications
     await asyncio.gather(*joins[:2], put)
 
 
@@ -416,18 +415,17 @@ async def test_a_subscriber_that_raises_ends_its_own_stream_only() -> None:
     """The producer does not see the error; waiting items stay for the next."""
     error = ValueError("x")
     ingress = Ingress[int](5)
-    bad, good = Tap(), Probe()
 
     def fail(_: int) -> None:
         raise error
 
-    bad.then = fail
-    bad.subscribe_to(ingress)
+    bad, good = Probe(room=0, on_item=fail), Probe()
+    bad.watch(ingress)
     for n in range(3):
         await ingress.put(n)
     bad.open(9)
     await turn()
-    assert [0, error] == bad.items
+    assert [0, error] == bad.notifications
     ingress.subscribe(good)
     await turn()
     assert [1, 2] == good.notifications
@@ -436,16 +434,15 @@ async def test_a_subscriber_that_raises_ends_its_own_stream_only() -> None:
 async def test_disposal_from_within_on_next() -> None:
     """No more items are emitted, and none is lost."""
     ingress = Ingress[int](5)
-    tap = Tap()
-    subscription = tap.subscribe_to(ingress)
-    tap.then = lambda _: subscription.dispose()
+    probe = Probe(room=0, on_item=lambda _: probe.dispose())
+    probe.watch(ingress)
     for n in range(3):
         ingress.offer(n)
-    tap.open(9)
-    assert [0] == tap.items
+    probe.open(9)
+    assert [0] == probe.notifications
     assert 2 == ingress.waiting
-    tap.open(9)
-    assert [0] == tap.items
+    probe.open(9)
+    assert [0] == probe.notifications
 
 
 def test_a_drain_leaves_what_was_not_begun() -> None:
@@ -596,8 +593,8 @@ def test_no_item_is_lost_without_a_word(
 
     async def main() -> None:
         ingress = Ingress[int](size, overflow=overflow)
-        tap = Tap()
-        tap.subscribe_to(ingress)
+        probe = Probe(room=0)
+        probe.watch(ingress)
         puts: dict[int, asyncio.Task[None]] = {}
         refused: set[int] = set()
         for number, (what, count) in enumerate(steps):
@@ -607,19 +604,19 @@ def test_no_item_is_lost_without_a_word(
                 if not ingress.offer(number):
                     refused.add(number)
             elif what == "open":
-                tap.open(count)
-                tap.room = 0
+                probe.open(count)
+                probe.close()
             else:
                 open_puts = [put for put in puts.values() if not put.done()]
                 if count < len(open_puts):
                     open_puts[count].cancel()
             await turn()
             assert ingress.waiting <= size
-        tap.open(10**6)
+        probe.open(10**6)
         await turn()
         await ingress.wait_empty()
         assert all(put.done() for put in puts.values())
-        items = tap.items
+        items = probe.notifications
         offered = {n for n, (what, _) in enumerate(steps) if what in ("put", "offer")}
         cancelled = {n for n, put in puts.items() if put.cancelled()}
         assert len(set(items)) == len(items)

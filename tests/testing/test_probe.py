@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import reactivex
-from reactivex import operators as rx
 from reactivex.subject import Subject
 
 from rxdispatch.errors import ConfigError
@@ -69,18 +68,22 @@ def test_the_valve_of_a_probe_is_moved_by_hand() -> None:
     assert [[0, 2, 3, 3, 100], True, 0, True] == run_virtual(main())
 
 
-def test_a_probe_may_close_under_way() -> None:
-    """The valve may be closed while an item is being handled."""
+def test_a_probe_acts_on_each_item() -> None:
+    """The function finds the item recorded, may close the valve, and may raise to the source."""
 
     async def main() -> int:
-        supply = Supply(range(100))
-        probe = Probe()
-
         def third(item: int) -> None:
+            assert item == probe.items[-1]
             if item == 2:
                 probe.close()
 
-        probe.watch(supply.pipe(rx.do_action(third)))
+        supply = Supply(range(100))
+        probe = Probe(on_item=third)
+        probe.watch(supply)
+        source: Subject[int] = Subject()
+        Probe(on_item=lambda item: 1 / item).watch(source)
+        with pytest.raises(ZeroDivisionError):
+            source.on_next(0)
         return supply.sent
 
     assert 3 == run_virtual(main())

@@ -24,8 +24,8 @@ from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.streams import KillSwitch, from_iterable, run
 from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.dropped import dropped
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap, dropped
 
 
 async def sleep(seconds: int) -> None:
@@ -71,14 +71,14 @@ async def test_each_has_a_queue_of_its_own() -> None:
     """A busy subscriber does not keep the others waiting while its queue has room."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
-    slow, fast = Tap(), Tap(100)
-    slow.subscribe_to(shared)
-    fast.subscribe_to(shared)
+    slow, fast = Probe(room=0), Probe(room=100)
+    slow.watch(shared)
+    fast.watch(shared)
     for n in range(3):
         source.on_next(n)
-    assert [[], [0, 1, 2]] == [slow.items, fast.items]
+    assert [[], [0, 1, 2]] == [slow.notifications, fast.notifications]
     slow.open(2)
-    assert [0, 1] == slow.items
+    assert [0, 1] == slow.notifications
 
 
 async def test_who_comes_late_gets_what_comes_from_then_on() -> None:
@@ -143,16 +143,16 @@ def test_the_slowest_holds_up_the_source() -> None:
     async def main() -> list[Any]:
         paced = Supply(range(100))
         shared = later(paced).pipe(broadcast(4))
-        slow, fast = Tap(), Tap(1000)
-        slow.subscribe_to(shared)
-        fast.subscribe_to(shared)
+        slow, fast = Probe(room=0), Probe(room=1000)
+        slow.watch(shared)
+        fast.watch(shared)
         await asyncio.sleep(1)
         sent = [paced.sent]
         slow.open(3)
         fast.open(1000)
         sent.append(paced.sent)
         slow.open(1000)
-        return [sent, paced.sent, slow.items == fast.items == [*range(100), "|"]]
+        return [sent, paced.sent, slow.notifications == fast.notifications == [*range(100), "|"]]
 
     with capture_logs() as logs:
         assert [[4, 7], 100, True] == run_virtual(main())
@@ -197,13 +197,13 @@ def test_who_leaves_no_longer_holds_up_the_source() -> None:
     async def main() -> list[int]:
         paced = Supply(range(100))
         shared = later(paced).pipe(broadcast(4))
-        fast, one, two = Tap(1000), Tap(), Tap()
-        fast.subscribe_to(shared)
-        first = one.subscribe_to(shared)
-        two.subscribe_to(shared.pipe(rx.take(1)))
+        fast, one, two = Probe(room=1000), Probe(room=0), Probe(room=0)
+        fast.watch(shared)
+        one.watch(shared)
+        two.watch(shared.pipe(rx.take(1)))
         await asyncio.sleep(1)
         sent = [paced.sent]
-        first.dispose()
+        one.dispose()
         sent.append(paced.sent)
         two.open(1)
         sent.append(paced.sent)
@@ -217,12 +217,12 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
 
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
-        tap = Tap()
-        tap.subscribe_to(source.pipe(broadcast(2)))
+        probe = Probe(room=0)
+        probe.watch(source.pipe(broadcast(2)))
         for n in range(5):
             source.on_next(n)
-        tap.open(9)
-        return tap.items
+        probe.open(9)
+        return probe.notifications
 
     with capture_logs() as logs:
         assert [0, 1, 2, 3, 4] == run_virtual(main())
@@ -240,14 +240,14 @@ def test_each_queue_overflows_by_itself(overflow: Any, expected: list[int]) -> N
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         shared = source.pipe(broadcast(2, overflow))
-        slow, fast = Tap(), Tap(100)
-        slow.subscribe_to(shared)
-        fast.subscribe_to(shared)
+        slow, fast = Probe(room=0), Probe(room=100)
+        slow.watch(shared)
+        fast.watch(shared)
         for n in range(5):
             source.on_next(n)
         slow.open(9)
         source.on_completed()
-        return [slow.items, fast.items]
+        return [slow.notifications, fast.notifications]
 
     with capture_logs() as logs:
         assert [[*expected, "|"], [0, 1, 2, 3, 4, "|"]] == run_virtual(main())
@@ -262,14 +262,18 @@ def test_a_subscriber_that_overflows_leaves_alone() -> None:
         source: Subject[int] = Subject()
         for overflow in ("error", taken.append):
             shared: Observable[int] = source.pipe(broadcast(2, overflow))
-            slow, fast = Tap(), Tap(100)
-            slow.subscribe_to(shared)
-            fast.subscribe_to(shared)
+            slow, fast = Probe(room=0), Probe(room=100)
+            slow.watch(shared)
+            fast.watch(shared)
             for n in range(4):
                 source.on_next(n)
             slow.open(9)
-            taken.append(len(fast.items))
-            taken.extend([-1] if isinstance(slow.items[0], BufferOverflowError) else slow.items)
+            taken.append(len(fast.notifications))
+            taken.extend(
+                [-1]
+                if isinstance(slow.notifications[0], BufferOverflowError)
+                else slow.notifications
+            )
         return taken
 
     with capture_logs() as logs:
@@ -287,18 +291,17 @@ def test_a_subscriber_that_raises_harms_nobody() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         shared = source.pipe(broadcast(5))
-        before, bad, after = Probe(), Tap(100), Probe()
-        shared.subscribe(before)
 
         def fail(_: int) -> None:
             raise error
 
-        bad.then = fail
+        before, bad, after = Probe(), Probe(on_item=fail), Probe()
+        shared.subscribe(before)
         shared.subscribe(bad)
         shared.subscribe(after)
         for n in range(2):
             source.on_next(n)
-        return [before.notifications, bad.items, after.notifications]
+        return [before.notifications, bad.notifications, after.notifications]
 
     with capture_logs() as logs:
         assert [[0, 1], [0, error], [0, 1]] == run_virtual(main())
@@ -371,15 +374,15 @@ async def test_completion_comes_after_what_waits() -> None:
     """Waiting items come before the completion; a late subscriber gets it at once."""
     source: Subject[int] = Subject()
     shared = source.pipe(broadcast(5))
-    slow, fast, late, very_late = Tap(), Probe(), Probe(), Probe()
-    slow.subscribe_to(shared)
+    slow, fast, late, very_late = Probe(room=0), Probe(), Probe(), Probe()
+    slow.watch(shared)
     shared.subscribe(fast)
     source.on_next(1)
     source.on_completed()
     shared.subscribe(late)
-    assert [[], [1, "|"], ["|"]] == [slow.items, fast.notifications, late.notifications]
+    assert [[], [1, "|"], ["|"]] == [slow.notifications, fast.notifications, late.notifications]
     slow.open(1)
-    assert [1, "|"] == slow.items
+    assert [1, "|"] == slow.notifications
     shared.subscribe(very_late)
     assert ["|"] == very_late.notifications
 
@@ -392,13 +395,13 @@ def test_an_error_comes_at_once_to_all() -> None:
         source: Subject[int] = Subject()
         sources: list[Observable[int]] = [source, reactivex.of(7)]
         shared = reactivex.defer(lambda _: sources.pop(0)).pipe(broadcast(5))
-        slow, fast, late = Tap(), Probe(), Probe()
-        slow.subscribe_to(shared)
+        slow, fast, late = Probe(room=0), Probe(), Probe()
+        slow.watch(shared)
         shared.subscribe(fast)
         source.on_next(1)
         source.on_error(error)
         shared.subscribe(late)
-        return [slow.items, fast.notifications, late.notifications]
+        return [slow.notifications, fast.notifications, late.notifications]
 
     with capture_logs() as logs:
         assert [[error], [1, error], [7, "|"]] == run_virtual(main())
@@ -509,25 +512,25 @@ def test_no_item_is_lost_without_a_word(
     async def main() -> None:
         source: Subject[int] = Subject()
         shared = source.pipe(broadcast(size, overflow))
-        taps = [Tap(), Tap(), Tap()]
-        for tap in taps:
-            tap.subscribe_to(shared)
+        probes = [Probe(room=0), Probe(room=0), Probe(room=0)]
+        for probe in probes:
+            probe.watch(shared)
         offered = 0
         for what, which, count in steps:
             if what == "push":
                 source.on_next(offered)
                 offered += 1
             else:
-                taps[which].open(count)
+                probes[which].open(count)
         source.on_completed()
-        for tap in taps:
-            tap.open(10**6)
-            assert "|" == tap.items[-1]
-            items = tap.items[:-1]
+        for probe in probes:
+            probe.open(10**6)
+            assert "|" == probe.notifications[-1]
+            items = probe.notifications[:-1]
             assert sorted(set(items)) == items
             if overflow == "wait":
                 assert list(range(offered)) == items
-        assert 3 * offered == sum(len(tap.items) - 1 for tap in taps) + dropped(logs)
+        assert 3 * offered == sum(len(probe.notifications) - 1 for probe in probes) + dropped(logs)
 
     with capture_logs() as logs:
         run_virtual(main())

@@ -22,8 +22,8 @@ from rxdispatch.operators.flow._buffer_bounded import buffer_bounded
 from rxdispatch.operators.flow._map_async import map_async
 from rxdispatch.streams import KillSwitch, run
 from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.dropped import dropped
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap, dropped
 
 WARNING = {"event": "items_dropped", "operator": "buffer_bounded", "log_level": "warning"}
 
@@ -39,19 +39,19 @@ def test_items_pass_while_nothing_below_is_busy() -> None:
 
 async def test_what_waits_goes_in_order_as_there_is_room() -> None:
     """Later items do not overtake the waiting ones."""
-    tap = Tap()
+    probe = Probe(room=0)
     source: Subject[int] = Subject()
-    tap.subscribe_to(source.pipe(buffer_bounded(5)))
+    probe.watch(source.pipe(buffer_bounded(5)))
     for n in range(3):
         source.on_next(n)
-    assert [] == tap.items
-    tap.open(2)
-    assert [0, 1] == tap.items
-    tap.room = 1
+    assert [] == probe.notifications
+    probe.open(2)
+    assert [0, 1] == probe.notifications
+    probe._room = 1  # without a notice to the source
     source.on_next(3)
-    assert [0, 1, 2] == tap.items
-    tap.open(9)
-    assert [0, 1, 2, 3] == tap.items
+    assert [0, 1, 2] == probe.notifications
+    probe.open(9)
+    assert [0, 1, 2, 3] == probe.notifications
 
 
 def test_each_item_keeps_its_context() -> None:
@@ -59,11 +59,10 @@ def test_each_item_keeps_its_context() -> None:
     name: ContextVar[str] = ContextVar("name", default="nobody")
 
     async def main() -> list[str]:
-        tap = Tap()
         seen: list[str] = []
-        tap.then = lambda _: seen.append(name.get())
+        probe = Probe(room=0, on_item=lambda _: seen.append(name.get()))
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(buffer_bounded(5)))
+        probe.watch(source.pipe(buffer_bounded(5)))
 
         async def push(who: str) -> None:
             name.set(who)
@@ -71,7 +70,7 @@ def test_each_item_keeps_its_context() -> None:
 
         for who in ("ann", "bob"):
             await asyncio.create_task(push(who))
-        tap.open(2)
+        probe.open(2)
         return seen
 
     assert ["ann", "bob"] == run_virtual(main())
@@ -82,14 +81,14 @@ def test_each_item_keeps_its_context() -> None:
 
 async def overflowing(overflow: Any, count: int = 5, size: int = 2) -> list[Any]:
     """Push *count* items without room, then make room, and complete."""
-    tap = Tap()
+    probe = Probe(room=0)
     source: Subject[int] = Subject()
-    tap.subscribe_to(source.pipe(buffer_bounded(size, overflow)))
+    probe.watch(source.pipe(buffer_bounded(size, overflow)))
     for n in range(count):
         source.on_next(n)
-    tap.open(100)
+    probe.open(100)
     source.on_completed()
-    return tap.items
+    return probe.notifications
 
 
 def test_the_oldest_may_be_dropped() -> None:
@@ -131,12 +130,12 @@ def test_overflow_may_be_an_error() -> None:
     """The stream ends with the error, and the source is disposed."""
 
     async def main() -> None:
-        tap = Tap()
+        probe = Probe(room=0)
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(buffer_bounded(2, "error")))
+        probe.watch(source.pipe(buffer_bounded(2, "error")))
         for n in range(3):
             source.on_next(n)
-        (error,) = tap.items
+        (error,) = probe.notifications
         assert isinstance(error, BufferOverflowError)
         assert error.size == 2
         assert [] == source.observers
@@ -150,9 +149,9 @@ def test_a_burst_is_a_second() -> None:
     """Later drops are logged later, with the total so far."""
 
     async def main() -> list[Any]:
-        tap = Tap()
+        probe = Probe(room=0)
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(buffer_bounded(1, "drop_newest")))
+        probe.watch(source.pipe(buffer_bounded(1, "drop_newest")))
         told: list[Any] = []
         for pause in (0.9, 0.2, 5.0):
             for n in range(10):
@@ -176,12 +175,12 @@ def test_its_valve_closes_when_it_is_full_and_not_before() -> None:
 
     async def main() -> list[int]:
         paced = Supply(range(100))
-        tap = Tap()
-        subscription = tap.subscribe_to(paced.pipe(buffer_bounded(7)))
+        probe = Probe(room=0)
+        probe.watch(paced.pipe(buffer_bounded(7)))
         sent = [paced.sent]
-        tap.open(3)
+        probe.open(3)
         sent.append(paced.sent)
-        subscription.dispose()
+        probe.dispose()
         return sent
 
     with capture_logs() as logs:
@@ -204,8 +203,8 @@ def test_with_a_policy_that_drops_the_source_never_waits(overflow: Any) -> None:
 
     async def main() -> int:
         paced = Supply(range(100))
-        tap = Tap()
-        tap.subscribe_to(paced.pipe(buffer_bounded(7, overflow)))
+        probe = Probe(room=0)
+        probe.watch(paced.pipe(buffer_bounded(7, overflow)))
         await asyncio.sleep(2)
         return paced.sent
 
@@ -259,24 +258,24 @@ def test_many_items_into_a_slow_stage_are_a_bounded_number_at_a_time() -> None:
 
 async def test_completion_waits_for_what_waits() -> None:
     """The completion comes after the waiting items, and is never dropped."""
-    tap = Tap()
+    probe = Probe(room=0)
     source: Subject[int] = Subject()
-    tap.subscribe_to(source.pipe(buffer_bounded(2)))
+    probe.watch(source.pipe(buffer_bounded(2)))
     source.on_next(1)
     source.on_next(2)
     source.on_completed()
-    assert [] == tap.items
-    tap.open(1)
-    assert [1] == tap.items
-    tap.open(1)
-    assert [1, 2, "|"] == tap.items
+    assert [] == probe.notifications
+    probe.open(1)
+    assert [1] == probe.notifications
+    probe.open(1)
+    assert [1, 2, "|"] == probe.notifications
 
 
 async def test_completion_with_nothing_waiting_needs_no_room() -> None:
     """Without waiting items, the completion needs no room."""
-    tap = Tap()
-    tap.subscribe_to(reactivex.empty().pipe(buffer_bounded(2)))
-    assert ["|"] == tap.items
+    probe = Probe(room=0)
+    probe.watch(reactivex.empty().pipe(buffer_bounded(2)))
+    assert ["|"] == probe.notifications
 
 
 def test_an_error_passes_at_once() -> None:
@@ -284,13 +283,13 @@ def test_an_error_passes_at_once() -> None:
     error = OSError("x")
 
     async def main() -> list[Any]:
-        tap = Tap()
+        probe = Probe(room=0)
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(buffer_bounded(2)))
+        probe.watch(source.pipe(buffer_bounded(2)))
         source.on_next(1)
         source.on_error(error)
-        tap.open(5)
-        return tap.items
+        probe.open(5)
+        return probe.notifications
 
     with capture_logs() as logs:
         assert [error] == run_virtual(main())
@@ -299,14 +298,14 @@ def test_an_error_passes_at_once() -> None:
 
 async def test_disposal_drops_what_waits() -> None:
     """The source is disposed, and no listener is left."""
-    tap = Tap()
+    probe = Probe(room=0)
     source: Subject[int] = Subject()
-    subscription = tap.subscribe_to(source.pipe(buffer_bounded(2)))
+    probe.watch(source.pipe(buffer_bounded(2)))
     source.on_next(1)
-    subscription.dispose()
-    subscription.dispose()
-    tap.open(5)
-    assert [] == tap.items
+    probe.dispose()
+    probe.dispose()
+    probe.open(5)
+    assert [] == probe.notifications
     assert [] == source.observers
 
 
@@ -314,12 +313,11 @@ def test_disposal_from_within_on_next() -> None:
     """Nothing comes after the disposal, however many items wait."""
 
     async def main() -> list[Any]:
-        tap = Tap()
+        probe = Probe(room=0, on_item=lambda n: probe.dispose() if n == 1 else None)
         paced = Supply(range(10))
-        subscription = tap.subscribe_to(paced.pipe(buffer_bounded(5)))
-        tap.then = lambda n: subscription.dispose() if n == 1 else None
-        tap.open(5)
-        return [tap.items, paced.disposed]
+        probe.watch(paced.pipe(buffer_bounded(5)))
+        probe.open(5)
+        return [probe.notifications, paced.disposed]
 
     assert [[0, 1], 1] == run_virtual(main())
 
@@ -330,19 +328,17 @@ def test_the_end_from_within_on_next(end: str) -> None:
     error = OSError("x")
 
     async def main() -> list[Any]:
-        tap = Tap()
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(buffer_bounded(5)))
 
         def finish(n: int) -> None:
             if n == 0:
                 getattr(source, end)(*([error] if end == "on_error" else []))
 
-        tap.then = finish
+        probe = Probe(room=0, on_item=finish).watch(source.pipe(buffer_bounded(5)))
         source.on_next(0)
         source.on_next(1)
-        tap.open(5)
-        return tap.items
+        probe.open(5)
+        return probe.notifications
 
     with capture_logs():
         expected = [0, error] if end == "on_error" else [0, 1, "|"]
@@ -379,21 +375,19 @@ def test_a_subscriber_that_raises_loses_only_that_item() -> None:
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_ignore)
-        tap = Tap()
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(buffer_bounded(5)))
 
         def fail(n: int) -> None:
             raise ValueError(n)
 
-        tap.then = fail
+        probe = Probe(room=0, on_item=fail).watch(source.pipe(buffer_bounded(5)))
         for n in range(3):
             source.on_next(n)
         source.on_completed()
         with pytest.raises(ValueError, match="0"):
-            tap.open(5)
+            probe.open(5)
         await asyncio.sleep(1)
-        return tap.items
+        return probe.notifications
 
     assert [0, 1, 2, "|"] == run_virtual(main())
 
@@ -404,15 +398,15 @@ def test_one_instance_serves_many_subscriptions() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         stream = source.pipe(buffer_bounded(2))
-        one, two, three = Tap(), Tap(5), Probe()
-        one.subscribe_to(stream)
+        one, two, three = Probe(room=0), Probe(room=5), Probe()
+        one.watch(stream)
         source.on_next(1)
-        two.subscribe_to(stream)
+        two.watch(stream)
         source.on_next(2)
         source.on_completed()
         one.open(5)
         stream.subscribe(three)
-        return [one.items, two.items, three.notifications]
+        return [one.notifications, two.notifications, three.notifications]
 
     assert [[1, 2, "|"], [2, "|"], ["|"]] == run_virtual(main())
 
@@ -487,11 +481,11 @@ def test_no_item_is_lost_without_a_word(
     """After every step, delivered + dropped + taken + held = offered, in order."""
 
     async def main() -> None:
-        tap = Tap()
+        probe = Probe(room=0)
         taken: list[int] = []
         source: Subject[int] = Subject()
         policy = taken.append if overflow == "callable" else overflow
-        subscription = tap.subscribe_to(source.pipe(buffer_bounded(size, policy)))
+        probe.watch(source.pipe(buffer_bounded(size, policy)))
         offered = 0
         for what, count in steps:
             if what == "push":
@@ -499,26 +493,26 @@ def test_no_item_is_lost_without_a_word(
                     source.on_next(offered)
                     offered += 1
             else:
-                tap.open(count)
-            assert sorted(tap.items) == tap.items
-        delivered = len(tap.items)
+                probe.open(count)
+            assert sorted(probe.notifications) == probe.notifications
+        delivered = len(probe.notifications)
         held = 0
         if end == "complete":
             source.on_completed()
-            tap.open(10**6)
-            assert "|" == tap.items[-1]
-            delivered = len(tap.items) - 1
+            probe.open(10**6)
+            assert "|" == probe.notifications[-1]
+            delivered = len(probe.notifications) - 1
         elif end == "fail":
             source.on_error(OSError("x"))
-            assert isinstance(tap.items[-1], OSError)
+            assert isinstance(probe.notifications[-1], OSError)
         else:
-            subscription.dispose()
+            probe.dispose()
             # Only disposal is silent, as no policy applies to the held items.
             held = offered - delivered - dropped(logs) - len(taken)
             assert 0 <= held <= (offered if overflow == "wait" else size)
         assert offered == delivered + dropped(logs) + len(taken) + held
         if overflow == "wait" and end == "complete":
-            assert [*range(offered), "|"] == tap.items
+            assert [*range(offered), "|"] == probe.notifications
 
     with capture_logs() as logs:
         run_virtual(main())

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._conflate import conflate
 from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.dropped import dropped
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap, dropped
 
 
 def letter(item: str) -> str:
@@ -27,14 +27,14 @@ def letter(item: str) -> str:
 
 async def busy(operator: Any, *pushes: Any) -> list[Any]:
     """Push without room, then make some, and complete."""
-    tap = Tap()
+    probe = Probe(room=0)
     source: Subject[Any] = Subject()
-    tap.subscribe_to(source.pipe(operator))
+    probe.watch(source.pipe(operator))
     for item in pushes:
         source.on_next(item)
-    tap.open(100)
+    probe.open(100)
     source.on_completed()
-    return tap.items
+    return probe.notifications
 
 
 # ---------------------------------------------------------------- values
@@ -70,15 +70,15 @@ def test_each_key_keeps_its_place_in_line() -> None:
 
 async def test_a_key_that_has_left_goes_to_the_end_of_the_line() -> None:
     """A key that comes again after it has left is a new one."""
-    tap = Tap()
+    probe = Probe(room=0)
     source: Subject[str] = Subject()
-    tap.subscribe_to(source.pipe(conflate(key=letter)))
+    probe.watch(source.pipe(conflate(key=letter)))
     source.on_next("a1")
     source.on_next("b1")
-    tap.open(1)
+    probe.open(1)
     source.on_next("a2")
-    tap.open(5)
-    assert ["a1", "b1", "a2"] == tap.items
+    probe.open(5)
+    assert ["a1", "b1", "a2"] == probe.notifications
 
 
 def test_items_may_be_merged() -> None:
@@ -106,11 +106,10 @@ def test_the_newest_item_brings_its_context() -> None:
     name: ContextVar[str] = ContextVar("name", default="nobody")
 
     async def main() -> list[str]:
-        tap = Tap()
         seen: list[str] = []
-        tap.then = lambda _: seen.append(name.get())
+        probe = Probe(room=0, on_item=lambda _: seen.append(name.get()))
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(conflate()))
+        probe.watch(source.pipe(conflate()))
 
         async def push(who: str) -> None:
             name.set(who)
@@ -118,7 +117,7 @@ def test_the_newest_item_brings_its_context() -> None:
 
         for who in ("ann", "bob"):
             await asyncio.create_task(push(who))
-        tap.open(2)
+        probe.open(2)
         source.on_completed()
         return seen
 
@@ -134,10 +133,10 @@ def test_the_source_never_waits() -> None:
 
     async def main() -> int:
         paced = Supply(range(100))
-        tap = Tap()
-        tap.subscribe_to(paced.pipe(conflate()))
-        tap.open(1)
-        assert [99, "|"] == tap.items
+        probe = Probe(room=0)
+        probe.watch(paced.pipe(conflate()))
+        probe.open(1)
+        assert [99, "|"] == probe.notifications
         return paced.sent
 
     with capture_logs() as logs:
@@ -178,14 +177,14 @@ def test_an_error_passes_at_once() -> None:
     error = OSError("x")
 
     async def main() -> list[Any]:
-        tap = Tap()
+        probe = Probe(room=0)
         source: Subject[str] = Subject()
-        tap.subscribe_to(source.pipe(conflate(key=letter)))
+        probe.watch(source.pipe(conflate(key=letter)))
         source.on_next("a1")
         source.on_next("b1")
         source.on_error(error)
-        tap.open(5)
-        return tap.items
+        probe.open(5)
+        return probe.notifications
 
     with capture_logs() as logs:
         assert [error] == run_virtual(main())
@@ -196,15 +195,14 @@ def test_an_error_passes_at_once() -> None:
 
 async def test_disposal_drops_what_waits() -> None:
     """Disposal from within ``on_next`` does so too; the source is disposed."""
-    tap = Tap()
+    probe = Probe(room=0, on_item=lambda _: probe.dispose())
     source: Subject[str] = Subject()
-    subscription = tap.subscribe_to(source.pipe(conflate(key=letter)))
-    tap.then = lambda _: subscription.dispose()
+    probe.watch(source.pipe(conflate(key=letter)))
     for item in ("a1", "b1", "c1"):
         source.on_next(item)
-    tap.open(5)
-    tap.open(5)
-    assert ["a1"] == tap.items
+    probe.open(5)
+    probe.open(5)
+    assert ["a1"] == probe.notifications
     assert [] == source.observers
 
 
@@ -233,14 +231,14 @@ def test_one_instance_serves_many_subscriptions() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         stream = source.pipe(conflate())
-        one, two = Tap(), Probe()
-        one.subscribe_to(stream)
+        one, two = Probe(room=0), Probe()
+        one.watch(stream)
         stream.subscribe(two)
         source.on_next(1)
         source.on_next(2)
         one.open(5)
         source.on_completed()
-        return [one.items, two.notifications]
+        return [one.notifications, two.notifications]
 
     with capture_logs():
         assert [[2, "|"], [1, 2, "|"]] == run_virtual(main())
@@ -255,29 +253,29 @@ def test_it_is_what_its_description_says(steps: list[Any]) -> None:
     """The operator matches a model: a dict that keeps the order of its keys."""
 
     async def main() -> None:
-        tap = Tap()
+        probe = Probe(room=0)
         source: Subject[tuple[str, int]] = Subject()
 
         def key(item: tuple[str, int]) -> str:
             return item[0]
 
-        tap.subscribe_to(source.pipe(conflate(key=key)))
+        probe.watch(source.pipe(conflate(key=key)))
         model: dict[str, tuple[str, int]] = {}
         expected: list[Any] = []
         replaced = 0
         for number, step in enumerate(steps):
             if isinstance(step, int):
-                tap.open(step)
+                probe.open(step)
                 expected.extend(model.pop(key) for key in list(model)[:step])
-                tap.room = 0
+                probe.close()
             else:
                 replaced += step in model
                 model[step] = (step, number)
                 source.on_next((step, number))
-            assert expected == tap.items
+            assert expected == probe.notifications
         source.on_completed()
-        tap.open(9)
-        assert [*expected, *model.values(), "|"] == tap.items
+        probe.open(9)
+        assert [*expected, *model.values(), "|"] == probe.notifications
         assert replaced == dropped(logs)
 
     with capture_logs() as logs:

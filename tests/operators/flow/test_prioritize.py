@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators.flow._prioritize import prioritize
 from rxdispatch.testing import Probe, Supply, run_virtual
+from tests.dropped import dropped
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap, dropped
 
 
 def itself(item: Any) -> Any:
@@ -29,14 +29,14 @@ def itself(item: Any) -> Any:
 
 async def busy(key: Any, *pushes: Any) -> list[Any]:
     """Push without room, then make some, and complete."""
-    tap = Tap()
+    probe = Probe(room=0)
     source: Subject[Any] = Subject()
-    tap.subscribe_to(source.pipe(prioritize(key, size=100)))
+    probe.watch(source.pipe(prioritize(key, size=100)))
     for item in pushes:
         source.on_next(item)
-    tap.open(100)
+    probe.open(100)
     source.on_completed()
-    return tap.items
+    return probe.notifications
 
 
 # ---------------------------------------------------------------- order
@@ -65,16 +65,16 @@ def test_equals_keep_their_order() -> None:
 
 async def test_what_comes_later_may_still_go_first() -> None:
     """The operator chooses when there is room."""
-    tap = Tap()
+    probe = Probe(room=0)
     source: Subject[int] = Subject()
-    tap.subscribe_to(source.pipe(prioritize(itself, size=10)))
+    probe.watch(source.pipe(prioritize(itself, size=10)))
     for n in (1, 5):
         source.on_next(n)
-    tap.open(1)
+    probe.open(1)
     for n in (9, 0):
         source.on_next(n)
-    tap.open(9)
-    assert [5, 9, 1, 0] == tap.items
+    probe.open(9)
+    assert [5, 9, 1, 0] == probe.notifications
 
 
 def test_keys_without_an_order_lose_nothing() -> None:
@@ -89,11 +89,10 @@ def test_each_item_keeps_its_context() -> None:
     name: ContextVar[int] = ContextVar("name", default=-1)
 
     async def main() -> list[int]:
-        tap = Tap()
         seen: list[int] = []
-        tap.then = lambda _: seen.append(name.get())
+        probe = Probe(room=0, on_item=lambda _: seen.append(name.get()))
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(prioritize(itself, size=9)))
+        probe.watch(source.pipe(prioritize(itself, size=9)))
 
         async def push(n: int) -> None:
             name.set(n)
@@ -101,7 +100,7 @@ def test_each_item_keeps_its_context() -> None:
 
         for n in (1, 2):
             await asyncio.create_task(push(n))
-        tap.open(2)
+        probe.open(2)
         return seen
 
     assert [2, 1] == run_virtual(main())
@@ -115,11 +114,11 @@ def test_its_valve_closes_when_so_many_wait() -> None:
 
     async def main() -> list[Any]:
         paced = Supply(range(100))
-        tap = Tap()
-        tap.subscribe_to(paced.pipe(prioritize(itself, size=7)))
+        probe = Probe(room=0)
+        probe.watch(paced.pipe(prioritize(itself, size=7)))
         sent = paced.sent
-        tap.open(2)
-        return [sent, paced.sent, tap.items]
+        probe.open(2)
+        return [sent, paced.sent, probe.notifications]
 
     with capture_logs() as logs:
         assert [7, 9, [6, 5]] == run_virtual(main())
@@ -130,13 +129,13 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
     """Nothing is dropped, and the log names the operator once."""
 
     async def main() -> list[Any]:
-        tap = Tap()
+        probe = Probe(room=0)
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(prioritize(itself, size=2)))
+        probe.watch(source.pipe(prioritize(itself, size=2)))
         for n in range(5):
             source.on_next(n)
-        tap.open(9)
-        return tap.items
+        probe.open(9)
+        return probe.notifications
 
     with capture_logs() as logs:
         assert [4, 3, 2, 1, 0] == run_virtual(main())
@@ -150,13 +149,13 @@ def test_a_source_that_cannot_wait_is_kept_and_named() -> None:
 
 async def test_completion_waits_for_what_waits() -> None:
     """Waiting items come in the order of rank, before the completion."""
-    tap = Tap()
-    tap.subscribe_to(reactivex.of(1, 3, 2).pipe(prioritize(itself, size=9)))
-    assert [] == tap.items
-    tap.open(2)
-    assert [3, 2] == tap.items
-    tap.open(2)
-    assert [3, 2, 1, "|"] == tap.items
+    probe = Probe(room=0)
+    probe.watch(reactivex.of(1, 3, 2).pipe(prioritize(itself, size=9)))
+    assert [] == probe.notifications
+    probe.open(2)
+    assert [3, 2] == probe.notifications
+    probe.open(2)
+    assert [3, 2, 1, "|"] == probe.notifications
 
 
 def test_an_error_passes_at_once() -> None:
@@ -164,13 +163,13 @@ def test_an_error_passes_at_once() -> None:
     error = OSError("x")
 
     async def main() -> list[Any]:
-        tap = Tap()
+        probe = Probe(room=0)
         source: Subject[int] = Subject()
-        tap.subscribe_to(source.pipe(prioritize(itself, size=9)))
+        probe.watch(source.pipe(prioritize(itself, size=9)))
         source.on_next(1)
         source.on_error(error)
-        tap.open(5)
-        return tap.items
+        probe.open(5)
+        return probe.notifications
 
     with capture_logs() as logs:
         assert [error] == run_virtual(main())
@@ -193,15 +192,14 @@ def test_a_key_that_raises_or_does_not_compare_ends_the_stream() -> None:
 
 async def test_disposal_drops_what_waits() -> None:
     """Disposal from within ``on_next`` does so too; the source is disposed."""
-    tap = Tap()
+    probe = Probe(room=0, on_item=lambda _: probe.dispose())
     source: Subject[int] = Subject()
-    subscription = tap.subscribe_to(source.pipe(prioritize(itself, size=9)))
-    tap.then = lambda _: subscription.dispose()
+    probe.watch(source.pipe(prioritize(itself, size=9)))
     for n in (1, 2, 3):
         source.on_next(n)
-    tap.open(5)
-    tap.open(5)
-    assert [3] == tap.items
+    probe.open(5)
+    probe.open(5)
+    assert [3] == probe.notifications
     assert [] == source.observers
 
 
@@ -211,14 +209,14 @@ def test_one_instance_serves_many_subscriptions() -> None:
     async def main() -> list[Any]:
         source: Subject[int] = Subject()
         stream = source.pipe(prioritize(itself, size=9))
-        one, two = Tap(), Probe()
-        one.subscribe_to(stream)
+        one, two = Probe(room=0), Probe()
+        one.watch(stream)
         stream.subscribe(two)
         source.on_next(1)
         source.on_next(2)
         one.open(5)
         source.on_completed()
-        return [one.items, two.notifications]
+        return [one.notifications, two.notifications]
 
     assert [[2, 1, "|"], [1, 2, "|"]] == run_virtual(main())
 
@@ -236,13 +234,13 @@ def test_it_takes_what_a_stable_sort_would(steps: list[tuple[str, int]]) -> None
     """The operator matches a model: a list that is sorted each time."""
 
     async def main() -> None:
-        tap = Tap()
+        probe = Probe(room=0)
         source: Subject[tuple[int, int]] = Subject()
 
         def first(item: tuple[int, int]) -> int:
             return item[0]
 
-        tap.subscribe_to(source.pipe(prioritize(first, size=100)))
+        probe.watch(source.pipe(prioritize(first, size=100)))
         model: list[tuple[int, int]] = []
         expected: list[tuple[int, int]] = []
         for number, (what, key) in enumerate(steps):
@@ -250,12 +248,12 @@ def test_it_takes_what_a_stable_sort_would(steps: list[tuple[str, int]]) -> None
                 model.append((key, number))
                 source.on_next((key, number))
             else:
-                tap.open(1)
-                tap.room = 0
+                probe.open(1)
+                probe.close()
                 if model:
                     model.sort(key=lambda item: (-item[0], item[1]))
                     expected.append(model.pop(0))
-            assert expected == tap.items
+            assert expected == probe.notifications
 
     run_virtual(main())
 

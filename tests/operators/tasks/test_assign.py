@@ -28,7 +28,6 @@ from rxdispatch.streams import run
 from rxdispatch.task import Task
 from rxdispatch.testing import Probe
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Hand, ids, tasks
 from tests.proxy import Proxy
 from tests.servers import valkey_server
@@ -375,15 +374,15 @@ async def test_no_slots_for_what_nobody_works_on() -> None:
     async with bench() as it:
         await it.fleet(a=9)
         claims = await it.claims(5)
-        hand, tap = Hand(), Tap(room=2)
-        tap.subscribe_to(hand.stream().pipe(assign(it.feed)))
+        hand, probe = Hand(), Probe(room=2)
+        probe.watch(hand.stream().pipe(assign(it.feed)))
         hand.push(*claims)
-        await until(lambda: len(tap.items) == 2)
+        await until(lambda: len(probe.notifications) == 2)
         await asyncio.sleep(0.05)
         assert 2 == it.jobs()
-        tap.open(3)
+        probe.open(3)
         hand.complete()
-        await until(lambda: tap.items[-1] == "|")
+        await until(lambda: probe.notifications[-1] == "|")
         assert 5 == it.jobs()
         await it.board.settle([claim.done() for claim in claims])
 

@@ -21,7 +21,6 @@ from rxdispatch.streams import run
 from rxdispatch.task import Task
 from rxdispatch.testing import Probe
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place, tasks, turns
 
 
@@ -291,25 +290,26 @@ async def test_prefetch_is_never_exceeded() -> None:
 async def test_a_stalled_consumer_stops_claiming() -> None:
     """The stream holds what it had room for and renews it; the rest is for other workers."""
     board, _ = await filled(50)
-    tap = Tap(room=4)
-    subscription = tap.subscribe_to(board.claims(lease=3.0))
+    probe = Probe(room=4)
+    probe.watch(board.claims(lease=3.0))
     for _ in range(20):
         await asyncio.sleep(5)
         assert (0, 46, 4, 0, 0) == await marks(board)
-    assert not any(item.lost for item in tap.items)
-    tap.open(3)
+    assert not any(item.lost for item in probe.notifications)
+    probe.open(3)
     await asyncio.sleep(1)
-    assert [str(n) for n in range(7)] == ids(tap.items)
-    subscription.dispose()
+    assert [str(n) for n in range(7)] == ids(probe.notifications)
+    probe.dispose()
     assert (0, 43, 7, 0, 0) == await marks(board)
 
 
 async def test_no_room_no_claim() -> None:
     """The stream polls, so that lapsed leases are swept, but claims nothing."""
     board, engine = await filled(5)
-    tap = Tap(room=0)
-    with tap.subscribe_to(board.claims()):
-        await asyncio.sleep(20)
+    probe = Probe(room=0)
+    probe.watch(board.claims())
+    await asyncio.sleep(20)
+    probe.dispose()
     assert {0} == set(engine.sizes("claim"))
     assert (0, 5, 0, 0, 0) == await marks(board)
 
@@ -478,14 +478,13 @@ async def test_disposal_gives_back_what_was_not_handed_on() -> None:
     """The room for which a claim was made may be gone when its tasks arrive."""
     board, engine = await filled(9)
     engine.after["claim"] = 1.0
-    tap = Tap(room=5)
-    subscription = tap.subscribe_to(board.claims())
+    probe = Probe(room=5).watch(board.claims())
     await asyncio.sleep(0.5)
-    tap.room = 2
+    probe._room = 2  # the claim under way is for five
     await asyncio.sleep(1)
-    assert ["0", "1"] == ids(tap.items)
+    assert ["0", "1"] == ids(probe.notifications)
     assert (0, 4, 5, 0, 0) == await marks(board)
-    subscription.dispose()
+    probe.dispose()
     await turns()
     assert (0, 7, 2, 0, 0) == await marks(board)
     assert [str(n) for n in range(2, 9)] == ids(await board.claim(9))
@@ -530,16 +529,15 @@ async def test_disposal_from_within() -> None:
 async def test_settling_from_within() -> None:
     """Settling a claim during its emission makes room for the next one."""
     board, _ = await filled(20)
-    tap = Tap(room=1)
 
     def reopen(item: Any) -> None:
         board._intakes.post([item.done()])
-        tap.open(1)
+        probe.open(1)
 
-    tap.then = reopen
-    with tap.subscribe_to(board.claims(prefetch=2)):
-        await asyncio.sleep(1)
-    assert [str(n) for n in range(20)] == ids(tap.items)
+    probe = Probe(room=1, on_item=reopen).watch(board.claims(prefetch=2))
+    await asyncio.sleep(1)
+    probe.dispose()
+    assert [str(n) for n in range(20)] == ids(probe.notifications)
     assert (0, 0, 0, 20, 0) == await marks(board)
 
 

@@ -19,7 +19,6 @@ from rxdispatch.streams import run
 from rxdispatch.task import Task
 from rxdispatch.testing import Probe, Supply
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Board, Hand, filled, ids, marks, place, tasks, turns
 
 
@@ -75,15 +74,15 @@ async def test_completion_waits_until_all_is_decided() -> None:
     """The completion comes after claims that still wait for room."""
     board, engine = await filled(3)
     engine.after["claim"] = 1.0
-    hand, tap = Hand(), Tap(room=1)
-    tap.subscribe_to(hand.stream().pipe(claim_each(board)))
+    hand, probe = Hand(), Probe(room=1)
+    probe.watch(hand.stream().pipe(claim_each(board)))
     hand.push("0", "1", "2")
     hand.complete()
     await asyncio.sleep(9)
-    assert ["0"] == ids(tap.items)
-    tap.open(2)
-    assert ["0", "1", "2"] == ids(tap.items)
-    assert "|" == tap.items[-1]
+    assert ["0"] == ids(probe.notifications)
+    probe.open(2)
+    assert ["0", "1", "2"] == ids(probe.notifications)
+    assert "|" == probe.notifications[-1]
 
 
 async def test_an_empty_source_completes_at_once() -> None:
@@ -152,16 +151,16 @@ async def test_disposal_gives_back_what_was_not_emitted() -> None:
     """Claims that wait for room go back, and so do those that are on their way."""
     board, engine = await filled(6)
     engine.after["claim"] = 1.0
-    hand, tap = Hand(), Tap(room=1)
-    subscription = tap.subscribe_to(hand.stream().pipe(claim_each(board)))
+    hand, probe = Hand(), Probe(room=1)
+    probe.watch(hand.stream().pipe(claim_each(board)))
     hand.push("0", "1", "2")
     await asyncio.sleep(1.5)
     hand.push("3", "4")
     await asyncio.sleep(0.1)
     assert (0, 1, 5, 0, 0) == await marks(board)
-    subscription.dispose()
+    probe.dispose()
     await asyncio.sleep(2)
-    assert ["0"] == ids(tap.items)
+    assert ["0"] == ids(probe.notifications)
     assert (0, 5, 1, 0, 0) == await marks(board)
 
 
@@ -201,17 +200,17 @@ async def test_the_valve_holds_a_thousand() -> None:
     """Together, undecided ids and claims that wait for room are at most a thousand."""
     board, _ = place()
     await board.submit(tasks(3000))
-    supply, tap = Supply([str(n) for n in range(3000)]), Tap(room=1)
-    subscription = tap.subscribe_to(supply.pipe(claim_each(board)))
+    supply, probe = Supply([str(n) for n in range(3000)]), Probe(room=1)
+    probe.watch(supply.pipe(claim_each(board)))
     assert 1000 == supply.sent
     await asyncio.sleep(1)
-    assert 1 == len(tap.items)
+    assert 1 == len(probe.notifications)
     assert 1000 >= (await board.counts()).claimed
-    tap.open(5000)
+    probe.open(5000)
     await asyncio.sleep(1)
-    assert [str(n) for n in range(3000)] == ids(tap.items)
-    assert "|" == tap.items[-1]
-    subscription.dispose()
+    assert [str(n) for n in range(3000)] == ids(probe.notifications)
+    assert "|" == probe.notifications[-1]
+    probe.dispose()
 
 
 async def test_the_owner_of_the_board_can_stop_it() -> None:

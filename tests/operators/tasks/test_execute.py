@@ -26,7 +26,6 @@ from rxdispatch.streams import run
 from rxdispatch.task import Task
 from rxdispatch.testing import Probe
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import (
     Board,
     Hand,
@@ -604,14 +603,14 @@ async def test_its_valve_has_as_much_room_as_it_has_slots() -> None:
 async def test_no_room_below_starts_nothing() -> None:
     """Handlers start when there is room."""
     board, _ = await filled(5)
-    tap = Tap(room=0)
-    subscription = tap.subscribe_to(board.claims().pipe(execute(sleeps)))
+    probe = Probe(room=0)
+    probe.watch(board.claims().pipe(execute(sleeps)))
     await asyncio.sleep(5)
     assert (0, 5, 0, 0, 0) == await marks(board)
-    tap.open(2)
+    probe.open(2)
     await asyncio.sleep(5)
-    assert tap.items
-    subscription.dispose()
+    assert probe.notifications
+    probe.dispose()
     await turns()
 
 

@@ -19,7 +19,6 @@ from rxdispatch.streams import run
 from rxdispatch.task import Task
 from rxdispatch.testing import Probe, Supply
 from tests.operators.flow.runs import to_list
-from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import (
     Board,
     Engine,
@@ -193,14 +192,14 @@ async def test_the_valve_closes_while_the_server_is_away() -> None:
     """The valve closes at four times the count, and opens when the server is back."""
     board, engine, found = await done(50)
     engine.away("settle", 40)
-    supply, tap = Supply(found), Tap(room=99)
+    supply, probe = Supply(found), Probe(room=99)
     with capture_logs():
-        tap.subscribe_to(supply.pipe(settle(board, count=3)))
+        probe.watch(supply.pipe(settle(board, count=3)))
         await asyncio.sleep(0.5)
         assert 12 == supply.sent
         await asyncio.sleep(60)
     assert 50 == supply.sent
-    assert "|" == tap.items[-1]
+    assert "|" == probe.notifications[-1]
     assert (0, 0, 0, 50, 0) == await marks(board)
 
 
@@ -325,13 +324,13 @@ async def test_one_instance_serves_many_subscriptions() -> None:
 async def test_no_room_below_closes_the_valve() -> None:
     """A subscriber that takes nothing stops the source."""
     board, _, found = await done(3)
-    supply, tap = Supply(found), Tap(room=0)
-    tap.subscribe_to(supply.pipe(settle(board)))
+    supply, probe = Supply(found), Probe(room=0)
+    probe.watch(supply.pipe(settle(board)))
     await asyncio.sleep(1)
     assert 0 == supply.sent
-    tap.open(3)
+    probe.open(3)
     await asyncio.sleep(1)
-    assert [*found, "|"] == tap.items
+    assert [*found, "|"] == probe.notifications
 
 
 # ---------------------------------------------------------------- arguments

@@ -19,7 +19,6 @@ from rxdispatch.results import SubmitResult
 from rxdispatch.streams import run
 from rxdispatch.task import Task
 from rxdispatch.testing import Probe, Supply
-from tests.operators.flow.tap import Tap
 from tests.operators.tasks.places import Hand, filled, ids, marks, place, tasks
 
 
@@ -258,27 +257,27 @@ async def test_the_valve_holds_four_batches() -> None:
     """The source goes on as batches are written."""
     board, engine = place()
     engine.before["submit"] = 1.0
-    supply, tap = Supply(tasks(50)), Tap(room=99)
-    tap.subscribe_to(supply.pipe(submit(board, count=3, timespan=1.0)))
+    supply, probe = Supply(tasks(50)), Probe(room=99)
+    probe.watch(supply.pipe(submit(board, count=3, timespan=1.0)))
     assert (12, 12) == (supply.sent, supply.most_room)
     for n in range(1, 9):
         await asyncio.sleep(1)
         assert 12 + 3 * n - 3 <= supply.sent <= 12 + 3 * n
     await asyncio.sleep(99)
-    assert "|" == tap.items[-1]
-    assert 50 == sum(len(batch) for batch in accepted(tap.items))
+    assert "|" == probe.notifications[-1]
+    assert 50 == sum(len(batch) for batch in accepted(probe.notifications))
 
 
 async def test_no_room_below_closes_the_valve() -> None:
     """A subscriber that takes nothing stops the source."""
     board, _ = place()
-    supply, tap = Supply(tasks(5)), Tap(room=0)
-    tap.subscribe_to(supply.pipe(submit(board)))
+    supply, probe = Supply(tasks(5)), Probe(room=0)
+    probe.watch(supply.pipe(submit(board)))
     await asyncio.sleep(1)
     assert 0 == supply.sent
-    tap.open(1)
+    probe.open(1)
     await asyncio.sleep(1)
-    assert [("0", "1", "2", "3", "4")] == accepted(tap.items)
+    assert [("0", "1", "2", "3", "4")] == accepted(probe.notifications)
 
 
 # ---------------------------------------------------------------- arguments
