@@ -13,8 +13,7 @@ from typing import Final, TypeVar
 import attrs
 
 from rxdispatch.errors import ConfigError
-from rxdispatch.files.file_thread import FileThread
-from rxdispatch.files.lock import FileLock
+from rxdispatch.files.database_file import DatabaseFile
 from rxdispatch.files.private_database import open_database
 from rxdispatch.log import get_logger
 
@@ -108,9 +107,7 @@ class Snapshot:
         self._path = Path(path)
         self._name = name
         self._boot = _boot_id()
-        self._lock: FileLock | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._thread = FileThread(self._path, what="snapshot", label="snapshot", close=self._close)
+        self._database = DatabaseFile(self._path, what="snapshot", label="snapshot")
         self._failing = False
         self._identity = 0
 
@@ -123,17 +120,17 @@ class Snapshot:
         Raises:
             ConfigError: If it cannot be opened, or belongs to another application.
         """
-        await self._thread.open(self._open)
+        await self._database.open(self._open)
 
     async def close(self) -> None:
         """Close the file; the second call does nothing."""
-        await self._thread.close()
+        await self._database.close()
 
     def _open(self) -> None:
         if self._state() == "broken":
             # Only the writing process may reset it: with another version of this library, a process
             # may be using the file.
-            if not self._lead():
+            if not self._database.locked():
                 log.warning("snapshot_unusable", reason="it is of another layout, or damaged")
                 return
             log.warning("snapshot_reset", reason="it was of another layout, or damaged")
@@ -168,14 +165,7 @@ class Snapshot:
             raise ConfigError(rule, str(self._path)) from error
 
     def _connect(self) -> None:
-        connection = open_database(
-            self._path,
-            what="snapshot",
-            timeout=_BUSY,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        self._connection = connection
+        connection = self._database.connect(timeout=_BUSY)
         if not connection.execute("PRAGMA application_id").fetchone()[0]:
             # Before WAL is turned on, so that the header names the application from the start.
             connection.executescript(_BIRTH)
@@ -186,26 +176,16 @@ class Snapshot:
 
     def _ready(self) -> sqlite3.Connection | None:
         """Return the connection; None if there is none or the file was replaced."""
-        if self._connection is not None:
+        if self._database.connection is not None:
             try:
                 replaced = self._path.lstat().st_ino != self._identity
             except FileNotFoundError:
                 replaced = True
             if replaced:
-                self._connection.close()
-                self._connection = None
+                self._database.disconnect()
                 self._open()
                 return None
-        return self._connection
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.close()
+        return self._database.connection
 
     def _remove(self) -> None:
         for suffix in ("", "-wal", "-shm"):
@@ -215,7 +195,7 @@ class Snapshot:
 
     async def lead(self) -> bool:
         """Return whether this process writes; it takes the lock if no other process holds it."""
-        return bool(await self._tried(self._lead, False))
+        return bool(await self._tried(self._database.locked, False))
 
     async def save(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
         """
@@ -233,14 +213,9 @@ class Snapshot:
         """
 
         def write() -> bool:
-            return self._lead() and self._write(epoch, seq, rows, full=full)
+            return self._database.locked() and self._write(epoch, seq, rows, full=full)
 
         return bool(await self._tried(write, False))
-
-    def _lead(self) -> bool:
-        if self._lock is None:
-            self._lock = FileLock.take(self._path.with_name(f"{self._path.name}.lock"))
-        return self._lock is not None
 
     def _write(self, epoch: str, seq: int, rows: Sequence[StoredRow], *, full: bool) -> bool:
         connection = self._ready()
@@ -316,10 +291,10 @@ class Snapshot:
 
     async def _tried(self, work: Callable[[], T], otherwise: T) -> T:
         """Run *work* in the thread; on failure return *otherwise*, and log the first of a row."""
-        if not self._thread.running:
+        if not self._database.running:
             return otherwise
         try:
-            result = await self._thread.run(work)
+            result = await self._database.run(work)
         except (OSError, sqlite3.Error, ConfigError) as error:
             # A ConfigError means that the path now holds a file of another application.
             if not self._failing:
@@ -332,19 +307,18 @@ class Snapshot:
         return result
 
     async def _reset(self) -> None:
-        """Replace a damaged file by an empty one, if this process holds the lock."""
+        """Replace a damaged file by an empty one, unless another process holds the lock."""
 
         def reset() -> None:
-            if self._lock is not None and self._connection is not None:
+            if self._database.connection is not None and self._database.locked():
                 log.warning("snapshot_reset", reason="it is damaged")
-                self._connection.close()
-                self._connection = None
+                self._database.disconnect()
                 self._remove()
                 self._connect()
 
-        if self._thread.running:
+        if self._database.running:
             with suppress(OSError, sqlite3.Error):
-                await self._thread.run(reset)
+                await self._database.run(reset)
 
 
 def _now() -> float:

@@ -19,9 +19,8 @@ import attrs
 
 from rxdispatch.boards.task_codec import NewTask, TaskCodec, id_bytes, id_text
 from rxdispatch.errors import ConfigError
-from rxdispatch.files.file_thread import FileThread
+from rxdispatch.files.database_file import DatabaseFile
 from rxdispatch.files.lock import FileLock
-from rxdispatch.files.private_database import open_database
 from rxdispatch.pipelines.outbox.clock import ClockRow, OutboxClock
 from rxdispatch.pipelines.outbox.events import OutboxEvent
 
@@ -95,14 +94,10 @@ class OutboxFile:
         what: str = "outbox",
         clock: OutboxClock | None = None,
     ) -> None:
-        self._path = path
-        self._what = what
         self._limits = limits
         self._clock = clock or OutboxClock()
         self._codec = TaskCodec[Any]()
-        self._thread = FileThread(self._path, what=what, label="outbox", close=self._close)
-        self._lock: FileLock | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._database = DatabaseFile(path, what=what, label="outbox")
         self._in_flight = 0  # events up to this number are being sent
         #: The counts after the last committed transaction.
         self.totals = _Totals()
@@ -116,28 +111,24 @@ class OutboxFile:
         Raises:
             ConfigError: If another process uses it, it is not such a file, or it cannot be written.
         """
-        await self._thread.open(self._open)
+        await self._database.open(self._open)
 
     async def close(self) -> None:
         """Close the file after the work in progress; a second call does nothing."""
-        await self._thread.close()
+        await self._database.close()
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run *work* in the file's thread; once begun, it completes, even if this is cancelled."""
-        return await self._thread.run(work)
+        return await self._database.run(work)
 
     def _open(self) -> None:
-        beside = self._path.with_name(f"{self._path.name}.lock")
-        self._lock = FileLock.take(beside)
-        if self._lock is None:
-            holder = FileLock.holder(beside)
+        database = self._database
+        if not database.locked():
+            holder = FileLock.holder(database.lock_path)
             by = "" if holder is None else f"; process {holder} uses it"
-            rule = f"{self._what} must be used by one process at a time{by}"
-            raise ConfigError(rule, str(self._path))
-        connection = open_database(
-            self._path, what=self._what, isolation_level=None, check_same_thread=False
-        )
-        self._connection = connection
+            rule = f"{database.what} must be used by one process at a time{by}"
+            raise ConfigError(rule, str(database.path))
+        connection = database.connect()
         application, layout, tables = (
             connection.execute(question).fetchone()[0]
             for question in (
@@ -149,7 +140,7 @@ class OutboxFile:
         if not tables and not application:
             connection.executescript(_BIRTH)
         elif (application, layout) != (_APPLICATION, _LAYOUT):
-            raise ConfigError(f"{self._what} must be a file of its own", str(self._path))
+            raise ConfigError(f"{database.what} must be a file of its own", str(database.path))
         connection.execute("PRAGMA journal_mode = WAL")
         # An acknowledged event must survive a power cut.
         connection.execute("PRAGMA synchronous = FULL")
@@ -159,15 +150,6 @@ class OutboxFile:
             "SELECT count(*), ifnull(sum(length(record)), 0) FROM events"
         ).fetchone()
         self.totals = _Totals(count, size, self._oldest())
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.close()
 
     def age(self) -> float:
         """Return how many seconds the oldest event has waited; 0 if none waits."""
@@ -253,8 +235,8 @@ class OutboxFile:
     def _remove(self, which: str, totals: _Totals, *values: float) -> int:
         """Remove the events that *which* selects, by number and size; return how many."""
         rows = self._do(which, *values).fetchall()
-        assert self._connection is not None
-        self._connection.executemany(
+        assert self._database.connection is not None
+        self._database.connection.executemany(
             "DELETE FROM events WHERE seq = ?", [(seq,) for seq, _ in rows]
         )
         totals.count -= len(rows)
@@ -266,5 +248,5 @@ class OutboxFile:
         return None if found is None else float(found[0])
 
     def _do(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        assert self._connection is not None
-        return self._connection.execute(statement, values)
+        assert self._database.connection is not None
+        return self._database.connection.execute(statement, values)

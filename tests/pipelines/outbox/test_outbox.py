@@ -214,7 +214,7 @@ async def test_the_cost_of_max_age_does_not_grow(tmp_path: Path) -> None:
 
     async def steps(box: rxd.Outbox) -> int:
         found: list[int] = []
-        connection = box._file._connection
+        connection = box._file._database.connection
         assert connection is not None
         connection.set_progress_handler(lambda: found.append(1), 1)
         await box.put({"d": "y"})

@@ -167,7 +167,7 @@ async def test_a_disk_failure_is_logged_and_waited_out(
         for n in range(3):
             await ingress.put(n)
         broken = sqlite3.connect(tmp_path / "spill", isolation_level=None, timeout=0)
-        connection: Any = ingress._file._connection
+        connection: Any = ingress._file._database.connection
         await ingress._file.in_thread(lambda: connection.execute("PRAGMA busy_timeout = 0"))
         broken.execute("BEGIN IMMEDIATE")
         with capture_logs() as logs:
