@@ -302,7 +302,7 @@ class Actor:
                 return
 
     def _stop(self) -> None:
-        """Handle no more messages; those that wait are taken out and refused."""
+        """Handle no more messages; waiting messages are taken out and refused."""
         log.warning("actor_stopped", actor=self._name, error="")
         self._handle = None
         self._run.close()

@@ -168,7 +168,8 @@ class Outbox:
             Its number.
 
         Raises:
-            BufferOverflowError: If there is no room, and *overflow* is ``"error"``.
+            BufferOverflowError: If there is no room and *overflow* is ``"error"``, or the event
+                alone is larger than *max_bytes*.
             CodecError: If the event cannot be stored.
             ConfigError: If the outbox is not open, or *id* cannot be stored.
             StoreUnavailableError: If the disk write fails.

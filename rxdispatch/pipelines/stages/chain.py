@@ -65,8 +65,8 @@ def queue_sizes(stages: Sequence[Stage]) -> list[int]:
     """
     Return how many items may wait for each of *stages*.
 
-    A stage may finish all of its items at about the same time. The queue behind it must have room
-    for all of them, or the stage stalls later.
+    A stage may finish all of its items at about the same time. The queue after it must have room
+    for all of them; otherwise the stage stalls later.
     """
     before = [MIN_QUEUE, *(stage.burst for stage in stages)]
     return [

@@ -162,7 +162,7 @@ class Pipeline:
         except KeyError:
             raise ConfigError(f"name must be one of {', '.join(self._stages)}", name) from None
 
-    # ------------------------------------------------ stages behind boards
+    # ------------------------------------------------ stages with boards
 
     def worker(
         self,

@@ -20,8 +20,8 @@ What happens if a process is killed, or loses its lease:
 After ``forget`` a paused process may still write one record of the old workflow: do not reuse the
 id of a forgotten workflow.
 
-Records are read without a claim, so any number of readers can read at once. They are read from the
-first up to the first that is missing: a record is only ever added behind the last.
+Records are read without a claim, so any number of readers can read at once. A reader reads from
+record 1 to the first gap: a record is only ever added after the last one.
 """
 
 from __future__ import annotations

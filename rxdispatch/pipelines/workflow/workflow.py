@@ -224,7 +224,7 @@ class Workflow:
         Raises:
             ConfigError: If it was never submitted, or is forgotten.
             WorkflowError: If it is dead: it failed, was cancelled, or crashed its processes more
-                often than the board allows. The error's ``why`` is the reason; it has no cause.
+                often than the board allows. The reason is in ``why``; ``__cause__`` is None.
             StoreUnavailableError: If the server does not answer.
         """
         board, log = self._places()
