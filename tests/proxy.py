@@ -8,13 +8,14 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final
 
 import attrs
 import hiredis
 
 from rxdispatch.store.url import Target
 from tests.gate import Gate
+from tests.stream_server import StreamServer
 
 __all__ = ["Proxy"]
 
@@ -45,7 +46,7 @@ class _Link:
         self.cut()
 
 
-class Proxy:
+class Proxy(StreamServer):
     """
     A proxy that listens on a unix socket, or on 127.0.0.1, and forwards to a server.
 
@@ -61,12 +62,12 @@ class Proxy:
     """
 
     def __init__(self, upstream: Target, *, tcp: bool = False) -> None:
+        super().__init__()
         self.upstream = upstream
         self.accepted = 0
         self.dropped = 0
         self._tcp = tcp
         self._links: set[_Link] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._delay = 0.0
@@ -76,26 +77,23 @@ class Proxy:
         self._gates: list[Gate] = []
         self._tamper: Callable[[bytes], Iterable[bytes]] | None = None
 
-    async def __aenter__(self) -> Self:
+    async def listen(self) -> asyncio.Server:
+        """Listen on a port or a unix socket."""
         self._folder = tempfile.TemporaryDirectory(prefix="rxd-proxy-")
         if self._tcp:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-            port = self._server.sockets[0].getsockname()[1]
+            server = await super().listen()
             self.target = attrs.evolve(
-                self.upstream, scheme="redis", host="127.0.0.1", port=port, path=""
+                self.upstream, scheme="redis", host="127.0.0.1", port=self.port, path=""
             )
         else:
             path = str(Path(self._folder.name, "proxy.sock"))
-            self._server = await asyncio.start_unix_server(self._accept, path)
+            server = await asyncio.start_unix_server(self.accept, path)
             self.target = attrs.evolve(self.upstream, scheme="unix", path=path)
-        return self
+        return server
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
         self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await super().__aexit__()
         self._folder.cleanup()
 
     def drop_replies(self, count: int, command: bytes | None = None) -> None:
@@ -181,19 +179,9 @@ class Proxy:
         while self._gates:
             self._gates.pop().open()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task: Any = asyncio.current_task()
-        self._tasks.add(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward in both directions until one side ends."""
         self.accepted += 1
-        try:
-            await self._serve(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-            self._tasks.discard(task)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.upstream.scheme == "unix":
             back, forth = await asyncio.open_unix_connection(self.upstream.path)
         else:

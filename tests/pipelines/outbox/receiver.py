@@ -7,16 +7,15 @@ import json
 import random
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import rxdispatch as rxd
 from tests.failures.handlers import note
+from tests.stream_server import StreamServer
 
 __all__ = ["Receiver", "lines", "send_to"]
 
 
-class Receiver:
+class Receiver(StreamServer):
     """
     Takes batches of events as lines of JSON, drops duplicates by id, and acknowledges.
 
@@ -26,28 +25,12 @@ class Receiver:
     """
 
     def __init__(self, rng: random.Random | None = None) -> None:
+        super().__init__()
         self.received: list[object] = []
         self.repeated = 0
         self.dropped = 0
         self._rng = rng
         self._done = rxd.Dedupe(1000)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 22)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _cut(self) -> bool:
         if self._rng is None or self._rng.random() > 0.15:
@@ -55,29 +38,21 @@ class Receiver:
         self.dropped += 1
         return True
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while (line := await reader.readline()).endswith(b"\n"):
-                if self._cut():
-                    return
-                for name, event in json.loads(line):
-                    if name in self._done:
-                        self.repeated += 1
-                    else:
-                        self.received.append(event)
-                        self._done.add(name)
-                if self._cut():
-                    return
-                writer.write(b"ok\n")
-                await writer.drain()
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-            self._tasks.discard(task)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take batches until the client hangs up, or the connection is dropped."""
+        while (line := await reader.readline()).endswith(b"\n"):
+            if self._cut():
+                return
+            for name, event in json.loads(line):
+                if name in self._done:
+                    self.repeated += 1
+                else:
+                    self.received.append(event)
+                    self._done.add(name)
+            if self._cut():
+                return
+            writer.write(b"ok\n")
+            await writer.drain()
 
 
 async def send_to(port: int, events: list[rxd.OutboxEvent]) -> None:
