@@ -7,7 +7,9 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any, Final
+
+import attrs
 
 from rxdispatch.backoff import Backoff
 from rxdispatch.callables import check_result
@@ -28,40 +30,28 @@ _ABOVE: Final = ("rxdispatch.operators.", "concurrent.futures.")
 Start = Callable[[Task[Any]], Coroutine[Any, Any, Any]]
 
 
-class Terms(Protocol):
-    """What the attempts of one subscription share; ``Execution`` implements it."""
+@attrs.frozen(slots=True)
+class Terms:
+    """
+    What the attempts of one subscription share.
 
-    @property
-    def start(self) -> Start:
-        """Makes the coroutine of a handler."""
-        ...
+    Attributes:
+        start: Makes the coroutine of a handler.
+        limit: Returns the seconds that the coroutine may take; None if it applies a limit itself.
+        backoff: How long to wait before a retry.
+        clock: The clock of the leases, in seconds.
+        context: The context whose copies the handlers run in.
+        closing: Whether the loop is being closed, so that a cancellation is meant for all tasks.
+        suspended: Called when a handler has suspended: others can run.
+    """
 
-    def limit(self, task: Task[Any]) -> float | None:
-        """Seconds that the coroutine may take; None when it applies a limit itself."""
-        ...
-
-    @property
-    def backoff(self) -> Backoff:
-        """How long to wait before a retry."""
-        ...
-
-    @property
-    def clock(self) -> Callable[[], float]:
-        """The clock of the leases, in seconds."""
-        ...
-
-    @property
-    def context(self) -> Context:
-        """The context whose copies the handlers run in."""
-        ...
-
-    def closing(self) -> bool:
-        """Whether the loop is being closed, so that a cancellation is meant for all tasks."""
-        ...
-
-    def suspended(self) -> None:
-        """A handler has suspended: others can run."""
-        ...
+    start: Start
+    limit: Callable[[Task[Any]], float | None]
+    backoff: Backoff
+    clock: Callable[[], float]
+    context: Context
+    closing: Callable[[], bool]
+    suspended: Callable[[], None]
 
 
 class Attempt:

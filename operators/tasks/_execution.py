@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Final
 
+import attrs
 from reactivex import abc
 
 from rxdispatch.backoff import Backoff
@@ -20,7 +21,7 @@ from rxdispatch.operators._function_pool import FunctionPool
 from rxdispatch.operators._subscription import Subscription
 from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.operators.tasks._assignment import Assignment, claim_and_slot
-from rxdispatch.operators.tasks._attempt import Attempt, Start
+from rxdispatch.operators.tasks._attempt import Attempt, Terms
 from rxdispatch.operators.tasks._log_failure import log_failure
 from rxdispatch.operators.tasks._stuck_slots import StuckSlots
 from rxdispatch.task import Task
@@ -67,11 +68,16 @@ class Execution(Subscription[Item, Result]):
         scheduler: abc.SchedulerBase | None,
     ) -> None:
         super().__init__("execute", max_concurrent, observer, scheduler)
-        self.start: Start = handler
-        self.context = self.home
         self._timeout = timeout
-        self.backoff = backoff
-        self.clock = lease_clock_of(self.loop)
+        self._terms = Terms(
+            start=handler,
+            limit=self._limit,
+            backoff=backoff,
+            clock=lease_clock_of(self.loop),
+            context=self.home,
+            closing=self._closing,
+            suspended=self._suspended,
+        )
         self._most = max_concurrent
         self._pool: FunctionPool | None = None
         self._stuck: StuckSlots | None = None
@@ -90,13 +96,14 @@ class Execution(Subscription[Item, Result]):
     def use_pool(self, executor: Executor | None) -> None:
         """Run the handler, a plain function, in *executor*."""
         pool = self._pool = FunctionPool(executor, self._most, self._returned, self.fail)
-        name = name_of_function(self.start)
-        self._stuck = StuckSlots(name, self._most, lambda: pool.stuck, self.context)
-        fn = executor_safe("handler", self.start)
+        handler = self._terms.start
+        name = name_of_function(handler)
+        self._stuck = StuckSlots(name, self._most, lambda: pool.stuck, self.home)
+        fn = executor_safe("handler", handler)
 
         async def call(task: Task[Any]) -> Any:
             # The pool applies the limit: waiting for a thread must not count.
-            limit = task.timeout or self._timeout
+            limit = self._limit(task)
             made = pool.call_of(fn, task)
             result = await pool.answer(made, limit)
             if not inspect.isawaitable(result):
@@ -109,11 +116,11 @@ class Execution(Subscription[Item, Result]):
                 result, task.id, limit, made.age() or 0.0, name=repr(task.id)
             )
 
-        self.start = call
+        self._terms = attrs.evolve(self._terms, start=call, limit=lambda _: None)
 
-    def limit(self, task: Task[Any]) -> float | None:
-        """Seconds that a handler's coroutine may take; None where the pool applies the limit."""
-        return None if self._pool is not None else task.timeout or self._timeout
+    def _limit(self, task: Task[Any]) -> float | None:
+        """Return the seconds that an attempt may take."""
+        return task.timeout or self._timeout
 
     # -- source ------------------------------------------------------------------------------
 
@@ -127,7 +134,7 @@ class Execution(Subscription[Item, Result]):
             # Lost, or recalled, while it waited in a buffer above: do not start the handler.
             self.observer.on_next(Outcome(claim, claim._stopped or "lost"))
             return
-        attempt = Attempt(self, claim, slot)
+        attempt = Attempt(self._terms, claim, slot)
         self._live.add(attempt)
         self._queue.append(attempt)
         if not self.upstream.demand_checked and len(self._live) > self._most:
@@ -171,23 +178,23 @@ class Execution(Subscription[Item, Result]):
                 self._sent = worker
                 parked.set_result(None)
                 return
-        if self._witness is None or self.closing():
-            self._witness = self.loop.create_task(_wait(self.loop), context=self.context.copy())
+        if self._witness is None or self._closing():
+            self._witness = self.loop.create_task(_wait(self.loop), context=self.home.copy())
         self._sent = self._witness
-        worker = self.loop.create_task(self._work(), context=self.context.copy())
+        worker = self.loop.create_task(self._work(), context=self.home.copy())
         if self._sent is self._witness:  # else an eager task factory has already started it
             self._sent = worker
         self._workers.add(worker)
-        worker.add_done_callback(self._left, context=self.context.copy())
+        worker.add_done_callback(self._left, context=self.home.copy())
 
-    def suspended(self) -> None:
+    def _suspended(self) -> None:
         """A handler has suspended: let the next one run."""
         if self._freed and not self._queue:
             self._advance()
         else:
             self._wake()
 
-    def closing(self) -> bool:
+    def _closing(self) -> bool:
         """Whether all tasks of the loop were cancelled, not only a worker."""
         witness = self._witness
         return witness is not None and (witness.done() or witness.cancelling() > 0)
@@ -262,7 +269,7 @@ class Execution(Subscription[Item, Result]):
             await asyncio.sleep(0)
         except asyncio.CancelledError:
             pass
-        if self.closing():
+        if self._closing():
             raise asyncio.CancelledError
         while worker.cancelling():
             worker.uncancel()
@@ -280,7 +287,7 @@ class Execution(Subscription[Item, Result]):
             )
         if not self.closed:
             # Not at once: if the loop is being closed, nothing may be started.
-            self.loop.call_later(REVIVE, self._advance, context=self.context.copy())
+            self.loop.call_later(REVIVE, self._advance, context=self.home.copy())
 
     def _finished(self, attempt: Attempt, outcome: Outcome[Any, Any]) -> None:
         self._live.discard(attempt)
