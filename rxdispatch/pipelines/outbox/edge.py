@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -14,6 +13,7 @@ from uuid_utils import uuid7
 from rxdispatch.callables import check_function
 from rxdispatch.errors import ConfigError, ItemTimeoutError, TaskExecutionError
 from rxdispatch.operators import map_async
+from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.pipelines.outbox.outbox import Outbox
 from rxdispatch.pipelines.shared.outside import is_from_outside
 from rxdispatch.seconds import seconds
@@ -99,27 +99,25 @@ class EdgePipeline(Generic[T, R]):
         name = str(uuid7())
         result: R | None = None
         forwarded: bool | None = False
-        scope = asyncio.timeout(self._timeout)
+
+        async def handle() -> None:
+            nonlocal result, forwarded
+            result = value = await self._local(event)
+            if self._forward(value):
+                # If this is cut short, the result may be written or not.
+                forwarded = None
+                await self._outbox.put(value, id=name)
+                forwarded = True
+
         try:
-            async with scope:
-                result = value = await self._local(event)
-                if self._forward(value):
-                    # If this is cut short, the result may be written or not.
-                    forwarded = None
-                    forwarded = await self._put(value, name)
+            await run_with_timeout(handle(), event, self._timeout)
+        except ItemTimeoutError as late:
+            return EdgeResult(name, event, result, _error(name, late), forwarded)
         except BaseException as cause:
             if is_from_outside(cause) or isinstance(cause, KeyboardInterrupt):
                 raise
-            if scope.expired() and isinstance(cause, TimeoutError):
-                late = ItemTimeoutError(self._timeout or 0.0, event)
-                late.__cause__ = cause
-                return EdgeResult(name, event, result, _error(name, late), forwarded)
             return EdgeResult(name, event, result, _error(name, cause), False)
         return EdgeResult(name, event, result, None, forwarded)
-
-    async def _put(self, value: R, name: str) -> bool:
-        await self._outbox.put(value, id=name)
-        return True
 
 
 def _error(name: str, cause: BaseException) -> TaskExecutionError:

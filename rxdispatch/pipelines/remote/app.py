@@ -14,8 +14,9 @@ import msgspec
 from rxdispatch.callables import is_async
 from rxdispatch.checks import integer, key_name
 from rxdispatch.error_text import ERROR_LIMIT, cut, message_of
-from rxdispatch.errors import ConfigError
+from rxdispatch.errors import ConfigError, ItemTimeoutError
 from rxdispatch.log import get_logger
+from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.pipelines.remote.json import to_json
 from rxdispatch.pipelines.shared.outside import is_from_outside
 from rxdispatch.seconds import seconds
@@ -136,17 +137,14 @@ class StageApp:
             # int() refuses a string of very many digits.
             self._require_fit(int(length[:20]))
         self.reading += 1
-        limit = asyncio.timeout(self._body_timeout)
         try:
-            async with limit:
-                return await self._parts(receive)
-        except TimeoutError:
-            if not limit.expired():
-                raise
+            body: bytes = await run_with_timeout(self._parts(receive), None, self._body_timeout)
+        except ItemTimeoutError:
             message = f"the body must arrive within {self._body_timeout:g} s"
             raise _RefusedError(408, "Slow", message, headers={"connection": "close"}) from None
         finally:
             self.reading -= 1
+        return body
 
     async def _parts(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -175,8 +173,7 @@ class StageApp:
         receive: Receive,
     ) -> bytes:
         async def call() -> bytes:
-            async with asyncio.timeout(self._timeout):
-                result = await fn(data)
+            result = await run_with_timeout(fn(data), data, self._timeout, name=repr(event))
             return to_json(event, {"id": event, "data": result})
 
         try:

@@ -210,15 +210,17 @@ async def test_whatever_a_function_raises_is_an_answer(error: BaseException) -> 
 
 
 async def test_a_function_that_takes_too_long() -> None:
-    """The function is cancelled after the timeout."""
+    """The function is cancelled after the timeout, and the answer names the event and the limit."""
 
     async def sleep(_: Any) -> None:
         await asyncio.sleep(60)
 
-    app = rxd.serve_stages({"sleep": sleep}, timeout=0.05)
+    app = rxd.serve_stages({"sleep": sleep}, timeout=0.05, expose_errors=True)
     async with AsgiServer(app) as server, httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.post("/sleep", content=EVENT, headers=JSON)
     assert (500, 0) == (answer.status_code, app.at_work)
+    rule = "'a' must be done within 0.05 s"
+    assert {"type": "ItemTimeoutError", "message": rule} == answer.json()["error"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
