@@ -546,8 +546,8 @@ def test_rate_no_item_can_cost_more_than_the_burst() -> None:
 # ---------------------------------------------------------------- drain
 
 
-def test_drain_stops_intake_finishes_and_flushes() -> None:
-    """Drain: stop the intake, finish items in flight, flush buffers; idempotent."""
+def test_drain_stops_the_source_finishes_and_flushes() -> None:
+    """Drain: stop the source, finish items in flight, flush buffers; idempotent."""
 
     async def main() -> list[Any]:
         switch = KillSwitch()

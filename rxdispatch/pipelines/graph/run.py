@@ -46,7 +46,7 @@ class GraphRun:
         self._nodes = nodes
         self._edges = edges
         fed = {edge.target for edge in edges}
-        self._intakes: dict[str, Ingress[Envelope]] = {
+        self._ingresses: dict[str, Ingress[Envelope]] = {
             name: Ingress(queue_of(node)) for name, node in nodes.items() if name not in fed
         }
         self._outputs: dict[str, dict[str, Output[Any]]] = {}
@@ -76,13 +76,13 @@ class GraphRun:
             ConfigError: If *node* is not an entry of the graph, or *id* breaks its rule.
             TaskRejectedError: If the run was not entered, is closed, or closes while this waits.
         """
-        intake = self._intakes.get(node)
-        if intake is None:
-            raise ConfigError(f"node must be an entry, one of {', '.join(self._intakes)}", node)
+        ingress = self._ingresses.get(node)
+        if ingress is None:
+            raise ConfigError(f"node must be an entry, one of {', '.join(self._ingresses)}", node)
         called = str(uuid7()) if id is None else key_name("id", id)
         self._run.require_open()
         try:
-            await intake.put(Envelope(called, item))
+            await ingress.put(Envelope(called, item))
         except TaskRejectedError:
             raise self._run.refusal() from None
         return called
@@ -131,7 +131,7 @@ class GraphRun:
         streams = GraphStreams(
             self._nodes,
             self._edges,
-            intakes={name: intake.pipe(throttle) for name, intake in self._intakes.items()},
+            submitted={name: ingress.pipe(throttle) for name, ingress in self._ingresses.items()},
             outputs=self._outputs,
             wait_group=self._run.wait_group,
             failed=self._on_failure,
@@ -178,8 +178,8 @@ class GraphRun:
         return await self._run.drain(timeout)
 
     def _close(self) -> None:
-        for intake in self._intakes.values():
-            intake.close()
+        for ingress in self._ingresses.values():
+            ingress.close()
 
     def _one_less(self) -> None:
         self._running -= 1

@@ -35,7 +35,7 @@ class GraphStreams:
     Args:
         nodes: The nodes.
         edges: The edges.
-        intakes: The submitted items of each entry.
+        submitted: The submitted items of each entry.
         outputs: Emit the results of each port.
         wait_group: Counts the coroutines at work.
         failed: Called with each failure.
@@ -46,13 +46,13 @@ class GraphStreams:
         nodes: Mapping[str, GraphNode],
         edges: Sequence[Edge],
         *,
-        intakes: Mapping[str, Stream],
+        submitted: Mapping[str, Stream],
         outputs: Mapping[str, Mapping[str, Output[Any]]],
         wait_group: WaitGroup,
         failed: Callable[[StageError], None],
     ) -> None:
         self._nodes = nodes
-        self._intakes = intakes
+        self._submitted = submitted
         self._failed = failed
         self._into: dict[str, list[Edge]] = defaultdict(list)
         ways: dict[str, int] = defaultdict(int)
@@ -95,8 +95,8 @@ class GraphStreams:
     def _entering(self, node: GraphNode) -> Stream:
         """Return the items for *node*."""
         name = node.name
-        if name in self._intakes:
-            return self._intakes[name]
+        if name in self._submitted:
+            return self._submitted[name]
         ports: dict[str, list[Stream]] = {port: [] for port in node.inputs}
         for edge in self._into[name]:
             source = self._nodes[edge.source]

@@ -279,7 +279,7 @@ class Pipeline:
         The items that failed; completes when the pipeline has ended.
 
         Without a subscriber, each is logged as ``item_failed``. A subscriber that applies
-        back-pressure holds up the intake of new items.
+        back-pressure holds up new items.
         """
         return self._run.failures.stream
 

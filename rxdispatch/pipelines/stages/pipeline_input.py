@@ -39,7 +39,7 @@ class PipelineInput:
         self._run = run
         self._ingress = ingress
         self._resubmits = resubmits
-        self._stop = Once("intake")
+        self._stop = Once("input")
         self._feeding = 0
         #: Takes each item instead of the queue, if no stage runs in this process.
         self.handoff: Callable[[Envelope], Awaitable[None]] | None = None

@@ -51,20 +51,20 @@ class Resubmits:
 
     Args:
         rule: Returns the seconds after which the item of a failure is submitted again, or None.
-        intake: The queue of the first stage.
+        ingress: The queue of the first stage.
         failed: Called with each final failure.
     """
 
     def __init__(
-        self, rule: Rule, intake: ResubmitIngress, failed: Callable[[StageError], None]
+        self, rule: Rule, ingress: ResubmitIngress, failed: Callable[[StageError], None]
     ) -> None:
         self._rule = rule
-        self._intake = intake
+        self._ingress = ingress
         self._failed = failed
         self._inside: dict[int, tuple[Any, int]] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._last = 0
-        intake.settled = lambda: not self._inside
+        ingress.settled = lambda: not self._inside
 
     def enter(self, envelope: Envelope) -> None:
         """Give *envelope* the token that it keeps until it leaves the pipeline."""
@@ -75,7 +75,7 @@ class Resubmits:
     def leave(self, envelope: Envelope) -> None:
         """Forget an item that has left the pipeline, or did not get in."""
         self._inside.pop(envelope.token, None)
-        self._intake.look()
+        self._ingress.look()
 
     def lost(self, envelope: Envelope, failure: StageError | None) -> None:
         """Submit the item of *envelope* again if the rule says so."""
@@ -114,7 +114,7 @@ class Resubmits:
         del self._timers[envelope.token]
         item, number = self._inside[envelope.token]
         self._inside[envelope.token] = item, number + 1
-        self._intake.give_back(Envelope(envelope.id, item, token=envelope.token))
+        self._ingress.give_back(Envelope(envelope.id, item, token=envelope.token))
 
 
 def _yes() -> bool:

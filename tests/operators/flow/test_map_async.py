@@ -232,7 +232,7 @@ def test_a_source_that_cannot_wait_is_kept_and_named_once() -> None:
     ] == logs
 
 
-def test_a_closed_valve_below_stops_the_intake_but_not_the_results() -> None:
+def test_a_closed_valve_below_stops_new_items_but_not_the_results() -> None:
     """Items in flight are finished and emitted; new ones wait until there is room."""
 
     async def main() -> list[Any]:

@@ -144,7 +144,7 @@ async def test_a_slow_reader_of_results_holds_up_submit() -> None:
         assert list(range(await feeding)) == sorted(got)
 
 
-async def test_a_slow_reader_of_failures_holds_up_the_intake() -> None:
+async def test_a_slow_reader_of_failures_holds_up_new_items() -> None:
     """A bounded number of failures waits for the reader."""
 
     async def fail(_: Any) -> None:

@@ -106,17 +106,17 @@ async def test_a_cancelled_pipeline_forgets_waiting_items() -> None:
 
 async def test_a_returned_item_does_not_widen_the_bound() -> None:
     """The place of a resubmitted item is not passed on, however many producers wait."""
-    intake = ResubmitIngress(2)
-    waiting = [asyncio.create_task(intake.put(Envelope(str(n), n))) for n in range(20)]
+    ingress = ResubmitIngress(2)
+    waiting = [asyncio.create_task(ingress.put(Envelope(str(n), n))) for n in range(20)]
     await asyncio.sleep(0)
     for n in range(3):
-        intake.give_back(Envelope("again", n))
-    assert 5 == intake.waiting
+        ingress.give_back(Envelope("again", n))
+    assert 5 == ingress.waiting
     most = list[int]()
-    intake.subscribe(lambda _: most.append(intake.waiting))
+    ingress.subscribe(lambda _: most.append(ingress.waiting))
     await asyncio.wait(waiting)
-    await intake.wait_empty()
-    assert (2, 23) == (intake._free, len(most))
+    await ingress.wait_empty()
+    assert (2, 23) == (ingress._free, len(most))
 
 
 def test_bad_rules() -> None:
