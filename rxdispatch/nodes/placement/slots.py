@@ -45,8 +45,8 @@ class Slots:
         self._held: dict[str, tuple[Slot, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
-        self._leaving: dict[str, None] = {}
-        self._leave: asyncio.Task[None] | None = None
+        self._unreleased: dict[str, None] = {}
+        self._releasing: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -98,7 +98,7 @@ class Slots:
     async def release(self, slot: Slot) -> None:
         """Give *slot* back; if the server cannot be reached, the slot ends with its lease."""
         self.release_later([slot.id])
-        task = self._leave
+        task = self._releasing
         if task is not None:
             await asyncio.shield(task)
 
@@ -108,9 +108,9 @@ class Slots:
             held = self._held.pop(name, None)
             if held is not None and not held[0].lost:
                 held[0].deadline = math.inf  # it was given back in time, so it is never lost
-            self._leaving[name] = None
-        if self._leaving and self._leave is None:
-            self._leave = self._loop.create_task(self._depart())
+            self._unreleased[name] = None
+        if self._unreleased and self._releasing is None:
+            self._releasing = self._loop.create_task(self._release_all())
 
     async def close(self) -> None:
         """Give all slots back, if the server can be reached."""
@@ -121,22 +121,22 @@ class Slots:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
         self.release_later(tuple(self._held))
-        if self._leave is not None:
-            await asyncio.gather(self._leave, return_exceptions=True)
+        if self._releasing is not None:
+            await asyncio.gather(self._releasing, return_exceptions=True)
 
-    async def _depart(self) -> None:
+    async def _release_all(self) -> None:
         try:
-            while self._leaving:
+            while self._unreleased:
                 await asyncio.sleep(0)  # more ids may come in this turn of the loop
-                ids = list(self._leaving)[:_BATCH]
+                ids = list(self._unreleased)[:_BATCH]
                 for slot in ids:
-                    del self._leaving[slot]
+                    del self._unreleased[slot]
                 try:
                     await self._engine.release(ids)
                 except (RxDispatchError, ResponseError) as error:
                     log.warning("slots_not_released", count=len(ids), error=str(error))
         finally:
-            self._leave = None
+            self._releasing = None
 
     # -- renewal -----------------------------------------------------------------------------
 
