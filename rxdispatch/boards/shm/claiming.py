@@ -27,7 +27,7 @@ class Claiming:
     def __init__(
         self,
         cells: Cells,
-        labels: Holders,
+        holders: Holders,
         transitions: Transitions,
         *,
         limit: int,
@@ -40,14 +40,14 @@ class Claiming:
         self.found: list[ClaimedTask] = []
         self._cells = cells
         self._mapping = cells.mapping
-        self._holders = labels
+        self._holders = holders
         self._transitions = transitions
         self._limit = limit
         self._now = now
         self._number = self._mapping.add(layout.NUMBER, limit)
         # Rounded up: a lease lapses late rather than early.
         self._tick = -(-deadline // layout.TICK) & layout.LOWS
-        self._label = labels.number(worker)
+        self._label = holders.number(worker)
         self._worker = worker
         self._held_suspects = held_suspects
         self._full = False

@@ -28,7 +28,7 @@ class Submission:
     def __init__(self, cells: Cells, name: str) -> None:
         self._cells = cells
         self._mapping = cells.mapping
-        self._layout = cells.geometry
+        self._geometry = cells.geometry
         self._name = name
 
     def recover(self) -> None:
@@ -56,9 +56,9 @@ class Submission:
                 mapping.store(shown, value)
 
     def _clear(self, number: int) -> None:
-        base, cells = self._layout.marks >> 3, self._cells
+        base, cells = self._geometry.marks >> 3, self._cells
         for start in range(0, self._mapping.load(layout.HIGH), 4096):
-            stop = min(start + 4096, self._layout.cells)
+            stop = min(start + 4096, self._geometry.cells)
             for cell, mark in enumerate(
                 self._mapping.words[base + start : base + stop].tolist(), start
             ):
@@ -128,7 +128,7 @@ class Submission:
 
     def _make_room(self, need: int) -> None:
         """Reserve *need* cells; count the free cells if FREE_GUESS says that there are too few."""
-        mapping, geometry = self._mapping, self._layout
+        mapping, geometry = self._mapping, self._geometry
         guess = mapping.load(layout.FREE_GUESS)
         if guess < need + geometry.spare:
             high = mapping.load(layout.HIGH)
@@ -148,7 +148,7 @@ class Submission:
         number: int,
         now: int,
     ) -> list[int]:
-        mapping, geometry, cells = self._mapping, self._layout, self._cells
+        mapping, geometry, cells = self._mapping, self._geometry, self._cells
         mine = make_mark(layout.WRITING, number, mapping.seat)
         mapping.store(layout.STAGING, number & layout.NUMBERS)
         tail = mapping.load(layout.RING_TAIL)

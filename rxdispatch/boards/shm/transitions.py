@@ -42,14 +42,14 @@ class Transitions:
     def __init__(
         self,
         cells: Cells,
-        labels: Holders,
+        holders: Holders,
         options: StoredOptions,
         event_buffer: EventBuffer,
         clock: Callable[[], int],
     ) -> None:
         self._cells = cells
         self._mapping = cells.mapping
-        self._holders = labels
+        self._holders = holders
         self._options = options
         self._event_buffer = event_buffer
         self._clock = clock

@@ -23,12 +23,12 @@ class HeldSuspects:
 
     Args:
         board: The device and inode of the board's file.
-        held_suspects: Tells whether a token still holds.
+        holds: Returns whether the claim with a token has not ended.
     """
 
-    def __init__(self, board: Board, held_suspects: Callable[[int], bool]) -> None:
+    def __init__(self, board: Board, holds: Callable[[int], bool]) -> None:
         self._board = board
-        self._held_suspects = held_suspects
+        self._holds = holds
 
     def weight(self, worker: str) -> int:
         """Return the weight of all suspects that *worker* holds."""
@@ -36,7 +36,7 @@ class HeldSuspects:
         claims = _held.get(key)
         if not claims:
             return 0
-        for token in [token for token in claims if not self._held_suspects(token)]:
+        for token in [token for token in claims if not self._holds(token)]:
             del claims[token]
         if not claims:
             del _held[key]

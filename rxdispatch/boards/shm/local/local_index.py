@@ -67,7 +67,7 @@ class LocalIndex:
     ) -> None:
         self._cells = cells
         self._mapping = cells.mapping
-        self._layout = cells.geometry
+        self._geometry = cells.geometry
         self._lapsed = lapsed
         self._forget = forget
         self._ready: dict[int, MarkHeap] = {}  # by -priority
@@ -87,7 +87,7 @@ class LocalIndex:
         """Announce *cells* to all processes."""
         if not cells:
             return
-        mapping, ring = self._mapping, self._layout.hints
+        mapping, ring = self._mapping, self._geometry.hints
         slot = mapping.add(layout.HINTS, len(cells))
         for at, cell in enumerate(cells, slot):
             mapping.store(ring + at % layout.HINT_SLOTS * 8, (at + 1 & 0x3FFFFFFFFF) << 26 | cell)
@@ -105,7 +105,7 @@ class LocalIndex:
             return
         holes, self._holes = self._holes, []
         for at in (*holes, *range(self._hints, end)):
-            hint = mapping.load(self._layout.hints + at % layout.HINT_SLOTS * 8)
+            hint = mapping.load(self._geometry.hints + at % layout.HINT_SLOTS * 8)
             if hint >> 26 == at + 1 & 0x3FFFFFFFFF:
                 self.note(hint & layout.LOWS)
             elif at + 4096 > end:
@@ -153,7 +153,7 @@ class LocalIndex:
             heap.push((level, head.at, head.tie, cell, mark))
 
     def _heap(self) -> MarkHeap:
-        return MarkHeap(self._mapping.load, self._layout.marks)
+        return MarkHeap(self._mapping.load, self._geometry.marks)
 
     def _uncommitted(self, state: int, mark: int) -> bool:
         return state in (layout.FRESH, layout.FRESH_LATER) and number_of(
@@ -222,7 +222,7 @@ class LocalIndex:
         yield from self._oldest_in_ring()
 
     def _oldest_in_ring(self) -> Iterator[tuple[int, int] | None]:
-        mapping, geometry = self._mapping, self._layout
+        mapping, geometry = self._mapping, self._geometry
         places = iter(range(mapping.load(layout.RING_HEAD), mapping.load(layout.RING_TAIL)))
         while some := list(islice(places, _SLICE)):
             for place in some:
@@ -259,7 +259,7 @@ class LocalIndex:
 
     def scan(self, now: int) -> None:
         """Scan all marks for lapsed leases, unfinished moves, and tasks that no hint announced."""
-        mapping, geometry = self._mapping, self._layout
+        mapping, geometry = self._mapping, self._geometry
         self.scanned = now
         tick = now // layout.TICK
         mapping.exchange(layout.EARLIEST, _NEVER)
@@ -357,7 +357,7 @@ class LocalIndex:
 
     def census(self) -> list[int]:
         """Return how many marks have each state; exact if no task moves during the count."""
-        mapping, geometry = self._mapping, self._layout
+        mapping, geometry = self._mapping, self._geometry
         shift = layout.STATE_SHIFT
         amounts: list[int] = []
         for _ in range(5):
