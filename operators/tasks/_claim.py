@@ -96,7 +96,15 @@ class _Claimer(Downstream[Claim[Any]]):
         self._lease = lease
         self._worker = worker
         self._hints = SingleAssignmentDisposable()
-        self._buffer = ClaimBuffer(board, lease, observer, self.below, self._advance, self.complete)
+        self._buffer = ClaimBuffer(
+            board,
+            lease,
+            observer,
+            self.below,
+            on_left=self._advance,
+            on_stop=self.complete,
+            on_error=self.fail,
+        )
         self._claiming: asyncio.Task[None] | None = None
         self._suspects = 0  # held at the last look
         self._promising = False  # whether the board may have something ready

@@ -6,11 +6,13 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from reactivex import abc
 
 from rxdispatch.claim import LOST, Claim
+from rxdispatch.listeners import LEAVING
 from rxdispatch.operators.tasks._lease_keeper import LeaseKeeper
 from rxdispatch.protocols import BoardLike, Valve
 
@@ -33,6 +35,7 @@ class ClaimBuffer:
         below: The valve of the subscriber, if any; the owner calls :meth:`pump` when it opens.
         on_left: Called when held claims have left.
         on_stop: Called when the intake is told to stop.
+        on_error: Called with the error that the observer has raised; must end the stream.
     """
 
     def __init__(
@@ -41,15 +44,20 @@ class ClaimBuffer:
         lease: float,
         observer: abc.ObserverBase[Claim[Any]],
         below: Valve | None,
+        *,
         on_left: Callable[[], None],
         on_stop: Callable[[], None],
+        on_error: Callable[[BaseException], None],
     ) -> None:
         self._board = board
         self._observer = observer
         self._below = below
         self._on_left = on_left
         self._on_stop = on_stop
+        self._on_error = on_error
         self._pumping = False
+        self._loop = asyncio.get_running_loop()
+        self._home = copy_context()
         self.emitted = 0
         self.stopped = False
         self.waiting: deque[Claim[Any]] = deque()
@@ -83,6 +91,15 @@ class ClaimBuffer:
                     room -= 1
                     self.emitted += 1
                     on_next(claim)
+        except LEAVING:
+            raise
+        except BaseException as error:
+            if self.stopped:
+                raise
+            # The claims behind this one go back at once. The end comes in a turn of its own,
+            # because the caller may be the valve below, which has nothing to do with the error.
+            self.close()
+            self._loop.call_soon(self._on_error, error, context=self._home.copy())
         finally:
             self._pumping = False
 

@@ -75,12 +75,20 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         scheduler: abc.SchedulerBase | None,
     ) -> None:
         super().__init__("claim_each", BATCH, observer, scheduler, on_room=self._on_room)
-        self._buffer = ClaimBuffer(board, lease, observer, self.below, self._advance, self.complete)
+        self._buffer = ClaimBuffer(
+            board,
+            lease,
+            observer,
+            self.below,
+            on_left=self._advance,
+            on_stop=self.complete,
+            on_error=self.fail,
+        )
         self._board = board
         self._lease = lease
         self._worker = worker
         self._ids: dict[str, None] = {}
-        self._asked: list[str] = []
+        self._asked: list[str] = []  # being claimed
         self._claiming: asyncio.Task[None] | None = None
         self._done = False
 
@@ -109,7 +117,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
 
     def room(self) -> int:
         """How many more items may wait for their marks or for room below."""
-        return BATCH - len(self._ids) - len(self._buffer.waiting)
+        return BATCH - len(self._ids) - len(self._asked) - len(self._buffer.waiting)
 
     def _on_room(self) -> None:
         self._buffer.pump()
@@ -138,6 +146,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
             except StoreUnavailableError as error:
                 log.warning("claims_waiting", board=self._board.name, error=str(error))
                 await asyncio.sleep(random.uniform(0.1, 0.5))
+        self._asked = []
         self._buffer.add(batch.claims)
 
     def _claimed(self, task: asyncio.Task[None]) -> None:
@@ -147,11 +156,17 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
             if not self.closed:
                 # By other code, for example code that cancels all tasks of the loop.
                 self._ids = dict.fromkeys([*asked, *self._ids])
-                self.loop.call_later(CANCELLED, self._advance, context=self.home.copy())
+                self.loop.call_later(CANCELLED, self._go_on, context=self.home.copy())
             return
         error = task.exception()
         if isinstance(error, Exception):
             self.fail(error)
-            return
-        self.gate.opened()
-        self._advance()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        try:
+            self.gate.opened()
+        finally:
+            # Also when the source raises while it emits.
+            self._advance()

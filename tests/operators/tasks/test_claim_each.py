@@ -213,6 +213,23 @@ async def test_the_valve_holds_a_thousand() -> None:
     probe.dispose()
 
 
+async def test_ids_of_a_claim_under_way_count() -> None:
+    """While a thousand ids are being claimed, no more may come."""
+    board, engine = place()
+    await board.submit(tasks(1000))
+    engine.after["claim"] = 1.0
+    hand, log = Hand(), Probe()
+    subscription = hand.stream().pipe(claim_each(board)).subscribe(log)
+    hand.push(*(str(n) for n in range(1000)))
+    rooms = [hand.gate.room()]
+    await asyncio.sleep(0.5)
+    rooms.append(hand.gate.room())
+    await asyncio.sleep(1)
+    assert [0, 0, 1000] == [*rooms, hand.gate.room()]
+    assert 1000 == len(log.items)
+    subscription.dispose()
+
+
 async def test_the_owner_of_the_board_can_stop_it() -> None:
     """The stream completes, and the drain waits for claims that were emitted."""
     board, _ = await filled(2)
