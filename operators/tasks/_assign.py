@@ -152,6 +152,9 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
     def _retry(self) -> None:
         """Try again: a node may have room, or a claim has gone, or the closed feed now fails."""
         self._full = False
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._advance()
         if not self.closed:
             self.gate.opened()
@@ -159,8 +162,13 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
     # -- slots -------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        while self._ready and not self.closed and self._room_below() > 0:
-            self._emit(self._ready.popleft())
+        try:
+            while self._ready and not self.closed and self._room_below() > 0:
+                self._emit(self._ready.popleft())
+        except BaseException:
+            # The subscriber raised; the assignments behind this one are still due.
+            self.loop.call_soon(self._go_on, context=self.home.copy())
+            raise
         if self.closed:
             return
         if self._waiting:
@@ -217,7 +225,5 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         error = task.exception()
         if isinstance(error, Exception):
             self.fail(error)
-            return
-        self._advance()
-        if not self.closed:
-            self.gate.opened()
+        else:
+            self._go_on()

@@ -218,6 +218,8 @@ class _Settler(Subscription[Result, Result]):
             elif batch:
                 self._again += batch
                 self.loop.call_later(CANCELLED, self._repeat, context=self.home.copy())
+            else:
+                self._ended()  # the batch was emitted before the task noticed
             return
         error = task.exception()
         if error is None:

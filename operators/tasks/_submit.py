@@ -145,7 +145,15 @@ class _Submitter(Subscription[Task[Any], SubmitResult]):
         if isinstance(error, Exception):
             self.fail(error)
             return
-        self.observer.on_next(task.result())
+        try:
+            self.observer.on_next(task.result())
+        finally:
+            # Also when the subscriber raises: the tasks behind these are still due.
+            self._go_on()
+
+    def _go_on(self) -> None:
         if not self.closed:
-            self.gate.opened()
-            self._advance()
+            try:
+                self.gate.opened()
+            finally:
+                self._advance()
