@@ -167,7 +167,7 @@ class Proxy(StreamServer):
         End all disturbances, and forward the bytes that a black hole held.
 
         Args:
-            dead: Existing connections forward nothing any more and are not cut, as behind a
+            dead: Existing connections no longer forward anything and are not cut, as behind a
                 router that has forgotten them.
         """
         for link in self._links:

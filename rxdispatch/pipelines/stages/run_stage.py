@@ -58,7 +58,7 @@ def run_stage(
         operator: The value of ``operator`` in log entries.
 
     Whatever the function raises is the failure of its item. The stream fails only with errors that
-    belong to no item: of a ``Limit``, or of an executor that can run nothing any more. A
+    belong to no item: of a ``Limit``, or of an executor that can no longer run anything. A
     ``KeyboardInterrupt`` of a coroutine is the failure of its item, and ends the loop too.
     """
 

@@ -112,7 +112,7 @@ def stage(
         executor: Where a plain function runs, instead of in threads of the stage's own; it stays
             open. For processes, *fn* and the items must be picklable. A process pool that breaks
             is replaced; an item fails only if it breaks the new pool while it runs there alone. An
-            executor that can run nothing any more, for example because it was shut down, ends the
+            executor that can no longer run anything, for example because it was shut down, ends the
             pipeline with its error; that counts as the failure of no item.
         board: A board, or its name, that replaces the queue before the stage. Any process can claim
             the items by :meth:`Pipeline.worker`. Each stage needs a board of its own. *queue_size*

@@ -117,7 +117,7 @@ def test_the_span_may_be_a_timedelta() -> None:
 
 
 def test_a_blocked_loop_leads_to_no_more_than_a_burst() -> None:
-    """More tokens are lost, and then the operator goes on by the clock."""
+    """More tokens are lost, and then the operator continues by the clock."""
 
     async def main() -> list[Any]:
         log = Probe()
