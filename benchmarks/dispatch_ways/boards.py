@@ -7,9 +7,9 @@ import os
 from typing import ClassVar
 
 import rxdispatch as rxd
-from benchmarks.seed_tasks.dispatch_way import DispatchWay
-from benchmarks.seed_tasks.runs import Payload, Runs, payload
-from benchmarks.seed_tasks.timed_turn import TimedTurn
+from benchmarks.dispatch_ways.dispatch_way import DispatchWay
+from benchmarks.dispatch_ways.runs import Payload, Runs, payload
+from benchmarks.dispatch_ways.timed_turn import TimedTurn
 from rxdispatch import operators as ops
 from rxdispatch.boards.base import Board
 from rxdispatch.store.embedded.server import EmbeddedServer
@@ -18,7 +18,7 @@ __all__ = ["CLAIMED", "InMemory", "InSharedMemory", "OnRedis"]
 
 CLAIMED = 256
 WIDTH = 64
-NAME = "seed-tasks"
+NAME = "dispatch-ways"
 
 
 async def fill(board: Board[Payload], count: int) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from atomicshm import AtomicView
 
-from benchmarks.seed_tasks.dispatch_way import CONTEXT, DispatchWay
-from benchmarks.seed_tasks.runs import PAYLOAD_SIZE, Runs, decode, encode, payload
-from benchmarks.seed_tasks.timed_turn import TimedTurn
+from benchmarks.dispatch_ways.dispatch_way import CONTEXT, DispatchWay
+from benchmarks.dispatch_ways.runs import PAYLOAD_SIZE, Runs, decode, encode, payload
+from benchmarks.dispatch_ways.timed_turn import TimedTurn
 
 __all__ = ["Confirmed", "Locked", "Swapped"]
 

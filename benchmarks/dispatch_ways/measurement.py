@@ -10,9 +10,9 @@ from typing import Any, Final, Self
 
 import attrs
 
-from benchmarks.seed_tasks.dispatch_way import DispatchWay
-from benchmarks.seed_tasks.stage import stage
-from benchmarks.seed_tasks.timed_turn import Spent
+from benchmarks.dispatch_ways.dispatch_way import DispatchWay
+from benchmarks.dispatch_ways.stage import stage
+from benchmarks.dispatch_ways.timed_turn import Spent
 from benchmarks.support.usage import WINDOW, Watch
 
 __all__ = ["Round", "WayMeasurement"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
-from benchmarks.seed_tasks.dispatch_way import CONTEXT, WORKERS, DispatchWay
-from benchmarks.seed_tasks.runs import Runs, decode, encode, payload
-from benchmarks.seed_tasks.timed_turn import TimedTurn
+from benchmarks.dispatch_ways.dispatch_way import CONTEXT, WORKERS, DispatchWay
+from benchmarks.dispatch_ways.runs import Runs, decode, encode, payload
+from benchmarks.dispatch_ways.timed_turn import TimedTurn
 
 __all__ = ["LoopQueue", "PlainQueue", "ProcessQueue"]
 

@@ -12,11 +12,11 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from benchmarks.seed_tasks.dispatch_way import DispatchWay
-from benchmarks.seed_tasks.forked_workers import ForkedWorkers
-from benchmarks.seed_tasks.orphans import end_with_parent
-from benchmarks.seed_tasks.runs import Runs
-from benchmarks.seed_tasks.timed_turn import Spent, TimedTurn, wait_until
+from benchmarks.dispatch_ways.dispatch_way import DispatchWay
+from benchmarks.dispatch_ways.forked_workers import ForkedWorkers
+from benchmarks.dispatch_ways.orphans import end_with_parent
+from benchmarks.dispatch_ways.runs import Runs
+from benchmarks.dispatch_ways.timed_turn import Spent, TimedTurn, wait_until
 from benchmarks.support.usage import cpu_seconds
 
 __all__ = ["stage"]
@@ -28,8 +28,8 @@ def stage(line: Connection[Any, Any], way: DispatchWay, count: int) -> None:
 
     For each round, messages go over *line*, alternately to this process and back: anything, as a
     request; the seconds of filling; the moment to begin; the
-    :class:`~benchmarks.seed_tasks.timed_turn.Spent` of the round; anything, once memory was read;
-    how many tasks were done twice, and how many never.
+    :class:`~benchmarks.dispatch_ways.timed_turn.Spent` of the round; anything, once memory was
+    read; how many tasks were done twice, and how many never.
     """
     end_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGTERM, _leave)

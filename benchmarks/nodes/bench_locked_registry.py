@@ -166,7 +166,7 @@ async def both(record: FigureRecord, hub: rxd.Hub) -> None:
         record.control("every slot of the feed was given back", jobs == 0)
 
 
-def bench_seed_table(record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner) -> None:
+def bench_locked_registry(record: FigureRecord, hub: rxd.Hub, runner: asyncio.Runner) -> None:
     """Both ways on one embedded server."""
     record.note(nodes=NODES, slots=SLOTS, calls=CALLS)
     runner.run(both(record, hub))

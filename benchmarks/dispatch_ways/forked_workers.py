@@ -7,10 +7,10 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Final, Self
 
-from benchmarks.seed_tasks.dispatch_way import CONTEXT, DispatchWay
-from benchmarks.seed_tasks.orphans import end_with_parent
-from benchmarks.seed_tasks.runs import Runs
-from benchmarks.seed_tasks.timed_turn import Spent, TimedTurn
+from benchmarks.dispatch_ways.dispatch_way import CONTEXT, DispatchWay
+from benchmarks.dispatch_ways.orphans import end_with_parent
+from benchmarks.dispatch_ways.runs import Runs
+from benchmarks.dispatch_ways.timed_turn import Spent, TimedTurn
 
 __all__ = ["ForkedWorkers"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import multiprocessing
 from typing import ClassVar, Final
 
-from benchmarks.seed_tasks.runs import Runs
-from benchmarks.seed_tasks.timed_turn import TimedTurn
+from benchmarks.dispatch_ways.runs import Runs
+from benchmarks.dispatch_ways.timed_turn import TimedTurn
 
 __all__ = ["CONTEXT", "WORKERS", "DispatchWay"]
 

@@ -32,14 +32,14 @@ import attrs
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.dispatch_ways.boards import CLAIMED, InMemory, InSharedMemory, OnRedis
+from benchmarks.dispatch_ways.dispatch_way import WORKERS, DispatchWay
+from benchmarks.dispatch_ways.managed import ManagedMarks, ManagedPop
+from benchmarks.dispatch_ways.marks import Confirmed, Locked, Swapped
+from benchmarks.dispatch_ways.measurement import WayMeasurement
+from benchmarks.dispatch_ways.queues import LoopQueue, PlainQueue, ProcessQueue
+from benchmarks.dispatch_ways.runs import PAYLOAD_SIZE
 from benchmarks.figures.record import FigureRecord
-from benchmarks.seed_tasks.boards import CLAIMED, InMemory, InSharedMemory, OnRedis
-from benchmarks.seed_tasks.dispatch_way import WORKERS, DispatchWay
-from benchmarks.seed_tasks.managed import ManagedMarks, ManagedPop
-from benchmarks.seed_tasks.marks import Confirmed, Locked, Swapped
-from benchmarks.seed_tasks.measurement import WayMeasurement
-from benchmarks.seed_tasks.queues import LoopQueue, PlainQueue, ProcessQueue
-from benchmarks.seed_tasks.runs import PAYLOAD_SIZE
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="shared memory and CPU clocks of other processes need Linux"
@@ -51,7 +51,7 @@ FEW = 200
 
 
 @attrs.frozen
-class SeedCase:
+class WayCase:
     """
     A row of the table.
 
@@ -73,20 +73,20 @@ class SeedCase:
 
 
 CASES = [
-    SeedCase(QUEUE, ProcessQueue()),
-    SeedCase("multiprocessing.Queue, lists of 64", ProcessQueue(64)),
-    SeedCase("multiprocessing.SimpleQueue", PlainQueue()),
-    SeedCase("asyncio.Queue, one process", LoopQueue()),
-    SeedCase("multiprocessing.Lock around marks", Locked()),
-    SeedCase("Manager().list(), pop", ManagedPop(), slow=True),
-    SeedCase("Manager().list() of marks under a Lock", ManagedMarks(), most=1_000),
-    SeedCase("marks, confirm 0", Confirmed(0), exact=False),
-    SeedCase("marks, confirm 1", Confirmed(1), exact=False),
-    SeedCase("marks, confirm 3", Confirmed(3), exact=False),
-    SeedCase("marks, compare-and-swap", Swapped(), at_most=0.10),
-    SeedCase("MemoryBoard, claims | execute | settle", InMemory(), slow=True),
-    SeedCase("SharedMemoryBoard", InSharedMemory(), slow=True, at_most=0.25),
-    SeedCase("board on an embedded server", OnRedis(), slow=True),
+    WayCase(QUEUE, ProcessQueue()),
+    WayCase("multiprocessing.Queue, lists of 64", ProcessQueue(64)),
+    WayCase("multiprocessing.SimpleQueue", PlainQueue()),
+    WayCase("asyncio.Queue, one process", LoopQueue()),
+    WayCase("multiprocessing.Lock around marks", Locked()),
+    WayCase("Manager().list(), pop", ManagedPop(), slow=True),
+    WayCase("Manager().list() of marks under a Lock", ManagedMarks(), most=1_000),
+    WayCase("marks, confirm 0", Confirmed(0), exact=False),
+    WayCase("marks, confirm 1", Confirmed(1), exact=False),
+    WayCase("marks, confirm 3", Confirmed(3), exact=False),
+    WayCase("marks, compare-and-swap", Swapped(), at_most=0.10),
+    WayCase("MemoryBoard, claims | execute | settle", InMemory(), slow=True),
+    WayCase("SharedMemoryBoard", InSharedMemory(), slow=True, at_most=0.25),
+    WayCase("board on an embedded server", OnRedis(), slow=True),
 ]
 
 
@@ -101,9 +101,7 @@ def settings(record: FigureRecord) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("count", ROUNDS)
-def bench_way(
-    benchmark: BenchmarkFixture, record: FigureRecord, case: SeedCase, count: int
-) -> None:
+def bench_way(benchmark: BenchmarkFixture, record: FigureRecord, case: WayCase, count: int) -> None:
     """One way with *count* tasks."""
     if count > case.most:
         pytest.skip("it takes too long")

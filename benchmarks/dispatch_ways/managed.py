@@ -6,10 +6,10 @@ import signal
 from multiprocessing.managers import SyncManager
 from typing import Any
 
-from benchmarks.seed_tasks.dispatch_way import CONTEXT, DispatchWay
-from benchmarks.seed_tasks.orphans import end_with_parent
-from benchmarks.seed_tasks.runs import Runs, decode, encode, payload
-from benchmarks.seed_tasks.timed_turn import TimedTurn
+from benchmarks.dispatch_ways.dispatch_way import CONTEXT, DispatchWay
+from benchmarks.dispatch_ways.orphans import end_with_parent
+from benchmarks.dispatch_ways.runs import Runs, decode, encode, payload
+from benchmarks.dispatch_ways.timed_turn import TimedTurn
 
 __all__ = ["ManagedMarks", "ManagedPop"]
 

@@ -1,0 +1,1 @@
+"""Ways to dispatch tasks: marks, queues, a lock, a manager, boards."""
