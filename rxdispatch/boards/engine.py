@@ -184,7 +184,11 @@ class Engine(Protocol):
         ...
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
-        """Make dead tasks ready; returns how many, and *until* for the next call."""
+        """
+        Make dead tasks ready; returns how many, and *until* for the next call.
+
+        Where *ids* is None, less than :data:`CHUNK` means that none is left.
+        """
         ...
 
     async def pause(self, paused: bool) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 import weakref
 from collections.abc import Sequence
+from itertools import islice
 
 from reactivex import Observable
 
@@ -251,17 +252,15 @@ class SharedEngine:
         """Make dead tasks ready; returns how many, and *until* for the next call."""
         now = self._begin()
         cells, letters = self._cells, self._dead_letters
-        wanted: list[tuple[int, int]] = []
         if ids is None:
             until = until or str(self._mapping.load(layout.LAST_DEATH))
-            wanted = [(c, mark) for at, c, mark in letters.all() if at <= int(until)][:CHUNK]
+            wanted = [(cell, mark) for at, cell, mark in letters.all() if at <= int(until)]
         else:
-            for task_id in dict.fromkeys(ids):
-                found = cells.find(id_bytes(task_id))
-                if found is not None and found[1] >> layout.STATE_SHIFT == layout.DEAD:
-                    wanted.append(found)
-        revived = [letters.revive(cell, mark, now) for cell, mark in wanted]
-        hinted = [cell for cell in revived if cell is not None]
+            known = [cells.find(id_bytes(task_id)) for task_id in dict.fromkeys(ids)]
+            wanted = [f for f in known if f and f[1] >> layout.STATE_SHIFT == layout.DEAD]
+        # Those that another process has redriven meanwhile do not count toward the chunk.
+        revived = (letters.revive(cell, mark, now) for cell, mark in wanted)
+        hinted = list(islice((cell for cell in revived if cell is not None), CHUNK))
         self._local_index.announce(hinted)
         self._finish(ready=bool(hinted))
         return len(hinted), until
