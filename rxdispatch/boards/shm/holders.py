@@ -57,7 +57,12 @@ class Holders:
             mapping.put(at, pack(f"<{count}Q", *range(word, word + (count << 16), 1 << 16)))
 
     def of(self, cell: int, mark: int) -> bytes:
-        """Return the label of the worker that holds a claim; empty if it is unknown."""
+        """
+        Return the label of the worker that holds a claim; empty if it is unknown.
+
+        If its process has had more than eight labels since, another label may be there, or even
+        a part of each, cut within a character.
+        """
         mapping, geometry = self._mapping, self._mapping.geometry
         holder = mapping.load(geometry.holders + cell * 8)
         if holder >> 16 & layout.NUMBERS != number_of(mark):

@@ -111,14 +111,14 @@ class Inspection:
             head, inline = cells.head(cell)
             record = cells.body(head, inline)[1]
             error = unpack_cause(cells.texts(head)[1])[0]
-            worker = self._holders.of(cell, mark).decode() if state == layout.CLAIMED else None
+            worker = self._holders.of(cell, mark) if state == layout.CLAIMED else b""
             if cells.mark(cell) == mark:
                 return StoredState(
                     _STATUS[state],
                     record,
                     head.attempts,
                     head.crashes,
-                    worker or None,
+                    worker.decode("utf-8", "replace") or None,
                     error,
                 )
         return None
