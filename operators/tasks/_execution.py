@@ -116,7 +116,7 @@ class Execution(Subscription[Item, Result]):
                 result, task.id, limit, made.age() or 0.0, name=repr(task.id)
             )
 
-        self._terms = attrs.evolve(self._terms, start=call, limit=lambda _: None)
+        self._terms = attrs.evolve(self._terms, start=call, limit=_no_limit)
 
     def _limit(self, task: Task[Any]) -> float | None:
         """Return the seconds that an attempt may take."""
@@ -352,3 +352,7 @@ class Execution(Subscription[Item, Result]):
 
 async def _wait(loop: asyncio.AbstractEventLoop) -> None:
     await loop.create_future()
+
+
+def _no_limit(task: Task[Any]) -> None:
+    """Return no limit, where the pool applies it."""
