@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rxdispatch.checks import integer
+from rxdispatch.checks import integer, is_finite
 from rxdispatch.errors import ConfigError
 from rxdispatch.seconds import seconds
 
@@ -25,9 +25,11 @@ def _maximum(value: float | timedelta) -> float:
     return seconds("maximum", value)
 
 
-def _factor(value: float) -> float:
+def _factor(value: Any) -> float:
+    if not is_finite(value) or value < 1:
+        raise ConfigError("factor must be a finite number >= 1", value)
     # As a float, so that a huge power overflows at once instead of becoming a huge int.
-    return seconds("factor", value)
+    return float(value)
 
 
 def _at_least_one(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -71,12 +73,10 @@ class Backoff:
     rng: random.Random | None = attrs.field(default=None, eq=False, repr=False, validator=_random)
 
     def __attrs_post_init__(self) -> None:
-        if self.factor < 1:
-            raise ConfigError("factor must be >= 1", self.factor)
         if self.maximum < self.first:
             raise ConfigError(f"maximum must be >= first ({self.first:g} s)", self.maximum)
         jitter: Any = self.jitter
-        if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+        if not is_finite(jitter) or not 0 <= jitter <= 1:
             raise ConfigError("jitter must be a number from 0 to 1", jitter)
 
     def goes_on(self, failures: int) -> bool:

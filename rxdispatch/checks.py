@@ -1,11 +1,12 @@
-"""Checks of arguments: integers, names, ids and mappings of strings."""
+"""Checks of arguments: numbers, names, ids and mappings of strings."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from rxdispatch.errors import ConfigError
 
@@ -14,6 +15,7 @@ __all__ = [
     "board_name",
     "check_id_size",
     "integer",
+    "is_finite",
     "key_name",
     "namespace_name",
     "strings",
@@ -51,6 +53,18 @@ def integer(
         among = f">= {least}" if most is None else f"from {least} to {most}"
         raise ConfigError(f"{what} must be an int {among}{instead}", value)
     return int(value)
+
+
+def is_finite(value: Any) -> TypeGuard[float]:
+    """
+    Return whether *value* is a number that a float can hold, and not a bool.
+
+    Example:
+        >>> [is_finite(value) for value in (1, 1.5, True, "1", float("nan"), 10**400)]
+        [True, True, False, False, False, False]
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
 
 
 def key_name(what: str, value: Any) -> str:

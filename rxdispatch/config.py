@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from rxdispatch.checks import integer
+from rxdispatch.checks import integer, is_finite
 from rxdispatch.errors import ConfigError
 from rxdispatch.seconds import seconds
 
@@ -54,7 +54,7 @@ class StoreSettings:
 
 
 def _share(_: Any, attribute: attrs.Attribute[float], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+    if not is_finite(value) or not 0 < value <= 1:
         raise ConfigError(f"{attribute.name} must be a number > 0 and <= 1", value)
 
 

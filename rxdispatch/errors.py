@@ -267,5 +267,9 @@ def _called(item: Any) -> str:
 
 def _short(value: Any, limit: int = 200) -> str:
     """Return the repr of *value*, cut so that a message stays readable."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:
+        # The user's code, or an int of more digits than Python prints.
+        return f"an object of type {type(value).__name__}"
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

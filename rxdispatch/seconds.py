@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 
+from rxdispatch.checks import is_finite
 from rxdispatch.errors import ConfigError
 
 __all__ = ["seconds"]
@@ -25,8 +25,6 @@ def seconds(name: str, value: float | timedelta, *, zero: bool = True) -> float:
     total = getattr(value, "total_seconds", None)
     number = total() if total is not None else value
     rule = f"{name} must be a finite number of seconds {'>= 0' if zero else '> 0'}"
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise ConfigError(rule, value)
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+    if not is_finite(number) or number < 0 or (number == 0 and not zero):
         raise ConfigError(rule, value)
     return float(number)

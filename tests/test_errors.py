@@ -117,6 +117,18 @@ def test_long_values_are_cut() -> None:
     assert text.endswith("... (10002 characters)")
 
 
+def test_values_that_cannot_be_shown() -> None:
+    """The rule is told even if the value has a repr that raises."""
+
+    class Bad:
+        def __repr__(self) -> str:
+            raise ValueError
+
+    rule = "id must be short"
+    assert f"{rule}, got an object of type Bad" == str(errors.ConfigError(rule, Bad()))
+    assert f"{rule}, got an object of type int" == str(errors.ConfigError(rule, 10**20_000))
+
+
 @pytest.mark.parametrize("error", [made[0] for made in MADE], ids=lambda e: type(e).__name__)
 def test_they_travel(error: errors.RxDispatchError) -> None:
     """An error keeps its message and attributes when a process pool pickles it."""

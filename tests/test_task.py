@@ -166,6 +166,13 @@ def test_seconds(value: float | timedelta) -> None:
     assert 1.0 == seconds("wait", value)
 
 
+@pytest.mark.parametrize("value", [10**400, -1, True, "1", None, float("nan"), float("inf")])
+def test_no_seconds(value: Any) -> None:
+    """Anything else is refused, even an int that no float can hold."""
+    with pytest.raises(ConfigError, match=r"^wait must be a finite number of seconds >= 0, got "):
+        seconds("wait", value)
+
+
 def test_importing_is_quick_and_quiet() -> None:
     """Importing prints nothing and starts no thread."""
     code = "import rxdispatch, asyncio, threading; print(threading.active_count())"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from rxdispatch.checks import integer
+from rxdispatch.checks import integer, is_finite
 from rxdispatch.errors import ConfigError
 
 __all__ = ["AdaptiveLimit"]
@@ -79,9 +79,9 @@ class AdaptiveLimit:
             raise ConfigError(f"maximum must be >= minimum ({minimum})", maximum)
         first = minimum if initial is None else initial
         integer("initial", first, minimum, maximum)
-        if not _is_number(tolerance) or not tolerance > 1:
+        if not is_finite(tolerance) or not tolerance > 1:
             raise ConfigError("tolerance must be a finite number > 1", tolerance)
-        if not _is_number(backoff) or not 0 < backoff < 1:
+        if not is_finite(backoff) or not 0 < backoff < 1:
             raise ConfigError("backoff must be a number between 0 and 1", backoff)
         self._minimum = minimum
         self._maximum = maximum
@@ -177,7 +177,3 @@ class AdaptiveLimit:
 _ROUND = 10
 _LONGEST = 200
 _PROBE = 50
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextvars import Context
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from reactivex import Observable, abc
 
 from rxdispatch.callables import plain_function
+from rxdispatch.checks import is_finite
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import ConfigError
 from rxdispatch.operators._subscription import operator_of
@@ -126,6 +126,6 @@ class _Delayer(Timed[T]):
             if when.tzinfo is None:
                 raise ConfigError(_RULE, when)
             return self._clock.loop_time(when)
-        if isinstance(when, bool) or not isinstance(when, (int, float)) or not math.isfinite(when):
+        if not is_finite(when):
             raise ConfigError(_RULE, when)
         return float(when)
