@@ -110,10 +110,28 @@ def stalled(command: Command, data_dir: Path) -> Generator[int]:
                 break
             db.execute("ROLLBACK")
             time.sleep(0.002)
-        command.family()
+        _wait_for_a_blocked_worker(command)
         yield rows
     finally:
         db.close()
+
+
+def _wait_for_a_blocked_worker(command: Command) -> None:
+    """
+    Wait until a worker tries to write, so that a task is running.
+
+    On a busy machine, no task may run for a moment: those that ran have ended, and the run has not
+    noticed. A worker that waits for the lock sleeps again and again, unlike one that is idle.
+    """
+    before = {pid: _sleeps(pid) for pid in command.family()}
+    wait_until(lambda: any(_sleeps(pid) > before[pid] + 12 for pid in before), LIMIT)
+
+
+def _sleeps(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).num_ctx_switches().voluntary)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _rows(db: sqlite3.Connection) -> int:

@@ -27,6 +27,10 @@ Left = dict[str, Any]
 def left() -> Left:
     """Return what this process has open."""
     gc.collect()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            # Those that are told to end need a moment on a busy machine; one that stays is listed.
+            thread.join(10.0)
     fds: list[str] = []
     for fd in list(Path("/proc/self/fd").iterdir()):
         try:
