@@ -46,8 +46,8 @@ async def on_server(record: FigureRecord, url: str | None, limit: int) -> None:
         await board.submit(rxd.Task("warm"))
         before = (await redis.info("memory"))["used_memory"]
         await fill(board)
-        # Kept replies expire after a minute; they are not part of a pending task.
-        for key in [key async for key in redis.scan_iter("*:reply:*", count=1000)]:
+        # Kept replies expire with their session; they are not part of a pending task.
+        for key in [key async for key in redis.scan_iter("*:session:*", count=1000)]:
             await redis.delete(key)
         used = (await redis.info("memory"))["used_memory"] - before
         ready = (await board.counts()).ready

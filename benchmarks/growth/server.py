@@ -42,7 +42,9 @@ class MeasuredServer:
 
     async def forget(self, board: rxd.Board[Any]) -> None:
         """Delete everything that a board holds."""
-        await self.redis.delete(*BoardKeys.of("rxd", board.name).keys)
+        tag = BoardKeys.of("rxd", board.name).tag.decode()
+        for key in [key async for key in self.redis.scan_iter(f"{tag}*", count=1000)]:
+            await self.redis.delete(key)
 
     @property
     def url(self) -> str:

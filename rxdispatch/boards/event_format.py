@@ -1,4 +1,4 @@
-"""The format of the messages in which boards publish events; ``prelude.lua`` writes it too."""
+"""The format of the messages in which boards publish events; ``events.lua`` writes it too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["KINDS", "Event", "pack_events", "read_events"]
 _unreadable: Final = ThrottledWarning(get_logger(__name__), "event_unreadable")
 
 KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
-"""A message has the index of a kind in this tuple; KINDS in prelude.lua must agree."""
+"""A message has the index of a kind in this tuple; KINDS in events.lua must agree."""
 _CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
 
 # A message has the time in microseconds and then, for each event: the kind, the token, the attempt,

@@ -9,12 +9,12 @@ from typing import get_args
 from rxdispatch.boards.event_format import KINDS, Event, pack_events, read_events
 from rxdispatch.results import EventKind, TaskEvent
 
-PRELUDE = Path(__file__).parents[2] / "rxdispatch/boards/redis/lua/prelude.lua"
+EVENTS = Path(__file__).parents[2] / "rxdispatch/boards/redis/lua/parts/events.lua"
 
 
 def test_lua_numbers_the_kinds_alike() -> None:
     """The Lua scripts and the reader use the same number for every kind of event."""
-    table = re.search(r"local KINDS = \{(.*?)\}", PRELUDE.read_text(), re.DOTALL)
+    table = re.search(r"KINDS = \{(.*?)\}", EVENTS.read_text(), re.DOTALL)
     assert table is not None
     codes = {kind: int(code) for kind, code in re.findall(r"(\w+) = (\d+)", table[1])}
     assert {kind: code for code, kind in enumerate(KINDS)} == codes

@@ -34,20 +34,51 @@ async def encoding(bench: Bench, key: str) -> bytes | None:
 
 
 @pytest.mark.parametrize("step", [1, 7, 100])
-async def test_marks_and_records_are_looked_up_and_not_searched(server: Place, step: int) -> None:
-    """The server stores marks and records as hash tables, however few there are."""
+async def test_records_are_looked_up_and_not_searched(server: Place, step: int) -> None:
+    """The server stores records as a hash table, however short they are."""
     async with server.bench() as bench:
         board = bench.board()
         for at in range(0, 100, step):
             await board.submit(Task(n, id=f"{n}") for n in range(at, min(100, at + step)))
         assert b"hashtable" == await encoding(bench, "tasks")
-        claims = [claim for _ in range(0, 100, step) for claim in await board.claim(step)]
-        assert b"hashtable" == await encoding(bench, "marks")
-        assert {str(n) for n in range(100)} == {claim.task.id for claim in claims}
+        claims = await board.claim(100)
         await board.settle([claim.done() for claim in claims])
         assert (0, 0, 0, 100, 0) == await counts(board)
         assert None is await encoding(bench, "tasks")
-        assert None is await encoding(bench, "marks")
+
+
+async def test_tasks_of_one_claim_share_a_lease(server: Place) -> None:
+    """One lease for each claim; what was renewed in part has leases of its own."""
+    async with server.bench() as bench:
+        board = bench.board()
+
+        async def leases() -> int:
+            size: int = await bench.hub.client.call("ask", "ZCARD", bench.key("leases"))
+            assert size == await bench.hub.client.call("ask", "ZCARD", bench.key("ranges"))
+            return size
+
+        await board.submit(Task(n, id=f"{n}") for n in range(12))
+        claims = await board.claim(8, lease=10.0)
+        others = await board.claim(4, lease=10.0)
+        assert 2 == await leases()
+        assert [] == await board.renew(claims, 10.0)
+        assert 2 == await leases()
+        # 0 1 | 2 3 | 4 | 5 6 7, where 2, 3 and 5 to 7 are renewed.
+        assert [] == await board.renew([claims[n] for n in (2, 3, 5, 6, 7)], 60.0)
+        assert 5 == await leases()
+        assert [True] == await board.settle([claims[2].done()])
+        assert [True] * 2 == await board.settle([claims[5].release(), claims[7].done()])
+        await bench.later(15)
+        # The leases of 0, 1, 4 and of the others lapse.
+        taken = await bench.elsewhere().claim(99)
+        assert {"0", "1", "4", "5"} <= {claim.task.id for claim in taken}
+        assert [True] * 2 == await board.settle([claims[3].done(), claims[6].done()])
+        assert [False] * 4 == await board.settle([claim.done() for claim in others])
+        await bench.elsewhere().settle([claim.done() for claim in taken])
+        while taken := await bench.elsewhere().claim(99):
+            await bench.elsewhere().settle([claim.done() for claim in taken])
+        assert (0, 0, 0, 12, 0) == await counts(board)
+        assert 0 == await leases()
 
 
 # -- a full server ---------------------------------------------------------------------------
@@ -188,7 +219,8 @@ async def test_tokens_grow_on_a_rolled_back_board(server: Place) -> None:
         names = ("ready", "tasks", "meta")
         copies = [await call("copy", "DUMP", bench.key(name)) for name in names]
         (before,) = await board.claim(1)
-        await call("lose", "DEL", bench.key("leases"), bench.key("marks"))
+        lost = [bench.key(name) for name in ("leases", "claimed", "ranges")]
+        await call("lose", "DEL", *lost)
         for name, copy in zip(names, copies, strict=True):
             await call("restore", "RESTORE", bench.key(name), 0, copy, "REPLACE")
         (after,) = await bench.elsewhere().claim(1)
@@ -255,7 +287,7 @@ async def test_keys_of_another_type(server: Place) -> None:
 
 
 async def test_nothing_is_left_behind(server: Place) -> None:
-    """A finished board leaves only a small hash, and replies that expire."""
+    """A finished board leaves only a small hash, and sessions that expire."""
     async with server.bench() as bench:
         board = bench.board(max_crashes=0, dead_limit=3)
         options: list[dict[str, Any]] = [{}, {"ttl": 500.0}, {"delay": 10.0}, {"priority": 3}]
@@ -274,10 +306,10 @@ async def test_nothing_is_left_behind(server: Place) -> None:
         assert (0, 0, 0, 34, 0) == await counts(board)
         call = bench.hub.client.call
         keys: list[bytes] = await call("ask", "KEYS", b"{rxd:" + bench.name.encode() + b"}:*")
-        replies = [key for key in keys if b"}:reply:" in key]
-        assert [bench.key("meta")] == [key for key in keys if key not in replies]
-        for key in replies:
-            assert 0 < await call("ask", "PTTL", key) <= 60_000
+        sessions = [key for key in keys if b"}:session:" in key]
+        assert [bench.key("meta")] == [key for key in keys if key not in sessions]
+        for key in sessions:
+            assert 60_000 < await call("ask", "PTTL", key) <= 180_000
 
 
 # -- a server that is hard to reach ----------------------------------------------------------
@@ -592,3 +624,33 @@ async def test_claims_outlive_an_outage(server: Place) -> None:
             async with asyncio.timeout(5.0):
                 await it.sure.join()
         assert 2 == len(found)
+
+
+# -- the stored format -----------------------------------------------------------------------
+
+
+async def test_a_newer_format_is_refused(server: Place) -> None:
+    """Every call raises an error that names both formats, and changes nothing."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0, id="a"))
+        (claim,) = await board.claim(1)
+        await bench.hub.client.call("upgrade", "HSET", bench.key("meta"), "format", 2)
+        before = await bench.hub.client.call("ask", "HGETALL", bench.key("meta"))
+        rule = f"the stored format of board '{bench.name}' must be 1 for this version of rxdispatch"
+        for call in (
+            lambda: board.submit(Task(0)),
+            lambda: bench.elsewhere().submit(Task(0)),
+            lambda: board.claim(1),
+            lambda: board.renew([claim], 9.0),
+            lambda: board.settle([claim.done()]),
+            lambda: board.cancel("a"),
+            board.redrive,
+            board.pause,
+            board.counts,
+            board.lag,
+            lambda: board.get("a"),
+        ):
+            with pytest.raises(ConfigError, match=rf"^{rule}, got '2'$"):
+                await call()
+        assert before == await bench.hub.client.call("ask", "HGETALL", bench.key("meta"))

@@ -16,11 +16,12 @@ from tests.servers import Kind, any_server
 @pytest.mark.parametrize(
     "damage",
     [
-        ("HSET", "marks", "a", b"\x01"),
-        ("HDEL", "marks", "a"),
+        ("DEL", "ranges"),
+        ("ZADD", "ranges", 1, b"\x01"),
         ("HSET", "tries", "a", b"\x01"),
         ("HSET", "meta", "token", 2**64),
         ("ZADD", "leases", "-inf", "a"),
+        ("ZADD", "leases", "-inf", "7"),
     ],
 )
 async def test_what_cannot_be_read_is_passed_over(kind: Kind, damage: tuple[Any, ...]) -> None:

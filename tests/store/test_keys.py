@@ -11,13 +11,14 @@ from rxdispatch.nodes.keys import FleetKeys
 def test_names_share_one_hash_tag() -> None:
     """All keys and channels of a board are in one slot of a cluster."""
     names = BoardKeys.of("rxd", "jobs")
-    assert all(key.startswith(b"{rxd:jobs}:") for key in (*names.keys, names.events, names.hints))
+    assert b"{rxd:jobs}:ready" == names.key("ready")
+    assert all(name.startswith(b"{rxd:jobs}:") for name in (names.events, names.hints))
 
 
 def test_namespaces_are_apart() -> None:
     """Both a namespace and the name of a board may contain a colon."""
     parts = ("a", "b", "a:b", "b:a", "a%3Ab", "a%", "%3A")
-    tags = {BoardKeys.of(space, board).replies for space, board in itertools.product(parts, parts)}
+    tags = {BoardKeys.of(space, board).tag for space, board in itertools.product(parts, parts)}
     assert len(parts) ** 2 == len(tags)
 
 
@@ -28,7 +29,8 @@ def test_a_fleet_is_no_board() -> None:
     assert len(fleet.keys) + 1 == len({*fleet.keys, fleet.changes})
     for name in ("fleet", "", ":fleet", "}:fleet", "rxd"):
         board = BoardKeys.of("rxd", name)
-        assert not {*fleet.keys, fleet.changes} & {*board.keys, board.events, board.hints}
+        names = (*fleet.keys, fleet.changes)
+        assert not [taken for taken in names if taken.startswith(board.tag)]
 
 
 def test_fleets_of_namespaces_are_apart() -> None:
@@ -43,6 +45,6 @@ def test_databases_have_channels_of_their_own() -> None:
     fleets = [FleetKeys.of("rxd", db) for db in (0, 1, 11)]
     channels = {name for board in boards for name in (board.events, board.hints)}
     assert 9 == len(channels | {fleet.changes for fleet in fleets})
-    assert 1 == len({board.keys for board in boards}) == len({fleet.keys for fleet in fleets})
+    assert 1 == len({board.tag for board in boards}) == len({fleet.keys for fleet in fleets})
     assert BoardKeys.of("rxd", "jobs") == boards[0]
     assert b"{rxd:jobs}:events@11" == boards[2].events

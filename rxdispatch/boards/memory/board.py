@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from rxdispatch.boards.base import Board
@@ -51,7 +50,7 @@ class MemoryBoard(Board[P]):
         *,
         max_crashes: int | None = None,
         payload: None = None,
-        remember: float | timedelta | None = None,
+        remember: float | None = None,
         dead_limit: int | None = None,
         engine: MemoryEngine | None = None,
     ) -> None: ...
@@ -63,7 +62,7 @@ class MemoryBoard(Board[P]):
         *,
         max_crashes: int | None = None,
         payload: type[P],
-        remember: float | timedelta | None = None,
+        remember: float | None = None,
         dead_limit: int | None = None,
         engine: MemoryEngine | None = None,
     ) -> None: ...
@@ -74,12 +73,12 @@ class MemoryBoard(Board[P]):
         *,
         max_crashes: int | None = None,
         payload: type[P] | None = None,
-        remember: float | timedelta | None = None,
+        remember: float | None = None,
         dead_limit: int | None = None,
         engine: MemoryEngine | None = None,
     ) -> None:
         board_name("name", name)
-        options = Options.of(max_crashes, remember, dead_limit)
+        options = Options(max_crashes, remember, dead_limit).checked()
         if engine is None:
             engine = MemoryEngine()
         engine.agree(options)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import struct
-import time
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from reactivex import Observable
 from reactivex import operators as rx
@@ -26,8 +23,9 @@ from rxdispatch.boards.engine import (
 from rxdispatch.boards.event_format import read_events
 from rxdispatch.boards.redis.hints import read_hints
 from rxdispatch.boards.redis.keys import BoardKeys
+from rxdispatch.boards.redis.session import Request, RequestSession
 from rxdispatch.boards.task_codec import NewTask, id_bytes, id_text, pack_cause, unpack_cause
-from rxdispatch.claim import Claim, Settlement
+from rxdispatch.claim import Settlement
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.results import Counts, TaskEvent
@@ -41,21 +39,35 @@ __all__ = ["RedisEngine"]
 
 log = get_logger(__name__)
 
-_token: Final = struct.Struct(">Q").pack
 _TRIES: Final = struct.Struct(">IIB")
 _GRAVE: Final = struct.Struct(">IIdH")
 _KINDS: Final = {"retry": b"r", "dead": b"x", "released": b"l"}
 _PAGE: Final = 256
 _UNSURE: Final = 64
-_KEPT: Final = 60
+FORMAT: Final = "1"
+"""The number of the stored format; the scripts refuse another."""
 
 READ_BYTES: Final = 1024 * 1024
 """After this many bytes, a reply to ``read`` ends."""
 
-_READ: Final = load_script("rxdispatch.boards.redis", "prelude", "read")
-_SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LAG, _GET, _DEAD = (
-    load_script("rxdispatch.boards.redis", "prelude", name)
+(
+    _READ,
+    _SUBMIT,
+    _CLAIM,
+    _RENEW,
+    _SETTLE,
+    _CANCEL,
+    _REDRIVE,
+    _TICK,
+    _PAUSE,
+    _COUNTS,
+    _LAG,
+    _GET,
+    _DEAD,
+) = (
+    load_script("rxdispatch.boards.redis", name)
     for name in (
+        "read",
         "submit",
         "claim",
         "renew",
@@ -70,6 +82,8 @@ _SUBMIT, _CLAIM, _RENEW, _SETTLE, _CANCEL, _REDRIVE, _TICK, _PAUSE, _COUNTS, _LA
         "dead",
     )
 )
+
+_Value = bytes | str | int
 
 
 class RedisEngine:
@@ -97,15 +111,14 @@ class RedisEngine:
         self._board = board
         self._options = options
         self._keys = BoardKeys.of(namespace, board, client.target.db)
-        self._session = self._keys.replies + os.urandom(9).hex().encode() + b":"
-        self._requests = itertools.count(1)
+        self._session = RequestSession(client, self._keys)
         self._head: tuple[bytes | str, ...] = (
             self._keys.events,
             self._keys.hints,
             *("" if value is None else repr(value) for value in options),
         )
-        self._abandoned: list[bytes] = []
-        self._unsure: dict[int, _UnknownSettlement] = {}
+        self._key_names: dict[Script, tuple[bytes, ...]] = {}
+        self._abandoned: list[Request] = []
         self._signals: Observable[Signal] = channels.channel(self._keys.hints).pipe(read_hints())
         self._events: Observable[TaskEvent] = channels.channel(self._keys.events).pipe(
             rx.filter(lambda message: message is not None), rx.flat_map(read_events)
@@ -130,44 +143,51 @@ class RedisEngine:
 
     async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
         """Add tasks; returns False where the id is known."""
-        args: list[bytes | str | int] = [len(entries)]
+        args: list[_Value] = [len(entries)]
         for entry in entries:
             options: bytes | str = b""
             if entry.priority or entry.delay or entry.ttl:
                 ttl = max(1, _micro(entry.ttl)) if entry.ttl else 0
                 options = f"{entry.priority} {_micro(entry.delay)} {ttl}"
             args += (id_bytes(entry.id), entry.record, options)
-        return _bits(await self._run("submit", _SUBMIT, args))
+        return _bits(await self._run_once("submit", _SUBMIT, args))
 
     async def claim(
         self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
     ) -> ClaimReply:
         """Sweep, then claim up to *limit* tasks."""
-        args: list[bytes | str | int] = [limit, _micro(lease), worker.encode("utf-8", "replace")]
+        given_up, self._abandoned = self._abandoned, []
+        args: list[_Value] = [limit, _micro(lease), worker.encode("utf-8", "replace")]
+        args.append(len(given_up))
+        for lost in given_up:
+            args += (lost.slot, lost.number)
         if ids is None:
             args.append(b"any")
         else:
             args += (b"only", *map(id_bytes, ids))
-        given_up, self._abandoned = self._abandoned, []
-        reply_key = self._request()
+        request = self._session.begin()
         try:
-            base, due, found, records, history, vanished = await self._run(
-                "claim", _CLAIM, args, reply_key, given_up
+            base, due, found, records, history, vanished = await self._once(
+                "claim", _CLAIM, args, request
             )
         except BaseException as error:
             # The reply is lost, so the next claim gives back what this one may have claimed.
-            self._abandoned = given_up + self._abandoned
             if _maybe_executed(error):
-                self._abandoned = [*self._abandoned, reply_key][-_UNSURE:]
+                given_up.append(request)
+            else:
+                self._session.end(request)
+            self._abandoned = given_up + self._abandoned
+            while len(self._abandoned) > _UNSURE:
+                self._session.end(self._abandoned.pop(0))
             raise
+        for done in (request, *given_up):
+            self._session.end(done)
         claimed: list[ClaimedTask] = []
-        for token, raw in enumerate(found, base):
-            i = token - base
-            past, record = history[i], records[i]
-            if past is not None:
-                claimed.append(ClaimedTask(id_text(raw), token, record, *_tries(past)))
-            elif raw is not None and record is not None:
-                claimed.append(ClaimedTask(id_text(raw), token, record))
+        for i, (raw, record) in enumerate(zip(found, records, strict=True)):
+            # In the reply to a repeated claim, tasks that were taken away meanwhile are missing.
+            if raw is not None and record is not None:
+                past = _tries(history[i]) if history else (0, 0)
+                claimed.append(ClaimedTask(id_text(raw), base + i, record, *past))
         if vanished:
             # The server has evicted their records, or another client has deleted them.
             first = id_text(vanished[0])
@@ -176,20 +196,20 @@ class RedisEngine:
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         """Extend leases; returns False where the token no longer holds."""
-        args: list[bytes | str | int] = [_micro(lease), len(held)]
+        args: list[_Value] = [_micro(lease), len(held)]
         args += [id_bytes(task_id) for task_id, _ in held]
-        args += [_token(token) for _, token in held]
+        args += [token for _, token in held]
         return _bits(await self._run("renew", _RENEW, args))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End claims; returns False where the token no longer holds."""
-        known = await self._recall(settlements) if self._unsure else {}
+        known = await self._session.recall(settlements)
         fresh = [s for s in settlements if s.claim.token not in known] if known else settlements
         done = [s.claim for s in fresh if s.verdict == "done"]
         order = done
-        args: list[bytes | str | int] = [len(done)]
+        args: list[_Value] = [len(done)]
         args += [id_bytes(claim.task.id) for claim in done]
-        args += [_token(claim.token) for claim in done]
+        args += [claim.token for claim in done]
         if len(done) < len(fresh):
             rest = [s for s in fresh if s.verdict != "done"]
             order = [*done, *(s.claim for s in rest)]
@@ -197,19 +217,24 @@ class RedisEngine:
                 args += (
                     _KINDS[s.verdict],
                     id_bytes(s.claim.task.id),
-                    _token(s.claim.token),
+                    s.claim.token,
                     _micro(s.delay),
                     s.reason.encode("utf-8", "replace"),
                     pack_cause(s.error, s.traceback),
                 )
         if order:
-            reply_key = self._request()
+            request = self._session.begin()
+            doubtful = False
             try:
-                bits = _bits(await self._run("settle", _SETTLE, args, reply_key))
+                bits = _bits(await self._once("settle", _SETTLE, args, request))
             except BaseException as error:
-                if _maybe_executed(error):
-                    self._doubt(reply_key, order, fresh)
+                doubtful = _maybe_executed(error)
+                if doubtful:
+                    self._session.doubt(request, order, fresh)
                 raise
+            finally:
+                if not doubtful:
+                    self._session.end(request)
             if len(done) == len(settlements):
                 return bits
             known.update(zip((claim.token for claim in order), bits, strict=True))
@@ -217,14 +242,14 @@ class RedisEngine:
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
         """Make tasks dead as cancelled; returns False where there is nothing to cancel."""
-        return _bits(await self._run("cancel", _CANCEL, list(map(id_bytes, ids))))
+        return _bits(await self._run_once("cancel", _CANCEL, list(map(id_bytes, ids))))
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
         """Make dead tasks ready; returns how many, and *until* for the next call."""
-        args: list[bytes | str | int] = ["all", until]
+        args: list[_Value] = ["all", until]
         if ids is not None:
             args = ["some", *map(id_bytes, ids)]
-        count, until_bytes = await self._run("redrive", _REDRIVE, args)
+        count, until_bytes = await self._run_once("redrive", _REDRIVE, args)
         return count, until_bytes.decode()
 
     async def pause(self, paused: bool) -> None:
@@ -256,12 +281,12 @@ class RedisEngine:
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
         """The records of tasks; the reply ends after about 1 MiB."""
-        args: list[bytes | str | int] = [READ_BYTES, *map(id_bytes, ids)]
+        args: list[_Value] = [READ_BYTES, *map(id_bytes, ids)]
         return [record or None for record in await self._run("read", _READ, args)]
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, oldest first, and *after* for the next page."""
-        args: list[bytes | str | int] = [after or "-inf", _PAGE]
+        args: list[_Value] = [after or "-inf", _PAGE]
         ids, records, graves, times = await self._run("dead letters", _DEAD, args)
         page: list[DeadRow] = []
         for raw, record, grave, at in zip(ids, records, graves, times, strict=True):
@@ -279,18 +304,29 @@ class RedisEngine:
 
     # -- requests ----------------------------------------------------------------------------
 
-    def _request(self) -> bytes:
-        return self._session + str(next(self._requests)).encode()
+    async def _run_once(self, operation: str, script: Script, args: Sequence[_Value]) -> Any:
+        """Run a script that must not be executed twice."""
+        request = self._session.begin()
+        try:
+            return await self._once(operation, script, args, request)
+        finally:
+            self._session.end(request)
 
-    async def _run(
-        self,
-        operation: str,
-        script: Script,
-        args: Sequence[bytes | str | int],
-        reply_key: bytes | None = None,
-        more_keys: Sequence[bytes] = (),
+    async def _once(
+        self, operation: str, script: Script, args: Sequence[_Value], request: Request
     ) -> Any:
-        keys = (*self._keys.keys, reply_key or self._request(), *more_keys)
+        """Run a script as *request*, whose slot the caller keeps or frees."""
+        reply = await self._run(operation, script, (*request.args, *args))
+        self._session.answered(request)
+        return reply
+
+    async def _run(self, operation: str, script: Script, args: Sequence[_Value]) -> Any:
+        keys = self._key_names.get(script)
+        if keys is None:
+            keys = self._key_names[script] = tuple(
+                self._session.key if name == "session" else self._keys.key(name)
+                for name in script.keys
+            )
         try:
             return await self._client.run(operation, script, keys, (*self._head, *args))
         except ResponseError as error:
@@ -304,6 +340,9 @@ class RedisEngine:
             return ConfigError(
                 f"{name} must be {stored}, as stored with board {self._board!r}", given
             )
+        if text.startswith("FORMAT "):
+            rule = f"the stored format of board {self._board!r} must be {FORMAT}"
+            return ConfigError(f"{rule} for this version of rxdispatch", text.split(" ")[1])
         state = state_of(error)
         if state == "OOM":
             return BoardFullError(self._board, why="the server is at its maxmemory")
@@ -311,61 +350,6 @@ class RedisEngine:
             # The server wrote nothing. The call may succeed when the server has recovered.
             return StoreUnavailableError(operation, state=state)
         return error
-
-    def _doubt(
-        self, key: bytes, order: Sequence[Claim[Any]], settlements: Sequence[Settlement]
-    ) -> None:
-        """Remember which request may have settled these claims, while the server has its reply."""
-        now = time.monotonic()
-        verdicts = {s.claim.token: s.verdict for s in settlements}
-        self._unsure = {t: doubt for t, doubt in self._unsure.items() if doubt.until > now}
-        for position, claim in enumerate(order):
-            self._unsure[claim.token] = _UnknownSettlement(
-                key, position, verdicts[claim.token], now + _KEPT
-            )
-
-    async def _recall(self, settlements: Sequence[Settlement]) -> dict[int, bool]:
-        """Return, by token, the answers of earlier requests that settled these claims."""
-        asked: dict[bytes, bytes] = {}
-        known: dict[int, bool] = {}
-        for settlement in settlements:
-            token = settlement.claim.token
-            doubt = self._unsure.get(token)
-            if doubt is None:
-                continue
-            if doubt.key not in asked:
-                asked[doubt.key] = await self._what_became_of(doubt.key)
-            bit = asked[doubt.key][doubt.position : doubt.position + 1]
-            if bit:
-                known[token] = bit == b"1" and doubt.verdict == settlement.verdict
-        return known
-
-    async def _what_became_of(self, key: bytes) -> bytes:
-        """
-        Return the kept reply of a settle request; empty if it was not executed and never will be.
-
-        If there is no reply, this stores an empty one, and a later request settles nothing.
-        """
-        try:
-            planted = await self._client.call("settle", "SET", key, b"", "NX", "PX", _KEPT * 1000)
-        except ResponseError:
-            planted = None  # A full server refuses SET, but still answers GET.
-        reply = None if planted else await self._client.call("settle", "GET", key)
-        return reply or b""
-
-
-class _UnknownSettlement(NamedTuple):
-    """
-    A request that may have settled a claim.
-
-    It has the key of the reply, the index of the claim, the verdict that it gave, and when the
-    server forgets the reply.
-    """
-
-    key: bytes
-    position: int
-    verdict: str
-    until: float
 
 
 def _maybe_executed(error: BaseException) -> bool:

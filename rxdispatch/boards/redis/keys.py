@@ -8,23 +8,6 @@ from rxdispatch.store.namespace import database_suffix, escaped
 
 __all__ = ["BoardKeys"]
 
-_KEYS = (
-    "ready",
-    "sched",
-    "leases",
-    "marks",
-    "tasks",
-    "tries",
-    "place",
-    "expiry",
-    "dead",
-    "grave",
-    "past",
-    "meta",
-    "suspects",
-    "held",
-)
-
 
 @attrs.frozen(slots=True)
 class BoardKeys:
@@ -35,14 +18,12 @@ class BoardKeys:
     the database, except in database 0.
 
     Attributes:
-        keys: The keys in the order in which the scripts expect them, without the key of the reply.
-        replies: The prefix of the keys of kept replies.
+        tag: The prefix of all keys.
         events: The channel of events.
         hints: The channel of hints.
     """
 
-    keys: tuple[bytes, ...]
-    replies: bytes
+    tag: bytes
     events: bytes
     hints: bytes
 
@@ -51,8 +32,11 @@ class BoardKeys:
         """Return the names for *board* in *namespace*, in database *db*."""
         tag = b"{" + f"{escaped(namespace)}:{board}".encode() + b"}:"
         return cls(
-            keys=tuple(tag + name.encode() for name in _KEYS),
-            replies=tag + b"reply:",
+            tag=tag,
             events=tag + b"events" + database_suffix(db),
             hints=tag + b"hints" + database_suffix(db),
         )
+
+    def key(self, name: str) -> bytes:
+        """Return the full name of a key, such as ``ready``."""
+        return self.tag + name.encode()

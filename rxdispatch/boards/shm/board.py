@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -57,7 +56,7 @@ class SharedMemoryBoard(Board[P]):
         capacity: int = 65_536,
         max_crashes: int | None = None,
         payload: type[Any] | None = None,
-        remember: float | timedelta | None = None,
+        remember: float | None = None,
         dead_limit: int | None = None,
     ) -> Self:
         """
@@ -79,7 +78,7 @@ class SharedMemoryBoard(Board[P]):
                 argument breaks its rule, or the extra is not installed.
         """
         board_name("name", name)
-        options = Options.of(max_crashes, remember, dead_limit)
+        options = Options(max_crashes, remember, dead_limit).checked()
         geometry = Geometry(capacity)
         mapping = Mapping.create(name, geometry)
         try:
@@ -96,7 +95,7 @@ class SharedMemoryBoard(Board[P]):
         *,
         max_crashes: int | None = None,
         payload: type[Any] | None = None,
-        remember: float | timedelta | None = None,
+        remember: float | None = None,
         dead_limit: int | None = None,
     ) -> Self:
         """
@@ -108,7 +107,7 @@ class SharedMemoryBoard(Board[P]):
                 stored one.
         """
         board_name("name", name)
-        options = Options.of(max_crashes, remember, dead_limit)
+        options = Options(max_crashes, remember, dead_limit).checked()
         mapping = Mapping.attach(name)
         try:
             return cls(name, SharedEngine(name, mapping, options), payload)

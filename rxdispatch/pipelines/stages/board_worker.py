@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Literal
 
 from reactivex import Observable, abc
@@ -34,7 +33,7 @@ def board_worker(
     board: Board[Any],
     following: Next | None,
     *,
-    lease: float | timedelta,
+    lease: float,
     worker: str | None,
     until: Literal["never", "idle", "joined"],
 ) -> Observable[Outcome[Any, Any]]:

@@ -1,12 +1,14 @@
--- Makes tasks dead with the reason 'cancelled'.
--- ARGV from 6: ids. Reply: '1' for each task that was scheduled, ready or claimed, else '0'.
--- A claimed task loses its mark, so that later scripts refuse the token of its claim.
-local again = call('GET', REPLY)
+-- Parts: session, places, let_go, graves
+-- Keys: READY, SUSPECTS, SCHED, PLACE
+-- Makes tasks dead as cancelled, whether scheduled, ready or claimed.
+-- ARGV from 9: ids. Reply: '1' for each that was there, else '0'.
+-- The tokens of claimed tasks are refused from now on.
 if again then return again end
-call('DEL', REPLY)
+-- A full server allows HDEL, and after its first write a script may also use memory.
+call('HDEL', SESSION, '')
 
 local answer = {}
-for i = 6, #ARGV do
+for i = 9, #ARGV do
   local id = ARGV[i]
   local token, worker
   local place = call('ZSCORE', READY, id)
@@ -15,11 +17,10 @@ for i = 6, #ARGV do
     call('ZREM', READY, id)
     if suspected then call('ZREM', SUSPECTS, id) end
   else
-    local mark = call('HGET', MARKS, id)
-    if mark then
-      token, place, worker = read_mark(mark)
-      call('ZREM', LEASES, id)
-      call('HDEL', MARKS, id)
+    token = tonumber(call('ZSCORE', CLAIMED, id) or '')
+    if token then
+      place, worker = place_of(token), range_of(token).worker
+      call('ZREM', CLAIMED, id)
       let_go({ id })
     elseif call('ZREM', SCHED, id) == 1 then
       place = string.gsub(call('HGET', PLACE, id) or '0', '%+', '')
@@ -34,5 +35,6 @@ for i = 6, #ARGV do
     answer[#answer + 1] = '0'
   end
 end
-finish()
+close_ranges()
+-- Insert: trim_dead, hint_joined, finish
 return keep(table.concat(answer))

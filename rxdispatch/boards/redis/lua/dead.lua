@@ -1,3 +1,5 @@
+-- Parts: head
+-- Keys: DEAD, GRAVE, TASKS
 -- Reads a page of dead letters, oldest first.
 -- ARGV 6: the time of the last letter of the page before, in microseconds, or '-inf' for the first
 -- page; 7: how many letters at most.
@@ -14,13 +16,13 @@ while at < #found and room > 0 do
     times[#times + 1] = string.format('%.0f', tonumber(found[i + 1]))
   end
   at = at + 2 * #some
-  local written, told = call('HMGET', TASKS, unpack(some)), call('HMGET', GRAVE, unpack(some))
+  local written, letters = call('HMGET', TASKS, unpack(some)), call('HMGET', GRAVE, unpack(some))
   local size = 0
   for i, id in ipairs(some) do
     ids[#ids + 1] = id
     records[#ids] = written[i]
-    graves[#ids] = told[i]
-    size = size + #id + #(written[i] or '') + #(told[i] or '')
+    graves[#ids] = letters[i]
+    size = size + #id + #(written[i] or '') + #(letters[i] or '')
   end
   room = room - size
   step = math.max(1, math.floor(room * #some / math.max(size, 1)))

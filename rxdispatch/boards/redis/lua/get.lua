@@ -1,3 +1,5 @@
+-- Parts: ranges
+-- Keys: TASKS, PAST, GRAVE, SCHED, TRIES
 -- Reads the state of one task.
 -- ARGV 6: an id. Reply: {mark, record, tries, worker, grave}, or nil if the id is not known. A done
 -- task that is remembered has an empty record. Writes nothing.
@@ -9,10 +11,9 @@ if not record then
   return false
 end
 local history = call('HGET', TRIES, id) or ''
-local mark = call('HGET', MARKS, id)
-if mark then
-  local _, _, worker = read_mark(mark)
-  return { 'CLAIMED', record, history, worker, '' }
+local token = call('ZSCORE', CLAIMED, id)
+if token then
+  return { 'CLAIMED', record, history, range_of(tonumber(token)).worker, '' }
 end
 local grave = call('HGET', GRAVE, id)
 if grave then return { 'DEAD', record, '', '', grave } end

@@ -1,3 +1,5 @@
+-- Parts: numbers, ready
+-- Keys: TASKS
 -- Says how long the oldest ready task has waited.
 -- Reply: microseconds since it took its place, or -1 if nothing is ready. Writes nothing.
 -- The script looks at the first eight tasks of each of the first 64 priorities. The first task

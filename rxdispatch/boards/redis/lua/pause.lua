@@ -1,11 +1,15 @@
+-- Parts: ready
 -- Stops all claims, or allows them again.
 -- ARGV 6: '1' to pause, '0' to resume. Safe to repeat.
-call('DEL', REPLY)
+-- A full server allows ZREM, and after its first write a script may also use memory.
+call('ZREM', READY, '')
 if ARGV[6] == '1' then
-  call('HSET', META, 'paused', 1)
+  flag('p')
 else
-  call('HDEL', META, 'paused')
+  flags = string.gsub(flags, 'p', '')
+  local ready_before = 0
   sooner = true
+  -- Insert: hint_ready
 end
-finish()
+-- Insert: finish
 return 1

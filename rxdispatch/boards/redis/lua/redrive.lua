@@ -1,15 +1,16 @@
+-- Parts: session, numbers, ready, events
+-- Keys: DEAD, GRAVE
 -- Makes dead tasks ready again.
--- ARGV 6: 'some', then ids; or 'all', then a time in microseconds: tasks that died later stay dead.
+-- ARGV 9: 'some', then ids; or 'all', then a time in microseconds: tasks that died later stay dead.
 -- '' means now. Reply: {how many are ready again, the time to pass to the next call}.
 -- A redriven task joins the end of its priority, with attempts and crashes at 0 and without a ttl.
-local again = call('GET', REPLY)
 if again then return cjson.decode(again) end
 
-local until_time = ARGV[6] == 'all' and ARGV[7] or ''
+local until_time = ARGV[9] == 'all' and ARGV[10] or ''
 local ids = {}
-if ARGV[6] == 'some' then
+if ARGV[9] == 'some' then
   local seen = {}
-  for i = 7, #ARGV do
+  for i = 10, #ARGV do
     if not seen[ARGV[i]] and call('ZSCORE', DEAD, ARGV[i]) then
       seen[ARGV[i]] = true
       ids[#ids + 1] = ARGV[i]
@@ -20,6 +21,7 @@ else
   ids = call('ZRANGEBYSCORE', DEAD, '-inf', until_time, 'LIMIT', 0, 1000)
 end
 
+local ready_before = ready_count()
 if #ids > 0 then
   local number = numbers(#ids)
   local graves = call('HMGET', GRAVE, unpack(ids))
@@ -32,11 +34,12 @@ if #ids > 0 then
     rows[2 * i] = id
     event('redriven', id)
   end
+  -- A full server refuses the first write, so that nothing has changed.
+  call('ZADD', READY, unpack(rows))
   call('ZREM', DEAD, unpack(ids))
   call('HDEL', GRAVE, unpack(ids))
-  call('ZADD', READY, unpack(rows))
 end
-finish()
+-- Insert: hint_ready, finish
 local reply = { #ids, until_time }
 keep(cjson.encode(reply))
 return reply

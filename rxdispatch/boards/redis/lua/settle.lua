@@ -1,30 +1,35 @@
+-- Parts: session, ranges, events
+-- Keys: TASKS, TRIES, EXPIRY, PAST
 -- Ends claims: done, retry, dead or release.
--- ARGV 6: how many are done; then their ids, then their tokens (8 bytes each). Then each other
--- settlement as (kind, id, token, delay in microseconds, reason, error); the kind is 'r' for retry,
--- 'x' for dead, 'l' for release.
+-- ARGV 9: how many are done; then their ids, then their tokens. Then each other settlement as
+-- (kind, id, token, delay in microseconds, reason, error); the kind is 'r' for retry, 'x' for dead,
+-- 'l' for release.
 -- Reply: '1' where the token held, else '0', in that order.
--- A full server allows DEL, and after its first write a script may also use memory: settlements
--- must pass, because they free memory.
-local again = call('GET', REPLY)
 if again then return again end
-call('DEL', REPLY)
+-- A full server allows HDEL, and after its first write a script may also use memory: settlements
+-- must pass, because they free memory.
+call('HDEL', SESSION, '')
 
-local count = tonumber(ARGV[6])
+local count = tonumber(ARGV[9])
 local answer, done = {}, {}
 if count > 0 then
-  local ids = {}
-  for i = 1, count do ids[i] = ARGV[6 + i] end
-  local marks = call('HMGET', MARKS, unpack(ids))
-  local finished = {}
+  local ids = { unpack(ARGV, 10, 9 + count) }
+  local marks = call('ZMSCORE', CLAIMED, unpack(ids))
+  local n, first, last, range = 0, 0, -1, nil
   for i = 1, count do
-    local mark = marks[i]
-    if mark and not finished[ids[i]] and string.sub(mark, 1, 8) == ARGV[6 + count + i] then
+    local mark, given = marks[i], ARGV[9 + count + i]
+    local token = mark and tonumber(mark)
+    if token and (mark == given or token == tonumber(given)) then
       answer[i] = '1'
-      finished[ids[i]] = true
-      done[#done + 1] = ids[i]
+      n = n + 1
+      done[n] = ids[i]
+      if token < first or token > last then
+        range = range_of(token)
+        first, last = range.first, range.last
+      end
       if heard then
-        local token, _, worker = read_mark(mark)
-        event('done', ids[i], token, tries(ids[i]) + 1, worker)
+        -- Insert: tries
+        event('done', ids[i], token, tries(ids[i]) + 1, range.worker)
       end
     else
       answer[i] = '0'
@@ -33,12 +38,14 @@ if count > 0 then
 end
 if #done > 0 then
   ended = true
-  call('ZREM', LEASES, unpack(done))
-  call('HDEL', MARKS, unpack(done))
-  let_go(done)
+  call('ZREM', CLAIMED, unpack(done))
+  if suspected then
+    -- Insert: let_go
+    let_go(done)
+  end
   call('HDEL', TASKS, unpack(done))
-  if call('HLEN', TRIES) > 0 then call('HDEL', TRIES, unpack(done)) end
-  if call('ZCARD', EXPIRY) > 0 then call('ZREM', EXPIRY, unpack(done)) end
+  if flagged('r') then call('HDEL', TRIES, unpack(done)) end
+  if flagged('t') then call('ZREM', EXPIRY, unpack(done)) end
   call('HINCRBY', META, 'done', #done)
   if REMEMBER > 0 then
     local rows = {}
@@ -47,47 +54,56 @@ if #done > 0 then
       rows[2 * i] = id
     end
     call('ZADD', PAST, unpack(rows))
+    due(now + REMEMBER * 1000000)
   end
 end
 
-local function end_one(at)
-  local kind, id, delay = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 3])
-  local reason, err = ARGV[at + 4], ARGV[at + 5]
-  local mark = call('HGET', MARKS, id)
-  if not mark or string.sub(mark, 1, 8) ~= ARGV[at + 2] then return '0' end
-  local token, place, worker = read_mark(mark)
-  call('ZREM', LEASES, id)
-  call('HDEL', MARKS, id)
-  let_go({ id })
-  local attempts, crashes, late, last = tries(id)
-  local expires = call('ZSCORE', EXPIRY, id)
-  local expired = late == 1 or (expires and tonumber(expires) <= now)
-  if kind == 'l' then
-    if expired then
-      bury(id, place, 'expired', last, attempts, crashes, token, worker, attempts + 1)
+if 9 + 2 * count < #ARGV then
+  -- Insert: places, let_go, graves, ready, scheduled
+  local ready_before = ready_count()
+  local function end_one(at)
+    local kind, id, delay = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 3])
+    local reason, err = ARGV[at + 4], ARGV[at + 5]
+    local token = tonumber(call('ZSCORE', CLAIMED, id) or '')
+    if not token or token ~= tonumber(ARGV[at + 2]) then return '0' end
+    local place, worker = place_of(token), range_of(token).worker
+    call('ZREM', CLAIMED, id)
+    let_go({ id })
+    local attempts, crashes, late, last = tries(id)
+    local expires = call('ZSCORE', EXPIRY, id)
+    local expired = late == 1 or (expires and tonumber(expires) <= now)
+    if kind == 'l' then
+      if expired then
+        bury(id, place, 'expired', last, attempts, crashes, token, worker, attempts + 1)
+      else
+        if delay > 0 then schedule(id, now + delay, place) else put_ready(id, place) end
+        event('released', id, token, attempts + 1, worker)
+      end
+    elseif kind == 'r' and not expired then
+      attempts = attempts + 1
+      -- A byte 255 separates the error from the traceback, which only dead tasks keep.
+      err = string.match(err, '^[^\255]*')
+      set_tries(id, attempts, crashes, 0, err)
+      local base = base_of(place)
+      if delay > 0 then
+        schedule(id, now + delay, '+' .. string.format('%.0f', base))
+      else
+        put_ready(id, base + numbers(1))
+      end
+      event('retried', id, token, attempts, worker)
     else
-      if delay > 0 then schedule(id, now + delay, place) else put_ready(id, place) end
-      event('released', id, token, attempts + 1, worker)
+      if kind == 'r' then reason = 'expired' end
+      bury(id, place, reason, err, attempts + 1, crashes, token, worker, attempts + 1)
     end
-  elseif kind == 'r' and not expired then
-    attempts = attempts + 1
-    -- A byte 255 separates the error from the traceback, which only dead tasks keep.
-    err = string.match(err, '^[^\255]*')
-    set_tries(id, attempts, crashes, 0, err)
-    local base = base_of(place)
-    if delay > 0 then
-      schedule(id, now + delay, '+' .. string.format('%.0f', base))
-    else
-      put_ready(id, base + numbers(1))
-    end
-    event('retried', id, token, attempts, worker)
-  else
-    if kind == 'r' then reason = 'expired' end
-    bury(id, place, reason, err, attempts + 1, crashes, token, worker, attempts + 1)
+    return '1'
   end
-  return '1'
-end
 
-for at = 7 + 2 * count, #ARGV, 6 do answer[#answer + 1] = end_one(at) end
-finish()
+  for at = 10 + 2 * count, #ARGV, 6 do answer[#answer + 1] = end_one(at) end
+  -- Insert: trim_dead, hint_ready
+end
+close_ranges()
+if ended and call('ZCARD', CLAIMED) == 0 then
+  -- Insert: hint_joined
+end
+-- Insert: finish
 return keep(table.concat(answer))

@@ -1,18 +1,17 @@
--- Adds tasks, unless their ids are known.
--- ARGV 6: how many tasks; then (id, record, options) of each. Options are '' or
--- 'priority delay ttl'; delay and ttl are in microseconds, and a ttl of 0 means none.
--- Reply: '1' for each task that was added, '0' for each id that was known.
--- The first write is HINCRBY, which a full server refuses, so that a submission fails before it
--- changes anything.
-local again = call('GET', REPLY)
+-- Parts: session, numbers, ready, events
+-- Keys: TASKS, EXPIRY, PAST
+-- Adds tasks to the board.
+-- ARGV 9: how many tasks; then (id, record, options) of each; options are '' or
+-- 'priority delay ttl', in microseconds, ttl 0 for none.
+-- Reply: '1' for each task that was added, '0' for each that was known.
+-- A full server refuses the first write, so that a refused submit has changed nothing.
 if again then return again end
 
-local count = tonumber(ARGV[6])
+local count = tonumber(ARGV[9])
 local ids = {}
-for i = 1, count do ids[i] = ARGV[4 + 3 * i] end
+for i = 1, count do ids[i] = ARGV[7 + 3 * i] end
 
--- Which ids are on the board already. HMGET is faster, but it reads the records, so after 1 MiB of
--- records the script uses HEXISTS.
+-- Which ids are on the board already. HMGET is faster, but reads the records: after 1 MiB, HEXISTS.
 local there, read = {}, 0
 for first = 1, count, 64 do
   local last = math.min(first + 63, count)
@@ -28,10 +27,11 @@ end
 local past = {}
 if REMEMBER > 0 then past = call('ZMSCORE', PAST, unpack(ids)) end
 
+local ready_before = ready_count()
 local number = numbers(count)
 local rows, places, later, answer, added = {}, {}, {}, {}, {}
 for i = 1, count do
-  local id, record, options = ids[i], ARGV[5 + 3 * i], ARGV[6 + 3 * i]
+  local id, record, options = ids[i], ARGV[8 + 3 * i], ARGV[9 + 3 * i]
   if there[i] or added[id] or (past[i] and tonumber(past[i]) > now) then
     answer[i] = '0'
   else
@@ -45,7 +45,11 @@ for i = 1, count do
       local priority, wait, ttl = string.match(options, '^(%S+) (%S+) (%S+)$')
       place = place - tonumber(priority) * SPAN
       delay = tonumber(wait)
-      if ttl ~= '0' then call('ZADD', EXPIRY, now + tonumber(ttl), id) end
+      if ttl ~= '0' then
+        flag('t')
+        due(now + tonumber(ttl))
+        call('ZADD', EXPIRY, now + tonumber(ttl), id)
+      end
     end
     if delay > 0 then
       later[#later + 1] = { id, now + delay, place }
@@ -56,8 +60,21 @@ for i = 1, count do
     event('submitted', id)
   end
 end
-if #rows > 0 then fill(TASKS, rows) end
+
+-- The server keeps a hash of few short values as a list, and searches it for every field. One long
+-- value makes it a table until it is empty. No task has the id ''.
+if #rows > 0 then
+  local length = call('HLEN', TASKS)
+  local grows = length <= 32 and length + #rows / 2 > 32
+  if grows then call('HSET', TASKS, '', string.rep('-', 65)) end
+  call('HSET', TASKS, unpack(rows))
+  if grows then call('HDEL', TASKS, '') end
+end
 if #places > 0 then call('ZADD', READY, unpack(places)) end
-for _, row in ipairs(later) do schedule(row[1], row[2], row[3]) end
-finish()
+if #later > 0 then
+  -- Insert: scheduled
+  for _, row in ipairs(later) do schedule(row[1], row[2], row[3]) end
+end
+-- Insert: hint_ready
+-- Insert: finish
 return keep(table.concat(answer))

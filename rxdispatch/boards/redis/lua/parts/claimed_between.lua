@@ -1,0 +1,12 @@
+-- Parts: head
+-- Keys: CLAIMED
+-- Returns the claimed tasks whose tokens are from *first* to *last*: ids, and their tokens.
+local function claimed_between(first, last)
+  local found = call('ZRANGEBYSCORE', CLAIMED, first, last, 'WITHSCORES')
+  local ids, tokens = {}, {}
+  for i = 1, #found, 2 do
+    ids[#ids + 1] = found[i]
+    tokens[#tokens + 1] = tonumber(found[i + 1])
+  end
+  return ids, tokens
+end

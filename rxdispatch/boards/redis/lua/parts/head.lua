@@ -1,0 +1,87 @@
+-- Keys: META
+-- The beginning of every script: the options, and the clock.
+--
+-- INVARIANT. A task that is on the board has a record in TASKS, and its id is in exactly one of
+--   READY    (score: its place), for tasks without a crash behind them,
+--   SUSPECTS (score: its place), for ready tasks with a crash behind them,
+--   SCHED    (score: when it is due; PLACE has the place that it will take),
+--   CLAIMED  (score: the token of its claim),
+--   DEAD     (score: when it died; GRAVE says why).
+-- A renewal or settlement must name the token. Sweeping and cancelling take the task out of
+-- CLAIMED, so that later scripts refuse the token. Tokens only grow.
+--
+-- A place is -priority * 2^40 + number. Each task that joins the end gets the next number.
+-- Numbers go to redis.call as numbers: `..` would cut them to 14 digits.
+local EVENTS, HINTS = ARGV[1], ARGV[2]
+local SPAN = 1099511627776
+local call = redis.call
+
+local known = call('HMGET', META, 'raw', 'skew', 'max_crashes', 'remember', 'dead_limit', 'next',
+  'flags', 'stamp', 'token', 'seq', 'format', 'crowd')
+
+-- A board of a newer format may keep what this script would break.
+if known[11] and known[11] ~= '1' then return redis.error_reply('FORMAT ' .. known[11]) end
+
+-- The stored options apply. A call that gives another value is refused before it changes anything.
+local OPTIONS = { 'max_crashes', 'remember', 'dead_limit' }
+-- Fields and values that finish() writes to META.
+local meta = {}
+for i = 1, 3 do
+  local given, stored = ARGV[2 + i], known[2 + i]
+  if given ~= '' then
+    if not stored then
+      known[2 + i] = given
+      meta[#meta + 1] = OPTIONS[i]
+      meta[#meta + 1] = given
+    elseif tonumber(stored) ~= tonumber(given) then
+      return redis.error_reply('CONFLICT ' .. OPTIONS[i] .. ' ' .. stored)
+    end
+  end
+end
+local MAX_CRASHES = tonumber(known[3] or 3)
+local REMEMBER = tonumber(known[4] or 0)
+local DEAD_LIMIT = tonumber(known[5] or 100000)
+
+-- The board's clock: the server's TIME in microseconds. When TIME is set back, the clock does not
+-- go back.
+local time = call('TIME')
+local raw = time[1] * 1000000 + time[2]
+local skew = tonumber(known[2] or 0)
+local last_raw = tonumber(known[1] or 0)
+if raw < last_raw then
+  skew = skew + (last_raw - raw)
+  meta[#meta + 1] = 'skew'
+  meta[#meta + 1] = skew
+end
+local now = raw + skew
+
+-- Nothing is due before this time: no lease lapses, no ttl ends, no delay is over.
+local next_due = tonumber(known[6] or '') or math.huge
+
+local function due(at)
+  if at < next_due then next_due = at end
+end
+
+-- Letters in the field flags. While one is absent, no script has to look:
+-- d: tasks may be scheduled; p: the board is paused; r: tasks may have entries in TRIES;
+-- s: unfinished tasks may have a crash behind them; t: tasks may have a ttl.
+local flags = known[7] or ''
+
+local function flagged(letter)
+  return flags ~= '' and string.find(flags, letter, 1, true) ~= nil
+end
+
+local function flag(letter)
+  if not flagged(letter) then flags = flags .. letter end
+end
+
+local suspected = flagged('s')
+
+-- The time of the last death, the last token, and the number that the next task gets.
+local stamp = tonumber(known[8] or 0)
+local last_token, seq = tonumber(known[9] or 0), tonumber(known[10] or 0)
+
+-- What this script has done: ended a task; scheduled one that is due earlier than any before.
+local ended, sooner = false, false
+-- Whether more is due than one sweep moves, or was claimed than one reply holds.
+local more = false

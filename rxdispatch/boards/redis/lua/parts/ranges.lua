@@ -1,0 +1,47 @@
+-- Parts: head
+-- Keys: CLAIMED, RANGES, LEASES
+-- The marks of claimed tasks. The tasks of one claim get consecutive tokens, a range, and share
+-- one lease. RANGES has a member for each range, scored by its first token: that token, how many
+-- there are, the worker, and the places that the tasks had. LEASES has the first token of each
+-- range, scored by when the lease lapses.
+
+local function read_range(member)
+  -- Not written by this script: whatever it is, it holds no task.
+  if not member or #member < 12 then return nil end
+  local first, count, length, at = struct.unpack('>dI2I2', member)
+  return { first = first, last = first + count - 1, worker = string.sub(member, at, at + length - 1),
+    rest = string.sub(member, at + length) }
+end
+
+-- The ranges that this script has looked up.
+local ranges = {}
+
+-- Returns the range of a token that is in CLAIMED.
+local function range_of(token)
+  for i = #ranges, 1, -1 do
+    local range = ranges[i]
+    if token >= range.first and token <= range.last then return range end
+  end
+  local range = read_range(
+    call('ZRANGE', RANGES, token, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1])
+  if not range or token > range.last then
+    -- Its range is lost: the task goes back to the front of its board.
+    range = { first = token, last = token, worker = '', rest = '' }
+  end
+  ranges[#ranges + 1] = range
+  return range
+end
+
+local function drop_range(first)
+  call('ZREMRANGEBYSCORE', RANGES, first, first)
+  call('ZREM', LEASES, first)
+end
+
+-- Removes the ranges that were looked up and have no claimed task any more.
+local function close_ranges()
+  for _, range in ipairs(ranges) do
+    if range.first == range.last or call('ZCOUNT', CLAIMED, range.first, range.last) == 0 then
+      drop_range(range.first)
+    end
+  end
+end
