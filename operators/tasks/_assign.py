@@ -88,6 +88,7 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         self._full = False  # no node is known to have room
         self._news = 0  # how often the feed reported room
         self._done = False
+        self._away = False  # whether the last call found no server
         self._changes = feed.changes.subscribe(self._changed, on_completed=self._retry)
 
     # -- what comes in -----------------------------------------------------------------------
@@ -187,8 +188,13 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
                 slots = await self._feed.reserve_many(count, lease=self._lease, **self._criteria)
                 break
             except StoreUnavailableError as error:
-                log.warning("assign_waits", error=str(error))
+                if not self._away:
+                    log.warning("assign_waits", error=str(error))
+                self._away = True
                 await asyncio.sleep(random.uniform(0.1, 0.5))
+        if self._away:
+            self._away = False
+            log.info("assign_goes_on")
         # If some nodes had room, others may have room too. The call may have missed room that
         # the feed reported meanwhile.
         self._full = not slots and news == self._news

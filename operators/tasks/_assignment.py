@@ -10,7 +10,7 @@ import attrs
 from rxdispatch.claim import Claim
 from rxdispatch.node import Node, Slot
 
-__all__ = ["Assignment", "assigned", "current_node"]
+__all__ = ["Assignment", "assigned", "claim_and_slot", "current_node"]
 
 P = TypeVar("P")
 

@@ -91,6 +91,7 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         self._asked: list[str] = []  # being claimed
         self._claiming: asyncio.Task[None] | None = None
         self._done = False
+        self._away = False  # whether the last call found no server
 
     def on_next(self, item: Task[Any] | str) -> None:
         """Claim the task of that id as soon as possible."""
@@ -144,8 +145,13 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
                 )
                 break
             except StoreUnavailableError as error:
-                log.warning("claims_waiting", board=self._board.name, error=str(error))
+                if not self._away:
+                    log.warning("claims_waiting", board=self._board.name, error=str(error))
+                self._away = True
                 await asyncio.sleep(random.uniform(0.1, 0.5))
+        if self._away:
+            self._away = False
+            log.info("claims_going_on", board=self._board.name)
         self._asked = []
         self._buffer.add(batch.claims)
 

@@ -95,6 +95,7 @@ class _Settler(Subscription[Result, Result]):
         # What ends the stream once all is written.
         self._last: Callable[[], None] | None = None
         self._due = False
+        self._away = False  # whether the last call found no server
 
     def on_next(self, outcome: Result) -> None:
         """Add *outcome* to the batch; write it if there is nothing to wait for."""
@@ -192,17 +193,19 @@ class _Settler(Subscription[Result, Result]):
         if not pairs:
             return
         settlements: list[Settlement] = [settlement for _, settlement in pairs]
-        told = False
         while True:
             try:
                 held = await self._board.settle(settlements)
                 break
             except StoreUnavailableError as error:
                 # The same settlements again: if they were executed, the answer is the same.
-                if not told:
+                if not self._away:
                     log.warning("settle_waits", board=self._board.name, error=str(error))
-                    told = True
+                self._away = True
                 await asyncio.sleep(random.uniform(0.05, 0.3))
+        if self._away:
+            self._away = False
+            log.info("settle_goes_on", board=self._board.name)
         for (outcome, _), holds in zip(pairs, held, strict=True):
             if not holds:
                 outcome.status = "lost"

@@ -131,9 +131,9 @@ class Snapshot:
             # Only the writing process may reset it: with another version of this library, a process
             # may be using the file.
             if not self._database.locked():
-                log.warning("snapshot_unusable", reason="it is of another layout, or damaged")
+                log.warning("snapshot_unusable", reason="it has another version, or is damaged")
                 return
-            log.warning("snapshot_reset", reason="it was of another layout, or damaged")
+            log.warning("snapshot_reset", reason="it had another version, or was damaged")
             self._remove()
         self._connect()
 

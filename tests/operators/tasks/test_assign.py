@@ -523,6 +523,8 @@ async def test_a_server_that_is_away() -> None:
             it.proxy.heal()
             it.proxy.cut()
             await until(lambda: len(log.notifications) == 3)
+        names = [entry["event"] for entry in logs if entry["event"].startswith("assign_")]
+        assert ["assign_waits", "assign_goes_on"] == names
         # Slots of calls whose replies were lost are released.
         await it.until_jobs(3)
         hand.complete()
