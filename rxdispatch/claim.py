@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, get_args
 
 import attrs
@@ -144,7 +145,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         """Return the settlement of a task that is finished."""
         return Settlement(self, "done")
 
-    def retry(self, error: BaseException | str, delay: float = 0.0) -> Settlement:
+    def retry(self, error: BaseException | str, delay: float | timedelta = 0.0) -> Settlement:
         """
         Return the settlement of a failed attempt, which is retried after *delay* seconds.
 
@@ -172,7 +173,7 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         text, traceback = self._described(error, final=True)
         return Settlement(self, "dead", text, reason=cut(reason, REASON_LIMIT), traceback=traceback)
 
-    def release(self, delay: float = 0.0) -> Settlement:
+    def release(self, delay: float | timedelta = 0.0) -> Settlement:
         """
         Return the settlement that gives the task back: it keeps its place, and nothing is counted.
 
@@ -381,9 +382,10 @@ class Outcome(Struct, Generic[P, R], eq=False, weakref=True):
         if self.status == "lost":
             return None
         self.check()
+        delay = seconds("outcome.delay", self.delay)
         if self.status == "released":
-            return Settlement(claim, "released", delay=self.delay)
+            return Settlement(claim, "released", delay=delay)
         error = "" if self.error is None else self.error
         text, traceback = claim._described(error, final=self.status == "dead")
         reason = cut(self.reason or "failed", REASON_LIMIT)
-        return Settlement(claim, self.status, text, self.delay, reason, traceback)
+        return Settlement(claim, self.status, text, delay, reason, traceback)

@@ -15,8 +15,9 @@ __all__ = ["FeedSettings", "Settings", "StoreSettings"]
 
 
 def _duration(*, zero: bool) -> Any:
-    def check(_: Any, attribute: attrs.Attribute[float], value: float) -> None:
-        seconds(attribute.name, value, zero=zero)
+    def check(settings: Any, attribute: attrs.Attribute[float], value: float) -> None:
+        # A timedelta becomes float seconds. A converter would need a function for each name.
+        object.__setattr__(settings, attribute.name, seconds(attribute.name, value, zero=zero))
 
     return check
 

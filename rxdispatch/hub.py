@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 from weakref import WeakSet
@@ -108,7 +109,7 @@ class Hub:
         *,
         max_crashes: int | None = None,
         payload: None = None,
-        remember: float | None = None,
+        remember: float | timedelta | None = None,
         dead_limit: int | None = None,
     ) -> Board[Any]: ...
 
@@ -119,7 +120,7 @@ class Hub:
         *,
         max_crashes: int | None = None,
         payload: type[P],
-        remember: float | None = None,
+        remember: float | timedelta | None = None,
         dead_limit: int | None = None,
     ) -> Board[P]: ...
 
@@ -129,7 +130,7 @@ class Hub:
         *,
         max_crashes: int | None = None,
         payload: type[Any] | None = None,
-        remember: float | None = None,
+        remember: float | timedelta | None = None,
         dead_limit: int | None = None,
     ) -> Board[Any]:
         """
@@ -147,7 +148,7 @@ class Hub:
         """
         self._require_open()
         board_name("name", name)
-        options = Options(max_crashes, remember, dead_limit).checked()
+        options = Options.of(max_crashes, remember, dead_limit)
         board: Board[Any]
         if self._client is None or self._channels is None:
             engine = self._engines.engine(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -96,9 +97,9 @@ class Task(_Fields[P]):
         id: str = _NEW,  # noqa: A002 - the word for it
         kind: str = "default",
         priority: int = 0,
-        delay: float = 0.0,
-        ttl: float | None = None,
-        timeout: float | None = None,
+        delay: float | timedelta = 0.0,
+        ttl: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
         max_attempts: int = 5,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:

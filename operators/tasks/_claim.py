@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from reactivex import Observable, abc
@@ -38,7 +39,11 @@ WINDOW = 0.02
 
 
 def claim(
-    board: BoardLike, *, prefetch: int = 1024, lease: float = 30.0, worker: str | None = None
+    board: BoardLike,
+    *,
+    prefetch: int = 1024,
+    lease: float | timedelta = 30.0,
+    worker: str | None = None,
 ) -> Callable[[Observable[Any]], Observable[Claim[Any]]]:
     """
     Claim tasks from *board*; source items are hints that there may be work.
@@ -70,10 +75,10 @@ def claim(
     claim, its task is ready again after a lease.
     """
     integer("prefetch", prefetch)
-    lease = seconds("lease", lease, zero=False)
+    span = seconds("lease", lease, zero=False)
 
     return operator_of(
-        lambda observer, scheduler: _Claimer(board, prefetch, lease, worker, observer, scheduler)
+        lambda observer, scheduler: _Claimer(board, prefetch, span, worker, observer, scheduler)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from reactivex import Observable, abc
@@ -29,7 +30,7 @@ CANCELLED = 0.1
 
 
 def claim_each(
-    board: BoardLike, *, lease: float = 30.0, worker: str | None = None
+    board: BoardLike, *, lease: float | timedelta = 30.0, worker: str | None = None
 ) -> Callable[[Observable[Task[Any] | str]], Observable[Claim[Any]]]:
     """
     For each task (or id) that passes by, emit a claim only if this worker wins its mark.
@@ -56,10 +57,10 @@ def claim_each(
     source pass through at once; disposal gives back claims that were not emitted. The valve
     closes when 1,000 items wait.
     """
-    lease = seconds("lease", lease, zero=False)
+    span = seconds("lease", lease, zero=False)
 
     return operator_of(
-        lambda observer, scheduler: _Chooser(board, lease, worker, observer, scheduler)
+        lambda observer, scheduler: _Chooser(board, span, worker, observer, scheduler)
     )
 
 

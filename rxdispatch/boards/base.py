@@ -148,7 +148,7 @@ class Board(Generic[P]):
         self,
         *,
         prefetch: int = 1024,
-        lease: float = 30.0,
+        lease: float | timedelta = 30.0,
         worker: str | None = None,
         until: Literal["never", "idle", "joined"] = "never",
     ) -> Observable[Claim[P]]:
@@ -189,7 +189,7 @@ class Board(Generic[P]):
         *,
         ids: Sequence[str] | None = None,
         worker: str | None = None,
-        lease: float = 30.0,
+        lease: float | timedelta = 30.0,
     ) -> list[Claim[P]]:
         """
         Sweep lapsed leases, then claim up to *limit* ready tasks, best first.
@@ -207,7 +207,12 @@ class Board(Generic[P]):
         return (await self._claim_batch(limit, ids=ids, worker=worker, lease=lease)).claims
 
     async def _claim_batch(
-        self, limit: int, *, ids: Sequence[str] | None, worker: str | None, lease: float
+        self,
+        limit: int,
+        *,
+        ids: Sequence[str] | None,
+        worker: str | None,
+        lease: float | timedelta,
     ) -> ClaimBatch:
         """Claim as :meth:`claim` does, and say in how many seconds another task is due."""
         integer("limit", limit, 0)
@@ -219,7 +224,9 @@ class Board(Generic[P]):
 
     # -- holding and ending ------------------------------------------------------------------
 
-    async def renew(self, claims: Sequence[Claim[Any]], lease: float) -> list[Claim[Any]]:
+    async def renew(
+        self, claims: Sequence[Claim[Any]], lease: float | timedelta
+    ) -> list[Claim[Any]]:
         """
         Extend the leases of *claims* to *lease* seconds from now.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -44,6 +45,14 @@ class Options(NamedTuple):
     max_crashes: int | None = None
     remember: float | None = None
     dead_limit: int | None = None
+
+    @classmethod
+    def of(
+        cls, max_crashes: int | None, remember: float | timedelta | None, dead_limit: int | None
+    ) -> Options:
+        """Return checked options; *remember* may be a timedelta here."""
+        span = None if remember is None else seconds("remember", remember)
+        return cls(max_crashes, span, dead_limit).checked()
 
     def checked(self) -> Options:
         """Return self, or raise ConfigError."""

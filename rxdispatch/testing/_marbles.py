@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -29,7 +30,7 @@ def cold(
     values: Values | None = None,
     *,
     error: Exception | None = None,
-    tick: float = 1.0,
+    tick: float | timedelta = 1.0,
 ) -> Observable[Any]:
     """
     Return the stream of a marble drawing; each subscription starts it.
@@ -77,7 +78,7 @@ def hot(
     values: Values | None = None,
     *,
     error: Exception | None = None,
-    tick: float = 1.0,
+    tick: float | timedelta = 1.0,
 ) -> Observable[Any]:
     """
     Return the stream of a marble drawing that starts now, with or without subscribers.
@@ -103,7 +104,7 @@ async def expect(
     values: Values | None = None,
     *,
     error: Exception | type[Exception] | None = None,
-    tick: float = 1.0,
+    tick: float | timedelta = 1.0,
 ) -> None:
     """
     Subscribe to *stream* and check that it emits the drawn items at the drawn times.
@@ -125,10 +126,11 @@ async def expect(
     if not isinstance(loop, VirtualTimeLoop):
         raise RuntimeError("expect must run on a VirtualTimeLoop")
     wanted = _parsed(marbles, values, None, tick)
+    span = seconds("tick", tick, zero=False)
     start = loop.time()
     probe = Probe().watch(stream)
     try:
-        await asyncio.sleep(len(marbles.replace(" ", "")) * tick)
+        await asyncio.sleep(len(marbles.replace(" ", "")) * span)
         # The events of the last instant may take some turns of the loop.
         for _ in range(_TURNS):
             await asyncio.sleep(0)
@@ -146,7 +148,9 @@ async def expect(
 _TURNS = 20
 
 
-def _parsed(marbles: str, values: Values | None, error: Exception | None, tick: float) -> Messages:
+def _parsed(
+    marbles: str, values: Values | None, error: Exception | None, tick: float | timedelta
+) -> Messages:
     span = seconds("tick", tick, zero=False)
     found = parse(marbles, timespan=span, lookup=values, error=error, raise_stopped=True)
     return [(float(when), message) for when, message in found]  # type: ignore[arg-type]

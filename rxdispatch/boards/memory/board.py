@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from rxdispatch.boards.base import Board
@@ -50,7 +51,7 @@ class MemoryBoard(Board[P]):
         *,
         max_crashes: int | None = None,
         payload: None = None,
-        remember: float | None = None,
+        remember: float | timedelta | None = None,
         dead_limit: int | None = None,
         engine: MemoryEngine | None = None,
     ) -> None: ...
@@ -62,7 +63,7 @@ class MemoryBoard(Board[P]):
         *,
         max_crashes: int | None = None,
         payload: type[P],
-        remember: float | None = None,
+        remember: float | timedelta | None = None,
         dead_limit: int | None = None,
         engine: MemoryEngine | None = None,
     ) -> None: ...
@@ -73,12 +74,12 @@ class MemoryBoard(Board[P]):
         *,
         max_crashes: int | None = None,
         payload: type[P] | None = None,
-        remember: float | None = None,
+        remember: float | timedelta | None = None,
         dead_limit: int | None = None,
         engine: MemoryEngine | None = None,
     ) -> None:
         board_name("name", name)
-        options = Options(max_crashes, remember, dead_limit).checked()
+        options = Options.of(max_crashes, remember, dead_limit)
         if engine is None:
             engine = MemoryEngine()
         engine.agree(options)

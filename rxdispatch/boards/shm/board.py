@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -56,7 +57,7 @@ class SharedMemoryBoard(Board[P]):
         capacity: int = 65_536,
         max_crashes: int | None = None,
         payload: type[Any] | None = None,
-        remember: float | None = None,
+        remember: float | timedelta | None = None,
         dead_limit: int | None = None,
     ) -> Self:
         """
@@ -78,7 +79,7 @@ class SharedMemoryBoard(Board[P]):
                 argument breaks its rule, or the extra is not installed.
         """
         board_name("name", name)
-        options = Options(max_crashes, remember, dead_limit).checked()
+        options = Options.of(max_crashes, remember, dead_limit)
         geometry = Geometry(capacity)
         mapping = Mapping.create(name, geometry)
         try:
@@ -95,7 +96,7 @@ class SharedMemoryBoard(Board[P]):
         *,
         max_crashes: int | None = None,
         payload: type[Any] | None = None,
-        remember: float | None = None,
+        remember: float | timedelta | None = None,
         dead_limit: int | None = None,
     ) -> Self:
         """
@@ -107,7 +108,7 @@ class SharedMemoryBoard(Board[P]):
                 stored one.
         """
         board_name("name", name)
-        options = Options(max_crashes, remember, dead_limit).checked()
+        options = Options.of(max_crashes, remember, dead_limit)
         mapping = Mapping.attach(name)
         try:
             return cls(name, SharedEngine(name, mapping, options), payload)

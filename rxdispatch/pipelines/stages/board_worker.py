@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal
 
 from reactivex import Observable, abc
@@ -33,7 +34,7 @@ def board_worker(
     board: Board[Any],
     following: Next | None,
     *,
-    lease: float,
+    lease: float | timedelta,
     worker: str | None,
     until: Literal["never", "idle", "joined"],
 ) -> Observable[Outcome[Any, Any]]:

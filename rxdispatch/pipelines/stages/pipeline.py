@@ -169,7 +169,7 @@ class Pipeline:
         name: str,
         boards: FindBoard | None = None,
         *,
-        lease: float = 30.0,
+        lease: float | timedelta = 30.0,
         worker: str | None = None,
         until: Literal["never", "idle", "joined"] = "never",
     ) -> Observable[Outcome[Any, Any]]:

@@ -191,7 +191,7 @@ class Workflow:
         self,
         *,
         max_concurrent: int = 16,
-        lease: float = 30.0,
+        lease: float | timedelta = 30.0,
         worker: str | None = None,
         until: Literal["never", "idle", "joined"] = "never",
     ) -> Observable[Outcome[Any, WorkflowResult]]:
