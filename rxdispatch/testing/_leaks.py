@@ -10,7 +10,7 @@ from typing import Any
 
 from reactivex.observer.autodetachobserver import AutoDetachObserver
 
-from rxdispatch.valve import Gate
+from rxdispatch.valve import Bypass, Gate
 
 __all__ = ["no_leaks"]
 
@@ -83,3 +83,5 @@ def _found(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[str, Any, str]]:
                 yield "subscription", thing, repr(vars(thing)["_on_next"])
         elif type(thing) is Gate and not thing.closed:
             yield "valve", thing, repr(thing._own)
+        elif type(thing) is Bypass and not thing.closed:
+            yield "valve", thing, repr(thing.stop)

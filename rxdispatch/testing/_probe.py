@@ -50,7 +50,7 @@ class Probe(abc.ObserverBase[Any]):
         self, room: int | None = None, *, on_item: Callable[[Any], object] | None = None
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._room = _checked(room)
+        self._room = _checked("room", room)
         self._on_item = on_item
         self._gate = Gate(self._ask, None, fail=self._abort)
         self._subscription = SingleAssignmentDisposable()
@@ -122,7 +122,7 @@ class Probe(abc.ObserverBase[Any]):
         Raises:
             ConfigError: If *items* is neither None nor an int >= 0.
         """
-        more = _checked(items)
+        more = _checked("items", items)
         self._room = sys.maxsize if items is None else max(self._room, 0) + more
         self._gate.opened()
 
@@ -183,10 +183,10 @@ class Probe(abc.ObserverBase[Any]):
         self._gate.dispose()
 
 
-def _checked(items: int | None) -> int:
+def _checked(what: str, items: int | None) -> int:
     if items is None:
         return sys.maxsize
-    integer("room", items, 0, instead=" or None")
+    integer(what, items, 0, instead=" or None")
     return items
 
 

@@ -17,6 +17,7 @@ from reactivex.subject import Subject
 
 from rxdispatch.operators.flow._batch import batch
 from rxdispatch.operators.flow._map_async import map_async
+from rxdispatch.operators.flow._retry_backoff import retry_backoff
 from rxdispatch.streams import run
 from rxdispatch.testing import Supply, no_leaks, run_virtual
 
@@ -87,6 +88,15 @@ def test_a_subscription_that_was_not_disposed_is_told() -> None:
     assert "1 valve: " in said
     assert "" == leaked(lambda: reactivex.empty().subscribe(print))
     assert "1 subscription: " in leaked(lambda: reactivex.never().subscribe(print))
+
+
+def test_a_valve_of_retry_backoff_that_is_left_is_told() -> None:
+    """The gate of an operator that holds no items counts too."""
+    source: Subject[int] = Subject()
+    said = leaked(lambda: source.pipe(retry_backoff()).subscribe(print))
+    assert "1 valve: " in said
+    assert "_stop" in said
+    assert "" == leaked(lambda: source.pipe(retry_backoff()).subscribe(print).dispose())
 
 
 def test_what_was_there_before_is_not_told() -> None:

@@ -157,7 +157,7 @@ def test_bad_room_is_refused(room: Any) -> None:
     async def main() -> None:
         with pytest.raises(ConfigError, match="room must be an int >= 0 or None"):
             Probe(room)
-        with pytest.raises(ConfigError, match="room must be an int >= 0 or None"):
+        with pytest.raises(ConfigError, match="items must be an int >= 0 or None"):
             Probe().open(room)
 
     run_virtual(main())
