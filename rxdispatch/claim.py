@@ -17,6 +17,9 @@ from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
 
 __all__ = [
+    "ANSWERED",
+    "LOST",
+    "STOPPED",
     "Change",
     "Claim",
     "ClaimOrigin",

@@ -15,7 +15,7 @@ import msgspec
 from rxdispatch.checks import integer, key_name, strings
 from rxdispatch.errors import ConfigError
 
-__all__ = ["ChangeKind", "Mode", "Node", "NodeChange", "NodeStatus", "Slot", "node_id"]
+__all__ = ["NOTHING", "ChangeKind", "Mode", "Node", "NodeChange", "NodeStatus", "Slot", "node_id"]
 
 ChangeKind = Literal["added", "updated", "suspect", "removed", "synced"]
 

@@ -15,7 +15,7 @@ from rxdispatch.checks import check_id_size, integer, strings, utf8_size
 from rxdispatch.errors import ConfigError
 from rxdispatch.seconds import seconds
 
-__all__ = ["Status", "Task"]
+__all__ = ["NO_HEADERS", "Status", "Task"]
 
 P = TypeVar("P")
 

@@ -14,7 +14,7 @@ from rxdispatch.nodes.engine import FleetEngine, Registration
 from rxdispatch.nodes.records import MessageReader, pack_spec, pack_state
 from rxdispatch.seconds import seconds
 
-__all__ = ["Registry"]
+__all__ = ["TTL_LIMIT", "Registry"]
 
 _BATCH: Final = 256
 TTL_LIMIT: Final = 30 * 86400.0

@@ -13,7 +13,7 @@ from rxdispatch.cli.nodes.fleet_view import UNITS, FleetView, NodeView
 from rxdispatch.cli.text import number, visible
 from rxdispatch.node import Mode, Node, NodeStatus
 
-__all__ = ["MARGIN", "headline", "show_fleet"]
+__all__ = ["MARGIN", "age", "headline", "show_fleet"]
 
 MARGIN: Final = 4
 """How many lines of :func:`show_fleet` are not rows of nodes."""

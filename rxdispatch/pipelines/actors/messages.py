@@ -9,7 +9,15 @@ from typing import Any, Literal
 from rxdispatch.callables import check_function, is_async
 from rxdispatch.errors import ConfigError, TaskExecutionError
 
-__all__ = ["ActorError", "Factory", "Handle", "Mail", "Supervision", "checked_behaviour"]
+__all__ = [
+    "ActorError",
+    "Factory",
+    "Handle",
+    "Mail",
+    "Supervision",
+    "checked_behaviour",
+    "checked_handle",
+]
 
 Supervision = Literal["resume", "restart", "stop"]
 Handle = Callable[[Any], Awaitable[Any]]

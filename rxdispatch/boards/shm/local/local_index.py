@@ -12,7 +12,7 @@ from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.storage.layout import number_of
 
-__all__ = ["LocalIndex", "lapses"]
+__all__ = ["LocalIndex", "lapses", "states_of"]
 
 _PAGE = 512
 _PRIORITIES = 64
