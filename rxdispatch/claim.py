@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from rxdispatch.error_text import ERROR_LIMIT, cut, describe, traceback_text
 from rxdispatch.errors import ConfigError
+from rxdispatch.retry_or_dead import retry_or_dead
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
 
@@ -280,10 +281,6 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
         """Release it in the background."""
         self._origin.board._intakes.give_back([self], delay)
 
-    def _after_failure(self) -> Literal["retry", "dead"]:
-        """Return what follows a failed attempt: a retry, or death if no attempt remains."""
-        return "dead" if self.attempt >= self.task.max_attempts else "retry"
-
     def _tell(self, change: Change) -> None:
         operator, self._operator = self._operator, None
         if operator is not None:
@@ -301,7 +298,8 @@ class Claim(Struct, Generic[P], eq=False, weakref=True):
             return cut(error, ERROR_LIMIT), ""
         if not isinstance(error, BaseException):
             raise ConfigError("error must be an exception or a str", error)
-        final = final or self.task.ttl is not None or self._after_failure() == "dead"
+        task = self.task
+        final = final or task.ttl is not None or retry_or_dead(task, self.attempt) == "dead"
         return describe(error), traceback_text(error) if final else ""
 
 
@@ -332,7 +330,9 @@ class Settlement(Struct, eq=False, gc=False):
     @property
     def verdict(self) -> SettlementKind:
         """The kind that the board writes: a retry becomes ``dead`` if no attempt remains."""
-        return self.claim._after_failure() if self.kind == "retry" else self.kind
+        if self.kind != "retry":
+            return self.kind
+        return retry_or_dead(self.claim.task, self.claim.attempt)
 
 
 class Outcome(Struct, Generic[P, R], eq=False, weakref=True):

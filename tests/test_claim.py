@@ -132,9 +132,10 @@ async def test_the_answer_that_held_is_the_last_word() -> None:
     assert claim._state & (SETTLED | REFUSED | SETTLING) == SETTLED
 
 
-async def test_retry_or_dead_is_decided_in_one_place() -> None:
-    """The attempt and the settlement get the same verdict from the claim."""
+async def test_a_retry_is_written_as_dead_after_the_last_attempt() -> None:
+    """The settlement asks for a retry, and its verdict says what the board writes."""
     claim = await made()
-    assert ("retry", "retry") == (claim._after_failure(), claim.retry("no").verdict)
+    settlement = claim.retry("no")
+    assert ("retry", "retry") == (settlement.kind, settlement.verdict)
     claim.attempt = 2
-    assert ("dead", "dead") == (claim._after_failure(), claim.retry("no").verdict)
+    assert ("retry", "dead") == (settlement.kind, settlement.verdict)

@@ -20,6 +20,7 @@ from rxdispatch.operators._function_pool import HandlerCrashedError
 from rxdispatch.operators._timeout import run_with_timeout
 from rxdispatch.operators.tasks._assignment import assigned
 from rxdispatch.operators.tasks._current_claim import current
+from rxdispatch.retry_or_dead import retry_or_dead
 from rxdispatch.task import Task
 
 __all__ = ["Attempt", "Start", "Terms"]
@@ -177,10 +178,10 @@ class Attempt:
         _forget_frames(cause)
         error = TaskExecutionError(claim.task.id, claim.attempt)
         error.__cause__ = cause
-        if issubclass(kind, HandlerCrashedError):
-            return Outcome(claim, "dead", None, error, duration, 0.0, "crashed")
-        if claim._after_failure() == "dead":
-            return Outcome(claim, "dead", None, error, duration, 0.0, "failed")
+        crashed = issubclass(kind, HandlerCrashedError)
+        if retry_or_dead(claim.task, claim.attempt, crashed=crashed) == "dead":
+            reason = "crashed" if crashed else "failed"
+            return Outcome(claim, "dead", None, error, duration, 0.0, reason)
         delay = self._terms.backoff.delay(claim.attempt)
         return Outcome(claim, "retry", None, error, duration, delay)
 

@@ -1,4 +1,8 @@
-"""The ``settle`` operator: write outcomes to their board, in batches."""
+"""
+The ``settle`` operator: write outcomes to their board, in batches.
+
+Whether a failed task is retried or dead is decided in ``rxdispatch/retry_or_dead.py``.
+"""
 
 from __future__ import annotations
 
