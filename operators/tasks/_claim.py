@@ -199,7 +199,10 @@ class _Claimer(Downstream[Claim[Any]]):
         wanted = self._wanted() if self._promising else 0
         if wanted > 0 or self._sweep:
             self._sweep = False
-            self._measure()
+            if wanted > 0:
+                # A look without room says nothing about the pace, and would begin a window so short
+                # that slots freed together look fast.
+                self._measure()
             if self.timer is not None:
                 self.timer.cancel()
                 self.timer = None

@@ -317,18 +317,26 @@ async def test_no_room_no_claim() -> None:
 async def _watched(
     board: Board, speed: Callable[[], float], until: float, **options: Any
 ) -> list[tuple[float, int]]:
-    """Run handlers that take ``speed()`` seconds; return times, and how many claims were held."""
+    """
+    Run handlers that take ``speed()`` seconds; return times, and how many claims were held.
+
+    A claim whose handler has ended is not held any more, although its settlement may still wait.
+    """
     seen: list[tuple[float, int]] = []
     loop = asyncio.get_running_loop()
+    ended = 0
 
     async def handler(_: Task[int]) -> None:
+        nonlocal ended
         await asyncio.sleep(speed())
+        ended += 1
 
     stream = board.claims(**options).pipe(execute(handler, max_concurrent=4), settle(board))
     with stream.subscribe(Probe()):
         while loop.time() < until:
             await asyncio.sleep(0.01)
-            seen.append((loop.time(), (await board.counts()).claimed))
+            now = await board.counts()
+            seen.append((loop.time(), now.claimed - (ended - now.done)))
     await asyncio.sleep(0.1)  # a claim call that is on its way gives its tasks back
     return seen
 
