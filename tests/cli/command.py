@@ -142,11 +142,11 @@ def _rows(db: sqlite3.Connection) -> int:
 
 
 def long_tree(root: Path) -> None:
-    """Write a hundred files, one of them broken."""
+    """Write 400 files, one of them broken: a busy machine cannot count all before the test acts."""
     root.mkdir()
     body = "def f(a, b=[1, 2, 3]):\n    return [a + b[0] * c for c in range(a)]\n"
-    for i in range(100):
-        (root / f"m{i:03}.py").write_text(body * (10 + i // 2) + "class A: pass\n")
+    for i in range(400):
+        (root / f"m{i:03}.py").write_text(body * (10 + i // 8) + "class A: pass\n")
     (root / "m001.py").write_text("def broken(:\n")
 
 

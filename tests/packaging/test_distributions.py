@@ -18,7 +18,7 @@ LINK = Path("rxdispatch", "operators")
 
 # Neither folder is part of the project, and a stale build/ would hide missing files.
 _LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".nox", "build", "dist", "*.egg-info", "_build", "__pycache__", ".*_cache"
+    ".git", ".venv*", ".nox", "build", "dist", "*.egg-info", "_build", "__pycache__", ".*_cache"
 )
 
 
