@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -37,6 +38,13 @@ def _structlog_as_it_comes() -> Iterator[None]:
     """A test that captures logs configures structlog; reset it for the next test."""
     yield
     structlog.reset_defaults()
+
+
+def pytest_configure() -> None:
+    # A shell starts a command in the background with SIGINT ignored, and processes inherit that.
+    # Tests interrupt processes.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
