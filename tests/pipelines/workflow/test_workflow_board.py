@@ -293,13 +293,14 @@ async def test_killed_processes_record_each_transition_once(tmp_path: Path) -> N
         workers: dict[str, subprocess.Popen[bytes]] = {}
         kills = 0
         try:
-            while kills <= 8:
+            # On a busy machine, the workflows may all end before the last kill.
+            while kills <= 8 and not results.done():
                 for label in ("a", "b"):
                     if label not in workers:
                         workers[label] = _start(server.target.safe, label, path)
                 done = _lines(path)
                 goal = rng.randrange(5, 30)
-                while kills < 8 and _lines(path) < done + goal:
+                while kills < 8 and _lines(path) < done + goal and not results.done():
                     await asyncio.sleep(0.001)
                 for label in rng.choice([["a"], ["b"], ["a", "b"]]) if kills < 8 else ():
                     victim = workers.pop(label)
@@ -318,6 +319,7 @@ async def test_killed_processes_record_each_transition_once(tmp_path: Path) -> N
             told = [f"{entry.source} {entry.result[3:]}" for entry in result.history]
             assert told == result.data
         assert count * STATES == (await hub.board("flows.journal").counts()).ready
+        assert kills > 0
         # States run at least once, and only those of a killed process run again.
         assert count * STATES <= _lines(path) <= count * STATES + kills * 8 * 2
 

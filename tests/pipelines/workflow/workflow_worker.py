@@ -27,7 +27,7 @@ def machine(hub: rxd.Hub, path: str, label: str) -> rxd.Workflow:
     def state(number: int) -> Any:
         async def process(data: list[str]) -> rxd.Move:
             note(path, f"s{number}")
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
             # The data shows which of two processes recorded the transition first.
             return rxd.Move(f"by {label}", [*data, f"s{number} {label}"])
 
