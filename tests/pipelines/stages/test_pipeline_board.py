@@ -532,7 +532,8 @@ async def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
         try:
             while kills < 6:
                 _fill(workers, server.target.safe, path)
-                goal = _lines(path) + rng.randrange(20, 120)
+                # On a busy machine, all items may be stored before the last kill.
+                goal = min(3 * count, _lines(path) + rng.randrange(20, 120))
                 while _lines(path) < goal:
                     await asyncio.sleep(0.001)
                 for name in rng.choice([["enrich"], ["store"], ["enrich", "store"]]):
