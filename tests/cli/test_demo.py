@@ -125,7 +125,7 @@ def test_leaves_nothing_on_a_server_of_others(tree: Path) -> None:
         with client:
             keys: list[str] = client.keys()
     # The options of the board stay, and for a minute the replies to the last requests.
-    assert {key.split(":")[2] for key in keys} <= {"meta", "reply"}
+    assert {key.split(":")[2] for key in keys} <= {"meta", "session"}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ async def test_submit_run_and_result(kind: str) -> None:
             await workflow.result("w0")
         assert 19 * 3 == (await boards[1].counts()).ready
         await workflow.submit(0, id="w0")
-        with pytest.raises(rxd.ConfigError, match="has ended"):
+        with pytest.raises(rxd.ConfigError, match="terminal state"):
             await workflow.forget("w0")
         await boards[0].cancel("w0")
 
