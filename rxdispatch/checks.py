@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
@@ -14,9 +14,11 @@ __all__ = [
     "ID_LIMIT",
     "board_name",
     "check_id_size",
+    "check_kind",
     "integer",
     "is_finite",
     "key_name",
+    "kind_tuple",
     "namespace_name",
     "strings",
     "utf8_size",
@@ -24,6 +26,9 @@ __all__ = [
 
 ID_LIMIT: Final = 1024
 """The most bytes of a task's id in UTF-8."""
+
+KIND_LIMIT: Final = 200
+"""The most characters of a task's kind."""
 
 
 def integer(
@@ -145,6 +150,37 @@ def check_id_size(task_id: str) -> None:
     # A character takes at most four bytes.
     if len(task_id) * 4 > ID_LIMIT and (size := utf8_size(task_id)) > ID_LIMIT:
         raise ConfigError(f"id must be at most {ID_LIMIT} bytes in UTF-8", size)
+
+
+def check_kind(kind: Any) -> None:
+    """Raise ConfigError unless *kind* is a str of at most 200 characters."""
+    if kind.__class__ is not str:
+        raise ConfigError("kind must be a str", kind)
+    if len(kind) > KIND_LIMIT:
+        raise ConfigError(f"kind must be at most {KIND_LIMIT} characters", len(kind))
+
+
+def kind_tuple(kinds: Iterable[str] | None) -> tuple[str, ...] | None:
+    """
+    Return kinds of tasks, each once and in order; None means all kinds.
+
+    Raises:
+        ConfigError: If *kinds* is a str, is empty, or has an item that is no kind.
+
+    Example:
+        >>> kind_tuple(["b", "a", "b"])
+        ('a', 'b')
+    """
+    if kinds is None:
+        return None
+    if isinstance(kinds, (str, bytes)) or not isinstance(kinds, Iterable):
+        raise ConfigError("kinds must be an iterable of str, or None for all", kinds)
+    found = list(kinds)
+    for kind in found:
+        check_kind(kind)
+    if not found:
+        raise ConfigError("kinds must not be empty; None means all", kinds)
+    return tuple(sorted(set(found)))
 
 
 def strings(what: str, given: Any) -> Mapping[str, str]:

@@ -76,11 +76,12 @@ class Intakes:
         limit: int,
         *,
         ids: Sequence[str] | None = None,
+        kinds: Sequence[str] | None = None,
         worker: str | None = None,
         lease: float = 30.0,
     ) -> ClaimBatch:
         """Claim up to *limit* tasks, and return in how many seconds another is due."""
-        return await self._claim_batch(limit, ids=ids, worker=worker, lease=lease)
+        return await self._claim_batch(limit, ids=ids, kinds=kinds, worker=worker, lease=lease)
 
     def give_back(self, claims: list[Claim[Any]], delay: float = 0.0) -> None:
         """Release *claims* in the background; the board's owner waits for that when it closes."""

@@ -86,6 +86,7 @@ class BoardLike(Protocol):
         limit: int,
         *,
         ids: Sequence[str] | None = None,
+        kinds: Iterable[str] | None = None,
         worker: str | None = None,
         lease: float = 30.0,
     ) -> list[Claim[Any]]:
@@ -112,15 +113,15 @@ class BoardLike(Protocol):
         """End tasks as dead, with reason ``cancelled``."""
         ...
 
-    async def pause(self) -> None:
-        """Stop all workers from claiming until :meth:`resume`."""
+    async def pause(self, *, kind: str | None = None) -> None:
+        """Stop all workers from claiming, or from claiming one kind, until :meth:`resume`."""
         ...
 
-    async def resume(self) -> None:
+    async def resume(self, *, kind: str | None = None) -> None:
         """Let workers claim again."""
         ...
 
-    async def join(self) -> None:
+    async def join(self, *, kinds: Iterable[str] | None = None) -> None:
         """Wait until nothing is scheduled, ready or claimed."""
         ...
 

@@ -149,6 +149,7 @@ class TaskEvent(Struct, frozen=True, gc=False):
         attempt: The attempt, if a claim was involved.
         at: When it happened, in seconds since 1970 on the server's clock.
         reason: Why the task died, for ``dead``.
+        task_kind: The kind of the task; ``default`` also for a task whose record is gone.
     """
 
     kind: EventKind
@@ -158,3 +159,4 @@ class TaskEvent(Struct, frozen=True, gc=False):
     attempt: int | None
     at: float
     reason: str | None = None
+    task_kind: str = "default"

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 from uuid_utils import uuid7
 
-from rxdispatch.checks import check_id_size, integer, strings, utf8_size
+from rxdispatch.checks import check_id_size, check_kind, integer, strings, utf8_size
 from rxdispatch.errors import ConfigError
 from rxdispatch.seconds import seconds
 
@@ -20,7 +20,6 @@ __all__ = ["NO_HEADERS", "Status", "Task"]
 P = TypeVar("P")
 
 PRIORITY_LIMIT: Final = 4096
-KIND_LIMIT: Final = 200
 HEADERS_LIMIT: Final = 64 * 1024
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -111,7 +110,7 @@ class Task(_Fields[P]):
         elif len(id) > 256:
             check_id_size(id)
         if kind != "default":
-            _check_kind(kind)
+            check_kind(kind)
         if priority.__class__ is not int or not -4096 <= priority <= 4096:
             raise ConfigError(
                 f"priority must be an int from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}", priority
@@ -171,13 +170,6 @@ class Task(_Fields[P]):
         fields: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
         fields["headers"] = dict(self.headers)
         return _restore, (fields,)
-
-
-def _check_kind(kind: Any) -> None:
-    if kind.__class__ is not str:
-        raise ConfigError("kind must be a str", kind)
-    if len(kind) > KIND_LIMIT:
-        raise ConfigError(f"kind must be at most {KIND_LIMIT} characters", len(kind))
 
 
 def _checked_headers(given: Any) -> Mapping[str, str]:

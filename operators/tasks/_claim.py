@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
-from rxdispatch.checks import integer
+from rxdispatch.checks import integer, kind_tuple
 from rxdispatch.claim import Claim
 from rxdispatch.clock import LoopScheduler
 from rxdispatch.errors import StoreUnavailableError
@@ -44,6 +44,7 @@ def claim(
     prefetch: int = 1024,
     lease: float | timedelta = 30.0,
     worker: str | None = None,
+    kinds: Iterable[str] | None = None,
 ) -> Callable[[Observable[Any]], Observable[Claim[Any]]]:
     """
     Claim tasks from *board*; source items are hints that there may be work.
@@ -65,9 +66,10 @@ def claim(
         prefetch: How many claims may be unsettled at a time, at least 1.
         lease: Seconds a claim lasts without renewal.
         worker: A label for this worker; host and process id by default.
+        kinds: Claim only tasks of these kinds; None for all.
 
     Raises:
-        ConfigError: If *prefetch* is less than 1 or *lease* is not a positive number.
+        ConfigError: If an argument breaks its rule.
 
     The stream completes when the source has completed and no task is ready. While the server is
     unreachable, the operator waits, and then continues. Errors of the source pass through.
@@ -76,9 +78,12 @@ def claim(
     """
     integer("prefetch", prefetch)
     span = seconds("lease", lease, zero=False)
+    only = kind_tuple(kinds)
 
     return operator_of(
-        lambda observer, scheduler: _Claimer(board, prefetch, span, worker, observer, scheduler)
+        lambda observer, scheduler: _Claimer(
+            board, prefetch, span, worker, only, observer, scheduler
+        )
     )
 
 
@@ -91,6 +96,7 @@ class _Claimer(Downstream[Claim[Any]]):
         prefetch: int,
         lease: float,
         worker: str | None,
+        kinds: Sequence[str] | None,
         observer: abc.ObserverBase[Claim[Any]],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
@@ -100,6 +106,7 @@ class _Claimer(Downstream[Claim[Any]]):
         self._most = prefetch  # fewer while answers take too long
         self._lease = lease
         self._worker = worker
+        self._kinds = kinds
         self._hints = SingleAssignmentDisposable()
         self._buffer = ClaimBuffer(
             board,
@@ -218,7 +225,7 @@ class _Claimer(Downstream[Claim[Any]]):
         began = self.loop.time()
         try:
             batch = await self._board._intakes.claim_batch(
-                wanted, ids=None, worker=self._worker, lease=self._lease
+                wanted, kinds=self._kinds, worker=self._worker, lease=self._lease
             )
         except StoreUnavailableError as error:
             if not self._away:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
-import reactivex
 from reactivex import Observable
 from reactivex import operators as rx
 
@@ -16,18 +16,20 @@ from rxdispatch.boards.claim_reader import ClaimReader
 from rxdispatch.boards.claim_writer import ClaimWriter
 from rxdispatch.boards.engine import CHUNK, Engine
 from rxdispatch.boards.group_commit import GroupCommit
-from rxdispatch.boards.joining import hints_until_joined, wait_until_joined
-from rxdispatch.boards.portions import BYTES, chunks, portions_of_entries
+from rxdispatch.boards.joining import hints_until, wait_until_joined
+from rxdispatch.boards.portions import (
+    BYTES,
+    chunks,
+    dead_rows,
+    portions_of_entries,
+    records_of,
+    redrive_all,
+)
 from rxdispatch.boards.task_codec import TaskCodec, check_id
 from rxdispatch.boards.watched_hints import WatchedHints
-from rxdispatch.checks import integer
+from rxdispatch.checks import check_kind, integer, kind_tuple
 from rxdispatch.claim import Claim, Settlement
-from rxdispatch.errors import (
-    BoardFullError,
-    ConfigError,
-    RxDispatchError,
-    StoreUnavailableError,
-)
+from rxdispatch.errors import BoardFullError, ConfigError, RxDispatchError, StoreUnavailableError
 from rxdispatch.every import every
 from rxdispatch.home import Home
 from rxdispatch.intakes import Intakes
@@ -151,6 +153,7 @@ class Board(Generic[P]):
         lease: float | timedelta = 30.0,
         worker: str | None = None,
         until: Literal["never", "idle", "joined"] = "never",
+        kinds: Iterable[str] | None = None,
     ) -> Observable[Claim[P]]:
         """
         The tasks of this board as a cold observable of claims.
@@ -163,24 +166,22 @@ class Board(Generic[P]):
             lease: Seconds that a claim lasts; it is renewed until it is settled.
             worker: A label for this worker; host and process id by default.
             until: When to complete: ``never``, ``idle`` (nothing is ready) or ``joined``
-                (nothing is scheduled or ready, and no worker holds a claim).
+                (nothing is scheduled or ready, and no worker holds a claim); with *kinds*, of
+                these kinds.
+            kinds: Claim only tasks of these kinds; None for all. Tasks of other kinds wait for
+                other workers.
 
         Raises:
             ConfigError: If an argument breaks its rule.
         """
-        sources: dict[str, Observable[None]] = {
-            "never": self._hints,
-            "idle": reactivex.empty(),
-            "joined": hints_until_joined(self._hints, self.join),
-        }
+        only = kind_tuple(kinds)
         worker_label(worker)
-        if not isinstance(until, str) or until not in sources:
-            raise ConfigError("until must be 'never', 'idle' or 'joined'", until)
-        claiming = claim_operator(self, prefetch=prefetch, lease=lease, worker=worker)
+        source = hints_until(until, self._hints, partial(self.join, kinds=only))
+        claiming = claim_operator(self, prefetch=prefetch, lease=lease, worker=worker, kinds=only)
         caller = sys._getframe(1)
         made_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         # This wraps the hints, as there are far fewer of them than of claims.
-        hints = WatchedHints(sources[until], self._name, made_at)
+        hints = WatchedHints(source, self._name, made_at)
         return hints.pipe(claiming)
 
     async def claim(
@@ -188,6 +189,7 @@ class Board(Generic[P]):
         limit: int,
         *,
         ids: Sequence[str] | None = None,
+        kinds: Iterable[str] | None = None,
         worker: str | None = None,
         lease: float | timedelta = 30.0,
     ) -> list[Claim[P]]:
@@ -197,6 +199,7 @@ class Board(Generic[P]):
         Args:
             limit: How many tasks at most; 0 only sweeps.
             ids: Claim only tasks with these ids.
+            kinds: Claim only tasks of these kinds; None for all. Not together with *ids*.
             worker: A label for this worker; host and process id by default.
             lease: Seconds until other workers may claim the tasks; extend it with :meth:`renew`.
 
@@ -204,13 +207,18 @@ class Board(Generic[P]):
             ConfigError: If an argument breaks its rule.
             StoreUnavailableError: If the server does not answer.
         """
-        return (await self._claim_batch(limit, ids=ids, worker=worker, lease=lease)).claims
+        only = kind_tuple(kinds)
+        if ids is not None and only is not None:
+            raise ConfigError("kinds must be None when ids are given", kinds)
+        batch = await self._claim_batch(limit, ids=ids, kinds=only, worker=worker, lease=lease)
+        return batch.claims
 
     async def _claim_batch(
         self,
         limit: int,
         *,
         ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
         worker: str | None,
         lease: float | timedelta,
     ) -> ClaimBatch:
@@ -220,7 +228,7 @@ class Board(Generic[P]):
         lease = seconds("lease", lease, zero=False)
         if ids is not None:
             ids = id_list(ids)
-        return await self._reader.claim(limit, ids, worker_label(worker), lease)
+        return await self._reader.claim(limit, ids, kinds, worker_label(worker), lease)
 
     # -- holding and ending ------------------------------------------------------------------
 
@@ -312,11 +320,9 @@ class Board(Generic[P]):
         self._home.check()
         ids = id_list(ids)
         found: list[P | None] = []
-        while len(found) < len(ids):
-            asked = ids[len(found) :][:CHUNK]
-            for task_id, record in zip(asked, await self._engine.read(asked), strict=False):
-                task = None if record is None else self._codec.decode(task_id, record)
-                found.append(None if task is None else task.payload)
+        async for task_id, record in records_of(self._engine, ids):
+            task = None if record is None else self._codec.decode(task_id, record)
+            found.append(None if task is None else task.payload)
         return found
 
     async def cancel(self, ids: str | Iterable[str]) -> list[bool]:
@@ -335,32 +341,48 @@ class Board(Generic[P]):
             answers.extend(await self._engine.cancel(chunk))
         return answers
 
-    async def pause(self) -> None:
-        """Stop all workers, in every process, from claiming until :meth:`resume`."""
-        self._home.check()
-        await self._engine.pause(True)
+    async def pause(self, *, kind: str | None = None) -> None:
+        """
+        Stop all workers, in every process, from claiming until :meth:`resume`.
 
-    async def resume(self) -> None:
-        """Let workers claim again."""
-        self._home.check()
-        await self._engine.pause(False)
+        Args:
+            kind: Stop claims of tasks of this kind only. The board and each of its kinds are
+                paused and resumed apart.
 
-    async def join(self) -> None:
-        """Wait until nothing is scheduled, ready or claimed; an outage only delays the end."""
+        Raises:
+            ConfigError: If *kind* is no kind.
+            StoreUnavailableError: If the server does not answer.
+        """
+        await self._pause(True, kind)
+
+    async def resume(self, *, kind: str | None = None) -> None:
+        """Let workers claim again: lifts the pause of all, or of *kind*, not the other ones."""
+        await self._pause(False, kind)
+
+    async def _pause(self, paused: bool, kind: str | None) -> None:
         self._home.check()
-        await wait_until_joined(self._engine, self._name)
+        if kind is not None:
+            check_kind(kind)
+        await self._engine.pause(paused, kind)
+
+    async def join(self, *, kinds: Iterable[str] | None = None) -> None:
+        """
+        Wait until nothing is scheduled, ready or claimed; an outage only delays the end.
+
+        Args:
+            kinds: Wait for tasks of these kinds only; None for all.
+
+        Raises:
+            ConfigError: If *kinds* are no kinds.
+        """
+        self._home.check()
+        await wait_until_joined(self._engine, self._name, kind_tuple(kinds))
 
     async def dead_letters(self) -> AsyncIterator[DeadLetter[Any]]:
         """Iterate over the dead tasks, oldest first, a page at a time."""
         self._home.check()
-        after = ""
-        while True:
-            page, further = await self._engine.dead(after)
-            for row in page:
-                yield row.letter(self._codec)
-            if further == after:
-                return
-            after = further
+        async for row in dead_rows(self._engine):
+            yield row.letter(self._codec)
 
     async def redrive(self, ids: str | Iterable[str] | None = None) -> int:
         """
@@ -373,14 +395,4 @@ class Board(Generic[P]):
             How many are ready again.
         """
         self._home.check()
-        total = 0
-        if ids is not None:
-            for chunk in chunks(id_list(ids)):
-                total += (await self._engine.redrive(chunk, ""))[0]
-            return total
-        until = ""
-        while True:
-            count, until = await self._engine.redrive(None, until)
-            total += count
-            if count < CHUNK:
-                return total
+        return await redrive_all(self._engine, None if ids is None else id_list(ids))

@@ -12,7 +12,13 @@ from rxdispatch.claim import Claim, Settlement
 from rxdispatch.errors import ConfigError
 from rxdispatch.task import Task
 
-__all__ = ["check_claim", "check_settlement", "id_list", "task_iterable", "worker_label"]
+__all__ = [
+    "check_claim",
+    "check_settlement",
+    "id_list",
+    "task_iterable",
+    "worker_label",
+]
 
 _HOST = platform.node()[:100]
 

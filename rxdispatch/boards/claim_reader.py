@@ -34,17 +34,27 @@ class ClaimReader(Generic[P]):
         self._intakes = intakes
 
     async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+        self,
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        worker: str,
+        lease: float,
     ) -> ClaimBatch:
         """Claim up to *limit* tasks; give them back if the caller is cancelled."""
         if self._engine.instant:
             # Only here can a cancellation arrive. This also lets other tasks run.
             await asyncio.sleep(0)
-            return await self._claim(limit, ids, worker, lease)
-        return await self._intakes.read(self._claim(limit, ids, worker, lease))
+            return await self._claim(limit, ids, kinds, worker, lease)
+        return await self._intakes.read(self._claim(limit, ids, kinds, worker, lease))
 
     async def _claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+        self,
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        worker: str,
+        lease: float,
     ) -> ClaimBatch:
         clock = lease_clock_of(asyncio.get_running_loop())
         origin = ClaimOrigin(self._board, worker, clock)
@@ -57,7 +67,7 @@ class ClaimReader(Generic[P]):
             # Counted from before the call, since the lease on the server starts later.
             deadline = clock() + lease
             try:
-                found, due = await self._engine.claim(step, some, worker, lease)
+                found, due = await self._engine.claim(step, some, kinds, worker, lease)
             except BaseException:
                 self._intakes.give_back(claims)
                 raise

@@ -175,9 +175,19 @@ class Engine(Protocol):
         ...
 
     async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+        self,
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        worker: str,
+        lease: float,
     ) -> ClaimReply:
-        """Sweep, then claim up to *limit* tasks."""
+        """
+        Sweep, then claim up to *limit* tasks, the best first.
+
+        Of *ids* if given, else of *kinds* if given, else all; never both. Tasks of a paused kind
+        are not claimed.
+        """
         ...
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
@@ -200,8 +210,8 @@ class Engine(Protocol):
         """
         ...
 
-    async def pause(self, paused: bool) -> None:
-        """Pause or resume all claims."""
+    async def pause(self, paused: bool, kind: str | None) -> None:
+        """Pause or resume all claims; or those of a kind, apart from the pause of all."""
         ...
 
     async def counts(self) -> Counts:
@@ -224,6 +234,6 @@ class Engine(Protocol):
         """A page of dead tasks, and *after* for the next page, unchanged if there is none."""
         ...
 
-    async def tick(self) -> Unfinished:
+    async def tick(self, kinds: Sequence[str] | None) -> Unfinished:
         """Sweep, and count what is unfinished."""
         ...

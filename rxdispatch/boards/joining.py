@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any, Final
 
+import reactivex
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxdispatch.boards.engine import Engine
-from rxdispatch.errors import StoreUnavailableError
+from rxdispatch.errors import ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
 
-__all__ = ["hints_until_joined", "wait_until_joined"]
+__all__ = ["hints_until", "wait_until_joined"]
 
 log = get_logger(__name__)
 
 _POLL: Final = 1.5  # seconds
 
 
-async def wait_until_joined(engine: Engine, board: str) -> None:
+async def wait_until_joined(engine: Engine, board: str, kinds: Sequence[str] | None) -> None:
     """Sweep until nothing is scheduled, ready or claimed; an outage of the server only delays."""
     changed = asyncio.Event()
     watch = engine.signals.subscribe(lambda signal: changed.set() if signal != "ready" else None)
@@ -31,7 +32,7 @@ async def wait_until_joined(engine: Engine, board: str) -> None:
             changed.clear()
             wait = _POLL * random.uniform(0.7, 1.2)
             try:
-                unfinished = await engine.tick()
+                unfinished = await engine.tick(kinds)
             except StoreUnavailableError:
                 log.warning("join_waits_for_server", board=board)
             else:
@@ -48,7 +49,27 @@ async def wait_until_joined(engine: Engine, board: str) -> None:
         watch.dispose()
 
 
-def hints_until_joined(
+def hints_until(
+    until: Any, hints: Observable[None], join: Callable[[], Coroutine[Any, Any, None]]
+) -> Observable[None]:
+    """
+    Return *hints* as a stream that ends when a stream of claims has to complete.
+
+    Raises:
+        ConfigError: If *until* is not ``never``, ``idle`` or ``joined``.
+    """
+    match until:
+        case "never":
+            return hints
+        case "idle":
+            return reactivex.empty()
+        case "joined":
+            return _hints_until_joined(hints, join)
+        case _:
+            raise ConfigError("until must be 'never', 'idle' or 'joined'", until)
+
+
+def _hints_until_joined(
     hints: Observable[None], join: Callable[[], Coroutine[Any, Any, None]]
 ) -> Observable[None]:
     """Return *hints* as a stream that completes when *join* returns."""

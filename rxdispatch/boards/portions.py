@@ -1,17 +1,25 @@
-"""Divides items into requests of a limited number and a limited size in bytes."""
+"""Divides what a call of a board needs into requests of a limited number and size in bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
-from rxdispatch.boards.engine import CHUNK
+from rxdispatch.boards.engine import CHUNK, DeadRow, Engine
 from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.checks import utf8_size
 from rxdispatch.claim import Settlement
 
-__all__ = ["BYTES", "chunks", "portions_of_entries", "portions_of_settlements"]
+__all__ = [
+    "BYTES",
+    "chunks",
+    "dead_rows",
+    "portions_of_entries",
+    "portions_of_settlements",
+    "records_of",
+    "redrive_all",
+]
 
 BYTES: Final = 4 * 1024 * 1024
 """After this many bytes, a request takes no more items."""
@@ -54,3 +62,41 @@ def portions_of_settlements(settlements: Sequence[Settlement]) -> Iterator[list[
                 size += more
             some.append(settlement)
         yield some
+
+
+async def records_of(engine: Engine, ids: Sequence[str]) -> AsyncIterator[tuple[str, bytes | None]]:
+    """Yield each id with the record of its task; a reply may have only the first ones."""
+    start = 0
+    while start < len(ids):
+        asked = ids[start : start + CHUNK]
+        records = await engine.read(asked)
+        for pair in zip(asked, records, strict=False):
+            yield pair
+        start += len(records)
+
+
+async def dead_rows(engine: Engine) -> AsyncIterator[DeadRow]:
+    """Yield the dead tasks, oldest first, a page at a time."""
+    after = ""
+    while True:
+        page, further = await engine.dead(after)
+        for row in page:
+            yield row
+        if further == after:
+            return
+        after = further
+
+
+async def redrive_all(engine: Engine, ids: Sequence[str] | None) -> int:
+    """Redrive dead tasks, all that are dead now if *ids* is None; return how many."""
+    total = 0
+    if ids is not None:
+        for chunk in chunks(ids):
+            total += (await engine.redrive(chunk, ""))[0]
+        return total
+    until = ""
+    while True:
+        count, until = await engine.redrive(None, until)
+        total += count
+        if count < CHUNK:
+            return total

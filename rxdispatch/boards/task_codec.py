@@ -31,6 +31,7 @@ __all__ = [
     "delay_of",
     "id_bytes",
     "id_text",
+    "kind_of",
     "pack_cause",
     "unpack_cause",
 ]
@@ -51,6 +52,7 @@ class NewTask(msgspec.Struct, gc=False):
     priority: int
     delay: float
     ttl: float
+    kind: str = "default"
 
     @property
     def size(self) -> int:
@@ -125,7 +127,7 @@ class TaskCodec(Generic[P]):
             record = _record(task, created)
             if len(record) > SIZE_LIMIT or task.payload.__class__ not in _PLAIN:
                 _check(task, record, self)
-            add(NewTask(task.id, record, task.priority, task.delay, task.ttl or 0.0))
+            add(NewTask(task.id, record, task.priority, task.delay, task.ttl or 0.0, task.kind))
         return entries
 
     def decode(self, task_id: str, record: bytes) -> Task[P]:
@@ -169,6 +171,16 @@ def created_of(record: bytes) -> float:
 def delay_of(record: bytes) -> float:
     """Return the delay with which a task was submitted, in seconds."""
     return 0.0 if record[0] == _PLAIN_RECORD else _bare.decode(record).delay
+
+
+def kind_of(record: bytes) -> str:
+    """Return the kind of a task without decoding its payload; ``default`` if it is no record."""
+    if record[0] == _PLAIN_RECORD:
+        return "default"
+    try:
+        return _bare.decode(record).kind
+    except msgspec.MsgspecError:
+        return "default"
 
 
 def _record(task: Task[Any], created: int) -> bytes:

@@ -22,6 +22,7 @@ class Entry:
     delay: float = 0.0
     ttl: float = math.inf
     max_attempts: int = 5
+    kind: str = "default"
 
 
 @attrs.define
@@ -80,6 +81,7 @@ class Model:
     dead: list[set[str]] = attrs.field(factory=list[set[str]])
     done: int = 0
     paused: bool = False
+    paused_kind: str | None = None
     last: int = 0
 
     def _next(self) -> int:
@@ -152,13 +154,20 @@ class Model:
         return [row.entry.id for row in ready]
 
     def claim(
-        self, limit: int, ids: Sequence[str] | None, lease: float, worker: str = ""
+        self,
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        lease: float,
+        worker: str = "",
     ) -> list[Row]:
         """Return the claimed tasks; the caller must fill in the tokens."""
         self.sweep()
         if self.paused:
             return []
-        ready = self.order()
+        ready = [i for i in self.order() if self.rows[i].entry.kind != self.paused_kind]
+        if kinds is not None:
+            ready = [i for i in ready if self.rows[i].entry.kind in kinds]
         if ids is not None:
             ready = [task_id for task_id in dict.fromkeys(ids) if task_id in ready]
         else:
@@ -274,6 +283,11 @@ class Model:
             marks.count, ("SCHEDULED", "READY", "CLAIMED", "DEAD")
         )
         return scheduled, ready, claimed, self.done, dead
+
+    def unfinished(self, kinds: Sequence[str]) -> int:
+        """Return how many tasks of these kinds are scheduled, ready or claimed."""
+        rows = self.rows.values()
+        return sum(row.mark != "DEAD" for row in rows if row.entry.kind in kinds)
 
     def state(self, task_id: str) -> tuple[str, int, int, str | None] | None:
         """Return mark, attempts, crashes and error of a task."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from rxdispatch.boards.engine import Options
 from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.boards.shm.engine import SharedEngine
+from rxdispatch.boards.shm.local import ring_walk
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.task import Task
@@ -51,7 +52,7 @@ async def submit(board: Board) -> None:
     await board.submit(
         [
             Task("plain", id="n1"),
-            Task("x" * 500, id="n2"),
+            Task("x" * 500, id="n2", kind="new"),
             Task(0, id="n3", delay=30.0),
             Task(0, id="n4", priority=5, ttl=3000.0),
             Task(0, id="a"),
@@ -117,9 +118,44 @@ async def discard(board: Board) -> None:
     await board.settle([claim.dead("unfit", "e" * 300) for claim in claims])
 
 
+async def kinds(board: Board) -> None:
+    """Claim tasks of a kind from the middle of the ring, and give a new kind its number."""
+    await board.claim(1, kinds=["k"], lease=50.0)
+    await board.claim(9, kinds=["k", "none"], lease=50.0)
+    board._shared._cells.kinds.registered("new")
+
+
+async def crowd(board: Board) -> None:
+    """Claim a task of a kind from a ring that counts as crowded, so that all tasks leave it."""
+    ring_walk._CROWDED = 0.0
+    await board.claim(1, kinds=["k"], lease=50.0)
+
+
+async def pause(board: Board) -> None:
+    """Pause a kind that the board has, one that it has not, and all; then resume them."""
+    for kind in ("k", "new", None):
+        await board.pause(kind=kind)
+    await board.claim(9, lease=50.0)
+    for kind in ("k", "new", None):
+        await board.resume(kind=kind)
+
+
 SCENES: dict[str, Scene] = {
     scene.__name__: scene
-    for scene in (submit, claim, renew, done, settle, cancel, redrive, crash, discard)
+    for scene in (
+        submit,
+        claim,
+        renew,
+        done,
+        settle,
+        cancel,
+        redrive,
+        crash,
+        discard,
+        kinds,
+        crowd,
+        pause,
+    )
 }
 
 
@@ -155,7 +191,7 @@ async def prepare(board: Board) -> None:
         [
             Task("1", id="a"),
             Task("y" * 600, id="b"),
-            *(Task(0, id=i) for i in "cdef"),
+            *(Task(0, id=i, kind="k" if i in "ce" else "default") for i in "cdef"),
             Task(0, id="dead1"),
             Task("z" * 400, id="dead2"),
         ]
@@ -181,6 +217,8 @@ def states(board: Board) -> dict[int, int]:
 
 async def check(board: Board, *, cleaned: bool = True) -> None:
     """Check that every task is in one place, can be finished once, and leaves nothing behind."""
+    for kind in ("k", "new", None):
+        await board.resume(kind=kind)
     await board.claim(0)
     board._shared.skew(2.0)  # so that the next claim scans all marks
     await board.claim(0)

@@ -14,7 +14,7 @@ EVENTS = Path(__file__).parents[2] / "rxdispatch/boards/redis/lua/parts/events.l
 
 def test_lua_numbers_the_kinds_alike() -> None:
     """The Lua scripts and the reader use the same number for every kind of event."""
-    table = re.search(r"KINDS = \{(.*?)\}", EVENTS.read_text(), re.DOTALL)
+    table = re.search(r"CODES = \{(.*?)\}", EVENTS.read_text(), re.DOTALL)
     assert table is not None
     codes = {kind: int(code) for kind, code in re.findall(r"(\w+) = (\d+)", table[1])}
     assert {kind: code for code, kind in enumerate(KINDS)} == codes
@@ -25,12 +25,12 @@ def test_what_is_packed_is_read() -> None:
     """The reader restores all fields, and missing ones are None."""
     events = [
         Event("submitted", "à".encode()),
-        Event("dead", b"1", b"w", (1 << 63) + 5, 3, b"failed"),
+        Event("dead", b"1", b"w", (1 << 63) + 5, 3, b"failed", "käse".encode()),
     ]
     (message,) = pack_events(1.5, events)
     assert [
         TaskEvent("submitted", "à", None, None, None, 1.5),
-        TaskEvent("dead", "1", "w", (1 << 63) + 5, 3, 1.5, "failed"),
+        TaskEvent("dead", "1", "w", (1 << 63) + 5, 3, 1.5, "failed", "käse"),
     ] == read_events(message)
 
 

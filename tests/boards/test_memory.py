@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tracemalloc
+import weakref
 from typing import Any
 
 import pytest
@@ -69,6 +71,79 @@ async def test_delayed_tasks_that_are_cancelled_are_forgotten() -> None:
     await board.submit(Task(0, id="late", delay=10.0))
     assert (1, 0, 0, 0, 1) == await counts(board)
     assert 9.9 < ((await board._intakes.claim_batch(1)).due_in or 0.0) <= 10.0
+
+
+async def test_kinds_are_forgotten() -> None:
+    """A kind costs nothing once its last task is done, dead or discarded."""
+    board: MemoryBoard[int] = MemoryBoard("b", dead_limit=2)
+    engine: Any = board._engine
+    kinds: dict[str, Any] = engine._table.kinds.named
+    for n in range(5):
+        await board.submit([Task(0, id=f"{n}-{i}", kind=f"kind-{n}") for i in range(3)])
+    assert ["default", *(f"kind-{n}" for n in range(5))] == list(kinds)
+    claims = await board.claim(6)
+    await board.settle([claim.done() for claim in claims[:3]])
+    await board.settle([claim.retry("no") for claim in claims[3:]])
+    await board.cancel([f"{n}-{i}" for n in range(2, 5) for i in range(3)])
+    assert ["default", "kind-1"] == list(kinds)
+    assert 2 == await board.redrive()
+    assert ["default", "kind-1", "kind-4"] == list(kinds)
+    assert ["1-0", "1-1", "1-2", "4-1", "4-2"] == await order(board)
+
+
+async def test_what_is_unfinished_of_a_kind() -> None:
+    """The three counts are those of the kinds; unknown ones have nothing."""
+    board: MemoryBoard[int] = MemoryBoard("b")
+    await board.submit([Task(0, kind=kind) for kind in "aaabbc"])
+    await board.submit([Task(0, kind="a", delay=9.0), Task(0, kind="b", delay=9.0)])
+    await board.claim(1)
+    for kinds, expected in (("a", (1, 2, 1)), ("abx", (2, 4, 1)), ("x", (0, 0, 0))):
+        assert expected == (await board._engine.tick(list(kinds)))[:3]
+    assert (2, 5, 1) == (await board._engine.tick(None))[:3]
+
+
+async def test_a_board_with_ready_tasks_is_collected() -> None:
+    """The garbage collector does not see references from rows, so these must not form a cycle."""
+    board: MemoryBoard[int] = MemoryBoard("b")
+    await board.submit([Task(0, kind="a"), Task(0)])
+    engine: Any = board._engine
+    table: weakref.ref[Any] = weakref.ref(engine._table)
+    del board, engine
+    gc.collect()
+    assert table() is None
+
+
+async def test_each_kind_gives_its_own_hints() -> None:
+    """A hint comes when a kind leaves zero ready tasks, whatever is ready of other kinds."""
+    board: MemoryBoard[int] = MemoryBoard("b")
+    hints: list[None] = []
+    with board.hints.subscribe(hints.append):
+        for kind, expected in (("x", 1), ("a", 2), ("a", 2), ("x", 2)):
+            await board.submit(Task(0, kind=kind))
+            assert expected == len(hints)
+        (first, _) = await board.claim(9, kinds=["a"])
+        await board.settle([first.release()])
+        assert 3 == len(hints)
+        await board.pause(kind="x")
+        assert 3 == len(hints)
+        await board.resume(kind="x")
+        assert 4 == len(hints)
+
+
+def test_the_end_of_a_kind_wakes_those_who_join_it() -> None:
+    """They do not wait for their next look, whatever is unfinished of other kinds."""
+
+    async def joined() -> float:
+        board: MemoryBoard[int] = MemoryBoard("b")
+        await board.submit([Task(0, id="a", kind="a"), Task(0, id="x", kind="x")])
+        (claim,) = await board.claim(1, kinds=["a"])
+        joining = asyncio.create_task(board.join(kinds=["a", "none"]))
+        await asyncio.sleep(0.1)
+        await board.settle([claim.done()])
+        await joining
+        return asyncio.get_running_loop().time()
+
+    assert 0.1 <= run_virtual(joined()) < 0.2
 
 
 async def test_a_board_needs_no_hub() -> None:

@@ -202,7 +202,7 @@ def patched(name: str, offset: int, value: int) -> None:
     ("offset", "value", "rule"),
     [
         (layout.AT_MAGIC, 5, "must have been made by rxdispatch"),
-        (layout.AT_VERSION, layout.VERSION + 1, f"must be of version {layout.VERSION}, got 2"),
+        (layout.AT_VERSION, layout.VERSION - 1, f"must be of version {layout.VERSION}, got 1"),
         (layout.AT_VERSION, 0, f"must be of version {layout.VERSION}, got 0"),
         (layout.AT_SIZE, 4096, "must have [0-9]+ bytes"),
         (layout.AT_CELLS, 101, "must have [0-9]+ bytes"),

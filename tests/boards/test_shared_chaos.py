@@ -26,12 +26,19 @@ async def toil(name: str, log: int, seed: int) -> None:
         if chance.random() < 0.3:
             await board.submit(
                 [
-                    Task("x" * chance.choice((1, 300)), id=f"{seed}-{n}-{i}", max_attempts=10**6)
+                    Task(
+                        "x" * chance.choice((1, 300)),
+                        id=f"{seed}-{n}-{i}",
+                        max_attempts=10**6,
+                        kind=chance.choice(("default", "a", "b")),
+                    )
                     for i in range(chance.randint(1, 8))
                 ]
             )
         settlements: list[Settlement] = []
-        for claim in await board.claim(chance.randint(1, 12), lease=0.2):
+        kinds = chance.choice((None, None, ["a"], ["default", "b"]))
+        for claim in await board.claim(chance.randint(1, 12), kinds=kinds, lease=0.2):
+            assert kinds is None or claim.task.kind in kinds
             draw = chance.random()
             if draw < 0.6:
                 settlements.append(claim.done())

@@ -22,8 +22,14 @@ def watch_claims(board: Board[Any]) -> list[int]:
     engine, sizes = board._engine, list[int]()
     plain = engine.claim
 
-    async def claim(limit: int, ids: Sequence[str] | None, worker: str, lease: float) -> ClaimReply:
-        haul = await plain(limit, ids, worker, lease)
+    async def claim(
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        worker: str,
+        lease: float,
+    ) -> ClaimReply:
+        haul = await plain(limit, ids, kinds, worker, lease)
         sizes.append(sum(len(found.id) + len(found.record) for found in haul.found))
         return haul
 

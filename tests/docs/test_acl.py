@@ -57,6 +57,10 @@ async def _exercise(board: rxd.Board[int]) -> None:
     assert [True] == await board.cancel("n7")
     await board.pause()
     await board.resume()
+    await board.submit([rxd.Task(0, id="x", kind="x"), rxd.Task(0, id="y", kind="y")])
+    assert ["y"] == [claim.task.id for claim in await board.claim(1, kinds=["y"], lease=0.001)]
+    assert ["x"] == [claim.task.id for claim in await board.claim(1, kinds=["x"], lease=0.001)]
+    await board.join(kinds=["none"])
     assert await board.get("n7")
     assert await board.get("n0")
     await board.redrive(["n7"])

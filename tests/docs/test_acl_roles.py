@@ -61,6 +61,9 @@ async def fill(target: Target) -> None:
         await board.submit(rxd.Task(n, id=f"n{n}", priority=5) for n in range(3))
         done, dead, _ = await board.claim(3, lease=60.0)
         await board.settle([done.done(), dead.dead("spoilt")])
+        # A claim of another kind makes the server put this task aside.
+        await board.submit(rxd.Task(0, id="other", kind="other"))
+        assert [] == await board.claim(9, kinds=["none"])
 
 
 async def look(target: Target, url: str) -> list[Any]:
@@ -96,7 +99,7 @@ async def heard(board: rxd.Board[Any], other: rxd.Board[Any]) -> None:
                 await asyncio.sleep(0.01)
 
 
-SEEN: Final = [rxd.Counts(1, 1, 1, 1, 1), "CLAIMED", ["spoilt"]]
+SEEN: Final = [rxd.Counts(1, 2, 1, 1, 1), "CLAIMED", ["spoilt"]]
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])

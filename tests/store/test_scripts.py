@@ -62,4 +62,4 @@ def test_a_missing_file() -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_events_are_collected_in_one_place(name: str) -> None:
     """A part that is inserted into a branch has no list of events of its own."""
-    assert load_script(BOARDS, name).text.count("local log, KINDS") <= 1
+    assert load_script(BOARDS, name).text.count("local log, CODES") <= 1

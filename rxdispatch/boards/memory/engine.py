@@ -18,7 +18,7 @@ from rxdispatch.boards.engine import (
     StoredState,
     Unfinished,
 )
-from rxdispatch.boards.memory.rows import DEAD, READY, STATUS, History
+from rxdispatch.boards.memory.rows import DEAD, STATUS, History
 from rxdispatch.boards.memory.table import TaskTable
 from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.claim import Settlement
@@ -61,7 +61,8 @@ class MemoryEngine:
     def unused(self) -> bool:
         """Whether a new engine could replace it; only the number of done tasks would be lost."""
         table = self._table
-        kept = table.rows or table.past or self._paused or self._options != Options()
+        paused = self._paused or table.kinds.paused
+        kept = table.rows or table.past or paused or self._options != Options()
         return not kept and not self._signals.active and not table.events.active
 
     def agree(self, options: Options) -> None:
@@ -80,25 +81,29 @@ class MemoryEngine:
     async def submit(self, entries: Sequence[NewTask]) -> list[bool]:
         """Add tasks; returns False where the id is known."""
         now, table = _now(), self._table
-        before, earliest = table.amount[READY], table.next_due()
+        earliest = table.next_due()
         answers = [table.add(entry, now) for entry in entries]
-        self._hint(before, self._sooner(earliest))
+        self._signal(self._sooner(earliest))
         return answers
 
     async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+        self,
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        worker: str,
+        lease: float,
     ) -> ClaimReply:
-        """Sweep, then claim up to *limit* tasks."""
+        """Sweep, then claim up to *limit* tasks, the best first."""
         now, table = _now(), self._table
-        before, ended = table.amount[READY], table.sweep(now)
+        table.sweep(now)
         found: list[ClaimedTask] = []
         if not self._paused:
-            source = table.best(worker) if ids is None else table.only(ids)
+            source = table.best(worker, kinds) if ids is None else table.only(ids)
             deadline, take = now + lease, table.take
             while len(found) < limit and (row := next(source, None)) is not None:
                 found.append(take(row, worker, deadline))
-        self._hint(before)
-        self._joined(ended)
+        self._signal()
         return ClaimReply(found, self._due_in(now))
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
@@ -109,10 +114,9 @@ class MemoryEngine:
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End claims; returns False where the token no longer holds."""
         now, table = _now(), self._table
-        before, earliest = table.amount[READY], table.next_due()
+        earliest = table.next_due()
         answers = [table.end(settlement, now) for settlement in settlements]
-        self._hint(before, self._sooner(earliest))
-        self._joined(any(answers))
+        self._signal(self._sooner(earliest))
         return answers
 
     async def cancel(self, ids: Sequence[str]) -> list[bool]:
@@ -124,30 +128,35 @@ class MemoryEngine:
             answers.append(row is not None and row.mark != DEAD)
             if row is not None and row.mark != DEAD:
                 table.bury(row, "cancelled")
-        self._joined(any(answers))
+        self._signal()
         return answers
 
     async def redrive(self, ids: Sequence[str] | None, until: str) -> tuple[int, str]:
         """Make dead tasks ready; returns how many, and *until* for the next call."""
-        table = self._table
-        before = table.amount[READY]
+        now, table = _now(), self._table
         wanted = list(islice(table.dead, CHUNK)) if ids is None else list(dict.fromkeys(ids))
         rows = [row for task_id in wanted if (row := table.dead.get(task_id)) is not None]
         for row in rows:
-            table.redrive(row)
-        self._hint(before)
+            table.redrive(row, now)
+        self._signal()
         return len(rows), until
 
-    async def pause(self, paused: bool) -> None:
-        """Pause or resume all claims."""
-        self._paused = paused
+    async def pause(self, paused: bool, kind: str | None) -> None:
+        """Pause or resume all claims; or those of a kind, apart from the pause of all."""
+        if kind is None:
+            self._paused = paused
+        elif paused:
+            self._table.kinds.paused.add(kind)
+        else:
+            self._table.kinds.paused.discard(kind)
         if not paused:
             self._signals.emit("ready")
 
     async def counts(self) -> Counts:
         """How many tasks have each mark."""
-        ready, scheduled, claimed, dead = self._table.amount
-        return Counts(scheduled, ready, claimed, self._table.done, dead)
+        table = self._table
+        ready, scheduled, claimed = table.kinds.amounts(None)
+        return Counts(scheduled, ready, claimed, table.done, len(table.dead))
 
     async def lag(self) -> float:
         """Seconds since the oldest ready task took its place; 0 if there is none."""
@@ -194,13 +203,12 @@ class MemoryEngine:
                     break
         return page, repr(page[-1].at) if page else after
 
-    async def tick(self) -> Unfinished:
-        """Sweep, and count what is unfinished."""
+    async def tick(self, kinds: Sequence[str] | None) -> Unfinished:
+        """Sweep, and count what is unfinished; ``due_in`` is that of all kinds."""
         now, table = _now(), self._table
-        before, ended = table.amount[READY], table.sweep(now)
-        self._hint(before)
-        self._joined(ended)
-        ready, scheduled, claimed, _ = table.amount
+        table.sweep(now)
+        self._signal()
+        ready, scheduled, claimed = table.kinds.amounts(kinds)
         return Unfinished(scheduled, ready, claimed, self._due_in(now))
 
     # -- signals -----------------------------------------------------------------------------
@@ -214,12 +222,14 @@ class MemoryEngine:
         due = self._table.next_due()
         return due is not None and (earliest is None or due < earliest)
 
-    def _hint(self, before: int, sooner: bool = False) -> None:
-        if sooner or (before == 0 and self._table.amount[READY] > 0):
+    def _signal(self, sooner: bool = False) -> None:
+        """Emit what this step has changed; *sooner* as :meth:`_sooner` returns it."""
+        kinds = self._table.kinds
+        # A hint for each kind: its workers may be waiting while tasks of other kinds are ready.
+        if (kinds.woken and kinds.take_woken()) or sooner:
             self._signals.emit("ready")
-
-    def _joined(self, ended: bool) -> None:
-        if ended and not any(self._table.amount[:DEAD]):
+        if kinds.ended:
+            kinds.ended = False
             self._signals.emit("joined")
 
 

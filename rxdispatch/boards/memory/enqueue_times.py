@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 
 __all__ = ["EnqueueTimes"]
@@ -27,9 +26,8 @@ class EnqueueTimes:
         self._times: list[float] = []
         self._due = float("-inf")
 
-    def note(self, number: int) -> None:
-        """Record that *number* is given out now, unless the last sample is under a second old."""
-        now = asyncio.get_running_loop().time()
+    def note(self, number: int, now: float) -> None:
+        """Record that *number* is given out *now*, unless the last sample is under a second old."""
         if now < self._due:
             return
         self._due = now + _GAP

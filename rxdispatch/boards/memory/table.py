@@ -6,10 +6,12 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import chain
 
 from rxdispatch.boards.engine import CHUNK, DEFAULTS, ClaimedTask
 from rxdispatch.boards.memory.enqueue_times import EnqueueTimes
+from rxdispatch.boards.memory.kinds import Kinds
+from rxdispatch.boards.memory.merged_rows import MergedRows
+from rxdispatch.boards.memory.ready_rows import ReadyRows
 from rxdispatch.boards.memory.rows import (
     CLAIMED,
     DEAD,
@@ -18,7 +20,6 @@ from rxdispatch.boards.memory.rows import (
     SCHEDULED,
     History,
     Lease,
-    ReadyRows,
     Row,
 )
 from rxdispatch.boards.suspects import ROOM, weight
@@ -37,15 +38,15 @@ class TaskTable:
     """
     Rows by id, and the queues, heaps and counts that follow from their marks.
 
-    INVARIANT. ``amount`` counts the rows of each mark; a row is in ``_claimed`` exactly while it
-    has a lease, and in ``dead`` exactly while its mark is DEAD. Queues and heaps may hold rows
-    whose mark has changed; they skip such rows.
+    INVARIANT. ``kinds`` counts the rows of each kind and mark; a row is in ``_claimed`` exactly
+    while it has a lease, and in ``dead`` exactly while its mark is DEAD. Queues and heaps may hold
+    rows whose mark has changed; they skip such rows.
 
     Attributes:
         rows: All tasks that are not done.
         dead: The dead tasks, oldest first.
         past: The ids of done tasks, and until when they are remembered.
-        amount: How many rows have each mark.
+        kinds: The ready rows by kind, and how many rows of each kind have each mark.
         done: How many tasks were done.
         events: What happens to tasks.
     """
@@ -55,15 +56,14 @@ class TaskTable:
         self.rows: dict[str, Row] = {}
         self.dead: dict[str, Row] = {}
         self.past: dict[str, float] = {}
-        self.amount = [0, 0, 0, 0]
+        self.kinds = Kinds()
         self.done = 0
         self.events: Relay[TaskEvent] = Relay("events")
-        self._ready = ReadyRows()
-        self._suspects = ReadyRows()
         self._held_weight: dict[str, int] = {}  # The weight of held suspects, by worker label.
         self._claimed: dict[str, Row] = {}
         self._lapse = math.inf  # No lease lapses before this time.
         self._later: list[tuple[float, int, Row]] = []
+        self._later_limit = CHUNK  # With more, it drops the rows that are no longer scheduled.
         self._limits: list[tuple[float, int, str]] = []
         self._number = 0
         self._enqueue_times = EnqueueTimes()
@@ -76,7 +76,8 @@ class TaskTable:
         """Add a task; returns False if its id is known."""
         if entry.id in self.rows or (self.past and self.past.get(entry.id, 0.0) > now):
             return False
-        row = Row(entry.id, entry.record, self._next(), entry.priority, READY)
+        kind = self.kinds.named.get(entry.kind) or self.kinds.of(entry.kind)
+        row = Row(entry.id, entry.record, self._next(now), entry.priority, READY, kind.name)
         self.rows[entry.id] = row
         if entry.ttl:
             row.history = History(expires=now + entry.ttl)
@@ -85,13 +86,25 @@ class TaskTable:
         if entry.delay:
             self._schedule(row, now + entry.delay)
         else:
-            self._enqueue(row)
+            kind.append(row)
         self._event("submitted", row)
         return True
 
-    def best(self, worker: str) -> Iterator[Row]:
-        """Remove and yield ready rows, best first; suspects while *worker* has room for them."""
-        plain, suspects = self._ready, self._suspects
+    def best(self, worker: str, kinds: Sequence[str] | None) -> Iterator[Row]:
+        """
+        Remove and yield the ready rows of *kinds*, best first; None means all kinds.
+
+        It yields suspects while *worker* has room for the first one of these kinds. It skips kinds
+        that are paused.
+        """
+        found = self.kinds.claimable(kinds)
+        plain: ReadyRows | MergedRows
+        suspects: ReadyRows | MergedRows
+        if len(found) == 1:
+            plain, suspects = found[0].plain, found[0].suspects
+        else:
+            plain = MergedRows([kind.plain for kind in found])
+            suspects = MergedRows([kind.suspects for kind in found])
         while (suspect := suspects.top()) is not None:
             past = suspect.history
             assert past is not None
@@ -109,19 +122,24 @@ class TaskTable:
         yield from plain.best()
 
     def only(self, ids: Sequence[str]) -> Iterator[Row]:
-        """Yield the ready rows among *ids*; their queues skip them later."""
+        """Yield the ready rows among *ids* unless their kind is paused; queues skip them later."""
+        paused = self.kinds.paused
         for task_id in ids:
             row = self.rows.get(task_id)
-            if row is not None and row.mark == READY:
+            if row is not None and row.mark == READY and row.kind not in paused:
                 yield row
 
     def take(self, row: Row, worker: str, deadline: float) -> ClaimedTask:
         """Claim a ready row."""
         self._token += 1
-        self._set(row, CLAIMED)
+        amount = self.kinds.named[row.kind].amount
+        amount[READY] -= 1
+        amount[CLAIMED] += 1
+        row.mark = CLAIMED
         row.lease = Lease(self._token, deadline, worker)
         self._claimed[row.id] = row
-        self._lapse = min(self._lapse, deadline)
+        if deadline < self._lapse:  # noqa: PLR1730 - min() is a call for each task
+            self._lapse = deadline
         past = row.history
         if past is not None and past.crashes:
             row.lease.weight = weight(past.crashes, self.max_crashes)
@@ -163,7 +181,7 @@ class TaskTable:
         elif ending.verdict == "released" and not expired:
             self._event("released", row)
             if ending.delay:
-                self.amount[row.mark] -= 1
+                self.kinds.leave(row)
                 self._drop_lease(row)
                 self._schedule(row, now + ending.delay)
             else:
@@ -173,7 +191,7 @@ class TaskTable:
             past.error = ending.error
             self._event("retried", row)
             past.attempts += 1
-            row = self._replace(row, self._next())
+            row = self._replace(row, self._next(now))
             if ending.delay:
                 # A retried task joins the end when its delay is over.
                 row.place = 0
@@ -196,7 +214,8 @@ class TaskTable:
         past.expires = 0.0
         past.at = max(time.time(), self._last_death() + 1e-6)
         self._event("dead", row, reason)
-        self._set(row, DEAD)
+        self.kinds.end(row)
+        row.mark = DEAD
         self._drop_lease(row)
         self.dead[row.id] = row
         while len(self.dead) > self.dead_limit:
@@ -204,11 +223,11 @@ class TaskTable:
             self._event("discarded", oldest)
             self._forget(oldest)
 
-    def redrive(self, row: Row) -> None:
+    def redrive(self, row: Row, now: float) -> None:
         """Make a dead row ready at the end of its priority."""
         del self.dead[row.id]
         row.history = None
-        fresh = self._replace(row, self._next())
+        fresh = self._replace(row, self._next(now))
         self._enqueue(fresh)
         self._event("redriven", fresh)
 
@@ -223,19 +242,13 @@ class TaskTable:
 
     def lag(self, now: float) -> float:
         """Return the seconds since the oldest ready row took its place; 0 if nothing is ready."""
-        first = chain(self._ready.first(_FIRST), self._suspects.first(_FIRST))
+        first = self.kinds.first(_FIRST)
         return max((now - self._since(row, now) for row in first), default=0.0)
 
-    def sweep(self, now: float) -> bool:
-        """
-        End lapsed leases, make expired tasks dead, and make due tasks ready.
-
-        Returns:
-            Whether a task has died.
-        """
-        ended = False
+    def sweep(self, now: float) -> None:
+        """End lapsed leases, make expired tasks dead, and make due tasks ready."""
         if now >= self._lapse:
-            ended = self._sweep_leases(now)
+            self._sweep_leases(now)
         while self._limits and self._limits[0][0] <= now:
             limit, _, task_id = heappop(self._limits)
             found = self.rows.get(task_id)
@@ -243,14 +256,13 @@ class TaskTable:
                 continue
             if found.mark in (READY, SCHEDULED):
                 self.bury(found, "expired")
-                ended = True
         while self._later and self._later[0][0] <= now:
             row = heappop(self._later)[2]
             if row.mark != SCHEDULED:
                 continue
             if row.place == 0:
-                row.place = self._next()
-                self.amount[SCHEDULED] -= 1
+                row.place = self._next(now)
+                self.kinds.leave(row)
                 row.mark = READY
                 self._enqueue(row)
             else:
@@ -258,11 +270,10 @@ class TaskTable:
         past_ids = self.past
         while past_ids and next(iter(past_ids.values())) <= now:
             del past_ids[next(iter(past_ids))]
-        return ended
 
-    def _sweep_leases(self, now: float) -> bool:
+    def _sweep_leases(self, now: float) -> None:
         """End lapsed leases. Few ever lapse, so a look at all is cheaper than sorting them."""
-        ended, self._lapse = False, math.inf
+        self._lapse = math.inf
         for row in list(self._claimed.values()):
             lease = row.lease
             if lease is None or lease.deadline > now:
@@ -273,12 +284,10 @@ class TaskTable:
             self._event("crashed", row)
             if past.crashes > self.max_crashes or 0.0 < past.expires <= now:
                 self.bury(row, "crashed" if past.crashes > self.max_crashes else "expired")
-                ended = True
             elif past.crashes == 1:
                 self._suspect(row)
             else:
                 self._put_back(row)
-        return ended
 
     def _since(self, row: Row, now: float) -> float:
         """Return when *row* was submitted, was due, or was ready for a retry."""
@@ -289,15 +298,10 @@ class TaskTable:
 
     # -- moving one row ----------------------------------------------------------------------
 
-    def _next(self) -> int:
+    def _next(self, now: float) -> int:
         self._number += 1
-        self._enqueue_times.note(self._number)
+        self._enqueue_times.note(self._number, now)
         return self._number
-
-    def _set(self, row: Row, mark: int) -> None:
-        self.amount[row.mark] -= 1
-        self.amount[mark] += 1
-        row.mark = mark
 
     def _held(self, task_id: str, token: int) -> Row | None:
         row = self.rows.get(task_id)
@@ -307,45 +311,40 @@ class TaskTable:
 
     def _replace(self, row: Row, place: int) -> Row:
         """Replace *row* by a new row at *place*; queues skip the old one when they reach it."""
-        self.amount[row.mark] -= 1
+        self.kinds.leave(row)
         row.mark = GONE
         self._drop_lease(row)
-        fresh = Row(row.id, row.record, place, row.priority, READY, False, row.history)
+        fresh = Row(row.id, row.record, place, row.priority, READY, row.kind, False, row.history)
         self.rows[row.id] = fresh
         return fresh
 
-    def _queue_of(self, row: Row) -> ReadyRows:
-        """Return the queue that *row* is in while it is ready."""
-        past = row.history
-        return self._ready if past is None or past.crashes == 0 else self._suspects
-
     def _enqueue(self, row: Row) -> None:
         """Make a new row ready; it has the last place."""
-        self.amount[READY] += 1
-        self._queue_of(row).append(row)
+        self.kinds.of(row.kind).append(row)
 
     def _put_back(self, row: Row) -> None:
         """Make *row* ready at its old place."""
-        self._set(row, READY)
+        self.kinds.leave(row)
         self._drop_lease(row)
-        self._queue_of(row).put_back(row)
+        row.mark = READY
+        self.kinds.of(row.kind).put_back(row)
 
     def _suspect(self, row: Row) -> None:
         """Make *row*, whose worker died for the first time, ready at its place, as a suspect."""
         # A queue of plain rows may still hold the old row.
         fresh = self._replace(row, row.place)
-        self.amount[READY] += 1
-        self._suspects.put_back(fresh)
+        self.kinds.of(row.kind).put_back(fresh)
 
     def _schedule(self, row: Row, due: float) -> None:
         row.mark = SCHEDULED
-        self.amount[SCHEDULED] += 1
+        self.kinds.of(row.kind).amount[SCHEDULED] += 1
         self._tie += 1
         heappush(self._later, (due, self._tie, row))
-        if len(self._later) > 2 * self.amount[SCHEDULED] + CHUNK:
-            # Most of these rows were cancelled; they would stay here until they are due.
+        if len(self._later) > self._later_limit:
+            # Cancelled rows would stay here until they are due.
             self._later = [entry for entry in self._later if entry[2].mark == SCHEDULED]
             heapify(self._later)
+            self._later_limit = 2 * len(self._later) + CHUNK
 
     def _drop_lease(self, row: Row) -> None:
         lease, row.lease = row.lease, None
@@ -358,7 +357,7 @@ class TaskTable:
         self._claimed.pop(row.id, None)
 
     def _forget(self, row: Row) -> None:
-        self.amount[row.mark] -= 1
+        self.kinds.end(row)
         row.mark = GONE
         self._drop_lease(row)
         del self.rows[row.id]
@@ -388,5 +387,6 @@ class TaskTable:
                     None if lease is None else attempts + 1,
                     time.time(),
                     reason,
+                    row.kind,
                 )
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -23,6 +22,15 @@ from rxdispatch.boards.engine import (
 from rxdispatch.boards.event_format import read_events
 from rxdispatch.boards.redis.hints import read_hints
 from rxdispatch.boards.redis.keys import BoardKeys
+from rxdispatch.boards.redis.layout import (
+    TRIES,
+    body_of,
+    kind_bytes,
+    read_grave,
+    read_tries,
+    record_of,
+    runs_of_kinds,
+)
 from rxdispatch.boards.redis.session import Request, RequestSession
 from rxdispatch.boards.task_codec import NewTask, id_bytes, id_text, pack_cause, unpack_cause
 from rxdispatch.claim import Settlement
@@ -39,8 +47,6 @@ __all__ = ["RedisEngine"]
 
 log = get_logger(__name__)
 
-_TRIES: Final = struct.Struct(">IIB")
-_GRAVE: Final = struct.Struct(">IIdH")
 _KINDS: Final = {"retry": b"r", "dead": b"x", "released": b"l"}
 _PAGE: Final = 256
 _UNSURE: Final = 64
@@ -149,22 +155,29 @@ class RedisEngine:
             if entry.priority or entry.delay or entry.ttl:
                 ttl = max(1, _micro(entry.ttl)) if entry.ttl else 0
                 options = f"{entry.priority} {_micro(entry.delay)} {ttl}"
-            args += (id_bytes(entry.id), entry.record, options)
+            args += (id_bytes(entry.id), record_of(entry), options)
         return _bits(await self._run_once("submit", _SUBMIT, args))
 
     async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+        self,
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        worker: str,
+        lease: float,
     ) -> ClaimReply:
-        """Sweep, then claim up to *limit* tasks."""
+        """Sweep, then claim up to *limit* tasks of *ids*, or of *kinds*, or of all."""
         given_up, self._abandoned = self._abandoned, []
         args: list[_Value] = [limit, _micro(lease), worker.encode("utf-8", "replace")]
         args.append(len(given_up))
         for lost in given_up:
             args += (lost.slot, lost.number)
-        if ids is None:
-            args.append(b"any")
-        else:
+        if ids is not None:
             args += (b"only", *map(id_bytes, ids))
+        elif kinds is not None:
+            args += (b"kinds", *map(kind_bytes, kinds))
+        else:
+            args.append(b"any")
         request = self._session.begin()
         try:
             base, due, found, records, history, vanished = await self._once(
@@ -186,8 +199,8 @@ class RedisEngine:
         for i, (raw, record) in enumerate(zip(found, records, strict=True)):
             # In the reply to a repeated claim, tasks that were taken away meanwhile are missing.
             if raw is not None and record is not None:
-                past = _tries(history[i]) if history else (0, 0)
-                claimed.append(ClaimedTask(id_text(raw), base + i, record, *past))
+                past = read_tries(history[i]) if history else (0, 0)
+                claimed.append(ClaimedTask(id_text(raw), base + i, body_of(record), *past))
         if vanished:
             # The server has evicted their records, or another client has deleted them.
             first = id_text(vanished[0])
@@ -206,8 +219,9 @@ class RedisEngine:
         known = await self._session.recall(settlements)
         fresh = [s for s in settlements if s.claim.token not in known] if known else settlements
         done = [s.claim for s in fresh if s.verdict == "done"]
+        runs = runs_of_kinds(done)
         order = done
-        args: list[_Value] = [len(done)]
+        args: list[_Value] = [len(done), len(runs) // 2, *runs]
         args += [id_bytes(claim.task.id) for claim in done]
         args += [claim.token for claim in done]
         if len(done) < len(fresh):
@@ -235,7 +249,7 @@ class RedisEngine:
             finally:
                 if not doubtful:
                     self._session.end(request)
-            if len(done) == len(settlements):
+            if len(done) == len(settlements) and not runs:
                 return bits
             known.update(zip((claim.token for claim in order), bits, strict=True))
         return [known[s.claim.token] for s in settlements]
@@ -252,9 +266,10 @@ class RedisEngine:
         count, until_bytes = await self._run_once("redrive", _REDRIVE, args)
         return count, until_bytes.decode()
 
-    async def pause(self, paused: bool) -> None:
-        """Pause or resume all claims."""
-        await self._run("pause" if paused else "resume", _PAUSE, [int(paused)])
+    async def pause(self, paused: bool, kind: str | None) -> None:
+        """Pause or resume all claims, or those of *kind*."""
+        which = [] if kind is None else [kind_bytes(kind)]
+        await self._run("pause" if paused else "resume", _PAUSE, [int(paused), *which])
 
     async def counts(self) -> Counts:
         """How many tasks have each mark."""
@@ -272,17 +287,19 @@ class RedisEngine:
         mark, record, past, worker, grave = reply
         status = Status(mark.decode())
         if grave:
-            _, cause, attempts, crashes = _grave(grave)
+            _, cause, attempts, crashes = read_grave(grave)
         else:
-            attempts, crashes = _tries(past)
-            cause = past[_TRIES.size :]
+            attempts, crashes = read_tries(past)
+            cause = past[TRIES.size :]
         label = worker.decode("utf-8", "replace") if status is Status.CLAIMED else None
-        return StoredState(status, record, attempts, crashes, label, unpack_cause(cause)[0])
+        return StoredState(
+            status, body_of(record), attempts, crashes, label, unpack_cause(cause)[0]
+        )
 
     async def read(self, ids: Sequence[str]) -> list[bytes | None]:
         """The records of tasks; the reply ends after about 1 MiB."""
         args: list[_Value] = [READ_BYTES, *map(id_bytes, ids)]
-        return [record or None for record in await self._run("read", _READ, args)]
+        return [body_of(record) or None for record in await self._run("read", _READ, args)]
 
     async def dead(self, after: str) -> tuple[list[DeadRow], str]:
         """A page of dead tasks, oldest first, and *after* for the next page."""
@@ -291,15 +308,16 @@ class RedisEngine:
         page: list[DeadRow] = []
         for raw, record, grave, at in zip(ids, records, graves, times, strict=True):
             if record is not None and grave is not None:
-                reason, cause, attempts, crashes = _grave(grave)
+                reason, cause, attempts, crashes = read_grave(grave)
                 error, traceback = unpack_cause(cause)
                 facts = reason, error, attempts, crashes, int(at) / 1e6, traceback
-                page.append(DeadRow(id_text(raw), record, *facts))
+                page.append(DeadRow(id_text(raw), body_of(record), *facts))
         return page, times[-1].decode() if times else after
 
-    async def tick(self) -> Unfinished:
-        """Sweep, and count what is unfinished."""
-        scheduled, ready, claimed, due = await self._run("join", _TICK, [])
+    async def tick(self, kinds: Sequence[str] | None) -> Unfinished:
+        """Sweep, and count what is unfinished, of *kinds* or of all."""
+        which = list(map(kind_bytes, kinds or ()))
+        scheduled, ready, claimed, due = await self._run("join", _TICK, which)
         return Unfinished(scheduled, ready, claimed, None if due < 0 else due / 1e6)
 
     # -- requests ----------------------------------------------------------------------------
@@ -365,19 +383,3 @@ def _micro(seconds: float) -> int:
 
 def _bits(reply: bytes) -> list[bool]:
     return [bit == 49 for bit in reply]  # "1"
-
-
-def _tries(past: bytes | None) -> tuple[int, int]:
-    # A value that a restore or another client has truncated must not stop a worker.
-    if not past or len(past) < _TRIES.size:
-        return 0, 0
-    attempts, crashes, _ = _TRIES.unpack_from(past)
-    return attempts, crashes
-
-
-def _grave(grave: bytes) -> tuple[str, bytes, int, int]:
-    if len(grave) < _GRAVE.size:
-        return "", b"", 0, 0
-    attempts, crashes, _, length = _GRAVE.unpack_from(grave)
-    text = grave[_GRAVE.size :]
-    return text[:length].decode("utf-8", "replace"), text[length:], attempts, crashes

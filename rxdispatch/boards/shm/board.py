@@ -29,7 +29,8 @@ class SharedMemoryBoard(Board[P]):
     every millisecond at first, and every 20 ms when nothing happens.
 
     A task takes a cell of 192 bytes, with room for 80 bytes of id and payload, and 48 bytes of
-    bookkeeping. The file has about 3.5 MB besides. Leases last at most three days.
+    bookkeeping. The file has about 3.5 MB besides. Leases last at most three days. In its life, a
+    board may have tasks of 1,024 kinds.
 
     Example:
         >>> import asyncio

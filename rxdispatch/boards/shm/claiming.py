@@ -8,8 +8,10 @@ from rxdispatch.boards.engine import ClaimedTask
 from rxdispatch.boards.shm.holders import Holders
 from rxdispatch.boards.shm.local.held_suspects import HeldSuspects
 from rxdispatch.boards.shm.local.local_index import LocalIndex
+from rxdispatch.boards.shm.local.ring_walk import RingWalk
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.storage.kind_table import KindChoice
 from rxdispatch.boards.shm.storage.layout import make_mark, number_of
 from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.boards.shm.transitions import BIG, CELL_OF, Transitions
@@ -53,34 +55,49 @@ class Claiming:
         self._full = False
         self._max_crashes = max_crashes
 
-    def take_best(self, local_index: LocalIndex) -> None:
-        """Claim tasks of the ring and of the local index, best first."""
+    def take_best(self, local_index: LocalIndex, walk: RingWalk, choice: KindChoice | None) -> None:
+        """Claim tasks of the ring and of the local index, best first; None allows all kinds."""
         mapping, geometry, found = self._mapping, self._mapping.geometry, self.found
         base, slots = geometry.ring >> 3, geometry.ring_slots
+        ready, suspects = local_index.ready(choice), local_index.suspects(choice)
         while len(found) < self._limit:
             head, tail = mapping.load(layout.RING_HEAD), mapping.load(layout.RING_TAIL)
-            top, drop = local_index.first(), local_index.drop
-            suspect = local_index.first_suspect()
+            place = head if choice is None else walk.first(choice, head, tail)
+            top, queue = ready.first(), ready
+            suspect = suspects.first()
             if (
                 suspect is not None
                 and (top is None or suspect[:3] < top[:3])
                 and self._fits(suspect)
             ):
-                top, drop = suspect, local_index.drop_suspect
-            if top is not None and (head >= tail or top[:3] < (0, head, 0)):
-                drop()
+                top, queue = suspect, suspects
+            if top is not None and (place >= tail or top[:3] < (0, place, 0)):
+                queue.pop()
                 self._take(top[3], top[4])
                 continue
-            if head >= tail:
-                return
-            count = min(self._limit - len(found), tail - head)
+            if place >= tail:
+                break
+            count = min(self._limit - len(found), tail - place)
             if top is not None and top[0] == 0:
-                count = min(count, top[1] + 1 - head)
-            at = head % slots
-            some = mapping.words[base + at : base + min(at + count, slots)].tolist()
+                count = min(count, top[1] + 1 - place)
+            if choice is None:
+                at = place % slots
+                some = mapping.words[base + at : base + min(at + count, slots)].tolist()
+            else:
+                some = walk.run(choice, place, place + count)
+                if not some:
+                    continue
+            if mapping.load(geometry.kinds + layout.KIND):
+                # There is a kind besides the default one; it was added before its first task.
+                some = [word & layout.NONE for word in some]
             # The places were read before the head moves: behind the head they may be reused.
-            if mapping.cas(layout.RING_HEAD, head, head + len(some)) == head:
+            if choice is not None and place > head:
+                walk.passed(choice, place + len(some))
+                self._take_run(place, some)
+            elif mapping.cas(layout.RING_HEAD, head, head + len(some)) == head:
                 self._take_run(head, some)
+        if choice is not None:
+            walk.clear_head()
 
     def _fits(self, suspect: tuple[int, ...]) -> bool:
         """Whether the worker has room for a suspect; once False, it stays False."""
@@ -90,14 +107,17 @@ class Claiming:
             self._full = held + weight(crashes, self._max_crashes) > ROOM
         return not self._full
 
-    def take_ids(self, ids: Sequence[str]) -> None:
-        """Claim the ready tasks among *ids*."""
+    def take_ids(self, ids: Sequence[str], choice: KindChoice | None) -> None:
+        """Claim the ready tasks among *ids*; None allows all kinds."""
         find = self._cells.find
         for task_id in ids:
             if len(self.found) == self._limit:
                 return
             raw = id_bytes(task_id)
             while (known := find(raw)) is not None:
+                # A claim checks the mark again, and so that the kind was that of this task.
+                if choice is not None and not choice.allows(self._cells.kind(known[0])):
+                    break
                 if known[1] >> layout.STATE_SHIFT not in (layout.FRESH, layout.READY) or self._take(
                     *known
                 ):

@@ -6,7 +6,8 @@ from bisect import bisect_right
 
 from rxdispatch.boards.engine import CHUNK, DeadRow
 from rxdispatch.boards.shm.event_buffer import EventBuffer
-from rxdispatch.boards.shm.local.local_index import LocalIndex, states_of
+from rxdispatch.boards.shm.local.local_index import LocalIndex
+from rxdispatch.boards.shm.local.states import states_of
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.submission import Submission
@@ -100,11 +101,11 @@ class DeadLetters:
             return None
         head, inline = known
         fresh = head._replace(attempts=0, crashes=0, expires=0, death=0, due=now, flags=0)
-        raw = cells.body(head, inline)[0]
+        raw, record = cells.body(head, inline)
         new = cells.move(cell, mark, fresh, inline, layout.READY, last=True)
         if new is not None:
             self._mapping.add(layout.DEAD_GUESS, -1)
-            self._event_buffer.note("redriven", raw)
+            self._event_buffer.note("redriven", raw, record=record)
         return new
 
     def enforce(self, limit: int) -> None:
@@ -128,9 +129,9 @@ class DeadLetters:
                 known = self._cells.read(cell, mark)
                 if known is None:
                     continue
-                raw = self._cells.body(*known)[0]
+                raw, record = self._cells.body(*known)
                 if self._submission.discard(cell, mark):
                     mapping.add(layout.DEAD_GUESS, -1)
-                    self._event_buffer.note("discarded", raw)
+                    self._event_buffer.note("discarded", raw, record=record)
         finally:
             mapping.submit_unlock()

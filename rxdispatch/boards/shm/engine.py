@@ -26,8 +26,10 @@ from rxdispatch.boards.shm.dead_letters import DeadLetters
 from rxdispatch.boards.shm.event_buffer import EventBuffer
 from rxdispatch.boards.shm.holders import Holders
 from rxdispatch.boards.shm.inspection import Inspection
+from rxdispatch.boards.shm.local.census import Census
 from rxdispatch.boards.shm.local.held_suspects import HeldSuspects
 from rxdispatch.boards.shm.local.local_index import LocalIndex
+from rxdispatch.boards.shm.local.ring_walk import RingWalk
 from rxdispatch.boards.shm.notifier import Notifier
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
@@ -75,11 +77,18 @@ class SharedEngine:
         self._local_index = LocalIndex(
             self._cells, self._lapsed, self._transitions.forget, self._now()
         )
+        self._census = Census(self._cells, self._local_index.note, self._begin)
+        self._ring_walk = RingWalk(self._cells, self._local_index.announce)
         self._dead_letters = DeadLetters(
             self._cells, self._local_index, self._submission, self._event_buffer
         )
         self._inspection = Inspection(
-            self._cells, self._local_index, self._holders, self._notifier, self._begin
+            self._cells,
+            self._local_index,
+            self._census,
+            self._holders,
+            self._notifier,
+            self._begin,
         )
         try:
             self._options.agree(options)
@@ -134,20 +143,27 @@ class SharedEngine:
         if self._event_buffer.heard:
             for entry, new in zip(entries, answers, strict=True):
                 if new:
-                    self._event_buffer.note("submitted", id_bytes(entry.id))
+                    self._event_buffer.note("submitted", id_bytes(entry.id), record=entry.record)
         self._finish(ready=any(answers))
         return answers
 
     async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+        self,
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        worker: str,
+        lease: float,
     ) -> ClaimReply:
-        """Sweep, then claim up to *limit* tasks."""
+        """Sweep, then claim up to *limit* tasks, the best first."""
         _check_lease(lease)
         now = self._begin()
         self._sweep(now)
         local_index, event_buffer = self._local_index, self._event_buffer
         found: list[ClaimedTask] = []
-        if limit and not self._mapping.load(layout.PAUSED):
+        paused = self._mapping.load(layout.PAUSED)
+        if limit and not paused & layout.ALL_PAUSED:
+            choice = None if kinds is None and not paused else self._cells.kinds.choice(kinds)
             deadline = now + round(lease * 1e6)
             claiming = Claiming(
                 self._cells,
@@ -161,18 +177,17 @@ class SharedEngine:
                 max_crashes=self._options.max_crashes,
             )
             if ids is None:
-                claiming.take_best(local_index)
+                claiming.take_best(local_index, self._ring_walk, choice)
             else:
-                claiming.take_ids(ids)
+                claiming.take_ids(ids, choice)
             found = claiming.found
             if found:
                 local_index.at_latest(deadline)
             if event_buffer.heard:
                 label = worker.encode("utf-8", "replace")
-                for item in found:
-                    event_buffer.note(
-                        "claimed", id_bytes(item.id), label, item.token, item.attempts + 1
-                    )
+                for task in found:
+                    facts = id_bytes(task.id), label, task.token, task.attempts + 1
+                    event_buffer.note("claimed", *facts, record=task.record)
         self._finish()
         due = local_index.next_due()
         return ClaimReply(found, None if due is None else max(0.0, (due - now) / 1e6))
@@ -265,10 +280,10 @@ class SharedEngine:
         self._finish(ready=bool(hinted))
         return len(hinted), until
 
-    async def pause(self, paused: bool) -> None:
-        """Pause or resume all claims."""
+    async def pause(self, paused: bool, kind: str | None) -> None:
+        """Pause or resume all claims, or those of a kind."""
         self._begin()
-        self._mapping.store(layout.PAUSED, int(paused))
+        self._cells.kinds.pause(paused, kind)
         if not paused:
             self._mapping.add(layout.RESUMES, 1)
             self._notifier.signals.emit("ready")
@@ -296,12 +311,12 @@ class SharedEngine:
         self._begin()
         return self._dead_letters.page(after)
 
-    async def tick(self) -> Unfinished:
-        """Sweep, and count what is unfinished."""
+    async def tick(self, kinds: Sequence[str] | None) -> Unfinished:
+        """Sweep, and count what is unfinished, of *kinds* or of all."""
         now = self._begin()
         self._sweep(now)
         self._finish()
-        return self._inspection.unfinished(now)
+        return await self._inspection.unfinished(now, kinds)
 
     def skew(self, seconds: float) -> None:
         """Move the board's clock forward in all processes; for tests."""
@@ -349,19 +364,7 @@ class SharedEngine:
         self._submission.recover()
 
     def _is_joined(self) -> bool:
-        amounts = self._local_index.census()
-        return not any(
-            amounts[state]
-            for state in (
-                layout.FRESH,
-                layout.FRESH_LATER,
-                layout.READY,
-                layout.LATER,
-                layout.CLAIMED,
-                layout.MOVED,
-                layout.PENDING,
-            )
-        )
+        return self._census.is_joined()
 
     # -- sweeping ------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from rxdispatch.boards.event_format import Event
 from rxdispatch.boards.shm.notifier import Notifier
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.mapping import Mapping
+from rxdispatch.boards.task_codec import kind_of
 from rxdispatch.results import EventKind
 
 __all__ = ["EventBuffer"]
@@ -40,10 +41,14 @@ class EventBuffer:
         token: int = 0,
         attempt: int = 0,
         reason: bytes = b"",
+        *,
+        record: bytes,
     ) -> None:
-        """Add an event."""
+        """Add an event of the task whose record is *record*."""
         if self.heard:
-            self._events.append(Event(kind, raw, worker, token, attempt, reason))
+            task_kind = kind_of(record)
+            name = b"" if task_kind == "default" else task_kind.encode("utf-8", "surrogatepass")
+            self._events.append(Event(kind, raw, worker, token, attempt, reason, name))
 
     def finish(self, *, ready: bool = False) -> None:
         """End a step; *ready* says whether it made tasks ready."""

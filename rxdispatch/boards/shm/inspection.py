@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rxdispatch.boards.engine import StoredState, Unfinished
 from rxdispatch.boards.shm.holders import Holders
-from rxdispatch.boards.shm.local.local_index import LocalIndex, lapses
+from rxdispatch.boards.shm.local.census import Census
+from rxdispatch.boards.shm.local.local_index import LocalIndex
+from rxdispatch.boards.shm.local.states import lapses
 from rxdispatch.boards.shm.notifier import Notifier
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
@@ -42,6 +44,7 @@ class Inspection:
         self,
         cells: Cells,
         local_index: LocalIndex,
+        census: Census,
         holders: Holders,
         notifier: Notifier,
         begin: Callable[[], int],
@@ -49,6 +52,7 @@ class Inspection:
         self._cells = cells
         self._mapping = cells.mapping
         self._local_index = local_index
+        self._census = census
         self._holders = holders
         self._notifier = notifier
         self._begin = begin
@@ -61,7 +65,7 @@ class Inspection:
         for _ in range(100):
             moves = load(layout.MOVES)
             accepted = load(layout.ACCEPTED if load(layout.STAGING) else layout.STAGED_ACCEPTED)
-            amounts = self._local_index.census()
+            amounts = self._census.of_all()
             discarded = load(layout.DISCARDED)
             intent = load(layout.INTENT)
             marked = make_mark(layout.DISCARD, intent)
@@ -75,9 +79,13 @@ class Inspection:
         done = accepted - scheduled - ready - claimed - dead - discarded
         return Counts(scheduled, ready, claimed, max(0, done), dead)
 
-    def unfinished(self, now: int) -> Unfinished:
+    async def unfinished(self, now: int, kinds: Sequence[str] | None) -> Unfinished:
         """How many tasks are unfinished; exact if no task moves during the count."""
-        amounts = self._local_index.census()
+        census = self._census
+        if kinds is None:
+            amounts = census.of_all()
+        else:
+            amounts = await census.of_kinds(self._cells.kinds.chosen(kinds))
         due = self._local_index.next_due()
         # A task that is moving between two cells may be in none of the other states.
         claimed = amounts[layout.CLAIMED] + amounts[layout.MOVED] + amounts[layout.PENDING]

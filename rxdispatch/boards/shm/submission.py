@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rxdispatch.boards.shm.local.local_index import states_of
+from rxdispatch.boards.shm.local.states import states_of
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.storage.kind_table import DEFAULT
 from rxdispatch.boards.shm.storage.layout import Head, make_mark, number_of
 from rxdispatch.boards.task_codec import NewTask, id_bytes
 from rxdispatch.errors import BoardFullError
@@ -83,10 +84,11 @@ class Submission:
 
         Raises:
             BoardFullError: If there is no room for all of them; then none is added.
+            ConfigError: If the board cannot have so many kinds; then none is added.
         """
         cells, mapping = self._cells, self._mapping
         answers: list[bool] = []
-        fresh: list[tuple[NewTask, bytes]] = []
+        fresh: list[tuple[NewTask, bytes, int]] = []
         seen: set[bytes] = set()
         tick = now // layout.TICK
         for entry in entries:
@@ -95,12 +97,13 @@ class Submission:
             answers.append(new)
             if new:
                 seen.add(raw)
-                fresh.append((entry, raw))
+                kind = 0 if entry.kind == DEFAULT else cells.kinds.registered(entry.kind)
+                fresh.append((entry, raw, kind))
         if not fresh:
             return answers, []
         needs = [
             1 + -(-max(0, len(raw) + len(e.record) - layout.INLINE) // layout.PIECE)
-            for e, raw in fresh
+            for e, raw, _ in fresh
         ]
         self._make_room(sum(needs))
         number = cells.number()
@@ -110,6 +113,8 @@ class Submission:
         hinted = self._stage(fresh, needs, taken, number, now)
         # This store is the submission.
         mapping.add(layout.MOVES, 1)
+        for kind in {item[2] for item in fresh}:
+            cells.kinds.arrives(kind)
         mapping.store(layout.STAGING, 0)
         self._publish()
         return answers, hinted
@@ -142,7 +147,7 @@ class Submission:
 
     def _stage(
         self,
-        fresh: list[tuple[NewTask, bytes]],
+        fresh: list[tuple[NewTask, bytes, int]],
         needs: list[int],
         taken: list[int],
         number: int,
@@ -154,8 +159,9 @@ class Submission:
         tail = mapping.load(layout.RING_TAIL)
         room = mapping.load(layout.RING_HEAD) + geometry.ring_slots
         hinted: list[int] = []
+        shift = layout.KIND_SHIFT
         start = 0
-        for i, ((entry, raw), need) in enumerate(zip(fresh, needs, strict=True)):
+        for i, ((entry, raw, kind), need) in enumerate(zip(fresh, needs, strict=True)):
             some = taken[start : start + need]
             start += need
             cell = some[0]
@@ -164,6 +170,7 @@ class Submission:
             head = Head(
                 birth=number,
                 id_size=len(raw),
+                kind=kind,
                 body_size=len(body),
                 expires=now + max(1, round(entry.ttl * 1e6)) if entry.ttl else 0,
                 at=tail if plain else tail - 1,
@@ -176,7 +183,8 @@ class Submission:
                 self._undo()
                 raise BoardFullError(self._name, why="too many ids have the same hash")
             if plain:
-                mapping.store(geometry.ring + tail % geometry.ring_slots * 8, cell)
+                word = kind << shift | cell
+                mapping.store(geometry.ring + tail % geometry.ring_slots * 8, word)
                 mark = make_mark(layout.FRESH, number, layout.IN_RING | tail & layout.PLACES)
                 tail += 1
             else:

@@ -90,8 +90,8 @@ class Transitions:
         expired = 0 < head.expires <= now
         due = now + round(ending.delay * 1e6)
         kind: EventKind
-        # Both are read before the mark changes, because afterwards the cell may be reused.
-        raw = cells.body(head, inline)[0] if heard else b""
+        # These are read before the mark changes, because afterwards the cell may be reused.
+        raw, record = cells.body(head, inline) if heard else (b"", b"")
         worker = self._holders.of(cell, mark) if heard else b""
         again: int | None = None
         if verdict == "done":
@@ -130,7 +130,9 @@ class Transitions:
             if again is None:
                 return False
             hinted.append(again)
-        self._event_buffer.note(kind, raw, worker, ending.claim.token, head.attempts + 1)
+        self._event_buffer.note(
+            kind, raw, worker, ending.claim.token, head.attempts + 1, record=record
+        )
         return True
 
     def _cause(self, ending: Settlement) -> bytes:
@@ -157,12 +159,12 @@ class Transitions:
             reason = b"crashed" if head.crashes + 1 > limit else b"expired"
             self.bury(cell, mark, reason, crashes=1)
             return None
-        raw = cells.body(head, inline)[0]
+        raw, record = cells.body(head, inline)
         worker, token = self._holders.of(cell, mark), self._token(cell, mark)
         again = head._replace(crashes=head.crashes + 1)
         new = cells.move(cell, mark, again, inline, layout.READY, text=cells.texts(head))
         if new is not None:
-            self._event_buffer.note("crashed", raw, worker, token, head.attempts + 1)
+            self._event_buffer.note("crashed", raw, worker, token, head.attempts + 1, record=record)
         return new
 
     def forget(self, cell: int, mark: int) -> None:
@@ -204,7 +206,7 @@ class Transitions:
         if known is None:
             return False
         head, inline = known
-        raw = cells.body(head, inline)[0]
+        raw, record = cells.body(head, inline)
         text = (reason, cells.texts(head)[1] if error is None else error)
         worker, token, attempt = b"", 0, 0
         if mark >> layout.STATE_SHIFT == layout.CLAIMED and not unclaimed:
@@ -221,8 +223,8 @@ class Transitions:
         self._mapping.add(layout.DEAD_GUESS, 1)
         event_buffer.ended = event_buffer.buried = True
         if crashes:
-            event_buffer.note("crashed", raw, worker, token, attempt)
-        event_buffer.note("dead", raw, worker, token, attempt, reason)
+            event_buffer.note("crashed", raw, worker, token, attempt, record=record)
+        event_buffer.note("dead", raw, worker, token, attempt, reason, record=record)
         return True
 
     def _token(self, cell: int, mark: int) -> int:

@@ -69,10 +69,15 @@ class Engine(MemoryEngine):
             return await super().submit(entries)
 
     async def claim(
-        self, limit: int, ids: Sequence[str] | None, worker: str, lease: float
+        self,
+        limit: int,
+        ids: Sequence[str] | None,
+        kinds: Sequence[str] | None,
+        worker: str,
+        lease: float,
     ) -> ClaimReply:
         async with _Visit(self, "claim", limit):
-            return await super().claim(limit, ids, worker, lease)
+            return await super().claim(limit, ids, kinds, worker, lease)
 
     async def renew(self, held: Sequence[tuple[str, int]], lease: float) -> list[bool]:
         async with _Visit(self, "renew", len(held)):

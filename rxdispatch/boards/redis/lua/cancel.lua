@@ -8,6 +8,10 @@ if again then return again end
 call('HDEL', SESSION, '')
 
 local answer = {}
+if (known[13] or '') ~= '' then
+  -- Insert: find_aside
+  for i = 9, #ARGV do find_aside(ARGV[i]) end
+end
 for i = 9, #ARGV do
   local id = ARGV[i]
   local token, worker

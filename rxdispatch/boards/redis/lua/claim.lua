@@ -2,7 +2,8 @@
 -- Keys: CLAIMED, READY, TASKS
 -- Sweeps, then claims ready tasks.
 -- ARGV 9: limit, 10: lease in microseconds, 11: worker, 12: how many claims of this session the
--- client never read the reply to; then their slots and numbers; then 'any', or 'only' and the ids.
+-- client never read the reply to; then their slots and numbers; then 'any', or 'only' and ids, or
+-- 'kinds' and kinds.
 -- Reply: {first token, microseconds until a task is due or -1, ids, records, tries, ids whose
 -- records are gone}; the i-th id has the token first + i - 1.
 -- For a repeated request, the script keeps the first token and the count (plus MORE if more was due
@@ -52,6 +53,9 @@ end
 if limit > 0 and not flagged('p') then
   if kind == 'only' then
     -- Insert: take_ids
+  elseif kind == 'kinds' or (known[13] or '') ~= '' or (known[14] or '') ~= '' then
+    if kind == 'kinds' then flag('k') end
+    -- Insert: take_kinds
   else
     -- Insert: take_best
   end
@@ -78,7 +82,9 @@ if count > 0 then
   end
   if heard then
     -- Insert: tries
-    for i, id in ipairs(ids) do event('claimed', id, base + i - 1, tries(id) + 1, worker) end
+    for i, id in ipairs(ids) do
+      event('claimed', id, base + i - 1, tries(id) + 1, worker, nil, records[i])
+    end
   end
 end
 if ready_before then

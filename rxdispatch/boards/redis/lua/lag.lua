@@ -1,4 +1,4 @@
--- Parts: numbers, ready
+-- Parts: numbers, ready, aside
 -- Keys: TASKS
 -- Says how long the oldest ready task has waited.
 -- Reply: microseconds since it took its place, or -1 if nothing is ready. Writes nothing.
@@ -29,6 +29,9 @@ end
 -- value is never 0xcb.
 local function delay_of(id)
   local record = call('HGET', TASKS, id) or ''
+  if #record > 2 and string.byte(record) <= 3 then
+    record = string.sub(record, 3 + struct.unpack('>I2', record))
+  end
   if #record < 20 or string.byte(record, 1) ~= 0x99 or (tries(id)) > 0 then return 0 end
   local at = string.byte(record, -9) == 0xcb and -18 or -10
   if string.byte(record, at) ~= 0xcb then return 0 end
@@ -53,4 +56,13 @@ end
 
 look(READY)
 if suspected then look(SUSPECTS) end
+for kind in pairs(standing) do
+  for _, letter in ipairs({ 'r', 's' }) do
+    local line = line_of(kind, letter)
+    for _, member in ipairs(first_of(line, 8)) do
+      local place, id = read_member(line, member)
+      oldest = math.max(oldest, now - given(place - base_of(place)) - delay_of(id), 0)
+    end
+  end
+end
 return math.floor(oldest)

@@ -1,4 +1,4 @@
--- Parts: session, numbers, ready, events
+-- Parts: session, numbers, ready, events, kinds
 -- Keys: DEAD, GRAVE
 -- Makes dead tasks ready again.
 -- ARGV 9: 'some', then ids; or 'all', then a time in microseconds: tasks that died later stay dead.
@@ -25,17 +25,23 @@ local ready_before = ready_count()
 if #ids > 0 then
   local number = numbers(#ids)
   local graves = call('HMGET', GRAVE, unpack(ids))
-  local rows = {}
+  local rows, of_kind, _ = {}, {}, nil
   for i, id in ipairs(ids) do
     -- If the entry in GRAVE is missing or truncated, the priority is unknown, and 0 is used.
-    local grave, base = graves[i] or '', 0
-    if #grave >= 16 then base = select(3, struct.unpack('>I4I4d', grave)) end
+    local grave, base, kind = graves[i] or '', 0, 'default'
+    if #grave >= 20 then
+      local length, at
+      base, length, _, at = select(3, struct.unpack('>I4I4dI2I2', grave))
+      kind = string.sub(grave, at, at + length - 1)
+    end
+    of_kind[kind] = (of_kind[kind] or 0) + 1
     rows[2 * i - 1] = base + number + i - 1
     rows[2 * i] = id
     event('redriven', id)
   end
   -- A full server refuses the first write, so that nothing has changed.
   call('ZADD', READY, unpack(rows))
+  for kind, count in pairs(of_kind) do count_kind(kind, count) end
   call('ZREM', DEAD, unpack(ids))
   call('HDEL', GRAVE, unpack(ids))
 end

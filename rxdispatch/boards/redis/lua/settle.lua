@@ -1,23 +1,26 @@
 -- Parts: session, ranges, events
 -- Keys: TASKS, TRIES, EXPIRY, PAST
 -- Ends claims: done, retry, dead or release.
--- ARGV 9: how many are done; then their ids, then their tokens. Then each other settlement as
--- (kind, id, token, delay in microseconds, reason, error); the kind is 'r' for retry, 'x' for dead,
--- 'l' for release.
+-- ARGV 9: how many are done, 10: how many runs of kinds; then the kind and length of each run, by
+-- which the done ones are sorted, unless all are of the kind 'default'; then the ids of the done
+-- ones, then their tokens. Then each other settlement as (verdict, id, token, delay in microseconds,
+-- reason, error); the verdict is 'r' for retry, 'x' for dead, 'l' for release.
 -- Reply: '1' where the token held, else '0', in that order.
 if again then return again end
 -- A full server allows HDEL, and after its first write a script may also use memory: settlements
 -- must pass, because they free memory.
 call('HDEL', SESSION, '')
 
-local count = tonumber(ARGV[9])
+local count, runs = tonumber(ARGV[9]), tonumber(ARGV[10])
+-- The place before the ids.
+local start = 10 + 2 * runs
 local answer, done = {}, {}
 if count > 0 then
-  local ids = { unpack(ARGV, 10, 9 + count) }
+  local ids = { unpack(ARGV, start + 1, start + count) }
   local marks = call('ZMSCORE', CLAIMED, unpack(ids))
   local n, first, last, range = 0, 0, -1, nil
   for i = 1, count do
-    local mark, given = marks[i], ARGV[9 + count + i]
+    local mark, given = marks[i], ARGV[start + count + i]
     local token = mark and tonumber(mark)
     if token and (mark == given or token == tonumber(given)) then
       answer[i] = '1'
@@ -47,6 +50,18 @@ if #done > 0 then
   if flagged('r') then call('HDEL', TRIES, unpack(done)) end
   if flagged('t') then call('ZREM', EXPIRY, unpack(done)) end
   call('HINCRBY', META, 'done', #done)
+  if runs > 0 then
+    -- Insert: kinds
+    local i = 0
+    for run = 11, start, 2 do
+      local held = 0
+      for _ = 1, tonumber(ARGV[run + 1]) do
+        i = i + 1
+        if answer[i] == '1' then held = held + 1 end
+      end
+      if held > 0 then count_kind(ARGV[run], -held) end
+    end
+  end
   if REMEMBER > 0 then
     local rows = {}
     for i, id in ipairs(done) do
@@ -58,7 +73,7 @@ if #done > 0 then
   end
 end
 
-if 9 + 2 * count < #ARGV then
+if start + 2 * count < #ARGV then
   -- Insert: places, let_go, graves, ready, scheduled
   local ready_before = ready_count()
   local function end_one(at)
@@ -98,7 +113,7 @@ if 9 + 2 * count < #ARGV then
     return '1'
   end
 
-  for at = 10 + 2 * count, #ARGV, 6 do answer[#answer + 1] = end_one(at) end
+  for at = start + 1 + 2 * count, #ARGV, 6 do answer[#answer + 1] = end_one(at) end
   -- Insert: trim_dead, hint_ready
 end
 close_ranges()

@@ -1,4 +1,5 @@
 -- Parts: session, numbers, ready, events
+-- Keys: KINDS
 -- Keys: TASKS, EXPIRY, PAST
 -- Adds tasks to the board.
 -- ARGV 9: how many tasks; then (id, record, options) of each; options are '' or
@@ -30,6 +31,7 @@ if REMEMBER > 0 then past = call('ZMSCORE', PAST, unpack(ids)) end
 local ready_before = ready_count()
 local number = numbers(count)
 local rows, places, later, answer, added = {}, {}, {}, {}, {}
+local of_kind = nil
 for i = 1, count do
   local id, record, options = ids[i], ARGV[8 + 3 * i], ARGV[9 + 3 * i]
   if there[i] or added[id] or (past[i] and tonumber(past[i]) > now) then
@@ -37,6 +39,12 @@ for i = 1, count do
   else
     answer[i] = '1'
     added[id] = true
+    if (string.byte(record) or 255) <= 3 then
+      flag('k')
+      of_kind = of_kind or {}
+      local one = string.sub(record, 3, 2 + struct.unpack('>I2', record))
+      of_kind[one] = (of_kind[one] or 0) + 1
+    end
     rows[#rows + 1] = id
     rows[#rows + 1] = record
     local place = number + i - 1
@@ -57,7 +65,7 @@ for i = 1, count do
       places[#places + 1] = place
       places[#places + 1] = id
     end
-    event('submitted', id)
+    event('submitted', id, nil, nil, nil, nil, record)
   end
 end
 
@@ -69,6 +77,9 @@ if #rows > 0 then
   if grows then call('HSET', TASKS, '', string.rep('-', 65)) end
   call('HSET', TASKS, unpack(rows))
   if grows then call('HDEL', TASKS, '') end
+end
+if of_kind then
+  for one, count in pairs(of_kind) do call('HINCRBY', KINDS, one, count) end
 end
 if #places > 0 then call('ZADD', READY, unpack(places)) end
 if #later > 0 then

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
+from rxdispatch.boards.shm.local.best_first import BestFirst, EntryQueue
 from rxdispatch.boards.shm.local.mark_heap import MarkHeap
+from rxdispatch.boards.shm.local.ready_queue import ReadyQueue
+from rxdispatch.boards.shm.local.states import BEGUN, UNDECIDED, lapses, states_of
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
+from rxdispatch.boards.shm.storage.kind_table import KindChoice
 from rxdispatch.boards.shm.storage.layout import number_of
 
-__all__ = ["LocalIndex", "lapses", "states_of"]
+__all__ = ["LocalIndex"]
 
 _PAGE = 512
 _PRIORITIES = 64
@@ -21,14 +24,11 @@ _OLDEST = 8
 _SLICE = 1000
 """How many steps ``oldest`` takes before other tasks of the loop get a turn."""
 _NEVER = (1 << 63) - 1
+_NOTHING = BestFirst(())
 _HALF = 1 << (layout.LOW_BITS - 1)
-_STATES = bytes(top >> 4 for top in range(256))
-"""The state of a mark, by the last byte of the mark, which has its highest bits."""
 _READY = frozenset((layout.FRESH, layout.READY))
 _LATER = frozenset((layout.FRESH_LATER, layout.LATER))
 _IDLE = frozenset((layout.FREE, layout.TAIL))
-_UNDECIDED = frozenset((layout.FRESH, layout.FRESH_LATER))
-_BEGUN = frozenset((layout.MOVED, layout.PENDING, layout.GONE, layout.DISCARD, layout.ABORT))
 
 
 class _Scan(NamedTuple):
@@ -48,7 +48,7 @@ class _Scan(NamedTuple):
 
 class LocalIndex:
     """
-    Heaps of tasks that are ready, scheduled, or have a ttl.
+    Heaps of tasks that are ready, scheduled, or have a ttl; those of ready tasks are by kind.
 
     Hints add tasks to the heaps, and so does a periodic scan of all marks. Each process can rebuild
     its heaps from the marks.
@@ -70,11 +70,10 @@ class LocalIndex:
         self._geometry = cells.geometry
         self._lapsed = lapsed
         self._forget = forget
-        self._ready: dict[int, MarkHeap] = {}  # by -priority
-        self._order: list[int] = []
+        self._ready: dict[int, ReadyQueue] = {}  # by kind
+        self._suspects: dict[int, MarkHeap] = {}  # by kind: ready, with a crash behind them
         self._later = self._heap()
         self._limits = self._heap()
-        self._suspects = self._heap()  # ready, with a crash behind them
         self._pages: dict[int, _Scan] = {}
         self._hints = self._mapping.load(layout.HINTS)
         self._holes: list[int] = []
@@ -118,7 +117,7 @@ class LocalIndex:
         cells = self._cells
         mark = cells.mark(cell)
         state = mark >> layout.STATE_SHIFT
-        if state in _BEGUN:
+        if state in BEGUN:
             cells.finish(cell, mark)
             if state == layout.MOVED:
                 cell = mark & layout.LOWS
@@ -140,25 +139,24 @@ class LocalIndex:
             return
         if self._in_ring(mark) is not None:
             return
-        level = -head.priority
+        kind, entry = head.kind, (-head.priority, head.at, head.tie, cell, mark)
         if head.crashes:
-            if self._suspects.known.get(cell) != mark:
-                self._suspects.push((level, head.at, head.tie, cell, mark))
+            suspects = self._suspects.get(kind)
+            if suspects is None:
+                suspects = self._suspects[kind] = self._heap()
+            if suspects.known.get(cell) != mark:
+                suspects.push(entry)
             return
-        heap = self._ready.get(level)
-        if heap is None:
-            heap = self._ready[level] = self._heap()
-            insort(self._order, level)
-        if heap.known.get(cell) != mark:
-            heap.push((level, head.at, head.tie, cell, mark))
+        queue = self._ready.get(kind)
+        if queue is None:
+            queue = self._ready[kind] = ReadyQueue(self._heap)
+        queue.push(entry)
 
     def _heap(self) -> MarkHeap:
         return MarkHeap(self._mapping.load, self._geometry.marks)
 
     def _uncommitted(self, state: int, mark: int) -> bool:
-        return state in (layout.FRESH, layout.FRESH_LATER) and number_of(
-            mark
-        ) == self._mapping.load(layout.STAGING)
+        return state in UNDECIDED and number_of(mark) == self._mapping.load(layout.STAGING)
 
     def _in_ring(self, mark: int) -> int | None:
         """Return the place of a mark in the ring; None if it has none or the ring has passed it."""
@@ -170,31 +168,13 @@ class LocalIndex:
 
     # -- what is first -------------------------------------------------------------------------
 
-    def first(self) -> tuple[int, ...] | None:
-        """Return the first ready task outside the ring: -priority, place (2), cell, mark."""
-        while self._order:
-            level = self._order[0]
-            top = self._ready[level].first()
-            if top is not None:
-                return top
-            self._forget_level(level)
-        return None
+    def ready(self, choice: KindChoice | None) -> EntryQueue:
+        """Return the ready tasks outside the ring that a claim may take: see ReadyQueue."""
+        return _merged(self._ready, choice)
 
-    def _forget_level(self, level: int) -> None:
-        del self._ready[level]
-        self._order.remove(level)
-
-    def first_suspect(self) -> tuple[int, ...] | None:
-        """Return the first ready task with a crash behind it, in the form of :meth:`first`."""
-        return self._suspects.first()
-
-    def drop_suspect(self) -> None:
-        """Forget what :meth:`first_suspect` returned."""
-        self._suspects.pop()
-
-    def drop(self) -> None:
-        """Forget what :meth:`first` returned."""
-        self._ready[self._order[0]].pop()
+    def suspects(self, choice: KindChoice | None) -> EntryQueue:
+        """Return the ready tasks with a crash behind them, in the form of :meth:`ready`."""
+        return _merged(self._suspects, choice)
 
     def oldest(self) -> Iterator[tuple[int, int] | None]:
         """
@@ -202,31 +182,37 @@ class LocalIndex:
 
         Yields None now and then, so that the caller can let other tasks of the loop run.
         """
-        while not self._suspects.tidy(_SLICE):
-            yield None
-        yield from [(cell, mark) for *_, cell, mark in self._suspects.some(_OLDEST)]
+        for suspects in tuple(self._suspects.values()):
+            while not suspects.tidy(_SLICE):
+                yield None
+            yield from [(cell, mark) for *_, cell, mark in suspects.some(_OLDEST)]
+        for queue in tuple(self._ready.values()):
+            yield from self._oldest_of(queue)
+        yield from self._oldest_in_ring()
+
+    def _oldest_of(self, queue: ReadyQueue) -> Iterator[tuple[int, int] | None]:
         looked = 0
-        for level in tuple(self._order):
-            while (heap := self._ready.get(level)) is not None and not heap.tidy(_SLICE):
+        for level in queue.priorities():
+            while (heap := queue.levels.get(level)) is not None and not heap.tidy(_SLICE):
                 yield None
             if heap is None:
                 continue
             if heap.top() is None:
-                self._forget_level(level)
+                queue.forget(level)
                 continue
             # The first may not be the oldest: a delayed task has the place of its submission.
             yield from [(cell, mark) for *_, cell, mark in heap.some(_OLDEST)]
             looked += 1
             if looked == _PRIORITIES:
                 break
-        yield from self._oldest_in_ring()
 
     def _oldest_in_ring(self) -> Iterator[tuple[int, int] | None]:
         mapping, geometry = self._mapping, self._geometry
         places = iter(range(mapping.load(layout.RING_HEAD), mapping.load(layout.RING_TAIL)))
         while some := list(islice(places, _SLICE)):
             for place in some:
-                cell = mapping.load(geometry.ring + place % geometry.ring_slots * 8)
+                word = mapping.load(geometry.ring + place % geometry.ring_slots * 8)
+                cell = word & layout.NONE
                 mark = self._cells.mark(cell)
                 if self._in_ring(mark) == place:
                     yield cell, mark
@@ -351,47 +337,17 @@ class LocalIndex:
         self.note(cell)
         if state == layout.PENDING:
             seats.add(mark & layout.LOWS)
-        return 0 if state in _BEGUN or uncommitted else _NEVER, _NEVER, _NEVER
-
-    # -- counting ------------------------------------------------------------------------------
-
-    def census(self) -> list[int]:
-        """Return how many marks have each state; exact if no task moves during the count."""
-        mapping, geometry = self._mapping, self._geometry
-        shift = layout.STATE_SHIFT
-        amounts: list[int] = []
-        for _ in range(5):
-            before = mapping.load(layout.MOVES)
-            amounts = [0] * 16
-            staging = mapping.load(layout.STAGING)
-            begun: list[int] = []
-            start = geometry.marks
-            raw = mapping.mmap[start : start + mapping.load(layout.HIGH) * 8]
-            states = states_of(raw)
-            amounts = [states.count(state) for state in range(16)]
-            if staging:
-                for mark in memoryview(raw).cast("Q").tolist():
-                    if number_of(mark) == staging and mark >> shift in _UNDECIDED:
-                        amounts[mark >> shift] -= 1
-            for state in _BEGUN:
-                if amounts[state]:
-                    begun += [cell for cell, found in enumerate(states) if found == state]
-            for cell in begun:
-                self.note(cell)
-            # The old version of a pending one may have been counted before the move was decided.
-            if not (amounts[layout.MOVED] or amounts[layout.PENDING]) and (
-                mapping.load(layout.MOVES) == before
-            ):
-                break
-        return amounts
+        return 0 if state in BEGUN or uncommitted else _NEVER, _NEVER, _NEVER
 
 
-def states_of(raw: bytes) -> bytes:
-    """Return the states of marks, one byte for each."""
-    return raw[7::8].translate(_STATES)
-
-
-def lapses(mark: int, tick: int) -> int:
-    """Return the ticks until a lease lapses; 0 or less if it has lapsed."""
-    left = ((mark & layout.LOWS) - tick) & layout.LOWS
-    return left if left < _HALF else left - (1 << layout.LOW_BITS)
+def _merged(queues: Mapping[int, EntryQueue], choice: KindChoice | None) -> EntryQueue:
+    """Return the queues of the kinds that a claim may take, as one."""
+    if not queues:
+        return _NOTHING
+    if choice is None:
+        chosen = list(queues.values())
+    elif choice.only is not None and len(choice.only) < len(queues):
+        chosen = [queues[kind] for kind in choice.only if kind in queues]
+    else:
+        chosen = [queue for kind, queue in queues.items() if choice.allows(kind)]
+    return chosen[0] if len(chosen) == 1 else BestFirst(chosen)

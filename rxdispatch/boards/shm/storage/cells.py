@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.index import Index
+from rxdispatch.boards.shm.storage.kind_table import KindTable
 from rxdispatch.boards.shm.storage.layout import CELL, HEAD, NONE, Head, make_mark, number_of
 from rxdispatch.boards.shm.storage.mapping import Mapping
 from rxdispatch.errors import BoardFullError
@@ -13,6 +14,7 @@ from rxdispatch.errors import BoardFullError
 __all__ = ["Cells"]
 
 _STASH = 4096
+_ID_SIZE, _KIND = layout.ID_SIZE_AT, layout.KIND_AT
 _UNDECIDED = (layout.FRESH, layout.FRESH_LATER)
 
 
@@ -32,6 +34,7 @@ class Cells:
         self.mapping = mapping
         self.geometry = mapping.geometry
         self.index = Index(mapping)
+        self.kinds = KindTable(mapping)
         self.stash: list[int] = []
         self._name = name
         self._marks = mapping.geometry.marks
@@ -65,6 +68,11 @@ class Cells:
             return inline[: head.id_size], inline[head.id_size : size]
         whole = inline + self.chain(head.chain, size - layout.INLINE)
         return whole[: head.id_size], whole[head.id_size :]
+
+    def kind(self, cell: int) -> int:
+        """Return the kind of a head; the caller must check the mark again afterwards."""
+        at = self._data + cell * CELL + _KIND
+        return int.from_bytes(self.mapping.mmap[at : at + 2], "little")
 
     def texts(self, head: Head) -> tuple[bytes, bytes]:
         """Return the reason and the error; empty if there is none."""
@@ -116,7 +124,7 @@ class Cells:
         size = len(raw)
         start = self._data + cell * CELL
         data = self.mapping.mmap
-        if int.from_bytes(data[start + 16 : start + 20], "little") != size:
+        if int.from_bytes(data[start + _ID_SIZE : start + _KIND], "little") != size:
             return False
         if size <= layout.INLINE:
             return data[start + HEAD.size : start + HEAD.size + size] == raw
@@ -266,6 +274,8 @@ class Cells:
         # Counted before the decision, so that a reader that sees the same number twice has missed
         # no move.
         mapping.add(layout.MOVES, 1)
+        if final != layout.DEAD:
+            self.kinds.arrives(head.kind)
         moved = make_mark(layout.MOVED, number, new)
         if not self.swap(cell, mark, moved):
             if self.swap(new, pending, aborted := make_mark(layout.ABORT, number)):

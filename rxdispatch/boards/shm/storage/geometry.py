@@ -28,7 +28,8 @@ class Geometry:
         self.cells = capacity + self.spare
         self.ring_slots = self.cells
         self.index_slots = 3 * self.cells
-        self.labels = layout.HEADER
+        self.kinds = layout.HEADER
+        self.labels = self.kinds + layout.KINDS * layout.KIND
         self.hints = self.labels + layout.SEATS * layout.LABELS * layout.LABEL
         self.events = self.hints + layout.HINT_SLOTS * 8
         self.marks = self.events + layout.EVENT_BYTES

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 __all__ = ["CELL", "HEAD", "INLINE", "NONE", "TASK", "Head", "make_mark", "number_of"]
 
 MAGIC: Final = 0x52584453484D3031
-VERSION: Final = 1
+VERSION: Final = 2
 
 # -- marks: state (4 bits), number (34), low (26) ---------------------------------------------
 
@@ -59,6 +59,7 @@ class Head(NamedTuple):
     attempts: int = 0
     crashes: int = 0
     id_size: int = 0
+    kind: int = 0
     body_size: int = 0
     expires: int = 0
     chain: int = NONE
@@ -79,11 +80,14 @@ class Head(NamedTuple):
     old_birth: int = 0
 
 
-HEAD: Final = struct.Struct("<QIIIIqIIQQqQqhBBHHqQII")
+HEAD: Final = struct.Struct("<QIIHHIqIIQQqQqhBBHHqQII")
 INLINE: Final = CELL - HEAD.size
 PIECE: Final = CELL - 8
-TASK: Final = struct.Struct(f"<8xIIIIqII{HEAD.size - 40}x{INLINE}s")
-"""The fields of a head that a claim reads: attempts to text, and the inline bytes."""
+TASK: Final = struct.Struct(f"<8xIIH2xIqII{HEAD.size - 40}x{INLINE}s")
+"""The fields of a head that a claim reads: attempts to text but the kind, and the inline bytes."""
+ID_SIZE_AT: Final = 16
+KIND_AT: Final = 18
+"""Offsets in a head."""
 
 # -- the header -------------------------------------------------------------------------------
 
@@ -115,9 +119,21 @@ NUMBER, RING_HEAD, RING_TAIL, HINTS, MOVES, ENDS = range(128, 128 + 6 * 64, 64)
     LISTENING,
     EVENTS,
 ) = range(512, 512 + 22 * 8, 8)
+ALL_PAUSED: Final = 1
+"""The bit of PAUSED that says that all claims are paused."""
+KINDS_PAUSED: Final = 2
+"""The bit of PAUSED that says that a kind was paused once, so that PAUSED_KINDS must be read."""
+PAUSED_KINDS: Final = 768
+"""A bit for each kind, in 16 words."""
 NAME_AT: Final = 1024
 SEATS_AT: Final = 2048
 SEATS: Final = 256
+
+KINDS: Final = 1024
+KIND: Final = 16
+"""Bytes of the table for each kind: a digest of its name, and how many versions it has had."""
+KIND_SHIFT: Final = 32
+"""A word of the ring has a cell, and from this bit on the kind of its task."""
 
 LABELS: Final = 8
 LABEL: Final = 832

@@ -1,4 +1,4 @@
--- Parts: numbers, tries, events
+-- Parts: numbers, tries, events, kinds
 -- Keys: DEAD, GRAVE, TASKS, EXPIRY
 -- Makes a task dead. Only a claimed task has the last three arguments; *attempt* is the number of
 -- the running attempt.
@@ -9,7 +9,12 @@ local function bury(id, place, reason, err, attempts, crashes, token, worker, at
   -- No two deaths have the same time, so that a reader can continue after the last one it has read.
   stamp = math.max(now, stamp + 1)
   call('ZADD', DEAD, stamp, id)
-  call('HSET', GRAVE, id,
-    struct.pack('>I4I4dI2', attempts, crashes, base_of(place), #reason) .. reason .. err)
+  local kind = 'default'
+  if flagged('k') then
+    kind = kind_of(call('HGET', TASKS, id))
+    count_kind(kind, -1)
+  end
+  call('HSET', GRAVE, id, struct.pack('>I4I4dI2I2', attempts, crashes, base_of(place), #kind, #reason)
+    .. kind .. reason .. err)
   event('dead', id, token, attempt, worker, reason)
 end

@@ -17,7 +17,7 @@ local SPAN = 1099511627776
 local call = redis.call
 
 local known = call('HMGET', META, 'raw', 'skew', 'max_crashes', 'remember', 'dead_limit', 'next',
-  'flags', 'stamp', 'token', 'seq', 'format', 'crowd')
+  'flags', 'stamp', 'token', 'seq', 'format', 'crowd', 'aside', 'paused')
 
 -- A board of a newer format may keep what this script would break.
 if known[11] and known[11] ~= '1' then return redis.error_reply('FORMAT ' .. known[11]) end
@@ -63,8 +63,8 @@ local function due(at)
 end
 
 -- Letters in the field flags. While one is absent, no script has to look:
--- d: tasks may be scheduled; p: the board is paused; r: tasks may have entries in TRIES;
--- s: unfinished tasks may have a crash behind them; t: tasks may have a ttl.
+-- d: tasks may be scheduled; k: tasks may have other kinds than 'default'; p: the board is paused;
+-- r: tasks may have entries in TRIES; s: unfinished tasks may have a crash behind them; t: tasks may have a ttl.
 local flags = known[7] or ''
 
 local function flagged(letter)

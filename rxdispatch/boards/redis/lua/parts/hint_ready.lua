@@ -1,8 +1,9 @@
 -- Parts: hint, ready
 -- Tells idle workers about tasks that have become ready; ready_before is how many were before.
+-- Those may all be of kinds that an idle worker does not know.
 do
   local ready = ready_count()
-  if sooner or (ready_before == 0 and ready > 0) then
+  if sooner or (ready > 0 and (ready_before == 0 or flagged('k'))) then
     hint(listeners > CROWD and 'r' .. math.max(ready, 1) .. '/' .. listeners or 'r')
   elseif listeners > CROWD and ready_before > 0 and ready == 0 then
     hint('e')

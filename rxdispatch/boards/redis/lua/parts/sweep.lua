@@ -60,6 +60,10 @@ end
 local function sweep_expired()
   local old = call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, SWEEP)
   more = more or #old == SWEEP
+  if (known[13] or '') ~= '' then
+    -- Insert: find_aside
+    for _, id in ipairs(old) do find_aside(id) end
+  end
   for _, id in ipairs(old) do
     local attempts, crashes, _, err = tries(id)
     if call('ZSCORE', CLAIMED, id) then

@@ -11,10 +11,11 @@ local function counts_of(tries)
 end
 
 -- Adds tasks that were just removed from READY or SUSPECTS to the claim. A task whose ttl is over
--- becomes dead instead: a sweep moves a limited number, so it may have left some.
-local function take(found, at)
+-- becomes dead instead: a sweep moves a limited number, so it may have left some. *written* has the
+-- records, if the script has read them.
+local function take(found, at, written)
   if #found == 0 then return 0 end
-  local written = call('HMGET', TASKS, unpack(found))
+  written = written or call('HMGET', TASKS, unpack(found))
   local limits = flagged('t') and call('ZMSCORE', EXPIRY, unpack(found))
   local before = flagged('r') and call('HMGET', TRIES, unpack(found))
   local size, n = 0, #ids

@@ -4,7 +4,9 @@
 local mixed = false
 if suspected then
   -- Insert: take_suspects
-  take_suspects()
+  take_suspects(function(place)
+    return call('ZCOUNT', READY, '-inf', '(' .. string.format('%.0f', place))
+  end)
   mixed = #ids > 0
 end
 while #ids < limit and step > 0 do
@@ -19,13 +21,5 @@ while #ids < limit and step > 0 do
 end
 more = more or (#ids < limit and step == 0)
 if mixed then
-  -- By place, because they come from both queues.
-  local order = {}
-  for i = 1, #ids do order[i] = i end
-  table.sort(order, function(a, b) return tonumber(places[a]) < tonumber(places[b]) end)
-  local was = { ids, places, records, history }
-  ids, places, records, history = {}, {}, {}, {}
-  for i, from in ipairs(order) do
-    ids[i], places[i], records[i], history[i] = was[1][from], was[2][from], was[3][from], was[4][from]
-  end
+  -- Insert: sort_taken
 end

@@ -1,5 +1,5 @@
 -- Parts: take
--- Keys: READY, SUSPECTS
+-- Keys: READY, SUSPECTS, TASKS
 -- Claims the wanted ids that are ready, in the order in which they are wanted.
 local wanted, seen = {}, {}
 for i = at + 1, #ARGV do
@@ -7,6 +7,18 @@ for i = at + 1, #ARGV do
     seen[ARGV[i]] = true
     wanted[#wanted + 1] = ARGV[i]
   end
+end
+if known[13] and known[13] ~= '' then
+  -- Insert: find_aside
+  for _, id in ipairs(wanted) do find_aside(id) end
+end
+if known[14] and known[14] ~= '' then
+  -- Insert: allowed
+  local left = {}
+  for _, id in ipairs(wanted) do
+    if allowed(kind_of(call('HGET', TASKS, id))) then left[#left + 1] = id end
+  end
+  wanted = left
 end
 local scores = #wanted > 0 and call('ZMSCORE', READY, unpack(wanted)) or {}
 if suspected and #wanted > 0 then

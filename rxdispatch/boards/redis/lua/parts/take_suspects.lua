@@ -1,8 +1,8 @@
 -- Parts: take, tries, held
--- Keys: READY, SUSPECTS, HELD
+-- Keys: SUSPECTS, HELD
 -- Claims the first suspects, as long as this worker has room for them and they are among the
--- *limit* best ready tasks.
-local function take_suspects()
+-- *limit* best ready tasks. *better* says how many others have a better place.
+local function take_suspects(better)
   local held = tonumber(call('HGET', HELD, 'w' .. worker) or 0)
   if held >= ROOM then return end
   local first, found, at = call('ZRANGE', SUSPECTS, 0, ROOM - 1, 'WITHSCORES'), {}, {}
@@ -10,8 +10,7 @@ local function take_suspects()
     local id, place = first[i], tonumber(first[i + 1])
     local _, crashes = tries(id)
     held = held + weight_of(crashes)
-    local before = call('ZCOUNT', READY, '-inf', '(' .. string.format('%.0f', place))
-    if held > ROOM or before + #found >= limit then break end
+    if held > ROOM or better(place) + #found >= limit then break end
     found[#found + 1] = id
     at[#at + 1] = first[i + 1]
   end

@@ -7,7 +7,7 @@ do
     local oldest = call('ZRANGE', DEAD, 0, math.min(over, 2000) - 1)
     call('ZREM', DEAD, unpack(oldest))
     call('HDEL', GRAVE, unpack(oldest))
-    call('HDEL', TASKS, unpack(oldest))
     for _, id in ipairs(oldest) do event('discarded', id) end
+    call('HDEL', TASKS, unpack(oldest))
   end
 end

@@ -1,0 +1,36 @@
+-- Parts: kinds
+-- Keys: ASIDE, PLACE
+-- Ready tasks that stand aside: a worker that did not know their kind, or claimed while it was
+-- paused, has come across them. ASIDE has a line for the tasks of each kind without a crash behind
+-- them ('r'), and one for the others ('s'): members of one score, in the order of their bytes, which
+-- is that of their places. PLACE has the place of each, to find it by its id.
+local standing = read_kinds(known[13])
+
+local function line_of(kind, letter)
+  return struct.pack('>I2', #kind) .. kind .. letter
+end
+
+local function member_of(kind, letter, id, place)
+  local base = math.floor(place / SPAN)
+  return line_of(kind, letter) .. struct.pack('>I2I8', base + 8192, place - base * SPAN) .. id
+end
+
+-- Returns the place and id of a member of *line*.
+local function read_member(line, member)
+  local base, number, at = struct.unpack('>I2I8', member, #line + 1)
+  return (base - 8192) * SPAN + number, string.sub(member, at)
+end
+
+local function put_aside(kind, letter, id, place)
+  if not standing[kind] then
+    standing[kind] = true
+    write_kinds('aside', standing)
+  end
+  call('ZADD', ASIDE, 0, member_of(kind, letter, id, place))
+  call('HSET', PLACE, id, place)
+end
+
+-- Returns the members of *line*, at most *count*, best first.
+local function first_of(line, count)
+  return call('ZRANGEBYLEX', ASIDE, '[' .. line, '(' .. line .. '\255', 'LIMIT', 0, count)
+end
