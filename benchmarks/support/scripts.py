@@ -40,5 +40,5 @@ async def claim_script(board: Any, limit: int) -> tuple[int, list[bytes]]:
 async def settle_script(board: Any, first: int, ids: list[bytes]) -> bytes:
     """Settle tasks as done; *first* is the token of the first task."""
     tokens = range(first, first + len(ids))
-    reply: bytes = await _run(board, "settle", _SETTLE, [len(ids), *ids, *tokens])
+    reply: bytes = await _run(board, "settle", _SETTLE, [len(ids), 0, *ids, *tokens])
     return reply

@@ -67,3 +67,9 @@ def test_every_link_has_a_text(page: Path) -> None:
     """Sphinx fills in an empty text, but a code host shows nothing."""
     text = page.read_text("utf-8")
     assert [] == re.findall(r"(?<!\w)\[\]\([^)]*\)|\{\w+\}`[^`]*`", _FENCE.sub("", text))
+
+
+def test_figures_fill_one_page() -> None:
+    """The page of figures stays short; the rest is built from what was measured."""
+    page = (ROOT / "docs" / "explanation" / "performance.md").read_text("utf-8")
+    assert page.count("\n") <= 150
