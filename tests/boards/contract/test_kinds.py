@@ -140,6 +140,44 @@ async def test_suspects_of_other_kinds(place: Place) -> None:
         assert ["0x", "1x", "2x", "3x"] == found
 
 
+async def test_a_suspect_behind_many_of_another_kind(place: Place) -> None:
+    """A claim that has not seen all that is better does not take it first."""
+    async with place.bench() as bench:
+        board = bench.board(max_crashes=9)
+        await board.submit(Task(0, id="suspect", kind="a"))
+        assert ["suspect"] == await claimed(board, 1, lease=10.0)
+        await bench.later(15)
+        await board.submit([Task(n, id=f"x{n}", kind="x", priority=2) for n in range(1500)])
+        await board.submit(Task(0, id="better", kind="a", priority=1))
+        assert ["better"] == await claimed(board, 1, kinds=["a"])
+        assert ["suspect"] == await claimed(board, 1, kinds=["a"])
+
+
+async def test_lag_of_a_low_priority_that_waits(place: Place) -> None:
+    """The oldest task counts, also behind many newer ones with a higher priority."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0, id="old", kind="x"))
+        await bench.later(20)
+        await board.submit([Task(n, id=f"{n}", kind="x", priority=1) for n in range(20)])
+        assert [] == await claimed(board, 9, kinds=["a"])
+        assert 15 <= await board.lag() <= 25
+
+
+async def test_a_settlement_given_twice(place: Place) -> None:
+    """It counts once, so the kind still has an unfinished task."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit(tasks("xx"))
+        one, two = await board.claim(2)
+        await board.settle([one.done(), one.done()])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.15):
+                await board.join(kinds=["x"])
+        await board.settle([two.done()])
+        await board.join(kinds=["x"])
+
+
 async def test_a_paused_kind(place: Place) -> None:
     """Nobody gets its tasks until it is resumed; each resume lifts its own pause."""
     async with place.bench() as bench:

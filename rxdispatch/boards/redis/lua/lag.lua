@@ -2,9 +2,10 @@
 -- Keys: TASKS
 -- Says how long the oldest ready task has waited.
 -- Reply: microseconds since it took its place, or -1 if nothing is ready. Writes nothing.
--- The script looks at the first eight tasks of each of the first 64 priorities. The first task
--- alone is not enough: a delayed task has the place of its submission, but its age counts from when
--- it was due. The time of a number is exact to a second, or to a fraction of its age.
+-- The script looks at the first eight tasks of each of the first 64 priorities, in READY and in each
+-- line of ASIDE. The first task alone is not enough: a delayed task has the place of its submission,
+-- but its age counts from when it was due. The time of a number is exact to a second, or to a
+-- fraction of its age.
 local kept = call('HGET', META, 'pace') or ''
 
 -- The time at which *number* was given out.
@@ -39,6 +40,12 @@ local function delay_of(id)
 end
 
 local oldest = -1
+local function look_at(id, number)
+  local age = math.max(now - given(number), 0)
+  -- A record is read only if it may make a difference.
+  if age > oldest then oldest = math.max(oldest, age - delay_of(id), 0) end
+end
+
 local function look(line)
   local from = '-inf'
   for _ = 1, 64 do
@@ -48,7 +55,7 @@ local function look(line)
     for i = 1, #found, 2 do
       local place = tonumber(found[i + 1])
       if base_of(place) ~= base then break end
-      oldest = math.max(oldest, now - given(place - base) - delay_of(found[i]), 0)
+      look_at(found[i], place - base)
     end
     from = string.format('%.0f', base + SPAN)
   end
@@ -58,10 +65,17 @@ look(READY)
 if suspected then look(SUSPECTS) end
 for kind in pairs(standing) do
   for _, letter in ipairs({ 'r', 's' }) do
-    local line = line_of(kind, letter)
-    for _, member in ipairs(first_of(line, 8)) do
-      local place, id = read_member(line, member)
-      oldest = math.max(oldest, now - given(place - base_of(place)) - delay_of(id), 0)
+    local line, from = line_of(kind, letter), nil
+    for _ = 1, 64 do
+      local members = first_of(line, 8, from)
+      if #members == 0 then break end
+      local base = base_of((read_member(line, members[1])))
+      for _, member in ipairs(members) do
+        local place, id = read_member(line, member)
+        if base_of(place) ~= base then break end
+        look_at(id, place - base)
+      end
+      from = line .. struct.pack('>I2', base / SPAN + 8193)
     end
   end
 end

@@ -28,11 +28,13 @@ if #ids > 0 then
   local rows, of_kind, _ = {}, {}, nil
   for i, id in ipairs(ids) do
     -- If the entry in GRAVE is missing or truncated, the priority is unknown, and 0 is used.
-    local grave, base, kind = graves[i] or '', 0, 'default'
+    local grave, base, kind = graves[i] or '', 0, nil
     if #grave >= 20 then
       local length, at
       base, length, _, at = select(3, struct.unpack('>I4I4dI2I2', grave))
       kind = string.sub(grave, at, at + length - 1)
+    else
+      kind = kind_of(call('HGET', TASKS, id))
     end
     of_kind[kind] = (of_kind[kind] or 0) + 1
     rows[2 * i - 1] = base + number + i - 1

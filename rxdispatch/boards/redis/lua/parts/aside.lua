@@ -3,8 +3,8 @@
 -- Ready tasks that stand aside: a worker that did not know their kind, or claimed while it was
 -- paused, has come across them. ASIDE has a line for the tasks of each kind without a crash behind
 -- them ('r'), and one for the others ('s'): members of one score, in the order of their bytes, which
--- is that of their places. PLACE has the place of each, to find it by its id.
-local standing = read_kinds(known[13])
+-- is that of their places. PLACE has the member of each task, to find it by its id.
+local standing, standing_changed = read_kinds(known[13]), false
 
 local function line_of(kind, letter)
   return struct.pack('>I2', #kind) .. kind .. letter
@@ -22,15 +22,19 @@ local function read_member(line, member)
 end
 
 local function put_aside(kind, letter, id, place)
-  if not standing[kind] then
-    standing[kind] = true
-    write_kinds('aside', standing)
-  end
-  call('ZADD', ASIDE, 0, member_of(kind, letter, id, place))
-  call('HSET', PLACE, id, place)
+  if not standing[kind] then standing[kind], standing_changed = true, true end
+  local member = member_of(kind, letter, id, place)
+  call('ZADD', ASIDE, 0, member)
+  call('HSET', PLACE, id, member)
 end
 
--- Returns the members of *line*, at most *count*, best first.
-local function first_of(line, count)
-  return call('ZRANGEBYLEX', ASIDE, '[' .. line, '(' .. line .. '\255', 'LIMIT', 0, count)
+-- Stores which kinds have tasks aside: once in a script, as there may be a thousand new ones.
+local function write_standing()
+  if standing_changed then write_kinds('aside', standing) end
+end
+
+-- Returns the members of *line*, at most *count*, best first; those behind *after*, if it is given.
+local function first_of(line, count, after)
+  return call('ZRANGEBYLEX', ASIDE, after and '(' .. after or '[' .. line, '(' .. line .. '\255',
+    'LIMIT', 0, count)
 end

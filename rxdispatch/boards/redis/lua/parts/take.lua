@@ -46,8 +46,8 @@ end
 -- stay ready, and the reply says that a task is due at once.
 local room, step = 8388608, math.min(16, limit)
 
-local function take_some(found, at)
-  local size = take(found, at)
+local function take_some(found, at, written)
+  local size = take(found, at, written)
   room = room - size
   step = room <= 0 and 0 or math.min(1000, math.floor(room * #found / math.max(size, 1)))
 end

@@ -1,4 +1,4 @@
--- Parts: take
+-- Parts: take, allowed, find_aside
 -- Keys: READY, SUSPECTS, TASKS
 -- Claims the wanted ids that are ready, in the order in which they are wanted.
 local wanted, seen = {}, {}
@@ -8,28 +8,36 @@ for i = at + 1, #ARGV do
     wanted[#wanted + 1] = ARGV[i]
   end
 end
-if known[13] and known[13] ~= '' then
-  -- Insert: find_aside
-  for _, id in ipairs(wanted) do find_aside(id) end
-end
-if known[14] and known[14] ~= '' then
-  -- Insert: allowed
-  local left = {}
-  for _, id in ipairs(wanted) do
-    if allowed(kind_of(call('HGET', TASKS, id))) then left[#left + 1] = id end
-  end
-  wanted = left
+if next(standing) then
+  for _, id in ipairs(wanted) do find_aside(id, allowed) end
 end
 local scores = #wanted > 0 and call('ZMSCORE', READY, unpack(wanted)) or {}
+local crashed = {}
 if suspected and #wanted > 0 then
   -- A claim by id ignores how many suspects the worker holds.
   for i, place in ipairs(call('ZMSCORE', SUSPECTS, unpack(wanted))) do
-    scores[i] = scores[i] or place
+    if place then scores[i], crashed[wanted[i]] = place, true end
   end
 end
+
+-- Puts tasks of paused kinds aside; returns the others, their places and their records.
+local function sort_out(found, at)
+  local left, places_left, records_left = {}, {}, {}
+  for i, record in ipairs(call('HMGET', TASKS, unpack(found))) do
+    local id, one = found[i], record and kind_of(record)
+    if one and not allowed(one) then
+      put_aside(one, crashed[id] and 's' or 'r', id, tonumber(at[i]))
+    else
+      local n = #left + 1
+      left[n], places_left[n], records_left[n] = id, at[i], record
+    end
+  end
+  return left, places_left, records_left
+end
+
 local next_one = 1
 while next_one <= #wanted and #ids < limit and step > 0 do
-  local found, at = {}, {}
+  local found, at, written = {}, {}, nil
   while next_one <= #wanted and #found < math.min(step, limit - #ids) do
     if scores[next_one] then
       found[#found + 1] = wanted[next_one]
@@ -40,7 +48,9 @@ while next_one <= #wanted and #ids < limit and step > 0 do
   if #found > 0 then
     call('ZREM', READY, unpack(found))
     if suspected then call('ZREM', SUSPECTS, unpack(found)) end
-    take_some(found, at)
+    if next(paused_kinds) then found, at, written = sort_out(found, at) end
+    if #found > 0 then take_some(found, at, written) end
   end
 end
 more = more or (next_one <= #wanted and step == 0)
+write_standing()

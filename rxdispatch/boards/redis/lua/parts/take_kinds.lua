@@ -31,16 +31,19 @@ end
 bring_back('r', READY, limit)
 -- The best tasks that are no suspects.
 local found, at, written = {}, {}, {}
+local reached
 while #found < limit and step > 0 and looked < 1000 do
   local popped = call('ZPOPMIN', READY, math.min(step, limit - #found))
   if #popped == 0 then break end
+  reached = tonumber(popped[#popped])
   local left, places_left, records_left = sort_out(popped, 'r')
   for i, id in ipairs(left) do
     local n = #found + 1
     found[n], at[n], written[n] = id, places_left[i], records_left[i]
   end
 end
-more = more or (#found < limit and (step <= 0 or looked >= 1000))
+local cut = #found < limit and (step <= 0 or looked >= 1000)
+more = more or cut
 if suspected then
   bring_back('s', SUSPECTS, 4)
   -- The first four suspects must be allowed ones.
@@ -51,11 +54,13 @@ if suspected then
     if #first > 0 then gone = select(4, sort_out(first, 's')) end
     if #gone > 0 then call('ZREM', SUSPECTS, unpack(gone)) end
     clean = #gone == 0
-  until clean or looked >= 1000
+  until clean or step <= 0 or looked >= 1000
   more = more or not clean
   if clean then
     -- Insert: take_suspects
     take_suspects(function(place)
+      -- Behind the last one that this claim has looked at, others may be better.
+      if cut and place > reached then return limit end
       local better = 0
       while better < #at and tonumber(at[better + 1]) < place do better = better + 1 end
       return better
@@ -74,3 +79,4 @@ take(found, at, written)
 if mixed then
   -- Insert: sort_taken
 end
+write_standing()
