@@ -214,3 +214,23 @@ async def test_a_grave_that_was_cut_short(server: Place) -> None:
         await bench.hub.client.call("spoil", "HSET", bench.key("grave"), "x0", b"\x01")
         assert 1 == await board.redrive("x0")
         await check_keys(bench)
+
+
+async def test_joining_after_records_are_gone(server: Place) -> None:
+    """The counts of kinds may be too high then, but nobody is joined too early."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit([Task(0, id=f"x{n}", kind="x") for n in range(3)])
+        await board.submit(Task(0, id="plain"))
+        await bench.hub.client.call("spoil", "HDEL", bench.key("tasks"), "x0", "x1", "x2")
+        assert [True] == await board.cancel("x2")
+        (claim,) = await board.claim(9)
+        assert "plain" == claim.task.id
+        unfinished = await board._engine.tick(["default"])
+        assert 1 == unfinished.ready
+        await board.settle([claim.done()])
+        await board.join(kinds=["default"])
+        await board.join(kinds=["x"])
+        await board.submit(Task(0, id="x0", kind="x"))
+        await board.join(kinds=["default"])
+        assert 1 == (await board._engine.tick(["x"])).ready

@@ -14,14 +14,20 @@ local scheduled, claimed = call('ZCARD', SCHED), call('ZCARD', CLAIMED)
 local ready = ready_count() + call('ZCARD', ASIDE)
 local total = scheduled + ready + claimed
 if #ARGV < 6 then return { scheduled, ready, claimed, due_in() } end
-local counted, others, left = call('HGETALL', KINDS), 0, 0
-local wanted = {}
-for i = 6, #ARGV do wanted[ARGV[i]] = true end
-for i = 1, #counted, 2 do
-  others = others + counted[i + 1]
-  if wanted[counted[i]] then left = left + counted[i + 1] end
+if total == 0 then
   -- The server has evicted records, or somebody has deleted them, and their kinds with them.
-  if total == 0 then call('HDEL', KINDS, counted[i]) end
+  call('DEL', KINDS)
+  call('HDEL', META, 'lost_kinds')
 end
-if wanted['default'] then left = left + total - others end
-return { 0, math.max(0, math.min(left, total)), 0, due_in() }
+local left = 0
+for i = 6, #ARGV do
+  if ARGV[i] ~= 'default' then
+    left = left + (call('HGET', KINDS, ARGV[i]) or 0)
+  else
+    -- Those whose records are lost may be among the others, or not.
+    local others = -tonumber(call('HGET', META, 'lost_kinds') or 0)
+    for _, count in ipairs(call('HVALS', KINDS)) do others = others + count end
+    left = left + math.max(0, total - math.max(0, others))
+  end
+end
+return { 0, math.min(left, total), 0, due_in() }

@@ -11,8 +11,9 @@ local function bury(id, place, reason, err, attempts, crashes, token, worker, at
   call('ZADD', DEAD, stamp, id)
   local kind = 'default'
   if flagged('k') then
-    kind = kind_of(call('HGET', TASKS, id))
-    count_kind(kind, -1)
+    local record = call('HGET', TASKS, id)
+    kind = kind_of(record)
+    if record then count_kind(kind, -1) else lose_kind() end
   end
   call('HSET', GRAVE, id, struct.pack('>I4I4dI2I2', attempts, crashes, base_of(place), #kind, #reason)
     .. kind .. reason .. err)

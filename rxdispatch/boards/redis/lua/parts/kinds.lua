@@ -18,6 +18,12 @@ local function count_kind(kind, count)
   end
 end
 
+-- Notes that KINDS may count a task that is not on the board any more: its record is lost, and its
+-- kind with it.
+local function lose_kind()
+  if flagged('k') then call('HINCRBY', META, 'lost_kinds', 1) end
+end
+
 -- A list of kinds in a field of META: the length of each (2 bytes) and the kind.
 local function read_kinds(field)
   local kinds, at = {}, 1

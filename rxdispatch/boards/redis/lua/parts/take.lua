@@ -35,6 +35,7 @@ local function take(found, at, written)
       vanished[#vanished + 1] = id
       call('HDEL', TRIES, id)
       call('ZREM', EXPIRY, id)
+      lose_kind()
       event('discarded', id)
       ended = true
     end
