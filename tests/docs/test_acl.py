@@ -67,6 +67,7 @@ async def _exercise(board: rxd.Board[int]) -> None:
     await rxd.run(
         board.claims(until="joined", lease=1.0).pipe(ops.execute(_payload), ops.settle(board))
     )
+    await board.join(kinds=["default"])
     assert {"expired", "y"} == {letter.reason async for letter in board.dead_letters()}
     assert 2 == await board.redrive()
 

@@ -16,7 +16,8 @@ local total = scheduled + ready + claimed
 if #ARGV < 6 then return { scheduled, ready, claimed, due_in() } end
 if total == 0 then
   -- The server has evicted records, or somebody has deleted them, and their kinds with them.
-  call('DEL', KINDS)
+  local counted = call('HGETALL', KINDS)
+  for i = 1, #counted, 2 do call('HDEL', KINDS, counted[i]) end
   call('HDEL', META, 'lost_kinds')
 end
 local left = 0
@@ -26,7 +27,8 @@ for i = 6, #ARGV do
   else
     -- Those whose records are lost may be among the others, or not.
     local others = -tonumber(call('HGET', META, 'lost_kinds') or 0)
-    for _, count in ipairs(call('HVALS', KINDS)) do others = others + count end
+    local counted = call('HGETALL', KINDS)
+    for k = 2, #counted, 2 do others = others + counted[k] end
     left = left + math.max(0, total - math.max(0, others))
   end
 end
