@@ -13,23 +13,25 @@ local function read_range(member)
     rest = string.sub(member, at + length) }
 end
 
--- The ranges that this script has looked up.
-local ranges = {}
+-- The ranges that this script has looked up: in order, by their first tokens, and the last one.
+local ranges, by_first, latest = {}, {}, nil
 
 -- Returns the range of a token that is in CLAIMED.
 local function range_of(token)
-  for i = #ranges, 1, -1 do
-    local range = ranges[i]
-    if token >= range.first and token <= range.last then return range end
-  end
+  if latest and token >= latest.first and token <= latest.last then return latest end
   local range = read_range(
     call('ZRANGE', RANGES, token, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1])
   if not range or token > range.last then
     -- Its range is lost: the task goes back to the front of its board.
     range = { first = token, last = token, worker = '', rest = '' }
   end
-  ranges[#ranges + 1] = range
-  return range
+  latest = by_first[range.first]
+  if not latest then
+    latest = range
+    by_first[range.first] = range
+    ranges[#ranges + 1] = range
+  end
+  return latest
 end
 
 local function drop_range(first)

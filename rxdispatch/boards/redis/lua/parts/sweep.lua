@@ -39,7 +39,7 @@ local function sweep_leases()
       local range = read_range(call('ZRANGEBYSCORE', RANGES, first, first)[1])
       local ids, tokens = {}, {}
       if range then
-        ranges[#ranges + 1] = range
+        latest = range
         ids, tokens = claimed_between(first, range.last)
       else
         -- Its range is lost: the lease was that of all tokens before the next range.
