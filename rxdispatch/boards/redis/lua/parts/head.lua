@@ -57,6 +57,8 @@ local now = raw + skew
 
 -- Nothing is due before this time: no lease lapses, no ttl ends, no delay is over.
 local next_due = tonumber(known[6] or '') or math.huge
+-- On a new board, and should META be lost: the first sweep looks at everything.
+if not known[1] then next_due = 0 end
 
 local function due(at)
   if at < next_due then next_due = at end
@@ -64,8 +66,9 @@ end
 
 -- Letters in the field flags. While one is absent, no script has to look:
 -- d: tasks may be scheduled; k: tasks may have other kinds than 'default'; p: the board is paused;
--- r: tasks may have entries in TRIES; s: unfinished tasks may have a crash behind them; t: tasks may have a ttl.
-local flags = known[7] or ''
+-- r: tasks may have entries in TRIES; s: unfinished tasks may have a crash behind them; t: tasks may
+-- have a ttl.
+local flags = known[7] or (known[1] and '' or 'drst')
 
 local function flagged(letter)
   return flags ~= '' and string.find(flags, letter, 1, true) ~= nil

@@ -52,7 +52,8 @@ local function sweep_leases()
         for i, id in ipairs(ids) do lapse(id, tokens[i]) end
         moved = moved + #ids
       end
-      drop_range(first)
+      -- If its range is lost, there may be more, for which the lease remains.
+      if range or #ids < 1000 then drop_range(first) end
     end
   end
 end
@@ -128,10 +129,19 @@ local function look_ahead()
     local first = call('ZRANGE', PAST, 0, 0, 'WITHSCORES')
     if first[2] then due(math.max(tonumber(first[2]), now + 1000000)) end
   end
-  if call('HLEN', TRIES) == 0 then flags = string.gsub(flags, '[rs]', '') end
+  if call('HLEN', TRIES) == 0 then
+    flags = string.gsub(flags, 'r', '')
+    -- Should TRIES be lost, suspects and what workers hold of them remain.
+    if call('ZCARD', SUSPECTS) == 0 and call('HLEN', HELD) == 0 then
+      flags = string.gsub(flags, 's', '')
+    end
+  end
   suspected = flagged('s')
 end
 
+if next_due == 0 then
+  -- Insert: find_standing
+end
 sweep_leases()
 if flagged('t') then sweep_expired() end
 if flagged('d') then sweep_scheduled() end
