@@ -141,3 +141,17 @@ async def test_the_scripts_count_who_listens(server: Place) -> None:
                     await asyncio.sleep(0.01)
         # A script knows the number of listeners only after it has published something.
         assert [b"r", b"e", b"j", b"r1/11", b"e", b"j", b"r1/11", b"e", b"j"] == heard
+
+
+async def test_a_crowd_hears_that_the_last_task_was_cancelled(server: Place) -> None:
+    """A hint tells those that wait for their turn, so that they do not claim."""
+    async with server.bench() as bench:
+        board = bench.board()
+        async with listeners(bench, 11) as heard:
+            await board.submit([Task(0, id="a"), Task(0, id="b")])
+            await board.cancel("a")
+            await board.cancel("b")
+            async with asyncio.timeout(10):
+                while b"j" not in heard:
+                    await asyncio.sleep(0.01)
+        assert [b"r", b"e", b"j"] == heard

@@ -1,4 +1,4 @@
--- Parts: session, places, let_go, graves
+-- Parts: session, places, let_go, graves, ready
 -- Keys: READY, SUSPECTS, SCHED, PLACE
 -- Makes tasks dead as cancelled, whether scheduled, ready or claimed.
 -- ARGV from 9: ids. Reply: '1' for each that was there, else '0'.
@@ -7,6 +7,7 @@ if again then return again end
 -- A full server allows HDEL, and after its first write a script may also use memory.
 call('HDEL', SESSION, '')
 
+local ready_before = ready_count()
 local answer = {}
 if (known[13] or '') ~= '' then
   -- Insert: find_aside
@@ -40,5 +41,5 @@ for i = 9, #ARGV do
   end
 end
 close_ranges()
--- Insert: trim_dead, hint_joined, finish
+-- Insert: trim_dead, hint_ready, hint_joined, finish
 return keep(table.concat(answer))
