@@ -155,3 +155,18 @@ async def test_a_crowd_hears_that_the_last_task_was_cancelled(server: Place) -> 
                 while b"j" not in heard:
                     await asyncio.sleep(0.01)
         assert [b"r", b"e", b"j"] == heard
+
+
+async def test_a_lapsed_task_of_a_kind_that_the_worker_does_not_know(server: Place) -> None:
+    """The claim that finds the lapsed lease tells those that know the kind."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit(Task(0, kind="x"))
+        await board.claim(1, lease=10.0)
+        await bench.later(20)
+        async with listeners(bench, 1) as heard:
+            assert [] == await board.claim(1, kinds=["y"])
+            async with asyncio.timeout(10):
+                while not heard:
+                    await asyncio.sleep(0.01)
+        assert [b"r"] == heard

@@ -18,6 +18,8 @@ local function sort_out(first, letter)
     if one and not allowed(one) then
       put_aside(one, letter, found[i], tonumber(at[i]))
       gone[#gone + 1] = found[i]
+      -- The sweep of this claim may have made it ready: others hear about it.
+      if ready_before then sooner = true end
     else
       local n = #left + 1
       left[n], places_left[n], records_left[n] = found[i], at[i], record
