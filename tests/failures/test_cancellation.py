@@ -288,7 +288,9 @@ async def _cancelled_round(
     ended = rounds.pending or not work.cancelled()
     rounds.after(0, lambda: None)
     assert before == asyncio.all_tasks(), n
-    assert [] == [entry for entry in logs if entry["log_level"] not in {"debug", "info"}], n
+    # On a busy machine, the connection for messages may take longer than an attempt.
+    told = [entry for entry in logs if entry["log_level"] not in {"debug", "info"}]
+    assert [] == [entry for entry in told if entry["event"] != "channels_lost"], n
     counts = await board.counts()
     # The claims are back at once, not after the lease of 30 s.
     assert (0, 0) == (counts.claimed, counts.scheduled), n
