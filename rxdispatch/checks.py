@@ -153,9 +153,9 @@ def check_id_size(task_id: str) -> None:
 
 
 def check_kind(kind: Any) -> None:
-    """Raise ConfigError unless *kind* is a str of at most 200 characters."""
-    if kind.__class__ is not str:
-        raise ConfigError("kind must be a str", kind)
+    """Raise ConfigError unless *kind* is a str of 1 to 200 characters."""
+    if kind.__class__ is not str or not kind:
+        raise ConfigError("kind must be a str that is not empty", kind)
     if len(kind) > KIND_LIMIT:
         raise ConfigError(f"kind must be at most {KIND_LIMIT} characters", len(kind))
 

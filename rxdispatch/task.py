@@ -72,7 +72,7 @@ class Task(_Fields[P]):
             1 MiB, without NaN or infinity.
         id: Unique on its board, at most 1,024 bytes in UTF-8; a UUID version 7 by default.
             Boards store it unchanged.
-        kind: A label that tells handlers apart, at most 200 characters.
+        kind: A label that tells handlers apart, of 1 to 200 characters.
         priority: Higher first, an int from -4096 to 4096.
         delay: Seconds to wait before the task is ready.
         ttl: Seconds from submission after which the task is dead unless an attempt is running.

@@ -304,7 +304,8 @@ async def test_a_kind_waits_for_each_state(place: Place) -> None:
         ("a", r"kinds must be an iterable of str, or None for all, got 'a'"),
         (5, r"kinds must be an iterable of str, or None for all, got 5"),
         ([], r"kinds must not be empty; None means all, got \[\]"),
-        (["a", 1], r"kind must be a str, got 1"),
+        (["a", 1], r"kind must be a str that is not empty, got 1"),
+        (["a", ""], r"kind must be a str that is not empty, got ''"),
         (["a" * 201], r"kind must be at most 200 characters, got 201"),
     ],
 )
@@ -326,7 +327,7 @@ async def test_other_bad_arguments(place: Place) -> None:
         with pytest.raises(ConfigError, match=r"^kinds must be None when ids are given, got"):
             await board.claim(1, ids=["a"], kinds=["a"])
         for call in (board.pause, board.resume):
-            with pytest.raises(ConfigError, match=r"^kind must be a str, got 5$"):
+            with pytest.raises(ConfigError, match=r"^kind must be a str that is not empty, got 5$"):
                 await call(kind=5)  # type: ignore[arg-type]
 
 
