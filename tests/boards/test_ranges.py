@@ -63,7 +63,8 @@ class Stored:
         for name in ("tasks", "place", "kinds", "held", "tries", "grave", "meta"):
             flat = await call("ask", "HGETALL", bench.key(name))
             hashes[name] = {k.decode(): v for k, v in zip(flat[::2], flat[1::2], strict=True)}
-        sets["aside"] = aside = {}
+        aside: dict[str, float] = {}
+        sets["aside"] = aside
         members: set[bytes] = set()
         for member in await call("ask", "ZRANGE", bench.key("aside"), 0, -1):
             members.add(member)
