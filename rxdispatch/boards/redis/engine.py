@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from rxdispatch.boards.event_format import read_events
 from rxdispatch.boards.redis.hints import read_hints
 from rxdispatch.boards.redis.keys import BoardKeys
 from rxdispatch.boards.redis.layout import (
+    LENGTHS,
     TRIES,
     body_of,
     kind_bytes,
@@ -196,11 +198,16 @@ class RedisEngine:
         for done in (request, *given_up):
             self._session.end(done)
         claimed: list[ClaimedTask] = []
-        for i, (raw, record) in enumerate(zip(found, records, strict=True)):
+        for token, raw, record in zip(itertools.count(base), found, records, strict=False):
             # In the reply to a repeated claim, tasks that were taken away meanwhile are missing.
-            if raw is not None and record is not None:
-                past = read_tries(history[i]) if history else (0, 0)
-                claimed.append(ClaimedTask(id_text(raw), base + i, body_of(record), *past))
+            if raw is None or not record:
+                continue
+            body = record if record[0] > LENGTHS else body_of(record)
+            if history:
+                past = read_tries(history[token - base])
+                claimed.append(ClaimedTask(id_text(raw), token, body, *past))
+            else:
+                claimed.append(ClaimedTask(id_text(raw), token, body))
         if vanished:
             # The server has evicted their records, or another client has deleted them.
             first = id_text(vanished[0])

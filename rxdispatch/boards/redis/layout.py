@@ -10,6 +10,7 @@ from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.claim import Claim
 
 __all__ = [
+    "LENGTHS",
     "TRIES",
     "body_of",
     "kind_bytes",
@@ -19,9 +20,13 @@ __all__ = [
     "runs_of_kinds",
 ]
 
+LENGTHS: Final = 3
+"""The largest first byte of a length of a kind; MessagePack begins with a larger one."""
+
 TRIES: Final = struct.Struct(">IIB")
 """The beginning of an entry of ``tries``; the last error follows."""
 
+_PLAIN: Final = frozenset(["default"])
 _GRAVE: Final = struct.Struct(">IIdHH")
 
 
@@ -40,14 +45,14 @@ def kind_bytes(kind: str) -> bytes:
 
 def body_of(record: bytes) -> bytes:
     """Return a record without the kind before it; MessagePack begins with a larger byte."""
-    if record and record[0] <= 3:
+    if record and record[0] <= LENGTHS:
         return record[2 + int.from_bytes(record[:2], "big") :]
     return record
 
 
 def runs_of_kinds(claims: list[Claim[Any]]) -> list[bytes | int]:
     """Sort *claims* by kind; return each kind and how many have it, nothing if none is needed."""
-    if all(claim.task.kind == "default" for claim in claims):
+    if {claim.task.kind for claim in claims} <= _PLAIN:
         return []
     claims.sort(key=lambda claim: claim.task.kind)
     counted = Counter(claim.task.kind for claim in claims)
