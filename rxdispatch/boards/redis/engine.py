@@ -200,9 +200,9 @@ class RedisEngine:
         claimed: list[ClaimedTask] = []
         for token, raw, record in zip(itertools.count(base), found, records, strict=False):
             # In the reply to a repeated claim, tasks that were taken away meanwhile are missing.
-            if raw is None or not record:
+            if raw is None or record is None:
                 continue
-            body = record if record[0] > LENGTHS else body_of(record)
+            body = body_of(record) if not record or record[0] <= LENGTHS else record
             if history:
                 past = read_tries(history[token - base])
                 claimed.append(ClaimedTask(id_text(raw), token, body, *past))
