@@ -9,7 +9,7 @@ call('HDEL', SESSION, '')
 
 local ready_before = ready_count()
 local answer = {}
-if (known[13] or '') ~= '' then
+if aside_field ~= '' then
   -- Insert: find_aside
   for i = 9, #ARGV do find_aside(ARGV[i]) end
 end

@@ -53,7 +53,7 @@ end
 if limit > 0 and not flagged('p') then
   if kind == 'only' then
     -- Insert: take_ids
-  elseif kind == 'kinds' or (known[13] or '') ~= '' or (known[14] or '') ~= '' then
+  elseif kind == 'kinds' or aside_field ~= '' or paused_field ~= '' then
     if kind == 'kinds' then flag('k') end
     -- Insert: take_kinds
   else

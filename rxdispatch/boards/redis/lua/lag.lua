@@ -30,9 +30,7 @@ end
 -- value is never 0xcb.
 local function delay_of(id)
   local record = call('HGET', TASKS, id) or ''
-  if #record > 2 and string.byte(record) <= 3 then
-    record = string.sub(record, 3 + struct.unpack('>I2', record))
-  end
+  record = string.sub(record, select(2, kind_of(record)))
   if #record < 20 or string.byte(record, 1) ~= 0x99 or (tries(id)) > 0 then return 0 end
   local at = string.byte(record, -9) == 0xcb and -18 or -10
   if string.byte(record, at) ~= 0xcb then return 0 end

@@ -5,7 +5,7 @@
 call('ZREM', READY, '')
 local pausing = ARGV[6] == '1'
 if ARGV[7] then
-  local kinds = read_kinds(known[14])
+  local kinds = read_kinds(paused_field)
   kinds[ARGV[7]] = pausing or nil
   write_kinds('paused', kinds)
 elseif pausing then

@@ -1,5 +1,4 @@
 -- Parts: session, numbers, ready, events
--- Keys: KINDS
 -- Keys: TASKS, EXPIRY, PAST
 -- Adds tasks to the board.
 -- ARGV 9: how many tasks; then (id, record, options) of each; options are '' or
@@ -42,7 +41,7 @@ for i = 1, count do
     if (string.byte(record) or 255) <= 3 then
       flag('k')
       of_kind = of_kind or {}
-      local one = string.sub(record, 3, 2 + struct.unpack('>I2', record))
+      local one = kind_of(record)
       of_kind[one] = (of_kind[one] or 0) + 1
     end
     rows[#rows + 1] = id
@@ -79,7 +78,7 @@ if #rows > 0 then
   if grows then call('HDEL', TASKS, '') end
 end
 if of_kind then
-  for one, count in pairs(of_kind) do call('HINCRBY', KINDS, one, count) end
+  for one, count in pairs(of_kind) do count_kind(one, count) end
 end
 if #places > 0 then call('ZADD', READY, unpack(places)) end
 if #later > 0 then

@@ -1,6 +1,6 @@
 -- Parts: aside
 -- Which kinds this claim may take: those that it names, or all, without those that are paused.
-local paused_kinds = read_kinds(known[14])
+local paused_kinds = read_kinds(paused_field)
 local named = nil
 if kind == 'kinds' then
   named = {}

@@ -4,7 +4,7 @@
 -- paused, has come across them. ASIDE has a line for the tasks of each kind without a crash behind
 -- them ('r'), and one for the others ('s'): members of one score, in the order of their bytes, which
 -- is that of their places. PLACE has the member of each task, to find it by its id.
-local standing, standing_changed = read_kinds(known[13]), false
+local standing, standing_changed = read_kinds(aside_field), false
 
 local function line_of(kind, letter)
   return struct.pack('>I2', #kind) .. kind .. letter

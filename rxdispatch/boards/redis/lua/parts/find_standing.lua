@@ -14,7 +14,7 @@ do
   until not member
   if next(standing) then
     write_kinds('aside', standing)
-    known[13] = meta[#meta]
+    aside_field = meta[#meta]
   end
   if next(standing) or call('HLEN', KINDS) > 0 then flag('k') end
 end

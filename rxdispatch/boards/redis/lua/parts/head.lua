@@ -1,9 +1,10 @@
 -- Keys: META
 -- The beginning of every script: the options, and the clock.
 --
--- INVARIANT. A task that is on the board has a record in TASKS, and its id is in exactly one of
+-- INVARIANT. A task that is on the board has a record in TASKS, and is in exactly one of
 --   READY    (score: its place), for tasks without a crash behind them,
 --   SUSPECTS (score: its place), for ready tasks with a crash behind them,
+--   ASIDE    (in a line for each kind), for ready tasks of kinds that some worker may not take,
 --   SCHED    (score: when it is due; PLACE has the place that it will take),
 --   CLAIMED  (score: the token of its claim),
 --   DEAD     (score: when it died; GRAVE says why).
@@ -79,6 +80,9 @@ local function flag(letter)
 end
 
 local suspected = flagged('s')
+
+-- The kinds that have tasks aside, and those that are paused, as stored; '' if there are none.
+local aside_field, paused_field = known[13] or '', known[14] or ''
 
 -- The time of the last death, the last token, and the number that the next task gets.
 local stamp = tonumber(known[8] or 0)

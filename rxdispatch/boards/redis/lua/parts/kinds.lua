@@ -3,9 +3,11 @@
 -- The kinds of tasks. A record of another kind than 'default' begins with the length of the kind
 -- (2 bytes) and the kind. The first byte of other records is larger than that of any length.
 -- KINDS counts the unfinished tasks of each kind but 'default'.
+-- Returns the kind, and where the rest of the record begins.
 local function kind_of(record)
-  if not record or #record < 2 or string.byte(record) > 3 then return 'default' end
-  return string.sub(record, 3, 2 + struct.unpack('>I2', record))
+  if not record or #record < 2 or string.byte(record) > 3 then return 'default', 1 end
+  local length = struct.unpack('>I2', record)
+  return string.sub(record, 3, 2 + length), 3 + length
 end
 
 local function count_kind(kind, count)
@@ -27,7 +29,7 @@ end
 -- A list of kinds in a field of META: the length of each (2 bytes) and the kind.
 local function read_kinds(field)
   local kinds, at = {}, 1
-  while field and at < #field do
+  while at < #field do
     local length = struct.unpack('>I2', field, at)
     kinds[string.sub(field, at + 2, at + 1 + length)] = true
     at = at + 2 + length

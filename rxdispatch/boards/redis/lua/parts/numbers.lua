@@ -22,7 +22,6 @@ local function keep_pace(number)
   call('HSET', META, 'pace', kept .. struct.pack('>dd', number, now), 'paced', now)
 end
 
-
 -- Reserves numbers for *count* tasks that join the end; returns the first number.
 local function numbers(count)
   local number = seq

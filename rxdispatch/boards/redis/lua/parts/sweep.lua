@@ -61,7 +61,7 @@ end
 local function sweep_expired()
   local old = call('ZRANGEBYSCORE', EXPIRY, '-inf', now, 'LIMIT', 0, SWEEP)
   more = more or #old == SWEEP
-  if (known[13] or '') ~= '' then
+  if aside_field ~= '' then
     -- Insert: find_aside
     for _, id in ipairs(old) do find_aside(id) end
   end

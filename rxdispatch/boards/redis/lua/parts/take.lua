@@ -10,6 +10,15 @@ local function counts_of(tries)
   return tries and #tries >= 9 and string.sub(tries, 1, 9) or false
 end
 
+-- Returns the members and the scores of a reply that has them in turn.
+local function parted(reply)
+  local members, scores = {}, {}
+  for i = 1, #reply, 2 do
+    members[#members + 1], scores[#scores + 1] = reply[i], reply[i + 1]
+  end
+  return members, scores
+end
+
 -- Adds tasks that were just removed from READY or SUSPECTS to the claim. A task whose ttl is over
 -- becomes dead instead: a sweep moves a limited number, so it may have left some. *written* has the
 -- records, if the script has read them.

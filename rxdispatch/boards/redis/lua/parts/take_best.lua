@@ -12,12 +12,7 @@ end
 while #ids < limit and step > 0 do
   local popped = call('ZPOPMIN', READY, math.min(step, limit - #ids))
   if #popped == 0 then break end
-  local found, at = {}, {}
-  for i = 1, #popped, 2 do
-    found[#found + 1] = popped[i]
-    at[#at + 1] = popped[i + 1]
-  end
-  take_some(found, at)
+  take_some(parted(popped))
 end
 more = more or (#ids < limit and step == 0)
 if mixed then

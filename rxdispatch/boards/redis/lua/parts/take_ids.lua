@@ -1,5 +1,5 @@
--- Parts: take, allowed, find_aside
--- Keys: READY, SUSPECTS, TASKS
+-- Parts: take, sort_out, find_aside
+-- Keys: READY, SUSPECTS
 -- Claims the wanted ids that are ready, in the order in which they are wanted.
 local wanted, seen = {}, {}
 for i = at + 1, #ARGV do
@@ -20,20 +20,7 @@ if suspected and #wanted > 0 then
   end
 end
 
--- Puts tasks of paused kinds aside; returns the others, their places and their records.
-local function sort_out(found, at)
-  local left, places_left, records_left = {}, {}, {}
-  for i, record in ipairs(call('HMGET', TASKS, unpack(found))) do
-    local id, one = found[i], record and kind_of(record)
-    if one and not allowed(one) then
-      put_aside(one, crashed[id] and 's' or 'r', id, tonumber(at[i]))
-    else
-      local n = #left + 1
-      left[n], places_left[n], records_left[n] = id, at[i], record
-    end
-  end
-  return left, places_left, records_left
-end
+local function letter_of(id) return crashed[id] and 's' or 'r' end
 
 local next_one = 1
 while next_one <= #wanted and #ids < limit and step > 0 do
@@ -48,7 +35,7 @@ while next_one <= #wanted and #ids < limit and step > 0 do
   if #found > 0 then
     call('ZREM', READY, unpack(found))
     if suspected then call('ZREM', SUSPECTS, unpack(found)) end
-    if next(paused_kinds) then found, at, written = sort_out(found, at) end
+    if next(paused_kinds) then found, at, written = sort_out(found, at, letter_of) end
     if #found > 0 then take_some(found, at, written) end
   end
 end

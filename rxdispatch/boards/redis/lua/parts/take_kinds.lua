@@ -1,31 +1,17 @@
--- Parts: take, bring_back
--- Keys: READY, SUSPECTS, TASKS
+-- Parts: take, sort_out, bring_back
+-- Keys: READY, SUSPECTS
 -- Claims the best ready tasks of the kinds that are allowed, and puts others that it comes across
 -- aside. One claim looks at about a thousand tasks; after that, the reply says that more is due.
 local looked = 0
 
--- Puts tasks of other kinds aside; returns those that are allowed, their places and their records,
--- and those that are not.
-local function sort_out(first, letter)
-  local found, at = {}, {}
-  for i = 1, #first, 2 do
-    found[#found + 1], at[#at + 1] = first[i], first[i + 1]
-  end
-  local left, places_left, records_left, gone = {}, {}, {}, {}
-  for i, record in ipairs(call('HMGET', TASKS, unpack(found))) do
-    room = room - #(record or '')
-    local one = record and kind_of(record)
-    if one and not allowed(one) then
-      put_aside(one, letter, found[i], tonumber(at[i]))
-      gone[#gone + 1] = found[i]
-      -- The sweep of this claim may have made it ready: others hear about it.
-      if ready_before then sooner = true end
-    else
-      local n = #left + 1
-      left[n], places_left[n], records_left[n] = found[i], at[i], record
-    end
-  end
-  looked = looked + #found
+-- Sorts out the tasks of a reply, and counts what it has looked at.
+local function look_at(reply, letter)
+  local found, at = parted(reply)
+  local left, places_left, records_left, gone, size =
+    sort_out(found, at, function() return letter end)
+  -- The sweep of this claim may have made them ready: others hear about it.
+  if #gone > 0 and ready_before then sooner = true end
+  looked, room = looked + #found, room - size
   step = room <= 0 and 0 or math.min(1000, math.floor(room * looked / (8388608 - room + 1)) + 1)
   return left, places_left, records_left, gone
 end
@@ -38,7 +24,7 @@ while #found < limit and step > 0 and looked < 1000 do
   local popped = call('ZPOPMIN', READY, math.min(step, limit - #found))
   if #popped == 0 then break end
   reached = tonumber(popped[#popped])
-  local left, places_left, records_left = sort_out(popped, 'r')
+  local left, places_left, records_left = look_at(popped, 'r')
   for i, id in ipairs(left) do
     local n = #found + 1
     found[n], at[n], written[n] = id, places_left[i], records_left[i]
@@ -47,19 +33,19 @@ end
 local cut = #found < limit and (step <= 0 or looked >= 1000)
 more = more or cut
 if suspected then
-  bring_back('s', SUSPECTS, 4)
-  -- The first four suspects must be allowed ones.
+  -- Insert: take_suspects
+  bring_back('s', SUSPECTS, ROOM)
+  -- The suspects that it takes are among the first ROOM, which must be allowed ones.
   local clean
   repeat
-    local first = call('ZRANGE', SUSPECTS, 0, 3, 'WITHSCORES')
+    local first = call('ZRANGE', SUSPECTS, 0, ROOM - 1, 'WITHSCORES')
     local gone = {}
-    if #first > 0 then gone = select(4, sort_out(first, 's')) end
+    if #first > 0 then gone = select(4, look_at(first, 's')) end
     if #gone > 0 then call('ZREM', SUSPECTS, unpack(gone)) end
     clean = #gone == 0
   until clean or step <= 0 or looked >= 1000
   more = more or not clean
   if clean then
-    -- Insert: take_suspects
     take_suspects(function(place)
       -- Behind the last one that this claim has looked at, others may be better.
       if cut and place > reached then return limit end
