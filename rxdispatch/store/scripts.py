@@ -60,11 +60,17 @@ def load_script(package: str, *names: str) -> Script:
     return Script(text, tuple(name.lower() for name in source.keys))
 
 
+@cache
+def _text_of(package: str, name: str) -> str:
+    """Return the text of a file, which many scripts may need, from one read."""
+    return files(package).joinpath("lua", *f"{name}.lua".split("/")).read_text("utf-8")
+
+
 class _Source:
     """The files of a package, and the keys that those read so far declare."""
 
     def __init__(self, package: str) -> None:
-        self._folder = files(package).joinpath("lua")
+        self._package = package
         self.keys: dict[str, None] = {}
 
     def expand(self, name: str, there: set[str]) -> str:
@@ -72,7 +78,7 @@ class _Source:
         if name in there:
             return ""
         there.add(name)
-        text = self._folder.joinpath(*f"{name}.lua".split("/")).read_text("utf-8")
+        text = _text_of(self._package, name)
         before: list[str] = []
         for kind, values in _DECLARATION.findall(text):
             for value in values.split(", "):
