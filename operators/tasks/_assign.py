@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -13,12 +12,12 @@ from typing import Any
 from reactivex import Observable, abc
 
 from rxdispatch.claim import LOST, Change, Claim
-from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.node import NodeChange, Slot
 from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.operators.tasks._assignment import Assignment
 from rxdispatch.operators.tasks._claim_slots import ClaimSlots
+from rxdispatch.operators.tasks._outage import Outage
 from rxdispatch.protocols import FeedLike
 from rxdispatch.seconds import seconds
 
@@ -88,7 +87,10 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
         self._full = False  # no node is known to have room
         self._news = 0  # how often the feed reported room
         self._done = False
-        self._away = False  # whether the last call found no server
+        self._outage = Outage(
+            lambda error: log.warning("assign_waits", error=error),
+            lambda: log.info("assign_goes_on"),
+        )
         self._changes = feed.changes.subscribe(self._changed, on_completed=self._retry)
 
     # -- what comes in -----------------------------------------------------------------------
@@ -182,19 +184,14 @@ class _Assigner(Subscription[Claim[Any], Assignment[Any]]):
             self.complete()
 
     async def _take(self, count: int) -> None:
-        while True:
+        news = 0
+
+        async def reserve() -> list[Slot]:
+            nonlocal news
             news = self._news
-            try:
-                slots = await self._feed.reserve_many(count, lease=self._lease, **self._criteria)
-                break
-            except StoreUnavailableError as error:
-                if not self._away:
-                    log.warning("assign_waits", error=str(error))
-                self._away = True
-                await asyncio.sleep(random.uniform(0.1, 0.5))
-        if self._away:
-            self._away = False
-            log.info("assign_goes_on")
+            return await self._feed.reserve_many(count, lease=self._lease, **self._criteria)
+
+        slots = await self._outage.until_answered(reserve, 0.1, 0.5)
         # If some nodes had room, others may have room too. The call may have missed room that
         # the feed reported meanwhile.
         self._full = not slots and news == self._news

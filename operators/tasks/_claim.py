@@ -18,6 +18,7 @@ from rxdispatch.errors import StoreUnavailableError
 from rxdispatch.log import get_logger
 from rxdispatch.operators._subscription import Downstream, operator_of
 from rxdispatch.operators.tasks._claim_buffer import ClaimBuffer
+from rxdispatch.operators.tasks._outage import Outage
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 
@@ -123,7 +124,10 @@ class _Claimer(Downstream[Claim[Any]]):
         self._hinted = False  # whether a hint came while a claim was under way
         self._sweep = True  # whether it is time to look even without room
         self._done = False
-        self._away = False
+        self._outage = Outage(
+            lambda error: log.warning("claims_waiting", board=board.name, error=error),
+            lambda: log.info("claims_going_on", board=board.name),
+        )
         self._ahead = 0
         self._counted = 0
         self._since = self.loop.time()
@@ -201,7 +205,7 @@ class _Claimer(Downstream[Claim[Any]]):
         self._suspects = suspects
         if self._claiming is not None or self.closed:
             return
-        if self._away and not self._hinted and self.timer is not None:
+        if self._outage.lasts and not self._hinted and self.timer is not None:
             return  # The server gets a moment, unless a hint says that it is back.
         wanted = self._wanted() if self._promising else 0
         if wanted > 0 or self._sweep:
@@ -228,16 +232,12 @@ class _Claimer(Downstream[Claim[Any]]):
                 wanted, kinds=self._kinds, worker=self._worker, lease=self._lease
             )
         except StoreUnavailableError as error:
-            if not self._away:
-                log.warning("claims_waiting", board=self._board.name, error=str(error))
-            self._away = True
+            self._outage.failed(error)
             if error.maybe_executed and wanted:
                 self._weigh(wanted, self._lease)
             self._look_again(random.uniform(0.1, 0.5))
             return
-        if self._away:
-            self._away = False
-            log.info("claims_going_on", board=self._board.name)
+        self._outage.answered()
         if self.closed:
             self._board._intakes.give_back(batch.claims)
             return

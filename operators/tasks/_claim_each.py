@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 from reactivex import Observable, abc
 
 from rxdispatch.claim import Claim
-from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.operators.tasks._claim_buffer import ClaimBuffer
+from rxdispatch.operators.tasks._outage import Outage
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Task
@@ -92,7 +92,10 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         self._asked: list[str] = []  # being claimed
         self._claiming: asyncio.Task[None] | None = None
         self._done = False
-        self._away = False  # whether the last call found no server
+        self._outage = Outage(
+            lambda error: log.warning("claims_waiting", board=board.name, error=error),
+            lambda: log.info("claims_going_on", board=board.name),
+        )
 
     def on_next(self, item: Task[Any] | str) -> None:
         """Claim the task of that id as soon as possible."""
@@ -139,20 +142,10 @@ class _Chooser(Subscription[Task[Any] | str, Claim[Any]]):
         ids = self._asked = list(self._ids)[:BATCH]
         for task_id in ids:
             del self._ids[task_id]
-        while True:
-            try:
-                batch = await self._board._intakes.claim_batch(
-                    len(ids), ids=ids, worker=self._worker, lease=self._lease
-                )
-                break
-            except StoreUnavailableError as error:
-                if not self._away:
-                    log.warning("claims_waiting", board=self._board.name, error=str(error))
-                self._away = True
-                await asyncio.sleep(random.uniform(0.1, 0.5))
-        if self._away:
-            self._away = False
-            log.info("claims_going_on", board=self._board.name)
+        claim_batch = self._board._intakes.claim_batch
+        batch = await self._outage.until_answered(
+            lambda: claim_batch(len(ids), ids=ids, worker=self._worker, lease=self._lease), 0.1, 0.5
+        )
         self._asked = []
         self._buffer.add(batch.claims)
 

@@ -7,7 +7,6 @@ Whether a failed task is retried or dead is decided in ``rxdispatch/retry_or_dea
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -16,10 +15,11 @@ from reactivex import Observable, abc
 
 from rxdispatch.checks import integer
 from rxdispatch.claim import Outcome, Settlement
-from rxdispatch.errors import ConfigError, StoreUnavailableError
+from rxdispatch.errors import ConfigError
 from rxdispatch.log import get_logger
 from rxdispatch.operators._subscription import Subscription, operator_of
 from rxdispatch.operators.tasks._check_outcome import check_outcome
+from rxdispatch.operators.tasks._outage import Outage
 from rxdispatch.protocols import BoardLike
 from rxdispatch.seconds import seconds
 
@@ -99,7 +99,10 @@ class _Settler(Subscription[Result, Result]):
         # What ends the stream once all is written.
         self._last: Callable[[], None] | None = None
         self._due = False
-        self._away = False  # whether the last call found no server
+        self._outage = Outage(
+            lambda error: log.warning("settle_waits", board=board.name, error=error),
+            lambda: log.info("settle_goes_on", board=board.name),
+        )
 
     def on_next(self, outcome: Result) -> None:
         """Add *outcome* to the batch; write it if there is nothing to wait for."""
@@ -197,19 +200,8 @@ class _Settler(Subscription[Result, Result]):
         if not pairs:
             return
         settlements: list[Settlement] = [settlement for _, settlement in pairs]
-        while True:
-            try:
-                held = await self._board.settle(settlements)
-                break
-            except StoreUnavailableError as error:
-                # The same settlements again: if they were executed, the answer is the same.
-                if not self._away:
-                    log.warning("settle_waits", board=self._board.name, error=str(error))
-                self._away = True
-                await asyncio.sleep(random.uniform(0.05, 0.3))
-        if self._away:
-            self._away = False
-            log.info("settle_goes_on", board=self._board.name)
+        # The same settlements again: if they were executed, the answer is the same.
+        held = await self._outage.until_answered(lambda: self._board.settle(settlements), 0.05, 0.3)
         for (outcome, _), holds in zip(pairs, held, strict=True):
             if not holds:
                 outcome.status = "lost"
