@@ -140,7 +140,8 @@ class Drops:
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
         """Arrange that the counted items are logged within a second; call it on the loop."""
         if self._timer is None and self.total > self._logged:
-            # In an empty context: that of an item would be kept alive, and appear in the log.
+            # In an empty context: the timer would keep the context of an item, and the log would
+            # show its variables.
             self._timer = loop.call_later(BURST, self.report, context=Context())
 
     def report(self) -> None:

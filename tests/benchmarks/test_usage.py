@@ -111,7 +111,7 @@ def test_nothing_of_one_that_is_gone() -> None:
 
 @pytest.mark.serial
 def test_busy_loop_takes_one_core() -> None:
-    """The peak of a busy loop is one core, and that of a waiting program is nothing."""
+    """A busy loop has a peak of one core, and a waiting program has none."""
     with running(BUSY) as process:
         watch = Watch(process.pid)
         time.sleep(2 * WINDOW)

@@ -371,7 +371,7 @@ async def test_a_lost_claim_that_had_not_brought_all(server: Place) -> None:
     """The repeated claim reports again that more is due, so the rest follows."""
     async with shaky(server) as it:
         await it.sure.submit([Task(b"x" * 900_000, id=f"{n}") for n in range(30)])
-        # The server then knows the script, so the dropped reply is that of a real claim.
+        # The server then knows the script, so the proxy drops the reply to a claim.
         await it.sure.claim(0)
         it.proxy.drop_replies(1, b"EVALSHA")
         claims = await it.board.claim(1000)

@@ -270,7 +270,7 @@ def test_a_planted_link(name: str, tmp_path: Path) -> None:
 
 
 def test_a_child_of_a_board_without_a_name(name: str) -> None:
-    """The child opens its parent's file, not that of a new board with the same name."""
+    """The child opens its parent's file, and not the file of a new board with the same name."""
     with Board.create(name, capacity=100) as board:
         asyncio.run(board.submit(Task(n) for n in range(3)))
         board.unlink()

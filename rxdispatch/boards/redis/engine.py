@@ -99,10 +99,10 @@ class RedisEngine:
     The engine of one handle on a board on a server. It has a session, and numbers its requests.
 
     If the reply to a request is lost, the client sends the same request again. The server keeps the
-    replies of requests that must not be executed twice for a minute, and returns the kept reply. If
-    the client gives up on a claim or a settlement, this class keeps the number of that request. The
-    next claim gives back what the lost one claimed, and a repeated settlement gets the answer of
-    the lost one.
+    reply to each request that must not be executed twice, until a later request uses its slot of
+    the session, and returns the kept reply. If the client gives up on a claim, the next claim gives
+    back what the lost one claimed. If it gives up on a settlement, a repeated settlement gets the
+    answer of the lost one.
 
     Args:
         client: The client of the server.

@@ -17,8 +17,8 @@ class Holders:
     The labels of workers, and for each cell the number of the label of the worker that claimed it.
 
     This is information for people; no decision depends on it. A cell's word contains the number of
-    the claim. If a process was killed before it wrote the word, the number is that of an older
-    claim, and the holder is unknown.
+    the claim. If a process was killed before it wrote the word, the word still has the number of an
+    older claim, and the holder is unknown.
     """
 
     def __init__(self, mapping: Mapping) -> None:

@@ -332,7 +332,7 @@ async def test_other_bad_arguments(place: Place) -> None:
 
 
 async def test_events_have_the_kind(place: Place) -> None:
-    """Each event of a task has its kind, whoever causes it."""
+    """Each event of a task has the task's kind, whatever caused it."""
     async with place.bench() as bench:
         board, other = bench.board(max_crashes=1, dead_limit=1), bench.elsewhere()
         async with heard(bench, other) as events:
