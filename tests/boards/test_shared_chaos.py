@@ -6,7 +6,9 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import time
+import traceback
 from typing import Any
 
 import pytest
@@ -58,7 +60,11 @@ def child(name: str, log: int, seed: int) -> int:
     if pid == 0:
         try:
             asyncio.run(toil(name, log, seed))
+        except BaseException:
+            # Otherwise the parent learns only that the child has failed.
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(1)
     return pid
 
