@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from rxdispatch.boards.shm.board import SharedMemoryBoard
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.claim import Settlement
+from rxdispatch.errors import BoardFullError
 from rxdispatch.task import Task
 from tests.boards.shared_writes import states
 
@@ -26,17 +28,18 @@ async def toil(name: str, log: int, seed: int) -> None:
     chance = random.Random(seed)
     for n in range(10**9):
         if chance.random() < 0.3:
-            await board.submit(
-                [
-                    Task(
-                        "x" * chance.choice((1, 300)),
-                        id=f"{seed}-{n}-{i}",
-                        max_attempts=10**6,
-                        kind=chance.choice(("default", "a", "b")),
-                    )
-                    for i in range(chance.randint(1, 8))
-                ]
-            )
+            tasks = [
+                Task(
+                    "x" * chance.choice((1, 300)),
+                    id=f"{seed}-{n}-{i}",
+                    max_attempts=10**6,
+                    kind=chance.choice(("default", "a", "b")),
+                )
+                for i in range(chance.randint(1, 8))
+            ]
+            # On a quick machine, tasks whose claims were dropped pile up until their leases lapse.
+            with suppress(BoardFullError):
+                await board.submit(tasks)
         settlements: list[Settlement] = []
         kinds = chance.choice((None, None, ["a"], ["default", "b"]))
         for claim in await board.claim(chance.randint(1, 12), kinds=kinds, lease=0.2):

@@ -358,7 +358,7 @@ async def test_stages_in_processes_of_their_own(folder: Path) -> None:
             rxd.stage(begin), rxd.stage(begin, name="enrich", board="orders"), boards=hub.board
         ) as pipeline:
             await pipeline.feed(range(120))
-        # What the killed worker has handed on is handed on again, perhaps when it is already stored.
+        # What the killed worker has handed on is handed on again, perhaps after it was stored.
         store = hub.board("store", remember=600.0)
         await store.claim(0)
         at = ("--url", server.target.safe, "--lease", 0.5)
