@@ -32,6 +32,10 @@ class Intake(Protocol):
         """Cancel the work on every held claim, so that the claims go back."""
         ...
 
+    def renew_soon(self) -> None:
+        """Renew every held claim at a random moment within a short while."""
+        ...
+
     def idle(self) -> Awaitable[None]:
         """Wait until nothing is held."""
         ...
@@ -70,6 +74,11 @@ class Intakes:
         """Add *intake* to those that are drained when the board's owner closes."""
         self._enlisted.add(intake)
         return Disposable(lambda: self._enlisted.discard(intake))
+
+    def renew_soon(self) -> None:
+        """Renew the claims of all intakes, as another server may not know some of them."""
+        for intake in tuple(self._enlisted):
+            intake.renew_soon()
 
     async def claim_batch(
         self,

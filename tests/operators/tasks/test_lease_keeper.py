@@ -152,3 +152,34 @@ def test_claims_that_outlive_their_loop() -> None:
         place = runner.run(held(1))
     place.claims.clear()
     assert 1 == place.keeper.out
+
+
+async def test_a_renewal_out_of_turn_is_of_all_claims() -> None:
+    """It comes within a tenth of the lease, is of the newest claims too, and keeps the pace."""
+    place = await held(3)
+    place.keeper.renew_soon()
+    await asyncio.sleep(0.3)
+    (first,) = place.engine.times("renew")
+    assert 0.0 <= first <= 0.3
+    await asyncio.sleep(1.0)
+    assert [first, first + 1.0] == place.engine.times("renew")
+    await place.end()
+    place.keeper.renew_soon()
+    await asyncio.sleep(9)
+    assert 2 == len(place.engine.named("renew"))
+
+
+async def test_a_renewal_out_of_turn_follows_one_that_is_under_way() -> None:
+    """The one under way may have been answered by the server before."""
+    place = await held(3)
+    await asyncio.sleep(0.9)
+    place.engine.before["renew"] = 0.5
+    await asyncio.sleep(0.2)
+    place.keeper.renew_soon()
+    await asyncio.sleep(0.8)
+    first, second = place.engine.times("renew")
+    assert 1.0 == first
+    assert 1.5 <= second <= 1.8
+    place.engine.before["renew"] = 0.0
+    await asyncio.sleep(1.0)
+    await place.end()
