@@ -16,7 +16,6 @@ __all__ = [
     "Counts",
     "DeadLetter",
     "EventKind",
-    "KindState",
     "SubmitResult",
     "TaskEvent",
     "TaskState",
@@ -47,11 +46,14 @@ class BoardStats:
         refused: Settlements that the board refused because the token was no longer valid: another
             worker may do, or may have done, the same task again.
         lost: Claims whose token a renewal found to be no longer valid.
+        epochs: How often another server has taken over the board, as far as this handle has seen:
+            after a failover, or a start.
     """
 
     settled: int
     refused: int
     lost: int
+    epochs: int = 0
 
 
 @attrs.frozen(slots=True)
@@ -85,20 +87,6 @@ class Counts:
     claimed: int
     done: int
     dead: int
-
-
-@attrs.frozen(slots=True)
-class KindState:
-    """
-    The tasks of one kind.
-
-    Attributes:
-        unfinished: How many are scheduled, ready or claimed.
-        paused: Whether the kind is paused; the pause of the whole board does not count.
-    """
-
-    unfinished: int
-    paused: bool
 
 
 @attrs.frozen(slots=True)

@@ -22,7 +22,7 @@ async def _run(board: Any, operation: str, script: Script, args: list[Any]) -> A
     session = names.key("session:bare")
     keys = [session if name == "session" else names.key(name) for name in script.keys]
     head = (names.events, names.hints, b"", b"", b"", 0, next(_requests), b"")
-    return await engine._client.run(operation, script, keys, (*head, *args))
+    return await engine._client.run(operation, script, keys, (*head, *args), engine.fence)
 
 
 async def submit_script(board: Any, rows: list[bytes]) -> bytes:

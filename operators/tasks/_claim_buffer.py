@@ -126,6 +126,10 @@ class ClaimBuffer:
         for claim in self.keeper.claims():
             claim._recall()
 
+    def renew_soon(self) -> None:
+        """Renew every held claim at a random moment within a short while."""
+        self.keeper.renew_soon()
+
     async def idle(self) -> None:
         """Wait until every emitted claim is settled."""
         await self.keeper.idle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import weakref
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
@@ -19,6 +20,9 @@ from rxdispatch.task import Task
 __all__ = ["LeaseKeeper"]
 
 log = get_logger(__name__)
+
+SOON = 0.5
+"""The most seconds until claims are renewed out of turn: workers must not all come at once."""
 
 
 class LeaseKeeper:
@@ -59,6 +63,7 @@ class LeaseKeeper:
         self._dropped: list[ClaimRef] = []
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self._all = False  # whether the next renewal is of every claim, however new
         self._changing = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -114,6 +119,19 @@ class LeaseKeeper:
 
     # -- renewal -----------------------------------------------------------------------------
 
+    def renew_soon(self) -> None:
+        """Renew every claim at a random moment within a short while."""
+        if not self._held:
+            return
+        self._all = True
+        if self._renewal is None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wait(self._moment())
+
+    def _moment(self) -> float:
+        return random.uniform(0.0, min(SOON, self._lease / 10))
+
     def _wait(self, delay: float) -> None:
         self._timer = self._loop.call_later(
             delay, self._tick, self._clock() + delay, context=self._home.copy()
@@ -137,7 +155,9 @@ class LeaseKeeper:
         if lapsed:
             self._lapse(lapsed)
         # All but the newest: a claim that is passed over now must wait for another third.
-        due = [c for c in claims if now < c._deadline < now + self._lease * 0.9]
+        newest = math.inf if self._all else now + self._lease * 0.9
+        self._all = False
+        due = [c for c in claims if now < c._deadline < newest]
         if due:
             self._renewal = self._loop.create_task(self._renew(due), context=self._home.copy())
             self._renewal.add_done_callback(self._renewed, context=self._home.copy())
@@ -161,6 +181,9 @@ class LeaseKeeper:
         self._renewal = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("renewal_failed", board=self._board.name, error=str(error))
+        if self._all:
+            self._next(self._moment())
+            return
         ends = [claim._deadline for claim in self.claims() if claim._missed()]
         soonest = min(ends, default=math.inf) - self._clock()
         # Renewed: a third of the lease. Not renewed: again soon, and at the latest when it ends.

@@ -40,7 +40,6 @@ from rxdispatch.results import (
     ClaimBatch,
     Counts,
     DeadLetter,
-    KindState,
     SubmitResult,
     TaskEvent,
     TaskState,
@@ -100,6 +99,11 @@ class Board(Generic[P]):
     def stats(self) -> BoardStats:
         """What this handle has counted since it was made."""
         return self._writer.stats
+
+    def _server_replaced(self) -> None:
+        """Another server has taken over: see at once which claims it knows."""
+        self._writer.epochs += 1
+        self._intakes.renew_soon()
 
     def stats_every(self, period: float | timedelta) -> Observable[BoardStats]:
         """
@@ -282,18 +286,6 @@ class Board(Generic[P]):
         """How many tasks have each mark, all at one moment; ``done`` is a running total."""
         self._home.check()
         return await self._engine.counts()
-
-    async def kinds(self) -> dict[str, KindState]:
-        """
-        The kinds that have unfinished tasks, those with the most tasks first.
-
-        A server reads all of them in one step, in about half a millisecond for each thousand. In
-        shared memory, the call looks at each task; tasks whose kind is unreadable count as
-        ``default``.
-        """
-        self._home.check()
-        found = await self._engine.kinds()
-        return dict(sorted(found.items(), key=lambda item: (-item[1].unfinished, item[0])))
 
     async def lag(self) -> float:
         """

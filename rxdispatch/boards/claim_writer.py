@@ -11,7 +11,6 @@ from rxdispatch.boards.engine import Engine
 from rxdispatch.boards.portions import chunks, portions_of_settlements
 from rxdispatch.claim import ANSWERED, Claim, Settlement
 from rxdispatch.clock import lease_clock_of
-from rxdispatch.relay import Relay
 from rxdispatch.results import BoardStats
 
 __all__ = ["ClaimWriter"]
@@ -22,19 +21,21 @@ class ClaimWriter:
     Renews and settles the claims of a *board*, updates their state, and counts.
 
     Attributes:
-        settled_kinds: Emits the kinds of the tasks whose claims were settled.
+        epochs: How many servers have taken over from another.
     """
 
     def __init__(self, board: Any, engine: Engine) -> None:
         self._board = board
         self._engine = engine
         self._settled = self._refused = self._lost = 0
-        self.settled_kinds: Relay[list[str]] = Relay("settled kinds")
+        self.epochs = 0
 
     @property
     def stats(self) -> BoardStats:
         """What this handle has counted since it was made."""
-        return BoardStats(settled=self._settled, refused=self._refused, lost=self._lost)
+        return BoardStats(
+            settled=self._settled, refused=self._refused, lost=self._lost, epochs=self.epochs
+        )
 
     async def renew(self, claims: Sequence[Claim[Any]], lease: float) -> list[Claim[Any]]:
         """Extend leases; returns the claims whose token no longer holds."""
@@ -66,9 +67,6 @@ class ClaimWriter:
                 self._settled += done
                 self._refused += len(held) - done
                 Claim._settled(chunk, held)
-                if self.settled_kinds.active:
-                    pairs = zip(chunk, held, strict=True)
-                    self.settled_kinds.emit([s.claim.task.kind for s, holds in pairs if holds])
         except BaseException:
             Claim._unsettled(fresh)
             raise

@@ -14,6 +14,7 @@ from rxdispatch.nodes.keys import FleetKeys
 from rxdispatch.relay import Relay
 from rxdispatch.store.client import Client
 from rxdispatch.store.connections.wire import Value
+from rxdispatch.store.fence import Fence
 from rxdispatch.store.refusal import state_of
 from rxdispatch.store.scripts import load_script
 
@@ -83,6 +84,7 @@ class FleetEngine:
         #: Emits each message that this engine has published, once the reply has arrived.
         self.written: Relay[bytes] = Relay("fleet")
         self._client = client
+        self._fence = Fence(f"fleet {namespace!r}")
         self._terms = (
             repr(settings.tombstone_ttl),
             repr(settings.max_lapse_share),
@@ -164,7 +166,7 @@ class FleetEngine:
         )
         try:
             return await self._client.run(
-                operation, _SCRIPTS[script], self.keys.keys, (*head, *args)
+                operation, _SCRIPTS[script], self.keys.keys, (*head, *args), self._fence
             )
         except ResponseError as error:
             state = state_of(error)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from redis import asyncio as aioredis
 from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
 
 from rxdispatch.config import StoreSettings
@@ -17,7 +18,9 @@ from rxdispatch.store.advice import advise
 from rxdispatch.store.connections.connection import Connector
 from rxdispatch.store.connections.connection_pool import ConnectionPool
 from rxdispatch.store.connections.patience import Patience
+from rxdispatch.store.connections.server_identity import UNKNOWN, ServerIdentities
 from rxdispatch.store.connections.wire import Value, exchange, pack
+from rxdispatch.store.fence import Fence
 from rxdispatch.store.request_attempts import RequestAttempts
 from rxdispatch.store.scripts import Script
 from rxdispatch.store.url import Target
@@ -63,6 +66,7 @@ class Client:
         self.redis: aioredis.Redis = aioredis.Redis(connection_pool=self.connector.pool)
         self.home = Home(f"client of {target.safe}")
         self._pool = ConnectionPool(self.connector, settings.connections)
+        self._identities = ServerIdentities()
         self._ever_answered = False
 
     async def open(self) -> None:
@@ -95,7 +99,12 @@ class Client:
                 await self.connector.pool.aclose()
 
     async def run(
-        self, operation: str, script: Script, keys: Sequence[bytes], args: Sequence[Value]
+        self,
+        operation: str,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[Value],
+        fence: Fence | None = None,
     ) -> Any:
         """
         Run *script*.
@@ -107,6 +116,8 @@ class Client:
             script: Must be safe to run twice.
             keys: Every key that the script touches.
             args: The arguments of the script.
+            fence: Gives the script one more argument, the last: which server process the connection
+                has reached; empty if that is unknown.
 
         Raises:
             ConfigError: If the client is closed or used in another event loop, or the server's ACL
@@ -116,10 +127,14 @@ class Client:
             redis.exceptions.ResponseError: If the server or the script answers with an error.
         """
         count = len(keys)
+        if fence is not None:
+            # Replaced by what the connection knows, when there is one.
+            args = (*args, UNKNOWN)
         return await self._request(
             operation,
             pack((b"EVALSHA", script.sha, count, *keys, *args)),
             lambda: pack((b"EVAL", script.text, count, *keys, *args)),
+            fence,
         )
 
     async def call(self, operation: str, *command: Value) -> Any:
@@ -137,6 +152,7 @@ class Client:
         operation: str,
         packed: bytes,
         full: Callable[[], bytes] | None = None,
+        fence: Fence | None = None,
         *,
         read_only: bool = False,
     ) -> Any:
@@ -144,10 +160,16 @@ class Client:
         if self._pool.closed:
             # Not "unavailable": a caller that waits for the server would wait forever.
             raise ConfigError(f"{operation}: the hub must be open", "closed")
-        return await self._repeat(operation, packed, full, read_only=read_only)
+        return await self._repeat(operation, packed, full, fence, read_only=read_only)
 
     async def _repeat(
-        self, operation: str, packed: bytes, full: Callable[[], bytes] | None, *, read_only: bool
+        self,
+        operation: str,
+        packed: bytes,
+        full: Callable[[], bytes] | None,
+        fence: Fence | None,
+        *,
+        read_only: bool,
     ) -> Any:
         loop = asyncio.get_running_loop()
         pool, attempt = self._pool, self.settings.attempt_timeout
@@ -173,7 +195,7 @@ class Client:
                 )
                 with patience:
                     sent = True
-                    reply = await exchange(connection, packed, patience)
+                    reply = await self._exchange(connection, packed, fence, patience)
                 clean = self._ever_answered = True
                 return reply
             except NoScriptError:
@@ -183,6 +205,10 @@ class Client:
                 packed, full = full(), None
                 continue
             except ResponseError as error:
+                if fence is not None and fence.refused(error) and loop.time() < deadline:
+                    clean = True
+                    self._identities.forget(connection)
+                    continue
                 attempts = attempts or self._attempts(operation, packed, read_only=read_only)
                 if not attempts.answered(error):
                     clean = True
@@ -197,6 +223,23 @@ class Client:
             if pool.closed or not await attempts.wait(deadline):
                 break
         raise (attempts or self._attempts(operation, packed, read_only=read_only)).error()
+
+    async def _exchange(
+        self,
+        connection: AbstractConnection,
+        packed: bytes,
+        fence: Fence | None,
+        patience: Patience,
+    ) -> Any:
+        """Send a request, which names the server if there is a *fence*; return the reply."""
+        if fence is None or not fence.on:
+            return await exchange(connection, packed, patience)
+        identities = self._identities
+        identity = identities.get(connection) or await identities.ask(connection)
+        reply = await exchange(connection, identity.seal(packed), patience)
+        identity.answered()
+        fence.answered(identity.name)
+        return reply
 
     def _attempts(self, operation: str, packed: bytes, *, read_only: bool) -> RequestAttempts:
         return RequestAttempts(operation, self.target, size=len(packed), read_only=read_only)

@@ -12,6 +12,9 @@ import attrs
 
 __all__ = ["Script", "load_script"]
 
+_SHARED: Final = "rxdispatch.store"
+"""The package with the parts that several packages use."""
+
 _DECLARATION: Final = re.compile(r"^-- (Parts|Keys): (.+)\n", re.MULTILINE)
 _INSERTION: Final = re.compile(r"^( *)-- Insert: (.+)\n", re.MULTILINE)
 
@@ -48,6 +51,9 @@ def load_script(package: str, *names: str) -> Script:
     it comes to its definition. ``-- Keys: READY, TASKS`` declares the keys that the file touches:
     the script gets them as variables, and :attr:`Script.keys` has their names in lower case.
 
+    A part that *package* does not have is one that packages share, in
+    ``rxdispatch/store/lua/parts``.
+
     Raises:
         FileNotFoundError: If there is no such file.
     """
@@ -63,7 +69,10 @@ def load_script(package: str, *names: str) -> Script:
 @cache
 def _text_of(package: str, name: str) -> str:
     """Return the text of a file, which many scripts may need, from one read."""
-    return files(package).joinpath("lua", *f"{name}.lua".split("/")).read_text("utf-8")
+    path = ("lua", *f"{name}.lua".split("/"))
+    own = files(package).joinpath(*path)
+    shared = files(_SHARED).joinpath(*path)
+    return (shared if shared.is_file() and not own.is_file() else own).read_text("utf-8")
 
 
 class _Source:

@@ -12,7 +12,7 @@ from rxdispatch.boards.base import Board
 from rxdispatch.node import NodeStatus
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.feed.stats import FeedStats
-from rxdispatch.results import Counts, KindState
+from rxdispatch.results import Counts
 
 __all__ = ["BoardReading", "FeedReading", "read_board", "read_feed"]
 
@@ -25,12 +25,10 @@ class BoardReading:
     Attributes:
         counts: The number of tasks by mark.
         lag: The age of the oldest ready task, in seconds.
-        kinds: The kinds that have unfinished tasks, those with the most tasks first.
     """
 
     counts: Counts
     lag: float
-    kinds: Mapping[str, KindState]
 
 
 @attrs.frozen(slots=True)
@@ -49,7 +47,7 @@ class FeedReading:
 
 async def read_board(board: Board[Any]) -> BoardReading:
     """Read a board; an error of the board is raised."""
-    return BoardReading(await board.counts(), await board.lag(), await board.kinds())
+    return BoardReading(await board.counts(), await board.lag())
 
 
 def read_feed(feed: Feed) -> FeedReading:

@@ -202,7 +202,7 @@ async def restarted(it: Ground, away: float) -> None:
     raw = await meta(it, "raw") - round(away * 1_000_000)
     skew = await meta(it, "skew") + round(away * 1_000_000)
     # The deadlines stay the same, as the fleet's time at the last write does not change.
-    await it.call("HSET", it.key("meta"), "run", "another", "raw", raw, "skew", skew)
+    await it.call("HSET", it.key("meta"), "server", "another", "raw", raw, "skew", skew)
 
 
 @every_kind

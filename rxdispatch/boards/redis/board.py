@@ -34,6 +34,6 @@ class RedisBoard(Board[P]):
         options: Options,
         payload: type[P] | None = None,
     ) -> None:
-        super().__init__(
-            name, RedisEngine(client, channels, namespace, name, options.checked()), payload
-        )
+        engine = RedisEngine(client, channels, namespace, name, options.checked())
+        super().__init__(name, engine, payload)
+        engine.fence.replaced.observable.subscribe(lambda _: self._server_replaced())

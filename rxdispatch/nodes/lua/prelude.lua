@@ -5,6 +5,8 @@
 -- every number has missed nothing.
 -- The jobs of a node are the reservations in SLOTS that name its present life. They change only
 -- when a slot is reserved or a reservation ends, and only while the node is registered.
+-- The last argument of every script says which server process the connection has reached.
+local RUN = table.remove(ARGV)
 local META, NODES, LOG, EXPIRY, GRAVES, SLOTS, LEASES = unpack(KEYS, 1, 7)
 -- CANDIDATE: the epoch to begin if there is none. ECHO: whether the reply contains the published
 -- messages. KEEP: how long tombstones stay. SHARE: the share of the fleet that may lapse at once.
@@ -14,13 +16,14 @@ local KEEP, SHARE, PATIENCE = ARGV[4] * 1000000, tonumber(ARGV[5]), ARGV[6] * 10
 local REST = 7
 local call = redis.call
 
-local known = call('HMGET', META, 'epoch', 'seq', 'floor', 'raw', 'skew', 'run', 'frozen', 'reaped',
-  'window')
+local known = call('HMGET', META, 'epoch', 'seq', 'floor', 'raw', 'skew', 'server', 'frozen',
+  'reaped', 'window')
 local epoch = known[1]
 local seq = tonumber(known[2] or 0)
 local floor = tonumber(known[3] or 0)
 local before = seq
-local news = {}
+-- Fields and values that finish() writes to META.
+local meta = {}
 
 -- The fleet's clock: the server's TIME in microseconds, which does not go back when TIME is set
 -- back.
@@ -30,8 +33,8 @@ local skew = tonumber(known[5] or 0)
 local last_raw = tonumber(known[4] or 0)
 
 local function set(name, value)
-  news[#news + 1] = name
-  news[#news + 1] = value
+  meta[#meta + 1] = name
+  meta[#meta + 1] = value
 end
 
 if raw < last_raw then
@@ -42,40 +45,29 @@ if raw < last_raw then
 end
 local now = raw + skew
 
--- The server's run_id; empty if the ACL forbids INFO.
-local asked
-local function run_id()
-  if not asked then
-    local info = redis.pcall('INFO', 'server')
-    asked = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-  end
-  return asked
-end
-
 local founded = false
-local function found_epoch(run)
+local function found_epoch()
   epoch, founded = CANDIDATE, true
   set('epoch', epoch)
-  set('run', run)
   set('raw', raw)
   set('skew', skew)
 end
 
--- A server process other than the one that wrote the epoch may have started from older data, so it
--- begins a new epoch. No heartbeat could arrive while the server was down, so that time does not
--- count: otherwise the first call would find the whole fleet lapsed.
-local function adopt(run)
-  -- A client without a run_id cannot tell, and must not undo what another client has found.
-  if founded or run == '' or known[6] == run then return end
-  skew = skew + math.min(0, last_raw - raw)
-  now = raw + skew
-  found_epoch(run)
+-- Whether another server process has taken the fleet over since the last write.
+local server, replaced = known[6], false
+if RUN ~= server then
+  -- Insert: fence
 end
 
--- INFO costs more than a heartbeat, so it is called only after a pause: while writes keep coming,
--- the server was not down.
-local AWAY = 3000000
-if epoch and raw - last_raw > AWAY then adopt(run_id()) end
+-- Another server process may have started from older data, so it begins a new epoch. No heartbeat
+-- could arrive while there was no server, so that time does not count: otherwise the first call
+-- would find the whole fleet lapsed. An epoch of an unknown server ends too, as soon as a client
+-- knows which one it is.
+if epoch and (replaced or (RUN ~= '' and not server)) then
+  skew = skew + math.min(0, last_raw - raw)
+  now = raw + skew
+  found_epoch()
+end
 
 -- The kinds of rows: a whole record, a removal, a heartbeat without news.
 local RECORD, TOMBSTONE, TOUCH = 1, 2, 3
@@ -100,7 +92,7 @@ end
 
 -- Give the next number to a change of *id* and add its row to the message.
 local function append(kind, remaining, id, body)
-  if not epoch then found_epoch(run_id()) end
+  if not epoch then found_epoch() end
   seq = seq + 1
   local text = row(kind, seq, remaining, id, body)
   rows[#rows + 1] = text
@@ -223,7 +215,7 @@ local function finish()
     set('raw', raw)
     set('skew', skew)
   end
-  if #news > 0 then call('HSET', META, unpack(news)) end
+  if epoch and #meta > 0 then call('HSET', META, unpack(meta)) end
   for _, piece in ipairs(pieces) do call('PUBLISH', CHANNEL, piece) end
   return ECHO and pieces or {}
 end

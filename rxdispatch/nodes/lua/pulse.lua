@@ -1,6 +1,5 @@
 -- Sweep, and return the position of the log. Reply: epoch, seq, floor.
-local run = run_id()
-if epoch then adopt(run) else found_epoch(run) end
+if not epoch then found_epoch() end
 allow_when_full()
 sweep()
 finish()

@@ -64,6 +64,10 @@ end
 local count, base = #ids, 0
 if count > 0 then
   -- Insert: write_range
+  if not known[1] then
+    -- META was lost, but tokens that were ahead of the clock may be held.
+    last_token = tonumber(call('ZRANGE', CLAIMED, 0, 0, 'REV', 'WITHSCORES')[2] or 0)
+  end
   -- A foreign number as large as this would leave no room for further tokens.
   base = last_token < 9007199254740992 and math.max(last_token + 1, raw) or raw
   last_token = base + count - 1
