@@ -100,11 +100,6 @@ class Board(Generic[P]):
         """What this handle has counted since it was made."""
         return self._writer.stats
 
-    def _server_replaced(self) -> None:
-        """Another server has taken over: see at once which claims it knows."""
-        self._writer.epochs += 1
-        self._intakes.renew_soon()
-
     def stats_every(self, period: float | timedelta) -> Observable[BoardStats]:
         """
         Emit :attr:`stats` at once and every *period* seconds; costs nothing without a subscriber.

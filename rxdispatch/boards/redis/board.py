@@ -37,3 +37,8 @@ class RedisBoard(Board[P]):
         engine = RedisEngine(client, channels, namespace, name, options.checked())
         super().__init__(name, engine, payload)
         engine.fence.replaced.observable.subscribe(lambda _: self._server_replaced())
+
+    def _server_replaced(self) -> None:
+        """Another server has taken over: see at once which claims it knows."""
+        self._writer.epochs += 1
+        self._intakes.renew_soon()
