@@ -66,7 +66,15 @@ from rxdispatch.pipelines.stages.stats import PipelineStats, StageStats
 from rxdispatch.pipelines.workflow.history import Move, Transition, WorkflowError, WorkflowResult
 from rxdispatch.pipelines.workflow.workflow import Workflow
 from rxdispatch.protocols import Limit, Valve
-from rxdispatch.results import BoardStats, Counts, DeadLetter, SubmitResult, TaskEvent, TaskState
+from rxdispatch.results import (
+    BoardStats,
+    Counts,
+    DeadLetter,
+    KindState,
+    SubmitResult,
+    TaskEvent,
+    TaskState,
+)
 from rxdispatch.streams._broadcast_ingress import BroadcastIngress
 from rxdispatch.streams._delayed_ingress import DelayedIngress
 from rxdispatch.streams._from_async_iterable import from_async_iterable
@@ -113,6 +121,7 @@ __all__ = [
     "Intake",
     "ItemTimeoutError",
     "KillSwitch",
+    "KindState",
     "Latency",
     "Limit",
     "ListItem",

@@ -16,6 +16,7 @@ __all__ = [
     "Counts",
     "DeadLetter",
     "EventKind",
+    "KindState",
     "SubmitResult",
     "TaskEvent",
     "TaskState",
@@ -87,6 +88,20 @@ class Counts:
     claimed: int
     done: int
     dead: int
+
+
+@attrs.frozen(slots=True)
+class KindState:
+    """
+    The tasks of one kind.
+
+    Attributes:
+        unfinished: How many are scheduled, ready or claimed.
+        paused: Whether the kind is paused; the pause of the whole board does not count.
+    """
+
+    unfinished: int
+    paused: bool
 
 
 @attrs.frozen(slots=True)

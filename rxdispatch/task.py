@@ -144,14 +144,14 @@ class Task(_Fields[P]):
         made.__class__ = Task
 
     @classmethod
-    def trusted(cls, payload: Any, task_id: str) -> Task[Any]:
-        """Return a task with default settings, without checking the arguments."""
+    def trusted(cls, payload: Any, task_id: str, kind: str = "default") -> Task[Any]:
+        """Return a task with default settings but its kind, without checking the arguments."""
         # Field by field, which takes a third of the time of the initializer.
         plain: Any = _Fields
         made: Any = object.__new__(plain)
         made.payload = payload
         made.id = task_id
-        made.kind = "default"
+        made.kind = kind
         made.priority = 0
         made.delay = 0.0
         made.ttl = None

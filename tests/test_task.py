@@ -147,6 +147,7 @@ def test_tasks_of_boards_are_ordinary_tasks() -> None:
     """Tasks that boards make differ in nothing from those that users make."""
     made, trusted = Task([1], id="a"), Task.trusted([1], "a")
     assert made == trusted
+    assert Task([1], id="a", kind="k") == Task.trusted([1], "a", "k")
     assert hash(made) == hash(trusted)
     assert repr(made) == repr(trusted)
     assert type(made) is type(trusted)

@@ -40,6 +40,7 @@ from rxdispatch.results import (
     ClaimBatch,
     Counts,
     DeadLetter,
+    KindState,
     SubmitResult,
     TaskEvent,
     TaskState,
@@ -281,6 +282,18 @@ class Board(Generic[P]):
         """How many tasks have each mark, all at one moment; ``done`` is a running total."""
         self._home.check()
         return await self._engine.counts()
+
+    async def kinds(self) -> dict[str, KindState]:
+        """
+        The kinds that have unfinished tasks, those with the most tasks first.
+
+        A server reads all of them in one step, in about half a millisecond for each thousand. In
+        shared memory, the call looks at each task; tasks whose kind is unreadable count as
+        ``default``.
+        """
+        self._home.check()
+        found = await self._engine.kinds()
+        return dict(sorted(found.items(), key=lambda item: (-item[1].unfinished, item[0])))
 
     async def lag(self) -> float:
         """

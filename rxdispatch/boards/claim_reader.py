@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from rxdispatch.boards.engine import CHUNK, ClaimedTask, Engine
-from rxdispatch.boards.task_codec import TaskCodec
+from rxdispatch.boards.task_codec import TaskCodec, kind_of
 from rxdispatch.claim import Claim, ClaimOrigin, Settlement
 from rxdispatch.clock import lease_clock_of
 from rxdispatch.error_text import describe
@@ -98,7 +98,7 @@ class ClaimReader(Generic[P]):
                     "task_undecodable", board=self._board.name, task=item.id, error=str(error)
                 )
                 claim: Claim[Any] = Claim(
-                    Task.trusted(None, item.id),
+                    Task.trusted(None, item.id, kind_of(item.record)),
                     item.token,
                     item.attempts + 1,
                     item.crashes,

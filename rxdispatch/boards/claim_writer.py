@@ -11,6 +11,7 @@ from rxdispatch.boards.engine import Engine
 from rxdispatch.boards.portions import chunks, portions_of_settlements
 from rxdispatch.claim import ANSWERED, Claim, Settlement
 from rxdispatch.clock import lease_clock_of
+from rxdispatch.relay import Relay
 from rxdispatch.results import BoardStats
 
 __all__ = ["ClaimWriter"]
@@ -22,6 +23,7 @@ class ClaimWriter:
 
     Attributes:
         epochs: How many servers have taken over from another.
+        settled_kinds: Emits the kinds of the tasks whose claims were settled.
     """
 
     def __init__(self, board: Any, engine: Engine) -> None:
@@ -29,6 +31,7 @@ class ClaimWriter:
         self._engine = engine
         self._settled = self._refused = self._lost = 0
         self.epochs = 0
+        self.settled_kinds: Relay[list[str]] = Relay("settled kinds")
 
     @property
     def stats(self) -> BoardStats:
@@ -67,6 +70,9 @@ class ClaimWriter:
                 self._settled += done
                 self._refused += len(held) - done
                 Claim._settled(chunk, held)
+                if self.settled_kinds.active:
+                    pairs = zip(chunk, held, strict=True)
+                    self.settled_kinds.emit([s.claim.task.kind for s, holds in pairs if holds])
         except BaseException:
             Claim._unsettled(fresh)
             raise

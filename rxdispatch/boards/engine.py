@@ -13,7 +13,7 @@ from rxdispatch.boards.task_codec import NewTask, TaskCodec, created_of
 from rxdispatch.checks import integer
 from rxdispatch.claim import Settlement
 from rxdispatch.errors import CodecError, ConfigError
-from rxdispatch.results import Counts, DeadLetter, TaskEvent, TaskState
+from rxdispatch.results import Counts, DeadLetter, KindState, TaskEvent, TaskState
 from rxdispatch.seconds import seconds
 from rxdispatch.task import Status, Task
 
@@ -118,7 +118,12 @@ class StoredState(NamedTuple):
 
 
 class DeadRow(NamedTuple):
-    """A dead task as it is stored; ``at`` is the time of death in seconds since 1970."""
+    """
+    A dead task as it is stored.
+
+    ``at`` is the time of death in seconds since 1970. ``kind`` is known even if the record is
+    unreadable.
+    """
 
     id: str
     record: bytes
@@ -127,15 +132,16 @@ class DeadRow(NamedTuple):
     attempts: int
     crashes: int
     at: float
-    traceback: str = ""
+    traceback: str
+    kind: str
 
     def letter(self, codec: TaskCodec[Any]) -> DeadLetter[Any]:
         """Return the dead letter; if the record is unreadable, its bytes are the payload."""
         try:
             task = codec.decode(self.id, self.record)
         except CodecError:
-            task = Task.trusted(self.record, self.id)
-        return DeadLetter(task, *self[2:])
+            task = Task.trusted(self.record, self.id, self.kind)
+        return DeadLetter(task, *self[2:-1])
 
 
 class Unfinished(NamedTuple):
@@ -216,6 +222,10 @@ class Engine(Protocol):
 
     async def counts(self) -> Counts:
         """How many tasks have each mark."""
+        ...
+
+    async def kinds(self) -> dict[str, KindState]:
+        """The kinds that have unfinished tasks."""
         ...
 
     async def lag(self) -> float:

@@ -175,7 +175,7 @@ def delay_of(record: bytes) -> float:
 
 def kind_of(record: bytes) -> str:
     """Return the kind of a task without decoding its payload; ``default`` if it is no record."""
-    if record[0] == _PLAIN_RECORD:
+    if not record or record[0] == _PLAIN_RECORD:
         return "default"
     try:
         return _bare.decode(record).kind

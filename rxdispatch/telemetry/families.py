@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
@@ -10,15 +9,16 @@ from prometheus_client.metrics_core import Metric
 
 from rxdispatch.node import Mode
 from rxdispatch.operators.flow._meter import Measurement
-from rxdispatch.results import EventKind
+from rxdispatch.results import BoardStats
+from rxdispatch.telemetry.kind_counts import KindCounts
 from rxdispatch.telemetry.readings import BoardReading, FeedReading
 
 __all__ = ["Families"]
 
 _COUNTERS: Final = {
     "board_done": ("Tasks done since the board began, by any worker.", "board"),
-    "board_events": ("Task events that this process received.", "board", "kind"),
-    "board_settled": ("Claims that this process settled.", "board"),
+    "board_events": ("Task events that this process received.", "board", "kind", "task_kind"),
+    "board_settled": ("Claims that this process settled.", "board", "task_kind"),
     "board_refused": (
         "Settlements of this process that were refused: the claim was lost.",
         "board",
@@ -43,6 +43,8 @@ _COUNTERS: Final = {
 _GAUGES: Final = {
     "board_up": ("1 if the last reading of the board succeeded, else 0.", "board"),
     "board_tasks": ("Tasks by mark.", "board", "mark"),
+    "board_unfinished": ("Scheduled, ready and claimed tasks.", "board", "task_kind"),
+    "board_kinds": ("Kinds that have unfinished tasks.", "board"),
     "board_lag_seconds": ("Age of the oldest ready task.", "board"),
     "feed_nodes": ("Nodes by status.", "feed", "status"),
     "feed_mode": ("1 for the current mode of the feed, else 0.", "feed", "mode"),
@@ -90,13 +92,16 @@ class Families:
         family.add_metric([_shown(label) for label in labels], value)
 
     def board(
-        self, name: str, reading: BoardReading | None, stats: Any, events: Mapping[EventKind, int]
+        self, name: str, reading: BoardReading | None, stats: BoardStats, kinds: KindCounts
     ) -> None:
         """Add a board; *reading* is None if the board could not be read."""
         self.add("board_up", reading is not None, name)
-        for kind, times in events.items():
-            self.add("board_events", times, name, kind)
-        self.add("board_settled", stats.settled, name)
+        for label, row in kinds.rows.items():
+            self.add("board_settled", row.settled, name, label)
+            for kind, times in row.events.items():
+                self.add("board_events", times, name, kind, label)
+            if reading is not None:
+                self.add("board_unfinished", row.unfinished, name, label)
         self.add("board_refused", stats.refused, name)
         self.add("board_lost", stats.lost, name)
         if reading is not None:
@@ -105,6 +110,7 @@ class Families:
                 self.add("board_tasks", getattr(counts, mark), name, mark)
             self.add("board_done", counts.done, name)
             self.add("board_lag_seconds", reading.lag, name)
+            self.add("board_kinds", len(reading.kinds), name)
 
     def feed(self, name: str, reading: FeedReading, now: Mode) -> None:
         """Add a feed, whose mode is *now*."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from reactivex.disposable import CompositeDisposable
 
 from rxdispatch.boards.base import Board
-from rxdispatch.checks import key_name
+from rxdispatch.checks import integer, key_name
 from rxdispatch.errors import ConfigError
 from rxdispatch.extras import extra
 from rxdispatch.nodes.feed.feed import Feed
@@ -80,22 +80,27 @@ class Metrics:
     def __repr__(self) -> str:
         return f"<Metrics {self._state} {len(self._sources)} watched>"
 
-    def watch_board(self, board: Board[Any], *, events: bool = False) -> None:
+    def watch_board(self, board: Board[Any], *, events: bool = False, kinds: int = 50) -> None:
         """
-        Watch a board: tasks by mark, lag, events, and the settlements of this process.
+        Watch a board: tasks by mark and kind, lag, events, and the settlements of this process.
 
         Args:
             board: A handle on the board; if this process settles claims, the handle that it uses.
             events: Whether to count events by kind. Each event then costs time, and the server
                 sends it to this process; if many processes watch one board, let one of them count.
+            kinds: How many kinds of tasks have a label ``task_kind`` of their own, besides
+                ``default``: the first ones that this process meets. The others share the label
+                ``other``.
 
         Raises:
-            ConfigError: If *board* is not a board, or a board with that name is already watched.
+            ConfigError: If *board* is not a board, a board with that name is already watched, or
+                *kinds* is not an int >= 0.
         """
         if not isinstance(board, Board):
             raise ConfigError("board must be a board of rxdispatch", board)
-        source = BoardSource(board)
+        source = BoardSource(board, integer("kinds", kinds, 0))
         self._add("board", board.name, source)
+        self._subscriptions.add(source.count_settled())
         if events:
             self._subscriptions.add(source.count_events())
 

@@ -12,7 +12,7 @@ from rxdispatch.boards.base import Board
 from rxdispatch.node import NodeStatus
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.nodes.feed.stats import FeedStats
-from rxdispatch.results import Counts
+from rxdispatch.results import Counts, KindState
 
 __all__ = ["BoardReading", "FeedReading", "read_board", "read_feed"]
 
@@ -25,10 +25,12 @@ class BoardReading:
     Attributes:
         counts: The number of tasks by mark.
         lag: The age of the oldest ready task, in seconds.
+        kinds: The kinds that have unfinished tasks, those with the most tasks first.
     """
 
     counts: Counts
     lag: float
+    kinds: Mapping[str, KindState]
 
 
 @attrs.frozen(slots=True)
@@ -47,7 +49,7 @@ class FeedReading:
 
 async def read_board(board: Board[Any]) -> BoardReading:
     """Read a board; an error of the board is raised."""
-    return BoardReading(await board.counts(), await board.lag())
+    return BoardReading(await board.counts(), await board.lag(), await board.kinds())
 
 
 def read_feed(feed: Feed) -> FeedReading:

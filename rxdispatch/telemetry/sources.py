@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any
 
 from reactivex import abc
 
@@ -11,7 +11,7 @@ from rxdispatch.boards.base import Board
 from rxdispatch.log import get_logger
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.operators.flow._meter import Measurement
-from rxdispatch.results import EventKind, TaskEvent
+from rxdispatch.telemetry.kind_counts import KindCounts
 from rxdispatch.telemetry.readings import BoardReading, FeedReading, read_board, read_feed
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["BoardSource", "FeedSource", "MeterSource", "MetricsSource"]
 
 log = get_logger(__name__)
-
-KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
 
 
 class MetricsSource:
@@ -63,33 +61,40 @@ class MetricsSource:
 
 
 class BoardSource(MetricsSource):
-    """A watched board."""
+    """
+    A watched board.
 
-    def __init__(self, board: Board[Any]) -> None:
+    Args:
+        board: The board.
+        kinds: How many kinds of tasks besides ``default`` have labels of their own.
+    """
+
+    def __init__(self, board: Board[Any], kinds: int) -> None:
         super().__init__("board", board.name)
         self._board = board
         self._reading: BoardReading | None = None
-        self._events: dict[EventKind, int] = {}
+        self._kinds = KindCounts(board.name, kinds)
+
+    def count_settled(self) -> abc.DisposableBase:
+        """Count the claims that the handle settles, until the subscription is disposed."""
+        return self._board._writer.settled_kinds.observable.subscribe(self._kinds.add_settled)
 
     def count_events(self) -> abc.DisposableBase:
-        """Count the board's events by kind, until the subscription is disposed."""
-        # All kinds from the start: a scrape in another thread must not see the dict grow.
-        self._events = events = dict.fromkeys(KINDS, 0)
-
-        def count(event: TaskEvent) -> None:
-            events[event.kind] += 1
-
-        return self._board.events.subscribe(count)
+        """Count the board's events, until the subscription is disposed."""
+        self._kinds.expect_events()
+        return self._board.events.subscribe(self._kinds.add_event)
 
     async def _read(self) -> None:
-        self._reading = await read_board(self._board)
+        reading = await read_board(self._board)
+        self._kinds.read(reading.kinds)
+        self._reading = reading
 
     def _forget(self) -> None:
         self._reading = None
 
     def fill(self, families: Families) -> None:
         """Add the board's samples."""
-        families.board(self._name, self._reading, self._board.stats, self._events)
+        families.board(self._name, self._reading, self._board.stats, self._kinds)
 
 
 class FeedSource(MetricsSource):

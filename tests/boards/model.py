@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -283,6 +284,11 @@ class Model:
             marks.count, ("SCHEDULED", "READY", "CLAIMED", "DEAD")
         )
         return scheduled, ready, claimed, self.done, dead
+
+    def kinds(self) -> dict[str, int]:
+        """Return how many tasks of each kind are scheduled, ready or claimed."""
+        rows = self.rows.values()
+        return dict(Counter(row.entry.kind for row in rows if row.mark != "DEAD"))
 
     def unfinished(self, kinds: Sequence[str]) -> int:
         """Return how many tasks of these kinds are scheduled, ready or claimed."""

@@ -278,16 +278,23 @@ class Machine(RuleBasedStateMachine):
     def dead_letters(self) -> list[str]:
         """Compare all dead letters; return their ids."""
 
-        async def read() -> list[tuple[str, str, str | None, int, int]]:
+        async def read() -> list[tuple[str, str, str, str | None, int, int]]:
             return [
-                (x.task.id, x.reason, x.error or None, x.attempts, x.crashes)
+                (x.task.id, x.task.kind, x.reason, x.error or None, x.attempts, x.crashes)
                 async for x in self.boards[0].dead_letters()
             ]
 
         letters = self.run(read())
         rows = self.model.rows
         assert [
-            (i, rows[i].reason, rows[i].error, rows[i].attempts, rows[i].crashes)
+            (
+                i,
+                rows[i].entry.kind,
+                rows[i].reason,
+                rows[i].error,
+                rows[i].attempts,
+                rows[i].crashes,
+            )
             for i, *_ in letters
         ] == letters
         order = [letter[0] for letter in letters]
@@ -302,6 +309,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_same_counts(self) -> None:
         assert self.model.counts() == self.run(counts(self.boards[0]))
+        found = self.run(self.boards[0].kinds())
+        assert self.model.kinds() == {kind: state.unfinished for kind, state in found.items()}
 
     @invariant()
     def the_same_states(self) -> None:

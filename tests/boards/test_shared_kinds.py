@@ -289,3 +289,52 @@ async def test_a_submission_that_ends_during_the_count(
     mapping.store(layout.STAGING, 0)
     await board.settle(claim.done())
     assert (0, 1, 0, None) == await counting
+
+
+async def test_the_count_of_each_kind_reads_names_once(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process reads one task of each new kind, and the loop gets turns during the count."""
+    monkeypatch.setattr(census, "_PAGE", 100)
+    await board.submit([Task(n, id=f"{n}", kind="abc"[n % 3]) for n in range(999)])
+    await board.pause(kind="b")
+    with Board.attach(board.name) as watcher:
+        read: list[int] = []
+        cells = watcher._shared._cells
+        plain = cells.read
+
+        def noted(cell: int, mark: int) -> Any:
+            read.append(cell)
+            return plain(cell, mark)
+
+        monkeypatch.setattr(cells, "read", noted)
+        counting = asyncio.create_task(watcher.kinds())
+        turns = 0
+        while not counting.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 9
+        assert {kind: (333, kind == "b") for kind in "abc"} == {
+            kind: (state.unfinished, state.paused) for kind, state in counting.result().items()
+        }
+        assert 3 == len(read)
+        await watcher.kinds()
+        assert 3 == len(read)
+
+
+async def test_a_kind_that_cannot_be_read(board: Board) -> None:
+    """Its tasks count as ``default`` until the process comes across the name."""
+    await board.submit([Task(0, id="x", kind="x"), Task(0, id="default")])
+    with Board.attach(board.name) as watcher:
+        cells = watcher._shared._cells
+        found = cells.find(b"x")
+        assert found is not None
+        at = cells.mapping.geometry.data + found[0] * layout.CELL
+        whole = bytes(cells.mapping.mmap[at : at + layout.CELL])
+        spoilt = whole.replace(b"x\x99", b"x\xc1")
+        assert whole != spoilt
+        cells.mapping.mmap[at : at + layout.CELL] = spoilt
+        assert ["default"] == list(await watcher.kinds())
+        assert 2 == (await watcher.kinds())["default"].unfinished
+        await watcher.resume(kind="x")
+        assert ["default", "x"] == list(await watcher.kinds())

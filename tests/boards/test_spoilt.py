@@ -54,6 +54,10 @@ async def test_kinds_and_lost_meta(server: Place) -> None:
         await board.submit(Task(0, id=kind, kind=kind) for kind in ("b", "a", "default", "c"))
         (claim,) = await board.claim(1, kinds=["c"])
         await bench.hub.client.call("lose", "DEL", bench.key("meta"))
+        found = await board.kinds()
+        assert [("a", 1), ("b", 1), ("c", 1), ("default", 1)] == [
+            (kind, state.unfinished) for kind, state in found.items()
+        ]
         await board.cancel("none")
         assert ["a"] == [claim.task.id for claim in await board.claim(9, kinds=["a"])]
         assert ["b", "default"] == [claim.task.id for claim in await board.claim(2)]

@@ -99,6 +99,9 @@ async def test_once() -> None:
             "dead": 1,
             "rate_in": 0.0,
             "rate_out": 0.0,
+            "kinds": [{"name": "default", "unfinished": 5, "change": 0.0, "paused": False}],
+            "more_kinds": 0,
+            "more_unfinished": 0,
         } == board
         gpu = {"ready": 1, "draining": 1, "suspect": 0}
         assert (None, "NORMAL") == (document["away"], document["mode"])
@@ -126,6 +129,64 @@ async def test_lines_tell_rates() -> None:
             command.process.send_signal(signal.SIGINT)
             _, err = await asyncio.to_thread(command.end)
         assert (0, "") == (command.process.returncode, err)
+
+
+async def test_kinds() -> None:
+    """The kinds with the most unfinished tasks are shown, and how many others there are."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = hub.board("jobs")
+        await board.submit(rxd.Task(n, kind="print") for n in range(1200))
+        await board.submit(rxd.Task(n, kind=("b\x1b[2J", "a")[n % 2]) for n in range(6))
+        await board.submit(rxd.Task(n, kind=f"{n}") for n in range(20))
+        await board.submit([rxd.Task(0), rxd.Task(0)])
+        await board.pause(kind="print")
+        await hub.board("plain").submit(rxd.Task(0))
+        options = ("jobs", "plain", "--once", "--url", server.target.safe)
+        done = await asyncio.to_thread(run_top, *options, "--kinds", 4)
+        assert (0, "") == (done.returncode, done.stderr)
+        lines = [line.split() for line in done.stdout.splitlines()]
+        at = lines.index(["board", "kind", "unfinished", "change/s"])
+        assert [
+            ["jobs", "print", "1,200", "0.0", "paused"],
+            ["jobs", "a", "3", "0.0"],
+            ["jobs", "b\\x1b[2J", "3", "0.0"],
+            ["jobs", "default", "2", "0.0"],
+            ["jobs", "(20", "more", "kinds)", "20"],
+        ] == lines[at + 1 :]
+        done = await asyncio.to_thread(run_top, *options, "--json", "--kinds", 1)
+        found, _ = json.loads(done.stdout)["boards"]
+        one = {"name": "print", "unfinished": 1200, "change": 0.0, "paused": True}
+        assert ([one], 23, 28) == tuple(
+            found[name] for name in ("kinds", "more_kinds", "more_unfinished")
+        )
+        done = await asyncio.to_thread(run_top, *options, "--kinds", 0)
+        assert "print" not in done.stdout
+
+
+async def test_lines_tell_kinds() -> None:
+    """A line has the kinds of a board that has several, and how fast their numbers change."""
+    async with valkey_server() as server, rxd.connect(server.target.safe) as hub:
+        board = hub.board("jobs")
+        await board.submit(rxd.Task(n, kind="ab"[n % 2]) for n in range(20))
+        options = ("jobs", "--interval", "0.05", "--kinds", "1", "--url", server.target.safe)
+        with TopCommand(*options) as command:
+            line = await asyncio.to_thread(command.line)
+            assert line.endswith(", unfinished: a 10, 1 more kind 10")
+            await board.pause(kind="a")
+            while not line.endswith(", unfinished: a 10 paused, 1 more kind 10"):
+                line = await asyncio.to_thread(command.line)
+        with TopCommand(*options[:3], "--json", *options[3:]) as command:
+            first = (await asyncio.to_thread(command.document))["boards"][0]["kinds"]
+            assert [{"name": "a", "unfinished": 10, "change": None, "paused": True}] == first
+            await board.submit(rxd.Task(n, kind="a") for n in range(30))
+            found = (await asyncio.to_thread(command.document))["boards"][0]
+            while not found["kinds"][0]["change"]:
+                found = (await asyncio.to_thread(command.document))["boards"][0]
+            assert found["kinds"][0]["change"] > 0
+            await board.cancel([c.task.id for c in await board.claim(10, kinds=["b"])])
+            while found["more_kinds"]:
+                found = (await asyncio.to_thread(command.document))["boards"][0]
+            assert 40 == found["kinds"][0]["unfinished"]
 
 
 async def test_live_on_a_terminal() -> None:
@@ -180,6 +241,7 @@ async def test_the_server_goes_and_comes_back() -> None:
         (2, "give --url or set RXDISPATCH_URL", ("jobs",)),
         (2, "must have a server", ("jobs", "--url", "memory://")),
         (2, "board must be", ("", "--url", "unix:///nowhere")),
+        (2, "kinds must be", ("jobs", "--url", "unix:///nowhere", "--kinds", "-1")),
         (2, "interval must be", ("jobs", "--url", "unix:///nowhere", "--interval", "0")),
         (1, "there is no such socket", ("jobs", "--url", "unix:///nowhere")),
     ],

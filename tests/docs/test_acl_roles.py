@@ -77,6 +77,9 @@ async def look(target: Target, url: str) -> list[Any]:
         metrics.watch_board(board)
         await metrics.refresh()
         counts = await board.counts()
+        assert {"default": 3, "other": 1} == {
+            kind: state.unfinished for kind, state in (await board.kinds()).items()
+        }
         assert await board.lag() < 60.0
         assert await board.get("ready") is not None
         assert await board.get("nowhere") is None

@@ -55,12 +55,15 @@ def test_a_board() -> None:
             assert 1 == value(registry, "board_up", board="jobs")
             assert 5 == value(registry, "board_done_total", board="jobs")
             assert 8 == value(registry, "board_lag_seconds", board="jobs")
-            assert 10 == value(registry, "board_settled_total", board="jobs")
+            plain = {"board": "jobs", "task_kind": "default"}
+            assert 10 == value(registry, "board_settled_total", **plain)
+            assert 3 == value(registry, "board_unfinished", **plain)
+            assert 1 == value(registry, "board_kinds", board="jobs")
             assert 0 == value(registry, "board_refused_total", board="jobs")
             assert 0 == value(registry, "board_lost_total", board="jobs")
             kinds = {"submitted": 13, "claimed": 11, "done": 5, "dead": 5, "crashed": 0}
             for kind, times in kinds.items():
-                assert times == value(registry, "board_events_total", board="jobs", kind=kind)
+                assert times == value(registry, "board_events_total", kind=kind, **plain)
         assert value(registry, "board_up", board="jobs") is None
 
     run_virtual(main())
@@ -81,13 +84,112 @@ def test_refused_and_lost() -> None:
             await board.renew([c], 5.0)
             await board.settle([a.done(), b.done()])
             await metrics.refresh()
-            assert 0 == value(registry, "board_settled_total", board="jobs")
+            plain = {"board": "jobs", "task_kind": "default"}
+            assert 0 == value(registry, "board_settled_total", **plain)
             assert 2 == value(registry, "board_refused_total", board="jobs")
             assert 1 == value(registry, "board_lost_total", board="jobs")
             # Nothing subscribes to events, so the board need not publish them.
-            assert value(registry, "board_events_total", board="jobs", kind="done") is None
+            assert value(registry, "board_events_total", kind="done", **plain) is None
 
     run_virtual(main())
+
+
+def by_kind(registry: CollectorRegistry, name: str, **labels: str) -> dict[str, float]:
+    """Return the samples of a board by kind of task."""
+    return {
+        sample.labels["task_kind"]: sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if f"rxdispatch_{name}" == sample.name and labels.items() <= sample.labels.items()
+    }
+
+
+def test_kinds_of_tasks() -> None:
+    """What is unfinished, settled and reported has its kind; a kind without tasks stays at 0."""
+
+    async def main() -> None:
+        registry = CollectorRegistry()
+        board = rxd.MemoryBoard("jobs")
+        async with rxd.Metrics(registry) as metrics:
+            metrics.watch_board(board, events=True)
+            await board.submit(rxd.Task(n, kind="xxy"[n % 3], max_attempts=1) for n in range(9))
+            await metrics.refresh()
+            assert {"default": 0, "x": 6, "y": 3} == by_kind(registry, "board_unfinished")
+            assert 2 == value(registry, "board_kinds", board="jobs")
+            lost = await board.claim(2, kinds=["x"], lease=5.0)
+            await asyncio.sleep(6)
+            claims = board.claims(kinds=["x"], until="idle")
+            await rxd.run(claims.pipe(ops.execute(fail), ops.settle(board)))
+            assert [False, False] == await board.settle([claim.done() for claim in lost])
+            await metrics.refresh()
+            assert {"default": 0, "x": 0, "y": 3} == by_kind(registry, "board_unfinished")
+            assert {"default": 0, "x": 6, "y": 0} == by_kind(registry, "board_settled_total")
+            events = {"submitted": (6, 3), "crashed": (2, 0), "done": (3, 0), "dead": (3, 0)}
+            for kind, (x, y) in events.items():
+                found = by_kind(registry, "board_events_total", kind=kind)
+                assert {"default": 0, "x": x, "y": y} == found
+        assert not board._writer.settled_kinds.active
+
+    run_virtual(main())
+
+
+def test_thousands_of_kinds() -> None:
+    """The first kinds keep their labels, the others share one, and one line is logged."""
+
+    async def main() -> None:
+        registry = CollectorRegistry()
+        board = rxd.MemoryBoard("jobs")
+        with capture_logs() as logs:
+            async with rxd.Metrics(registry) as metrics:
+                metrics.watch_board(board, events=True, kinds=2)
+                await board.submit([rxd.Task(0, kind=kind) for kind in ("a", "other", "a")])
+                assert [] == logs
+                await board.submit(rxd.Task(0, kind=f"{n}") for n in range(3000))
+                await board.submit([rxd.Task(0, kind="a"), rxd.Task(0)])
+                claims = await board.claim(5000)
+                await board.settle([claim.done() for claim in claims[:-2]])
+                await metrics.refresh()
+                assert 2 == value(registry, "board_kinds", board="jobs")
+                await board.submit(rxd.Task(0, kind="late"))
+                await metrics.refresh()
+                for name, expected in (
+                    ("board_unfinished", {"default": 1, "a": 1, "0": 0, "other": 1}),
+                    ("board_settled_total", {"default": 0, "a": 2, "0": 1, "other": 3000}),
+                ):
+                    assert expected == by_kind(registry, name)
+                found = by_kind(registry, "board_events_total", kind="submitted")
+                assert {"default": 1, "a": 3, "0": 1, "other": 3001} == found
+        assert [("metrics_kinds_limited", "jobs", 2)] == [
+            (entry["event"], entry["board"], entry["limit"]) for entry in logs
+        ]
+
+    run_virtual(main())
+
+
+async def test_no_labels_for_kinds() -> None:
+    """With room for none, all kinds but the default one share a label."""
+    registry = CollectorRegistry()
+    board = rxd.MemoryBoard[Any]("jobs")
+    async with rxd.Metrics(registry) as metrics:
+        metrics.watch_board(board, kinds=0)
+        await board.submit([rxd.Task(0), rxd.Task(0, kind="a"), rxd.Task(0, kind="b")])
+        await metrics.refresh()
+        assert {"default": 1, "other": 2} == by_kind(registry, "board_unfinished")
+
+
+async def test_kinds_on_a_server() -> None:
+    """A process that only watches sees the kinds of tasks that others submitted."""
+    registry = CollectorRegistry()
+    async with (
+        valkey_server() as server,
+        rxd.connect(server.target.safe) as hub,
+        rxd.connect(server.target.safe) as other,
+        rxd.Metrics(registry) as metrics,
+    ):
+        metrics.watch_board(hub.board("jobs"))
+        await other.board("jobs").submit([rxd.Task(0), rxd.Task(0, kind="ä")])
+        await metrics.refresh()
+        assert {"default": 1, "ä": 1} == by_kind(registry, "board_unfinished")
 
 
 def test_meters() -> None:
@@ -275,6 +377,9 @@ async def test_bad_arguments() -> None:
             metrics.watch_feed(board)  # type: ignore[arg-type]
         with pytest.raises(rxd.ConfigError, match="read must be callable"):
             metrics.watch_meters({})  # type: ignore[arg-type]
+        for bad_kinds in (-1, True, "x"):
+            with pytest.raises(rxd.ConfigError, match="kinds must be an int >= 0"):
+                metrics.watch_board(board, kinds=bad_kinds)  # type: ignore[arg-type]
         metrics.watch_board(board)
         with pytest.raises(rxd.ConfigError, match="board must be watched once"):
             metrics.watch_board(rxd.MemoryBoard[Any]("jobs"))

@@ -23,7 +23,7 @@ from rxdispatch.boards.memory.table import TaskTable
 from rxdispatch.boards.task_codec import NewTask
 from rxdispatch.claim import Settlement
 from rxdispatch.relay import Relay
-from rxdispatch.results import Counts, TaskEvent
+from rxdispatch.results import Counts, KindState, TaskEvent
 from rxdispatch.task import Status
 
 __all__ = ["MemoryEngine"]
@@ -158,6 +158,15 @@ class MemoryEngine:
         ready, scheduled, claimed = table.kinds.amounts(None)
         return Counts(scheduled, ready, claimed, table.done, len(table.dead))
 
+    async def kinds(self) -> dict[str, KindState]:
+        """The kinds that have unfinished tasks."""
+        kinds = self._table.kinds
+        return {
+            name: KindState(unfinished, name in kinds.paused)
+            for name, kind in kinds.named.items()
+            if (unfinished := sum(kind.amount))
+        }
+
     async def lag(self) -> float:
         """Seconds since the oldest ready task took its place; 0 if there is none."""
         return self._table.lag(_now())
@@ -197,6 +206,7 @@ class MemoryEngine:
                         past.crashes,
                         past.at,
                         past.traceback,
+                        row.kind,
                     )
                 )
                 if len(page) == CHUNK:

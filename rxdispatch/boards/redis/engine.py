@@ -28,7 +28,9 @@ from rxdispatch.boards.redis.layout import (
     TRIES,
     body_of,
     kind_bytes,
+    kind_text,
     read_grave,
+    read_kinds,
     read_tries,
     record_of,
     runs_of_kinds,
@@ -38,7 +40,7 @@ from rxdispatch.boards.task_codec import NewTask, id_bytes, id_text, pack_cause,
 from rxdispatch.claim import Settlement
 from rxdispatch.errors import BoardFullError, ConfigError, StoreUnavailableError
 from rxdispatch.log import get_logger
-from rxdispatch.results import Counts, TaskEvent
+from rxdispatch.results import Counts, KindState, TaskEvent
 from rxdispatch.store.client import Client
 from rxdispatch.store.fence import Fence
 from rxdispatch.store.pubsub.channels import Channels
@@ -70,6 +72,7 @@ READ_BYTES: Final = 1024 * 1024
     _TICK,
     _PAUSE,
     _COUNTS,
+    _BY_KIND,
     _LAG,
     _GET,
     _DEAD,
@@ -86,6 +89,7 @@ READ_BYTES: Final = 1024 * 1024
         "tick",
         "pause",
         "counts",
+        "kinds",
         "lag",
         "get",
         "dead",
@@ -285,6 +289,18 @@ class RedisEngine:
         """How many tasks have each mark."""
         return Counts(*await self._run("counts", _COUNTS, []))
 
+    async def kinds(self) -> dict[str, KindState]:
+        """The kinds that have unfinished tasks."""
+        default, paused_kinds, counted = await self._run("kinds", _BY_KIND, [])
+        amounts = dict(zip(counted[::2], map(int, counted[1::2]), strict=True))
+        amounts[b"default"] = default
+        paused = read_kinds(paused_kinds)
+        return {
+            kind.decode("utf-8", "replace"): KindState(amount, kind in paused)
+            for kind, amount in amounts.items()
+            if amount > 0
+        }
+
     async def lag(self) -> float:
         """Seconds since the oldest ready task took its place; 0 if there is none."""
         return max(0, int(await self._run("lag", _LAG, []))) / 1e6
@@ -320,7 +336,8 @@ class RedisEngine:
             if record is not None and grave is not None:
                 reason, cause, attempts, crashes = read_grave(grave)
                 error, traceback = unpack_cause(cause)
-                facts = reason, error, attempts, crashes, int(at) / 1e6, traceback
+                when, kind = int(at) / 1e6, kind_text(record)
+                facts = reason, error, attempts, crashes, when, traceback, kind
                 page.append(DeadRow(id_text(raw), body_of(record), *facts))
         return page, times[-1].decode() if times else after
 

@@ -14,7 +14,9 @@ __all__ = [
     "TRIES",
     "body_of",
     "kind_bytes",
+    "kind_text",
     "read_grave",
+    "read_kinds",
     "read_tries",
     "record_of",
     "runs_of_kinds",
@@ -48,6 +50,24 @@ def body_of(record: bytes) -> bytes:
     if record and record[0] <= LENGTHS:
         return record[2 + int.from_bytes(record[:2], "big") :]
     return record
+
+
+def kind_text(record: bytes) -> str:
+    """Return the kind before a record; ``default`` if there is none."""
+    if record and record[0] <= LENGTHS:
+        kind = record[2 : 2 + int.from_bytes(record[:2], "big")]
+        return kind.decode("utf-8", "replace") or "default"
+    return "default"
+
+
+def read_kinds(field: bytes) -> set[bytes]:
+    """Return the kinds in a list of kinds, as the fields ``aside`` and ``paused`` have it."""
+    kinds, at = set[bytes](), 0
+    while at < len(field):
+        start = at + 2
+        at = start + int.from_bytes(field[at:start], "big")
+        kinds.add(field[start:at])
+    return kinds
 
 
 def runs_of_kinds(claims: list[Claim[Any]]) -> list[bytes | int]:

@@ -83,6 +83,7 @@ class DeadLetters:
                         head.crashes,
                         at / 1e6,
                         traceback,
+                        cells.kinds.name(head.kind, record),
                     )
                 )
                 after = str(at)

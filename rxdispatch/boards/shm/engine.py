@@ -40,7 +40,7 @@ from rxdispatch.boards.shm.transitions import BIG, Transitions
 from rxdispatch.boards.task_codec import NewTask, id_bytes
 from rxdispatch.claim import Settlement
 from rxdispatch.errors import ConfigError, StoreUnavailableError
-from rxdispatch.results import Counts, TaskEvent
+from rxdispatch.results import Counts, KindState, TaskEvent
 
 __all__ = ["SharedEngine"]
 
@@ -292,6 +292,10 @@ class SharedEngine:
         """How many tasks have each mark."""
         self._begin()
         return await self._inspection.counts()
+
+    async def kinds(self) -> dict[str, KindState]:
+        """The kinds that have unfinished tasks."""
+        return await self._inspection.kinds()
 
     async def lag(self) -> float:
         """Seconds since the oldest ready task took its place; 0 if there is none."""

@@ -16,7 +16,7 @@ from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.cells import Cells
 from rxdispatch.boards.shm.storage.layout import make_mark
 from rxdispatch.boards.task_codec import id_bytes, unpack_cause
-from rxdispatch.results import Counts
+from rxdispatch.results import Counts, KindState
 from rxdispatch.task import Status
 
 __all__ = ["Inspection"]
@@ -91,6 +91,16 @@ class Inspection:
         claimed = amounts[layout.CLAIMED] + amounts[layout.MOVED] + amounts[layout.PENDING]
         due_in = None if due is None else max(0.0, (due - now) / 1e6)
         return Unfinished(_scheduled(amounts), _ready(amounts), claimed, due_in)
+
+    async def kinds(self) -> dict[str, KindState]:
+        """The kinds that have unfinished tasks."""
+        self._begin()
+        amounts = await self._census.by_kind()
+        table = self._cells.kinds
+        paused = {table.name(kind, b"") for kind in table.paused() if table.is_named(kind)}
+        return {
+            kind: KindState(amount, kind in paused) for kind, amount in amounts.items() if amount
+        }
 
     async def lag(self) -> float:
         """Seconds since the oldest ready task took its place; 0 if there is none."""

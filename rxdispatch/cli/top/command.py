@@ -12,11 +12,12 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from rxdispatch.checks import board_name
+from rxdispatch.checks import board_name, integer
 from rxdispatch.cli.exits import exit_codes
 from rxdispatch.cli.json_lines import JsonLines, as_json
 from rxdispatch.cli.top.table import show_top, top_line
-from rxdispatch.cli.top.view import BoardRow, TopView, WatchedBoard, pools_of
+from rxdispatch.cli.top.view import BoardRow, TopView, pools_of
+from rxdispatch.cli.top.watched_board import WatchedBoard
 from rxdispatch.cli.until import Until
 from rxdispatch.cli.url_option import url_option
 from rxdispatch.errors import ConfigError, StoreUnavailableError
@@ -46,6 +47,14 @@ _AGAIN: Final = 0.3
     metavar="SECONDS",
     help="Time between two readings.",
 )
+@click.option(
+    "--kinds",
+    type=int,
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Show the N kinds of tasks of each board with the most unfinished tasks; 0 for none.",
+)
 def top(
     boards: tuple[str, ...],
     url: str | None,
@@ -53,6 +62,7 @@ def top(
     once: bool,
     as_lines: bool,
     interval: float,
+    kinds: int,
 ) -> None:
     """
     Show BOARDS, and the nodes of the fleet if there is one, until Ctrl-C.
@@ -67,12 +77,20 @@ def top(
         for board in boards:
             board_name("board", board)
         pause = seconds("interval", interval, zero=False)
+        integer("kinds", kinds, 0)
         names = tuple(dict.fromkeys(boards))
-        asyncio.run(_run(url, namespace, names, pause, once=once, as_lines=as_lines))
+        asyncio.run(_run(url, namespace, names, pause, kinds, once=once, as_lines=as_lines))
 
 
 async def _run(
-    url: str, namespace: str, names: Sequence[str], pause: float, *, once: bool, as_lines: bool
+    url: str,
+    namespace: str,
+    names: Sequence[str],
+    pause: float,
+    kinds: int,
+    *,
+    once: bool,
+    as_lines: bool,
 ) -> None:
     with Until() as until:
         async with (
@@ -80,7 +98,7 @@ async def _run(
             connect(url, namespace=namespace) as hub,
             hub.feed() as feed,
         ):
-            readings = _Readings([WatchedBoard(hub.board(name)) for name in names], feed)
+            readings = _Readings([WatchedBoard(hub.board(name), kinds) for name in names], feed)
             # Output to a file or a pipe is not cut to the width of a screen.
             console = Console(width=None if sys.stdout.isatty() else 1000)
             if once:

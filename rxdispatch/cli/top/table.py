@@ -1,4 +1,4 @@
-"""The output of ``top``: a summary line, and tables of boards and pools."""
+"""The output of ``top``: a summary line, and tables of boards, kinds of tasks, and pools."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def top_line(view: TopView) -> Text:
         counts = row.counts
         text.append(
             f"  {visible(row.name)}: {counts.ready:,} ready, {counts.claimed:,} claimed,"
-            f" {counts.done:,} done, {counts.dead:,} dead, lag {_lag(row.lag)}"
+            f" {counts.done:,} done, {counts.dead:,} dead, lag {_lag(row.lag)}{_kinds_line(row)}"
         )
     if view.pools:
         nodes = sum(sum(row.statuses.values()) for row in view.pools)
@@ -34,11 +34,13 @@ def top_line(view: TopView) -> Text:
 
 
 def show_top(view: TopView) -> RenderableType:
-    """Return a line about the server, a table of boards, and one of pools if there is a fleet."""
+    """Return a line about the server, and tables of boards, kinds and pools, if there are any."""
     head = top_line(_bare(view))
     parts: list[RenderableType] = [head]
     if view.boards:
         parts += [Text(), _boards(view)]
+        if any(map(_has_kinds, view.boards)):
+            parts += [Text(), _kinds(view)]
     if view.pools:
         parts += [Text(), _pools(view)]
     elif not view.boards:
@@ -72,6 +74,44 @@ def _board(row: BoardRow) -> list[Text]:
     ]
 
 
+def _has_kinds(row: BoardRow) -> bool:
+    """Whether the kinds of a board say more than its counts."""
+    return bool(row.more_kinds) or any(kind.name != "default" or kind.paused for kind in row.kinds)
+
+
+def _kinds(view: TopView) -> Table:
+    table = _table("board", "kind", "unfinished", "change/s", "")
+    table.columns[1].justify = "left"
+    for row in filter(_has_kinds, view.boards):
+        board = Text(visible(row.name), no_wrap=True, overflow="ellipsis")
+        style = "dim" if view.away is not None else ""
+        for kind in row.kinds:
+            table.add_row(
+                board,
+                Text(visible(kind.name), no_wrap=True, overflow="ellipsis"),
+                Text(f"{kind.unfinished:,}"),
+                Text(_change(kind.change)),
+                Text("paused" if kind.paused else "", "yellow"),
+                style=style,
+            )
+        if row.more_kinds:
+            more = Text(f"({number(row.more_kinds, 'more kind')})", "dim")
+            table.add_row(board, more, Text(f"{row.more_unfinished:,}"), "", "", style=style)
+    return table
+
+
+def _kinds_line(row: BoardRow) -> str:
+    if not _has_kinds(row):
+        return ""
+    parts = [
+        f"{visible(kind.name)} {kind.unfinished:,}{' paused' if kind.paused else ''}"
+        for kind in row.kinds
+    ]
+    if row.more_kinds:
+        parts.append(f"{number(row.more_kinds, 'more kind')} {row.more_unfinished:,}")
+    return f", unfinished: {', '.join(parts)}"
+
+
 def _pools(view: TopView) -> Table:
     statuses = [status.value for status in NodeStatus]
     table = _table("pool", *statuses, "jobs", "room")
@@ -95,6 +135,10 @@ def _table(first: str, *rest: str) -> Table:
 
 def _rate(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:,.1f}"
+
+
+def _change(rate: float | None) -> str:
+    return f"{rate:+,.1f}" if rate else _rate(rate)
 
 
 def _lag(seconds: float) -> str:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
-from rxdispatch.boards.base import Board
 from rxdispatch.node import Mode, NodeStatus
 from rxdispatch.nodes.feed.feed import Feed
 from rxdispatch.results import Counts
 
-__all__ = ["BoardRow", "PoolRow", "TopView", "WatchedBoard", "pools_of"]
+__all__ = ["BoardRow", "KindRow", "PoolRow", "TopView", "pools_of"]
 
-_WINDOW: Final = 5.0
-"""Seconds over which a rate is computed."""
+
+@attrs.frozen
+class KindRow:
+    """
+    The tasks of one kind on a board.
+
+    Attributes:
+        name: The kind.
+        unfinished: How many are scheduled, ready or claimed.
+        change: How many more are unfinished per second, below 0 if the number falls; None until
+            known.
+        paused: Whether the kind is paused.
+    """
+
+    name: str
+    unfinished: int
+    change: float | None
+    paused: bool
 
 
 @attrs.frozen
@@ -30,6 +45,9 @@ class BoardRow:
         rate_in: Added tasks per second; None until known.
         rate_out: Done tasks per second; None until known.
         lag: The age of the oldest ready task in seconds.
+        kinds: The kinds with the most unfinished tasks, the largest first.
+        more_kinds: How many kinds that have unfinished tasks are not among them.
+        more_unfinished: How many tasks of those other kinds are unfinished.
     """
 
     name: str
@@ -37,6 +55,9 @@ class BoardRow:
     rate_in: float | None
     rate_out: float | None
     lag: float
+    kinds: tuple[KindRow, ...] = ()
+    more_kinds: int = 0
+    more_unfinished: int = 0
 
 
 @attrs.frozen
@@ -88,6 +109,9 @@ class TopView:
                     "rate_in": row.rate_in,
                     "rate_out": row.rate_out,
                     "lag": row.lag,
+                    "kinds": [attrs.asdict(kind) for kind in row.kinds],
+                    "more_kinds": row.more_kinds,
+                    "more_unfinished": row.more_unfinished,
                 }
                 for row in self.boards
             ],
@@ -102,49 +126,6 @@ class TopView:
                 for row in self.pools
             ],
         }
-
-
-class WatchedBoard:
-    """
-    A board with its recent readings.
-
-    Args:
-        board: The board.
-    """
-
-    def __init__(self, board: Board[Any]) -> None:
-        self._board = board
-        self._past: deque[tuple[float, int, int]] = deque()
-
-    async def read(self, now: float) -> BoardRow:
-        """
-        Read the board.
-
-        Args:
-            now: Seconds on a monotonic clock.
-
-        Raises:
-            StoreUnavailableError: If the server does not answer.
-        """
-        counts = await self._board.counts()
-        lag = await self._board.lag()
-        # The counts contain every task ever added, except discarded dead letters.
-        added = counts.scheduled + counts.ready + counts.claimed + counts.done + counts.dead
-        past = self._past
-        past.append((now, added, counts.done))
-        while len(past) > 2 and past[1][0] <= now - _WINDOW:
-            past.popleft()
-        began, added_then, done_then = past[0]
-        passed = now - began
-        if passed <= 0:
-            return BoardRow(self._board.name, counts, None, None, round(lag, 3))
-        return BoardRow(
-            self._board.name,
-            counts,
-            round(max(0, added - added_then) / passed, 1),
-            round(max(0, counts.done - done_then) / passed, 1),
-            round(lag, 3),
-        )
 
 
 def pools_of(feed: Feed) -> tuple[PoolRow, ...]:

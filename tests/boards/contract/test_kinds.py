@@ -9,6 +9,7 @@ import pytest
 
 from rxdispatch.boards.base import Board
 from rxdispatch.errors import ConfigError
+from rxdispatch.results import KindState
 from rxdispatch.task import Task
 from tests.boards.contract.test_events import heard
 from tests.boards.places import Place, counts, until
@@ -35,6 +36,74 @@ async def test_best_first_across_kinds(place: Place) -> None:
         assert ["3a", "4b", "low-a"] == await claimed(board, 9, kinds=["b", "a"])
         assert [] == await claimed(board, 9, kinds=["a", "b"])
         assert ["2c"] == await claimed(board, 9, kinds=["c"])
+
+
+async def test_unfinished_tasks_of_each_kind(place: Place) -> None:
+    """Scheduled, ready and claimed tasks count, also those that wait for others; dead ones not."""
+    async with place.bench() as bench:
+        board, other = bench.board(), bench.elsewhere()
+        assert {} == await other.kinds()
+        await board.submit(tasks("bxaxabx"))
+        await board.submit([Task(0, id="later", kind="ä" * 200, delay=100.0), Task(0), Task(0)])
+        assert ["2a"] == await claimed(board, 1, kinds=["a"])
+        expected = {"x": 3, "a": 2, "b": 2, "default": 2, "ä" * 200: 1}
+        for handle in (board, other):
+            found = await handle.kinds()
+            assert list(expected) == list(found)
+            assert expected == {kind: state.unfinished for kind, state in found.items()}
+        done, dead = await board.claim(2, kinds=["x"])
+        await board.settle([done.done(), dead.dead("no")])
+        assert [True, True] == await board.cancel(["0b", "5b"])
+        await board.settle([claim.done() for claim in await board.claim(9, kinds=["default"])])
+        assert [("a", 2), ("x", 1), ("ä" * 200, 1)] == [
+            (kind, state.unfinished) for kind, state in (await other.kinds()).items()
+        ]
+        assert 3 == await board.redrive()
+        assert 2 == (await other.kinds())["b"].unfinished
+
+
+async def test_default_tasks_only(place: Place) -> None:
+    """A board without other kinds counts its tasks, whatever their marks."""
+    async with place.bench() as bench:
+        board = bench.board()
+        await board.submit([Task(0), Task(0), Task(0, delay=100.0)])
+        await board.claim(1)
+        assert {"default": KindState(3, paused=False)} == await bench.elsewhere().kinds()
+
+
+async def test_which_kinds_are_paused(place: Place) -> None:
+    """A pause of the whole board does not count, and a kind without tasks is not listed."""
+    async with place.bench() as bench:
+        board, other = bench.board(), bench.elsewhere()
+        await board.submit([*tasks("xay"), Task(0)])
+        for kind in ("x", "default", "none"):
+            await board.pause(kind=kind)
+        await board.pause()
+
+        async def paused() -> dict[str, bool]:
+            return {kind: state.paused for kind, state in (await other.kinds()).items()}
+
+        assert {"x": True, "default": True, "a": False, "y": False} == await paused()
+        await board.resume(kind="x")
+        assert {"x": False, "default": True, "a": False, "y": False} == await paused()
+
+
+async def test_an_undecodable_task_has_its_kind(place: Place) -> None:
+    """Its dead letter and the event of its death have it, though its payload is unreadable."""
+    async with place.bench() as bench:
+        plain, typed = bench.board(), bench.elsewhere(payload=int)
+        await plain.submit([Task("no", id="x", kind="x"), Task("no", id="plain")])
+        async with heard(bench, plain) as events:
+            assert [] == await typed.claim(9)
+            await typed._intakes.finished()
+            await until(lambda: 2 == sum(event.kind == "dead" for event in events))
+        expected = [("plain", "default", "undecodable"), ("x", "x", "undecodable")]
+        ends = [event for event in events if event.kind == "dead"]
+        assert expected == sorted((end.task_id, end.task_kind, end.reason) for end in ends)
+        for board in (plain, typed, bench.board()):
+            letters = [letter async for letter in board.dead_letters()]
+            found = [(letter.task.id, letter.task.kind, letter.reason) for letter in letters]
+            assert expected == sorted(found)
 
 
 async def test_a_task_keeps_its_kind(place: Place) -> None:

@@ -121,6 +121,22 @@ async def test_bytes_that_are_no_task(server: Place) -> None:
         assert (0, 0, 2, 0, 3) == await counts(board)
 
 
+async def test_a_kind_before_bytes_that_are_no_task(server: Place) -> None:
+    """The dead letter has the kind and the stored bytes."""
+    async with server.bench() as bench:
+        board = bench.board()
+        await board.submit([Task(0, id="1", kind="x"), Task(0, id="2", kind="x")])
+        for task_id, junk in (("1", b"\0\1x\xc1"), ("2", b"\0\1x")):
+            await bench.hub.client.call("spoil", "HSET", bench.key("tasks"), task_id, junk)
+        assert [] == await board.claim(5)
+        await board._intakes.finished()
+        letters = [letter async for letter in board.dead_letters()]
+        assert [("1", "x", b"\xc1"), ("2", "x", b"")] == [
+            (letter.task.id, letter.task.kind, letter.task.payload) for letter in letters
+        ]
+        assert {} == await board.kinds()
+
+
 async def test_an_undecodable_only_one(place: Place) -> None:
     """A claim that finds undecodable tasks first brings the tasks after them."""
     async with place.bench() as bench:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from rxdispatch.boards.shm.storage import layout
 from rxdispatch.boards.shm.storage.mapping import Mapping
+from rxdispatch.boards.task_codec import kind_of
 from rxdispatch.errors import ConfigError
 
 __all__ = ["DEFAULT", "KindChoice", "KindTable"]
@@ -40,7 +41,8 @@ class KindTable:
     INVARIANT. The entries are filled in order, each by one compare-and-swap, and never change: so
     the first empty one ends the table, and what a process has read stays true. An entry is a
     digest of 64 bits, as a name does not fit into a word. (With all 1,024 kinds, the chance that
-    two digests are equal is below 10^-13.)
+    two digests are equal is below 10^-13.) So a process knows the name of a kind only if it was
+    given that name, or has read it in a task.
     """
 
     def __init__(self, mapping: Mapping) -> None:
@@ -48,6 +50,7 @@ class KindTable:
         self._table = mapping.geometry.kinds
         self._digests: dict[int, int] = {}
         self._numbers = {DEFAULT: 0}
+        self._names = {0: DEFAULT}
         self._end = 1  # of the entries that this process has read
 
     # -- numbers -----------------------------------------------------------------------------
@@ -59,6 +62,7 @@ class KindTable:
             known = self._read(digest_of(kind))
             if known is not None:
                 self._numbers[kind] = known
+                self._names[known] = kind
         return known
 
     def registered(self, kind: str) -> int:
@@ -86,6 +90,24 @@ class KindTable:
             self._digests[found] = self._end
             self._end += 1
         return self._digests.get(digest)
+
+    @property
+    def only_default(self) -> bool:
+        """Whether the board has never had a task of another kind than ``default``."""
+        return self._mapping.load(self._table + layout.KIND) == 0
+
+    def is_named(self, number: int) -> bool:
+        """Whether this process knows the name of a kind."""
+        return number in self._names
+
+    def name(self, number: int, record: bytes) -> str:
+        """Return the name of a kind, given the record of a task; ``default`` if unreadable."""
+        name = self._names.get(number)
+        if name is None and record:
+            # This keeps the name if the table has the digest of it.
+            self.number(kind_of(record))
+            name = self._names.get(number)
+        return name or DEFAULT
 
     def chosen(self, kinds: Sequence[str]) -> frozenset[int]:
         """Return the numbers of *kinds*, without kinds that no task ever had."""
